@@ -308,7 +308,9 @@ def read(path: Path | str, table: Table) -> pd.DataFrame:
         ".json": pd.read_json,
     }
     if path.suffix not in readers:
-        raise TableError(f"{path}: a table is one of {', '.join(readers)}, not {path.suffix or 'a file without suffix'!r}.")
+        raise TableError(
+            f"{path}: a table is one of {', '.join(readers)}, not {path.suffix or 'a file without suffix'!r}."
+        )
     if not path.is_file():
         raise TableError(f"{path}: no such file.")
     try:
@@ -338,7 +340,9 @@ def write(frame: pd.DataFrame, path: Path | str, table: Table) -> None:
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise StoreError(f"{path}: cannot be written: {error.strerror or error}. What was there is unchanged.") from error
+        raise StoreError(
+            f"{path}: cannot be written: {error.strerror or error}. What was there is unchanged."
+        ) from error
 
 
 def write_json(frame: pd.DataFrame, path: Path | str) -> None:

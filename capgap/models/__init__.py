@@ -1,0 +1,31 @@
+"""Model words, checkpoints, the ledger, and how a model is asked.
+
+Importing this package loads neither torch nor lm-eval; `load_model` and `respond` do.
+"""
+
+from capgap.models.checkpoint import Checkpoint, FoundBase, find_base, locate
+from capgap.models.ledger import Ledger, request_key
+from capgap.models.load import LoadedModel, Prompting, choose_device, choose_dtype, load_model
+from capgap.models.respond import Progress, Response, respond
+from capgap.models.spec import MODEL_KEYS, ModelSpec, expand_models, parse_model
+
+__all__ = [
+    "MODEL_KEYS",
+    "Checkpoint",
+    "FoundBase",
+    "Ledger",
+    "LoadedModel",
+    "ModelSpec",
+    "Progress",
+    "Prompting",
+    "Response",
+    "choose_device",
+    "choose_dtype",
+    "expand_models",
+    "find_base",
+    "load_model",
+    "locate",
+    "parse_model",
+    "request_key",
+    "respond",
+]

@@ -1,0 +1,254 @@
+"""From a model word to files on this disk: where a checkpoint lies, what it is, and which base it came from."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from capgap.errors import ModelError, suggestion
+from capgap.models.spec import MICROWORLD, ModelSpec, parse_model
+
+__all__ = ["Checkpoint", "FoundBase", "file_hashes", "find_base", "locate", "read_json"]
+
+ADAPTER_CONFIG = "adapter_config.json"
+TRAINED = "capgap.json"
+"""What `capgap distill` writes into each checkpoint: its row of the models table."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on this disk."""
+
+    path: Path
+    """Directory with config.json and safetensors, or with adapter_config.json."""
+    adapter_of: "Checkpoint | None"
+    """For an adapter: the checkpoint that it adapts."""
+    config: Mapping[str, Any]
+    """config.json, or adapter_config.json."""
+    trained: Mapping[str, Any]
+    """What `capgap distill` wrote about it; empty for other people's checkpoints."""
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether the directory holds an adapter only."""
+        return self.adapter_of is not None
+
+
+@dataclass(frozen=True)
+class FoundBase:
+    """The base of a student, and what said so."""
+
+    word: str
+    """A model word."""
+    source: str
+    """The file that names it."""
+
+
+def locate(spec: ModelSpec) -> Checkpoint:
+    """Find a checkpoint on this disk, from the hub's cache, or from the hub.
+
+    Raises
+    ------
+    ModelError
+        It is nowhere, is no model, or lacks its weights; the message says what was looked for.
+    """
+    if spec.kind == MICROWORLD:
+        from capgap.microworld import checkpoint
+
+        return _open(checkpoint(spec.checkpoint), spec)
+    path = Path(spec.checkpoint).expanduser()
+    if path.is_dir():
+        return _open(path, spec)
+    if path.exists():
+        raise ModelError(f"model {spec.name}: {path} is a file. Expected a checkpoint directory or a hub name.")
+    if spec.checkpoint.startswith(("/", ".", "~")) or spec.checkpoint.count("/") != 1:
+        raise ModelError(f"model {spec.name}: {path} does not exist.{_neighbours(path)}")
+    return _open(_from_hub(spec), spec)
+
+
+def _open(path: Path, spec: ModelSpec) -> Checkpoint:
+    trained = read_json(path / TRAINED) if (path / TRAINED).is_file() else {}
+    if (path / ADAPTER_CONFIG).is_file():
+        config = read_json(path / ADAPTER_CONFIG)
+        _require_safetensors(path, spec, "adapter_model*.safetensors")
+        return Checkpoint(path, _adapted(path, config, spec), config, trained)
+    if not (path / "config.json").is_file():
+        inside = sorted(entry.name for entry in path.iterdir())[:8]
+        what = f"holds {', '.join(inside)}" if inside else "is empty"
+        raise ModelError(
+            f"model {spec.name}: {path} is no checkpoint: it {what}. Expected config.json and *.safetensors,"
+            f" or {ADAPTER_CONFIG}.{_checkpoints_below(path)}"
+        )
+    _require_safetensors(path, spec, "*.safetensors")
+    return Checkpoint(path, None, read_json(path / "config.json"), trained)
+
+
+def _adapted(path: Path, config: Mapping[str, Any], spec: ModelSpec) -> Checkpoint:
+    """The checkpoint that an adapter adapts; relative paths count from the adapter as well as from here."""
+    named = spec.get("adapter_base") or config.get("base_model_name_or_path")
+    if not named:
+        raise ModelError(
+            f"model {spec.name}: {path / ADAPTER_CONFIG} names no base model. "
+            f"Say it: {spec.checkpoint},adapter_base=CKPT"
+        )
+    base = parse_model(str(named))
+    if base.kind == "checkpoint" and not Path(base.checkpoint).is_dir() and (path / base.checkpoint).is_dir():
+        base = replace(base, checkpoint=str(path / base.checkpoint))
+    try:
+        found = locate(replace(base, name=f"{spec.name} (base of the adapter)"))
+    except ModelError as error:
+        raise ModelError(f"{error} If it lies elsewhere: {spec.checkpoint},adapter_base=CKPT") from None
+    if found.is_adapter:
+        raise ModelError(f"model {spec.name}: its base {found.path} is an adapter itself. Merge one of the two.")
+    return found
+
+
+def _require_safetensors(path: Path, spec: ModelSpec, pattern: str) -> None:
+    found = list(path.glob(pattern))
+    if not found:
+        pickled = sorted(p.name for kind in ("*.bin", "*.pt", "*.pth") for p in path.glob(kind))
+        why = (
+            f"its weights are pickled ({pickled[0]}), and a pickle can run code when it is loaded. "
+            f"Convert them to safetensors."
+            if pickled
+            else f"it has no weights ({pattern})."
+        )
+        raise ModelError(f"model {spec.name}: {path}: {why}")
+    empty = [p.name for p in found if p.stat().st_size == 0]
+    if empty:
+        raise ModelError(f"model {spec.name}: {path / empty[0]} is empty; the checkpoint was not written to its end.")
+
+
+def _from_hub(spec: ModelSpec) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    revision = spec.get("revision")
+    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "README.md"]
+    try:
+        return Path(snapshot_download(spec.checkpoint, revision=revision, allow_patterns=patterns))
+    except (OfflineModeIsEnabled, LocalEntryNotFoundError, ConnectionError) as error:
+        raise ModelError(
+            f"model {spec.name}: no directory {spec.checkpoint!r} here, not in the hub's cache, and the hub cannot be"
+            f" reached ({type(error).__name__}). Give a local directory, or run once with the network."
+        ) from error
+    except (HfHubHTTPError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(
+            f"model {spec.name}: no directory {spec.checkpoint!r} here, and the hub says: {reason}"
+        ) from error
+    except OSError as error:
+        raise ModelError(f"model {spec.name}: {spec.checkpoint} cannot be fetched from the hub: {error}") from error
+
+
+def find_base(spec: ModelSpec) -> FoundBase | None:
+    """The student before distillation, where its own files name it; None where they do not.
+
+    Looked up in this order: what `capgap distill` wrote, adapter_config.json, the model card's ``base_model``.
+    """
+    if spec.kind not in ("checkpoint", MICROWORLD):
+        return None
+    checkpoint = locate(spec)
+    if checkpoint.trained.get("base"):
+        word = str(checkpoint.trained["base"])
+        return FoundBase(_relative_to(word, checkpoint.path), str(checkpoint.path / TRAINED))
+    if checkpoint.is_adapter and checkpoint.adapter_of is not None:
+        return FoundBase(str(checkpoint.adapter_of.path), str(checkpoint.path / ADAPTER_CONFIG))
+    card = checkpoint.path / "README.md"
+    named = _card_base(card) if card.is_file() else None
+    return FoundBase(named, str(card)) if named else None
+
+
+def _relative_to(word: str, folder: Path) -> str:
+    spec = parse_model(word)
+    if spec.kind == "checkpoint" and not Path(spec.checkpoint).is_dir() and (folder / spec.checkpoint).is_dir():
+        return str((folder / spec.checkpoint).resolve())
+    return word
+
+
+def _card_base(card: Path) -> str | None:
+    """``base_model`` in the YAML head of a model card."""
+    import yaml
+
+    text = card.read_text(encoding="utf-8", errors="replace")[:20_000]
+    if not text.startswith("---"):
+        return None
+    try:
+        head = yaml.safe_load(text[3:].split("\n---", 1)[0])
+    except yaml.YAMLError:
+        return None
+    named = head.get("base_model") if isinstance(head, dict) else None
+    if isinstance(named, list):
+        named = named[0] if len(named) == 1 else None  # a merge of several models has no one base
+    return named if isinstance(named, str) and named.strip() else None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file of a checkpoint.
+
+    Raises
+    ------
+    ModelError
+        It cannot be read or is no object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: expected a JSON object, found {type(value).__name__}.")
+    return value
+
+
+def file_hashes(path: Path, patterns: tuple[str, ...]) -> str:
+    """Hex digest of the names and contents of the files that match; large files are hashed once per change.
+
+    The digests are kept in the user's cache folder by path, size and time of change.
+    """
+    whole = hashlib.sha256()
+    for file in sorted({f for pattern in patterns for f in path.glob(pattern) if f.is_file()}):
+        whole.update(f"{file.name}\0{_cached_digest(file)}\n".encode())
+    return whole.hexdigest()
+
+
+def _cached_digest(file: Path) -> str:
+    stat = file.resolve().stat()
+    identity = f"{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
+    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "capgap" / "hashes"
+    note = folder / hashlib.sha256(identity.encode()).hexdigest()
+    if stat.st_size > 1_000_000:  # small files are hashed faster than their note is found
+        try:
+            return note.read_text()
+        except OSError:
+            pass
+    with file.open("rb") as handle:
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    if stat.st_size > 1_000_000:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = note.with_suffix(f".{os.getpid()}")
+            partial.write_text(digest)
+            os.replace(partial, note)
+        except OSError:
+            pass  # a cache that can't be written costs time, nothing else
+    return digest
+
+
+def _neighbours(path: Path) -> str:
+    parent = path.parent
+    if not parent.is_dir():
+        return f" Nor does {parent}."
+    return suggestion(path.name, (entry.name for entry in parent.iterdir() if entry.is_dir()))
+
+
+def _checkpoints_below(path: Path) -> str:
+    def below() -> Iterator[str]:
+        for entry in sorted(path.iterdir()):
+            if entry.is_dir() and ((entry / "config.json").is_file() or (entry / ADAPTER_CONFIG).is_file()):
+                yield str(entry)
+
+    found = list(below())[-1:]
+    return f" Did you mean {found[0]}?" if found else ""

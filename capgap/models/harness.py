@@ -1,0 +1,82 @@
+"""lm-eval's Hugging Face model, which here also tells how each generation ended.
+
+lm-eval returns the text alone; whether a response was cut off at its token limit is lost there, and a cut response
+must not pass for a wrong one.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from lm_eval.models.huggingface import HFLM
+
+__all__ = ["Ending", "EndingHFLM"]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How one generation ended."""
+
+    n_tokens: int
+    """Tokens generated up to the end, the end token or stop string included."""
+    stop_reason: str
+    """``eos``, ``stop`` (a stop string) or ``length`` (the limit came first)."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields by name."""
+        return asdict(self)
+
+
+class EndingHFLM(HFLM):  # type: ignore[misc]
+    """`HFLM` that keeps the ending of every generation, in the order in which its cache hook is told the texts."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.endings: list[Ending] = []
+        super().__init__(*args, **kwargs)
+
+    def _model_generate(
+        self, context: torch.Tensor, max_length: int, stop: list[str], **generation_kwargs: Any
+    ) -> torch.Tensor:
+        """Generate as lm-eval does, then read off where each row ended.
+
+        Parameters
+        ----------
+        context
+            Token ids, shape (batch, context length), padded on the left.
+        max_length
+            Context length plus the tokens that may be generated.
+        stop
+            Stop strings; lm-eval has put the text of the end token among them.
+        generation_kwargs
+            What else lm-eval passes to ``model.generate``.
+
+        Returns
+        -------
+        torch.Tensor
+            Token ids, shape (batch, at most `max_length`).
+        """
+        output: torch.Tensor = super()._model_generate(context, max_length, stop, **generation_kwargs)
+        start = context.shape[1]
+        for row in output[:, start:].tolist():
+            self.endings.append(self._ending(row, max_length - start, stop))
+        return output
+
+    def _ending(self, tokens: list[int], limit: int, stop: list[str]) -> Ending:
+        ends = self._end_ids()
+        at_end = next((i for i, token in enumerate(tokens) if token in ends), None)
+        kept = tokens if at_end is None else tokens[:at_end]
+        text = self.tok_decode(kept)
+        cuts = [text.find(word) for word in stop if word and word in text]
+        if cuts:
+            before = self.tokenizer.encode(text[: min(cuts)], add_special_tokens=False)
+            return Ending(min(len(before) + 1, len(kept)), "stop")
+        if at_end is not None:
+            return Ending(at_end + 1, "eos")
+        # generate() stops a batch when its last row is done, so a shorter row without an end was cut by its neighbours'
+        return Ending(len(kept), "length" if len(tokens) >= limit else "stop")
+
+    def _end_ids(self) -> set[int]:
+        configured = getattr(self.model, "generation_config", None)
+        ends = getattr(configured, "eos_token_id", None)
+        known = set(ends) if isinstance(ends, (list, tuple)) else {ends}
+        return {int(token) for token in (*known, self.eot_token_id) if token is not None}

@@ -1,0 +1,209 @@
+"""Ask a model lm-eval's requests, from the ledger where it has the answer, batch by batch into the ledger where not.
+
+Batches are planned from the full set of distinct requests, sorted by length and text, so that neither the order of
+the requests nor an interruption changes which requests share a forward pass.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from capgap.errors import ModelError
+from capgap.models.ledger import Ledger, request_key
+from capgap.models.load import LoadedModel
+
+__all__ = ["Progress", "Response", "respond"]
+
+Progress = Callable[[int, int], None]
+"""Called with (requests that were computed, requests that were found) as they become available."""
+
+_MAX_ROWS = 64  # sequences in one batch, however short
+
+
+@dataclass(frozen=True)
+class Response:
+    """One response as lm-eval gives it, and how a generation ended."""
+
+    value: Any
+    """``(log-probability in nats, is_greedy)``, a rolling log-likelihood, or a text."""
+    n_tokens: int | None = None
+    """Tokens of a generated text."""
+    stop_reason: str | None = None
+    """``eos``, ``stop`` or ``length``; None where the backend does not tell."""
+
+
+@dataclass(frozen=True)
+class _Request:
+    key: str
+    arguments: tuple[Any, ...]
+    repeat: int
+    length: int  # tokens that a forward pass must hold
+
+
+def respond(
+    model: LoadedModel, instances: Sequence[Any], ledger: Ledger, *, progress: Progress | None = None
+) -> list[list[Response]]:
+    """The responses to lm-eval Instances, one list (a response for each repeat) per instance.
+
+    Parameters
+    ----------
+    model
+        Who is asked.
+    instances
+        ``lm_eval.api.instance.Instance`` objects, of any request types; their ``resps`` are filled as lm-eval would.
+    ledger
+        Where responses are looked up and kept.
+    progress
+        Told as responses become available.
+
+    Raises
+    ------
+    ModelError
+        The model cannot do what is asked (log-likelihoods of a chat backend, a prompt beyond its length).
+    StoreError
+        The ledger cannot be written; what was answered before stays.
+    """
+    keys = [_keys(model, instance) for instance in instances]
+    by_kind: dict[str, dict[str, tuple[tuple[Any, ...], int]]] = {}
+    for instance, own in zip(instances, keys, strict=True):
+        requests = by_kind.setdefault(instance.request_type, {})
+        for repeat, key in enumerate(own):
+            requests[key] = (instance.args, repeat)
+    answers: dict[str, Any] = {}
+    for kind, requests in by_kind.items():
+        if kind != "generate_until" and not model.can_score:
+            raise ModelError(
+                f"model {model.name}: this backend gives no log-likelihoods, which {kind} requests need. "
+                f"Use a battery of generate tasks."
+            )
+        found = ledger.get(requests)
+        if progress is not None and found:
+            progress(0, len(found))
+        answers.update(found)
+        for batch in _plan(model, kind, requests):
+            missing = [request for request in batch if request.key not in answers]
+            if not missing:
+                continue
+            results = _ask(model, kind, missing)
+            rows = [(r.key, r.repeat, result) for r, result in zip(missing, results, strict=True)]
+            ledger.put(model.fingerprint, kind, rows)
+            answers.update({key: result for key, _, result in rows})
+            if progress is not None:
+                progress(len(rows), 0)
+    responses = []
+    for instance, own in zip(instances, keys, strict=True):
+        got = [_as_response(instance.request_type, answers[key]) for key in own]
+        instance.resps.extend(response.value for response in got)
+        responses.append(got)
+    return responses
+
+
+def _keys(model: LoadedModel, instance: Any) -> list[str]:
+    repeats = range(max(1, instance.repeats or 1))
+    return [request_key(model.fingerprint, instance.request_type, instance.args, repeat) for repeat in repeats]
+
+
+def _plan(model: LoadedModel, kind: str, requests: dict[str, tuple[tuple[Any, ...], int]]) -> list[list[_Request]]:
+    """Cut the sorted requests into batches of at most `batch_tokens` padded tokens.
+
+    Requests of one context stay neighbours: lm-eval merges those whose answer is one token long.
+    """
+    lengths = _lengths(model, kind, [arguments for arguments, _ in requests.values()])
+    todo = [
+        _Request(key, arguments, repeat, length)
+        for (key, (arguments, repeat)), length in zip(requests.items(), lengths, strict=True)
+    ]
+    todo.sort(key=lambda r: (_settings(r), -r.length, tuple(map(str, r.arguments)), r.repeat))
+    batches: list[list[_Request]] = []
+    longest = 0
+    for request in todo:
+        longest = max(longest, request.length)
+        full = not batches or len(batches[-1]) >= _MAX_ROWS or (len(batches[-1]) + 1) * longest > model.batch_tokens
+        if full or _settings(batches[-1][0]) != _settings(request):
+            batches.append([])
+            longest = request.length
+        batches[-1].append(request)
+    return batches
+
+
+def _settings(request: _Request) -> str:
+    """Generation settings as text: requests of different settings never share a batch."""
+    settings = request.arguments[1] if len(request.arguments) > 1 else None
+    return repr(sorted(settings.items(), key=str)) if isinstance(settings, dict) else ""
+
+
+def _lengths(model: LoadedModel, kind: str, arguments: Sequence[tuple[Any, ...]]) -> list[int]:
+    encode = getattr(model.lm, "tok_encode", None)
+    tokenizer = getattr(model.lm, "tokenizer", None)
+    texts = [a[0] + a[1] if kind == "loglikelihood" else a[0] for a in arguments]
+    if encode is None or tokenizer is None:
+        # About four characters a token; only the batches that a foreign backend is sent depend on it.
+        return [len(text) // 4 + 1 for text in texts]
+    known = {text: len(encode(text)) for text in dict.fromkeys(texts)}
+    room = int(getattr(model.lm, "max_length", 1 << 30))
+    if kind == "generate_until":
+        extra = [int(a[1].get("max_gen_toks", getattr(model.lm, "max_gen_toks", 256))) for a in arguments]
+        _check_room(model, texts, extra, room)
+        return [min(known[text], room) + more for text, more in zip(texts, extra, strict=True)]
+    return [min(known[text], room) for text in texts]
+
+
+def _check_room(model: LoadedModel, texts: Sequence[str], extra: Sequence[int], room: int) -> None:
+    """lm-eval asserts that a prompt token remains; say it before anything runs."""
+    worst = max(range(len(texts)), key=lambda i: extra[i])
+    if extra[worst] >= room:
+        raise ModelError(
+            f"model {model.name}: max_tokens {extra[worst]} leaves no room for a prompt in its {room} tokens. "
+            f"Lower max_tokens of the task."
+        )
+
+
+def _ask(model: LoadedModel, kind: str, batch: Sequence[_Request]) -> list[Any]:
+    """One batch through lm-eval; results as JSON values in the order of the batch."""
+    from lm_eval.api.instance import Instance
+
+    instances: Any = [
+        Instance(request_type=kind, doc={}, arguments=r.arguments, idx=0, metadata=(None, None, 1)) for r in batch
+    ]
+    if hasattr(model.lm, "batch_size_per_gpu"):
+        model.lm.batch_size_per_gpu = len(batch)
+    arrivals = _Arrivals(model.lm)
+    model.lm.set_cache_hook(arrivals)
+    values = getattr(model.lm, kind)(instances, disable_tqdm=True)
+    if kind == "loglikelihood":
+        return [[float(value), bool(greedy)] for value, greedy in values]
+    if kind == "loglikelihood_rolling":
+        return [float(value) for value in values]
+    return [{"text": text, **arrivals.ending(request.arguments)} for request, text in zip(batch, values, strict=True)]
+
+
+class _Arrivals:
+    """lm-eval's cache hook: pairs each text, as it arrives, with the ending that the model has just recorded."""
+
+    def __init__(self, lm: Any) -> None:
+        self._recorded: list[Any] = getattr(lm, "endings", [])
+        self._recorded.clear()
+        self._taken = 0
+        self._endings: dict[str, dict[str, Any]] = {}
+
+    def add_partial(self, kind: str, arguments: Sequence[Any], value: Any) -> None:
+        """lm-eval's signature; called once a response, in the order of the batch that was generated."""
+        if kind == "generate_until" and self._taken < len(self._recorded):
+            self._endings[_text_of(arguments)] = self._recorded[self._taken].as_dict()
+            self._taken += 1
+
+    def ending(self, arguments: Sequence[Any]) -> dict[str, Any]:
+        """What was recorded for a request; empty where the backend tells nothing."""
+        return self._endings.get(_text_of(arguments), {})
+
+
+def _text_of(arguments: Sequence[Any]) -> str:
+    return f"{arguments[0]}\0{sorted(arguments[1].items(), key=str)}"
+
+
+def _as_response(kind: str, stored: Any) -> Response:
+    if kind == "loglikelihood":
+        return Response((float(stored[0]), bool(stored[1])))
+    if kind == "loglikelihood_rolling":
+        return Response(float(stored))
+    return Response(stored["text"], stored.get("n_tokens"), stored.get("stop_reason"))
