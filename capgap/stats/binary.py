@@ -1,0 +1,96 @@
+"""Intervals and tests for right and wrong answers of items that stand alone: Wilson, Tango, exact McNemar."""
+
+import math
+
+from scipy import special
+
+from capgap.errors import EstimationError
+
+__all__ = ["mcnemar_exact", "tango_interval", "wilson_interval"]
+
+
+def wilson_interval(share: float, n: float, *, critical: float) -> tuple[float, float]:
+    """The score interval of a share of `n` independent items.
+
+    Parameters
+    ----------
+    share
+        The observed share, 0 to 1.
+    n
+        Number of items; an effective number where items are dependent or weighted.
+    critical
+        Critical value of the normal, or of t where the variance behind `n` was estimated.
+
+    References
+    ----------
+    Wilson, E. B. (1927). Probable inference, the law of succession, and statistical inference. JASA 22, 209-212.
+    """
+    if not n > 0:
+        raise EstimationError("a share of no item has no interval.")
+    z2 = critical**2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = critical / (1 + z2 / n) * math.sqrt(max(share * (1 - share), 0.0) / n + z2 / (4 * n**2))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def tango_interval(gained: int, lost: int, n: int, *, conf_level: float = 0.95) -> tuple[float, float]:
+    """The score interval of ``(gained - lost) / n``, the difference of two shares on the same items.
+
+    Parameters
+    ----------
+    gained, lost
+        Items that the first model alone, and the second model alone, answers rightly.
+    n
+        All items, those where both agree included.
+
+    Notes
+    -----
+    The ends are the differences D at which ``(gained - lost - n D) / sqrt(n (2 q + D (1 - D)))`` is the critical
+    value, q being the maximum-likelihood share of lost items under D. Never of zero width: with no discordant item it
+    is ``± z² / (n + z²)``.
+
+    References
+    ----------
+    Tango, T. (1998). Equivalence test and confidence interval for the difference in proportions for the paired-sample
+    design. Statistics in Medicine 17, 891-908.
+    """
+    if n < 1 or gained < 0 or lost < 0 or gained + lost > n:
+        raise EstimationError(f"{gained} and {lost} discordant items of {n} make no table.")
+    z = float(special.ndtri(0.5 + conf_level / 2))
+    point = (gained - lost) / n
+
+    def statistic(delta: float) -> float:
+        b = (2 * n - gained + lost) * delta - gained - lost
+        root = math.sqrt(max(b * b + 8 * n * lost * delta * (1 - delta), 0.0))
+        q = (root - b) / (4 * n)
+        variance = n * (2 * q + delta * (1 - delta))
+        distance = gained - lost - n * delta
+        return math.inf if variance <= 0 else abs(distance) / math.sqrt(variance)
+
+    def end(outer: float) -> float:
+        inner = point
+        for _ in range(60):
+            middle = (inner + outer) / 2
+            if statistic(middle) > z:
+                outer = middle
+            else:
+                inner = middle
+        return (inner + outer) / 2
+
+    low = -1.0 if lost == n else end(-1.0)
+    high = 1.0 if gained == n else end(1.0)
+    return low, high
+
+
+def mcnemar_exact(gained: int, lost: int) -> float:
+    """The exact two-sided p-value that gained and lost items are equally likely; 1 where there is neither.
+
+    References
+    ----------
+    McNemar, Q. (1947). Note on the sampling error of the difference between correlated proportions or percentages.
+    Psychometrika 12, 153-157. Here by the binomial tail, doubled.
+    """
+    discordant = gained + lost
+    if not discordant:
+        return 1.0
+    return min(1.0, 2 * float(special.bdtr(min(gained, lost), discordant, 0.5)))

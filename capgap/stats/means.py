@@ -1,0 +1,225 @@
+"""Accuracies and paired differences with intervals that never have zero width."""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from capgap.stats.binary import mcnemar_exact, tango_interval, wilson_interval
+from capgap.stats.estimate import FEW_CLUSTERS, Estimate, degenerate_reach, t_critical, t_p_value
+from capgap.stats.stratified import StratifiedMean, stratified_mean
+
+__all__ = ["FEW_DISCORDANT", "NO_VARIANCE", "SMALL_SAMPLE", "accuracy", "mean_estimate", "paired_difference"]
+
+Floats = NDArray[np.float64]
+
+SMALL_SAMPLE = 30
+"""Below so many independent items a paired difference of right and wrong gets a score interval instead of t."""
+FEW_DISCORDANT = 10
+"""Likewise below so many items on which the two models differ."""
+NO_VARIANCE = 1e-16
+"""A variance below this is rounding: one differing item among ten million has more."""
+
+
+def accuracy(
+    scores: ArrayLike,
+    strata: ArrayLike,
+    clusters: ArrayLike,
+    *,
+    weights: ArrayLike | None = None,
+    chance: ArrayLike | None = None,
+    conf_level: float = 0.95,
+) -> Estimate:
+    """A mean score with an interval inside [0, 1].
+
+    Parameters
+    ----------
+    scores
+        Scores in [0, 1], shape (n,).
+    strata, clusters, weights
+        As for `stratified_mean`; the weights sum to 1.
+    chance
+        Expected score of a guess, shape (n,) or one number, NaN where unknown; becomes `null_value`.
+    conf_level
+        Of the interval.
+
+    Notes
+    -----
+    Right or wrong answers of items that stand alone, in one stratum: Wilson's interval. Anything else: Wilson's formula
+    with t in place of z and the effective number of items p (1 - p) / V in place of n, V the CR2 variance, so that it
+    stays inside [0, 1] (Korn & Graubard 1998 with Wilson's interval, see Franco et al. 2019). Without any variation the
+    bound of `degenerate_reach`.
+    """
+    y = np.asarray(scores, dtype=float)
+    fit = stratified_mean(y, strata, clusters, weights=weights)
+    null = _chance_of(y, strata, weights, chance)
+    p = float(np.clip(fit.theta[0], 0.0, 1.0))
+    alone = fit.n_strata == 1 and fit.n_clusters == fit.n_items and weights is None
+    finite = y[np.isfinite(y)]
+    if alone and np.isin(finite, (0.0, 1.0)).all():
+        low, high = wilson_interval(p, fit.n_items, critical=t_critical(math.inf, conf_level))
+        error = math.sqrt(p * (1 - p) / (fit.n_items - 1)) if fit.n_items > 1 and 0 < p < 1 else math.nan
+        p_value = _score_p_value(p, null, fit.n_items)
+        return Estimate(p, error, math.nan, low, high, p_value, null, fit.n_items, fit.n_clusters, "Wilson")
+    plain = mean_estimate(fit, null=null, bounds=(0.0, 1.0), conf_level=conf_level)
+    if plain.status != "ok" or not plain.std_error > 0:
+        return plain
+    n_effective = max(p * (1 - p), 1e-12) / plain.std_error**2
+    low, high = wilson_interval(p, n_effective, critical=t_critical(fit.df, conf_level))
+    return Estimate(
+        p,
+        plain.std_error,
+        fit.df,
+        low,
+        high,
+        plain.p_value,
+        null,
+        fit.n_items,
+        fit.n_clusters,
+        "Wilson with effective n (CR2, Bell-McCaffrey t)",
+        note=plain.note,
+    )
+
+
+def paired_difference(
+    differences: ArrayLike,
+    strata: ArrayLike,
+    clusters: ArrayLike,
+    *,
+    weights: ArrayLike | None = None,
+    conf_level: float = 0.95,
+) -> Estimate:
+    """The mean difference of two models' scores on the same items.
+
+    Parameters
+    ----------
+    differences
+        First minus second score, item by item, shape (n,).
+    strata, clusters, weights
+        As for `stratified_mean`; negative weights give a contrast.
+    conf_level
+        Of the interval.
+
+    Notes
+    -----
+    CR2 with Bell-McCaffrey t. Where right and wrong answers of items that stand alone are few (`SMALL_SAMPLE`) or
+    hardly differ (`FEW_DISCORDANT`): Tango's score interval and the exact McNemar p-value.
+    """
+    d = np.asarray(differences, dtype=float)
+    fit = stratified_mean(d, strata, clusters, weights=weights)
+    finite = d[np.isfinite(d)]
+    alone = fit.n_strata == 1 and fit.n_clusters == fit.n_items and weights is None
+    if alone and np.isin(finite, (-1.0, 0.0, 1.0)).all():
+        gained, lost = int((finite == 1).sum()), int((finite == -1).sum())
+        if fit.n_items < SMALL_SAMPLE or gained + lost < FEW_DISCORDANT:
+            low, high = tango_interval(gained, lost, fit.n_items, conf_level=conf_level)
+            error = math.sqrt(fit.cov[0, 0]) if fit.cov[0, 0] > NO_VARIANCE else math.nan
+            p_value = mcnemar_exact(gained, lost)
+            method = "Tango score interval, exact McNemar"
+            estimate = float(fit.theta[0])
+            return Estimate(estimate, error, math.nan, low, high, p_value, 0.0, fit.n_items, fit.n_clusters, method)
+    reach = 1.0 if weights is None else float(np.abs(np.asarray(weights, dtype=float)).sum())
+    return mean_estimate(fit, bounds=(-reach, reach), conf_level=conf_level)
+
+
+def mean_estimate(
+    fit: StratifiedMean,
+    *,
+    column: int = 0,
+    null: float = 0.0,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+    conf_level: float = 0.95,
+) -> Estimate:
+    """One estimate of a fit with its t interval, cut at the values that are possible.
+
+    Parameters
+    ----------
+    fit
+        From `stratified_mean`.
+    column
+        Which of its p estimates.
+    null
+        Value to test against; NaN for no test.
+    bounds
+        The possible values of the estimate.
+    conf_level
+        Of the interval.
+    """
+    estimate = float(fit.theta[column])
+    if fit.n_lonely:
+        return Estimate(
+            estimate=estimate,
+            null_value=null,
+            n_items=fit.n_items,
+            n_clusters=fit.n_clusters,
+            method="none",
+            status="open",
+            note=fit.reason,
+        )
+    variance = float(fit.cov[column, column])
+    if variance <= NO_VARIANCE:
+        return _without_variance(fit, estimate, null, bounds, conf_level)
+    error = math.sqrt(variance)
+    half = t_critical(fit.df, conf_level) * error
+    return Estimate(
+        estimate,
+        error,
+        fit.df,
+        max(bounds[0], estimate - half),
+        min(bounds[1], estimate + half),
+        t_p_value((estimate - null) / error, fit.df) if math.isfinite(null) else math.nan,
+        null,
+        fit.n_items,
+        fit.n_clusters,
+        "CR2, Bell-McCaffrey t",
+        note=few_clusters_note(fit),
+    )
+
+
+def few_clusters_note(fit: StratifiedMean) -> str:
+    """What to say where the clusters are fewer than was ever tested; empty otherwise."""
+    if fit.n_clusters >= FEW_CLUSTERS:
+        return ""
+    return f"only {fit.n_clusters} clusters: coverage of the interval is untested below {FEW_CLUSTERS}"
+
+
+def _without_variance(
+    fit: StratifiedMean, estimate: float, null: float, bounds: tuple[float, float], conf_level: float
+) -> Estimate:
+    """The estimate of a sample in which nothing varies: an exact bound instead of a false certainty."""
+    reach = degenerate_reach(fit.n_effective, conf_level)
+    p_value = math.nan
+    if math.isfinite(null):
+        # the bound solved for its level; n agreeing signs alone cannot be rarer than 2^(1 - n)
+        inverted = 2 * max(0.0, 1 - abs(estimate - null)) ** fit.n_effective
+        p_value = min(1.0, max(inverted, 2.0 ** (1 - min(fit.n_clusters, 1000))))
+    return Estimate(
+        estimate=estimate,
+        conf_low=max(bounds[0], estimate - reach),
+        conf_high=min(bounds[1], estimate + reach),
+        p_value=p_value,
+        null_value=null,
+        n_items=fit.n_items,
+        n_clusters=fit.n_clusters,
+        method="exact bound",
+        note="; ".join(n for n in ("no variation between items: exact bound", few_clusters_note(fit)) if n),
+    )
+
+
+def _chance_of(y: Floats, strata: ArrayLike, weights: ArrayLike | None, chance: ArrayLike | None) -> float:
+    """The chance level of the mean; NaN where chance is unknown for any of the items that count."""
+    if chance is None:
+        return math.nan
+    level = np.broadcast_to(np.asarray(chance, dtype=float), y.shape)
+    keep = np.isfinite(y)
+    if not np.isfinite(level[keep]).all():
+        return math.nan
+    return float(stratified_mean(np.where(keep, level, np.nan), strata, np.arange(len(y)), weights=weights).theta[0])
+
+
+def _score_p_value(share: float, null: float, n: int) -> float:
+    """The test that Wilson's interval inverts; NaN where the null allows no variation."""
+    if not 0 < null < 1:
+        return math.nan
+    return float(2 * special.ndtr(-abs(share - null) / math.sqrt(null * (1 - null) / n)))
