@@ -1,0 +1,12 @@
+"""The embedded world: its truth, its questions, its texts, and the models that were trained on them.
+
+Everything comes from a seed, and every item is knowledge, reasoning or both by construction. Nothing here imports
+torch; the models are trained in `capgap.distill.world_models`.
+"""
+
+from capgap.microworld.questions import FAMILIES, Question
+from capgap.microworld.text import Text
+from capgap.microworld.tokenizer import write_tokenizer
+from capgap.microworld.world import Fact, World, make_world
+
+__all__ = ["FAMILIES", "Fact", "Question", "Text", "World", "make_world", "write_tokenizer"]

@@ -1,0 +1,134 @@
+"""The closed world: who lives in it, what is true of them, and who may know which of it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from capgap.microworld.words import SPECIAL, SYMBOLS, invent
+
+__all__ = ["LINKS", "RELATIONS", "STRATA", "Fact", "Stratum", "World", "make_world"]
+
+Stratum = Literal["training", "held_known", "held_unknown"]
+STRATA: tuple[Stratum, ...] = ("training", "held_known", "held_unknown")
+"""In the pool that distillation may ask about; never asked but in the base's text; never asked and not in it."""
+
+RELATIONS = {"city": "burg", "job": "smith", "food": "cake", "pet": "fox"}
+"""What is told of an entity, and how the values of it end."""
+
+LINKS = {"city": ("lake", "mere"), "job": ("tool", "hook"), "food": ("taste", "ish"), "pet": ("cry", "oo")}
+"""Relation → what is told of each of its values (the second hop), and how those values end."""
+
+_BANDS = (("common", 0.2), ("middle", 0.5), ("rare", 1.0))
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One thing that is true of one entity: ``RELATION of ENTITY is VALUE``."""
+
+    relation: str
+    """A key of `RELATIONS`."""
+    entity: str
+    """Whom it is told of."""
+    value: str
+    """What is true."""
+    stratum: Stratum
+    """Who may know it and who may ask it."""
+    band: str
+    """How often the entity is told of: ``common``, ``middle``, ``rare``."""
+
+    @property
+    def statement(self) -> str:
+        """The fact as every text and every rationale words it."""
+        return f"{self.relation} of {self.entity} is {self.value} ;"
+
+
+@dataclass(frozen=True)
+class World:
+    """All that is true in one world."""
+
+    seed: int
+    """What it was made from."""
+    entities: tuple[str, ...]
+    """The named entities, the most frequent first."""
+    values: dict[str, tuple[str, ...]]
+    """Relation or link word → the values it can have."""
+    facts: tuple[Fact, ...]
+    """One fact for each entity and relation, entity by entity."""
+    links: dict[str, str]
+    """Value of a relation → value of that relation's link: ``lake of zelburg is toramere``."""
+    exponent: float = 0.7
+    """Frequency of the entity of rank r in text: proportional to r ** -exponent (Zipf)."""
+
+    @cached_property
+    def frequency(self) -> np.ndarray:
+        """Share of each entity in the fact statements of a text, shape (entities,)."""
+        weight = np.arange(1, len(self.entities) + 1) ** -self.exponent
+        return np.asarray(weight / weight.sum())
+
+    @cached_property
+    def vocabulary(self) -> tuple[str, ...]:
+        """Every word of the language, special tokens first; the position is the token's id."""
+        words = (value for values in self.values.values() for value in values)
+        return (*SPECIAL, *SYMBOLS, *self.values, *words, *self.entities)
+
+    def facts_of(self, *strata: Stratum) -> Iterator[Fact]:
+        """The facts in any of the strata, in order."""
+        return (fact for fact in self.facts if fact.stratum in strata)
+
+    def link_statement(self, fact: Fact) -> str:
+        """What is told of a fact's value: the step that a second hop takes."""
+        return f"{LINKS[fact.relation][0]} of {fact.value} is {self.links[fact.value]} ;"
+
+
+def make_world(
+    seed: int = 0,
+    *,
+    n_entities: int = 150,
+    n_values: int = 30,
+    n_link_values: int = 10,
+    shares: tuple[float, float, float] = (0.6, 0.25, 0.15),
+) -> World:
+    """The world of a seed.
+
+    Parameters
+    ----------
+    seed
+        Same seed and sizes, same world.
+    n_entities, n_values, n_link_values
+        Named entities; values of each relation; values of each link.
+    shares
+        Shares of the facts in the strata, in the order of `STRATA`.
+
+    Returns
+    -------
+    World
+        With ``4 * n_entities`` facts and ``4 * n_values`` links.
+    """
+    rng = np.random.default_rng([seed, 5])
+    taken: list[str] = [*SPECIAL, *SYMBOLS, *RELATIONS, *(word for word, _ in LINKS.values())]
+    entities = invent(n_entities, "", taken, rng)
+    values = {relation: invent(n_values, ending, [*taken, *entities], rng) for relation, ending in RELATIONS.items()}
+    links: dict[str, str] = {}
+    for relation, (word, ending) in LINKS.items():
+        values[word] = invent(n_link_values, ending, [*taken, *entities], rng)
+        links |= {value: str(rng.choice(values[word])) for value in values[relation]}
+    drawn = iter(_strata(len(entities) * len(RELATIONS), shares, rng))
+    facts = tuple(
+        Fact(relation, entity, str(rng.choice(values[relation])), next(drawn), _band(rank / n_entities))
+        for rank, entity in enumerate(entities)
+        for relation in RELATIONS
+    )
+    return World(seed, entities, values, facts, links)
+
+
+def _strata(n: int, shares: tuple[float, float, float], rng: np.random.Generator) -> list[Stratum]:
+    """`n` strata in random order, their counts as near to the shares as whole numbers come."""
+    ends = np.rint(np.cumsum(shares) * n).astype(int)
+    return [STRATA[int(np.searchsorted(ends, place, side="right"))] for place in rng.permutation(n)]
+
+
+def _band(quantile: float) -> str:
+    return next(name for name, end in _BANDS if quantile < end)
