@@ -1,0 +1,193 @@
+"""lm-eval Task objects over rendered columns. Importing this module imports lm-eval; nothing else here does."""
+
+import hashlib
+import random
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import datasets
+from lm_eval.api.samplers import ContextSampler
+from lm_eval.api.task import ConfigurableTask
+
+from capgap.battery.items import Item
+from capgap.battery.scoring import GENERATION_SCORES, score_generation
+from capgap.battery.spec import OwnTask
+
+__all__ = ["BlockSampler", "SampledDocs", "rendered_task"]
+
+
+class BlockSampler(ContextSampler):  # type: ignore[misc]
+    """Solved examples that do not depend on how many items were asked before.
+
+    ``fixed`` shows every item the same block; where an item stands in it, the next of the pool takes its place.
+    ``per_item`` draws a block seeded by the item.
+    """
+
+    def __init__(self, pool: Sequence[dict[str, Any]], *, seed: int, per_item: bool) -> None:
+        super().__init__(list(pool))
+        self.seed, self.per_item = seed, per_item
+        self.current: Any = None
+        """The document being asked, set by `SampledDocs.fewshot_context`."""
+
+    def set_rnd(self, rnd: int | None) -> "BlockSampler":
+        """Nothing: the block depends on the seed and the item alone."""
+        return self
+
+    def sample(self, n: int, eval_doc: Any = None, df: Any = None, **_: Any) -> list[Any]:
+        """The `n` solved examples of the document being asked, never itself."""
+        key = f"{self.seed}:{_content(self.current)}" if self.per_item else f"{self.seed}"
+        order = list(range(len(self.df)))
+        random.Random(hashlib.sha256(key.encode()).digest()).shuffle(order)
+        own = _content(self.current)
+        block = [self.df[position] for position in order if _content(self.df[position]) != own][:n]
+        assert len(block) == n, f"{len(block)} solved examples for {n}: the pool was not checked"
+        return block
+
+
+def _content(doc: Any) -> str:
+    """What makes two documents one: the prompt of a rendered one, else all of it."""
+    return str(doc["prompt"]) if isinstance(doc, dict) and "prompt" in doc and "shot" in doc else repr(doc)
+
+
+class SampledDocs:
+    """Mixed into a task class: documents that were chosen by us, the same solved examples at every build."""
+
+    sampled_docs: Any = None
+    fewshot_seed = 0
+
+    @property
+    def eval_docs(self) -> Any:
+        """The chosen documents in place of the whole split."""
+        return self.sampled_docs if self.sampled_docs is not None else super().eval_docs  # type: ignore[misc]
+
+    def build_all_requests(self, **options: Any) -> None:
+        """As lm-eval does, with its sampler started anew, so that the second model reads what the first one read."""
+        self.set_fewshot_seed(seed=self.fewshot_seed)  # type: ignore[attr-defined]
+        super().build_all_requests(**options)  # type: ignore[misc]
+
+    def fewshot_context(self, doc: Any, *args: Any, **options: Any) -> Any:
+        """As lm-eval does; the sampler learns which document is asked."""
+        sampler = getattr(self, "sampler", None)
+        if isinstance(sampler, BlockSampler):
+            sampler.current = doc
+        return super().fewshot_context(doc, *args, **options)  # type: ignore[misc]
+
+
+class _RenderedTask(SampledDocs, ConfigurableTask):  # type: ignore[misc]
+    """A task over columns that capgap rendered: lm-eval's own Jinja never sees a battery's text."""
+
+    CONFIG: ClassVar[None] = None
+
+    def download(self, dataset_kwargs: Any = None, **_: Any) -> None:
+        """Take the rendered documents."""
+        self.dataset = self.config.custom_dataset()
+
+
+def rendered_task(
+    task: OwnTask,
+    items: Sequence[Item],
+    pool: Sequence[Item],
+    *,
+    num_fewshot: int,
+    fewshot: str,
+    seed: int,
+    delimiter: str,
+    metrics: Sequence[str],
+) -> Any:
+    """An lm-eval Task whose document `i` is ``items[i]``.
+
+    Parameters
+    ----------
+    task
+        The task, or a variant of it.
+    items
+        The items to ask.
+    pool
+        Items that may serve as solved examples; `num_fewshot` and one more at least, or none.
+    num_fewshot, fewshot, seed
+        How many, chosen how (``fixed``, ``per_item``, ``lm_eval``), drawn by what.
+    delimiter
+        Between prompt and answer.
+    metrics
+        Names of the metrics, the primary one first.
+    """
+    several = (
+        any(len(item.gold) > 1 for item in (*items, *pool))
+        if task.format == "choose"
+        else any(len(item.targets) > 1 for item in (*items, *pool))
+    )
+    shots = [_document(item, several) for item in pool]
+    config: dict[str, Any] = {
+        "task": items[0].task if items[0].variant == "default" else f"{items[0].task}@{items[0].variant}",
+        "custom_dataset": lambda: {"test": datasets.Dataset.from_list([_document(item, several) for item in items])},
+        "test_split": "test",
+        "doc_to_text": _prompt,
+        "target_delimiter": delimiter,
+        "num_fewshot": num_fewshot,
+        "metric_list": [{"metric": name, "aggregation": "mean", "higher_is_better": True} for name in metrics],
+    }
+    if shots:
+        config["fewshot_config"] = {"samples": shots, "doc_to_target": _shot}
+    config |= _choose() if task.format == "choose" else _generate(task)
+    made = _RenderedTask(config=config)
+    made.fewshot_seed = seed
+    if shots and fewshot != "lm_eval":
+        made.sampler = BlockSampler(shots, seed=seed, per_item=fewshot == "per_item")
+    return made
+
+
+def _document(item: Item, several: bool) -> dict[str, Any]:
+    """The columns that lm-eval receives: text and numbers, rendered."""
+    right: Any = list(item.gold) if several else item.gold[0] if item.gold else None
+    if item.choices is None:
+        right = list(item.targets) if several else item.targets[0]
+    document = {
+        "item": item.item,
+        "prompt": item.prompt,
+        "right": right,
+        "targets": list(item.targets),
+        "shot": item.shot,
+    }
+    return document if item.choices is None else document | {"choices": list(item.choices)}
+
+
+def _prompt(doc: dict[str, Any]) -> str:
+    return str(doc["prompt"])
+
+
+def _right(doc: dict[str, Any]) -> Any:
+    return doc["right"]
+
+
+def _shot(doc: dict[str, Any]) -> str:
+    return str(doc["shot"])
+
+
+def _choices(doc: dict[str, Any]) -> list[str]:
+    return list(doc["choices"])
+
+
+def _choose() -> dict[str, Any]:
+    return {"output_type": "multiple_choice", "doc_to_target": _right, "doc_to_choice": _choices}
+
+
+def _generate(task: OwnTask) -> dict[str, Any]:
+    kind, extract = task.scoring, task.extract
+    config: dict[str, Any] = {
+        "output_type": "generate_until",
+        "doc_to_target": _right,
+        "generation_kwargs": {
+            "until": list(task.stop if task.stop is not None else ["\n"]),
+            "max_gen_toks": task.max_tokens or 256,
+            "do_sample": False,
+            "temperature": 0.0,
+        },
+    }
+    if kind in GENERATION_SCORES:
+        config["process_results"] = lambda doc, found: {
+            kind: score_generation(kind, found[0], doc["targets"], extract)[0]
+        }
+    elif extract is not None:
+        last = {"function": "regex", "regex_pattern": extract, "group_select": -1, "fallback": ""}
+        config["filter_list"] = [{"name": "none", "filter": [last, {"function": "take_first"}]}]
+    return config

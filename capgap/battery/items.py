@@ -1,0 +1,301 @@
+"""Rows and templates to items: what is asked, what counts as right, and how often a guess is."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from capgap.battery.scoring import numbers
+from capgap.battery.source import Row
+from capgap.battery.spec import OwnTask, check_capability
+from capgap.battery.templates import Template
+from capgap.errors import BatteryError
+from capgap.schema import CAPABILITIES
+
+__all__ = ["Item", "TaskTemplates", "content_ids", "drawn", "make_items"]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question of a task, as it is asked."""
+
+    task: str
+    """Name of its task."""
+    item: str
+    """Its id: declared, or a hash of what it asks and its occurrence; the same in every variant."""
+    variant: str
+    """How it is asked; ``default`` is the task itself."""
+    prompt: str
+    """What the model reads, without solved examples and chat template."""
+    choices: tuple[str, ...] | None
+    """The answers to choose from; None where an answer is generated."""
+    targets: tuple[str, ...]
+    """Texts of which any is right."""
+    gold: tuple[int, ...]
+    """Positions of the right choices; empty where an answer is generated."""
+    chance: float | None
+    """Expected score of a guess; None where nobody knows."""
+    capability: str | None
+    """``knowledge``, ``reasoning``, ``mixed``, or None where nobody said."""
+    domain: str | None
+    """The subject, where it was said."""
+    cluster: str
+    """Items with one cluster stand or fall together; by default the item's id."""
+    covariates: dict[str, Any]
+    """Facts about the item, without the ``x_`` of the tables."""
+    rationale: str | None
+    """The gold steps, where there are any."""
+    shot: str
+    """The answer that this item shows where it serves as a solved example."""
+
+
+class TaskTemplates:
+    """The compiled templates of a task (or of a variant of it).
+
+    Raises
+    ------
+    BatteryError
+        A template cannot be parsed or is refused.
+    """
+
+    def __init__(self, task: OwnTask, where: str) -> None:
+        self.task, self.where = task, where
+        self.prompt = self._one("prompt")
+        self.choices = self._many("choices")
+        self.target = self._many("target")
+        self.chance, self.shot, self.id = self._one("chance"), self._one("shot"), self._one("id")
+        self.capability, self.domain = self._one("capability"), self._one("domain")
+        self.cluster, self.rationale = self._one("cluster"), self._one("rationale")
+        self.covariates = {
+            name: _template(source, f"{where}, key 'covariates.{name}'") for name, source in task.covariates.items()
+        }
+
+    def _one(self, key: str) -> Any:
+        return _template(getattr(self.task, key), f"{self.where}, key {key!r}")
+
+    def _many(self, key: str) -> Any:
+        source = getattr(self.task, key)
+        if isinstance(source, list):
+            return [_template(part, f"{self.where}, key '{key}[{n}]'") for n, part in enumerate(source)]
+        return _template(source, f"{self.where}, key {key!r}")
+
+    def item(self, row: Row, variant: str) -> Item:
+        """The item of a row; its id is set by `make_items`."""
+        fields, place = row.fields, row.place
+        choices = self._choices(fields, place)
+        targets, gold = self._right(fields, place, choices)
+        shot = self.shot.text(fields, place) if self.shot else targets[0]
+        capability = _word(self.capability, fields, place)
+        complaint = check_capability(capability, CAPABILITIES) if capability else None
+        if complaint:
+            raise BatteryError(f"{self.where}, key 'capability', {place}: {complaint}")
+        return Item(
+            task=self.task.name,
+            item=_word(self.id, fields, place) or "",
+            variant=variant,
+            prompt=self.prompt.text(fields, place),
+            choices=choices,
+            targets=targets,
+            gold=gold,
+            chance=self._chance(fields, place, choices, gold),
+            capability=capability,
+            domain=_word(self.domain, fields, place),
+            cluster=_word(self.cluster, fields, place) or "",
+            covariates={
+                n: t.value(fields, place) if isinstance(t, Template) else t for n, t in self.covariates.items()
+            },
+            rationale=_word(self.rationale, fields, place),
+            shot=shot,
+        )
+
+    def _choices(self, fields: dict[str, Any], place: str) -> tuple[str, ...] | None:
+        if self.task.format == "generate":
+            return None
+        where = f"{self.where}, key 'choices', {place}"
+        found = (
+            [_value(t, fields, place) for t in self.choices]
+            if isinstance(self.choices, list)
+            else (self.choices.value(fields, place))
+        )
+        if not isinstance(found, list):
+            raise BatteryError(
+                f"{where}: expected a list, found {type(found).__name__} {str(found)[:80]!r}. "
+                f'A template that is exactly one expression keeps its list: "{{{{options}}}}".'
+            )
+        texts = tuple(_as_text(part, where) for part in found)
+        if len(texts) < 2:
+            raise BatteryError(f"{where}: expected at least two choices, found {len(texts)}.")
+        if not all(texts):
+            raise BatteryError(f"{where}: choice {texts.index('')} is empty.")
+        return texts
+
+    def _right(
+        self, fields: dict[str, Any], place: str, choices: tuple[str, ...] | None
+    ) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """Targets and, for choices, their positions."""
+        where = f"{self.where}, key 'target', {place}"
+        found = (
+            [_value(t, fields, place) for t in self.target]
+            if isinstance(self.target, list)
+            else (_value(self.target, fields, place))
+        )
+        parts = found if isinstance(found, list) else [found]
+        if len(parts) == 1 and isinstance(parts[0], list):
+            parts = parts[0]
+        if not parts:
+            raise BatteryError(f"{where}: expected an answer, found an empty list.")
+        if choices is None:
+            targets = tuple(dict.fromkeys(_as_text(part, where).strip() for part in parts))
+            self._check_targets(targets, where)
+            return targets, ()
+        right = {choices[_position(part, choices, where)] for part in parts}
+        gold = tuple(n for n, text in enumerate(choices) if text in right)
+        if len(gold) == len(choices):
+            raise BatteryError(f"{where}: every choice counts as right; nothing is asked.")
+        return tuple(dict.fromkeys(choices[n] for n in gold)), gold
+
+    def _check_targets(self, targets: Sequence[str], where: str) -> None:
+        if not all(targets):
+            raise BatteryError(f"{where}: expected an answer, found an empty text.")
+        if self.task.scoring == "numeric":
+            without = [target for target in targets if not numbers(target)]
+            if without:
+                raise BatteryError(f"{where}: score: numeric needs a number, found {without[0][:80]!r}.")
+
+    def _chance(
+        self, fields: dict[str, Any], place: str, choices: tuple[str, ...] | None, gold: tuple[int, ...]
+    ) -> float | None:
+        if self.chance is None:
+            return 0.0 if choices is None else len(gold) / len(choices)
+        found = _value(self.chance, fields, place)
+        try:
+            value = float(found)
+        except (TypeError, ValueError):
+            value = float("nan")
+        if not 0 <= value < 1:
+            raise BatteryError(
+                f"{self.where}, key 'chance', {place}: expected a number from 0 to below 1, found {found!r}."
+            )
+        return value
+
+
+def make_items(task: OwnTask, rows: Sequence[Row], where: str, *, variants: bool = True) -> dict[str, list[Item]]:
+    """The items of all rows for the task and its variants, in the order of the rows.
+
+    Parameters
+    ----------
+    task
+        The task.
+    rows
+        Its data.
+    where
+        Beginning of a message.
+    variants
+        Whether its variants are wanted too.
+
+    Returns
+    -------
+    dict
+        ``default`` and each variant → items; items at one position are the same item.
+
+    Raises
+    ------
+    BatteryError
+        A template, choice, target or id is wrong; the row is named.
+    """
+    asked = {"default": TaskTemplates(task, where)}
+    for name in task.variants if variants else ():
+        asked[name] = TaskTemplates(task.varied(name), f"{where}, variant {name!r}")
+    made = {name: [templates.item(row, name) for row in rows] for name, templates in asked.items()}
+    ids = _ids(made["default"], rows, where)
+    return {name: [_named(item, ids[n]) for n, item in enumerate(items)] for name, items in made.items()}
+
+
+def drawn(n: int, limit: int | None, seed: int, name: str) -> list[int]:
+    """Positions of a seeded sample of at most `limit` of `n` items, sorted.
+
+    A larger limit adds to the sample of a smaller one, so that answers already given stay useful.
+    """
+    if limit is None or limit >= n:
+        return list(range(n))
+    digest = hashlib.sha256(name.encode()).digest()
+    rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
+    return sorted(int(position) for position in rng.permutation(n)[:limit])
+
+
+def content_ids(contents: Iterable[Any]) -> list[str]:
+    """An id for each content: a hash, and the occurrence where the same content comes again."""
+    seen: Counter[str] = Counter()
+    ids = []
+    for content in contents:
+        text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=str)
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        seen[digest] += 1
+        ids.append(digest if seen[digest] == 1 else f"{digest}-{seen[digest]}")
+    return ids
+
+
+def _ids(items: Sequence[Item], rows: Sequence[Row], where: str) -> list[str]:
+    if not any(item.item for item in items):
+        return content_ids([item.prompt, item.choices, item.targets] for item in items)
+    first: dict[str, str] = {}
+    for item, row in zip(items, rows, strict=True):
+        if not item.item:
+            raise BatteryError(f"{where}, key 'id', {row.place}: expected an id, found an empty text.")
+        if item.item in first:
+            raise BatteryError(
+                f"{where}, key 'id', {row.place}: the id {item.item[:80]!r} stands in {first[item.item]} already."
+            )
+        first[item.item] = row.place
+    return [item.item for item in items]
+
+
+def _named(item: Item, name: str) -> Item:
+    return replace(item, item=name, cluster=item.cluster or name)
+
+
+def _template(source: Any, where: str) -> Any:
+    """A compiled template for text, the value itself for numbers and None."""
+    return Template(source, where) if isinstance(source, str) else source
+
+
+def _value(template: Any, fields: dict[str, Any], place: str) -> Any:
+    return template.value(fields, place) if isinstance(template, Template) else template
+
+
+def _word(template: Any, fields: dict[str, Any], place: str) -> str | None:
+    """Text, or None where the template is absent or gives nothing."""
+    found = _value(template, fields, place)
+    if found is None or found == "":
+        return None
+    return template.text(fields, place) if isinstance(template, Template) else str(found)
+
+
+def _as_text(value: Any, where: str) -> str:
+    if value is None or isinstance(value, (list, dict)):
+        raise BatteryError(f"{where}: expected text or a number, found {'nothing' if value is None else value!r}.")
+    return str(value)
+
+
+def _position(part: Any, choices: tuple[str, ...], where: str) -> int:
+    """Which choice a target means: an integer is an index; a text is a choice, then a letter."""
+    if isinstance(part, int) and not isinstance(part, bool):
+        if 0 <= part < len(choices):
+            return part
+        raise BatteryError(f"{where}: index {part} of {len(choices)} choices; indices count from 0.")
+    text = _as_text(part, where)
+    if text in choices:
+        return choices.index(text)
+    stripped = [choice.strip() for choice in choices]
+    if text.strip() in stripped:
+        return stripped.index(text.strip())
+    letter = text.strip().strip("().").upper()
+    if len(letter) == 1 and letter.isascii() and letter.isalpha() and ord(letter) - ord("A") < len(choices):
+        return ord(letter) - ord("A")
+    listed = ", ".join(repr(choice[:40]) for choice in choices[:6])
+    hint = ' For an index make it an integer: "{{answer | int}}".' if text.strip().isdigit() else ""
+    raise BatteryError(f"{where}: {text[:80]!r} is neither a choice nor the letter of one. Choices: {listed}.{hint}")

@@ -1,0 +1,280 @@
+"""A battery to tasks that can be asked: items, and an lm-eval Task over them."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from capgap.battery.items import Item, drawn, make_items
+from capgap.battery.library import Battery
+from capgap.battery.scoring import GENERATION_SCORES
+from capgap.battery.spec import HarnessTask, OwnTask
+from capgap.errors import BatteryError, UsageError, suggestion
+
+__all__ = ["Prepared", "prepare", "prepare_task", "training_items"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A task, in one variant, ready to be asked."""
+
+    battery: str
+    """Name of its battery."""
+    name: str
+    """Name of the task."""
+    variant: str
+    """How it is asked; ``default`` is the task itself."""
+    capability: str | None
+    """The capability of all its items; None where they differ or nobody said."""
+    domain: str | None
+    """The domain of all its items; None where they differ or nobody said."""
+    format: str
+    """``choose`` or ``generate``."""
+    num_fewshot: int
+    """Solved examples before each item."""
+    primary: str
+    """The ``metric,filter`` that counts."""
+    items: tuple[Item, ...]
+    """The items asked; ``items[i]`` is the document `i` of `lm_task`."""
+    n_available: int
+    """Items before the limit."""
+    lm_task: Any
+    """An lm-eval Task: ``build_all_requests``, ``instances``, ``apply_filters``, ``process_results``."""
+    score: str | None
+    """``choice``, ``exact`` …; None where lm-eval's own task decides."""
+    extract: str | None
+    """What the answer is read with before it is scored."""
+    stop: tuple[str, ...]
+    """Texts that end a generated answer."""
+    max_tokens: int | None
+    """Longest generated answer; None for choices."""
+
+
+def prepare(battery: Battery, *, limit: int | None = None) -> list[Prepared]:
+    """Every task of the battery, in every variant, ready to be asked.
+
+    Parameters
+    ----------
+    battery
+        From `load_battery`.
+    limit
+        At most so many items a task, before the battery's own limits. A seeded sample, in the order of the data; a
+        larger limit keeps the items of a smaller one.
+
+    Raises
+    ------
+    BatteryError
+        Data are missing or not cached, an item cannot be rendered, a metric is unknown, two tasks have one name.
+    UsageError
+        `limit` is below 1.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit {limit}: expected 1 or more.")
+    prepared: list[Prepared] = []
+    for task in battery.tasks:
+        prepared += prepare_task(battery, task, limit=limit)
+    names = [(p.name, p.variant) for p in prepared]
+    twice = [name for name, _ in names if names.count((name, "default")) > 1]
+    if twice:
+        raise BatteryError(f"{battery.path}: the task {twice[0]!r} is named twice, by itself or through groups.")
+    return prepared
+
+
+def prepare_task(battery: Battery, task: OwnTask | HarnessTask, *, limit: int | None = None) -> list[Prepared]:
+    """One entry of the battery: a task and its variants, or what an lm-eval name stands for.
+
+    Raises
+    ------
+    BatteryError
+        See `prepare`.
+    """
+    limit = limit or task.limit or battery.defaults.limit
+    if isinstance(task, HarnessTask):
+        from capgap.battery.harness import prepare_harness
+
+        return prepare_harness(battery, task, limit)
+    where = battery.where(task)
+    rows = battery.rows(task)
+    made = make_items(task, rows, where)
+    positions = drawn(len(rows), limit, battery.defaults.seed, task.name)
+    declared = battery.rows(task, "fewshot") or battery.rows(task, "train")
+    pools = make_items(task, declared, where) if declared else {}
+    result = []
+    for variant, items in made.items():
+        asked = task if variant == "default" else task.varied(variant)
+        here = where if variant == "default" else f"{where}, variant {variant!r}"
+        result.append(_prepared(battery, asked, items, positions, pools.get(variant), here))
+    return result
+
+
+def training_items(battery: Battery, *, task: str | None = None) -> list[Item]:
+    """What distillation may ask: the items of the tasks' training parts, in the order of the data.
+
+    Parameters
+    ----------
+    battery
+        From `load_battery`.
+    task
+        Only this task; by default all that have a training part.
+
+    Raises
+    ------
+    BatteryError
+        No such task, or no training part.
+    """
+    tasks = [t for t in battery.tasks if task is None or t.name == task]
+    if not tasks:
+        raise BatteryError(f"{battery.path}: no task {task!r}.{suggestion(str(task), [t.name for t in battery.tasks])}")
+    items: list[Item] = []
+    for entry in tasks:
+        if isinstance(entry, HarnessTask):
+            from capgap.battery.harness import harness_training_items
+
+            items += harness_training_items(battery, entry)
+        elif entry.data.train is not None:
+            rows = battery.rows(entry, "train")
+            items += make_items(entry, rows, f"{battery.where(entry)}, key 'data.train'", variants=False)["default"]
+    if not items:
+        named = f"task {task!r} has" if task else "no task has"
+        raise BatteryError(
+            f"{battery.path}: {named} {'no ' if task else 'a '}training part. Add data: {{train: FILE}}."
+        )
+    return items
+
+
+def _prepared(
+    battery: Battery,
+    task: OwnTask,
+    items: Sequence[Item],
+    positions: Sequence[int],
+    declared: Sequence[Item] | None,
+    where: str,
+) -> Prepared:
+    """One task as one variant asks it."""
+    from capgap.battery.harness_tasks import rendered_task
+
+    metrics = _metrics(task, where)
+    shots = task.num_fewshot if task.num_fewshot is not None else battery.defaults.num_fewshot
+    chosen = [items[position] for position in positions]
+    pool = _pool(items, positions, declared, shots, where)
+    with quiet():
+        lm_task = rendered_task(
+            task,
+            chosen,
+            pool,
+            num_fewshot=shots,
+            fewshot=battery.defaults.fewshot,
+            seed=battery.defaults.seed,
+            delimiter=_delimiter(task, [*chosen, *pool], where),
+            metrics=metrics,
+        )
+    generates = task.format == "generate"
+    return Prepared(
+        battery=battery.name,
+        name=task.name,
+        variant=chosen[0].variant,
+        capability=common(item.capability for item in chosen),
+        domain=common(item.domain for item in chosen),
+        format=task.format,
+        num_fewshot=shots,
+        primary=_primary(task, metrics, where),
+        items=tuple(chosen),
+        n_available=len(items),
+        lm_task=lm_task,
+        score=task.scoring,
+        extract=task.extract,
+        stop=tuple(task.stop if task.stop is not None else ["\n"]) if generates else (),
+        max_tokens=(task.max_tokens or 256) if generates else None,
+    )
+
+
+def common(values: Any) -> str | None:
+    """The one value that all have, else None."""
+    found = set(values)
+    return found.pop() if len(found) == 1 else None
+
+
+def _metrics(task: OwnTask, where: str) -> tuple[str, ...]:
+    """lm-eval's names of the metrics, the primary one first."""
+    word = task.scoring
+    if word == "external":
+        raise BatteryError(
+            f"{where}, key 'score': external scores come in a later version. "
+            f"Expected one of {', '.join(GENERATION_SCORES)}, or a metric of lm-eval."
+        )
+    if word in GENERATION_SCORES:
+        return (word,)
+    if word in ("choice", "choice_norm"):
+        return ("acc", "acc_norm") if word == "choice" else ("acc_norm", "acc")
+    from capgap.battery.harness import check_metric
+
+    check_metric(word, task.format, f"{where}, key 'score'")
+    return (word,)
+
+
+def _primary(task: OwnTask, metrics: Sequence[str], where: str) -> str:
+    if task.primary is None:
+        return f"{metrics[0]},none"
+    metric, _, filtered = task.primary.partition(",")
+    if metric.strip() not in metrics or filtered.strip() not in ("", "none"):
+        known = [f"{name},none" for name in metrics]
+        raise BatteryError(
+            f"{where}, key 'primary': {task.primary!r} is not computed.{suggestion(task.primary, known)}"
+        )
+    return f"{metric.strip()},none"
+
+
+def _pool(
+    items: Sequence[Item], positions: Sequence[int], declared: Sequence[Item] | None, shots: int, where: str
+) -> list[Item]:
+    """What solved examples are drawn from: the declared part, else items outside the sample, else the items.
+
+    An item of the declared part that asks what an evaluated item asks is left out: its answer would be given away.
+    """
+    if shots == 0:
+        return []
+    asked = {items[position].prompt for position in positions}
+    if declared is not None:
+        pool = [item for item in declared if item.prompt not in asked]
+        source = "data.fewshot or data.train holds"
+    else:
+        inside = set(positions)
+        pool = [item for n, item in enumerate(items) if n not in inside and item.prompt not in asked]
+        source = "its items give"
+        if len({item.prompt for item in pool}) <= shots:
+            pool = list(items)
+    unique = list({item.prompt: item for item in pool}.values())
+    if len(unique) <= shots:
+        raise BatteryError(
+            f"{where}, key 'num_fewshot': {shots} solved examples need {shots + 1} different items that are not asked; "
+            f"{source} {len(unique)}. Lower num_fewshot, or name more under data.fewshot."
+        )
+    return unique
+
+
+def _delimiter(task: OwnTask, items: Sequence[Item], where: str) -> str:
+    """One space between prompt and answer, unless either brings white space of its own."""
+    if task.delimiter is not None:
+        return task.delimiter
+    brings = {
+        item.prompt[-1:].isspace() or any(text[:1].isspace() for text in item.choices or (item.shot,)) for item in items
+    }
+    if len(brings) == 2:
+        raise BatteryError(
+            f"{where}, key 'delimiter': some items bring white space between prompt and answer and some do not. "
+            f"Strip it, or say delimiter: ' ' or ''."
+        )
+    return "" if brings == {True} else " "
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without lm-eval's remarks about tasks, which are meant for their authors."""
+    logger = logging.getLogger("lm_eval")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

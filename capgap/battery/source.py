@@ -1,0 +1,209 @@
+"""The rows behind a task: found under the battery's folder or the data root, nowhere else."""
+
+import csv
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from capgap.errors import BatteryError, suggestion
+
+__all__ = ["Row", "find_file", "hub_rows", "read_rows", "sha256"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One item as it stands in its file."""
+
+    fields: dict[str, Any]
+    """Field → text, number, true/false, None, list or mapping."""
+    place: str
+    """Where it stands, for messages: ``line 12``, ``row 12``."""
+
+
+def find_file(name: str, roots: tuple[Path, ...], where: str) -> Path:
+    """The file of that relative name under the first root that has it.
+
+    Parameters
+    ----------
+    name
+        A relative path with forward slashes, as the battery file has it.
+    roots
+        The folder of the battery file, then the data root.
+    where
+        Beginning of a message.
+
+    Raises
+    ------
+    BatteryError
+        The name is absolute, has ``..``, is a link that leaves its root, or no root has such a file.
+    """
+    pure = PurePosixPath(name)
+    if pure.is_absolute() or PureWindowsPath(name).drive or name.startswith(("~", "\\")):
+        raise BatteryError(
+            f"{where}: expected a path relative to the battery's folder or the data root, found {name!r}."
+        )
+    if ".." in pure.parts or ".." in PureWindowsPath(name).parts:
+        raise BatteryError(f"{where}: {name!r} leaves the battery's folder. Move the file there, or set --data-root.")
+    for root in roots:
+        found = root / pure
+        if not found.exists():
+            continue
+        if not found.resolve().is_relative_to(root.resolve()):
+            raise BatteryError(f"{where}: {name!r} is a link that leaves {root}. Copy the file there.")
+        if not found.is_file():
+            raise BatteryError(f"{where}: {name!r} under {root} is no file.")
+        return found
+    looked = " and ".join(str(root) for root in roots)
+    beside = [str(f.relative_to(r)) for r in roots for f in (r / pure).parent.glob("*") if f.suffix in _READERS]
+    near = suggestion(name, beside)
+    raise BatteryError(f"{where}: no file {name!r} under {looked}.{near} Another folder: --data-root or CAPGAP_DATA.")
+
+
+def read_rows(path: Path, where: str) -> list[Row]:
+    """The rows of a jsonl, json, csv or parquet file.
+
+    Raises
+    ------
+    BatteryError
+        Another kind of file, no such data in it, or no row; a bad line is named.
+    """
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise BatteryError(f"{where}: {path.name}: expected one of {', '.join(_READERS)}, found {path.suffix!r}.")
+    try:
+        rows = [Row(_fields(fields, f"{where}: {path}, {place}"), place) for fields, place in reader(path)]
+    except UnicodeDecodeError as error:
+        raise BatteryError(f"{where}: {path}: not UTF-8 text: {error.reason} at byte {error.start}.") from None
+    except OSError as error:
+        raise BatteryError(f"{where}: {path}: cannot be read: {error.strerror or error}.") from error
+    if not rows:
+        raise BatteryError(f"{where}: {path}: holds no item.")
+    return rows
+
+
+def hub_rows(name: str, subset: str | None, split: str, revision: str | None, where: str, battery: str) -> list[Row]:
+    """The rows of a split of a data set on the hub, from the cache where the network is off.
+
+    Raises
+    ------
+    BatteryError
+        It is neither cached nor reachable, or holds no row.
+    """
+    import datasets
+
+    try:
+        found = datasets.load_dataset(name, subset, split=split, revision=revision)
+    except Exception as error:  # the hub fails in many ways, all of which mean that its data are not here
+        raise BatteryError(not_cached(f"{where}: data set {name!r}", error, battery)) from error
+    rows = [Row(_fields(fields, f"{where}: {name}, row {n}"), f"row {n}") for n, fields in enumerate(found)]
+    if not rows:
+        raise BatteryError(f"{where}: data set {name!r}, split {split!r} holds no item.")
+    return rows
+
+
+def not_cached(what: str, error: BaseException, battery: str) -> str:
+    """The message for hub data that are not here."""
+    reason = str(error).strip().split("\n")[0][:200]
+    return (
+        f"{what} is not in the cache and could not be fetched ({type(error).__name__}: {reason}). With a network: "
+        f"capgap battery fetch {battery}. Without: --battery pocket needs no download."
+    )
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _jsonl(path: Path) -> Iterator[tuple[Any, str]]:
+    with path.open(encoding="utf-8-sig") as handle:
+        for number, line in enumerate(handle, start=1):
+            if line.strip():
+                yield _parse(line, path, number), f"line {number}"
+
+
+def _parse(text: str, path: Path, first_line: int) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        line = first_line + error.lineno - 1
+        raise BatteryError(f"{path}, line {line}: no JSON: {error.msg} at column {error.colno}.") from None
+    except (RecursionError, ValueError) as error:
+        raise BatteryError(f"{path}, line {first_line}: this JSON cannot be read: {error}.") from None
+
+
+def _json(path: Path) -> Iterator[tuple[Any, str]]:
+    found = _parse(path.read_text(encoding="utf-8-sig"), path, 1)
+    if isinstance(found, dict):
+        lists = {key: value for key, value in found.items() if isinstance(value, list)}
+        if len(lists) != 1:
+            named = ", ".join(lists) or "none"
+            raise BatteryError(f"{path}: expected a list, or an object with exactly one list; found lists: {named}.")
+        found = next(iter(lists.values()))
+    if not isinstance(found, list):
+        raise BatteryError(f"{path}: expected a list of items, found {type(found).__name__}.")
+    for number, fields in enumerate(found, start=1):
+        yield fields, f"item {number}"
+
+
+def _csv(path: Path) -> Iterator[tuple[Any, str]]:
+    with path.open(encoding="utf-8-sig", newline="") as handle:
+        reader = csv.reader(handle, strict=True)
+        try:
+            header = next(reader, [])
+            if len(set(header)) < len(header) or not all(header):
+                raise BatteryError(f"{path}, line 1: expected a name of its own over each column, found {header}.")
+            for cells in reader:
+                if not cells:
+                    continue
+                if len(cells) != len(header):
+                    raise BatteryError(
+                        f"{path}, line {reader.line_num}: expected {len(header)} cells, found {len(cells)}."
+                    )
+                yield dict(zip(header, cells, strict=True)), f"line {reader.line_num}"
+        except csv.Error as error:
+            raise BatteryError(f"{path}, line {reader.line_num}: no CSV: {error}.") from None
+
+
+def _parquet(path: Path) -> Iterator[tuple[Any, str]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        rows = pyarrow.parquet.read_table(path).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise BatteryError(f"{path}: no Parquet: {str(error)[:200]}.") from None
+    for number, fields in enumerate(rows, start=1):
+        yield fields, f"row {number}"
+
+
+_READERS: dict[str, Callable[[Path], Iterator[tuple[Any, str]]]] = {
+    ".jsonl": _jsonl,
+    ".json": _json,
+    ".csv": _csv,
+    ".parquet": _parquet,
+}
+
+
+def _fields(found: Any, where: str) -> dict[str, Any]:
+    if not isinstance(found, dict):
+        raise BatteryError(f"{where}: expected an object of fields, found {type(found).__name__}.")
+    return {str(key): _plain(value) for key, value in found.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Plain data only: dates and decimals as text, NaN as nothing."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    return str(value)

@@ -1,0 +1,231 @@
+"""The words of a battery file, as pydantic models; the JSON Schema is theirs."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+
+from capgap.errors import suggestion
+
+__all__ = ["BatterySpec", "DataSpec", "Defaults", "HarnessTask", "OwnTask", "VariantSpec", "json_schema"]
+
+Format = Literal["choose", "generate"]
+Fewshot = Literal["fixed", "per_item", "lm_eval"]
+OWN_SCORES = {"choose": ("choice", "choice_norm"), "generate": ("exact", "numeric", "contains", "external")}
+
+Scalar = str | int | float
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$")]
+
+
+class _Strict(BaseModel):
+    """Unknown keys are mistakes; a number is no text and a text no number."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Defaults(_Strict):
+    """What holds for every task that says nothing else."""
+
+    num_fewshot: int = Field(0, ge=0, le=64, description="Solved examples before each item.")
+    fewshot: Fewshot = Field(
+        "fixed",
+        description="fixed: one seeded block for all items; per_item: a block seeded by the item; lm_eval: its sampler.",
+    )
+    limit: int | None = Field(None, ge=1, description="At most so many items a task: a seeded sample, never the first.")
+    seed: int = Field(0, ge=0, description="Draws the sample and the solved examples.")
+
+
+class DataSpec(_Strict):
+    """Where the items of a task come from: a file, or a data set of the Hugging Face hub."""
+
+    file: str | None = Field(None, description="jsonl, json, csv or parquet under this file's folder or the data root.")
+    hub: str | None = Field(None, pattern=r"^[\w.\-]+(/[\w.\-]+)?$", description="Name of a data set on the hub.")
+    subset: str | None = Field(None, description="The hub's configuration name.")
+    revision: str | None = Field(None, description="The hub's revision.")
+    split: str | None = Field(None, description="The hub's split whose items are evaluated; default test.")
+    train: str | None = Field(None, description="File (or hub split) that distillation may ask.")
+    fewshot: str | None = Field(None, description="File (or hub split) that solved examples come from.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "DataSpec":
+        if (self.file is None) == (self.hub is None):
+            raise ValueError("expected exactly one of 'file' and 'hub'.")
+        extra = [k for k in ("subset", "revision", "split") if getattr(self, k) is not None]
+        if self.file is not None and extra:
+            raise ValueError(f"{extra[0]!r} belongs to a data set of the hub; beside 'file' it says nothing.")
+        return self
+
+
+class _Asked(_Strict):
+    """How items are asked and scored: what a variant may change."""
+
+    format: Format | None = Field(None, description="choose: log-likelihood over choices; generate: free text.")
+    prompt: str | None = Field(None, description="Template of what the model reads.")
+    choices: str | list[Scalar] | None = Field(None, description="Template that gives a list, or a list of templates.")
+    target: Scalar | list[Scalar] | None = Field(
+        None, description="An integer is an index, a text is a choice, then a letter; a list: any of them counts."
+    )
+    chance: Scalar | None = Field(None, description="Score of a guess; default 1 / number of choices, generated: 0.")
+    stop: list[str] | None = Field(None, description='Texts that end an answer; default ["\\n"].')
+    max_tokens: int | None = Field(None, ge=1, le=131072, description="Longest answer in tokens; default 256.")
+    score: str | None = Field(
+        None,
+        description="choice | choice_norm (choose), exact | numeric | contains | external (generate), any lm-eval metric.",
+    )
+    extract: str | None = Field(None, max_length=500, description="Regular expression; its last match is the answer.")
+    shot: str | None = Field(None, description="Template of a solved example's answer; default: the target.")
+    delimiter: str | None = Field(
+        None, description="Between prompt and answer; default one space, none where either brings white space."
+    )
+    num_fewshot: int | None = Field(None, ge=0, le=64, description="Solved examples before each item.")
+    primary: str | None = Field(None, description="metric,filter that counts; default: what `score` gives.")
+    description: str | None = Field(None, description="For readers: what it measures, why it has its label.")
+
+    @field_validator("extract")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"expected a regular expression, found {value!r}: {error}.") from None
+        return value
+
+    @field_validator("stop")
+    @classmethod
+    def _not_empty(cls, value: list[str] | None) -> list[str] | None:
+        if value is not None and not all(value):
+            raise ValueError("an empty stop text would end every answer before it begins.")
+        return value
+
+
+class VariantSpec(_Asked):
+    """The same items asked another way; what it leaves out is the task's."""
+
+
+class OwnTask(_Asked):
+    """A task whose items are rows of data and whose prompts are templates over them."""
+
+    name: Name
+    data: DataSpec
+    format: Format = Field(description="choose: log-likelihood over choices; generate: free text.")
+    prompt: str = Field(description="Template of what the model reads.")
+    target: Scalar | list[Scalar] = Field(
+        description="An integer is an index, a text is a choice, then a letter; a list: any of them counts."
+    )
+    capability: str | None = Field(
+        None, description="knowledge, reasoning, mixed, or a template that gives one; absent: the classifier decides."
+    )
+    domain: str | None = Field(None, description="Word or template: science, arithmetic …")
+    id: str | None = Field(None, description="Template of an item's id; default: a hash of the rendered item.")
+    rationale: str | None = Field(None, description="Template of the gold steps, for traces and their control.")
+    cluster: str | None = Field(None, description="Template: items with one value stand or fall together.")
+    covariates: dict[Name, Scalar] = Field(default_factory=dict, description="Templates; become x_NAME.")
+    variants: dict[Name, VariantSpec] = Field(default_factory=dict, description="The same items asked another way.")
+    limit: int | None = Field(None, ge=1, description="At most so many items: a seeded sample.")
+
+    @field_validator("variants")
+    @classmethod
+    def _no_default(cls, value: dict[str, VariantSpec]) -> dict[str, VariantSpec]:
+        if "default" in value:
+            raise ValueError("'default' is the task itself; give the variant another name.")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "OwnTask":
+        other = "generate" if self.format == "choose" else "choose"
+        if self.format == "choose":
+            if self.choices is None:
+                raise ValueError("format: choose needs the key 'choices'.")
+            extra = [key for key in ("stop", "max_tokens", "extract") if getattr(self, key) is not None]
+        else:
+            extra = ["choices"] if self.choices is not None else []
+        if extra:
+            raise ValueError(f"key {extra[0]!r} belongs to format: {other}, and this task has format: {self.format}.")
+        if self.score in OWN_SCORES[other]:
+            raise ValueError(
+                f"score: {self.score} belongs to format: {other}. Expected one of {', '.join(OWN_SCORES[self.format])}."
+            )
+        return self
+
+    @property
+    def scoring(self) -> str:
+        """The word under `score`, or its default."""
+        return self.score or ("choice" if self.format == "choose" else "exact")
+
+    def varied(self, name: str) -> "OwnTask":
+        """The task as this variant asks it.
+
+        Raises
+        ------
+        ValidationError
+            What the variant changes does not fit what it leaves.
+        """
+        change = self.variants[name].model_dump(exclude_unset=True)
+        whole = self.model_dump(exclude_unset=True) | {"variants": {}}
+        if change.get("format", self.format) != self.format:
+            # Another format leaves behind what only the old one understands.
+            for key in ("choices", "stop", "max_tokens", "extract", "score", "chance", "shot", "primary"):
+                whole.pop(key, None)
+        return OwnTask.model_validate(whole | change)
+
+
+class HarnessTask(_Strict):
+    """A task, group or tag that lm-eval knows."""
+
+    lm_eval: str = Field(description="Its name there.")
+    capability: str | None = Field(None, description="Word, or template over lm-eval's doc; absent: the catalogue's.")
+    domain: str | None = Field(None, description="Word or template.")
+    num_fewshot: int | None = Field(None, ge=0, le=64, description="Default: lm-eval's own number, then the battery's.")
+    primary: str | None = Field(None, description="metric,filter that counts; default: lm-eval's first.")
+    chance: float | None = Field(None, ge=0, lt=1, description="Score of a guess; default 1 / choices, generated: 0.")
+    cluster: str | None = Field(None, description="Template over lm-eval's doc.")
+    covariates: dict[Name, Scalar] = Field(default_factory=dict, description="Templates over lm-eval's doc.")
+    limit: int | None = Field(None, ge=1, description="At most so many items: a seeded sample.")
+    description: str | None = Field(None, description="For readers: why it has its label.")
+
+    @property
+    def name(self) -> str:
+        """Its name in messages."""
+        return self.lm_eval
+
+
+_OWN, _HARNESS = "a task with data", "a task of lm-eval"
+
+
+def _which(value: Any) -> str:
+    if isinstance(value, HarnessTask) or (isinstance(value, dict) and "lm_eval" in value):
+        return _HARNESS
+    return _OWN
+
+
+AnyTask = Annotated[Annotated[OwnTask, Tag(_OWN)] | Annotated[HarnessTask, Tag(_HARNESS)], Discriminator(_which)]
+
+
+class BatterySpec(_Strict):
+    """A battery: tasks, whose items are asked of every model."""
+
+    name: Name
+    version: Scalar = Field(1, description="Raise it when scores stop being comparable.")
+    description: str = Field("", description="What it measures and where the items come from.")
+    defaults: Defaults = Field(default_factory=Defaults)
+    tasks: list[AnyTask] = Field(min_length=1)
+
+    @field_validator("tasks")
+    @classmethod
+    def _unique(cls, value: list[OwnTask | HarnessTask]) -> list[OwnTask | HarnessTask]:
+        names = [task.name for task in value]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"two tasks are named {twice[0]!r}. Names tell tasks apart.")
+        return value
+
+
+def check_capability(word: str, known: tuple[str, ...]) -> str | None:
+    """A complaint about a capability that is no word of capgap's, else None."""
+    return None if word in known else f"expected one of {', '.join(known)}, found {word!r}.{suggestion(word, known)}"
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of a battery file, for editors."""
+    schema = BatterySpec.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "capgap battery"} | schema
