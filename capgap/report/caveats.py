@@ -1,0 +1,239 @@
+"""What a reader must know before believing the numbers, and what is missing from them."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+
+from capgap.errors import TableError
+from capgap.report import text
+from capgap.report.tables import Book
+from capgap.schema import Roles, pair
+
+__all__ = ["GUARD", "Caveat", "LeftOut", "caveats", "excluded_tasks", "left_out"]
+
+GUARD = 0.05
+"""Share of unparsed or truncated items above which a task leaves the headline."""
+_FEW_CLUSTERS = 6
+_FEW_ITEMS = 100
+
+
+@dataclass(frozen=True)
+class Caveat:
+    """One reservation."""
+
+    what: str
+    """The fact."""
+    so: str
+    """What it means, or what to do."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Something that is not in the numbers."""
+
+    what: str
+    why: str
+    where: tuple[str, ...] = ()
+    """The groups it concerns."""
+
+
+def _troubled(book: Book, model: str) -> dict[str, float]:
+    """Share of a model's items that were unparsed or truncated, by task."""
+    share: dict[str, float] = {}
+    for quantity in ("unparsed", "truncated"):
+        for row in book.select(quantity, "task", model=model):
+            share[row.group] = share.get(row.group, 0.0) + (row.estimate or 0.0)
+    return share
+
+
+def excluded_tasks(book: Book, roles: Roles) -> dict[str, set[str]]:
+    """Student → the tasks where it or the teacher left more than `GUARD` of the items unparsed or truncated."""
+    of_teacher = _troubled(book, roles.teacher) if roles.teacher else {}
+    out = {}
+    for student in roles.students:
+        own = _troubled(book, student)
+        out[student] = {task for share in (of_teacher, own) for task, part in share.items() if part > GUARD}
+    return out
+
+
+def caveats(
+    book: Book, roles: Roles, *, outcomes: pd.DataFrame, models: pd.DataFrame | None, excluded: dict[str, set[str]]
+) -> list[Caveat]:
+    """Everything that stands between the headline and belief, the gravest first."""
+    return [
+        *_missing_roles(roles),
+        *_prompting(roles, models),
+        *_guard(excluded),
+        *_aliased(outcomes),
+        *_headline_refused(book, roles),
+        *_small(book, roles),
+    ]
+
+
+def _missing_roles(roles: Roles) -> Iterator[Caveat]:
+    alone = text.join(student for student in roles.students)
+    if roles.teacher is None:
+        yield Caveat(
+            f"No teacher was given: this is a profile of {alone}, without a gap.",
+            "A teacher's answers to the same items would show what the student lacks and which of it was there to learn.",
+        )
+        return
+    without = [student for student in roles.students if student not in roles.base]
+    if without:
+        yield Caveat(
+            f"No base was given for {text.join(without)}.",
+            "Gap closure needs the model before distillation; without it, what it could already do counts as learnt.",
+        )
+    without = [student for student in roles.students if student not in roles.control]
+    if without:
+        yield Caveat(
+            f"No control was given for {text.join(without) if len(without) < len(roles.students) else 'any student'}.",
+            "What came from the teacher cannot be told from what the same prompts with gold targets would have taught.",
+        )
+
+
+def _prompting(roles: Roles, models: pd.DataFrame | None) -> Iterator[Caveat]:
+    if models is None or "prompting" not in models:
+        return
+    known = models.dropna(subset=["prompting"]).drop_duplicates("model").set_index("model")["prompting"]
+    ways = {name: str(known[name]) for name in roles.names if name in known.index}
+    if len(set(ways.values())) > 1:
+        said = "; ".join(f"{name}: {text.shorten(_plain(way), 80)}" for name, way in ways.items())
+        yield Caveat(
+            f"The roles were prompted differently ({text.clean(said)}).",
+            "Part of every difference below may be the prompt's.",
+        )
+
+
+def _plain(prompting: str) -> str:
+    try:
+        found = json.loads(prompting)
+    except ValueError:
+        return prompting
+    if isinstance(found, dict):
+        return (
+            ", ".join(f"{name} {value}" for name, value in found.items() if value not in (None, "", False)) or "plain"
+        )
+    return prompting
+
+
+def _guard(excluded: dict[str, set[str]]) -> Iterator[Caveat]:
+    tasks = sorted(set().union(*excluded.values()))
+    if tasks:
+        yield Caveat(
+            f"{len(tasks)} {'task is' if len(tasks) == 1 else 'tasks are'} kept out of the numbers for battery and "
+            f"capability: {text.join(tasks)}.",
+            f"More than {100 * GUARD:g}\u202f% of the answers there could not be parsed or were cut off; raise max_tokens, "
+            "or mend the stop words or the extraction, and evaluate again.",
+        )
+
+
+def _aliased(outcomes: pd.DataFrame) -> Iterator[Caveat]:
+    labelled = outcomes.dropna(subset=["capability", "format"])
+    formats = labelled.groupby("capability")["format"].unique()
+    if not {"knowledge", "reasoning"} <= set(formats.index):
+        return
+    knowledge, reasoning = (set(formats[name]) for name in ("knowledge", "reasoning"))
+    if knowledge.isdisjoint(reasoning):
+        yield Caveat(
+            f"Format and capability are aliased: knowledge is asked as {text.join(sorted(knowledge))}, "
+            f"reasoning as {text.join(sorted(reasoning))}.",
+            "A difference between the two may be one between choosing and writing. Ask each in both formats.",
+        )
+
+
+def _headline_refused(book: Book, roles: Roles) -> Iterator[Caveat]:
+    for quantity in ("gap_closure", "retention"):
+        refused: dict[str, list[str]] = {}
+        for row in book.select(quantity, "capability"):
+            if row.status == "refused" and row.model in roles.students and row.weighting != "items":
+                whose = f"{row.group} ({row.model})" if len(roles.students) > 1 else row.group
+                refused.setdefault(row.note or "no reason was recorded", []).append(whose)
+        for why, who in refused.items():
+            yield Caveat(f"No {quantity.replace('_', ' ')} for {text.join(dict.fromkeys(who))}.", _sentence(why))
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:] + ("" if words.endswith((".", "!", "?")) else ".")
+
+
+def _small(book: Book, roles: Roles) -> Iterator[Caveat]:
+    rows = [row for row in book.select("accuracy", "capability") if row.model in roles.students]
+    few_items = {row.group: row.n_items for row in rows if row.n_items is not None and row.n_items < _FEW_ITEMS}
+    if few_items:
+        said = text.join(f"{group} ({n} items)" for group, n in few_items.items())
+        yield Caveat(f"Few items: {said}.", "The intervals are honest but wide; raise --limit to narrow them.")
+    few_clusters = {r.group: r.n_clusters for r in rows if r.n_clusters is not None and r.n_clusters < _FEW_CLUSTERS}
+    if few_clusters:
+        said = text.join(f"{group} ({n})" for group, n in few_clusters.items())
+        yield Caveat(
+            f"Fewer than {_FEW_CLUSTERS} independent clusters: {said}.",
+            "The coverage of the intervals was never tested with so few.",
+        )
+    if any("these tasks" in row.population for row in rows):
+        yield Caveat(
+            "The numbers speak of these tasks, not of the capability at large.",
+            "With six tasks or more per capability the interval can also cover the choice of tasks.",
+        )
+
+
+def left_out(book: Book, roles: Roles, *, outcomes: pd.DataFrame, excluded: dict[str, set[str]]) -> list[LeftOut]:
+    """What the numbers do not hold: guarded tasks, items not shared, errors, refused numbers."""
+    return [
+        *_guarded_rows(book, roles, excluded),
+        *_unshared(outcomes, roles),
+        *_errors(outcomes),
+        *_refused(book),
+    ]
+
+
+def _guarded_rows(book: Book, roles: Roles, excluded: dict[str, set[str]]) -> Iterator[LeftOut]:
+    for student, tasks in excluded.items():
+        for task in sorted(tasks):
+            who = [model for model in (roles.teacher, student) if model]
+            shares = ((model, _troubled(book, model).get(task, 0.0)) for model in who)
+            said = text.join(f"{model} {text.percent(share)}" for model, share in shares if share > GUARD)
+            yield LeftOut(
+                f"Task {task}, from battery and capability numbers of {student}",
+                f"Unparsed or truncated: {said}, over the guard of {100 * GUARD:g}\u202f%.",
+            )
+
+
+def _unshared(outcomes: pd.DataFrame, roles: Roles) -> Iterator[LeftOut]:
+    present = set(outcomes["model"])
+    for student in roles.students:
+        others = [roles.teacher, roles.base.get(student), roles.control.get(student)]
+        compared = [name for name in dict.fromkeys([student, *others]) if name is not None and name in present]
+        if len(compared) < 2 or student not in present:
+            continue
+        try:
+            pairs = pair(outcomes, compared)
+        except TableError as error:
+            yield LeftOut(f"Comparison of {text.join(compared)}", str(error))
+            continue
+        lost = pairs.n_any - len(pairs.scores)
+        if lost:
+            yield LeftOut(
+                f"{lost:,} of {pairs.n_any:,} items, from comparisons of {text.join(compared)}",
+                f"Not every one of them has a score there; {text.percent(pairs.share)} are shared.",
+            )
+
+
+def _errors(outcomes: pd.DataFrame) -> Iterator[LeftOut]:
+    broken = outcomes[(outcomes["status"] == "error").fillna(False).astype(bool)]
+    for model, rows in broken.groupby("model"):
+        tasks = tuple(f"{task} ({n})" for task, n in rows.groupby("task").size().items())
+        yield LeftOut(f"{len(rows):,} answers of {model}", "They ended in an error and have no score.", tasks)
+
+
+def _refused(book: Book) -> Iterator[LeftOut]:
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in book.rows:
+        if row.status == "refused":
+            found.setdefault((row.name, row.note or "no reason was recorded"), []).append(row.group)
+    for (name, why), groups in found.items():
+        yield LeftOut(
+            f"{name[:1].upper()}{name[1:]}: {len(groups)} refused", _sentence(why), tuple(dict.fromkeys(groups))
+        )

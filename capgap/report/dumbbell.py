@@ -1,0 +1,134 @@
+"""The dumbbell chart: one row per task, base to student to teacher, on a scale from 0 to 100 %."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from capgap.report import text
+from capgap.report.tables import CAPABILITY_ORDER, Book, Estimate, task_names
+from capgap.schema import Roles
+
+__all__ = ["DumbbellGroup", "DumbbellPanel", "DumbbellRow", "dumbbells", "task_capabilities"]
+
+
+@dataclass(frozen=True)
+class DumbbellRow:
+    """One task; positions are per cent of the width, None where a role is missing or a number unknown."""
+
+    task: str
+    student: float | None
+    low: float | None
+    high: float | None
+    teacher: float | None
+    base: float | None
+    control: float | None
+    chance: float | None
+    gap: Estimate | None
+    accuracy: Estimate | None
+    label: str
+    """The row in words, for those who do not see it."""
+    excluded: bool
+    """Whether the guard keeps the task out of the numbers above it."""
+
+
+@dataclass(frozen=True)
+class DumbbellGroup:
+    """The tasks of one capability, widest gap first."""
+
+    capability: str
+    rows: tuple[DumbbellRow, ...]
+
+
+@dataclass(frozen=True)
+class DumbbellPanel:
+    """The chart of one student."""
+
+    number: int
+    student: str
+    groups: tuple[DumbbellGroup, ...]
+
+    @property
+    def n_rows(self) -> int:
+        """Tasks in it."""
+        return sum(len(group.rows) for group in self.groups)
+
+
+def task_capabilities(outcomes: pd.DataFrame) -> dict[str, str]:
+    """Each task's capability as its outcomes say; items of several capabilities make a task ``mixed``."""
+    frame = pd.DataFrame({"task": task_names(outcomes), "capability": outcomes["capability"]})
+    found = frame.dropna().groupby("task")["capability"].unique()
+    known = {str(task): str(words[0]) if len(words) == 1 else "mixed" for task, words in found.items()}
+    return {str(task): known.get(str(task), "unlabelled") for task in dict.fromkeys(frame["task"])}
+
+
+def _place(value: float | None) -> float | None:
+    return None if value is None else round(min(100.0, max(0.0, 100 * value)), 2)
+
+
+def _row(book: Book, task: str, roles: Roles, student: str, excluded: bool) -> DumbbellRow:
+    def accuracy(model: str | None) -> Estimate | None:
+        return None if model is None else book.find("accuracy", "task", task, model)
+
+    who = {
+        "base": roles.base.get(student),
+        "student": student,
+        "control": roles.control.get(student),
+        "teacher": roles.teacher,
+    }
+    found = {role: accuracy(model) for role, model in who.items()}
+    value = {role: None if row is None or row.refused else row.estimate for role, row in found.items()}
+    own = found["student"]
+    chance = next((row.null_value for row in found.values() if row and row.null_value is not None), None)
+    said = [f"{role} {text.percent(number)}" for role, number in value.items() if number is not None]
+    return DumbbellRow(
+        task=task,
+        student=_place(value["student"]),
+        low=_place(own.low) if own else None,
+        high=_place(own.high) if own else None,
+        teacher=_place(value["teacher"]),
+        base=_place(value["base"]),
+        control=_place(value["control"]),
+        chance=_place(chance),
+        gap=book.find("gap", "task", task, student),
+        accuracy=own,
+        label=f"{task}: {', '.join(said) or 'no number'}" + (f"; chance {text.percent(chance)}" if chance else ""),
+        excluded=excluded,
+    )
+
+
+def _order(row: DumbbellRow) -> tuple[bool, float, str]:
+    if row.gap is not None and row.gap.estimate is not None:
+        return False, -row.gap.estimate, row.task
+    return True, -(row.student if row.student is not None else -1.0), row.task
+
+
+def dumbbells(
+    book: Book, roles: Roles, capabilities: dict[str, str], excluded: dict[str, set[str]]
+) -> tuple[DumbbellPanel, ...]:
+    """One panel per student: tasks grouped by capability, the widest gap first.
+
+    Parameters
+    ----------
+    book
+        The estimates.
+    roles
+        Who is who.
+    capabilities
+        Task → capability, see `task_capabilities`.
+    excluded
+        Student → the tasks that the guard keeps out of its headline.
+    """
+    panels = []
+    for number, student in enumerate(roles.students, 1):
+        groups = []
+        for capability in CAPABILITY_ORDER:
+            rows = [
+                _row(book, task, roles, student, task in excluded.get(student, ()))
+                for task in book.groups("task")
+                if capabilities.get(task, "unlabelled") == capability
+            ]
+            rows = [row for row in rows if row.student is not None or row.teacher is not None]
+            if rows:
+                groups.append(DumbbellGroup(capability, tuple(sorted(rows, key=_order))))
+        panels.append(DumbbellPanel(number, student, tuple(groups)))
+    return tuple(panels)

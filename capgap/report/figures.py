@@ -1,0 +1,260 @@
+"""The figures that seaborn draws: intervals by group, and accuracy along a covariate."""
+
+import math
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from capgap.report import svg, text
+from capgap.report.tables import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["ForestRow", "Slices", "forest", "slice_panel", "slices_of"]
+
+_ROW = 21.0
+_WIDTH = 330.0
+
+
+@contextmanager
+def _drawing() -> Iterator[None]:
+    """The look of the figures; glyphs that the measuring font lacks are the browser's affair."""
+    with svg.style(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*[Gg]lyph.*missing.*", category=UserWarning)
+        yield
+
+
+@dataclass(frozen=True)
+class ForestRow:
+    """One line of an interval figure."""
+
+    label: str
+    capability: str
+    estimate: Estimate | None
+    """None makes the row a heading."""
+
+
+def _limits(rows: Sequence[ForestRow], reference: Sequence[float]) -> tuple[float, float]:
+    """Room for every estimate and the references; intervals that reach far beyond are cut, with an arrow."""
+    known = [row.estimate for row in rows if row.estimate is not None and not row.estimate.refused]
+    centres = [100 * e.estimate for e in known if e.estimate is not None] + list(reference)
+    ends = [100 * end for e in known for end in (e.low, e.high) if end is not None]
+    low, high = min(centres), max(centres)
+    reach = max(high - low, 20.0)
+    low = min([low, *(max(end, low - 0.6 * reach) for end in ends)])
+    high = max([high, *(min(end, high + 0.6 * reach) for end in ends)])
+    return low - 0.06 * (high - low), high + 0.06 * (high - low)
+
+
+def forest(
+    rows: Sequence[ForestRow], *, prefix: str, title: str, unit: str, reference: Sequence[float] = (0.0,)
+) -> Markup | None:
+    """Estimates with their intervals, one line each; a refused one says so in its place.
+
+    Parameters
+    ----------
+    rows
+        From top to bottom.
+    prefix
+        Begins the ids of the drawing.
+    title
+        What is shown.
+    unit
+        Under the axis, ``%`` or ``points``.
+    reference
+        Upright lines, in hundredths.
+
+    Returns
+    -------
+    Markup or None
+        None where no row has a number.
+    """
+    import seaborn
+
+    if not any(row.estimate is not None and not row.estimate.refused for row in rows):
+        return None
+    with _drawing():
+        figure, axes = svg.canvas(_WIDTH, 58 + _ROW * len(rows), left=110, right=10, top=24, bottom=34)
+        low, high = _limits(rows, reference)
+        axes.set_xlim(low, high)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        for value in reference:
+            axes.axvline(value, color=svg.MUTED, linewidth=1.0, zorder=0.9)
+        for place, row in enumerate(rows):
+            _forest_row(axes, place, row, (low, high))
+        known = [
+            (100 * row.estimate.estimate, place, row.capability)
+            for place, row in enumerate(rows)
+            if row.estimate is not None and row.estimate.estimate is not None and not row.estimate.refused
+        ]
+        seaborn.scatterplot(
+            x=[x for x, _, _ in known],
+            y=[y for _, y, _ in known],
+            hue=[capability for _, _, capability in known],
+            palette=svg.COLOURS,
+            s=72,
+            linewidth=1.2,
+            edgecolor=svg.PAPER,
+            legend=False,
+            zorder=4,
+            ax=axes,
+        )
+        axes.set_yticks([])
+        axes.set(xlabel=unit, ylabel="")
+        figure.text(0.006, 1 - 14 / (58 + _ROW * len(rows)), title, fontsize=12.5, fontweight="bold", va="center")
+        seaborn.despine(ax=axes, left=True)
+        said = "; ".join(
+            f"{row.label} {row.estimate.shown} {row.estimate.interval}".strip() for row in rows if row.estimate
+        )
+        return svg.inline(figure, prefix=prefix, label=f"{title}: {said}")
+
+
+def _forest_row(axes: "Axes", place: int, row: ForestRow, limits: tuple[float, float]) -> None:
+    low, high = limits
+    transform = axes.get_yaxis_transform()
+    heading = row.estimate is None
+    axes.text(
+        -108 / 210,
+        place,
+        text.shorten(row.label, 18),
+        transform=transform,
+        va="center",
+        fontsize=11.5,
+        fontweight="bold" if heading else "normal",
+        color=svg.INK,
+    )
+    if row.estimate is None:
+        return
+    if row.estimate.refused:
+        axes.text(
+            0.02, place, "refused", transform=transform, va="center", fontsize=10.5, color=svg.MUTED, style="italic"
+        )
+        return
+    left = -math.inf if row.estimate.low is None else 100 * row.estimate.low
+    right = math.inf if row.estimate.high is None else 100 * row.estimate.high
+    if row.estimate.low is None and row.estimate.high is None:
+        return
+    colour = svg.COLOURS[row.capability]
+    axes.hlines(place, max(left, low), min(right, high), color=colour, linewidth=2.6, zorder=3)
+    for beyond, end, marker in ((left < low, low, "<"), (right > high, high, ">")):
+        if beyond:
+            axes.plot([end], [place], marker=marker, color=colour, markersize=5.5, clip_on=False, zorder=3)
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Accuracy of several models along one covariate of one task."""
+
+    task: str
+    covariate: str
+    capability: str
+    bins: tuple[str, ...]
+    """In the order of their numbers where they are numbers."""
+    accuracy: dict[str, tuple[Estimate | None, ...]]
+    """Model → one estimate per bin."""
+
+
+_SLICE = re.compile(r"(?P<task>.*): (?P<covariate>[^=]+)=(?P<bin>.*)", re.DOTALL)
+_NUMBER = re.compile("[-\u2212]?\\d+(?:\\.\\d+)?")
+
+
+def _bin_order(label: str) -> tuple[bool, float, str]:
+    found = _NUMBER.search(label)
+    return found is None, float(found.group().replace("\u2212", "-")) if found else 0.0, label
+
+
+def slices_of(rows: Sequence[Estimate], models: Sequence[str], capabilities: dict[str, str]) -> list[Slices]:
+    """The slices of every task and covariate with at least two bins, in table order.
+
+    Parameters
+    ----------
+    rows
+        Accuracies at the level ``slice``; the group reads ``task: covariate=bin``.
+    models
+        The models to show, in order.
+    capabilities
+        Task → capability.
+    """
+    found: dict[tuple[str, str], dict[str, dict[str, Estimate]]] = {}
+    for row in rows:
+        parts = _SLICE.fullmatch(row.group)
+        if parts and row.model in models:
+            key = (parts["task"], parts["covariate"])
+            found.setdefault(key, {}).setdefault(parts["bin"], {})[row.model] = row
+    out = []
+    for (task, covariate), bins in found.items():
+        if len(bins) < 2:
+            continue
+        order = tuple(sorted(bins, key=_bin_order))
+        accuracy = {model: tuple(bins[name].get(model) for name in order) for model in models}
+        accuracy = {model: line for model, line in accuracy.items() if any(line)}
+        name = covariate.removeprefix("x_").replace("_", " ")
+        out.append(Slices(task, name, capabilities.get(task, "unlabelled"), order, accuracy))
+    return out
+
+
+def slice_panel(
+    slices: Slices, *, prefix: str, teacher: str | None, bases: Sequence[str], students: Sequence[str]
+) -> Markup:
+    """One small panel: teacher in ink, bases dotted, students in the colour of the capability with their intervals."""
+    import seaborn
+
+    with _drawing():
+        figure, axes = svg.canvas(246, 190, left=34, right=18, top=30, bottom=38)
+        places = list(range(len(slices.bins)))
+        colour = svg.COLOURS[slices.capability]
+        chance = next((e.null_value for line in slices.accuracy.values() for e in line if e and e.null_value), None)
+        if chance is not None:
+            axes.axhline(100 * chance, color=svg.MUTED, linewidth=1.0, linestyle=(0, (1, 3)), zorder=1)
+        for model, line in slices.accuracy.items():
+            known = [
+                (x, e) for x, e in zip(places, line, strict=True) if e and e.estimate is not None and not e.refused
+            ]
+            x, y = [x for x, _ in known], [100 * (e.estimate or 0.0) for _, e in known]
+            drawn = {"ax": axes, "x": x, "y": y, "errorbar": None, "legend": False}
+            if model == teacher:
+                seaborn.lineplot(**drawn, color=svg.INK, linewidth=1.8, zorder=3)
+            elif model in students:
+                _student_line(axes, known, colour, many=len(students) > 2)
+                seaborn.lineplot(
+                    **drawn, color=colour, linewidth=1.8, marker="o", markersize=5.5, markeredgewidth=0, zorder=4
+                )
+                if len(students) > 1 and x:
+                    number = str(list(students).index(model) + 1)
+                    axes.text(x[-1] + 0.04 * len(places), y[-1], number, fontsize=10, color=svg.INK, va="center")
+            elif model in bases:
+                seaborn.lineplot(**drawn, color=svg.MUTED, linewidth=1.5, linestyle=(0, (4, 2)), zorder=2)
+        _slice_axes(axes, slices)
+        figure.text(0.01, 1 - 12 / 190, text.shorten(slices.task, 34), fontsize=11.5, fontweight="bold", va="center")
+        seaborn.despine(ax=axes, left=True)
+        return svg.inline(figure, prefix=prefix, label=f"accuracy on {slices.task} by {slices.covariate}")
+
+
+def _student_line(axes: "Axes", known: list[tuple[int, Estimate]], colour: str, *, many: bool) -> None:
+    banded = [
+        (x, max(0.0, 100 * e.low), min(100.0, 100 * e.high))
+        for x, e in known
+        if e.low is not None and e.high is not None
+    ]
+    if banded and not many:
+        x, low, high = zip(*banded, strict=True)
+        axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0, zorder=1.5)
+
+
+def _slice_axes(axes: "Axes", slices: Slices) -> None:
+    n_bins = len(slices.bins)
+    axes.set_ylim(-3, 103)
+    axes.set_yticks([0, 50, 100])
+    axes.set_xlim(-0.25, n_bins - 0.75)
+    every = max(1, math.ceil(n_bins / 8))
+    limit = max(3, 34 // min(n_bins, 8))
+    axes.set_xticks(range(0, n_bins, every), [text.shorten(name, limit) for name in slices.bins[::every]])
+    axes.set(xlabel=text.shorten(slices.covariate, 30), ylabel="")
+    axes.grid(visible=False, axis="x")
+    axes.grid(visible=True, axis="y")

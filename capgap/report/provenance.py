@@ -1,0 +1,145 @@
+"""Where the numbers come from: run.json and the models table, shown as they are, whatever they hold."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from capgap.report import text
+from capgap.schema import Roles
+
+__all__ = ["Fact", "ModelRow", "facts", "model_rows", "seed_of"]
+
+_FIRST = [
+    "command",
+    "created",
+    "started",
+    "finished",
+    "seconds",
+    "state",
+    "versions",
+    "batteries",
+    "battery",
+    "seed",
+    "seeds",
+    "device",
+    "dtype",
+    "limit",
+]
+_HIDDEN = frozenset({"sentence", "models"})
+_DEPTH = 5
+_ENTRIES = 80
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A name with its value, or with facts of its own."""
+
+    name: str
+    value: str
+    inner: tuple["Fact", ...] = ()
+    code: bool = False
+
+
+def facts(run: Mapping[str, Any]) -> tuple[Fact, ...]:
+    """Everything in `run`, the best known first; nested mappings stay nested, to a bounded depth."""
+    names = [name for name in _FIRST if name in run] + [name for name in run if name not in _FIRST]
+    return tuple(
+        _fact(str(name), run[name], 1) for name in names if name not in _HIDDEN and run[name] not in (None, "", [], {})
+    )
+
+
+def _fact(name: str, value: Any, depth: int) -> Fact:
+    label = text.shorten(name.replace("_", " "), 60)
+    if name == "command" and isinstance(value, (list, tuple)):
+        value = " ".join(map(str, value))
+    pairs: list[tuple[Any, Any]] | None = None
+    if isinstance(value, Mapping):
+        pairs = list(value.items())
+    elif isinstance(value, (list, tuple)) and any(isinstance(part, (Mapping, list, tuple)) for part in value):
+        pairs = [(_entry_name(i, part), part) for i, part in enumerate(value, 1)]
+    if pairs is not None and depth < _DEPTH:
+        inner = tuple(_fact(str(key), part, depth + 1) for key, part in pairs[:_ENTRIES])
+        more = f"and {len(pairs) - _ENTRIES} more" if len(pairs) > _ENTRIES else ""
+        return Fact(label, more, inner)
+    if isinstance(value, (list, tuple)):
+        value = ", ".join(map(str, value[:_ENTRIES]))
+    if name == "seconds" and isinstance(value, (int, float)):
+        value = f"{value:,.1f} s"
+    return Fact(label, text.clean(value)[:2_000], code=name in ("command", "hash") or name.endswith("hash"))
+
+
+def _entry_name(place: int, entry: Any) -> str:
+    named = entry.get("name") if isinstance(entry, Mapping) else None
+    return str(named) if named else str(place)
+
+
+def seed_of(run: Mapping[str, Any]) -> int:
+    """The seed of the run, for the choice of examples; 0 where none is recorded."""
+    seed = run.get("seed", 0)
+    return seed if isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 else 0
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One model of the comparison, in words."""
+
+    role: str
+    model: str
+    number: int | None
+    """Of the student, where there are several."""
+    what: str
+    """Checkpoint, size and how it was made, as far as known."""
+    prompting: str
+    weights: str
+
+
+def model_rows(roles: Roles, models: pd.DataFrame | None) -> tuple[ModelRow, ...]:
+    """Everybody in the comparison: teacher, then each student with its base and control."""
+    known: dict[str, Mapping[Any, Any]] = {}
+    if models is not None:
+        known = {str(row["model"]): row for row in models.to_dict("records")}
+    cast: list[tuple[str, str, int | None]] = [("teacher", roles.teacher, None)] if roles.teacher else []
+    many = len(roles.students) > 1
+    for number, student in enumerate(roles.students, 1):
+        cast.append(("student", student, number if many else None))
+    for role, others in (("base", roles.base), ("control", roles.control)):
+        for model in dict.fromkeys(others.get(s) for s in roles.students if s in others):
+            of = [str(i) for i, s in enumerate(roles.students, 1) if others.get(s) == model]
+            label = f"{role} of {text.join(of)}" if many and len(of) < len(roles.students) else role
+            cast.append((label, str(model), None))
+    return tuple(_model_row(role, model, number, known.get(model, {})) for role, model, number in cast)
+
+
+def _model_row(role: str, model: str, number: int | None, row: Mapping[Any, Any]) -> ModelRow:
+    def get(name: str) -> Any:
+        value = row.get(name)
+        return None if value is None or pd.isna(value) else value
+
+    size = get("n_params")
+    n_examples = get("n_examples")
+    made = [
+        get("checkpoint"),
+        get("architecture"),
+        f"{_short_count(float(size))} parameters" if size else None,
+        get("adaptation"),
+        get("supervision"),
+        f"{int(n_examples):,} examples" if n_examples else None,
+    ]
+    weights = get("weights_hash")
+    return ModelRow(
+        role,
+        text.clean(model),
+        number,
+        " · ".join(text.shorten(part, 80) for part in made if part and str(part) != model),
+        text.shorten(get("prompting") or "", 200),
+        text.shorten(weights, 20) if weights else "",
+    )
+
+
+def _short_count(value: float) -> str:
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}\u202f{unit}"
+    return f"{value:g}"

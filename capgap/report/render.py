@@ -1,0 +1,120 @@
+"""The page: the content set through one template, written whole or not at all."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from capgap.errors import StoreError
+from capgap.report import text
+from capgap.report.content import Content, gather
+from capgap.report.levels import capability_block, domain_blocks, level_tables, slice_block
+from capgap.report.tables import estimate_table
+from capgap.schema import Roles
+
+__all__ = ["html_report", "write_report"]
+
+_HERE = Path(__file__).parent
+
+
+def write_report(
+    path: Path | str,
+    *,
+    outcomes: pd.DataFrame,
+    estimates: pd.DataFrame,
+    roles: Roles,
+    run: Mapping[str, Any],
+    items: pd.DataFrame | None = None,
+    models: pd.DataFrame | None = None,
+    labels: pd.DataFrame | None = None,
+    show_items: bool = True,
+) -> Path:
+    """Write the report, one HTML file that needs nothing else, and return its path.
+
+    Parameters
+    ----------
+    path
+        Of the file; its directory exists.
+    outcomes, estimates
+        The tables of `capgap.schema`.
+    roles
+        Who is who.
+    run
+        What run.json holds. ``sentence`` (a list of lines) is the answer at the top, ``seed`` draws the examples;
+        everything else is shown as provenance.
+    items, models, labels
+        The other tables, where they are known.
+    show_items
+        Whether prompts, targets and answers may be shown; otherwise examples hold ids, scores and hashes only.
+
+    Returns
+    -------
+    Path
+        Of the file. The same input gives the same bytes.
+
+    Raises
+    ------
+    TableError
+        A table does not hold what it should.
+    UsageError
+        A role names a model that the outcomes do not have.
+    StoreError
+        The disk is full or cannot be written.
+    """
+    path = Path(path)
+    content = gather(
+        outcomes=outcomes,
+        estimates=estimates,
+        roles=roles,
+        run=run,
+        items=items,
+        models=models,
+        labels=labels,
+        show_items=show_items,
+    )
+    page = html_report(content)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_text(page, encoding="utf-8", newline="\n")
+        os.replace(partial, path)
+    except OSError as error:
+        raise StoreError(f"{path}: the report cannot be written: {error.strerror or error}.") from error
+    return path
+
+
+def _finalize(value: Any) -> Any:
+    """What every expression of the template passes through before it is escaped."""
+    if value is None:
+        return text.NOTHING
+    return text.clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def html_report(content: Content) -> str:
+    """The page as a string."""
+    environment = jinja2.Environment(
+        autoescape=True,
+        loader=jinja2.FileSystemLoader(_HERE),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
+    )
+    environment.filters |= {"shorten": text.shorten, "join_words": text.join, "percent": text.percent}
+    book, roles = content.book, content.roles
+    return environment.get_template("report.html.j2").render(
+        content=content,
+        css=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
+        capability=capability_block(book, roles),
+        domains=domain_blocks(book, roles, content.domains),
+        slices=slice_block(book, roles, content.capabilities),
+        contrast_table=estimate_table(
+            (contrast.estimate for contrast in content.contrasts),
+            caption="Knowledge against reasoning",
+            models=roles.students,
+        ),
+        task_tables=[level_tables(book, roles, student) for student in roles.students],
+    )

@@ -1,0 +1,243 @@
+"""The estimates as objects that can be looked up, and as tables to show."""
+
+import json
+import math
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from capgap.report import text
+
+__all__ = ["CAPABILITY_ORDER", "Book", "Cell", "Estimate", "ShownTable", "estimate_table", "task_names"]
+
+CAPABILITY_ORDER = ("knowledge", "reasoning", "mixed", "unlabelled")
+"""The order, and the only words, in which capabilities are grouped and coloured."""
+
+_QUANTITIES = {
+    "accuracy": "accuracy",
+    "gap": "gap",
+    "base_gap": "room (teacher \u2212 base)",
+    "gain": "gain over base",
+    "gap_closure": "gap closure",
+    "retention": "retention",
+    "teacher_effect": "teacher effect",
+    "agreement": "agreement",
+    "fidelity": "fidelity",
+    "error_inheritance": "error inheritance",
+    "capability_contrast": "knowledge against reasoning",
+    "unparsed": "unparsed",
+    "truncated": "truncated",
+}
+_DIFFERENCES = frozenset({"gap", "base_gap", "gain", "teacher_effect", "fidelity", "capability_contrast"})
+_ROW_LIMIT = 400
+_WORDS = ("quantity", "level", "group", "model", "contrast", "weighting", "population")
+_NUMBERS = ("estimate", "conf_level", "null_value", "p_value")
+_COUNTS = ("n_items", "n_clusters", "n_tasks")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One row of the estimates table; what is unknown is None."""
+
+    quantity: str
+    level: str
+    group: str
+    model: str
+    contrast: str = ""
+    factors: dict[str, Any] = field(default_factory=dict)
+    weighting: str = ""
+    population: str = ""
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    conf_level: float | None = None
+    null_value: float | None = None
+    p_value: float | None = None
+    n_items: int | None = None
+    n_clusters: int | None = None
+    n_tasks: int | None = None
+    method: str = ""
+    status: str = "ok"
+    note: str = ""
+
+    @property
+    def refused(self) -> bool:
+        """Whether there is no number; the note says why."""
+        return self.status == "refused" or self.estimate is None
+
+    @property
+    def shown(self) -> str:
+        """The number in the unit of its quantity: points for differences, per cent for shares and ratios."""
+        if self.refused:
+            return "refused" if self.status == "refused" else text.NOTHING
+        return text.points(self.estimate) if self.quantity in _DIFFERENCES else text.percent(self.estimate)
+
+    @property
+    def interval(self) -> str:
+        """Its interval, in the same unit."""
+        return "" if self.refused else text.interval(self.low, self.high)
+
+    @property
+    def name(self) -> str:
+        """The quantity in words."""
+        return _QUANTITIES.get(self.quantity, self.quantity.replace("_", " "))
+
+
+def _number(value: Any) -> float | None:
+    if value is None or pd.isna(value):
+        return None
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _whole(value: Any) -> int | None:
+    number = _number(value)
+    return None if number is None else int(number)
+
+
+def _word(value: Any) -> str:
+    return "" if value is None or pd.isna(value) else str(value)
+
+
+def _factors(value: Any) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    try:
+        found = json.loads(value) if isinstance(value, str) else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _estimate(row: Mapping[Hashable, Any]) -> Estimate:
+    fields: dict[str, Any] = {name: _word(row.get(name)) for name in _WORDS}
+    fields |= {name: _number(row.get(name)) for name in _NUMBERS}
+    fields |= {name: _whole(row.get(name)) for name in _COUNTS}
+    return Estimate(
+        **fields,
+        factors=_factors(row.get("factors")),
+        low=_number(row.get("conf_low")),
+        high=_number(row.get("conf_high")),
+        method=_word(row.get("method")),
+        status=_word(row.get("status")) or "ok",
+        note=_word(row.get("note")),
+    )
+
+
+class Book:
+    """All estimates of a report, in the order of their table, found by quantity, level, group and model."""
+
+    def __init__(self, estimates: pd.DataFrame) -> None:
+        self.rows = tuple(_estimate(row) for row in estimates.to_dict("records"))
+        self._found: dict[tuple[str, str], list[Estimate]] = {}
+        for row in self.rows:
+            self._found.setdefault((row.quantity, row.level), []).append(row)
+
+    def select(
+        self, quantity: str, level: str, *, model: str | None = None, weighting: str | None = None
+    ) -> Iterator[Estimate]:
+        """The rows of one quantity at one level, in table order."""
+        for row in self._found.get((quantity, level), ()):
+            if (model is None or row.model == model) and (weighting is None or row.weighting == weighting):
+                yield row
+
+    def find(self, quantity: str, level: str, group: str, model: str) -> Estimate | None:
+        """The first such row, task-weighted before item-weighted; None where there is none."""
+        found = [row for row in self.select(quantity, level, model=model) if row.group == group]
+        return min(found, key=lambda row: row.weighting == "items", default=None)
+
+    def groups(self, level: str) -> tuple[str, ...]:
+        """The groups of a level, in table order."""
+        return tuple(dict.fromkeys(row.group for row in self.rows if row.level == level))
+
+
+def task_names(outcomes: pd.DataFrame) -> pd.Series:
+    """The task of every outcome as the estimates name it: ``battery/task`` where two batteries share the name."""
+    shared = outcomes.groupby("task")["battery"].nunique()
+    double = outcomes["task"].map(shared).fillna(1) > 1
+    return outcomes["task"].where(~double, outcomes["battery"] + "/" + outcomes["task"])
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a shown table."""
+
+    text: str
+    value: float | None = None
+    """The exact number behind the text."""
+    numeric: bool = False
+    """Whether it is set flush right."""
+    muted: bool = False
+
+
+@dataclass(frozen=True)
+class ShownTable:
+    """A table ready to be set; what is the same in every row stands once, in `throughout`."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    throughout: tuple[tuple[str, str], ...] = ()
+    left_out: int = 0
+    """Rows that the report does not hold."""
+
+
+def _cells(row: Estimate, models: dict[str, str]) -> dict[str, Cell]:
+    level = "" if row.conf_level is None else f"{100 * row.conf_level:g}\u202f%"
+    null = text.NOTHING if row.null_value is None else text.percent(row.null_value)
+    return {
+        "quantity": Cell(row.name),
+        "group": Cell(row.group),
+        "model": Cell(models.get(row.model, row.model)),
+        "contrast": Cell(row.contrast),
+        "estimate": Cell(row.shown, None if row.refused else row.estimate, numeric=True, muted=row.refused),
+        "interval": Cell(row.interval, numeric=True),
+        "confidence": Cell(level),
+        "null": Cell(null, row.null_value, numeric=True),
+        "items": Cell(text.count(row.n_items), numeric=True),
+        "clusters": Cell(text.count(row.n_clusters), numeric=True),
+        "tasks": Cell(text.count(row.n_tasks), numeric=True),
+        "weighting": Cell(row.weighting),
+        "method": Cell(row.method),
+        "population": Cell(row.population),
+        "note": Cell(row.note),
+    }
+
+
+_NULL_NAMES = {"accuracy": "chance", "agreement": "expected", "error_inheritance": "control"}
+_KEPT = frozenset({"group", "estimate"})
+
+
+def estimate_table(rows: Iterable[Estimate], *, caption: str, models: Sequence[str] = ()) -> ShownTable:
+    """The rows as a table; constant columns move into one line above it, empty ones vanish.
+
+    Parameters
+    ----------
+    rows
+        What to show, in order.
+    caption
+        What the table holds.
+    models
+        Where models are numbered in the report (several students): their names in the order of their numbers.
+    """
+    every = list(rows)
+    named = {name: f"{i} {name}" for i, name in enumerate(models, 1)} if len(models) > 1 else {}
+    cells = [_cells(row, named) for row in every[:_ROW_LIMIT]]
+    kept, throughout = [], []
+    for column in cells[0] if cells else ():
+        values = {row[column].text for row in cells}
+        if column in _KEPT or (len(values) > 1 and column != "confidence"):
+            kept.append(column)
+        elif column != "null" and values not in ({""}, {text.NOTHING}):
+            throughout.append((column, cells[0][column].text))
+    null_names = {_NULL_NAMES.get(row.quantity, "null") for row in every}
+    heads = {"null": null_names.pop() if len(null_names) == 1 else "compared with"}
+    return ShownTable(
+        caption,
+        tuple(heads.get(column, column) for column in kept),
+        tuple(tuple(row[column] for column in kept) for row in cells),
+        tuple(throughout),
+        max(0, len(every) - _ROW_LIMIT),
+    )
