@@ -1,0 +1,158 @@
+"""What a student learns from: examples, the choice among them, and what is kept out."""
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from capgap.distill.config import Config
+from capgap.distill.tokens import Message
+from capgap.errors import DistillError, suggestion
+
+__all__ = ["Asking", "Chosen", "Example", "choose", "data_hash", "normalised"]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How a task is asked and its answer found; the same for all of its examples."""
+
+    stop: tuple[str, ...] = ()
+    """Texts that end an answer."""
+    max_tokens: int = 512
+    """Longest answer."""
+    extract: str | None = None
+    """Regular expression that finds the final answer in a text."""
+    score: str = "exact"
+    """Scorer of the battery: ``exact``, ``numeric`` …"""
+    delimiter: str = " "
+    """What stands between a prompt and its answer."""
+    answer_prefix: str = " "
+    """What stands between gold steps and their answer, where the steps do not end with it."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt and what to say to it."""
+
+    item: str
+    """Its id; unique within its task."""
+    prompt: str
+    """What the student is asked."""
+    target: str
+    """The gold answer as a direct answer would give it, without delimiter."""
+    targets: tuple[str, ...] = ()
+    """All gold answers that count; `target` among them."""
+    rationale: str | None = None
+    """Gold steps."""
+    shot: str | None = None
+    """The answer that this example would show as a solved example."""
+    task: str = "file"
+    """Task that it belongs to."""
+    capability: str | None = None
+    """``knowledge``, ``reasoning``, ``mixed``; None where nobody said."""
+    choices: tuple[str, ...] | None = None
+    """What a choice task offers."""
+    messages: tuple[Message, ...] | None = None
+    """A conversation instead of prompt and target."""
+    asking: Asking = field(default_factory=Asking)
+    """How its task is asked."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The examples of one student, and what was left out."""
+
+    examples: tuple[Example, ...]
+    """In the order of the choice: the first n are the choice of n."""
+    n_available: int
+    """Examples that could have been chosen."""
+    n_held_out: int
+    """Examples that are also evaluation items, and were kept out."""
+    n_repeated: int
+    """Examples whose prompt and target occur before, and were left out."""
+
+    @property
+    def by_capability(self) -> dict[str, int]:
+        """Number of examples of each capability; ``unknown`` where nobody said."""
+        return dict(sorted(Counter(example.capability or "unknown" for example in self.examples).items()))
+
+
+def normalised(prompt: str) -> str:
+    """A prompt without what does not tell prompts apart: case, runs of whitespace, forms of one character."""
+    return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", prompt)).strip().casefold()
+
+
+def choose(pool: Sequence[Example], config: Config, *, held_out: Collection[str] = ()) -> Chosen:
+    """The examples that a file asks for: of the right tasks, not in the evaluation, so many of them.
+
+    Parameters
+    ----------
+    pool
+        All examples of the data.
+    config
+        Says which tasks, how many, and the seed of the choice.
+    held_out
+        Prompts of evaluation items, `normalised`.
+
+    Returns
+    -------
+    Chosen
+        The first `n_examples` in a seeded order of the pool. The order is that of a hash of seed, task, item and
+        text, so that a smaller choice is part of a greater one, and neither depends on the order of a file.
+
+    Raises
+    ------
+    DistillError
+        No task fits, or there are fewer examples than asked for.
+    """
+    fitting = _of_tasks(pool, config)
+    free = [example for example in fitting if normalised(_asked(example)) not in held_out]
+    distinct = list({(example.task, _asked(example), example.target): example for example in reversed(free)}.values())
+    ordered = sorted(distinct, key=lambda example: _rank(example, config.effective_data_seed))
+    wanted = len(ordered) if config.n_examples is None else config.n_examples
+    if not ordered or wanted > len(ordered):
+        left = f" ({len(fitting) - len(free)} more are evaluation items)" if len(free) < len(fitting) else ""
+        raise DistillError(
+            f"{config.name}: n_examples asks for {max(wanted, 1):,} examples, and the data have {len(ordered):,}{left}. "
+            f"Ask for at most {len(ordered):,}, or give more data."
+        )
+    return Chosen(
+        tuple(ordered[:wanted]),
+        n_available=len(ordered),
+        n_held_out=len(fitting) - len(free),
+        n_repeated=len(free) - len(distinct),
+    )
+
+
+def data_hash(pairs: Iterable[tuple[str, str]]) -> str:
+    """Hex digest of prompts and completions, whatever their order."""
+    lines = sorted(json.dumps(pair, ensure_ascii=False) for pair in pairs)
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _of_tasks(pool: Sequence[Example], config: Config) -> list[Example]:
+    """The examples that the diversity admits."""
+    if config.diversity == "universal":
+        return list(pool)
+    word = config.train_tasks or ""
+    attribute = "task" if config.diversity == "single" else "capability"
+    found = [example for example in pool if getattr(example, attribute) == word]
+    if not found:
+        known = {str(getattr(example, attribute)) for example in pool}
+        raise DistillError(f"{config.name}: no example has {attribute} {word!r}.{suggestion(word, known)}")
+    return found
+
+
+def _asked(example: Example) -> str:
+    """What identifies the question: the prompt, or a conversation up to its last answer."""
+    if example.messages is None:
+        return example.prompt
+    return "\n".join(turn["content"] for turn in example.messages[:-1])
+
+
+def _rank(example: Example, seed: int) -> bytes:
+    text = json.dumps([seed, example.task, example.item, _asked(example), example.target], ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,187 @@
+"""The student before it learns: its weights, its tokenizer, and how it will be addressed."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from capgap.distill.config import Built, Config, Lora
+from capgap.errors import DistillError, ModelError
+
+__all__ = ["Student", "adapt", "load_student", "save_student"]
+
+BASES = "bases"
+"""Folder of the students that were built here, beside the output directories that use them."""
+
+
+@dataclass(frozen=True)
+class Student:
+    """A student in memory."""
+
+    model: Any
+    """A causal language model of transformers, in float32."""
+    tokenizer: Any
+    """Its tokenizer."""
+    base: str
+    """The model word of what it was before."""
+    weights_hash: str
+    """Hash of the weights that it starts from."""
+    chat: bool
+    """Whether prompts go through its chat template."""
+    system_prompt: str | None
+    """What stands before its prompts."""
+    enable_thinking: bool | None
+    """A variable of its chat template; None leaves it to the template."""
+    base_seed: int | None = None
+    """Seed of a base that was built here."""
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that it can hold; 2,048 where it can hold more."""
+        config = getattr(self.model.config, "text_config", None) or self.model.config
+        return min(int(getattr(config, "max_position_embeddings", None) or 2048), 2048)
+
+    @property
+    def pad(self) -> int:
+        """The id that fills up batches."""
+        tokenizer = self.tokenizer
+        return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
+
+
+def student_word(config: Config, out: Path) -> str:
+    """The model word of the student before distillation; one that is to be built is built beside `out`, once.
+
+    Raises
+    ------
+    ModelError
+        Its shape is impossible.
+    """
+    if not isinstance(config.student, Built):
+        return config.student
+    from capgap.distill.world_models import build_base
+
+    wanted = config.student.microworld
+    return str(
+        build_base(
+            layers=wanted.layers, width=wanted.width, heads=wanted.heads, seed=wanted.seed, out=out.parent / BASES
+        )
+    )
+
+
+def load_student(config: Config, out: Path) -> Student:
+    """Load the student that a file names.
+
+    Raises
+    ------
+    ModelError
+        It is nowhere, or cannot be loaded.
+    DistillError
+        It cannot be trained: quantised, or an adapter that an adapter should be put on.
+    """
+    from capgap.models import parse_model
+    from capgap.models.checkpoint import file_hashes, locate
+
+    spec = parse_model(student_word(config, out))
+    for key in ("quantization", "device_map"):
+        if spec.get(key):
+            raise DistillError(f"{config.name}: a student with {key} cannot be trained in this version. Leave it out.")
+    checkpoint = locate(spec)
+    if checkpoint.is_adapter and config.adaptation != "full":
+        raise DistillError(
+            f"{config.name}: {checkpoint.path} is an adapter, and an adapter of an adapter cannot be loaded. "
+            "Merge it into its base first, or use adaptation: full."
+        )
+    model, tokenizer = _loaded(checkpoint, spec.get("tokenizer"))
+    wanted = spec.get("chat_template", "auto")
+    thinking = spec.get("enable_thinking")
+    return Student(
+        model=model,
+        tokenizer=tokenizer,
+        base=spec.word,
+        weights_hash=file_hashes(checkpoint.path, ("*.safetensors", "config.json", "adapter_config.json")),
+        chat=_was_chat(checkpoint.trained, tokenizer) if wanted == "auto" else wanted == "on",
+        system_prompt=spec.get("system_prompt"),
+        enable_thinking=None if thinking is None else thinking == "on",
+        base_seed=config.student.microworld.seed if isinstance(config.student, Built) else None,
+    )
+
+
+def adapt(model: Any, lora: Lora, *, name: str) -> Any:
+    """`model` with new low-rank adapters, the only weights of it that train.
+
+    Raises
+    ------
+    DistillError
+        `lora.targets` names no layer of the model.
+    """
+    import peft
+
+    targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+    settings = peft.LoraConfig(
+        r=lora.rank,
+        lora_alpha=2 * lora.rank if lora.alpha is None else lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return peft.get_peft_model(model, settings)
+    except ValueError as error:
+        import torch
+
+        linear = sorted({n.rsplit(".", 1)[-1] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)})
+        raise DistillError(
+            f"{name}: lora.targets {targets!r} fits no layer: {str(error)[:200]} Linear layers: {', '.join(linear)}."
+        ) from error
+
+
+def save_student(model: Any, tokenizer: Any, base: str, folder: Path) -> None:
+    """Write a checkpoint that transformers or peft load by themselves, and the tokenizer beside it.
+
+    A relative path of the base counts from the folder of the adapter, so that both can move together.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if hasattr(model, "peft_config"):
+        model.peft_config["default"].base_model_name_or_path = base_from(base, folder)
+        model.save_pretrained(folder, save_embedding_layers=False)
+        (folder / "README.md").unlink(missing_ok=True)  # peft's empty card
+    else:
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def base_from(base: str, folder: Path) -> str:
+    """The word of a base, its path (where it is one) relative to a folder."""
+    path, comma, options = base.partition(",")
+    return f"{os.path.relpath(path, folder)}{comma}{options}" if Path(path).is_dir() else base
+
+
+def _loaded(checkpoint: Any, tokenizer_word: str | None) -> tuple[Any, Any]:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    weights = checkpoint.adapter_of or checkpoint
+    folder = tokenizer_word or next((c.path for c in (checkpoint, weights) if any(c.path.glob("tokenizer*"))), None)
+    if folder is None:
+        raise DistillError(f"{checkpoint.path}: has no tokenizer. Save one with it, or say …,tokenizer=CKPT.")
+    try:
+        model = AutoModelForCausalLM.from_pretrained(weights.path, dtype=torch.float32, use_safetensors=True)
+        if checkpoint.is_adapter:
+            import peft
+
+            model = peft.PeftModel.from_pretrained(model, checkpoint.path).merge_and_unload()
+        return model, AutoTokenizer.from_pretrained(folder)
+    except Exception as error:  # transformers, safetensors, tokenizers and peft each raise kinds of their own
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{checkpoint.path}: cannot be loaded: {type(error).__name__}: {first[:300]}") from error
+
+
+def _was_chat(trained: Any, tokenizer: Any) -> bool:
+    """How the student is addressed where nobody says: as it was trained, else as its tokenizer suggests."""
+    import json
+
+    known = trained.get("prompting")
+    known = json.loads(known) if isinstance(known, str) else known or {}
+    return bool(known["chat_template"]) if "chat_template" in known else bool(getattr(tokenizer, "chat_template", None))

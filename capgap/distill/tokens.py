@@ -1,0 +1,236 @@
+"""From texts to token ids and labels: what a student is trained on, token by token.
+
+A prompt and its completion are encoded as lm-eval encodes a context and its continuation, so that a student meets in
+evaluation the tokens that it was trained on: whitespace at the end of the prompt belongs to the completion, the two
+are encoded as one text, and the completion is what follows as many tokens as the prompt alone has.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from capgap.errors import DistillError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["IGNORE", "Collator", "Encoded", "Encoder", "Message"]
+
+IGNORE = -100
+"""The label of a token that carries no loss."""
+
+Message = dict[str, str]
+"""One turn: ``role`` and ``content``."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One example as the model sees it."""
+
+    input_ids: tuple[int, ...]
+    """Token ids of prompt, completion and end of text."""
+    labels: tuple[int, ...]
+    """The same ids where there is loss, else `IGNORE`; the first token never has one."""
+    cut: int = 0
+    """Tokens taken from the front because the whole was too long."""
+
+    @property
+    def n_loss(self) -> int:
+        """Tokens that carry loss."""
+        return sum(label != IGNORE for label in self.labels)
+
+
+class Encoder:
+    """Encodes examples for one tokenizer.
+
+    Parameters
+    ----------
+    tokenizer
+        A transformers tokenizer with an end-of-text token.
+    max_length
+        Longest example in tokens.
+    chat
+        Put each prompt into the tokenizer's chat template, as the evaluation of the student will.
+    system_prompt
+        What stands before the prompt: the system turn of the template, or text.
+    template_options
+        Further variables of that template (``enable_thinking``).
+
+    Raises
+    ------
+    DistillError
+        The tokenizer has no end-of-text token, or no chat template though `chat` asks for it.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        max_length: int,
+        chat: bool = False,
+        system_prompt: str | None = None,
+        template_options: dict[str, Any] | None = None,
+    ) -> None:
+        if tokenizer.eos_token_id is None:
+            raise DistillError(
+                "the student's tokenizer has no end-of-text token, so a student could not learn to stop. "
+                "Set eos_token in its tokenizer_config.json."
+            )
+        if chat and not getattr(tokenizer, "chat_template", None):
+            raise DistillError(
+                "chat_template=on, but the student's tokenizer has no chat template. Use chat_template=off."
+            )
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.chat = chat
+        self.system_prompt = system_prompt
+        self.template_options = template_options or {}
+        self.eos = int(tokenizer.eos_token_id)
+
+    def pair(self, prompt: str, completion: str) -> Encoded | None:
+        """Ids and labels of a prompt and its completion; None where the completion alone is too long.
+
+        Where both together are too long, the prompt is cut at its front, as lm-eval cuts contexts.
+        """
+        if self.chat:
+            # after a generation prompt, no space stands before what the model says
+            prompt, completion = self._templated(prompt), completion.lstrip(" ")
+        elif self.system_prompt:
+            prompt = f"{self.system_prompt}{prompt}"  # as lm-eval joins them
+        kept = prompt.rstrip()
+        if kept:
+            completion, prompt = prompt[len(kept) :] + completion, kept
+        whole = self._encode(prompt + completion)
+        n_prompt = len(self._encode(prompt)) if prompt else len(whole) - len(self._encode(completion, bare=True))
+        ids = [*whole, self.eos]
+        n_prompt = max(n_prompt, 1)  # a first token has nothing before it that could predict it
+        return self._fitted(ids, [IGNORE] * n_prompt + ids[n_prompt:])
+
+    def messages(self, turns: Sequence[Message]) -> Encoded | None:
+        """Ids and labels of a conversation; loss on what the assistant says, and on its end of turn.
+
+        The mask comes from the template's own generation marks where it has them, else from encoding the
+        conversation up to each assistant turn; None where the last turn is too long.
+
+        Raises
+        ------
+        DistillError
+            There is no template, or it rewrites earlier turns when later ones follow, so that no mask is right.
+        """
+        if not getattr(self.tokenizer, "chat_template", None):
+            raise DistillError(
+                "messages need a chat template, and the student's tokenizer has none. Use prompt/completion."
+            )
+        ids, mask = self._marked(turns) if self._has_marks else self._by_prefix(turns)
+        if not any(mask):
+            raise DistillError("a conversation has no assistant turn, so nothing in it could be learnt.")
+        # What the template writes after the last end of turn (a newline, mostly) is never generated.
+        last = max(i for i, on in enumerate(mask) if on)
+        end = next((i for i in range(last, -1, -1) if mask[i] and ids[i] in self._stops), None)
+        if end is None:
+            ids, mask = [*ids[: last + 1], self.eos], [*mask[: last + 1], True]
+        else:
+            ids, mask = ids[: end + 1], mask[: end + 1]
+        mask[0] = False
+        return self._fitted(ids, [token if on else IGNORE for token, on in zip(ids, mask, strict=True)])
+
+    @property
+    def _has_marks(self) -> bool:
+        template = self.tokenizer.chat_template
+        return isinstance(template, str) and "generation" in template and "{%" in template and _marks(template)
+
+    @property
+    def _stops(self) -> set[int]:
+        """Ids that end a turn: special tokens of the tokenizer, end of text among them."""
+        return {self.eos, *self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
+
+    def _marked(self, turns: Sequence[Message]) -> tuple[list[int], list[bool]]:
+        told = self.tokenizer.apply_chat_template(
+            list(turns), tokenize=True, return_dict=True, return_assistant_tokens_mask=True, **self.template_options
+        )
+        return list(told["input_ids"]), [bool(on) for on in told["assistant_masks"]]
+
+    def _by_prefix(self, turns: Sequence[Message]) -> tuple[list[int], list[bool]]:
+        ids = self._template_ids(turns, ask=False)
+        mask = [False] * len(ids)
+        for index, turn in enumerate(turns):
+            if turn["role"] != "assistant":
+                continue
+            before = self._template_ids(turns[:index], ask=True)
+            after = self._template_ids(turns[: index + 1], ask=False)
+            if ids[: len(after)] != after or after[: len(before)] != before:
+                raise DistillError(
+                    f"the chat template writes turn {index + 1} of a conversation another way when more follows, so "
+                    "its loss cannot be found. Give a template with generation marks, or split the conversation "
+                    "into examples of one assistant turn."
+                )
+            mask[len(before) : len(after)] = [True] * (len(after) - len(before))
+        return ids, mask
+
+    def _template_ids(self, turns: Sequence[Message], *, ask: bool) -> list[int]:
+        if not turns:
+            return []
+        told = self.tokenizer.apply_chat_template(
+            list(turns), tokenize=True, return_dict=True, add_generation_prompt=ask, **self.template_options
+        )
+        return list(told["input_ids"])
+
+    def _templated(self, prompt: str) -> str:
+        system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
+        text: str = self.tokenizer.apply_chat_template(
+            [*system, {"role": "user", "content": prompt}],
+            tokenize=False,
+            add_generation_prompt=True,
+            **self.template_options,
+        )
+        return text
+
+    def _encode(self, text: str, *, bare: bool = False) -> list[int]:
+        """Ids of a text as lm-eval's `hf` encodes it: special tokens unless the text brings the first itself."""
+        bos = self.tokenizer.bos_token
+        special = not bare and not (bos and text.startswith(bos))
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=special)
+        if ids and ids[-1] == self.eos and not text.endswith(self.tokenizer.eos_token) and len(ids) > 1:
+            ids = ids[:-1]  # a tokenizer that ends every text would end the prompt too
+        return ids
+
+    def _fitted(self, ids: list[int], labels: list[int]) -> Encoded | None:
+        n_loss = sum(label != IGNORE for label in labels)
+        cut = max(0, len(ids) - self.max_length)
+        if cut and sum(label != IGNORE for label in labels[cut + 1 :]) < n_loss:
+            return None
+        ids, labels = ids[cut:], labels[cut:]
+        labels[0] = IGNORE
+        return Encoded(tuple(ids), tuple(labels), cut)
+
+
+def _marks(template: str) -> bool:
+    """Whether a template says itself what the assistant generates (``{% generation %}``)."""
+    compact = template.replace(" ", "").replace("-", "")
+    return "{%generation%}" in compact
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Makes a batch of examples: padded on the right to the longest, or a little more."""
+
+    pad: int
+    """Id that fills up; it carries no loss and no attention."""
+    multiple: int = 1
+    """Lengths are rounded up to a multiple of this: fewer different shapes."""
+
+    def __call__(self, examples: Sequence[Encoded]) -> "dict[str, torch.Tensor]":
+        """``input_ids``, ``attention_mask`` and ``labels``, each of shape (examples, tokens)."""
+        import torch
+
+        longest = max(len(example.input_ids) for example in examples)
+        width = -(-longest // self.multiple) * self.multiple
+        gaps = [width - len(example.input_ids) for example in examples]
+        ids = [example.input_ids + (self.pad,) * gap for example, gap in zip(examples, gaps, strict=True)]
+        labels = [example.labels + (IGNORE,) * gap for example, gap in zip(examples, gaps, strict=True)]
+        lengths = torch.tensor([len(example.input_ids) for example in examples])
+        return {
+            "input_ids": torch.tensor(ids),
+            "attention_mask": (torch.arange(width) < lengths[:, None]).long(),
+            "labels": torch.tensor(labels),
+        }
