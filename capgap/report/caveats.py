@@ -48,18 +48,14 @@ def _troubled(book: Book, model: str) -> dict[str, float]:
     return share
 
 
-def excluded_tasks(book: Book, roles: Roles) -> dict[str, set[str]]:
-    """Student → the tasks where it or the teacher left more than `GUARD` of the items unparsed or truncated."""
-    of_teacher = _troubled(book, roles.teacher) if roles.teacher else {}
-    out = {}
-    for student in roles.students:
-        own = _troubled(book, student)
-        out[student] = {task for share in (of_teacher, own) for task, part in share.items() if part > GUARD}
-    return out
+def excluded_tasks(book: Book, roles: Roles) -> set[str]:
+    """The tasks where the teacher or any student left more than `GUARD` of the items unparsed or truncated."""
+    compared = [*([roles.teacher] if roles.teacher else []), *roles.students]
+    return {task for model in compared for task, share in _troubled(book, model).items() if share > GUARD}
 
 
 def caveats(
-    book: Book, roles: Roles, *, outcomes: pd.DataFrame, models: pd.DataFrame | None, excluded: dict[str, set[str]]
+    book: Book, roles: Roles, *, outcomes: pd.DataFrame, models: pd.DataFrame | None, excluded: set[str]
 ) -> list[Caveat]:
     """Everything that stands between the headline and belief, the gravest first."""
     return [
@@ -77,7 +73,7 @@ def _missing_roles(roles: Roles) -> Iterator[Caveat]:
     if roles.teacher is None:
         yield Caveat(
             f"No teacher was given: this is a profile of {alone}, without a gap.",
-            "A teacher's answers to the same items would show what the student lacks and which of it was there to learn.",
+            "A teacher's answers to the same items would show what the student lacks of what was there to learn.",
         )
         return
     without = [student for student in roles.students if student not in roles.base]
@@ -119,14 +115,14 @@ def _plain(prompting: str) -> str:
     return prompting
 
 
-def _guard(excluded: dict[str, set[str]]) -> Iterator[Caveat]:
-    tasks = sorted(set().union(*excluded.values()))
+def _guard(excluded: set[str]) -> Iterator[Caveat]:
+    tasks = sorted(excluded)
     if tasks:
         yield Caveat(
-            f"{len(tasks)} {'task is' if len(tasks) == 1 else 'tasks are'} kept out of the numbers for battery and "
-            f"capability: {text.join(tasks)}.",
-            f"More than {100 * GUARD:g}\u202f% of the answers there could not be parsed or were cut off; raise max_tokens, "
-            "or mend the stop words or the extraction, and evaluate again.",
+            f"{len(tasks)} {'task is' if len(tasks) == 1 else 'tasks are'} kept out of the numbers for battery, "
+            f"capability and domain: {text.join(tasks)}.",
+            f"More than {100 * GUARD:g}\u202f% of the answers there could not be parsed or were cut off; "
+            "raise max_tokens, or mend the stop words or the extraction, and evaluate again.",
         )
 
 
@@ -179,7 +175,7 @@ def _small(book: Book, roles: Roles) -> Iterator[Caveat]:
         )
 
 
-def left_out(book: Book, roles: Roles, *, outcomes: pd.DataFrame, excluded: dict[str, set[str]]) -> list[LeftOut]:
+def left_out(book: Book, roles: Roles, *, outcomes: pd.DataFrame, excluded: set[str]) -> list[LeftOut]:
     """What the numbers do not hold: guarded tasks, items not shared, errors, refused numbers."""
     return [
         *_guarded_rows(book, roles, excluded),
@@ -189,16 +185,15 @@ def left_out(book: Book, roles: Roles, *, outcomes: pd.DataFrame, excluded: dict
     ]
 
 
-def _guarded_rows(book: Book, roles: Roles, excluded: dict[str, set[str]]) -> Iterator[LeftOut]:
-    for student, tasks in excluded.items():
-        for task in sorted(tasks):
-            who = [model for model in (roles.teacher, student) if model]
-            shares = ((model, _troubled(book, model).get(task, 0.0)) for model in who)
-            said = text.join(f"{model} {text.percent(share)}" for model, share in shares if share > GUARD)
-            yield LeftOut(
-                f"Task {task}, from battery and capability numbers of {student}",
-                f"Unparsed or truncated: {said}, over the guard of {100 * GUARD:g}\u202f%.",
-            )
+def _guarded_rows(book: Book, roles: Roles, excluded: set[str]) -> Iterator[LeftOut]:
+    compared = [*([roles.teacher] if roles.teacher else []), *roles.students]
+    share = {model: _troubled(book, model) for model in compared}
+    for task in sorted(excluded):
+        over = [f"{m} {text.percent(share[m][task])}" for m in compared if share[m].get(task, 0.0) > GUARD]
+        yield LeftOut(
+            f"Task {task}, from every number for battery, capability and domain",
+            f"Unparsed or truncated: {text.join(over)}, over the guard of {100 * GUARD:g}\u202f%.",
+        )
 
 
 def _unshared(outcomes: pd.DataFrame, roles: Roles) -> Iterator[LeftOut]:

@@ -61,6 +61,7 @@ class Content:
     capabilities: dict[str, str]
     domains: dict[str, str]
     contrasts: tuple[Contrast, ...]
+    """Every task equally, these tasks; the others stand in the table."""
     fidelity: tuple[SummaryRow, ...]
     """Agreement, fidelity and error inheritance."""
     inheritance: tuple[ShownTable, ...]
@@ -74,6 +75,17 @@ class Content:
     label_sources: tuple[tuple[str, int], ...]
     facts: tuple[Fact, ...]
     book: Book
+
+    @property
+    def contrast_columns(self) -> tuple[str, ...]:
+        """What is contrasted, each once."""
+        return tuple(dict.fromkeys(contrast.words for contrast in self.contrasts))
+
+    @property
+    def contrast_rows(self) -> tuple[tuple[str, tuple[Contrast | None, ...]], ...]:
+        """Student by student, in the order of `contrast_columns`."""
+        found = {(contrast.estimate.model, contrast.words): contrast for contrast in self.contrasts}
+        return tuple((s, tuple(found.get((s, words)) for words in self.contrast_columns)) for s in self.roles.students)
 
 
 def gather(
@@ -202,7 +214,7 @@ _MEASURES = {"closure": "Share of the gap closed", "gap": "Gap to the teacher", 
 def _contrasts(book: Book, roles: Roles) -> tuple[Contrast, ...]:
     out = []
     for row in book.select("capability_contrast", "battery"):
-        if row.model not in roles.students:
+        if row.model not in roles.students or row.weighting == "items" or "tasks like these" in row.population:
             continue
         measure, _, sides = row.contrast.partition(": ")
         words = f"{_MEASURES.get(measure, measure)}, {sides.replace(' - ', ' minus ')}" if sides else row.contrast

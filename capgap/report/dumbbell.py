@@ -102,9 +102,7 @@ def _order(row: DumbbellRow) -> tuple[bool, float, str]:
     return True, -(row.student if row.student is not None else -1.0), row.task
 
 
-def dumbbells(
-    book: Book, roles: Roles, capabilities: dict[str, str], excluded: dict[str, set[str]]
-) -> tuple[DumbbellPanel, ...]:
+def dumbbells(book: Book, roles: Roles, capabilities: dict[str, str], excluded: set[str]) -> tuple[DumbbellPanel, ...]:
     """One panel per student: tasks grouped by capability, the widest gap first.
 
     Parameters
@@ -116,14 +114,14 @@ def dumbbells(
     capabilities
         Task → capability, see `task_capabilities`.
     excluded
-        Student → the tasks that the guard keeps out of its headline.
+        The tasks that the guard keeps out of every number above them.
     """
     panels = []
     for number, student in enumerate(roles.students, 1):
         groups = []
         for capability in CAPABILITY_ORDER:
             rows = [
-                _row(book, task, roles, student, task in excluded.get(student, ()))
+                _row(book, task, roles, student, task in excluded)
                 for task in book.groups("task")
                 if capabilities.get(task, "unlabelled") == capability
             ]

@@ -16,7 +16,7 @@ from capgap.report.tables import Estimate
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["ForestRow", "Slices", "forest", "slice_panel", "slices_of"]
+__all__ = ["ForestRow", "Slices", "forest", "limits_of", "slice_panel", "slices_of"]
 
 _ROW = 21.0
 _WIDTH = 330.0
@@ -40,7 +40,7 @@ class ForestRow:
     """None makes the row a heading."""
 
 
-def _limits(rows: Sequence[ForestRow], reference: Sequence[float]) -> tuple[float, float]:
+def limits_of(rows: Sequence[ForestRow], reference: Sequence[float]) -> tuple[float, float]:
     """Room for every estimate and the references; intervals that reach far beyond are cut, with an arrow."""
     known = [row.estimate for row in rows if row.estimate is not None and not row.estimate.refused]
     centres = [100 * e.estimate for e in known if e.estimate is not None] + list(reference)
@@ -53,7 +53,13 @@ def _limits(rows: Sequence[ForestRow], reference: Sequence[float]) -> tuple[floa
 
 
 def forest(
-    rows: Sequence[ForestRow], *, prefix: str, title: str, unit: str, reference: Sequence[float] = (0.0,)
+    rows: Sequence[ForestRow],
+    *,
+    prefix: str,
+    title: str,
+    unit: str,
+    reference: Sequence[float] = (0.0,),
+    limits: tuple[float, float] | None = None,
 ) -> Markup | None:
     """Estimates with their intervals, one line each; a refused one says so in its place.
 
@@ -69,6 +75,8 @@ def forest(
         Under the axis, ``%`` or ``points``.
     reference
         Upright lines, in hundredths.
+    limits
+        Of the axis, in hundredths, where several figures share it; else `limits_of` these rows.
 
     Returns
     -------
@@ -81,7 +89,7 @@ def forest(
         return None
     with _drawing():
         figure, axes = svg.canvas(_WIDTH, 58 + _ROW * len(rows), left=110, right=10, top=24, bottom=34)
-        low, high = _limits(rows, reference)
+        low, high = limits or limits_of(rows, reference)
         axes.set_xlim(low, high)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         for value in reference:
@@ -127,7 +135,7 @@ def _forest_row(axes: "Axes", place: int, row: ForestRow, limits: tuple[float, f
         va="center",
         fontsize=11.5,
         fontweight="bold" if heading else "normal",
-        color=svg.INK,
+        color=svg.COLOURS[row.capability] if heading else svg.INK,
     )
     if row.estimate is None:
         return
@@ -202,49 +210,54 @@ def slices_of(rows: Sequence[Estimate], models: Sequence[str], capabilities: dic
 def slice_panel(
     slices: Slices, *, prefix: str, teacher: str | None, bases: Sequence[str], students: Sequence[str]
 ) -> Markup:
-    """One small panel: teacher in ink, bases dotted, students in the colour of the capability with their intervals."""
+    """One small panel: teacher in ink, bases dashed, students in the capability's colour; a lone one has its band."""
     import seaborn
 
     with _drawing():
         figure, axes = svg.canvas(246, 190, left=34, right=18, top=30, bottom=38)
-        places = list(range(len(slices.bins)))
         colour = svg.COLOURS[slices.capability]
         chance = next((e.null_value for line in slices.accuracy.values() for e in line if e and e.null_value), None)
         if chance is not None:
             axes.axhline(100 * chance, color=svg.MUTED, linewidth=1.0, linestyle=(0, (1, 3)), zorder=1)
+        ends = []
         for model, line in slices.accuracy.items():
-            known = [
-                (x, e) for x, e in zip(places, line, strict=True) if e and e.estimate is not None and not e.refused
-            ]
+            known = [(x, e) for x, e in enumerate(line) if e and e.estimate is not None and not e.refused]
             x, y = [x for x, _ in known], [100 * (e.estimate or 0.0) for _, e in known]
             drawn = {"ax": axes, "x": x, "y": y, "errorbar": None, "legend": False}
             if model == teacher:
                 seaborn.lineplot(**drawn, color=svg.INK, linewidth=1.8, zorder=3)
             elif model in students:
-                _student_line(axes, known, colour, many=len(students) > 2)
-                seaborn.lineplot(
-                    **drawn, color=colour, linewidth=1.8, marker="o", markersize=5.5, markeredgewidth=0, zorder=4
-                )
-                if len(students) > 1 and x:
-                    number = str(list(students).index(model) + 1)
-                    axes.text(x[-1] + 0.04 * len(places), y[-1], number, fontsize=10, color=svg.INK, va="center")
+                marks = {"marker": "o", "markersize": 5.5, "markeredgewidth": 0}
+                seaborn.lineplot(**drawn, **marks, color=colour, linewidth=1.8, zorder=4)
+                if len(students) == 1:
+                    _band(axes, known, colour)
+                elif x:
+                    ends.append((y[-1], x[-1], str(list(students).index(model) + 1)))
             elif model in bases:
                 seaborn.lineplot(**drawn, color=svg.MUTED, linewidth=1.5, linestyle=(0, (4, 2)), zorder=2)
         _slice_axes(axes, slices)
+        _number_ends(axes, ends)
         figure.text(0.01, 1 - 12 / 190, text.shorten(slices.task, 34), fontsize=11.5, fontweight="bold", va="center")
         seaborn.despine(ax=axes, left=True)
         return svg.inline(figure, prefix=prefix, label=f"accuracy on {slices.task} by {slices.covariate}")
 
 
-def _student_line(axes: "Axes", known: list[tuple[int, Estimate]], colour: str, *, many: bool) -> None:
-    banded = [
-        (x, max(0.0, 100 * e.low), min(100.0, 100 * e.high))
-        for x, e in known
-        if e.low is not None and e.high is not None
-    ]
-    if banded and not many:
-        x, low, high = zip(*banded, strict=True)
+def _band(axes: "Axes", known: list[tuple[int, Estimate]], colour: str) -> None:
+    banded = [(x, e.low, e.high) for x, e in known if e.low is not None and e.high is not None]
+    if banded:
+        x = [place for place, _, _ in banded]
+        low = [max(0.0, 100 * low) for _, low, _ in banded]
+        high = [min(100.0, 100 * high) for _, _, high in banded]
         axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0, zorder=1.5)
+
+
+def _number_ends(axes: "Axes", ends: list[tuple[float, int, str]]) -> None:
+    """The students' numbers beside the ends of their lines, moved apart where they would overlap."""
+    step, place = 9.0, -math.inf
+    lowest = 100.0 - step * (len(ends) - 1)
+    for i, (y, x, number) in enumerate(sorted(ends)):
+        place = max(place + step, min(y, lowest + step * i))
+        axes.annotate(number, (x, place), (7, 0), textcoords="offset points", fontsize=10, color=svg.INK, va="center")
 
 
 def _slice_axes(axes: "Axes", slices: Slices) -> None:

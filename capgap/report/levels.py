@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from capgap.report import text
-from capgap.report.figures import ForestRow, forest, slice_panel, slices_of
+from capgap.report.figures import ForestRow, forest, limits_of, slice_panel, slices_of
 from capgap.report.tables import CAPABILITY_ORDER, Book, Estimate, ShownTable, estimate_table
 from capgap.schema import Roles
 
-__all__ = ["Block", "capability_block", "domain_blocks", "level_tables", "slice_block"]
+__all__ = ["Block", "capability_block", "contrast_table", "domain_blocks", "level_tables", "slice_block"]
 
 _MEASURES = (
     ("gap_closure", "Gap closure", "% of the gap between base and teacher", (0.0, 100.0)),
@@ -88,6 +88,7 @@ def domain_blocks(book: Book, roles: Roles, domain_capability: dict[str, str]) -
     measures = _measures(roles)
     lone = len(roles.students) == 1
     panels, shown = [], []
+    gaps = [row for s in roles.students for row in _domain_rows(book, measures[-1][0], s, domain_capability)]
     for number, student in enumerate(roles.students, 1):
         for quantity, title, unit, reference in measures if lone else measures[-1:]:
             rows = _domain_rows(book, quantity, student, domain_capability)
@@ -97,6 +98,7 @@ def domain_blocks(book: Book, roles: Roles, domain_capability: dict[str, str]) -
                 title=title if lone else text.shorten(f"{number} {student}", 40),
                 unit=unit,
                 reference=reference,
+                limits=None if lone else limits_of(gaps, reference),
             )
             if drawn is not None:
                 panels.append(drawn)
@@ -134,6 +136,13 @@ def slice_block(book: Book, roles: Roles, capabilities: dict[str, str]) -> Block
     if gaps:
         tables.append(estimate_table(gaps, caption="Gap by slice", models=roles.students))
     return Block("By slice", panels, tuple(tables), max(0, len(found) - _MAX_SLICES))
+
+
+def contrast_table(book: Book, roles: Roles) -> ShownTable:
+    """Knowledge against reasoning under every weighting and population."""
+    rows = [row for row in book.select("capability_contrast", "battery") if row.model in roles.students]
+    rows.sort(key=lambda row: (roles.students.index(row.model), row.contrast, row.weighting == "items", row.population))
+    return estimate_table(rows, caption="Knowledge against reasoning", models=roles.students)
 
 
 def level_tables(book: Book, roles: Roles, student: str) -> tuple[ShownTable, ...]:

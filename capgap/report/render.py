@@ -12,8 +12,7 @@ from markupsafe import Markup
 from capgap.errors import StoreError
 from capgap.report import text
 from capgap.report.content import Content, gather
-from capgap.report.levels import capability_block, domain_blocks, level_tables, slice_block
-from capgap.report.tables import estimate_table
+from capgap.report.levels import capability_block, contrast_table, domain_blocks, level_tables, slice_block
 from capgap.schema import Roles
 
 __all__ = ["html_report", "write_report"]
@@ -111,10 +110,6 @@ def html_report(content: Content) -> str:
         capability=capability_block(book, roles),
         domains=domain_blocks(book, roles, content.domains),
         slices=slice_block(book, roles, content.capabilities),
-        contrast_table=estimate_table(
-            (contrast.estimate for contrast in content.contrasts),
-            caption="Knowledge against reasoning",
-            models=roles.students,
-        ),
+        contrast_table=contrast_table(book, roles),
         task_tables=[level_tables(book, roles, student) for student in roles.students],
     )

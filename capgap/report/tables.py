@@ -144,9 +144,11 @@ class Book:
                 yield row
 
     def find(self, quantity: str, level: str, group: str, model: str) -> Estimate | None:
-        """The first such row, task-weighted before item-weighted; None where there is none."""
+        """The row with tasks weighted equally, of these tasks, where there is a choice; None where there is none."""
         found = [row for row in self.select(quantity, level, model=model) if row.group == group]
-        return min(found, key=lambda row: row.weighting == "items", default=None)
+        return min(
+            found, key=lambda row: (row.weighting == "items", "tasks like these" in row.population), default=None
+        )
 
     def groups(self, level: str) -> tuple[str, ...]:
         """The groups of a level, in table order."""

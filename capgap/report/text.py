@@ -27,9 +27,7 @@ NOTHING = "\u2013"
 
 # C0 controls have visible pictures. C1, lone surrogates, non-characters and the marks that override the direction of
 # neighbouring text (they could make a wrong answer read like the right one) become the replacement character.
-_HIDDEN = re.compile(
-    "[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
-)
+_HIDDEN = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f]")
 
 

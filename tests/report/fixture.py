@@ -225,7 +225,7 @@ def _models(roles: Roles) -> pd.DataFrame:
 def _run(roles: Roles, outcomes: pd.DataFrame) -> dict:
     sentences = [
         f"{student}: closed 92 % [88, 95] of the knowledge gap and 41 % [33, 49] of the reasoning gap "
-        f"({outcomes['task'].nunique()} tasks, {outcomes.groupby(['task', 'item']).ngroups:,} items, these checkpoints)."
+        f"({outcomes['task'].nunique()} tasks, {outcomes['item'].nunique():,} items, these checkpoints)."
         for student in roles.students
     ]
     return {
