@@ -1,0 +1,5 @@
+"""``python -m capgap``: the command line."""
+
+from capgap.cli import main
+
+main()

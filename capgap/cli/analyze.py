@@ -1,0 +1,133 @@
+"""`capgap analyze`: statistics and report from tables alone; torch is never loaded."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+
+from capgap import schema
+from capgap.cli.conclude import conclude
+from capgap.errors import StoreError, UsageError, suggestion
+
+__all__ = ["analyze"]
+
+
+@click.command()
+@click.argument("tables", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="TABLE|DIR…")
+@click.option(
+    "--student", "students", multiple=True, metavar="NAME", help="Default: every model that plays no other role."
+)
+@click.option("--teacher", metavar="NAME", help="Name of the teacher in the tables.")
+@click.option("--base", metavar="NAME|none", help="Name of the base in the tables.")
+@click.option("--control", metavar="NAME", help="Name of the control in the tables.")
+@click.option("--models", "models_table", type=click.Path(path_type=Path), metavar="TABLE", help="A models table.")
+@click.option(
+    "--items",
+    type=click.Choice(["some", "none"]),
+    default="some",
+    show_default=True,
+    help="Whether texts stand in the report.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the headline estimates as JSON.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Where estimates and report go; default: DIR, or capgap-out/NAME."
+)
+def analyze(
+    tables: tuple[Path, ...],
+    students: tuple[str, ...],
+    teacher: str | None,
+    base: str | None,
+    control: str | None,
+    models_table: Path | None,
+    items: str,
+    as_json: bool,
+    out: Path | None,
+) -> None:
+    """Statistics and report from outcome tables (Parquet, CSV, JSONL) or run directories.
+
+    A table needs the columns model, task, item and score; everything else has a default (docs: capgap/schema.py).
+    Roles are names in the column `model`; a run directory remembers its own.
+    """
+    found = [_outcomes(path) for path in tables]
+    outcomes = schema.concat([frame for frame, _ in found], schema.OUTCOMES)
+    run = next((facts for _, facts in found if facts), {})
+    roles = _roles(outcomes, run, students, teacher, base, control)
+    outcomes = outcomes[outcomes["model"].isin(roles.names)]
+    first = tables[0]
+    folder = out or (first if first.is_dir() else Path("capgap-out") / first.stem)
+    _make(folder)
+    _carry(tables, folder, models_table)
+    facts: dict[str, Any] = {**run, "command": ["capgap", *sys.argv[1:]]} if not run or out else run
+    conclude(folder, outcomes, roles, facts, show_items=items == "some", as_json=as_json)
+
+
+def _outcomes(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    if not path.is_dir():
+        return schema.read(path, schema.OUTCOMES), {}
+    from capgap.evaluate.run_directory import RunDirectory
+
+    run = RunDirectory.existing(path)
+    outcomes = run.read(schema.OUTCOMES)
+    if not len(outcomes):
+        raise StoreError(f"{path}: has no outcomes yet. Run its evaluation first, or let it finish.")
+    return outcomes, run.facts
+
+
+def _roles(
+    outcomes: pd.DataFrame,
+    run: dict[str, Any],
+    students: tuple[str, ...],
+    teacher: str | None,
+    base: str | None,
+    control: str | None,
+) -> schema.Roles:
+    """Roles from the options; what they leave open is what the run directory remembers."""
+    known = sorted(outcomes["model"].unique())
+    for option, name in (("--teacher", teacher), ("--base", base), ("--control", control)):
+        if name not in (None, "none") and name not in known:
+            raise UsageError(f"{option} {name}: no such model in the tables.{suggestion(str(name), known)}")
+    for name in students:
+        if name not in known:
+            raise UsageError(f"--student {name}: no such model in the tables.{suggestion(name, known)}")
+    told = run.get("roles", {})
+    lead = teacher if teacher is not None else told.get("teacher")
+    lead = None if lead == "none" else lead
+    others = {lead, base, control, *told.get("base", {}).values(), *told.get("control", {}).values()}
+    compared = students or tuple(told.get("students", ())) or tuple(name for name in known if name not in others)
+    compared = tuple(name for name in compared if name != lead)
+    if not compared:
+        raise UsageError("no student is left: every model in the tables plays another role. Say --student NAME.")
+    return schema.Roles(
+        students=compared,
+        teacher=lead,
+        base=_each(compared, base, told.get("base", {})),
+        control=_each(compared, control, told.get("control", {})),
+    )
+
+
+def _each(students: tuple[str, ...], given: str | None, told: dict[str, str]) -> dict[str, str]:
+    if given == "none":
+        return {}
+    if given is None:
+        return {student: name for student, name in told.items() if student in students}
+    return {student: given for student in students if student != given}
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be written: {error.strerror or error}. Choose another --out.") from error
+
+
+def _carry(tables: tuple[Path, ...], folder: Path, models_table: Path | None) -> None:
+    """Bring what the report shows beside the numbers (items, models) into a folder of its own."""
+    for table in (schema.ITEMS, schema.MODELS, schema.LABELS):
+        parts = [path / f"{table.name}.parquet" for path in tables if path.is_dir() and path != folder]
+        frames = [schema.read(path, table) for path in parts if path.is_file()]
+        if table is schema.MODELS and models_table is not None:
+            frames = [schema.read(models_table, table)]
+        if frames:
+            schema.write(schema.concat(frames, table), folder / f"{table.name}.parquet", table)

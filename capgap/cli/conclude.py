@@ -1,0 +1,93 @@
+"""From tables to estimates, report and the last sentence: the same end for every command that reaches outcomes."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+
+from capgap import schema
+from capgap.analyze import analyze, next_step, sentence
+from capgap.report import write_report
+
+__all__ = ["conclude", "say"]
+
+
+def say(line: str) -> None:
+    """A line of progress or advice, on stderr."""
+    click.echo(line, err=True)
+
+
+def conclude(
+    folder: Path,
+    outcomes: pd.DataFrame,
+    roles: schema.Roles,
+    run: dict[str, Any],
+    *,
+    show_items: bool,
+    as_json: bool = False,
+) -> pd.DataFrame:
+    """Analyse, write ``estimates`` and the report into `folder`, and print the last sentence.
+
+    Parameters
+    ----------
+    folder
+        Holds (or will hold) the tables; ``items``, ``models`` and ``labels`` are used where they are there.
+    outcomes, roles
+        What is compared, and who is who.
+    run
+        What run.json says; shown as provenance. The sentence is added to it.
+    show_items
+        Whether prompts and answers stand in the report.
+    as_json
+        Print the sentence and the battery- and capability-level estimates as one JSON object instead of text.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The estimates.
+    """
+    items, models, labels = (_read(folder, table) for table in (schema.ITEMS, schema.MODELS, schema.LABELS))
+    estimates = analyze(outcomes, roles, models=models, labels=labels)
+    schema.write(estimates, folder / "estimates.parquet", schema.ESTIMATES)
+    schema.write_json(estimates, folder / "estimates.json")
+    lines = sentence(estimates, roles).splitlines()
+    advice = next_step(estimates, roles, run)
+    run = {**run, "sentence": lines, "next": advice}
+    report = write_report(
+        folder / "report.html",
+        outcomes=outcomes,
+        estimates=estimates,
+        roles=roles,
+        run=run,
+        items=items,
+        models=models,
+        labels=labels,
+        show_items=show_items,
+    )
+    if as_json:
+        click.echo(json.dumps(_summary(estimates, run, report), indent=1, ensure_ascii=False))
+    else:
+        say(f"report: {report}")
+        for line in lines:
+            click.echo(line)
+        if advice:
+            click.echo(advice)
+    return estimates
+
+
+def _read(folder: Path, table: schema.Table) -> pd.DataFrame | None:
+    path = folder / f"{table.name}.parquet"
+    return schema.read(path, table) if path.is_file() else None
+
+
+def _summary(estimates: pd.DataFrame, run: Mapping[str, Any], report: Path) -> dict[str, Any]:
+    coarse = estimates[estimates["level"].isin(["battery", "capability"])]
+    return {
+        "sentence": run["sentence"],
+        "next": run["next"],
+        "report": str(report),
+        "estimates": json.loads(coarse.to_json(orient="records", double_precision=15)),
+    }

@@ -1,0 +1,129 @@
+"""`capgap evaluate`: the main job."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from capgap.cli.conclude import conclude, say
+
+__all__ = ["evaluate"]
+
+
+@click.command()
+@click.option(
+    "--student",
+    "students",
+    multiple=True,
+    required=True,
+    metavar="MODEL",
+    help="A model to look at; repeatable, globs allowed.",
+)
+@click.option("--teacher", metavar="MODEL", help="The model that it learnt from.")
+@click.option(
+    "--base",
+    metavar="MODEL|none",
+    help="The student before distillation; found in the student's own files where it can be.",
+)
+@click.option("--control", metavar="MODEL", help="The same student trained on gold targets instead of the teacher's.")
+@click.option(
+    "--battery",
+    "batteries",
+    multiple=True,
+    metavar="NAME|FILE",
+    help="Default: microworld for microworld models, else core.",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="Items a task at most: a seeded sample.")
+@click.option("--device", metavar="D", help="cpu, cuda, cuda:1, mps; default: the best there is.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
+    help="Default: float32 on a CPU, else the checkpoint's.",
+)
+@click.option("--batch-tokens", type=click.IntRange(min=64), help="Padded tokens in one forward pass, at most.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default: 1 where others share the machine.")
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="CAPGAP_DATA",
+    help="Where batteries find their data beside their own folder.",
+)
+@click.option(
+    "--items",
+    type=click.Choice(["some", "none"]),
+    default="some",
+    show_default=True,
+    help="Whether item and response texts stand in the report.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the headline estimates as JSON.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Run directory; default capgap-out/NAME. The same command goes on where it stopped.",
+)
+def evaluate(
+    students: tuple[str, ...],
+    teacher: str | None,
+    base: str | None,
+    control: str | None,
+    batteries: tuple[str, ...],
+    limit: int | None,
+    device: str | None,
+    dtype: str | None,
+    batch_tokens: int | None,
+    threads: int | None,
+    data_root: Path | None,
+    items: str,
+    as_json: bool,
+    out: Path | None,
+) -> None:
+    """Evaluate students, teacher, base and control on batteries, and write the report.
+
+    \b
+    MODEL is [NAME=]CKPT[,key=value…]: a local directory, an adapter directory, a hub name,
+    microworld:teacher, or BACKEND:ARGS for any backend of lm-eval. Roles may be missing.
+
+    \b
+      capgap evaluate --student out/student --teacher Qwen/Qwen2.5-7B-Instruct --battery pocket
+      capgap evaluate --student microworld:small --teacher microworld:teacher
+    """
+    from capgap import evaluate as engine
+
+    _set_threads(threads)
+    compared, lead, bases, controls, notes = engine.cast_roles(students, teacher=teacher, base=base, control=control)
+    plan = engine.Plan(
+        students=compared,
+        teacher=lead,
+        bases=bases,
+        controls=controls,
+        batteries=batteries or engine.default_batteries(compared),
+        limit=limit,
+        device=device,
+        dtype=dtype,
+        batch_tokens=batch_tokens,
+        data_root=data_root,
+        notes=tuple(notes),
+    )
+    folder = out or Path("capgap-out") / compared[0].name.replace("/", "-")
+    run = engine.evaluate(plan, folder, command=["capgap", *sys.argv[1:]], say=say)
+    outcomes = run.outcomes(plan.roles)
+    conclude(run.path, outcomes, plan.roles, run.facts, show_items=items == "some", as_json=as_json)
+    run.save(state="done")
+
+
+def _set_threads(threads: int | None) -> None:
+    """One thread by default: two that share a busy core wait for each other and can be ten times slower."""
+    import os
+
+    import torch
+
+    chosen = threads or int(os.environ.get("OMP_NUM_THREADS") or 0) or _free_cores()
+    torch.set_num_threads(chosen)
+
+
+def _free_cores() -> int:
+    import os
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return max(1, int(cores - busy + 0.5) if busy > 0.5 else cores)

@@ -1,0 +1,264 @@
+"""Models × batteries → outcomes: one model after the other, one task after the other, every batch into the ledger."""
+
+import gc
+import logging
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from capgap import __version__, schema
+from capgap.battery import Battery, Prepared, load_battery, prepare
+from capgap.errors import BatteryError, UsageError
+from capgap.evaluate.cost import expected_minutes
+from capgap.evaluate.plan import Plan
+from capgap.evaluate.run_directory import RunDirectory
+from capgap.evaluate.score import outcome_rows
+from capgap.models import Ledger, LoadedModel, load_model, respond
+from capgap.stats import smallest_visible_gap
+
+__all__ = ["evaluate", "first_line"]
+
+Say = Callable[[str], None]
+
+
+def evaluate(plan: Plan, out: Path | str, *, command: Sequence[str] = (), say: Say | None = None) -> RunDirectory:
+    """Ask every model of the plan every item of its batteries, and write the run directory's tables.
+
+    Parameters
+    ----------
+    plan
+        Models, batteries and settings.
+    out
+        The run directory; what it holds already is used.
+    command
+        The command line, for the record.
+    say
+        Told the first line and what was decided for the user, a sentence at a time; default: silence.
+
+    Returns
+    -------
+    RunDirectory
+        With ``items``, ``outcomes`` and ``models`` written and its state ``evaluated``.
+
+    Raises
+    ------
+    CapgapError
+        A battery, a model or the directory is wrong; what was answered until then is in the ledger.
+    """
+    tell = say or (lambda _: None)
+    with _quiet():
+        batteries = [load_battery(name, data_root=plan.data_root) for name in plan.batteries]
+        _distinct(batteries)
+        run = RunDirectory(out)
+        prepared = [(battery, prepare(battery, limit=plan.limit)) for battery in batteries]
+        for battery, tasks in prepared:
+            run.add_battery(battery.name, battery.hash, _battery_facts(battery, tasks, plan))
+        run.save(**_asked(plan, command))
+        run.merge(schema.ITEMS, _items_table(prepared), replaces=("battery", "task", "item", "variant"))
+        tell(first_line(plan, prepared))
+        for note in plan.notes:
+            tell(note)
+        started = time.monotonic()
+        with run.ledger() as ledger:
+            counts = _ask_all(plan, prepared, run, ledger)
+        seconds = round(time.monotonic() - started, 1)
+        run.save(state="evaluated", seconds=run.facts.get("seconds", 0) + seconds, requests=counts)
+    return run
+
+
+def first_line(plan: Plan, prepared: Sequence[tuple[Battery, Sequence[Prepared]]]) -> str:
+    """Battery, tasks, items, the minutes to expect on this device, and the smallest gap that would be seen."""
+    sizes = {f"{battery.name}/{task.name}": len(task.items) for battery, tasks in prepared for task in tasks}
+    names = " + ".join(f"{battery.name} {battery.version}" for battery, _ in prepared)
+    minutes = expected_minutes(plan, [task for _, tasks in prepared for task in tasks])
+    expected = "under a minute" if minutes < 1 else f"about {minutes:,.0f} min"
+    gap = smallest_visible_gap(sizes)
+    models = len(plan.models)
+    return (
+        f"{names}: {len(sizes)} tasks, {sum(sizes.values()):,} items × {models} model{'s' if models > 1 else ''}, "
+        f"{expected} on this device; smallest visible gap ± {100 * gap:.1f} points."
+    )
+
+
+def _ask_all(
+    plan: Plan, prepared: Sequence[tuple[Battery, Sequence[Prepared]]], run: RunDirectory, ledger: Ledger
+) -> dict[str, int]:
+    counts = {"computed": 0, "from_ledger": 0}
+    per_model = sum(_n_requests(task) for _, tasks in prepared for task in tasks)
+    with tqdm(total=per_model * len(plan.models), unit="request", file=sys.stderr, dynamic_ncols=True) as bar:
+        for spec in plan.models:
+            bar.set_description(f"{spec.name}: loading")
+            model = load_model(
+                spec,
+                device=plan.device,
+                dtype=plan.dtype,
+                batch_tokens=plan.batch_tokens,
+                run_id=str(run.facts.get("created", "")),
+            )
+            _refuse_impossible(model, prepared)
+            facts = {"word": spec.word, "identity": model.identity, "prompting": model.prompting.as_text()}
+            run.add_model(spec.name, model.fingerprint, facts)
+            run.save()
+            ledger.describe(model.fingerprint, model.identity)
+            rows = _ask_model(model, prepared, ledger, bar, counts)
+            run.merge(schema.OUTCOMES, rows, replaces=("model", "battery"))
+            run.merge(schema.MODELS, _models_table(model), replaces=("model",))
+            del model
+            gc.collect()  # the weights of one model at a time
+    return counts
+
+
+def _ask_model(
+    model: LoadedModel,
+    prepared: Sequence[tuple[Battery, Sequence[Prepared]]],
+    ledger: Ledger,
+    bar: Any,
+    counts: dict[str, int],
+) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = []
+
+    def progress(computed: int, found: int) -> None:
+        counts["computed"] += computed
+        counts["from_ledger"] += found
+        bar.update(computed + found)
+
+    for battery, tasks in prepared:
+        for task in tasks:
+            bar.set_description(f"{model.name}: {task.name}")
+            before = bar.n
+            build_requests(task, model)
+            responses = respond(model, task.lm_task.instances, ledger, progress=progress)
+            rows.extend(outcome_rows(model.name, battery.name, task, responses))
+            # equal requests are asked once; the bar counts them all
+            bar.update(_n_requests(task) - (bar.n - before))
+    frame = pd.DataFrame(rows)
+    return schema.validate(frame, schema.OUTCOMES, source="outcomes")
+
+
+def build_requests(task: Prepared, model: LoadedModel) -> None:
+    """Let lm-eval's task build its requests as this model is addressed; they stand in ``task.lm_task.instances``."""
+    prompting = model.prompting
+    task.lm_task.build_all_requests(
+        rank=0,
+        world_size=1,
+        system_instruction=prompting.system_prompt,
+        apply_chat_template=prompting.chat_template,
+        fewshot_as_multiturn=prompting.chat_template,
+        chat_template=getattr(model.lm, "apply_chat_template", None) if prompting.chat_template else None,
+        tokenizer_name=getattr(model.lm, "tokenizer_name", "") if prompting.chat_template else "",
+    )
+
+
+def _n_requests(task: Prepared) -> int:
+    return sum(len(item.choices) if item.choices and task.format == "choose" else 1 for item in task.items)
+
+
+def _refuse_impossible(model: LoadedModel, prepared: Sequence[tuple[Battery, Sequence[Prepared]]]) -> None:
+    if model.can_score:
+        return
+    choosing = [task.name for _, tasks in prepared for task in tasks if task.format == "choose"]
+    if choosing:
+        raise UsageError(
+            f"model {model.name}: its backend gives no log-likelihoods, and {len(choosing)} tasks choose by them "
+            f"({', '.join(choosing[:3])} …). Use a battery of generate tasks, or another backend."
+        )
+
+
+def _distinct(batteries: Sequence[Battery]) -> None:
+    names = [battery.name for battery in batteries]
+    if not names:
+        raise UsageError("no battery. Say which: --battery pocket")
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise BatteryError(f"two batteries are called {twice[0]!r}. Give one of them another name.")
+
+
+def _items_table(prepared: Sequence[tuple[Battery, Sequence[Prepared]]]) -> pd.DataFrame:
+    rows = [
+        {
+            "battery": battery.name,
+            "task": task.name,
+            "item": item.item,
+            "variant": item.variant,
+            "prompt": item.prompt,
+            "choices": list(item.choices) if item.choices else None,
+            "target": list(item.targets) if len(item.targets) > 1 else (item.targets[0] if item.targets else None),
+        }
+        for battery, tasks in prepared
+        for task in tasks
+        for item in task.items
+    ]
+    return schema.validate(pd.DataFrame(rows), schema.ITEMS)
+
+
+def _models_table(model: LoadedModel) -> pd.DataFrame:
+    known = {key: value for key, value in model.facts.items() if key in schema.MODELS.names}
+    return schema.validate(pd.DataFrame([known]), schema.MODELS, source=f"facts about {model.name}")
+
+
+def _battery_facts(battery: Battery, tasks: Sequence[Prepared], plan: Plan) -> dict[str, Any]:
+    return {
+        "version": str(battery.version),
+        "description": battery.description,
+        "limit": plan.limit,
+        "tasks": {
+            task.name: {
+                "n_items": len(task.items),
+                "num_fewshot": task.num_fewshot,
+                "format": task.format,
+                "primary": task.primary,
+            }
+            for task in tasks
+        },
+    }
+
+
+def _asked(plan: Plan, command: Sequence[str]) -> dict[str, Any]:
+    roles = plan.roles
+    return {
+        "state": "running",
+        "command": list(command),
+        "roles": {
+            "students": list(roles.students),
+            "teacher": roles.teacher,
+            "base": roles.base,
+            "control": roles.control,
+        },
+        "device": plan.device,
+        "dtype": plan.dtype,
+        "limit": plan.limit,
+        "notes": list(plan.notes),
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    packages = ("torch", "transformers", "peft", "lm-eval", "datasets", "pandas")
+    return {"capgap": __version__, "python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """lm-eval's own progress bars and advice would stand between the user and capgap's one bar."""
+    import lm_eval.api.task as lm_eval_task
+
+    loggers = [logging.getLogger(name) for name in ("lm_eval", "transformers", "datasets", "peft")]
+    levels = [logger.level for logger in loggers]
+    bar = lm_eval_task.tqdm
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    lm_eval_task.tqdm = lambda items, **_: items
+    try:
+        yield
+    finally:
+        lm_eval_task.tqdm = bar
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
