@@ -36,10 +36,14 @@ class BlockSampler(ContextSampler):  # type: ignore[misc]
     def sample(self, n: int, eval_doc: Any = None, df: Any = None, **_: Any) -> list[Any]:
         """The `n` solved examples of the document being asked, never itself."""
         key = f"{self.seed}:{_content(self.current)}" if self.per_item else f"{self.seed}"
-        order = list(range(len(self.df)))
-        random.Random(hashlib.sha256(key.encode()).digest()).shuffle(order)
+        rng = random.Random(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest())
         own = _content(self.current)
-        block = [self.df[position] for position in order if _content(self.df[position]) != own][:n]
+        # Some more than needed, for what must be left out; all of them only where one document fills the pool.
+        for size in (n + 8, len(self.df)):
+            order = rng.sample(range(len(self.df)), min(size, len(self.df)))
+            block = [doc for doc in (self.df[position] for position in order) if _content(doc) != own][:n]
+            if len(block) == n:
+                break
         assert len(block) == n, f"{len(block)} solved examples for {n}: the pool was not checked"
         return block
 

@@ -158,6 +158,10 @@ def _prepared(
     shots = task.num_fewshot if task.num_fewshot is not None else battery.defaults.num_fewshot
     chosen = [items[position] for position in positions]
     pool = _pool(items, positions, declared, shots, where)
+    if pool and battery.defaults.fewshot == "lm_eval" and {item.prompt for item in pool} & {i.prompt for i in chosen}:
+        raise BatteryError(
+            f"{where}: fewshot: lm_eval would show an item its own answer. Name data.fewshot, or 'fixed'."
+        )
     with quiet():
         lm_task = rendered_task(
             task,

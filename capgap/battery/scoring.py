@@ -29,10 +29,10 @@ def score_generation(
     Parameters
     ----------
     kind
-        ``exact``: equal to a target, whatever the case, the white space around and inside, surrounding quotes and
-        a final ``. , ; : !``. ``numeric``: the number equals a target's number; read is the last number of the response,
-        or the first of what `extract` found; ``$1,234.0`` is 1234 and ``1/2`` is 0.5. ``contains``: a target occurs as
-        whole words, whatever the case.
+        ``exact``: equal to a target, whatever the case, the white space around and inside, surrounding quotes and a
+        final ``. , ; : !``. ``numeric``: the number equals a target's number; read is the last number of the
+        response, or the first of what `extract` found; ``$1,234.0`` is 1234 and ``1/2`` is 0.5. ``contains``: a
+        target occurs as whole words, whatever the case.
     response
         What the model said.
     targets
@@ -62,11 +62,10 @@ def score_generation(
 
 def extracted(response: str, extract: str) -> str | None:
     """What the last match of the expression holds, stripped; None where nothing matches."""
-    last = None
-    for last in _compiled(extract).finditer(response):
-        pass
-    if last is None:
+    matches = list(_compiled(extract).finditer(response))
+    if not matches:
         return None
+    last = matches[-1]
     groups = [group for group in last.groups() if group is not None]
     return (groups[0] if groups else last.group(0)).strip()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from capgap.errors import BatteryError, suggestion
 
-__all__ = ["Row", "find_file", "hub_rows", "read_rows", "sha256"]
+__all__ = ["Row", "find_file", "hub_rows", "not_cached", "plain", "read_rows", "sha256"]
 
 
 @dataclass(frozen=True)
@@ -193,17 +193,17 @@ _READERS: dict[str, Callable[[Path], Iterator[tuple[Any, str]]]] = {
 def _fields(found: Any, where: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise BatteryError(f"{where}: expected an object of fields, found {type(found).__name__}.")
-    return {str(key): _plain(value) for key, value in found.items()}
+    return {str(key): plain(value) for key, value in found.items()}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Plain data only: dates and decimals as text, NaN as nothing."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, dict):
-        return {str(key): _plain(part) for key, part in value.items()}
+        return {str(key): plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
+        return [plain(part) for part in value]
     return str(value)

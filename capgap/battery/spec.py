@@ -29,7 +29,7 @@ class Defaults(_Strict):
     num_fewshot: int = Field(0, ge=0, le=64, description="Solved examples before each item.")
     fewshot: Fewshot = Field(
         "fixed",
-        description="fixed: one seeded block for all items; per_item: a block seeded by the item; lm_eval: its sampler.",
+        description="fixed: one seeded block for all; per_item: a block seeded by the item; lm_eval: its sampler.",
     )
     limit: int | None = Field(None, ge=1, description="At most so many items a task: a seeded sample, never the first.")
     seed: int = Field(0, ge=0, description="Draws the sample and the solved examples.")
@@ -70,7 +70,7 @@ class _Asked(_Strict):
     max_tokens: int | None = Field(None, ge=1, le=131072, description="Longest answer in tokens; default 256.")
     score: str | None = Field(
         None,
-        description="choice | choice_norm (choose), exact | numeric | contains | external (generate), any lm-eval metric.",
+        description="choice | choice_norm (choose), exact | numeric | contains | external (generate), lm-eval metrics.",
     )
     extract: str | None = Field(None, max_length=500, description="Regular expression; its last match is the answer.")
     shot: str | None = Field(None, description="Template of a solved example's answer; default: the target.")

@@ -29,7 +29,9 @@ _REFUSED_NODES = (
     nodes.CallBlock,
 )
 _REFUSED_FILTERS = ("center", "format", "indent", "pprint", "random", "xmlattr", "map", "attr")
-_REFUSED_METHODS = frozenset(["center", "ljust", "rjust", "zfill", "expandtabs", "format", "format_map", "translate", "encode"])
+_REFUSED_METHODS = frozenset(
+    ("center", "ljust", "rjust", "zfill", "expandtabs", "format", "format_map", "translate", "encode")
+)
 
 
 def _short_range(*bounds: int) -> range:

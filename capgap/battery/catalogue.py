@@ -1,0 +1,47 @@
+"""What is known about lm-eval's tasks: capability, domain, and why."""
+
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from capgap.battery.document import read_yaml
+
+__all__ = ["Label", "catalogue", "known_label"]
+
+
+class Label(BaseModel):
+    """The label of a family of tasks."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    tasks: list[str] = Field(min_length=1)
+    """Names of lm-eval, ``*`` stands for any text."""
+    capability: Literal["knowledge", "reasoning", "mixed"]
+    """What it mainly asks for."""
+    domain: str
+    """The subject."""
+    reason: str = Field(min_length=10)
+    """Why it has this label, in one line."""
+
+
+class _Catalogue(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    families: list[Label]
+
+
+@cache
+def catalogue() -> tuple[Label, ...]:
+    """Every family, in the order in which names are looked up."""
+    document = read_yaml(Path(__file__).with_name("catalogue.yaml"))
+    return tuple(document.validated(_Catalogue, what="catalogue").families)
+
+
+def known_label(task: str) -> Label | None:
+    """The label of a task of lm-eval: of its own name before a pattern; None where nobody gave one."""
+    named = [label for label in catalogue() if task in label.tasks]
+    matched = [label for label in catalogue() if any(fnmatchcase(task, pattern) for pattern in label.tasks)]
+    return (named or matched or [None])[0]

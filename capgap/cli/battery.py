@@ -1,0 +1,143 @@
+"""``capgap battery``: list, check and fetch batteries, and print their schema."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from capgap.errors import BatteryError
+
+if TYPE_CHECKING:
+    from capgap.battery.check import Sample, TaskCheck
+
+__all__ = ["battery"]
+
+_data_root: Callable[[Any], Any] = click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    help="Second folder for data files; default CAPGAP_DATA.",
+)
+_allow_code: Callable[[Any], Any] = click.option(
+    "--allow-code", is_flag=True, help="Allow lm-eval tasks that run what models write. A battery file never runs code."
+)
+
+
+@click.group()
+def battery() -> None:
+    """List, check and fetch batteries."""
+
+
+@battery.command("list")
+@click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
+def list_command(as_json: bool) -> None:
+    """List the batteries that come with capgap."""
+    from capgap.battery import list_batteries
+
+    rows = [_listed(name) for name in list_batteries()]
+    if as_json:
+        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    for row in rows:
+        items = "items from the hub" if row["items"] is None else f"{row['items']:,} items"
+        click.echo(f"{row['name']:<12} {row['tasks']:>3} tasks  {items:<18}  {row['description']}")
+
+
+@battery.command("schema")
+def schema_command() -> None:
+    """Print the JSON Schema of a battery file."""
+    from capgap.battery import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=1, ensure_ascii=False))
+
+
+@battery.command("check")
+@click.argument("name_or_file")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many items a task.")
+@_data_root
+@_allow_code
+def check_command(name_or_file: str, limit: int | None, data_root: Path | None, allow_code: bool) -> None:
+    """Show two prompts of each task as they will be sent, and prove the scorer.
+
+    Right answers must score 1.00 and empty ones 0.00 (where answers are chosen: wrong ones).
+    """
+    from capgap.battery import load_battery
+    from capgap.battery.check import check_battery, summary
+
+    loaded = load_battery(name_or_file, data_root=data_root, allow_code=allow_code)
+    click.echo(f"{loaded.name} {loaded.version}  {loaded.path}  {loaded.hash[:12]}")
+    checks = []
+    for check in check_battery(loaded, limit=limit):
+        _show_check(check)
+        checks.append(check)
+    click.echo(f"\n{loaded.name}: {summary(checks)}.")
+    if any(check.missing_data for check in checks):
+        click.echo(f"Data that are missing come with: capgap battery fetch {name_or_file}")
+    wrong = [check.name for check in checks if not check.ok]
+    if wrong:
+        raise BatteryError(f"{loaded.path}: {len(wrong)} task(s) cannot be used: {', '.join(wrong)}.")
+
+
+@battery.command("fetch")
+@click.argument("name_or_file")
+@_data_root
+@_allow_code
+def fetch_command(name_or_file: str, data_root: Path | None, allow_code: bool) -> None:
+    """Download the hub data of a battery, so that it works without a network."""
+    from capgap.battery import load_battery
+    from capgap.battery.fetch import fetch_battery, needs_hub
+
+    loaded = load_battery(name_or_file, data_root=data_root, allow_code=allow_code)
+    if not needs_hub(loaded):
+        click.echo(f"{loaded.name} needs no download.")
+        return
+    failed = {}
+    for name, problem in fetch_battery(loaded):
+        click.echo(f"{name}: {'fetched' if problem is None else 'failed'}", err=True)
+        if problem is not None:
+            failed[name] = problem
+    if failed:
+        first = next(iter(failed.values()))
+        raise BatteryError(
+            f"{len(failed)} of {len(loaded.tasks)} tasks could not be fetched, the first because: {first}"
+        )
+    click.echo(f"{loaded.name}: all data are in the cache.")
+
+
+def _listed(name: str) -> dict[str, Any]:
+    from capgap.battery import load_battery
+    from capgap.battery.fetch import needs_hub
+    from capgap.battery.spec import OwnTask
+
+    loaded = load_battery(name)
+    own = [task for task in loaded.tasks if isinstance(task, OwnTask)]
+    items = None if needs_hub(loaded) else sum(len(loaded.rows(task)) for task in own)
+    return {"name": name, "tasks": len(loaded.tasks), "items": items, "description": loaded.description}
+
+
+def _show_check(check: "TaskCheck") -> None:
+    title = check.name if check.variant == "default" else f"{check.name}, variant {check.variant}"
+    if check.prepared is None:
+        click.echo(f"\n{title}: {'no data here' if check.missing_data else 'cannot be used'}")
+    else:
+        one = check.prepared
+        label = ", ".join(filter(None, (one.capability or "capability by item", one.domain, one.format, one.primary)))
+        click.echo(f"\n{title}: {len(one.items):,} items, {label}, {one.num_fewshot} shots")
+        for sample in check.samples:
+            _show_sample(sample)
+        scores = [("right answers", check.gold), ("wrong" if one.format == "choose" else "empty", check.empty)]
+        click.echo("  " + ", ".join(f"{name} {score:.2f}" for name, score in scores if score is not None))
+    for text in check.notes:
+        click.echo(f"  note: {text}")
+    for text in check.problems:
+        click.echo(f"  WRONG: {text}")
+
+
+def _show_sample(sample: "Sample") -> None:
+    """Through `repr`: what comes from a file must not steer the terminal."""
+    click.echo(f"  {sample.item!a} prompt  {sample.prompt!r}")
+    if sample.choices is not None:
+        click.echo(f"    choices {list(sample.choices)!r}")
+    chance = "unknown" if sample.chance is None else f"{sample.chance:.2f}"
+    click.echo(f"    target  {list(sample.targets)!r}, chance {chance}")
