@@ -71,7 +71,7 @@ class Writer:
         row["cluster"] = draft.cluster or name
         row |= draft.covariates
         if draft.rationale:
-            row["rationale"] = draft.rationale
+            row["rationale"] = f"{draft.rationale} The answer is {draft.answer}."
         if draft.facts:
             row["facts"] = list(draft.facts)
         return row
