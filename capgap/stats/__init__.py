@@ -10,10 +10,11 @@ from capgap.stats.means import accuracy, mean_estimate, paired_difference
 from capgap.stats.multiplicity import holm
 from capgap.stats.power import smallest_visible_gap
 from capgap.stats.ratios import bootstrap_ratio_difference, ratio_difference, ratio_of_means
-from capgap.stats.stratified import StratifiedMean, cross_covariance, stratified_mean
+from capgap.stats.stratified import Design, StratifiedMean, cross_covariance, stratified_mean
 
 __all__ = [
     "FEW_CLUSTERS",
+    "Design",
     "Estimate",
     "StratifiedMean",
     "accuracy",

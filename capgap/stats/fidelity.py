@@ -1,13 +1,14 @@
 """How faithfully a student repeats its teacher: agreement, what chance would give, inherited errors."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from capgap.stats.estimate import Estimate
 from capgap.stats.means import accuracy, mean_estimate
-from capgap.stats.stratified import stratified_mean
+from capgap.stats.stratified import Design
 
 __all__ = ["collision_rate", "expected_agreement", "fidelity"]
 
@@ -59,10 +60,8 @@ def fidelity(
     student: ArrayLike,
     same: ArrayLike,
     collision: ArrayLike,
-    strata: ArrayLike,
-    clusters: ArrayLike,
+    design: Design,
     *,
-    weights: ArrayLike | None = None,
     conf_level: float = 0.95,
 ) -> tuple[Estimate, Estimate]:
     """Agreement of two models, and agreement minus what independent answers of equal accuracy would give.
@@ -75,8 +74,8 @@ def fidelity(
         Whether both gave the same answer, right or wrong, shape (n,).
     collision
         Chance that wrong answers coincide, shape (n,).
-    strata, clusters, weights
-        As for `stratified_mean`; accuracies are taken within each stratum.
+    design
+        Strata, clusters and weights of the items; accuracies are taken within each stratum.
     conf_level
         Of both intervals.
 
@@ -94,20 +93,11 @@ def fidelity(
     agree, c = np.asarray(same, dtype=float), np.asarray(collision, dtype=float)
     keep = np.isfinite(t) & np.isfinite(s) & np.isfinite(agree)
     t, s, agree, c = t[keep], s[keep], agree[keep], c[keep]
-    stratum, cluster = np.asarray(strata)[keep], np.asarray(clusters)[keep]
-    agreement = accuracy(agree, stratum, cluster, weights=weights, conf_level=conf_level)
-    _, k = np.unique(stratum, return_inverse=True)
-    size = np.maximum(np.bincount(k), 1)
-    p, q, mean_c = ((np.bincount(k, x) / size)[k] for x in (t, s, c))
+    design = design.kept(keep)
+    agreement = accuracy(agree, design, conf_level=conf_level)
+    k = design.stratum
+    p, q, mean_c = ((np.bincount(k, x) / design.counts)[k] for x in (t, s, c))
     expected = expected_agreement(p, q, mean_c)
     linear = agree - (q - (1 - q) * mean_c) * (t - p) - (p - (1 - p) * mean_c) * (s - q) - expected
-    excess = mean_estimate(
-        stratified_mean(linear, stratum, cluster, weights=weights), bounds=(-1.0, 1.0), conf_level=conf_level
-    )
-    level = stratified_mean(expected, stratum, np.arange(len(k)), weights=weights).theta[0]
-    return (
-        Estimate(
-            **{**agreement.__dict__, "null_value": float(level), "p_value": excess.p_value},
-        ),
-        excess,
-    )
+    excess = mean_estimate(design.fit(linear), bounds=(-1.0, 1.0), conf_level=conf_level)
+    return replace(agreement, null_value=design.mean(expected), p_value=excess.p_value), excess

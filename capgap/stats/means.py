@@ -8,7 +8,7 @@ from scipy import special
 
 from capgap.stats.binary import mcnemar_exact, tango_interval, wilson_interval
 from capgap.stats.estimate import FEW_CLUSTERS, Estimate, degenerate_reach, t_critical, t_p_value
-from capgap.stats.stratified import StratifiedMean, stratified_mean
+from capgap.stats.stratified import Design, StratifiedMean
 
 __all__ = ["FEW_DISCORDANT", "NO_VARIANCE", "SMALL_SAMPLE", "accuracy", "mean_estimate", "paired_difference"]
 
@@ -23,13 +23,7 @@ NO_VARIANCE = 1e-16
 
 
 def accuracy(
-    scores: ArrayLike,
-    strata: ArrayLike,
-    clusters: ArrayLike,
-    *,
-    weights: ArrayLike | None = None,
-    chance: ArrayLike | None = None,
-    conf_level: float = 0.95,
+    scores: ArrayLike, design: Design, *, chance: ArrayLike | None = None, conf_level: float = 0.95
 ) -> Estimate:
     """A mean score with an interval inside [0, 1].
 
@@ -37,8 +31,8 @@ def accuracy(
     ----------
     scores
         Scores in [0, 1], shape (n,).
-    strata, clusters, weights
-        As for `stratified_mean`; the weights sum to 1.
+    design
+        Strata, clusters and weights of the items; the weights sum to 1.
     chance
         Expected score of a guess, shape (n,) or one number, NaN where unknown; becomes `null_value`.
     conf_level
@@ -52,52 +46,33 @@ def accuracy(
     bound of `degenerate_reach`.
     """
     y = np.asarray(scores, dtype=float)
-    fit = stratified_mean(y, strata, clusters, weights=weights)
-    null = _chance_of(y, strata, weights, chance)
+    fit = design.fit(y)
+    design = fit.design
+    n, g = design.n_items, design.n_clusters
+    null = _chance_of(y, design, chance)
     p = float(np.clip(fit.theta[0], 0.0, 1.0))
-    alone = fit.n_strata == 1 and fit.n_clusters == fit.n_items and weights is None
-    finite = y[np.isfinite(y)]
-    if alone and np.isin(finite, (0.0, 1.0)).all():
-        low, high = wilson_interval(p, fit.n_items, critical=t_critical(math.inf, conf_level))
-        error = math.sqrt(p * (1 - p) / (fit.n_items - 1)) if fit.n_items > 1 and 0 < p < 1 else math.nan
-        p_value = _score_p_value(p, null, fit.n_items)
-        return Estimate(p, error, math.nan, low, high, p_value, null, fit.n_items, fit.n_clusters, "Wilson")
+    if design.alone and _only(y, (0.0, 1.0)):
+        low, high = wilson_interval(p, n, critical=t_critical(math.inf, conf_level))
+        error = math.sqrt(p * (1 - p) / (n - 1)) if n > 1 and 0 < p < 1 else math.nan
+        return Estimate(p, error, math.nan, low, high, _score_p_value(p, null, n), null, n, g, "Wilson")
     plain = mean_estimate(fit, null=null, bounds=(0.0, 1.0), conf_level=conf_level)
     if plain.status != "ok" or not plain.std_error > 0:
         return plain
     n_effective = max(p * (1 - p), 1e-12) / plain.std_error**2
     low, high = wilson_interval(p, n_effective, critical=t_critical(fit.df, conf_level))
-    return Estimate(
-        p,
-        plain.std_error,
-        fit.df,
-        low,
-        high,
-        plain.p_value,
-        null,
-        fit.n_items,
-        fit.n_clusters,
-        "Wilson with effective n (CR2, Bell-McCaffrey t)",
-        note=plain.note,
-    )
+    method = "Wilson with effective n (CR2, Bell-McCaffrey t)"
+    return Estimate(p, plain.std_error, fit.df, low, high, plain.p_value, null, n, g, method, note=plain.note)
 
 
-def paired_difference(
-    differences: ArrayLike,
-    strata: ArrayLike,
-    clusters: ArrayLike,
-    *,
-    weights: ArrayLike | None = None,
-    conf_level: float = 0.95,
-) -> Estimate:
+def paired_difference(differences: ArrayLike, design: Design, *, conf_level: float = 0.95) -> Estimate:
     """The mean difference of two models' scores on the same items.
 
     Parameters
     ----------
     differences
         First minus second score, item by item, shape (n,).
-    strata, clusters, weights
-        As for `stratified_mean`; negative weights give a contrast.
+    design
+        Strata, clusters and weights of the items; negative weights give a contrast.
     conf_level
         Of the interval.
 
@@ -107,19 +82,17 @@ def paired_difference(
     hardly differ (`FEW_DISCORDANT`): Tango's score interval and the exact McNemar p-value.
     """
     d = np.asarray(differences, dtype=float)
-    fit = stratified_mean(d, strata, clusters, weights=weights)
-    finite = d[np.isfinite(d)]
-    alone = fit.n_strata == 1 and fit.n_clusters == fit.n_items and weights is None
-    if alone and np.isin(finite, (-1.0, 0.0, 1.0)).all():
-        gained, lost = int((finite == 1).sum()), int((finite == -1).sum())
-        if fit.n_items < SMALL_SAMPLE or gained + lost < FEW_DISCORDANT:
-            low, high = tango_interval(gained, lost, fit.n_items, conf_level=conf_level)
+    fit = design.fit(d)
+    n = fit.design.n_items
+    if fit.design.alone and _only(d, (-1.0, 0.0, 1.0)):
+        gained, lost = int((d == 1).sum()), int((d == -1).sum())
+        if n < SMALL_SAMPLE or gained + lost < FEW_DISCORDANT:
+            low, high = tango_interval(gained, lost, n, conf_level=conf_level)
             error = math.sqrt(fit.cov[0, 0]) if fit.cov[0, 0] > NO_VARIANCE else math.nan
             p_value = mcnemar_exact(gained, lost)
             method = "Tango score interval, exact McNemar"
-            estimate = float(fit.theta[0])
-            return Estimate(estimate, error, math.nan, low, high, p_value, 0.0, fit.n_items, fit.n_clusters, method)
-    reach = 1.0 if weights is None else float(np.abs(np.asarray(weights, dtype=float)).sum())
+            return Estimate(float(fit.theta[0]), error, math.nan, low, high, p_value, 0.0, n, n, method)
+    reach = float(np.abs(fit.design.weights).sum())
     return mean_estimate(fit, bounds=(-reach, reach), conf_level=conf_level)
 
 
@@ -146,76 +119,67 @@ def mean_estimate(
     conf_level
         Of the interval.
     """
-    estimate = float(fit.theta[column])
-    if fit.n_lonely:
+    estimate, design = float(fit.theta[column]), fit.design
+    n, g = design.n_items, design.n_clusters
+    if design.n_lonely:
         return Estimate(
-            estimate=estimate,
-            null_value=null,
-            n_items=fit.n_items,
-            n_clusters=fit.n_clusters,
-            method="none",
-            status="open",
-            note=fit.reason,
+            estimate, null_value=null, n_items=n, n_clusters=g, method="none", status="open", note=design.reason
         )
     variance = float(fit.cov[column, column])
     if variance <= NO_VARIANCE:
-        return _without_variance(fit, estimate, null, bounds, conf_level)
+        return _without_variance(design, estimate, null, bounds, conf_level)
     error = math.sqrt(variance)
     half = t_critical(fit.df, conf_level) * error
-    return Estimate(
-        estimate,
-        error,
-        fit.df,
-        max(bounds[0], estimate - half),
-        min(bounds[1], estimate + half),
-        t_p_value((estimate - null) / error, fit.df) if math.isfinite(null) else math.nan,
-        null,
-        fit.n_items,
-        fit.n_clusters,
-        "CR2, Bell-McCaffrey t",
-        note=few_clusters_note(fit),
-    )
+    low, high = max(bounds[0], estimate - half), min(bounds[1], estimate + half)
+    p_value = t_p_value((estimate - null) / error, fit.df) if math.isfinite(null) else math.nan
+    method, note = "CR2, Bell-McCaffrey t", few_clusters_note(design)
+    return Estimate(estimate, error, fit.df, low, high, p_value, null, n, g, method, note=note)
 
 
-def few_clusters_note(fit: StratifiedMean) -> str:
+def few_clusters_note(design: Design) -> str:
     """What to say where the clusters are fewer than was ever tested; empty otherwise."""
-    if fit.n_clusters >= FEW_CLUSTERS:
+    if design.n_clusters >= FEW_CLUSTERS:
         return ""
-    return f"only {fit.n_clusters} clusters: coverage of the interval is untested below {FEW_CLUSTERS}"
+    return f"only {design.n_clusters} clusters: coverage of the interval is untested below {FEW_CLUSTERS}"
 
 
 def _without_variance(
-    fit: StratifiedMean, estimate: float, null: float, bounds: tuple[float, float], conf_level: float
+    design: Design, estimate: float, null: float, bounds: tuple[float, float], conf_level: float
 ) -> Estimate:
     """The estimate of a sample in which nothing varies: an exact bound instead of a false certainty."""
-    reach = degenerate_reach(fit.n_effective, conf_level)
+    reach = degenerate_reach(design.n_effective, conf_level)
     p_value = math.nan
     if math.isfinite(null):
         # the bound solved for its level; n agreeing signs alone cannot be rarer than 2^(1 - n)
-        inverted = 2 * max(0.0, 1 - abs(estimate - null)) ** fit.n_effective
-        p_value = min(1.0, max(inverted, 2.0 ** (1 - min(fit.n_clusters, 1000))))
+        inverted = 2 * max(0.0, 1 - abs(estimate - null)) ** design.n_effective
+        p_value = min(1.0, max(inverted, 2.0 ** (1 - min(design.n_clusters, 1000))))
     return Estimate(
         estimate=estimate,
         conf_low=max(bounds[0], estimate - reach),
         conf_high=min(bounds[1], estimate + reach),
         p_value=p_value,
         null_value=null,
-        n_items=fit.n_items,
-        n_clusters=fit.n_clusters,
+        n_items=design.n_items,
+        n_clusters=design.n_clusters,
         method="exact bound",
-        note="; ".join(n for n in ("no variation between items: exact bound", few_clusters_note(fit)) if n),
+        note="; ".join(n for n in ("no variation between items: exact bound", few_clusters_note(design)) if n),
     )
 
 
-def _chance_of(y: Floats, strata: ArrayLike, weights: ArrayLike | None, chance: ArrayLike | None) -> float:
+def _only(values: Floats, allowed: tuple[float, ...]) -> bool:
+    """Whether the finite values are all among the allowed ones."""
+    known = ~np.isfinite(values)
+    for value in allowed:
+        known |= values == value
+    return bool(known.all())
+
+
+def _chance_of(y: Floats, design: Design, chance: ArrayLike | None) -> float:
     """The chance level of the mean; NaN where chance is unknown for any of the items that count."""
     if chance is None:
         return math.nan
     level = np.broadcast_to(np.asarray(chance, dtype=float), y.shape)
-    keep = np.isfinite(y)
-    if not np.isfinite(level[keep]).all():
-        return math.nan
-    return float(stratified_mean(np.where(keep, level, np.nan), strata, np.arange(len(y)), weights=weights).theta[0])
+    return design.mean(level[np.isfinite(y)])
 
 
 def _score_p_value(share: float, null: float, n: int) -> float:

@@ -78,7 +78,9 @@ def ratio_of_means(fit: StratifiedMean, *, denominator: str = "the denominator",
     """
     ratio = _ratio(fit, conf_level)
     if isinstance(ratio, str):
-        return refused(ratio.format(denominator=denominator), n_items=fit.n_items, n_clusters=fit.n_clusters)
+        return refused(
+            ratio.format(denominator=denominator), n_items=fit.design.n_items, n_clusters=fit.design.n_clusters
+        )
     interval = ratio.interval(conf_level)
     assert interval is not None  # _ratio refused it otherwise
     notes = ["no item tells it from an exact ratio: exact bound"] if ratio.degenerate else []
@@ -89,10 +91,10 @@ def ratio_of_means(fit: StratifiedMean, *, denominator: str = "the denominator",
         *interval,
         t_p_value(ratio.n / math.sqrt(ratio.v_nn), fit.df) if ratio.v_nn > 0 else math.nan,
         0.0,
-        fit.n_items,
-        fit.n_clusters,
+        fit.design.n_items,
+        fit.design.n_clusters,
         "Fieller (CR2, Bell-McCaffrey t)",
-        note="; ".join([*notes, *filter(None, [few_clusters_note(fit)])]),
+        note="; ".join([*notes, *filter(None, [few_clusters_note(fit.design)])]),
     )
 
 
@@ -131,8 +133,8 @@ def ratio_difference(
     1693-1702; Zou, G. Y. (2007). Toward using confidence intervals to compare correlations. Psychological Methods 12,
     399-413 (for the dependent case).
     """
-    n_items = first.n_items + second.n_items
-    n_clusters = len(np.union1d(first.clusters, second.clusters))
+    n_items = first.design.n_items + second.design.n_items
+    n_clusters = len(np.union1d(first.design.clusters, second.design.clusters))
     parts: list[_Ratio] = []
     for fit, name in zip((first, second), names, strict=True):
         part = _ratio(fit, conf_level)
@@ -150,7 +152,9 @@ def ratio_difference(
     low_high = interval(conf_level)
     assert low_high is not None  # both were bounded at this level
     notes = [
-        f"{name}: {note}" for fit, name in zip((first, second), names, strict=True) if (note := few_clusters_note(fit))
+        f"{name}: {note}"
+        for fit, name in zip((first, second), names, strict=True)
+        if (note := few_clusters_note(fit.design))
     ]
     if one.degenerate or two.degenerate:
         notes.append("one ratio is exact on every item: exact bound")
@@ -226,12 +230,12 @@ def _ratio(fit: StratifiedMean, conf_level: float) -> _Ratio | str:
     """The ratio of a fit, or the reason why there is none (with a place for the denominator's name)."""
     if fit.theta.shape != (2,):
         raise EstimationError(f"a ratio needs numerator and denominator, found {fit.theta.shape[0]} columns.")
-    if fit.n_lonely:
-        return fit.reason.replace("{", "{{").replace("}", "}}")
+    if fit.design.n_lonely:
+        return fit.design.reason.replace("{", "{{").replace("}", "}}")
     n, d = map(float, fit.theta)
     v_nn, v_nd, v_dd = float(fit.cov[0, 0]), float(fit.cov[0, 1]), float(fit.cov[1, 1])
     critical = t_critical(fit.df, conf_level)
-    floor = (degenerate_reach(fit.n_effective, conf_level) / critical) ** 2
+    floor = (degenerate_reach(fit.design.n_effective, conf_level) / critical) ** 2
     if v_dd <= NO_VARIANCE:
         v_dd = floor
     half = critical * math.sqrt(v_dd)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,55 +10,186 @@ from scipy import sparse
 
 from capgap.errors import EstimationError
 
-__all__ = ["StratifiedMean", "cross_covariance", "stratified_mean"]
+__all__ = ["Design", "StratifiedMean", "cross_covariance", "stratified_mean"]
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class StratifiedMean:
-    """The fit of `stratified_mean`: p estimates that share one design."""
+    """p estimates that share one design."""
 
     theta: Floats
     """The estimates, shape (p,)."""
     cov: Floats
     """Their CR2 covariance, shape (p, p); NaN where a stratum holds one cluster only."""
-    df: float
-    """Bell-McCaffrey degrees of freedom, one for all p; NaN where there is no covariance."""
     scores: Floats
     """What each cluster adds to the estimates' error, shape (n_clusters, p); ``cov = scores.T @ scores``."""
-    clusters: NDArray[np.int64]
-    """The cluster code of each row of `scores`, ascending, shape (n_clusters,)."""
-    n_items: int
-    """Rows that entered."""
-    n_strata: int
-    """Strata with a weight other than zero."""
+    design: "Design"
+    """The items behind them."""
+
+    @property
+    def df(self) -> float:
+        """Bell-McCaffrey degrees of freedom, one for all p; NaN where there is no covariance."""
+        return self.design.df
+
+
+@dataclass(frozen=True)
+class Design:
+    """Which items stand in which stratum and cluster, and how strata weigh; everything that needs no values."""
+
+    stratum: Ints
+    """Stratum code of each item, 0 to K - 1, shape (n,)."""
+    cluster: Ints
+    """Cluster code of each item as it was given, shape (n,)."""
+    weights: Floats
+    """c_k, shape (K,)."""
+    counts: Floats
+    """Items of each stratum, shape (K,)."""
+    clusters: Ints
+    """The distinct cluster codes, ascending, shape (n_clusters,)."""
+    pair: Ints
+    """(cluster, stratum) pair of each item, shape (n,)."""
+    pair_cluster: Ints
+    """Position in `clusters` of each pair."""
+    pair_scale: Floats
+    """``c_k/n_k (1 - m_gk/n_k)^(-1/2)`` of each pair."""
+    df: float
+    """Bell-McCaffrey degrees of freedom; NaN where a stratum has one cluster only."""
     n_lonely: int
-    """Strata whose items all stand in one cluster: they have no variance."""
+    """Strata with a weight whose items all stand in one cluster: they have no variance."""
     n_effective: float
     """The smallest ratio of a stratum's clusters to its absolute weight: the units behind the weakest stratum."""
 
+    @classmethod
+    def of(cls, strata: ArrayLike, clusters: ArrayLike, *, weights: ArrayLike | None = None) -> Self:
+        """The design of some items.
+
+        Parameters
+        ----------
+        strata
+            Stratum of each item, shape (n,); integers or strings. For tasks that count equally: the task.
+        clusters
+            Cluster of each item as an integer, shape (n,): items of one cluster are dependent, whatever their strata.
+        weights
+            c_k for each distinct stratum in ascending order, any sign; default 1/K. The share of items in each stratum
+            gives the item-weighted mean, positive with negative weights a contrast.
+
+        Raises
+        ------
+        EstimationError
+            There is no item, or shapes disagree.
+        """
+        names, stratum = np.unique(np.asarray(strata), return_inverse=True)
+        cluster = np.asarray(clusters, dtype=np.int64)
+        if not len(stratum) == len(cluster):
+            raise EstimationError(f"strata and clusters differ in length: {len(stratum)}, {len(cluster)}.")
+        if not len(stratum):
+            raise EstimationError("no item: nothing to estimate.")
+        k = len(names)
+        c = np.full(k, 1 / k) if weights is None else np.asarray(weights, dtype=float)
+        if c.shape != (k,):
+            raise EstimationError(f"{k} strata need {k} weights, found shape {c.shape}.")
+        counts = np.bincount(stratum, minlength=k).astype(float)
+        labels, g = np.unique(cluster, return_inverse=True)
+        pairs, pair = np.unique(g * k + stratum, return_inverse=True)
+        pair_g, pair_k = pairs // k, pairs % k
+        m, n = np.bincount(pair).astype(float), counts[pair_k]
+        lonely = (m == n) & (c[pair_k] != 0)
+        scale = c[pair_k] / n / np.sqrt(np.where(m < n, 1 - m / n, 1.0))
+        weighted = c != 0
+        per_weight = np.bincount(pair_k, minlength=k)[weighted] / np.abs(c[weighted])
+        shape = (len(labels), k)
+        return cls(
+            stratum=stratum,
+            cluster=cluster,
+            weights=c,
+            counts=counts,
+            clusters=labels,
+            pair=pair,
+            pair_cluster=pair_g,
+            pair_scale=scale,
+            df=math.nan if lonely.any() else _bell_mccaffrey(scale, m, n, pair_g, pair_k, shape),
+            n_lonely=int(lonely.sum()),
+            n_effective=float(per_weight.min()) if weighted.any() else math.inf,
+        )
+
+    @property
+    def n_items(self) -> int:
+        """Items."""
+        return len(self.stratum)
+
     @property
     def n_clusters(self) -> int:
-        """Clusters that entered."""
+        """Clusters."""
         return len(self.clusters)
+
+    @property
+    def alone(self) -> bool:
+        """Whether this is a plain mean of independent items: one stratum, every item its own cluster."""
+        return len(self.counts) == 1 and self.weights[0] == 1 and self.n_clusters == self.n_items
 
     @property
     def reason(self) -> str:
         """Why there is no covariance; empty where there is one."""
         if not self.n_lonely:
             return ""
-        if self.n_strata == 1:
+        if len(self.counts) == 1:
             return "all items stand in one cluster: no interval"
-        return f"{self.n_lonely} of {self.n_strata} tasks have all their items in one cluster: no interval"
+        return f"{self.n_lonely} of {len(self.counts)} strata have all their items in one cluster: no interval"
+
+    def kept(self, keep: NDArray[np.bool_]) -> "Design":
+        """The design of some of its items; every stratum that has a weight must keep one.
+
+        Raises
+        ------
+        EstimationError
+            A stratum with a weight is left without an item.
+        """
+        if keep.all():
+            return self
+        left = np.bincount(self.stratum[keep], minlength=len(self.counts)) > 0
+        if (self.weights[~left] != 0).any():
+            raise EstimationError("a stratum has no finite value.")
+        return Design.of(self.stratum[keep], self.cluster[keep], weights=self.weights[left])
+
+    def mean(self, values: Floats) -> float:
+        """The weighted sum of stratum means of finite values, shape (n,), without a variance."""
+        return float(self.weights @ (np.bincount(self.stratum, values, len(self.counts)) / self.counts))
+
+    def fit(self, values: ArrayLike) -> StratifiedMean:
+        """The estimates ``sum_k c_k * mean of stratum k`` of each column with their joint CR2 covariance.
+
+        Parameters
+        ----------
+        values
+            Shape (n,) or (n, p). Rows with a value that is not finite are left out.
+
+        Raises
+        ------
+        EstimationError
+            Shapes disagree, or a stratum that has a weight has no finite value.
+        """
+        y = np.asarray(values, dtype=float)
+        y = y[:, None] if y.ndim == 1 else y
+        if len(y) != self.n_items:
+            raise EstimationError(f"{self.n_items} items need as many values, found {len(y)}.")
+        finite = np.isfinite(y).all(axis=1)
+        if not finite.all():
+            return self.kept(finite).fit(y[finite])
+        k = len(self.counts)
+        means = np.column_stack([np.bincount(self.stratum, column, k) for column in y.T]) / self.counts[:, None]
+        scores = np.full((self.n_clusters, y.shape[1]), np.nan)
+        if not self.n_lonely:
+            for j, residual in enumerate((y - means[self.stratum]).T):
+                sums = np.bincount(self.pair, residual)
+                scores[:, j] = np.bincount(self.pair_cluster, self.pair_scale * sums, self.n_clusters)
+        return StratifiedMean(self.weights @ means, scores.T @ scores, scores, self)
 
 
 def stratified_mean(
-    values: ArrayLike,
-    strata: ArrayLike,
-    clusters: ArrayLike,
-    *,
-    weights: ArrayLike | None = None,
+    values: ArrayLike, strata: ArrayLike, clusters: ArrayLike, *, weights: ArrayLike | None = None
 ) -> StratifiedMean:
     """The estimates ``theta = sum_k c_k * mean of stratum k`` with their joint covariance.
 
@@ -65,13 +197,8 @@ def stratified_mean(
     ----------
     values
         Shape (n,) or (n, p). Rows with a value that is not finite are left out.
-    strata
-        Stratum of each row, shape (n,); integers or strings. For tasks that count equally: the task.
-    clusters
-        Cluster of each row as an integer, shape (n,): rows of one cluster are dependent, whatever their strata.
-    weights
-        c_k for each distinct stratum in ascending order, any sign; default 1/K. The share of items in each stratum
-        gives the item-weighted mean, and positive with negative weights give a contrast.
+    strata, clusters, weights
+        As for `Design.of`.
 
     Raises
     ------
@@ -93,81 +220,23 @@ def stratified_mean(
     Bell, R. M. & McCaffrey, D. F. (2002). Bias reduction in standard errors for linear regression with multi-stage
     samples. Survey Methodology 28, 169-181. Here for stratum means, without any matrix of clusters by clusters.
     """
-    y, stratum, cluster, c, counts = _checked(values, strata, clusters, weights)
-    n_strata = len(counts)
-    means = np.column_stack([np.bincount(stratum, column, n_strata) for column in y.T]) / counts[:, None]
-    theta = c @ means
-    labels, g = np.unique(cluster, return_inverse=True)
-    pairs, pair = np.unique(g * n_strata + stratum, return_inverse=True)
-    pair_g, pair_k = pairs // n_strata, pairs % n_strata
-    m = np.bincount(pair).astype(float)
-    n = counts[pair_k]
-    lonely = np.unique(pair_k[(m == n) & (c[pair_k] != 0)])
-    clusters_of = np.bincount(pair_k, minlength=n_strata)
-    weighted = c != 0
-    n_effective = float(np.min(clusters_of[weighted] / np.abs(c[weighted]))) if weighted.any() else math.inf
-    if len(lonely):
-        p = y.shape[1]
-        cov, df, scores = np.full((p, p), np.nan), math.nan, np.full((len(labels), p), np.nan)
-    else:
-        residual = y - means[stratum]
-        sums = np.column_stack([np.bincount(pair, column) for column in residual.T])
-        a = np.where(m < n, 1 - m / n, 1.0) ** -0.5
-        scale = c[pair_k] / n * a
-        scores = np.column_stack([np.bincount(pair_g, scale * column, len(labels)) for column in sums.T])
-        cov = scores.T @ scores
-        df = _bell_mccaffrey(scale, m, n, pair_g, pair_k, (len(labels), n_strata))
-    return StratifiedMean(theta, cov, df, scores, labels, len(y), int(weighted.sum()), len(lonely), n_effective)
+    return Design.of(strata, clusters, weights=weights).fit(values)
 
 
 def cross_covariance(first: StratifiedMean, second: StratifiedMean) -> Floats:
     """The covariance of the estimates of two fits through the clusters that they share, shape (p first, p second)."""
-    _, i, j = np.intersect1d(first.clusters, second.clusters, assume_unique=True, return_indices=True)
+    _, i, j = np.intersect1d(first.design.clusters, second.design.clusters, assume_unique=True, return_indices=True)
     return np.asarray(first.scores[i].T @ second.scores[j])
 
 
-def _checked(
-    values: ArrayLike, strata: ArrayLike, clusters: ArrayLike, weights: ArrayLike | None
-) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64], Floats, Floats]:
-    """Values (n, p), stratum codes, clusters, weights and counts per stratum, with rows that are not finite gone."""
-    y = np.asarray(values, dtype=float)
-    y = y[:, None] if y.ndim == 1 else y
-    names, stratum = np.unique(np.asarray(strata), return_inverse=True)
-    cluster = np.asarray(clusters, dtype=np.int64)
-    if not len(y) == len(stratum) == len(cluster):
-        raise EstimationError(
-            f"values, strata and clusters differ in length: {len(y)}, {len(stratum)}, {len(cluster)}."
-        )
-    if not len(y):
-        raise EstimationError("no item: nothing to estimate.")
-    c = np.full(len(names), 1 / len(names)) if weights is None else np.asarray(weights, dtype=float)
-    if c.shape != (len(names),):
-        raise EstimationError(f"{len(names)} strata need {len(names)} weights, found {c.shape}.")
-    finite = np.isfinite(y).all(axis=1)
-    if not finite.all():
-        y, stratum, cluster = y[finite], stratum[finite], cluster[finite]
-    counts = np.bincount(stratum, minlength=len(names)).astype(float)
-    if ((counts == 0) & (c != 0)).any():
-        lost = names[np.flatnonzero((counts == 0) & (c != 0))[0]]
-        raise EstimationError(f"stratum {lost} has no finite value.")
-    return y, stratum, cluster, c, np.maximum(counts, 1)
-
-
-def _bell_mccaffrey(
-    scale: Floats,
-    m: Floats,
-    n: Floats,
-    pair_g: NDArray[np.int64],
-    pair_k: NDArray[np.int64],
-    shape: tuple[int, int],
-) -> float:
-    """Degrees of freedom from (cluster, stratum) pairs; `scale` is ``c_k/n_k a_gk``."""
+def _bell_mccaffrey(scale: Floats, m: Floats, n: Floats, pair_g: Ints, pair_k: Ints, shape: tuple[int, int]) -> float:
+    """Degrees of freedom from (cluster, stratum) pairs; `scale` is ``c_k/n_k a_gk``, `shape` (clusters, strata)."""
     d = np.bincount(pair_g, scale**2 * m, shape[0])
     b = scale * m / np.sqrt(n)
     b_squared = np.bincount(pair_g, b**2, shape[0])
     trace = d.sum() - b_squared.sum()
-    if shape[1] == 1:
-        gram_squared = float(b @ b) ** 2
+    if len(pair_g) == shape[0]:  # no cluster spans strata: B'B is diagonal
+        gram_squared = float((np.bincount(pair_k, b**2, shape[1]) ** 2).sum())
     else:
         matrix = sparse.csr_array((b, (pair_g, pair_k)), shape=shape)
         gram_squared = float(((matrix.T @ matrix).data ** 2).sum())

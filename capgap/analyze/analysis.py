@@ -1,0 +1,95 @@
+"""Outcomes to estimates: every number of the report with its interval."""
+
+from collections.abc import Iterator, Mapping
+
+import pandas as pd
+
+from capgap import schema
+from capgap.analyze.contrasts import contrast_rows
+from capgap.analyze.cuts import Cuts
+from capgap.analyze.faithfulness import fidelity_rows
+from capgap.analyze.grid import Grid, make_grid
+from capgap.analyze.groups import groups_of
+from capgap.analyze.guard import guard
+from capgap.analyze.prepare import binned, check_roles, labelled, qualified
+from capgap.analyze.quantities import Comparison, accuracy_rows, difference_rows, ratio_rows
+from capgap.analyze.rows import Row, to_table
+from capgap.errors import EstimationError
+
+__all__ = ["analyze"]
+
+
+def analyze(
+    outcomes: pd.DataFrame,
+    roles: schema.Roles,
+    *,
+    models: pd.DataFrame | None = None,
+    labels: pd.DataFrame | None = None,
+    conf_level: float = 0.95,
+) -> pd.DataFrame:
+    """The `estimates` table of a comparison: the quantities that CONTRIBUTING.md lists, at every level.
+
+    Parameters
+    ----------
+    outcomes
+        An `outcomes` table, or a frame with `model, task, item, score`; it is not changed.
+    roles
+        Who is who. Roles may be missing: what needs them is left out.
+    models
+        A `models` table; its `prompting` flags models that were asked differently.
+    labels
+        A `labels` table; it gives a capability to items that have none.
+    conf_level
+        Of every interval, between 0 and 1.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Validated; numbers that the data cannot support are rows with status ``refused`` and the reason in `note`.
+
+    Raises
+    ------
+    TableError
+        The table is no outcomes table, a role names a model without outcomes, or teacher and student have no common
+        item.
+    EstimationError
+        `conf_level` lies outside (0, 1).
+
+    Notes
+    -----
+    Paired numbers rest on the cells that all models involved answered (repeats averaged first); `note` says their
+    share where it is below 100 %. An item that declares no cluster is its own; declared clusters may span the tasks of
+    a battery.
+    """
+    if not 0 < conf_level < 1:
+        raise EstimationError(f"conf_level is {conf_level:g}; expected a number between 0 and 1, such as 0.95.")
+    table = schema.validate(outcomes, schema.OUTCOMES, source="outcomes")
+    check_roles(table, roles)
+    table = binned(qualified(labelled(table, labels)))
+    grid = make_grid(table, roles.names)
+    return to_table(_rows(table, grid, roles, _prompting(models), conf_level), conf_level=conf_level)
+
+
+def _rows(
+    table: pd.DataFrame, grid: Grid, roles: schema.Roles, prompting: Mapping[str, str], conf_level: float
+) -> Iterator[Row]:
+    found = guard(table, roles, conf_level=conf_level)
+    excluded = frozenset(found.excluded)
+    yield from found.rows
+    cuts = Cuts(grid)
+    for model in roles.names:
+        yield from accuracy_rows(cuts, groups_of(grid, model, excluded), model, conf_level=conf_level)
+    for student in roles.students:
+        comparison = Comparison.of(cuts, student, roles, conf_level=conf_level, prompting=prompting)
+        groups = list(groups_of(grid, student, excluded))
+        yield from difference_rows(comparison, groups)
+        yield from ratio_rows(comparison, groups)
+        yield from fidelity_rows(comparison, groups)
+        yield from contrast_rows(comparison, excluded)
+
+
+def _prompting(models: pd.DataFrame | None) -> dict[str, str]:
+    if models is None or "prompting" not in models.columns:
+        return {}
+    known = models[models["prompting"].notna()]
+    return dict(zip(known["model"].astype(str), known["prompting"].astype(str), strict=True))

@@ -1,0 +1,113 @@
+"""The levels of a battery: which cells make up which number, and how their tasks weigh."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from capgap.analyze.grid import Grid
+
+__all__ = ["MIN_TASKS", "Group", "groups_of"]
+
+Ints = NDArray[np.int64]
+Level = Literal["battery", "capability", "domain", "task", "slice"]
+
+MIN_TASKS = 6
+"""So many tasks a capability needs before numbers speak of *tasks like these*."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Some cells under one name."""
+
+    level: Level
+    """Its level."""
+    name: str
+    """Its name in the column ``group``."""
+    rows: Ints
+    """Its cells, row numbers in the grid."""
+    over_tasks: bool
+    """Whether it spans tasks, which then count equally, the item-weighted number beside."""
+    generalizes: bool = False
+    """Whether its tasks are enough to speak of tasks like these."""
+    left_out: tuple[str, ...] = ()
+    """Its tasks that the guard keeps out."""
+
+
+def groups_of(grid: Grid, model: str, excluded: frozenset[str]) -> Iterator[Group]:
+    """Every group of every level, coarse to fine.
+
+    Parameters
+    ----------
+    grid
+        The cells.
+    model
+        Whose covariates make the slices (``x_exposure`` differs between students).
+    excluded
+        Tasks that the guard keeps out of everything above the level of a task.
+    """
+    task_name = np.array(grid.tasks, dtype=object)[grid.task]
+    kept = ~np.isin(task_name, list(excluded))
+
+    def over_tasks(level: Level, name: str, member: NDArray[np.bool_]) -> Group:
+        rows = np.flatnonzero(member & kept)
+        lost = tuple(sorted(set(task_name[member & ~kept])))
+        enough = _enough_everywhere(grid, rows) if level == "battery" else _n_tasks(grid, rows) >= MIN_TASKS
+        return Group(level, name, rows, True, enough, lost)
+
+    for level, column in (("battery", "battery"), ("capability", "capability"), ("domain", "domain")):
+        for name in grid.members(column):
+            yield over_tasks(cast(Level, level), name, grid.facts[column] == name)
+    yield from _formats(grid, np.flatnonzero(kept))
+    for code, name in enumerate(grid.tasks):
+        rows = np.flatnonzero(grid.task == code)
+        yield Group("task", name, rows, False)
+        yield from _slices(grid, model, name, rows)
+
+
+def _formats(grid: Grid, rows: Ints) -> Iterator[Group]:
+    """One group a format, over all tasks and within each capability, where both formats occur."""
+    form, capability = grid.facts["format"], grid.facts["capability"]
+    scopes = [("", rows), *((f"{name}: ", rows[capability[rows] == name]) for name in grid.members("capability"))]
+    for prefix, inside in scopes:
+        names = sorted({name for name in form[inside] if name is not None})
+        if len(names) > 1:
+            for name in names:
+                yield Group("slice", f"{prefix}format={name}", inside[form[inside] == name], True)
+
+
+def _slices(grid: Grid, model: str, task: str, rows: Ints) -> Iterator[Group]:
+    """The bins of every covariate within a task, and its variants, where there are at least two."""
+    column = grid.column(model)
+    labels = {name: bins[rows, column] for name, bins in grid.covariates.items()}
+    labels["variant"] = grid.facts["variant"][rows]
+    for covariate, label in labels.items():
+        names = sorted({str(x) for x in label if x is not None}, key=_natural)
+        if len(names) < 2:
+            continue
+        text = np.array(["" if x is None else str(x) for x in label], dtype=object)
+        known = np.array([x is not None for x in label])
+        for name in names:
+            yield Group("slice", f"{task}: {covariate}={name}", rows[known & (text == name)], False)
+
+
+def _natural(label: str) -> tuple[float, str]:
+    """Numbers and spans of numbers in their order, words after them."""
+    head = label.split("–")[0]
+    try:
+        return float(head), label
+    except ValueError:
+        return float("inf"), label
+
+
+def _n_tasks(grid: Grid, rows: Ints) -> int:
+    return len(np.unique(grid.task[rows]))
+
+
+def _enough_everywhere(grid: Grid, rows: Ints) -> bool:
+    """Whether every capability of these cells (all of them, where nothing is labelled) has enough tasks."""
+    capability = grid.facts["capability"][rows]
+    parts = [rows[capability == name] for name in {c for c in capability if c is not None}] or [rows]
+    return all(_n_tasks(grid, part) >= MIN_TASKS for part in parts)

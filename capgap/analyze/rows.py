@@ -1,0 +1,91 @@
+"""Estimates as rows of the `estimates` table."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from capgap import schema
+from capgap.stats import Estimate, holm
+
+__all__ = ["THESE_TASKS", "TASKS_LIKE_THESE", "Row", "to_table"]
+
+THESE_TASKS = "these checkpoints, these tasks"
+TASKS_LIKE_THESE = "these checkpoints, tasks like these"
+
+_FAMILY = ["quantity", "level", "group", "contrast", "scale", "weighting", "population"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number, where it stands, and whose it is."""
+
+    quantity: str
+    level: str
+    group: str
+    model: str
+    estimate: Estimate
+    n_tasks: int
+    contrast: str | None = None
+    factors: tuple[tuple[str, str], ...] = ()
+    """Role and model, for the roles that take part."""
+    scale: str = "score"
+    weighting: str = "items"
+    population: str = THESE_TASKS
+
+    def record(self, conf_level: float) -> dict[str, object]:
+        """The row as columns of the table."""
+        e = self.estimate
+        return {
+            "quantity": self.quantity,
+            "level": self.level,
+            "group": self.group,
+            "model": self.model,
+            "contrast": self.contrast,
+            "factors": json.dumps(dict(self.factors), ensure_ascii=False) if self.factors else None,
+            "scale": self.scale,
+            "weighting": self.weighting,
+            "population": self.population,
+            "estimate": e.estimate,
+            "std_error": e.std_error,
+            "df": e.df if np.isfinite(e.df) else np.nan,
+            "conf_low": e.conf_low,
+            "conf_high": e.conf_high,
+            "conf_level": conf_level,
+            "null_value": e.null_value,
+            "alternative": "two-sided" if np.isfinite(e.p_value) else None,
+            "p_value": e.p_value,
+            "n_items": e.n_items,
+            "n_clusters": e.n_clusters,
+            "n_tasks": self.n_tasks,
+            "n_students": 1,
+            "method": e.method or None,
+            "status": e.status,
+            "note": e.note or None,
+        }
+
+
+def to_table(rows: Iterable[Row], *, conf_level: float) -> pd.DataFrame:
+    """The validated `estimates` table of the rows, p-values of several students adjusted by Holm."""
+    records = [row.record(conf_level) for row in rows]
+    if not records:
+        return schema.empty(schema.ESTIMATES)
+    return schema.validate(_with_families(pd.DataFrame(records)), schema.ESTIMATES, source="estimates")
+
+
+def _with_families(table: pd.DataFrame) -> pd.DataFrame:
+    """Several students asked one question form a family; neither a profile nor what the base lacked is one."""
+    adjusted = np.full(len(table), np.nan)
+    family = np.full(len(table), None, dtype=object)
+    question = table["contrast"].notna() & (table["quantity"] != "base_gap")
+    asked = table[question & table["p_value"].notna()]
+    names = (table["quantity"] + " (" + table["contrast"] + ") in " + table["group"]).to_numpy(dtype=object)
+    p_values = table["p_value"].to_numpy(dtype=float)
+    for rows in asked.groupby(_FAMILY, dropna=False).indices.values():
+        members = asked.index.to_numpy()[rows]
+        if len(members) > 1:
+            adjusted[members] = holm(p_values[members])
+            family[members] = f"{names[members[0]]}: {len(members)} students"
+    return table.assign(p_adjusted=adjusted, family=family)
