@@ -10,10 +10,13 @@ from capgap import schema
 from capgap.analyze.rows import Row
 from capgap.stats import Design, Estimate, accuracy
 
-__all__ = ["LIMIT", "Guard", "guard"]
+__all__ = ["LEFT_OUT", "LIMIT", "Guard", "guard"]
 
 LIMIT = 0.05
 """A larger share of unparsed and truncated answers keeps a task out of every number above the level of a task."""
+
+LEFT_OUT = "task left out"
+"""How the note of a task starts that leaves the headline."""
 
 _ADVICE = {
     "unparsed": "the answers hold nothing that the score can read: change `extract`, the prompt or the chat template",
@@ -68,7 +71,7 @@ def guard(outcomes: pd.DataFrame, roles: schema.Roles, *, conf_level: float) -> 
 def _row(status: str, task: str, model: str, share: Estimate, over: bool) -> Row:
     notes = []
     if over and share.estimate > 0:
-        notes = [f"task left out of every battery, capability and domain number; {_ADVICE[status]}"]
+        notes = [f"{LEFT_OUT} of every battery, capability and domain number; {_ADVICE[status]}"]
     elif share.estimate > LIMIT:
         notes = [_ADVICE[status]]
     clean = Estimate(**{**share.__dict__, "p_value": math.nan, "null_value": math.nan}).noting(*notes)

@@ -81,11 +81,12 @@ def _with_families(table: pd.DataFrame) -> pd.DataFrame:
     family = np.full(len(table), None, dtype=object)
     question = table["contrast"].notna() & (table["quantity"] != "base_gap")
     asked = table[question & table["p_value"].notna()]
-    names = (table["quantity"] + " (" + table["contrast"] + ") in " + table["group"]).to_numpy(dtype=object)
+    quantity, contrast, group = (table[name].to_numpy(dtype=object) for name in ("quantity", "contrast", "group"))
     p_values = table["p_value"].to_numpy(dtype=float)
     for rows in asked.groupby(_FAMILY, dropna=False).indices.values():
         members = asked.index.to_numpy()[rows]
         if len(members) > 1:
             adjusted[members] = holm(p_values[members])
-            family[members] = f"{names[members[0]]}: {len(members)} students"
+            one = members[0]
+            family[members] = f"{quantity[one]} ({contrast[one]}) in {group[one]}: {len(members)} students"
     return table.assign(p_adjusted=adjusted, family=family)

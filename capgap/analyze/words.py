@@ -1,0 +1,253 @@
+"""Estimates in a sentence: what the terminal says last, and which command would say it better."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from capgap import schema
+from capgap.analyze.guard import LEFT_OUT
+from capgap.analyze.rows import THESE_TASKS
+
+__all__ = ["next_step", "sentence"]
+
+_CAPABILITIES = ("knowledge", "reasoning")
+_FACTOR = 4
+"""Next steps ask for so many times the items: half the width."""
+
+
+@dataclass(frozen=True)
+class _Number:
+    """One estimate as the sentence needs it."""
+
+    capability: str
+    """Empty where the number is that of everything together."""
+    value: float
+    low: float
+    high: float
+    status: str
+    note: str
+    n_items: int
+    n_tasks: int
+
+    @property
+    def told(self) -> bool:
+        """Whether there is a number to tell."""
+        return self.status != "refused" and math.isfinite(self.value)
+
+    @property
+    def half(self) -> float:
+        """Half the width of its interval, NaN where an end is open."""
+        return (self.high - self.low) / 2
+
+    @property
+    def subject(self) -> str:
+        """``the knowledge gap`` or ``the gap``."""
+        return f"the {self.capability} gap" if self.capability else "the gap"
+
+
+def sentence(estimates: pd.DataFrame, roles: schema.Roles) -> str:
+    """What was found, one line a student.
+
+    Parameters
+    ----------
+    estimates
+        From `analyze`.
+    roles
+        The same as there.
+
+    Returns
+    -------
+    str
+        As many lines as students. Gap closure where there is a base and the teacher leads it, else retention, else the
+        gap in points; the accuracy of a lone model. What is refused or left out is said.
+    """
+    several = len(roles.students) > 1
+    return "\n".join(_line(estimates, roles, student, named=several) for student in roles.students)
+
+
+def next_step(estimates: pd.DataFrame, roles: schema.Roles, run: Mapping[str, Any] | None = None) -> str:
+    """The line that starts with ``Next:``: what would narrow the widest headline interval, and to about what.
+
+    Parameters
+    ----------
+    estimates, roles
+        As for `sentence`.
+    run
+        What run.json holds; ``limit``, ``batteries`` and ``command`` tell whether more items can be had.
+
+    Returns
+    -------
+    str
+        One line; empty where nothing is to be gained.
+    """
+    run = run or {}
+    command = _command(run)
+    if roles.teacher is None:
+        return f"Next: {command} --teacher CKPT     (tells how much of a teacher's lead this student could still get)"
+    told = [
+        (student, measure, number)
+        for student in roles.students
+        for measure, number in _headline(estimates, roles, student)
+        if number.told and math.isfinite(number.half)
+    ]
+    if not told:
+        if _left_out(estimates):
+            return (
+                "Next: mend the tasks whose answers could not be read (see `unparsed` and `truncated`), then run again"
+            )
+        return f"Next: a teacher that is clearly better than its base on these tasks, or more items: {command}"
+    if any(student not in roles.base for student in roles.students):
+        return f"Next: {command} --base CKPT     (the model before distillation: tells what distillation closed)"
+    student, measure, widest = max(told, key=lambda t: (t[2].half, t[0], t[2].capability))
+    what = f"{widest.capability or 'the number'}" + (f" of {student}" if len(roles.students) > 1 else "")
+    unit = " points" if measure == "gap" else ""
+    narrowed = f"± {100 * widest.half / math.sqrt(_FACTOR):.2g}{unit}"
+    limit = _limit_that_binds(run)
+    if limit is not None:
+        asked = f"{command} --limit {_FACTOR * limit}"
+        return (
+            f"Next: {asked}     (narrows {what} from ± {100 * widest.half:.2g} to about {narrowed}, "
+            f"where tasks have so many items)"
+        )
+    return (
+        f"Next: {_FACTOR} times the items, from more tasks or another battery, would narrow {what} "
+        f"from ± {100 * widest.half:.2g} to about {narrowed}"
+    )
+
+
+def _line(estimates: pd.DataFrame, roles: schema.Roles, student: str, *, named: bool) -> str:
+    found = _headline(estimates, roles, student)
+    told = [(measure, number) for measure, number in found if number.told]
+    missing = [number for _, number in found if not number.told]
+    if told:
+        text = _claims(told, student if named else "")
+        text += f" {_extent([number for _, number in told])}"
+    else:
+        text = f"{student}: no number" if named else "No number"
+    if missing:
+        text += "; " + "; ".join(_absence(estimates, student, number) for number in missing)
+    text += "."
+    if roles.teacher is None and told:
+        text += " With a teacher (--teacher) capgap would say how much of its lead this model got."
+    if out := _left_out(estimates):
+        text += f" Left out, answers unreadable: {', '.join(out)}."
+    return text
+
+
+def _headline(estimates: pd.DataFrame, roles: schema.Roles, student: str) -> list[tuple[str, _Number]]:
+    """Measure and number for each capability: the first measure that gives any number, or the first one's refusals."""
+    if roles.teacher is None:
+        measures = ["accuracy"]
+    elif student in roles.base:
+        measures = ["gap_closure", "retention", "gap"]
+    else:
+        measures = ["retention", "gap"]
+    tried: list[list[tuple[str, _Number]]] = []
+    for measure in measures:
+        numbers = [(measure, number) for number in _numbers(estimates, measure, student)]
+        if any(number.told for _, number in numbers):
+            return numbers
+        tried.append(numbers)
+    return next((numbers for numbers in tried if numbers), [])
+
+
+def _numbers(estimates: pd.DataFrame, quantity: str, student: str) -> list[_Number]:
+    """The capability rows of a quantity, or those of the batteries where no capability is known."""
+    rows = estimates[
+        (estimates["quantity"] == quantity)
+        & (estimates["model"] == student)
+        & (estimates["weighting"] == "tasks")
+        & (estimates["population"] == THESE_TASKS)
+    ]
+    by_capability = rows[(rows["level"] == "capability") & rows["group"].isin(_CAPABILITIES)]
+    chosen = by_capability if len(by_capability) else rows[rows["level"] == "battery"]
+    return [
+        _Number(
+            capability=row["group"] if row["level"] == "capability" else "",
+            value=row["estimate"],
+            low=row["conf_low"],
+            high=row["conf_high"],
+            status=row["status"],
+            note=row["note"] if isinstance(row["note"], str) else "",
+            n_items=int(row["n_items"]) if pd.notna(row["n_items"]) else 0,
+            n_tasks=int(row["n_tasks"]) if pd.notna(row["n_tasks"]) else 0,
+        )
+        for row in chosen.sort_values("group", kind="stable").to_dict("records")
+    ]
+
+
+def _claims(told: list[tuple[str, _Number]], name: str) -> str:
+    measure = told[0][0]
+    numbers = [number for _, number in told]
+    if measure == "gap_closure":
+        verb, parts = "closed", [f"{_percent(n)} of {n.subject}" for n in numbers]
+    elif measure == "retention":
+        verb = "kept"
+        parts = [f"{_percent(n)} of the teacher's {n.capability or 'lead'} above chance" for n in numbers]
+    elif measure == "gap":
+        verb = "differs from the teacher (teacher minus student) by"
+        parts = [f"{_percent(n, unit='points')}{f' in {n.capability}' if n.capability else ''}" for n in numbers]
+    else:
+        verb = "answered"
+        parts = [f"{_percent(n)} of the {n.capability + ' ' if n.capability else ''}items" for n in numbers]
+        parts[-1] += " rightly"
+    text = f"{verb} {' and '.join(parts)}"
+    return f"{name} {text}" if name else text[0].upper() + text[1:]
+
+
+def _absence(estimates: pd.DataFrame, student: str, number: _Number) -> str:
+    """Why there is no number, and the gap in points where that can be told."""
+    text = f"no share of {number.subject} ({number.note})" if number.note else f"no share of {number.subject}"
+    gaps = [n for n in _numbers(estimates, "gap", student) if n.capability == number.capability and n.told]
+    return f"{text}: {_percent(gaps[0], unit='points')} behind the teacher" if gaps else text
+
+
+def _percent(number: _Number, unit: str = "%") -> str:
+    """``92 % [88, 95]``; a decimal where the interval would vanish without it."""
+    digits = 0 if not math.isfinite(number.half) or number.half >= 0.01 else 1
+    ends = [_signed(end, digits) if math.isfinite(end) else "open" for end in (number.low, number.high)]
+    return f"{_signed(number.value, digits)} {unit} [{', '.join(ends)}]"
+
+
+def _signed(value: float, digits: int) -> str:
+    text = f"{100 * value:.{digits}f}"
+    text = text.removeprefix("-") if float(text) == 0 else text
+    return text.replace("-", "−")
+
+
+def _extent(numbers: list[_Number]) -> str:
+    tasks, items = sum(n.n_tasks for n in numbers), sum(n.n_items for n in numbers)
+    return f"({tasks} task{'' if tasks == 1 else 's'}, {items:,} item{'' if items == 1 else 's'}, these checkpoints)"
+
+
+def _left_out(estimates: pd.DataFrame) -> list[str]:
+    """The tasks that the guard keeps out of the headline."""
+    rows = estimates[estimates["quantity"].isin(["unparsed", "truncated"])]
+    marked = rows["note"].fillna("").astype(str).str.startswith(LEFT_OUT)
+    return sorted(set(rows.loc[marked, "group"]))
+
+
+def _command(run: Mapping[str, Any]) -> str:
+    batteries = run.get("batteries")
+    names = [f" --battery {name}" for name in batteries] if isinstance(batteries, Mapping) else []
+    return "capgap evaluate …" + "".join(names)
+
+
+def _limit_that_binds(run: Mapping[str, Any]) -> int | None:
+    """The asked limit, where some task has that many items and may have more; None where none was asked or reached."""
+    limit, batteries = run.get("limit"), run.get("batteries")
+    if not isinstance(limit, int) or limit < 1:
+        return None
+    if not isinstance(batteries, Mapping):
+        return limit
+    sizes = [
+        task.get("n_items")
+        for battery in batteries.values()
+        if isinstance(battery, Mapping) and isinstance(battery.get("tasks"), Mapping)
+        for task in battery["tasks"].values()
+        if isinstance(task, Mapping)
+    ]
+    return limit if not sizes or any(isinstance(n, int) and n >= limit for n in sizes) else None
