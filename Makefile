@@ -1,0 +1,46 @@
+# The two commands for whoever has a clone: `make demo` and `make test`. Each is enough alone on a fresh machine
+# that has Python 3.11 or newer; both share one virtual environment.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+# One torch thread a process: two that share a busy core wait for each other.
+export OMP_NUM_THREADS ?= 1
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: demo test test-slow test-browser test-real check format clean
+
+demo: $(READY)
+	$(BIN)/capgap demo
+
+test: $(READY)
+	$(BIN)/pytest -n 2 --dist worksteal
+
+test-slow: $(READY)
+	$(BIN)/pytest -m slow
+
+test-browser: $(READY)
+	$(BIN)/pytest -m browser
+
+# CAPGAP_REAL_MODELS: a folder with SmolLM2-135M-Instruct and gemma-3-270m; CAPGAP_SHARED_DATA: benchmark items.
+test-real: $(READY)
+	$(BIN)/pytest -m real
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,147 @@
+"""`capgap doctor`: what this machine has, and whether capgap can use it."""
+
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["doctor", "examine"]
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "lm-eval",
+    "datasets",
+    "pandas",
+    "scikit-learn",
+    "statsmodels",
+)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def doctor(as_json: bool) -> int:
+    """Tell what this machine has: versions, devices, threads, disk, hub, and a model that answers.
+
+    Exit status 2 where something that capgap needs is missing.
+    """
+    findings = examine()
+    if as_json:
+        click.echo(json.dumps(findings, indent=1))
+    else:
+        width = max(map(len, findings))
+        for name, finding in findings.items():
+            mark = "ok" if finding["ok"] else "!!"
+            click.echo(f"{mark}  {name:<{width}}  {finding['found']}")
+            if finding.get("advice"):
+                click.echo(f"    {'':<{width}}  {finding['advice']}")
+    return 0 if all(finding["ok"] for finding in findings.values()) else 2
+
+
+def examine() -> dict[str, dict[str, Any]]:
+    """What was found, by subject: ``ok``, ``found`` in words, and ``advice`` where something can be mended."""
+    findings = {"python": _told(sys.version_info >= (3, 11), f"{platform.python_version()} on {platform.platform()}")}
+    for name in PACKAGES:
+        findings[name] = _package(name)
+    findings["capgap"] = _package("capgap")
+    if findings["torch"]["ok"]:
+        findings["devices"] = _devices()
+        findings["threads"] = _threads()
+    findings["disk"] = _disk(Path.cwd())
+    findings["hub"] = _hub()
+    if findings["torch"]["ok"]:
+        findings["microworld"] = _microworld()
+    return findings
+
+
+def _told(ok: bool, found: str, advice: str = "") -> dict[str, Any]:
+    return {"ok": ok, "found": found, **({"advice": advice} if advice else {})}
+
+
+def _package(name: str) -> dict[str, Any]:
+    try:
+        return _told(True, version(name))
+    except PackageNotFoundError:
+        return _told(False, "not installed", f"pip install {name}")
+
+
+def _devices() -> dict[str, Any]:
+    import torch
+
+    found = []
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        found.append(f"cuda:{index} {properties.name} ({properties.total_memory / 2**30:.0f} GiB)")
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    found.append(f"cpu ({os.cpu_count()} cores, {_product_rate():.0f} GFLOP/s in one float32 product)")
+    return _told(True, "; ".join(found))
+
+
+def _product_rate() -> float:
+    """Billions of operations a second in a 1024³ product, best of three."""
+    import torch
+
+    a = torch.ones(1024, 1024)
+    times = []
+    for _ in range(4):
+        start = time.perf_counter()
+        a @ a
+        times.append(time.perf_counter() - start)
+    return float(2 * 1024**3 / min(times[1:]) / 1e9)
+
+
+def _threads() -> dict[str, Any]:
+    import torch
+
+    threads, cores = torch.get_num_threads(), os.cpu_count() or 1
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    found = f"torch would use {threads} of {cores} cores; load {busy:.1f}"
+    if threads > 1 and busy > 0.5:
+        return _told(True, found, "Others use this machine: OMP_NUM_THREADS=1 is safer, threads that wait spin.")
+    return _told(True, found)
+
+
+def _disk(folder: Path) -> dict[str, Any]:
+    free = shutil.disk_usage(folder).free / 2**30
+    writable = os.access(folder, os.W_OK)
+    advice = "" if writable and free > 1 else "Run capgap where it can write, or give --out."
+    return _told(
+        writable and free > 1, f"{free:.1f} GiB free in {folder}{'' if writable else ', not writable'}", advice
+    )
+
+
+def _hub() -> dict[str, Any]:
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return _told(True, "HF_HUB_OFFLINE is set: local checkpoints, cached ones, and --battery pocket or microworld")
+    return _told(True, f"{constants.ENDPOINT}; cache {constants.HF_HUB_CACHE}")
+
+
+def _microworld() -> dict[str, Any]:
+    """Load an embedded model and let it answer: transformers, lm-eval and the ledger in one go."""
+    import tempfile
+
+    from lm_eval.api.instance import Instance
+
+    from capgap.errors import CapgapError
+    from capgap.models import Ledger, load_model, parse_model, respond
+
+    try:
+        with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder) / "ledger.sqlite") as ledger:
+            model = load_model(parse_model("microworld:teacher"), device="cpu")
+            question: Any = Instance("loglikelihood", {}, ("a", " b"), 0, ("doctor", 0, 1))
+            ((answer,),) = respond(model, [question], ledger)
+    except CapgapError as error:
+        return _told(False, "does not answer", str(error))
+    return _told(True, f"microworld:teacher loads and answers (log-likelihood {answer.value[0]:.2f} nats)")
