@@ -4,9 +4,24 @@ Everything comes from a seed, and every item is knowledge, reasoning or both by 
 torch; the models are trained in `capgap.distill.world_models`.
 """
 
+from capgap.microworld.checkpoints import checkpoint, names
+from capgap.microworld.data import evaluation, training, write_data
 from capgap.microworld.questions import FAMILIES, Question
 from capgap.microworld.text import Text
 from capgap.microworld.tokenizer import write_tokenizer
 from capgap.microworld.world import Fact, World, make_world
 
-__all__ = ["FAMILIES", "Fact", "Question", "Text", "World", "make_world", "write_tokenizer"]
+__all__ = [
+    "FAMILIES",
+    "Fact",
+    "Question",
+    "Text",
+    "World",
+    "checkpoint",
+    "evaluation",
+    "make_world",
+    "names",
+    "training",
+    "write_data",
+    "write_tokenizer",
+]

@@ -33,13 +33,13 @@ _EVALUATION: dict[str, dict[int, int]] = {
 """Family → depth → evaluation questions."""
 
 _TRAINING: dict[str, dict[int, int]] = {
-    "chains": {1: 170, 2: 900, 3: 600, 4: 400, 5: 200, 6: 130},
-    "booleans": {1: 12, 2: 108, 3: 150, 4: 150, 5: 90, 6: 90},
-    "cups": {1: 80, 2: 200, 3: 160, 4: 80, 5: 80},
-    "lists": {1: 200, 2: 200, 3: 100, 4: 100},
-    "hops": {1: 200, 2: 200, 3: 100, 4: 100},
+    "chains": {1: 170, 2: 700, 3: 600, 4: 400},
+    "booleans": {1: 12, 2: 108, 3: 240, 4: 240},
+    "cups": {1: 80, 2: 260, 3: 260},
+    "lists": {1: 200, 2: 200, 3: 200},
+    "hops": {1: 200, 2: 200, 3: 200},
 }
-"""Family → depth → training questions, depth 1 to the last that evaluation leaves; facts are asked in all wordings that the evaluation leaves."""
+"""Family → depth → training questions. Facts and pairs of facts are asked in every way that evaluation leaves."""
 
 _ANSWERS = {"chains": len(DIGITS), "booleans": len(TRUTH), "cups": len(CUPS)}
 """Number of possible answers, where it is the same for all questions of a family."""

@@ -34,6 +34,7 @@ __all__ = [
     "hop_question",
     "rearranged",
     "step_result",
+    "swapped",
     "two_hop_question",
 ]
 
@@ -84,7 +85,7 @@ class Family:
     """A random question of a depth."""
 
 
-FORMS = ("Q {relation} of {entity} ?", "Q {entity} has {relation} ?", "Q name {relation} for {entity} ?")
+FORMS = ("Q {relation} of {entity} ?", "Q name {relation} of {entity} ?", "Q {relation} of {entity} is ?")
 """Three wordings of a fact question: a fact may be asked in training and, worded otherwise, in evaluation."""
 
 
@@ -116,6 +117,11 @@ def gate(name: str, left: bool, right: bool) -> bool:
     return not table[opposite[name]] if name in opposite else table[name]
 
 
+def swapped(cup: str, one: str, other: str) -> str:
+    """Where a ball is after two cups changed places."""
+    return {one: other, other: one}.get(cup, cup)
+
+
 def rearranged(operation: str, letters: Sequence[str]) -> tuple[str, ...]:
     """A list after one operation: reverse it, move its first to the end, or exchange its first two."""
     first, second, *rest = letters
@@ -128,7 +134,7 @@ def rearranged(operation: str, letters: Sequence[str]) -> tuple[str, ...]:
 
 def _choices(answer: str, options: Sequence[str], n: int, rng: np.random.Generator) -> tuple[str, ...]:
     wrong = [option for option in options if option != answer]
-    drawn = [wrong[i] for i in rng.choice(len(wrong), n - 1, replace=False)]
+    drawn = [wrong[i] for i in rng.permutation(len(wrong))[: n - 1]]
     drawn.insert(int(rng.integers(n)), answer)
     return tuple(drawn)
 
@@ -151,7 +157,7 @@ def _chains(world: World, depth: int, rng: np.random.Generator) -> Question:
     for _ in range(depth):
         operator = OPERATORS[rng.integers(3)]
         # 3, 7 and 9 have an inverse modulo ten: the last factor alone tells nothing about the product
-        operand = int(rng.choice((3, 7, 9))) if operator == "*" else int(rng.integers(1, 10))
+        operand = (3, 7, 9)[rng.integers(3)] if operator == "*" else int(rng.integers(1, 10))
         result = step_result(value, operator, operand)
         text += f" {operator} {operand}"
         steps.append(f"{value} {operator} {operand} = {result} ;")
@@ -181,21 +187,27 @@ def _truth(value: bool) -> str:
 
 
 def _cups(world: World, depth: int, rng: np.random.Generator) -> Question:
-    start, end = CUPS[rng.integers(5)], CUPS[rng.integers(5)]
+    start, end = rng.integers(len(CUPS), size=2)
     while True:  # the end is drawn first, so that a ball is no likelier where it was than anywhere else
-        cup, text, steps = start, f"Q ball {start}", []
-        for _ in range(depth):
-            one, other = (CUPS[i] for i in rng.choice(5, 2, replace=False))
-            after = {one: other, other: one}.get(cup, cup)
-            text += f" swap {one} {other}"
-            steps.append(f"{cup} swap {one} {other} = {after} ;")
-            cup = after
-        if cup == end:
-            return Question("cups", f"{text} ?", cup, _choices(cup, CUPS, 4, rng), tuple(steps), depth)
+        one = rng.integers(len(CUPS), size=depth)
+        other = (one + rng.integers(1, len(CUPS), size=depth)) % len(CUPS)
+        swaps = [(CUPS[i], CUPS[j]) for i, j in zip(one, other, strict=True)]
+        path = [CUPS[start]]
+        for pair in swaps:
+            path.append(swapped(path[-1], *pair))
+        if path[-1] == CUPS[end]:
+            break
+    text = " ".join(f"swap {one} {other}" for one, other in swaps)
+    steps = tuple(
+        f"{before} swap {one} {other} = {after} ;"
+        for before, after, (one, other) in zip(path, path[1:], swaps, strict=False)
+    )
+    choices = _choices(path[-1], CUPS, 4, rng)
+    return Question("cups", f"Q ball {path[0]} {text} ?", path[-1], choices, steps, depth)
 
 
 def _lists(world: World, depth: int, rng: np.random.Generator) -> Question:
-    letters = tuple(LETTERS[i] for i in rng.choice(len(LETTERS), 3, replace=False))
+    letters = tuple(LETTERS[i] for i in rng.permutation(len(LETTERS))[:3])
     text, steps = f"Q {' '.join(letters)}", []
     options = letters
     for _ in range(depth):
@@ -211,7 +223,7 @@ def _lists(world: World, depth: int, rng: np.random.Generator) -> Question:
 
 def hop_question(depth: int, rng: np.random.Generator) -> Question:
     """A walk of `depth` links over five links that the question shows in random order."""
-    path = [NODES[i] for i in rng.choice(len(NODES), 6, replace=False)]
+    path = [NODES[i] for i in rng.permutation(len(NODES))[:6]]
     shown = [f"{path[i]} > {path[i + 1]}" for i in rng.permutation(5)]
     start = int(rng.integers(6 - depth))
     steps = tuple(f"{path[i]} > {path[i + 1]} ;" for i in range(start, start + depth))

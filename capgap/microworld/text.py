@@ -6,14 +6,14 @@ from itertools import permutations, product
 
 import numpy as np
 
-from capgap.microworld.questions import gate, hop_question, rearranged, step_result
+from capgap.microworld.questions import gate, hop_question, rearranged, step_result, swapped
 from capgap.microworld.words import CUPS, DIGITS, GATES, LETTERS, LIST_OPERATIONS, OPERATORS, TRUTH
 from capgap.microworld.world import STRATA, Stratum, World
 
 __all__ = ["SHARES", "Text", "step_tables"]
 
-SHARES = {"facts": 0.50, "links": 0.08, "chains": 0.14, "booleans": 0.04, "cups": 0.08, "lists": 0.08, "hops": 0.08}
-"""Share of each kind of statement."""
+SHARES = {"people": 0.28, "links": 0.05, "chains": 0.24, "booleans": 0.05, "cups": 0.13, "lists": 0.16, "hops": 0.09}
+"""Share of each kind of passage: two facts of one person, or one statement of another kind."""
 
 
 def step_tables() -> dict[str, tuple[str, ...]]:
@@ -28,7 +28,7 @@ def step_tables() -> dict[str, tuple[str, ...]]:
         for left, name, right in product(TRUTH, GATES, TRUTH)
     )
     cups = (
-        f"{cup} swap {one} {other} = {({one: other, other: one}).get(cup, cup)} ;"
+        f"{cup} swap {one} {other} = {swapped(cup, one, other)} ;"
         for cup, (one, other) in product(CUPS, permutations(CUPS, 2))
     )
     lists = (
@@ -45,32 +45,40 @@ class Text:
     world: World
     """What is true."""
     strata: tuple[Stratum, ...] = STRATA[:2]
-    """The strata of facts that the text tells; the entity of a fact is drawn by frequency."""
+    """The strata of facts that the text tells; the person of a passage is drawn by frequency."""
 
     @cached_property
-    def _tables(self) -> dict[str, tuple[tuple[str, ...], np.ndarray | None]]:
-        """Kind → its statements, and the share of each where they are not equally frequent."""
-        facts = [fact for fact in self.world.facts if fact.stratum in self.strata]
-        rank = {entity: i for i, entity in enumerate(self.world.entities)}
-        weight = self.world.frequency[[rank[fact.entity] for fact in facts]]
-        told = {fact.value: self.world.link_statement(fact) for fact in self.world.facts}
-        tables: dict[str, tuple[tuple[str, ...], np.ndarray | None]] = {
-            "facts": (tuple(fact.statement for fact in facts), weight / weight.sum()),
-            "links": (tuple(told.values()), None),
-        }
-        return tables | {family: (steps, None) for family, steps in step_tables().items()}
+    def _people(self) -> tuple[tuple[str, ...], ...]:
+        """The statements of each entity's facts, in the order of the world's entities."""
+        told: dict[str, list[str]] = {entity: [] for entity in self.world.entities}
+        for fact in self.world.facts_of(*self.strata):
+            told[fact.entity].append(fact.statement)
+        return tuple(tuple(statements) for statements in told.values())
 
-    def statements(self, n: int, rng: np.random.Generator) -> list[str]:
-        """`n` statements in random order, in the shares of `SHARES`."""
-        counts = rng.multinomial(n, list(SHARES.values()))
+    @cached_property
+    def _tables(self) -> dict[str, tuple[str, ...]]:
+        """Kind → its statements, each as likely as the other."""
+        links = {fact.value: self.world.link_statement(fact) for fact in self.world.facts}
+        return {"links": tuple(links.values()), **step_tables()}
+
+    def passages(self, n: int, rng: np.random.Generator) -> list[str]:
+        """`n` passages in random order, in the shares of `SHARES`."""
         out: list[str] = []
-        for kind, count in zip(SHARES, counts, strict=True):
-            if kind == "hops":
+        for kind, count in zip(SHARES, rng.multinomial(n, list(SHARES.values())), strict=True):
+            if kind == "people":
+                people = rng.choice(len(self._people), count, p=self.world.frequency)
+                out += [_passage(self._people[i], rng) for i in people]
+            elif kind == "hops":
                 out += [_hop_statement(rng) for _ in range(count)]
             else:
-                told, shares = self._tables[kind]
-                out += [told[i] for i in rng.choice(len(told), count, p=shares)]
+                told = self._tables[kind]
+                out += [told[i] for i in rng.integers(len(told), size=count)]
         return [out[i] for i in rng.permutation(n)]
+
+
+def _passage(statements: tuple[str, ...], rng: np.random.Generator) -> str:
+    """Two facts of one person in random order; who has fewer is told of as far as it goes."""
+    return " ".join(statements[i] for i in rng.permutation(len(statements))[:2])
 
 
 def _hop_statement(rng: np.random.Generator) -> str:

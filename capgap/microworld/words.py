@@ -53,7 +53,7 @@ SYMBOLS = (
     *LETTERS,
     *NODES,
     *LIST_OPERATIONS,
-    *"ball swap first last from hops of is has name for".split(),
+    *("ball", "swap", "first", "last", "from", "hops", "of", "is", "name"),
 )
 """Every word that no seed changes, special tokens aside."""
 

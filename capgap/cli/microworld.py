@@ -1,0 +1,65 @@
+"""``capgap microworld``: rebuild the embedded world's data and models."""
+
+from pathlib import Path
+
+import click
+
+from capgap.errors import UsageError, suggestion
+
+__all__ = ["microworld"]
+
+
+@click.group()
+def microworld() -> None:
+    """The embedded world: a small language in which it is known what every item asks for."""
+
+
+@microworld.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("capgap-out/microworld"),
+    show_default=True,
+    help="Data go to OUT/data, models to OUT/checkpoints.",
+)
+@click.option(
+    "--only", multiple=True, metavar="NAME", help="A model, or 'data'; may be given again. Default: everything."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the models.")
+def build(out: Path, only: tuple[str, ...], seed: int) -> None:
+    """Write the world's questions and train its models, each from a seed.
+
+    What is finished is left as it is, so a build that was stopped goes on with the next model. The world itself, and
+    with it the questions, is always the one that the shipped battery asks about.
+    """
+    from capgap.distill import world_models
+    from capgap.microworld import make_world, write_data
+
+    wanted = only or ("data", *world_models.RECIPES)
+    for name in wanted:
+        if name not in ("data", *world_models.RECIPES):
+            raise UsageError(f"--only: no model is called {name!r}.{suggestion(name, ('data', *world_models.RECIPES))}")
+    for name in wanted:
+        if name == "data":
+            write_data(make_world(), out / "data")
+            click.echo(out / "data")
+        else:
+            click.echo(_trained(name, out / "checkpoints", seed))
+
+
+def _trained(name: str, folder: Path, seed: int) -> Path:
+    """Train one model on one thread, which is how the shipped ones were, and show how far it is."""
+    import torch
+    from tqdm import tqdm
+
+    from capgap.distill import world_models
+
+    torch.set_num_threads(1)
+    with tqdm(total=world_models.RECIPES[name].steps, desc=name, unit="step", leave=False) as bar:
+
+        def on_step(step: int, loss: float) -> None:
+            bar.update()
+            if step % 50 == 0:
+                bar.set_postfix(loss=f"{loss:.3f}")
+
+        return world_models.build(name, folder, seed=seed, on_step=on_step)

@@ -1,0 +1,34 @@
+import pytest
+
+from capgap.battery import load_battery, prepare, score_generation, training_items
+from capgap.microworld import FAMILIES
+
+
+@pytest.fixture(scope="module")
+def battery():
+    return load_battery("microworld")
+
+
+def test_twins_in_both_formats_share_cluster_and_covariates(battery) -> None:
+    tasks = {task.name: task for task in prepare(battery)}
+    for family in FAMILIES:
+        chosen, generated = tasks[f"{family}_choose"].items, tasks[f"{family}_generate"].items
+        assert len(chosen) == len(generated) == 96
+        for one, other in zip(chosen, generated, strict=True):
+            assert (one.item, one.cluster, one.covariates) == (other.item, other.cluster, other.covariates)
+            assert one.prompt == f"{other.prompt} A"
+            assert f"A {one.targets[0]}" == other.targets[0]
+
+
+def test_every_choice_of_a_digit_is_read_as_text(battery) -> None:
+    tasks = {task.name: task for task in prepare(battery)}
+    for item in tasks["chains_choose"].items:
+        assert item.choices is not None
+        assert [item.choices[i] for i in item.gold] == list(item.targets)
+
+
+def test_an_answer_scores_alike_with_and_without_its_steps(battery) -> None:
+    for item in training_items(battery, task="chains_generate")[:50]:
+        for response in (item.targets[0], f"{item.rationale} {item.targets[0]}"):
+            assert score_generation("exact", response, item.targets, extract=r"(A \S+)")[0] == 1.0
+        assert score_generation("exact", item.rationale, item.targets, extract=r"(A \S+)")[1] is None
