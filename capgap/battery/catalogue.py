@@ -44,4 +44,4 @@ def known_label(task: str) -> Label | None:
     """The label of a task of lm-eval: of its own name before a pattern; None where nobody gave one."""
     named = [label for label in catalogue() if task in label.tasks]
     matched = [label for label in catalogue() if any(fnmatchcase(task, pattern) for pattern in label.tasks)]
-    return (named or matched or [None])[0]
+    return next(iter([*named, *matched]), None)

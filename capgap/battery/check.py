@@ -8,7 +8,7 @@ from typing import Any
 
 from capgap.battery.items import Item
 from capgap.battery.library import Battery
-from capgap.battery.prepare import Prepared, prepare_task, training_items
+from capgap.battery.prepare import Prepared, prepare_task, quiet, training_items
 from capgap.battery.scoring import extracted
 from capgap.battery.spec import HarnessTask, OwnTask
 from capgap.errors import BatteryError
@@ -93,7 +93,7 @@ def proof(prepared: Prepared, answer: Callable[[Item, Any], Any]) -> float:
     """
     task = prepared.lm_task
     metric, filtered = prepared.primary.split(",")
-    task.build_all_requests()
+    _build(task)
     by_doc: dict[int, list[Any]] = defaultdict(list)
     for instance in task.instances:
         instance.resps = [answer(prepared.items[instance.doc_id], instance)] * (instance.repeats or 1)
@@ -105,6 +105,11 @@ def proof(prepared: Prepared, answer: Callable[[Item, Any], Any]) -> float:
         found = task.process_results(doc, [instance.filtered_resps[filtered] for instance in asked])
         scores.append(float(found[metric]))
     return sum(scores) / len(scores)
+
+
+def _build(task: Any) -> None:
+    with quiet():
+        task.build_all_requests()
 
 
 def right_answer(prepared: Prepared, item: Item) -> str | None:
@@ -190,7 +195,7 @@ def _samples(prepared: Prepared, count: int = 2) -> Iterator[Sample]:
     task = prepared.lm_task
     last = len(prepared.items) - 1
     shown = dict.fromkeys(round(n * last / max(count - 1, 1)) for n in range(count))
-    task.build_all_requests()
+    _build(task)
     first = {instance.doc_id: instance for instance in reversed(task.instances)}
     for position in shown:
         item = prepared.items[position]
@@ -207,7 +212,7 @@ def _samples(prepared: Prepared, count: int = 2) -> Iterator[Sample]:
 def _notes(battery: Battery, task: OwnTask | HarnessTask, prepared: Prepared) -> Iterator[str]:
     if all(item.capability is None for item in prepared.items):
         yield "no capability: the classifier will decide"
-    if any("\n" in stop and stop != "\n\n" for stop in prepared.stop) and prepared.extract is not None:
+    if isinstance(task, OwnTask) and "\n" in prepared.stop and _inherits_stop(task, prepared.variant):
         yield f"stop {list(prepared.stop)} ends an answer that is to be extracted: steps on several lines would be cut"
     if isinstance(task, OwnTask) and task.data.train is not None and prepared.variant == "default":
         asked = {item.prompt for item in prepared.items}
@@ -216,6 +221,12 @@ def _notes(battery: Battery, task: OwnTask | HarnessTask, prepared: Prepared) ->
             yield f"{both} training items ask what an evaluated item asks"
     if len(prepared.items) < prepared.n_available:
         yield f"a sample of {len(prepared.items)} from {prepared.n_available} items"
+
+
+def _inherits_stop(task: OwnTask, variant: str) -> bool:
+    """Whether an answer is extracted here and nobody said here where it ends."""
+    asked = task if variant == "default" else task.variants[variant]
+    return asked.extract is not None and asked.stop is None
 
 
 def summary(checks: Sequence[TaskCheck]) -> str:

@@ -89,8 +89,11 @@ class Document:
         try:
             return model.model_validate(self.data)
         except ValidationError as failure:
-            found = failure.errors(include_url=False)
-            keyed = sorted(((self._present(tuple(e["loc"])), e) for e in found), key=lambda pair: self.line(pair[0]))
+            told = [(self._present(tuple(e["loc"])), e) for e in failure.errors(include_url=False)]
+            # The branches of a union that do not fit complain about the whole; the one that nearly fits about a part.
+            keyed = [pair for pair in told if not any(_inside(other, pair[0]) for other, _ in told)]
+            # A misspelt key is unknown and missing; that it is unknown says more.
+            keyed.sort(key=lambda pair: (pair[1]["type"] == "missing", self.line(pair[0])))
             keys, first = keyed[0]
             more = len({tuple(map(str, k)) for k, _ in keyed}) - 1
             tail = f" ({more} more mistake{'s' if more > 1 else ''} in this {what}.)" if more else ""
@@ -117,12 +120,12 @@ class Document:
     def _complaint(self, keys: KeyPath, error: Any, model: type[BaseModel], what: str) -> str:
         kind, message = error["type"], error["msg"]
         if kind == "extra_forbidden":
-            return f"unknown key.{suggestion(str(keys[-1]), _field_names(model, keys[:-1]))}"
+            return f"unknown key.{suggestion(str(keys[-1]), _field_names(model, keys[:-1], self._value(keys[:-1])))}"
         if kind == "missing":
-            needed = ", ".join(_required(model, keys[:-1]))
+            needed = ", ".join(_required(model, keys[:-1], self._value(keys[:-1])))
             return f"required key is missing. Expected there: {needed or keys[-1]}."
         if kind in ("model_type", "model_attributes_type", "dict_type"):
-            here = suggestion("", _field_names(model, keys)) if keys else ""
+            here = suggestion("", _field_names(model, keys, None)) if keys else ""
             return f"expected keys and values, found {_show(error['input'])}.{here}"
         if kind == "value_error":
             return str(error["ctx"]["error"])
@@ -130,7 +133,7 @@ class Document:
             words = re.findall(r"'([^']*)'", error["ctx"]["expected"])
             near = suggestion(str(error["input"]), words)
             return f"expected one of {', '.join(words)}, found {_show(error['input'])}.{near if 'Did' in near else ''}"
-        expected = message.removeprefix("Input should be ").replace("valid string", "text").replace("string", "text")
+        expected = message.removeprefix("Input should be ").replace("a valid string", "text").replace("string", "text")
         return f"expected {expected}, found {_show(error['input'])}."
 
 
@@ -154,7 +157,7 @@ def read_yaml(path: Path | str) -> Document:
         problem = getattr(error, "problem", None) or str(error)
         raise BatteryError(f"{path}{line}: this is no YAML: {problem}. Expected keys and values.") from None
     if not isinstance(root, yaml.MappingNode):
-        raise BatteryError(f"{path}, line 1: expected keys and values, found {'nothing' if root is None else root.id}.")
+        raise BatteryError(f"{path}, line 1: expected keys and values, found {_kind(root)}.")
     walk = _Walk(path)
     data = walk.plain(root, ())
     return Document(path, data, walk.lines)
@@ -182,7 +185,7 @@ def _refuse_tags_and_depth(path: Path, text: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         tag = getattr(event, "tag", None)
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark is not None else 1
         if tag is not None and tag != "!":
             raise BatteryError(
                 f"{path}, line {line}: the tag {tag!r} is refused: a battery runs no code. Code needs --allow-code and "
@@ -208,10 +211,10 @@ class _Walk:
         self.n_nodes += 1
         if self.n_nodes > MAX_NODES or len(keys) > MAX_DEPTH:
             raise BatteryError(
-                f"{self.path}, line {node.start_mark.line + 1}: more than {MAX_NODES:,} values or {MAX_DEPTH} levels "
+                f"{self.path}, line {_line(node)}: more than {MAX_NODES:,} values or {MAX_DEPTH} levels "
                 f"once its aliases are followed. Write them out, or put them into data files."
             )
-        self.lines.setdefault(keys, node.start_mark.line + 1)
+        self.lines.setdefault(keys, _line(node))
         if isinstance(node, yaml.ScalarNode):
             return _scalar(node)
         if isinstance(node, yaml.SequenceNode):
@@ -221,9 +224,9 @@ class _Walk:
     def _mapping(self, node: yaml.Node, keys: KeyPath) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
+            line = _line(key_node)
             if not isinstance(key_node, yaml.ScalarNode):
-                raise BatteryError(f"{self.path}, line {line}: a key is a word, found a {key_node.id}.")
+                raise BatteryError(f"{self.path}, line {line}: a key is a word, found {_kind(key_node)}.")
             key = str(key_node.value)
             here = (*keys, key)
             if key in result:
@@ -233,6 +236,26 @@ class _Walk:
             self.lines[here] = line
             result[key] = self.plain(value_node, here)
         return result
+
+
+def _inside(keys: KeyPath, outer: KeyPath) -> bool:
+    return len(keys) > len(outer) and keys[: len(outer)] == outer
+
+
+def _line(node: yaml.Node) -> int:
+    return node.start_mark.line + 1 if node.start_mark is not None else 1
+
+
+def _kind(node: yaml.Node | None) -> str:
+    if node is None:
+        return "nothing"
+    return (
+        "a list"
+        if isinstance(node, yaml.SequenceNode)
+        else "a mapping"
+        if isinstance(node, yaml.MappingNode)
+        else "text"
+    )
 
 
 def _scalar(node: yaml.ScalarNode) -> Any:
@@ -308,9 +331,16 @@ def _models_at(model: type[BaseModel], keys: KeyPath) -> list[type[BaseModel]]:
     return models
 
 
-def _field_names(model: type[BaseModel], keys: KeyPath) -> list[str]:
-    return [f.alias or name for here in _models_at(model, keys) for name, f in here.model_fields.items()]
+def _best(model: type[BaseModel], keys: KeyPath, value: Any) -> list[type[BaseModel]]:
+    """Of several models that a value may follow, those that share the most keys with it."""
+    models = _models_at(model, keys)
+    shared = [len(set(value) & set(m.model_fields)) if isinstance(value, dict) else 0 for m in models]
+    return [m for m, count in zip(models, shared, strict=True) if count == max(shared)]
 
 
-def _required(model: type[BaseModel], keys: KeyPath) -> list[str]:
-    return [f.alias or n for m in _models_at(model, keys) for n, f in m.model_fields.items() if f.is_required()]
+def _field_names(model: type[BaseModel], keys: KeyPath, value: Any) -> list[str]:
+    return [f.alias or name for m in _best(model, keys, value) for name, f in m.model_fields.items()]
+
+
+def _required(model: type[BaseModel], keys: KeyPath, value: Any) -> list[str]:
+    return [f.alias or n for m in _best(model, keys, value) for n, f in m.model_fields.items() if f.is_required()]

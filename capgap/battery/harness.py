@@ -173,7 +173,7 @@ def _fewshot(battery: Battery, task: HarnessTask, made: Any, where: str) -> int:
     )
     made.set_config("num_fewshot", shots)
     sampler = getattr(made, "sampler", None)
-    if shots and type(sampler) is ContextSampler and battery.defaults.fewshot != "lm_eval":
+    if shots and sampler is not None and type(sampler) is ContextSampler and battery.defaults.fewshot != "lm_eval":
         pool = sampler.fewshot_docs()
         if len(pool) <= shots:
             raise BatteryError(f"{where}: {shots} solved examples need {shots + 1} documents, lm-eval has {len(pool)}.")

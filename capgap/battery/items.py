@@ -277,7 +277,9 @@ def _word(template: Any, fields: dict[str, Any], place: str) -> str | None:
 
 def _as_text(value: Any, where: str) -> str:
     if value is None or isinstance(value, (list, dict)):
-        raise BatteryError(f"{where}: expected text or a number, found {'nothing' if value is None else value!r}.")
+        raise BatteryError(
+            f"{where}: expected text or a number, found {'nothing' if value is None else repr(value)[:80]}."
+        )
     return str(value)
 
 

@@ -12,7 +12,7 @@ from capgap.battery.scoring import GENERATION_SCORES
 from capgap.battery.spec import HarnessTask, OwnTask
 from capgap.errors import BatteryError, UsageError, suggestion
 
-__all__ = ["Prepared", "prepare", "prepare_task", "training_items"]
+__all__ = ["Prepared", "answer_delimiter", "prepare", "prepare_task", "training_items"]
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def _prepared(
             num_fewshot=shots,
             fewshot=battery.defaults.fewshot,
             seed=battery.defaults.seed,
-            delimiter=_delimiter(task, [*chosen, *pool], where),
+            delimiter=answer_delimiter(task, [*chosen, *pool], where),
             metrics=metrics,
         )
     generates = task.format == "generate"
@@ -257,8 +257,23 @@ def _pool(
     return unique
 
 
-def _delimiter(task: OwnTask, items: Sequence[Item], where: str) -> str:
-    """One space between prompt and answer, unless either brings white space of its own."""
+def answer_delimiter(task: OwnTask, items: Sequence[Item], where: str) -> str:
+    """What stands between prompt and answer: one space, or nothing where either brings white space of its own.
+
+    Parameters
+    ----------
+    task
+        The task, whose own key `delimiter` wins.
+    items
+        Its items.
+    where
+        Beginning of a message.
+
+    Raises
+    ------
+    BatteryError
+        Some items bring white space and some do not.
+    """
     if task.delimiter is not None:
         return task.delimiter
     brings = {
@@ -274,11 +289,15 @@ def _delimiter(task: OwnTask, items: Sequence[Item], where: str) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without lm-eval's remarks about tasks, which are meant for their authors."""
+    """Without lm-eval's remarks about tasks and its bars, which are meant for their authors."""
+    import lm_eval.api.task as harness
+
     logger = logging.getLogger("lm_eval")
-    before = logger.level
+    before, bar = logger.level, harness.tqdm
     logger.setLevel(logging.ERROR)
+    harness.tqdm = lambda items, **_: items
     try:
         yield
     finally:
         logger.setLevel(before)
+        harness.tqdm = bar

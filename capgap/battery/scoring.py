@@ -61,13 +61,25 @@ def score_generation(
 
 
 def extracted(response: str, extract: str) -> str | None:
-    """What the last match of the expression holds, stripped; None where nothing matches."""
-    matches = list(_compiled(extract).finditer(response))
+    """What the last match of the expression holds, stripped; None where nothing matches.
+
+    What it holds is searched again, so that ``answer is (.*)`` finds the last answer of a line that gives several.
+    """
+    found = _last(response, extract)
+    while found:
+        inner = _last(found, extract)
+        if inner is None or inner == found:
+            break
+        found = inner
+    return found
+
+
+def _last(text: str, extract: str) -> str | None:
+    matches = list(_compiled(extract).finditer(text))
     if not matches:
         return None
-    last = matches[-1]
-    groups = [group for group in last.groups() if group is not None]
-    return (groups[0] if groups else last.group(0)).strip()
+    groups = [group for group in matches[-1].groups() if group is not None]
+    return (groups[0] if groups else matches[-1].group(0)).strip()
 
 
 def numbers(text: str) -> list[Fraction]:

@@ -124,7 +124,7 @@ def _jsonl(path: Path) -> Iterator[tuple[Any, str]]:
     with path.open(encoding="utf-8-sig") as handle:
         for number, line in enumerate(handle, start=1):
             if line.strip():
-                yield _parse(line, path, number), f"line {number}"
+                yield _parse(line.strip(), path, number), f"line {number}"
 
 
 def _parse(text: str, path: Path, first_line: int) -> Any:

@@ -10,7 +10,8 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, Undefined, UndefinedError, meta, nodes
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from capgap.errors import BatteryError, suggestion
 
@@ -64,7 +65,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             raise SecurityError(f"more than {MAX_RENDERED} characters")
         return super().call_binop(context, operator, left, right)
 
-    def call(self, context: Any, obj: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+    def call(self, context: Any, obj: Any, *args: Any, **kwargs: Any) -> Any:
         if getattr(obj, "__name__", "") == "replace" and len(args) >= 2 and isinstance(args[1], str):
             source = getattr(obj, "__self__", "")
             if isinstance(source, str) and (len(source) + 1) * (len(args[1]) + 1) > MAX_RENDERED * 10:
