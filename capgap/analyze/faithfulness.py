@@ -62,8 +62,7 @@ def _agreement(comparison: Comparison, cut: Cut) -> tuple[Estimate, Estimate]:
     teacher, student = (_answers(comparison, role, cut.rows) for role in ("teacher", "student"))
     recorded = (teacher != UNKNOWN) & (student != UNKNOWN)
     if recorded.mean() < MIN_SHARE:
-        reason = f"both answers were recorded for {100 * recorded.mean():.0f} % of the items (60 % are needed)"
-        return (refused(reason, n_items=cut.n_items),) * 2
+        return (refused(_unrecorded(recorded), n_items=cut.n_items),) * 2
     cut = _narrow(comparison, cut, recorded)
     teacher, student = teacher[recorded], student[recorded]
     scores = [comparison.score(role, cut) for role in ("teacher", "student")]
@@ -85,6 +84,10 @@ def _agreement(comparison: Comparison, cut: Cut) -> tuple[Estimate, Estimate]:
         notes.append(f"both answers recorded: {100 * recorded.mean():.1f} %")
     one, two = (replace(e, n_items=cut.n_items).noting(*notes) for e in pair)
     return one, two
+
+
+def _unrecorded(recorded: NDArray[np.bool_]) -> str:
+    return f"the answers were recorded for {100 * recorded.mean():.0f} % of the items only (60 % are needed)"
 
 
 def _agreement_of_tasks(
@@ -121,9 +124,10 @@ def _inheritance(comparison: Comparison, group: Group) -> Iterator[Row]:
 
     def number(cut: Cut) -> Estimate:
         answers = {role: _answers(comparison, role, cut.rows) for role in roles}
-        wrong = (answers["teacher"] >= 0) & (comparison.score("teacher", cut) < 0.5)
-        for role in roles:
-            wrong &= answers[role] != UNKNOWN
+        recorded = np.logical_and.reduce([answer != UNKNOWN for answer in answers.values()])
+        if recorded.mean() < MIN_SHARE:
+            return refused(_unrecorded(recorded), n_items=cut.n_items)
+        wrong = recorded & (answers["teacher"] >= 0) & (comparison.score("teacher", cut) < 0.5)
         if cut.weighting == "tasks":
             wrong &= _enough_clusters(cut, wrong)
         if wrong.sum() < MIN_ERRORS:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -104,17 +104,14 @@ def next_step(estimates: pd.DataFrame, roles: schema.Roles, run: Mapping[str, An
     student, measure, widest = max(told, key=lambda t: (t[2].half, t[0], t[2].capability))
     what = f"{widest.capability or 'the number'}" + (f" of {student}" if len(roles.students) > 1 else "")
     unit = " points" if measure == "gap" else ""
-    narrowed = f"± {100 * widest.half / math.sqrt(_FACTOR):.2g}{unit}"
+    now, then = (f"± {_short(100 * half)}" for half in (widest.half, widest.half / math.sqrt(_FACTOR)))
     limit = _limit_that_binds(run)
     if limit is not None:
         asked = f"{command} --limit {_FACTOR * limit}"
-        return (
-            f"Next: {asked}     (narrows {what} from ± {100 * widest.half:.2g} to about {narrowed}, "
-            f"where tasks have so many items)"
-        )
+        return f"Next: {asked}     (narrows {what} from {now} to about {then}{unit}, where tasks have so many items)"
     return (
         f"Next: {_FACTOR} times the items, from more tasks or another battery, would narrow {what} "
-        f"from ± {100 * widest.half:.2g} to about {narrowed}"
+        f"from {now} to about {then}{unit}"
     )
 
 
@@ -127,6 +124,10 @@ def _line(estimates: pd.DataFrame, roles: schema.Roles, student: str, *, named: 
         text += f" {_extent([number for _, number in told])}"
     else:
         text = f"{student}: no number" if named else "No number"
+    if told and told[0][0] != "gap_closure" and student in roles.base:
+        # Every closure was refused, or retention would not have been asked for: say why.
+        reasons = [f"{n.capability}: {n.note}".removeprefix(": ") for n in _numbers(estimates, "gap_closure", student)]
+        text += f"; no gap closure ({'; '.join(reasons)})" if reasons else ""
     if missing:
         text += "; " + "; ".join(_absence(estimates, student, number) for number in missing)
     text += "."
@@ -202,7 +203,15 @@ def _absence(estimates: pd.DataFrame, student: str, number: _Number) -> str:
     """Why there is no number, and the gap in points where that can be told."""
     text = f"no share of {number.subject} ({number.note})" if number.note else f"no share of {number.subject}"
     gaps = [n for n in _numbers(estimates, "gap", student) if n.capability == number.capability and n.told]
-    return f"{text}: {_percent(gaps[0], unit='points')} behind the teacher" if gaps else text
+    return f"{text}: {_distance(gaps[0])}" if gaps else text
+
+
+def _distance(gap: _Number) -> str:
+    """``3 points [1, 5] behind the teacher``."""
+    if gap.value >= 0:
+        return f"{_percent(gap, unit='points')} behind the teacher"
+    ahead = replace(gap, value=-gap.value, low=-gap.high, high=-gap.low)
+    return f"{_percent(ahead, unit='points')} ahead of the teacher"
 
 
 def _percent(number: _Number, unit: str = "%") -> str:
@@ -216,6 +225,10 @@ def _signed(value: float, digits: int) -> str:
     text = f"{100 * value:.{digits}f}"
     text = text.removeprefix("-") if float(text) == 0 else text
     return text.replace("-", "−")
+
+
+def _short(points: float) -> str:
+    return f"{points:.0f}" if points >= 9.5 else f"{points:.1f}".removesuffix(".0")
 
 
 def _extent(numbers: list[_Number]) -> str:

@@ -1,0 +1,159 @@
+import numpy as np
+import pytest
+from scipy import optimize, stats
+
+from capgap.errors import EstimationError
+from capgap.stats import bootstrap_ratio_difference, ratio_difference, ratio_of_means, stratified_mean
+
+
+def _sample(seed, n=150, closure=0.6, gap=0.5, spread=0.4, n_clusters=None, n_strata=3):
+    rng = np.random.default_rng(seed)
+    denominator = gap + spread * rng.normal(size=n)
+    numerator = closure * denominator + spread * rng.normal(size=n)
+    clusters = np.arange(n) if n_clusters is None else rng.integers(0, n_clusters, n)
+    return np.column_stack([numerator, denominator]), np.arange(n) % n_strata, clusters
+
+
+def test_fieller_by_hand():
+    # N = 1, D = 2, V = diag(0.04, 0.01), t = 2: (1 - 2r)^2 = 4 (0.04 + 0.01 r^2), a root pair of 3.96 r^2 - 4 r + 0.84.
+    from capgap.stats.ratios import _Ratio
+
+    t = stats.t.ppf(0.975, 7)
+    low, high = _Ratio(1.0, 2.0, 0.04 * 4 / t**2, 0.0, 0.01 * 4 / t**2, 7.0, False).interval(0.95)
+    root = np.sqrt(16 - 4 * 3.96 * 0.84)
+    assert (low, high) == pytest.approx(((4 - root) / 7.92, (4 + root) / 7.92))
+
+
+@pytest.mark.parametrize("n_clusters", [None, 12])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_fieller_inverts_the_t_test_of_each_ratio(seed, n_clusters):
+    values, strata, clusters = _sample(seed, n_clusters=n_clusters)
+    found = ratio_of_means(stratified_mean(values, strata, clusters))
+
+    def p_value(ratio):
+        fit = stratified_mean(values[:, 0] - ratio * values[:, 1], strata, clusters)
+        return 2 * stats.t.sf(abs(fit.theta[0]) / np.sqrt(fit.cov[0, 0]), fit.df) - 0.05
+
+    assert found.conf_low == pytest.approx(optimize.brentq(p_value, found.estimate - 3, found.estimate), abs=1e-8)
+    assert found.conf_high == pytest.approx(optimize.brentq(p_value, found.estimate, found.estimate + 3), abs=1e-8)
+    numerator = stratified_mean(values[:, 0], strata, clusters)
+    t = numerator.theta[0] / np.sqrt(numerator.cov[0, 0])
+    assert found.p_value == pytest.approx(2 * stats.t.sf(abs(t), numerator.df))
+
+
+def test_a_ratio_is_free_of_scale_and_not_clipped():
+    values, strata, clusters = _sample(2, closure=1.4)
+    one = ratio_of_means(stratified_mean(values, strata, clusters))
+    ten = ratio_of_means(stratified_mean(10 * values, strata, clusters))
+    assert one.estimate > 1
+    assert (ten.estimate, ten.conf_low, ten.conf_high) == pytest.approx((one.estimate, one.conf_low, one.conf_high))
+
+
+@pytest.mark.parametrize("gap", [0.0, -0.5])
+def test_a_denominator_that_is_not_clearly_positive_is_refused(gap):
+    values, strata, clusters = _sample(3, gap=gap)
+    found = ratio_of_means(stratified_mean(values, strata, clusters), denominator="teacher − base")
+    assert found.status == "refused"
+    assert np.isnan([found.estimate, found.conf_low, found.conf_high, found.p_value]).all()
+    assert "teacher − base is" in found.note
+    assert "not clearly above zero" in found.note
+
+
+@pytest.mark.parametrize("copy", ["teacher", "base"])
+def test_a_copy_of_teacher_or_base_is_not_certain(copy):
+    values, strata, clusters = _sample(4)
+    values[:, 0] = values[:, 1] if copy == "teacher" else 0.0
+    found = ratio_of_means(stratified_mean(values, strata, clusters))
+    assert found.estimate == pytest.approx(1.0 if copy == "teacher" else 0.0)
+    assert found.conf_low < found.estimate < found.conf_high
+    assert np.isnan(found.std_error)
+    assert "exact bound" in found.note
+
+
+def test_a_perfect_teacher_over_a_base_that_knows_nothing():
+    rng = np.random.default_rng(5)
+    student = (rng.random(80) < 0.7).astype(float)
+    values = np.column_stack([student, np.ones(80)])
+    found = ratio_of_means(stratified_mean(values, np.zeros(80), np.arange(80)))
+    assert found.estimate == pytest.approx(student.mean())
+    assert found.conf_high > found.conf_low
+
+
+def test_one_cluster_is_refused():
+    values, _, _ = _sample(6)
+    assert ratio_of_means(stratified_mean(values, np.zeros(150), np.zeros(150))).status == "refused"
+
+
+def test_a_ratio_needs_two_columns():
+    with pytest.raises(EstimationError, match="numerator and denominator"):
+        ratio_of_means(stratified_mean(np.zeros(5), np.zeros(5), np.arange(5)))
+
+
+def _pair(seed, shared, n=240, closures=(0.8, 0.5)):
+    rng = np.random.default_rng(seed)
+    effect = rng.normal(size=60)
+    fits, data = [], []
+    for side, closure in enumerate(closures):
+        clusters = rng.integers(0, 60, n) + (0 if shared else 100 * side)
+        common = effect[clusters % 100] if shared else rng.normal(size=60)[clusters % 100]
+        d = 0.6 + 0.3 * rng.normal(size=n)
+        values = np.column_stack([closure * d + 0.25 * common + 0.2 * rng.normal(size=n), d])
+        strata = np.arange(n) % 3
+        fits.append(stratified_mean(values, strata, clusters))
+        data.append((values, strata, clusters))
+    return fits, data
+
+
+def test_mover_of_symmetric_intervals_adds_squares():
+    fits, _ = _pair(0, shared=False)
+    one, two = map(ratio_of_means, fits)
+    both = ratio_difference(*fits)
+    assert both.estimate == pytest.approx(one.estimate - two.estimate)
+    below = np.hypot(one.estimate - one.conf_low, two.conf_high - two.estimate)
+    above = np.hypot(one.conf_high - one.estimate, two.estimate - two.conf_low)
+    assert (both.conf_low, both.conf_high) == pytest.approx((both.estimate - below, both.estimate + above))
+    assert both.method == "MOVER of two Fieller intervals"
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_mover_agrees_with_the_bootstrap(shared):
+    fits, data = _pair(1, shared)
+    both = ratio_difference(*fits)
+    low, high = bootstrap_ratio_difference(
+        data[0][:2], data[1][:2], (data[0][2], data[1][2]), rng=np.random.default_rng(0), n_resamples=4000
+    )
+    width = both.conf_high - both.conf_low
+    # A percentile bootstrap over 60 clusters is a little narrow, and its ends carry 2 % of Monte-Carlo error.
+    assert (both.conf_low, both.conf_high) == pytest.approx((low, high), abs=0.1 * width)
+
+
+def test_shared_clusters_narrow_the_difference():
+    fits, _ = _pair(2, shared=True)
+    apart = [stratified_mean(*_pair(2, shared=True)[1][0]), None]
+    values, strata, clusters = _pair(2, shared=True)[1][1]
+    apart[1] = stratified_mean(values, strata, clusters + 1000)
+    together, separate = ratio_difference(*fits), ratio_difference(*apart)
+    assert together.std_error < separate.std_error
+    assert together.method.endswith("dependent")
+
+
+def test_difference_changes_sign_when_sides_swap_and_its_p_value_inverts_the_interval():
+    fits, _ = _pair(3, shared=False, closures=(0.8, 0.7))
+    one, two = ratio_difference(*fits), ratio_difference(*fits[::-1])
+    assert (two.estimate, two.conf_low, two.conf_high) == pytest.approx((-one.estimate, -one.conf_high, -one.conf_low))
+    assert two.p_value == pytest.approx(one.p_value)
+    at_p = ratio_difference(*fits, conf_level=1 - one.p_value)
+    assert min(abs(at_p.conf_low), abs(at_p.conf_high)) == pytest.approx(0, abs=1e-6)
+
+
+def test_equal_ratios_give_a_p_value_of_one():
+    fits, _ = _pair(4, shared=False)
+    assert ratio_difference(fits[0], fits[0]).p_value == pytest.approx(1.0)
+
+
+def test_the_side_that_cannot_be_divided_is_named():
+    fits, _ = _pair(5, shared=False)
+    values, strata, clusters = _sample(6, gap=0.0)
+    found = ratio_difference(fits[0], stratified_mean(values, strata, clusters), names=("knowledge", "reasoning"))
+    assert found.status == "refused"
+    assert found.note.startswith("reasoning: ")
