@@ -60,15 +60,15 @@ class Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
-    "teacher": Recipe("taught", 3, 96, 4, steps=4000, lr=3e-3),
+    "teacher": Recipe("taught", 3, 96, 4, steps=3000, lr=3e-3),
     "specialist_knowledge": Recipe("taught", 2, 64, 4, steps=1500, lr=4e-3, families=("facts", "two_hops")),
     "specialist_reasoning": Recipe(
-        "taught", 2, 64, 4, steps=3000, lr=4e-3, families=("chains", "booleans", "cups", "lists", "hops")
+        "taught", 2, 64, 4, steps=2500, lr=4e-3, families=("chains", "booleans", "cups", "lists", "hops")
     ),
     "generalist": Recipe("taught", 2, 64, 4, steps=1500, lr=4e-3),
-    "small": Recipe("base", 2, 48, 3, steps=2000, lr=6e-3),
-    "medium": Recipe("base", 2, 64, 4, steps=2200, lr=5e-3),
-    "large": Recipe("base", 3, 80, 5, steps=1500, lr=4e-3),
+    "small": Recipe("base", 2, 48, 3, steps=3000, lr=6e-3),
+    "medium": Recipe("base", 2, 64, 4, steps=2400, lr=5e-3),
+    "large": Recipe("base", 3, 80, 5, steps=1600, lr=4e-3),
 }
 """The shipped models."""
 

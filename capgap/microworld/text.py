@@ -12,7 +12,7 @@ from capgap.microworld.world import STRATA, Stratum, World
 
 __all__ = ["SHARES", "Text", "step_tables"]
 
-SHARES = {"people": 0.28, "links": 0.05, "chains": 0.24, "booleans": 0.05, "cups": 0.13, "lists": 0.16, "hops": 0.09}
+SHARES = {"people": 0.25, "links": 0.05, "chains": 0.30, "booleans": 0.06, "cups": 0.12, "lists": 0.13, "hops": 0.09}
 """Share of each kind of passage: two facts of one person, or one statement of another kind."""
 
 
