@@ -21,7 +21,10 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.delenv("CAPGAP_DATA", raising=False)
 
 
-WORDS = "<pad> <eos> <unk> Q A : ? the capital of is and plus red blue green one two three four five six seven".split()
+WORDS = [
+    *("<pad>", "<eos>", "<unk>", "Q", "A", ":", "?", "the", "capital", "of", "is", "and", "plus"),
+    *("red", "blue", "green", "one", "two", "three", "four", "five", "six", "seven"),
+]
 
 
 def make_checkpoint(folder: Path, *, seed: int = 0, width: int = 32, layers: int = 2, chat: bool = False) -> Path:
@@ -74,7 +77,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def tiny_rows(n: int = 24) -> list[dict[str, Any]]:
     """Items in the tiny checkpoints' words."""
-    numbers = "one two three four five six seven".split()
+    numbers = ["one", "two", "three", "four", "five", "six", "seven"]
     colours = ["red", "blue", "green"]
     rows = []
     for i in range(n):

@@ -130,7 +130,7 @@ def _split_options(word: str) -> tuple[str, dict[str, str]]:
     """The head of a word and its keys; a comma that starts no ``key=`` belongs to what stands before it."""
     pieces = re.split(r",(?=[A-Za-z_]+=)", word)
     options: dict[str, str] = {}
-    if any(pieces[0].split("=", 1)[-1].startswith(f"{backend}:") for backend in BACKENDS):
+    if re.match(rf"(?:[^=:,]+=)?(?:{'|'.join(BACKENDS)}):", word):
         return word, {}
     for piece in pieces[1:]:
         key, _, value = piece.partition("=")
@@ -145,7 +145,7 @@ def _split_options(word: str) -> tuple[str, dict[str, str]]:
 
 def _split_name(head: str) -> tuple[str, str]:
     name, equals, rest = head.partition("=")
-    if equals and re.fullmatch(r"[\w .:+@-]{1,80}", name) and not Path(head).exists():
+    if equals and re.fullmatch(r"[\w .+@-]{1,80}", name) and not Path(head).exists():
         return name.strip(), rest.strip()
     return "", head
 
