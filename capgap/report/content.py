@@ -114,6 +114,7 @@ def gather(
     models = None if models is None else validate(models, MODELS, source="models")
     labels = None if labels is None else validate(labels, LABELS, source="labels")
     _check_roles(outcomes, roles)
+    outcomes = _labelled(outcomes, labels)
     capabilities = task_capabilities(outcomes)
     excluded = excluded_tasks(book, roles)
     headline, sentences, next_steps = _sentences(run, roles)
@@ -167,6 +168,15 @@ def _check_roles(outcomes: pd.DataFrame, roles: Roles) -> None:
             raise UsageError(f"Model {name!r} has a role but no outcomes.{suggestion(name, known)}")
 
 
+def _labelled(outcomes: pd.DataFrame, labels: pd.DataFrame | None) -> pd.DataFrame:
+    """Capabilities from the labels, for items that have none of their own."""
+    if labels is None or labels.empty:
+        return outcomes
+    found = labels.drop_duplicates(["task", "item"]).set_index(["task", "item"])["capability"]
+    given = found.reindex(pd.MultiIndex.from_frame(outcomes[["task", "item"]])).to_numpy()
+    return outcomes.assign(capability=outcomes["capability"].where(outcomes["capability"].notna(), given))
+
+
 def _sentences(run: Mapping[str, Any], roles: Roles) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     given = run.get("sentence") or []
     lines = [given] if isinstance(given, str) else [str(line) for line in given]
@@ -181,11 +191,11 @@ def _sentences(run: Mapping[str, Any], roles: Roles) -> tuple[str, tuple[str, ..
     return f"{who} against {text.shorten(roles.teacher, 60)}", (), steps
 
 
-_COMPARED = ("gap", "gap_closure", "retention", "teacher_effect")
+_COMPARED = ("gap_closure", "retention", "gap", "teacher_effect")
 
 
 def _summary(book: Book, roles: Roles) -> tuple[tuple[SummaryRow, ...], tuple[str, ...]]:
-    quantities = ["accuracy", *(_COMPARED if roles.teacher else ())]
+    quantities = [*(_COMPARED if roles.teacher else ()), "accuracy"]
     if not roles.control:
         quantities = [name for name in quantities if name != "teacher_effect"]
     if not roles.base:

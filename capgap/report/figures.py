@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -220,21 +220,31 @@ def slice_panel(
         if chance is not None:
             axes.axhline(100 * chance, color=svg.MUTED, linewidth=1.0, linestyle=(0, (1, 3)), zorder=1)
         ends = []
+        points: dict[str, list[Any]] = {"x": [], "y": [], "model": []}
         for model, line in slices.accuracy.items():
             known = [(x, e) for x, e in enumerate(line) if e and e.estimate is not None and not e.refused]
             x, y = [x for x, _ in known], [100 * (e.estimate or 0.0) for _, e in known]
-            drawn = {"ax": axes, "x": x, "y": y, "errorbar": None, "legend": False}
-            if model == teacher:
-                seaborn.lineplot(**drawn, color=svg.INK, linewidth=1.8, zorder=3)
-            elif model in students:
-                marks = {"marker": "o", "markersize": 5.5, "markeredgewidth": 0}
-                seaborn.lineplot(**drawn, **marks, color=colour, linewidth=1.8, zorder=4)
-                if len(students) == 1:
-                    _band(axes, known, colour)
-                elif x:
-                    ends.append((y[-1], x[-1], str(list(students).index(model) + 1)))
-            elif model in bases:
-                seaborn.lineplot(**drawn, color=svg.MUTED, linewidth=1.5, linestyle=(0, (4, 2)), zorder=2)
+            points = {"x": points["x"] + x, "y": points["y"] + y, "model": points["model"] + [model] * len(x)}
+            if model not in students or not x:
+                continue
+            axes.scatter(x, y, color=colour, s=30, linewidth=0, zorder=4)
+            if len(students) == 1:
+                _band(axes, known, colour)
+            else:
+                ends.append((y[-1], x[-1], str(list(students).index(model) + 1)))
+        seaborn.lineplot(
+            x=points["x"],
+            y=points["y"],
+            hue=points["model"],
+            palette={m: svg.INK if m == teacher else colour if m in students else svg.MUTED for m in slices.accuracy},
+            style=points["model"],
+            dashes={m: (4, 2) if m in bases and m not in students else "" for m in slices.accuracy},
+            linewidth=1.8,
+            errorbar=None,
+            legend=False,
+            ax=axes,
+            zorder=3,
+        )
         _slice_axes(axes, slices)
         _number_ends(axes, ends)
         figure.text(0.01, 1 - 12 / 190, text.shorten(slices.task, 34), fontsize=11.5, fontweight="bold", va="center")

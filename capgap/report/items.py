@@ -15,6 +15,8 @@ from capgap.schema import CELL, Roles
 
 __all__ = ["Answer", "Example", "TaskExamples", "examples"]
 
+_Row = Mapping[Hashable, Any]
+
 _RIGHT = 0.5
 """A score from here on counts as right where scores are graded."""
 
@@ -109,8 +111,8 @@ def examples(
         keys = wide.index[wrong.to_numpy()].to_list()
         rng = np.random.default_rng([seed, zlib.crc32(str(task).encode("utf-8", "surrogatepass"))])
         chosen = sorted(rng.choice(len(keys), size=min(per_task, len(keys)), replace=False).tolist())
-        answers = part.set_index(list(CELL)).sort_index()
-        shown = tuple(_example(keys[i], answers, roles, prompts, show=show) for i in chosen)
+        rows_of = _rows_by_cell(part, [keys[i] for i in chosen])
+        shown = tuple(_example(keys[i], rows_of[keys[i]], roles, prompts, show=show) for i in chosen)
         capability = capabilities.get(str(task), "unlabelled")
         out.append(TaskExamples(str(task), capability, len(keys), len(wide), shown))
     order = {"knowledge": 0, "reasoning": 1, "mixed": 2}
@@ -122,19 +124,28 @@ def _by_key(items: pd.DataFrame) -> dict[tuple[str, ...], dict[Hashable, object]
     return dict(zip(keys, items[["prompt", "target"]].to_dict("records"), strict=True))
 
 
+def _rows_by_cell(rows: pd.DataFrame, keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], list[_Row]]:
+    """The rows of a few cells, without an index over all."""
+    found: dict[tuple[Any, ...], list[_Row]] = {key: [] for key in keys}
+    for row in rows[rows["item"].isin([key[CELL.index("item")] for key in keys])].to_dict("records"):
+        key = tuple(row[name] for name in CELL)
+        if key in found:
+            found[key].append(row)
+    return found
+
+
 def _example(
     key: Sequence[object],
-    answers: pd.DataFrame,
+    rows: Sequence[_Row],
     roles: Roles,
     prompts: dict[tuple[str, ...], dict[Hashable, object]],
     *,
     show: bool,
 ) -> Example:
-    rows = answers.loc[[tuple(key)]]
     item = prompts.get(tuple(str(part) for part in key[:4]), {})
     prompt = item.get("prompt")
-    target = next((t for t in [item.get("target"), *rows["target"]] if isinstance(t, str)), None)
-    by_model = dict(zip(rows["model"], rows.to_dict("records"), strict=True))
+    target = next((t for t in [item.get("target"), *(row["target"] for row in rows)] if isinstance(t, str)), None)
+    by_model = {row["model"]: row for row in rows}
     every = tuple(_answer(role, model, by_model[model], show=show) for role, model in _cast(roles) if model in by_model)
     return Example(
         item=text.shorten(key[2], 80),
@@ -154,10 +165,13 @@ def _cast(roles: Roles) -> list[tuple[str, str]]:
         for role, others in (("base", roles.base), ("control", roles.control)):
             if student in others:
                 cast.append((role, others[student]))
-    return list({model: (role, model) for role, model in reversed(cast) if model is not None}.values())[::-1]
+    first: dict[str, str] = {}
+    for role, model in cast:
+        first.setdefault(model, role)
+    return [(role, model) for model, role in first.items()]
 
 
-def _answer(role: str, model: str, row: Mapping[Hashable, Any], *, show: bool) -> Answer:
+def _answer(role: str, model: str, row: _Row, *, show: bool) -> Answer:
     said = [row[name] if isinstance(row[name], str) else None for name in ("prediction", "response")]
     prediction, response = said
     answer = prediction if prediction is not None else response

@@ -127,8 +127,9 @@ def _estimates(outcomes: pd.DataFrame, roles: Roles, word: str) -> list[dict]:
             for status in ("unparsed", "truncated"):
                 share = float((part["status"] == status).mean())
                 rows.append(_row(status, "task", str(task), model, share, None, None, part, "items"))
+    contrasts = ["gap: reasoning - knowledge", *(["closure: knowledge - reasoning"] if roles.base else [])]
     for student in roles.students if roles.teacher else ():
-        for i, contrast in enumerate(("closure: knowledge - reasoning", "gap: reasoning - knowledge")):
+        for i, contrast in enumerate(contrasts):
             row = _row("capability_contrast", "battery", "pocket", student, 0.41 - i / 10, 0.3, 0.52, outcomes, "tasks")
             rows.append(row | {"contrast": contrast, "p_value": 0.0003})
     return rows
@@ -136,7 +137,7 @@ def _estimates(outcomes: pd.DataFrame, roles: Roles, word: str) -> list[dict]:
 
 def _group(rows: list[dict], part: pd.DataFrame, level: str, group: str, roles: Roles, word: str) -> None:
     weighting = "items" if level in ("task", "slice") else "tasks"
-    wide = part.pivot(index=["task", "item"], columns="model", values="score")
+    wide = part.pivot(index="item", columns="model", values="score")
     chance = float(part["chance"].mean())
     for model in roles.names:
         mean, half = _mean(wide[model])
@@ -149,13 +150,16 @@ def _group(rows: list[dict], part: pd.DataFrame, level: str, group: str, roles: 
     for student in roles.students:
         base, control = roles.base.get(student), roles.control.get(student)
         pairs = {"gap": (roles.teacher, student), "base_gap": (roles.teacher, base)}
-        pairs |= {"gain": (student, base), "teacher_effect": (student, control)}
+        if level != "slice":
+            pairs |= {"gain": (student, base), "teacher_effect": (student, control)}
         for quantity, (one, other) in pairs.items():
             if other is None:
                 continue
             mean, half = _mean(wide[one] - wide[other])
             row = _row(quantity, level, group, student, mean, mean - half, mean + half, part, weighting)
             rows.append(row | {"factors": json.dumps({"teacher": roles.teacher, "student": student})})
+        if level == "slice":
+            continue
         _ratios(rows, wide, level, group, student, roles, chance, part, word)
         agreement = float((wide[roles.teacher] == wide[student]).mean())
         for quantity, value in (("agreement", agreement), ("fidelity", agreement - 0.4), ("error_inheritance", 0.21)):
@@ -174,8 +178,8 @@ def _ratios(rows, wide, level, group, student, roles, chance, part, word) -> Non
         if value is None or group == "two_hops":
             row |= {"estimate": None, "status": "refused", "note": f"teacher and base cannot be told apart ({word})"}
         else:
-            row |= {"conf_low": value - 0.09, "conf_high": None if group == "authors" else value + 0.08}
-            row |= {"status": "open" if group == "authors" else "ok", "method": "Fieller"}
+            row |= {"conf_low": value - 0.09, "conf_high": None if group == "chains" else value + 0.08}
+            row |= {"status": "open" if group == "chains" else "ok", "method": "Fieller"}
         rows.append(row)
 
 
@@ -196,7 +200,7 @@ def _row(quantity, level, group, model, estimate, low, high, part, weighting) ->
         "estimate": estimate,
         "conf_low": low,
         "conf_high": high,
-        "n_items": part.groupby(["task", "item"]).ngroups,
+        "n_items": part["item"].nunique(),
         "n_clusters": part["cluster"].nunique(),
         "n_tasks": part["task"].nunique(),
         "method": "CR2, Bell-McCaffrey",
