@@ -125,7 +125,7 @@ def _refuse(name: str, made: Any, battery: Battery, where: str) -> None:
 
 
 def _prepared(battery: Battery, task: HarnessTask, name: str, made: Any, limit: int | None) -> Prepared:
-    from capgap.battery.harness_tasks import SampledDocs
+    from capgap.battery.harness_tasks import sampled
 
     where = battery.where(task)
     docs = made.eval_docs
@@ -134,7 +134,8 @@ def _prepared(battery: Battery, task: HarnessTask, name: str, made: Any, limit: 
     positions = drawn(len(docs), limit, battery.defaults.seed, name)
     every = _items(battery, task, name, made, list(docs))
     # Its own class, plus the documents that we chose: `samples=` would renumber them and `limit=` takes the first.
-    made.__class__ = type(type(made).__name__, (SampledDocs, type(made)), {})
+    own: Any = type(made)
+    made.__class__ = sampled(own)
     made.sampled_docs = docs.select(positions) if hasattr(docs, "select") else [docs[n] for n in positions]
     made.fewshot_seed = battery.defaults.seed
     shots = _fewshot(battery, task, made, where)

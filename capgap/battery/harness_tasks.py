@@ -3,6 +3,7 @@
 import hashlib
 import random
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, ClassVar
 
 import datasets
@@ -13,7 +14,7 @@ from capgap.battery.items import Item
 from capgap.battery.scoring import GENERATION_SCORES, score_generation
 from capgap.battery.spec import OwnTask
 
-__all__ = ["BlockSampler", "SampledDocs", "rendered_task"]
+__all__ = ["BlockSampler", "rendered_task", "sampled"]
 
 
 class BlockSampler(ContextSampler):  # type: ignore[misc]
@@ -27,7 +28,7 @@ class BlockSampler(ContextSampler):  # type: ignore[misc]
         super().__init__(list(pool))
         self.seed, self.per_item = seed, per_item
         self.current: Any = None
-        """The document being asked, set by `SampledDocs.fewshot_context`."""
+        """The document being asked, set by `sampled`."""
 
     def set_rnd(self, rnd: int | None) -> "BlockSampler":
         """Nothing: the block depends on the seed and the item alone."""
@@ -53,31 +54,39 @@ def _content(doc: Any) -> str:
     return str(doc["prompt"]) if isinstance(doc, dict) and "prompt" in doc and "shot" in doc else repr(doc)
 
 
-class SampledDocs:
-    """Mixed into a task class: documents that were chosen by us, the same solved examples at every build."""
+@cache
+def sampled(task_class: Any) -> Any:
+    """The task class, with documents that we chose and the same solved examples at every build.
 
-    sampled_docs: Any = None
-    fewshot_seed = 0
+    A subclass with one base, so that a task that lm-eval made can change into it.
+    """
 
-    @property
-    def eval_docs(self) -> Any:
-        """The chosen documents in place of the whole split."""
-        return self.sampled_docs if self.sampled_docs is not None else super().eval_docs  # type: ignore[misc]
+    class Sampled(task_class):  # type: ignore[misc]
+        sampled_docs: Any = None
+        fewshot_seed = 0
 
-    def build_all_requests(self, **options: Any) -> None:
-        """As lm-eval does, with its sampler started anew, so that the second model reads what the first one read."""
-        self.set_fewshot_seed(seed=self.fewshot_seed)  # type: ignore[attr-defined]
-        super().build_all_requests(**options)  # type: ignore[misc]
+        @property
+        def eval_docs(self) -> Any:
+            """The chosen documents in place of the whole split."""
+            return self.sampled_docs if self.sampled_docs is not None else super().eval_docs
 
-    def fewshot_context(self, doc: Any, *args: Any, **options: Any) -> Any:
-        """As lm-eval does; the sampler learns which document is asked."""
-        sampler = getattr(self, "sampler", None)
-        if isinstance(sampler, BlockSampler):
-            sampler.current = doc
-        return super().fewshot_context(doc, *args, **options)  # type: ignore[misc]
+        def build_all_requests(self, **options: Any) -> None:
+            """As lm-eval does, with its sampler started anew: the second model reads what the first one read."""
+            self.set_fewshot_seed(seed=self.fewshot_seed)
+            super().build_all_requests(**options)
+
+        def fewshot_context(self, doc: Any, *args: Any, **options: Any) -> Any:
+            """As lm-eval does; the sampler learns which document is asked."""
+            sampler = getattr(self, "sampler", None)
+            if isinstance(sampler, BlockSampler):
+                sampler.current = doc
+            return super().fewshot_context(doc, *args, **options)
+
+    Sampled.__name__ = Sampled.__qualname__ = task_class.__name__
+    return Sampled
 
 
-class _RenderedTask(SampledDocs, ConfigurableTask):  # type: ignore[misc]
+class _RenderedTask(sampled(ConfigurableTask)):  # type: ignore[misc]
     """A task over columns that capgap rendered: lm-eval's own Jinja never sees a battery's text."""
 
     CONFIG: ClassVar[None] = None
