@@ -1,6 +1,7 @@
 """What a reader must know before believing the numbers, and what is missing from them."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -8,15 +9,17 @@ import pandas as pd
 
 from capgap.errors import TableError
 from capgap.report import text
-from capgap.report.tables import Book
+from capgap.report.tables import Book, Estimate, task_names
 from capgap.schema import Roles, pair
 
-__all__ = ["GUARD", "Caveat", "LeftOut", "caveats", "excluded_tasks", "left_out"]
+__all__ = ["GUARD", "Caveat", "LeftOut", "caveats", "excluded_tasks", "first_clause", "left_out"]
 
 GUARD = 0.05
 """Share of unparsed or truncated items above which a task leaves the headline."""
 _FEW_CLUSTERS = 6
 _FEW_ITEMS = 100
+_GUARDED = "left out for over"
+"""How the analysis begins the reason of a number that the guard left without a task."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def caveats(
         *_missing_roles(roles),
         *_prompting(roles, models),
         *_guard(excluded),
-        *_aliased(outcomes),
+        *_aliased(outcomes[~task_names(outcomes).isin(excluded)]),
         *_headline_refused(book, roles),
         *_small(book, roles),
     ]
@@ -146,9 +149,14 @@ def _headline_refused(book: Book, roles: Roles) -> Iterator[Caveat]:
         for row in book.select(quantity, "capability"):
             if row.status == "refused" and row.model in roles.students and row.weighting != "items":
                 whose = f"{row.group} ({row.model})" if len(roles.students) > 1 else row.group
-                refused.setdefault(row.note or "no reason was recorded", []).append(whose)
+                refused.setdefault(first_clause(row.note), []).append(whose)
         for why, who in refused.items():
             yield Caveat(f"No {quantity.replace('_', ' ')} for {text.join(dict.fromkeys(who))}.", _sentence(why))
+
+
+def first_clause(note: str) -> str:
+    """The reason itself, without the remarks that follow it."""
+    return note.partition("; ")[0] or "no reason was recorded"
 
 
 def _sentence(words: str) -> str:
@@ -168,9 +176,11 @@ def _small(book: Book, roles: Roles) -> Iterator[Caveat]:
             f"Fewer than {_FEW_CLUSTERS} independent clusters: {said}.",
             "The coverage of the intervals was never tested with so few.",
         )
-    if any("these tasks" in row.population for row in rows):
+    wide = {row.group for row in rows if "tasks like these" in row.population}
+    narrow = [group for group in dict.fromkeys(row.group for row in rows) if group not in wide]
+    if narrow:
         yield Caveat(
-            "The numbers speak of these tasks, not of the capability at large.",
+            f"The numbers for {text.join(narrow)} speak of these tasks, not of the capability at large.",
             "With six tasks or more per capability the interval can also cover the choice of tasks.",
         )
 
@@ -224,11 +234,18 @@ def _errors(outcomes: pd.DataFrame) -> Iterator[LeftOut]:
 
 
 def _refused(book: Book) -> Iterator[LeftOut]:
-    found: dict[tuple[str, str], list[str]] = {}
+    """Refused numbers by reason; reasons that differ only in their figures, or only in which task failed, are one."""
+    found: dict[str, list[Estimate]] = {}
     for row in book.rows:
         if row.status == "refused":
-            found.setdefault((row.name, row.note or "no reason was recorded"), []).append(row.group)
-    for (name, why), groups in found.items():
-        yield LeftOut(
-            f"{name[:1].upper()}{name[1:]}: {len(groups)} refused", _sentence(why), tuple(dict.fromkeys(groups))
-        )
+            reason = first_clause(row.note)
+            alike = _GUARDED if reason.startswith(_GUARDED) else re.sub(r"[-\u2212\d.,]+", "#", reason)
+            found.setdefault(alike, []).append(row)
+    for alike, rows in found.items():
+        reasons = list(dict.fromkeys(first_clause(row.note) for row in rows))
+        why = _sentence(reasons[0]) if len(reasons) == 1 else f"For example: {_sentence(reasons[0])}"
+        if alike == _GUARDED:
+            why = "Every task of these groups is over the guard."
+        names = text.join(dict.fromkeys(row.name for row in rows))
+        groups = tuple(dict.fromkeys(row.group for row in rows))
+        yield LeftOut(f"{names[:1].upper()}{names[1:]}: {len(rows)} refused", why, groups)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from capgap.errors import UsageError, suggestion
 from capgap.report import text
-from capgap.report.caveats import Caveat, LeftOut, caveats, excluded_tasks, left_out
+from capgap.report.caveats import Caveat, LeftOut, caveats, excluded_tasks, first_clause, left_out
 from capgap.report.dumbbell import DumbbellPanel, dumbbells, task_capabilities
 from capgap.report.items import TaskExamples, examples
 from capgap.report.provenance import Fact, ModelRow, facts, model_rows, seed_of
@@ -40,6 +40,8 @@ class Contrast:
     """What is subtracted from what."""
     verdict: str
     """Whether the interval excludes no difference, after the number."""
+    remark: str
+    """Why it is refused, or what else is particular to it; what the caveats say already is left out."""
 
 
 @dataclass(frozen=True)
@@ -231,8 +233,15 @@ def _contrasts(book: Book, roles: Roles) -> tuple[Contrast, ...]:
         verdict = ""
         if not row.refused and row.low is not None and row.high is not None:
             verdict = ": different." if row.low > 0 or row.high < 0 else ": no difference shown."
-        out.append(Contrast(row, words, verdict))
+        out.append(Contrast(row, words, verdict, first_clause(row.note) if row.refused else _remark(row.note)))
     return tuple(out)
+
+
+def _remark(note: str) -> str:
+    said = [
+        part for part in note.split("; ") if not part.startswith("left out for") and "prompted differently" not in part
+    ]
+    return "; ".join(dict.fromkeys(said))
 
 
 def _counts(outcomes: pd.DataFrame, roles: Roles) -> tuple[tuple[str, int], ...]:

@@ -27,9 +27,11 @@ _FIRST = [
     "dtype",
     "limit",
 ]
-_HIDDEN = frozenset({"sentence", "models"})
+_HIDDEN = frozenset({"sentence"})
 _DEPTH = 5
 _ENTRIES = 80
+_FLAT_FROM = 3
+"""From this depth on a mapping of plain values is one line."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,13 @@ def _fact(name: str, value: Any, depth: int) -> Fact:
         pairs = list(value.items())
     elif isinstance(value, (list, tuple)) and any(isinstance(part, (Mapping, list, tuple)) for part in value):
         pairs = [(_entry_name(i, part), part) for i, part in enumerate(value, 1)]
+    if (
+        pairs is not None
+        and depth >= _FLAT_FROM
+        and not any(isinstance(part, (Mapping, list, tuple)) for _, part in pairs)
+    ):
+        said = " \u00b7 ".join(f"{str(key).replace('_', ' ')} {part}" for key, part in pairs[:_ENTRIES])
+        return Fact(label, text.clean(said)[:2_000])
     if pairs is not None and depth < _DEPTH:
         inner = tuple(_fact(str(key), part, depth + 1) for key, part in pairs[:_ENTRIES])
         more = f"and {len(pairs) - _ENTRIES} more" if len(pairs) > _ENTRIES else ""

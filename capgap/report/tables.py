@@ -230,7 +230,7 @@ def estimate_table(rows: Iterable[Estimate], *, caption: str, models: Sequence[s
     kept, throughout = [], []
     for column in cells[0] if cells else ():
         values = {row[column].text for row in cells}
-        if column in _KEPT or (len(values) > 1 and column != "confidence"):
+        if column in _KEPT or (column == "interval" and values != {""}) or (len(values) > 1 and column != "confidence"):
             kept.append(column)
         elif column != "null" and values not in ({""}, {text.NOTHING}):
             throughout.append((column, cells[0][column].text))

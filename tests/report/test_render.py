@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from capgap.analyze import analyze
 from capgap.errors import StoreError, TableError, UsageError
 from capgap.report import markdown_report, write_report
 from capgap.schema import ESTIMATES, LABELS, Roles, validate
@@ -217,7 +218,7 @@ def test_bare_tables_are_enough(tmp_path):
     text = " ".join(Page(html).text)
     assert "b against a" in text
     assert "1 of 4 items" in text
-    assert not re.search(r"\b(nan|none|null)\b", text, re.IGNORECASE)
+    assert not re.search(r"\b(nan|NaN|None|null|<NA>)\b", text)
     empty = pd.DataFrame(columns=list(ESTIMATES.names))
     assert write_report(tmp_path / "e.html", outcomes=outcomes, estimates=empty, roles=Roles(("b",)), run={}).is_file()
 
@@ -279,6 +280,19 @@ def test_importing_the_report_loads_neither_torch_nor_figures():
     code = f"import sys, capgap.report; print([name for name in {heavy} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_the_page_shows_what_the_analysis_finds(case, tmp_path):
+    estimates = analyze(case.outcomes, case.roles, models=case.models)
+    page = Page(rendered(tmp_path, case, estimates=estimates))
+    rows = estimates[(estimates["model"] == "student") & (estimates["status"] != "refused")]
+    for level in ("battery", "capability", "task"):
+        found = rows[(rows["level"] == level) & rows["quantity"].isin(["gap", "gap_closure", "retention", "fidelity"])]
+        assert len(found)
+        assert set(found["estimate"]) <= set(page.data)
+    contrasts = rows[rows["quantity"] == "capability_contrast"]
+    assert len(contrasts)
+    assert set(contrasts["estimate"]) <= set(page.data)
 
 
 @pytest.mark.slow
