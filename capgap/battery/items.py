@@ -16,7 +16,7 @@ from capgap.battery.templates import Template
 from capgap.errors import BatteryError
 from capgap.schema import CAPABILITIES
 
-__all__ = ["Item", "TaskTemplates", "content_ids", "drawn", "make_items"]
+__all__ = ["Item", "TaskTemplates", "content_ids", "drawn", "make_items", "shuffled"]
 
 
 @dataclass(frozen=True)
@@ -220,11 +220,14 @@ def drawn(n: int, limit: int | None, seed: int, name: str) -> list[int]:
 
     A larger limit adds to the sample of a smaller one, so that answers already given stay useful.
     """
-    if limit is None or limit >= n:
-        return list(range(n))
+    return sorted(shuffled(n, seed, name)[:limit])
+
+
+def shuffled(n: int, seed: int, name: str) -> list[int]:
+    """The order in which items enter a sample; solved examples come from its end."""
     digest = hashlib.sha256(name.encode()).digest()
     rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
-    return sorted(int(position) for position in rng.permutation(n)[:limit])
+    return [int(position) for position in rng.permutation(n)]
 
 
 def content_ids(contents: Iterable[Any]) -> list[str]:

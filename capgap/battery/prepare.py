@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from capgap.battery.items import Item, drawn, make_items
+from capgap.battery.items import Item, drawn, make_items, shuffled
 from capgap.battery.library import Battery
 from capgap.battery.scoring import GENERATION_SCORES
 from capgap.battery.spec import HarnessTask, OwnTask
@@ -157,7 +157,7 @@ def _prepared(
     metrics = _metrics(task, where)
     shots = task.num_fewshot if task.num_fewshot is not None else battery.defaults.num_fewshot
     chosen = [items[position] for position in positions]
-    pool = _pool(items, positions, declared, shots, where)
+    pool = _pool(items, declared, shots, battery.defaults.seed, where)
     if pool and battery.defaults.fewshot == "lm_eval" and {item.prompt for item in pool} & {i.prompt for i in chosen}:
         raise BatteryError(
             f"{where}: fewshot: lm_eval would show an item its own answer. Name data.fewshot, or 'fixed'."
@@ -229,32 +229,27 @@ def _primary(task: OwnTask, metrics: Sequence[str], where: str) -> str:
     return f"{metric.strip()},none"
 
 
-def _pool(
-    items: Sequence[Item], positions: Sequence[int], declared: Sequence[Item] | None, shots: int, where: str
-) -> list[Item]:
-    """What solved examples are drawn from: the declared part, else items outside the sample, else the items.
+def _pool(items: Sequence[Item], declared: Sequence[Item] | None, shots: int, seed: int, where: str) -> list[Item]:
+    """What solved examples are drawn from; it does not depend on the limit, so that no prompt does.
 
-    An item of the declared part that asks what an evaluated item asks is left out: its answer would be given away.
+    From the declared part, an item that asks what an evaluated item asks is left out: its answer would be given away.
+    Without one, the items that would enter a sample last; where one of them is asked itself, its block leaves it out.
     """
     if shots == 0:
         return []
-    asked = {items[position].prompt for position in positions}
     if declared is not None:
-        pool = [item for item in declared if item.prompt not in asked]
-        source = "data.fewshot or data.train holds"
+        asked = {item.prompt for item in items}
+        found = [item for item in declared if item.prompt not in asked]
     else:
-        inside = set(positions)
-        pool = [item for n, item in enumerate(items) if n not in inside and item.prompt not in asked]
-        source = "its items give"
-        if len({item.prompt for item in pool}) <= shots:
-            pool = list(items)
-    unique = list({item.prompt: item for item in pool}.values())
+        found = [items[position] for position in reversed(shuffled(len(items), seed, items[0].task))]
+    unique = list({item.prompt: item for item in found}.values())
     if len(unique) <= shots:
+        source = "its items give" if declared is None else "data.fewshot or data.train holds"
         raise BatteryError(
             f"{where}, key 'num_fewshot': {shots} solved examples need {shots + 1} different items that are not asked; "
             f"{source} {len(unique)}. Lower num_fewshot, or name more under data.fewshot."
         )
-    return unique
+    return unique if declared is not None else unique[: 4 * shots + 8]
 
 
 def answer_delimiter(task: OwnTask, items: Sequence[Item], where: str) -> str:

@@ -193,11 +193,22 @@ _READERS: dict[str, Callable[[Path], Iterator[tuple[Any, str]]]] = {
 def _fields(found: Any, where: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise BatteryError(f"{where}: expected an object of fields, found {type(found).__name__}.")
-    return {str(key): plain(value) for key, value in found.items()}
+    try:
+        return {str(key): plain(value) for key, value in found.items()}
+    except UnicodeEncodeError as error:
+        raise BatteryError(f"{where}: holds half a character (U+{ord(error.object[error.start]):04X}).") from None
 
 
 def plain(value: Any) -> Any:
-    """Plain data only: dates and decimals as text, NaN as nothing."""
+    """Plain data only: dates and decimals as text, NaN as nothing.
+
+    Raises
+    ------
+    UnicodeEncodeError
+        A text holds half of a surrogate pair, which no file or tokenizer takes.
+    """
+    if isinstance(value, str) and not value.isascii():
+        value.encode("utf-8")
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (str, bool, int)):

@@ -7,6 +7,8 @@ Here they run in Jinja's immutable sandbox, without statements that load or defi
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import islice
+from types import GeneratorType
 from typing import Any, ClassVar
 
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, Undefined, UndefinedError, meta, nodes
@@ -29,7 +31,7 @@ _REFUSED_NODES = (
     nodes.Macro,
     nodes.CallBlock,
 )
-_REFUSED_FILTERS = ("center", "format", "indent", "pprint", "random", "xmlattr", "map", "attr")
+_REFUSED_FILTERS = ("center", "format", "indent", "pprint", "random", "xmlattr", "attr")
 _REFUSED_METHODS = frozenset(
     ("center", "ljust", "rjust", "zfill", "expandtabs", "format", "format_map", "translate", "encode")
 )
@@ -232,6 +234,8 @@ def _plain(value: Any, depth: int = 0) -> Any:
         if len(value) > MAX_RENDERED:
             raise SecurityError(f"more than {MAX_RENDERED} characters")
         return str(value)
+    if isinstance(value, GeneratorType):
+        value = list(islice(value, MAX_LOOP + 1))
     if isinstance(value, (list, tuple, range)) and depth < 5 and len(value) <= MAX_LOOP:
         return [_plain(part, depth + 1) for part in value]
     if isinstance(value, Mapping) and depth < 5 and len(value) <= MAX_LOOP:

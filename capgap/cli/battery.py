@@ -1,6 +1,7 @@
 """``capgap battery``: list, check and fetch batteries, and print their schema."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,6 +100,8 @@ def fetch_command(name_or_file: str, data_root: Path | None, allow_code: bool) -
             failed[name] = problem
     if failed:
         first = next(iter(failed.values()))
+        if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+            first += " The network is switched off by HF_HUB_OFFLINE."
         raise BatteryError(
             f"{len(failed)} of {len(loaded.tasks)} tasks could not be fetched, the first because: {first}"
         )

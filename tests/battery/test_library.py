@@ -155,6 +155,7 @@ DATA = {
     "blank lines alone": ("\n\n", r"holds no item"),
     "bad line": ('{"q": 1}\n{"q": \n', r"capitals\.jsonl, line 2: no JSON"),
     "no object": ('{"q": 1}\n[1]\n', r"line 2: expected an object of fields, found list"),
+    "half a character": ('{"q": "\\ud800"}\n', r"line 1: holds half a character \(U\+D800\)"),
     "bomb": ("[" * 200_000, r"line 1: (this JSON cannot be read|no JSON)"),
 }
 

@@ -63,6 +63,13 @@ def _blocks(prepared: Prepared) -> dict[str, str]:
     return {item.item: _prompts(prepared)[n].removesuffix(item.prompt) for n, item in enumerate(prepared.items)}
 
 
+def test_a_larger_limit_changes_no_prompt(write: Write) -> None:
+    battery = load_battery(write(("{num_fewshot: 0", "{num_fewshot: 2")))
+    for few, many in zip(prepare(battery, limit=5), prepare(battery), strict=True):
+        blocks = _blocks(many)
+        assert {item: blocks[item] for item in _blocks(few)} == _blocks(few)
+
+
 def test_a_fixed_block_is_one_block_from_outside_the_sample(write: Write) -> None:
     battery = load_battery(write(("{num_fewshot: 0", "{num_fewshot: 3, limit: 10")))
     choose, generate = prepare(battery)
