@@ -71,7 +71,9 @@ class Writer:
         row["cluster"] = draft.cluster or name
         row |= draft.covariates
         if draft.rationale:
-            row["rationale"] = f"{draft.rationale} The answer is {draft.answer}."
+            # A trace is the rationale, and behind it the answer where no `extract` reads it: then the words lead up to it.
+            stated = f" {draft.answer}." if "targets" in row else ""
+            row["rationale"] = f"{draft.rationale} The answer is{stated}"
         if draft.facts:
             row["facts"] = list(draft.facts)
         return row
