@@ -71,7 +71,7 @@ class Writer:
         row["cluster"] = draft.cluster or name
         row |= draft.covariates
         if draft.rationale:
-            # A trace is the rationale, and behind it the answer where no `extract` reads it: then the words lead up to it.
+            # Where no `extract` reads the answer out of the steps, a trace is the steps and then the answer.
             stated = f" {draft.answer}." if "targets" in row else ""
             row["rationale"] = f"{draft.rationale} The answer is{stated}"
         if draft.facts:
