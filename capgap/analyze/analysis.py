@@ -11,7 +11,7 @@ from capgap.analyze.faithfulness import fidelity_rows
 from capgap.analyze.grid import Grid, make_grid
 from capgap.analyze.groups import groups_of
 from capgap.analyze.guard import guard
-from capgap.analyze.prepare import binned, check_roles, labelled, qualified
+from capgap.analyze.prepare import binned, check_roles, filled, labelled, qualified
 from capgap.analyze.quantities import Comparison, accuracy_rows, difference_rows, ratio_rows
 from capgap.analyze.rows import Row, to_table
 from capgap.errors import EstimationError
@@ -63,7 +63,7 @@ def analyze(
     """
     if not 0 < conf_level < 1:
         raise EstimationError(f"conf_level is {conf_level:g}; expected a number between 0 and 1, such as 0.95.")
-    table = schema.validate(outcomes, schema.OUTCOMES, source="outcomes")
+    table = filled(schema.validate(outcomes, schema.OUTCOMES, source="outcomes"))
     check_roles(table, roles)
     table = binned(qualified(labelled(table, labels)))
     grid = make_grid(table, roles.names)

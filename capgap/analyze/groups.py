@@ -54,8 +54,7 @@ def groups_of(grid: Grid, model: str, excluded: frozenset[str]) -> Iterator[Grou
     def over_tasks(level: Level, name: str, member: NDArray[np.bool_]) -> Group:
         rows = np.flatnonzero(member & kept)
         lost = tuple(sorted(set(task_name[member & ~kept])))
-        enough = _enough_everywhere(grid, rows) if level == "battery" else _n_tasks(grid, rows) >= MIN_TASKS
-        return Group(level, name, rows, True, enough, lost)
+        return Group(level, name, rows, True, _enough_everywhere(grid, rows), lost)
 
     for level, column in (("battery", "battery"), ("capability", "capability"), ("domain", "domain")):
         for name in grid.members(column):

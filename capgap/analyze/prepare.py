@@ -6,7 +6,7 @@ import pandas as pd
 from capgap import schema
 from capgap.errors import TableError, suggestion
 
-__all__ = ["MAX_CATEGORIES", "MAX_VALUES", "binned", "check_roles", "labelled", "qualified"]
+__all__ = ["MAX_CATEGORIES", "MAX_VALUES", "binned", "check_roles", "filled", "labelled", "qualified"]
 
 MAX_VALUES = 8
 """A numeric covariate with at most so many values is sliced by value, otherwise into quarters."""
@@ -43,6 +43,13 @@ def check_roles(outcomes: pd.DataFrame, roles: schema.Roles) -> None:
                 f"teacher {roles.teacher!r} and student {student!r} have no common item: the teacher was asked e.g. "
                 f"{teacher_row}, the student {student_row}. Evaluate both on the same battery, limit and seed."
             )
+
+
+def filled(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """The outcomes with the defaults of the schema also where a column that names cells is there but has gaps."""
+    names = {"battery", "variant", "repeat", "primary", "status"}
+    gaps = {c.name: c.default for c in schema.OUTCOMES.columns if c.name in names and outcomes[c.name].isna().any()}
+    return outcomes.fillna(gaps) if gaps else outcomes
 
 
 def labelled(outcomes: pd.DataFrame, labels: pd.DataFrame | None) -> pd.DataFrame:
