@@ -312,7 +312,8 @@ class Config(_Strict):
     def canonical(self) -> dict[str, Any]:
         """All that decides the student, as plain data: the same for two files that ask for the same student."""
         told = self.model_dump(mode="json", exclude={"evaluate", "name"})
-        told.update(lr=self.lr, data_seed=self.effective_data_seed)
+        told["data_seed"] = self.effective_data_seed
+        told["training"]["lr"] = self.lr
         for key in ("save_minutes", "keep_checkpoints"):
             del told["training"][key]
         if self.is_control:

@@ -72,7 +72,9 @@ class Chosen:
     n_held_out: int
     """Examples that are also evaluation items, and were kept out."""
     n_repeated: int
-    """Examples whose prompt and target occur before, and were left out."""
+    """Examples whose prompt and target occur before (in another format, mostly), and were left out."""
+    n_without_trace: int = 0
+    """Choice examples, which have no steps, left out where traces are asked for."""
 
     @property
     def by_capability(self) -> dict[str, int]:
@@ -108,22 +110,27 @@ def choose(pool: Sequence[Example], config: Config, *, held_out: Collection[str]
     DistillError
         No task fits, or there are fewer examples than asked for.
     """
-    fitting = _of_tasks(pool, config)
+    of_tasks = _of_tasks(pool, config)
+    fitting = _with_traces(of_tasks, config) if config.supervision in ("traces", "gold_traces") else of_tasks
     free = [example for example in fitting if normalised(_asked(example)) not in held_out]
-    distinct = list({(example.task, _asked(example), example.target): example for example in reversed(free)}.values())
-    ordered = sorted(distinct, key=lambda example: _rank(example, config.effective_data_seed))
+    # One question in two formats is one example; the generated form, which can have steps, stands for both.
+    by_text: dict[str, Example] = {}
+    for example in sorted(free, key=lambda example: example.choices is not None):
+        by_text.setdefault(normalised(f"{_asked(example)}{example.asking.delimiter}{example.target}"), example)
+    ordered = sorted(by_text.values(), key=lambda example: _rank(example, config.effective_data_seed))
     wanted = len(ordered) if config.n_examples is None else config.n_examples
     if not ordered or wanted > len(ordered):
         left = f" ({len(fitting) - len(free)} more are evaluation items)" if len(free) < len(fitting) else ""
         raise DistillError(
-            f"{config.name}: n_examples asks for {max(wanted, 1):,} examples, and the data have {len(ordered):,}{left}. "
-            f"Ask for at most {len(ordered):,}, or give more data."
+            f"{config.name}: n_examples asks for {max(wanted, 1):,} examples, and the data have {len(ordered):,}{left}."
+            f" Ask for at most {len(ordered):,}, or give more data."
         )
     return Chosen(
         tuple(ordered[:wanted]),
         n_available=len(ordered),
         n_held_out=len(fitting) - len(free),
-        n_repeated=len(free) - len(distinct),
+        n_repeated=len(free) - len(ordered),
+        n_without_trace=len(of_tasks) - len(fitting),
     )
 
 
@@ -144,6 +151,18 @@ def _of_tasks(pool: Sequence[Example], config: Config) -> list[Example]:
         known = {str(getattr(example, attribute)) for example in pool}
         raise DistillError(f"{config.name}: no example has {attribute} {word!r}.{suggestion(word, known)}")
     return found
+
+
+def _with_traces(examples: Sequence[Example], config: Config) -> list[Example]:
+    """The examples that an answer with steps can be given to: those whose answer is generated."""
+    kept = [example for example in examples if example.choices is None]
+    choice = next((example.task for example in examples if example.choices is not None), None)
+    if choice is not None and (not kept or choice in (config.data.tasks or ())):
+        raise DistillError(
+            f"{config.name}: task {choice!r} is a choice, and a choice shows no steps. For supervision "
+            f"{config.supervision} name tasks of format generate under data.tasks."
+        )
+    return kept
 
 
 def _asked(example: Example) -> str:

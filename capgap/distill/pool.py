@@ -2,17 +2,18 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from capgap.distill.config import Config
 from capgap.distill.data import Asking, Example, normalised
 from capgap.distill.jsonl import example_file, read_examples
-from capgap.errors import DistillError, suggestion
+from capgap.errors import BatteryError, DistillError, suggestion
 
 if TYPE_CHECKING:
     from capgap.battery import Battery
+    from capgap.battery.spec import HarnessTask, OwnTask
 
 __all__ = ["Pool", "gather", "source_digest"]
 
@@ -29,7 +30,7 @@ class Pool:
     held_out: frozenset[str]
     """Prompts of evaluation items, `normalised`."""
     unchecked: tuple[str, ...] = ()
-    """Tasks of the evaluation whose prompts are lm-eval's own and were not compared."""
+    """Tasks of lm-eval whose data are not on this machine, so that their prompts could not be compared."""
 
 
 def gather(config: Config, *, folder: Path) -> Pool:
@@ -80,35 +81,67 @@ def _load(name: str, folder: Path) -> "Battery":
 
 
 def _examples(battery: "Battery", names: Sequence[str] | None) -> Iterable[Example]:
+    from capgap.battery.spec import OwnTask
+
+    tasks = {task.name: task for task in battery.tasks}
+    for name in names or ():
+        if name not in tasks:
+            raise DistillError(f"battery {battery.name}: {name!r} is no task of it.{suggestion(name, tasks)}")
+    n_found = 0
+    for name in names or tasks:
+        task = tasks[name]
+        found = list(_own_examples(battery, task) if isinstance(task, OwnTask) else _harness_examples(battery, task))
+        if not found and names:
+            trainable = [t.name for t in battery.tasks if isinstance(t, OwnTask) and t.data.train is not None]
+            raise DistillError(
+                f"battery {battery.name}: task {name!r} has no training part.{suggestion(name, trainable)}"
+            )
+        n_found += len(found)
+        yield from found
+    if not n_found:
+        raise DistillError(f"battery {battery.name}: no task has a training part. Give one under data: {{train: …}}.")
+
+
+def _own_examples(battery: "Battery", task: "OwnTask") -> Iterable[Example]:
     from capgap.battery import training_items
 
-    trainable = {task.name: task for task in battery.tasks if _has_train(task)}
-    if not trainable:
-        raise DistillError(
-            f"battery {battery.name}: no task has a training part. Give one under data: {{file: …, train: …}}."
-        )
-    for name in names or ():
-        if name not in trainable:
-            what = "has no training part" if any(t.name == name for t in battery.tasks) else "is no task of it"
-            raise DistillError(f"battery {battery.name}: {name!r} {what}.{suggestion(name, trainable)}")
-    for name in names or trainable:
-        asking = _asking(trainable[name])
-        for item in training_items(battery, task=name):
-            yield _example(item, asking)
-
-
-def _has_train(task: Any) -> bool:
-    return getattr(getattr(task, "data", None), "train", None) is not None
-
-
-def _asking(task: Any) -> Asking:
-    return Asking(
+    if task.data.train is None:
+        return
+    asking = Asking(
         stop=tuple(task.stop) if task.stop is not None else _DEFAULT_STOP,
         max_tokens=task.max_tokens or _DEFAULT_MAX_TOKENS,
         extract=task.extract,
         score=task.scoring,
         delimiter=" " if task.delimiter is None else task.delimiter,
     )
+    for item in training_items(battery, task=task.name):
+        yield _example(item, asking)
+
+
+def _harness_examples(battery: "Battery", task: "HarnessTask") -> Iterable[Example]:
+    """Examples of lm-eval's training splits; how they are asked is in its tasks."""
+    from capgap.battery.harness import harness_training_items
+
+    items = harness_training_items(battery, task)
+    if not items:
+        return
+    asked = {made.name: made for made in _prepared(battery, task)}
+    for item in items:
+        made = asked[item.task]
+        delimiter = str(made.lm_task.get_config("target_delimiter") or "")
+        asking = Asking(
+            stop=made.stop or _DEFAULT_STOP,
+            max_tokens=made.max_tokens or _DEFAULT_MAX_TOKENS,
+            score=made.score or "external",
+            delimiter=delimiter,
+        )
+        yield _example(item, asking)
+
+
+def _prepared(battery: "Battery", task: Any) -> list[Any]:
+    from capgap.battery import prepare
+
+    return [*prepare(replace(battery, tasks=(task,)))]
 
 
 def _example(item: Any, asking: Asking) -> Example:
@@ -128,7 +161,7 @@ def _example(item: Any, asking: Asking) -> Example:
 
 
 def _held_out(batteries: Iterable["Battery"]) -> tuple[frozenset[str], tuple[str, ...]]:
-    """Prompts of all the items of all own tasks, in all their variants; and the tasks that are lm-eval's."""
+    """Prompts of all items of own tasks in all their variants, of what is evaluated of lm-eval's, and the rest."""
     from capgap.battery.items import make_items
     from capgap.battery.spec import OwnTask
 
@@ -136,9 +169,14 @@ def _held_out(batteries: Iterable["Battery"]) -> tuple[frozenset[str], tuple[str
     unchecked: list[str] = []
     for battery in batteries:
         for task in battery.tasks:
-            if not isinstance(task, OwnTask):
+            if isinstance(task, OwnTask):
+                made = make_items(task, battery.rows(task), battery.where(task))
+                prompts.update(normalised(item.prompt) for items in made.values() for item in items)
+                continue
+            try:
+                asked = _prepared(battery, task)
+            except BatteryError:  # its data are not here; a run that needs them says so itself
                 unchecked.append(task.name)
                 continue
-            made = make_items(task, battery.rows(task), battery.where(task))
-            prompts.update(normalised(item.prompt) for items in made.values() for item in items)
+            prompts.update(normalised(item.prompt) for one in asked for item in one.items)
     return frozenset(prompts), tuple(unchecked)

@@ -2,11 +2,9 @@
 
 import json
 import os
-import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -290,6 +288,7 @@ def _story(chosen: Chosen, lesson: _Lesson, said: Said | None, trained: Any, wan
         "n_available": chosen.n_available,
         "n_held_out": chosen.n_held_out,
         "n_repeated": chosen.n_repeated,
+        "n_without_trace": chosen.n_without_trace,
         "n_trained_on": len(lesson.examples),
         "n_too_long": lesson.n_too_long,
         "n_prompts_cut": lesson.n_cut,
@@ -322,8 +321,10 @@ def _choice_line(config: Config, chosen: Chosen, pool: Pool) -> str:
     line = f"{config.name}: {len(chosen.examples):,} of {chosen.n_available:,} examples ({parts})"
     if chosen.n_held_out:
         line += f"; {chosen.n_held_out:,} are evaluation items and stay out"
+    if chosen.n_without_trace:
+        line += f"; {chosen.n_without_trace:,} choice examples have no steps and stay out"
     if pool.unchecked:
-        line += f"; {len(pool.unchecked)} tasks of lm-eval were not compared"
+        line += f"; the items of {len(pool.unchecked)} tasks are not on this machine and were not compared"
     return line
 
 

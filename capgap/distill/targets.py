@@ -107,10 +107,8 @@ def answer_text(example: Example, response: str, answer: str) -> str:
 
 def _statement(text: str, extract: str) -> str | None:
     """All of the last match of `extract`: the answer and the words by which it is known."""
-    last = None
-    for last in re.finditer(extract, text):
-        pass
-    return last.group(0).strip() if last is not None else None
+    matches = list(re.finditer(extract, text))
+    return matches[-1].group(0).strip() if matches else None
 
 
 def _is_right(example: Example, text: str) -> bool:

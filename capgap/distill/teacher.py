@@ -72,13 +72,10 @@ def ask(
     ModelError
         The teacher cannot be loaded or asked.
     DistillError
-        Traces are asked of a choice task, or nothing that the teacher said can be used.
+        A conversation is given, or nothing that the teacher said can be used.
     """
     from capgap.models import Ledger, load_model, parse_model, respond
 
-    if supervision == "traces" and any(example.choices is not None for example in examples):
-        task = next(example.task for example in examples if example.choices is not None)
-        raise DistillError(f"task {task!r} is a choice: it has no traces. Name the generate tasks under data.tasks.")
     if any(example.messages is not None for example in examples):
         raise DistillError("messages carry their own answers; a teacher is asked prompts. Give prompt and completion.")
     model = load_model(parse_model(word), device=device)
@@ -162,8 +159,8 @@ def _heard(
     delimiter = example.asking.delimiter
     if example.choices is not None:
         best = max(range(len(responses)), key=lambda index: responses[index].value[0])
-        answer = example.choices[best]
-        return f"{delimiter}{answer}", answer in (example.targets or (example.target,)), False
+        choice = example.choices[best]
+        return f"{delimiter}{choice}", choice in (example.targets or (example.target,)), False
     response = responses[0]
     text: str = response.value
     if response.stop_reason == "length":

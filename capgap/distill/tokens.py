@@ -109,19 +109,19 @@ class Encoder:
     def messages(self, turns: Sequence[Message]) -> Encoded | None:
         """Ids and labels of a conversation; loss on what the assistant says, and on its end of turn.
 
-        The mask comes from the template's own generation marks where it has them, else from encoding the
-        conversation up to each assistant turn; None where the last turn is too long.
+        The mask comes from encoding the conversation up to each assistant turn; where the template rewrites earlier
+        turns, from its own generation marks, if it has them. None where what carries loss is too long.
 
         Raises
         ------
         DistillError
-            There is no template, or it rewrites earlier turns when later ones follow, so that no mask is right.
+            There is no template, or it rewrites earlier turns when later ones follow and marks nothing.
         """
         if not getattr(self.tokenizer, "chat_template", None):
             raise DistillError(
                 "messages need a chat template, and the student's tokenizer has none. Use prompt/completion."
             )
-        ids, mask = self._marked(turns) if self._has_marks else self._by_prefix(turns)
+        ids, mask = self._by_prefix(turns)
         if not any(mask):
             raise DistillError("a conversation has no assistant turn, so nothing in it could be learnt.")
         # What the template writes after the last end of turn (a newline, mostly) is never generated.
@@ -135,20 +135,31 @@ class Encoder:
         return self._fitted(ids, [token if on else IGNORE for token, on in zip(ids, mask, strict=True)])
 
     @property
-    def _has_marks(self) -> bool:
-        template = self.tokenizer.chat_template
-        return isinstance(template, str) and "generation" in template and "{%" in template and _marks(template)
-
-    @property
     def _stops(self) -> set[int]:
         """Ids that end a turn: special tokens of the tokenizer, end of text among them."""
         return {self.eos, *self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
 
     def _marked(self, turns: Sequence[Message]) -> tuple[list[int], list[bool]]:
-        told = self.tokenizer.apply_chat_template(
-            list(turns), tokenize=True, return_dict=True, return_assistant_tokens_mask=True, **self.template_options
+        """Ids, and which of them lie in what the template marks.
+
+        By characters, since transformers' own mask runs on to the end where a mark ends with white space.
+        """
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        texts, marks = render_jinja_template(
+            conversations=[list(turns)],
+            chat_template=self.tokenizer.chat_template,
+            return_assistant_tokens_mask=True,
+            **self.tokenizer.special_tokens_map,
+            **self.template_options,
         )
-        return list(told["input_ids"]), [bool(on) for on in told["assistant_masks"]]
+        encoded = self.tokenizer(texts[0], add_special_tokens=False, return_offsets_mapping=True)
+        ids = list(encoded["input_ids"])
+        inside = [
+            any(start < stop and begin < stop and start < end for begin, end in marks[0])
+            for start, stop in encoded["offset_mapping"]
+        ]
+        return ids, inside
 
     def _by_prefix(self, turns: Sequence[Message]) -> tuple[list[int], list[bool]]:
         ids = self._template_ids(turns, ask=False)
@@ -159,6 +170,8 @@ class Encoder:
             before = self._template_ids(turns[:index], ask=True)
             after = self._template_ids(turns[: index + 1], ask=False)
             if ids[: len(after)] != after or after[: len(before)] != before:
+                if _marks(self.tokenizer.chat_template):
+                    return self._marked(turns)
                 raise DistillError(
                     f"the chat template writes turn {index + 1} of a conversation another way when more follows, so "
                     "its loss cannot be found. Give a template with generation marks, or split the conversation "
@@ -204,10 +217,9 @@ class Encoder:
         return Encoded(tuple(ids), tuple(labels), cut)
 
 
-def _marks(template: str) -> bool:
+def _marks(template: Any) -> bool:
     """Whether a template says itself what the assistant generates (``{% generation %}``)."""
-    compact = template.replace(" ", "").replace("-", "")
-    return "{%generation%}" in compact
+    return isinstance(template, str) and "{%generation%}" in template.replace(" ", "").replace("-", "")
 
 
 @dataclass(frozen=True)
@@ -215,12 +227,12 @@ class Collator:
     """Makes a batch of examples: padded on the right to the longest, or a little more."""
 
     pad: int
-    """Id that fills up; it carries no loss and no attention."""
+    """Id that fills up; it carries no loss."""
     multiple: int = 1
     """Lengths are rounded up to a multiple of this: fewer different shapes."""
 
     def __call__(self, examples: Sequence[Encoded]) -> "dict[str, torch.Tensor]":
-        """``input_ids``, ``attention_mask`` and ``labels``, each of shape (examples, tokens)."""
+        """``input_ids`` and ``labels``, each of shape (examples, tokens)."""
         import torch
 
         longest = max(len(example.input_ids) for example in examples)
@@ -228,9 +240,4 @@ class Collator:
         gaps = [width - len(example.input_ids) for example in examples]
         ids = [example.input_ids + (self.pad,) * gap for example, gap in zip(examples, gaps, strict=True)]
         labels = [example.labels + (IGNORE,) * gap for example, gap in zip(examples, gaps, strict=True)]
-        lengths = torch.tensor([len(example.input_ids) for example in examples])
-        return {
-            "input_ids": torch.tensor(ids),
-            "attention_mask": (torch.arange(width) < lengths[:, None]).long(),
-            "labels": torch.tensor(labels),
-        }
+        return {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)}

@@ -59,7 +59,7 @@ def completion_loss(logits: torch.Tensor, labels: torch.Tensor, n_tokens: torch.
     return summed / n_tokens
 
 
-class _Trainer(Trainer):
+class _Trainer(Trainer):  # type: ignore[misc]
     """Trainer with a fixed plan of batches, a loss on completions only, and a stop where a number is not finite."""
 
     loss_is_scaled_for_ga = True
@@ -74,7 +74,10 @@ class _Trainer(Trainer):
 
     def get_train_dataloader(self) -> Any:
         loader: Any = DataLoader(
-            self.train_dataset, batch_sampler=self.plan.batches, collate_fn=self.data_collator, num_workers=0
+            self.train_dataset,
+            batch_sampler=[list(batch) for batch in self.plan.batches],
+            collate_fn=self.data_collator,
+            num_workers=0,
         )
         # One process needs nothing that accelerate's loader adds, and the tiny models feel its weight.
         return self.accelerator.prepare(loader) if self.args.world_size > 1 else loader
@@ -83,7 +86,9 @@ class _Trainer(Trainer):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         labels = inputs["labels"][:, 1:]
-        asked = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"], "use_cache": False}
+        # Padding stands on the right, where a causal model never looks from a token that has a label. Without a mask
+        # torch takes its faster attention.
+        asked = {"input_ids": inputs["input_ids"], "use_cache": False}
         if self._keeps:
             # the head is the dearest layer of a small model; project only where some row has a label
             positions = (labels != IGNORE).any(dim=0).nonzero().squeeze(1)
@@ -124,12 +129,12 @@ class _Trainer(Trainer):
         raise DistillError(
             f"step {self.state.global_step + 1} of {self.plan.n_steps}: {why}."
             f"{f' Items of the batch: {named}{more}.' if named else ''}"
-            f" Last good checkpoint: {good.name if good else 'none'}. Lower training.lr (it is {self.args.learning_rate:g})"
-            " or training.max_grad_norm, or raise training.warmup."
+            f" Last good checkpoint: {good.name if good else 'none'}."
+            f" Lower training.lr (it is {self.args.learning_rate:g}) or raise training.warmup."
         )
 
 
-class _Progress(TrainerCallback):
+class _Progress(TrainerCallback):  # type: ignore[misc]
     """A bar on stderr with loss and speed, points of the learning curve, and a checkpoint every some minutes."""
 
     def __init__(self, tokens: Sequence[int], *, minutes: float | None, show: bool) -> None:

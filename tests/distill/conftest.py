@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from capgap.distill import Config
+from capgap.distill import Config, distill
 
 WORDS = [
     *"0123456789",
@@ -117,6 +117,20 @@ def write_jsonl(path: Path, records: list[dict[str, Any]]) -> Path:
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained student."""
     return save_checkpoint(tmp_path_factory.mktemp("base") / "base", seed=1)
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher that shows its steps, and knows most sums."""
+    folder = tmp_path_factory.mktemp("teacher")
+    told = {
+        "name": "master",
+        "student": str(save_checkpoint(folder / "untrained", seed=2, width=64)),
+        "data": {"file": str(write_jsonl(folder / "sums.jsonl", sums())), "extract": r"A (\S+)"},
+        "supervision": "gold_traces",
+        "training": {"max_steps": 100, "batch_size": 55, "lr": 0.01, "schedule": "linear"},
+    }
+    return distill(Config.model_validate(told), folder / "master", device="cpu", progress=False)
 
 
 @pytest.fixture

@@ -1,0 +1,266 @@
+import copy
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from capgap.distill import Config, distill
+from capgap.distill import train as training
+from capgap.distill.config import Lora
+from capgap.distill.plan import lay_out
+from capgap.distill.students import adapt, save_student
+from capgap.distill.tokens import IGNORE, Encoded, Encoder
+from capgap.distill.train import completion_loss, last_checkpoint, train
+from capgap.errors import DistillError
+from tests.distill.conftest import make_model, make_tokenizer, sums
+
+SUMMED_IN_ANOTHER_ORDER = {"rtol": 1e-4, "atol": 1e-6}  # float32 sums over other batches
+
+Make = Callable[..., Config]
+
+
+def encoded_sums() -> list[Encoded]:
+    encoder = Encoder(make_tokenizer(), max_length=64)
+    # Completions of different lengths: where each pass were averaged alone, accumulation would change the loss.
+    texts = [
+        (s["prompt"], f" {s['rationale']}{s['completion']}" if i % 3 else s["completion"]) for i, s in enumerate(sums())
+    ]
+    return [encoded for prompt, text in texts if (encoded := encoder.pair(prompt, text)) is not None]
+
+
+def trained(config: Config, model: Any, out: Path, **changes: Any) -> Any:
+    examples = encoded_sums()
+    told = config.training
+    plan = lay_out(
+        [len(e.input_ids) for e in examples],
+        batch_size=told.batch_size,
+        accumulation=told.gradient_accumulation,
+        max_steps=told.max_steps,
+        rng=np.random.default_rng(config.seed),
+    )
+    options = {"save": lambda place, step: save_student(model, make_tokenizer(), "base", place)} | changes
+    names = [str(i) for i in range(len(examples))]
+    return train(model, examples, config, plan, out=out, items=names, pad=0, device="cpu", show=False, **options)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(next(folder.glob("*model.safetensors")))
+
+
+def test_the_loss_is_cross_entropy_in_nats_over_the_tokens_of_the_step() -> None:
+    logits = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([[1, IGNORE, 4], [IGNORE, IGNORE, 2]])
+    by_hand = -sum(float(torch.log_softmax(logits[i, j], 0)[labels[i, j]]) for i, j in [(0, 0), (0, 2), (1, 2)])
+    assert float(completion_loss(logits, labels, 7)) == pytest.approx(by_hand / 7, rel=1e-6)
+
+
+@pytest.mark.parametrize("adaptation", ["full", "lora"])
+def test_the_loss_falls(make_config: Make, tmp_path: Path, adaptation: str) -> None:
+    # An adapter of random weights learns little: its embeddings, which are the head too, stay as they are.
+    lr, falls_to = {"full": (0.02, 0.75), "lora": (0.1, 0.9)}[adaptation]
+    config = make_config(adaptation=adaptation, training={"max_steps": 25, "batch_size": 16, "lr": lr})
+    model = make_model()
+    result = trained(config, adapt(model, config.lora, name="x") if adaptation == "lora" else model, tmp_path)
+    assert result.losses[-1][1] < falls_to * result.losses[0][1]
+    assert (result.steps, len(result.losses)) == (25, 25)
+    assert result.loss_tokens < result.tokens
+
+
+def test_accumulation_changes_neither_loss_nor_gradient(
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gradients: list[torch.Tensor] = []
+
+    def keep(self: Any, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        gradients.append(torch.cat([p.grad.flatten().clone() for p in model.parameters()]))
+
+    monkeypatch.setattr(training._Progress, "on_pre_optimizer_step", keep)
+    results = []
+    for batch_size, accumulation in [(24, 1), (8, 3), (4, 6)]:
+        told = {"max_steps": 3, "batch_size": batch_size, "gradient_accumulation": accumulation, "lr": 1e-3}
+        config = make_config(training={**told, "max_grad_norm": 0.0})
+        results.append(trained(config, make_model(), tmp_path / str(accumulation)))
+    for step in range(3):
+        for other in (1, 2):
+            torch.testing.assert_close(gradients[3 * other + step], gradients[step], **SUMMED_IN_ANOTHER_ORDER)
+            assert results[other].losses[step][1] == pytest.approx(results[0].losses[step][1], rel=1e-4)
+
+
+_SPECIAL = {"vocab_size": 32, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+_SHAPE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+_WINDOW = {"num_key_value_heads": 1, "head_dim": 8, "sliding_window": 3}
+_KINDS: dict[str, dict[str, Any]] = {
+    "llama": _SHAPE,
+    "gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 2, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
+    "gemma3_text": {**_SHAPE, **_WINDOW, "layer_types": ["sliding_attention", "full_attention"]},
+}
+
+
+def _tiny(kind: str) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **_SPECIAL, **_KINDS[kind]))
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma3_text"])
+def test_the_loss_is_that_of_transformers_with_a_mask_and_all_logits(
+    make_config: Make, tmp_path: Path, kind: str
+) -> None:
+    model = _tiny(kind)
+    lengths, cuts = [9, 4, 6], [5, 2, 1]
+    ids = torch.randint(3, 32, (3, 9), generator=torch.Generator().manual_seed(1))
+    labels = ids.clone()
+    mask = torch.ones_like(ids)
+    for row, (length, cut) in enumerate(zip(lengths, cuts, strict=True)):
+        labels[row, :cut] = IGNORE
+        ids[row, length:], labels[row, length:], mask[row, length:] = 0, IGNORE, 0
+    examples = [
+        Encoded(tuple(ids[i, :n].tolist()), tuple(labels[i, :n].tolist())) for i, n in enumerate(lengths)
+    ]  # fmt: skip
+    expected = float(copy.deepcopy(model)(input_ids=ids, attention_mask=mask, labels=labels).loss)
+    plan = lay_out(lengths, batch_size=3, max_steps=1, rng=np.random.default_rng(0))
+    config = make_config(training={"max_steps": 1, "batch_size": 3, "lr": 1e-3})
+    result = train(
+        model, examples, config, plan, out=tmp_path, items=["a", "b", "c"],
+        save=lambda place, step: None, pad=0, device="cpu", show=False,
+    )  # fmt: skip
+    assert result.losses[0][1] == pytest.approx(expected, rel=1e-5)
+    assert (result.tokens, result.loss_tokens) == (19, int((labels != IGNORE).sum()))
+
+
+def test_lora_leaves_the_base_as_it_is_and_loads_in_plain_peft(make_config: Make, tmp_path: Path, base: Path) -> None:
+    import peft
+    from transformers import LlamaForCausalLM
+
+    before = LlamaForCausalLM.from_pretrained(base)
+    out = distill(make_config(adaptation="lora", lora={"rank": 4, "dropout": 0.1}), tmp_path / "out", progress=False)
+    assert {"adapter_config.json", "adapter_model.safetensors", "capgap.json", "tokenizer.json"} <= {
+        p.name for p in out.iterdir()
+    }
+    saved = weights(out)
+    assert all("lora_" in name for name in saved)
+    assert {name.split(".")[-3] for name in saved} == {
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+    }  # fmt: skip
+    ids = torch.tensor([[1, 5, 6, 7]])
+    with torch.no_grad():
+        plain = before(ids).logits
+        adapted = peft.PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(base), out).eval()
+        with_adapter = adapted(ids).logits
+        adapted.set_adapter("default")
+        with adapted.disable_adapter():
+            assert torch.equal(adapted(ids).logits, plain)
+    assert not torch.allclose(with_adapter, plain, atol=1e-3)
+    from capgap.models import load_model, parse_model
+
+    loaded = load_model(parse_model(str(out)), device="cpu")
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.lm.model(ids).logits, with_adapter, rtol=1e-5, atol=1e-6)
+
+
+def test_targets_that_fit_no_layer_are_told_with_those_that_would() -> None:
+    with pytest.raises(DistillError, match=r"Linear layers: .*q_proj"):
+        adapt(make_model(), Lora(targets=("query",)), name="pupil")
+
+
+def test_a_loss_that_is_no_number_stops_with_step_and_items(make_config: Make, tmp_path: Path) -> None:
+    model = make_model()
+    config = make_config(training={"max_steps": 20, "batch_size": 2, "lr": 1e-3, "save_steps": 2})
+
+    class Poison(torch.nn.Module):
+        def __init__(self, inner: torch.nn.Module) -> None:
+            super().__init__()
+            self.inner, self.calls = inner, itertools.count(1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.inner(x) * (float("nan") if next(self.calls) == 5 else 1.0)
+
+    model.model.norm = Poison(model.model.norm)
+    with pytest.raises(
+        DistillError, match=r"step 5 of 20: the loss is nan. Items of the batch: \d+, \d+.*checkpoint-4"
+    ):
+        trained(config, model, tmp_path)
+
+
+class _Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize(("adaptation", "accumulation"), [("full", 2), ("lora", 1)])
+def test_a_run_that_was_cut_off_ends_with_the_weights_of_one_that_was_not(
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adaptation: str, accumulation: int
+) -> None:
+    told = {"max_steps": 12, "batch_size": 8, "gradient_accumulation": accumulation, "lr": 0.01, "save_steps": 5}
+    config = make_config(adaptation=adaptation, lora={"dropout": 0.2}, training=told)
+    whole = distill(config, tmp_path / "whole", progress=False, device="cpu")
+    original = training._Progress.on_step_end
+
+    def cut(self: Any, args: Any, state: Any, control: Any, **options: Any) -> None:
+        original(self, args, state, control, **options)
+        if state.global_step == 8:
+            raise _Interrupted
+
+    monkeypatch.setattr(training._Progress, "on_step_end", cut)
+    with pytest.raises(_Interrupted):
+        distill(config, tmp_path / "cut", progress=False, device="cpu")
+    monkeypatch.setattr(training._Progress, "on_step_end", original)
+    partial = tmp_path / "cut" / "checkpoint-10"  # killed inside a save: weights, and no state of the trainer
+    partial.mkdir()
+    (partial / "model.safetensors").write_bytes(b"half")
+    assert last_checkpoint(tmp_path / "cut") == tmp_path / "cut" / "checkpoint-5"
+    resumed = distill(config, tmp_path / "cut", progress=False, device="cpu")
+    expected, found = weights(whole), weights(resumed)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    stories = [json.loads((folder / "distill.json").read_text()) for folder in (whole, resumed)]
+    assert stories[0]["losses"] == stories[1]["losses"]
+    assert not list(resumed.glob("checkpoint-*"))
+
+
+_RUN = """
+import sys, torch
+from pathlib import Path
+from capgap.distill import distill, load_config
+torch.set_num_threads(1)
+path = Path(sys.argv[1])
+distill(load_config(path), sys.argv[2], folder=path.parent, device="cpu", progress=False)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_process_goes_on(tmp_path: Path, base: Path, write_sums: Path) -> None:
+    file = tmp_path / "pupil.yaml"
+    file.write_text(
+        f"name: pupil\nstudent: {base}\ndata: {{file: {write_sums}, extract: 'A (\\S+)'}}\nsupervision: gold_traces\n"
+        "adaptation: lora\nlora: {dropout: 0.1}\n"
+        "training: {max_steps: 60, batch_size: 8, gradient_accumulation: 2, save_steps: 4}\n"
+    )
+
+    def start(out: Path) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen([sys.executable, "-c", _RUN, str(file), str(out)], env=dict(os.environ))
+
+    assert start(tmp_path / "whole").wait() == 0
+    cut = tmp_path / "cut"
+    for step in (4, 24, 44):
+        process = start(cut)
+        while not (cut / f"checkpoint-{step}").exists() and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (cut / "capgap.json").exists()
+    assert start(cut).wait() == 0
+    expected, found = weights(tmp_path / "whole"), weights(cut)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
