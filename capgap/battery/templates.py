@@ -183,7 +183,8 @@ class Template:
 
     def _missing(self, row: Mapping[str, Any], error: UndefinedError) -> str:
         absent = sorted(self.names - set(row) - {"row", "range"})
-        has = ", ".join(sorted(row)[:20]) or "no field"
+        # Names come from a file too: through `repr`, so that they cannot steer a terminal.
+        has = ", ".join(repr(name)[1:-1] for name in sorted(row)[:20]) or "no field"
         if not absent:
             return f"{error.message}, in {self.source[:80]!r}. The item has: {has}."
         near = suggestion(absent[0], row)
