@@ -1,6 +1,5 @@
 """What a reader must know before believing the numbers, and what is missing from them."""
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ import pandas as pd
 
 from capgap.errors import TableError
 from capgap.report import text
+from capgap.report.provenance import plain_prompting
 from capgap.report.tables import Book, Estimate, task_names
 from capgap.schema import Roles, pair
 
@@ -99,23 +99,11 @@ def _prompting(roles: Roles, models: pd.DataFrame | None) -> Iterator[Caveat]:
     known = models.dropna(subset=["prompting"]).drop_duplicates("model").set_index("model")["prompting"]
     ways = {name: str(known[name]) for name in roles.names if name in known.index}
     if len(set(ways.values())) > 1:
-        said = "; ".join(f"{name}: {text.shorten(_plain(way), 80)}" for name, way in ways.items())
+        said = "; ".join(f"{name}: {text.shorten(plain_prompting(way), 80)}" for name, way in ways.items())
         yield Caveat(
             f"The roles were prompted differently ({text.clean(said)}).",
             "Part of every difference below may be the prompt's.",
         )
-
-
-def _plain(prompting: str) -> str:
-    try:
-        found = json.loads(prompting)
-    except ValueError:
-        return prompting
-    if isinstance(found, dict):
-        return (
-            ", ".join(f"{name} {value}" for name, value in found.items() if value not in (None, "", False)) or "plain"
-        )
-    return prompting
 
 
 def _guard(excluded: set[str]) -> Iterator[Caveat]:

@@ -203,7 +203,8 @@ def slices_of(rows: Sequence[Estimate], models: Sequence[str], capabilities: dic
         accuracy = {model: tuple(bins[name].get(model) for name in order) for model in models}
         accuracy = {model: line for model, line in accuracy.items() if any(line)}
         name = covariate.removeprefix("x_").replace("_", " ")
-        out.append(Slices(task, name, capabilities.get(task, "unlabelled"), order, accuracy))
+        capability = task if task in svg.COLOURS else capabilities.get(task, "unlabelled")
+        out.append(Slices(task, name, capability, order, accuracy))
     return out
 
 

@@ -1,5 +1,6 @@
 """Where the numbers come from: run.json and the models table, shown as they are, whatever they hold."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ import pandas as pd
 from capgap.report import text
 from capgap.schema import Roles
 
-__all__ = ["Fact", "ModelRow", "facts", "model_rows", "seed_of"]
+__all__ = ["Fact", "ModelRow", "facts", "model_rows", "plain_prompting", "seed_of"]
 
 _FIRST = [
     "command",
@@ -58,7 +59,7 @@ def _fact(name: str, value: Any, depth: int) -> Fact:
         value = " ".join(map(str, value))
     pairs: list[tuple[Any, Any]] | None = None
     if isinstance(value, Mapping):
-        pairs = list(value.items())
+        pairs = [(key, part) for key, part in value.items() if part not in (None, "", [], {})]
     elif isinstance(value, (list, tuple)) and any(isinstance(part, (Mapping, list, tuple)) for part in value):
         pairs = [(_entry_name(i, part), part) for i, part in enumerate(value, 1)]
     if (
@@ -104,6 +105,19 @@ class ModelRow:
     weights: str
 
 
+def plain_prompting(prompting: str) -> str:
+    """A JSON object as words; anything else as it is."""
+    try:
+        found = json.loads(prompting)
+    except ValueError:
+        return prompting
+    if not isinstance(found, dict):
+        return prompting
+    words = {True: "on", False: "off"}
+    said = [f"{name.replace('_', ' ')} {words.get(v, v) if isinstance(v, bool) else v}" for name, v in found.items()]
+    return ", ".join(said) or "plain"
+
+
 def model_rows(roles: Roles, models: pd.DataFrame | None) -> tuple[ModelRow, ...]:
     """Everybody in the comparison: teacher, then each student with its base and control."""
     known: dict[str, Mapping[Any, Any]] = {}
@@ -142,7 +156,7 @@ def _model_row(role: str, model: str, number: int | None, row: Mapping[Any, Any]
         text.clean(model),
         number,
         " · ".join(text.shorten(part, 80) for part in made if part and str(part) != model),
-        text.shorten(get("prompting") or "", 200),
+        text.shorten(plain_prompting(str(get("prompting") or "")), 200),
         text.shorten(weights, 20) if weights else "",
     )
 
