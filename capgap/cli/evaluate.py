@@ -41,7 +41,16 @@ __all__ = ["evaluate"]
     help="Default: float32 on a CPU, else the checkpoint's.",
 )
 @click.option("--batch-tokens", type=click.IntRange(min=64), help="Padded tokens in one forward pass, at most.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default: 1 where others share the machine.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="CPU threads; default: OMP_NUM_THREADS, else the idle cores."
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Models asked at a time, a process and a thread each: for small models on a CPU.",
+)
 @click.option(
     "--data-root",
     type=click.Path(path_type=Path, file_okay=False),
@@ -72,6 +81,7 @@ def evaluate(
     dtype: str | None,
     batch_tokens: int | None,
     threads: int | None,
+    workers: int,
     data_root: Path | None,
     items: str,
     as_json: bool,
@@ -101,6 +111,7 @@ def evaluate(
         device=device,
         dtype=dtype,
         batch_tokens=batch_tokens,
+        workers=workers,
         data_root=data_root,
         notes=tuple(notes),
     )
@@ -112,18 +123,17 @@ def evaluate(
 
 
 def _set_threads(threads: int | None) -> None:
-    """One thread by default: two that share a busy core wait for each other and can be ten times slower."""
+    """Threads that share a busy core wait for each other by spinning and can be ten times slower than one."""
     import os
 
     import torch
 
-    chosen = threads or int(os.environ.get("OMP_NUM_THREADS") or 0) or _free_cores()
-    torch.set_num_threads(chosen)
+    torch.set_num_threads(threads or int(os.environ.get("OMP_NUM_THREADS") or 0) or _idle_cores())
 
 
-def _free_cores() -> int:
+def _idle_cores() -> int:
     import os
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    return max(1, int(cores - busy + 0.5) if busy > 0.5 else cores)
+    return max(1, cores - round(busy))

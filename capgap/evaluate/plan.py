@@ -33,6 +33,8 @@ class Plan:
     """Of the weights; None chooses by device."""
     batch_tokens: int | None = None
     """Padded tokens in one forward pass; None chooses by vocabulary."""
+    workers: int = 1
+    """Processes that ask models at the same time, one thread each; for many small models on a CPU."""
     data_root: Path | None = None
     """Where batteries may find data beside their own folder."""
     notes: tuple[str, ...] = ()

@@ -21,12 +21,15 @@ from capgap.evaluate.cost import expected_minutes
 from capgap.evaluate.plan import Plan
 from capgap.evaluate.run_directory import RunDirectory
 from capgap.evaluate.score import outcome_rows
-from capgap.models import Ledger, LoadedModel, load_model, respond
+from capgap.evaluate.workers import fill_ledger
+from capgap.models import Ledger, LoadedModel, ModelSpec, load_model, respond
 from capgap.stats import smallest_visible_gap
 
 __all__ = ["evaluate", "first_line"]
 
 Say = Callable[[str], None]
+Tasks = Sequence[tuple[Battery, Sequence[Prepared]]]
+"""Batteries with their tasks, ready to be asked."""
 
 
 def evaluate(plan: Plan, out: Path | str, *, command: Sequence[str] = (), say: Say | None = None) -> RunDirectory:
@@ -54,11 +57,9 @@ def evaluate(plan: Plan, out: Path | str, *, command: Sequence[str] = (), say: S
         A battery, a model or the directory is wrong; what was answered until then is in the ledger.
     """
     tell = say or (lambda _: None)
-    with _quiet():
-        batteries = [load_battery(name, data_root=plan.data_root) for name in plan.batteries]
-        _distinct(batteries)
+    with quiet():
+        prepared = prepared_batteries(plan)
         run = RunDirectory(out)
-        prepared = [(battery, prepare(battery, limit=plan.limit)) for battery in batteries]
         for battery, tasks in prepared:
             run.add_battery(battery.name, battery.hash, _battery_facts(battery, tasks, plan))
         run.save(**_asked(plan, command))
@@ -74,7 +75,25 @@ def evaluate(plan: Plan, out: Path | str, *, command: Sequence[str] = (), say: S
     return run
 
 
-def first_line(plan: Plan, prepared: Sequence[tuple[Battery, Sequence[Prepared]]]) -> str:
+def prepared_batteries(plan: Plan) -> list[tuple[Battery, list[Prepared]]]:
+    """The batteries of a plan with their tasks ready to be asked.
+
+    Raises
+    ------
+    BatteryError, UsageError
+        See `capgap.battery.prepare`; no battery, or two of one name.
+    """
+    batteries = [load_battery(name, data_root=plan.data_root) for name in plan.batteries]
+    names = [battery.name for battery in batteries]
+    if not names:
+        raise UsageError("no battery. Say which: --battery pocket")
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise BatteryError(f"two batteries are called {twice[0]!r}. Give one of them another name.")
+    return [(battery, prepare(battery, limit=plan.limit)) for battery in batteries]
+
+
+def first_line(plan: Plan, prepared: Tasks) -> str:
     """Battery, tasks, items, the minutes to expect on this device, and the smallest gap that would be seen."""
     sizes = {f"{battery.name}/{task.name}": len(task.items) for battery, tasks in prepared for task in tasks}
     names = " + ".join(f"{battery.name} {battery.version}" for battery, _ in prepared)
@@ -88,21 +107,20 @@ def first_line(plan: Plan, prepared: Sequence[tuple[Battery, Sequence[Prepared]]
     )
 
 
-def _ask_all(
-    plan: Plan, prepared: Sequence[tuple[Battery, Sequence[Prepared]]], run: RunDirectory, ledger: Ledger
-) -> dict[str, int]:
+def _ask_all(plan: Plan, prepared: Tasks, run: RunDirectory, ledger: Ledger) -> dict[str, int]:
+    """Ask all models; what was computed now, and what the ledger had."""
     counts = {"computed": 0, "from_ledger": 0}
+    run_id = str(run.facts.get("created", ""))
     per_model = sum(_n_requests(task) for _, tasks in prepared for task in tasks)
+    before = len(ledger)
+    bar: Any
     with tqdm(total=per_model * len(plan.models), unit="request", file=sys.stderr, dynamic_ncols=True) as bar:
+        if plan.workers > 1 and len(plan.models) > 1:
+            bar.set_description(f"{len(plan.models)} models, {plan.workers} at a time")
+            fill_ledger(plan, ledger.path, run_id, progress=bar.update)
         for spec in plan.models:
             bar.set_description(f"{spec.name}: loading")
-            model = load_model(
-                spec,
-                device=plan.device,
-                dtype=plan.dtype,
-                batch_tokens=plan.batch_tokens,
-                run_id=str(run.facts.get("created", "")),
-            )
+            model = _load(plan, spec, run_id)
             _refuse_impossible(model, prepared)
             facts = {"word": spec.word, "identity": model.identity, "prompting": model.prompting.as_text()}
             run.add_model(spec.name, model.fingerprint, facts)
@@ -113,34 +131,46 @@ def _ask_all(
             run.merge(schema.MODELS, _models_table(model), replaces=("model",))
             del model
             gc.collect()  # the weights of one model at a time
-    return counts
+        bar.update(max(0, bar.total - bar.n))
+    by_workers = len(ledger) - before - counts["computed"]
+    return {"computed": counts["computed"] + by_workers, "from_ledger": counts["from_ledger"] - by_workers}
 
 
-def _ask_model(
-    model: LoadedModel,
-    prepared: Sequence[tuple[Battery, Sequence[Prepared]]],
-    ledger: Ledger,
-    bar: Any,
-    counts: dict[str, int],
-) -> pd.DataFrame:
+def _load(plan: Plan, spec: ModelSpec, run_id: str) -> LoadedModel:
+    return load_model(spec, device=plan.device, dtype=plan.dtype, batch_tokens=plan.batch_tokens, run_id=run_id)
+
+
+def ask_into(plan: Plan, spec: ModelSpec, prepared: Tasks, ledger: Ledger, run_id: str) -> None:
+    """Ask one model everything, for the ledger alone."""
+    model = _load(plan, spec, run_id)
+    _refuse_impossible(model, prepared)
+    for _, tasks in prepared:
+        for task in tasks:
+            build_requests(task, model)
+            respond(model, task.lm_task.instances, ledger)
+
+
+def _ask_model(model: LoadedModel, prepared: Tasks, ledger: Ledger, bar: Any, counts: dict[str, int]) -> pd.DataFrame:
+    """The outcomes of one model, every task asked."""
     rows: list[dict[str, Any]] = []
+    n_before = bar.n
 
     def progress(computed: int, found: int) -> None:
         counts["computed"] += computed
         counts["from_ledger"] += found
-        bar.update(computed + found)
+        # What workers have answered stands on the bar already; the ledger's part of a resumed run does not.
+        bar.update(min(computed + found, max(0, bar.total - bar.n)))
 
     for battery, tasks in prepared:
         for task in tasks:
             bar.set_description(f"{model.name}: {task.name}")
-            before = bar.n
             build_requests(task, model)
             responses = respond(model, task.lm_task.instances, ledger, progress=progress)
             rows.extend(outcome_rows(model.name, battery.name, task, responses))
-            # equal requests are asked once; the bar counts them all
-            bar.update(_n_requests(task) - (bar.n - before))
-    frame = pd.DataFrame(rows)
-    return schema.validate(frame, schema.OUTCOMES, source="outcomes")
+    # Equal requests are asked once, and the bar counts them all.
+    per_model = sum(_n_requests(task) for _, tasks in prepared for task in tasks)
+    bar.update(max(0, min(per_model - (bar.n - n_before), bar.total - bar.n)))
+    return schema.validate(pd.DataFrame(rows), schema.OUTCOMES, source="outcomes")
 
 
 def build_requests(task: Prepared, model: LoadedModel) -> None:
@@ -161,7 +191,7 @@ def _n_requests(task: Prepared) -> int:
     return sum(len(item.choices) if item.choices and task.format == "choose" else 1 for item in task.items)
 
 
-def _refuse_impossible(model: LoadedModel, prepared: Sequence[tuple[Battery, Sequence[Prepared]]]) -> None:
+def _refuse_impossible(model: LoadedModel, prepared: Tasks) -> None:
     if model.can_score:
         return
     choosing = [task.name for _, tasks in prepared for task in tasks if task.format == "choose"]
@@ -172,16 +202,7 @@ def _refuse_impossible(model: LoadedModel, prepared: Sequence[tuple[Battery, Seq
         )
 
 
-def _distinct(batteries: Sequence[Battery]) -> None:
-    names = [battery.name for battery in batteries]
-    if not names:
-        raise UsageError("no battery. Say which: --battery pocket")
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise BatteryError(f"two batteries are called {twice[0]!r}. Give one of them another name.")
-
-
-def _items_table(prepared: Sequence[tuple[Battery, Sequence[Prepared]]]) -> pd.DataFrame:
+def _items_table(prepared: Tasks) -> pd.DataFrame:
     rows = [
         {
             "battery": battery.name,
@@ -246,7 +267,7 @@ def _versions() -> dict[str, str]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """lm-eval's own progress bars and advice would stand between the user and capgap's one bar."""
     import lm_eval.api.task as lm_eval_task
 
