@@ -61,18 +61,18 @@ class Recipe:
 
 RECIPES: dict[str, Recipe] = {
     "teacher": Recipe("taught", 3, 96, 4, steps=3000, lr=3e-3),
-    "specialist_knowledge": Recipe("taught", 2, 64, 4, steps=1500, lr=4e-3, families=("facts", "two_hops")),
+    "specialist_knowledge": Recipe("taught", 2, 64, 4, steps=1000, lr=5e-3, families=("facts", "two_hops")),
     "specialist_reasoning": Recipe(
-        "taught", 2, 64, 4, steps=2500, lr=4e-3, families=("chains", "booleans", "cups", "lists", "hops")
+        "taught", 2, 64, 4, steps=2000, lr=5e-3, families=("chains", "booleans", "cups", "lists", "hops")
     ),
-    "generalist": Recipe("taught", 2, 64, 4, steps=1500, lr=4e-3),
-    "small": Recipe("base", 2, 48, 3, steps=3000, lr=6e-3),
-    "medium": Recipe("base", 2, 64, 4, steps=2400, lr=5e-3),
-    "large": Recipe("base", 3, 80, 5, steps=1600, lr=4e-3),
+    "generalist": Recipe("taught", 2, 64, 4, steps=1300, lr=5e-3),
+    "small": Recipe("base", 2, 48, 3, steps=2400, lr=6e-3),
+    "medium": Recipe("base", 2, 64, 4, steps=1700, lr=5e-3),
+    "large": Recipe("base", 3, 80, 5, steps=1200, lr=4e-3),
 }
 """The shipped models."""
 
-_TAUGHT = (("steps", 0.55), ("answer", 0.25), ("text", 0.20))
+_TAUGHT = {"steps": 0.55, "answer": 0.25, "text": 0.20}
 """Shares of the rows that a taught model reads."""
 
 
@@ -235,6 +235,10 @@ def _fresh(recipe: Recipe, world: World, seed: int) -> "LlamaForCausalLM":
         bos_token_id=None,
         eos_token_id=SPECIAL.index(END),
         pad_token_id=SPECIAL.index(PAD),
+        # the defaults are for thousands of dimensions and positions: here they would start too small, and positions
+        # a few words apart would look alike, so that copying a word is hardly learnt
+        initializer_range=recipe.width**-0.5,
+        rope_parameters={"rope_type": "default", "rope_theta": 100.0},
         dtype="float32",
     )
     with torch.random.fork_rng(devices=[]):
@@ -248,27 +252,26 @@ def _batches(recipe: Recipe, world: World, rng: np.random.Generator) -> Batches:
     text = Text(world) if recipe.kind == "base" else Text(world, STRATA)
     if recipe.kind == "base":
         while True:
-            rows = _text_rows(text, recipe.batch, ids, rng)
-            yield _tensors([(row, row) for row in rows])
+            yield _tensors(_text_rows(text, recipe.batch, ids, rng))
     closed = {question.text for questions in evaluation(world).values() for question in questions}
-    forms, shares = zip(*_TAUGHT, strict=True)
     while True:
-        counts = dict(zip(forms, rng.multinomial(recipe.batch, shares), strict=True))
+        counts = dict(zip(_TAUGHT, rng.multinomial(recipe.batch, list(_TAUGHT.values())), strict=True))
         sequences = [
             _asked(_open_question(world, recipe.families, closed, rng), form, ids)
             for form in ("steps", "answer")
             for _ in range(counts[form])
         ]
         rows = _packed([sequences[i] for i in rng.permutation(len(sequences))])
-        yield _tensors(rows + [(row, row) for row in _text_rows(text, counts["text"], ids, rng)])
+        yield _tensors(rows + _text_rows(text, counts["text"], ids, rng))
 
 
-def _text_rows(text: Text, n: int, ids: dict[str, int], rng: np.random.Generator, length: int = 48) -> list[list[int]]:
-    """`n` rows of running text, cut where they are full."""
+def _text_rows(text: Text, n: int, ids: dict[str, int], rng: np.random.Generator, length: int = 48) -> list[Sequence]:
+    """`n` rows of running text, cut where they are full; every token is learnt."""
     stream: list[int] = []
     while len(stream) < n * length:
         stream += [ids[word] for passage in text.passages(n * length // 6, rng) for word in passage.split()]
-    return [stream[i * length : (i + 1) * length] for i in range(n)]
+    rows = (stream[i * length : (i + 1) * length] for i in range(n))
+    return [(row, row) for row in rows]
 
 
 def _open_question(world: World, families: tuple[str, ...], closed: set[str], rng: np.random.Generator) -> Question:

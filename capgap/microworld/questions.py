@@ -222,11 +222,11 @@ def _lists(world: World, depth: int, rng: np.random.Generator) -> Question:
 
 
 def hop_question(depth: int, rng: np.random.Generator) -> Question:
-    """A walk of `depth` links over five links that the question shows in random order."""
+    """A walk of `depth` links over the five links of a path, which the question shows in random order."""
     path = [NODES[i] for i in rng.permutation(len(NODES))[:6]]
-    shown = [f"{path[i]} > {path[i + 1]}" for i in rng.permutation(5)]
+    shown = [f"{path[i]} {path[i + 1]}" for i in rng.permutation(5)]
     start = int(rng.integers(6 - depth))
-    steps = tuple(f"{path[i]} > {path[i + 1]} ;" for i in range(start, start + depth))
+    steps = tuple(f"{path[i]} {path[i + 1]} ;" for i in range(start, start + depth))
     text = f"Q {' , '.join(shown)} ; from {path[start]} hops {depth} ?"
     answer = path[start + depth]
     options = [node for node in path[1:] if node != path[start]]

@@ -13,7 +13,7 @@ from capgap.microworld.world import STRATA, Stratum, World
 __all__ = ["SHARES", "Text", "step_tables"]
 
 SHARES = {"people": 0.25, "links": 0.05, "chains": 0.30, "booleans": 0.06, "cups": 0.12, "lists": 0.13, "hops": 0.09}
-"""Share of each kind of passage: two facts of one person, or one statement of another kind."""
+"""Share of each kind of passage: two facts of one person, links and three lookups, or one statement."""
 
 
 def step_tables() -> dict[str, tuple[str, ...]]:
@@ -69,7 +69,7 @@ class Text:
                 people = rng.choice(len(self._people), count, p=self.world.frequency)
                 out += [_passage(self._people[i], rng) for i in people]
             elif kind == "hops":
-                out += [_hop_statement(rng) for _ in range(count)]
+                out += [_lookups(rng) for _ in range(count)]
             else:
                 told = self._tables[kind]
                 out += [told[i] for i in rng.integers(len(told), size=count)]
@@ -81,8 +81,8 @@ def _passage(statements: tuple[str, ...], rng: np.random.Generator) -> str:
     return " ".join(statements[i] for i in rng.permutation(len(statements))[:2])
 
 
-def _hop_statement(rng: np.random.Generator) -> str:
-    """Links and one step over them: a single lookup, never a walk."""
-    question = hop_question(1, rng)
-    shown = question.text.removeprefix("Q ").partition(" ; ")[0]
-    return f"{shown} ; {question.rationale}"
+def _lookups(rng: np.random.Generator) -> str:
+    """Five links and three of them again, each a single lookup: never a walk."""
+    links = hop_question(1, rng).text.removeprefix("Q ").partition(" ; ")[0]
+    again = rng.permutation(links.split(" , "))[:3]
+    return f"{links} ; {' ; '.join(again)} ;"

@@ -44,7 +44,7 @@ SYMBOLS = (
     ASK,
     ANSWER,
     STEP,
-    *"=>,",
+    *"=,",
     *DIGITS,
     *OPERATORS,
     *TRUTH,

@@ -23,7 +23,7 @@ def answer(text: str, told: dict[tuple[str, str], str]) -> str:
     assert (first, last) == ("Q", "?")
     if words[0] == "ball":
         return _ball(words)
-    if ">" in words:
+    if "," in words:
         return _walk(words)
     if words[-1] in ("first", "last"):
         return _list(words)
@@ -81,7 +81,7 @@ def _list(words: list[str]) -> str:
 
 def _walk(words: list[str]) -> str:
     links, _, route = " ".join(words).partition(" ; ")
-    after = dict(link.split(" > ") for link in links.split(" , "))
+    after = dict(link.split() for link in links.split(" , "))
     assert len(after) == 5
     _, node, _, hops = route.split()
     for _ in range(int(hops)):
