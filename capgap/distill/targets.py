@@ -9,7 +9,13 @@ import re
 from capgap.distill.data import Example
 from capgap.errors import DistillError
 
-__all__ = ["answer_text", "gold_answer", "gold_trace", "graded"]
+__all__ = ["answer_text", "gold_answer", "gold_trace", "graded", "opening"]
+
+
+def opening(example: Example) -> str:
+    """What a completion begins with: the task's delimiter, or the white space that a file's completions bring."""
+    target = example.target
+    return example.asking.delimiter or target[: len(target) - len(target.lstrip())]
 
 
 def graded(example: Example, text: str) -> tuple[float | None, str | None]:
@@ -65,12 +71,10 @@ def gold_trace(example: Example) -> str:
             f"{_where(example)}: has no rationale, which supervision gold_traces needs. "
             "Give 'rationale', name other tasks under data.tasks, or use gold_answers."
         )
-    delimiter, steps = example.asking.delimiter, example.rationale
+    steps = example.rationale.strip()
     if example.asking.extract is not None and _is_right(example, steps):
-        return f"{delimiter}{steps}"
-    answer = gold_answer(example).removeprefix(delimiter)
-    lead = answer[: len(answer) - len(answer.lstrip())] if not delimiter else ""
-    text = f"{delimiter}{lead}{steps.strip()}{example.asking.answer_prefix}{answer.strip()}"
+        return f"{opening(example)}{steps}"
+    text = f"{opening(example)}{steps}{example.asking.answer_prefix}{gold_answer(example).strip()}"
     if example.asking.extract is not None or example.asking.score == "numeric":
         if not _is_right(example, text):
             raise DistillError(
@@ -96,13 +100,10 @@ def answer_text(example: Example, response: str, answer: str) -> str:
     answer
         What was read from it.
     """
-    delimiter, extract = example.asking.delimiter, example.asking.extract
-    lead = ""
-    if not delimiter:  # a file's completions bring their own white space
-        lead = example.target[: len(example.target) - len(example.target.lstrip())]
+    extract = example.asking.extract
     if extract is None or graded(example, example.target)[1] == example.target.strip():
-        return f"{delimiter}{lead}{answer}"  # the gold answer stands bare too
-    return f"{delimiter}{lead}{_statement(response, extract) or answer}"
+        return f"{opening(example)}{answer}"  # the gold answer stands bare too
+    return f"{opening(example)}{_statement(response, extract) or answer}"
 
 
 def _statement(text: str, extract: str) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from capgap.distill.config import Generation, Supervision
 from capgap.distill.data import Example
-from capgap.distill.targets import answer_text, graded
+from capgap.distill.targets import answer_text, graded, opening
 from capgap.errors import DistillError
 
 __all__ = ["Said", "ask"]
@@ -156,11 +156,10 @@ def _heard(
     example: Example, responses: Sequence[Any], supervision: Supervision
 ) -> tuple[str | None, bool | None, bool]:
     """The completion that a response gives (None: unreadable), whether it is right, whether it was cut."""
-    delimiter = example.asking.delimiter
     if example.choices is not None:
         best = max(range(len(responses)), key=lambda index: responses[index].value[0])
         choice = example.choices[best]
-        return f"{delimiter}{choice}", choice in (example.targets or (example.target,)), False
+        return f"{opening(example)}{choice}", choice in (example.targets or (example.target,)), False
     response = responses[0]
     text: str = response.value
     if response.stop_reason == "length":
@@ -171,5 +170,5 @@ def _heard(
     right = None if score is None else score == 1.0
     if supervision == "answers":
         return answer_text(example, text, answer), right, False
-    # What a teacher writes begins with the white space that its prompt left open; else the delimiter stands there.
-    return (text.rstrip() if text[:1].isspace() else f"{delimiter}{text.rstrip()}"), right, False
+    # What a teacher writes may begin with the white space that its prompt left open.
+    return (text.rstrip() if text[:1].isspace() else f"{opening(example)}{text.rstrip()}"), right, False

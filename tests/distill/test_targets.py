@@ -17,7 +17,7 @@ def example(asking: Asking, **changes: object) -> Example:
     return Example(**{**told, **changes}, asking=asking)  # type: ignore[arg-type]
 
 
-# asking, what differs, gold answer, gold trace, the teacher's text, what was read from it, what a student of answers reads
+# asking, what differs, gold answer, gold trace, the teacher's text, what was read from it, its student's text
 CASES = [
     (NUMERIC, {}, " 7", " 5 + 2 = 7 ; 7", "It is 8.", "8", " 8"),
     (MARKED, {"target": "A 7", "targets": ("A 7",)}, " A 7", " 5 + 2 = 7 ; A 7", " 5 ; A 8", "A 8", " A 8"),

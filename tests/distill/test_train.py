@@ -67,13 +67,13 @@ def test_the_loss_is_cross_entropy_in_nats_over_the_tokens_of_the_step() -> None
 
 
 @pytest.mark.parametrize("adaptation", ["full", "lora"])
-def test_the_loss_falls(make_config: Make, tmp_path: Path, adaptation: str) -> None:
-    # An adapter of random weights learns little: its embeddings, which are the head too, stay as they are.
-    lr, falls_to = {"full": (0.02, 0.75), "lora": (0.1, 0.9)}[adaptation]
-    config = make_config(adaptation=adaptation, training={"max_steps": 25, "batch_size": 16, "lr": lr})
-    model = make_model()
+def test_the_loss_falls(make_config: Make, tmp_path: Path, teacher: Path, adaptation: str) -> None:
+    from transformers import AutoModelForCausalLM
+
+    config = make_config(adaptation=adaptation, training={"max_steps": 25, "batch_size": 16, "lr": 0.01})
+    model = AutoModelForCausalLM.from_pretrained(teacher)  # it has traces, and here a third are answers alone
     result = trained(config, adapt(model, config.lora, name="x") if adaptation == "lora" else model, tmp_path)
-    assert result.losses[-1][1] < falls_to * result.losses[0][1]
+    assert result.losses[-1][1] < 0.7 * result.losses[0][1]
     assert (result.steps, len(result.losses)) == (25, 25)
     assert result.loss_tokens < result.tokens
 
@@ -130,7 +130,8 @@ def test_the_loss_is_that_of_transformers_with_a_mask_and_all_logits(
     examples = [
         Encoded(tuple(ids[i, :n].tolist()), tuple(labels[i, :n].tolist())) for i, n in enumerate(lengths)
     ]  # fmt: skip
-    expected = float(copy.deepcopy(model)(input_ids=ids, attention_mask=mask, labels=labels).loss)
+    with torch.no_grad():
+        expected = float(copy.deepcopy(model)(input_ids=ids, attention_mask=mask, labels=labels).loss)
     plan = lay_out(lengths, batch_size=3, max_steps=1, rng=np.random.default_rng(0))
     config = make_config(training={"max_steps": 1, "batch_size": 3, "lr": 1e-3})
     result = train(
