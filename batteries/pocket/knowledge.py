@@ -68,7 +68,7 @@ def _asked(templates: Iterable[str], subject: str) -> tuple[str, ...]:
 
 
 def capitals() -> list[Fact]:
-    """Country → capital."""
+    """Country → capital; countries of one region lend each other wrong answers."""
     return [
         Fact(
             f"country: {r['country']}",
@@ -76,6 +76,7 @@ def capitals() -> list[Fact]:
             r["capital"],
             _asked(CAPITALS, r["country"]),
             _listed(r["aliases"]),
+            pool=r["region"],
         )
         for r in table("capitals")
     ]
