@@ -7,7 +7,7 @@ is missing or wrong. What is unknown is null (NaN, NA), never zero.
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +33,7 @@ __all__ = [
     "concat",
     "covariate_names",
     "empty",
+    "from_rows",
     "pair",
     "read",
     "validate",
@@ -238,16 +239,30 @@ def validate(frame: pd.DataFrame, table: Table, *, source: str = "") -> pd.DataF
     return result
 
 
-def _typed(values: pd.Series, column: Column, where: str) -> pd.Series:
+def from_rows(rows: Iterable[Mapping[str, Any]], table: Table, *, source: str = "") -> pd.DataFrame:
+    """A validated frame from one mapping a row.
+
+    Half of a surrogate pair, which a broken JSON file or a model can bring, is no character and no table holds it; a
+    question mark takes its place.
+    """
+    clean = [{k: _whole(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
+    return validate(pd.DataFrame(clean), table, source=source)
+
+
+def _whole(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _typed(values: "pd.Series[Any]", column: Column, where: str) -> "pd.Series[Any]":
     """One column in its type; a message names the first row that does not fit."""
+    typed: pd.Series[Any]
     try:
         if column.kind == "string":
             typed = values.map(_as_text, na_action="ignore").astype("str")
         elif column.kind == "boolean":
             typed = values.astype("boolean")
         else:
-            number = pd.to_numeric(values)
-            typed = number.astype(_DTYPES[column.kind])
+            typed = pd.to_numeric(values).astype("float64" if column.kind == "float" else "Int64")
     except (TypeError, ValueError) as error:
         raise TableError(f"{where}column {column.name!r} should hold {column.kind} values: {error}.") from None
     if column.required and column.name != "score" and bool(typed.isna().any()):
@@ -268,7 +283,7 @@ def _as_text(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, (dict, list, tuple)):
-        return json.dumps(value, ensure_ascii=False, sort_keys=True)
+        return _whole(json.dumps(value, ensure_ascii=False, sort_keys=True))
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
@@ -301,7 +316,7 @@ def read(path: Path | str, table: Table) -> pd.DataFrame:
         The file is missing, cannot be read, or does not hold such a table.
     """
     path = Path(path)
-    readers = {
+    readers: dict[str, Callable[[Path], Any]] = {
         ".parquet": pd.read_parquet,
         ".csv": pd.read_csv,
         ".jsonl": lambda p: pd.read_json(p, lines=True),

@@ -61,6 +61,15 @@ def test_what_is_written_is_read_back(tmp_path: Path, name: str) -> None:
     pd.testing.assert_frame_equal(schema.read(path, schema.OUTCOMES), table, check_dtype=False)
 
 
+def test_half_a_surrogate_pair_is_replaced_not_refused(tmp_path: Path) -> None:
+    cells = [{"model": m, "task": "a", "item": "1", "score": 1.0} for m in "ts"]
+    texts = ["lone \ud800 half", "naïve 東京 🙂"]
+    rows = [{**cell, "response": text} for cell, text in zip(cells, texts, strict=True)]
+    table = schema.from_rows(rows, schema.OUTCOMES)
+    schema.write(table, tmp_path / "t.parquet", schema.OUTCOMES)
+    assert schema.read(tmp_path / "t.parquet", schema.OUTCOMES)["response"].tolist() == ["lone ? half", "naïve 東京 🙂"]
+
+
 @pytest.mark.parametrize("content", [b"", b"\x00\x01", b"{"])
 def test_a_broken_file_is_a_table_error(tmp_path: Path, content: bytes) -> None:
     for suffix in ("parquet", "csv", "jsonl", "json"):

@@ -122,7 +122,7 @@ def _ask_all(plan: Plan, prepared: Tasks, run: RunDirectory, ledger: Ledger) -> 
             bar.set_description(f"{spec.name}: loading")
             model = _load(plan, spec, run_id)
             _refuse_impossible(model, prepared)
-            facts = {"word": spec.word, "identity": model.identity, "prompting": model.prompting.as_text()}
+            facts = {"word": spec.place, "identity": model.identity, "prompting": model.prompting.as_text()}
             run.add_model(spec.name, model.fingerprint, facts)
             run.save()
             ledger.describe(model.fingerprint, model.identity)
@@ -170,7 +170,7 @@ def _ask_model(model: LoadedModel, prepared: Tasks, ledger: Ledger, bar: Any, co
     # Equal requests are asked once, and the bar counts them all.
     per_model = sum(_n_requests(task) for _, tasks in prepared for task in tasks)
     bar.update(max(0, min(per_model - (bar.n - n_before), bar.total - bar.n)))
-    return schema.validate(pd.DataFrame(rows), schema.OUTCOMES, source="outcomes")
+    return schema.from_rows(rows, schema.OUTCOMES, source="outcomes")
 
 
 def build_requests(task: Prepared, model: LoadedModel) -> None:
@@ -217,12 +217,12 @@ def _items_table(prepared: Tasks) -> pd.DataFrame:
         for task in tasks
         for item in task.items
     ]
-    return schema.validate(pd.DataFrame(rows), schema.ITEMS)
+    return schema.from_rows(rows, schema.ITEMS, source="items")
 
 
 def _models_table(model: LoadedModel) -> pd.DataFrame:
     known = {key: value for key, value in model.facts.items() if key in schema.MODELS.names}
-    return schema.validate(pd.DataFrame([known]), schema.MODELS, source=f"facts about {model.name}")
+    return schema.from_rows([known], schema.MODELS, source=f"facts about {model.name}")
 
 
 def _battery_facts(battery: Battery, tasks: Sequence[Prepared], plan: Plan) -> dict[str, Any]:
@@ -230,6 +230,7 @@ def _battery_facts(battery: Battery, tasks: Sequence[Prepared], plan: Plan) -> d
         "version": str(battery.version),
         "description": battery.description,
         "limit": plan.limit,
+        "seed": battery.defaults.seed,
         "tasks": {
             task.name: {
                 "n_items": len(task.items),

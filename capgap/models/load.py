@@ -11,7 +11,7 @@ from typing import Any
 
 from capgap.errors import ModelError
 from capgap.models.checkpoint import Checkpoint, file_hashes, locate
-from capgap.models.spec import BACKENDS, MICROWORLD, ModelSpec
+from capgap.models.spec import BACKENDS, ModelSpec
 
 __all__ = ["LoadedModel", "Prompting", "choose_device", "choose_dtype", "load_model"]
 
@@ -284,7 +284,7 @@ def _facts(
         **({"step": int(step.group(1))} if step else {}),
         **known,
         "model": spec.name,
-        "checkpoint": spec.checkpoint if spec.kind != MICROWORLD else spec.word,
+        "checkpoint": spec.place,
         "prompting": prompting.as_text(),
         "weights_hash": identity["adapter"] or identity["weights"],
     }

@@ -61,6 +61,16 @@ class ModelSpec:
         return self.options.get(key, default)
 
     @property
+    def place(self) -> str:
+        """Where it is from, for tables and reports: never a path that only means something on this machine."""
+        if self.kind != "checkpoint":
+            return f"{self.kind}:{self.checkpoint}"
+        path = Path(self.checkpoint)
+        if not path.is_absolute():
+            return self.checkpoint
+        return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
+
+    @property
     def word(self) -> str:
         """A model word that means this model, without its name."""
         head = self.checkpoint if self.kind == "checkpoint" else f"{self.kind}:{self.checkpoint}"
