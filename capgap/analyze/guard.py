@@ -50,9 +50,10 @@ def guard(outcomes: pd.DataFrame, roles: schema.Roles, *, conf_level: float) -> 
     primary = outcomes[outcomes["primary"].fillna(False).astype(bool) & outcomes["model"].isin(roles.names)]
     rows: list[Row] = []
     excluded: dict[str, list[str]] = {}
-    primary = primary.assign(cluster_code=pd.factorize(primary["item"])[0])
+    coded = {status: (primary["status"] == status).to_numpy(dtype=float) for status in _ADVICE}
+    primary = primary[["task", "model", "format"]].assign(cluster=pd.factorize(primary["item"])[0], **coded)
     for (task, model), part in primary.groupby(["task", "model"], sort=True):
-        failed = {status: (part["status"] == status).to_numpy(dtype=float) for status in _ADVICE}
+        failed = {status: part[status].to_numpy() for status in _ADVICE}
         total = sum(float(values.mean()) for values in failed.values())
         over = total > LIMIT and model in compared
         if over:
@@ -60,8 +61,7 @@ def guard(outcomes: pd.DataFrame, roles: schema.Roles, *, conf_level: float) -> 
             excluded.setdefault(str(task), []).append(f"{model}: {shares}")
         if part["format"].isna().all() and total == 0:
             continue  # a foreign table that says nothing about its answers: unknown, not zero
-        cluster = part["cluster_code"].to_numpy()
-        design = Design.of(np.zeros(len(cluster)), cluster)
+        design = Design.of(np.zeros(len(part)), part["cluster"].to_numpy())
         for status, values in failed.items():
             share = accuracy(values, design, conf_level=conf_level)
             rows.append(_row(status, str(task), str(model), share, over))

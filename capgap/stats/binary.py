@@ -1,6 +1,7 @@
 """Intervals and tests for right and wrong answers of items that stand alone: Wilson, Tango, exact McNemar."""
 
 import math
+from functools import lru_cache
 
 from scipy import special
 
@@ -33,13 +34,15 @@ def wilson_interval(share: float, n: float, *, critical: float) -> tuple[float, 
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def tango_interval(gained: int, lost: int, n: int, *, conf_level: float = 0.95) -> tuple[float, float]:
+@lru_cache(maxsize=4096)
+def tango_interval(gained: float, lost: float, n: float, *, conf_level: float = 0.95) -> tuple[float, float]:
     """The score interval of ``(gained - lost) / n``, the difference of two shares on the same items.
 
     Parameters
     ----------
     gained, lost
-        Items that the first model alone, and the second model alone, answers rightly.
+        Items that the first model alone, and the second model alone, answers rightly; effective numbers where tasks
+        are weighted.
     n
         All items, those where both agree included.
 
@@ -54,8 +57,8 @@ def tango_interval(gained: int, lost: int, n: int, *, conf_level: float = 0.95) 
     Tango, T. (1998). Equivalence test and confidence interval for the difference in proportions for the paired-sample
     design. Statistics in Medicine 17, 891-908.
     """
-    if n < 1 or gained < 0 or lost < 0 or gained + lost > n:
-        raise EstimationError(f"{gained} and {lost} discordant items of {n} make no table.")
+    if not n > 0 or gained < 0 or lost < 0 or gained + lost > n * (1 + 1e-9):
+        raise EstimationError(f"{gained:g} and {lost:g} discordant items of {n:g} make no table.")
     z = float(special.ndtri(0.5 + conf_level / 2))
     point = (gained - lost) / n
 
@@ -69,7 +72,7 @@ def tango_interval(gained: int, lost: int, n: int, *, conf_level: float = 0.95) 
 
     def end(outer: float) -> float:
         inner = point
-        for _ in range(60):
+        for _ in range(50):
             middle = (inner + outer) / 2
             if statistic(middle) > z:
                 outer = middle
@@ -77,8 +80,8 @@ def tango_interval(gained: int, lost: int, n: int, *, conf_level: float = 0.95) 
                 inner = middle
         return (inner + outer) / 2
 
-    low = -1.0 if lost == n else end(-1.0)
-    high = 1.0 if gained == n else end(1.0)
+    low = -1.0 if lost >= n else end(-1.0)
+    high = 1.0 if gained >= n else end(1.0)
     return low, high
 
 

@@ -79,15 +79,20 @@ def paired_difference(differences: ArrayLike, design: Design, *, conf_level: flo
     Notes
     -----
     CR2 with Bell-McCaffrey t. Where right and wrong answers of items that stand alone are few (`SMALL_SAMPLE`) or
-    hardly differ (`FEW_DISCORDANT`): Tango's score interval and the exact McNemar p-value.
+    hardly differ (`FEW_DISCORDANT`): Tango's score interval and the exact McNemar p-value. Several tasks enter it with
+    their weighted shares of discordant items and the effective number of items (`Design.effective_items`); the p-value
+    counts the discordant items of all tasks, whose sign is a coin's where no task has a gap.
     """
     d = np.asarray(differences, dtype=float)
     fit = design.fit(d)
     n = fit.design.n_items
-    if fit.design.alone and _only(d, (-1.0, 0.0, 1.0)):
+    if fit.design.plain and _only(d, (-1.0, 0.0, 1.0)):
         gained, lost = int((d == 1).sum()), int((d == -1).sum())
         if n < SMALL_SAMPLE or gained + lost < FEW_DISCORDANT:
-            low, high = tango_interval(gained, lost, n, conf_level=conf_level)
+            known = d[np.isfinite(d)]
+            size = fit.design.effective_items
+            shares = fit.design.mean((known == 1).astype(float)), fit.design.mean((known == -1).astype(float))
+            low, high = tango_interval(shares[0] * size, shares[1] * size, size, conf_level=conf_level)
             error = math.sqrt(fit.cov[0, 0]) if fit.cov[0, 0] > NO_VARIANCE else math.nan
             p_value = mcnemar_exact(gained, lost)
             method = "Tango score interval, exact McNemar"

@@ -131,6 +131,17 @@ class Design:
         return len(self.counts) == 1 and self.weights[0] == 1 and self.n_clusters == self.n_items
 
     @property
+    def plain(self) -> bool:
+        """Whether this is a weighted mean (weights above zero that sum to 1) of items that are their own clusters."""
+        weights = bool((self.weights > 0).all()) and abs(float(self.weights.sum()) - 1) < 1e-9
+        return weights and self.n_clusters == self.n_items
+
+    @property
+    def effective_items(self) -> float:
+        """Items of one unweighted sample that would know the mean as well: ``1 / sum(c_k² / n_k)``."""
+        return float(1 / (self.weights**2 / self.counts).sum())
+
+    @property
     def reason(self) -> str:
         """Why there is no covariance; empty where there is one."""
         if not self.n_lonely:

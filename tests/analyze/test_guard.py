@@ -4,7 +4,7 @@ import pytest
 
 from capgap import schema
 from capgap.analyze import analyze, sentence
-from tests.analyze.worlds import ROLES, one, outcomes
+from tests.analyze.worlds import ROLES, one, outcomes, plain
 
 
 def _broken(model, share, status="truncated", task="knowledge1"):
@@ -51,7 +51,7 @@ def test_five_percent_stay():
 
 
 def test_every_model_and_task_has_its_share():
-    found = analyze(outcomes(), ROLES)
+    found = plain()
     rows = found[found["quantity"] == "truncated"]
     assert len(rows) == 6 * 4
     assert (rows["estimate"] == 0).all()
@@ -89,7 +89,7 @@ def test_aliased_formats_are_flagged():
     note = one(analyze(world, ROLES), contrast=contrast)["note"]
     assert "knowledge comes only as choose and reasoning comes only as generate" in note
     assert "aliased" in note
-    assert pd.isna(one(analyze(outcomes(), ROLES), contrast=contrast)["note"])
+    assert pd.isna(one(plain(), contrast=contrast)["note"])
     assert one(analyze(outcomes().assign(format="choose"), ROLES), contrast=contrast)["note"].endswith("choose tasks")
 
 

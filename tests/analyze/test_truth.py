@@ -8,7 +8,7 @@ import pytest
 
 from capgap import schema
 from capgap.analyze import analyze
-from tests.analyze.worlds import ACCURACY, ROLES, one, outcomes
+from tests.analyze.worlds import ACCURACY, ROLES, one, outcomes, plain
 
 EXACT = 1e-12
 
@@ -20,7 +20,7 @@ def world():
 
 @pytest.fixture(scope="module")
 def estimates(world):
-    return analyze(world, ROLES)
+    return plain()
 
 
 def _mask(world, level, group):
@@ -206,7 +206,7 @@ def test_several_students_form_families():
     assert rows["family"].iloc[0].endswith("2 students")
     p = np.sort(rows["p_value"])
     assert np.sort(rows["p_adjusted"]) == pytest.approx(np.maximum.accumulate([2 * p[0], p[1]]))
-    assert analyze(outcomes(), ROLES)["family"].isna().all()
+    assert plain()["family"].isna().all()
 
 
 @pytest.mark.parametrize(("n_tasks", "expected"), [(5, False), (6, True)])

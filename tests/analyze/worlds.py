@@ -1,9 +1,12 @@
 """Outcome tables with a known truth."""
 
+from functools import cache
+
 import numpy as np
 import pandas as pd
 
 from capgap import schema
+from capgap.analyze import analyze
 
 ACCURACY = {  # model → capability → probability of a right answer
     "teacher": {"knowledge": 0.9, "reasoning": 0.85},
@@ -60,3 +63,9 @@ def one(estimates, **where):
         estimates = estimates[estimates["weighting"] == "tasks"]
     assert len(estimates) == 1, estimates[["quantity", "level", "group", "model", "contrast", "weighting"]]
     return estimates.iloc[0]
+
+
+@cache
+def plain():
+    """Estimates of the default world, made once: tests only read them."""
+    return analyze(outcomes(), ROLES)
