@@ -143,7 +143,7 @@ def _gap_difference(comparison: Comparison, knowledge: Cut, reasoning: Cut) -> E
 
 def _closure_difference(comparison: Comparison, knowledge: Cut, reasoning: Cut) -> Estimate:
     one, two = (cut.fit(closure_columns(comparison, cut)) for cut in (knowledge, reasoning))
-    return ratio_difference(one, two, names=_PAIR, conf_level=comparison.conf_level)
+    return ratio_difference(one, two, names=_PAIR, denominator="teacher − base", conf_level=comparison.conf_level)
 
 
 def _retention_difference(comparison: Comparison, knowledge: Cut, reasoning: Cut) -> Estimate:
@@ -153,7 +153,7 @@ def _retention_difference(comparison: Comparison, knowledge: Cut, reasoning: Cut
         if reason := unknown_chance(comparison.grid, cut, columns[-1]):
             return refused(f"{name}: {reason}")
     one, two = (cut.fit(values) for cut, values in zip((knowledge, reasoning), columns, strict=True))
-    return ratio_difference(one, two, names=_PAIR, conf_level=comparison.conf_level)
+    return ratio_difference(one, two, names=_PAIR, denominator="teacher − chance", conf_level=comparison.conf_level)
 
 
 @dataclass(frozen=True)

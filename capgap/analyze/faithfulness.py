@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,18 +38,15 @@ def fidelity_rows(comparison: Comparison, groups: Iterable[Group]) -> Iterator[R
         return
     roles = ("teacher", "student")
     for group in groups:
-        found: dict[tuple[str, str], tuple[Estimate, Estimate]] = {}
+        found: dict[int, tuple[Estimate, Estimate]] = {}
 
-        def agreement(cut: Cut, found: dict[tuple[str, str], tuple[Estimate, Estimate]] = found) -> Estimate:
-            pair = _agreement(comparison, cut)
-            found[cut.weighting, cut.population] = pair
-            return pair[0]
+        def number(cut: Cut, which: int, found: dict[int, tuple[Estimate, Estimate]] = found) -> Estimate:
+            if id(cut) not in found:  # cuts live as long as the comparison: both quantities meet the same ones
+                found[id(cut)] = _agreement(comparison, cut)
+            return found[id(cut)][which]
 
-        rows = list(paired(comparison, group, "agreement", "student = teacher", roles, agreement))
-        yield from rows
-        for row in rows:
-            excess = found.get((row.weighting, row.population), (row.estimate, row.estimate))[1]
-            yield replace(row, quantity="fidelity", contrast="agreement - expected", estimate=excess)
+        yield from paired(comparison, group, "agreement", "student = teacher", roles, partial(number, which=0))
+        yield from paired(comparison, group, "fidelity", "agreement - expected", roles, partial(number, which=1))
         yield from _inheritance(comparison, group)
 
 

@@ -103,6 +103,7 @@ def ratio_difference(
     second: StratifiedMean,
     *,
     names: tuple[str, str] = ("first", "second"),
+    denominator: str = "the denominator",
     conf_level: float = 0.95,
 ) -> Estimate:
     """The difference of two ratios, first minus second, by MOVER from their Fieller intervals.
@@ -113,6 +114,8 @@ def ratio_difference(
         Two-column fits (numerator, denominator) whose cluster codes mean the same clusters.
     names
         What the two are called in the reason of a refusal.
+    denominator
+        What the denominator is called there.
     conf_level
         Of the interval.
 
@@ -135,14 +138,12 @@ def ratio_difference(
     """
     n_items = first.design.n_items + second.design.n_items
     n_clusters = len(np.union1d(first.design.clusters, second.design.clusters))
-    parts: list[_Ratio] = []
-    for fit, name in zip((first, second), names, strict=True):
-        part = _ratio(fit, conf_level)
+    one, two = _ratio(first, conf_level), _ratio(second, conf_level)
+    for part, name in ((one, names[0]), (two, names[1])):
         if isinstance(part, str):
-            reason = f"{name}: {part.format(denominator='the denominator')}"
+            reason = f"{name}: {part.format(denominator=denominator)}"
             return refused(reason, n_items=n_items, n_clusters=n_clusters)
-        parts.append(part)
-    one, two = parts
+    assert isinstance(one, _Ratio) and isinstance(two, _Ratio)
     rho = _correlation(first, second, one, two)
 
     def interval(level: float) -> tuple[float, float] | None:
@@ -151,16 +152,13 @@ def ratio_difference(
 
     low_high = interval(conf_level)
     assert low_high is not None  # both were bounded at this level
-    notes = [
-        f"{name}: {note}"
-        for fit, name in zip((first, second), names, strict=True)
-        if (note := few_clusters_note(fit.design))
-    ]
-    if one.degenerate or two.degenerate:
-        notes.append("one ratio is exact on every item: exact bound")
+    degenerate = one.degenerate or two.degenerate
+    few = [few_clusters_note(fit.design) for fit in (first, second)]
+    notes = [f"{name}: {note}" for name, note in zip(names, few, strict=True) if note]
+    notes += ["one ratio is exact on every item: exact bound"] if degenerate else []
     return Estimate(
         estimate=one.value - two.value,
-        std_error=math.nan if one.degenerate or two.degenerate else _difference_error(one, two, rho),
+        std_error=math.nan if degenerate else _difference_error(one, two, rho),
         conf_low=low_high[0],
         conf_high=low_high[1],
         p_value=_inverted_p_value(interval),

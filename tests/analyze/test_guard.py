@@ -27,7 +27,8 @@ def test_a_task_with_unreadable_answers_leaves_every_number_above_it(model, stat
         e[e["level"].isin(coarse)].set_index(keys)[["estimate", "conf_low"]].sort_index() for e in (found, without)
     )
     pd.testing.assert_frame_equal(left, right)
-    assert "knowledge1" in one(found, quantity="gap", level="battery")["note"]
+    for quantity in ("gap", "gap_closure", "agreement", "fidelity", "error_inheritance"):
+        assert "knowledge1" in one(found, quantity=quantity, level="battery")["note"]
     assert one(found, quantity="gap", level="task", group="knowledge1")["status"] == "ok"
     row = one(found, quantity=status, level="task", group="knowledge1", model=model)
     assert row["estimate"] == pytest.approx(np.ceil(0.2 * 47) / 47)
