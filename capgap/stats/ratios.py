@@ -143,7 +143,8 @@ def ratio_difference(
         if isinstance(part, str):
             reason = f"{name}: {part.format(denominator=denominator)}"
             return refused(reason, n_items=n_items, n_clusters=n_clusters)
-    assert isinstance(one, _Ratio) and isinstance(two, _Ratio)
+    assert isinstance(one, _Ratio)
+    assert isinstance(two, _Ratio)
     rho = _correlation(first, second, one, two)
 
     def interval(level: float) -> tuple[float, float] | None:
