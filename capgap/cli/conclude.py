@@ -55,7 +55,9 @@ def conclude(
     schema.write_json(estimates, folder / "estimates.json")
     lines = sentence(estimates, roles).splitlines()
     advice = next_step(estimates, roles, run)
-    run = {**run, "sentence": lines, "next": advice}
+    # How far the run was when the report was written is not part of what it reports.
+    told = {key: value for key, value in run.items() if key not in ("state", "updated")}
+    run = {**told, "sentence": lines, "next": advice}
     report = write_report(
         folder / "report.html",
         outcomes=outcomes,

@@ -179,7 +179,7 @@ def _has_chat_template(checkpoint: Checkpoint) -> bool:
 def _harness(spec: ModelSpec, checkpoint: Checkpoint, device: str, dtype: str, prompting: Prompting) -> Any:
     from transformers.utils import logging as transformers_logging
 
-    from capgap.models.harness import EndingHFLM
+    from capgap.models.harness import Harness
 
     transformers_logging.disable_progress_bar()
     weights = checkpoint.adapter_of or checkpoint
@@ -204,7 +204,7 @@ def _harness(spec: ModelSpec, checkpoint: Checkpoint, device: str, dtype: str, p
         arguments |= {"parallelize": True}
     if spec.get("quantization"):
         arguments["quantization_config"] = _quantization(spec)
-    return EndingHFLM(**arguments)
+    return Harness(**arguments)
 
 
 def _tokenizer_folder(spec: ModelSpec, checkpoint: Checkpoint) -> Path:

@@ -83,10 +83,10 @@ def test_the_teachers_choice_is_the_likeliest(teacher: Path, tmp_path: Path) -> 
 
 def test_no_response_is_asked_twice(said: Callable[..., Said], teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from capgap.models import respond as module  # noqa: F401
-    from capgap.models.harness import EndingHFLM
+    from capgap.models.harness import Harness
 
     first = said("traces")
-    monkeypatch.setattr(EndingHFLM, "_model_generate", lambda *_, **__: pytest.fail("asked again"))
+    monkeypatch.setattr(Harness, "_model_generate", lambda *_, **__: pytest.fail("asked again"))
     assert said("traces").pairs == first.pairs
 
 

@@ -1,0 +1,106 @@
+"""Statistics and report from tables alone: foreign tables, run directories, roles by option."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from capgap.cli import _status
+
+
+def foreign(path: Path, *, n: int = 200) -> Path:
+    """A CSV with the four columns that are required, and what makes capabilities."""
+    rng = np.random.default_rng(7)
+    rows = []
+    for task, capability, means in (
+        ("recall", "knowledge", {"big": 0.9, "before": 0.2, "after": 0.8}),
+        ("sums", "reasoning", {"big": 0.9, "before": 0.2, "after": 0.3}),
+    ):
+        for model, mean in means.items():
+            right = rng.random(n) < mean
+            rows += [
+                {"model": model, "task": task, "item": f"i{i}", "score": float(s), "capability": capability}
+                for i, s in enumerate(right)
+            ]
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return path
+
+
+def test_a_foreign_table_becomes_estimates_a_sentence_and_a_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = foreign(tmp_path / "results.csv")
+    out = tmp_path / "out"
+    arguments = ["analyze", str(table), "--teacher", "big", "--base", "before", "--out", str(out)]
+    assert _status(arguments) == 0
+    said = capsys.readouterr()
+    assert "of the knowledge gap" in said.out
+    assert "of the reasoning gap" in said.out
+    assert {p.name for p in out.iterdir()} == {"estimates.parquet", "estimates.json", "report.html"}
+    scores = pd.read_csv(table).groupby(["task", "model"])["score"].mean()
+    estimates = pd.DataFrame(json.loads((out / "estimates.json").read_text()))
+    for task in ("recall", "sums"):
+        found = estimates.query("quantity == 'gap_closure' and level == 'task' and group == @task").iloc[0]
+        by_hand = (scores[task, "after"] - scores[task, "before"]) / (scores[task, "big"] - scores[task, "before"])
+        assert found["estimate"] == pytest.approx(by_hand, abs=1e-9)
+        assert found["conf_low"] < by_hand < found["conf_high"]
+
+
+def test_json_output_is_json_and_stands_alone_on_stdout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = foreign(tmp_path / "results.csv")
+    assert _status(["analyze", str(table), "--teacher", "big", "--json", "--out", str(tmp_path / "o")]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert {e["level"] for e in summary["estimates"]} <= {"battery", "capability"}
+    assert summary["report"].endswith("report.html")
+
+
+def test_analysis_and_report_never_load_torch(tmp_path: Path) -> None:
+    table = foreign(tmp_path / "results.csv", n=30)
+    code = (
+        "import sys\nfrom capgap.cli import _status\n"
+        f"assert _status(['analyze', {str(table)!r}, '--teacher', 'big', '--out', {str(tmp_path / 'o')!r}]) == 0\n"
+        "print(sorted({'torch', 'transformers', 'lm_eval', 'datasets'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--teacher", "bigg"], "no such model in the tables. Did you mean 'big'"),
+        (["--student", "aftr"], "no such model in the tables. Did you mean 'after'"),
+        (["--teacher", "big", "--student", "big"], "no student is left"),
+    ],
+)
+def test_a_wrong_role_names_the_nearest_model(
+    options: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = foreign(tmp_path / "results.csv", n=10)
+    assert _status(["analyze", str(table), *options, "--out", str(tmp_path / "o")]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_report_is_written_again_from_its_directory(
+    checkpoints: dict[str, Path], tiny_battery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    command = ["evaluate", "--student", str(checkpoints["student"]), "--teacher", str(checkpoints["teacher"])]
+    assert (
+        _status([*command, "--base", "none", "--battery", str(tiny_battery), "--device", "cpu", "--out", str(out)]) == 0
+    )
+    said = capsys.readouterr()
+    assert "tiny 1: 2 tasks, 48 items × 2 models" in said.err.splitlines()[0]
+    first = (out / "report.html").read_text()
+    (out / "report.html").unlink()
+    assert _status(["report", str(out)]) == 0
+    assert (out / "report.html").read_text() == first
+    capsys.readouterr()
+    assert _status(["analyze", str(out), "--items", "none"]) == 0
+    assert "Q : one plus" in first
+    assert "Q : one plus" not in (out / "report.html").read_text(), "--items none leaves no text of an item"
