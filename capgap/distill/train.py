@@ -71,6 +71,8 @@ class _Trainer(Trainer):  # type: ignore[misc]
         self.step_losses: list[float] = []
         self._n_passes: int | None = None
         self._keeps = "logits_to_keep" in _forward_names(options["model"])
+        self._alone = self.args.world_size == 1
+        self._trainable = [p for p in options["model"].parameters() if p.requires_grad]
 
     def get_train_dataloader(self) -> Any:
         loader: Any = DataLoader(
@@ -80,7 +82,7 @@ class _Trainer(Trainer):  # type: ignore[misc]
             num_workers=0,
         )
         # One process needs nothing that accelerate's loader adds, and the tiny models feel its weight.
-        return self.accelerator.prepare(loader) if self.args.world_size > 1 else loader
+        return loader if self._alone else self.accelerator.prepare(loader)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -104,15 +106,27 @@ class _Trainer(Trainer):  # type: ignore[misc]
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         if self._n_passes is None:
             self._n_passes = self.state.global_step * self.plan.accumulation
-        loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
-        value = float(loss)
+        if self._alone:
+            # What Trainer does here beside this serves other optimizers and several processes; a tiny model feels it.
+            with self.compute_loss_context_manager():
+                loss = self.compute_loss(model, self._prepare_inputs(inputs), num_items_in_batch=num_items_in_batch)
+            loss.backward()
+            loss = loss.detach()
+        else:
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        value = loss.item()
         if not math.isfinite(value):
             self._stop(self.plan.batches[self._n_passes], f"the loss is {value}")
         if self._n_passes % self.plan.accumulation == 0:
             self.step_losses.append(0.0)
         self.step_losses[-1] += value
         self._n_passes += 1
-        return loss
+        return loss  # type: ignore[no-any-return]
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        if self._alone:
+            return torch.nn.utils.clip_grad_norm_(self._trainable, self.args.max_grad_norm)
+        return super()._clip_grad_norm(model)
 
     def floating_point_ops(self, inputs: Any) -> int:
         return 0  # counts every parameter in every step, which a tiny model feels
@@ -235,6 +249,7 @@ def train(
     progress.trainer = trainer
     _only_ours(trainer)
     resume = last_checkpoint(out)
+    model.train()
     started = time.monotonic()
     try:
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
