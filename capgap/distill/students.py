@@ -1,6 +1,7 @@
 """The student before it learns: its weights, its tokenizer, and how it will be addressed."""
 
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,10 @@ def adapt(model: Any, lora: Lora, *, name: str) -> Any:
         task_type="CAUSAL_LM",
     )
     try:
-        return peft.get_peft_model(model, settings)
+        with warnings.catch_warnings():
+            # peft asks transformers by a name that is going out of use; nothing that the user could change
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+            return peft.get_peft_model(model, settings)
     except ValueError as error:
         import torch
 

@@ -101,7 +101,12 @@ class Encoder:
         if kept:
             completion, prompt = prompt[len(kept) :] + completion, kept
         whole = self._encode(prompt + completion)
-        n_prompt = len(self._encode(prompt)) if prompt else len(whole) - len(self._encode(completion, bare=True))
+        asked = self._encode(prompt) if prompt else whole[: len(whole) - len(self._encode(completion, bare=True))]
+        if whole[: len(asked)] != asked:
+            # A token reaches over the boundary (a prompt that ends inside a word). A student that generates starts
+            # from the prompt's own tokens, so it learns to.
+            whole = [*asked, *self._encode(completion, bare=True)]
+        n_prompt = len(asked)
         ids = [*whole, self.eos]
         n_prompt = max(n_prompt, 1)  # a first token has nothing before it that could predict it
         return self._fitted(ids, [IGNORE] * n_prompt + ids[n_prompt:])

@@ -159,6 +159,15 @@ def test_padding_stands_on_the_right_and_carries_no_loss() -> None:
     assert batch["labels"].tolist() == [[IGNORE, 5, 6, IGNORE], [IGNORE, 7, IGNORE, IGNORE]]
 
 
+def test_a_prompt_that_ends_inside_a_word_keeps_the_tokens_that_a_generation_starts_from(bytes_tokenizer: Any) -> None:
+    encoded = Encoder(bytes_tokenizer, max_length=64).pair("Q: wh", "at is two?")
+    assert encoded is not None
+    asked = bytes_tokenizer.encode("Q: wh")
+    assert list(encoded.input_ids[: len(asked)]) == asked
+    assert encoded.n_loss == len(encoded.input_ids) - len(asked)
+    assert bytes_tokenizer.decode(encoded.input_ids[:-1]) == "Q: what is two?"
+
+
 @pytest.mark.real
 def test_real_tokenizers_agree_with_lm_eval() -> None:
     import os
@@ -173,4 +182,7 @@ def test_real_tokenizers_agree_with_lm_eval() -> None:
                 context, continuation = lm._encode_pair(sentence[:cut], sentence[cut:])
                 encoded = encoder.pair(sentence[:cut], sentence[cut:])
                 assert encoded is not None
-                assert list(encoded.input_ids[:-1]) == context + continuation
+                assert list(encoded.input_ids[: len(context)]) == context
+                assert lm.tokenizer.decode(encoded.input_ids[:-1], skip_special_tokens=True) == sentence
+                if sentence[cut].isspace() or sentence[cut - 1].isspace():
+                    assert list(encoded.input_ids[:-1]) == context + continuation
