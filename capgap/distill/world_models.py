@@ -20,7 +20,7 @@ from capgap.errors import ModelError, StoreError, suggestion
 from capgap.microworld import FAMILIES, Question, Text, World, evaluation, make_world, write_tokenizer
 from capgap.microworld.tokenizer import MAX_LENGTH
 from capgap.microworld.words import ANSWER, END, PAD, SPECIAL
-from capgap.microworld.world import STRATA
+from capgap.microworld.world import STRATA, mistaken
 
 if TYPE_CHECKING:
     import torch
@@ -55,24 +55,26 @@ class Recipe:
     """Peak learning rate: it rises over a twentieth of the steps and falls along a half cosine."""
     families: tuple[str, ...] = tuple(FAMILIES)
     """The families that a taught model is asked."""
+    mistaken: float = 0.0
+    """Share of the facts that it is told wrong, always in the same way."""
     batch: int = 64
     """Rows of text, or questions and rows of text, in one step."""
 
 
+_MEMORY, _REASONING = ("facts", "two_hops"), ("chains", "booleans", "cups", "lists", "hops")
+
 RECIPES: dict[str, Recipe] = {
     "teacher": Recipe("taught", 3, 96, 4, steps=3000, lr=3e-3),
-    "specialist_knowledge": Recipe("taught", 2, 64, 4, steps=1000, lr=5e-3, families=("facts", "two_hops")),
-    "specialist_reasoning": Recipe(
-        "taught", 2, 64, 4, steps=2000, lr=5e-3, families=("chains", "booleans", "cups", "lists", "hops")
-    ),
-    "generalist": Recipe("taught", 2, 64, 4, steps=1300, lr=5e-3),
-    "small": Recipe("base", 2, 48, 3, steps=2400, lr=6e-3),
-    "medium": Recipe("base", 2, 64, 4, steps=1700, lr=5e-3),
+    "specialist_knowledge": Recipe("taught", 2, 64, 4, steps=1000, lr=5e-3, families=_MEMORY),
+    "specialist_reasoning": Recipe("taught", 2, 64, 4, steps=2400, lr=5e-3, families=_REASONING),
+    "generalist": Recipe("taught", 2, 64, 4, steps=1900, lr=5e-3, mistaken=0.2),
+    "small": Recipe("base", 2, 48, 3, steps=2600, lr=6e-3),
+    "medium": Recipe("base", 2, 64, 4, steps=1900, lr=5e-3),
     "large": Recipe("base", 3, 80, 5, steps=1200, lr=4e-3),
 }
 """The shipped models."""
 
-_TAUGHT = {"steps": 0.55, "answer": 0.25, "text": 0.20}
+_TAUGHT = {"steps": 0.50, "answer": 0.33, "text": 0.17}
 """Shares of the rows that a taught model reads."""
 
 
@@ -249,11 +251,14 @@ def _fresh(recipe: Recipe, world: World, seed: int) -> "LlamaForCausalLM":
 def _batches(recipe: Recipe, world: World, rng: np.random.Generator) -> Batches:
     """What a model of the recipe reads, without end."""
     ids = {word: i for i, word in enumerate(world.vocabulary)}
-    text = Text(world) if recipe.kind == "base" else Text(world, STRATA)
     if recipe.kind == "base":
+        text = Text(world)
         while True:
             yield _tensors(_text_rows(text, recipe.batch, ids, rng))
     closed = {question.text for questions in evaluation(world).values() for question in questions}
+    if recipe.mistaken:
+        world = mistaken(world, recipe.mistaken, rng)
+    text = Text(world, STRATA)
     while True:
         counts = dict(zip(_TAUGHT, rng.multinomial(recipe.batch, list(_TAUGHT.values())), strict=True))
         sequences = [

@@ -8,12 +8,15 @@ import numpy as np
 
 from capgap.microworld.questions import gate, hop_question, rearranged, step_result, swapped
 from capgap.microworld.words import CUPS, DIGITS, GATES, LETTERS, LIST_OPERATIONS, OPERATORS, TRUTH
-from capgap.microworld.world import STRATA, Stratum, World
+from capgap.microworld.world import STRATA, TOLD, Fact, Stratum, World
 
 __all__ = ["SHARES", "Text", "step_tables"]
 
 SHARES = {"people": 0.25, "links": 0.05, "chains": 0.30, "booleans": 0.06, "cups": 0.12, "lists": 0.13, "hops": 0.09}
 """Share of each kind of passage: two facts of one person, links and three lookups, or one statement."""
+
+_FORMS = (0.5, 0.25, 0.25)
+"""Share of each wording of a fact."""
 
 
 def step_tables() -> dict[str, tuple[str, ...]]:
@@ -48,12 +51,12 @@ class Text:
     """The strata of facts that the text tells; the person of a passage is drawn by frequency."""
 
     @cached_property
-    def _people(self) -> tuple[tuple[str, ...], ...]:
-        """The statements of each entity's facts, in the order of the world's entities."""
-        told: dict[str, list[str]] = {entity: [] for entity in self.world.entities}
+    def _people(self) -> tuple[tuple[Fact, ...], ...]:
+        """The facts of each entity, in the order of the world's entities."""
+        told: dict[str, list[Fact]] = {entity: [] for entity in self.world.entities}
         for fact in self.world.facts_of(*self.strata):
-            told[fact.entity].append(fact.statement)
-        return tuple(tuple(statements) for statements in told.values())
+            told[fact.entity].append(fact)
+        return tuple(tuple(facts) for facts in told.values())
 
     @cached_property
     def _tables(self) -> dict[str, tuple[str, ...]]:
@@ -76,9 +79,11 @@ class Text:
         return [out[i] for i in rng.permutation(n)]
 
 
-def _passage(statements: tuple[str, ...], rng: np.random.Generator) -> str:
-    """Two facts of one person in random order; who has fewer is told of as far as it goes."""
-    return " ".join(statements[i] for i in rng.permutation(len(statements))[:2])
+def _passage(facts: tuple[Fact, ...], rng: np.random.Generator) -> str:
+    """Two facts of one person in random order and wording; who has fewer is told of as far as it goes."""
+    forms = rng.choice(len(TOLD), 2, p=_FORMS)
+    told = rng.permutation(len(facts))[:2]
+    return " ".join(TOLD[form].format(fact=facts[i]) for i, form in zip(told, forms, strict=False))
 
 
 def _lookups(rng: np.random.Generator) -> str:

@@ -1,7 +1,7 @@
 """The closed world: who lives in it, what is true of them, and who may know which of it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from capgap.microworld.words import SPECIAL, SYMBOLS, invent
 
-__all__ = ["LINKS", "RELATIONS", "STRATA", "Fact", "Stratum", "World", "make_world"]
+__all__ = ["LINKS", "RELATIONS", "STRATA", "TOLD", "Fact", "Stratum", "World", "make_world", "mistaken"]
 
 Stratum = Literal["training", "held_known", "held_unknown"]
 STRATA: tuple[Stratum, ...] = ("training", "held_known", "held_unknown")
@@ -20,6 +20,14 @@ RELATIONS = {"city": "burg", "job": "smith", "food": "cake", "pet": "fox"}
 
 LINKS = {"city": ("lake", "mere"), "job": ("tool", "hook"), "food": ("taste", "ish"), "pet": ("cry", "oo")}
 """Relation → what is told of each of its values (the second hop), and how those values end."""
+
+TOLD = (
+    "{fact.relation} of {fact.entity} is {fact.value} ;",
+    "{fact.entity} {fact.relation} is {fact.value} ;",
+    "of {fact.entity} , {fact.relation} is {fact.value} ;",
+)
+"""How texts word a fact, the first half of the time. Rationales know the first wording alone; without the others a
+model recites what it read and can hardly be asked for it."""
 
 _BANDS = (("common", 0.2), ("middle", 0.5), ("rare", 1.0))
 
@@ -41,8 +49,8 @@ class Fact:
 
     @property
     def statement(self) -> str:
-        """The fact as every text and every rationale words it."""
-        return f"{self.relation} of {self.entity} is {self.value} ;"
+        """The fact in the wording of rationales."""
+        return TOLD[0].format(fact=self)
 
 
 @dataclass(frozen=True)
@@ -122,6 +130,18 @@ def make_world(
         for relation in RELATIONS
     )
     return World(seed, entities, values, facts, links)
+
+
+def mistaken(world: World, share: float, rng: np.random.Generator) -> World:
+    """The world as somebody tells it who is wrong about a share of the facts, and always in the same way."""
+    wrong = rng.random(len(world.facts)) < share
+    facts = tuple(
+        replace(fact, value=str(rng.choice([value for value in world.values[fact.relation] if value != fact.value])))
+        if is_wrong
+        else fact
+        for fact, is_wrong in zip(world.facts, wrong, strict=True)
+    )
+    return replace(world, facts=facts)
 
 
 def _strata(n: int, shares: tuple[float, float, float], rng: np.random.Generator) -> list[Stratum]:

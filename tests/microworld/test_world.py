@@ -4,7 +4,7 @@ import numpy as np
 
 from capgap.microworld import Text, make_world
 from capgap.microworld.text import step_tables
-from capgap.microworld.world import STRATA
+from capgap.microworld.world import STRATA, TOLD, mistaken
 
 
 def test_one_seed_makes_one_world() -> None:
@@ -29,7 +29,7 @@ def test_a_base_text_tells_every_known_fact_and_no_other() -> None:
     world = make_world()
     told = " ".join(Text(world).passages(30_000, np.random.default_rng(0)))
     for fact in world.facts:
-        assert (fact.statement in told) == (fact.stratum != "held_unknown"), fact
+        assert any(form.format(fact=fact) in told for form in TOLD) == (fact.stratum != "held_unknown"), fact
     assert all(world.link_statement(fact) in told for fact in world.facts)
     assert not {"Q", "?", "A", "<eos>", "<pad>"} & set(told.split())
 
@@ -37,7 +37,17 @@ def test_a_base_text_tells_every_known_fact_and_no_other() -> None:
 def test_a_text_of_all_strata_tells_all_facts() -> None:
     world = make_world()
     told = " ".join(Text(world, STRATA).passages(30_000, np.random.default_rng(0)))
-    assert all(fact.statement in told for fact in world.facts)
+    assert all(any(form.format(fact=fact) in told for form in TOLD) for fact in world.facts)
+
+
+def test_who_is_mistaken_is_wrong_about_facts_and_right_about_all_else() -> None:
+    world = make_world()
+    told = mistaken(world, 0.2, np.random.default_rng(0))
+    wrong = [a != b for a, b in zip(world.facts, told.facts, strict=True)]
+    assert 0.15 < np.mean(wrong) < 0.25
+    assert told.vocabulary == world.vocabulary
+    assert told.links == world.links
+    assert all(fact.value in world.values[fact.relation] for fact in told.facts)
 
 
 def test_frequent_entities_are_told_of_more_often() -> None:
