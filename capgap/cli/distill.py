@@ -1,40 +1,79 @@
-"""``capgap distill FILE.yaml``."""
+"""`capgap distill`: one student from one file."""
 
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from capgap.distill import Config
 
 __all__ = ["distill"]
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Directory of the checkpoint. [default: capgap-out/NAME]")
-@click.option("--device", help="cpu, cuda, … [default: the best there is]")
+@click.option("--out", type=click.Path(path_type=Path), help="Directory of the checkpoint; default capgap-out/NAME.")
+@click.option("--device", metavar="D", help="cpu, cuda, cuda:1, mps; default: the best there is.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default: 1 where others share the machine.")
 @click.option(
     "--ledger",
-    type=click.Path(path_type=Path),
-    help="The teacher's responses, shared by several students. [default: in --out]",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The teacher's responses, which several students may share; default in --out.",
 )
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
-def distill(file: Path, out: Path | None, device: str | None, ledger: Path | None, quiet: bool) -> None:
-    """Train one student as FILE.yaml describes; print the checkpoint's directory.
+def distill(
+    file: Path, out: Path | None, device: str | None, threads: int | None, ledger: Path | None, quiet: bool
+) -> None:
+    """Train one student as FILE.yaml describes, and print the directory of its checkpoint.
 
     \b
-    name: pilot
-    teacher: out/teacher
-    student: HuggingFaceTB/SmolLM2-135M
-    data: {battery: microworld}        # or {file: x.jsonl}: prompt and completion, or messages
-    n_examples: 1000
-    supervision: traces                # gold_answers | gold_traces | answers | traces
-    adaptation: lora                   # full | lora
+      name: pilot
+      teacher: microworld:teacher
+      student: microworld:medium
+      data: {battery: microworld}      # or {file: x.jsonl}: prompt and completion, or messages
+      n_examples: 1000
+      supervision: traces              # gold_answers, gold_traces, answers, traces
+      adaptation: lora                 # full, lora
+      training: {max_steps: 400, batch_size: 32, gradient_accumulation: 2, lr: 6.0e-3}
 
-    The same command goes on where a killed one stopped.
+    The same command goes on where a killed one stopped, and returns at once what is finished.
     """
+    from capgap.cli.evaluate import _set_threads
     from capgap.distill import distill as make
     from capgap.distill import load_config
 
     config = load_config(file)
+    _set_threads(threads)
     target = out or Path("capgap-out") / config.name
     made = make(config, target, folder=file.parent, device=device, ledger=ledger, progress=not quiet)
     click.echo(made)
+    if config.evaluate is not None:
+        _evaluate(config, made, folder=file.parent, device=device)
+
+
+def _evaluate(config: "Config", made: Path, *, folder: Path, device: str | None) -> None:
+    """What the file says to measure: the student with its base and, where it had one, its teacher."""
+    from capgap import evaluate as engine
+    from capgap.cli.conclude import conclude, say
+
+    assert config.evaluate is not None
+    named = config.evaluate.battery
+    batteries = [named] if isinstance(named, str) else list(named)
+    compared, lead, bases, controls, notes = engine.cast_roles(
+        (f"{config.name}={made}",), teacher=config.teacher, base=None, control=None
+    )
+    plan = engine.Plan(
+        students=compared,
+        teacher=lead,
+        bases=bases,
+        controls=controls,
+        batteries=tuple(str(folder / name) if (folder / name).is_file() else name for name in batteries),
+        limit=config.evaluate.limit,
+        device=device,
+        notes=tuple(notes),
+    )
+    run = engine.evaluate(plan, made.with_name(f"{made.name}-evaluation"), command=["capgap", *sys.argv[1:]], say=say)
+    conclude(run.path, run.outcomes(plan.roles), plan.roles, run.facts, show_items=True)
+    run.save(state="done")

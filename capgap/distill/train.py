@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import sys
 import time
@@ -19,6 +20,7 @@ from capgap.distill.config import Config
 from capgap.distill.plan import Plan
 from capgap.distill.tokens import IGNORE, Collator, Encoded
 from capgap.errors import DistillError
+from capgap.models import choose_device
 
 __all__ = ["Trained", "completion_loss", "last_checkpoint", "train"]
 
@@ -71,7 +73,6 @@ class _Trainer(Trainer):  # type: ignore[misc]
         self.step_losses: list[float] = []
         self._n_passes: int | None = None
         self._keeps = "logits_to_keep" in _forward_names(options["model"])
-        self._alone = self.args.world_size == 1
         self._trainable = [p for p in options["model"].parameters() if p.requires_grad]
 
     def get_train_dataloader(self) -> Any:
@@ -81,8 +82,8 @@ class _Trainer(Trainer):  # type: ignore[misc]
             collate_fn=self.data_collator,
             num_workers=0,
         )
-        # One process needs nothing that accelerate's loader adds, and the tiny models feel its weight.
-        return loader if self._alone else self.accelerator.prepare(loader)
+        # accelerate's loader serves several processes; the tiny models feel its weight
+        return loader
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -99,21 +100,16 @@ class _Trainer(Trainer):  # type: ignore[misc]
         else:
             outputs = model(**asked)
             loss = completion_loss(outputs.logits[:, :-1], labels, num_items_in_batch)
-        if self.args.average_tokens_across_devices and self.args.world_size > 1:
-            loss = loss * self.args.world_size
         return (loss, outputs) if return_outputs else loss
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         if self._n_passes is None:
             self._n_passes = self.state.global_step * self.plan.accumulation
-        if self._alone:
-            # What Trainer does here beside this serves other optimizers and several processes; a tiny model feels it.
-            with self.compute_loss_context_manager():
-                loss = self.compute_loss(model, self._prepare_inputs(inputs), num_items_in_batch=num_items_in_batch)
-            loss.backward()
-            loss = loss.detach()
-        else:
-            loss = super().training_step(model, inputs, num_items_in_batch)
+        # What Trainer does here beside this serves other optimizers and several processes; a tiny model feels it.
+        with self.compute_loss_context_manager():
+            loss: torch.Tensor = self.compute_loss(model, self._prepare_inputs(inputs), False, num_items_in_batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        loss = loss.detach()
         value = loss.item()
         if not math.isfinite(value):
             self._stop(self.plan.batches[self._n_passes], f"the loss is {value}")
@@ -121,12 +117,10 @@ class _Trainer(Trainer):  # type: ignore[misc]
             self.step_losses.append(0.0)
         self.step_losses[-1] += value
         self._n_passes += 1
-        return loss  # type: ignore[no-any-return]
+        return loss
 
-    def _clip_grad_norm(self, model: Any) -> Any:
-        if self._alone:
-            return torch.nn.utils.clip_grad_norm_(self._trainable, self.args.max_grad_norm)
-        return super()._clip_grad_norm(model)
+    def _clip_grad_norm(self, model: Any) -> torch.Tensor:
+        return torch.nn.utils.clip_grad_norm_(self._trainable, self.args.max_grad_norm)
 
     def floating_point_ops(self, inputs: Any) -> int:
         return 0  # counts every parameter in every step, which a tiny model feels
@@ -230,7 +224,6 @@ def train(
     DistillError
         A loss or a weight is not finite, or the device has too little memory.
     """
-    arguments = _arguments(config, plan, out, device)
     sizes = [len(example.input_ids) for example in examples]
     per_step = _per_step(plan, sizes)
     progress = _Progress(
@@ -241,7 +234,7 @@ def train(
         items=items,
         save=save,
         model=model,
-        args=arguments,
+        args=_arguments(config, plan, out, device),
         train_dataset=list(examples),
         data_collator=Collator(pad),
         callbacks=[progress],
@@ -302,6 +295,13 @@ def all_finite(model: Any) -> bool:
 
 def _arguments(config: Config, plan: Plan, out: Path, device: str | None) -> TrainingArguments:
     training = config.training
+    where = choose_device(device)
+    if where.startswith("cuda:") and where != "cuda:0":
+        raise DistillError(
+            f"{config.name}: to train on {where}, set CUDA_VISIBLE_DEVICES={where[5:]} and leave --device out."
+        )
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise DistillError(f"{config.name}: training in several processes is not in this version. Start one.")
     arguments = TrainingArguments(
         output_dir=str(out),
         max_steps=plan.n_steps,
@@ -314,7 +314,7 @@ def _arguments(config: Config, plan: Plan, out: Path, device: str | None) -> Tra
         adam_beta2=training.beta2,
         max_grad_norm=training.max_grad_norm,
         bf16=training.dtype == "bfloat16",
-        use_cpu=device == "cpu",
+        use_cpu=where == "cpu",
         seed=config.seed,
         logging_strategy="no",
         logging_nan_inf_filter=False,

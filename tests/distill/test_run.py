@@ -97,16 +97,16 @@ def test_no_response_is_asked_twice(said: Callable[..., Said], teacher: Path, mo
 def test_each_supervision_makes_a_student(
     make_config: Make, tmp_path: Path, teacher: Path, supervision: str, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from capgap.distill import run
+    from capgap.distill import lesson
 
     seen: list[str] = []
-    original = run._encode
+    original = lesson._encode
 
-    def spy(config: Any, encoder: Any, pairs: Any, **options: Any) -> Any:
+    def spy(config: Any, encoder: Any, pairs: Any) -> Any:
         seen.extend(text for example, text in pairs if example.item == "2+3")
-        return original(config, encoder, pairs, **options)
+        return original(config, encoder, pairs)
 
-    monkeypatch.setattr(run, "_encode", spy)
+    monkeypatch.setattr(lesson, "_encode", spy)
     changes = {"supervision": supervision, "teacher": str(teacher), "generation": {"max_tokens": 16}}
     out = distill(make_config(**changes, training={"max_steps": 2}), tmp_path / "out", device="cpu", progress=False)
     assert seen[0].strip().startswith(form)
@@ -167,6 +167,32 @@ def test_what_is_finished_is_returned_at_once_and_nothing_else_is_touched(
         distill(config, foreign / "thesis.tex", progress=False)
 
 
+@pytest.mark.parametrize(
+    ("raised", "message"),
+    [
+        (OSError(28, "No space left on device", "w.safetensors"), "w.safetensors: cannot be written.*Free some space"),
+        (RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos"), "Free some space"),
+        (PermissionError(13, "Permission denied", "w"), "Choose another --out"),
+    ],
+)
+def test_what_a_disk_says_is_told_and_the_run_goes_on(
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception, message: str
+) -> None:
+    from capgap.distill import students
+
+    config = make_config(training={"max_steps": 1})
+
+    def full(*_: Any) -> None:
+        raise raised
+
+    with monkeypatch.context() as broken:
+        broken.setattr(students, "save_student", full)
+        with pytest.raises(StoreError, match=message):
+            distill(config, tmp_path / "out", device="cpu", progress=False)
+    assert not (tmp_path / "out" / "capgap.json").exists()
+    assert (distill(config, tmp_path / "out", device="cpu", progress=False) / "capgap.json").exists()
+
+
 def test_nothing_goes_to_stdout(make_config: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     distill(make_config(training={"max_steps": 2}), tmp_path / "out", device="cpu")
     told = capfd.readouterr()
@@ -186,6 +212,7 @@ BATTERY = """
         target: "A {{c}}"
         rationale: "{{a}} + {{b}} = {{c}} ;"
         extract: '(A \\S+)'
+        max_tokens: 16
         capability: reasoning
       - name: pick
         data: {file: eval.jsonl, train: train.jsonl}
@@ -200,6 +227,7 @@ BATTERY = """
         format: generate
         prompt: "Q {{a}} ?"
         target: "{{c}}"
+        max_tokens: 16
 """
 
 
@@ -219,7 +247,7 @@ def test_a_battery_gives_its_training_parts_and_keeps_its_items_out(
     config = make_config(data={"battery": str(battery)}, supervision="gold_traces", training={"max_steps": 2})
     pool = gather(config, folder=tmp_path)
     assert {example.task for example in pool.examples} == {"add", "pick"}
-    assert pool.examples[0].asking == Asking(stop=("\n",), max_tokens=256, extract=r"(A \S+)")
+    assert pool.examples[0].asking == Asking(stop=("\n",), max_tokens=16, extract=r"(A \S+)")
     out = distill(config, tmp_path / "out", device="cpu", progress=False)
     story = json.loads((out / "distill.json").read_text())
     assert (story["n_held_out"], story["n_trained_on"], story["n_without_trace"]) == (4, 36, 40)
@@ -242,7 +270,7 @@ def test_an_unknown_battery_is_told(make_config: Make, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_prints_the_directory(battery: Path, base: Path, tmp_path: Path) -> None:
+def test_the_command_prints_the_directory_and_evaluates_where_asked(battery: Path, base: Path, tmp_path: Path) -> None:
     from click.testing import CliRunner
 
     from capgap.cli.distill import distill as command
@@ -250,9 +278,10 @@ def test_the_command_prints_the_directory(battery: Path, base: Path, tmp_path: P
     file = tmp_path / "pupil.yaml"
     file.write_text(
         f"name: pupil\nstudent: {base}\ndata: {{battery: tiny.yaml}}\nsupervision: gold_answers\n"
-        "training: {max_steps: 1}\n"
+        "training: {max_steps: 1}\nevaluate: {battery: tiny.yaml, limit: 3}\n"
     )
     ran = CliRunner().invoke(command, [str(file), "--out", str(tmp_path / "out"), "--device", "cpu", "--quiet"])
     assert ran.exception is None
-    assert ran.stdout.strip() == str(tmp_path / "out")
+    assert ran.stdout.splitlines()[0] == str(tmp_path / "out")
+    assert (tmp_path / "out-evaluation" / "report.html").is_file()
     assert load_config(file).name == "pupil"

@@ -1,0 +1,121 @@
+"""What a student is trained on, in tokens, and the order of it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from capgap.distill.config import Config
+from capgap.distill.data import Example, data_hash
+from capgap.distill.plan import Plan, lay_out
+from capgap.distill.tokens import Encoded, Encoder
+from capgap.errors import DistillError
+
+if TYPE_CHECKING:
+    from capgap.distill.students import Student
+
+__all__ = ["Lesson", "prepare_lesson"]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Examples in tokens, and the batches that they stand in."""
+
+    examples: tuple[Example, ...]
+    """The examples that fit, shape (examples,)."""
+    encoded: tuple[Encoded, ...]
+    """The same in tokens."""
+    plan: Plan
+    """Their batches."""
+    n_too_long: int
+    """Completions that are longer than the student can hold, and were left out."""
+    n_cut: int
+    """Prompts that were cut at their front."""
+    data_hash: str
+    """Hash of the texts."""
+
+    @property
+    def items(self) -> list[str]:
+        """``task/item`` of each example, for messages."""
+        return [f"{example.task}/{example.item}" for example in self.examples]
+
+    def line(self, name: str) -> str:
+        """What there is to learn, in one line."""
+        n_tokens = sum(len(encoded.input_ids) for encoded in self.encoded)
+        share = sum(encoded.n_loss for encoded in self.encoded) / n_tokens
+        line = f"{name}: {n_tokens:,} tokens, {share:.0%} of them carry loss; {self.plan.n_steps:,} steps"
+        if self.n_too_long:
+            line += f"; {self.n_too_long:,} completions are longer than training.max_length and were left out"
+        if self.n_cut:
+            line += f"; {self.n_cut:,} prompts were cut at their front"
+        return line
+
+
+def prepare_lesson(config: Config, student: "Student", pairs: Sequence[tuple[Example, str]]) -> Lesson:
+    """Encode examples and completions for a student, and lay out its training run.
+
+    Raises
+    ------
+    DistillError
+        Nothing fits, or the tokenizer is another model's.
+    """
+    import numpy as np
+
+    encoder = Encoder(
+        student.tokenizer,
+        max_length=config.training.max_length or student.max_length,
+        chat=student.chat,
+        system_prompt=student.system_prompt,
+        template_options={} if student.enable_thinking is None else {"enable_thinking": student.enable_thinking},
+    )
+    kept = _encode(config, encoder, pairs)
+    _check_ids(config, [encoded for _, _, encoded in kept], student.model.get_input_embeddings().weight.shape[0])
+    training = config.training
+    plan = lay_out(
+        [len(encoded.input_ids) for _, _, encoded in kept],
+        batch_size=training.batch_size,
+        accumulation=training.gradient_accumulation,
+        epochs=training.epochs or (None if training.max_steps else 3.0),
+        max_steps=training.max_steps,
+        rng=np.random.default_rng([config.seed, 1]),
+    )
+    return Lesson(
+        examples=tuple(example for example, _, _ in kept),
+        encoded=tuple(encoded for _, _, encoded in kept),
+        plan=plan,
+        n_too_long=len(pairs) - len(kept),
+        n_cut=sum(encoded.cut > 0 for _, _, encoded in kept),
+        data_hash=data_hash((_text(example), completion) for example, completion, _ in kept),
+    )
+
+
+def _encode(
+    config: Config, encoder: Encoder, pairs: Sequence[tuple[Example, str]]
+) -> list[tuple[Example, str, Encoded]]:
+    """The examples in tokens; those that are too long are left out."""
+    kept: list[tuple[Example, str, Encoded]] = []
+    for example, completion in pairs:
+        if example.messages is not None:
+            encoded = encoder.messages(example.messages)
+        else:
+            encoded = encoder.pair(example.prompt, completion)
+        if encoded is not None:
+            kept.append((example, completion, encoded))
+    if not kept:
+        raise DistillError(
+            f"{config.name}: no completion fits into {encoder.max_length} tokens. Raise training.max_length."
+        )
+    return kept
+
+
+def _check_ids(config: Config, encoded: Sequence[Encoded], n_embeddings: int) -> None:
+    highest = max(max(one.input_ids) for one in encoded)
+    if highest >= n_embeddings:
+        raise DistillError(
+            f"{config.name}: the tokenizer gives id {highest}, and the student has {n_embeddings} embeddings: "
+            "the tokenizer is another model's."
+        )
+
+
+def _text(example: Example) -> str:
+    return example.prompt if example.messages is None else json.dumps(example.messages, ensure_ascii=False)
