@@ -46,7 +46,7 @@ seed: {seed}
 data_seed: {seed}
 training: {{max_steps: {steps}, batch_size: 64, lr: {lr}}}
 """
-_EXAMPLES, _STEPS = 3200, 450
+_EXAMPLES, _STEPS, _LIMIT = 3200, 350, 64
 _RATE = {"full": 2.0e-3, "lora": 6.0e-3}
 
 
@@ -114,6 +114,7 @@ def _write_files(students: Path, seed: int) -> dict[str, Path]:
 def _make_student(file: str, ledger: str) -> str:
     """One student, in a process of its own; the teacher's texts are shared through the ledger."""
     import logging
+    import warnings
 
     import torch
 
@@ -121,6 +122,7 @@ def _make_student(file: str, ledger: str) -> str:
 
     torch.set_num_threads(1)
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")  # what transformers and peft tell their developers
     path = Path(file)
     made = distill(
         load_config(path), path.with_suffix(""), folder=path.parent, device="cpu", ledger=ledger, progress=False
@@ -147,6 +149,7 @@ def _evaluate(folder: Path, students: Path) -> tuple[engine.RunDirectory, schema
         bases=bases,
         controls=controls,
         batteries=(BATTERY,),
+        limit=_LIMIT,
         device="cpu",
         notes=tuple(notes),
         workers=2,
