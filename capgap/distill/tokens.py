@@ -1,10 +1,11 @@
 """From texts to token ids and labels: what a student is trained on, token by token.
 
 A prompt and its completion are encoded as lm-eval encodes a context and its continuation, so that a student meets in
-evaluation the tokens that it was trained on: whitespace at the end of the prompt belongs to the completion, the two
-are encoded as one text, and the completion is what follows as many tokens as the prompt alone has.
+evaluation the tokens that it was trained on: the two are encoded as one text, and the completion is what follows the
+tokens of the prompt alone. White space at the end of a prompt that joins the word behind it belongs to the completion.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -97,19 +98,24 @@ class Encoder:
             prompt, completion = self._templated(prompt), completion.lstrip(" ")
         elif self.system_prompt:
             prompt = f"{self.system_prompt}{prompt}"  # as lm-eval joins them
-        kept = prompt.rstrip()
-        if kept:
-            completion, prompt = prompt[len(kept) :] + completion, kept
-        whole = self._encode(prompt + completion)
-        asked = self._encode(prompt) if prompt else whole[: len(whole) - len(self._encode(completion, bare=True))]
-        if whole[: len(asked)] != asked:
-            # A token reaches over the boundary (a prompt that ends inside a word). A student that generates starts
-            # from the prompt's own tokens, so it learns to.
-            whole = [*asked, *self._encode(completion, bare=True)]
-        n_prompt = len(asked)
+        whole, n_prompt = self._joined(prompt, completion)
         ids = [*whole, self.eos]
         n_prompt = max(n_prompt, 1)  # a first token has nothing before it that could predict it
         return self._fitted(ids, [IGNORE] * n_prompt + ids[n_prompt:])
+
+    def _joined(self, prompt: str, completion: str) -> tuple[list[int], int]:
+        """Ids of both as one text, and how many of them are the prompt's."""
+        whole = self._encode(prompt + completion)
+        bare = prompt.rstrip()
+        for asked in (self._encode(text) for text in (prompt, bare) if text):
+            if whole[: len(asked)] == asked:
+                return whole, len(asked)
+        if not bare:
+            return whole, len(whole) - len(self._encode(completion, bare=True))
+        # A token reaches over the boundary (a prompt that ends inside a word). A student that generates starts from
+        # the prompt's own tokens, so it learns to.
+        asked = self._encode(bare)
+        return [*asked, *self._encode(prompt[len(bare) :] + completion, bare=True)], len(asked)
 
     def messages(self, turns: Sequence[Message]) -> Encoded | None:
         """Ids and labels of a conversation; loss on what the assistant says, and on its end of turn.
@@ -129,15 +135,24 @@ class Encoder:
         ids, mask = self._by_prefix(turns)
         if not any(mask):
             raise DistillError("a conversation has no assistant turn, so nothing in it could be learnt.")
-        # What the template writes after the last end of turn (a newline, mostly) is never generated.
-        last = max(i for i, on in enumerate(mask) if on)
-        end = next((i for i in range(last, -1, -1) if mask[i] and ids[i] in self._stops), None)
-        if end is None:
-            ids, mask = [*ids[: last + 1], self.eos], [*mask[: last + 1], True]
-        else:
-            ids, mask = ids[: end + 1], mask[: end + 1]
+        ids, mask = self._ended(ids, mask)
         mask[0] = False
         return self._fitted(ids, [token if on else IGNORE for token, on in zip(ids, mask, strict=True)])
+
+    def _ended(self, ids: list[int], mask: list[bool]) -> tuple[list[int], list[bool]]:
+        """Ids and mask up to the last end of turn, which is put there where the template has none.
+
+        What a template writes between an end of turn and the next turn (a newline, mostly) is never generated.
+        """
+        mask, end = list(mask), len(ids)
+        closed = False
+        for on, run in itertools.groupby(range(len(ids)), key=lambda index: mask[index]):
+            turn = list(run)
+            if on:
+                stop = next((index for index in reversed(turn) if ids[index] in self._stops), None)
+                closed, end = stop is not None, (turn[-1] if stop is None else stop) + 1
+                mask[end : turn[-1] + 1] = [False] * (turn[-1] + 1 - end)
+        return (ids[:end], mask[:end]) if closed else ([*ids[:end], self.eos], [*mask[:end], True])
 
     @property
     def _stops(self) -> set[int]:

@@ -61,7 +61,9 @@ def test_prompt_and_completion_are_encoded_as_lm_eval_encodes_context_and_contin
     encoded = Encoder(bytes_tokenizer, max_length=64).pair(prompt, completion)
     assert encoded is not None
     assert list(encoded.input_ids) == [*context, *continuation, bytes_tokenizer.eos_token_id]
-    assert labelled(encoded) == [*continuation, bytes_tokenizer.eos_token_id]
+    # What stands of the continuation in the prompt's own tokens (a newline, but no space) a generation does not write.
+    given = len(bytes_tokenizer.encode(prompt)) - len(context) if prompt.endswith("\n") else 0
+    assert labelled(encoded) == [*continuation[given:], bytes_tokenizer.eos_token_id]
 
 
 def test_labels_mask_exactly_the_prompt_and_end_with_the_end_of_text() -> None:
@@ -110,6 +112,24 @@ def test_loss_stands_on_every_assistant_turn_and_its_end() -> None:
     encoded = Encoder(tokenizer, max_length=64).messages(TURNS)
     assert encoded is not None
     assert tokenizer.convert_ids_to_tokens(labelled(encoded)) == ["A", "1", "<eos>", "A", "2", "<eos>"]
+
+
+def test_what_a_template_writes_between_turns_is_not_learnt() -> None:
+    between = (
+        MARKED.replace("' <eos> '", "' <eos> ; '").replace("{% generation %}", "").replace("{% endgeneration %}", "")
+    )
+    tokenizer = make_tokenizer(chat_template=between)
+    encoded = Encoder(tokenizer, max_length=64).messages(TURNS)
+    assert encoded is not None
+    assert tokenizer.convert_ids_to_tokens(labelled(encoded)) == ["A", "1", "<eos>", "A", "2", "<eos>"]
+    assert tokenizer.convert_ids_to_tokens(list(encoded.input_ids)).count(";") == 1
+
+
+def test_an_end_of_turn_is_put_where_the_template_has_none() -> None:
+    tokenizer = make_tokenizer(chat_template=MARKED.replace(" <eos> ", " "))
+    encoded = Encoder(tokenizer, max_length=64).messages(TURNS)
+    assert encoded is not None
+    assert tokenizer.convert_ids_to_tokens(labelled(encoded)) == ["A", "1", "A", "2", "<eos>"]
 
 
 def test_marks_and_prefixes_find_the_same_mask() -> None:
