@@ -89,7 +89,9 @@ def test_the_generalist_makes_errors_that_can_be_inherited() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("half", "good"), [("knowledge", ("facts", "two_hops")), ("reasoning", ("chains", "lists"))])
+@pytest.mark.parametrize(
+    ("half", "good"), [("knowledge", ("facts", "two_hops")), ("reasoning", ("chains", "booleans", "cups", "lists"))]
+)
 def test_a_specialist_is_good_at_its_half_alone(half: str, good: tuple[str, ...]) -> None:
     other = "chains" if half == "knowledge" else "facts"
     for family in good:
