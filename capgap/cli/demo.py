@@ -17,13 +17,15 @@ import pandas as pd
 from capgap import evaluate as engine
 from capgap import schema
 from capgap.analyze import analyze
-from capgap.battery import load_battery
 from capgap.cli.conclude import conclude, say
 from capgap.errors import StoreError
 
 __all__ = ["STUDENTS", "demo"]
 
 TEACHER, BASE, BATTERY = "microworld:teacher", "microworld:medium", "microworld"
+
+TASKS = ("facts_generate", "chains_generate")
+"""What the students are taught: one family that can only be remembered, one that can only be worked out."""
 
 STUDENTS = {
     "answers-full": ("answers", "full"),
@@ -38,16 +40,16 @@ _FILE = """\
 name: {name}
 teacher: {teacher}
 student: {base}
-data: {{battery: {battery}, tasks: {tasks}}}
+data: {{battery: {battery}, tasks: [{tasks}]}}
 n_examples: {n_examples}
 supervision: {supervision}
 adaptation: {adaptation}
 seed: {seed}
 data_seed: {seed}
-training: {{max_steps: {steps}, batch_size: 64, lr: {lr}}}
+training: {{max_steps: {steps}, batch_size: 32, gradient_accumulation: 2, lr: {lr}}}
 """
-_EXAMPLES, _STEPS, _LIMIT = 3200, 350, 64
-_RATE = {"full": 2.0e-3, "lora": 6.0e-3}
+_EXAMPLES, _STEPS, _LIMIT = 3200, 350, 72
+_RATE = {"full": 3.0e-3, "lora": 1.0e-2}
 
 
 @click.command()
@@ -84,7 +86,6 @@ def demo(seed: int, out: Path | None, as_json: bool) -> None:
 
 
 def _write_files(students: Path, seed: int) -> dict[str, Path]:
-    tasks = [task.name for task in load_battery(BATTERY).tasks if task.name.endswith("_generate")]
     files = {}
     try:
         students.mkdir(parents=True, exist_ok=True)
@@ -96,7 +97,7 @@ def _write_files(students: Path, seed: int) -> dict[str, Path]:
                     teacher=TEACHER,
                     base=BASE,
                     battery=BATTERY,
-                    tasks=f"[{', '.join(tasks)}]",
+                    tasks=", ".join(TASKS),
                     n_examples=_EXAMPLES,
                     supervision=supervision,
                     adaptation=adaptation,

@@ -40,12 +40,12 @@ def distill(
 
     The same command goes on where a killed one stopped, and returns at once what is finished.
     """
-    from capgap.cli.evaluate import _set_threads
+    from capgap.cli.evaluate import set_threads
     from capgap.distill import distill as make
     from capgap.distill import load_config
 
     config = load_config(file)
-    _set_threads(threads)
+    set_threads(threads)
     target = out or Path("capgap-out") / config.name
     made = make(config, target, folder=file.parent, device=device, ledger=ledger, progress=not quiet)
     click.echo(made)

@@ -7,7 +7,7 @@ import click
 
 from capgap.cli.conclude import conclude, say
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "set_threads"]
 
 
 @click.command()
@@ -99,7 +99,7 @@ def evaluate(
     """
     from capgap import evaluate as engine
 
-    _set_threads(threads)
+    set_threads(threads)
     compared, lead, bases, controls, notes = engine.cast_roles(students, teacher=teacher, base=base, control=control)
     plan = engine.Plan(
         students=compared,
@@ -122,7 +122,7 @@ def evaluate(
     run.save(state="done")
 
 
-def _set_threads(threads: int | None) -> None:
+def set_threads(threads: int | None) -> None:
     """Threads that share a busy core wait for each other by spinning and can be ten times slower than one."""
     import os
 

@@ -79,7 +79,7 @@ def load_student(config: Config, out: Path) -> Student:
     DistillError
         It cannot be trained: quantised, or an adapter that an adapter should be put on.
     """
-    from capgap.models import parse_model
+    from capgap.models import parse_model, prompting_of
     from capgap.models.checkpoint import file_hashes, locate
 
     spec = parse_model(student_word(config, out))
@@ -93,16 +93,15 @@ def load_student(config: Config, out: Path) -> Student:
             "Merge it into its base first, or use adaptation: full."
         )
     model, tokenizer = _loaded(checkpoint, spec.get("tokenizer"))
-    wanted = spec.get("chat_template", "auto")
-    thinking = spec.get("enable_thinking")
+    prompting = prompting_of(spec, checkpoint)
     return Student(
         model=model,
         tokenizer=tokenizer,
         base=spec.word,
         weights_hash=file_hashes(checkpoint.path, ("*.safetensors", "config.json", "adapter_config.json")),
-        chat=_was_chat(checkpoint.trained, tokenizer) if wanted == "auto" else wanted == "on",
-        system_prompt=spec.get("system_prompt"),
-        enable_thinking=None if thinking is None else thinking == "on",
+        chat=prompting.chat_template,
+        system_prompt=prompting.system_prompt,
+        enable_thinking=prompting.enable_thinking,
         base_seed=config.student.microworld.seed if isinstance(config.student, Built) else None,
     )
 
@@ -180,12 +179,3 @@ def _loaded(checkpoint: Any, tokenizer_word: str | None) -> tuple[Any, Any]:
     except Exception as error:  # transformers, safetensors, tokenizers and peft each raise kinds of their own
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{checkpoint.path}: cannot be loaded: {type(error).__name__}: {first[:300]}") from error
-
-
-def _was_chat(trained: Any, tokenizer: Any) -> bool:
-    """How the student is addressed where nobody says: as it was trained, else as its tokenizer suggests."""
-    import json
-
-    known = trained.get("prompting")
-    known = json.loads(known) if isinstance(known, str) else known or {}
-    return bool(known["chat_template"]) if "chat_template" in known else bool(getattr(tokenizer, "chat_template", None))

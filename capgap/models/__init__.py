@@ -5,7 +5,7 @@ Importing this package loads neither torch nor lm-eval; `load_model` and `respon
 
 from capgap.models.checkpoint import Checkpoint, FoundBase, find_base, locate
 from capgap.models.ledger import Ledger, request_key
-from capgap.models.load import LoadedModel, Prompting, choose_device, choose_dtype, load_model
+from capgap.models.load import LoadedModel, Prompting, choose_device, choose_dtype, load_model, prompting_of
 from capgap.models.respond import Progress, Response, respond
 from capgap.models.spec import MODEL_KEYS, ModelSpec, expand_models, parse_model
 
@@ -26,6 +26,7 @@ __all__ = [
     "load_model",
     "locate",
     "parse_model",
+    "prompting_of",
     "request_key",
     "respond",
 ]

@@ -13,7 +13,7 @@ from capgap.errors import ModelError
 from capgap.models.checkpoint import Checkpoint, file_hashes, locate
 from capgap.models.spec import BACKENDS, ModelSpec
 
-__all__ = ["LoadedModel", "Prompting", "choose_device", "choose_dtype", "load_model"]
+__all__ = ["LoadedModel", "Prompting", "choose_device", "choose_dtype", "load_model", "prompting_of"]
 
 _WEIGHTS = ("*.safetensors", "config.json", "generation_config.json", "adapter_config.json")
 _TOKENIZER = (
@@ -127,7 +127,7 @@ def load_model(
     checkpoint = locate(spec)
     device = choose_device(device)
     dtype = choose_dtype(spec.get("dtype") or dtype, device)
-    prompting = _prompting(spec, checkpoint)
+    prompting = prompting_of(spec, checkpoint)
     with _told(spec, checkpoint):
         lm = _harness(spec, checkpoint, device, dtype, prompting)
     if prompting.chat_template and not getattr(lm.tokenizer, "chat_template", None):
@@ -146,10 +146,10 @@ def load_model(
     )
 
 
-def _prompting(spec: ModelSpec, checkpoint: Checkpoint) -> Prompting:
+def prompting_of(spec: ModelSpec, checkpoint: Checkpoint) -> Prompting:
+    """How a model is addressed: as its word says, else as it was trained, else as its tokenizer suggests."""
     wanted = spec.get("chat_template", "auto")
     if wanted == "auto":
-        # A student that was trained on plain prompts says so; everyone else is addressed as its tokenizer suggests.
         trained = checkpoint.trained.get("prompting")
         known = json.loads(trained) if isinstance(trained, str) else trained or {}
         chat = bool(known["chat_template"]) if "chat_template" in known else _has_chat_template(checkpoint)
