@@ -24,9 +24,6 @@ __all__ = ["STUDENTS", "demo"]
 
 TEACHER, BASE, BATTERY = "microworld:teacher", "microworld:medium", "microworld"
 
-TASKS = ("facts_generate", "chains_generate")
-"""What the students are taught: one family that can only be remembered, one that can only be worked out."""
-
 STUDENTS = {
     "answers-full": ("answers", "full"),
     "answers-lora": ("answers", "lora"),
@@ -40,7 +37,7 @@ _FILE = """\
 name: {name}
 teacher: {teacher}
 student: {base}
-data: {{battery: {battery}, tasks: [{tasks}]}}
+data: {{battery: {battery}}}
 n_examples: {n_examples}
 supervision: {supervision}
 adaptation: {adaptation}
@@ -48,7 +45,7 @@ seed: {seed}
 data_seed: {seed}
 training: {{max_steps: {steps}, batch_size: 32, gradient_accumulation: 2, lr: {lr}}}
 """
-_EXAMPLES, _STEPS, _LIMIT = 3200, 350, 72
+_EXAMPLES, _STEPS, _LIMIT = 4800, 380, 72
 _RATE = {"full": 3.0e-3, "lora": 1.0e-2}
 
 
@@ -97,7 +94,6 @@ def _write_files(students: Path, seed: int) -> dict[str, Path]:
                     teacher=TEACHER,
                     base=BASE,
                     battery=BATTERY,
-                    tasks=", ".join(TASKS),
                     n_examples=_EXAMPLES,
                     supervision=supervision,
                     adaptation=adaptation,

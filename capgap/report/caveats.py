@@ -135,7 +135,8 @@ def _headline_refused(book: Book, roles: Roles) -> Iterator[Caveat]:
     for quantity in ("gap_closure", "retention"):
         refused: dict[str, list[str]] = {}
         for row in book.select(quantity, "capability"):
-            if row.status == "refused" and row.model in roles.students and row.weighting != "items":
+            wider = row.weighting == "items" or "tasks like these" in row.population  # said under "left out"
+            if row.status == "refused" and row.model in roles.students and not wider:
                 whose = f"{row.group} ({row.model})" if len(roles.students) > 1 else row.group
                 refused.setdefault(first_clause(row.note), []).append(whose)
         for why, who in refused.items():
