@@ -67,10 +67,10 @@ RECIPES: dict[str, Recipe] = {
     "teacher": Recipe("taught", 3, 96, 4, steps=3000, lr=3e-3),
     "specialist_knowledge": Recipe("taught", 2, 64, 4, steps=1000, lr=5e-3, families=_MEMORY),
     "specialist_reasoning": Recipe("taught", 2, 64, 4, steps=2400, lr=5e-3, families=_REASONING),
-    "generalist": Recipe("taught", 2, 64, 4, steps=2400, lr=5e-3, mistaken=0.2),
-    "small": Recipe("base", 2, 48, 3, steps=2600, lr=6e-3),
+    "generalist": Recipe("taught", 2, 64, 4, steps=3000, lr=5e-3, mistaken=0.2),
+    "small": Recipe("base", 2, 48, 3, steps=4000, lr=6e-3),
     "medium": Recipe("base", 2, 64, 4, steps=1900, lr=5e-3),
-    "large": Recipe("base", 3, 80, 5, steps=1200, lr=4e-3),
+    "large": Recipe("base", 3, 80, 5, steps=2200, lr=4e-3),
 }
 """The shipped models."""
 
