@@ -24,6 +24,9 @@ __all__ = ["STUDENTS", "demo"]
 
 TEACHER, BASE, BATTERY = "microworld:teacher", "microworld:medium", "microworld"
 
+TASKS = ("facts_generate", "chains_generate")
+"""What the students are taught: one family that can only be remembered, one that can only be worked out."""
+
 STUDENTS = {
     "answers-full": ("answers", "full"),
     "answers-lora": ("answers", "lora"),
@@ -37,7 +40,7 @@ _FILE = """\
 name: {name}
 teacher: {teacher}
 student: {base}
-data: {{battery: {battery}}}
+data: {{battery: {battery}, tasks: [{tasks}]}}
 n_examples: {n_examples}
 supervision: {supervision}
 adaptation: {adaptation}
@@ -45,7 +48,7 @@ seed: {seed}
 data_seed: {seed}
 training: {{max_steps: {steps}, batch_size: 32, gradient_accumulation: 2, lr: {lr}}}
 """
-_EXAMPLES, _STEPS, _LIMIT = 4800, 380, 72
+_EXAMPLES, _STEPS, _LIMIT = 2800, 350, 72
 _RATE = {"full": 3.0e-3, "lora": 1.0e-2}
 
 
@@ -95,6 +98,7 @@ def _write_files(students: Path, seed: int) -> dict[str, Path]:
                     base=BASE,
                     battery=BATTERY,
                     n_examples=_EXAMPLES,
+                    tasks=", ".join(TASKS),
                     supervision=supervision,
                     adaptation=adaptation,
                     seed=seed,

@@ -104,7 +104,7 @@ def test_another_battery_of_the_same_name_is_refused_and_loses_nothing(
         ("name: colours_generate", "name: colours_choose", ["two tasks are named 'colours_choose'"]),
         ("file: items.jsonl", "file: itms.jsonl", ["tiny.yaml", "itms.jsonl", "items.jsonl"]),
         ("seed: 3", "seed: !function os.system", ["!function", "--allow-code"]),
-        ("{{q}}", "{{question}}", ["question", "'q'"]),
+        ("{{q}}", "{{question}}", ["question", "The item has: answer, depth, options, q"]),
         ("{{q}}", "{{q.__class__}}", ["__class__"]),
         ("{{q}}", "{{ ''.__class__.__mro__[1].__subclasses__() }}", ["tiny.yaml"]),
         ("max_tokens: 12", "max_tokens: twelve", ["max_tokens", "twelve"]),
