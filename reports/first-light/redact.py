@@ -1,6 +1,6 @@
 """Copy the tables and the report of a run without a word of its items: texts become hashes, so that equal stays equal.
 
-    python redact.py RUN TARGET
+Run it as ``python redact.py RUN TARGET``.
 """
 
 import hashlib
