@@ -10,10 +10,7 @@ from capgap import schema
 from capgap.analyze.rows import Row
 from capgap.stats import Design, Estimate, accuracy
 
-__all__ = ["LEFT_OUT", "LIMIT", "Guard", "guard"]
-
-LIMIT = 0.05
-"""A larger share of unparsed and truncated answers keeps a task out of every number above the level of a task."""
+__all__ = ["LEFT_OUT", "Guard", "guard"]
 
 LEFT_OUT = "task left out"
 """How the note of a task starts that leaves the headline."""
@@ -55,7 +52,7 @@ def guard(outcomes: pd.DataFrame, roles: schema.Roles, *, conf_level: float) -> 
     for (task, model), part in primary.groupby(["task", "model"], sort=True):
         failed = {status: part[status].to_numpy() for status in _ADVICE}
         total = sum(float(values.mean()) for values in failed.values())
-        over = total > LIMIT and model in compared
+        over = total > schema.GUARD and model in compared
         if over:
             shares = " and ".join(f"{100 * v.mean():.0f} % {status}" for status, v in failed.items() if v.any())
             excluded.setdefault(str(task), []).append(f"{model}: {shares}")
@@ -72,7 +69,7 @@ def _row(status: str, task: str, model: str, share: Estimate, over: bool) -> Row
     notes = []
     if over and share.estimate > 0:
         notes = [f"{LEFT_OUT} of every battery, capability and domain number; {_ADVICE[status]}"]
-    elif share.estimate > LIMIT:
+    elif share.estimate > schema.GUARD:
         notes = [_ADVICE[status]]
     clean = Estimate(**{**share.__dict__, "p_value": math.nan, "null_value": math.nan}).noting(*notes)
     return Row(quantity=status, level="task", group=task, model=model, estimate=clean, n_tasks=1)

@@ -8,7 +8,7 @@ import click
 import pandas as pd
 
 from capgap import schema
-from capgap.cli.conclude import conclude
+from capgap.cli.conclude import conclude, items_option, json_option
 from capgap.errors import StoreError, UsageError, suggestion
 
 __all__ = ["analyze"]
@@ -23,14 +23,8 @@ __all__ = ["analyze"]
 @click.option("--base", metavar="NAME|none", help="Name of the base in the tables.")
 @click.option("--control", metavar="NAME", help="Name of the control in the tables.")
 @click.option("--models", "models_table", type=click.Path(path_type=Path), metavar="TABLE", help="A models table.")
-@click.option(
-    "--items",
-    type=click.Choice(["some", "none"]),
-    default="some",
-    show_default=True,
-    help="Whether texts stand in the report.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the headline estimates as JSON.")
+@items_option
+@json_option
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Where estimates and report go; default: DIR, or capgap-out/NAME."
 )
@@ -47,7 +41,7 @@ def analyze(
 ) -> None:
     """Statistics and report from outcome tables (Parquet, CSV, JSONL) or run directories.
 
-    A table needs the columns model, task, item and score; everything else has a default (docs: capgap/schema.py).
+    A table needs the columns model, task, item and score; everything else has a default (see capgap/schema/columns.py).
     Roles are names in the column `model`; a run directory remembers its own.
     """
     found = [_outcomes(path) for path in tables]

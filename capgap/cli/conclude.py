@@ -12,7 +12,16 @@ from capgap import schema
 from capgap.analyze import analyze, next_step, sentence
 from capgap.report import write_report
 
-__all__ = ["conclude", "say"]
+__all__ = ["conclude", "items_option", "json_option", "say"]
+
+items_option = click.option(
+    "--items",
+    type=click.Choice(["some", "none"]),
+    default="some",
+    show_default=True,
+    help="Whether item and response texts stand in the report.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the headline estimates as JSON.")
 
 
 def say(line: str) -> None:

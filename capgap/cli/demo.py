@@ -17,7 +17,7 @@ import pandas as pd
 from capgap import evaluate as engine
 from capgap import schema
 from capgap.analyze import analyze
-from capgap.cli.conclude import conclude, say
+from capgap.cli.conclude import conclude, json_option, say
 from capgap.errors import StoreError
 
 __all__ = ["STUDENTS", "demo"]
@@ -61,7 +61,7 @@ _RATE = {"full": 3.0e-3, "lora": 1.0e-2}
     help="Of the examples and the training; the world is fixed.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory; default capgap-out/demo-SEED.")
-@click.option("--json", "as_json", is_flag=True, help="Print the headline estimates as JSON.")
+@json_option
 def demo(seed: int, out: Path | None, as_json: bool) -> None:
     """Distil four students live, evaluate them with teacher and base, and write the report. About three minutes.
 
@@ -114,20 +114,16 @@ def _write_files(students: Path, seed: int) -> dict[str, Path]:
 
 def _make_student(file: str, ledger: str) -> str:
     """One student, in a process of its own; the teacher's texts are shared through the ledger."""
-    import logging
-    import warnings
-
     import torch
 
     from capgap.distill import distill, load_config
 
     torch.set_num_threads(1)
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    warnings.simplefilter("ignore")  # what transformers and peft tell their developers
     path = Path(file)
-    made = distill(
-        load_config(path), path.with_suffix(""), folder=path.parent, device="cpu", ledger=ledger, progress=False
-    )
+    with engine.quiet():
+        made = distill(
+            load_config(path), path.with_suffix(""), folder=path.parent, device="cpu", ledger=ledger, progress=False
+        )
     return made.name
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from capgap.cli.conclude import conclude, say
+from capgap.cli.conclude import conclude, items_option, json_option, say
 
 __all__ = ["evaluate", "set_threads"]
 
@@ -57,14 +57,8 @@ __all__ = ["evaluate", "set_threads"]
     envvar="CAPGAP_DATA",
     help="Where batteries find their data beside their own folder.",
 )
-@click.option(
-    "--items",
-    type=click.Choice(["some", "none"]),
-    default="some",
-    show_default=True,
-    help="Whether item and response texts stand in the report.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the headline estimates as JSON.")
+@items_option
+@json_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path),

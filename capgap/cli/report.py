@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from capgap import schema
-from capgap.cli.conclude import conclude
+from capgap.cli.conclude import conclude, items_option, json_option
 from capgap.errors import StoreError
 
 __all__ = ["report"]
@@ -13,14 +13,8 @@ __all__ = ["report"]
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
-@click.option(
-    "--items",
-    type=click.Choice(["some", "none"]),
-    default="some",
-    show_default=True,
-    help="Whether texts stand in the report.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the headline estimates as JSON.")
+@items_option
+@json_option
 def report(folder: Path, items: str, as_json: bool) -> None:
     """Write DIR/report.html again, from the tables in the run directory DIR alone."""
     from capgap.evaluate.run_directory import RunDirectory

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from capgap.distill.config import Built, Config
 from capgap.errors import DistillError, StoreError
+from capgap.schema import write_object
 
 __all__ = ["FINISHED", "begin", "finished", "identity", "recipe"]
 
@@ -68,9 +68,7 @@ def finished(out: Path, wanted: dict[str, Any]) -> bool:
 def begin(out: Path, wanted: dict[str, Any]) -> None:
     """Mark `out` as the place of this student."""
     out.mkdir(parents=True, exist_ok=True)
-    partial = out / f"{BEGUN}.partial"
-    partial.write_text(json.dumps(wanted, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, out / BEGUN)
+    write_object(wanted, out / BEGUN)
 
 
 def _data_digest(config: Config, folder: Path) -> str:

@@ -1,7 +1,6 @@
 """What stays of a training run beside its weights: the row of the models table, and the story."""
 
 import json
-import os
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from capgap.distill.students import Student
     from capgap.distill.train import Trained
 
-__all__ = ["model_row", "story", "write_json", "written"]
+__all__ = ["model_row", "story", "written"]
 
 
 def model_row(
@@ -101,10 +100,3 @@ def _prompting(student: "Student") -> str:
     known = {"chat_template": student.chat, "system_prompt": student.system_prompt}
     known["enable_thinking"] = student.enable_thinking
     return json.dumps({key: value for key, value in known.items() if value is not None}, sort_keys=True)
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON, whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)

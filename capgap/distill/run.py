@@ -12,10 +12,11 @@ from capgap.distill.data import Chosen, Example, choose
 from capgap.distill.identity import FINISHED, begin, finished, identity
 from capgap.distill.lesson import prepare_lesson
 from capgap.distill.pool import Pool, gather
-from capgap.distill.record import model_row, story, write_json, written
+from capgap.distill.record import model_row, story, written
 from capgap.distill.targets import gold_answer, gold_trace
 from capgap.distill.teacher import Said, ask
 from capgap.errors import DistillError, StoreError
+from capgap.schema import write_object
 
 __all__ = ["distill"]
 
@@ -140,7 +141,7 @@ def _train(
 
     def save(place: Path, step: int) -> None:
         save_student(model, student.tokenizer, student.base, place)
-        write_json(place / FINISHED, {**row, "base": base_from(student.base, place), "step": step, "steps": step})
+        write_object({**row, "base": base_from(student.base, place), "step": step, "steps": step}, place / FINISHED)
 
     drop_checkpoints(out, whole=False)
     trained = train(
@@ -148,8 +149,8 @@ def _train(
         out=out, items=lesson.items, save=save, pad=student.pad, device=device, show=told.on,
     )  # fmt: skip
     save_student(model, student.tokenizer, student.base, out)
-    write_json(out / STORY, story(chosen, lesson, said, trained, wanted))
-    write_json(out / FINISHED, {**row, **written(out, trained)})
+    write_object(story(chosen, lesson, said, trained, wanted), out / STORY)
+    write_object({**row, **written(out, trained)}, out / FINISHED)
     if not config.training.keep_checkpoints:
         drop_checkpoints(out, whole=True)
     first, last = trained.losses[0][1], trained.losses[-1][1]

@@ -1,6 +1,5 @@
 """How long an evaluation will take, before it starts: operations over the rate of this machine, roughly."""
 
-import statistics
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -12,42 +11,45 @@ from capgap.models import ModelSpec, choose_device, locate
 __all__ = ["expected_minutes"]
 
 _CHARACTERS_PER_TOKEN = 4.0  # of English text under common vocabularies; only an estimate hangs on it
-_SCORING_EFFICIENCY = 0.4  # share of the matrix rate that batches of short rows reach in lm-eval's own path
+_EFFICIENCY = 0.5  # share of the matrix rate that padded batches of short rows reach
+_GENERATION = 3  # a generated token over a read one, in batches of some ten rows
 _SECONDS_TO_LOAD = 5.0
 
 
 def expected_minutes(plan: Plan, tasks: Sequence[Prepared]) -> float:
     """Minutes that asking every model of the plan may take, ledger empty; good to a factor of about two.
 
-    Two operations per parameter and token; generated tokens are counted at the rate of a forward pass over a batch,
-    but read all weights from memory at each step.
+    Two operations per parameter and token. Embeddings are looked up, and the head projects only scored and generated
+    tokens; a generated token costs more, since every step reads all weights from memory.
     """
-    scored, generated = _tokens(tasks)
-    device = choose_device(plan.device)
-    rate = _matrix_rate(device)
+    read, scored, generated = _tokens(tasks)
+    rate = _matrix_rate(choose_device(plan.device)) * _EFFICIENCY
     seconds = 0.0
     for spec in plan.models:
-        parameters = _parameters(spec)
-        seconds += _SECONDS_TO_LOAD + 2 * parameters * (scored + 3 * generated) / (rate * _SCORING_EFFICIENCY)
+        body, head = _parameters(spec)
+        operations = 2 * (body * read + head * scored + (body + head) * _GENERATION * generated)
+        seconds += _SECONDS_TO_LOAD + operations / rate
     return seconds / 60
 
 
-def _tokens(tasks: Sequence[Prepared]) -> tuple[float, float]:
-    """Tokens to read and tokens to write."""
-    scored = generated = 0.0
+def _tokens(tasks: Sequence[Prepared]) -> tuple[float, float, float]:
+    """Tokens to read, those of them to score, and tokens to write."""
+    read = scored = generated = 0.0
     for task in tasks:
         for item in task.items:
             prompt = len(item.prompt) * (1 + task.num_fewshot) / _CHARACTERS_PER_TOKEN
             if item.choices and task.format == "choose":
-                scored += sum(prompt + len(choice) / _CHARACTERS_PER_TOKEN for choice in item.choices)
+                answers = sum(map(len, item.choices)) / _CHARACTERS_PER_TOKEN
+                read += prompt * len(item.choices) + answers
+                scored += answers
             else:
-                scored += prompt
+                read += prompt
                 generated += min(task.max_tokens or 64, 64)
-    return scored, generated
+    return read, scored, generated
 
 
 def _matrix_rate(device: str) -> float:
-    """Floating-point operations per second of a 512³ product, median of five."""
+    """Floating-point operations per second of a 512³ product, best of five: what others slow is no property of it."""
     import torch
 
     a = torch.ones(512, 512, device=device)
@@ -56,15 +58,18 @@ def _matrix_rate(device: str) -> float:
         start = time.perf_counter()
         (a @ a)[0, 0].item()  # .item() waits for an asynchronous device
         times.append(time.perf_counter() - start)
-    return float(2 * 512**3 / max(statistics.median(times[1:]), 1e-9))
+    return float(2 * 512**3 / max(min(times[1:]), 1e-9))
 
 
-def _parameters(spec: ModelSpec) -> float:
-    """Parameters of a checkpoint, from the sizes of its files."""
+def _parameters(spec: ModelSpec) -> tuple[float, float]:
+    """Parameters of a checkpoint's layers and of its head, from the sizes of its files and its config."""
     if spec.kind not in ("checkpoint", "microworld"):
-        return 0.0
+        return 0.0, 0.0
     checkpoint = locate(spec)
     weights = checkpoint.adapter_of or checkpoint
     config: Any = weights.config
     half = str(config.get("dtype") or config.get("torch_dtype")) in ("float16", "bfloat16")
-    return sum(file.stat().st_size for file in weights.path.glob("*.safetensors")) / (2 if half else 4)
+    every = sum(file.stat().st_size for file in weights.path.glob("*.safetensors")) / (2 if half else 4)
+    head = float(config.get("vocab_size") or 0) * float(config.get("hidden_size") or 0)
+    copies = 1 if config.get("tie_word_embeddings", True) else 2
+    return max(every - copies * head, 0.1 * every), head

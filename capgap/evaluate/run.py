@@ -5,6 +5,7 @@ import logging
 import platform
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -272,6 +273,13 @@ def quiet() -> Iterator[None]:
     """lm-eval's own progress bars and advice would stand between the user and capgap's one bar."""
     import lm_eval.api.task as lm_eval_task
 
+    with warnings.catch_warnings():
+        # What these tell their own developers; a warning of anybody else's still shows.
+        warnings.filterwarnings("ignore", module=r"(transformers|peft|lm_eval|datasets|accelerate)\b")
+        yield from _without_bars(lm_eval_task)
+
+
+def _without_bars(lm_eval_task: Any) -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("lm_eval", "transformers", "datasets", "peft")]
     levels = [logger.level for logger in loggers]
     bar = lm_eval_task.tqdm

@@ -12,7 +12,6 @@ battery of a known name with other contents is refused, because two things under
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -104,13 +103,7 @@ class RunDirectory:
     def save(self, **changes: Any) -> None:
         """Write run.json with these facts changed, whole or not at all."""
         self.facts |= {**changes, "updated": _now()}
-        text = json.dumps(self.facts, indent=1, ensure_ascii=False, default=str) + "\n"
-        partial = self.path / f"run.json.{os.getpid()}.partial"
-        try:
-            partial.write_text(text, encoding="utf-8")
-            os.replace(partial, self.path / "run.json")
-        except OSError as error:
-            raise StoreError(f"{self.path}: run.json cannot be written: {error.strerror or error}.") from error
+        schema.write_object(self.facts, self.path / "run.json")
 
     def add_battery(self, name: str, digest: str, facts: Mapping[str, Any]) -> None:
         """Note a battery.

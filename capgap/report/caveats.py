@@ -10,12 +10,10 @@ from capgap.errors import TableError
 from capgap.report import text
 from capgap.report.provenance import plain_prompting
 from capgap.report.tables import Book, Estimate, task_names
-from capgap.schema import Roles, pair
+from capgap.schema import GUARD, Roles, pair
 
-__all__ = ["GUARD", "Caveat", "LeftOut", "caveats", "excluded_tasks", "first_clause", "left_out"]
+__all__ = ["Caveat", "LeftOut", "caveats", "excluded_tasks", "first_clause", "left_out"]
 
-GUARD = 0.05
-"""Share of unparsed or truncated items above which a task leaves the headline."""
 _FEW_CLUSTERS = 6
 _FEW_ITEMS = 100
 _GUARDED = "left out for over"

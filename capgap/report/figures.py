@@ -96,23 +96,7 @@ def forest(
             axes.axvline(value, color=svg.MUTED, linewidth=1.0, zorder=0.9)
         for place, row in enumerate(rows):
             _forest_row(axes, place, row, (low, high))
-        known = [
-            (100 * row.estimate.estimate, place, row.capability)
-            for place, row in enumerate(rows)
-            if row.estimate is not None and row.estimate.estimate is not None and not row.estimate.refused
-        ]
-        seaborn.scatterplot(
-            x=[x for x, _, _ in known],
-            y=[y for _, y, _ in known],
-            hue=[capability for _, _, capability in known],
-            palette=svg.COLOURS,
-            s=72,
-            linewidth=1.2,
-            edgecolor=svg.PAPER,
-            legend=False,
-            zorder=4,
-            ax=axes,
-        )
+        _forest_points(axes, rows)
         axes.set_yticks([])
         axes.set(xlabel=unit, ylabel="")
         figure.text(0.006, 1 - 14 / (58 + _ROW * len(rows)), title, fontsize=12.5, fontweight="bold", va="center")
@@ -121,6 +105,28 @@ def forest(
             f"{row.label} {row.estimate.shown} {row.estimate.interval}".strip() for row in rows if row.estimate
         )
         return svg.inline(figure, prefix=prefix, label=f"{title}: {said}")
+
+
+def _forest_points(axes: "Axes", rows: Sequence[ForestRow]) -> None:
+    import seaborn
+
+    known = [
+        (100 * row.estimate.estimate, place, row.capability)
+        for place, row in enumerate(rows)
+        if row.estimate is not None and row.estimate.estimate is not None and not row.estimate.refused
+    ]
+    seaborn.scatterplot(
+        x=[x for x, _, _ in known],
+        y=[y for _, y, _ in known],
+        hue=[capability for _, _, capability in known],
+        palette=svg.COLOURS,
+        s=72,
+        linewidth=1.2,
+        edgecolor=svg.PAPER,
+        legend=False,
+        zorder=4,
+        ax=axes,
+    )
 
 
 def _forest_row(axes: "Axes", place: int, row: ForestRow, limits: tuple[float, float]) -> None:

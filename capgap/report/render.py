@@ -1,6 +1,5 @@
 """The page: the content set through one template, written whole or not at all."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,10 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from capgap.errors import StoreError
 from capgap.report import text
 from capgap.report.content import Content, gather
 from capgap.report.levels import capability_block, contrast_table, domain_blocks, level_tables, slice_block
-from capgap.schema import Roles
+from capgap.schema import Roles, whole
 
 __all__ = ["html_report", "write_report"]
 
@@ -76,12 +74,8 @@ def write_report(
         show_items=show_items,
     )
     page = html_report(content)
-    partial = path.with_name(path.name + ".partial")
-    try:
+    with whole(path) as partial:
         partial.write_text(page, encoding="utf-8", newline="\n")
-        os.replace(partial, path)
-    except OSError as error:
-        raise StoreError(f"{path}: the report cannot be written: {error.strerror or error}.") from error
     return path
 
 

@@ -1,0 +1,178 @@
+"""The columns of each table: what they hold, what a foreign table must bring, what stands where it does not."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+__all__ = [
+    "CAPABILITIES",
+    "CELL",
+    "ESTIMATES",
+    "FORMATS",
+    "GUARD",
+    "ITEMS",
+    "LABELS",
+    "MODELS",
+    "OUTCOMES",
+    "OUTCOME_KEY",
+    "STATUSES",
+    "TABLES",
+    "Column",
+    "Table",
+    "covariate_names",
+    "empty",
+]
+
+Kind = Literal["string", "float", "integer", "boolean"]
+
+DTYPES: dict[str, str] = {"string": "str", "float": "float64", "integer": "Int64", "boolean": "boolean"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table."""
+
+    name: str
+    """Its name."""
+    kind: Kind
+    """What it holds; a list or mapping travels as a JSON string."""
+    required: bool = False
+    """Whether a foreign table must bring it."""
+    default: Any = None
+    """What stands where a foreign table has no such column; None is null."""
+    allowed: tuple[str, ...] = ()
+    """The words it may hold, where they are fixed."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A named, ordered set of columns."""
+
+    name: str
+    """Name of the table and of its file, ``NAME.parquet``."""
+    columns: tuple[Column, ...]
+    """The columns in the order in which they are written."""
+    key: tuple[str, ...]
+    """The columns that together name one row."""
+    open_prefix: str = ""
+    """Columns that start so may follow (``x_`` for covariates); empty: none may."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The column names in order."""
+        return tuple(column.name for column in self.columns)
+
+
+def _columns(kind: Kind, names: str, **options: Any) -> tuple[Column, ...]:
+    return tuple(Column(name, kind, **options) for name in names.split())
+
+
+STATUSES = ("scored", "unparsed", "truncated", "error")
+CAPABILITIES = ("knowledge", "reasoning", "mixed")
+FORMATS = ("choose", "generate")
+GUARD = 0.05
+"""A task where more of a model's answers than this are unparsed or truncated leaves the headline."""
+
+ITEMS = Table(
+    "items",
+    (
+        *_columns("string", "battery task item", required=True),
+        Column("variant", "string", default="default"),
+        *_columns("string", "prompt choices target"),
+    ),
+    key=("battery", "task", "item", "variant"),
+)
+
+OUTCOMES = Table(
+    "outcomes",
+    (
+        Column("model", "string", required=True),
+        Column("battery", "string", default="battery"),
+        Column("task", "string", required=True),
+        Column("capability", "string", allowed=CAPABILITIES),
+        Column("domain", "string"),
+        Column("item", "string", required=True),
+        Column("variant", "string", default="default"),
+        Column("repeat", "integer", default=0),
+        Column("cluster", "string"),  # where nothing is said, an item is its own cluster: see validate
+        Column("format", "string", allowed=FORMATS),
+        Column("metric", "string", default="score"),
+        Column("filter", "string", default="none"),
+        Column("primary", "boolean", default=True),
+        Column("value", "float"),
+        Column("score", "float", required=True),
+        Column("status", "string", default="scored", allowed=STATUSES),
+        *_columns("float", "chance margin margin_target target_logprob"),
+        *_columns("string", "prediction target response"),
+        Column("n_tokens", "integer"),
+        Column("stop_reason", "string"),
+    ),
+    key=("model", "battery", "task", "item", "variant", "repeat", "metric", "filter"),
+    open_prefix="x_",
+)
+
+MODELS = Table(
+    "models",
+    (
+        Column("model", "string", required=True),
+        *_columns("string", "recipe base teachers checkpoint"),
+        *_columns("integer", "step seed data_seed base_seed n_examples"),
+        Column("n_examples_by_capability", "string"),
+        Column("n_unique", "integer"),
+        *_columns("string", "diversity train_tasks architecture"),
+        *_columns("integer", "n_params n_trainable n_layers width"),
+        *_columns("string", "adaptation supervision objective"),
+        *_columns("float", "lr epochs"),
+        *_columns("integer", "steps tokens loss_tokens"),
+        Column("flops", "float"),
+        *_columns("string", "prompting weights_hash data_hash created"),
+    ),
+    key=("model",),
+)
+
+LABELS = Table(
+    "labels",
+    (
+        *_columns("string", "task item", required=True),
+        Column("capability", "string", required=True, allowed=CAPABILITIES),
+        *_columns("float", "p_reasoning conf_low conf_high"),
+        *_columns("string", "source evidence"),
+    ),
+    key=("task", "item"),
+)
+
+ESTIMATES = Table(
+    "estimates",
+    (
+        *_columns("string", "quantity level group", required=True),
+        *_columns("string", "model contrast factors scale weighting population"),
+        *_columns("float", "estimate std_error df conf_low conf_high"),
+        Column("conf_level", "float", default=0.95),
+        Column("null_value", "float"),
+        Column("alternative", "string"),
+        *_columns("float", "p_value p_adjusted"),
+        Column("family", "string"),
+        *_columns("integer", "n_items n_clusters n_tasks n_students n_seeds"),
+        Column("method", "string"),
+        Column("status", "string", default="ok", allowed=("ok", "open", "refused")),
+        Column("note", "string"),
+    ),
+    key=("quantity", "level", "group", "model", "contrast", "factors", "scale", "weighting", "population"),
+)
+
+TABLES: dict[str, Table] = {table.name: table for table in (ITEMS, OUTCOMES, MODELS, LABELS, ESTIMATES)}
+
+OUTCOME_KEY = OUTCOMES.key
+CELL = ("battery", "task", "item", "variant", "repeat")
+"""What two models must share for their scores to be compared."""
+
+
+def empty(table: Table) -> pd.DataFrame:
+    """A frame with the table's columns and no row."""
+    return pd.DataFrame({column.name: pd.Series(dtype=DTYPES[column.kind]) for column in table.columns})
+
+
+def covariate_names(outcomes: pd.DataFrame) -> list[str]:
+    """The columns of `outcomes` that are covariates of the items (``x_…``), in order."""
+    return [name for name in outcomes.columns if name.startswith(OUTCOMES.open_prefix)]

@@ -1,0 +1,231 @@
+"""Reading, checking, joining and writing the tables."""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from capgap.errors import StoreError, TableError, suggestion
+from capgap.schema.columns import DTYPES, OUTCOMES, Column, Table, empty
+
+__all__ = ["concat", "from_rows", "read", "validate", "whole", "write", "write_json", "write_object"]
+
+
+def validate(frame: pd.DataFrame, table: Table, *, source: str = "") -> pd.DataFrame:
+    """The frame with every column of the table, typed, in order; defaults stand where a column is missing.
+
+    Parameters
+    ----------
+    frame
+        Any frame; it is not changed.
+    table
+        What it should hold.
+    source
+        Where it came from, for the message.
+
+    Raises
+    ------
+    TableError
+        A required column or value is missing, a value has the wrong type or is not one of the allowed words,
+        a score lies outside [0, 1], or two rows have one key.
+    """
+    where = f"{source or table.name + ' table'}: "
+    missing = [c.name for c in table.columns if c.required and c.name not in frame.columns]
+    if missing:
+        found = ", ".join(map(str, frame.columns[:20])) or "no column"
+        raise TableError(
+            f"{where}required column {missing[0]!r} is missing. Found: {found}."
+            f"{suggestion(missing[0], map(str, frame.columns)) if len(frame.columns) > 20 else ''}"
+            f" A {table.name} table needs: {', '.join(c.name for c in table.columns if c.required)}."
+        )
+    out: dict[str, Any] = {}
+    for column in table.columns:
+        if column.name in frame.columns:
+            out[column.name] = _typed(frame[column.name], column, where)
+        else:
+            out[column.name] = pd.Series(column.default, index=frame.index, dtype=DTYPES[column.kind])
+    extra = [str(n) for n in frame.columns if n not in table.names]
+    for name in extra:
+        if not table.open_prefix or not name.startswith(table.open_prefix):
+            raise TableError(f"{where}unknown column {name!r}.{suggestion(name, table.names)}")
+        out[name] = frame[name]
+    result = pd.DataFrame(out).reset_index(drop=True)
+    if table is OUTCOMES:
+        result["cluster"] = result["cluster"].where(result["cluster"].notna(), result["item"])
+        _check_scores(result, where)
+    _check_key(result, table, where)
+    return result
+
+
+def from_rows(rows: Iterable[Mapping[str, Any]], table: Table, *, source: str = "") -> pd.DataFrame:
+    """A validated frame from one mapping a row.
+
+    Half of a surrogate pair, which a broken JSON file or a model can bring, is no character and no table holds it; a
+    question mark takes its place.
+    """
+    clean = [{k: _valid_text(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
+    return validate(pd.DataFrame(clean), table, source=source)
+
+
+def _valid_text(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _typed(values: "pd.Series[Any]", column: Column, where: str) -> "pd.Series[Any]":
+    """One column in its type; a message names the first row that does not fit."""
+    typed: pd.Series[Any]
+    try:
+        if column.kind == "string":
+            typed = values.map(_as_text, na_action="ignore").astype("str")
+        elif column.kind == "boolean":
+            typed = values.astype("boolean")
+        else:
+            typed = pd.to_numeric(values).astype("float64" if column.kind == "float" else "Int64")
+    except (TypeError, ValueError) as error:
+        raise TableError(f"{where}column {column.name!r} should hold {column.kind} values: {error}.") from None
+    if column.required and column.name != "score" and bool(typed.isna().any()):
+        row = int(np.flatnonzero(typed.isna().to_numpy())[0])
+        raise TableError(f"{where}column {column.name!r}, row {row}: a value is required, found none.")
+    if column.allowed:
+        wrong = typed[typed.notna() & ~typed.isin(column.allowed)]
+        if len(wrong):
+            word = str(wrong.iloc[0])
+            raise TableError(
+                f"{where}column {column.name!r}: {word!r} is not one of its words.{suggestion(word, column.allowed)}"
+            )
+    return typed
+
+
+def _as_text(value: Any) -> str:
+    """Lists and mappings as JSON, whole floats without their point, everything else as `str` gives it."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (dict, list, tuple)):
+        return _valid_text(json.dumps(value, ensure_ascii=False, sort_keys=True))
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _check_scores(outcomes: pd.DataFrame, where: str) -> None:
+    score = outcomes["score"].to_numpy(dtype=float)
+    wrong = np.flatnonzero(~np.isnan(score) & ((score < 0) | (score > 1)))
+    if len(wrong):
+        raise TableError(
+            f"{where}column 'score', row {wrong[0]}: {score[wrong[0]]:g} lies outside [0, 1]. "
+            f"Put other units into 'value' and leave 'score' empty."
+        )
+
+
+def _check_key(frame: pd.DataFrame, table: Table, where: str) -> None:
+    double = frame.duplicated(list(table.key), keep=False).to_numpy()
+    if double.any():
+        row = frame.loc[np.flatnonzero(double)[0], list(table.key)]
+        named = ", ".join(f"{name}={value}" for name, value in row.items() if pd.notna(value))
+        raise TableError(f"{where}{int(double.sum())} rows share their key, the first is {named}. One row a key.")
+
+
+def read(path: Path | str, table: Table) -> pd.DataFrame:
+    """The table in a Parquet, CSV, JSONL or JSON file, validated.
+
+    Raises
+    ------
+    TableError
+        The file is missing, cannot be read, or does not hold such a table.
+    """
+    path = Path(path)
+    readers: dict[str, Callable[[Path], Any]] = {
+        ".parquet": pd.read_parquet,
+        ".csv": pd.read_csv,
+        ".jsonl": lambda p: pd.read_json(p, lines=True),
+        ".json": pd.read_json,
+    }
+    if path.suffix not in readers:
+        raise TableError(
+            f"{path}: a table is one of {', '.join(readers)}, not {path.suffix or 'a file without suffix'!r}."
+        )
+    if not path.is_file():
+        raise TableError(f"{path}: no such file.")
+    try:
+        frame = readers[path.suffix](path)
+    except Exception as error:  # every reader has exceptions of its own; each means that the file is not what it says
+        raise TableError(f"{path}: cannot be read as {path.suffix[1:]}: {str(error)[:300]}") from error
+    if not isinstance(frame, pd.DataFrame):
+        raise TableError(f"{path}: holds no table of rows and columns.")
+    return validate(frame, table, source=str(path))
+
+
+def write(frame: pd.DataFrame, path: Path | str, table: Table) -> None:
+    """Validate and write as Parquet, whole or not at all (a neighbour file is written, then renamed).
+
+    Raises
+    ------
+    TableError
+        The frame does not hold such a table.
+    StoreError
+        The disk is full or cannot be written.
+    """
+    path = Path(path)
+    checked = validate(frame, table, source=path.name)
+    with whole(path) as partial:
+        checked.to_parquet(partial, index=False)
+
+
+def write_json(frame: pd.DataFrame, path: Path | str) -> None:
+    """The rows as a JSON list of objects; null where a value is missing, `factors` as an object."""
+    path = Path(path)
+    records = json.loads(frame.to_json(orient="records", double_precision=15))
+    for record in records:
+        if isinstance(record.get("factors"), str):
+            record["factors"] = json.loads(record["factors"])
+    write_object(records, path)
+
+
+def write_object(content: Any, path: Path | str) -> None:
+    """Anything that JSON can hold, as a file that people can read, whole or not at all.
+
+    Raises
+    ------
+    StoreError
+        The disk is full or cannot be written.
+    """
+    with whole(path) as partial:
+        text = json.dumps(content, indent=1, ensure_ascii=False, default=str)
+        partial.write_text(text + "\n", encoding="utf-8")
+
+
+def concat(frames: Iterable[pd.DataFrame], table: Table) -> pd.DataFrame:
+    """Several frames of one table, one below the other, validated; a key may occur once in all of them."""
+    parts = [frame for frame in frames if len(frame)]
+    if not parts:
+        return empty(table)
+    return validate(pd.concat(parts, ignore_index=True), table, source=table.name)
+
+
+@contextmanager
+def whole(path: Path | str) -> Iterator[Path]:
+    """A neighbour to write in the place of `path`, which it replaces when it is done: whole, or not at all.
+
+    Raises
+    ------
+    StoreError
+        The disk is full or cannot be written; what stood at `path` is unchanged.
+    """
+    path = Path(path)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # two processes never write one neighbour
+    try:
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        raise StoreError(
+            f"{path}: cannot be written: {error.strerror or error}. What was there is unchanged; "
+            f"free some space or choose another place."
+        ) from error
+    finally:
+        if partial.exists():
+            partial.unlink()

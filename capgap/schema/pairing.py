@@ -1,0 +1,71 @@
+"""Who is compared with whom, and on which cells."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from capgap.errors import TableError, suggestion
+from capgap.schema.columns import CELL, covariate_names
+
+__all__ = ["Pairs", "Roles", "pair"]
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Who is who in a comparison; roles belong to the comparison, never to a model."""
+
+    students: tuple[str, ...]
+    """Names of the compared models, one at least."""
+    teacher: str | None = None
+    """The model that the students learnt from."""
+    base: dict[str, str] = field(default_factory=dict)
+    """Student → the same model before distillation; a student without one is absent."""
+    control: dict[str, str] = field(default_factory=dict)
+    """Student → the same student trained on gold targets; a student without one is absent."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every model that plays a role, once: teacher, bases, controls, students."""
+        every = [self.teacher, *self.base.values(), *self.control.values(), *self.students]
+        return tuple(dict.fromkeys(name for name in every if name is not None))
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The cells that all the compared models answered."""
+
+    cells: pd.DataFrame
+    """One row a cell: `CELL`, then capability, domain, cluster, format, chance and the covariates of the item."""
+    scores: np.ndarray
+    """Their scores, shape (cells, models), in the order of the models asked for."""
+    share: float
+    """Cells that all models answered, over cells that any of them answered."""
+    n_any: int
+    """Cells that any of them answered."""
+
+
+def pair(outcomes: pd.DataFrame, models: Sequence[str]) -> Pairs:
+    """Scores of several models on the cells that all of them answered, primary metric only.
+
+    A cell that one model lacks, or where its score is NaN (status ``error``), leaves the comparison; `share` says
+    how many stayed.
+
+    Raises
+    ------
+    TableError
+        A model has no row.
+    """
+    primary = outcomes[outcomes["primary"].fillna(False).astype(bool)]
+    primary = primary[primary["model"].isin(list(models))]
+    absent = [m for m in models if m not in set(primary["model"])]
+    if absent:
+        raise TableError(f"model {absent[0]!r} has no outcomes.{suggestion(absent[0], outcomes['model'].unique())}")
+    index = list(CELL)
+    wide = primary.pivot(index=index, columns="model", values="score").reindex(columns=list(models))
+    complete = wide.dropna()
+    facts = ["capability", "domain", "cluster", "format", "chance", *covariate_names(outcomes)]
+    cells = primary.drop_duplicates(index).set_index(index)[facts].reindex(complete.index).reset_index()
+    share = len(complete) / len(wide) if len(wide) else 0.0
+    return Pairs(cells, complete.to_numpy(dtype=float), share, len(wide))
