@@ -1,17 +1,17 @@
 """lm-eval's Hugging Face model, with two things that it lacks.
 
-It tells how each generation ended: lm-eval returns the text alone, and a response that was cut off at its token limit
-must not pass for a wrong one. And it projects to the vocabulary only where a continuation is scored: lm-eval does so at
-every position, which for a vocabulary of 262,144 words is most of the work.
+It scores continuations as a token tree (`capgap.models.prefix_tree`), where the model allows it. And it tells how each
+generation ended: lm-eval returns the text alone, and a response that was cut off at its token limit must not pass for
+a wrong one.
 """
 
-import inspect
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from lm_eval.models.huggingface import HFLM
+
+from capgap.models.prefix_tree import Answer, Piece, TreeScorer
 
 __all__ = ["Ending", "Harness"]
 
@@ -34,57 +34,38 @@ class Ending:
 
 
 class Harness(HFLM):  # type: ignore[misc]
-    """`HFLM` that keeps the ending of every generation, in the order in which its cache hook is told the texts."""
+    """`HFLM` that scores continuations as a token tree and keeps the ending of every generation.
+
+    Endings stand in the order in which its cache hook is told the texts.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.endings: list[Ending] = []
+        self.tree: TreeScorer | None = None
+        """Scores log-likelihoods; None: lm-eval's own path."""
         super().__init__(*args, **kwargs)
-        inner = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-        self._keeps_logits = "logits_to_keep" in inspect.signature(inner.forward).parameters
 
     def _loglikelihood_tokens(
         self, requests: list[_Scored], disable_tqdm: bool = False, override_bs: int | None = None
-    ) -> list[tuple[float, bool]]:
-        """Log-probability in nats of each continuation, and whether it is the greedy one; as lm-eval's, in one batch.
-
-        Requests whose input is the same (answers of one token behind one context) share a row. Models whose forward
-        pass has no ``logits_to_keep`` take lm-eval's own way.
-        """
-        if not self._keeps_logits or self.backend != "causal" or not requests:
-            scored: list[tuple[float, bool]] = super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
-            return scored
-        inputs = [
-            tuple((context + continuation)[-(self.max_length + 1) :][:-1]) for _, context, continuation in requests
+    ) -> list[Answer]:
+        """Log-likelihood in nats of each continuation, and whether it is the greedy one."""
+        if self.tree is None or not requests:
+            return self.plain(requests, disable_tqdm, override_bs)
+        pieces = [
+            Piece(tuple((before + after)[-(self.max_length + 1) :][:-1]), tuple(after)) for _, before, after in requests
         ]
-        row = {tokens: n for n, tokens in enumerate(dict.fromkeys(inputs))}
-        places = [range(len(i) - len(c), len(i)) for i, (_, _, c) in zip(inputs, requests, strict=True)]
-        kept = sorted({place for own in places for place in own})
-        column = {place: n for n, place in enumerate(kept)}
-        logits = self._logits_at(list(row), kept)
-        answers = []
-        for (texts, _, continuation), tokens, own in zip(requests, inputs, places, strict=True):
-            at = torch.tensor([column[place] for place in own], device=logits.device)
-            logprobs = torch.log_softmax(logits[row[tokens], at], dim=-1, dtype=self.softmax_dtype)
-            wanted = torch.tensor(continuation, device=logits.device)
-            value = float(logprobs.gather(1, wanted[:, None]).sum())
-            answer = (value, bool((logprobs.argmax(-1) == wanted).all()))
+        answers: dict[int, Answer] = {}
+        for some in self.tree.answers(pieces, self.tree.plan(pieces), range(len(pieces))):
+            answers |= some
+        for n, (texts, _, _) in enumerate(requests):
             if texts is not None:
-                self.cache_hook.add_partial("loglikelihood", texts, answer)
-            answers.append(answer)
-        return answers
+                self.cache_hook.add_partial("loglikelihood", texts, answers[n])
+        return [answers[n] for n in range(len(requests))]
 
-    def _logits_at(self, inputs: Sequence[tuple[int, ...]], places: list[int]) -> torch.Tensor:
-        """Logits of padded rows at the positions asked for, shape (rows, positions, vocabulary)."""
-        batch = torch.zeros(len(inputs), max(map(len, inputs)), dtype=torch.long)
-        for n, tokens in enumerate(inputs):
-            batch[n, : len(tokens)] = torch.tensor(tokens)  # padded on the right, where causal attention never looks
-        autocast = torch.autocast(
-            self.device.type, dtype=self.mixed_precision_dtype, enabled=self.mixed_precision_dtype is not None
-        )
-        with torch.no_grad(), autocast:
-            keep = torch.tensor(places, device=self.device)
-            logits: torch.Tensor = self.model(batch.to(self.device), logits_to_keep=keep, use_cache=False).logits
-        return logits
+    def plain(self, requests: list[_Scored], disable_tqdm: bool = True, override_bs: int | None = None) -> list[Answer]:
+        """The same on lm-eval's own path."""
+        answers: list[Answer] = super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
+        return answers
 
     def _model_generate(
         self, context: torch.Tensor, max_length: int, stop: list[str], **generation_kwargs: Any

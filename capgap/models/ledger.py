@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS responses (
 """
 
 
-def request_key(fingerprint: str, kind: str, arguments: Sequence[Any], repeat: int = 0) -> str:
+def request_key(fingerprint: str, kind: str, arguments: Sequence[Any], repeat: int = 0, path: str = "lm-eval") -> str:
     """Hex digest that names one request to one model.
 
     Parameters
@@ -46,8 +46,10 @@ def request_key(fingerprint: str, kind: str, arguments: Sequence[Any], repeat: i
         Its arguments: texts and generation settings.
     repeat
         Which of several samples of one request.
+    path
+        How it was computed, see `LoadedModel.path`: two ways agree up to rounding, and one run keeps to one.
     """
-    text = json.dumps([fingerprint, kind, list(arguments), repeat], sort_keys=True, default=str)
+    text = json.dumps([fingerprint, kind, path, list(arguments), repeat], sort_keys=True, default=str)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 

@@ -3,17 +3,21 @@
 import hashlib
 import json
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from capgap.errors import ModelError
 from capgap.models.checkpoint import Checkpoint, file_hashes, locate
 from capgap.models.spec import BACKENDS, ModelSpec
 
-__all__ = ["LoadedModel", "Prompting", "choose_device", "choose_dtype", "load_model", "prompting_of"]
+if TYPE_CHECKING:  # at run time it would load torch
+    from capgap.models.prefix_tree import TreeScorer
+
+__all__ = ["LoadedModel", "Prompting", "Unproven", "choose_device", "choose_dtype", "load_model", "prompting_of"]
 
 _WEIGHTS = ("*.safetensors", "config.json", "generation_config.json", "adapter_config.json")
 _TOKENIZER = (
@@ -25,6 +29,10 @@ _TOKENIZER = (
     "added_tokens.json",
     "*.jinja",
 )
+
+
+class Unproven(Exception):
+    """A model's log-likelihoods as a tree are not lm-eval's; the message says where they differ."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +70,29 @@ class LoadedModel:
     prompting: Prompting = field(default_factory=Prompting)
     """How it is addressed."""
     batch_tokens: int = 2048
-    """Padded tokens in one forward pass, at most."""
+    """Tokens in one forward pass, at most."""
     can_score: bool = True
     """Whether it gives log-likelihoods."""
+    notes: list[str] = field(default_factory=list)
+    """What its user should know, one sentence each; filled while it is asked."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Time spent on it beside asking: ``hashing``, ``loading``, ``proof``."""
+
+    @property
+    def tree(self) -> "TreeScorer | None":
+        """What scores its log-likelihoods as a token tree; None: lm-eval's own path."""
+        scorer: TreeScorer | None = getattr(self.lm, "tree", None)
+        return scorer
+
+    @property
+    def path(self) -> str:
+        """How log-likelihoods are computed, as the ledger knows it."""
+        return "lm-eval" if self.tree is None else "tree"
+
+    def go_plain(self, why: str) -> None:
+        """From now on lm-eval's own path, and a note that says why."""
+        self.lm.tree = None
+        self.notes.append(f"{self.name} is scored on lm-eval's own, slower path: {why}.")
 
 
 def choose_device(device: str | None) -> str:
@@ -113,7 +141,7 @@ def load_model(
     device, dtype
         See `choose_device` and `choose_dtype`; a key of the model word stands over `dtype`.
     batch_tokens
-        Padded tokens in one forward pass; default: what keeps its logits under 1.5 GB, 4,096 at most.
+        Tokens in one forward pass, at most; default: what keeps its logits under 1.5 GB, 4,096 at most.
     run_id
         Names the run, for backends whose weights are not seen: their answers are never shared across runs.
 
@@ -124,6 +152,9 @@ def load_model(
     """
     if spec.kind in BACKENDS:
         return _load_backend(spec, batch_tokens, run_id)
+    from capgap.models.prefix_tree import TreeScorer, fitting_row, unsupported
+
+    started = time.monotonic()
     checkpoint = locate(spec)
     device = choose_device(device)
     dtype = choose_dtype(spec.get("dtype") or dtype, device)
@@ -132,18 +163,27 @@ def load_model(
         lm = _harness(spec, checkpoint, device, dtype, prompting)
     if prompting.chat_template and not getattr(lm.tokenizer, "chat_template", None):
         raise ModelError(f"model {spec.name}: chat_template=on, but its tokenizer has no chat template.")
+    loaded = time.monotonic()
     identity = _identity(spec, checkpoint, lm, prompting)
+    hashed = time.monotonic()
     vocabulary = int(getattr(lm.config, "vocab_size", None) or len(lm.tokenizer))
-    bounded = max(256, min(4096, int(1.5e9 / (8 * vocabulary))))
-    return LoadedModel(
+    batch_tokens = batch_tokens or max(256, min(4096, int(1.5e9 / (8 * vocabulary))))
+    model = LoadedModel(
         name=spec.name,
         lm=lm,
         facts=_facts(spec, checkpoint, lm, prompting, identity),
         identity=identity,
         fingerprint=_digest(identity),
         prompting=prompting,
-        batch_tokens=batch_tokens or bounded,
+        batch_tokens=batch_tokens,
+        seconds={"loading": loaded - started, "hashing": hashed - loaded},
     )
+    why_not = unsupported(lm.model, lm.backend)
+    if why_not is None:
+        lm.tree = TreeScorer(lm.model, fitting_row(lm.model, batch_tokens))
+    else:
+        model.go_plain(why_not)
+    return model
 
 
 def prompting_of(spec: ModelSpec, checkpoint: Checkpoint) -> Prompting:
@@ -259,7 +299,6 @@ def _identity(spec: ModelSpec, checkpoint: Checkpoint, lm: Any, prompting: Promp
         "add_bos_token": lm.add_bos_token,
         "prefix_token": lm.prefix_token_id,
         "prompting": prompting.as_text(),
-        "scorer": "lm-eval hf",
     }
 
 

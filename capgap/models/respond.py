@@ -4,13 +4,14 @@ Batches are planned from the full set of distinct requests, sorted by length and
 the requests nor an interruption changes which requests share a forward pass.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from capgap.errors import ModelError
 from capgap.models.ledger import Ledger, request_key
-from capgap.models.load import LoadedModel
+from capgap.models.load import LoadedModel, Unproven
 
 __all__ = ["Progress", "Response", "respond"]
 
@@ -33,8 +34,18 @@ class Response:
 
 
 @dataclass(frozen=True)
+class _Asked:
+    """A request as the ledger tells it from others."""
+
+    kind: str
+    text: str
+    repeat: int
+    arguments: tuple[Any, ...] = field(compare=False)
+
+
+@dataclass(frozen=True)
 class _Request:
-    key: str
+    index: int
     arguments: tuple[Any, ...]
     repeat: int
     length: int  # tokens that a forward pass must hold
@@ -63,55 +74,84 @@ def respond(
     StoreError
         The ledger cannot be written; what was answered before stays.
     """
-    keys = [_keys(model, instance) for instance in instances]
-    by_kind: dict[str, dict[str, tuple[tuple[Any, ...], int]]] = {}
-    for instance, own in zip(instances, keys, strict=True):
-        requests = by_kind.setdefault(instance.request_type, {})
-        for repeat, key in enumerate(own):
-            requests[key] = (instance.args, repeat)
-    answers: dict[str, Any] = {}
+    by_kind: dict[str, dict[_Asked, None]] = {}
+    asked = [[_asked(instance, n) for n in range(max(1, instance.repeats or 1))] for instance in instances]
+    for own in asked:
+        by_kind.setdefault(own[0].kind, {}).update(dict.fromkeys(own))
+    answers: dict[_Asked, Any] = {}
     for kind, requests in by_kind.items():
         if kind != "generate_until" and not model.can_score:
             raise ModelError(
                 f"model {model.name}: this backend gives no log-likelihoods, which {kind} requests need. "
                 f"Use a battery of generate tasks."
             )
-        found = ledger.get(requests)
-        if progress is not None and found:
-            progress(0, len(found))
-        answers.update(found)
-        for batch in _plan(model, kind, requests):
-            missing = [request for request in batch if request.key not in answers]
-            if not missing:
-                continue
-            results = _ask(model, kind, missing)
-            rows = [(r.key, r.repeat, result) for r, result in zip(missing, results, strict=True)]
-            ledger.put(model.fingerprint, kind, rows)
-            answers.update({key: result for key, _, result in rows})
-            if progress is not None:
-                progress(len(rows), 0)
+        try:
+            answers |= _answers(model, kind, list(requests), ledger, progress)
+        except Unproven as error:
+            model.go_plain(str(error))
+            answers |= _answers(model, kind, list(requests), ledger, progress)
     responses = []
-    for instance, own in zip(instances, keys, strict=True):
-        got = [_as_response(instance.request_type, answers[key]) for key in own]
+    for instance, own in zip(instances, asked, strict=True):
+        got = [_as_response(request.kind, answers[request]) for request in own]
         instance.resps.extend(response.value for response in got)
         responses.append(got)
     return responses
 
 
-def _keys(model: LoadedModel, instance: Any) -> list[str]:
-    repeats = range(max(1, instance.repeats or 1))
-    return [request_key(model.fingerprint, instance.request_type, instance.args, repeat) for repeat in repeats]
+def _answers(
+    model: LoadedModel, kind: str, requests: Sequence["_Asked"], ledger: Ledger, progress: Progress | None
+) -> dict["_Asked", Any]:
+    """The answers to distinct requests of one kind, each kept as soon as it is there."""
+    path = "lm-eval" if kind == "generate_until" else model.path
+    keys = [request_key(model.fingerprint, kind, r.arguments, r.repeat, path) for r in requests]
+    known = ledger.get(keys)
+    found = {i: known[key] for i, key in enumerate(keys) if key in known}
+    if progress is not None and found:
+        progress(0, len(found))
+    answers = {requests[i]: answer for i, answer in found.items()}
+    if len(found) == len(requests):
+        return answers
+    if kind != "generate_until" and model.tree is not None:
+        from capgap.models.score import score_by_tree
+
+        steps = score_by_tree(model, kind, [r.arguments for r in requests], found)
+    else:
+        steps = _in_batches(model, kind, requests, found)
+    for step in steps:
+        rows = [(keys[i], requests[i].repeat, answer) for i, answer in step.items()]
+        ledger.put(model.fingerprint, kind, rows)
+        answers |= {requests[i]: answer for i, answer in step.items()}
+        if progress is not None:
+            progress(len(rows), 0)
+    return answers
 
 
-def _plan(model: LoadedModel, kind: str, requests: dict[str, tuple[tuple[Any, ...], int]]) -> list[list[_Request]]:
+def _in_batches(
+    model: LoadedModel, kind: str, requests: Sequence["_Asked"], found: Mapping[int, Any]
+) -> Iterator[dict[int, Any]]:
+    """Answers of lm-eval's own path and of other backends: a batch of the plan at a time."""
+    for batch in _plan(model, kind, requests):
+        missing = [request for request in batch if request.index not in found]
+        if missing:
+            results = _ask(model, kind, missing)
+            yield {request.index: result for request, result in zip(missing, results, strict=True)}
+
+
+def _asked(instance: Any, repeat: int) -> "_Asked":
+    return _Asked(
+        instance.request_type, json.dumps(list(instance.args), sort_keys=True, default=str), repeat, instance.args
+    )
+
+
+def _plan(model: LoadedModel, kind: str, requests: Sequence[_Asked]) -> list[list[_Request]]:
     """Cut the sorted requests into batches of at most `batch_tokens` padded tokens.
 
     Requests of one context stay neighbours: lm-eval merges those whose answer is one token long.
     """
-    lengths = _lengths(model, kind, [arguments for arguments, _ in requests.values()])
+    lengths = _lengths(model, kind, [request.arguments for request in requests])
     todo = [
-        _Request(key, arguments, repeat, length)
-        for (key, (arguments, repeat)), length in zip(requests.items(), lengths, strict=True)
+        _Request(index, request.arguments, request.repeat, length)
+        for index, (request, length) in enumerate(zip(requests, lengths, strict=True))
     ]
     todo.sort(key=lambda r: (_settings(r), -r.length, tuple(map(str, r.arguments)), r.repeat))
     batches: list[list[_Request]] = []

@@ -1,0 +1,113 @@
+"""Before a model's results count: its hardest requests, scored the plain way too.
+
+A tree mask that a model ignores, a window that is measured in the wrong way, a cache that is cropped: each is wrong
+without a word, and most of them only on long requests. So the proof is made on the requests themselves, where the
+ways can differ: the longest (which is deeper than an attention window, where any is), one behind a kept beginning,
+and one that shares its row with others.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from capgap.models.prefix_tree.plan import Piece, Plan
+
+__all__ = ["Proven", "disagreement", "hardest"]
+
+_PER_TOKEN = {torch.float32: 2e-5, torch.float64: 2e-5, torch.float16: 0.02, torch.bfloat16: 0.06}
+"""Nats per scored token that rounding explains; in half precision plain scoring itself moves so with its batch."""
+_ATOL = {torch.float32: 1e-3, torch.float64: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
+"""Nats that rounding explains however short a continuation is."""
+
+
+@dataclass
+class Proven:
+    """How far a model's tree scoring has been compared with plain scoring."""
+
+    longest: int = 0
+    """Tokens of the longest request compared."""
+    behind_kept: int = 0
+    """Tokens of the longest one compared that stood behind a kept beginning."""
+    in_company: bool = False
+    """Whether one that shares a row with others was compared."""
+    n_requests: int = 0
+    """Requests compared."""
+    largest: float = 0.0
+    """Largest difference, nats."""
+
+
+def hardest(requests: Sequence[Sequence[Piece]], plan: Plan, proven: Proven) -> tuple[list[int], Proven]:
+    """The requests to compare before the others count; none where what was compared before covers them.
+
+    Parameters
+    ----------
+    requests
+        The pieces of each request.
+    plan
+        Of all pieces, in the order of the requests.
+    proven
+        What was compared before.
+
+    Returns
+    -------
+    chosen
+        Indices of requests.
+    covered
+        What is proven once they agree.
+    """
+    covered = replace(proven)
+    lengths = [max(len(piece.tokens) for piece in pieces) for pieces in requests]
+    order = sorted(
+        range(len(requests)), key=lambda i: (-lengths[i], requests[i][0].tokens, requests[i][0].continuation)
+    )
+    behind: set[int] = set()
+    company: dict[int, int] = {}
+    first = 0
+    for i, pieces in enumerate(requests):
+        for places in plan.places[first : first + len(pieces)]:
+            row, own = places[-1]
+            if plan.rows[row].behind is not None:
+                behind.add(i)
+            if len(own):
+                # tokens of others that stand before its own end in the row
+                company[i] = max(company.get(i, 0), int(own[-1]) + 1 - len(own))
+        first += len(pieces)
+    chosen: list[int] = []
+    if order and lengths[order[0]] > proven.longest:
+        chosen.append(order[0])
+        covered.longest = lengths[order[0]]
+    deep = next((i for i in order if i in behind), None)
+    if deep is not None and lengths[deep] > proven.behind_kept:
+        chosen.append(deep)
+        covered.behind_kept = lengths[deep]
+    crowded = max(company, key=lambda i: (company[i], -order.index(i)), default=None) if not proven.in_company else None
+    if crowded is not None and company[crowded]:
+        chosen.append(crowded)
+        covered.in_company = True
+    return list(dict.fromkeys(chosen)), covered
+
+
+def disagreement(tree: float, plain: float, n_scored: int, dtype: torch.dtype, proven: Proven) -> str | None:
+    """What speaks against the tree's log-likelihood; None where rounding explains the difference.
+
+    Parameters
+    ----------
+    tree, plain
+        Log-likelihoods of one request, nats.
+    n_scored
+        Tokens scored.
+    dtype
+        Of the model.
+    proven
+        Told of the difference.
+    """
+    difference = abs(tree - plain)
+    allowed = max(_ATOL.get(dtype, 0.2), _PER_TOKEN.get(dtype, 0.06) * n_scored)
+    if not difference <= allowed:  # also where either is NaN
+        return (
+            f"a request of {n_scored} scored tokens differs by {difference:.3g} nats ({tree:.5g} against {plain:.5g})"
+        )
+    proven.n_requests += 1
+    proven.largest = max(proven.largest, difference)
+    return None

@@ -1,0 +1,166 @@
+"""Log-likelihood requests through the token tree: proven first, a row's answers at a time, halved when memory ends."""
+
+import gc
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from capgap.errors import ModelError
+from capgap.models.encode import pieces_of
+from capgap.models.load import LoadedModel, Unproven
+from capgap.models.prefix_tree import Answer, Piece, Plan, Proven, TreeScorer, disagreement, hardest
+
+__all__ = ["score_by_tree"]
+
+_SMALLEST_ROW = 32
+
+
+def score_by_tree(
+    model: LoadedModel, kind: str, arguments: Sequence[tuple[Any, ...]], found: Mapping[int, Any]
+) -> Iterator[dict[int, Any]]:
+    """Answers to log-likelihood requests, some at a time.
+
+    Parameters
+    ----------
+    model
+        With a `tree`.
+    kind
+        ``loglikelihood`` or ``loglikelihood_rolling``.
+    arguments
+        Of every request of the task; the rows are planned from them all.
+    found
+        Index → answer, where the ledger has it; the others are computed.
+
+    Yields
+    ------
+    dict
+        Index → ``[log-likelihood, is_greedy]``, or the rolling log-likelihood.
+
+    Raises
+    ------
+    Unproven
+        Nothing was yielded that the proof does not cover.
+    ModelError
+        A request cannot be asked, or the memory does not hold the shortest rows.
+    """
+    scorer = model.tree
+    assert scorer is not None
+    requests = pieces_of(model.lm, kind, arguments)
+    work = _Requests(kind, requests)
+    done: dict[int, Any] = dict(found)
+    while len(done) < len(requests):
+        try:
+            plan = scorer.plan(work.pieces)
+            for answered in _proven_first(model, scorer, work, plan, done):
+                done.update(answered)
+                yield answered
+        except RuntimeError as error:  # torch's errors of memory are of this kind
+            _halve(model, scorer, error)
+
+
+def _proven_first(
+    model: LoadedModel, scorer: TreeScorer, work: "_Requests", plan: Plan, done: Mapping[int, Any]
+) -> Iterator[dict[int, Any]]:
+    """All answers that are not `done`; those that prove the tree before the others."""
+    work.partial.clear()
+    started = time.monotonic()
+    proof, covered = hardest(work.requests, plan, scorer.proven)
+    missing = [i for i in proof if i not in done]
+    rows = {plan.places[piece][-1][0] for i in missing for piece in work.of(i)}
+    company = {i for n, i in enumerate(work.owner) if plan.places[n][-1][0] in rows and i not in done}
+    ahead: dict[int, Any] = {}
+    try:
+        for answered in _answers(scorer, work, plan, company):
+            ahead |= answered
+    except Exception as error:  # whatever a model's own code raises at masks that it does not expect
+        if _is_memory(error):
+            raise
+        raise Unproven(f"its forward pass fails on a tree ({type(error).__name__}: {str(error)[:120]})") from error
+    for i in proof:
+        complaint = _compared(model, work, i, ahead[i] if i in ahead else done[i], covered)
+        if complaint is not None:
+            raise Unproven(complaint)
+    scorer.proven = covered
+    model.seconds["proof"] = model.seconds.get("proof", 0.0) + time.monotonic() - started
+    if ahead:
+        yield ahead
+    rest = [i for i in range(len(work.requests)) if i not in done and i not in ahead]
+    yield from _answers(scorer, work, plan, rest)
+
+
+def _answers(
+    scorer: TreeScorer, work: "_Requests", plan: Plan, wanted: Sequence[int] | set[int]
+) -> Iterator[dict[int, Any]]:
+    pieces = [piece for i in wanted for piece in work.of(i)]
+    for answers in scorer.answers(work.pieces, plan, pieces):
+        whole = work.put(answers)
+        if whole:
+            yield whole
+
+
+def _compared(model: LoadedModel, work: "_Requests", i: int, answer: Any, covered: Proven) -> str | None:
+    """One request on lm-eval's own path, against what the tree says."""
+    pieces = work.requests[i]
+    asked = [(None, list(piece.tokens[: piece.first + 1]), list(piece.continuation)) for piece in pieces]
+    plain = sum(model.lm.plain([one], override_bs=1)[0][0] for one in asked)
+    tree = answer[0] if work.kind == "loglikelihood" else answer
+    n_scored = sum(len(piece.continuation) for piece in pieces)
+    return disagreement(tree, plain, n_scored, model.lm.model.dtype, covered)
+
+
+def _is_memory(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and ("allocate" in text or "out of memory" in text)
+    )
+
+
+def _halve(model: LoadedModel, scorer: TreeScorer, error: Exception) -> None:
+    """Shorter rows after the memory ended; any other error goes on."""
+    if not _is_memory(error):
+        raise error
+    scorer.row_tokens //= 2
+    if scorer.row_tokens < _SMALLEST_ROW:
+        raise ModelError(
+            f"model {model.name}: the memory does not hold a forward pass of {2 * scorer.row_tokens} tokens. "
+            f"Use a smaller dtype, another device, or free some memory; the same command goes on where it stopped."
+        ) from error
+    model.notes.append(f"{model.name}: out of memory; going on with rows of {scorer.row_tokens} tokens.")
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+class _Requests:
+    """Requests as pieces in one list, and the answers of those whose pieces are all there."""
+
+    def __init__(self, kind: str, requests: Sequence[Sequence[Piece]]) -> None:
+        self.kind = kind
+        self.requests = requests
+        self.pieces = [piece for pieces in requests for piece in pieces]
+        self.owner = [i for i, pieces in enumerate(requests) for _ in pieces]
+        self.partial: dict[int, dict[int, Answer]] = {}
+        starts = [0]
+        for pieces in requests:
+            starts.append(starts[-1] + len(pieces))
+        self._starts = starts
+
+    def of(self, i: int) -> range:
+        """Indices of the pieces of a request."""
+        return range(self._starts[i], self._starts[i + 1])
+
+    def put(self, answers: Mapping[int, Answer]) -> dict[int, Any]:
+        """Keep answers to pieces; the answers to requests that are whole now."""
+        whole: dict[int, Any] = {}
+        for piece, answer in answers.items():
+            i = self.owner[piece]
+            own = self.partial.setdefault(i, {})
+            own[piece] = answer
+            if len(own) == len(self.requests[i]):
+                del self.partial[i]
+                ordered = [own[n] for n in self.of(i)]
+                total = float(sum(value for value, _ in ordered))
+                whole[i] = [total, ordered[0][1]] if self.kind == "loglikelihood" else total
+        return whole
