@@ -83,7 +83,7 @@ def _piece(lm: Any, before: Sequence[int], after: Sequence[int], text: str) -> P
         raise ModelError(f"the answer {text[:60]!r} adds no token of its own to its prompt, so it cannot be scored.")
     if len(after) > lm.max_length:
         raise ModelError(
-            f"an answer of {len(after):,} tokens ({text[:60]!r} …) is longer than the {lm.max_length:,} that the model reads."
+            f"an answer of {len(after):,} tokens ({text[:60]!r} …) is longer than the model reads ({lm.max_length:,})."
         )
     # Too long a context loses its beginning, as in lm-eval.
     tokens = (*before, *after)[-(lm.max_length + 1) :][:-1]

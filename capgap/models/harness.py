@@ -91,11 +91,12 @@ class Harness(HFLM):  # type: ignore[misc]
         output: torch.Tensor = super()._model_generate(context, max_length, stop, **generation_kwargs)
         start = context.shape[1]
         for row in output[:, start:].tolist():
-            self.endings.append(self._ending(row, max_length - start, stop))
+            self.endings.append(self.ending(row, max_length - start, stop))
         return output
 
-    def _ending(self, tokens: list[int], limit: int, stop: list[str]) -> Ending:
-        ends = self._end_ids()
+    def ending(self, tokens: list[int], limit: int, stop: list[str]) -> Ending:
+        """How an answer ended, from its tokens, its limit and its stop strings."""
+        ends = self.end_ids()
         at_end = next((i for i, token in enumerate(tokens) if token in ends), None)
         kept = tokens if at_end is None else tokens[:at_end]
         text = self.tok_decode(kept)
@@ -108,7 +109,8 @@ class Harness(HFLM):  # type: ignore[misc]
         # generate() stops a batch when its last row is done, so a shorter row without an end was cut by its neighbours'
         return Ending(len(kept), "length" if len(tokens) >= limit else "stop")
 
-    def _end_ids(self) -> set[int]:
+    def end_ids(self) -> set[int]:
+        """Tokens that end a generation: the tokenizer's and those of the model's generation_config."""
         configured = getattr(self.model, "generation_config", None)
         ends = getattr(configured, "eos_token_id", None)
         known = set(ends) if isinstance(ends, (list, tuple)) else {ends}

@@ -47,7 +47,7 @@ def request_key(fingerprint: str, kind: str, arguments: Sequence[Any], repeat: i
     repeat
         Which of several samples of one request.
     path
-        How it was computed, see `LoadedModel.path`: two ways agree up to rounding, and one run keeps to one.
+        How it was computed, ``tree`` or ``lm-eval``: they agree up to rounding, and a run keeps to one.
     """
     text = json.dumps([fingerprint, kind, path, list(arguments), repeat], sort_keys=True, default=str)
     return hashlib.sha256(text.encode("ascii")).hexdigest()

@@ -84,15 +84,10 @@ class LoadedModel:
         scorer: TreeScorer | None = getattr(self.lm, "tree", None)
         return scorer
 
-    @property
-    def path(self) -> str:
-        """How log-likelihoods are computed, as the ledger knows it."""
-        return "lm-eval" if self.tree is None else "tree"
-
     def go_plain(self, why: str) -> None:
         """From now on lm-eval's own path, and a note that says why."""
         self.lm.tree = None
-        self.notes.append(f"{self.name} is scored on lm-eval's own, slower path: {why}.")
+        self.notes.append(f"{self.name} is asked on lm-eval's own, slower path: {why}.")
 
 
 def choose_device(device: str | None) -> str:

@@ -85,11 +85,7 @@ def respond(
                 f"model {model.name}: this backend gives no log-likelihoods, which {kind} requests need. "
                 f"Use a battery of generate tasks."
             )
-        try:
-            answers |= _answers(model, kind, list(requests), ledger, progress)
-        except Unproven as error:
-            model.go_plain(str(error))
-            answers |= _answers(model, kind, list(requests), ledger, progress)
+        answers |= _asked_each_way(model, kind, list(requests), ledger, progress)
     responses = []
     for instance, own in zip(instances, asked, strict=True):
         got = [_as_response(request.kind, answers[request]) for request in own]
@@ -98,11 +94,36 @@ def respond(
     return responses
 
 
-def _answers(
+def _asked_each_way(
     model: LoadedModel, kind: str, requests: Sequence["_Asked"], ledger: Ledger, progress: Progress | None
 ) -> dict["_Asked", Any]:
-    """The answers to distinct requests of one kind, each kept as soon as it is there."""
-    path = "lm-eval" if kind == "generate_until" else model.path
+    """The answers to distinct requests of one kind, on the fast path where the model allows it."""
+    if model.tree is None:
+        return _answers(model, kind, requests, ledger, progress)
+    plain: list[_Asked] = []
+    if kind == "generate_until":
+        from capgap.models.generate import only_lm_eval
+
+        plain = [request for request in requests if only_lm_eval(model, request.arguments[1])]
+    others = set(requests) - set(plain)
+    fast = [request for request in requests if request in others]
+    try:
+        answers = _answers(model, kind, fast, ledger, progress, path="tree")
+    except Unproven as error:
+        model.go_plain(str(error))
+        answers = _answers(model, kind, fast, ledger, progress)
+    return answers | _answers(model, kind, plain, ledger, progress)
+
+
+def _answers(
+    model: LoadedModel,
+    kind: str,
+    requests: Sequence["_Asked"],
+    ledger: Ledger,
+    progress: Progress | None,
+    path: str = "lm-eval",
+) -> dict["_Asked", Any]:
+    """The answers to requests that take one path, each kept as soon as it is there."""
     keys = [request_key(model.fingerprint, kind, r.arguments, r.repeat, path) for r in requests]
     known = ledger.get(keys)
     found = {i: known[key] for i, key in enumerate(keys) if key in known}
@@ -111,19 +132,29 @@ def _answers(
     answers = {requests[i]: answer for i, answer in found.items()}
     if len(found) == len(requests):
         return answers
-    if kind != "generate_until" and model.tree is not None:
-        from capgap.models.score import score_by_tree
-
-        steps = score_by_tree(model, kind, [r.arguments for r in requests], found)
-    else:
-        steps = _in_batches(model, kind, requests, found)
-    for step in steps:
+    for step in _steps(model, kind, requests, found, path):
         rows = [(keys[i], requests[i].repeat, answer) for i, answer in step.items()]
         ledger.put(model.fingerprint, kind, rows)
         answers |= {requests[i]: answer for i, answer in step.items()}
         if progress is not None:
             progress(len(rows), 0)
     return answers
+
+
+def _steps(
+    model: LoadedModel, kind: str, requests: Sequence["_Asked"], found: Mapping[int, Any], path: str
+) -> Iterator[dict[int, Any]]:
+    """Index → answer of those that were not found, some at a time."""
+    if path == "lm-eval":
+        return _in_batches(model, kind, requests, found)
+    if kind == "generate_until":
+        from capgap.models.generate import generate_by_tree
+
+        _check_room(model, requests)
+        return generate_by_tree(model, [(r.arguments, r.repeat) for r in requests], found)
+    from capgap.models.score import score_by_tree
+
+    return score_by_tree(model, kind, [r.arguments for r in requests], found)
 
 
 def _in_batches(
@@ -148,6 +179,8 @@ def _plan(model: LoadedModel, kind: str, requests: Sequence[_Asked]) -> list[lis
 
     Requests of one context stay neighbours: lm-eval merges those whose answer is one token long.
     """
+    if kind == "generate_until":
+        _check_room(model, requests)
     lengths = _lengths(model, kind, [request.arguments for request in requests])
     todo = [
         _Request(index, request.arguments, request.repeat, length)
@@ -181,19 +214,21 @@ def _lengths(model: LoadedModel, kind: str, arguments: Sequence[tuple[Any, ...]]
         return [len(text) // 4 + 1 for text in texts]
     known = {text: len(encode(text)) for text in dict.fromkeys(texts)}
     room = int(getattr(model.lm, "max_length", 1 << 30))
-    if kind == "generate_until":
-        extra = [int(a[1].get("max_gen_toks", getattr(model.lm, "max_gen_toks", 256))) for a in arguments]
-        _check_room(model, texts, extra, room)
-        return [min(known[text], room) + more for text, more in zip(texts, extra, strict=True)]
-    return [min(known[text], room) for text in texts]
+    extra = [_max_tokens(model, a[1]) if kind == "generate_until" else 0 for a in arguments]
+    return [min(known[text], room) + more for text, more in zip(texts, extra, strict=True)]
 
 
-def _check_room(model: LoadedModel, texts: Sequence[str], extra: Sequence[int], room: int) -> None:
+def _max_tokens(model: LoadedModel, settings: Mapping[str, Any]) -> int:
+    return int(settings.get("max_gen_toks", getattr(model.lm, "max_gen_toks", 256)))
+
+
+def _check_room(model: LoadedModel, requests: Sequence[_Asked]) -> None:
     """lm-eval asserts that a prompt token remains; say it before anything runs."""
-    worst = max(range(len(texts)), key=lambda i: extra[i])
-    if extra[worst] >= room:
+    room = int(getattr(model.lm, "max_length", 1 << 30))
+    most = max((_max_tokens(model, request.arguments[1]) for request in requests), default=0)
+    if most >= room:
         raise ModelError(
-            f"model {model.name}: max_tokens {extra[worst]} leaves no room for a prompt in its {room} tokens. "
+            f"model {model.name}: max_tokens {most} leaves no room for a prompt in its {room} tokens. "
             f"Lower max_tokens of the task."
         )
 

@@ -1,15 +1,12 @@
 """Log-likelihood requests through the token tree: proven first, a row's answers at a time, halved when memory ends."""
 
-import gc
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
-
-from capgap.errors import ModelError
 from capgap.models.encode import pieces_of
 from capgap.models.load import LoadedModel, Unproven
+from capgap.models.memory import is_memory, release
 from capgap.models.prefix_tree import Answer, Piece, Plan, Proven, TreeScorer, disagreement, hardest
 
 __all__ = ["score_by_tree"]
@@ -57,7 +54,9 @@ def score_by_tree(
                 done.update(answered)
                 yield answered
         except RuntimeError as error:  # torch's errors of memory are of this kind
-            _halve(model, scorer, error)
+            if not is_memory(error):
+                raise
+            scorer.row_tokens = release(model, scorer.row_tokens, error, "tokens", smallest=_SMALLEST_ROW)
 
 
 def _proven_first(
@@ -75,7 +74,7 @@ def _proven_first(
         for answered in _answers(scorer, work, plan, company):
             ahead |= answered
     except Exception as error:  # whatever a model's own code raises at masks that it does not expect
-        if _is_memory(error):
+        if is_memory(error):
             raise
         raise Unproven(f"its forward pass fails on a tree ({type(error).__name__}: {str(error)[:120]})") from error
     for i in proof:
@@ -108,29 +107,6 @@ def _compared(model: LoadedModel, work: "_Requests", i: int, answer: Any, covere
     tree = answer[0] if work.kind == "loglikelihood" else answer
     n_scored = sum(len(piece.continuation) for piece in pieces)
     return disagreement(tree, plain, n_scored, model.lm.model.dtype, covered)
-
-
-def _is_memory(error: Exception) -> bool:
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and ("allocate" in text or "out of memory" in text)
-    )
-
-
-def _halve(model: LoadedModel, scorer: TreeScorer, error: Exception) -> None:
-    """Shorter rows after the memory ended; any other error goes on."""
-    if not _is_memory(error):
-        raise error
-    scorer.row_tokens //= 2
-    if scorer.row_tokens < _SMALLEST_ROW:
-        raise ModelError(
-            f"model {model.name}: the memory does not hold a forward pass of {2 * scorer.row_tokens} tokens. "
-            f"Use a smaller dtype, another device, or free some memory; the same command goes on where it stopped."
-        ) from error
-    model.notes.append(f"{model.name}: out of memory; going on with rows of {scorer.row_tokens} tokens.")
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 class _Requests:

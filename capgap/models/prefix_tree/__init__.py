@@ -1,11 +1,12 @@
 """Prefix-tree scoring: lm-eval's log-likelihoods without computing a common beginning twice.
 
-All requests of a task form a tree of tokens. `plan` cuts it into rows of bounded size, each one forward pass;
-`forward` runs a row with a mask that shows every token its ancestors alone, behind the keys and values of beginnings
-that several rows share; `scorer` puts the log-likelihoods together; `support` says which models can be asked so, and
-`proof` compares the hardest requests with the plain way before any result counts.
+All requests of a task form a tree of tokens. `plan` cuts it into rows of bounded size, each one forward pass; `forward`
+runs a row with a mask that shows every token its ancestors alone, behind the keys and values of beginnings that several
+rows share; `scorer` puts the log-likelihoods together, `decode` writes on behind prompts; `support` says which models
+can be asked so, and `proof` compares the hardest requests with the plain way before any result counts.
 """
 
+from capgap.models.prefix_tree.decode import Decoder, Written
 from capgap.models.prefix_tree.plan import Piece, Plan, Row, plan_rows
 from capgap.models.prefix_tree.proof import Proven, disagreement, hardest
 from capgap.models.prefix_tree.scorer import Answer, TreeScorer
@@ -14,11 +15,13 @@ from capgap.models.prefix_tree.support import Attention, attention_of, fitting_r
 __all__ = [
     "Answer",
     "Attention",
+    "Decoder",
     "Piece",
     "Plan",
     "Proven",
     "Row",
     "TreeScorer",
+    "Written",
     "attention_of",
     "disagreement",
     "fitting_row",

@@ -10,7 +10,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from capgap.models.prefix_tree.plan import Row
 from capgap.models.prefix_tree.support import Attention
 
-__all__ = ["KeptLayers", "row_logits", "scores"]
+__all__ = ["KeptLayers", "Layer", "row_logits", "scores"]
 
 KeptLayers = tuple[tuple[torch.Tensor, torch.Tensor], ...]
 """Keys and values of a kept beginning, layer by layer, each of shape (1, heads, tokens, width of a head)."""
@@ -22,6 +22,8 @@ def row_logits(
     row: Row,
     places: Sequence[int] | np.ndarray,
     behind: KeptLayers | None,
+    *,
+    keep: bool | None = None,
 ) -> tuple[torch.Tensor, KeptLayers | None]:
     """Logits at some tokens of a row.
 
@@ -37,32 +39,35 @@ def row_logits(
         Indices of the tokens whose logits are wanted.
     behind
         What `row.behind` kept; None where it stands behind nothing.
+    keep
+        Whether keys and values are wanted; default: where rows stand behind this one.
 
     Returns
     -------
     logits
         Shape (places, vocabulary).
     kept
-        Keys and values of the beginning together with the row, where the row is kept; else None.
+        Keys and values of the beginning together with the row, where they are wanted; else None.
     """
     device, dtype = model.device, model.dtype
+    keep = row.kept if keep is None else keep
     depths = np.concatenate([np.arange(row.start), row.depths])
     visible = _visible(row)
     masks = {
         kind: _additive(_within(visible, row.depths, depths, window), dtype, device)
         for kind, window in attention.windows.items()
     }
-    cache = _KeptCache(behind) if behind is not None or row.kept else None
-    keep = torch.as_tensor(np.asarray(places, dtype=np.int64), device=device)
+    cache = _KeptCache(behind) if behind is not None or keep else None
+    wanted = torch.as_tensor(np.asarray(places, dtype=np.int64), device=device)
     logits: torch.Tensor = model(
         input_ids=torch.from_numpy(row.tokens)[None].to(device),
         position_ids=torch.from_numpy(row.depths)[None].to(device),
         attention_mask=masks if attention.by_layer_type else next(iter(masks.values())),
         past_key_values=cache,
         use_cache=cache is not None,
-        logits_to_keep=keep,
+        logits_to_keep=wanted,
     ).logits[0]
-    return logits, cache.together() if cache is not None and row.kept else None
+    return logits, cache.together() if cache is not None and keep else None
 
 
 def _visible(row: Row) -> np.ndarray:
@@ -87,8 +92,8 @@ def _within(visible: np.ndarray, own: np.ndarray, depths: np.ndarray, window: in
     """The part of `visible` that a sliding window leaves; distance is measured in depth, not in the row."""
     if window is None or depths.max(initial=0) < window:
         return visible
-    near: np.ndarray = own[:, None] - depths[None, :] < window
-    return visible & near
+    near: np.ndarray = np.logical_and(visible, own[:, None] - depths[None, :] < window)
+    return near
 
 
 def _additive(visible: np.ndarray, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -98,17 +103,32 @@ def _additive(visible: np.ndarray, dtype: torch.dtype, device: torch.device) -> 
     return mask[None, None].to(device)
 
 
-class _KeptLayer(CacheLayerMixin):  # type: ignore[misc]
+class Layer(CacheLayerMixin):  # type: ignore[misc]
+    """What transformers asks of a layer's cache, for layers that are filled from the beginning and have no limit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_initialized = True
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Nothing to prepare."""
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Keys that a query meets, and where they start."""
+        return self.get_seq_length() + query_length, 0
+
+    def get_max_length(self) -> int:
+        """No limit."""
+        return -1
+
+
+class _KeptLayer(Layer):
     """A layer that offers the kept beginning in front of the new keys and values, and never changes it."""
 
     def __init__(self, kept: tuple[torch.Tensor, torch.Tensor] | None = None) -> None:
         super().__init__()
         self._kept = kept
         self.whole: tuple[torch.Tensor, torch.Tensor] | None = None
-        self.is_initialized = True
-
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Nothing to prepare."""
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -124,14 +144,6 @@ class _KeptLayer(CacheLayerMixin):  # type: ignore[misc]
     def get_seq_length(self) -> int:
         """Tokens of the beginning."""
         return 0 if self._kept is None else int(self._kept[0].shape[-2])
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Keys that a query meets, and where they start."""
-        return self.get_seq_length() + query_length, 0
-
-    def get_max_length(self) -> int:
-        """No limit."""
-        return -1
 
 
 class _KeptCache(Cache):  # type: ignore[misc]

@@ -72,7 +72,7 @@ class Plan:
         return sum(len(row.tokens) for row in self.rows)
 
 
-def plan_rows(sequences: Sequence[Sequence[int]], row_tokens: int, *, kept_rows: bool = True) -> Plan:
+def plan_rows(sequences: Sequence[Sequence[int]], row_tokens: int, *, beginning: int = 0) -> Plan:
     """Rows that hold every token of every sequence.
 
     Parameters
@@ -81,8 +81,8 @@ def plan_rows(sequences: Sequence[Sequence[int]], row_tokens: int, *, kept_rows:
         Token ids; equal sequences share all their places. None may be empty.
     row_tokens
         New tokens in one row, at most.
-    kept_rows
-        Whether rows may stand behind others; without, a sequence longer than a row makes a longer row.
+    beginning
+        Tokens common to all sequences that are kept in any case: other plans will stand behind them too.
 
     Returns
     -------
@@ -92,8 +92,8 @@ def plan_rows(sequences: Sequence[Sequence[int]], row_tokens: int, *, kept_rows:
     # Big-endian bytes sort as the tokens do, and take a tenth of the memory of tuples of integers.
     packed = [np.asarray(sequence, dtype=">u4").tobytes() for sequence in sequences]
     unique = sorted(set(packed))
-    planner = _Planner([np.frombuffer(text, dtype=">u4").astype(np.int64) for text in unique], row_tokens, kept_rows)
-    planner.cut(0, len(unique), 0, None, ())
+    planner = _Planner([np.frombuffer(text, dtype=">u4").astype(np.int64) for text in unique], row_tokens)
+    planner.cut(beginning)
     found = dict(zip(unique, planner.places, strict=True))
     return Plan(tuple(planner.rows), tuple(found[text] for text in packed))
 
@@ -101,26 +101,22 @@ def plan_rows(sequences: Sequence[Sequence[int]], row_tokens: int, *, kept_rows:
 class _Planner:
     """Walks the tree of the sorted sequences from its root."""
 
-    def __init__(self, sequences: list[np.ndarray], row_tokens: int, kept_rows: bool) -> None:
+    def __init__(self, sequences: list[np.ndarray], row_tokens: int) -> None:
         self._sequences = sequences
         self._lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
         self._budget = row_tokens
-        self._kept_rows = kept_rows
         self._shared = _shared_lengths(sequences)
         self.rows: list[Row] = []
         self.places: list[tuple[tuple[int, np.ndarray], ...]] = [()] * len(sequences)
 
-    def cut(
-        self, first: int, last: int, start: int, behind: int | None, before: tuple[tuple[int, np.ndarray], ...]
-    ) -> None:
-        """Rows for the sequences `first` to `last` (exclusive), whose first `start` tokens are kept by `behind`."""
+    def cut(self, beginning: int) -> None:
+        """Rows for all sequences, behind so many tokens that are kept in any case."""
+        behind, before = self._keep(0, 0, beginning, None, ()) if self._sequences else (None, ())
         # An explicit stack: a tree of long documents is deeper than Python's recursion allows.
-        todo = [(first, last, start, behind, before)]
+        todo = [(0, len(self._sequences), beginning, behind, before)]
         while todo:
             first, last, start, behind, before = todo.pop()
-            if first >= last:
-                continue
-            blocks = self._blocks(first, last, start) if self._kept_rows else []
+            blocks = self._blocks(first, last, start)
             loose = sorted(set(range(first, last)) - {i for a, b, _ in blocks for i in range(a, b)})
             self._pack(loose, start, behind, before)
             for a, b, end in reversed(blocks):

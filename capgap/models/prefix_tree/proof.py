@@ -31,6 +31,8 @@ class Proven:
     """Tokens of the longest one compared that stood behind a kept beginning."""
     in_company: bool = False
     """Whether one that shares a row with others was compared."""
+    longest_prompt: int = 0
+    """Tokens of the longest prompt that was written on and compared."""
     n_requests: int = 0
     """Requests compared."""
     largest: float = 0.0

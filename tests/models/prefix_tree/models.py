@@ -33,8 +33,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "sliding_window": WINDOW,
         "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
         "query_pre_attn_scalar": 8,
+        "tie_word_embeddings": False,  # tied, a random Gemma repeats the last token for ever
     },
-    "gemma2": {**_LLAMA_LIKE, "sliding_window": WINDOW, "query_pre_attn_scalar": 8, "attn_implementation": "eager"},
+    "gemma2": {
+        **_LLAMA_LIKE,
+        "sliding_window": WINDOW,
+        "query_pre_attn_scalar": 8,
+        "attn_implementation": "eager",
+        "tie_word_embeddings": False,
+    },
     "gpt2": {**_COMMON, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 512},
     "gpt_neox": {
         **{k: v for k, v in _LLAMA_LIKE.items() if k not in ("num_key_value_heads", "head_dim")},

@@ -95,7 +95,7 @@ def test_models_that_no_tree_fits_take_lm_evals_path_and_say_so(kind: str, tmp_p
     model = load_model(parse_model(f"m={checkpoint}"), device="cpu")
     assert model.tree is None
     (note,) = model.notes
-    assert note.startswith("m is scored on lm-eval's own, slower path: ")
+    assert note.startswith("m is asked on lm-eval's own, slower path: ")
     assert PLAIN[kind] in note
     assert_same(model, asked, plain_answers(checkpoint, asked), tmp_path)
 
@@ -170,7 +170,7 @@ def test_memory_that_ends_halves_the_rows_and_goes_on(tmp_path: Path, monkeypatc
     monkeypatch.setattr(type(model.lm.model), "forward", small)
     assert_same(model, asked, expected, tmp_path)
     assert tree_of(model).row_tokens == 64
-    assert model.notes == [f"m: out of memory; going on with rows of {n} tokens." for n in (128, 64)]
+    assert model.notes == [f"m: out of memory; going on with {n} tokens at a time." for n in (128, 64)]
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -1,0 +1,40 @@
+"""When the memory ends: know it, free what can be freed, and go on with half."""
+
+import gc
+
+from capgap.errors import ModelError
+from capgap.models.load import LoadedModel
+
+__all__ = ["is_memory", "release"]
+
+
+def is_memory(error: Exception) -> bool:
+    """Whether an exception says that memory could not be had, on a GPU or a CPU."""
+    import torch
+
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and ("allocate" in text or "out of memory" in text)
+    )
+
+
+def release(model: LoadedModel, size: int, error: Exception, what: str, *, smallest: int) -> int:
+    """Half of `size`, and a note to the user; memory that is only cached is given back.
+
+    Raises
+    ------
+    ModelError
+        Half would be below `smallest`.
+    """
+    import torch
+
+    if size // 2 < smallest:
+        raise ModelError(
+            f"model {model.name}: the memory does not hold a forward pass of {size} {what}. "
+            f"Use a smaller dtype, another device, or free some memory; the same command goes on where it stopped."
+        ) from error
+    model.notes.append(f"{model.name}: out of memory; going on with {size // 2} {what} at a time.")
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return size // 2
