@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 from capgap.battery.catalogue import known_label
@@ -11,20 +10,12 @@ from capgap.battery.library import Battery
 from capgap.battery.prepare import Prepared, common, quiet
 from capgap.battery.source import not_cached, plain
 from capgap.battery.spec import HarnessTask, check_capability
+from capgap.battery.task_index import task_index, task_manager
 from capgap.battery.templates import Template
 from capgap.errors import BatteryError, suggestion
 from capgap.schema import CAPABILITIES
 
 __all__ = ["check_metric", "harness_config", "harness_names", "harness_training_items", "load_tasks", "prepare_harness"]
-
-
-@cache
-def _task_manager() -> Any:
-    """lm-eval's index of some 15,000 tasks: seconds to build, so only when a task is named, and once."""
-    from lm_eval.tasks import TaskManager
-
-    with quiet():
-        return TaskManager()
 
 
 def check_metric(name: str, form: str, where: str) -> None:
@@ -48,17 +39,12 @@ def check_metric(name: str, form: str, where: str) -> None:
 
 def harness_names(name: str) -> list[str]:
     """The leaf tasks that lm-eval's name stands for, without loading their data; empty where it has no such name."""
-    index = _task_manager().task_index
-    entry = index.get(name)
+    entry = task_index().get(name)
     if entry is None:
         return []
-    if entry.kind.name == "TAG":
-        return [leaf for child in sorted(entry.tags) for leaf in harness_names(child)]
-    if entry.kind.name == "GROUP":
-        members = (entry.cfg or {}).get("task") or []
-        named = [m if isinstance(m, str) else m.get("task") or m.get("group") for m in members]
-        return [leaf for child in named if isinstance(child, str) for leaf in harness_names(child)]
-    return [name]
+    if entry.kind in ("TASK", "PY_TASK"):
+        return [name]
+    return list(dict.fromkeys(leaf for member in entry.members for leaf in harness_names(member)))
 
 
 def prepare_harness(battery: Battery, task: HarnessTask, limit: int | None) -> list[Prepared]:
@@ -97,13 +83,12 @@ def load_tasks(battery: Battery, task: HarnessTask) -> dict[str, Any]:
         See `prepare_harness`.
     """
     where = battery.where(task)
-    manager = _task_manager()
-    if task.lm_eval not in manager.task_index:
-        near = suggestion(task.lm_eval, manager.all_tasks)
+    if task.lm_eval not in task_index():
+        near = suggestion(task.lm_eval, task_index())
         raise BatteryError(f"{where}: lm-eval knows no task, group or tag {task.lm_eval!r}.{near}")
     try:
         with quiet():
-            found = manager.load([task.lm_eval])["tasks"]
+            found = task_manager().load([task.lm_eval])["tasks"]
     except ImportError as error:
         raise BatteryError(f"{where}: lm-eval's {task.lm_eval!r} needs a package that is missing: {error}.") from error
     except Exception as error:  # the hub fails in many ways, all of which mean that the data are not here
@@ -278,7 +263,7 @@ def harness_config(name: str) -> Any:
     BatteryError
         lm-eval has no such leaf task, or its configuration does not compile.
     """
-    entry = _task_manager().task_index.get(name)
+    entry = task_manager().task_index.get(name)
     if entry is None or entry.yaml_path is None:
         raise BatteryError(f"lm-eval has no configuration for {name!r}.")
     from lm_eval.config.task import TaskConfig

@@ -8,8 +8,9 @@ import pytest
 from capgap.battery import Battery, load_battery, prepare, training_items
 from capgap.battery.catalogue import catalogue, known_label
 from capgap.battery.check import check_battery
-from capgap.battery.harness import _task_manager, harness_config, harness_names
+from capgap.battery.harness import harness_config, harness_names
 from capgap.battery.spec import HarnessTask
+from capgap.battery.task_index import task_index
 from capgap.errors import BatteryError
 
 ARC = """\
@@ -158,7 +159,7 @@ def test_core_is_checked_without_its_data() -> None:
 def test_every_name_of_the_catalogue_exists() -> None:
     from fnmatch import filter as matching
 
-    names = _task_manager().all_tasks
+    names = list(task_index())
     patterns = [pattern for label in catalogue() for pattern in label.tasks]
     assert [pattern for pattern in patterns if not matching(names, pattern)] == []
     assert len(patterns) == len(set(patterns))

@@ -1,0 +1,170 @@
+"""lm-eval's index of its tasks, kept in the user's cache folder.
+
+lm-eval reads 15,000 YAML files whenever a task is named, which takes seconds. What it finds there depends on these
+files alone: their names, sizes and times of change, lm-eval's version and its folder are the key of one JSON file.
+Whatever is wrong with that file (cut off, edited, of another version) means that the index is built anew.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from capgap.battery.prepare import quiet
+from capgap.errors import StoreError
+from capgap.schema import whole
+
+__all__ = ["IndexEntry", "cache_file", "read_index", "task_index", "task_manager"]
+
+_FORMAT = 1
+_NOT_TASKS = {".py", ".pyc", ".md", ".txt"}
+
+
+@dataclass(frozen=True)
+class IndexEntry:
+    """A name of lm-eval's."""
+
+    kind: str
+    """``TASK``, ``PY_TASK``, ``GROUP`` or ``TAG``."""
+    path: str | None
+    """Its YAML file, relative to lm-eval's folder of tasks; None for a tag."""
+    members: tuple[str, ...] = ()
+    """What a group or tag stands for, names again."""
+
+
+_Entries = TypeAdapter(dict[str, IndexEntry])
+
+
+@cache
+def task_index() -> dict[str, IndexEntry]:
+    """Every name of lm-eval's and what it is: from the cache where that is good, else from lm-eval, once a process."""
+    folder, version = _installed()
+    file, fingerprint = cache_file(folder, version), _fingerprint(folder)
+    known = read_index(file, fingerprint)
+    if known is None:
+        known = _build(folder)
+        _write(file, fingerprint, known)
+    return known
+
+
+@cache
+def task_manager() -> Any:
+    """lm-eval's TaskManager over the index; it reads a task's YAML file when the task is loaded."""
+    from lm_eval.tasks import TaskManager
+    from lm_eval.tasks._index import Entry, Kind
+
+    folder, _ = _installed()
+    with quiet():
+        manager = TaskManager(include_defaults=False)
+    for name, entry in task_index().items():
+        manager.task_index[name] = Entry(
+            name=name,
+            kind=Kind[entry.kind],
+            yaml_path=folder / entry.path if entry.path else None,
+            tags=set(entry.members) if entry.kind == "TAG" else set(),
+        )
+    return manager
+
+
+def cache_file(folder: Path, version: str) -> Path:
+    """Where the index of the lm-eval in that folder is kept."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    root = Path(given) if os.path.isabs(given) else Path.home() / ".cache"
+    key = hashlib.sha256(f"{version}\0{folder}".encode()).hexdigest()[:16]
+    return root / "capgap" / f"lm-eval-tasks-{key}.json"
+
+
+def read_index(file: Path, fingerprint: str) -> dict[str, IndexEntry] | None:
+    """The index in the file; None where it is absent, damaged, or of other tasks."""
+    try:
+        head, body = file.read_text(encoding="utf-8").split("\n", 1)
+        if json.loads(head) != _head(fingerprint, body):
+            return None
+        entries = _Entries.validate_json(body)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return entries if entries and all(map(_is_sound, entries.values())) else None
+
+
+def _is_sound(entry: IndexEntry) -> bool:
+    """A digest can be forged: no entry may lead out of lm-eval's folder, where a YAML file could run code."""
+    if entry.kind == "TAG":
+        return entry.path is None
+    if entry.kind not in ("TASK", "PY_TASK", "GROUP") or entry.path is None:
+        return False
+    path = PurePosixPath(entry.path)
+    return not path.is_absolute() and ".." not in path.parts and "\\" not in entry.path and path.suffix == ".yaml"
+
+
+def _installed() -> tuple[Path, str]:
+    from importlib.metadata import version
+
+    import lm_eval.tasks
+
+    return Path(lm_eval.tasks.__file__).parent, version("lm_eval")
+
+
+def _fingerprint(folder: Path) -> str:
+    """Digest of name, size and time of change of every file that a task may be made of."""
+    whole_folder = hashlib.sha256()
+    for line in sorted(_files(str(folder), "")):
+        whole_folder.update(line.encode("utf-8", "surrogateescape"))
+    return whole_folder.hexdigest()
+
+
+def _files(folder: str, below: str) -> Iterator[str]:
+    with os.scandir(folder) as found:
+        for entry in found:
+            name = f"{below}/{entry.name}"
+            if entry.is_dir():
+                if entry.name != "__pycache__":
+                    yield from _files(entry.path, name)
+            elif os.path.splitext(entry.name)[1] not in _NOT_TASKS:
+                stat = entry.stat()
+                yield f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
+
+
+def _build(folder: Path) -> dict[str, IndexEntry]:
+    from lm_eval.tasks import TaskManager
+
+    with quiet():
+        found = TaskManager().task_index
+    return {name: _entry(found[name], folder) for name in sorted(found)}
+
+
+def _entry(entry: Any, folder: Path) -> IndexEntry:
+    path = entry.yaml_path.relative_to(folder).as_posix() if entry.yaml_path is not None else None
+    if entry.kind.name == "TAG":
+        return IndexEntry("TAG", path, tuple(sorted(entry.tags)))
+    members = tuple(_named((entry.cfg or {}).get("task"))) if entry.kind.name == "GROUP" else ()
+    return IndexEntry(entry.kind.name, path, members)
+
+
+def _named(members: Any) -> Iterator[str]:
+    """The names in a group's list: a text, or an entry with changes of its own; an inline group has a list again."""
+    for member in members if isinstance(members, list) else [members]:
+        if isinstance(member, str):
+            yield member
+        elif isinstance(member, Mapping):
+            inner = member.get("task")
+            yield from _named(inner if inner is not None else member.get("group"))
+
+
+def _write(file: Path, fingerprint: str, index: dict[str, IndexEntry]) -> None:
+    body = json.dumps(_Entries.dump_python(index, mode="json"), ensure_ascii=False)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with whole(file) as partial:
+            partial.write_text(f"{json.dumps(_head(fingerprint, body))}\n{body}", encoding="utf-8")
+    except (OSError, StoreError):
+        pass  # a cache that can't be written costs time, nothing else
+
+
+def _head(fingerprint: str, body: str) -> dict[str, Any]:
+    return {"format": _FORMAT, "tasks": fingerprint, "digest": hashlib.sha256(body.encode()).hexdigest()}
