@@ -1,89 +1,34 @@
-"""Templates of battery files, rendered where they can reach the row and nothing else.
+"""Templates of battery files: text and expressions over the fields of an item, rendered in a sandbox.
 
 lm-eval renders templates in an ordinary Jinja environment, where ``{{ ''.__class__ }}`` is the first step to a shell.
-Here they run in Jinja's immutable sandbox, without statements that load or define, with bounded loops and results.
+Here they run in `capgap.battery.sandbox`, without statements that load or define.
 """
 
-import re
+import warnings
 from collections.abc import Mapping
 from functools import lru_cache
-from itertools import islice
-from types import GeneratorType
-from typing import Any, ClassVar
+from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, Undefined, UndefinedError, meta, nodes
+from jinja2 import TemplateError, TemplateSyntaxError, Undefined, UndefinedError, meta, nodes
 from jinja2.exceptions import SecurityError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from capgap.battery.sandbox import ENVIRONMENT, FILTERS, MAX_LOOP, MAX_SIZE, guarded, measured, metered
 from capgap.errors import BatteryError, suggestion
 
 __all__ = ["Template", "render"]
 
-MAX_RENDERED = 1_000_000
-MAX_LOOP = 1_000
 MAX_SOURCE = 100_000
-_REFUSED_NODES = (
-    nodes.Import,
-    nodes.FromImport,
-    nodes.Include,
-    nodes.Extends,
-    nodes.Block,
-    nodes.Macro,
-    nodes.CallBlock,
-)
-_REFUSED_FILTERS = ("center", "format", "indent", "pprint", "random", "xmlattr", "attr")
-_REFUSED_METHODS = frozenset(
-    ("center", "ljust", "rjust", "zfill", "expandtabs", "format", "format_map", "translate", "encode")
-)
-
-
-def _short_range(*bounds: int) -> range:
-    numbers = range(*bounds)
-    if len(numbers) > MAX_LOOP:
-        raise SecurityError(f"range of {len(numbers)}, more than {MAX_LOOP}")
-    return numbers
-
-
-class _Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, without what makes large things from small ones or gives another result each time."""
-
-    intercepted_binops: ClassVar[frozenset[str]] = frozenset({"*", "**", "%", "+"})  # type: ignore[misc]
-
-    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        if isinstance(obj, str) and attr in _REFUSED_METHODS:
-            return False
-        return bool(super().is_safe_attribute(obj, attr, value))
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        sizes = [len(side) for side in (left, right) if isinstance(side, (str, list, tuple))]
-        numbers = [side for side in (left, right) if isinstance(side, int)]
-        if operator == "%" and isinstance(left, str):
-            raise SecurityError("text formatting with % is refused")
-        if operator == "**" and (len(numbers) < 2 or abs(right) > 64 or abs(left) > 10**6):
-            raise SecurityError("power of large numbers")
-        if operator == "*" and sizes and numbers and sizes[0] * max(numbers) > MAX_RENDERED:
-            raise SecurityError(f"more than {MAX_RENDERED} characters")
-        if operator == "+" and sum(sizes) > MAX_RENDERED:
-            raise SecurityError(f"more than {MAX_RENDERED} characters")
-        return super().call_binop(context, operator, left, right)
-
-    def call(self, context: Any, obj: Any, *args: Any, **kwargs: Any) -> Any:
-        if getattr(obj, "__name__", "") == "replace" and len(args) >= 2 and isinstance(args[1], str):
-            source = getattr(obj, "__self__", "")
-            if isinstance(source, str) and (len(source) + 1) * (len(args[1]) + 1) > MAX_RENDERED * 10:
-                raise SecurityError(f"more than {MAX_RENDERED} characters")
-        return super().call(context, obj, *args, **kwargs)
-
-
-def _environment() -> _Sandbox:
-    environment = _Sandbox(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    environment.globals = {"range": _short_range}
-    for name in _REFUSED_FILTERS:
-        environment.filters.pop(name, None)
-    return environment
-
-
-_ENVIRONMENT = _environment()
+_REFUSED = {
+    nodes.Import: "import",
+    nodes.FromImport: "import",
+    nodes.Include: "include",
+    nodes.Extends: "extends",
+    nodes.Block: "block",
+    nodes.Macro: "macro",
+    nodes.CallBlock: "call",
+    nodes.FilterBlock: "filter",
+    nodes.AssignBlock: "set … endset",
+}
 
 
 class Template:
@@ -107,19 +52,26 @@ class Template:
         if len(source) > MAX_SOURCE:
             raise BatteryError(f"{where}: a template of {len(source):,} characters; at most {MAX_SOURCE:,}.")
         try:
-            tree = _ENVIRONMENT.parse(source)
+            tree = ENVIRONMENT.parse(source)
             _refuse_statements(tree, where)
             self.names = meta.find_undeclared_variables(tree)
             inner = _only_expression(tree, source)
-            if inner is None:
-                self._render = _ENVIRONMENT.from_string(source)
-            else:
-                self._evaluate = _ENVIRONMENT.compile_expression(inner, undefined_to_none=False)
             self.is_expression = inner is not None
+            if inner is not None:
+                tree = nodes.Template([nodes.Assign(nodes.Name("result", "store"), inner, lineno=1)], lineno=1)
+            with warnings.catch_warnings():  # what Python remarks about the code that Jinja writes helps nobody
+                warnings.simplefilter("ignore")
+                self._compiled = ENVIRONMENT.from_string(guarded(tree))
+        except BatteryError:
+            raise
         except TemplateSyntaxError as error:
-            raise BatteryError(f"{where}: this is no template: {error.message}. Found {source[:80]!r}.") from None
-        except (TemplateError, RecursionError) as error:
+            raise BatteryError(f"{where}: this is no template: {_syntax(error)} Found {source[:80]!r}.") from None
+        except TemplateError as error:
             raise BatteryError(f"{where}: this template is refused: {error}.") from None
+        except Exception as error:  # Jinja lets Python compile what it writes, and Python has limits of its own
+            raise BatteryError(
+                f"{where}: this template is refused: {type(error).__name__}: {str(error)[:200]}. Found {source[:80]!r}."
+            ) from None
 
     @property
     def is_plain(self) -> bool:
@@ -143,25 +95,19 @@ class Template:
         """
         if self.is_plain:
             return self.source
-        scope = {"row": row, **row}
         try:
-            if not self.is_expression:
-                return self._bounded(scope)
-            found = self._evaluate(**scope)
-            if isinstance(found, Undefined):
-                found._fail_with_undefined_error()
-            return _plain(found)
+            with metered():
+                return self._found({"row": row, **row})
         except UndefinedError as error:
             raise BatteryError(f"{self.where}, {item}: {self._missing(row, error)}") from None
         except SecurityError as error:
             raise BatteryError(
-                f"{self.where}, {item}: the template is refused, a battery runs no code: {error}. "
-                f"Found {self.source[:80]!r}; expected fields of the item, filters and conditions."
+                f"{self.where}, {item}: the template is refused: {error}. A battery runs no code and keeps within "
+                f"bounds; expected fields of the item, filters and conditions, found {self.source[:80]!r}."
             ) from None
         except Exception as error:  # a template can fail in every way that an expression can
-            raise BatteryError(
-                f"{self.where}, {item}: the template {self.source[:80]!r} fails: {type(error).__name__}: {error}."
-            ) from None
+            told = f"{type(error).__name__}: {str(error)[:200]}"
+            raise BatteryError(f"{self.where}, {item}: the template {self.source[:80]!r} fails: {told}.") from None
 
     def text(self, row: Mapping[str, Any], item: str) -> str:
         """What it gives, as text."""
@@ -171,15 +117,22 @@ class Template:
             raise BatteryError(f"{self.where}, {item}: expected text, found {kind} from {self.source[:80]!r}.")
         return str(found)
 
-    def _bounded(self, scope: dict[str, Any]) -> str:
+    def _found(self, scope: dict[str, Any]) -> Any:
+        context = self._compiled.new_context(scope)
         parts: list[str] = []
         size = 0
-        for part in self._render.generate(scope):
+        for part in self._compiled.root_render_func(context):
             size += len(part)
-            if size > MAX_RENDERED:
-                raise SecurityError(f"more than {MAX_RENDERED} characters")
+            if size > MAX_SIZE:
+                raise SecurityError(f"more than {MAX_SIZE:,} characters")
             parts.append(part)
-        return "".join(parts)
+        if not self.is_expression:
+            return _whole("".join(parts))
+        found = context.vars["result"]
+        if isinstance(found, Undefined):
+            found._fail_with_undefined_error()
+        measured(found)
+        return _plain(found)
 
     def _missing(self, row: Mapping[str, Any], error: UndefinedError) -> str:
         absent = sorted(self.names - set(row) - {"row", "range"})
@@ -208,23 +161,34 @@ def _cached(source: str, where: str) -> Template:
 
 
 def _refuse_statements(tree: nodes.Template, where: str) -> None:
-    refused = next(tree.find_all(_REFUSED_NODES), None)
+    refused = next(tree.find_all(tuple(_REFUSED)), None)
     if refused is not None:
-        word = type(refused).__name__.lower()
-        raise BatteryError(f"{where}: the statement {word!r} is refused: a battery runs no code.")
+        raise BatteryError(
+            f"{where}: the statement {_REFUSED[type(refused)]!r} is refused: a battery runs no code. "
+            f"Expected fields of the item, filters, if, for, and set NAME = expression."
+        )
     for outer in tree.find_all(nodes.For):
         if outer.recursive or any(True for inner in outer.find_all(nodes.For) for _ in inner.find_all(nodes.For)):
             raise BatteryError(f"{where}: loops nest deeper than two levels or recur.")
 
 
-def _only_expression(tree: nodes.Template, source: str) -> str | None:
+def _syntax(error: TemplateSyntaxError) -> str:
+    """What Jinja says; the nearest filter where the mistake is its name."""
+    told = str(error.message)
+    if not told.startswith("No filter named"):
+        return f"{told.rstrip('.')}."
+    return f"{told.rstrip('.')}.{suggestion(told.split(chr(39))[1], FILTERS, limit=len(FILTERS))}"
+
+
+def _only_expression(tree: nodes.Template, source: str) -> nodes.Expr | None:
     """The expression where the template is exactly ``{{ expression }}``."""
     body = tree.body
     if len(body) != 1 or not isinstance(body[0], nodes.Output) or len(body[0].nodes) != 1:
         return None
-    if isinstance(body[0].nodes[0], nodes.TemplateData) or not (source.startswith("{{") and source.endswith("}}")):
+    only = body[0].nodes[0]
+    if isinstance(only, nodes.TemplateData) or not (source.startswith("{{") and source.endswith("}}")):
         return None
-    return re.sub(r"^[-+]|[-+]$", "", source[2:-2])
+    return only
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
@@ -232,13 +196,16 @@ def _plain(value: Any, depth: int = 0) -> Any:
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, str):
-        if len(value) > MAX_RENDERED:
-            raise SecurityError(f"more than {MAX_RENDERED} characters")
-        return str(value)
-    if isinstance(value, GeneratorType):
-        value = list(islice(value, MAX_LOOP + 1))
+        return _whole(str(value))
     if isinstance(value, (list, tuple, range)) and depth < 5 and len(value) <= MAX_LOOP:
         return [_plain(part, depth + 1) for part in value]
     if isinstance(value, Mapping) and depth < 5 and len(value) <= MAX_LOOP:
         return {str(key): _plain(part, depth + 1) for key, part in value.items()}
     raise SecurityError(f"it gives a {type(value).__name__}, neither text, number nor a list of at most {MAX_LOOP}")
+
+
+def _whole(text: str) -> str:
+    """The text, if a file and a tokenizer can take it: an escape in a template can write half a character."""
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise SecurityError("it writes half a character")
+    return text

@@ -1,4 +1,5 @@
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,85 @@ def test_a_template_reaches_the_row_and_nothing_else(source: str, message: str) 
     with pytest.raises(BatteryError, match=message) as caught:
         Template(source, "b.yaml, task 'x', key 'prompt'").value(ROW, "line 3")
     assert "b.yaml, task 'x', key 'prompt'" in str(caught.value)
+
+
+BIG = {**ROW, "big": "x" * 900_000, "huge": "x" * 10_000_000, "many": list(range(50_000))}
+TWICE = "{% set b = ['a', 'a'] %}" + "{% set b = [b, b] %}" * 40
+NESTED = "{% for i in range(1000) %}{% for j in range(1000) %}BODY{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ 'a' * 10 ** 9 }}",
+        "{% for i in range(10 ** 9) %}x{% endfor %}",
+        "{% for a in big %}{% for b in big %}{% set x = 1 %}{% endfor %}{% endfor %}",
+        NESTED.replace("BODY", "{{ [i, j] | sort | length }}"),
+        NESTED.replace("BODY", "{% if 'y' in big %}{% endif %}"),
+        NESTED.replace("BODY", "{{ big[i:] | length }}"),
+        "{% for i in range(1000) %}{{ big }}{% endfor %}",
+        "{{ big | replace('x', big) }}",
+        "{{ big.replace('x', big) }}",
+        "{{ big | list | join(big) }}",
+        "{{ big.join(big) }}",
+        "{{ big | map('upper') | list | length }}",
+        "{{ [1] | batch(10 ** 9, 'x') | list }}",
+        "{{ [1] | slice(10 ** 9) | list }}",
+        "{{ options | tojson(indent=10 ** 9) }}",
+        "{{ 1.5 | round(10 ** 9) }}",
+        "{{ [options] * 10000 | sum(start=[]) }}",
+        "{{ ' ~ '.join(['big'] * 3) }} {{ big ~ big }}",
+        "{{ " + " ~ ".join(["big"] * 2000) + " }}",
+        TWICE + "{{ b }}",
+        TWICE + "{{ b == b }} x",
+        "{% set a = 10 ** 60 %}" + "{% set a = a * a %}" * 30 + "{{ a }}",
+        "{{ n.to_bytes(10 ** 9, 'big') }}",
+        "{{ huge }}",
+        "{{ huge | upper | length }}",
+        "{% set x %}{% for i in range(1000) %}{{ big }}{% endfor %}{% endset %}{{ x }}",
+        "{% filter upper %}x{% endfilter %}",
+        "{% if 1 %}" * 120 + "{% endif %}" * 120,
+        "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+        "{{ " + "not " * 5000 + "1 }}",
+        "{{ q" + ".a" * 20_000 + " }}",
+        "{{ range(a=1, a=2) }}",
+        "{{ '\\ud800' }}",
+    ],
+)
+def test_a_template_comes_to_an_end_in_little_memory(source: str) -> None:
+    start = time.process_time()
+    with pytest.raises(BatteryError, match="refused"):
+        Template(source, "here").value(BIG, "line 3")
+    assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("source", "value"),
+    [
+        ("{{ many | sum }}", 1_249_975_000),
+        ("{{ big | upper | length }}", 900_000),
+        (
+            "{% for i in range(900) %}{% for j in range(100) %}{% if i == j %}x{% endif %}{% endfor %}{% endfor %}",
+            "x" * 100,
+        ),
+        ("{% for o in options %}{{ loop.cycle('a', 'b') }}{{ loop.last }} {% endfor %}", "aFalse bTrue "),
+        ("{{ 'b' is in options }} {{ n is odd }} {{ missing is defined }}", "True True False"),
+        ("{{ missing | default('none') }}", "none"),
+        ("{% set name = q | trim('?') %}{% with b = name ~ '!' %}{{ b }}{% endwith %}", "why!"),
+        ("{{ [{'a': 2}, {'a': 1}] | sort(attribute='a') | map(attribute='a') | join(',') }}", "1,2"),
+        ("{{ options | groupby(0) | map(attribute='grouper') | list }}", ["a", "b"]),
+        ("{{ row.items }}", 5),
+        ("{{ 'a,b'.split(',') }}", ["a", "b"]),
+        ("{{ ' '.join(options) }}", "a b"),
+    ],
+)
+def test_what_batteries_need_is_within_the_bounds(source: str, value: Any) -> None:
+    assert Template(source, "here").value({**BIG, "items": 5}, "line 3") == value
+
+
+def test_an_unknown_filter_names_the_nearest() -> None:
+    with pytest.raises(BatteryError, match=r"No filter named 'uper'\. Did you mean 'upper'\?"):
+        Template("{{ q | uper }}", "here")
 
 
 def test_a_shell_in_a_template_does_not_open(tmp_path: Path) -> None:

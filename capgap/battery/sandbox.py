@@ -1,0 +1,323 @@
+"""Where templates of battery files are rendered: they reach the row and nothing else, and they come to an end.
+
+Jinja's immutable sandbox keeps templates from Python's insides, but not from filling the memory or running for ever.
+So the statements, filters and methods that exist here are listed one by one; every step of a rendering is charged to
+a `Meter`, which refuses more than one item may need; and whatever a step makes has a largest size. The charges depend
+on the template and the row alone: what is accepted on one machine is accepted on every other.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import islice
+from types import GeneratorType
+from typing import Any, ClassVar
+
+from jinja2 import StrictUndefined, nodes, pass_context
+from jinja2.exceptions import SecurityError
+from jinja2.runtime import LoopContext
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
+
+__all__ = ["ENVIRONMENT", "FILTERS", "MAX_LOOP", "MAX_SIZE", "guarded", "measured", "metered"]
+
+MAX_SIZE = 1_000_000
+"""Characters and values of anything that a template makes."""
+MAX_LOOP = 1_000
+"""Numbers in a range, entries of a list that leaves a template."""
+MAX_WORK = 5_000_000
+"""Steps of one rendering, about a microsecond each: parts of the template that are evaluated, and what they handle."""
+_CALL = 20
+"""Steps of a call of a filter, test or method, beside those for the size of what it handles."""
+_CHARACTERS_PER_STEP = 8
+_MAX_BITS = 10_000
+_MAX_COUNT = 10_000
+
+_FILTERS = (
+    "abs batch capitalize count d default dictsort first float groupby int items join last length list lower map max "
+    "min reject rejectattr replace reverse round select selectattr slice sort string sum title tojson trim truncate "
+    "unique upper urlencode wordcount"
+)
+FILTERS = frozenset(_FILTERS.split())
+"""What may stand behind ``|``: nothing random, nothing that makes markup or formats."""
+
+_OF_TEXT = (
+    "capitalize casefold count endswith find index isalnum isalpha isascii isdecimal isdigit islower isnumeric isspace "
+    "istitle isupper join lower lstrip partition removeprefix removesuffix replace rfind rindex rpartition rsplit "
+    "rstrip split splitlines startswith strip swapcase title upper"
+)
+_OF_LOOPS = "changed cycle depth depth0 first index index0 last length nextitem previtem revindex revindex0"
+_ATTRIBUTES: dict[type, frozenset[str]] = {
+    str: frozenset(_OF_TEXT.split()),
+    dict: frozenset(("get", "items", "keys", "values")),
+    list: frozenset(("count", "index")),
+    tuple: frozenset(("count", "index", "grouper", "list")),
+    range: frozenset(("count", "index", "start", "step", "stop")),
+    LoopContext: frozenset(_OF_LOOPS.split()),
+}
+# With these, a small number or text makes a large result.
+_COUNTING_FILTERS = frozenset(("batch", "round", "slice", "truncate"))
+_GROWING = frozenset(("join", "replace"))
+_WEIGHED, _LOOPED, _JOINED = "weighed value", "looped value", "joined text"  # no template can write these names
+
+
+class Meter:
+    """What is left of the work that one rendering may do."""
+
+    def __init__(self) -> None:
+        self.left = MAX_WORK
+
+    def spend(self, steps: int) -> None:
+        """Take steps from what is left.
+
+        Raises
+        ------
+        SecurityError
+            Nothing is left.
+        """
+        self.left -= steps
+        if self.left < 0:
+            raise SecurityError(f"more than {MAX_WORK:,} steps for one item")
+
+
+_METER: ContextVar[Meter] = ContextVar("meter")
+
+
+@contextmanager
+def metered() -> Iterator[None]:
+    """One rendering, with a meter of its own."""
+    token = _METER.set(Meter())
+    try:
+        yield
+    finally:
+        _METER.reset(token)
+
+
+def measured(value: Any) -> int:
+    """How many characters and values are in it, counted no further than to the bound.
+
+    Raises
+    ------
+    SecurityError
+        More than may be made. A list that holds another one twice counts it twice, as writing it out would.
+    """
+    size, waiting = 0, [value]
+    while waiting:
+        part = waiting.pop()
+        size += 1
+        if isinstance(part, str):
+            size += len(part)
+        elif isinstance(part, int):
+            if part.bit_length() > _MAX_BITS:
+                raise SecurityError(f"a number of more than {_MAX_BITS:,} bits")
+        elif isinstance(part, Mapping):
+            waiting.extend(part.keys())
+            waiting.extend(part.values())
+        elif isinstance(part, (list, tuple, set, frozenset)):
+            waiting.extend(part)
+        # What still waits will count one each at least.
+        if size + len(waiting) > MAX_SIZE + 1:
+            raise SecurityError(f"more than {MAX_SIZE:,} characters or values")
+    return size
+
+
+def _weighed(value: Any) -> Any:
+    """The value, after its size was charged and found small enough."""
+    _METER.get().spend(_CALL + measured(value) // _CHARACTERS_PER_STEP)
+    return value
+
+
+def _settled(value: Any) -> Any:
+    """A result: one that would only be made on demand is made now, where it can be bounded."""
+    if isinstance(value, (GeneratorType, map, filter, zip)):
+        value = list(islice(value, MAX_SIZE + 1))
+    return _weighed(value)
+
+
+def _short_range(*bounds: int) -> range:
+    numbers = range(*bounds)
+    if len(numbers) > MAX_LOOP:
+        raise SecurityError(f"range of {len(numbers)}, more than {MAX_LOOP}")
+    return numbers
+
+
+def _refuse_growth(name: str, value: Any, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+    """Refuse before anything is made what would be too large."""
+    numbers = [a for a in (*arguments, *named.values()) if isinstance(a, int)]
+    if name in _COUNTING_FILTERS and any(abs(number) > _MAX_COUNT for number in numbers):
+        raise SecurityError(f"{name!r} with a number over {_MAX_COUNT:,}")
+    if name == "tojson" and (arguments or named):
+        raise SecurityError("'tojson' with an indent")
+    if name == "sum" and not all(isinstance(a, (str, int, float)) for a in (*arguments, *named.values())):
+        raise SecurityError("'sum' of anything but numbers")
+    if name not in _GROWING:
+        return
+    pieces = len(value) if hasattr(value, "__len__") else 0
+    longest = max((len(a) for a in (*arguments, *named.values()) if isinstance(a, str)), default=0)
+    if name == "replace" and isinstance(value, str) and arguments and isinstance(arguments[0], str):
+        pieces = value.count(arguments[0])
+    if pieces * longest > MAX_SIZE:
+        raise SecurityError(f"more than {MAX_SIZE:,} characters")
+
+
+def _guarded_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The filter, its arguments weighed and its result settled; it keeps what Jinja marked it with."""
+    skipped = 1 if hasattr(function, "jinja_pass_arg") else 0
+
+    @functools.wraps(function)
+    def called(*arguments: Any, **named: Any) -> Any:
+        own = arguments[skipped:]
+        value = own[0] if own else None
+        if isinstance(value, GeneratorType):
+            value = _settled(value)
+            arguments, own = (*arguments[:skipped], value, *own[1:]), (value, *own[1:])
+        _weighed((own, named))
+        _refuse_growth(name, value, own[1:], named)
+        return _settled(function(*arguments, **named))
+
+    return called
+
+
+def _guarded_test(function: Any) -> Callable[..., Any]:
+    """The test, its arguments weighed."""
+    skipped = 1 if hasattr(function, "jinja_pass_arg") else 0
+
+    @functools.wraps(function)
+    def called(*arguments: Any, **named: Any) -> Any:
+        _weighed((arguments[skipped:], named))
+        return function(*arguments, **named)
+
+    return called
+
+
+def _looped(value: Any, cost: int) -> list[Any]:
+    """What a loop runs over, all its rounds charged before the first."""
+    found = list(islice(value, MAX_SIZE + 1))
+    if len(found) > MAX_SIZE:
+        raise SecurityError(f"a loop of more than {MAX_SIZE:,} rounds")
+    _METER.get().spend(len(found) * cost)
+    return found
+
+
+def _joined(parts: list[Any]) -> str:
+    _weighed(parts)
+    return "".join(map(str, parts))
+
+
+@pass_context  # marked so, Jinja does not work constants out while it compiles, where no meter runs
+def _finalized(_context: Any, value: Any) -> Any:
+    return _weighed(value)
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox, with a list of what may be called and a meter at every call."""
+
+    intercepted_binops: ClassVar[frozenset[str]] = frozenset(  # type: ignore[misc]
+        ("*", "**", "%", "+", "-", "/", "//")
+    )
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Whether the attribute is on the list of its kind."""
+        return any(isinstance(obj, kind) and attr in names for kind, names in _ATTRIBUTES.items())
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """``choices.items`` is the field of that name where there is one: data come before methods."""
+        if isinstance(obj, Mapping) and attribute in obj:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """The operation, unless its result would be too large."""
+        _weighed((left, right))
+        sizes = [len(side) for side in (left, right) if isinstance(side, (str, list, tuple))]
+        numbers = [side for side in (left, right) if isinstance(side, int)]
+        if operator == "%" and isinstance(left, str):
+            raise SecurityError("text formatting with % is refused")
+        if operator == "**" and (len(numbers) < 2 or abs(right) > 64 or abs(left) > 10**6):
+            raise SecurityError("power of large numbers")
+        if operator == "*" and sizes and numbers and sizes[0] * max(numbers) > MAX_SIZE:
+            raise SecurityError(f"more than {MAX_SIZE:,} characters")
+        return _settled(super().call_binop(context, operator, left, right))
+
+    def call(self, context: Any, obj: Any, *args: Any, **kwargs: Any) -> Any:
+        """The call of a method on the list, unless its result would be too large."""
+        owner, name = getattr(obj, "__self__", None), getattr(obj, "__name__", "")
+        _weighed((owner, args, kwargs))
+        if isinstance(owner, str):
+            value, given = (args[0], (owner,)) if name == "join" and args else (owner, args)
+            _refuse_growth(name, value, given, kwargs)
+        return _settled(super().call(context, obj, *args, **kwargs))
+
+
+class _Metering(NodeTransformer):
+    """Puts a weight on what no hook of the sandbox sees: loops, comparisons, ``~``, slices and ``set``."""
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:
+        """A loop pays for every round, as much as its body is long."""
+        cost = sum(1 for part in (*node.body, *node.else_) for _ in part.find_all(nodes.Node)) + len(node.body) + 1
+        cost += 0 if node.test is None else 1 + sum(1 for _ in node.test.find_all(nodes.Node))
+        self.generic_visit(node)
+        node.iter = _filtered(node.iter, _LOOPED, [nodes.Const(cost)])
+        return node
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+        """``a ~ b``."""
+        self.generic_visit(node)
+        return _filtered(nodes.List(node.nodes), _JOINED)
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
+        """``a == b``, ``a in b``."""
+        self.generic_visit(node)
+        node.expr = _filtered(node.expr, _WEIGHED)
+        for operand in node.ops:
+            operand.expr = _filtered(operand.expr, _WEIGHED)
+        return node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
+        """``a[1:]``; compiled code slices without asking the environment."""
+        self.generic_visit(node)
+        if isinstance(node.arg, nodes.Slice):
+            node.node = _filtered(node.node, _WEIGHED)
+        return node
+
+    def visit_Assign(self, node: nodes.Assign) -> nodes.Node:
+        """``set``; lists of lists of lists could double at every one."""
+        self.generic_visit(node)
+        node.node = _filtered(node.node, _WEIGHED)
+        return node
+
+    def visit_With(self, node: nodes.With) -> nodes.Node:
+        """``with``, likewise."""
+        self.generic_visit(node)
+        node.values = [_filtered(value, _WEIGHED) for value in node.values]
+        return node
+
+
+def _filtered(node: nodes.Node, name: str, arguments: list[nodes.Expr] | None = None) -> nodes.Expr:
+    assert isinstance(node, nodes.Expr)
+    return nodes.Filter(node, name, arguments or [], [], None, None, lineno=node.lineno)
+
+
+def guarded(tree: nodes.Template) -> nodes.Template:
+    """The parsed template with a weight on everything that could run away; it is changed in place."""
+    changed = _Metering().visit(tree)
+    assert isinstance(changed, nodes.Template)
+    changed.set_environment(ENVIRONMENT)
+    return changed
+
+
+def _environment() -> _Sandbox:
+    # Not optimized: constants would be worked out while compiling, where no meter runs.
+    environment = _Sandbox(
+        undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False, optimized=False, finalize=_finalized
+    )
+    environment.globals = {"range": _short_range}
+    environment.filters = {name: _guarded_filter(name, environment.filters[name]) for name in FILTERS}
+    environment.filters |= {_WEIGHED: _weighed, _LOOPED: _looped, _JOINED: _joined}
+    environment.tests = {name: _guarded_test(environment.tests[name]) for name in environment.tests}
+    return environment
+
+
+ENVIRONMENT = _environment()
+"""The one environment of all templates."""
