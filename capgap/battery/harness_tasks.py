@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, ClassVar
 
@@ -10,6 +10,7 @@ import datasets
 from lm_eval.api.samplers import ContextSampler
 from lm_eval.api.task import ConfigurableTask
 
+from capgap.battery.extraction import extracted
 from capgap.battery.items import Item
 from capgap.battery.scoring import GENERATION_SCORES, score_generation
 from capgap.battery.spec import OwnTask
@@ -201,6 +202,12 @@ def _generate(task: OwnTask) -> dict[str, Any]:
             kind: score_generation(kind, found[0], doc["targets"], extract)[0]
         }
     elif extract is not None:
-        last = {"function": "regex", "regex_pattern": extract, "group_select": -1, "fallback": ""}
-        config["filter_list"] = [{"name": "none", "filter": [last, {"function": "take_first"}]}]
+        # Not lm-eval's own filter "regex", which nothing could stop.
+        read = {"function": "custom", "filter_fn": _reader(extract)}
+        config["filter_list"] = [{"name": "none", "filter": [read, {"function": "take_first"}]}]
     return config
+
+
+def _reader(extract: str) -> Callable[[Sequence[Sequence[str]], Sequence[Any]], list[list[str]]]:
+    """Answers of each document to what the expression finds in them; empty where it finds nothing."""
+    return lambda answers, docs: [[extracted(answer, extract) or "" for answer in own] for own in answers]

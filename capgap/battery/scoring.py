@@ -5,8 +5,8 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from fractions import Fraction
-from functools import lru_cache
 
+from capgap.battery.extraction import extracted
 from capgap.errors import BatteryError, suggestion
 
 __all__ = ["GENERATION_SCORES", "extracted", "numbers", "score_generation"]
@@ -44,12 +44,12 @@ def score_generation(
     -------
     tuple
         Score, and prediction; the prediction is None where the response is *unparsed*: empty, without a number for
-        ``numeric``, without a match of `extract`. The score is then 0.
+        ``numeric``, without a match of `extract` in its last 20,000 characters. The score is then 0.
 
     Raises
     ------
     BatteryError
-        `kind` is none of the three.
+        `kind` is none of the three, or `extract` is no expression that comes to an end.
     """
     if kind not in GENERATION_SCORES:
         raise BatteryError(f"unknown score {kind!r} for generated answers.{suggestion(kind, GENERATION_SCORES)}")
@@ -60,36 +60,9 @@ def score_generation(
     return GENERATION_SCORES[kind](found, targets, bool(extract))
 
 
-def extracted(response: str, extract: str) -> str | None:
-    """What the last match of the expression holds, stripped; None where nothing matches.
-
-    What it holds is searched again, so that ``answer is (.*)`` finds the last answer of a line that gives several.
-    """
-    found = _last(response, extract)
-    while found:
-        inner = _last(found, extract)
-        if inner is None or inner == found:
-            break
-        found = inner
-    return found
-
-
-def _last(text: str, extract: str) -> str | None:
-    matches = list(_compiled(extract).finditer(text))
-    if not matches:
-        return None
-    groups = [group for group in matches[-1].groups() if group is not None]
-    return (groups[0] if groups else matches[-1].group(0)).strip()
-
-
 def numbers(text: str) -> list[Fraction]:
     """The numbers in a text, in order, exactly."""
     return [value for value in map(_fraction, _NUMBER.finditer(text)) if value is not None]
-
-
-@lru_cache(maxsize=256)
-def _compiled(extract: str) -> re.Pattern[str]:
-    return re.compile(extract)
 
 
 def _fraction(match: re.Match[str]) -> Fraction | None:

@@ -1,10 +1,10 @@
 """The words of a battery file, as pydantic models; the JSON Schema is theirs."""
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
+from capgap.battery.extraction import complaint
 from capgap.errors import suggestion
 
 __all__ = ["BatterySpec", "DataSpec", "Defaults", "HarnessTask", "OwnTask", "VariantSpec", "json_schema"]
@@ -84,10 +84,9 @@ class _Asked(_Strict):
     @field_validator("extract")
     @classmethod
     def _compiles(cls, value: str | None) -> str | None:
-        try:
-            re.compile(value or "")
-        except re.error as error:
-            raise ValueError(f"expected a regular expression, found {value!r}: {error}.") from None
+        wrong = complaint(value) if value else None
+        if wrong is not None:
+            raise ValueError(wrong)
         return value
 
     @field_validator("stop")

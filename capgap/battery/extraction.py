@@ -1,0 +1,159 @@
+"""Regular expressions of battery files, matched against what models say, in bounded time and memory.
+
+An expression is written as for Python's ``re``. It is matched by the package `regex`, which understands the same
+words and can be stopped: an expression such as ``(a|aa)+$`` needs longer than the universe has for some answers of a
+hundred characters. What explodes on short texts made of the expression's own letters is refused when the battery is
+read. What takes long only on some answer reads nothing from that answer (it is unparsed, which is counted and
+reported); on the third such answer the expression is refused.
+"""
+
+import re
+import time
+import warnings
+from collections import OrderedDict
+from functools import lru_cache
+from typing import Any
+
+import regex
+
+from capgap.errors import BatteryError
+
+__all__ = ["complaint", "extracted"]
+
+MAX_SECONDS = 5.0
+"""Processor time for one answer; an ordinary expression takes some thousandth of it."""
+MAX_READ = 20_000
+"""Only the end of a longer answer is searched, so that quadratic expressions stay below the limit."""
+MAX_COPIES = 10_000
+"""A counted repeat is unrolled by the matcher: ``((a{1000}){1000}){1000}`` would fill any memory."""
+_PROBE_SECONDS = 0.5
+_PROBE_LENGTH = 100
+_MAX_SLOW = 3
+
+# In re these are plain braces, in regex they allow errors: ``cat{e<=1}``.
+_FUZZY = re.compile(r"(?<!\\)\{[^{}()\[\]\\]*[idse][^{}()\[\]\\]*\}")
+_COUNTED_GROUP = re.compile(r"(?<!\\)\)\{(\d*)(?:,(\d*))?\}")
+_COUNTED = re.compile(r"(?<!\\)\{(\d*)(?:,(\d*))?\}")
+
+
+@lru_cache(maxsize=512)
+def complaint(extract: str) -> str | None:
+    """What is wrong with an expression, as the end of a message; None where nothing is.
+
+    Parameters
+    ----------
+    extract
+        The expression.
+    """
+    told = f"expected a regular expression, found {extract!r}"
+    try:
+        # re decides what may be written; some remarks about sets are meant for the programmers of expressions.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            re.compile(extract)
+            if _FUZZY.search(extract):
+                return f"{told}: write \\{{ for a brace that is meant as such."
+            if _copies(extract) > MAX_COPIES:
+                return f"{told}: it repeats something more than {MAX_COPIES:,} times."
+            pattern = regex.compile(extract)
+    except (re.error, regex.error, OverflowError, RecursionError, MemoryError) as error:
+        return f"{told}: {error or type(error).__name__}."
+    probe = _explodes_on(pattern, extract)
+    if probe is not None:
+        return (
+            f"{told}: it does not come to an end on the {len(probe)} characters {probe[:12]!r}…, since it can divide "
+            "them in countless ways. Let the parts of a repeat begin differently: 'a+' for '(a|aa)+'."
+        )
+    return None
+
+
+def extracted(response: str, extract: str) -> str | None:
+    """What the last match of the expression holds, stripped; None where nothing matches.
+
+    What it holds is searched again, so that ``answer is (.*)`` finds the last answer of a line that gives several.
+
+    Raises
+    ------
+    BatteryError
+        This is no expression, or it took too long on several answers.
+    """
+    return _expression(extract).read(response[-MAX_READ:])
+
+
+class _Expression:
+    """A compiled expression that remembers the answers that were too much for it."""
+
+    def __init__(self, extract: str) -> None:
+        wrong = complaint(extract)
+        if wrong is not None:
+            raise BatteryError(f"key 'extract': {wrong}")
+        self.extract = extract
+        self.pattern: Any = regex.compile(extract)
+        self.slow: OrderedDict[str, None] = OrderedDict()
+
+    def read(self, text: str) -> str | None:
+        if text in self.slow:
+            return None
+        end = time.process_time() + MAX_SECONDS
+        try:
+            found = self._last(text, end)
+            while found:
+                inner = self._last(found, end)
+                if inner is None or inner == found:
+                    break
+                found = inner
+            return found
+        except TimeoutError:
+            self.slow[text] = None
+            if len(self.slow) < _MAX_SLOW:
+                return None
+            del self.slow[text]  # asked again, it fails again
+            raise BatteryError(
+                f"key 'extract': {self.extract!r} was stopped after {MAX_SECONDS:g} seconds on {_MAX_SLOW} answers, "
+                f"the last of {len(text):,} characters that begin {text[:40]!r}. Say more exactly what stands around "
+                f"the answer, and let the parts of a repeat begin differently."
+            ) from None
+
+    def _last(self, text: str, end: float) -> str | None:
+        last = None
+        # The limit of regex counts from the first match on; it is processor time, which other programs do not shorten.
+        for match in self.pattern.finditer(text, timeout=max(end - time.process_time(), 1e-3)):
+            last = match
+        if last is None:
+            return None
+        groups = [group for group in last.groups() if group is not None]
+        return str(groups[0] if groups else last.group(0)).strip()
+
+
+@lru_cache(maxsize=256)
+def _expression(extract: str) -> _Expression:
+    return _Expression(extract)
+
+
+def _copies(extract: str) -> int:
+    """How often the innermost part of a pattern is copied at most: repeated groups may stand in each other."""
+
+    def most(counts: list[tuple[str, str]]) -> list[int]:
+        return [int((high or low or "0")[:9]) for low, high in counts] or [1]
+
+    product = 1
+    for count in most(_COUNTED_GROUP.findall(extract)):
+        product *= max(count, 1)
+    return product * max(most(_COUNTED.findall(extract)))
+
+
+def _explodes_on(pattern: Any, extract: str) -> str | None:
+    """A short text on which the expression does not come to an end, if one of a few dozen is such a text."""
+    plain = re.sub(r"\\[AbBZ]|\\(.)|[][(){}*+?|^$.]", lambda m: m.group(1) or "", extract)
+    letters = list(dict.fromkeys("a1 " + "".join(c for c in extract if not c.isascii() or c.isalnum())))[:12]
+    pumps = [*letters, *(f"{letter} " for letter in letters[:4]), "a1", "ab"]
+    around = dict.fromkeys((("", ""), (plain[: _PROBE_LENGTH // 2], ""), ("", plain[-_PROBE_LENGTH // 2 :])))
+    for before, after in around:
+        for pump in pumps:
+            probe = f"{before}{pump * (_PROBE_LENGTH // len(pump))}{after}\x00"
+            try:
+                for _ in pattern.finditer(probe, timeout=_PROBE_SECONDS):
+                    pass
+            except TimeoutError:
+                return probe
+    return None
