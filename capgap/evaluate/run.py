@@ -70,7 +70,7 @@ def evaluate(plan: Plan, out: Path | str, *, command: Sequence[str] = (), say: S
             tell(note)
         started = time.monotonic()
         with run.ledger() as ledger:
-            counts = _ask_all(plan, prepared, run, ledger)
+            counts = _ask_all(plan, prepared, run, ledger, tell)
         seconds = round(time.monotonic() - started, 1)
         run.save(state="evaluated", seconds=run.facts.get("seconds", 0) + seconds, requests=counts)
     return run
@@ -108,7 +108,7 @@ def first_line(plan: Plan, prepared: Tasks) -> str:
     )
 
 
-def _ask_all(plan: Plan, prepared: Tasks, run: RunDirectory, ledger: Ledger) -> dict[str, int]:
+def _ask_all(plan: Plan, prepared: Tasks, run: RunDirectory, ledger: Ledger, tell: Say) -> dict[str, int]:
     """Ask all models; what was computed now, and what the ledger had."""
     counts = {"computed": 0, "from_ledger": 0}
     run_id = str(run.facts.get("created", ""))
@@ -116,6 +116,11 @@ def _ask_all(plan: Plan, prepared: Tasks, run: RunDirectory, ledger: Ledger) -> 
     before = len(ledger)
     bar: Any
     with tqdm(total=per_model * len(plan.models), unit="request", file=sys.stderr, dynamic_ncols=True) as bar:
+
+        def tell_above(sentence: str) -> None:
+            with bar.external_write_mode(file=sys.stderr):
+                tell(sentence)
+
         if plan.workers > 1 and len(plan.models) > 1:
             bar.set_description(f"{len(plan.models)} models, {plan.workers} at a time")
             fill_ledger(plan, ledger.path, run_id, progress=bar.update)
@@ -127,7 +132,8 @@ def _ask_all(plan: Plan, prepared: Tasks, run: RunDirectory, ledger: Ledger) -> 
             run.add_model(spec.name, model.fingerprint, facts)
             run.save()
             ledger.describe(model.fingerprint, model.identity)
-            rows = _ask_model(model, prepared, ledger, bar, counts)
+            rows = _ask_model(model, prepared, ledger, bar, counts, tell_above)
+            run.facts["models"][spec.name]["seconds"] = {key: round(value, 2) for key, value in model.seconds.items()}
             run.merge(schema.OUTCOMES, rows, replaces=("model", "battery"))
             run.merge(schema.MODELS, _models_table(model), replaces=("model",))
             del model
@@ -151,7 +157,9 @@ def ask_into(plan: Plan, spec: ModelSpec, prepared: Tasks, ledger: Ledger, run_i
             respond(model, task.lm_task.instances, ledger)
 
 
-def _ask_model(model: LoadedModel, prepared: Tasks, ledger: Ledger, bar: Any, counts: dict[str, int]) -> pd.DataFrame:
+def _ask_model(
+    model: LoadedModel, prepared: Tasks, ledger: Ledger, bar: Any, counts: dict[str, int], tell: Say
+) -> pd.DataFrame:
     """The outcomes of one model, every task asked."""
     rows: list[dict[str, Any]] = []
     n_before = bar.n
@@ -168,10 +176,25 @@ def _ask_model(model: LoadedModel, prepared: Tasks, ledger: Ledger, bar: Any, co
             build_requests(task, model)
             responses = respond(model, task.lm_task.instances, ledger, progress=progress)
             rows.extend(outcome_rows(model.name, battery.name, task, responses))
+            while model.notes:
+                tell(model.notes.pop(0))
+    if model.tree is not None and model.tree.proven.n_requests:
+        tell(_proof_line(model))
     # Equal requests are asked once, and the bar counts them all.
     per_model = sum(_n_requests(task) for _, tasks in prepared for task in tasks)
     bar.update(max(0, min(per_model - (bar.n - n_before), bar.total - bar.n)))
     return schema.from_rows(rows, schema.OUTCOMES, source="outcomes")
+
+
+def _proof_line(model: LoadedModel) -> str:
+    """What was compared before the model's results counted, and what that and hashing cost."""
+    assert model.tree is not None
+    proven = model.tree.proven
+    return (
+        f"{model.name}: {proven.n_requests} requests compared with lm-eval's own path in "
+        f"{model.seconds.get('proof', 0.0):.1f} s, largest difference {proven.largest:.1g} nats; "
+        f"weights hashed in {model.seconds.get('hashing', 0.0):.1f} s."
+    )
 
 
 def build_requests(task: Prepared, model: LoadedModel) -> None:

@@ -64,7 +64,6 @@ def _proven_first(
 ) -> Iterator[dict[int, Any]]:
     """All answers that are not `done`; those that prove the tree before the others."""
     work.partial.clear()
-    started = time.monotonic()
     proof, covered = hardest(work.requests, plan, scorer.proven)
     missing = [i for i in proof if i not in done]
     rows = {plan.places[piece][-1][0] for i in missing for piece in work.of(i)}
@@ -77,6 +76,7 @@ def _proven_first(
         if is_memory(error):
             raise
         raise Unproven(f"its forward pass fails on a tree ({type(error).__name__}: {str(error)[:120]})") from error
+    started = time.monotonic()
     for i in proof:
         complaint = _compared(model, work, i, ahead[i] if i in ahead else done[i], covered)
         if complaint is not None:

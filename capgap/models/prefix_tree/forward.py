@@ -12,6 +12,8 @@ from capgap.models.prefix_tree.support import Attention
 
 __all__ = ["KeptLayers", "Layer", "row_logits", "scores"]
 
+_ROWS_AT_ONCE = 64  # of logits that are normalised together: bounds a copy of them
+
 KeptLayers = tuple[tuple[torch.Tensor, torch.Tensor], ...]
 """Keys and values of a kept beginning, layer by layer, each of shape (1, heads, tokens, width of a head)."""
 
@@ -180,7 +182,14 @@ def scores(logits: torch.Tensor, rows: Sequence[int], tokens: Sequence[int]) -> 
     """
     at = torch.as_tensor(np.asarray(rows, dtype=np.int64), device=logits.device)
     wanted = torch.as_tensor(np.asarray(tokens, dtype=np.int64), device=logits.device)
-    total = torch.logsumexp(logits.float(), dim=-1)
-    likeliest = logits.argmax(dim=-1)
-    values = logits[at, wanted].float() - total[at]
-    return values.double().cpu().numpy(), (likeliest[at] == wanted).cpu().numpy()
+    values = torch.empty(len(wanted), dtype=torch.float32, device=logits.device)
+    for low in range(0, len(logits), _ROWS_AT_ONCE):
+        here = (at >= low) & (at < low + _ROWS_AT_ONCE)
+        # log_softmax, whose rounding lm-eval's numbers have; logsumexp is closer to the truth, by 1e-5 nats a token
+        logprobs = torch.log_softmax(logits[low : low + _ROWS_AT_ONCE].float(), dim=-1)
+        values[here] = logprobs[at[here] - low, wanted[here]]
+    # The likeliest token is looked for only where the wanted one has the largest logit: seldom, and it costs a pass.
+    greedy = logits[at, wanted] >= logits.amax(dim=-1)[at]
+    if bool(greedy.any()):
+        greedy[greedy.clone()] = logits[at[greedy]].argmax(dim=-1) == wanted[greedy]
+    return values.double().cpu().numpy(), greedy.cpu().numpy()
