@@ -216,6 +216,8 @@ class _Walk:
             )
         self.lines.setdefault(keys, _line(node))
         if isinstance(node, yaml.ScalarNode):
+            if any("\ud800" <= letter <= "\udfff" for letter in node.value):
+                raise BatteryError(f"{self.path}, line {_line(node)}: holds half a character.")
             return _scalar(node)
         if isinstance(node, yaml.SequenceNode):
             return [self.plain(child, (*keys, position)) for position, child in enumerate(node.value)]

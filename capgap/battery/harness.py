@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from capgap.battery.catalogue import known_label
-from capgap.battery.items import Item, content_ids, drawn
+from capgap.battery.items import Item, content_ids, covariate, drawn
 from capgap.battery.library import Battery
 from capgap.battery.prepare import Prepared, common, quiet
 from capgap.battery.source import not_cached, plain
@@ -217,7 +217,13 @@ def _items(battery: Battery, task: HarnessTask, name: str, made: Any, docs: Sequ
                 capability=told.get("capability"),
                 domain=told.get("domain"),
                 cluster=told.get("cluster") or item_id,
-                covariates={k: t.value(fields, place) if isinstance(t, Template) else t for k, t in covariates.items()},
+                covariates={
+                    key: covariate(
+                        t.value(fields, place) if isinstance(t, Template) else t,
+                        f"{where}, key 'covariates.{key}', {place}",
+                    )
+                    for key, t in covariates.items()
+                },
                 rationale=None,
                 shot=targets[0] if targets else "",
             )

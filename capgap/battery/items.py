@@ -16,7 +16,7 @@ from capgap.battery.templates import Template
 from capgap.errors import BatteryError
 from capgap.schema import CAPABILITIES
 
-__all__ = ["Item", "TaskTemplates", "content_ids", "drawn", "make_items", "shuffled"]
+__all__ = ["Item", "TaskTemplates", "content_ids", "covariate", "drawn", "make_items", "shuffled"]
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,8 @@ class TaskTemplates:
             domain=_word(self.domain, fields, place),
             cluster=_word(self.cluster, fields, place) or "",
             covariates={
-                n: t.value(fields, place) if isinstance(t, Template) else t for n, t in self.covariates.items()
+                name: covariate(_value(template, fields, place), f"{self.where}, key 'covariates.{name}', {place}")
+                for name, template in self.covariates.items()
             },
             rationale=_word(self.rationale, fields, place),
             shot=shot,
@@ -276,6 +277,14 @@ def _word(template: Any, fields: dict[str, Any], place: str) -> str | None:
     if found is None or found == "":
         return None
     return template.text(fields, place) if isinstance(template, Template) else str(found)
+
+
+def covariate(value: Any, where: str) -> Any:
+    """A value that fits a cell of a table."""
+    if isinstance(value, (list, dict)) or (isinstance(value, int) and abs(value) >= 2**63):
+        kind = "a list" if isinstance(value, list) else "a mapping" if isinstance(value, dict) else "too large a number"
+        raise BatteryError(f"{where}: expected a text or a number, found {kind}: {str(value)[:80]!r}.")
+    return value
 
 
 def _as_text(value: Any, where: str) -> str:

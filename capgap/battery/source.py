@@ -13,6 +13,10 @@ from capgap.errors import BatteryError, suggestion
 
 __all__ = ["Row", "find_file", "hub_rows", "not_cached", "plain", "read_rows", "sha256"]
 
+_MAX_NAME = 1_000
+_MAX_DEPTH = 50
+_MAX_ROWS = 10_000_000
+
 
 @dataclass(frozen=True)
 class Row:
@@ -39,9 +43,12 @@ def find_file(name: str, roots: tuple[Path, ...], where: str) -> Path:
     Raises
     ------
     BatteryError
-        The name is absolute, has ``..``, is a link that leaves its root, or no root has such a file.
+        The name is absolute, has ``..``, is no name of a file, is a link that leaves its root, or no root has such a
+        file.
     """
     pure = PurePosixPath(name)
+    if not name.isprintable() or len(name) > _MAX_NAME or any(len(part.encode()) > 255 for part in pure.parts):
+        raise BatteryError(f"{where}: expected the name of a file, found {name[:80]!r}.")
     if pure.is_absolute() or PureWindowsPath(name).drive or name.startswith(("~", "\\")):
         raise BatteryError(
             f"{where}: expected a path relative to the battery's folder or the data root, found {name!r}."
@@ -95,6 +102,8 @@ def hub_rows(name: str, subset: str | None, split: str, revision: str | None, wh
     """
     import datasets
 
+    if Path(name).exists():  # load_dataset would take the folder of that name, wherever the command was started
+        raise BatteryError(f"{where}: {name!r} is a file or folder here. Name it under 'file', relative to the battery.")
     try:
         found = datasets.load_dataset(name, subset, split=split, revision=revision)
     except Exception as error:  # the hub fails in many ways, all of which mean that its data are not here
@@ -175,8 +184,13 @@ def _parquet(path: Path) -> Iterator[tuple[Any, str]]:
     import pyarrow.parquet
 
     try:
+        n_rows = pyarrow.parquet.read_metadata(path).num_rows
+        if n_rows > _MAX_ROWS:  # a file of a few bytes can say one value a billion times
+            raise BatteryError(f"{path}: {n_rows:,} rows; at most {_MAX_ROWS:,}.")
         rows = pyarrow.parquet.read_table(path).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        if isinstance(error, BatteryError):
+            raise
         raise BatteryError(f"{path}: no Parquet: {str(error)[:200]}.") from None
     for number, fields in enumerate(rows, start=1):
         yield fields, f"row {number}"
@@ -197,16 +211,22 @@ def _fields(found: Any, where: str) -> dict[str, Any]:
         return {str(key): plain(value) for key, value in found.items()}
     except UnicodeEncodeError as error:
         raise BatteryError(f"{where}: holds half a character (U+{ord(error.object[error.start]):04X}).") from None
+    except ValueError as error:
+        raise BatteryError(f"{where}: {error}.") from None
 
 
-def plain(value: Any) -> Any:
+def plain(value: Any, depth: int = 0) -> Any:
     """Plain data only: dates and decimals as text, NaN as nothing.
 
     Raises
     ------
     UnicodeEncodeError
         A text holds half of a surrogate pair, which no file or tokenizer takes.
+    ValueError
+        Lists and mappings nest deeper than anybody means.
     """
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"nests deeper than {_MAX_DEPTH} levels")
     if isinstance(value, str) and not value.isascii():
         value.encode("utf-8")
     if isinstance(value, float):
@@ -214,7 +234,7 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, dict):
-        return {str(key): plain(part) for key, part in value.items()}
+        return {str(key): plain(part, depth + 1) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(part) for part in value]
+        return [plain(part, depth + 1) for part in value]
     return str(value)

@@ -39,7 +39,7 @@ class DataSpec(_Strict):
     """Where the items of a task come from: a file, or a data set of the Hugging Face hub."""
 
     file: str | None = Field(None, description="jsonl, json, csv or parquet under this file's folder or the data root.")
-    hub: str | None = Field(None, pattern=r"^[\w.\-]+(/[\w.\-]+)?$", description="Name of a data set on the hub.")
+    hub: str | None = Field(None, pattern=r"^[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)?$", description="Name of a data set on the hub.")
     subset: str | None = Field(None, description="The hub's configuration name.")
     revision: str | None = Field(None, description="The hub's revision.")
     split: str | None = Field(None, description="The hub's split whose items are evaluated; default test.")

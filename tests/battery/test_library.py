@@ -125,6 +125,15 @@ BAD = {
         ("    domain: geography", "    primary: acc_nrm"),
         r"key 'primary': 'acc_nrm' is not computed.*acc_norm,none",
     ),
+    "a list as a covariate": (
+        ("    domain: geography", '    covariates: {all: "{{options}}"}'),
+        r"key 'covariates\.all', line 1: expected a text or a number, found a list",
+    ),
+    "a covariate beyond a table's cell": (
+        ("    domain: geography", '    covariates: {all: "{{10 ** 60}}"}'),
+        r"key 'covariates\.all', line 1: .*too large a number",
+    ),
+    "a set that is a path": (("file: data/capitals.jsonl", "hub: ../secret"), r"key 'data\.hub': expected"),
     "mixed white space": (
         ('prompt: "Q: {{q}}\\nA:"', 'prompt: "{% if answer is string %}{{q}} {% else %}{{q}}{% endif %}"'),
         r"key 'delimiter': some items bring white space",
