@@ -15,7 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from filelock import FileLock
+
 from capgap.errors import StoreError
+from capgap.models.salvage import salvage, set_aside
 
 __all__ = ["Ledger", "request_key"]
 
@@ -54,43 +57,109 @@ def request_key(fingerprint: str, kind: str, arguments: Sequence[Any], repeat: i
 
 
 class Ledger:
-    """Responses by request key, in one SQLite file (WAL mode; several processes of one machine may share it).
+    """Responses by request key, in one SQLite file.
+
+    Several processes of one machine may share a file (WAL mode). A machine that shares the folder over a network
+    writes a file of its own, ``ledger.SHARD.sqlite``, and all of them are read together.
+
+    Parameters
+    ----------
+    path
+        The file ``…/ledger.sqlite``.
+    shard
+        Write ``…/ledger.SHARD.sqlite`` instead; for machines that share a folder.
+
+    Attributes
+    ----------
+    notes : list of str
+        What happened to damaged files, a sentence each.
 
     Raises
     ------
     StoreError
-        The file is something else, was written by a newer capgap, is damaged, or the disk is full or read-only.
+        The file was written by a newer capgap, or the disk is full or read-only.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Path | str, *, shard: str | None = None) -> None:
+        main = Path(path)
+        self.path = main if shard is None else main.with_name(f"{main.stem}.{shard}{main.suffix}")
+        self.notes: list[str] = []
+        # WAL needs shared memory, which a network folder does not give.
+        self._journal = "WAL" if shard is None else "DELETE"
         with self._told("opened"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            fresh = not self.path.exists() or self.path.stat().st_size == 0
-            # isolation_level None: transactions are written out below, one for each batch
-            self._db = sqlite3.connect(self.path, timeout=60.0, isolation_level=None)
-            self._prepare(fresh)
+            with FileLock(f"{self.path}.lock", timeout=120):
+                self._open()
+            self._others = self._open_others(main)
 
-    def _prepare(self, fresh: bool) -> None:
-        if not fresh:
-            (application,) = self._db.execute("PRAGMA application_id").fetchone()
-            (version,) = self._db.execute("PRAGMA user_version").fetchone()
-            (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'responses'").fetchone()
-            if application != _APPLICATION_ID and tables == 0 and version == 0:
-                (any_table,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-                fresh = any_table == 0  # killed between creating the file and its first table
-            if not fresh and application != _APPLICATION_ID:
-                raise StoreError(f"{self.path}: is an SQLite file of something else. Use another --out.")
-            if version > _VERSION:
-                raise StoreError(f"{self.path}: was written by a newer capgap (layout {version}). Update capgap.")
-        self._db.execute("PRAGMA journal_mode = WAL")
+    def _open(self) -> None:
+        """Open the file; one that is damaged or not ours is set aside, and what it holds taken over."""
+        try:
+            self._db = self._connect(self.path)
+            damaged = self._prepare()
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise
+            damaged = str(error)
+        if damaged is None:
+            return
+        self._db.close()
+        aside = set_aside(self.path)
+        self._db = self._connect(self.path)
+        self._prepare()
+        taken = 0
+        with self._transaction():
+            for row in salvage(aside):
+                if _checksum(row[0], row[4]) == row[5]:
+                    self._db.execute("INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+                    taken += 1
+        self.notes.append(
+            f"{self.path} was {damaged}: it is kept as {aside.name}; {taken:,} responses could be taken over."
+        )
+
+    def _connect(self, path: Path) -> sqlite3.Connection:
+        # isolation_level None: transactions are written out below, one for each batch
+        return sqlite3.connect(path, timeout=60.0, isolation_level=None)
+
+    def _prepare(self) -> str | None:
+        """Make the tables where there are none; why the file cannot be used, or None."""
+        (application,) = self._db.execute("PRAGMA application_id").fetchone()
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if application != _APPLICATION_ID and tables:
+            return "an SQLite file of something else"
+        if version > _VERSION:
+            raise StoreError(f"{self.path}: was written by a newer capgap (layout {version}). Update capgap.")
+        if tables:
+            (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != "ok":
+                return f"damaged ({verdict})"
+        self._db.execute(f"PRAGMA journal_mode = {self._journal}")
         # NORMAL survives a killed process whole; only a power cut may take the last batches
         self._db.execute("PRAGMA synchronous = NORMAL")
-        if fresh:
+        if not tables:
             self._db.executescript(
                 f"BEGIN IMMEDIATE; {_TABLES} PRAGMA application_id = {_APPLICATION_ID};"
                 f" PRAGMA user_version = {_VERSION}; COMMIT;"
             )
+        return None
+
+    def _open_others(self, main: Path) -> list[sqlite3.Connection]:
+        """The ledgers of other shards, to be read; one that cannot be read is told and left where it is."""
+        others = []
+        for path in sorted(main.parent.glob(f"{main.stem}*{main.suffix}")):
+            if path == self.path or not path.is_file():
+                continue
+            try:
+                database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=60.0)
+                (application,) = database.execute("PRAGMA application_id").fetchone()
+                database.execute("SELECT key FROM responses LIMIT 1").fetchone()
+            except sqlite3.Error as error:
+                self.notes.append(f"{path} cannot be read ({error}); its responses will be asked again.")
+                continue
+            if application == _APPLICATION_ID:
+                others.append(database)
+        return others
 
     def __enter__(self) -> "Ledger":
         return self
@@ -102,27 +171,32 @@ class Ledger:
 
     def close(self) -> None:
         """Close the file; what was put stays."""
-        self._db.close()
+        for database in (self._db, *self._others):
+            database.close()
 
     def __len__(self) -> int:
-        """Responses in the ledger, of all models."""
+        """Responses in all files together; one that two files hold counts twice."""
         with self._told("read"):
-            (count,) = self._db.execute("SELECT count(*) FROM responses").fetchone()
-        return int(count)
+            every = [db.execute("SELECT count(*) FROM responses").fetchone()[0] for db in (self._db, *self._others)]
+        return int(sum(every))
 
     def get(self, keys: Iterable[str]) -> dict[str, Any]:
         """The responses that are there, by key; a row whose checksum is wrong counts as absent."""
         wanted = list(dict.fromkeys(keys))
         found: dict[str, Any] = {}
         with self._told("read"):
-            for start in range(0, len(wanted), 500):
-                part = wanted[start : start + 500]
-                marks = ",".join("?" * len(part))
-                query = f"SELECT key, response, checksum FROM responses WHERE key IN ({marks})"
-                for key, response, checksum in self._db.execute(query, part):
-                    if _checksum(key, response) == checksum:
-                        found[key] = json.loads(response)
+            for database in (self._db, *self._others):
+                self._look_up(database, [key for key in wanted if key not in found], found)
         return found
+
+    def _look_up(self, database: sqlite3.Connection, wanted: Sequence[str], found: dict[str, Any]) -> None:
+        for start in range(0, len(wanted), 500):
+            part = wanted[start : start + 500]
+            marks = ",".join("?" * len(part))
+            query = f"SELECT key, response, checksum FROM responses WHERE key IN ({marks})"
+            for key, response, checksum in database.execute(query, part):
+                if _checksum(key, response) == checksum:
+                    found[key] = json.loads(response)
 
     def describe(self, fingerprint: str, description: Mapping[str, Any]) -> None:
         """Keep what a fingerprint stands for, so that the ledger explains itself."""
@@ -167,13 +241,20 @@ class Ledger:
             yield
         except sqlite3.DatabaseError as error:
             raise StoreError(f"{self.path}: the ledger cannot be {verb}: {error}. {_remedy(str(error))}") from error
+        except TimeoutError as error:
+            raise StoreError(f"{self.path}: another process has been opening it for two minutes.") from error
         except OSError as error:
             reason = error.strerror or str(error)
             raise StoreError(f"{self.path}: the ledger cannot be {verb}: {reason}. Choose another --out.") from error
 
 
 def _checksum(key: str, response: str) -> str:
-    return hashlib.blake2b(f"{key}{response}".encode("ascii"), digest_size=8).hexdigest()
+    # what we write is ASCII; what a damaged file holds may be anything
+    return hashlib.blake2b(f"{key}{response}".encode(errors="replace"), digest_size=8).hexdigest()
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    return any(word in str(error) for word in ("not a database", "malformed"))
 
 
 def _remedy(message: str) -> str:
@@ -182,8 +263,7 @@ def _remedy(message: str) -> str:
         "readonly": "Choose an --out that can be written.",
         "unable to open": "Choose an --out that can be written.",
         "locked": "Another process holds it; wait for it and run the same command again.",
-        "not a database": "It is no ledger, or damaged: move it away and run the same command again.",
-        "malformed": "It is damaged: move it away and run the same command again.",
+        "malformed": "It is damaged: run the same command again, which sets it aside and takes over what it can.",
         "I/O": "The disk failed: check it, or choose another --out.",
     }
     found = (remedy for word, remedy in remedies.items() if word in message)

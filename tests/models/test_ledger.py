@@ -65,11 +65,13 @@ def test_a_batch_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"not a database, but long enough to be read as one" * 40, "move it away"),
-        (None, "SQLite file of something else"),
+        (b"not a database, but long enough to be read as one" * 40, "file is not a database"),
+        (None, "an SQLite file of something else"),
     ],
 )
-def test_a_file_of_something_else_is_told_and_left_alone(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_a_file_of_something_else_is_told_and_set_aside_whole(
+    tmp_path: Path, content: bytes | None, message: str
+) -> None:
     path = tmp_path / "l.sqlite"
     if content is None:
         with sqlite3.connect(path) as db:
@@ -77,9 +79,58 @@ def test_a_file_of_something_else_is_told_and_left_alone(tmp_path: Path, content
     else:
         path.write_bytes(content)
     before = path.read_bytes()
-    with pytest.raises(StoreError, match=message):
-        Ledger(path)
-    assert path.read_bytes() == before
+    with Ledger(path) as ledger:
+        (note,) = ledger.notes
+        ledger.put("m", "k", [("a", 0, 1)])
+        assert ledger.get(["a"]) == {"a": 1}
+    assert message in note
+    assert "l.sqlite.set-aside-1" in note
+    assert (tmp_path / "l.sqlite.set-aside-1").read_bytes() == before
+
+
+@pytest.mark.parametrize("where", [0.3, 0.6, 0.95])
+def test_what_a_damaged_ledger_still_holds_is_taken_over(tmp_path: Path, where: float) -> None:
+    path = tmp_path / "l.sqlite"
+    keys = [request_key("m", "generate_until", (str(n), {})) for n in range(3000)]
+    with Ledger(path) as ledger:
+        ledger.put("m", "generate_until", [(key, 0, {"text": f"answer {n}" * 9}) for n, key in enumerate(keys)])
+    with path.open("r+b") as file:
+        size = path.stat().st_size
+        file.seek(int(size * where) // 4096 * 4096)
+        file.write(b"\xff" * 8192)
+    with Ledger(path) as ledger:
+        (note,) = ledger.notes
+        found = ledger.get(keys)
+        assert "set-aside-1" in note
+        assert len(ledger) == len(found) > 2500, "two pages of some hundred are gone, not more"
+        assert all(found[key] == {"text": f"answer {n}" * 9} for n, key in enumerate(keys) if key in found)
+        ledger.put("m", "generate_until", [(key, 0, "again") for key in keys if key not in found])
+        assert len(ledger) == len(keys)
+    with Ledger(path) as ledger:
+        assert ledger.notes == []
+
+
+def test_shards_write_apart_and_read_together(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path, shard="1-of-2") as one, Ledger(path, shard="2-of-2") as two:
+        one.put("m", "k", [("a", 0, 1)])
+        two.put("m", "k", [("b", 0, 2)])
+    assert sorted(p.name for p in tmp_path.glob("*.sqlite")) == ["ledger.1-of-2.sqlite", "ledger.2-of-2.sqlite"]
+    with Ledger(path) as whole:
+        assert whole.get("ab") == {"a": 1, "b": 2}
+        assert len(whole) == 2
+        whole.put("m", "k", [("c", 0, 3)])
+    with Ledger(path, shard="1-of-2") as one:
+        assert one.get("abc") == {"a": 1, "b": 2, "c": 3}
+
+
+def test_a_shard_that_cannot_be_read_is_told_and_left_where_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    (tmp_path / "ledger.2-of-2.sqlite").write_bytes(b"no database" * 500)
+    with Ledger(path) as ledger:
+        assert len(ledger) == 0
+        assert "ledger.2-of-2.sqlite cannot be read" in ledger.notes[0]
+    assert (tmp_path / "ledger.2-of-2.sqlite").exists()
 
 
 def test_a_newer_layout_asks_for_an_update(tmp_path: Path) -> None:
