@@ -6,7 +6,7 @@ Importing this package loads neither torch nor lm-eval; `load_model` and `respon
 from capgap.models.checkpoint import Checkpoint, FoundBase, find_base, locate
 from capgap.models.ledger import Ledger, request_key
 from capgap.models.load import LoadedModel, Prompting, choose_device, choose_dtype, load_model, prompting_of
-from capgap.models.respond import Progress, Response, respond
+from capgap.models.respond import Progress, Response, fill, recall, respond
 from capgap.models.spec import MODEL_KEYS, ModelSpec, expand_models, parse_model
 
 __all__ = [
@@ -22,11 +22,13 @@ __all__ = [
     "choose_device",
     "choose_dtype",
     "expand_models",
+    "fill",
     "find_base",
     "load_model",
     "locate",
     "parse_model",
     "prompting_of",
+    "recall",
     "request_key",
     "respond",
 ]

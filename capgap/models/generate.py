@@ -16,6 +16,7 @@ from lm_eval.models.utils import handle_stop_sequences, has_bos_prefix, normaliz
 
 from capgap.models.load import LoadedModel, Unproven
 from capgap.models.memory import is_memory, release
+from capgap.models.parts import own_part
 from capgap.models.prefix_tree import Decoder, Written, disagreement
 
 __all__ = ["generate_by_tree", "only_lm_eval"]
@@ -68,7 +69,10 @@ def only_lm_eval(model: LoadedModel, settings: Mapping[str, Any]) -> str | None:
 
 
 def generate_by_tree(
-    model: LoadedModel, requests: Sequence[tuple[tuple[Any, ...], int]], found: Mapping[int, Any]
+    model: LoadedModel,
+    requests: Sequence[tuple[tuple[Any, ...], int]],
+    found: Mapping[int, Any],
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[dict[int, Any]]:
     """Answers to generation requests, as they become whole.
 
@@ -80,6 +84,8 @@ def generate_by_tree(
         ``((prompt, settings), repeat)`` of every request of the task.
     found
         Indices of those that the ledger has.
+    part
+        ``(k, n)``: only the k-th of n parts of the batches.
 
     Yields
     ------
@@ -99,7 +105,7 @@ def generate_by_tree(
     for settings, members in sorted(groups.items(), key=lambda group: repr(group[0])):
         texts = [str(requests[i][0][0]) for i in members]
         prompts = dict(zip(members, _encoded(model, texts, settings.limit), strict=True))
-        yield from _group(model, settings, prompts, {i: requests[i][1] for i in members}, set(found))
+        yield from _group(model, settings, prompts, {i: requests[i][1] for i in members}, set(found), part)
 
 
 def _group(
@@ -108,6 +114,7 @@ def _group(
     prompts: Mapping[int, tuple[int, ...]],
     repeats: Mapping[int, int],
     found: set[int],
+    part: tuple[int, int],
 ) -> Iterator[dict[int, Any]]:
     order = sorted(prompts, key=lambda i: (-len(prompts[i]), prompts[i], repeats[i]))
     beginning = _shared(list(prompts.values()))
@@ -117,7 +124,7 @@ def _group(
         decoder = _decoder(model)
         batches = _batches(order, prompts, settings.limit, lines, 8 * model.batch_tokens)
         try:
-            for batch in batches:
+            for batch in own_part(batches, part):
                 missing = [i for i in batch if i not in done]
                 if not missing:
                     continue

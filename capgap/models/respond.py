@@ -9,15 +9,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from capgap.errors import ModelError
+from capgap.errors import ModelError, StoreError
 from capgap.models.ledger import Ledger, request_key
 from capgap.models.load import LoadedModel, Unproven
+from capgap.models.parts import own_part
 
-__all__ = ["Progress", "Response", "respond"]
+__all__ = ["Progress", "Response", "fill", "recall", "respond"]
 
 Progress = Callable[[int, int], None]
 """Called with (requests that were computed, requests that were found) as they become available."""
 
+_TREE, _PLAIN = _PATHS = ("tree", "lm-eval")
+"""Ways to an answer, as the ledger tells them apart."""
 _MAX_ROWS = 64  # sequences in one batch, however short
 
 
@@ -74,18 +77,103 @@ def respond(
     StoreError
         The ledger cannot be written; what was answered before stays.
     """
-    by_kind: dict[str, dict[_Asked, None]] = {}
-    asked = [[_asked(instance, n) for n in range(max(1, instance.repeats or 1))] for instance in instances]
-    for own in asked:
-        by_kind.setdefault(own[0].kind, {}).update(dict.fromkeys(own))
+    asked = _by_instance(instances)
     answers: dict[_Asked, Any] = {}
-    for kind, requests in by_kind.items():
-        if kind != "generate_until" and not model.can_score:
-            raise ModelError(
-                f"model {model.name}: this backend gives no log-likelihoods, which {kind} requests need. "
-                f"Use a battery of generate tasks."
+    for kind, requests in _by_kind(asked).items():
+        answers |= _asked_each_way(_Asking(model, ledger, progress), kind, requests)
+    return _responses(instances, asked, answers)
+
+
+def fill(
+    model: LoadedModel,
+    instances: Sequence[Any],
+    ledger: Ledger,
+    *,
+    part: tuple[int, int] = (0, 1),
+    progress: Progress | None = None,
+) -> None:
+    """Ask one part of the requests, for the ledger alone.
+
+    Parameters
+    ----------
+    part
+        ``(k, n)``: the k-th (from 0) of n parts. Rows are planned from all requests, whatever the part, so that the
+        number of parts changes no answer.
+    model, instances, ledger, progress
+        See `respond`.
+
+    Raises
+    ------
+    ModelError, StoreError
+        See `respond`.
+    """
+    for kind, requests in _by_kind(_by_instance(instances)).items():
+        _asked_each_way(_Asking(model, ledger, progress, part), kind, requests)
+
+
+def recall(
+    fingerprint: str, instances: Sequence[Any], ledger: Ledger, *, name: str, progress: Progress | None = None
+) -> list[list[Response]]:
+    """As `respond`, from the ledger alone: no model is needed.
+
+    Parameters
+    ----------
+    fingerprint
+        The model's, see `LoadedModel.fingerprint`.
+    instances, ledger, progress
+        See `respond`.
+    name
+        The model's, for the message.
+
+    Raises
+    ------
+    StoreError
+        Some answers are not there.
+    """
+    asked = _by_instance(instances)
+    answers: dict[_Asked, Any] = {}
+    for kind, requests in _by_kind(asked).items():
+        for path in _PATHS:
+            wanted = [request for request in requests if request not in answers]
+            keys = {request_key(fingerprint, kind, r.arguments, r.repeat, path): r for r in wanted}
+            found = ledger.get(keys)
+            answers |= {keys[key]: answer for key, answer in found.items()}
+        missing = [request for request in requests if request not in answers]
+        if missing:
+            raise StoreError(
+                f"{ledger.path}: lacks {len(missing):,} of {len(requests):,} answers of {name}. "
+                f"Run the evaluation to its end first, with the same models and settings."
             )
-        answers |= _asked_each_way(model, kind, list(requests), ledger, progress)
+        if progress is not None:
+            progress(0, len(requests))
+    return _responses(instances, asked, answers)
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """Who is asked, where answers go, and which part of the requests is ours."""
+
+    model: LoadedModel
+    ledger: Ledger
+    progress: Progress | None
+    part: tuple[int, int] = (0, 1)
+
+
+def _by_instance(instances: Sequence[Any]) -> list[list[_Asked]]:
+    return [[_asked(instance, n) for n in range(max(1, instance.repeats or 1))] for instance in instances]
+
+
+def _by_kind(asked: Sequence[Sequence[_Asked]]) -> dict[str, list[_Asked]]:
+    """Distinct requests by request type, in their order."""
+    kinds: dict[str, dict[_Asked, None]] = {}
+    for own in asked:
+        kinds.setdefault(own[0].kind, {}).update(dict.fromkeys(own))
+    return {kind: list(requests) for kind, requests in kinds.items()}
+
+
+def _responses(
+    instances: Sequence[Any], asked: Sequence[Sequence[_Asked]], answers: Mapping[_Asked, Any]
+) -> list[list[Response]]:
     responses = []
     for instance, own in zip(instances, asked, strict=True):
         got = [_as_response(request.kind, answers[request]) for request in own]
@@ -94,12 +182,16 @@ def respond(
     return responses
 
 
-def _asked_each_way(
-    model: LoadedModel, kind: str, requests: Sequence["_Asked"], ledger: Ledger, progress: Progress | None
-) -> dict["_Asked", Any]:
+def _asked_each_way(asking: _Asking, kind: str, requests: Sequence[_Asked]) -> dict[_Asked, Any]:
     """The answers to distinct requests of one kind, on the fast path where the model allows it."""
+    model = asking.model
+    if kind != "generate_until" and not model.can_score:
+        raise ModelError(
+            f"model {model.name}: this backend gives no log-likelihoods, which {kind} requests need. "
+            f"Use a battery of generate tasks."
+        )
     if model.tree is None:
-        return _answers(model, kind, requests, ledger, progress)
+        return _answers(asking, kind, requests, _PLAIN)
     plain: list[_Asked] = []
     if kind == "generate_until":
         from capgap.models.generate import only_lm_eval
@@ -108,22 +200,16 @@ def _asked_each_way(
     others = set(requests) - set(plain)
     fast = [request for request in requests if request in others]
     try:
-        answers = _answers(model, kind, fast, ledger, progress, path="tree")
+        answers = _answers(asking, kind, fast, _TREE)
     except Unproven as error:
         model.go_plain(str(error))
-        answers = _answers(model, kind, fast, ledger, progress)
-    return answers | _answers(model, kind, plain, ledger, progress)
+        answers = _answers(asking, kind, fast, _PLAIN)
+    return answers | _answers(asking, kind, plain, _PLAIN)
 
 
-def _answers(
-    model: LoadedModel,
-    kind: str,
-    requests: Sequence["_Asked"],
-    ledger: Ledger,
-    progress: Progress | None,
-    path: str = "lm-eval",
-) -> dict["_Asked", Any]:
+def _answers(asking: _Asking, kind: str, requests: Sequence[_Asked], path: str) -> dict[_Asked, Any]:
     """The answers to requests that take one path, each kept as soon as it is there."""
+    model, ledger, progress = asking.model, asking.ledger, asking.progress
     keys = [request_key(model.fingerprint, kind, r.arguments, r.repeat, path) for r in requests]
     known = ledger.get(keys)
     found = {i: known[key] for i, key in enumerate(keys) if key in known}
@@ -132,7 +218,7 @@ def _answers(
     answers = {requests[i]: answer for i, answer in found.items()}
     if len(found) == len(requests):
         return answers
-    for step in _steps(model, kind, requests, found, path):
+    for step in _steps(asking, kind, requests, found, path):
         rows = [(keys[i], requests[i].repeat, answer) for i, answer in step.items()]
         ledger.put(model.fingerprint, kind, rows)
         answers |= {requests[i]: answer for i, answer in step.items()}
@@ -142,29 +228,29 @@ def _answers(
 
 
 def _steps(
-    model: LoadedModel, kind: str, requests: Sequence["_Asked"], found: Mapping[int, Any], path: str
+    asking: _Asking, kind: str, requests: Sequence[_Asked], found: Mapping[int, Any], path: str
 ) -> Iterator[dict[int, Any]]:
-    """Index → answer of those that were not found, some at a time."""
-    if path == "lm-eval":
-        return _in_batches(model, kind, requests, found)
+    """Index → answer of those of our part that were not found, some at a time."""
+    if path == _PLAIN:
+        return _in_batches(asking, kind, requests, found)
     if kind == "generate_until":
         from capgap.models.generate import generate_by_tree
 
-        _check_room(model, requests)
-        return generate_by_tree(model, [(r.arguments, r.repeat) for r in requests], found)
+        _check_room(asking.model, requests)
+        return generate_by_tree(asking.model, [(r.arguments, r.repeat) for r in requests], found, asking.part)
     from capgap.models.score import score_by_tree
 
-    return score_by_tree(model, kind, [r.arguments for r in requests], found)
+    return score_by_tree(asking.model, kind, [r.arguments for r in requests], found, asking.part)
 
 
 def _in_batches(
-    model: LoadedModel, kind: str, requests: Sequence["_Asked"], found: Mapping[int, Any]
+    asking: _Asking, kind: str, requests: Sequence[_Asked], found: Mapping[int, Any]
 ) -> Iterator[dict[int, Any]]:
     """Answers of lm-eval's own path and of other backends: a batch of the plan at a time."""
-    for batch in _plan(model, kind, requests):
+    for batch in own_part(_plan(asking.model, kind, requests), asking.part):
         missing = [request for request in batch if request.index not in found]
         if missing:
-            results = _ask(model, kind, missing)
+            results = _ask(asking.model, kind, missing)
             yield {request.index: result for request, result in zip(missing, results, strict=True)}
 
 

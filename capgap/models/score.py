@@ -1,12 +1,13 @@
 """Log-likelihood requests through the token tree: proven first, a row's answers at a time, halved when memory ends."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from capgap.models.encode import pieces_of
 from capgap.models.load import LoadedModel, Unproven
 from capgap.models.memory import is_memory, release
+from capgap.models.parts import own_part
 from capgap.models.prefix_tree import Answer, Piece, Plan, Proven, TreeScorer, disagreement, hardest
 
 __all__ = ["score_by_tree"]
@@ -15,7 +16,11 @@ _SMALLEST_ROW = 32
 
 
 def score_by_tree(
-    model: LoadedModel, kind: str, arguments: Sequence[tuple[Any, ...]], found: Mapping[int, Any]
+    model: LoadedModel,
+    kind: str,
+    arguments: Sequence[tuple[Any, ...]],
+    found: Mapping[int, Any],
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[dict[int, Any]]:
     """Answers to log-likelihood requests, some at a time.
 
@@ -29,6 +34,8 @@ def score_by_tree(
         Of every request of the task; the rows are planned from them all.
     found
         Index → answer, where the ledger has it; the others are computed.
+    part
+        ``(k, n)``: only the k-th of n parts of the rows.
 
     Yields
     ------
@@ -47,10 +54,13 @@ def score_by_tree(
     requests = pieces_of(model.lm, kind, arguments)
     work = _Requests(kind, requests)
     done: dict[int, Any] = dict(found)
-    while len(done) < len(requests):
+    while True:
         try:
             plan = scorer.plan(work.pieces)
-            for answered in _proven_first(model, scorer, work, plan, done):
+            mine = work.ending_in(own_part(work.last_rows(plan), part), plan)
+            if mine <= set(done):
+                return
+            for answered in _proven_first(model, scorer, work, plan, done, mine):
                 done.update(answered)
                 yield answered
         except RuntimeError as error:  # torch's errors of memory are of this kind
@@ -60,14 +70,14 @@ def score_by_tree(
 
 
 def _proven_first(
-    model: LoadedModel, scorer: TreeScorer, work: "_Requests", plan: Plan, done: Mapping[int, Any]
+    model: LoadedModel, scorer: TreeScorer, work: "_Requests", plan: Plan, done: Mapping[int, Any], mine: set[int]
 ) -> Iterator[dict[int, Any]]:
-    """All answers that are not `done`; those that prove the tree before the others."""
+    """The answers to `mine` that are not `done`; those that prove the tree before the others."""
     work.partial.clear()
     proof, covered = hardest(work.requests, plan, scorer.proven)
     missing = [i for i in proof if i not in done]
-    rows = {plan.places[piece][-1][0] for i in missing for piece in work.of(i)}
-    company = {i for n, i in enumerate(work.owner) if plan.places[n][-1][0] in rows and i not in done}
+    rows = [plan.places[work.of(i)[-1]][-1][0] for i in missing]
+    company = work.ending_in(rows, plan) - set(done)
     ahead: dict[int, Any] = {}
     try:
         for answered in _answers(scorer, work, plan, company):
@@ -85,7 +95,7 @@ def _proven_first(
     model.seconds["proof"] = model.seconds.get("proof", 0.0) + time.monotonic() - started
     if ahead:
         yield ahead
-    rest = [i for i in range(len(work.requests)) if i not in done and i not in ahead]
+    rest = sorted(mine - set(done) - set(ahead))
     yield from _answers(scorer, work, plan, rest)
 
 
@@ -126,6 +136,15 @@ class _Requests:
     def of(self, i: int) -> range:
         """Indices of the pieces of a request."""
         return range(self._starts[i], self._starts[i + 1])
+
+    def last_rows(self, plan: Plan) -> list[int]:
+        """The rows in which the last pieces of the requests end."""
+        return sorted({plan.places[self.of(i)[-1]][-1][0] for i in range(len(self.requests))})
+
+    def ending_in(self, rows: Collection[int], plan: Plan) -> set[int]:
+        """The requests whose last piece ends in one of some rows."""
+        wanted = set(rows)
+        return {i for i in range(len(self.requests)) if plan.places[self.of(i)[-1]][-1][0] in wanted}
 
     def put(self, answers: Mapping[int, Answer]) -> dict[int, Any]:
         """Keep answers to pieces; the answers to requests that are whole now."""
