@@ -110,7 +110,7 @@ def _refuse(name: str, made: Any, battery: Battery, where: str) -> None:
 
 
 def _prepared(battery: Battery, task: HarnessTask, name: str, made: Any, limit: int | None) -> Prepared:
-    from capgap.battery.harness_tasks import sampled
+    from capgap.battery.harness_tasks import BlockSampler, sampled
 
     where = battery.where(task)
     docs = made.eval_docs
@@ -144,6 +144,8 @@ def _prepared(battery: Battery, task: HarnessTask, name: str, made: Any, limit: 
             [generation["until"]] if isinstance(generation.get("until"), str) else generation.get("until") or ()
         ),
         max_tokens=generation.get("max_gen_toks") or generation.get("max_new_tokens"),
+        fewshot=battery.defaults.fewshot if isinstance(getattr(made, "sampler", None), BlockSampler) else "lm_eval",
+        repeats=int(made.get_config("repeats") or 1),
     )
 
 

@@ -1,6 +1,7 @@
 """lm-eval Task objects over rendered columns. Importing this module imports lm-eval; nothing else here does."""
 
 import hashlib
+import math
 import random
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -193,11 +194,14 @@ def _generate(task: OwnTask) -> dict[str, Any]:
         "generation_kwargs": {
             "until": list(task.stop if task.stop is not None else ["\n"]),
             "max_gen_toks": task.max_tokens or 256,
-            "do_sample": False,
-            "temperature": 0.0,
+            "do_sample": bool(task.temperature),
+            "temperature": float(task.temperature or 0.0),
         },
+        "repeats": task.repeats or 1,
     }
-    if kind in GENERATION_SCORES:
+    if kind == "external":
+        config["process_results"] = lambda doc, found: {kind: math.nan}  # the score comes later, from elsewhere
+    elif kind in GENERATION_SCORES:
         config["process_results"] = lambda doc, found: {
             kind: score_generation(kind, found[0], doc["targets"], extract)[0]
         }

@@ -49,6 +49,10 @@ class Prepared:
     """Texts that end a generated answer."""
     max_tokens: int | None
     """Longest generated answer; None for choices."""
+    fewshot: str = "fixed"
+    """How the solved examples are chosen."""
+    repeats: int = 1
+    """Answers drawn for each item."""
 
 
 def prepare(battery: Battery, *, limit: int | None = None) -> list[Prepared]:
@@ -190,6 +194,8 @@ def _prepared(
         extract=task.extract,
         stop=tuple(task.stop if task.stop is not None else ["\n"]) if generates else (),
         max_tokens=(task.max_tokens or 256) if generates else None,
+        fewshot=battery.defaults.fewshot,
+        repeats=task.repeats or 1,
     )
 
 
@@ -202,12 +208,7 @@ def common(values: Any) -> str | None:
 def _metrics(task: OwnTask, where: str) -> tuple[str, ...]:
     """lm-eval's names of the metrics, the primary one first."""
     word = task.scoring
-    if word == "external":
-        raise BatteryError(
-            f"{where}, key 'score': external scores come in a later version. "
-            f"Expected one of {', '.join(GENERATION_SCORES)}, or a metric of lm-eval."
-        )
-    if word in GENERATION_SCORES:
+    if word in GENERATION_SCORES or word == "external":
         return (word,)
     if word in ("choice", "choice_norm"):
         return ("acc", "acc_norm") if word == "choice" else ("acc_norm", "acc")

@@ -14,6 +14,7 @@ Fewshot = Literal["fixed", "per_item", "lm_eval"]
 OWN_SCORES = {"choose": ("choice", "choice_norm"), "generate": ("exact", "numeric", "contains", "external")}
 
 Scalar = str | int | float
+About = Annotated[str, Field(pattern=r"^about [1-9][0-9]{0,8}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$")]
 
 
@@ -21,6 +22,23 @@ class _Strict(BaseModel):
     """Unknown keys are mistakes; a number is no text and a text no number."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class _Told(_Strict):
+    """What an entry says about its items to readers, and to an estimate of cost where the data are not here."""
+
+    source: str | None = Field(None, description="For readers: whose items these are, and from when.")
+    size: Annotated[int, Field(ge=1)] | About | None = Field(
+        None, description="Items before any limit: a number, or 'about N' where that is not certain."
+    )
+    length: int | None = Field(
+        None, ge=1, description="Characters that one item gives to read, solved examples included, about."
+    )
+
+    @property
+    def n_items(self) -> int | None:
+        """The number under `size`."""
+        return int(self.size.removeprefix("about ")) if isinstance(self.size, str) else self.size
 
 
 class Defaults(_Strict):
@@ -39,7 +57,9 @@ class DataSpec(_Strict):
     """Where the items of a task come from: a file, or a data set of the Hugging Face hub."""
 
     file: str | None = Field(None, description="jsonl, json, csv or parquet under this file's folder or the data root.")
-    hub: str | None = Field(None, pattern=r"^[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)?$", description="Name of a data set on the hub.")
+    hub: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)?$", description="Name of a data set on the hub."
+    )
     subset: str | None = Field(None, description="The hub's configuration name.")
     revision: str | None = Field(None, description="The hub's revision.")
     split: str | None = Field(None, description="The hub's split whose items are evaluated; default test.")
@@ -68,8 +88,13 @@ class _Asked(_Strict):
     chance: Scalar | None = Field(None, description="Score of a guess; default 1 / number of choices, generated: 0.")
     stop: list[str] | None = Field(None, description='Texts that end an answer; default ["\\n"].')
     max_tokens: int | None = Field(None, ge=1, le=131072, description="Longest answer in tokens; default 256.")
+    repeats: int | None = Field(None, ge=1, le=1000, description="Answers drawn for each item; default 1.")
+    temperature: float | int | None = Field(
+        None, ge=0, le=10, description="Of the draws; default 0: the likeliest token, which repeats cannot vary."
+    )
     score: str | None = Field(
         None,
+        max_length=100,
         description="choice | choice_norm (choose), exact | numeric | contains | external (generate), lm-eval metrics.",
     )
     extract: str | None = Field(None, max_length=500, description="Regular expression; its last match is the answer.")
@@ -78,7 +103,7 @@ class _Asked(_Strict):
         None, description="Between prompt and answer; default one space, none where either brings white space."
     )
     num_fewshot: int | None = Field(None, ge=0, le=64, description="Solved examples before each item.")
-    primary: str | None = Field(None, description="metric,filter that counts; default: what `score` gives.")
+    primary: str | None = Field(None, max_length=200, description="metric,filter that counts; default: what `score` gives.")
     description: str | None = Field(None, description="For readers: what it measures, why it has its label.")
 
     @field_validator("extract")
@@ -101,7 +126,7 @@ class VariantSpec(_Asked):
     """The same items asked another way; what it leaves out is the task's."""
 
 
-class OwnTask(_Asked):
+class OwnTask(_Asked, _Told):
     """A task whose items are rows of data and whose prompts are templates over them."""
 
     name: Name
@@ -135,11 +160,14 @@ class OwnTask(_Asked):
         if self.format == "choose":
             if self.choices is None:
                 raise ValueError("format: choose needs the key 'choices'.")
-            extra = [key for key in ("stop", "max_tokens", "extract") if getattr(self, key) is not None]
+            only_generate = ("stop", "max_tokens", "extract", "repeats", "temperature")
+            extra = [key for key in only_generate if getattr(self, key) is not None]
         else:
             extra = ["choices"] if self.choices is not None else []
         if extra:
             raise ValueError(f"key {extra[0]!r} belongs to format: {other}, and this task has format: {self.format}.")
+        if (self.repeats or 1) > 1 and not self.temperature:
+            raise ValueError(f"repeats: {self.repeats} needs a temperature above 0; without, all answers are the same.")
         if self.score in OWN_SCORES[other]:
             raise ValueError(
                 f"score: {self.score} belongs to format: {other}. Expected one of {', '.join(OWN_SCORES[self.format])}."
@@ -163,19 +191,32 @@ class OwnTask(_Asked):
         whole = self.model_dump(exclude_unset=True) | {"variants": {}}
         if change.get("format", self.format) != self.format:
             # Another format leaves behind what only the old one understands.
-            for key in ("choices", "stop", "max_tokens", "extract", "score", "chance", "shot", "primary"):
+            for key in (
+                "choices",
+                "stop",
+                "max_tokens",
+                "extract",
+                "repeats",
+                "temperature",
+                "score",
+                "chance",
+                "shot",
+                "primary",
+            ):
                 whole.pop(key, None)
         return OwnTask.model_validate(whole | change)
 
 
-class HarnessTask(_Strict):
+class HarnessTask(_Told):
     """A task, group or tag that lm-eval knows."""
 
-    lm_eval: str = Field(description="Its name there.")
+    lm_eval: str = Field(max_length=200, description="Its name there.")
     capability: str | None = Field(None, description="Word, or template over lm-eval's doc; absent: the catalogue's.")
     domain: str | None = Field(None, description="Word or template.")
     num_fewshot: int | None = Field(None, ge=0, le=64, description="Default: lm-eval's own number, then the battery's.")
-    primary: str | None = Field(None, description="metric,filter that counts; default: lm-eval's first.")
+    primary: str | None = Field(
+        None, max_length=200, description="metric,filter that counts; default: lm-eval's first."
+    )
     chance: float | None = Field(None, ge=0, lt=1, description="Score of a guess; default 1 / choices, generated: 0.")
     cluster: str | None = Field(None, description="Template over lm-eval's doc.")
     covariates: dict[Name, Scalar] = Field(default_factory=dict, description="Templates over lm-eval's doc.")

@@ -34,13 +34,15 @@ __all__ = ["evaluate", "set_threads"]
     help="Default: microworld for microworld models, else core.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Items a task at most: a seeded sample.")
-@click.option("--device", metavar="D", help="cpu, cuda, cuda:1, mps; default: the best there is.")
+@click.option(
+    "--device", metavar="D", help="cpu, mps, cuda, cuda:1, cuda:0,2 (one worker each); default: all GPUs, else the CPU."
+)
 @click.option(
     "--dtype",
     type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
     help="Default: float32 on a CPU, else the checkpoint's.",
 )
-@click.option("--batch-tokens", type=click.IntRange(min=64), help="Padded tokens in one forward pass, at most.")
+@click.option("--batch-tokens", type=click.IntRange(min=64), help="Tokens in one forward pass, at most: bounds memory.")
 @click.option(
     "--threads", type=click.IntRange(min=1), help="CPU threads; default: OMP_NUM_THREADS, else the idle cores."
 )
@@ -49,8 +51,14 @@ __all__ = ["evaluate", "set_threads"]
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Models asked at a time, a process and a thread each: for small models on a CPU.",
+    help="Processes on each device, a thread each: for small models on a CPU.",
 )
+@click.option(
+    "--shard",
+    metavar="K/N",
+    help="This machine asks the K-th of N parts, into a ledger of its own; without it, all of them become tables.",
+)
+@click.option("--rescore", is_flag=True, help="Make the tables again from the ledger; no model is loaded.")
 @click.option(
     "--data-root",
     type=click.Path(path_type=Path, file_okay=False),
@@ -76,6 +84,8 @@ def evaluate(
     batch_tokens: int | None,
     threads: int | None,
     workers: int,
+    shard: str | None,
+    rescore: bool,
     data_root: Path | None,
     items: str,
     as_json: bool,
@@ -95,6 +105,7 @@ def evaluate(
 
     set_threads(threads)
     compared, lead, bases, controls, notes = engine.cast_roles(students, teacher=teacher, base=base, control=control)
+    devices = engine.parse_devices(device)
     plan = engine.Plan(
         students=compared,
         teacher=lead,
@@ -102,15 +113,21 @@ def evaluate(
         controls=controls,
         batteries=batteries or engine.default_batteries(compared),
         limit=limit,
-        device=device,
+        device=devices[0] if devices else None,
+        devices=devices if len(devices) > 1 else (),
         dtype=dtype,
         batch_tokens=batch_tokens,
         workers=workers,
+        shard=engine.parse_shard(shard),
+        rescore=rescore,
         data_root=data_root,
         notes=tuple(notes),
     )
     folder = out or Path("capgap-out") / compared[0].name.replace("/", "-")
     run = engine.evaluate(plan, folder, command=["capgap", *sys.argv[1:]], say=say)
+    if plan.shard is not None:
+        say(f"part {shard} is in {run.path}. With all parts there, the same command without --shard writes the report.")
+        return
     outcomes = run.outcomes(plan.roles)
     conclude(run.path, outcomes, plan.roles, run.facts, show_items=items == "some", as_json=as_json)
     run.save(state="done")

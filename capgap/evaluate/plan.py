@@ -8,7 +8,7 @@ from capgap.errors import ModelError, UsageError
 from capgap.models import FoundBase, ModelSpec, expand_models, find_base, locate, parse_model
 from capgap.schema import Roles
 
-__all__ = ["Plan", "cast_roles", "default_batteries"]
+__all__ = ["Plan", "cast_roles", "default_batteries", "parse_devices", "parse_shard"]
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,14 @@ class Plan:
     """Of the weights; None chooses by device."""
     batch_tokens: int | None = None
     """Padded tokens in one forward pass; None chooses by vocabulary."""
+    devices: tuple[str, ...] = ()
+    """Several devices, one worker each; `device` is the first of them."""
     workers: int = 1
-    """Processes that ask models at the same time, one thread each; for many small models on a CPU."""
+    """Processes that ask at the same time on one device, one thread each; for small models on a CPU."""
+    shard: tuple[int, int] | None = None
+    """``(k, n)``: this machine takes the k-th (from 0) of n parts of the requests, and makes no tables."""
+    rescore: bool = False
+    """Make outcomes again from the ledger, without a model."""
     data_root: Path | None = None
     """Where batteries may find data beside their own folder."""
     notes: tuple[str, ...] = ()
@@ -50,6 +56,16 @@ class Plan:
             *self.students,
         ]
         return tuple({spec.name: spec for spec in every}.values())
+
+    @property
+    def n_workers(self) -> int:
+        """Processes that ask at the same time."""
+        return max(1, len(self.devices)) * self.workers
+
+    @property
+    def shard_name(self) -> str | None:
+        """What the ledger of this machine is called beside others; None where it is the only one."""
+        return None if self.shard is None else f"{self.shard[0] + 1}-of-{self.shard[1]}"
 
     @property
     def roles(self) -> Roles:
@@ -101,6 +117,48 @@ def cast_roles(
     gold = None if control in (None, "none") else _one(control, "--control", taken)
     controls = {spec.name: gold for spec in compared if gold is not None and spec.name != gold.name}
     return tuple(compared), lead, bases, controls, notes
+
+
+def parse_devices(word: str | None) -> tuple[str, ...]:
+    """The devices of ``--device``: one, or several GPUs (``cuda:0,2``); without a word, all GPUs that are visible.
+
+    Returns
+    -------
+    tuple of str
+        Empty where there is no GPU and no word: the default device.
+
+    Raises
+    ------
+    UsageError
+        The word is no list of devices.
+    """
+    if word is None:
+        import torch
+
+        return tuple(f"cuda:{n}" for n in range(torch.cuda.device_count()))
+    kind, _, indices = word.partition(":")
+    if "," not in word:
+        return (word,)
+    numbers = [part.removeprefix(f"{kind}:") for part in indices.split(",")]
+    if not kind or not all(number.isdigit() for number in numbers) or len(set(numbers)) != len(numbers):
+        raise UsageError(f"--device {word}: expected one device, or several GPUs by number: cuda:0,2")
+    return tuple(f"{kind}:{number}" for number in numbers)
+
+
+def parse_shard(word: str | None) -> tuple[int, int] | None:
+    """``K/N`` (from 1) as ``(K - 1, N)``.
+
+    Raises
+    ------
+    UsageError
+        It is no such pair.
+    """
+    if word is None:
+        return None
+    k, slash, n = word.partition("/")
+    if not slash or not k.isdigit() or not n.isdigit() or not 1 <= int(k) <= int(n) <= 10_000:
+        raise UsageError(f"--shard {word}: expected K/N with K from 1 to N, such as 1/4.")
+    return int(k) - 1, int(n)
 
 
 def _one(word: str | None, option: str, taken: dict[str, ModelSpec]) -> ModelSpec | None:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pandas as pd
 from filelock import FileLock
@@ -53,7 +54,7 @@ class RunDirectory:
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self.save(created=_now(), state="new")
+            self.save(created=_now(), id=uuid4().hex, state="new")
         except OSError as error:
             raise StoreError(
                 f"{self.path}: cannot be written: {error.strerror or error}. Choose another --out."
@@ -101,9 +102,16 @@ class RunDirectory:
         return dict(facts)
 
     def save(self, **changes: Any) -> None:
-        """Write run.json with these facts changed, whole or not at all."""
+        """Write run.json with these facts changed, whole or not at all.
+
+        Models and batteries that another process has added since are kept.
+        """
         self.facts |= {**changes, "updated": _now()}
-        schema.write_object(self.facts, self.path / "run.json")
+        with self._locked():
+            written = (self._existing() or {}) if (self.path / "run.json").is_file() else {}
+            for group in ("models", "batteries"):
+                self.facts[group] = {**written.get(group, {}), **self.facts[group]}
+            schema.write_object(self.facts, self.path / "run.json")
 
     def add_battery(self, name: str, digest: str, facts: Mapping[str, Any]) -> None:
         """Note a battery.
@@ -139,9 +147,14 @@ class RunDirectory:
             )
         self.facts["models"][name] = {"fingerprint": fingerprint, **facts}
 
-    def ledger(self) -> Ledger:
-        """The ledger of this run, opened."""
-        return Ledger(self.path / "ledger.sqlite")
+    def ledger(self, shard: str | None = None) -> Ledger:
+        """The ledger of this run, opened; a shard writes a file of its own."""
+        return Ledger(self.path / "ledger.sqlite", shard=shard)
+
+    @property
+    def id(self) -> str:
+        """Names this run; answers of models whose weights are not seen are never shared beyond it."""
+        return str(self.facts.get("id") or self.facts.get("created", ""))
 
     def read(self, table: schema.Table) -> pd.DataFrame:
         """One of its tables; without rows where it was not yet written."""

@@ -37,22 +37,33 @@ def outcome_rows(
     responses
         The same responses with their endings, one list per instance, in the order of the instances.
     """
+    rows: list[dict[str, Any]] = []
+    for repeat in range(max(map(len, responses), default=0)):
+        rows += _rows_of_repeat(model, battery, prepared, [own[repeat] for own in responses], repeat)
+    return rows
+
+
+def _rows_of_repeat(
+    model: str, battery: str, prepared: Prepared, responses: Sequence[Response], repeat: int
+) -> list[dict[str, Any]]:
+    """One draw of every item: lm-eval's filters see it alone, for most of them keep the first of several."""
     task = prepared.lm_task
+    by_doc: dict[int, list[tuple[Any, Response]]] = defaultdict(list)
+    for instance, response in zip(task.instances, responses, strict=True):
+        instance.resps, instance.filtered_resps = [response.value], {}
+        by_doc[int(instance.doc_id)].append((instance, response))
     task.apply_filters()
-    by_doc: dict[int, list[tuple[Any, Sequence[Response]]]] = defaultdict(list)
-    for instance, own in zip(task.instances, responses, strict=True):
-        by_doc[int(instance.doc_id)].append((instance, own))
     filters = list(task.instances[0].filtered_resps)
     primary = tuple(prepared.primary.split(","))
     rows: list[dict[str, Any]] = []
     for doc_id, pairs in sorted(by_doc.items()):
         pairs.sort(key=lambda pair: pair[0].idx)
         item = prepared.items[doc_id]
-        shared = _shared(model, battery, prepared, item)
+        shared = _shared(model, battery, prepared, item) | {"repeat": repeat}
         for name in filters:
             filtered = [instance.filtered_resps[name] for instance, _ in pairs]
             values = task.process_results(pairs[0][0].doc, filtered)
-            told = _told(prepared, item, filtered, [own for _, own in pairs])
+            told = _told(prepared, item, filtered, [response for _, response in pairs])
             for metric, value in values.items():
                 number = _number(value)
                 if number is None:
@@ -71,7 +82,6 @@ def _shared(model: str, battery: str, prepared: Prepared, item: Item) -> dict[st
         "domain": item.domain,
         "item": item.item,
         "variant": item.variant,
-        "repeat": 0,
         "cluster": item.cluster,
         "format": prepared.format,
         "chance": item.chance,
@@ -96,12 +106,12 @@ def _number(value: Any) -> float | None:
     return None
 
 
-def _told(prepared: Prepared, item: Item, filtered: Sequence[Any], responses: Sequence[Sequence[Response]]) -> Any:
+def _told(prepared: Prepared, item: Item, filtered: Sequence[Any], responses: Sequence[Response]) -> Any:
     """What a row says beside its metric's value: score, status, prediction, margins, the response and its ending."""
-    if item.choices and responses[0] and isinstance(responses[0][0].value, tuple):
-        logprobs = np.array([own[0].value[0] for own in responses[: len(item.choices)]])
+    if item.choices and isinstance(responses[0].value, tuple):
+        logprobs = np.array([response.value[0] for response in responses[: len(item.choices)]])
         return lambda metric, value: _chosen(item, logprobs, metric, value)
-    return lambda metric, value: _generated(prepared, item, filtered[0], responses[0][0], value)
+    return lambda metric, value: _generated(prepared, item, filtered[0], responses[0], value)
 
 
 def _chosen(item: Item, logprobs: np.ndarray, metric: str, value: float) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Several models at a time: processes that fill one ledger, from which the run then takes every response.
+"""Several processes that fill one ledger: one for each GPU, or several for small models on a CPU.
 
-The main process builds the tables afterwards as it always does. So the outcomes cannot depend on the number of
-workers, and a worker that dies has lost nothing that it had answered.
+The tables are made afterwards, by the main process and from the ledger alone. So the outcomes cannot depend on the
+number of workers, and a worker that dies has lost nothing that it had answered.
 """
 
 import os
@@ -11,16 +11,29 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from capgap.errors import StoreError
 from capgap.evaluate.plan import Plan
+from capgap.evaluate.told import Asked
 from capgap.models import Ledger
 
-__all__ = ["fill_ledger"]
+__all__ = ["fill_ledger", "parts_of"]
 
 
-def fill_ledger(plan: Plan, ledger: Path, run_id: str, *, progress: Callable[[int], None]) -> None:
-    """Ask every model of the plan everything, `plan.workers` models at a time.
+def parts_of(plan: Plan) -> list[tuple[int, tuple[int, int]]]:
+    """Jobs for the workers: which model, and which part of its requests.
+
+    A model for each worker where there are many models; else every worker takes a part of each. A shard takes its own
+    part of that.
+    """
+    shard, shards = plan.shard or (0, 1)
+    split = plan.n_workers if len(plan.models) < 2 * plan.n_workers else 1
+    return [(index, (shard * split + k, shards * split)) for index in range(len(plan.models)) for k in range(split)]
+
+
+def fill_ledger(plan: Plan, ledger: Ledger, run_id: str, *, progress: Callable[[int], None]) -> dict[str, list[Asked]]:
+    """Ask the models of the plan everything, several processes at a time.
 
     Parameters
     ----------
@@ -33,49 +46,75 @@ def fill_ledger(plan: Plan, ledger: Path, run_id: str, *, progress: Callable[[in
     progress
         Told how many responses the ledger has gained since the last call.
 
+    Returns
+    -------
+    dict
+        Model → what its workers told.
+
     Raises
     ------
     CapgapError
         What a worker met; the others finish what they are at.
     """
+    context = get_context("spawn")
+    devices = context.Queue()
+    for n in range(plan.n_workers):
+        devices.put(plan.devices[n % len(plan.devices)] if plan.devices else plan.device)
     threads = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the workers, before they load torch
     try:
-        with ProcessPoolExecutor(max_workers=plan.workers, mp_context=get_context("spawn")) as pool:
-            jobs = [pool.submit(_ask_everything, plan, index, ledger, run_id) for index in range(len(plan.models))]
+        with ProcessPoolExecutor(
+            max_workers=plan.n_workers, mp_context=context, initializer=_settle, initargs=(devices,)
+        ) as pool:
+            shard = plan.shard_name
+            jobs = [
+                pool.submit(_ask_part, plan, index, part, ledger.main, shard, run_id) for index, part in parts_of(plan)
+            ]
             _watch(jobs, ledger, progress)
     except BrokenProcessPool as error:
         raise StoreError(
-            f"{ledger}: a worker died (out of memory?). The same command goes on where it stopped."
+            f"{ledger.path}: a worker died (out of memory?). The same command goes on where it stopped."
         ) from error
     finally:
         os.environ.pop("OMP_NUM_THREADS")
         if threads is not None:
             os.environ["OMP_NUM_THREADS"] = threads
+    told: dict[str, list[Asked]] = {}
+    for job in jobs:
+        asked = job.result()
+        told.setdefault(asked.name, []).append(asked)
+    return told
 
 
-def _ask_everything(plan: Plan, index: int, ledger: Path, run_id: str) -> None:
-    """One model, in a process of its own."""
+_device: str | None = None
+"""The device of this worker."""
+
+
+def _settle(devices: Any) -> None:
+    """A worker takes a device for good."""
+    global _device
+    _device = devices.get()
+
+
+def _ask_part(plan: Plan, index: int, part: tuple[int, int], ledger: Path, shard: str | None, run_id: str) -> Asked:
+    """A part of one model's requests, in a process of its own."""
     import torch
 
-    from capgap.evaluate.run import ask_into, prepared_batteries, quiet
+    from capgap.evaluate.desk import ask_part
+    from capgap.evaluate.requests import quiet
+    from capgap.evaluate.run import prepared_batteries
 
     torch.set_num_threads(1)
-    with quiet(), Ledger(ledger) as book:
-        ask_into(plan, plan.models[index], prepared_batteries(plan), book, run_id)
+    with quiet(), Ledger(ledger, shard=shard) as book:
+        return ask_part(plan, plan.models[index], prepared_batteries(plan), book, run_id, _device, part)
 
 
-def _watch(jobs: list[Future[None]], ledger: Path, progress: Callable[[int], None]) -> None:
-    known = _count(ledger)
+def _watch(jobs: list[Future[Asked]], ledger: Ledger, progress: Callable[[int], None]) -> None:
+    known = len(ledger)
     while not all(job.done() for job in jobs):
         time.sleep(0.5)
-        now = _count(ledger)
+        now = len(ledger)
         progress(now - known)
         known = now
     for job in jobs:
         job.result()
-
-
-def _count(ledger: Path) -> int:
-    with Ledger(ledger) as book:
-        return len(book)

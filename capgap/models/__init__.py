@@ -6,11 +6,13 @@ Importing this package loads neither torch nor lm-eval; `load_model` and `respon
 from capgap.models.checkpoint import Checkpoint, FoundBase, find_base, locate
 from capgap.models.ledger import Ledger, request_key
 from capgap.models.load import LoadedModel, Prompting, choose_device, choose_dtype, load_model, prompting_of
+from capgap.models.remember import Addressed, remember
 from capgap.models.respond import Progress, Response, fill, recall, respond
 from capgap.models.spec import MODEL_KEYS, ModelSpec, expand_models, parse_model
 
 __all__ = [
     "MODEL_KEYS",
+    "Addressed",
     "Checkpoint",
     "FoundBase",
     "Ledger",
@@ -29,6 +31,7 @@ __all__ = [
     "parse_model",
     "prompting_of",
     "recall",
+    "remember",
     "request_key",
     "respond",
 ]

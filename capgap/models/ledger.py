@@ -71,6 +71,8 @@ class Ledger:
 
     Attributes
     ----------
+    path, main : pathlib.Path
+        The file that is written, and the one that it would be without a shard.
     notes : list of str
         What happened to damaged files, a sentence each.
 
@@ -81,7 +83,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path | str, *, shard: str | None = None) -> None:
-        main = Path(path)
+        self.main = main = Path(path)
         self.path = main if shard is None else main.with_name(f"{main.stem}.{shard}{main.suffix}")
         self.notes: list[str] = []
         # WAL needs shared memory, which a network folder does not give.
