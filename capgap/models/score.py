@@ -75,28 +75,39 @@ def _proven_first(
     """The answers to `mine` that are not `done`; those that prove the tree before the others."""
     work.partial.clear()
     proof, covered = hardest(work.requests, plan, scorer.proven)
-    missing = [i for i in proof if i not in done]
-    rows = [plan.places[work.of(i)[-1]][-1][0] for i in missing]
-    company = work.ending_in(rows, plan) - set(done)
-    ahead: dict[int, Any] = {}
+    proven: dict[int, Any] = {}
+    for i in proof:
+        ahead = {} if i in done or i in proven else _in_rows_of(scorer, work, plan, i, set(done) | set(proven))
+        proven |= ahead
+        started = time.monotonic()
+        complaint = _compared(model, work, i, proven[i] if i in proven else done[i], covered)
+        model.seconds["proof"] = model.seconds.get("proof", 0.0) + time.monotonic() - started
+        if complaint is not None:
+            raise Unproven(complaint)
+        if ahead:
+            yield ahead
+    scorer.proven = covered
+    yield from _answers(scorer, work, plan, sorted(mine - set(done) - set(proven)))
+
+
+def _in_rows_of(scorer: TreeScorer, work: "_Requests", plan: Plan, i: int, known: Collection[int]) -> dict[int, Any]:
+    """The answers of a request and of all that end in its last row, unless they are known.
+
+    Raises
+    ------
+    Unproven
+        The model's own code fails at what a tree asks of it.
+    """
+    company = work.ending_in([plan.places[work.of(i)[-1]][-1][0]], plan) - set(known)
+    answers: dict[int, Any] = {}
     try:
         for answered in _answers(scorer, work, plan, company):
-            ahead |= answered
+            answers |= answered
     except Exception as error:  # whatever a model's own code raises at masks that it does not expect
         if is_memory(error):
             raise
         raise Unproven(f"its forward pass fails on a tree ({type(error).__name__}: {str(error)[:120]})") from error
-    started = time.monotonic()
-    for i in proof:
-        complaint = _compared(model, work, i, ahead[i] if i in ahead else done[i], covered)
-        if complaint is not None:
-            raise Unproven(complaint)
-    scorer.proven = covered
-    model.seconds["proof"] = model.seconds.get("proof", 0.0) + time.monotonic() - started
-    if ahead:
-        yield ahead
-    rest = sorted(mine - set(done) - set(ahead))
-    yield from _answers(scorer, work, plan, rest)
+    return answers
 
 
 def _answers(

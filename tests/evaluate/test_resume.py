@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from capgap import schema
 from tests.conftest import ROOT, make_battery
@@ -92,3 +93,64 @@ def test_a_model_and_a_battery_are_added_never_mixed_up(checkpoints: dict[str, P
     kept = after[after["battery"] == "tiny"].reset_index(drop=True)
     pd.testing.assert_frame_equal(kept, before)
     assert not np.isnan(after["score"]).any()
+
+
+def test_a_row_is_kept_before_the_next_is_begun(
+    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from capgap.evaluate import Plan, cast_roles, evaluate
+    from capgap.models.prefix_tree import decode, forward, scorer
+
+    battery = make_battery(tmp_path / "battery", n=40)
+    students, *_ = cast_roles([str(checkpoints["student"])])
+    plan = Plan(students=students, batteries=(str(battery),), device="cpu", batch_tokens=64)
+    calls = {"n": 0, "stop": -1}
+    real = forward.row_logits
+
+    def counted(*args: object, **kwargs: object) -> object:
+        calls["n"] += 1
+        if calls["n"] == calls["stop"]:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(scorer, "row_logits", counted)
+    monkeypatch.setattr(decode, "row_logits", counted)
+    evaluate(plan, tmp_path / "calm")
+    undisturbed = calls["n"]
+    for stop in range(1, undisturbed, 5):
+        calls |= {"n": 0, "stop": stop}
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(plan, tmp_path / f"stopped-{stop}")
+        before = calls["n"]
+        calls |= {"n": 0, "stop": -1}
+        evaluate(plan, tmp_path / f"stopped-{stop}")
+        # the row that was interrupted, and what prompts of an interrupted batch share
+        assert before + calls["n"] <= undisturbed + 2, stop
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_end_with_the_same_tables(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    import random
+
+    battery = make_battery(tmp_path / "battery", n=400)
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    started = time.monotonic()
+    _run(_command(checkpoints, battery, calm))
+    seconds = time.monotonic() - started
+    total = _answered(calm / "ledger.sqlite")
+    draw = random.Random(0)
+    survived = [0]
+    for _ in range(20):
+        process = subprocess.Popen(_command(checkpoints, battery, killed), cwd=ROOT, stderr=subprocess.DEVNULL)
+        time.sleep(draw.uniform(0.3, 0.9) * seconds)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        survived.append(_answered(killed / "ledger.sqlite"))
+    assert survived == sorted(survived), "nothing that was kept is lost"
+    assert len(set(survived)) > 3, "the kills must fall into the middle, or this shows nothing"
+    _run(_command(checkpoints, battery, killed))
+    counts = json.loads((killed / "run.json").read_text())["requests"]
+    assert counts == {"computed": total - survived[-1], "from_ledger": survived[-1]}
+    for table in (schema.ITEMS, schema.OUTCOMES, schema.MODELS, schema.ESTIMATES):
+        one, other = (schema.read(folder / f"{table.name}.parquet", table) for folder in (calm, killed))
+        pd.testing.assert_frame_equal(one, other, atol=1e-4, rtol=0, check_exact=False)

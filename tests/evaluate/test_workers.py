@@ -108,16 +108,15 @@ def test_devices_and_shards_are_read_or_refused() -> None:
             parse_shard(word)
 
 
-def test_rescoring_needs_no_weights_and_changes_nothing(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    import shutil
+def test_rescoring_loads_no_model_and_changes_nothing(
+    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from capgap.evaluate import desk
 
     battery = make_battery(tmp_path / "battery", n=12)
-    copies = {name: shutil.copytree(path, tmp_path / name) for name, path in checkpoints.items()}
-    before = evaluate(plan_of(copies, battery), tmp_path / "run").read(schema.OUTCOMES)
-    for name in ("student", "teacher"):
-        # still a checkpoint by its looks, but nothing that could answer
-        (copies[name] / "model.safetensors").write_bytes(b"gone")
-    again = evaluate(plan_of(copies, battery, rescore=True), tmp_path / "run")
+    before = evaluate(plan_of(checkpoints, battery), tmp_path / "run").read(schema.OUTCOMES)
+    monkeypatch.setattr(desk, "load_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    again = evaluate(plan_of(checkpoints, battery, rescore=True), tmp_path / "run")
     pd.testing.assert_frame_equal(again.read(schema.OUTCOMES), before)
     assert again.facts["requests"]["computed"] == 0
 
