@@ -75,7 +75,7 @@ def check_battery(battery: Battery, *, limit: int | None = None) -> Iterator[Tas
         try:
             prepared = prepare_task(battery, task, limit=limit)
         except BatteryError as error:
-            yield from _unprepared(task, error)
+            yield from _unprepared(battery, task, error)
             continue
         for one in prepared:
             yield _checked(battery, task, one)
@@ -130,30 +130,31 @@ def _filled(extract: str, target: str) -> str:
     return re.sub(r"\\(.)", r"\1", re.sub(r"(?<!\\)\((?!\?).*?(?<!\\)\)", lambda _: target, extract, count=1))
 
 
-def _unprepared(task: OwnTask | HarnessTask, error: BatteryError) -> Iterator[TaskCheck]:
+def _unprepared(battery: Battery, task: OwnTask | HarnessTask, error: BatteryError) -> Iterator[TaskCheck]:
     """A task without its data: its name and configuration are checked all the same."""
     told = str(error)
-    if isinstance(task, HarnessTask) and "capgap battery fetch" in told:
-        from capgap.battery.harness import harness_config, harness_names
-
-        for name in harness_names(task.lm_eval):
-            try:
-                config = harness_config(name)
-            except BatteryError as wrong:
-                yield _failed(name, str(wrong))
-                continue
-            metrics = ", ".join(str(metric.get("metric")) for metric in config.metric_list or []) or "its own"
-            told = f"{config.output_type}, metrics: {metrics}, data: {config.dataset_path}: not cached"
-            yield TaskCheck(name, "default", None, (), None, None, (), (told,), missing_data=True)
-        return
     missing = "capgap battery fetch" in told
-    yield TaskCheck(
-        task.name, "default", None, (), None, None, () if missing else (told,), (told,) if missing else (), missing
-    )
+    if not (missing and isinstance(task, HarnessTask)):
+        yield _unproven(task.name, () if missing else (told,), (told,) if missing else (), missing)
+        return
+    from capgap.battery.harness import harness_names
+    from capgap.battery.leaf import leaf_facts, static_problem
+
+    for name in harness_names(task.lm_eval):
+        try:
+            leaf = leaf_facts(name, allow_code=battery.allow_code)
+        except BatteryError as wrong:
+            yield _unproven(name, (str(wrong),))
+            continue
+        problem = static_problem(leaf, task)
+        note = f"{leaf.output_type}, scores: {'; '.join(leaf.primaries)}, data: {leaf.data}: not cached"
+        yield _unproven(name, (f"{battery.where(task)}: {problem}",) if problem else (), (note,), missing_data=True)
 
 
-def _failed(name: str, told: str) -> TaskCheck:
-    return TaskCheck(name, "default", None, (), None, None, (told,), ())
+def _unproven(
+    name: str, problems: tuple[str, ...], notes: tuple[str, ...] = (), missing_data: bool = False
+) -> TaskCheck:
+    return TaskCheck(name, "default", None, (), None, None, problems, notes, missing_data)
 
 
 def _checked(battery: Battery, task: OwnTask | HarnessTask, prepared: Prepared) -> TaskCheck:

@@ -15,7 +15,15 @@ from capgap.battery.templates import Template
 from capgap.errors import BatteryError, suggestion
 from capgap.schema import CAPABILITIES
 
-__all__ = ["check_metric", "harness_config", "harness_names", "harness_training_items", "load_tasks", "prepare_harness"]
+__all__ = [
+    "check_metric",
+    "harness_config",
+    "harness_names",
+    "harness_training_items",
+    "load_tasks",
+    "prepare_harness",
+    "runs_code",
+]
 
 
 def check_metric(name: str, form: str, where: str) -> None:
@@ -86,6 +94,9 @@ def load_tasks(battery: Battery, task: HarnessTask) -> dict[str, Any]:
     if task.lm_eval not in task_index():
         near = suggestion(task.lm_eval, task_index())
         raise BatteryError(f"{where}: lm-eval knows no task, group or tag {task.lm_eval!r}.{near}")
+    for name in harness_names(task.lm_eval):
+        if runs_code(name) and not battery.allow_code:
+            raise BatteryError(f"{where}: {_runs_code(name)}")
     try:
         with quiet():
             found = task_manager().load([task.lm_eval])["tasks"]
@@ -100,9 +111,26 @@ def load_tasks(battery: Battery, task: HarnessTask) -> dict[str, Any]:
     return dict(found)
 
 
+def runs_code(name: str) -> bool:
+    """Whether a leaf task says that it runs what models write; none of its own code is loaded to find out."""
+    entry = task_manager().task_index.get(name)
+    if entry is None or entry.yaml_path is None:
+        return False
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    try:
+        return bool(load_yaml(entry.yaml_path, resolve_func=False).get("unsafe_code"))
+    except Exception as error:  # whatever a maintainer's file can get wrong
+        raise BatteryError(f"lm-eval's configuration of {name!r} cannot be read: {error}.") from error
+
+
+def _runs_code(name: str) -> str:
+    return f"lm-eval's {name!r} runs what models write; that needs --allow-code."
+
+
 def _refuse(name: str, made: Any, battery: Battery, where: str) -> None:
     if getattr(made, "UNSAFE_CODE", False) and not battery.allow_code:
-        raise BatteryError(f"{where}: lm-eval's {name!r} runs what models write; that needs --allow-code.")
+        raise BatteryError(f"{where}: {_runs_code(name)}")
     if getattr(made, "MULTIMODAL", False):
         raise BatteryError(f"{where}: lm-eval's {name!r} needs images or sound; capgap asks in text.")
     if made.OUTPUT_TYPE == "loglikelihood_rolling":
@@ -263,14 +291,16 @@ def _index(part: Any, choices: tuple[str, ...]) -> int | None:
     return int(part) if re.fullmatch(r"\d{1,3}", str(part)) and int(part) < len(choices) else None
 
 
-def harness_config(name: str) -> Any:
+def harness_config(name: str, *, allow_code: bool = False) -> Any:
     """lm-eval's configuration of a leaf task, compiled without its data.
 
     Raises
     ------
     BatteryError
-        lm-eval has no such leaf task, or its configuration does not compile.
+        lm-eval has no such leaf task, its configuration does not compile, or it runs what models write.
     """
+    if not allow_code and runs_code(name):
+        raise BatteryError(_runs_code(name))
     entry = task_manager().task_index.get(name)
     if entry is None or entry.yaml_path is None:
         raise BatteryError(f"lm-eval has no configuration for {name!r}.")

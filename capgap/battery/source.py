@@ -103,7 +103,7 @@ def hub_rows(name: str, subset: str | None, split: str, revision: str | None, wh
     import datasets
 
     if Path(name).exists():  # load_dataset would take the folder of that name, wherever the command was started
-        raise BatteryError(f"{where}: {name!r} is a file or folder here. Name it under 'file', relative to the battery.")
+        raise BatteryError(f"{where}: {name!r} is a file or folder here. Name it under 'file', beside the battery.")
     try:
         found = datasets.load_dataset(name, subset, split=split, revision=revision)
     except Exception as error:  # the hub fails in many ways, all of which mean that its data are not here

@@ -103,7 +103,7 @@ class _Asked(_Strict):
         None, description="Between prompt and answer; default one space, none where either brings white space."
     )
     num_fewshot: int | None = Field(None, ge=0, le=64, description="Solved examples before each item.")
-    primary: str | None = Field(None, max_length=200, description="metric,filter that counts; default: what `score` gives.")
+    primary: str | None = Field(None, max_length=200, description="metric,filter that counts; default: as `score`.")
     description: str | None = Field(None, description="For readers: what it measures, why it has its label.")
 
     @field_validator("extract")

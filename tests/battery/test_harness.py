@@ -1,5 +1,6 @@
 """lm-eval's own tasks. Their data are on the hub; documents of the same shape, made up here, stand in for them."""
 
+import re
 from typing import Any
 
 import datasets
@@ -8,10 +9,12 @@ import pytest
 from capgap.battery import Battery, load_battery, prepare, training_items
 from capgap.battery.catalogue import catalogue, known_label
 from capgap.battery.check import check_battery
-from capgap.battery.harness import harness_config, harness_names
+from capgap.battery.harness import harness_config, harness_names, runs_code
+from capgap.battery.leaf import leaf_facts, static_problem
 from capgap.battery.spec import HarnessTask
 from capgap.battery.task_index import task_index
 from capgap.errors import BatteryError
+from capgap.schema import CAPABILITIES
 
 ARC = """\
 name: public
@@ -144,24 +147,106 @@ def test_core_is_what_lm_eval_knows_and_the_catalogue_says() -> None:
         assert task.domain
         assert task.description
         labels.append(task.capability)
+        assert task.source
+        assert task.n_items
+        assert task.length
     counts = {word: labels.count(word) for word in set(labels)}
-    assert counts["knowledge"] >= 6
-    assert counts["reasoning"] >= 8
-    assert counts["mixed"] >= 4
+    assert counts["knowledge"] >= 10
+    assert counts["reasoning"] >= 14
+    assert counts["mixed"] >= 10
+
+
+def test_core_asks_every_capability_in_both_formats() -> None:
+    asked = {(task.capability, leaf_facts(task.name).format) for task in load_battery("core").tasks}
+    assert asked == {(word, form) for word in CAPABILITIES for form in ("choose", "generate")}
+
+
+def test_core_needs_no_code_of_others() -> None:
+    for task in load_battery("core").tasks:
+        assert isinstance(task, HarnessTask)
+        leaf = leaf_facts(task.lm_eval)
+        assert static_problem(leaf, task) is None
+        assert not runs_code(task.lm_eval)
+        assert leaf.primaries
+        assert "trust_remote_code" not in (harness_config(task.lm_eval).dataset_kwargs or {})
 
 
 def test_core_is_checked_without_its_data() -> None:
     checks = list(check_battery(load_battery("core")))
-    assert len(checks) == 23
+    assert len(checks) == 34
     assert all(check.ok and check.missing_data for check in checks)
 
 
-def test_every_name_of_the_catalogue_exists() -> None:
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("lm_eval: arc_easy\n    primary: acc_nrm", r"'acc_nrm' is not computed\. Did you mean 'acc_norm,none'"),
+        ("lm_eval: gsm8k\n    primary: exact_match,strict", r"Did you mean 'exact_match,strict-match'"),
+        ("lm_eval: wikitext", "measures perplexity"),
+        ("lm_eval: humaneval", "needs --allow-code"),
+    ],
+)
+def test_what_can_be_known_without_data_is_checked_without_data(tmp_path: Any, entry: str, message: str) -> None:
+    (check,) = check_battery(_battery(tmp_path, ARC.replace("lm_eval: arc_easy\n    domain: science", entry)))
+    assert not check.ok
+    assert re.search(message, check.problems[0])
+    assert "line 4" in check.problems[0]
+
+
+def test_every_pattern_of_the_catalogue_matches_and_no_name_stands_twice() -> None:
     from fnmatch import filter as matching
 
     names = list(task_index())
     patterns = [pattern for label in catalogue() for pattern in label.tasks]
     assert [pattern for pattern in patterns if not matching(names, pattern)] == []
     assert len(patterns) == len(set(patterns))
-    assert known_label("mmlu_formal_logic").capability == "reasoning"  # type: ignore[union-attr]
-    assert known_label("no_such_task") is None
+
+
+def test_most_of_lm_evals_tasks_have_a_label_with_domain_and_reason(record_property: Any) -> None:
+    labels = {name: known_label(name) for name in task_index()}
+    labelled = {name: label for name, label in labels.items() if label is not None}
+    counts = {word: sum(label.capability == word for label in labelled.values()) for word in CAPABILITIES}
+    record_property("labelled", f"{len(labelled)} of {len(labels)}: {counts}")
+    print(f"{len(labelled)} of {len(labels)} names are labelled: {counts}")
+    assert len(labelled) > 11_000
+    assert all(label.domain and len(label.reason) > 20 for label in labelled.values())
+    assert all(counts.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "capability", "domain"),
+    [
+        ("mmlu_formal_logic", "reasoning", "logic"),
+        ("global_mmlu_full_de_college_physics", "mixed", "science"),
+        ("mmlu_world_religions_generative", "knowledge", "humanities"),
+        ("mmlu_high_school_world_history", "mixed", "history"),
+        ("bbh_zeroshot_navigate", "reasoning", "logic"),
+        ("bbh_fewshot_sports_understanding", "mixed", "culture"),
+        ("arc_de", "mixed", "science"),
+        ("blimp_adjunct_island", "knowledge", "grammar"),
+        ("xcopa_it", "mixed", "commonsense"),
+        ("agieval_lsat_ar", "reasoning", "logic"),
+        ("gpqa_main_n_shot", "mixed", "science"),
+    ],
+)
+def test_a_task_has_the_label_of_its_own_family(name: str, capability: str, domain: str) -> None:
+    label = known_label(name)
+    assert label is not None
+    assert (label.capability, label.domain) == (capability, domain)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "no_such_task",
+        "wikitext",
+        "pile_arxiv",
+        "crows_pairs_english",
+        "flores_ca",
+        "ifeval",
+        "niah_single_1",
+        "mmmu_val",
+    ],
+)
+def test_what_nobody_can_label_stays_unlabelled(name: str) -> None:
+    assert known_label(name) is None
