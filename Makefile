@@ -9,7 +9,7 @@ READY  := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test test-slow test-browser test-real check format clean
+.PHONY: demo test test-slow test-browser test-gpu test-real check format clean
 
 demo: $(READY)
 	$(BIN)/capgap demo
@@ -22,6 +22,9 @@ test-slow: $(READY)
 
 test-browser: $(READY)
 	$(BIN)/pytest -m browser
+
+test-gpu: $(READY)
+	$(BIN)/pytest -m gpu
 
 # CAPGAP_REAL_MODELS: a folder with SmolLM2-135M-Instruct and gemma-3-270m; CAPGAP_SHARED_DATA: benchmark items.
 test-real: $(READY)

@@ -15,6 +15,54 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
+_MARKED = {
+    "slow": "minutes each: make test-slow",
+    "browser": "chromium and chromedriver: make test-browser",
+    "real": "CAPGAP_REAL_MODELS and CAPGAP_SHARED_DATA: make test-real",
+    "gpu": "a CUDA device: make test-gpu",
+}
+_not_run: dict[str, int] = {}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip GPU tests where there is none, whoever asked for them."""
+    asked_for = [item for item in items if item.get_closest_marker("gpu")]
+    if asked_for and "gpu" in str(config.getoption("markexpr")):
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in asked_for:
+                item.add_marker(pytest.mark.skip(reason="torch sees no CUDA device here"))
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Count what markers left out."""
+    for item in items:
+        for name in _MARKED:
+            if item.get_closest_marker(name):
+                _not_run[name] = _not_run.get(name, 0) + 1
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process of xdist tells the main one."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["not_run"] = dict(_not_run)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a process of xdist left out; all of them collect the same tests."""
+    _not_run.update(getattr(node, "workeroutput", {}).get("not_run", {}))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was not run."""
+    for name, need in _MARKED.items():
+        if _not_run.get(name):
+            terminalreporter.write_line(f"not run: {_not_run[name]} {name} tests ({need})")
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
