@@ -99,7 +99,6 @@ BAD = {
         r"key 'score': unknown score 'numerik'.*Did you mean 'numeric'",
     ),
     "corpus score": (("score: numeric", "score: bleu"), r"lm-eval's 'bleu' scores a whole corpus"),
-    "external score": (("score: numeric", "score: external"), r"external scores come in a later version"),
     "unknown capability": (
         ("capability: knowledge", "capability: knowlege"),
         r"found 'knowlege'.*Did you mean 'knowledge'",
