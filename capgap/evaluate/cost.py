@@ -11,8 +11,8 @@ from capgap.models import ModelSpec, choose_device, locate
 __all__ = ["expected_minutes"]
 
 _CHARACTERS_PER_TOKEN = 4.0  # of English text under common vocabularies; only an estimate hangs on it
-_EFFICIENCY = 0.5  # share of the matrix rate that padded batches of short rows reach
-_GENERATION = 3  # a generated token over a read one, in batches of some ten rows
+_EFFICIENCY = 0.75  # share of the matrix rate that rows of some hundred tokens reach
+_GENERATION = 4  # a generated token over a read one, some twenty prompts side by side
 _SECONDS_TO_LOAD = 5.0
 
 
@@ -33,18 +33,21 @@ def expected_minutes(plan: Plan, tasks: Sequence[Prepared]) -> float:
 
 
 def _tokens(tasks: Sequence[Prepared]) -> tuple[float, float, float]:
-    """Tokens to read, those of them to score, and tokens to write."""
+    """Tokens to read, those of them to score, and tokens to write.
+
+    What a token tree reads: a prompt once for all its answers, and a block of solved examples once for all prompts.
+    """
     read = scored = generated = 0.0
     for task in tasks:
-        for item in task.items:
-            prompt = len(item.prompt) * (1 + task.num_fewshot) / _CHARACTERS_PER_TOKEN
-            if item.choices and task.format == "choose":
-                answers = sum(map(len, item.choices)) / _CHARACTERS_PER_TOKEN
-                read += prompt * len(item.choices) + answers
-                scored += answers
-            else:
-                read += prompt
-                generated += min(task.max_tokens or 64, 64)
+        prompts = sum(len(item.prompt) for item in task.items) / _CHARACTERS_PER_TOKEN
+        block = task.num_fewshot * prompts / max(len(task.items), 1)
+        read += prompts + block * (1 if task.fewshot == "fixed" else len(task.items))
+        if task.format == "choose":
+            answers = sum(len(choice) for item in task.items for choice in item.choices or ()) / _CHARACTERS_PER_TOKEN
+            read += answers
+            scored += answers
+        else:
+            generated += task.repeats * len(task.items) * min(task.max_tokens or 64, 64)
     return read, scored, generated
 
 

@@ -58,12 +58,15 @@ def refuse_impossible(model: LoadedModel, tasks: Tasks) -> None:
     Raises
     ------
     UsageError
-        It gives no log-likelihoods, and a task chooses by them.
+        It gives no log-likelihoods, or it thinks before it answers, and a task chooses by log-likelihoods.
     """
-    if model.can_score:
-        return
     choosing = [task.name for _, prepared in tasks for task in prepared if task.format == "choose"]
-    if choosing:
+    if choosing and model.prompting.enable_thinking:
+        raise UsageError(
+            f"model {model.name}: enable_thinking=on, and {len(choosing)} tasks choose by the log-likelihood of an "
+            f"answer before any thought ({', '.join(choosing[:3])} …). Say enable_thinking=off, or use generate tasks."
+        )
+    if choosing and not model.can_score:
         raise UsageError(
             f"model {model.name}: its backend gives no log-likelihoods, and {len(choosing)} tasks choose by them "
             f"({', '.join(choosing[:3])} …). Use a battery of generate tasks, or another backend."

@@ -291,7 +291,10 @@ def _seed(prompt: Sequence[int], repeat: int) -> int:
 
 
 class _Ends:
-    """Where an answer ends: an end token, or a stop string in the text of its last tokens, as lm-eval looks for it."""
+    """Where an answer ends: an end token, or a stop string in the text of its last tokens, as lm-eval looks for it.
+
+    A model whose thoughts end at a text of its own is not stopped by what it thinks; lm-eval would stop it there.
+    """
 
     def __init__(self, lm: Any, until: Sequence[str]) -> None:
         self._tokenizer = lm.tokenizer
@@ -300,13 +303,25 @@ class _Ends:
         # lm-eval looks back two tokens further than the stop string's own tokenisation.
         lengths = [len(lm.tokenizer.encode(word, add_special_tokens=False)) for word in self._until]
         self._back = max(lengths, default=0) + 2
+        self._think_end = lm.think_end_token
 
     def reached(self, tokens: Sequence[int]) -> bool:
         """Whether the last token ends the answer."""
         if tokens[-1] in self._ends:
             return True
-        tail = self._tokenizer.decode(list(tokens[-self._back :]))
-        return any(word in tail for word in self._until)
+        back = tokens[-self._back :] if self._think_end is None else self._behind_thoughts(tokens)
+        text = self._tokenizer.decode(list(back))
+        if isinstance(self._think_end, str):
+            _, found, text = text.rpartition(self._think_end)
+            if not found:
+                return False
+        return any(word in text for word in self._until)
+
+    def _behind_thoughts(self, tokens: Sequence[int]) -> Sequence[int]:
+        """What follows the last token that ends a thought; all of it where a text does."""
+        if not isinstance(self._think_end, int):
+            return tokens
+        return tokens[len(tokens) - tokens[::-1].index(self._think_end) :] if self._think_end in tokens else ()
 
 
 def _answer(model: LoadedModel, settings: _Settings, tokens: list[int]) -> dict[str, Any]:

@@ -163,3 +163,28 @@ def test_a_decoder_that_is_wrong_is_found_by_its_proof(tmp_path: Path, monkeypat
     assert model.tree is None
     assert "in writing" in model.notes[0]
     assert got == plain_texts(checkpoint, asked)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_thoughts_are_neither_stopped_nor_scored(tmp_path: Path) -> None:
+    checkpoint = make_model(tmp_path / "model", "llama", seed=3)
+    texts = prompts(12, shots=1, seed=1)
+    free = plain_texts(checkpoint, [generate(text, until=(), limit=30) for text in texts])
+    found = [(n, *case) for n, text in enumerate(free) for case in _thoughts_in(text.split())]
+    n, end, stop, expected = found[0]
+    model = load_model(parse_model(f"m={checkpoint},think_end={end}"), device="cpu")
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        ((got,),) = respond(model, [generate(texts[n], until=(stop,), limit=30)], ledger)
+    assert got.value.split() == expected
+    assert got.stop_reason == "stop"
+
+
+def _thoughts_in(words: list[str]) -> list[tuple[str, str, list[str]]]:
+    """A word that could end the thoughts, a stop that comes before it and again after it, and what stands between."""
+    return [
+        (end, stop, words[i + 1 : j])
+        for i, end in enumerate(words[:20])
+        for stop in words[:i]
+        for j in range(i + 2, len(words))
+        if words[j] == stop and stop not in words[i + 1 : j] and words.count(end) == 1
+    ]
