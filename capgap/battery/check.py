@@ -163,6 +163,11 @@ def _checked(battery: Battery, task: OwnTask | HarnessTask, prepared: Prepared) 
     notes = list(_notes(battery, task, prepared))
     gold: float | None = None
     empty: float | None = None
+    if prepared.score == "external":
+        notes.append("scored elsewhere: there is no scorer to prove")
+        return TaskCheck(
+            prepared.name, prepared.variant, prepared, tuple(_samples(prepared)), None, None, (), tuple(notes)
+        )
     unanswerable = prepared.format == "generate" and right_answer(prepared, prepared.items[0]) is None
     try:
         gold = None if unanswerable else proof(prepared, lambda item, request: _response(prepared, item, request, True))

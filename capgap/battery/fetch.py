@@ -1,12 +1,13 @@
 """Hub data into the cache, so that a battery works without a network afterwards."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from capgap.battery.library import Battery
-from capgap.battery.spec import HarnessTask
+from capgap.battery.spec import HarnessTask, OwnTask
 from capgap.errors import BatteryError
 
-__all__ = ["fetch_battery", "needs_hub"]
+__all__ = ["Fetched", "fetch_battery", "needs_hub"]
 
 
 def needs_hub(battery: Battery) -> bool:
@@ -14,21 +15,43 @@ def needs_hub(battery: Battery) -> bool:
     return any(isinstance(task, HarnessTask) or task.data.hub is not None for task in battery.tasks)
 
 
-def fetch_battery(battery: Battery) -> Iterator[tuple[str, str | None]]:
-    """Download what each task needs; yields task and None, or task and what went wrong.
+@dataclass(frozen=True)
+class Fetched:
+    """An entry of a battery after its data were asked for."""
+
+    name: str
+    """The task, group or tag."""
+    n_items: int | None
+    """Items that are evaluated, before any limit; None where the data could not be had."""
+    problem: str | None
+    """What went wrong; None where nothing did."""
+    note: str | None = None
+    """What does not fit the battery's own words."""
+
+
+def fetch_battery(battery: Battery) -> Iterator[Fetched]:
+    """Download what each task needs.
 
     A task whose data cannot be had does not keep the others from theirs.
     """
     for task in battery.tasks:
         try:
-            if isinstance(task, HarnessTask):
-                from capgap.battery.harness import load_tasks
-
-                load_tasks(battery, task)
-            else:
-                for part in ("items", "train", "fewshot"):
-                    battery.rows(task, part)
+            n_items = _fetched(battery, task)
         except BatteryError as error:
-            yield task.name, str(error)
-        else:
-            yield task.name, None
+            yield Fetched(task.name, None, str(error))
+            continue
+        said = task.n_items if isinstance(task.size, int) else None
+        note = f"size: {said} in {battery.path.name}" if said not in (None, n_items) else None
+        yield Fetched(task.name, n_items, None, note)
+
+
+def _fetched(battery: Battery, task: OwnTask | HarnessTask) -> int:
+    """The number of items, once all parts of the task are here."""
+    if isinstance(task, HarnessTask):
+        from capgap.battery.harness import load_tasks
+
+        return sum(len(made.eval_docs) for made in load_tasks(battery, task).values())
+    n_items = len(battery.rows(task))
+    for part in ("train", "fewshot"):
+        battery.rows(task, part)
+    return n_items

@@ -23,6 +23,7 @@ __all__ = [
     "load_tasks",
     "prepare_harness",
     "runs_code",
+    "unknown_name",
 ]
 
 
@@ -53,6 +54,11 @@ def harness_names(name: str) -> list[str]:
     if entry.kind in ("TASK", "PY_TASK"):
         return [name]
     return list(dict.fromkeys(leaf for member in entry.members for leaf in harness_names(member)))
+
+
+def unknown_name(name: str) -> str:
+    """The complaint about a name that lm-eval has not."""
+    return f"lm-eval knows no task, group or tag {name!r}.{suggestion(name, task_index())}"
 
 
 def prepare_harness(battery: Battery, task: HarnessTask, limit: int | None) -> list[Prepared]:
@@ -92,8 +98,7 @@ def load_tasks(battery: Battery, task: HarnessTask) -> dict[str, Any]:
     """
     where = battery.where(task)
     if task.lm_eval not in task_index():
-        near = suggestion(task.lm_eval, task_index())
-        raise BatteryError(f"{where}: lm-eval knows no task, group or tag {task.lm_eval!r}.{near}")
+        raise BatteryError(f"{where}: {unknown_name(task.lm_eval)}")
     for name in harness_names(task.lm_eval):
         if runs_code(name) and not battery.allow_code:
             raise BatteryError(f"{where}: {_runs_code(name)}")

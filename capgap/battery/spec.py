@@ -31,9 +31,7 @@ class _Told(_Strict):
     size: Annotated[int, Field(ge=1)] | About | None = Field(
         None, description="Items before any limit: a number, or 'about N' where that is not certain."
     )
-    length: int | None = Field(
-        None, ge=1, description="Characters that one item gives to read, solved examples included, about."
-    )
+    length: int | None = Field(None, ge=1, description="Characters of a prompt without solved examples, about.")
 
     @property
     def n_items(self) -> int | None:
@@ -129,8 +127,8 @@ class VariantSpec(_Asked):
 class OwnTask(_Asked, _Told):
     """A task whose items are rows of data and whose prompts are templates over them."""
 
-    name: Name
-    data: DataSpec
+    name: Name = Field(description="Letters, digits and _ . - only; tells it from the other tasks.")
+    data: DataSpec = Field(description="Where its items come from.")
     format: Format = Field(description="choose: log-likelihood over choices; generate: free text.")
     prompt: str = Field(description="Template of what the model reads.")
     target: Scalar | list[Scalar] = Field(
@@ -244,11 +242,11 @@ AnyTask = Annotated[Annotated[OwnTask, Tag(_OWN)] | Annotated[HarnessTask, Tag(_
 class BatterySpec(_Strict):
     """A battery: tasks, whose items are asked of every model."""
 
-    name: Name
+    name: Name = Field(description="Letters, digits and _ . - only.")
     version: Scalar = Field(1, description="Raise it when scores stop being comparable.")
     description: str = Field("", description="What it measures and where the items come from.")
-    defaults: Defaults = Field(default_factory=Defaults)
-    tasks: list[AnyTask] = Field(min_length=1)
+    defaults: Defaults = Field(default_factory=Defaults, description="What holds where a task says nothing.")
+    tasks: list[AnyTask] = Field(min_length=1, description="Tasks with data of their own, and tasks of lm-eval.")
 
     @field_validator("tasks")
     @classmethod

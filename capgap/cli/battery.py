@@ -1,4 +1,4 @@
-"""``capgap battery``: list, check and fetch batteries, and print their schema."""
+"""``capgap battery``: list, show, check, begin and fetch batteries, and print their schema."""
 
 import json
 import os
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from capgap.cli.battery_show import show
 from capgap.errors import BatteryError
 
 if TYPE_CHECKING:
@@ -27,7 +28,10 @@ _allow_code: Callable[[Any], Any] = click.option(
 
 @click.group()
 def battery() -> None:
-    """List, check and fetch batteries."""
+    """List, show, check, begin and fetch batteries."""
+
+
+battery.add_command(show)
 
 
 @battery.command("list")
@@ -43,6 +47,20 @@ def list_command(as_json: bool) -> None:
     for row in rows:
         items = "items from the hub" if row["items"] is None else f"{row['items']:,} items"
         click.echo(f"{row['name']:<12} {row['tasks']:>3} tasks  {items:<18}  {row['description']}")
+
+
+@battery.command("new")
+@click.argument("file", type=click.Path(path_type=Path), default="mine.yaml")
+def new_command(file: Path) -> None:
+    """Write a small commented battery with every key, and its data beside it; FILE is mine.yaml by default.
+
+    It passes `capgap battery check` as it is. Nothing that exists is overwritten.
+    """
+    from capgap.battery.begin import begin_battery
+
+    for written in begin_battery(file):
+        click.echo(written)
+    click.echo(f"Next: capgap battery check {file}", err=True)
 
 
 @battery.command("schema")
@@ -94,10 +112,11 @@ def fetch_command(name_or_file: str, data_root: Path | None, allow_code: bool) -
         click.echo(f"{loaded.name} needs no download.")
         return
     failed = {}
-    for name, problem in fetch_battery(loaded):
-        click.echo(f"{name}: {'fetched' if problem is None else 'failed'}", err=True)
-        if problem is not None:
-            failed[name] = problem
+    for one in fetch_battery(loaded):
+        if one.problem is not None:
+            failed[one.name] = one.problem
+        told = "failed" if one.n_items is None else f"{one.n_items:,} items" + (f", but {one.note}" if one.note else "")
+        click.echo(f"{one.name}: {told}", err=True)
     if failed:
         first = next(iter(failed.values()))
         if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):

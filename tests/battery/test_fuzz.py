@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from capgap.battery import load_battery, prepare, training_items
 from capgap.battery.check import check_battery
+from capgap.battery.spec import BatterySpec, DataSpec, Defaults, HarnessTask, OwnTask
 from capgap.errors import CapgapError
 
 
@@ -45,6 +46,10 @@ WHOLE: dict[str, Any] = {
     "tasks": [
         {
             "name": "capitals",
+            "description": "a choice",
+            "source": "made up here",
+            "size": "about 12",
+            "length": 20,
             "data": {"file": "rows.jsonl", "train": "rows.jsonl", "fewshot": "shots.jsonl"},
             "format": "choose",
             "prompt": "Q: {{q}}\nA:",
@@ -69,6 +74,8 @@ WHOLE: dict[str, Any] = {
             "target": ["{{sum}}", "= {{sum}}"],
             "stop": ["\n"],
             "max_tokens": 16,
+            "repeats": 2,
+            "temperature": 0.5,
             "score": "numeric",
             "extract": "answer is (.*)",
             "shot": "the answer is {{sum}}",
@@ -81,10 +88,7 @@ WHOLE: dict[str, Any] = {
     ],
 }
 
-KEYS = sorted(
-    {key for task in WHOLE["tasks"] for key in task}
-    | {"name", "tasks", "defaults", "file", "hub", "split", "subset", "revision", "lm_eval", "fewshot", "seed", "limit"}
-)
+KEYS = sorted({key for model in (BatterySpec, Defaults, DataSpec, OwnTask, HarnessTask) for key in model.model_fields})
 TEXTS = [
     *("", " ", "\n", "\0", "\x1b[31m", "é", "\u2028", "\U0001f600", "ﷺ" * 50, "x" * 20_000, "x" * 1_100_000),
     *("{{q}}", "{{ row }}", "{{ nothing }}", "{{", "}}", "{%", "{{ '", "{#", "{{ q | nofilter }}", "{{ q.a.b }}"),

@@ -182,6 +182,13 @@ def test_an_extract_that_nothing_matches_is_found_out(write: Write) -> None:
     )
 
 
+def test_a_score_from_elsewhere_has_no_scorer_to_prove(write: Write) -> None:
+    check = list(check_battery(load_battery(write(("score: numeric", "score: external")))))[1]
+    assert check.ok
+    assert (check.gold, check.empty) == (None, None)
+    assert "scored elsewhere: there is no scorer to prove" in check.notes
+
+
 def test_lm_eval_may_not_show_an_item_its_own_answer(write: Write) -> None:
     with pytest.raises(BatteryError, match="fewshot: lm_eval would show an item its own answer"):
         prepare(load_battery(write(("{num_fewshot: 0", "{num_fewshot: 2, fewshot: lm_eval"))))

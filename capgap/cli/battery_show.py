@@ -1,0 +1,163 @@
+"""``capgap battery show``: what a battery asks, why, and what it costs."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from capgap.errors import UsageError
+
+if TYPE_CHECKING:
+    from capgap.battery.outline import Entry
+
+__all__ = ["show"]
+
+_SIZES = ("135M", "1B", "8B")
+_UNITS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
+
+
+@click.command("show")
+@click.argument("name_or_file")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many items a task.")
+@click.option("--model", metavar="MODEL", help="Estimate the minutes of this model.")
+@click.option(
+    "--size",
+    "sizes",
+    multiple=True,
+    metavar="N",
+    help=f"Of a model of so many parameters; default {', '.join(_SIZES)}.",
+)
+@click.option("--device", metavar="D", help="cpu, cuda, mps; default: the best there is.")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Second folder for data files; default CAPGAP_DATA.")
+@click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
+def show(
+    name_or_file: str,
+    limit: int | None,
+    model: str | None,
+    sizes: tuple[str, ...],
+    device: str | None,
+    data_root: Path | None,
+    as_json: bool,
+) -> None:
+    """Show tasks, sizes, labels and reasons, and what asking them costs.
+
+    Nothing is fetched and no model is loaded: sizes of hub data are what the file says about them.
+    """
+    from capgap.battery import load_battery
+    from capgap.battery.outline import outline
+
+    parameters = {size: _parameters(size) for size in sizes or (() if model else _SIZES)}
+    loaded = load_battery(name_or_file, data_root=data_root)
+    entries = outline(loaded, limit=limit)
+    cost = _cost(entries, model, parameters, device)
+    if as_json:
+        rows = [{f.name: getattr(e, f.name) for f in fields(e) if f.name != "like"} for e in entries]
+        head = {"name": loaded.name, "version": loaded.version, "description": loaded.description, "hash": loaded.hash}
+        click.echo(json.dumps(head | {"tasks": rows, "cost": cost}, indent=1, ensure_ascii=False))
+        return
+    click.echo(f"{loaded.name} {loaded.version}  {loaded.path}  {loaded.hash[:12]}")
+    click.echo(_shown(loaded.description))
+    for entry in entries:
+        _show_entry(entry)
+    click.echo("\n" + _summary(entries))
+    for line in _cost_lines(cost):
+        click.echo(line)
+    if not all(entry.here for entry in entries):
+        click.echo(f"Sizes of hub data are the file's own words; capgap battery fetch {name_or_file} gets the data.")
+
+
+def _shown(text: str) -> str:
+    """One line, without what a terminal would obey."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
+
+
+def _show_entry(entry: "Entry") -> None:
+    title = entry.name if entry.variant == "default" else f"{entry.name}, variant {entry.variant}"
+    about = "about " if entry.about else ""
+    if entry.n_items is None or entry.n_asked is None:
+        items = "unknown number of items"
+    elif entry.n_asked < entry.n_items:
+        items = f"{entry.n_asked:,} of {about}{entry.n_items:,} items"
+    else:
+        items = f"{about}{entry.n_items:,} items"
+    words = [
+        f"{entry.n_tasks} tasks" if entry.n_tasks > 1 else None,
+        items,
+        entry.capability or ("capability by item" if entry.here else "no one capability"),
+        entry.domain,
+        entry.format or "both formats",
+        entry.primary,
+        None if entry.num_fewshot is None else f"{entry.num_fewshot} shots",
+    ]
+    click.echo(f"\n{_shown(title)}: {_shown(', '.join(filter(None, words)))}")
+    for told in (entry.why, entry.source and f"from {entry.source}"):
+        if told:
+            click.echo(f"  {_shown(told)}")
+
+
+def _summary(entries: Sequence["Entry"]) -> str:
+    items: Counter[str] = Counter()
+    tasks: Counter[str] = Counter()
+    for entry in entries:
+        word = entry.capability or "unlabelled or by item"
+        tasks[word] += entry.n_tasks
+        items[word] += entry.n_asked or 0
+    parts = [f"{word} {tasks[word]} tasks with {items[word]:,} items" for word in sorted(tasks)]
+    unknown = sum(entry.n_asked is None for entry in entries)
+    tail = f" {unknown} of unknown size are not counted." if unknown else ""
+    return f"Asked: {sum(items.values()):,} items; {', '.join(parts)}.{tail}"
+
+
+def _parameters(size: str) -> float:
+    """The number that ``135M`` or ``1.5B`` stands for."""
+    found = re.fullmatch(r"([0-9]{1,4}(?:\.[0-9]{1,3})?)([KMBT])", size.strip().upper())
+    if found is None or not float(found[1]):
+        raise UsageError(f"--size {size[:40]!r}: expected a number of parameters such as 135M, 1.5B or 70B.")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def _cost(entries: Sequence["Entry"], model: str | None, sizes: dict[str, float], device: str | None) -> dict[str, Any]:
+    """Tokens to read and to write, and minutes by model or size on this device, ledger empty."""
+    from capgap.evaluate import Plan, cost
+    from capgap.models import choose_device, locate, parse_model
+
+    tasks = [entry.like for entry in entries if entry.like is not None]
+    read, _, written = cost._tokens(tasks)
+    minutes: dict[str, float] = {}
+    if model is not None:
+        spec = parse_model(model)
+        if spec.kind not in ("checkpoint", "microworld"):
+            raise UsageError(f"--model {model[:80]!r}: how fast a backend is cannot be told from here. Give --size.")
+        locate(spec)
+        minutes[spec.name] = cost.expected_minutes(Plan(students=(spec,), device=device), tasks)
+    place = choose_device(device)
+    if sizes:
+        # All parameters are counted as layers: where the head is of weight, --model tells better.
+        seconds = 2 * (read + cost._GENERATION * written) / (cost._matrix_rate(place) * cost._EFFICIENCY)
+        minutes |= {size: (cost._SECONDS_TO_LOAD + seconds * number) / 60 for size, number in sizes.items()}
+    return {"tokens_read": round(read), "tokens_written": round(written), "device": place, "minutes": minutes}
+
+
+def _cost_lines(cost: dict[str, Any]) -> list[str]:
+    spelled = ", ".join(f"{_shown(name)} {_spell(minutes)}" for name, minutes in cost["minutes"].items())
+    return [
+        f"Cost: about {cost['tokens_read']:,} tokens to read and {cost['tokens_written']:,} to write.",
+        f"Time on this {cost['device']}, good to a factor of about two: {spelled}.",
+    ]
+
+
+def _spell(minutes: float) -> str:
+    if minutes < 1:
+        return "under a minute"
+    return (
+        f"{minutes:.0f} min"
+        if minutes < 120
+        else f"{minutes / 60:.0f} h"
+        if minutes < 2880
+        else f"{minutes / 1440:.0f} days"
+    )
