@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 import capgap
 from capgap.battery.document import Document, read_yaml
+from capgap.battery.extraction import explosion
 from capgap.battery.items import TaskTemplates
 from capgap.battery.source import Row, find_file, hub_rows, read_rows, sha256
 from capgap.battery.spec import BatterySpec, Defaults, HarnessTask, OwnTask, check_capability
@@ -94,6 +95,7 @@ def load_battery(name_or_path: str | Path, *, data_root: Path | str | None = Non
         if isinstance(task, OwnTask):
             for file in _data_files(task, roots, where):
                 digest.update(sha256(file).encode())
+            _check_extracts(task, document, position)
             _check_templates(task, where)
         _check_label(task.capability, document.where(("tasks", position, "capability")))
     return Battery(
@@ -163,6 +165,17 @@ def _check_templates(task: OwnTask, where: str) -> None:
             first = error.errors()[0]
             told = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
             raise BatteryError(f"{where}, variant {name!r}: {told}") from None
+
+
+def _check_extracts(task: OwnTask, document: Document, position: int) -> None:
+    """The first expression that never ends is refused at once: thousands of them would be tried for hours."""
+    keys: tuple[str | int, ...] = ("tasks", position)
+    written = {(*keys, "extract"): task.extract}
+    written |= {(*keys, "variants", name, "extract"): variant.extract for name, variant in task.variants.items()}
+    for key, extract in written.items():
+        wrong = explosion(extract) if extract is not None else None
+        if wrong is not None:
+            raise BatteryError(f"{document.where(key)}: {wrong}")
 
 
 def _check_label(capability: str | None, where: str) -> None:

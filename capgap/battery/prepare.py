@@ -1,6 +1,7 @@
 """A battery to tasks that can be asked: items, and an lm-eval Task over them."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,10 +79,10 @@ def prepare(battery: Battery, *, limit: int | None = None) -> list[Prepared]:
     prepared: list[Prepared] = []
     for task in battery.tasks:
         prepared += prepare_task(battery, task, limit=limit)
-    names = [(p.name, p.variant) for p in prepared]
-    twice = [name for name, _ in names if names.count((name, "default")) > 1]
-    if twice:
-        raise BatteryError(f"{battery.path}: the task {twice[0]!r} is named twice, by itself or through groups.")
+    counts = Counter(p.name for p in prepared if p.variant == "default")
+    twice = next((name for name, count in counts.items() if count > 1), None)
+    if twice is not None:
+        raise BatteryError(f"{battery.path}: the task {twice!r} is named twice, by itself or through groups.")
     return prepared
 
 

@@ -1,5 +1,6 @@
 """The words of a battery file, as pydantic models; the JSON Schema is theirs."""
 
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
@@ -251,10 +252,9 @@ class BatterySpec(_Strict):
     @field_validator("tasks")
     @classmethod
     def _unique(cls, value: list[OwnTask | HarnessTask]) -> list[OwnTask | HarnessTask]:
-        names = [task.name for task in value]
-        twice = [name for name in names if names.count(name) > 1]
-        if twice:
-            raise ValueError(f"two tasks are named {twice[0]!r}. Names tell tasks apart.")
+        twice = next((name for name, count in Counter(task.name for task in value).items() if count > 1), None)
+        if twice is not None:
+            raise ValueError(f"two tasks are named {twice!r}. Names tell tasks apart.")
         return value
 
 

@@ -15,6 +15,7 @@ from capgap.battery.spec import HarnessTask
 from capgap.battery.task_index import task_index
 from capgap.errors import BatteryError
 from capgap.schema import CAPABILITIES
+from tests.conftest import ROOT
 
 ARC = """\
 name: public
@@ -209,6 +210,7 @@ def test_most_of_lm_evals_tasks_have_a_label_with_domain_and_reason(record_prope
     record_property("labelled", f"{len(labelled)} of {len(labels)}: {counts}")
     print(f"{len(labelled)} of {len(labels)} names are labelled: {counts}")
     assert len(labelled) > 11_000
+    assert f"{round(len(labelled), -2):,} of them have a label" in (ROOT / "README.md").read_text()
     assert all(label.domain and len(label.reason) > 20 for label in labelled.values())
     assert all(counts.values())
 
