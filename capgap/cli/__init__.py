@@ -22,7 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "distill": ("capgap.cli.distill", "Train one student from a YAML file."),
     "analyze": ("capgap.cli.analyze", "Statistics and report from tables alone."),
     "report": ("capgap.cli.report", "Write the report of a run again."),
-    "battery": ("capgap.cli.battery", "List, check and fetch batteries."),
+    "battery": ("capgap.cli.battery", "List, show, check, begin and fetch batteries."),
     "microworld": ("capgap.cli.microworld", "Rebuild the embedded world and its models from a seed."),
     "doctor": ("capgap.cli.doctor", "What this machine has, and whether capgap can use it."),
 }
