@@ -5,7 +5,15 @@ Importing this package loads neither torch nor lm-eval; `load_model` and `respon
 
 from capgap.models.checkpoint import Checkpoint, FoundBase, find_base, locate
 from capgap.models.ledger import Ledger, request_key
-from capgap.models.load import LoadedModel, Prompting, choose_device, choose_dtype, load_model, prompting_of
+from capgap.models.load import (
+    LoadedModel,
+    Prompting,
+    check_model,
+    choose_device,
+    choose_dtype,
+    load_model,
+    prompting_of,
+)
 from capgap.models.remember import Addressed, remember
 from capgap.models.respond import Progress, Response, fill, recall, respond
 from capgap.models.spec import MODEL_KEYS, ModelSpec, expand_models, parse_model
@@ -21,6 +29,7 @@ __all__ = [
     "Progress",
     "Prompting",
     "Response",
+    "check_model",
     "choose_device",
     "choose_dtype",
     "expand_models",

@@ -4,12 +4,16 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from capgap.errors import ModelError, suggestion
+from capgap.models.gguf import check_gguf, choose_gguf
+from capgap.models.quantised import Quantisation, check_packages, quantisation_of
 from capgap.models.spec import MICROWORLD, ModelSpec, parse_model
+from capgap.models.weights import check_weights
 
 __all__ = ["Checkpoint", "FoundBase", "file_hashes", "find_base", "locate", "read_json"]
 
@@ -23,13 +27,17 @@ class Checkpoint:
     """A checkpoint on this disk."""
 
     path: Path
-    """Directory with config.json and safetensors, or with adapter_config.json."""
+    """Directory with config.json and safetensors, with adapter_config.json, or with a GGUF file."""
     adapter_of: "Checkpoint | None"
     """For an adapter: the checkpoint that it adapts."""
     config: Mapping[str, Any]
     """config.json, or adapter_config.json."""
     trained: Mapping[str, Any]
     """What `capgap distill` wrote about it; empty for other people's checkpoints."""
+    gguf: str | None = None
+    """Name of the GGUF file that holds everything."""
+    quantisation: Quantisation | None = None
+    """How config.json says that the weights are packed; None where they are plain, and for GGUF."""
 
     @property
     def is_adapter(self) -> bool:
@@ -48,12 +56,13 @@ class FoundBase:
 
 
 def locate(spec: ModelSpec) -> Checkpoint:
-    """Find a checkpoint on this disk, from the hub's cache, or from the hub.
+    """Find a checkpoint on this disk, from the hub's cache, or from the hub; what can be seen to fail is told here.
 
     Raises
     ------
     ModelError
-        It is nowhere, is no model, or lacks its weights; the message says what was looked for.
+        It is nowhere or no model; its weights are missing, cut off or pickled; it would run code of its own; or what
+        unpacks its quantised weights is not installed. The message says what was looked for.
     """
     if spec.kind == MICROWORLD:
         from capgap.microworld import checkpoint
@@ -62,8 +71,15 @@ def locate(spec: ModelSpec) -> Checkpoint:
     path = Path(spec.checkpoint).expanduser()
     if path.is_dir():
         return _open(path, spec)
+    if path.is_file() and path.suffix == ".gguf":
+        return _open_gguf(path.parent, path.name, spec)
     if path.exists():
-        raise ModelError(f"model {spec.name}: {path} is a file. Expected a checkpoint directory or a hub name.")
+        raise ModelError(
+            f"model {spec.name}: {path} is a file. Expected a checkpoint directory, a .gguf file or a hub name."
+        )
+    if path.suffix == ".gguf" and spec.checkpoint.count("/") == 2 and not path.parent.exists():
+        file = _file_from_hub(spec)
+        return _open_gguf(file.parent, file.name, spec)
     if spec.checkpoint.startswith(("/", ".", "~")) or spec.checkpoint.count("/") != 1:
         raise ModelError(f"model {spec.name}: {path} does not exist.{_neighbours(path)}")
     return _open(_from_hub(spec), spec)
@@ -73,17 +89,46 @@ def _open(path: Path, spec: ModelSpec) -> Checkpoint:
     trained = read_json(path / TRAINED) if (path / TRAINED).is_file() else {}
     if (path / ADAPTER_CONFIG).is_file():
         config = read_json(path / ADAPTER_CONFIG)
-        _require_safetensors(path, spec, "adapter_model*.safetensors")
+        check_weights(path, "adapter_model", spec.name)
         return Checkpoint(path, _adapted(path, config, spec), config, trained)
     if not (path / "config.json").is_file():
+        gguf = choose_gguf(path, spec.name)
+        if gguf is not None:
+            return _open_gguf(path, gguf, spec)
         inside = sorted(entry.name for entry in path.iterdir())[:8]
         what = f"holds {', '.join(inside)}" if inside else "is empty"
         raise ModelError(
             f"model {spec.name}: {path} is no checkpoint: it {what}. Expected config.json and *.safetensors,"
-            f" or {ADAPTER_CONFIG}.{_checkpoints_below(path)}"
+            f" {ADAPTER_CONFIG}, or one .gguf file.{_checkpoints_below(path)}"
         )
-    _require_safetensors(path, spec, "*.safetensors")
-    return Checkpoint(path, None, read_json(path / "config.json"), trained)
+    config = read_json(path / "config.json")
+    _refuse_code(path, config, spec)
+    check_weights(path, "model", spec.name)
+    packed = quantisation_of(path, config, spec.name)
+    check_packages(packed, spec.get("quantization"), spec.name)
+    return Checkpoint(path, None, config, trained, quantisation=packed)
+
+
+def _open_gguf(folder: Path, file: str, spec: ModelSpec) -> Checkpoint:
+    check_gguf(folder / file, spec.name)
+    if spec.get("quantization"):
+        raise ModelError(f"model {spec.name}: {file} is quantised already. Leave quantization= out.")
+    return Checkpoint(folder, None, {}, {}, gguf=file)
+
+
+def _refuse_code(path: Path, config: Mapping[str, Any], spec: ModelSpec) -> None:
+    """A folder may bring Python of its own; it is run, or passed over, only where the user says so."""
+    if spec.get("allow_code"):
+        return
+    tokenizer = path / "tokenizer_config.json"
+    files = {"config.json": config, "tokenizer_config.json": read_json(tokenizer) if tokenizer.is_file() else {}}
+    for file, content in files.items():
+        if content.get("auto_map"):
+            raise ModelError(
+                f"model {spec.name}: {path / file} has an auto_map: the folder brings Python code of its own, which "
+                f"may do anything on this machine. Read it, then say {spec.word},allow_code=on to run it, or "
+                f"allow_code=off to load the weights with transformers' own code."
+            )
 
 
 def _adapted(path: Path, config: Mapping[str, Any], spec: ModelSpec) -> Checkpoint:
@@ -95,7 +140,11 @@ def _adapted(path: Path, config: Mapping[str, Any], spec: ModelSpec) -> Checkpoi
             f"Say it: {spec.checkpoint},adapter_base=CKPT"
         )
     base = parse_model(str(named))
-    if base.kind == "checkpoint" and not Path(base.checkpoint).is_dir() and (path / base.checkpoint).is_dir():
+    if base.kind == "checkpoint":
+        # What was said of the adapter's loading holds for what it stands on.
+        passed = {key: value for key in ("allow_code", "quantization") if (value := spec.get(key))}
+        base = replace(base, options=passed | base.options)
+    if base.kind == "checkpoint" and not Path(base.checkpoint).exists() and (path / base.checkpoint).exists():
         base = replace(base, checkpoint=str(path / base.checkpoint))
     try:
         found = locate(replace(base, name=f"{spec.name} (base of the adapter)"))
@@ -106,40 +155,39 @@ def _adapted(path: Path, config: Mapping[str, Any], spec: ModelSpec) -> Checkpoi
     return found
 
 
-def _require_safetensors(path: Path, spec: ModelSpec, pattern: str) -> None:
-    found = list(path.glob(pattern))
-    if not found:
-        pickled = sorted(p.name for kind in ("*.bin", "*.pt", "*.pth") for p in path.glob(kind))
-        why = (
-            f"its weights are pickled ({pickled[0]}), and a pickle can run code when it is loaded. "
-            f"Convert them to safetensors."
-            if pickled
-            else f"it has no weights ({pattern})."
-        )
-        raise ModelError(f"model {spec.name}: {path}: {why}")
-    empty = [p.name for p in found if p.stat().st_size == 0]
-    if empty:
-        raise ModelError(f"model {spec.name}: {path / empty[0]} is empty; the checkpoint was not written to its end.")
-
-
 def _from_hub(spec: ModelSpec) -> Path:
     from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "README.md"]
+    if spec.get("allow_code") == "on":
+        patterns.append("*.py")
+    with _hub_told(spec, "no directory"):
+        return Path(snapshot_download(spec.checkpoint, revision=spec.get("revision"), allow_patterns=patterns))
+
+
+def _file_from_hub(spec: ModelSpec) -> Path:
+    """``org/name/file.gguf``: one file of a repository that holds many quantisations of one model."""
+    from huggingface_hub import hf_hub_download
+
+    repository, _, file = spec.checkpoint.rpartition("/")
+    with _hub_told(spec, "no file"):
+        return Path(hf_hub_download(repository, file, revision=spec.get("revision")))
+
+
+@contextmanager
+def _hub_told(spec: ModelSpec, what: str) -> Iterator[None]:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    revision = spec.get("revision")
-    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "README.md"]
     try:
-        return Path(snapshot_download(spec.checkpoint, revision=revision, allow_patterns=patterns))
+        yield
     except (OfflineModeIsEnabled, LocalEntryNotFoundError, ConnectionError) as error:
         raise ModelError(
-            f"model {spec.name}: no directory {spec.checkpoint!r} here, not in the hub's cache, and the hub cannot be"
+            f"model {spec.name}: {what} {spec.checkpoint!r} here, not in the hub's cache, and the hub cannot be"
             f" reached ({type(error).__name__}). Give a local directory, or run once with the network."
         ) from error
     except (HfHubHTTPError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ModelError(
-            f"model {spec.name}: no directory {spec.checkpoint!r} here, and the hub says: {reason}"
-        ) from error
+        raise ModelError(f"model {spec.name}: {what} {spec.checkpoint!r} here, and the hub says: {reason}") from error
     except OSError as error:
         raise ModelError(f"model {spec.name}: {spec.checkpoint} cannot be fetched from the hub: {error}") from error
 
@@ -156,7 +204,8 @@ def find_base(spec: ModelSpec) -> FoundBase | None:
         word = str(checkpoint.trained["base"])
         return FoundBase(_relative_to(word, checkpoint.path), str(checkpoint.path / TRAINED))
     if checkpoint.is_adapter and checkpoint.adapter_of is not None:
-        return FoundBase(str(checkpoint.adapter_of.path), str(checkpoint.path / ADAPTER_CONFIG))
+        base = checkpoint.adapter_of
+        return FoundBase(str(base.path / base.gguf if base.gguf else base.path), str(checkpoint.path / ADAPTER_CONFIG))
     card = checkpoint.path / "README.md"
     named = _card_base(card) if card.is_file() else None
     return FoundBase(named, str(card)) if named else None
@@ -241,7 +290,9 @@ def _neighbours(path: Path) -> str:
     parent = path.parent
     if not parent.is_dir():
         return f" Nor does {parent}."
-    return suggestion(path.name, (entry.name for entry in parent.iterdir() if entry.is_dir()))
+    return suggestion(
+        path.name, (entry.name for entry in parent.iterdir() if entry.is_dir() or entry.suffix == ".gguf")
+    )
 
 
 def _checkpoints_below(path: Path) -> str:

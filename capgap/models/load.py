@@ -4,53 +4,38 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from capgap.errors import ModelError
 from capgap.models.checkpoint import Checkpoint, file_hashes, locate
+from capgap.models.prompting import Prompting, prompting_of
 from capgap.models.spec import BACKENDS, ModelSpec
+from capgap.models.tokenizer_files import TOKENIZER_FILES, tokenizer_place
 
 if TYPE_CHECKING:  # at run time it would load torch
     from capgap.models.prefix_tree import TreeScorer
 
-__all__ = ["LoadedModel", "Prompting", "Unproven", "choose_device", "choose_dtype", "load_model", "prompting_of"]
+__all__ = [
+    "LoadedModel",
+    "Prompting",
+    "Unproven",
+    "check_model",
+    "choose_device",
+    "choose_dtype",
+    "digest",
+    "load_model",
+    "prompting_of",
+]
 
-_WEIGHTS = ("*.safetensors", "config.json", "generation_config.json", "adapter_config.json")
-_TOKENIZER = (
-    "tokenizer*",
-    "vocab*",
-    "merges.txt",
-    "*.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "*.jinja",
-)
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "adapter_config.json")
 
 
 class Unproven(Exception):
     """A model's log-likelihoods as a tree are not lm-eval's; the message says where they differ."""
-
-
-@dataclass(frozen=True)
-class Prompting:
-    """How a model is addressed; belongs to the model, not to the battery."""
-
-    chat_template: bool = False
-    """Whether prompts go through the tokenizer's chat template, examples as turns of their own."""
-    system_prompt: str | None = None
-    """What stands before the first prompt."""
-    enable_thinking: bool | None = None
-    """Passed to the chat template; None leaves it to the template."""
-    think_end: str | None = None
-    """Text that ends a reasoning model's thoughts; only what follows is scored."""
-
-    def as_text(self) -> str:
-        """JSON, for the models table."""
-        return json.dumps({k: v for k, v in self.__dict__.items() if v is not None}, sort_keys=True)
 
 
 @dataclass
@@ -73,6 +58,10 @@ class LoadedModel:
     """Tokens in one forward pass, at most."""
     can_score: bool = True
     """Whether it gives log-likelihoods."""
+    why_no_scores: str | None = None
+    """Where it gives none: why, as the end of a sentence."""
+    requests_at_once: int = 64
+    """Requests that are handed over at a time, at most; what is handed over is answered, or lost, together."""
     notes: list[str] = field(default_factory=list)
     """What its user should know, one sentence each; filled while it is asked."""
     seconds: dict[str, float] = field(default_factory=dict)
@@ -146,7 +135,10 @@ def load_model(
         It cannot be found or loaded; the message names the file.
     """
     if spec.kind in BACKENDS:
-        return _load_backend(spec, batch_tokens, run_id)
+        from capgap.models.backend import load_backend
+
+        return load_backend(spec, device=device, batch_tokens=batch_tokens, run_id=run_id)
+    from capgap.models.build import build_lm
     from capgap.models.prefix_tree import TreeScorer, fitting_row, unsupported
 
     started = time.monotonic()
@@ -154,8 +146,7 @@ def load_model(
     device = choose_device(device)
     dtype = choose_dtype(spec.get("dtype") or dtype, device)
     prompting = prompting_of(spec, checkpoint)
-    with _told(spec, checkpoint):
-        lm = _harness(spec, checkpoint, device, dtype, prompting)
+    lm = build_lm(spec, checkpoint, device, dtype, prompting)
     if prompting.chat_template and not getattr(lm.tokenizer, "chat_template", None):
         raise ModelError(f"model {spec.name}: chat_template=on, but its tokenizer has no chat template.")
     loaded = time.monotonic()
@@ -168,7 +159,7 @@ def load_model(
         lm=lm,
         facts=_facts(spec, checkpoint, lm, prompting, identity),
         identity=identity,
-        fingerprint=_digest(identity),
+        fingerprint=digest(identity),
         prompting=prompting,
         batch_tokens=batch_tokens,
         seconds={"loading": loaded - started, "hashing": hashed - loaded},
@@ -181,112 +172,45 @@ def load_model(
     return model
 
 
-def prompting_of(spec: ModelSpec, checkpoint: Checkpoint) -> Prompting:
-    """How a model is addressed: as its word says, else as it was trained, else as its tokenizer suggests."""
-    wanted = spec.get("chat_template", "auto")
-    if wanted == "auto":
-        trained = checkpoint.trained.get("prompting")
-        known = json.loads(trained) if isinstance(trained, str) else trained or {}
-        chat = bool(known["chat_template"]) if "chat_template" in known else _has_chat_template(checkpoint)
-    else:
-        chat = wanted == "on"
-    thinking = spec.get("enable_thinking")
-    return Prompting(
-        chat_template=chat,
-        system_prompt=spec.get("system_prompt"),
-        enable_thinking=None if thinking is None else thinking == "on",
-        think_end=spec.get("think_end"),
-    )
+def check_model(spec: ModelSpec, *, scores: bool = False) -> None:
+    """Refuse now, loading and asking nothing, what would be refused when the model's turn comes.
 
+    Parameters
+    ----------
+    spec
+        The model.
+    scores
+        Whether it will be asked for log-likelihoods.
 
-def _has_chat_template(checkpoint: Checkpoint) -> bool:
-    for folder in (checkpoint.path, checkpoint.adapter_of.path if checkpoint.adapter_of else None):
-        if folder is None:
-            continue
-        if (folder / "chat_template.jinja").is_file() or (folder / "chat_template.json").is_file():
-            return True
-        config = folder / "tokenizer_config.json"
-        if config.is_file():
-            return '"chat_template"' in config.read_text(encoding="utf-8", errors="replace")
-    return False
+    Raises
+    ------
+    ModelError
+        It cannot be found or loaded here, or its backend gives no log-likelihoods.
+    """
+    if spec.kind in BACKENDS:
+        from capgap.models.backend import check_backend
 
-
-def _harness(spec: ModelSpec, checkpoint: Checkpoint, device: str, dtype: str, prompting: Prompting) -> Any:
-    from transformers.utils import logging as transformers_logging
-
-    from capgap.models.harness import Harness
-
-    transformers_logging.disable_progress_bar()
-    weights = checkpoint.adapter_of or checkpoint
-    arguments: dict[str, Any] = {
-        "pretrained": str(weights.path),
-        "backend": "causal",
-        "device": device,
-        "dtype": dtype,
-        "batch_size": 1,
-        "trust_remote_code": False,
-        "think_end_token": prompting.think_end,
-        "enable_thinking": prompting.enable_thinking,
-    }
-    if checkpoint.is_adapter:
-        arguments["peft"] = str(checkpoint.path)
-    tokenizer = spec.get("tokenizer")
-    if tokenizer:
-        arguments["tokenizer"] = tokenizer
-    elif not any(weights.path.glob("tokenizer*")):
-        arguments["tokenizer"] = str(_tokenizer_folder(spec, checkpoint))
-    if spec.get("device_map"):
-        arguments |= {"parallelize": True}
-    if spec.get("quantization"):
-        arguments["quantization_config"] = _quantization(spec)
-    return Harness(**arguments)
-
-
-def _tokenizer_folder(spec: ModelSpec, checkpoint: Checkpoint) -> Path:
-    if any(checkpoint.path.glob("tokenizer*")):
-        return checkpoint.path
-    raise ModelError(
-        f"model {spec.name}: {checkpoint.path} has no tokenizer. "
-        f"Save one with it, or say {spec.checkpoint},tokenizer=CKPT."
-    )
-
-
-def _quantization(spec: ModelSpec) -> Any:
-    from transformers import BitsAndBytesConfig
-
-    try:
-        import bitsandbytes  # noqa: F401
-    except ImportError:
-        raise ModelError(f"model {spec.name}: quantization needs bitsandbytes. pip install bitsandbytes") from None
-    bits = spec.get("quantization")
-    return BitsAndBytesConfig(load_in_4bit=bits == "4bit", load_in_8bit=bits == "8bit")
-
-
-@contextmanager
-def _told(spec: ModelSpec, checkpoint: Checkpoint) -> Iterator[None]:
-    """What loading a broken checkpoint raises, as one message that names it."""
-    try:
-        yield
-    except ModelError:
-        raise
-    except Exception as error:  # transformers, safetensors, tokenizers and peft each raise kinds of their own
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(
-            f"model {spec.name}: {checkpoint.path} cannot be loaded: {type(error).__name__}: {first[:300]}"
-        ) from error
+        check_backend(spec, scores=scores)
+        return
+    tokenizer_place(spec, locate(spec))
 
 
 def _identity(spec: ModelSpec, checkpoint: Checkpoint, lm: Any, prompting: Prompting) -> dict[str, Any]:
     """All that can change an answer of a checkpoint."""
+    from capgap.models.build import quantised_as
+
     weights = checkpoint.adapter_of or checkpoint
-    folder = Path(spec.get("tokenizer") or weights.path)
+    own_code = ("*.py",) if spec.get("allow_code") == "on" else ()
+    files = (escape(weights.gguf),) if weights.gguf is not None else _WEIGHTS
+    place = tokenizer_place(spec, checkpoint) or (None if weights.gguf is not None else weights.path)
+    folder = Path(place) if place is not None else None
     return {
         "kind": "hf",
-        "weights": file_hashes(weights.path, _WEIGHTS),
+        "weights": file_hashes(weights.path, files + own_code),
         "adapter": file_hashes(checkpoint.path, _WEIGHTS) if checkpoint.is_adapter else None,
-        "tokenizer": file_hashes(folder, _TOKENIZER) if folder.is_dir() else spec.get("tokenizer"),
+        "tokenizer": file_hashes(folder, TOKENIZER_FILES + own_code) if folder and folder.is_dir() else place,
         "dtype": str(lm.model.dtype),
-        "quantization": spec.get("quantization"),
+        "quantization": quantised_as(lm, weights),
         "device": lm.device.type,
         "attention": getattr(lm.model.config, "_attn_implementation", None),
         "max_length": lm.max_length,
@@ -301,12 +225,13 @@ def _facts(
     spec: ModelSpec, checkpoint: Checkpoint, lm: Any, prompting: Prompting, identity: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The row of the models table: what the files say, over it what `capgap distill` wrote."""
+    from capgap.models.build import n_parameters
+
     config = lm.config
     text = getattr(config, "text_config", None) or config
-    parameters = sum(p.numel() for p in lm.model.parameters())
     facts = {
         "architecture": (getattr(config, "architectures", None) or [type(lm.model).__name__])[0],
-        "n_params": parameters,
+        "n_params": n_parameters(lm, checkpoint.adapter_of or checkpoint),
         "n_layers": getattr(text, "num_hidden_layers", None),
         "width": getattr(text, "hidden_size", None),
         "adaptation": "lora" if checkpoint.is_adapter else None,
@@ -324,28 +249,7 @@ def _facts(
     }
 
 
-def _load_backend(spec: ModelSpec, batch_tokens: int | None, run_id: str) -> LoadedModel:
-    """Any other backend of lm-eval, by name; what it runs on is not ours to know."""
-    import lm_eval.models  # noqa: F401  (fills lm-eval's registry)
-    from lm_eval.api.registry import get_model
-
-    try:
-        lm = get_model(spec.kind).create_from_arg_string(spec.checkpoint, {"batch_size": 1})
-    except Exception as error:  # every backend has needs and exceptions of its own
-        raise ModelError(f"model {spec.name}: lm-eval cannot start {spec.kind}:{spec.checkpoint}: {error}") from error
-    identity = {"kind": spec.kind, "arguments": spec.checkpoint, "run": run_id}
-    facts = {"model": spec.name, "checkpoint": spec.word, "prompting": Prompting().as_text()}
-    return LoadedModel(
-        name=spec.name,
-        lm=lm,
-        facts=facts,
-        identity=identity,
-        fingerprint=_digest(identity),
-        batch_tokens=batch_tokens or 2048,
-        can_score="chat" not in spec.kind,
-    )
-
-
-def _digest(identity: Mapping[str, Any]) -> str:
+def digest(identity: Mapping[str, Any]) -> str:
+    """Hex digest of an identity."""
     text = json.dumps(dict(identity), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

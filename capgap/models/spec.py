@@ -1,32 +1,40 @@
 """Model words: `[NAME=]CKPT[,key=value…]`, the same for every role."""
 
+import ast
 import glob
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from capgap.errors import ModelError, suggestion
+from capgap.models.secrets import masked, refuse_secrets
 
-__all__ = ["MODEL_KEYS", "ModelSpec", "expand_models", "parse_model"]
+__all__ = ["BACKENDS", "MODEL_KEYS", "ModelSpec", "expand_models", "parse_model"]
 
 MICROWORLD = "microworld"
 
-# Backends of lm-eval that are neither plain checkpoints nor directories; `hf` is capgap's own way and needs no word.
-BACKENDS = (
-    "vllm",
-    "sglang",
-    "hf",
-    "local-completions",
-    "local-chat-completions",
-    "openai-completions",
-    "openai-chat-completions",
-    "anthropic-chat",
-    "gguf",
-    "nemo_lm",
-    "openvino",
-)
+
+def _lm_eval_backends() -> tuple[str, ...]:
+    """The names of lm-eval's registry, read from its source: importing it would cost every command seconds."""
+    found = find_spec("lm_eval")
+    for folder in (found.submodule_search_locations or ()) if found is not None else ():
+        source = Path(folder) / "models" / "__init__.py"
+        if not source.is_file():
+            continue
+        for node in ast.parse(source.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
+                names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+                if "MODEL_MAPPING" in names:
+                    return tuple(str(key.value) for key in node.value.keys if isinstance(key, ast.Constant))
+    # An lm-eval that keeps its names elsewhere: those that it has had for years.
+    return ("hf", "vllm", "sglang", "local-completions", "local-chat-completions", "openai-completions")
+
+
+BACKENDS = _lm_eval_backends()
+"""Every backend of the installed lm-eval. `hf` among them is lm-eval's own way; a plain checkpoint needs no word."""
 
 MODEL_KEYS: dict[str, tuple[str, ...]] = {
     "revision": (),
@@ -39,8 +47,14 @@ MODEL_KEYS: dict[str, tuple[str, ...]] = {
     "system_prompt": (),
     "enable_thinking": ("on", "off"),
     "think_end": (),
+    "allow_code": ("on", "off"),
 }
 """The keys of a model word, and the values that each admits; an empty tuple admits any text."""
+
+PROMPTING_KEYS = ("chat_template", "system_prompt", "enable_thinking", "think_end")
+"""The keys that capgap reads from a backend's arguments too; the others are the backend's own."""
+_LM_EVAL_WORDS = {"think_end_token": "think_end"}
+_LM_EVAL_VALUES = {"True": "on", "true": "on", "False": "off", "false": "off"}
 
 
 @dataclass(frozen=True)
@@ -61,14 +75,20 @@ class ModelSpec:
         return self.options.get(key, default)
 
     @property
+    def arguments(self) -> dict[str, str]:
+        """The arguments of a backend, by name."""
+        pieces = [piece.partition("=") for piece in _pieces(self.checkpoint) if piece]
+        return {key.strip(): value for key, _, value in pieces}
+
+    @property
     def place(self) -> str:
         """Where it is from, for tables and reports: never a path that only means something on this machine."""
-        if self.kind != "checkpoint":
+        if self.kind == MICROWORLD:
             return f"{self.kind}:{self.checkpoint}"
-        path = Path(self.checkpoint)
-        if not path.is_absolute():
-            return self.checkpoint
-        return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
+        if self.kind != "checkpoint":
+            told = (f"{key}={_portable(value)}" for key, value in self.arguments.items())
+            return f"{self.kind}:{masked(','.join(told))}"
+        return _portable(self.checkpoint)
 
     @property
     def word(self) -> str:
@@ -85,20 +105,19 @@ def parse_model(word: str) -> ModelSpec:
     ModelError
         The word is empty, a key is unknown, or a value is not one that its key admits.
     """
+    refuse_secrets(word)
+    backend = _named_backend(word.strip())
+    if backend is not None and backend in BACKENDS:
+        return _backend_spec(word.strip(), backend)
+    if backend is not None and backend != MICROWORLD:
+        raise ModelError(f"model {word!r}: {backend!r} is no backend.{suggestion(backend, (MICROWORLD, *BACKENDS))}")
     head, options = _split_options(word.strip())
     name, checkpoint = _split_name(head)
     if not checkpoint:
         raise ModelError(f"model {word!r}: no checkpoint is named. Expected [NAME=]CKPT[,key=value…].")
-    backend, colon, arguments = checkpoint.partition(":")
-    if colon and backend == MICROWORLD:
-        return ModelSpec(name or arguments, arguments, MICROWORLD, options)
-    if colon and backend in BACKENDS:
-        # A backend's own arguments contain commas and equals signs, so nothing was cut from them.
-        arguments = word.strip().split(f"{backend}:", 1)[1]
-        return ModelSpec(name or _backend_name(backend, arguments), arguments, backend, {})
-    if colon and not Path(checkpoint).exists() and "/" not in backend and "\\" not in backend and len(backend) > 1:
-        known = (MICROWORLD, *BACKENDS)
-        raise ModelError(f"model {word!r}: {backend!r} is no backend.{suggestion(backend, known)}")
+    if backend == MICROWORLD:
+        _, _, which = checkpoint.partition(":")
+        return ModelSpec(name or which, which, MICROWORLD, options)
     return ModelSpec(name or default_name(checkpoint), checkpoint, "checkpoint", options)
 
 
@@ -119,11 +138,26 @@ def expand_models(words: Iterable[str]) -> list[ModelSpec]:
         if spec.kind != "checkpoint" or not re.search(r"[*?\[]", spec.checkpoint):
             specs.append(spec)
             continue
-        found = sorted((p for p in glob.glob(spec.checkpoint) if Path(p).is_dir()), key=_natural)
+        found = sorted((p for p in glob.glob(spec.checkpoint) if _may_be_checkpoint(Path(p))), key=_natural)
         if not found:
-            raise ModelError(f"model {word!r}: no directory matches. Quote globs so that the shell leaves them alone.")
+            raise ModelError(
+                f"model {word!r}: no directory matches, nor a .gguf file. "
+                f"Quote globs so that the shell leaves them alone."
+            )
         specs.extend(replace(spec, checkpoint=path, name=default_name(path)) for path in found)
     return _distinct(specs)
+
+
+def _may_be_checkpoint(path: Path) -> bool:
+    return path.is_dir() or path.suffix == ".gguf"
+
+
+def _portable(text: str) -> str:
+    """A path that means something on another machine too; what is no absolute path stays."""
+    path = Path(text)
+    if not path.is_absolute():
+        return text
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
 
 
 def default_name(checkpoint: str) -> str:
@@ -136,21 +170,58 @@ def default_name(checkpoint: str) -> str:
     return parts[-1]
 
 
-def _split_options(word: str) -> tuple[str, dict[str, str]]:
-    """The head of a word and its keys; a comma that starts no ``key=`` belongs to what stands before it."""
-    pieces = re.split(r",(?=[A-Za-z_]+=)", word)
+def _named_backend(word: str) -> str | None:
+    """What stands before the first colon of a word, where it is no path of this disk."""
+    head = _pieces(word)[0]
+    _, checkpoint = _split_name(head)
+    backend, colon, _ = checkpoint.partition(":")
+    is_path = "/" in backend or "\\" in backend or len(backend) < 2 or Path(checkpoint).exists()
+    return backend if colon and not is_path else None
+
+
+def _backend_spec(word: str, backend: str) -> ModelSpec:
+    """A backend's own arguments stay as they are; how it is prompted is capgap's."""
+    before, _, after = word.partition(f"{backend}:")
+    own: list[str] = []
     options: dict[str, str] = {}
-    if re.match(rf"(?:[^=:,]+=)?(?:{'|'.join(BACKENDS)}):", word):
-        return word, {}
+    for piece in _pieces(after):
+        key, equals, value = piece.partition("=")
+        key = key.strip()
+        if piece and not (equals and key):
+            raise ModelError(f"model {word!r}: {piece!r} is no argument. Expected {backend}:key=value,key=value…")
+        if key in PROMPTING_KEYS or key in _LM_EVAL_WORDS:
+            ours = _LM_EVAL_WORDS.get(key, key)
+            options[ours] = _checked(word, ours, _LM_EVAL_VALUES.get(value, value) if MODEL_KEYS[ours] else value)
+        elif piece:
+            own.append(piece)
+    arguments = ",".join(own)
+    return ModelSpec(
+        before.rstrip().rstrip("=").strip() or _backend_name(backend, arguments), arguments, backend, options
+    )
+
+
+def _pieces(text: str) -> list[str]:
+    """Cut at the commas that start a ``key=``; a comma that starts none belongs to what stands before it."""
+    return re.split(r",(?=\s*[A-Za-z_]\w*=)", text)
+
+
+def _split_options(word: str) -> tuple[str, dict[str, str]]:
+    """The head of a word and its keys."""
+    pieces = _pieces(word)
+    options: dict[str, str] = {}
     for piece in pieces[1:]:
-        key, _, value = piece.partition("=")
+        key, _, value = piece.strip().partition("=")
         if key not in MODEL_KEYS:
             raise ModelError(f"model {word!r}: unknown key {key!r}.{suggestion(key, MODEL_KEYS)}")
-        allowed = MODEL_KEYS[key]
-        if allowed and value not in allowed:
-            raise ModelError(f"model {word!r}: {key}={value!r} is not possible.{suggestion(value, allowed)}")
-        options[key] = value
+        options[key] = _checked(word, key, value)
     return pieces[0], options
+
+
+def _checked(word: str, key: str, value: str) -> str:
+    allowed = MODEL_KEYS[key]
+    if allowed and value not in allowed:
+        raise ModelError(f"model {word!r}: {key}={value!r} is not possible.{suggestion(value, allowed)}")
+    return value
 
 
 def _split_name(head: str) -> tuple[str, str]:

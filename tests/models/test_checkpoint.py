@@ -1,4 +1,5 @@
 import json
+import struct
 from pathlib import Path
 
 import pytest
@@ -7,10 +8,13 @@ from capgap.errors import ModelError
 from capgap.models import find_base, locate, parse_model
 from capgap.models.checkpoint import file_hashes
 
+NO_WEIGHTS = struct.pack("<Q", 2).decode() + "{}"
+"""A whole safetensors file without a tensor."""
+
 
 def _fake(folder: Path, **files: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in ({"config.json": "{}", "model.safetensors": "x"} | files).items():
+    for name, content in ({"config.json": "{}", "model.safetensors": NO_WEIGHTS} | files).items():
         (folder / name).write_text(content)
     return folder
 
@@ -30,7 +34,10 @@ def _fake(folder: Path, **files: str) -> Path:
         (lambda p: _fake(p, **{"model.safetensors": ""}), "was not written to its end"),
         (lambda p: _fake(p, **{"config.json": "{"}), "config.json: cannot be read as JSON"),
         (lambda p: _fake(p, **{"config.json": "[]"}), "expected a JSON object"),
-        (lambda p: _fake(p, **{"adapter_config.json": "{}", "adapter_model.safetensors": "x"}), "names no base model"),
+        (
+            lambda p: _fake(p, **{"adapter_config.json": "{}", "adapter_model.safetensors": NO_WEIGHTS}),
+            "names no base model",
+        ),
     ],
 )
 def test_what_is_no_checkpoint_is_refused_with_what_it_is(tmp_path: Path, make: object, message: str) -> None:
@@ -61,7 +68,7 @@ def test_a_base_is_found_where_the_students_files_name_it(tmp_path: Path) -> Non
         adapter,
         **{
             "adapter_config.json": json.dumps({"base_model_name_or_path": str(base)}),
-            "adapter_model.safetensors": "x",
+            "adapter_model.safetensors": NO_WEIGHTS,
         },
     )
     assert find_base(parse_model(str(card))).word == "org/base"  # type: ignore[union-attr]

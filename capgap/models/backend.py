@@ -1,0 +1,312 @@
+"""Any other backend of lm-eval, by name: vLLM, SGLang, a server, a cloud."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+from capgap.errors import ModelError, suggestion
+from capgap.models.checkpoint import file_hashes
+from capgap.models.load import LoadedModel, digest
+from capgap.models.prompting import Prompting, worded
+from capgap.models.secrets import masked
+from capgap.models.spec import ModelSpec
+from capgap.models.tokenizer_files import TOKENIZER_FILES
+
+__all__ = ["check_backend", "load_backend"]
+
+_CHATS = (
+    "anthropic-chat",
+    "anthropic-chat-completions",
+    "litellm",
+    "litellm-chat",
+    "litellm-chat-completions",
+    "local-chat-completions",
+    "openai-chat-completions",
+)
+"""Backends that take messages; none of them gives log-likelihoods."""
+_GENERATE_ONLY = ("anthropic-completions", "hf-audiolm-qwen", "hf-multimodal", "vllm-vlm", "hf-mistral3")
+_OPENAI = ("local-completions", "local-chat-completions", "openai-completions", "openai-chat-completions")
+_OPENAI_SCORED = ("babbage-002", "davinci-002")  # OpenAI echoes log-probabilities for no other model
+
+_PACKAGES = {
+    "vllm": ("vllm", "'capgap[vllm]'"),
+    "vllm-vlm": ("vllm", "'capgap[vllm]'"),
+    "sglang": ("sglang", "sglang"),
+    "anthropic-completions": ("anthropic", "anthropic"),
+    "litellm": ("litellm", "'lm-eval[litellm]'"),
+    "litellm-chat": ("litellm", "'lm-eval[litellm]'"),
+    "litellm-chat-completions": ("litellm", "'lm-eval[litellm]'"),
+    "openvino": ("optimum", "'lm-eval[optimum]'"),
+    "ipex": ("optimum", "'lm-eval[ipex]'"),
+    "habana": ("optimum", "'lm-eval[habana]'"),
+    "neuronx": ("optimum", "'optimum[neuronx]'"),
+    "onnxruntime": ("onnxruntime", "'lm-eval[onnxruntime]'"),
+    "onnxruntime-genai": ("onnxruntime_genai", "'lm-eval[onnxruntime-genai]'"),
+    "winml": ("onnxruntime_genai", "'lm-eval[onnxruntime-genai]'"),
+    "mamba_ssm": ("mamba_ssm", "mamba-ssm"),
+    "nemo_lm": ("nemo", "'nemo_toolkit[nlp]'"),
+    "trtllm": ("tensorrt_llm", "tensorrt_llm"),
+    "watsonx_llm": ("ibm_watsonx_ai", "'lm-eval[ibm-watsonx-ai]'"),
+    "steered": ("sae_lens", "sae_lens"),
+    "openai-completions": ("tiktoken", "tiktoken"),
+}
+"""Backend → the module without which it does not start, and what to ask pip for."""
+_AT_ONCE = {"vllm": 1024, "vllm-vlm": 1024, "sglang": 1024}
+"""Engines that form their own batches are handed many requests."""
+_UNBOUNDED = 1 << 40
+
+
+def check_backend(spec: ModelSpec, *, scores: bool = False) -> None:
+    """Refuse what can be seen to fail before anything is started.
+
+    Parameters
+    ----------
+    spec
+        The model.
+    scores
+        Whether log-likelihoods will be asked for.
+
+    Raises
+    ------
+    ModelError
+        A package or an argument is missing or wrong, or the backend gives no log-likelihoods.
+    """
+    module, pip = _PACKAGES.get(spec.kind, ("lm_eval", ""))
+    if find_spec(module) is None:
+        raise ModelError(
+            f"model {spec.name}: the backend {spec.kind} needs {module}, which is missing. pip install {pip}"
+        )
+    arguments = spec.arguments
+    if spec.kind in _OPENAI:
+        _check_server(spec, arguments)
+    if spec.kind in _CHATS and spec.get("chat_template") == "off":
+        raise ModelError(
+            f"model {spec.name}: {spec.kind} takes messages only, so chat_template=off is not possible. "
+            f"Use local-completions, where the server has it."
+        )
+    why = _why_no_scores(spec, arguments)
+    if scores and why is not None:
+        raise ModelError(
+            f"model {spec.name}: {why}, and the battery chooses by log-likelihoods. "
+            f"Use a battery of generate tasks, or another backend."
+        )
+
+
+def _check_server(spec: ModelSpec, arguments: Mapping[str, str]) -> None:
+    if not arguments.get("model") and not arguments.get("pretrained"):
+        raise ModelError(f"model {spec.name}: {spec.kind} needs the model's name on the server: model=NAME")
+    address = arguments.get("base_url")
+    path = "chat/completions" if spec.kind in _CHATS else "completions"
+    if address is None and spec.kind.startswith("local"):
+        raise ModelError(f"model {spec.name}: {spec.kind} needs an address: base_url=http://HOST:PORT/v1/{path}")
+    if address is not None and (urlsplit(address).scheme not in ("http", "https") or not urlsplit(address).netloc):
+        raise ModelError(
+            f"model {spec.name}: base_url={address!r} is no address. Expected base_url=http://HOST:PORT/v1/{path}"
+        )
+    chat_address = address is not None and urlsplit(address).path.rstrip("/").endswith("/chat/completions")
+    if address is not None and chat_address != (spec.kind in _CHATS) and address.rstrip("/").endswith("/completions"):
+        other = spec.kind.replace("-completions", "-chat-completions") if chat_address else "local-completions"
+        raise ModelError(f"model {spec.name}: {address} is the address for {other}, and the backend is {spec.kind}.")
+
+
+def _why_no_scores(spec: ModelSpec, arguments: Mapping[str, str]) -> str | None:
+    """Why a backend gives no log-likelihoods, from its name alone; None where it may give them."""
+    if spec.kind in _CHATS:
+        return f"{spec.kind} gives no log-likelihoods: a chat does not tell the probability of what is said to it"
+    if spec.kind in _GENERATE_ONLY:
+        return f"{spec.kind} gives no log-likelihoods"
+    if spec.kind == "openai-completions" and arguments.get("model") not in _OPENAI_SCORED:
+        return f"OpenAI gives log-likelihoods for {' and '.join(_OPENAI_SCORED)} only"
+    return None
+
+
+def load_backend(
+    spec: ModelSpec, *, device: str | None = None, batch_tokens: int | None = None, run_id: str = ""
+) -> LoadedModel:
+    """Start a backend, or find its server.
+
+    Parameters
+    ----------
+    spec
+        The model.
+    device
+        For backends that take one.
+    batch_tokens
+        Tokens handed over at a time, at most.
+    run_id
+        Names the run. The weights behind a backend are not seen, so its answers count in one run only; without a name
+        they count nowhere else at all.
+
+    Raises
+    ------
+    ModelError
+        It cannot be started or reached.
+    """
+    check_backend(spec)
+    arguments = spec.arguments
+    with _told(spec):
+        kind = _class_of(spec)
+        settings = _settings(spec, arguments, kind, device)
+        lm = kind.create_from_arg_string(spec.checkpoint, settings)
+    why = _why_no_scores(spec, arguments)
+    if why is None and spec.kind == "local-completions":
+        why = lm.why_no_scores()
+    prompting = _prompting(spec, lm)
+    identity = _identity(spec, arguments, lm, prompting, run_id)
+    at_once = _at_once(spec, lm)
+    return LoadedModel(
+        name=spec.name,
+        lm=lm,
+        facts={"model": spec.name, "checkpoint": spec.place, "prompting": prompting.as_text()},
+        identity=identity,
+        fingerprint=digest(identity),
+        prompting=prompting,
+        # A server answers one by one, and each answer is kept at once.
+        batch_tokens=batch_tokens or (1 if at_once == 1 else _UNBOUNDED if spec.kind in _AT_ONCE else 2048),
+        can_score=why is None,
+        why_no_scores=why,
+        requests_at_once=at_once,
+        notes=getattr(lm, "notes", []),
+    )
+
+
+def _at_once(spec: ModelSpec, lm: Any) -> int:
+    if hasattr(lm, "_concurrent"):  # a server
+        return max(1, int(lm._concurrent)) * max(1, int(lm._batch_size))
+    return _AT_ONCE.get(spec.kind, 64)
+
+
+def _class_of(spec: ModelSpec) -> Any:
+    """lm-eval's class, with capgap's messages around it."""
+    import lm_eval.models  # noqa: F401  (fills lm-eval's registry)
+    from lm_eval.api.registry import get_model
+
+    known = get_model(spec.kind)
+    base: type[Any] = _talking(known, spec)
+    return type(known.__name__, (base, known), {"called": spec.name, "chat": spec.kind in _CHATS})
+
+
+def _talking(known: type[Any], spec: ModelSpec) -> type[Any]:
+    """What stands before lm-eval's class: for servers their replies, for all the translation of what they raise."""
+    from lm_eval.models.api_models import TemplateAPI
+
+    from capgap.models.foreign import Foreign
+
+    if not issubclass(known, TemplateAPI):
+        return Foreign
+    from capgap.models.openai_server import OpenAIServer
+    from capgap.models.server import Server
+
+    server: type[Any] = OpenAIServer if spec.kind in _OPENAI else Server
+    return type("Told", (Foreign, server), {})
+
+
+def _settings(spec: ModelSpec, arguments: Mapping[str, str], kind: Any, device: str | None) -> dict[str, Any]:
+    """What is added to the user's arguments."""
+    names, open_ended = _parameters(kind)
+    is_server = hasattr(kind, "create_message")
+    strange = sorted(set(arguments) - names)
+    if strange and (is_server or not open_ended):
+        raise ModelError(
+            f"model {spec.name}: {spec.kind} knows no argument {strange[0]!r}.{suggestion(strange[0], names)}"
+        )
+    added: dict[str, Any] = {"batch_size": _AT_ONCE.get(spec.kind, 1)}
+    if device is not None or spec.kind.startswith(("hf", "huggingface")):
+        from capgap.models.load import choose_device
+
+        added["device"] = choose_device(device)
+    if spec.kind in _OPENAI and arguments.get("tokenizer"):
+        added["tokenizer_backend"] = "huggingface"  # lm-eval's `auto` mixes up a given tokenizer with the server's
+    prompting = worded(spec, auto=False)
+    if prompting.think_end is not None:
+        added["think_end_token"] = prompting.think_end
+    if prompting.enable_thinking is not None:
+        added["enable_thinking"] = prompting.enable_thinking
+    for key in [key for key in added if key not in names and not (key == "device" and open_ended and not is_server)]:
+        value = added.pop(key)
+        if key in ("think_end_token", "enable_thinking") and spec.kind not in _OPENAI:
+            raise ModelError(f"model {spec.name}: {spec.kind} cannot be told {key}={value}.")
+    return {key: value for key, value in added.items() if key not in arguments}
+
+
+def _parameters(kind: Any) -> tuple[set[str], bool]:
+    """The names that a class and those it stands on take, and whether the last of them takes any."""
+    names: set[str] = set()
+    open_ended = True
+    for cls in inspect.getmro(kind):
+        if "__init__" not in vars(cls) or cls is object:
+            continue
+        parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
+        names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)} - {"self"}
+        open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        if not open_ended:
+            break
+    return names, open_ended
+
+
+def _prompting(spec: ModelSpec, lm: Any) -> Prompting:
+    tokenizer = getattr(lm, "tokenizer", None)
+    has_template = bool(getattr(tokenizer, "chat_template", None))
+    prompting = worded(spec, auto=spec.kind in _CHATS or has_template)
+    if prompting.chat_template and spec.kind not in _CHATS and not has_template:
+        raise ModelError(f"model {spec.name}: chat_template=on, but its tokenizer has no chat template.")
+    if spec.kind in _OPENAI:
+        lm.think_end, lm.enable_thinking = prompting.think_end, prompting.enable_thinking
+    return prompting
+
+
+def _identity(
+    spec: ModelSpec, arguments: Mapping[str, str], lm: Any, prompting: Prompting, run_id: str
+) -> dict[str, Any]:
+    """What is known of a model that is not seen: who was asked for it, by which name, in which run."""
+    weights = arguments.get("pretrained") or arguments.get("model") or ""
+    tokenizer = arguments.get("tokenizer") or weights
+    others = {
+        key: masked(value)
+        for key, value in sorted(arguments.items())
+        if key not in ("base_url", "model", "pretrained", "tokenizer")
+    }
+    return {
+        "kind": spec.kind,
+        "endpoint": _address(str(getattr(lm, "base_url", None) or arguments.get("base_url") or "")) or None,
+        "model": Path(weights).name if Path(weights).is_absolute() else weights,
+        "weights": file_hashes(Path(weights), ("*.safetensors", "*.json")) if Path(weights).is_dir() else None,
+        "tokenizer": file_hashes(Path(tokenizer), TOKENIZER_FILES) if Path(tokenizer).is_dir() else tokenizer,
+        "arguments": others,
+        "max_length": getattr(lm, "max_length", None),
+        "add_bos_token": getattr(lm, "add_bos_token", None),
+        "prompting": prompting.as_text(),
+        "run": run_id or uuid4().hex,
+    }
+
+
+def _address(url: str) -> str:
+    """A server's address without user, password and query."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+@contextmanager
+def _told(spec: ModelSpec) -> Iterator[None]:
+    """What starting a backend raises, as one message: each has needs and exceptions of its own."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except ImportError as error:
+        missing = (
+            f"needs {error.name}, which is missing. pip install {error.name}"
+            if error.name
+            else f"cannot start: {error}"
+        )
+        raise ModelError(f"model {spec.name}: the backend {spec.kind} {masked(missing)}") from error
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [""])[0][:300]
+        raise ModelError(
+            f"model {spec.name}: lm-eval cannot start {spec.place}: {type(error).__name__}: {masked(first)}"
+        ) from error

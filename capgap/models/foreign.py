@@ -1,0 +1,49 @@
+"""What another backend raises while it is asked, as one message: it is not capgap's bug, and no traceback helps."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from lm_eval.api.model import LM
+
+from capgap.errors import CapgapError, ModelError
+from capgap.models.secrets import masked
+
+__all__ = ["Foreign"]
+
+
+class Foreign(LM):  # type: ignore[misc]
+    """A mixin before one of lm-eval's classes."""
+
+    called = ""
+    """The model's name, for messages."""
+
+    def loglikelihood(self, requests: list[Any], **settings: Any) -> Any:
+        """As lm-eval's."""
+        with self._told("log-likelihoods"):
+            return super().loglikelihood(requests, **settings)
+
+    def loglikelihood_rolling(self, requests: list[Any], **settings: Any) -> Any:
+        """As lm-eval's."""
+        with self._told("log-likelihoods"):
+            return super().loglikelihood_rolling(requests, **settings)
+
+    def generate_until(self, requests: list[Any], **settings: Any) -> Any:
+        """As lm-eval's."""
+        with self._told("texts"):
+            return super().generate_until(requests, **settings)
+
+    @contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except CapgapError:
+            raise
+        except NotImplementedError as error:
+            raise ModelError(f"model {self.called}: its backend gives no {what}.") from error
+        except Exception as error:  # every backend has exceptions of its own
+            first = (str(error).strip().splitlines() or [""])[0][:300]
+            raise ModelError(
+                f"model {self.called}: its backend failed when it was asked for {what}: "
+                f"{type(error).__name__}: {masked(first)}"
+            ) from error

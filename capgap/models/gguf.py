@@ -1,0 +1,171 @@
+"""GGUF files: what their header says, before anything is loaded from them.
+
+A GGUF file holds everything in one place: the shape of the model, its tokenizer, its chat template, and tensors in
+blocks of a few bits. transformers unpacks the blocks into plain weights, so what is scored is the quantised model in
+plain arithmetic.
+"""
+
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+from typing import Any
+
+from capgap.errors import ModelError
+
+__all__ = ["GgufHeader", "chat_template", "check_gguf", "choose_gguf", "read_header"]
+
+_MAGIC = b"GGUF"
+# Value types of the format: number → how struct reads it; 8 is a string, 9 an array.
+_SCALARS = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}
+_STRING, _ARRAY = 8, 9
+
+
+@dataclass(frozen=True)
+class GgufHeader:
+    """What stands before the tensors of a GGUF file."""
+
+    metadata: Mapping[str, Any]
+    """Scalars and strings by key; of an array its length."""
+    tensors: tuple[tuple[str, int, int, int], ...]
+    """Of each tensor: name, elements, type number, offset from `data_start`."""
+    data_start: int
+    """Bytes before the first tensor."""
+
+
+class _Cursor:
+    def __init__(self, data: mmap) -> None:
+        self.data = data
+        self.at = 0
+
+    def number(self, code: str) -> Any:
+        (value,) = struct.unpack_from(f"<{code}", self.data, self.at)
+        self.at += struct.calcsize(f"<{code}")
+        return value
+
+    def text(self) -> str:
+        length = self.number("Q")
+        start, self.at = self.at, self.at + length
+        if self.at > len(self.data):
+            raise ValueError("it ends within its header")
+        return self.data[start : self.at].decode("utf-8", errors="replace")
+
+    def value(self, kind: int) -> Any:
+        if kind == _STRING:
+            return self.text()
+        if kind != _ARRAY:
+            return self.number(_SCALARS[kind])
+        inner, length = self.number("I"), self.number("Q")
+        if inner in _SCALARS:
+            self.at += length * struct.calcsize(f"<{_SCALARS[inner]}")
+        else:
+            for _ in range(length):
+                self.value(inner)
+        return length
+
+
+def read_header(path: Path) -> GgufHeader:
+    """The header of a GGUF file.
+
+    Raises
+    ------
+    ModelError
+        It is no GGUF file, of a version that is not known, or cut off.
+    """
+    stat = path.stat()
+    return _read_header(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=8)
+def _read_header(path: Path, changed: int, size: int) -> GgufHeader:
+    try:
+        with path.open("rb") as handle:
+            if handle.read(4) != _MAGIC:
+                raise ModelError(f"{path} cannot be loaded: it does not begin as a GGUF file does.")
+            with mmap(handle.fileno(), 0, access=ACCESS_READ) as data:
+                return _parsed(_Cursor(data))
+    except (OSError, ValueError, KeyError, struct.error, OverflowError, RecursionError) as error:
+        raise ModelError(
+            f"{path} cannot be loaded: its GGUF header cannot be read ({error}); is the file whole?"
+        ) from error
+
+
+def _parsed(cursor: _Cursor) -> GgufHeader:
+    cursor.at = 4
+    version = cursor.number("I")
+    if version not in (2, 3):
+        raise ValueError(f"version {version}, expected 2 or 3")
+    n_tensors, n_keys = cursor.number("Q"), cursor.number("Q")
+    metadata: dict[str, Any] = {}
+    for _ in range(n_keys):
+        key = cursor.text()
+        metadata[key] = cursor.value(cursor.number("I"))
+    tensors = []
+    for _ in range(n_tensors):
+        name = cursor.text()
+        shape = [cursor.number("Q") for _ in range(cursor.number("I"))]
+        tensors.append((name, math.prod(shape), cursor.number("I"), cursor.number("Q")))
+    alignment = int(metadata.get("general.alignment", 32))
+    return GgufHeader(metadata, tuple(tensors), -(-cursor.at // alignment) * alignment)
+
+
+def chat_template(path: Path) -> str | None:
+    """The chat template in a GGUF file; None where it has none."""
+    template = read_header(path).metadata.get("tokenizer.chat_template")
+    return template if isinstance(template, str) and template else None
+
+
+def choose_gguf(folder: Path, name: str) -> str | None:
+    """The one GGUF file of a folder that holds no other checkpoint; None where it has none.
+
+    Raises
+    ------
+    ModelError
+        It has several.
+    """
+    found = sorted(path.name for path in folder.glob("*.gguf"))
+    if len(found) > 1:
+        raise ModelError(
+            f"model {name}: {folder} holds {len(found)} GGUF files. Say which: {folder / found[0]} "
+            f"(also there: {', '.join(found[1:6])})."
+        )
+    return found[0] if found else None
+
+
+def check_gguf(path: Path, name: str) -> None:
+    """Whether a GGUF file is whole and what reads it is installed.
+
+    Raises
+    ------
+    ModelError
+        What is missing.
+    """
+    if find_spec("gguf") is None:
+        raise ModelError(
+            f"model {name}: {path} is a GGUF file, and the package gguf, which reads it, is missing. "
+            f"pip install 'capgap[gguf]'"
+        )
+    header = read_header(path)
+    parts = int(header.metadata.get("split.count", 1))
+    if parts > 1:
+        raise ModelError(
+            f"model {name}: {path} is one of {parts} parts, which transformers does not put together. "
+            f"Merge them first: llama-gguf-split --merge"
+        )
+    from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    size = path.stat().st_size
+    for tensor, n_elements, kind, offset in header.tensors:
+        try:
+            block, n_bytes = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
+        except (ValueError, KeyError):
+            continue  # a kind that this gguf does not know: transformers says so
+        if header.data_start + offset + n_elements // block * n_bytes > size:
+            raise ModelError(
+                f"model {name}: {path} cannot be loaded: it is truncated: its tensor {tensor} ends behind the file's "
+                f"{size:,} bytes. Fetch it again."
+            )

@@ -1,0 +1,276 @@
+"""Servers that speak OpenAI's protocol: vLLM, SGLang, llama.cpp, transformers serve, OpenAI itself."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+from lm_eval.models.utils import postprocess_generated_text
+
+from capgap.errors import ModelError
+from capgap.models.server import Server
+
+__all__ = ["OpenAIServer", "Unscored"]
+
+_UNKNOWN_LENGTH = 1 << 30
+_LARGEST_BELIEVED = 10_000_000  # tokens; tokenizers that know no limit claim 1e30
+_PROBE = "One two three: four, five and six."
+
+
+class Unscored(ModelError):
+    """A server's reply holds no log-probabilities of the prompt; the message says what it holds."""
+
+
+@dataclass(frozen=True)
+class _Told:
+    """How a server says that one text ended."""
+
+    n_tokens: int | None
+    stop_reason: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is known of it."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+
+class OpenAIServer(Server):
+    """lm-eval's classes for OpenAI's protocol, with replies that are checked and endings that are kept."""
+
+    chat = False
+    """Whether it takes messages instead of a text."""
+    enable_thinking: bool | None = None
+    think_end: str | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.endings: list[_Told] = []
+        """How each text ended, in the order in which the cache hook is told the texts."""
+        self._own_seed = "seed" in kwargs
+        own_bos, own_length = "add_bos_token" in kwargs, "max_length" in kwargs
+        super().__init__(*args, **kwargs)
+        if not own_bos:
+            # Models that transformers runs get what their tokenizers put before a text; so must token ids over HTTP.
+            self.add_bos_token = self._begins_by_itself()
+        if not own_length:
+            self.max_length = self._longest() - 1  # lm-eval keeps one token for the answer that it must ask for
+
+    def tok_encode(self, string: Any, left_truncate_len: int | None = None, **settings: Any) -> Any:
+        """Token ids, with the beginning-of-text token where the model is used to it, never twice."""
+        bos = getattr(self.tokenizer, "bos_token", None)
+        if self.chat or self.tokenizer_backend != "huggingface" or not (self.add_bos_token and bos):
+            return super().tok_encode(string, left_truncate_len=left_truncate_len, **settings)
+        wanted = settings.get("add_special_tokens")
+        add = self.add_bos_token if wanted is None else bool(wanted)
+        texts = [string] if isinstance(string, str) else list(string)
+        encoded = [
+            self.tokenizer(text, add_special_tokens=add and not text.startswith(bos)).input_ids for text in texts
+        ]
+        if left_truncate_len:
+            encoded = [ids[-left_truncate_len:] for ids in encoded]
+        return encoded[0] if isinstance(string, str) else encoded
+
+    def apply_chat_template(self, chat_history: Any, add_generation_prompt: bool = True) -> Any:
+        """As text where this side has the tokenizer, else as messages for the server."""
+        if self.enable_thinking is None or not (self.tokenizer_backend == "huggingface" and self.tokenized_requests):
+            return super().apply_chat_template(chat_history, add_generation_prompt)
+        return self.tokenizer.apply_chat_template(
+            chat_history,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=not add_generation_prompt,
+            enable_thinking=self.enable_thinking,
+        )
+
+    def create_message(self, messages: Any, generate: bool = False) -> Any:
+        """As lm-eval; a plain text to a chat is what its user says."""
+        if self.chat and isinstance(messages[0], str):
+            return [{"role": "user", "content": messages[0]}]
+        return super().create_message(messages, generate)
+
+    def _create_payload(self, messages: Any, **settings: Any) -> dict[str, Any]:
+        payload: dict[str, Any] = super()._create_payload(messages, **settings)
+        if payload.get("temperature") and not self._own_seed:
+            payload.pop("seed", None)  # one seed would make all samples of a request one
+        if "stop" in payload and not [word for word in payload["stop"] or () if word]:
+            del payload["stop"]  # some servers refuse an empty list
+        if self.chat and self.enable_thinking is not None:
+            payload["chat_template_kwargs"] = {"enable_thinking": self.enable_thinking}
+        return payload
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        """The texts, cut at their stop strings as lm-eval cuts those of its own models.
+
+        Servers take four stop strings at most, and some ignore them.
+        """
+        texts = super().generate_until(requests, disable_tqdm=disable_tqdm)
+        return [
+            postprocess_generated_text(text, _words(request.args[1].get("until")), self.think_end)
+            for request, text in zip(requests, texts, strict=True)
+        ]
+
+    def parse_generations(self, outputs: Any, **_: Any) -> list[str]:
+        """The texts of a reply, and how they ended.
+
+        Raises
+        ------
+        ModelError
+            The reply has another shape.
+        """
+        texts: list[str] = []
+        for output in outputs if isinstance(outputs, list) else [outputs]:
+            choices = self._choices(output)
+            for choice in choices:
+                message = choice.get("message") if self.chat else choice
+                if not isinstance(message, Mapping) or not isinstance(
+                    message.get("content" if self.chat else "text", ""), str | None
+                ):
+                    raise self._strange("a text", choice)
+                # No content is an answer too: a reasoning model that thought up to its limit, a filter.
+                texts.append(message.get("content" if self.chat else "text") or "")
+                usage = output.get("usage") if len(choices) == 1 else None
+                n_tokens = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
+                self.endings.append(_Told(n_tokens if isinstance(n_tokens, int) else None, _ending(choice)))
+        return texts
+
+    def parse_logprobs(
+        self, outputs: Any, tokens: Any = None, ctxlens: Any = None, **_: Any
+    ) -> list[tuple[float, bool]]:
+        """The log-likelihoods in a reply.
+
+        Raises
+        ------
+        Unscored
+            It holds none of the prompt, or of another prompt.
+        """
+        choices = [
+            (choice, output if len(own) == 1 else None)
+            for output in (outputs if isinstance(outputs, list) else [outputs])
+            if (own := self._choices(output)) is not None
+            for choice in own
+        ]
+        if len(choices) != len(tokens):
+            raise Unscored(f"model {self.called}: {len(tokens)} prompts were sent, {len(choices)} came back.")
+        return [
+            self._scored(choice, whole, len(sent), first)
+            for (choice, whole), sent, first in zip(choices, tokens, ctxlens, strict=True)
+        ]
+
+    def _scored(self, choice: Mapping[str, Any], whole: Any, n_sent: int, first: int) -> tuple[float, bool]:
+        """One log-likelihood: of the tokens from `first` to the end of the prompt; the answer behind it is dropped."""
+        found = choice.get("logprobs")
+        values = found.get("token_logprobs") if isinstance(found, Mapping) else None
+        if not isinstance(found, Mapping) or not isinstance(values, list):
+            raise Unscored(
+                f"model {self.called}: the server's reply holds no log-probabilities: it ignores `echo` and "
+                f"`logprobs`, as `transformers serve` and llama.cpp's server do. vLLM and SGLang give them."
+            )
+        usage = whole.get("usage") if isinstance(whole, Mapping) else None
+        n_read = usage.get("prompt_tokens") if isinstance(usage, Mapping) else None
+        # The prompt, and the one token that it was asked to write; a server that writes an end token may leave it out.
+        if len(values) not in (n_sent, n_sent + 1) or (isinstance(n_read, int) and n_read and n_read != n_sent):
+            n_told = n_read if len(values) in (n_sent, n_sent + 1) else len(values)
+            why = (
+                "it ignores `echo`"
+                if len(values) <= 1
+                else "its tokenizer is another, or it puts a token before the text"
+            )
+            raise Unscored(
+                f"model {self.called}: {n_sent} tokens were sent and the server's reply is about {n_told}: {why}. "
+                f"Check tokenizer=, add_bos_token= and tokenized_requests=."
+            )
+        tops = found.get("top_logprobs")
+        scored, best = values[first:n_sent], tops[first:n_sent] if isinstance(tops, list) else []
+        if len(best) != len(scored) or not all(isinstance(top, Mapping) and top for top in best):
+            raise Unscored(
+                f"model {self.called}: the server's reply lacks top_logprobs, so what is greedy cannot be told."
+            )
+        if not all(isinstance(value, int | float) and not math.isnan(value) and value <= 1e-3 for value in scored):
+            strange = next(value for value in scored if not (isinstance(value, int | float) and value <= 1e-3))
+            raise Unscored(f"model {self.called}: the server gives {strange!r} as a log-probability.")
+        greedy = all(value >= max(top.values()) for value, top in zip(scored, best, strict=True))
+        return float(sum(scored)), greedy
+
+    def _choices(self, output: Any) -> list[Mapping[str, Any]]:
+        """The choices of a reply, in the order of the prompts."""
+        choices = output.get("choices") if isinstance(output, Mapping) else None
+        if not isinstance(choices, list) or not choices or not all(isinstance(choice, Mapping) for choice in choices):
+            raise self._strange("a list of choices", output)
+        return sorted(choices, key=lambda choice: int(choice.get("index") or 0))
+
+    def _strange(self, expected: str, found: Any) -> ModelError:
+        return ModelError(
+            f"model {self.called}: the server's reply is none of OpenAI's protocol: expected {expected}, "
+            f"found {json.dumps(found, default=str)[:160]}"
+        )
+
+    def why_no_scores(self) -> str | None:
+        """Ask for one short log-likelihood; what speaks against them, None where they come.
+
+        Raises
+        ------
+        ModelError
+            The server does not answer at all.
+        """
+        if self.chat:
+            return "chats give no log-likelihoods of what is said to them"
+        if self.tokenizer is None:
+            return "without a tokenizer (tokenizer=CKPT) the tokens of a prompt cannot be counted"
+        ids = self.tok_encode(_PROBE)
+        try:
+            self._loglikelihood_tokens([(None, ids[:1], ids[1:])])
+        except Unscored as error:
+            return str(error).partition(": ")[2].rstrip(".")
+        return None
+
+    def _begins_by_itself(self) -> bool:
+        """Whether the tokenizer puts a beginning-of-text token before every text."""
+        bos = getattr(self.tokenizer, "bos_token_id", None)
+        if self.tokenizer_backend != "huggingface" or self.tokenizer is None or bos is None:
+            return False
+        return list(self.tokenizer("a").input_ids)[:1] == [bos]
+
+    def _longest(self) -> int:
+        """Tokens of prompt and answer that the model reads: what the server says, else the tokenizer, else 2,048."""
+        if not self.tokenized_requests:
+            return _UNKNOWN_LENGTH  # the server counts, and says where it is too much
+        told = self._models_told()
+        if told is not None:
+            return told
+        claimed = [getattr(self.tokenizer, "model_max_length", None), *_positions(self.tokenizer)]
+        believed = [int(n) for n in claimed if isinstance(n, int | float) and 1 < n < _LARGEST_BELIEVED]
+        return min(believed, default=2048)
+
+    def _models_told(self) -> int | None:
+        address = str(self.base_url).partition("/completions")[0].removesuffix("/chat") + "/models"
+        try:
+            reply = requests.get(address, headers=self.header, verify=self.verify_certificate, timeout=10)
+            models = reply.json()["data"] if reply.ok else []
+            lengths = {model.get("id"): model.get("max_model_len") for model in models}
+        except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError):
+            return None  # few servers tell; if this one is down, the first question says so
+        length = lengths.get(self.model)
+        return length if isinstance(length, int) and length > 1 else None
+
+
+def _positions(tokenizer: Any) -> list[Any]:
+    """What the config beside a tokenizer says of positions, where it lies on this disk."""
+    config = Path(str(getattr(tokenizer, "name_or_path", ""))) / "config.json"
+    try:
+        known = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [known.get(key) for key in ("max_position_embeddings", "n_positions")] if isinstance(known, dict) else []
+
+
+def _words(until: Any) -> list[str]:
+    return [until] if isinstance(until, str) else list(until or ())
+
+
+def _ending(choice: Mapping[str, Any]) -> str | None:
+    """lm-eval's words for how a text ended; `stop` is an end token or a stop string, which few servers tell apart."""
+    reason = choice.get("finish_reason")
+    if reason == "stop" and "stop_reason" in choice:  # vLLM: the stop string, or null at an end token
+        return "stop" if isinstance(choice["stop_reason"], str) else "eos"
+    return {"stop": "stop", "eos": "eos", "eos_token": "eos", "length": "length"}.get(str(reason))

@@ -1,0 +1,64 @@
+"""How a model is addressed: as its word says, else as it was trained, else as its tokenizer suggests."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from capgap.models.checkpoint import Checkpoint
+from capgap.models.spec import ModelSpec
+
+__all__ = ["Prompting", "prompting_of", "worded"]
+
+
+@dataclass(frozen=True)
+class Prompting:
+    """How a model is addressed; belongs to the model, not to the battery."""
+
+    chat_template: bool = False
+    """Whether prompts go through the tokenizer's chat template, examples as turns of their own."""
+    system_prompt: str | None = None
+    """What stands before the first prompt."""
+    enable_thinking: bool | None = None
+    """Passed to the chat template; None leaves it to the template."""
+    think_end: str | None = None
+    """Text that ends a reasoning model's thoughts; only what follows is scored."""
+
+    def as_text(self) -> str:
+        """JSON, for the models table."""
+        return json.dumps({k: v for k, v in self.__dict__.items() if v is not None}, sort_keys=True)
+
+
+def prompting_of(spec: ModelSpec, checkpoint: Checkpoint) -> Prompting:
+    """How a checkpoint is addressed."""
+    trained = checkpoint.trained.get("prompting")
+    known = json.loads(trained) if isinstance(trained, str) else trained or {}
+    return worded(spec, auto=bool(known["chat_template"]) if "chat_template" in known else _has_template(checkpoint))
+
+
+def worded(spec: ModelSpec, *, auto: bool) -> Prompting:
+    """What a model word says about it; `auto` is what ``chat_template=auto`` means for this model."""
+    wanted = spec.get("chat_template", "auto")
+    thinking = spec.get("enable_thinking")
+    return Prompting(
+        chat_template=auto if wanted == "auto" else wanted == "on",
+        system_prompt=spec.get("system_prompt"),
+        enable_thinking=None if thinking is None else thinking == "on",
+        think_end=spec.get("think_end"),
+    )
+
+
+def _has_template(checkpoint: Checkpoint) -> bool:
+    if checkpoint.gguf is not None:
+        from capgap.models.gguf import chat_template
+
+        return chat_template(checkpoint.path / checkpoint.gguf) is not None
+    own = _template_in(checkpoint.path)
+    base = checkpoint.adapter_of
+    return own or (base is not None and _has_template(base))
+
+
+def _template_in(folder: Path) -> bool:
+    if (folder / "chat_template.jinja").is_file() or (folder / "chat_template.json").is_file():
+        return True
+    config = folder / "tokenizer_config.json"
+    return config.is_file() and '"chat_template"' in config.read_text(encoding="utf-8", errors="replace")

@@ -1,0 +1,186 @@
+"""Models behind a server: what lm-eval asks over HTTP, with clear messages where the server does not answer as it must.
+
+lm-eval's classes make the requests; here stand what they lack. A failure is told once, without the key; what cannot
+pass with time is not tried again. A reply is believed only where it has the shape that was asked for: a server that
+ignores `echo` answers every question about log-likelihoods with numbers of its own.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import requests
+from lm_eval.models import api_models
+from lm_eval.models.api_models import TemplateAPI
+from lm_eval.models.utils import chunks
+
+from capgap.errors import ModelError
+from capgap.models.secrets import masked
+
+__all__ = ["Server"]
+
+PAUSE = 1.0
+"""Seconds before the second try; doubled before each one after it."""
+_LONGEST_PAUSE = 30.0
+_PASSING = (408, 409, 425, 429, 500, 502, 503, 504)
+_REMEDY = "What was answered is kept; the same command goes on where it stopped."
+
+
+class Server(TemplateAPI):  # type: ignore[misc]
+    """A mixin before one of lm-eval's classes for servers."""
+
+    called = ""
+    """The model's name, for messages."""
+    max_retries: int
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.notes: list[str] = []
+        """What the user should know, one sentence each."""
+        super().__init__(*args, **kwargs)
+        # lm-eval would try everything again, a wrong key too.
+        self._tries, self.max_retries = max(1, self.max_retries), 1
+        self._cut_told = False
+
+    def model_call(self, messages: Any, **settings: Any) -> Any:
+        """One request; tried again where time may mend it.
+
+        Raises
+        ------
+        ModelError
+            The server cannot be reached, refuses, or answers with something else than JSON.
+        """
+        for n in range(1, self._tries + 1):
+            try:
+                return super().model_call(messages, **settings)
+            except requests.RequestException as error:
+                told, passing = self._told(error)
+                if not passing or n == self._tries:
+                    tries = f" ({n} tries)" if n > 1 else ""
+                    raise ModelError(
+                        f"model {self.called}: {masked(str(self.base_url))} {told}{tries} {_REMEDY}"
+                    ) from error
+                time.sleep(min(_asked_pause(error) or PAUSE * 2 ** (n - 1), _LONGEST_PAUSE))
+        raise AssertionError("the last try raises or returns")
+
+    async def get_batched_requests(
+        self, requests: list[Any], cache_keys: list[Any], *, generate: bool = True, ctxlens: Any = None, **settings: Any
+    ) -> list[Any]:
+        """Several requests at a time (`num_concurrent`), each as `model_call` makes it.
+
+        lm-eval's own way leaves the end token out of the stop strings, so that answers would hang on the number.
+        """
+        size = self._batch_size
+        parts = list(chunks(requests, n=size))
+        keys, lengths = list(chunks(cache_keys, n=size)), list(chunks(ctxlens or [None] * len(requests), n=size))
+        answers: list[Any] = []
+        with ThreadPoolExecutor(max_workers=self._concurrent) as pool:
+            jobs = [pool.submit(self.model_call, part, generate=generate, **settings) for part in parts]
+            try:
+                for job, part, own, context in zip(jobs, parts, keys, lengths, strict=True):
+                    outputs = job.result()
+                    got = (
+                        self.parse_generations(outputs=outputs)
+                        if generate
+                        else self.parse_logprobs(outputs=outputs, tokens=part, ctxlens=context)
+                    )
+                    for key, answer in zip(own, got, strict=True):
+                        if key is not None:
+                            self.cache_hook.add_partial("generate_until" if generate else "loglikelihood", key, answer)
+                    answers.append(got)
+            finally:
+                for job in jobs:
+                    job.cancel()
+        return answers
+
+    def _loglikelihood_tokens(self, requests: Sequence[Any], **settings: Any) -> list[tuple[float, bool]]:
+        self._tell_cut(len(before) + len(after) > self.max_length for _, before, after in requests)
+        with _without_bar():
+            answers: list[tuple[float, bool]] = super()._loglikelihood_tokens(requests, **settings)
+        return answers
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        """The texts, as lm-eval has them from the server."""
+        if self.tokenized_requests:
+            self._tell_cut(
+                len(self.tok_encode(r.args[0])) > self.max_length - r.args[1].get("max_gen_toks", self._max_gen_toks)
+                for r in requests
+            )
+        with _without_bar():
+            texts: list[str] = super().generate_until(requests, disable_tqdm=disable_tqdm)
+        return texts
+
+    def _tell_cut(self, cut: Iterator[bool] | Any) -> None:
+        """Say once that prompts were too long; for all that follow it may be so too."""
+        if not self._cut_told and any(cut):
+            self._cut_told = True
+            self.notes.append(
+                f"{self.called}: some prompts are longer than its {self.max_length + 1:,} tokens leave room for; they "
+                f"lost their beginning. If it reads more, say max_length=N in its arguments."
+            )
+
+    def _told(self, error: requests.RequestException) -> tuple[str, bool]:
+        """What went wrong and what to do, and whether it may pass by itself."""
+        if isinstance(error, requests.exceptions.JSONDecodeError):
+            return f"answers with something that is no JSON: {_one_line(getattr(error, 'doc', ''))!r}.", False
+        if isinstance(error, requests.Timeout):
+            return f"gave no answer within {self.timeout} s; timeout=N in its arguments waits longer.", True
+        status = getattr(error.response, "status_code", None)
+        if status is None:
+            if isinstance(error, requests.ConnectionError):
+                return f"cannot be reached ({_innermost(error)}). Is the server running?", True
+            return f"cannot be asked: {type(error).__name__}: {_one_line(str(error))}", False
+        said = f"answers {status}: {_said(error.response)}."
+        if status in (401, 403):
+            return f"{said} Put the server's key into the environment: OPENAI_API_KEY.", False
+        if status == 404:
+            return (
+                f"{said} Expected the whole address, …/v1/completions or …/v1/chat/completions, and a model it has.",
+                False,
+            )
+        return said, status in _PASSING
+
+
+def _asked_pause(error: requests.RequestException) -> float | None:
+    """Seconds that the server asks to wait."""
+    headers: Mapping[str, str] = getattr(error.response, "headers", None) or {}
+    text = headers.get("Retry-After", "")
+    return float(text) if text.replace(".", "", 1).isdigit() else None
+
+
+def _said(response: Any) -> str:
+    """The server's own words, one line of them."""
+    try:
+        content = response.json()
+    except ValueError:
+        return _one_line(response.text) or str(response.reason)
+    for key in ("error", "message", "detail"):
+        if isinstance(content, Mapping) and content.get(key):
+            content = content[key]
+    return _one_line(content if isinstance(content, str) else str(content))
+
+
+def _one_line(text: str) -> str:
+    return masked(" ".join(text.split())[:200]).rstrip(".")
+
+
+def _innermost(error: BaseException) -> str:
+    """The system's own words: `requests` wraps them in its own and urllib3's."""
+    while True:
+        inner = error.__cause__ or error.__context__ or getattr(error, "reason", None)
+        if not isinstance(inner, BaseException):
+            return _one_line(str(getattr(error, "strerror", None) or error)) or type(error).__name__
+        error = inner
+
+
+@contextmanager
+def _without_bar() -> Iterator[None]:
+    """lm-eval draws a bar for each batch, whatever it is told."""
+    bar = api_models.tqdm
+    api_models.tqdm = partial(bar, disable=True)
+    try:
+        yield
+    finally:
+        api_models.tqdm = bar

@@ -1,0 +1,83 @@
+"""Which tokenizer a checkpoint is read with, told from file names."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from capgap.errors import ModelError
+from capgap.models.checkpoint import Checkpoint
+from capgap.models.spec import ModelSpec
+
+__all__ = ["TOKENIZER_FILES", "tokenizer_place"]
+
+TOKENIZER_FILES = (
+    "tokenizer*",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "*.jinja",
+)
+"""What can change how a text becomes tokens, and a chat becomes a text."""
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "tekken.json", "*.tiktoken")
+
+
+def tokenizer_place(spec: ModelSpec, checkpoint: Checkpoint) -> Path | str | None:
+    """What the tokenizer is loaded from; None: from where the weights are.
+
+    The word's own, else the adapter's where it brings one, else that of the weights.
+
+    Raises
+    ------
+    ModelError
+        There is none, or none that what is installed can read.
+    """
+    named: str | None = spec.get("tokenizer")
+    if named:
+        path = Path(named).expanduser()
+        if path.is_dir():
+            _check_readable(path, spec)
+            return path
+        return named
+    weights = checkpoint.adapter_of or checkpoint
+    if checkpoint.is_adapter and _has_vocabulary(checkpoint.path):
+        _check_readable(checkpoint.path, spec)
+        return checkpoint.path
+    if weights.gguf is not None:
+        return None
+    if not _has_vocabulary(weights.path):
+        raise ModelError(
+            f"model {spec.name}: {weights.path} has no tokenizer (looked for {', '.join(_VOCABULARIES)}). "
+            f"Save one with it, or say {spec.checkpoint},tokenizer=CKPT."
+        )
+    _check_readable(weights.path, spec)
+    return None
+
+
+def _has_vocabulary(folder: Path) -> bool:
+    return any(file for pattern in _VOCABULARIES for file in folder.glob(pattern))
+
+
+def _check_readable(folder: Path, spec: ModelSpec) -> None:
+    """A sentencepiece model alone is converted while it is loaded, by a package that need not be there."""
+    others = [pattern for pattern in _VOCABULARIES if pattern != "*.model"]
+    if any(file for pattern in others for file in folder.glob(pattern)):
+        return
+    models = sorted(file.name for file in folder.glob("*.model"))
+    missing = [
+        pip
+        for module, pip in (("sentencepiece", "sentencepiece"), ("google.protobuf", "protobuf"))
+        if not _installed(module)
+    ]
+    if models and missing:
+        raise ModelError(
+            f"model {spec.name}: {folder} has its tokenizer as {models[0]} only, and what reads it is not installed. "
+            f"pip install {' '.join(missing)}"
+        )
+
+
+def _installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
