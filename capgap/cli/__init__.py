@@ -5,6 +5,7 @@ Results go to stdout, progress to stderr. Exit status: 0 done, 2 the user can me
 """
 
 import importlib
+import keyword
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("capgap.cli.evaluate", "Evaluate students, teacher and base on batteries; write the report."),
     "distill": ("capgap.cli.distill", "Train one student from a YAML file."),
     "analyze": ("capgap.cli.analyze", "Statistics and report from tables alone."),
+    "import": ("capgap.cli.import_", "Bring results of lm-eval, inspect or any table in."),
     "report": ("capgap.cli.report", "Write the report of a run again."),
     "battery": ("capgap.cli.battery", "List, show, check, begin and fetch batteries."),
     "microworld": ("capgap.cli.microworld", "Rebuild the embedded world and its models from a seed."),
@@ -38,7 +40,9 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        # A command that is a word of Python's own (import) is called as such words are: with an underscore.
+        attribute = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), attribute)
         return command
 
     def resolve_command(

@@ -1,0 +1,141 @@
+"""A ZIP archive of JSON members, read without unpacking: bounded, no path leaves it, Zstandard included.
+
+inspect writes its logs with Zstandard, which Python's `zipfile` reads from 3.14 on; until then pyarrow does it.
+"""
+
+import io
+import lzma
+import struct
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from types import TracebackType
+from typing import Any, Self
+
+from capgap.errors import TableError
+from capgap.importers.reading import decoded, parse_json
+
+__all__ = ["MAX_MEMBER", "MAX_UNPACKED", "Archive"]
+
+MAX_MEMBER = 64 * 2**20
+"""Bytes of one member, unpacked."""
+MAX_UNPACKED = 4 * 2**30
+"""Bytes of all members that are read from one archive, unpacked."""
+MAX_MEMBERS = 500_000
+"""Members of one archive."""
+
+_ZSTANDARD = 93
+_HEADER = struct.Struct("<26xHH")  # of a member; it ends with the lengths of its name and of what follows the name
+# What a damaged archive makes zipfile and its decompressors raise.
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, RuntimeError, ValueError,
+    OverflowError,
+)  # fmt: skip
+
+
+class Archive:
+    """An open archive; use it in a ``with`` statement.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Raises
+    ------
+    TableError
+        It is no ZIP archive, has too many members, or one whose name leads out of it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._unpacked = 0
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except _DAMAGE as error:
+            raise TableError(f"is no ZIP archive that can be read: {error}.") from None
+        # Of two members of one name the later one counts, as for every reader of such files.
+        self._members = {member.filename: member for member in self._zip.infolist()}
+        try:
+            _refuse_names(self._members)
+        except TableError:
+            self._zip.close()
+            raise
+
+    def __enter__(self) -> Self:
+        """The archive itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file."""
+        self._zip.close()
+
+    @property
+    def names(self) -> list[str]:
+        """The members' names in the order of the archive."""
+        return list(self._members)
+
+    def json(self, name: str) -> Any:
+        """The JSON of a member.
+
+        Raises
+        ------
+        TableError
+            It is damaged, encrypted, too large, or no JSON.
+        """
+        return parse_json(decoded(self._read(self._members[name])))
+
+    def _read(self, member: zipfile.ZipInfo) -> bytes:
+        if member.flag_bits & 0x1:
+            raise TableError("is encrypted.")
+        if member.file_size > MAX_MEMBER:
+            raise TableError(f"is larger than {MAX_MEMBER // 2**20} MB when unpacked.")
+        try:
+            raw = self._zstandard(member) if member.compress_type == _ZSTANDARD else self._deflated(member)
+        except NotImplementedError:
+            raise TableError(
+                f"is compressed in a way that Python cannot read (method {member.compress_type}). "
+                f"Convert it: inspect log convert --to json --output-dir DIR FILE"
+            ) from None
+        except _DAMAGE as error:
+            raise TableError(f"is damaged: {error}.") from None
+        if len(raw) > MAX_MEMBER:  # whatever its header says
+            raise TableError(f"is larger than {MAX_MEMBER // 2**20} MB when unpacked.")
+        self._unpacked += len(raw)
+        if self._unpacked > MAX_UNPACKED:
+            raise TableError(f"is in an archive of more than {MAX_UNPACKED // 2**30} GB when unpacked.")
+        return raw
+
+    def _deflated(self, member: zipfile.ZipInfo) -> bytes:
+        with self._zip.open(member) as stream:
+            return stream.read(MAX_MEMBER + 1)
+
+    def _zstandard(self, member: zipfile.ZipInfo) -> bytes:
+        import pyarrow
+
+        handle = self._zip.fp
+        if handle is None:
+            raise EOFError("the archive is closed")
+        handle.seek(member.header_offset)
+        lengths = _HEADER.unpack(handle.read(_HEADER.size))
+        handle.seek(sum(lengths), io.SEEK_CUR)
+        packed = handle.read(min(member.compress_size, MAX_MEMBER + 1))
+        try:
+            with pyarrow.CompressedInputStream(pyarrow.BufferReader(packed), "zstd") as stream:
+                raw = bytes(stream.read(MAX_MEMBER + 1))
+        except pyarrow.ArrowException as error:
+            raise ValueError(str(error)[:200]) from None
+        if zlib.crc32(raw) != member.CRC:
+            raise ValueError("its checksum does not fit")
+        return raw
+
+
+def _refuse_names(members: dict[str, zipfile.ZipInfo]) -> None:
+    if len(members) > MAX_MEMBERS:
+        raise TableError(f"has more than {MAX_MEMBERS:,} members.")
+    for name in members:
+        windows = PureWindowsPath(name)
+        leaves = ".." in PurePosixPath(name).parts or ".." in windows.parts
+        if leaves or name.startswith(("/", "\\")) or windows.drive:
+            raise TableError(f"has a member whose name leads out of it, {name[:80]!r}; nothing in it was read.")

@@ -1,0 +1,201 @@
+"""Which choice was right, which was taken, and by how much, from the log-probabilities in lm-eval's samples.
+
+A samples file does not say outright what the choices and the right one were: it has the continuations with their
+delimiter, and the target as text that may be a place or the choice itself. Every reading is therefore held against
+the accuracies in the same records, and what contradicts them is not used: a margin is right, or null.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from capgap.errors import TableError
+from capgap.importers.lm_eval_samples import Sample
+from capgap.importers.reading import parse_json
+from capgap.importers.values import as_json
+
+__all__ = ["Choices", "Told", "read_choices"]
+
+_CHECKS = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")
+"""Metrics that are 1 where the highest-ranked choice is right, and 0 otherwise."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a metric's ranking says about one item."""
+
+    prediction: str | None
+    """The choice taken."""
+    margin: float
+    """Best choice over the next."""
+    margin_target: float
+    """Right choice over the best wrong one; not a number where the right one is not known."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The choices of one item."""
+
+    texts: tuple[str, ...]
+    """As they are read, without the delimiter; empty where the file does not tell them apart."""
+    logprobs: np.ndarray
+    """Log-probability of each, shape (choices,)."""
+    unconditional: np.ndarray | None
+    """Log-probability of each without the question, where it was asked."""
+    gold: tuple[int, ...]
+    """Places of the right ones; empty where they are not known."""
+    lengths_known: bool
+    """Whether `texts` are exactly what lm-eval divided by the length of."""
+
+    @property
+    def response(self) -> str:
+        """The log-probabilities as JSON, as capgap's own runs write them."""
+        return as_json([round(float(value), 6) for value in self.logprobs])
+
+    @property
+    def target_logprob(self) -> float:
+        """Log-probability of the right choice; not a number where it is not known."""
+        return float(self.logprobs[list(self.gold)].max()) if self.gold else float("nan")
+
+    @property
+    def target(self) -> str | None:
+        """The right choice as text; several as a JSON list."""
+        if not self.gold or not self.texts:
+            return None
+        right = [self.texts[place] for place in self.gold]
+        return right[0] if len(right) == 1 else as_json(right)
+
+    def told(self, metric: str, value: float | None) -> Told | None:
+        """What the ranking of this metric says; None where it contradicts the metric's own value, or is not known."""
+        ranked = self._ranked(metric)
+        if ranked is None or not np.isfinite(ranked).all():
+            return None
+        best = int(np.argmax(ranked))
+        if self.gold and metric in _CHECKS and value in (0.0, 1.0) and (best in self.gold) != bool(value):
+            return None
+        ordered = np.sort(ranked)
+        wrong = np.delete(ranked, list(self.gold))
+        aim = float(ranked[list(self.gold)].max() - wrong.max()) if self.gold and len(wrong) else float("nan")
+        return Told(
+            prediction=self.texts[best] if self.texts else None,
+            margin=float(ordered[-1] - ordered[-2]) if len(ordered) > 1 else float("nan"),
+            margin_target=aim,
+        )
+
+    def _ranked(self, metric: str) -> np.ndarray | None:
+        if metric == "acc_mutual_info":
+            return None if self.unconditional is None else np.asarray(self.logprobs - self.unconditional)
+        if metric not in ("acc_norm", "acc_bytes"):
+            return self.logprobs
+        sizes = [len(t) if metric == "acc_norm" else len(t.encode("utf-8", "replace")) for t in self.texts]
+        if not self.lengths_known or not sizes or not all(sizes):
+            return None
+        return np.asarray(self.logprobs / np.array(sizes, dtype=float))
+
+    def contradictions(self, gold: tuple[int, ...], sample: Sample) -> tuple[int, int]:
+        """How many of the sample's accuracies a right choice agrees with, and how many it contradicts."""
+        agree = contradict = 0
+        for metric in _CHECKS:
+            value, ranked = sample.metrics.get(metric), self._ranked(metric)
+            if value not in (0.0, 1.0) or ranked is None or not np.isfinite(ranked).all():
+                continue
+            if (int(np.argmax(ranked)) in gold) == bool(value):
+                agree += 1
+            else:
+                contradict += 1
+        return agree, contradict
+
+
+Reading = Callable[[Sample, Choices], tuple[int, ...]]
+
+
+def read_choices(samples: Sequence[Sample], delimiter: str) -> list[Choices]:
+    """The choices of each sample of one task, the right ones where the task's own accuracies confirm them.
+
+    Parameters
+    ----------
+    samples
+        All with log-probabilities of several continuations.
+    delimiter
+        What lm-eval put before each choice.
+    """
+    plain = [_choices(sample, delimiter) for sample in samples]
+    golds = _confirmed(samples, plain)
+    return [
+        Choices(own.texts, own.logprobs, own.unconditional, gold, own.lengths_known)
+        for own, gold in zip(plain, golds, strict=True)
+    ]
+
+
+def _choices(sample: Sample, delimiter: str) -> Choices:
+    logprobs = np.array(sample.logprobs, dtype=float)
+    contexts, continuations = sample.contexts, sample.continuations
+    half = len(logprobs) // 2
+    unconditional = None
+    if "acc_mutual_info" in sample.metrics and len(logprobs) == 2 * half:
+        logprobs, unconditional = logprobs[:half], logprobs[half:]
+        contexts, continuations = contexts[:half], continuations[:half]
+    if continuations and len(set(contexts)) == 1:
+        texts = tuple(text.removeprefix(delimiter) for text in continuations)
+        return Choices(texts, logprobs, unconditional, (), lengths_known=True)
+    # Several contexts with one continuation: the choices are inside the contexts, and where they end is not told.
+    return Choices(_tails(contexts), logprobs, unconditional, (), lengths_known=False)
+
+
+def _tails(contexts: tuple[str, ...]) -> tuple[str, ...]:
+    """What differs at the end of texts that begin alike, from the last space before it."""
+    if len(contexts) < 2 or len(set(contexts)) < len(contexts):
+        return ()
+    first, last = min(contexts), max(contexts)
+    same = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    start = max(first.rfind(" ", 0, same), first.rfind("\n", 0, same)) + 1
+    return tuple(text[start:] for text in contexts)
+
+
+def _confirmed(samples: Sequence[Sample], choices: Sequence[Choices]) -> list[tuple[int, ...]]:
+    """The right places of each sample, by the readings of the targets that no accuracy of the task contradicts."""
+    readings: tuple[Reading, ...] = (_by_place, _by_text, _by_exclusion)
+    survivors = []
+    for reading in readings:
+        golds = [reading(sample, own) for sample, own in zip(samples, choices, strict=True)]
+        checked = [own.contradictions(gold, s) for gold, own, s in zip(golds, choices, samples, strict=True) if gold]
+        if sum(agree for agree, _ in checked) and not sum(contradict for _, contradict in checked):
+            survivors.append(golds)
+    # Two readings that both agree with every accuracy count only where they say the same.
+    said = [{golds[n] for golds in survivors if golds[n]} for n in range(len(samples))]
+    return [next(iter(golds)) if len(golds) == 1 else () for golds in said]
+
+
+def _by_place(sample: Sample, choices: Choices) -> tuple[int, ...]:
+    """The target as a place, or a list of places, counted from 0."""
+    target = sample.target
+    if isinstance(target, str):
+        try:
+            target = parse_json(target) if len(target) < 1_000 else None
+        except TableError:
+            return ()
+    places = target if isinstance(target, list) else [target]
+    if not places or any(isinstance(place, bool) or not isinstance(place, int) for place in places):
+        return ()
+    n = len(choices.logprobs)
+    return tuple(sorted(set(places))) if all(0 <= place < n for place in places) else ()
+
+
+def _by_text(sample: Sample, choices: Choices) -> tuple[int, ...]:
+    """The target as the text of a choice, or as a list of such texts."""
+    targets: Any = sample.target if isinstance(sample.target, list) else [sample.target]
+    texts = choices.texts
+    if not targets or not all(isinstance(target, str) and target in texts for target in targets):
+        return ()
+    return tuple(sorted({texts.index(target) for target in targets}))
+
+
+def _by_exclusion(sample: Sample, choices: Choices) -> tuple[int, ...]:
+    """Of two contexts, the one that was taken where it was right, the other one where it was wrong."""
+    value, logprobs = sample.metrics.get("acc"), choices.logprobs
+    if choices.lengths_known or len(logprobs) != 2 or value not in (0.0, 1.0) or not np.isfinite(logprobs).all():
+        return ()
+    best = int(np.argmax(logprobs))
+    return (best,) if value else (1 - best,)

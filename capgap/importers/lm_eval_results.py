@@ -1,0 +1,170 @@
+"""lm-eval's results file: whose results, how the tasks were asked, and the aggregates to hold the samples against.
+
+Both generations are read: 2023's ``results[task].acc`` with ``config.model_args`` as text, and today's
+``results[task]["acc,none"]`` with ``configs``, ``n-shot``, ``n-samples`` and the chat template.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from capgap.errors import TableError
+from capgap.importers.values import model_place, name_text, number, whole_number
+
+__all__ = ["Results", "date_in", "read_results"]
+
+_DATE = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}[-:]\d{2}[-:]\d{2}(?:\.\d+)?)\.jsonl?$")
+# The order in which lm-eval itself looks for a name in the arguments of a model: an adapter before what it adapts.
+_NAMES = ("peft", "delta", "pretrained", "model", "path", "engine")
+_NO_AGGREGATE = ("alias", "name", "sample_len", "sample_count")
+
+
+@dataclass(frozen=True)
+class Results:
+    """One results file."""
+
+    path: Path
+    """Where it lies."""
+    date: str
+    """The moment in its name, which its samples share; empty where there is none."""
+    model: str
+    """The model, without what only means something on the machine it ran on."""
+    facts: dict[str, Any]
+    """Its row of the models table without its name."""
+    tasks: dict[str, dict[str, float]]
+    """Task → ``metric`` or ``metric,filter`` → aggregate."""
+    groups: frozenset[str] = frozenset()
+    """Names in `tasks` that stand for several tasks."""
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Task → its configuration, where the file holds it."""
+    asked: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    """Task → number of solved examples and version, as far as the file tells."""
+    n_samples: Mapping[str, int] = field(default_factory=dict)
+    """Task → number of documents that were asked."""
+    lower: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Task → metrics of which less is better."""
+    chat_template: bool = False
+    """Whether the prompts went through a chat template."""
+
+
+def date_in(name: str) -> str:
+    """The moment in the name of a results or samples file; empty where there is none."""
+    found = _DATE.search(name)
+    return found.group(1) if found else ""
+
+
+def read_results(path: Path, data: Any) -> Results | None:
+    """The results in a JSON document; None where it is something else.
+
+    Raises
+    ------
+    TableError
+        It is a results file, and does not say of which model.
+    """
+    if (
+        not isinstance(data, dict)
+        or not isinstance(data.get("results"), dict)
+        or not {"config", "versions"} & set(data)
+    ):
+        return None
+    config = _mapping(data.get("config"))
+    name, base = _model_name(data, config)
+    model = name_text(name, "the model")
+    chat = data.get("chat_template")
+    configs = {task: found for task, found in _mapping(data.get("configs")).items() if isinstance(found, dict)}
+    return Results(
+        path=path,
+        date=date_in(path.name),
+        model=model,
+        facts={
+            "checkpoint": model,
+            "base": base,
+            "n_params": whole_number(config.get("model_num_parameters")),
+            "prompting": _prompting(data),
+        },
+        tasks={str(task): _aggregates(found) for task, found in _mapping(data["results"]).items()},
+        groups=_groups(data),
+        configs=configs,
+        asked=_asked(data, config, configs),
+        n_samples={
+            task: count
+            for task, found in _mapping(data.get("n-samples")).items()
+            if (count := whole_number(_mapping(found).get("effective"))) is not None
+        },
+        lower={
+            task: frozenset(metric for metric, higher in _mapping(found).items() if higher is False)
+            for task, found in _mapping(data.get("higher_is_better")).items()
+        },
+        chat_template=isinstance(chat, str) and bool(chat),
+    )
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _model_name(data: dict[str, Any], config: dict[str, Any]) -> tuple[str, str | None]:
+    """The model and, where an adapter was loaded, what it adapts."""
+    arguments = _arguments(config.get("model_args"))
+    named = [arguments[key] for key in _NAMES if arguments.get(key)]
+    told = data.get("model_name")
+    name = told if isinstance(told, str) and told else named[0] if named else config.get("model")
+    if not isinstance(name, str) or not name:
+        raise TableError("names no model: neither model_name nor config.model_args. Say it: --set model=NAME")
+    name = model_place(name)
+    adapter = bool(arguments.get("peft") or arguments.get("delta"))
+    revision = arguments.get("revision") or config.get("model_revision")
+    if not adapter and isinstance(revision, str) and revision not in ("", "main"):
+        name = f"{name}@{revision}"
+    base = arguments.get("pretrained") if adapter else None
+    return name, model_place(base) if base else None
+
+
+def _arguments(value: Any) -> dict[str, str]:
+    """The arguments of lm-eval's model, which are an object today and were ``key=value,key=value`` in 2023."""
+    if isinstance(value, str):
+        pairs = (part.partition("=") for part in value.split(","))
+        return {key.strip(): word.strip() for key, equals, word in pairs if equals}
+    return {key: word for key, word in _mapping(value).items() if isinstance(word, str)}
+
+
+def _prompting(data: dict[str, Any]) -> str | None:
+    """How the model was addressed, in the words of capgap's own runs; None where the file is older than that."""
+    if "chat_template" not in data and "system_instruction" not in data:
+        return None
+    told: dict[str, Any] = {"chat_template": bool(data.get("chat_template"))}
+    system = data.get("system_instruction")
+    if isinstance(system, str) and system:
+        told["system_prompt"] = system[:2_000]
+    return json.dumps(told, sort_keys=True)
+
+
+def _aggregates(found: Any) -> dict[str, float]:
+    kept = {}
+    for key, value in _mapping(found).items():
+        aggregate = number(value)
+        if aggregate is not None and "_stderr" not in key and key not in _NO_AGGREGATE and not isinstance(value, str):
+            kept[key] = aggregate
+    return kept
+
+
+def _groups(data: dict[str, Any]) -> frozenset[str]:
+    """Names that stand for several tasks: a group's parts are never only itself."""
+    subtasks = _mapping(data.get("group_subtasks"))
+    inner = [name for name, parts in subtasks.items() if isinstance(parts, list) and parts and parts != [name]]
+    return frozenset([*_mapping(data.get("groups")), *inner])
+
+
+def _asked(
+    data: dict[str, Any], config: dict[str, Any], configs: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    shots, versions = _mapping(data.get("n-shot")), _mapping(data.get("versions"))
+    asked = {}
+    for task in dict.fromkeys([*_mapping(data["results"]), *configs, *shots]):
+        told = configs.get(task, {}).get("num_fewshot", config.get("num_fewshot"))
+        facts = {"num_fewshot": whole_number(shots.get(task, told)), "version": number(versions.get(task))}
+        asked[str(task)] = {key: value for key, value in facts.items() if value is not None}
+    return asked

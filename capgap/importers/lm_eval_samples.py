@@ -1,0 +1,206 @@
+"""lm-eval's samples: one record per document and filter, of any of its generations, to rows of outcomes.
+
+* Today: ``samples_TASK_DATE.jsonl``, arguments as ``{"gen_args_0": {"arg_0": …}}``, responses as text.
+* Early 0.4 (end of 2023): a JSON list in a file that ends in ``.jsonl``, arguments as lists, no hashes, no filter.
+* 0.3 (2023, ``--write_out``): ``TASK_write_out_info.json`` with ``prompt_0``, ``logit_0``, ``truth``.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from capgap.errors import TableError
+from capgap.importers.values import number
+
+__all__ = ["Sample", "is_sample", "item_ids", "read_sample"]
+
+_HASHES = ("doc_hash", "prompt_hash", "target_hash")
+_FIXED = frozenset(
+    ("doc_id", "doc", "target", "truth", "arguments", "resps", "filtered_resps", "filter", "metrics", *_HASHES)
+)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One document, answered and filtered one way."""
+
+    doc_id: int
+    """Its place in lm-eval's data."""
+    digest: str | None
+    """A hash of the document; None where only its place is known."""
+    filter: str
+    """How the response was filtered; ``none`` where it was not."""
+    prompt: str | None
+    """What the model read, solved examples included."""
+    contexts: tuple[str, ...]
+    """What stood before each continuation; empty where the file does not tell it apart."""
+    continuations: tuple[str, ...]
+    """What was scored after the contexts; empty where an answer was generated or nothing tells."""
+    logprobs: tuple[float, ...]
+    """Log-probability of each continuation, not finite where the file says so; empty where an answer was generated."""
+    response: Any
+    """The generated answer; None where continuations were scored."""
+    filtered: Any
+    """The answer after the filter."""
+    target: Any
+    """The right answer as the file has it: a text, a place, or several."""
+    metrics: Mapping[str, float | None]
+    """Metric → value; None where it is no number."""
+    whole_task: tuple[str, ...]
+    """Metrics whose value is no number of one document (F1, perplexity)."""
+
+
+def is_sample(value: Any) -> bool:
+    """Whether this looks like one of lm-eval's records."""
+    return isinstance(value, dict) and "doc_id" in value and ("resps" in value or "logit_0" in value)
+
+
+def read_sample(record: Any) -> Sample:
+    """The record in one shape.
+
+    Raises
+    ------
+    TableError
+        It is no record of lm-eval's, or says no document or no value.
+    """
+    if not is_sample(record):
+        raise TableError("is no sample of lm-eval: expected an object with doc_id and resps")
+    doc_id = record["doc_id"]
+    if isinstance(doc_id, bool) or not isinstance(doc_id, int) or abs(doc_id) > 2**53:
+        raise TableError("has a doc_id that is no whole number")
+    record = _modern(record) if "logit_0" in record and "resps" not in record else record
+    arguments, resps = _arguments(record.get("arguments")), record["resps"]
+    if not isinstance(resps, list) or not resps:
+        raise TableError("has no responses in resps")
+    metrics, whole_task = _metrics(record)
+    pairs = [] if any(isinstance(two, dict) for _, two in arguments) else [_pair(response) for response in resps]
+    scored = bool(pairs) and all(pair is not None for pair in pairs)
+    filter_name = record.get("filter", "none")
+    told = len(arguments) == len(resps) and all(isinstance(one, str) for pair in arguments for one in pair)
+    return Sample(
+        doc_id=doc_id,
+        digest=_digest(record),
+        filter=filter_name if isinstance(filter_name, str) and 0 < len(filter_name) <= 200 else "none",
+        prompt=arguments[0][0] if arguments and isinstance(arguments[0][0], str) else None,
+        contexts=_shared(one for one, _ in arguments) if told and scored else (),
+        continuations=tuple(two for _, two in arguments) if told and scored else (),
+        logprobs=tuple(pair for pair in pairs if pair is not None) if scored else (),
+        response=None if scored else _first(resps[0]),
+        filtered=None if scored else _first(record.get("filtered_resps")),
+        target=record.get("target"),
+        metrics=metrics,
+        whole_task=whole_task,
+    )
+
+
+def item_ids(samples: Iterable[Sample]) -> dict[int, str]:
+    """An id for each document: its hash (and the occurrence where it comes again), else its place.
+
+    The same document has the same id whatever model was asked and how many others were.
+    """
+    digests = {sample.doc_id: sample.digest for sample in samples}
+    seen: Counter[str] = Counter()
+    ids = {}
+    for doc_id, digest in sorted(digests.items()):
+        if digest is None:
+            ids[doc_id] = str(doc_id)
+            continue
+        seen[digest] += 1
+        ids[doc_id] = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
+    return ids
+
+
+def _arguments(value: Any) -> list[tuple[Any, Any]]:
+    """Context and continuation (or settings) of each request."""
+    if isinstance(value, dict):  # today; the keys are gen_args_0, gen_args_1 …, not always in order
+        value = [value.get(f"gen_args_{n}") for n in range(len(value))]
+    pairs = []
+    for request in value if isinstance(value, list) else []:
+        one = [request.get("arg_0"), request.get("arg_1")] if isinstance(request, dict) else request
+        pairs.append((one[0], one[1]) if isinstance(one, list) and len(one) >= 2 else (None, None))
+    return pairs
+
+
+def _shared(texts: Iterable[str]) -> tuple[str, ...]:
+    """The texts, equal ones kept once: every choice of an item repeats its solved examples."""
+    once: dict[str, str] = {}
+    return tuple(once.setdefault(text, text) for text in texts)
+
+
+def _pair(response: Any) -> float | None:
+    """The log-probability in ``[log-probability, is greedy]``, which may stand in a list of repeats."""
+    if isinstance(response, list) and response and isinstance(response[0], list):
+        response = response[0]
+    if not isinstance(response, list) or len(response) != 2 or response[1] not in (True, False, "True", "False"):
+        return None
+    return _logprob(response[0])
+
+
+def _logprob(value: Any) -> float | None:
+    """A log-probability; minus infinity and what is no number at all are told apart from other things."""
+    if isinstance(value, str) and value in ("-inf", "-Infinity", "nan", "NaN"):
+        return float("-inf")
+    if isinstance(value, float) and value != value:
+        return float("-inf")
+    if isinstance(value, float) and value == float("-inf"):
+        return value
+    return None if isinstance(value, bool) else number(value)
+
+
+def _first(value: Any) -> Any:
+    """The first of several repeats or requests."""
+    return value[0] if isinstance(value, list) and value else value
+
+
+def _metrics(record: dict[str, Any]) -> tuple[dict[str, float | None], tuple[str, ...]]:
+    named = record.get("metrics")
+    if not (isinstance(named, list) and named and all(isinstance(name, str) for name in named)):
+        named = [key for key in record if key not in _FIXED and not key.startswith(("prompt_", "logit_"))]
+    values: dict[str, float | None] = {}
+    whole_task = []
+    for name in named:
+        value = record.get(name)
+        if name not in record or not name or len(name) > 200:
+            continue
+        if value is None or isinstance(value, (bool, int, float)):
+            values[name] = number(value)  # NaN and infinity are values that are not known
+        else:
+            whole_task.append(name)
+    return values, tuple(whole_task)
+
+
+def _digest(record: dict[str, Any]) -> str | None:
+    """The hash of the document that today's files carry, or the same hash made from the document itself."""
+    told = record.get("doc_hash")
+    if isinstance(told, str) and told.isalnum() and 16 <= len(told) <= 128:
+        return told[:16]
+    if not isinstance(record.get("doc"), (dict, list, str)):
+        return None
+    try:
+        text = json.dumps(record["doc"], indent=2, ensure_ascii=False)
+    except RecursionError:
+        raise TableError("has a document that is nested too deeply") from None
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def _modern(record: dict[str, Any]) -> dict[str, Any]:
+    """A record of 2023's ``--write_out`` in today's words; its metrics are text, and no continuation stands alone."""
+    n = sum(1 for key in record if key.startswith("logit_"))
+    logits = [record.get(f"logit_{i}") for i in range(n)]
+    scored = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in logits)
+    values = {
+        key: {"True": 1.0, "False": 0.0}.get(value, number(value)) if isinstance(value, str) else value
+        for key, value in record.items()
+        if key not in _FIXED and not key.startswith(("prompt_", "logit_"))
+    }
+    return {
+        **{key: value for key, value in values.items() if value is not None},
+        "doc_id": record["doc_id"],
+        "target": record.get("truth"),
+        "arguments": [[record.get(f"prompt_{i}"), ""] for i in range(n)],
+        "resps": [[[value, False]] for value in logits] if scored else [[value] for value in logits],
+        "filtered_resps": logits,
+    }

@@ -1,0 +1,181 @@
+"""Files of others, read with bounds: strict JSON, one record a line, nothing that grows without limit."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from capgap.errors import TableError
+
+__all__ = [
+    "MAX_DOCUMENT",
+    "MAX_FILES",
+    "MAX_RECORD",
+    "Record",
+    "decoded",
+    "files_under",
+    "first_byte",
+    "json_document",
+    "parse_json",
+    "records",
+]
+
+MAX_DOCUMENT = 128 * 2**20
+"""Bytes of a file that has to be read in one piece."""
+MAX_RECORD = 16 * 2**20
+"""Bytes of one line of a JSONL file."""
+MAX_FILES = 100_000
+"""Files that are looked at under one folder."""
+
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of a file, or one member of a list or archive."""
+
+    place: str
+    """Where it stands in its file: ``line 7``."""
+    value: Any = None
+    """What it holds; None where `trouble` says why not."""
+    trouble: str = ""
+    """Why it cannot be read."""
+
+
+def files_under(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """The file itself, or the files with these suffixes in a folder and the folders below it, sorted.
+
+    Raises
+    ------
+    TableError
+        There is no such file or folder, or it holds too many files.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise TableError(f"{path}: no such file or folder.")
+    found: list[Path] = []
+    for folder, below, names in os.walk(path):  # links to folders are not followed, so there is no way round
+        below.sort()
+        found += [Path(folder) / name for name in names if name.lower().endswith(suffixes)]
+        if len(found) > MAX_FILES:
+            raise TableError(f"{path}: more than {MAX_FILES:,} files. Name a folder further down.")
+    return sorted(file for file in found if file.is_file())
+
+
+def json_document(path: Path) -> Any:
+    """The JSON of a whole file.
+
+    Raises
+    ------
+    TableError
+        It cannot be read, is larger than `MAX_DOCUMENT`, no UTF-8, no JSON, or names a key twice.
+    """
+    return parse_json(decoded(_whole(path)))
+
+
+def records(path: Path) -> Iterator[Record]:
+    """The records of a JSONL file, or of a file that holds a JSON list; a bad line is a record with its trouble.
+
+    Raises
+    ------
+    TableError
+        The file cannot be read at all.
+    """
+    if first_byte(path) == b"[":
+        found = json_document(path)
+        yield from (Record(f"entry {n}", value) for n, value in enumerate(found, start=1))
+        return
+    try:
+        with path.open("rb") as handle:
+            number = 0
+            while line := handle.readline(MAX_RECORD + 1):
+                number += 1
+                if len(line) > MAX_RECORD:
+                    while line and not line.endswith(b"\n"):  # to the end of the line, without keeping it
+                        line = handle.readline(MAX_RECORD)
+                    yield Record(f"line {number}", trouble=f"is longer than {MAX_RECORD // 2**20} MB")
+                elif line.strip():
+                    yield _record(line.removeprefix(_BOM) if number == 1 else line, f"line {number}")
+    except OSError as error:
+        raise TableError(f"cannot be read: {error.strerror or error}.") from error
+
+
+def first_byte(path: Path) -> bytes:
+    """The first byte of a file that is neither space nor a byte order mark; empty where there is none.
+
+    Raises
+    ------
+    TableError
+        The file cannot be read.
+    """
+    try:
+        with path.open("rb") as handle:
+            return handle.read(4096).removeprefix(_BOM).lstrip()[:1]
+    except OSError as error:
+        raise TableError(f"cannot be read: {error.strerror or error}.") from error
+
+
+def decoded(raw: bytes) -> str:
+    """The text of UTF-8 bytes.
+
+    Raises
+    ------
+    TableError
+        They are something else.
+    """
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TableError(f"is not UTF-8 text: {error.reason} at byte {error.start}.") from None
+
+
+def parse_json(text: str) -> Any:
+    """Strict JSON: a key that stands twice in one object is an error, not the last of the two.
+
+    ``NaN`` and ``Infinity`` are read, because Python writes them; whoever uses a number asks whether it is finite.
+
+    Raises
+    ------
+    TableError
+        It is no JSON, nests too deeply, or names a key twice.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
+        raise TableError(f"is no JSON: {error.msg} at line {error.lineno}, column {error.colno}.") from None
+    except RecursionError:
+        raise TableError("is JSON that is nested too deeply.") from None
+    except TableError:
+        raise
+    except ValueError:  # a whole number of thousands of digits
+        raise TableError("is JSON with a number of thousands of digits.") from None
+
+
+def _record(line: bytes, place: str) -> Record:
+    try:
+        return Record(place, parse_json(decoded(line)))
+    except TableError as error:
+        return Record(place, trouble=str(error).rstrip("."))
+
+
+def _whole(path: Path) -> bytes:
+    try:
+        with path.open("rb") as handle:
+            raw = handle.read(MAX_DOCUMENT + 1)
+    except OSError as error:
+        raise TableError(f"cannot be read: {error.strerror or error}.") from error
+    if len(raw) > MAX_DOCUMENT:
+        raise TableError(f"is larger than {MAX_DOCUMENT // 2**20} MB, and has to be read in one piece.")
+    return raw
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise TableError(f"names the key {twice[:60]!r} twice in one object.")
+    return found

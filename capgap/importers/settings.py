@@ -1,0 +1,85 @@
+"""What the user says about an import: constants for every row, and the metric that counts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from capgap.errors import UsageError, suggestion
+from capgap.importers.batch import Batch
+from capgap.importers.values import is_score, name_text, number
+from capgap.schema import CAPABILITIES, FORMATS
+
+__all__ = ["CONSTANTS", "Settings", "assignments", "with_constants"]
+
+CONSTANTS = ("model", "battery", "task", "variant", "capability", "domain", "format", "chance")
+"""Columns that may hold one value in every row, said by the user instead of the source."""
+_WORDS = {"capability": CAPABILITIES, "format": FORMATS}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user says about an import."""
+
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    """Column → the value that it holds in every row."""
+    primary: Sequence[str] = ()
+    """``[TASK:]METRIC[,FILTER]``: the metric that counts."""
+
+    @classmethod
+    def parsed(cls, constants: Sequence[str] = (), primary: Sequence[str] = ()) -> "Settings":
+        """The settings in the words of the command line.
+
+        Raises
+        ------
+        UsageError
+            A word is no ``COLUMN=VALUE``, its column cannot be constant, or the value does not fit it.
+        """
+        values = {column: _constant(column, word) for column, word in assignments(constants, "--set").items()}
+        return cls(values, tuple(primary))
+
+
+def assignments(words: Sequence[str], option: str) -> dict[str, str]:
+    """``COLUMN=VALUE`` words as a mapping.
+
+    Raises
+    ------
+    UsageError
+        A word has no equals sign, or a column comes twice.
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        column, equals, value = (part.strip() for part in word.partition("="))
+        if not equals or not column or not value:
+            raise UsageError(f"{option} {word}: expected COLUMN=VALUE.")
+        if column in found:
+            raise UsageError(f"{option} {word}: {column!r} is given twice, first as {found[column]!r}.")
+        found[column] = value
+    return found
+
+
+def with_constants(batch: Batch, constants: Mapping[str, Any]) -> Batch:
+    """The batch with the user's constants in every row of its outcomes and, where they belong there, of its items."""
+    for part in batch.parts:
+        for row in part.rows:
+            row.update(constants)
+        own = {column: value for column, value in constants.items() if column in ("battery", "task", "variant")}
+        for item in part.items:
+            item.update(own)
+    return batch
+
+
+def _constant(column: str, word: str) -> Any:
+    where = f"--set {column}={word}"
+    if column not in CONSTANTS:
+        raise UsageError(f"{where}: {column!r} cannot be one value for every row.{suggestion(column, CONSTANTS)}")
+    if column == "chance":
+        chance = number(word)
+        if not is_score(chance):
+            raise UsageError(f"{where}: expected a number from 0 to 1, the score of a guess.")
+        return chance
+    if column in _WORDS and word not in _WORDS[column]:
+        raise UsageError(f"{where}: {word!r} is not one of its words.{suggestion(word, _WORDS[column])}")
+    try:
+        return name_text(word, column)
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from None

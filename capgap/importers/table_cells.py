@@ -1,0 +1,113 @@
+"""One cell of a foreign table as one of our columns holds it, or an error that names its row."""
+
+import re
+from typing import Any
+
+from capgap.errors import TableError, suggestion
+from capgap.importers.values import is_score, kept_text, name_text, number, shown, whole_number
+from capgap.schema import Column
+
+__all__ = ["cell", "missing", "score"]
+
+_RIGHT = ("true", "correct", "right", "yes", "pass", "passed", "c")
+_WRONG = ("false", "incorrect", "wrong", "no", "fail", "failed", "i")
+_NOTHING = ("", "nan", "na", "n/a", "none", "null", "<na>")
+_NAMES = ("model", "task", "item", "battery", "variant", "cluster", "metric", "filter", "domain")
+
+
+def missing(value: Any) -> bool:
+    """Whether a cell is empty: nothing, an empty text, or not a number."""
+    return (
+        value is None or (isinstance(value, str) and not value.strip()) or (isinstance(value, float) and value != value)
+    )
+
+
+def score(value: Any, where: str) -> float | None:
+    """The score in a cell: a number from 0 to 1, or a word for right or wrong; None where the cell is empty.
+
+    Parameters
+    ----------
+    value
+        The cell.
+    where
+        Its row and column, for the message.
+
+    Raises
+    ------
+    TableError
+        It is none of these.
+    """
+    if missing(value):
+        return None
+    if isinstance(value, str):
+        word = value.strip().lower()
+        if word in _NOTHING:
+            return None
+        if word in (*_RIGHT, *_WRONG):
+            return float(word in _RIGHT)
+    found = number(value)
+    if found is None:
+        raise TableError(
+            f"{where}: expected a score from 0 to 1, or a word such as true, false, correct, wrong; "
+            f"found {shown(value, 60)!r}."
+        )
+    if not is_score(found):
+        raise TableError(
+            f"{where}: {found:g} lies outside 0 to 1. Divide percentages by 100; other units go into value "
+            f"(--map value=COLUMN), with a score beside them."
+        )
+    return found
+
+
+def cell(value: Any, column: Column, where: str) -> Any:
+    """A cell that is not empty, as the column holds it.
+
+    Raises
+    ------
+    TableError
+        It does not fit; the message names the row and the nearest word.
+    """
+    if column.kind == "string":
+        return _word(value, column, where)
+    if column.kind == "boolean":
+        return _flag(value, where)
+    found = whole_number(value) if column.kind == "integer" else number(value)
+    if found is None:
+        if isinstance(value, str) and value.strip().lower() in _NOTHING:
+            return None
+        raise TableError(f"{where}: expected {_kind(column)}, found {shown(value, 60)!r}.")
+    if column.name == "repeat" and found < 0:
+        raise TableError(f"{where}: repeats are counted from 0, found {found:g}.")
+    if column.name == "chance" and not is_score(float(found)):
+        raise TableError(f"{where}: expected the score of a guess, from 0 to 1, found {found:g}.")
+    return found
+
+
+def _word(value: Any, column: Column, where: str) -> str | None:
+    if column.name not in (*_NAMES, "capability", "format", "status", "stop_reason"):
+        return kept_text(value if isinstance(value, (str, list, dict)) else str(value))
+    # 7.0 is what a column of whole numbers becomes where one of its cells is empty.
+    told = int(value) if isinstance(value, float) and value.is_integer() else value
+    try:
+        word = name_text(told if isinstance(told, (str, int)) else str(told), column.name)
+    except TableError as error:
+        raise TableError(f"{where}: {error}") from None
+    if column.allowed:
+        lower = re.sub(r"\W+", "_", word.lower())
+        if lower not in column.allowed:
+            raise TableError(f"{where}: {shown(word, 60)!r} is not one of its words.{suggestion(word, column.allowed)}")
+        return lower
+    return word
+
+
+def _flag(value: Any, where: str) -> bool:
+    word = value.strip().lower() if isinstance(value, str) else value
+    if word in (True, "true", "yes", "1", "1.0"):
+        return True
+    if word in (False, "false", "no", "0", "0.0"):
+        return False
+    raise TableError(f"{where}: expected true or false, found {shown(value, 60)!r}.")
+
+
+def _kind(column: Column) -> str:
+    return "a whole number" if column.kind == "integer" else "a number"

@@ -1,0 +1,158 @@
+"""The rows of a CSV, JSONL, JSON or Parquet table of somebody else, with the place of each."""
+
+import csv
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from capgap.errors import TableError
+from capgap.importers.reading import json_document, records
+
+__all__ = ["SUFFIXES", "Row", "column_names", "read_table"]
+
+MAX_ROWS = 20_000_000
+"""Rows of one table."""
+MAX_UNPACKED = 4 * 2**30
+"""Bytes of a Parquet table when unpacked."""
+_MAX_CELL = 16 * 2**20
+_MAX_COLUMNS = 1_000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row as it stands in its file."""
+
+    cells: dict[str, Any]
+    """Column → cell; text in a CSV file, anything in the others."""
+    place: str
+    """``line 7``, ``row 7``."""
+
+
+def read_table(path: Path) -> Iterator[Row]:
+    """The rows of a table, in the order of the file.
+
+    Raises
+    ------
+    TableError
+        It is another kind of file, damaged, not UTF-8, or has rows that do not fit its head; a row is named.
+    """
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise TableError(f"a table is one of {', '.join(SUFFIXES)}, not {path.suffix or 'a file without suffix'}.")
+    for number, row in enumerate(reader(path), start=1):
+        if number > MAX_ROWS:
+            raise TableError(f"has more than {MAX_ROWS:,} rows.")
+        if len(row.cells) > _MAX_COLUMNS:
+            raise TableError(f"{row.place}: has more than {_MAX_COLUMNS:,} columns.")
+        yield row
+
+
+def column_names(path: Path) -> list[str]:
+    """The columns of a table; of JSON, where every row may have keys of its own, those of any row.
+
+    Raises
+    ------
+    TableError
+        See `read_table`; or it holds no row.
+    """
+    names: dict[str, None] = {}
+    for row in read_table(path):
+        names |= dict.fromkeys(row.cells)
+        if path.suffix.lower() in (".csv", ".parquet"):
+            break
+        if len(names) > _MAX_COLUMNS:
+            raise TableError(f"{row.place}: has more than {_MAX_COLUMNS:,} columns.")
+    if not names:
+        raise TableError("holds no row.")
+    return list(names)
+
+
+def _csv(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig", newline="") as handle, _large_cells():
+        reader = csv.reader(_lines(handle), strict=True)
+        try:
+            head = next(reader, [])
+            if not head:
+                return
+            if len(set(head)) < len(head) or not all(name.strip() for name in head):
+                raise TableError(f"line 1: expected a name of its own over each column, found {', '.join(head)[:200]}.")
+            for cells in reader:
+                if cells and len(cells) != len(head):
+                    raise TableError(f"line {reader.line_num}: expected {len(head)} cells, found {len(cells)}.")
+                if cells:
+                    yield Row(dict(zip(head, cells, strict=True)), f"line {reader.line_num}")
+        except csv.Error as error:
+            raise TableError(f"line {reader.line_num}: is no CSV: {error}.") from None
+        except UnicodeDecodeError as error:
+            raise TableError(f"after line {reader.line_num}: is not UTF-8 text: {error.reason}.") from None
+
+
+def _lines(handle: TextIO) -> Iterator[str]:
+    """The lines of a text file, none without end."""
+    while line := handle.readline(_MAX_CELL + 1):
+        if len(line) > _MAX_CELL:
+            raise csv.Error(f"it is longer than {_MAX_CELL // 2**20} million characters")
+        yield line
+
+
+@contextmanager
+def _large_cells() -> Iterator[None]:
+    """Python's reader allows 131,072 characters a cell, which a long answer exceeds."""
+    before = csv.field_size_limit(_MAX_CELL)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _jsonl(path: Path) -> Iterator[Row]:
+    for record in records(path):
+        if record.trouble:
+            raise TableError(f"{record.place}: {record.trouble}.")
+        yield _object(record.value, record.place)
+
+
+def _json(path: Path) -> Iterator[Row]:
+    found = json_document(path)
+    if not isinstance(found, list):
+        raise TableError("expected a JSON list of objects, one a row.")
+    for number, value in enumerate(found, start=1):
+        yield _object(value, f"entry {number}")
+
+
+def _object(value: Any, place: str) -> Row:
+    if not isinstance(value, dict):
+        raise TableError(f"{place}: expected an object, one key a column.")
+    return Row(value, place)
+
+
+def _parquet(path: Path) -> Iterator[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as table:
+            groups = [table.metadata.row_group(n) for n in range(table.metadata.num_row_groups)]
+            if sum(group.total_byte_size for group in groups) > MAX_UNPACKED:
+                raise TableError(f"is larger than {MAX_UNPACKED // 2**30} GB when unpacked.")
+            number = 0
+            for batch in table.iter_batches(batch_size=10_000):
+                for cells in batch.to_pylist():
+                    number += 1
+                    yield Row({str(name): value for name, value in cells.items()}, f"row {number}")
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        if isinstance(error, TableError):
+            raise
+        raise TableError(f"is no Parquet that can be read: {str(error)[:200]}.") from None
+
+
+_READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+    ".csv": _csv,
+    ".jsonl": _jsonl,
+    ".json": _json,
+    ".parquet": _parquet,
+}
+SUFFIXES = tuple(_READERS)
+"""The kinds of tables, by the ends of their names."""

@@ -1,0 +1,142 @@
+"""Foreign values to what a table holds: bounded, finite, null where unknown."""
+
+import json
+import math
+import re
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+from capgap.errors import TableError
+
+__all__ = [
+    "MAX_NAME",
+    "MAX_TEXT",
+    "as_json",
+    "is_score",
+    "kept_text",
+    "model_place",
+    "name_text",
+    "number",
+    "shown",
+    "whole_number",
+]
+
+MAX_NAME = 300
+"""Longest name of a model, task or item."""
+MAX_TEXT = 32_768
+"""Characters of a prompt or response that are kept; the source has the rest."""
+
+_CUT = " … [cut here by capgap import]"
+_LARGEST = 2**62
+
+
+def number(value: Any) -> float | None:
+    """The finite number in a value (true counts 1, text is read); None where there is none."""
+    if isinstance(value, str):
+        if len(value) > 60 or not re.fullmatch(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*", value, re.ASCII):
+            return None
+        found = float(value)
+    elif isinstance(value, (bool, int, float)):
+        try:
+            found = float(value)
+        except OverflowError:
+            return None
+    else:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def whole_number(value: Any) -> int | None:
+    """The whole number in a value, within what a table column holds; None where there is none."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value if abs(value) < _LARGEST else None
+    found = number(value)
+    return int(found) if found is not None and found.is_integer() and abs(found) < _LARGEST else None
+
+
+def is_score(value: float | None) -> bool:
+    """Whether the value is a score: known, and between 0 and 1."""
+    return value is not None and 0.0 <= value <= 1.0
+
+
+def as_json(value: Any) -> str:
+    """The value as JSON; what JSON does not know (dates, bytes) as text.
+
+    Raises
+    ------
+    TableError
+        It is nested too deeply to be written, or holds what cannot be written.
+    """
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except (RecursionError, TypeError, ValueError):
+        raise TableError("a value is nested too deeply, or holds what cannot be written as JSON.") from None
+
+
+def kept_text(value: Any) -> str | None:
+    """The value as text (what is no text as JSON), cut at `MAX_TEXT`; None for nothing."""
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else as_json(value)
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - len(_CUT)] + _CUT
+
+
+def name_text(value: Any, what: str) -> str:
+    """The name of a model, task or item.
+
+    Parameters
+    ----------
+    value
+        Text or a whole number.
+    what
+        What it names, for the message.
+
+    Raises
+    ------
+    TableError
+        It is neither, empty, or longer than `MAX_NAME`.
+    """
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise TableError(f"expected the name of {what}, found {_kind(value)}.")
+    try:
+        text = str(value).strip()
+    except ValueError:  # Python refuses to write whole numbers of thousands of digits
+        raise TableError(f"expected the name of {what}, found a number of thousands of digits.") from None
+    if not text:
+        raise TableError(f"expected the name of {what}, found an empty text.")
+    if len(text) > MAX_NAME:
+        raise TableError(f"the name of {what} has {len(text):,} characters; at most {MAX_NAME} are allowed.")
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def model_place(name: str) -> str:
+    """A model's name without the part of a path that only means something on the machine it came from."""
+    windows = PureWindowsPath(name)
+    parts = windows.parts if windows.drive or "\\" in name else PurePosixPath(name).parts
+    local = bool(windows.drive) or name.startswith(("/", "~", "\\")) or ".." in parts
+    if not local:
+        return name.removeprefix("./").rstrip("/") or name
+    named = [part for part in parts if part not in ("/", "\\", "..", ".", "~", windows.anchor)]
+    # The folder of a checkpoint tells its step, the one above it whose step.
+    tail = named[-2:] if named and re.fullmatch(r"(checkpoint|step)[-_]?\d+", named[-1]) else named[-1:]
+    return "/".join(tail) or name
+
+
+def shown(value: Any, limit: int = 160) -> str:
+    """Foreign text for a message or note: one line, printable, bounded."""
+    text = value if isinstance(value, str) else _kind(value)
+    text = text if len(text) <= limit else text[: limit - 1] + "…"
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, (int, float)):
+        return "a number"
+    kinds = ((str, "a text"), (list, "a list"), (dict, "an object"))
+    return next((word for kind, word in kinds if isinstance(value, kind)), "something else")
