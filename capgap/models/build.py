@@ -1,5 +1,8 @@
 """From the files of a checkpoint to an lm-eval `LM` that transformers runs."""
 
+import json
+import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -34,7 +37,10 @@ class _Whole(Harness):
         kind = self.AUTO_MODEL_CLASS
         self.AUTO_MODEL_CLASS = _Complete(kind)
         try:
-            super()._create_model(*args, **kwargs)
+            with warnings.catch_warnings():
+                # lm-eval tells transformers what stands in config.json, and transformers complains that it knows
+                warnings.filterwarnings("ignore", message="You passed `quantization_config`")
+                super()._create_model(*args, **kwargs)
         finally:
             self.AUTO_MODEL_CLASS = kind  # lm-eval compares it
 
@@ -67,6 +73,12 @@ class _Complete:
                 f"its files lack {len(absent)} of the weights that its config asks for ({absent[0]} …); "
                 f"transformers would fill them with noise"
             )
+        strange = sorted(told["unexpected_keys"])
+        if strange and kwargs.get("quantization_config") is not None:
+            # Scales that nobody reads: the integers beside them would pass for weights.
+            raise ModelError(
+                f"its weights are packed, and transformers does not read {len(strange)} of their parts ({strange[0]} …)"
+            )
         return model
 
 
@@ -81,6 +93,9 @@ def build_lm(spec: ModelSpec, checkpoint: Checkpoint, device: str, dtype: str, p
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes").setLevel(
+        logging.ERROR
+    )  # it says at every layer that it computes in half precision
     weights = checkpoint.adapter_of or checkpoint
     check_device(weights.quantisation, device, spec.name)
     if spec.get("quantization") and device == "mps":
@@ -106,7 +121,24 @@ def build_lm(spec: ModelSpec, checkpoint: Checkpoint, device: str, dtype: str, p
             arguments["tokenizer"] = str(place)
         if spec.get("device_map"):
             arguments |= {"parallelize": True}
-        return _Whole(**arguments)
+        with _without_bar(weights):
+            return _Whole(**arguments)
+
+
+@contextmanager
+def _without_bar(weights: Checkpoint) -> Iterator[None]:
+    """Transformers draws a bar over GGUF tensors, whatever it is told."""
+    if weights.gguf is None:
+        yield
+        return
+    from transformers import modeling_gguf_pytorch_utils as reader
+
+    bar = getattr(reader, "tqdm", None)
+    reader.tqdm = lambda items, **_: items
+    try:
+        yield
+    finally:
+        reader.tqdm = bar
 
 
 def _has_encoder(weights: Checkpoint, spec: ModelSpec) -> bool:
@@ -161,19 +193,20 @@ def quantised_as(lm: Any, weights: Checkpoint) -> dict[str, Any] | None:
         return {"method": "gguf", "unpacked": True}
     settings = getattr(lm.model.config, "quantization_config", None)
     if settings is None:
-        return None
+        # Some are unpacked where the device has no arithmetic for them (fp8 on a CPU); they are rounded all the same.
+        return {**weights.quantisation.settings, "unpacked": True} if weights.quantisation is not None else None
     known = settings if isinstance(settings, dict) else settings.to_dict()
-    return {
-        str(key): value if isinstance(value, (bool, int, float, str)) else repr(value) for key, value in known.items()
-    }
+    plain: dict[str, Any] = json.loads(json.dumps(known, default=str))
+    return plain
 
 
 def n_parameters(lm: Any, weights: Checkpoint) -> int | None:
     """Parameters of a model; packed ones count as what they stand for, None where that cannot be told."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    every = sum(p.numel() for p in lm.model.parameters())
     if getattr(lm.model.config, "quantization_config", None) is None or weights.gguf is not None:
-        return int(sum(p.numel() for p in lm.model.parameters()))
+        return int(every)
     try:
         config = AutoConfig.from_pretrained(weights.path)
         if hasattr(config, "quantization_config"):
@@ -182,4 +215,6 @@ def n_parameters(lm: Any, weights: Checkpoint) -> int | None:
             plain = AutoModelForCausalLM.from_config(config)
     except Exception:  # architectures that only their own code builds
         return None
-    return int(sum(p.numel() for p in plain.parameters()))
+    prefix = getattr(getattr(lm.model, "base_model", None), "prefix", None)  # of an adapter's own weights
+    added = sum(p.numel() for name, p in lm.model.named_parameters() if isinstance(prefix, str) and prefix in name)
+    return int(sum(p.numel() for p in plain.parameters()) + added)

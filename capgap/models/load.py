@@ -164,6 +164,10 @@ def load_model(
         batch_tokens=batch_tokens,
         seconds={"loading": loaded - started, "hashing": hashed - loaded},
     )
+    packed = identity["quantization"]
+    if packed is not None and packed.get("unpacked"):
+        method = packed.get("method") or packed.get("quant_method")
+        model.notes.append(f"{spec.name}: its weights are {method}, unpacked to {lm.model.dtype} to be computed with.")
     why_not = unsupported(lm.model, lm.backend)
     if why_not is None:
         lm.tree = TreeScorer(lm.model, fitting_row(lm.model, batch_tokens))
