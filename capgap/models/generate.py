@@ -21,7 +21,7 @@ from capgap.models.prefix_tree import Decoder, Written, disagreement
 
 __all__ = ["generate_by_tree", "only_lm_eval"]
 
-_LINES = 32  # prompts written on at a time, at most
+_LINES = 64  # prompts written on at a time, at most
 _KEPT = 32  # tokens that all prompts share, or keeping them is not worth a pass
 _UNDERSTOOD = {"do_sample", "temperature", "top_k", "top_p", "min_p", "until", "max_gen_toks"}
 # Fields of a model's generation_config that change what greedy decoding writes, and their neutral values.
