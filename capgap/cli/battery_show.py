@@ -127,7 +127,8 @@ def _cost(entries: Sequence["Entry"], model: str | None, sizes: dict[str, float]
     from capgap.models import choose_device, locate, parse_model
 
     tasks = [entry.like for entry in entries if entry.like is not None]
-    read, _, written = cost._tokens(tasks)
+    asked = cost.tokens(tasks)
+    read, _, written = asked
     minutes: dict[str, float] = {}
     if model is not None:
         spec = parse_model(model)
@@ -138,8 +139,8 @@ def _cost(entries: Sequence["Entry"], model: str | None, sizes: dict[str, float]
     place = choose_device(device)
     if sizes:
         # All parameters are counted as layers: where the head is of weight, --model tells better.
-        seconds = 2 * (read + cost._GENERATION * written) / (cost._matrix_rate(place) * cost._EFFICIENCY)
-        minutes |= {size: (cost._SECONDS_TO_LOAD + seconds * number) / 60 for size, number in sizes.items()}
+        times = cost.minutes(asked, list(sizes.values()), place)
+        minutes |= dict(zip(sizes, times, strict=True))
     return {"tokens_read": round(read), "tokens_written": round(written), "device": place, "minutes": minutes}
 
 

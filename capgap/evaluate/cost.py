@@ -8,7 +8,7 @@ from capgap.battery import Prepared
 from capgap.evaluate.plan import Plan
 from capgap.models import ModelSpec, choose_device, locate
 
-__all__ = ["expected_minutes"]
+__all__ = ["Tokens", "expected_minutes", "minutes", "tokens"]
 
 _CHARACTERS_PER_TOKEN = 4.0  # of English text under common vocabularies; only an estimate hangs on it
 _EFFICIENCY = 0.75  # share of the matrix rate that rows of some hundred tokens reach
@@ -16,23 +16,35 @@ _GENERATION = 4  # a generated token over a read one, some twenty prompts side b
 _SECONDS_TO_LOAD = 5.0
 
 
+Tokens = tuple[float, float, float]
+"""Tokens to read, those of them to score, and tokens to write."""
+
+
 def expected_minutes(plan: Plan, tasks: Sequence[Prepared]) -> float:
-    """Minutes that asking every model of the plan may take, ledger empty; good to a factor of about two.
+    """Minutes that asking every model of the plan may take, ledger empty; good to a factor of about two."""
+    asked = tokens(tasks)
+    rate = _matrix_rate(choose_device(plan.device))
+    return sum(_minutes(asked, *_parameters(spec), rate) for spec in plan.models)
 
-    Two operations per parameter and token. Embeddings are looked up, and the head projects only scored and generated
-    tokens; a generated token costs more, since every step reads all weights from memory.
+
+def minutes(asked: Tokens, sizes: Sequence[float], device: str) -> list[float]:
+    """Minutes that models of these numbers of parameters may take on a device; see `expected_minutes`."""
+    rate = _matrix_rate(device)
+    return [_minutes(asked, parameters, 0.0, rate) for parameters in sizes]
+
+
+def _minutes(asked: Tokens, body: float, head: float, rate: float) -> float:
+    """Two operations per parameter and token.
+
+    Embeddings are looked up, and the head projects only scored and generated tokens; a generated token costs more,
+    since every step reads all weights from memory.
     """
-    read, scored, generated = _tokens(tasks)
-    rate = _matrix_rate(choose_device(plan.device)) * _EFFICIENCY
-    seconds = 0.0
-    for spec in plan.models:
-        body, head = _parameters(spec)
-        operations = 2 * (body * read + head * scored + (body + head) * _GENERATION * generated)
-        seconds += _SECONDS_TO_LOAD + operations / rate
-    return seconds / 60
+    read, scored, generated = asked
+    operations = 2 * (body * read + head * scored + (body + head) * _GENERATION * generated)
+    return (_SECONDS_TO_LOAD + operations / (rate * _EFFICIENCY)) / 60
 
 
-def _tokens(tasks: Sequence[Prepared]) -> tuple[float, float, float]:
+def tokens(tasks: Sequence[Prepared]) -> Tokens:
     """Tokens to read, those of them to score, and tokens to write.
 
     What a token tree reads: a prompt once for all its answers, and a block of solved examples once for all prompts.
