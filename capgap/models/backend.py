@@ -153,11 +153,11 @@ def load_backend(
         kind = _class_of(spec)
         settings = _settings(spec, arguments, kind, device)
         lm = kind.create_from_arg_string(spec.checkpoint, settings)
-    why = _why_no_scores(spec, arguments)
-    if why is None and spec.kind == "local-completions":
-        why = lm.why_no_scores()
-    prompting = _prompting(spec, lm)
-    identity = _identity(spec, arguments, lm, prompting, run_id)
+        why = _why_no_scores(spec, arguments)
+        if why is None and spec.kind == "local-completions":
+            why = lm.why_no_scores()
+        prompting = _prompting(spec, lm)
+        identity = _identity(spec, arguments, lm, prompting, run_id)
     at_once = _at_once(spec, lm)
     return LoadedModel(
         name=spec.name,

@@ -56,7 +56,7 @@ class Server(TemplateAPI):  # type: ignore[misc]
             try:
                 return super().model_call(messages, **settings)
             except requests.RequestException as error:
-                told, passing = self._told(error)
+                told, passing = self._trouble(error)
                 if not passing or n == self._tries:
                     tries = f" ({n} tries)" if n > 1 else ""
                     raise ModelError(
@@ -121,7 +121,7 @@ class Server(TemplateAPI):  # type: ignore[misc]
                 f"lost their beginning. If it reads more, say max_length=N in its arguments."
             )
 
-    def _told(self, error: requests.RequestException) -> tuple[str, bool]:
+    def _trouble(self, error: requests.RequestException) -> tuple[str, bool]:
         """What went wrong and what to do, and whether it may pass by itself."""
         if isinstance(error, requests.exceptions.JSONDecodeError):
             return f"answers with something that is no JSON: {_one_line(getattr(error, 'doc', ''))!r}.", False
