@@ -197,6 +197,10 @@ def _talking(known: type[Any], spec: ModelSpec) -> type[Any]:
 
     from capgap.models.foreign import Foreign
 
+    if spec.kind == "vllm":
+        from capgap.models.engine import Engine
+
+        return type("Told", (Foreign, Engine), {})
     if not issubclass(known, TemplateAPI):
         return Foreign
     from capgap.models.openai_server import OpenAIServer

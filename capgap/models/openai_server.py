@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import requests
 from lm_eval.models.utils import postprocess_generated_text
 
 from capgap.errors import ModelError
+from capgap.models.engine import Ended
 from capgap.models.server import Server
 
 __all__ = ["OpenAIServer", "Unscored"]
@@ -24,18 +24,6 @@ class Unscored(ModelError):
     """A server's reply holds no log-probabilities of the prompt; the message says what it holds."""
 
 
-@dataclass(frozen=True)
-class _Told:
-    """How a server says that one text ended."""
-
-    n_tokens: int | None
-    stop_reason: str | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """What is known of it."""
-        return {key: value for key, value in asdict(self).items() if value is not None}
-
-
 class OpenAIServer(Server):
     """lm-eval's classes for OpenAI's protocol, with replies that are checked and endings that are kept."""
 
@@ -45,7 +33,7 @@ class OpenAIServer(Server):
     think_end: str | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.endings: list[_Told] = []
+        self.endings: list[Ended] = []
         """How each text ended, in the order in which the cache hook is told the texts."""
         self._own_seed = "seed" in kwargs
         own_bos, own_length = "add_bos_token" in kwargs, "max_length" in kwargs
@@ -131,7 +119,7 @@ class OpenAIServer(Server):
                 texts.append(message.get("content" if self.chat else "text") or "")
                 usage = output.get("usage") if len(choices) == 1 else None
                 n_tokens = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
-                self.endings.append(_Told(n_tokens if isinstance(n_tokens, int) else None, _ending(choice)))
+                self.endings.append(Ended(n_tokens if isinstance(n_tokens, int) else None, _ending(choice)))
         return texts
 
     def parse_logprobs(

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
 
 from capgap.cli import _status
 from capgap.errors import CapgapError, ModelError
 from capgap.models import Ledger, LoadedModel, check_model, load_model, parse_model, respond
 from capgap.models import server as server_module
+from capgap.models.engine import Engine
 from tests.conftest import make_battery, make_checkpoint
 from tests.models.serving import Served, serving
 from tests.models.test_respond import generate, requests, score
@@ -372,3 +374,23 @@ def test_make_checkpoint_is_what_the_server_serves(tmp_path: Path) -> None:
         model = load_model(parse_model(running.word(tmp_path / "c")), run_id="r")
         assert model.prompting.chat_template, "a completions server is addressed as its tokenizer suggests"
         assert "A :" in model.lm.apply_chat_template([{"role": "user", "content": "one"}])
+
+
+def test_a_text_that_vllm_cut_off_is_known_as_one() -> None:
+    """Without vLLM: what it returns, as its documentation has it."""
+    from types import SimpleNamespace
+
+    class Known(LM):  # type: ignore[misc]
+        loglikelihood = loglikelihood_rolling = generate_until = None
+
+        def _model_generate(self, **_: Any) -> Any:
+            ways = [("length", None), ("stop", None), ("stop", "Q")]
+            texts = [SimpleNamespace(token_ids=[1, 2], finish_reason=way, stop_reason=why) for way, why in ways]
+            return [SimpleNamespace(outputs=[text]) for text in texts]
+
+    asked: Any = type("Asked", (Engine, Known), {})()
+    asked._model_generate([], generate=False)
+    assert asked.endings == []
+    asked._model_generate([], generate=True)
+    assert [ended.stop_reason for ended in asked.endings] == ["length", "eos", "stop"]
+    assert asked.endings[0].as_dict() == {"n_tokens": 2, "stop_reason": "length"}
