@@ -11,12 +11,13 @@ from lm_eval.models.utils import postprocess_generated_text
 
 from capgap.errors import ModelError
 from capgap.models.engine import Ended
-from capgap.models.server import Server
+from capgap.models.server import Refused, Server
 
 __all__ = ["OpenAIServer", "Unscored"]
 
 _UNKNOWN_LENGTH = 1 << 30
 _LARGEST_BELIEVED = 10_000_000  # tokens; tokenizers that know no limit claim 1e30
+_NOT_DONE = (400, 405, 422, 501)  # to a request for log-probabilities: this server has none
 _PROBE = "One two three: four, five and six."
 
 
@@ -81,6 +82,9 @@ class OpenAIServer(Server):
         payload: dict[str, Any] = super()._create_payload(messages, **settings)
         if payload.get("temperature") and not self._own_seed:
             payload.pop("seed", None)  # one seed would make all samples of a request one
+        if self.think_end and "stop" in payload:
+            # Thoughts hold line breaks and questions; the stop strings count behind them, see `generate_until`.
+            payload["stop"] = [word for word in payload["stop"] or () if word == self.eos_string]
         if "stop" in payload and not [word for word in payload["stop"] or () if word]:
             del payload["stop"]  # some servers refuse an empty list
         if self.chat and self.enable_thinking is not None:
@@ -152,7 +156,7 @@ class OpenAIServer(Server):
         if not isinstance(found, Mapping) or not isinstance(values, list):
             raise Unscored(
                 f"model {self.called}: the server's reply holds no log-probabilities: it ignores `echo` and "
-                f"`logprobs`, as `transformers serve` and llama.cpp's server do. vLLM and SGLang give them."
+                f"`logprobs`, as `transformers serve` does. vLLM gives them."
             )
         usage = whole.get("usage") if isinstance(whole, Mapping) else None
         n_read = usage.get("prompt_tokens") if isinstance(usage, Mapping) else None
@@ -210,6 +214,10 @@ class OpenAIServer(Server):
             self._loglikelihood_tokens([(None, ids[:1], ids[1:])])
         except Unscored as error:
             return str(error).partition(": ")[2].rstrip(".")
+        except Refused as error:
+            if error.status not in _NOT_DONE:
+                raise
+            return str(error).partition(": ")[2].partition(" What was answered")[0].rstrip(".")
         return None
 
     def _begins_by_itself(self) -> bool:

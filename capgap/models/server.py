@@ -20,13 +20,22 @@ from lm_eval.models.utils import chunks
 from capgap.errors import ModelError
 from capgap.models.secrets import masked
 
-__all__ = ["Server"]
+__all__ = ["Refused", "Server"]
 
 PAUSE = 1.0
 """Seconds before the second try; doubled before each one after it."""
 _LONGEST_PAUSE = 30.0
 _PASSING = (408, 409, 425, 429, 500, 502, 503, 504)
 _REMEDY = "What was answered is kept; the same command goes on where it stopped."
+
+
+class Refused(ModelError):
+    """A server did not answer a request."""
+
+    def __init__(self, message: str, status: int | None) -> None:
+        super().__init__(message)
+        self.status = status
+        """Of its reply; None where there was none."""
 
 
 class Server(TemplateAPI):  # type: ignore[misc]
@@ -59,8 +68,9 @@ class Server(TemplateAPI):  # type: ignore[misc]
                 told, passing = self._trouble(error)
                 if not passing or n == self._tries:
                     tries = f" ({n} tries)" if n > 1 else ""
-                    raise ModelError(
-                        f"model {self.called}: {masked(str(self.base_url))} {told}{tries} {_REMEDY}"
+                    raise Refused(
+                        f"model {self.called}: {masked(str(self.base_url))} {told}{tries} {_REMEDY}",
+                        getattr(error.response, "status_code", None),
                     ) from error
                 time.sleep(min(_asked_pause(error) or PAUSE * 2 ** (n - 1), _LONGEST_PAUSE))
         raise AssertionError("the last try raises or returns")

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-FAULTS = ("no_logprobs", "no_echo", "no_top", "other_tokens", "garbage", "no_choices", "status", "late")
+FAULTS = ("no_logprobs", "no_echo", "no_top", "other_tokens", "refuses_echo", "garbage", "no_choices", "status", "late")
 """Ways to do it wrong; ``status=401`` and ``late=3`` (right answers, then 500) take a number."""
 
 
@@ -91,6 +91,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(int(server.number), {"error": {"message": f"the server says no to {key}"}})
         elif server.fault == "late" and n_asked > int(server.number):
             self._send(500, {"error": {"message": "out of memory"}})
+        elif server.fault == "refuses_echo" and asked.get("echo"):
+            self._send(400, {"error": {"message": "Only no echo is supported"}})
         elif server.fault == "garbage":
             self._send(200, None)
         elif server.fault == "no_choices":

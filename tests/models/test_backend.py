@@ -106,6 +106,17 @@ def test_a_text_ends_at_its_stop_string_though_the_server_goes_on(
     assert cut.value == free.value.split(word)[0]
 
 
+def test_stop_strings_count_behind_a_models_thoughts(checkpoint: Path, served: Served, tmp_path: Path) -> None:
+    model = load_model(parse_model(served.word(checkpoint)), run_id="r")
+    (free,) = answers(model, [generate("Q : one A :", until=("zzz",))], tmp_path / "a")
+    first, end, *rest = str(free.value).split()
+    assert end not in rest
+    thinking = load_model(parse_model(served.word(checkpoint, more=f",think_end={end}")), run_id="r")
+    (text,) = answers(thinking, [generate("Q : one A :", until=(first,))], tmp_path / "b")
+    assert served.asked[-1]["stop"] == ["<eos>"]
+    assert text.value == " ".join(rest).split(first)[0]
+
+
 def test_a_tokenizer_that_begins_every_text_begins_it_over_http_too(tmp_path: Path) -> None:
     from tokenizers.processors import TemplateProcessing
     from transformers import AutoTokenizer
@@ -139,6 +150,7 @@ def test_prompts_beyond_what_the_server_reads_are_told(checkpoint: Path, tmp_pat
     [
         ("no_logprobs", "ignores `echo` and `logprobs`"),
         ("no_echo", "it ignores `echo`"),
+        ("refuses_echo", "answers 400: Only no echo is supported"),
         ("no_top", "lacks top_logprobs"),
         ("other_tokens", "its tokenizer is another, or it puts a token before the text"),
     ],
