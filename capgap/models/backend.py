@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -153,9 +154,6 @@ def load_backend(
         kind = _class_of(spec)
         settings = _settings(spec, arguments, kind, device)
         lm = kind.create_from_arg_string(spec.checkpoint, settings)
-        why = _why_no_scores(spec, arguments)
-        if why is None and spec.kind == "local-completions":
-            why = lm.why_no_scores()
         prompting = _prompting(spec, lm)
         identity = _identity(spec, arguments, lm, prompting, run_id)
     at_once = _at_once(spec, lm)
@@ -168,11 +166,19 @@ def load_backend(
         prompting=prompting,
         # A server answers one by one, and each answer is kept at once.
         batch_tokens=batch_tokens or (1 if at_once == 1 else _UNBOUNDED if spec.kind in _AT_ONCE else 2048),
-        can_score=why is None,
-        why_no_scores=why,
+        ask_scores=partial(_asked_why, spec, lm),
         requests_at_once=at_once,
         notes=getattr(lm, "notes", []),
     )
+
+
+def _asked_why(spec: ModelSpec, lm: Any) -> str | None:
+    """Why a started backend gives no log-likelihoods; only its replies tell it of a server."""
+    why = _why_no_scores(spec, spec.arguments)
+    if why is None and spec.kind == "local-completions":
+        asked: str | None = lm.why_no_scores()
+        return asked
+    return why
 
 
 def _at_once(spec: ModelSpec, lm: Any) -> int:
@@ -311,6 +317,11 @@ def _told(spec: ModelSpec) -> Iterator[None]:
         raise ModelError(f"model {spec.name}: the backend {spec.kind} {masked(missing)}") from error
     except Exception as error:
         first = (str(error).strip().splitlines() or [""])[0][:300]
+        if isinstance(error, OSError) and spec.kind in _OPENAI and "tokenizer" not in spec.arguments:
+            raise ModelError(
+                f"model {spec.name}: its prompts are counted in tokens, no tokenizer= was given, and its name on the "
+                f"server leads to none ({masked(first)}). Say tokenizer=CKPT, a directory or hub name."
+            ) from error
         raise ModelError(
             f"model {spec.name}: lm-eval cannot start {spec.place}: {type(error).__name__}: {masked(first)}"
         ) from error

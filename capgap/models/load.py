@@ -4,8 +4,9 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,16 +57,24 @@ class LoadedModel:
     """How it is addressed."""
     batch_tokens: int = 2048
     """Tokens in one forward pass, at most."""
-    can_score: bool = True
-    """Whether it gives log-likelihoods."""
-    why_no_scores: str | None = None
-    """Where it gives none: why, as the end of a sentence."""
+    ask_scores: Callable[[], str | None] | None = None
+    """Says why it gives no log-likelihoods, where that is not known of it; a server is asked for some."""
     requests_at_once: int = 64
     """Requests that are handed over at a time, at most; what is handed over is answered, or lost, together."""
     notes: list[str] = field(default_factory=list)
     """What its user should know, one sentence each; filled while it is asked."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Time spent on it beside asking: ``hashing``, ``loading``, ``proof``."""
+
+    @cached_property
+    def why_no_scores(self) -> str | None:
+        """Why it gives no log-likelihoods, as the end of a sentence; None where it gives them."""
+        return self.ask_scores() if self.ask_scores is not None else None
+
+    @property
+    def can_score(self) -> bool:
+        """Whether it gives log-likelihoods."""
+        return self.why_no_scores is None
 
     @property
     def tree(self) -> "TreeScorer | None":

@@ -198,7 +198,7 @@ def test_a_server_that_is_down_says_so(checkpoint: Path) -> None:
     with serving(checkpoint) as running:
         word = running.word(checkpoint)
     with pytest.raises(ModelError, match=r"cannot be reached \(.*refused.*\). Is the server running\?"):
-        load_model(parse_model(word), run_id="r")
+        assert load_model(parse_model(word), run_id="r").can_score
 
 
 def test_what_was_answered_before_a_server_failed_stays(checkpoint: Path, tmp_path: Path) -> None:
@@ -307,7 +307,22 @@ def test_every_other_backend_starts_by_name_and_its_failures_are_one_message(
 
 def test_a_capgap_error_of_a_server_is_told_as_it_is(checkpoint: Path) -> None:
     with serving(checkpoint, "status=403") as running, pytest.raises(CapgapError, match="answers 403"):
-        load_model(parse_model(running.word(checkpoint)), run_id="r")
+        assert load_model(parse_model(running.word(checkpoint)), run_id="r").can_score
+
+
+def test_a_server_without_a_tokenizer_is_told_which_argument_names_one(checkpoint: Path, served: Served) -> None:
+    word = f"local-completions:model=tiny,base_url={served.address}/completions"
+    with pytest.raises(ModelError, match=r"no tokenizer= was given,.*Say tokenizer=CKPT"):
+        load_model(parse_model(word))
+
+
+def test_a_backend_that_leaves_answers_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lm_eval.models.dummy.DummyLM.tokenizer", None)
+    model = load_model(parse_model("dummy:write_out=False"), run_id="r")
+    for answer in ([], [None]):
+        monkeypatch.setattr("lm_eval.models.dummy.DummyLM.generate_until", lambda *_, answer=answer, **__: answer)
+        with pytest.raises(ModelError, match="gave 0 answers to 1 requests"):
+            answers(model, [generate("Q")], tmp_path / "l")
 
 
 def evaluate(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
@@ -342,6 +357,9 @@ def test_evaluate_over_a_server_gives_the_same_outcomes_and_keeps_no_key(
     asked = len(served.asked)
     assert evaluate(capsys, *words, "--battery", str(battery), "--out", str(out))[0] == 0
     assert len(served.asked) - asked <= 1, "the second time the ledger answers; only the probe asks"
+    asked = len(served.asked)
+    assert evaluate(capsys, *words, "--battery", str(battery), "--out", str(out), "--rescore")[0] == 0
+    assert len(served.asked) == asked, "scores are made again without the server"
 
 
 @pytest.mark.parametrize(
