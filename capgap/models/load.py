@@ -173,16 +173,21 @@ def load_model(
         batch_tokens=batch_tokens,
         seconds={"loading": loaded - started, "hashing": hashed - loaded},
     )
-    packed = identity["quantization"]
-    if packed is not None and packed.get("unpacked"):
-        method = packed.get("method") or packed.get("quant_method")
-        model.notes.append(f"{spec.name}: its weights are {method}, unpacked to {lm.model.dtype} to be computed with.")
+    _note_unpacked(model)
     why_not = unsupported(lm.model, lm.backend)
     if why_not is None:
         lm.tree = TreeScorer(lm.model, fitting_row(lm.model, batch_tokens))
     else:
         model.go_plain(why_not)
     return model
+
+
+def _note_unpacked(model: LoadedModel) -> None:
+    packed = model.identity["quantization"]
+    if packed is not None and packed.get("unpacked"):
+        method = packed.get("method") or packed.get("quant_method")
+        dtype = model.identity["dtype"]
+        model.notes.append(f"{model.name}: its weights are {method}, unpacked to {dtype} to be computed with.")
 
 
 def check_model(spec: ModelSpec, *, scores: bool = False) -> None:
