@@ -32,3 +32,20 @@ def test_an_answer_scores_alike_with_and_without_its_steps(battery) -> None:
         for response in (item.targets[0], f"{item.rationale} {item.targets[0]}"):
             assert score_generation("exact", response, item.targets, extract=r"(A \S+)")[0] == 1.0
         assert score_generation("exact", item.rationale, item.targets, extract=r"(A \S+)")[1] is None
+
+
+def test_every_prompt_fits_beside_the_longest_answer_and_every_gold_rationale_fits_the_limit() -> None:
+    from transformers import AutoTokenizer
+
+    from capgap.microworld import checkpoint
+    from capgap.microworld.tokenizer import MAX_LENGTH
+
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint("teacher"))
+    for task in prepare(load_battery("microworld")):
+        if task.format != "generate":
+            continue
+        assert task.max_tokens is not None
+        for item in task.items:
+            assert len(tokenizer(item.prompt)["input_ids"]) <= MAX_LENGTH - task.max_tokens, (task.name, item.item)
+            gold = f"{item.rationale or ''} {item.targets[0]}"
+            assert len(tokenizer(gold)["input_ids"]) < task.max_tokens, (task.name, item.item)
