@@ -8,7 +8,8 @@ from typing import Any
 
 from capgap.battery.items import Item
 from capgap.battery.library import Battery
-from capgap.battery.prepare import Prepared, prepare_task, quiet, training_items
+from capgap.battery.prepare import Prepared, prepare_task, training_items
+from capgap.battery.quiet import quiet
 from capgap.battery.scoring import extracted
 from capgap.battery.spec import HarnessTask, OwnTask
 from capgap.errors import BatteryError

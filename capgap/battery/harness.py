@@ -7,7 +7,8 @@ from typing import Any
 from capgap.battery.catalogue import known_label
 from capgap.battery.items import Item, content_ids, covariate, drawn
 from capgap.battery.library import Battery
-from capgap.battery.prepare import Prepared, common, quiet
+from capgap.battery.prepare import Prepared, common
+from capgap.battery.quiet import quiet
 from capgap.battery.source import not_cached, plain
 from capgap.battery.spec import HarnessTask, check_capability
 from capgap.battery.task_index import task_index, task_manager

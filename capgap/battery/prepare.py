@@ -1,14 +1,13 @@
 """A battery to tasks that can be asked: items, and an lm-eval Task over them."""
 
-import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from capgap.battery.items import Item, drawn, make_items, shuffled
 from capgap.battery.library import Battery
+from capgap.battery.quiet import quiet
 from capgap.battery.scoring import GENERATION_SCORES
 from capgap.battery.spec import HarnessTask, OwnTask
 from capgap.errors import BatteryError, UsageError, suggestion
@@ -282,19 +281,3 @@ def answer_delimiter(task: OwnTask, items: Sequence[Item], where: str) -> str:
             f"Strip it, or say delimiter: ' ' or ''."
         )
     return "" if brings == {True} else " "
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without lm-eval's remarks about tasks and its bars, which are meant for their authors."""
-    import lm_eval.api.task as harness
-
-    logger = logging.getLogger("lm_eval")
-    before, bar = logger.level, harness.tqdm
-    logger.setLevel(logging.ERROR)
-    harness.tqdm = lambda items, **_: items
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-        harness.tqdm = bar

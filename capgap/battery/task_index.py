@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from capgap.battery.prepare import quiet
+from capgap.battery.quiet import quiet
 from capgap.errors import StoreError
 from capgap.schema import whole
 

@@ -1,16 +1,16 @@
 """Requests as a model is addressed, and lm-eval kept quiet while it builds them."""
 
-import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from capgap.battery import Battery, Prepared
+from capgap.battery.quiet import quiet as quiet_tasks
 from capgap.errors import UsageError
-from capgap.models import LoadedModel, Prompting
+from capgap.models import LoadedModel, ModelSpec, Prompting, check_model
 
-__all__ = ["Tasks", "build_requests", "n_requests", "quiet", "refuse_impossible"]
+__all__ = ["Tasks", "build_requests", "n_requests", "quiet", "refuse_early", "refuse_impossible"]
 
 Tasks = Sequence[tuple[Battery, Sequence[Prepared]]]
 """Batteries with their tasks, ready to be asked."""
@@ -63,37 +63,38 @@ def refuse_impossible(model: LoadedModel, tasks: Tasks) -> None:
     choosing = [task.name for _, prepared in tasks for task in prepared if task.format == "choose"]
     if choosing and model.prompting.enable_thinking:
         raise UsageError(
-            f"model {model.name}: enable_thinking=on, and {len(choosing)} tasks choose by the log-likelihood of an "
-            f"answer before any thought ({', '.join(choosing[:3])} …). Say enable_thinking=off, or use generate tasks."
+            f"model {model.name}: enable_thinking=on, and {_counted(choosing)} by the log-likelihood of an answer "
+            f"before any thought. Say enable_thinking=off, or use generate tasks."
         )
     if choosing and not model.can_score:
         raise UsageError(
-            f"model {model.name}: its backend gives no log-likelihoods, and {len(choosing)} tasks choose by them "
-            f"({', '.join(choosing[:3])} …). Use a battery of generate tasks, or another backend."
+            f"model {model.name}: its backend gives no log-likelihoods, and {_counted(choosing)} by them: "
+            f"{model.why_no_scores}. Use a battery of generate tasks, or another backend."
         )
+
+
+def refuse_early(models: Sequence[ModelSpec], tasks: Tasks) -> None:
+    """What can be seen of any model before the first of them is loaded, so that none was asked in vain.
+
+    Raises
+    ------
+    ModelError
+        One cannot be found, or its backend gives no log-likelihoods and a task chooses by them.
+    """
+    choosing = any(task.format == "choose" for _, prepared in tasks for task in prepared)
+    for spec in models:
+        check_model(spec, scores=choosing)
+
+
+def _counted(choosing: Sequence[str]) -> str:
+    names = ", ".join(choosing[:3]) + (" …" if len(choosing) > 3 else "")
+    return f"{len(choosing)} task{'s choose' if len(choosing) > 1 else ' chooses'} ({names})"
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """lm-eval's own progress bars and advice would stand between the user and capgap's one bar."""
-    import lm_eval.api.task as lm_eval_task
-
-    with warnings.catch_warnings():
-        # What these tell their own developers; a warning of anybody else's still shows.
+    """Without the progress bars and the advice of lm-eval and transformers, and what they tell their own developers."""
+    with warnings.catch_warnings(), quiet_tasks("transformers", "datasets", "peft"):
+        # A warning of anybody else's still shows.
         warnings.filterwarnings("ignore", module=r"(transformers|peft|lm_eval|datasets|accelerate)\b")
-        yield from _without_bars(lm_eval_task)
-
-
-def _without_bars(lm_eval_task: Any) -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in ("lm_eval", "transformers", "datasets", "peft")]
-    levels = [logger.level for logger in loggers]
-    bar = lm_eval_task.tqdm
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    lm_eval_task.tqdm = lambda items, **_: items
-    try:
         yield
-    finally:
-        lm_eval_task.tqdm = bar
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -18,7 +18,7 @@ from capgap.errors import BatteryError, UsageError
 from capgap.evaluate.cost import expected_minutes
 from capgap.evaluate.desk import Desk, Say
 from capgap.evaluate.plan import Plan
-from capgap.evaluate.requests import Tasks, n_requests, quiet
+from capgap.evaluate.requests import Tasks, n_requests, quiet, refuse_early
 from capgap.evaluate.run_directory import RunDirectory
 from capgap.evaluate.workers import fill_ledger
 from capgap.models import Ledger
@@ -54,6 +54,8 @@ def evaluate(plan: Plan, out: Path | str, *, command: Sequence[str] = (), say: S
     tell = say or (lambda _: None)
     with quiet():
         prepared = prepared_batteries(plan)
+        if not plan.rescore:
+            refuse_early(plan.models, prepared)
         run = RunDirectory(out)
         for battery, tasks in prepared:
             run.add_battery(battery.name, battery.hash, _battery_facts(battery, tasks, plan))

@@ -15,6 +15,7 @@ from typing import Any
 
 from capgap.errors import StoreError
 from capgap.evaluate.plan import Plan
+from capgap.evaluate.requests import Tasks, quiet
 from capgap.evaluate.told import Asked
 from capgap.models import Ledger
 
@@ -88,6 +89,8 @@ def fill_ledger(plan: Plan, ledger: Ledger, run_id: str, *, progress: Callable[[
 
 _device: str | None = None
 """The device of this worker."""
+_prepared: Tasks | None = None
+"""The batteries of this worker, prepared by its first job."""
 
 
 def _settle(devices: Any) -> None:
@@ -100,13 +103,14 @@ def _ask_part(plan: Plan, index: int, part: tuple[int, int], ledger: Path, shard
     """A part of one model's requests, in a process of its own."""
     import torch
 
+    global _prepared
     from capgap.evaluate.desk import ask_part
-    from capgap.evaluate.requests import quiet
     from capgap.evaluate.run import prepared_batteries
 
     torch.set_num_threads(1)
     with quiet(), Ledger(ledger, shard=shard) as book:
-        return ask_part(plan, plan.models[index], prepared_batteries(plan), book, run_id, _device, part)
+        _prepared = _prepared or prepared_batteries(plan)
+        return ask_part(plan, plan.models[index], _prepared, book, run_id, _device, part)
 
 
 def _watch(jobs: list[Future[Asked]], ledger: Ledger, progress: Callable[[int], None]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lm_eval.models.huggingface import HFLM
 
+from capgap.battery.quiet import without_bar
 from capgap.errors import ModelError
 from capgap.models.checkpoint import Checkpoint
 from capgap.models.harness import Harness
@@ -133,12 +134,8 @@ def _without_bar(weights: Checkpoint) -> Iterator[None]:
         return
     from transformers import modeling_gguf_pytorch_utils as reader
 
-    bar = getattr(reader, "tqdm", None)
-    reader.tqdm = lambda items, **_: items
-    try:
+    with without_bar(reader):
         yield
-    finally:
-        reader.tqdm = bar
 
 
 def _has_encoder(weights: Checkpoint, spec: ModelSpec) -> bool:

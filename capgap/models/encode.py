@@ -57,16 +57,24 @@ def pieces_of(lm: Any, kind: str, arguments: Sequence[tuple[Any, ...]]) -> list[
     return pieces
 
 
-def encode_texts(lm: Any, texts: Iterable[str]) -> dict[str, list[int]]:
-    """Token ids of each distinct text, as ``lm.tok_encode`` gives them."""
+def encode_texts(lm: Any, texts: Iterable[str], beginning: str | None = None) -> dict[str, list[int]]:
+    """Token ids of each distinct text, many at a time.
+
+    Parameters
+    ----------
+    lm
+        lm-eval's Hugging Face model.
+    texts
+        What to encode.
+    beginning
+        The token that is not put before a text that starts with it; default: that of ``lm.tok_encode``.
+    """
     distinct = list(dict.fromkeys(texts))
-    if not getattr(lm.tokenizer, "is_fast", False):
-        return {text: lm.tok_encode(text) for text in distinct}
-    beginning = lm.tokenizer.decode(lm.prefix_token_id)
+    beginning = lm.tokenizer.decode(lm.prefix_token_id) if beginning is None else beginning
     own = {} if lm.add_bos_token is None else {"add_special_tokens": lm.add_bos_token}
     encoded: dict[str, list[int]] = {}
     for begun, settings in ((False, own), (True, {"add_special_tokens": False})):
-        part = [text for text in distinct if has_bos_prefix(text, beginning) == begun]
+        part = [text for text in distinct if (bool(beginning) and has_bos_prefix(text, beginning)) == begun]
         if part:
             encoded |= zip(part, lm.tokenizer(part, **settings)["input_ids"], strict=True)
     return encoded
@@ -85,9 +93,7 @@ def _piece(lm: Any, before: Sequence[int], after: Sequence[int], text: str) -> P
         raise ModelError(
             f"an answer of {len(after):,} tokens ({text[:60]!r} …) is longer than the model reads ({lm.max_length:,})."
         )
-    # Too long a context loses its beginning, as in lm-eval.
-    tokens = (*before, *after)[-(lm.max_length + 1) :][:-1]
-    return Piece(tuple(tokens), tuple(after))
+    return Piece.of(before, after, lm.max_length)
 
 
 def _windows(lm: Any, tokens: list[int]) -> Iterable[Piece]:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from lm_eval.models.utils import handle_stop_sequences, has_bos_prefix, normalize_gen_kwargs, postprocess_generated_text
+from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
+from capgap.models.encode import encode_texts
 from capgap.models.load import LoadedModel, Unproven
 from capgap.models.memory import is_memory, release
 from capgap.models.parts import own_part
@@ -155,10 +156,11 @@ def _written(
         if not settings.sampled
         else _Sampler(settings.sampled, [(p, repeats[i]) for p, i in zip(own, batch, strict=True)])
     )
-    steps = decoder.write(own, settings.limit, choose, ends.reached, beginning=beginning)
     assert model.tree is not None
     proven = model.tree.proven
-    if len(own[0]) <= proven.longest_prompt:
+    covered = len(own[0]) <= proven.longest_prompt
+    steps = decoder.write(own, settings.limit, choose, ends.reached, beginning=beginning, scored=not covered)
+    if covered:
         for step in steps:
             yield {batch[n]: _answer(model, settings, written.tokens) for n, written in step.items()}
         return
@@ -213,13 +215,8 @@ def _encoded(model: LoadedModel, texts: Sequence[str], limit: int) -> list[tuple
     """Token ids of prompts as lm-eval encodes a batch of one; too long ones lose their beginning, which is told."""
     lm = model.lm
     room = lm.max_length - limit
-    bos = getattr(lm.tokenizer, "bos_token", None)
-    own = {} if lm.add_bos_token is None else {"add_special_tokens": lm.add_bos_token}
-    encoded: dict[str, list[int]] = {}
-    for begun, settings in ((False, own), (True, {"add_special_tokens": False})):
-        part = [text for text in dict.fromkeys(texts) if has_bos_prefix(text, bos) == begun]
-        if part:
-            encoded |= zip(part, lm.tokenizer(part, **settings)["input_ids"], strict=True)
+    # a batch of prompts is looked through for another beginning than a single text
+    encoded = encode_texts(lm, texts, getattr(lm.tokenizer, "bos_token", None) or "")
     cut = sum(len(tokens) > room for tokens in encoded.values())
     if cut:
         model.notes.append(
@@ -309,7 +306,12 @@ class _Ends:
         """Whether the last token ends the answer."""
         if tokens[-1] in self._ends:
             return True
-        back = tokens[-self._back :] if self._think_end is None else self._behind_thoughts(tokens)
+        if self._think_end is None:
+            back: Sequence[int] | None = tokens[-self._back :]
+        else:
+            back = _behind_thoughts(tokens, self._think_end)
+        if back is None:
+            return False
         text = self._tokenizer.decode(list(back))
         if isinstance(self._think_end, str):
             _, found, text = text.rpartition(self._think_end)
@@ -317,11 +319,12 @@ class _Ends:
                 return False
         return any(word in text for word in self._until)
 
-    def _behind_thoughts(self, tokens: Sequence[int]) -> Sequence[int]:
-        """What follows the last token that ends a thought; all of it where a text does."""
-        if not isinstance(self._think_end, int):
-            return tokens
-        return tokens[len(tokens) - tokens[::-1].index(self._think_end) :] if self._think_end in tokens else ()
+
+def _behind_thoughts(tokens: Sequence[int], think_end: int | str) -> Sequence[int] | None:
+    """What follows the last token that ends a thought, None where none does; all of it where a text ends it."""
+    if isinstance(think_end, str):
+        return tokens
+    return tokens[len(tokens) - tokens[::-1].index(think_end) :] if think_end in tokens else None
 
 
 def _answer(model: LoadedModel, settings: _Settings, tokens: list[int]) -> dict[str, Any]:
@@ -329,10 +332,8 @@ def _answer(model: LoadedModel, settings: _Settings, tokens: list[int]) -> dict[
     lm = model.lm
     ending = lm.ending(tokens, settings.limit, list(settings.until))
     think_end = lm.think_end_token
-    kept = tokens
-    if isinstance(think_end, int) and think_end in tokens:
-        kept = tokens[len(tokens) - tokens[::-1].index(think_end) :]
-    text = lm.tok_decode(kept)
+    behind = None if think_end is None else _behind_thoughts(tokens, think_end)
+    text = lm.tok_decode(tokens if behind is None else list(behind))
     if isinstance(think_end, int):
         text = text.lstrip()
     named = think_end if isinstance(think_end, str) else None

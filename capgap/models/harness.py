@@ -5,32 +5,18 @@ generation ended: lm-eval returns the text alone, and a response that was cut of
 a wrong one.
 """
 
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from lm_eval.models.huggingface import HFLM
 
+from capgap.models.ending import Ending
 from capgap.models.prefix_tree import Answer, Piece, TreeScorer
 
-__all__ = ["Ending", "Harness"]
+__all__ = ["Harness"]
 
 _Scored = tuple[Any, list[int], list[int]]
 """lm-eval's request: its texts or None, the context's tokens, the continuation's tokens."""
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How one generation ended."""
-
-    n_tokens: int
-    """Tokens generated up to the end, the end token or stop string included."""
-    stop_reason: str
-    """``eos``, ``stop`` (a stop string) or ``length`` (the limit came first)."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """The fields by name."""
-        return asdict(self)
 
 
 class Harness(HFLM):  # type: ignore[misc]
@@ -51,9 +37,7 @@ class Harness(HFLM):  # type: ignore[misc]
         """Log-likelihood in nats of each continuation, and whether it is the greedy one."""
         if self.tree is None or not requests:
             return self.plain(requests, disable_tqdm, override_bs)
-        pieces = [
-            Piece(tuple((before + after)[-(self.max_length + 1) :][:-1]), tuple(after)) for _, before, after in requests
-        ]
+        pieces = [Piece.of(before, after, self.max_length) for _, before, after in requests]
         answers: dict[int, Answer] = {}
         for some in self.tree.answers(pieces, self.tree.plan(pieces), range(len(pieces))):
             answers |= some

@@ -10,7 +10,7 @@ import requests
 from lm_eval.models.utils import postprocess_generated_text
 
 from capgap.errors import ModelError
-from capgap.models.engine import Ended
+from capgap.models.ending import Ending
 from capgap.models.server import Refused, Server
 
 __all__ = ["OpenAIServer", "Unscored"]
@@ -34,7 +34,7 @@ class OpenAIServer(Server):
     think_end: str | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.endings: list[Ended] = []
+        self.endings: list[Ending] = []
         """How each text ended, in the order in which the cache hook is told the texts."""
         self._own_seed = "seed" in kwargs
         own_bos, own_length = "add_bos_token" in kwargs, "max_length" in kwargs
@@ -123,7 +123,7 @@ class OpenAIServer(Server):
                 texts.append(message.get("content" if self.chat else "text") or "")
                 usage = output.get("usage") if len(choices) == 1 else None
                 n_tokens = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
-                self.endings.append(Ended(n_tokens if isinstance(n_tokens, int) else None, _ending(choice)))
+                self.endings.append(Ending(n_tokens if isinstance(n_tokens, int) else None, _ending(choice)))
         return texts
 
     def parse_logprobs(

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from capgap.models.checkpoint import locate
+from capgap.models.checkpoint import Checkpoint, locate
 from capgap.models.load import Prompting, load_model, prompting_of
 from capgap.models.spec import BACKENDS, ModelSpec
+from capgap.models.tokenizer_files import tokenizer_place
 
 __all__ = ["Addressed", "remember"]
 
@@ -31,24 +32,31 @@ def remember(spec: ModelSpec) -> Addressed:
         Its checkpoint is gone, or has no tokenizer.
     """
     if spec.kind in BACKENDS:
-        model = load_model(spec)  # a client of a server; it holds no weights
-        return Addressed(spec.name, model.prompting, model.lm)
+        return _backend(spec)
     checkpoint = locate(spec)
     prompting = prompting_of(spec, checkpoint)
-    if not prompting.chat_template:
-        return Addressed(spec.name, prompting, None)
-    weights = checkpoint.adapter_of or checkpoint
-    folder = spec.get("tokenizer") or (weights.path if any(weights.path.glob("tokenizer*")) else checkpoint.path)
-    return Addressed(spec.name, prompting, _Template(str(folder), prompting))
+    return Addressed(spec.name, prompting, _Template(spec, checkpoint, prompting) if prompting.chat_template else None)
+
+
+def _backend(spec: ModelSpec) -> Addressed:
+    """A backend, started: a client of a server holds no weights, and only it knows how it is addressed."""
+    model = load_model(spec)
+    return Addressed(spec.name, model.prompting, model.lm)
 
 
 class _Template:
     """lm-eval's way of applying a chat template, over a tokenizer alone."""
 
-    def __init__(self, folder: str, prompting: Prompting) -> None:
+    def __init__(self, spec: ModelSpec, checkpoint: Checkpoint, prompting: Prompting) -> None:
         from transformers import AutoTokenizer
 
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        weights = checkpoint.adapter_of or checkpoint
+        place = tokenizer_place(spec, checkpoint)
+        packed = {"gguf_file": weights.gguf} if place is None and weights.gguf is not None else {}
+        folder = str(weights.path if place is None else place)
+        self.tokenizer = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=spec.get("allow_code") == "on", **packed
+        )
         self.tokenizer_name = folder.replace("/", "__")
         thinking = prompting.enable_thinking
         self.chat_template_args = {} if thinking is None else {"enable_thinking": thinking}

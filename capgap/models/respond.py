@@ -21,7 +21,6 @@ Progress = Callable[[int, int], None]
 
 _TREE, _PLAIN = "tree", "lm-eval"
 """Ways to an answer, as the ledger tells them apart."""
-_MAX_ROWS = 64  # sequences in one batch, however short
 
 
 @dataclass(frozen=True)
@@ -187,8 +186,8 @@ def _asked_each_way(asking: _Asking, kind: str, requests: Sequence[_Asked]) -> d
     model = asking.model
     if kind != "generate_until" and not model.can_score:
         raise ModelError(
-            f"model {model.name}: this backend gives no log-likelihoods, which {kind} requests need. "
-            f"Use a battery of generate tasks."
+            f"model {model.name}: this backend gives no log-likelihoods, which {kind} requests need: "
+            f"{model.why_no_scores}. Use a battery of generate tasks."
         )
     if model.tree is None:
         return _answers(asking, kind, requests, _PLAIN)
@@ -277,7 +276,8 @@ def _plan(model: LoadedModel, kind: str, requests: Sequence[_Asked]) -> list[lis
     longest = 0
     for request in todo:
         longest = max(longest, request.length)
-        full = not batches or len(batches[-1]) >= _MAX_ROWS or (len(batches[-1]) + 1) * longest > model.batch_tokens
+        many = len(batches[-1]) if batches else model.requests_at_once
+        full = many >= model.requests_at_once or (many + 1) * longest > model.batch_tokens
         if full or _settings(batches[-1][0]) != _settings(request):
             batches.append([])
             longest = request.length
@@ -345,17 +345,18 @@ class _Arrivals:
         self._recorded: list[Any] = getattr(lm, "endings", [])
         self._recorded.clear()
         self._taken = 0
-        self._endings: dict[str, dict[str, Any]] = {}
+        self._endings: dict[str, list[dict[str, Any]]] = {}
 
     def add_partial(self, kind: str, arguments: Sequence[Any], value: Any) -> None:
         """lm-eval's signature; called once a response, in the order of the batch that was generated."""
         if kind == "generate_until" and self._taken < len(self._recorded):
-            self._endings[_text_of(arguments)] = self._recorded[self._taken].as_dict()
+            self._endings.setdefault(_text_of(arguments), []).append(self._recorded[self._taken].as_dict())
             self._taken += 1
 
     def ending(self, arguments: Sequence[Any]) -> dict[str, Any]:
-        """What was recorded for a request; empty where the backend tells nothing."""
-        return self._endings.get(_text_of(arguments), {})
+        """What was recorded for a request, for its repeats in turn; empty where the backend tells nothing."""
+        own = self._endings.get(_text_of(arguments))
+        return own.pop(0) if own else {}
 
 
 def _text_of(arguments: Sequence[Any]) -> str:

@@ -8,8 +8,6 @@ ignores `echo` answers every question about log-likelihoods with numbers of its 
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import requests
@@ -17,6 +15,7 @@ from lm_eval.models import api_models
 from lm_eval.models.api_models import TemplateAPI
 from lm_eval.models.utils import chunks
 
+from capgap.battery.quiet import without_bar
 from capgap.errors import ModelError
 from capgap.models.secrets import masked
 
@@ -107,7 +106,7 @@ class Server(TemplateAPI):  # type: ignore[misc]
 
     def _loglikelihood_tokens(self, requests: Sequence[Any], **settings: Any) -> list[tuple[float, bool]]:
         self._tell_cut(len(before) + len(after) > self.max_length for _, before, after in requests)
-        with _without_bar():
+        with without_bar(api_models):
             answers: list[tuple[float, bool]] = super()._loglikelihood_tokens(requests, **settings)
         return answers
 
@@ -118,7 +117,7 @@ class Server(TemplateAPI):  # type: ignore[misc]
                 len(self.tok_encode(r.args[0])) > self.max_length - r.args[1].get("max_gen_toks", self._max_gen_toks)
                 for r in requests
             )
-        with _without_bar():
+        with without_bar(api_models):
             texts: list[str] = super().generate_until(requests, disable_tqdm=disable_tqdm)
         return texts
 
@@ -183,14 +182,3 @@ def _innermost(error: BaseException) -> str:
         if not isinstance(inner, BaseException):
             return _one_line(str(getattr(error, "strerror", None) or error)) or type(error).__name__
         error = inner
-
-
-@contextmanager
-def _without_bar() -> Iterator[None]:
-    """lm-eval draws a bar for each batch, whatever it is told."""
-    bar = api_models.tqdm
-    api_models.tqdm = partial(bar, disable=True)
-    try:
-        yield
-    finally:
-        api_models.tqdm = bar

@@ -139,3 +139,19 @@ def test_what_the_proof_compared_is_noted(checkpoints: dict[str, Path], tmp_path
     assert any(s.startswith("student: ") and "requests compared with lm-eval's own path" in s for s in said)
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert set(facts["models"]["student"]["seconds"]) == {"loading", "hashing", "proof"}
+
+
+def test_what_no_backend_can_do_is_refused_before_any_model_is_loaded(
+    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from capgap.errors import ModelError
+    from capgap.evaluate import desk
+
+    monkeypatch.setattr(desk, "load_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    chat = "chat=local-chat-completions:model=x,base_url=http://127.0.0.1:9/v1/chat/completions"
+    student, teacher = expand_models([chat, str(checkpoints["teacher"])])
+    battery = make_battery(tmp_path / "battery")
+    plan = Plan(students=(student,), teacher=teacher, batteries=(str(battery),), device="cpu")
+    with pytest.raises(ModelError, match=r"model chat: local-chat-completions gives no log-likelihoods"):
+        evaluate(plan, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -4,6 +4,7 @@ Prompts are read as rows of a token tree (`plan`, `forward`). Their keys and val
 for each prompt, filled up on the left, so that the new token of every line goes to the same column.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +30,7 @@ class Written:
     tokens: list[int] = field(default_factory=list)
     """Token ids, the one that ended it included."""
     logprob: float = 0.0
-    """Sum of their log-probabilities, nats."""
+    """Sum of their log-probabilities, nats; NaN where they were not wanted."""
 
 
 Choose = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
@@ -59,6 +60,7 @@ class Decoder:
         is_done: Callable[[Sequence[int]], bool],
         *,
         beginning: int = 0,
+        scored: bool = False,
     ) -> Iterator[dict[int, Written]]:
         """Write behind each prompt until it is done.
 
@@ -74,6 +76,8 @@ class Decoder:
             Whether these tokens are a whole answer.
         beginning
             Tokens that all prompts share with those of later calls; their keys and values are kept until then.
+        scored
+            Whether log-probabilities are wanted; they cost a pass over the vocabulary for every token.
 
         Yields
         ------
@@ -85,7 +89,7 @@ class Decoder:
             logits, lines = self._read(prompts, beginning)
             while True:
                 tokens = choose(logits, lines.owners)
-                logprobs = logits.float().log_softmax(-1).gather(1, tokens[:, None])[:, 0].tolist()
+                logprobs = _logprobs(logits, tokens) if scored else [math.nan] * len(lines.owners)
                 done: dict[int, Written] = {}
                 for line, (token, logprob) in enumerate(zip(tokens.tolist(), logprobs, strict=True)):
                     if not lines.alive[line]:
@@ -143,6 +147,11 @@ class Decoder:
         if name not in self._kept and row.start == 0:
             self._kept.clear()  # another beginning than before; one at a time
         return name
+
+
+def _logprobs(logits: torch.Tensor, tokens: torch.Tensor) -> list[float]:
+    chosen: list[float] = logits.float().log_softmax(-1).gather(1, tokens[:, None])[:, 0].tolist()
+    return chosen
 
 
 class _Lines:

@@ -33,6 +33,11 @@ class Piece:
     continuation: tuple[int, ...]
     """What is scored; its first token is predicted at ``tokens[len(tokens) - len(continuation)]``."""
 
+    @classmethod
+    def of(cls, context: Sequence[int], continuation: Sequence[int], longest: int) -> "Piece":
+        """A continuation behind its context; one that is too long for `longest` tokens loses its beginning."""
+        return cls(tuple([*context, *continuation][-(longest + 1) :][:-1]), tuple(continuation))
+
     @property
     def first(self) -> int:
         """Index in `tokens` at which the first token of the continuation is predicted."""

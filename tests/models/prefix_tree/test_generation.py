@@ -126,6 +126,20 @@ def test_models_that_no_tree_fits_write_on_lm_evals_path(kind: str, tmp_path: Pa
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_repeats_on_lm_evals_path_each_have_the_ending_of_their_own_text(tmp_path: Path) -> None:
+    checkpoint = make_model(tmp_path / "model", "bloom", seed=3)
+    model = load_model(parse_model(f"m={checkpoint}"), device="cpu")
+    asked = [generate(text, until=("Q",), repeats=6, do_sample=True, temperature=1.5) for text in prompts(3, shots=0)]
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        drawn = [response for own in respond(model, asked, ledger) for response in own]
+    assert len({response.n_tokens for response in drawn}) > 2, "or the endings show nothing"
+    for response in drawn:
+        ended = response.stop_reason != "length"  # the token that ended it is counted and not in the text
+        assert response.n_tokens is not None
+        assert len(str(response.value).split()) <= response.n_tokens - ended
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_a_configured_repetition_penalty_takes_lm_evals_path(tmp_path: Path) -> None:
     checkpoint = make_model(tmp_path / "model", "llama", seed=3)
     (checkpoint / "generation_config.json").write_text('{"repetition_penalty": 1.7, "eos_token_id": 1}')
