@@ -46,7 +46,7 @@ supervision: {supervision}
 adaptation: {adaptation}
 seed: {seed}
 data_seed: {seed}
-training: {{max_steps: {steps}, batch_size: 32, gradient_accumulation: 2, lr: {lr}}}
+training: {{max_steps: {steps}, batch_size: 64, lr: {lr}}}
 """
 _EXAMPLES, _STEPS, _LIMIT = 2800, 350, 72
 _RATE = {"full": 3.0e-3, "lora": 1.0e-2}

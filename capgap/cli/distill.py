@@ -36,7 +36,7 @@ def distill(
       n_examples: 1000
       supervision: traces              # gold_answers, gold_traces, answers, traces
       adaptation: lora                 # full, lora
-      training: {max_steps: 400, batch_size: 32, gradient_accumulation: 2, lr: 6.0e-3}
+      training: {max_steps: 400, batch_size: 64, lr: 6.0e-3}
 
     The same command goes on where a killed one stopped, and returns at once what is finished.
     """

@@ -31,9 +31,12 @@ __all__ = [
     "Config",
     "Data",
     "Evaluate",
+    "CacheFile",
     "Generation",
     "Lora",
     "Microworld",
+    "ObjectiveFile",
+    "SoftPrompt",
     "Training",
     "load_config",
 ]
@@ -43,20 +46,20 @@ SUPERVISIONS: dict[str, str] = {
     "gold_traces": "the prompts with their gold steps and answers; no teacher: the control of `traces`",
     "answers": "the teacher's final answers",
     "traces": "the teacher's reasoning and answers",
+    "logits": "the teacher's distribution over every next token of a text",
 }
 """What a student may learn from."""
 
 ADAPTATIONS: dict[str, str] = {
     "full": "every weight trains",
     "lora": "low-rank adapters train, the base stays as it is",
+    "soft_prompt": "virtual tokens before every prompt train, the base stays as it is",
 }
 """Which weights may train."""
 
 NOT_YET: dict[str, str] = {
-    "logits": "it needs the teacher's distribution over every token, and the cache that holds it",
     "context": "it needs two prompts for one example, the teacher's and the student's",
     "on_policy": "it needs the student's own generations, judged by the teacher as it learns",
-    "soft_prompt": "virtual tokens need a forward pass of their own; `lora` trains few weights too",
     "config": "students from scratch; name a checkpoint, or {microworld: {layers: 2, width: 64}}",
     "prune": "students cut out of their teacher; name a checkpoint",
     "teams": "several teachers for one student; name one",
@@ -87,8 +90,11 @@ def _share(value: float) -> float:
     return value
 
 
-Supervision = Annotated[Literal["gold_answers", "gold_traces", "answers", "traces"], BeforeValidator(_possible)]
-Adaptation = Annotated[Literal["full", "lora"], BeforeValidator(_possible)]
+Supervision = Annotated[
+    Literal["gold_answers", "gold_traces", "answers", "traces", "logits"], BeforeValidator(_possible)
+]
+Texts = Literal["gold_answers", "gold_traces", "answers", "traces"]
+Adaptation = Annotated[Literal["full", "lora", "soft_prompt"], BeforeValidator(_possible)]
 Share = Annotated[float, AfterValidator(_share)]
 Words = Annotated[tuple[str, ...], Field(strict=False)]
 
@@ -171,6 +177,46 @@ class Lora(_Strict):
     """Which linear layers get one, as peft names them; default: all but the language-model head."""
 
 
+class SoftPrompt(_Strict):
+    """Virtual tokens that stand before every prompt."""
+
+    tokens: int = Field(20, ge=1, le=1000)
+    """How many."""
+    text: str | None = None
+    """A text whose embeddings they begin as; default: embeddings of words of the vocabulary, drawn by the seed."""
+
+
+class ObjectiveFile(_Strict):
+    """What is minimised where the teacher's distributions are learnt: nats per token that carries loss."""
+
+    divergence: Literal["forward_kl", "reverse_kl", "jsd"] = "forward_kl"
+    """Between the teacher's next-token distribution and the student's."""
+    temperature: float = Field(1.0, gt=0)
+    """Divides both sides' logits; the gradient is multiplied by its square, which keeps its size."""
+    beta: float = Field(0.5, gt=0, lt=1)
+    """Of ``jsd``: near 0 it is forward KL, near 1 reverse KL, up to a factor."""
+    weight: float = Field(1.0, gt=0)
+    """Of the divergence."""
+    cross_entropy: float = Field(0.0, ge=0)
+    """Weight of the cross-entropy of the text's own tokens, beside the divergence."""
+    max_entropy: float | None = Field(None, gt=0)
+    """Learn the distribution only where the teacher's entropy is at most this, in nats."""
+
+
+class CacheFile(_Strict):
+    """How the teacher's distributions are kept."""
+
+    mode: Literal["auto", "hidden", "top_k", "sample"] = "auto"
+    """``hidden``: last hidden states, exact up to rounding; ``top_k``: the likeliest tokens and a tail, biased;
+    ``sample``: drawn tokens, unbiased, forward KL only; ``auto``: hidden states while they are under `max_gb`."""
+    k: int = Field(32, ge=1, le=4096)
+    """Tokens of ``top_k``, draws of ``sample``."""
+    max_gb: float = Field(20.0, gt=0)
+    """Where ``auto`` turns to ``sample``."""
+    folder: str | None = None
+    """Where it lies; default: ``teacher-cache`` beside the student, so that the students of a study share it."""
+
+
 class Training(_Strict):
     """The optimizer, the batch, and how long."""
 
@@ -181,10 +227,10 @@ class Training(_Strict):
     max_steps: int | None = Field(None, ge=1)
     """Optimizer steps, instead of epochs: equal for all students of a study, however many examples they have."""
     batch_size: int = Field(16, ge=1)
-    """Examples in one forward pass."""
-    gradient_accumulation: int = Field(1, ge=1)
-    """Forward passes in one optimizer step; its examples are sorted by length over them, which spares padding and
-    leaves the gradient as it is."""
+    """Examples in one optimizer step."""
+    pass_tokens: int = Field(1024, ge=16)
+    """Tokens of one forward pass, at most. A step is cut into so many passes as it needs, and its loss is divided once
+    by all of its tokens, so this bounds memory and changes nothing else."""
     warmup: Share = 0.05
     """Share of the steps in which the learning rate rises."""
     schedule: Literal["linear", "cosine", "constant"] = "cosine"
@@ -205,6 +251,10 @@ class Training(_Strict):
     """A checkpoint every so many steps, instead."""
     keep_checkpoints: bool = False
     """Keep all of them when done: points of a learning curve."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice instead of keeping them: less memory, more time, the same result."""
+    log_to: Annotated[tuple[Literal["tensorboard", "wandb", "trackio"], ...], Field(strict=False)] = ()
+    """Loggers, as transformers knows them; each needs its package."""
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -256,6 +306,14 @@ class Config(_Strict):
     """One of `ADAPTATIONS`."""
     lora: Lora = Lora()
     """The adapter, where there is one."""
+    soft_prompt: SoftPrompt = SoftPrompt()
+    """The virtual tokens, where there are any."""
+    texts: Texts = "gold_answers"
+    """For supervision ``logits``: the texts over which the teacher's distributions are learnt."""
+    objective: ObjectiveFile = ObjectiveFile()
+    """For supervision ``logits``: what is minimised."""
+    cache: CacheFile = CacheFile()
+    """For supervision ``logits``: how the teacher's distributions are kept."""
     seed: int = Field(0, ge=0)
     """Of the adapter's first weights, dropout and the order of the examples."""
     data_seed: int | None = Field(None, ge=0)
@@ -282,8 +340,15 @@ class Config(_Strict):
     def _consistent(self) -> Self:
         if self.teacher is None and not self.is_control:
             raise ValueError(
-                f"supervision {self.supervision!r} needs the key 'teacher'; 'gold_{self.supervision}' does without."
+                f"supervision {self.supervision!r} needs the key 'teacher'; "
+                "'gold_answers' and 'gold_traces' do without."
             )
+        if self.supervision == "logits":
+            self._kept_as_it_must_be()
+        else:
+            for key in ("texts", "objective", "cache"):
+                if key in self.model_fields_set:
+                    raise ValueError(f"{key!r} belongs to supervision: logits, and this is {self.supervision}.")
         if (self.diversity == "universal") != (self.train_tasks is None):
             wanted = {"single": "the task", "multi": "the capability"}.get(self.diversity)
             raise ValueError(
@@ -293,15 +358,28 @@ class Config(_Strict):
             )
         return self
 
+    def _kept_as_it_must_be(self) -> None:
+        """Refuse what a form of the cache cannot give."""
+        mode, asked = self.cache.mode, self.objective
+        if mode == "sample" and asked.divergence != "forward_kl":
+            raise ValueError(f"cache.mode: sample estimates forward_kl without bias, and not {asked.divergence}.")
+        if mode == "top_k" and asked.temperature != 1:
+            raise ValueError("cache.mode: top_k holds the likeliest tokens at temperature 1; use mode: hidden.")
+
     @property
     def is_control(self) -> bool:
         """Whether the targets are gold, so that no teacher takes part."""
         return self.supervision.startswith("gold_")
 
     @property
+    def told(self) -> Texts:
+        """Where the texts come from that the student is trained on."""
+        return self.texts if self.supervision == "logits" else self.supervision
+
+    @property
     def lr(self) -> float:
         """The peak learning rate, with the default that the adaptation asks for."""
-        return self.training.lr or {"full": 2e-5, "lora": 2e-4}[self.adaptation]
+        return self.training.lr or {"full": 2e-5, "lora": 2e-4, "soft_prompt": 3e-2}[self.adaptation]
 
     @property
     def effective_data_seed(self) -> int:
@@ -314,12 +392,19 @@ class Config(_Strict):
         told = self.model_dump(mode="json", exclude={"evaluate", "name"})
         told["data_seed"] = self.effective_data_seed
         told["training"]["lr"] = self.lr
-        for key in ("save_minutes", "keep_checkpoints"):
+        for key in ("save_minutes", "keep_checkpoints", "pass_tokens", "gradient_checkpointing", "log_to"):
             del told["training"][key]
         if self.is_control:
             del told["teacher"], told["generation"]
-        if self.adaptation != "lora":
-            del told["lora"]
+        elif self.told.startswith("gold_"):
+            del told["generation"]
+        for adaptation in ("lora", "soft_prompt"):
+            if self.adaptation != adaptation:
+                del told[adaptation]
+        if self.supervision == "logits":
+            del told["cache"]["folder"]
+        else:
+            del told["texts"], told["objective"], told["cache"]
         return told
 
     @property

@@ -19,14 +19,14 @@ __all__ = ["Lesson", "prepare_lesson"]
 
 @dataclass(frozen=True)
 class Lesson:
-    """Examples in tokens, and the batches that they stand in."""
+    """Examples in tokens, and the order of them."""
 
     examples: tuple[Example, ...]
     """The examples that fit, shape (examples,)."""
     encoded: tuple[Encoded, ...]
     """The same in tokens."""
     plan: Plan
-    """Their batches."""
+    """Their order."""
     n_too_long: int
     """Completions that are longer than the student can hold, and were left out."""
     n_cut: int
@@ -72,9 +72,8 @@ def prepare_lesson(config: Config, student: "Student", pairs: Sequence[tuple[Exa
     _check_ids(config, [encoded for _, _, encoded in kept], student.model.get_input_embeddings().weight.shape[0])
     training = config.training
     plan = lay_out(
-        [len(encoded.input_ids) for _, _, encoded in kept],
+        len(kept),
         batch_size=training.batch_size,
-        accumulation=training.gradient_accumulation,
         epochs=training.epochs or (None if training.max_steps else 3.0),
         max_steps=training.max_steps,
         rng=np.random.default_rng([config.seed, 1]),

@@ -1,7 +1,8 @@
-"""Which examples meet in which batch: the whole of a training run, laid out before it starts.
+"""Which examples meet in which optimizer step: the whole of a training run, laid out before it starts.
 
 A run that was killed goes on from the place in this plan where it stopped, so nothing about the order of the
-examples depends on what a process remembers.
+examples depends on what a process remembers. How a step is cut into forward passes (`rows.passes`) is another
+question, and has no bearing on its gradient.
 """
 
 import math
@@ -15,43 +16,44 @@ __all__ = ["Plan", "lay_out"]
 
 @dataclass(frozen=True)
 class Plan:
-    """The batches of a training run in their order."""
+    """The optimizer steps of a training run in their order."""
 
-    batches: tuple[tuple[int, ...], ...]
-    """Examples of each forward pass, by index."""
-    accumulation: int
-    """Forward passes in each optimizer step; the last step may have fewer."""
+    steps: tuple[tuple[int, ...], ...]
+    """Examples of each step, by index."""
     n_examples: int
     """How many examples there are."""
 
     @property
     def n_steps(self) -> int:
         """Optimizer steps."""
-        return math.ceil(len(self.batches) / self.accumulation)
+        return len(self.steps)
 
     @property
     def epochs(self) -> float:
         """How often an example is seen, on average."""
-        return sum(map(len, self.batches)) / self.n_examples
+        return sum(map(len, self.steps)) / self.n_examples
+
+    def per_step(self, sizes: Sequence[int]) -> list[int]:
+        """Sums of `sizes`, one for each example, over the examples of each step."""
+        return [sum(sizes[index] for index in step) for step in self.steps]
 
 
 def lay_out(
-    lengths: Sequence[int],
+    n: int,
     *,
     batch_size: int,
-    accumulation: int = 1,
     epochs: float | None = None,
     max_steps: int | None = None,
     rng: np.random.Generator,
 ) -> Plan:
-    """The plan of a run over examples of these lengths.
+    """The plan of a run.
 
     Parameters
     ----------
-    lengths
-        Tokens of each example, shape (examples,).
-    batch_size, accumulation
-        Examples in one forward pass, and forward passes in one optimizer step.
+    n
+        Number of examples.
+    batch_size
+        Examples in one optimizer step.
     epochs, max_steps
         How long: one of the two. Steps go through the examples again and again, each time in another order.
     rng
@@ -59,25 +61,16 @@ def lay_out(
 
     Notes
     -----
-    The examples of a step are drawn without regard to their length and only then sorted over its forward passes.
-    Because the loss is divided by the tokens of the whole step, this spares padding and changes no gradient; steps
-    made of examples of one length would weigh short answers over long ones.
+    The examples of a step are drawn without regard to their length: steps made of examples of one length would weigh
+    short answers over long ones.
     """
-    n = len(lengths)
-    per_step = batch_size * accumulation
     if max_steps is not None:
-        n_seen = max_steps * per_step
+        n_seen = max_steps * batch_size
     elif epochs is not None:
         n_seen = max(1, round(epochs * n))
     else:
         raise ValueError("epochs or max_steps")
     rounds = [rng.permutation(n) for _ in range(math.ceil(n_seen / n))]
     stream = np.concatenate(rounds)[:n_seen]
-    size = np.asarray(lengths)
-    batches: list[tuple[int, ...]] = []
-    for start in range(0, n_seen, per_step):
-        step = stream[start : start + per_step]
-        if accumulation > 1:
-            step = step[np.argsort(-size[step], kind="stable")]
-        batches.extend(tuple(step[i : i + batch_size].tolist()) for i in range(0, len(step), batch_size))
-    return Plan(tuple(batches), accumulation, n)
+    steps = [tuple(stream[start : start + batch_size].tolist()) for start in range(0, n_seen, batch_size)]
+    return Plan(tuple(steps), n)

@@ -129,6 +129,8 @@ def _train(
     """Train the student, and leave its checkpoint behind; ``capgap.json`` comes last."""
     from transformers import set_seed
 
+    from capgap.distill.engine import Engine, objective_of
+    from capgap.distill.material import Material
     from capgap.distill.students import adapt, base_from, load_student, save_student
     from capgap.distill.train import drop_checkpoints, train
 
@@ -136,18 +138,20 @@ def _train(
     lesson = prepare_lesson(config, student, pairs)
     told(lesson.line(config.name))
     set_seed(config.seed)
-    model = adapt(student.model, config.lora, name=config.name) if config.adaptation == "lora" else student.model
+    model = adapt(student.model, config, student.tokenizer)
     row = model_row(config, student, model, chosen=chosen, lesson=lesson, said=said, out=out)
+    engine = Engine(model, objective_of(config))
+    _prove(config, engine, lesson, told)
 
     def save(place: Path, step: int) -> None:
         save_student(model, student.tokenizer, student.base, place)
         write_object({**row, "base": base_from(student.base, place), "step": step, "steps": step}, place / FINISHED)
 
     drop_checkpoints(out, whole=False)
-    trained = train(
-        model, lesson.encoded, config, lesson.plan,
-        out=out, items=lesson.items, save=save, pad=student.pad, device=device, show=told.on,
-    )  # fmt: skip
+    if config.training.gradient_checkpointing:
+        student.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    material = Material(lesson.encoded, tuple(lesson.items))
+    trained = train(engine, material, config, lesson.plan, out=out, save=save, device=device, show=told.on)
     save_student(model, student.tokenizer, student.base, out)
     write_object(story(chosen, lesson, said, trained, wanted), out / STORY)
     write_object({**row, **written(out, trained)}, out / FINISHED)
@@ -155,6 +159,15 @@ def _train(
         drop_checkpoints(out, whole=True)
     first, last = trained.losses[0][1], trained.losses[-1][1]
     told(f"{config.name}: {out} is finished; loss {first:.4f} → {last:.4f} nats a token")
+
+
+def _prove(config: Config, engine: Any, lesson: Any, told: "_Told") -> None:
+    """Compare packed passes with single ones on the longest example, the shortest, and one between."""
+    by_length = sorted(lesson.encoded, key=lambda one: len(one.input_ids))
+    picked = {id(one): one for one in (by_length[-1], by_length[0], by_length[len(by_length) // 2])}
+    why = engine.prove([list(one.input_ids) for one in picked.values()])
+    if why is not None:
+        told(f"{config.name}: examples are padded, not packed: {why}")
 
 
 def _choice_line(config: Config, chosen: Chosen, pool: Pool) -> str:

@@ -106,14 +106,25 @@ def load_student(config: Config, out: Path) -> Student:
     )
 
 
-def adapt(model: Any, lora: Lora, *, name: str) -> Any:
-    """`model` with new low-rank adapters, the only weights of it that train.
+def adapt(model: Any, config: Config, tokenizer: Any) -> Any:
+    """`model` as the adaptation says: itself, or with new weights in or before it, the only ones that train.
 
     Raises
     ------
     DistillError
-        `lora.targets` names no layer of the model.
+        `lora.targets` names no layer of the model, or the soft prompt leaves no room.
     """
+    if config.adaptation == "full":
+        return model
+    with warnings.catch_warnings():
+        # peft asks transformers by a name that is going out of use; nothing that the user could change
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        if config.adaptation == "lora":
+            return _with_lora(model, config.lora, name=config.name)
+        return _with_soft_prompt(model, config, tokenizer)
+
+
+def _with_lora(model: Any, lora: Lora, *, name: str) -> Any:
     import peft
 
     targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
@@ -125,10 +136,7 @@ def adapt(model: Any, lora: Lora, *, name: str) -> Any:
         task_type="CAUSAL_LM",
     )
     try:
-        with warnings.catch_warnings():
-            # peft asks transformers by a name that is going out of use; nothing that the user could change
-            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-            return peft.get_peft_model(model, settings)
+        return peft.get_peft_model(model, settings)
     except ValueError as error:
         import torch
 
@@ -136,6 +144,26 @@ def adapt(model: Any, lora: Lora, *, name: str) -> Any:
         raise DistillError(
             f"{name}: lora.targets {targets!r} fits no layer: {str(error)[:200]} Linear layers: {', '.join(linear)}."
         ) from error
+
+
+def _with_soft_prompt(model: Any, config: Config, tokenizer: Any) -> Any:
+    import peft
+    import torch
+
+    settings = peft.PromptTuningConfig(num_virtual_tokens=config.soft_prompt.tokens, task_type="CAUSAL_LM")
+    wrapped = peft.get_peft_model(model, settings)
+    table = model.get_input_embeddings()
+    if config.soft_prompt.text is not None:
+        ids = tokenizer.encode(config.soft_prompt.text, add_special_tokens=False) or [tokenizer.eos_token_id]
+        ids = (ids * config.soft_prompt.tokens)[: config.soft_prompt.tokens]
+    else:
+        drawn = torch.Generator().manual_seed(config.seed)
+        ids = torch.randint(len(tokenizer), (config.soft_prompt.tokens,), generator=drawn).tolist()
+    with torch.no_grad():
+        wrapped.prompt_encoder["default"].embedding.weight.copy_(
+            table(torch.tensor(ids, device=table.weight.device)).float()
+        )
+    return wrapped
 
 
 def save_student(model: Any, tokenizer: Any, base: str, folder: Path) -> None:

@@ -8,14 +8,11 @@ tokens of the prompt alone. White space at the end of a prompt that joins the wo
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from capgap.errors import DistillError
 
-if TYPE_CHECKING:
-    import torch
-
-__all__ = ["IGNORE", "Collator", "Encoded", "Encoder", "Message"]
+__all__ = ["IGNORE", "Encoded", "Encoder", "Message"]
 
 IGNORE = -100
 """The label of a token that carries no loss."""
@@ -34,6 +31,8 @@ class Encoded:
     """The same ids where there is loss, else `IGNORE`; the first token never has one."""
     cut: int = 0
     """Tokens taken from the front because the whole was too long."""
+    weights: tuple[float, ...] | None = None
+    """How much each token that carries loss counts; None: all the same."""
 
     @property
     def n_loss(self) -> int:
@@ -240,24 +239,3 @@ class Encoder:
 def _marks(template: Any) -> bool:
     """Whether a template says itself what the assistant generates (``{% generation %}``)."""
     return isinstance(template, str) and "{%generation%}" in template.replace(" ", "").replace("-", "")
-
-
-@dataclass(frozen=True)
-class Collator:
-    """Makes a batch of examples: padded on the right to the longest, or a little more."""
-
-    pad: int
-    """Id that fills up; it carries no loss."""
-    multiple: int = 1
-    """Lengths are rounded up to a multiple of this: fewer different shapes."""
-
-    def __call__(self, examples: Sequence[Encoded]) -> "dict[str, torch.Tensor]":
-        """``input_ids`` and ``labels``, each of shape (examples, tokens)."""
-        import torch
-
-        longest = max(len(example.input_ids) for example in examples)
-        width = -(-longest // self.multiple) * self.multiple
-        gaps = [width - len(example.input_ids) for example in examples]
-        ids = [example.input_ids + (self.pad,) * gap for example, gap in zip(examples, gaps, strict=True)]
-        labels = [example.labels + (IGNORE,) * gap for example, gap in zip(examples, gaps, strict=True)]
-        return {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)}

@@ -1,7 +1,10 @@
-"""The training run: transformers' Trainer over a fixed plan, with the loss of a step divided once by its tokens."""
+"""The training run: transformers' Trainer over a fixed plan, with the loss of a step divided once by its tokens.
+
+One batch of Trainer's is a whole optimizer step: `_Trainer.training_step` runs its forward passes one after the other,
+so that their number may differ from step to step.
+"""
 
 import json
-import math
 import os
 import shutil
 import sys
@@ -17,15 +20,22 @@ from tqdm import tqdm
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from capgap.distill.config import Config
+from capgap.distill.engine import Engine
+from capgap.distill.material import Material
+from capgap.distill.objectives import Objective
 from capgap.distill.plan import Plan
-from capgap.distill.tokens import IGNORE, Collator, Encoded
+from capgap.distill.rows import Pass, n_inputs
 from capgap.errors import DistillError
 from capgap.models import choose_device
 
-__all__ = ["Trained", "completion_loss", "last_checkpoint", "train"]
+__all__ = ["Terms", "Trained", "last_checkpoint", "train"]
+
+Save = Callable[[Path, int], None]
 
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 _STATE = "trainer_state.json"
+_TERMS = ("loss", "divergence", "cross_entropy", "gated")
+_EXPLODED = 1e4  # times the first step's loss, or so many nats a token
 
 
 @dataclass(frozen=True)
@@ -40,84 +50,77 @@ class Trained:
     """Those of them that carried loss."""
     losses: tuple[tuple[int, float], ...]
     """Mean loss, nats per token, up to each of some steps."""
+    terms: tuple[dict[str, float], ...]
+    """The same with what the loss is made of: see `Terms`."""
     seconds: float
     """Time of this call; a part only where the run was taken up again."""
 
 
-def completion_loss(logits: torch.Tensor, labels: torch.Tensor, n_tokens: torch.Tensor | int) -> torch.Tensor:
-    """Cross-entropy of the labelled tokens, nats: summed, then divided by the tokens of the whole optimizer step.
+@dataclass(frozen=True)
+class Terms:
+    """What a step came to, nats per token that carries loss."""
 
-    Parameters
-    ----------
-    logits
-        Shape (examples, positions, vocabulary); the prediction of the token that `labels` holds at that place.
-    labels
-        Shape (examples, positions); `IGNORE` where there is no loss.
-    n_tokens
-        Labelled tokens in all forward passes of the step.
-    """
-    labelled = labels != IGNORE
-    summed = torch.nn.functional.cross_entropy(logits[labelled].float(), labels[labelled], reduction="sum")
-    return summed / n_tokens
+    loss: float
+    """What was minimised."""
+    divergence: float
+    """The divergence's weighted part of it, without the factor of the temperature."""
+    cross_entropy: float
+    """The cross-entropy's."""
+    gated: float
+    """Share of the tokens at which the teacher was too unsure."""
+
+    def words(self, objective: Objective) -> str:
+        """For a line of progress."""
+        if objective.divergence is None:
+            return f"loss {self.loss:.4f}"
+        parts = [f"loss {self.loss:.4f}", f"{objective.divergence} {self.divergence:.4f}"]
+        if objective.cross_entropy:
+            parts.append(f"cross_entropy {self.cross_entropy:.4f}")
+        if objective.max_entropy is not None:
+            parts.append(f"gated {self.gated:.0%}")
+        return ", ".join(parts)
 
 
 class _Trainer(Trainer):  # type: ignore[misc]
-    """Trainer with a fixed plan of batches, a loss on completions only, and a stop where a number is not finite."""
+    """Trainer over whole steps of packed passes, which stops where a number is not finite."""
 
-    loss_is_scaled_for_ga = True
-
-    def __init__(self, *, plan: Plan, items: Sequence[str], save: Callable[[Path, int], None], **options: Any) -> None:
+    def __init__(self, *, engine: Engine, plan: Plan, items: Sequence[str], save: Save, **options: Any) -> None:
         super().__init__(**options)
-        self.plan, self.items, self._save_to = plan, items, save
-        self.model_accepts_loss_kwargs = True  # makes Trainer count the labels of a whole step
-        self.step_losses: list[float] = []
-        self._n_passes: int | None = None
-        self._keeps = "logits_to_keep" in _forward_names(options["model"])
+        self.engine, self.plan, self.items, self._save_to = engine, plan, items, save
+        self.terms: list[Terms] = []
+        """What each step of this process came to."""
         self._trainable = [p for p in options["model"].parameters() if p.requires_grad]
 
     def get_train_dataloader(self) -> Any:
         loader: Any = DataLoader(
             self.train_dataset,
-            batch_sampler=[list(batch) for batch in self.plan.batches],
+            batch_sampler=[list(step) for step in self.plan.steps],
             collate_fn=self.data_collator,
             num_workers=0,
         )
         # accelerate's loader serves several processes; the tiny models feel its weight
         return loader
 
-    def compute_loss(
-        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        labels = inputs["labels"][:, 1:]
-        # Padding stands on the right, where a causal model never looks from a token that has a label. Without a mask
-        # torch takes its faster attention.
-        asked = {"input_ids": inputs["input_ids"], "use_cache": False}
-        if self._keeps:
-            # the head is the dearest layer of a small model; project only where some row has a label
-            positions = (labels != IGNORE).any(dim=0).nonzero().squeeze(1)
-            outputs = model(**asked, logits_to_keep=positions)
-            loss = completion_loss(outputs.logits, labels[:, positions], num_items_in_batch)
-        else:
-            outputs = model(**asked)
-            loss = completion_loss(outputs.logits[:, :-1], labels, num_items_in_batch)
-        return (loss, outputs) if return_outputs else loss
-
-    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
-        if self._n_passes is None:
-            self._n_passes = self.state.global_step * self.plan.accumulation
-        # What Trainer does here beside this serves other optimizers and several processes; a tiny model feels it.
-        with self.compute_loss_context_manager():
-            loss: torch.Tensor = self.compute_loss(model, self._prepare_inputs(inputs), False, num_items_in_batch)
-        loss.backward()  # type: ignore[no-untyped-call]
-        loss = loss.detach()
-        value = loss.item()
-        if not math.isfinite(value):
-            self._stop(self.plan.batches[self._n_passes], f"the loss is {value}")
-        if self._n_passes % self.plan.accumulation == 0:
-            self.step_losses.append(0.0)
-        self.step_losses[-1] += value
-        self._n_passes += 1
-        return loss
+    def training_step(self, model: Any, inputs: Sequence[Pass], num_items_in_batch: Any = None) -> torch.Tensor:
+        """Forward and backward of all passes of a step; what they add up to is the step's own mean."""
+        weight = float(sum(one.weights.double().sum() for one in inputs))
+        told: list[torch.Tensor] = []
+        for one in inputs:
+            one = one.to(self.args.device)
+            with self.engine.in_use():
+                with self.compute_loss_context_manager():
+                    loss = self.engine.loss(one)
+                (loss.total / weight).backward()  # type: ignore[no-untyped-call]
+            sums = torch.stack([loss.total.detach(), loss.divergence, loss.cross_entropy, loss.n_gated])
+            if not bool(torch.isfinite(sums).all()):
+                self._stop(one.examples, f"the loss is {float(sums[0]):g}")
+            told.append(sums)
+        n_tokens = sum(len(one.labels) for one in inputs)
+        total, divergence, crossed, gated = (torch.stack(told).sum(dim=0) / weight).tolist()
+        self.terms.append(Terms(total, divergence, crossed, gated * weight / n_tokens))
+        if total > _EXPLODED * max(self.terms[0].loss, 1.0):
+            self._stop(inputs[0].examples, f"the loss has grown from {self.terms[0].loss:.3g} to {total:.3g}")
+        return torch.tensor(total)
 
     def _clip_grad_norm(self, model: Any) -> torch.Tensor:
         return torch.nn.utils.clip_grad_norm_(self._trainable, self.args.max_grad_norm)
@@ -130,13 +133,13 @@ class _Trainer(Trainer):  # type: ignore[misc]
             self._stop((), "a weight is not finite")
         self._save_to(Path(output_dir or self.args.output_dir), self.state.global_step)
 
-    def _stop(self, batch: Sequence[int], why: str) -> None:
-        named = ", ".join(self.items[index] for index in batch[:8])
-        more = f" and {len(batch) - 8} more" if len(batch) > 8 else ""
+    def _stop(self, examples: Sequence[int], why: str) -> None:
+        named = ", ".join(self.items[index] for index in examples[:8])
+        more = f" and {len(examples) - 8} more" if len(examples) > 8 else ""
         good = last_checkpoint(Path(self.args.output_dir))
         raise DistillError(
             f"step {self.state.global_step + 1} of {self.plan.n_steps}: {why}."
-            f"{f' Items of the batch: {named}{more}.' if named else ''}"
+            f"{f' Items of the pass: {named}{more}.' if named else ''}"
             f" Last good checkpoint: {good.name if good else 'none'}."
             f" Lower training.lr (it is {self.args.learning_rate:g}) or raise training.warmup."
         )
@@ -146,7 +149,7 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
     """A bar on stderr with loss and speed, points of the learning curve, and a checkpoint every some minutes."""
 
     def __init__(self, tokens: Sequence[int], *, minutes: float | None, show: bool) -> None:
-        self._tokens = tokens  # of each optimizer step
+        self._tokens = tokens  # that carry loss, of each optimizer step
         self._minutes, self._show = minutes, show
         self._bar: Any = None
         self.trainer: _Trainer | None = None
@@ -171,49 +174,55 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
         now, step = time.monotonic(), state.global_step
         self._done += self._tokens[step - 1]
         if step % self._every == 0 or step == state.max_steps:
-            recent = self.trainer.step_losses[-self._every :]
-            state.log_history.append({"step": step, "loss": sum(recent) / len(recent)})
+            self._log(step, self.trainer.terms[-self._every :])
         if self._show and now - self._shown > self._every_seconds:
             speed = self._done / max(now - self._started, 1e-9)
-            self._bar.set_postfix_str(f"loss {self.trainer.step_losses[-1]:.4f}, {speed:,.0f} tokens/s", refresh=False)
+            words = self.trainer.terms[-1].words(self.trainer.engine.objective)
+            self._bar.set_postfix_str(f"{words}, {speed:,.0f} loss tokens/s", refresh=False)
             self._shown = now
         self._bar.update()
         if self._minutes is not None and now - self._saved > 60 * self._minutes and step < state.max_steps:
             control.should_save, self._saved = True, now
+
+    def _log(self, step: int, recent: Sequence[Terms]) -> None:
+        """A point of the curve: means since the last one, for the record and for the loggers."""
+        assert self.trainer is not None
+        point = {name: sum(getattr(t, name) for t in recent) / len(recent) for name in _TERMS}
+        self.trainer.state.log_history.append({"step": step, **point})
+        if self.trainer.args.report_to:
+            self.trainer.control = self.trainer.callback_handler.on_log(
+                self.trainer.args, self.trainer.state, self.trainer.control, dict(point)
+            )
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._bar.close()
 
 
 def train(
-    model: Any,
-    examples: Sequence[Encoded],
+    engine: Engine,
+    material: Material,
     config: Config,
     plan: Plan,
     *,
     out: Path,
-    items: Sequence[str],
-    save: Callable[[Path, int], None],
-    pad: int,
+    save: Save,
     device: str | None = None,
     show: bool = True,
 ) -> Trained:
-    """Train `model` on `examples` in the order of `plan`; its weights change in place.
+    """Train a student; its weights change in place.
 
     Parameters
     ----------
-    model
-        A causal language model of transformers, or peft's around one.
-    examples, items
-        The examples, encoded, and their ids for messages; shape (examples,).
+    engine
+        The student and its objective.
+    material
+        The examples, encoded, with what teachers say to them.
     config, plan
         How, and in which order.
     out
         Directory for checkpoints; the newest whole one in it is where the run goes on.
     save
         Writes the weights into a directory; gets the step.
-    pad
-        Token id that fills up batches.
     device
         ``cpu``, ``cuda`` …; default: what Trainer finds.
     show
@@ -224,19 +233,20 @@ def train(
     DistillError
         A loss or a weight is not finite, or the device has too little memory.
     """
-    sizes = [len(example.input_ids) for example in examples]
-    per_step = _per_step(plan, sizes)
+    model = engine.model
+    n_loss = [example.n_loss for example in material.examples]
     progress = _Progress(
-        per_step, minutes=None if config.training.save_steps else config.training.save_minutes, show=show
+        plan.per_step(n_loss), minutes=None if config.training.save_steps else config.training.save_minutes, show=show
     )
     trainer = _Trainer(
+        engine=engine,
         plan=plan,
-        items=items,
+        items=material.items,
         save=save,
         model=model,
         args=_arguments(config, plan, out, device),
-        train_dataset=list(examples),
-        data_collator=Collator(pad),
+        train_dataset=list(range(len(material.examples))),
+        data_collator=lambda step: material.passes(step, config.training.pass_tokens, engine.n_virtual),
         callbacks=[progress],
     )
     progress.trainer = trainer
@@ -248,16 +258,18 @@ def train(
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except torch.OutOfMemoryError as error:
         raise DistillError(
-            f"{config.name}: the device ran out of memory. Halve training.batch_size and double "
-            "training.gradient_accumulation: the result is the same."
+            f"{config.name}: the device ran out of memory. Halve training.pass_tokens (it is "
+            f"{config.training.pass_tokens}): the result is the same."
         ) from error
     if not all_finite(model):
         raise DistillError(f"{config.name}: a weight is not finite after the last step. Lower training.lr.")
+    points = [entry for entry in trainer.state.log_history if "loss" in entry]
     return Trained(
         steps=plan.n_steps,
-        tokens=sum(per_step),
-        loss_tokens=sum(_per_step(plan, [example.n_loss for example in examples])),
-        losses=tuple((entry["step"], entry["loss"]) for entry in trainer.state.log_history if "loss" in entry),
+        tokens=sum(plan.per_step([n_inputs(example) + 1 for example in material.examples])),
+        loss_tokens=sum(plan.per_step(n_loss)),
+        losses=tuple((point["step"], point["loss"]) for point in points),
+        terms=tuple({name: point[name] for name in ("step", *_TERMS)} for point in points),
         seconds=time.monotonic() - started,
     )
 
@@ -305,8 +317,7 @@ def _arguments(config: Config, plan: Plan, out: Path, device: str | None) -> Tra
     arguments = TrainingArguments(
         output_dir=str(out),
         max_steps=plan.n_steps,
-        per_device_train_batch_size=training.batch_size,
-        gradient_accumulation_steps=training.gradient_accumulation,
+        per_device_train_batch_size=1,  # a whole step, see `_Trainer`
         learning_rate=config.lr,
         lr_scheduler_type=_SCHEDULES[training.schedule],
         warmup_steps=round(training.warmup * plan.n_steps),
@@ -321,7 +332,7 @@ def _arguments(config: Config, plan: Plan, out: Path, device: str | None) -> Tra
         save_strategy="steps" if training.save_steps else "no",
         save_steps=training.save_steps or 500,
         save_total_limit=None if training.keep_checkpoints else 2,
-        report_to="none",
+        report_to=list(training.log_to) or "none",
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=False,
@@ -335,16 +346,3 @@ def _only_ours(trainer: Trainer) -> None:
     from transformers import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)
-
-
-def _per_step(plan: Plan, sizes: Sequence[int]) -> list[int]:
-    """Sums of `sizes` over the examples of each optimizer step."""
-    per_pass = [sum(sizes[index] for index in batch) for batch in plan.batches]
-    return [sum(per_pass[i : i + plan.accumulation]) for i in range(0, len(per_pass), plan.accumulation)]
-
-
-def _forward_names(model: Any) -> set[str]:
-    import inspect
-
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return set(inspect.signature(inner.forward).parameters)

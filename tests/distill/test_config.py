@@ -48,7 +48,10 @@ def test_lists_by_nature_are_no_factors(tmp_path: Path) -> None:
         ({"suprevision": "answers"}, r"pilot.yaml, line 6, key 'suprevision': unknown key. Did you mean 'supervision'"),
         ({"supervision": "answer"}, r"line 5, key 'supervision': .*Did you mean 'answers'"),
         ({"supervision": None}, "required key is missing"),
-        ({"supervision": "traces", "teacher": None}, "needs the key 'teacher'; 'gold_traces' does without"),
+        (
+            {"supervision": "traces", "teacher": None},
+            "'teacher'; 'gold_answers' and 'gold_traces' do without",
+        ),
         ({"training": "{learning_rate: 1}"}, r"key 'training.learning_rate': unknown key"),
         ({"training": "{lr: fast}"}, r"line 6, key 'training.lr': expected .*number, found 'fast'"),
         ({"training": "{lr: 0}"}, "greater than 0"),
@@ -79,10 +82,8 @@ def test_a_mistake_names_file_line_key_and_the_nearest_word(
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
-        ({"supervision": "logits"}, "logits"),
         ({"supervision": "context"}, "context"),
         ({"supervision": "on_policy"}, "on_policy"),
-        ({"adaptation": "soft_prompt"}, "soft_prompt"),
         ({"student": "{config: {layers: 2}}"}, "config"),
         ({"student": "{prune: CKPT, layers: 12}"}, "prune"),
         ({"teacher": "[a, b]"}, "teams"),

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from capgap.distill.tokens import IGNORE, Collator, Encoded, Encoder
+from capgap.distill.tokens import IGNORE, Encoded, Encoder
 from capgap.errors import DistillError
 from tests.distill.conftest import MARKED, make_tokenizer
 
@@ -171,12 +171,6 @@ def test_a_tokenizer_that_cannot_do_it_is_refused(change: dict[str, Any], messag
 def test_messages_without_a_template_are_refused() -> None:
     with pytest.raises(DistillError, match="Use prompt/completion"):
         Encoder(make_tokenizer(), max_length=8).messages(TURNS)
-
-
-def test_padding_stands_on_the_right_and_carries_no_loss() -> None:
-    batch = Collator(0, multiple=4)([Encoded((1, 5, 6), (IGNORE, 5, 6)), Encoded((1, 7), (IGNORE, 7))])
-    assert batch["input_ids"].tolist() == [[1, 5, 6, 0], [1, 7, 0, 0]]
-    assert batch["labels"].tolist() == [[IGNORE, 5, 6, IGNORE], [IGNORE, 7, IGNORE, IGNORE]]
 
 
 def test_a_prompt_that_ends_inside_a_word_keeps_the_tokens_that_a_generation_starts_from(bytes_tokenizer: Any) -> None:

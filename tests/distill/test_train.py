@@ -16,11 +16,13 @@ import torch
 
 from capgap.distill import Config, distill
 from capgap.distill import train as training
-from capgap.distill.config import Lora
+from capgap.distill.engine import Engine
+from capgap.distill.material import Material
+from capgap.distill.objectives import Objective
 from capgap.distill.plan import lay_out
 from capgap.distill.students import adapt, save_student
 from capgap.distill.tokens import IGNORE, Encoded, Encoder
-from capgap.distill.train import completion_loss, last_checkpoint, train
+from capgap.distill.train import last_checkpoint, train
 from capgap.errors import DistillError
 from tests.distill.conftest import make_model, make_tokenizer, sums
 
@@ -41,16 +43,12 @@ def encoded_sums() -> list[Encoded]:
 def trained(config: Config, model: Any, out: Path, **changes: Any) -> Any:
     examples = encoded_sums()
     told = config.training
-    plan = lay_out(
-        [len(e.input_ids) for e in examples],
-        batch_size=told.batch_size,
-        accumulation=told.gradient_accumulation,
-        max_steps=told.max_steps,
-        rng=np.random.default_rng(config.seed),
-    )
+    rng = np.random.default_rng(config.seed)
+    plan = lay_out(len(examples), batch_size=told.batch_size, max_steps=told.max_steps, rng=rng)
     options = {"save": lambda place, step: save_student(model, make_tokenizer(), "base", place)} | changes
-    names = [str(i) for i in range(len(examples))]
-    return train(model, examples, config, plan, out=out, items=names, pad=0, device="cpu", show=False, **options)
+    material = Material(tuple(examples), tuple(str(i) for i in range(len(examples))))
+    engine = Engine(model, Objective(cross_entropy=1.0))
+    return train(engine, material, config, plan, out=out, device="cpu", show=False, **options)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -59,26 +57,19 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(next(folder.glob("*model.safetensors")))
 
 
-def test_the_loss_is_cross_entropy_in_nats_over_the_tokens_of_the_step() -> None:
-    logits = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
-    labels = torch.tensor([[1, IGNORE, 4], [IGNORE, IGNORE, 2]])
-    by_hand = -sum(float(torch.log_softmax(logits[i, j], 0)[labels[i, j]]) for i, j in [(0, 0), (0, 2), (1, 2)])
-    assert float(completion_loss(logits, labels, 7)) == pytest.approx(by_hand / 7, rel=1e-6)
-
-
-@pytest.mark.parametrize("adaptation", ["full", "lora"])
+@pytest.mark.parametrize("adaptation", ["full", "lora", "soft_prompt"])
 def test_the_loss_falls(make_config: Make, tmp_path: Path, teacher: Path, adaptation: str) -> None:
     from transformers import AutoModelForCausalLM
 
     config = make_config(adaptation=adaptation, training={"max_steps": 25, "batch_size": 16, "lr": 0.01})
     model = AutoModelForCausalLM.from_pretrained(teacher)  # it has traces, and here a third are answers alone
-    result = trained(config, adapt(model, config.lora, name="x") if adaptation == "lora" else model, tmp_path)
+    result = trained(config, adapt(model, config, make_tokenizer()), tmp_path)
     assert result.losses[-1][1] < 0.7 * result.losses[0][1]
     assert (result.steps, len(result.losses)) == (25, 25)
     assert result.loss_tokens < result.tokens
 
 
-def test_accumulation_changes_neither_loss_nor_gradient(
+def test_cutting_a_step_into_passes_changes_neither_loss_nor_gradient(
     make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gradients: list[torch.Tensor] = []
@@ -88,10 +79,10 @@ def test_accumulation_changes_neither_loss_nor_gradient(
 
     monkeypatch.setattr(training._Progress, "on_pre_optimizer_step", keep)
     results = []
-    for batch_size, accumulation in [(24, 1), (8, 3), (4, 6)]:
-        told = {"max_steps": 3, "batch_size": batch_size, "gradient_accumulation": accumulation, "lr": 1e-3}
+    for tokens in (1000, 60, 16):
+        told = {"max_steps": 3, "batch_size": 24, "pass_tokens": tokens, "lr": 1e-3}
         config = make_config(training={**told, "max_grad_norm": 0.0})
-        results.append(trained(config, make_model(), tmp_path / str(accumulation)))
+        results.append(trained(config, make_model(), tmp_path / str(tokens)))
     for step in range(3):
         for other in (1, 2):
             torch.testing.assert_close(gradients[3 * other + step], gradients[step], **SUMMED_IN_ANOTHER_ORDER)
@@ -132,12 +123,12 @@ def test_the_loss_is_that_of_transformers_with_a_mask_and_all_logits(
     ]  # fmt: skip
     with torch.no_grad():
         expected = float(copy.deepcopy(model)(input_ids=ids, attention_mask=mask, labels=labels).loss)
-    plan = lay_out(lengths, batch_size=3, max_steps=1, rng=np.random.default_rng(0))
+    plan = lay_out(3, batch_size=3, max_steps=1, rng=np.random.default_rng(0))
     config = make_config(training={"max_steps": 1, "batch_size": 3, "lr": 1e-3})
+    engine, material = Engine(model, Objective(cross_entropy=1.0)), Material(tuple(examples), ("a", "b", "c"))
     result = train(
-        model, examples, config, plan, out=tmp_path, items=["a", "b", "c"],
-        save=lambda place, step: None, pad=0, device="cpu", show=False,
-    )  # fmt: skip
+        engine, material, config, plan, out=tmp_path, save=lambda place, step: None, device="cpu", show=False
+    )
     assert result.losses[0][1] == pytest.approx(expected, rel=1e-5)
     assert (result.tokens, result.loss_tokens) == (19, int((labels != IGNORE).sum()))
 
@@ -172,9 +163,9 @@ def test_lora_leaves_the_base_as_it_is_and_loads_in_plain_peft(make_config: Make
         torch.testing.assert_close(loaded.lm.model(ids).logits, with_adapter, rtol=1e-5, atol=1e-6)
 
 
-def test_targets_that_fit_no_layer_are_told_with_those_that_would() -> None:
+def test_targets_that_fit_no_layer_are_told_with_those_that_would(make_config: Make) -> None:
     with pytest.raises(DistillError, match=r"Linear layers: .*q_proj"):
-        adapt(make_model(), Lora(targets=("query",)), name="pupil")
+        adapt(make_model(), make_config(adaptation="lora", lora={"targets": ["query"]}), make_tokenizer())
 
 
 def test_a_loss_that_is_no_number_stops_with_step_and_items(make_config: Make, tmp_path: Path) -> None:
@@ -187,12 +178,10 @@ def test_a_loss_that_is_no_number_stops_with_step_and_items(make_config: Make, t
             self.inner, self.calls = inner, itertools.count(1)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.inner(x) * (float("nan") if next(self.calls) == 5 else 1.0)
+            return self.inner(x) * (float("nan") if next(self.calls) == 7 else 1.0)  # two calls to read the head
 
     model.model.norm = Poison(model.model.norm)
-    with pytest.raises(
-        DistillError, match=r"step 5 of 20: the loss is nan. Items of the batch: \d+, \d+.*checkpoint-4"
-    ):
+    with pytest.raises(DistillError, match=r"step 5 of 20: the loss is nan. Items of the pass: \d+, \d+.*checkpoint-4"):
         trained(config, model, tmp_path)
 
 
@@ -200,11 +189,11 @@ class _Interrupted(Exception):
     pass
 
 
-@pytest.mark.parametrize(("adaptation", "accumulation"), [("full", 2), ("lora", 1)])
+@pytest.mark.parametrize(("adaptation", "n_passes"), [("full", 2), ("lora", 1), ("soft_prompt", 2)])
 def test_a_run_that_was_cut_off_ends_with_the_weights_of_one_that_was_not(
-    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adaptation: str, accumulation: int
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adaptation: str, n_passes: int
 ) -> None:
-    told = {"max_steps": 12, "batch_size": 8, "gradient_accumulation": accumulation, "lr": 0.01, "save_steps": 5}
+    told = {"max_steps": 12, "batch_size": 16, "pass_tokens": 400 // n_passes, "lr": 0.01, "save_steps": 5}
     config = make_config(adaptation=adaptation, lora={"dropout": 0.2}, training=told)
     whole = distill(config, tmp_path / "whole", progress=False, device="cpu")
     original = training._Progress.on_step_end
@@ -247,7 +236,7 @@ def test_a_killed_process_goes_on(tmp_path: Path, base: Path, write_sums: Path) 
     file.write_text(
         f"name: pupil\nstudent: {base}\ndata: {{file: {write_sums}, extract: 'A (\\S+)'}}\nsupervision: gold_traces\n"
         "adaptation: lora\nlora: {dropout: 0.1}\n"
-        "training: {max_steps: 60, batch_size: 8, gradient_accumulation: 2, save_steps: 4}\n"
+        "training: {max_steps: 60, batch_size: 16, pass_tokens: 64, save_steps: 4}\n"
     )
 
     def start(out: Path) -> "subprocess.Popen[bytes]":
