@@ -49,7 +49,7 @@ data_seed: {seed}
 training: {{max_steps: {steps}, batch_size: 64, lr: {lr}}}
 """
 _EXAMPLES, _STEPS, _LIMIT = 2800, 350, 72
-_RATE = {"full": 3.0e-3, "lora": 1.0e-2}
+_RATE = {"full": 3.0e-3, "lora": 2.0e-3}
 
 
 @click.command()

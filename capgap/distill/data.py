@@ -111,7 +111,7 @@ def choose(pool: Sequence[Example], config: Config, *, held_out: Collection[str]
         No task fits, or there are fewer examples than asked for.
     """
     of_tasks = _of_tasks(pool, config)
-    fitting = _with_traces(of_tasks, config) if config.supervision in ("traces", "gold_traces") else of_tasks
+    fitting = _with_traces(of_tasks, config) if config.told in ("traces", "gold_traces") else of_tasks
     free = [example for example in fitting if normalised(_asked(example)) not in held_out]
     # One question in two formats is one example; the generated form, which can have steps, stands for both.
     by_text: dict[str, Example] = {}
@@ -160,7 +160,7 @@ def _with_traces(examples: Sequence[Example], config: Config) -> list[Example]:
     if choice is not None and (not kept or choice in (config.data.tasks or ())):
         raise DistillError(
             f"{config.name}: task {choice!r} is a choice, and a choice shows no steps. For supervision "
-            f"{config.supervision} name tasks of format generate under data.tasks."
+            f"{config.told} name tasks of format generate under data.tasks."
         )
     return kept
 

@@ -23,6 +23,8 @@ class Lesson:
 
     examples: tuple[Example, ...]
     """The examples that fit, shape (examples,)."""
+    completions: tuple[str, ...]
+    """What the student should say to each."""
     encoded: tuple[Encoded, ...]
     """The same in tokens."""
     plan: Plan
@@ -80,6 +82,7 @@ def prepare_lesson(config: Config, student: "Student", pairs: Sequence[tuple[Exa
     )
     return Lesson(
         examples=tuple(example for example, _, _ in kept),
+        completions=tuple(completion for _, completion, _ in kept),
         encoded=tuple(encoded for _, _, encoded in kept),
         plan=plan,
         n_too_long=len(pairs) - len(kept),

@@ -35,7 +35,7 @@ def model_row(
         "model": config.name,
         "recipe": recipe(config),
         "base": base_from(student.base, out),
-        "teachers": None if said is None else base_from(parse_model(config.teacher or "").word, out),
+        "teachers": None if config.is_control else base_from(parse_model(config.teacher or "").word, out),
         "seed": config.seed,
         "data_seed": config.effective_data_seed,
         "base_seed": student.base_seed,
@@ -45,13 +45,13 @@ def model_row(
         "diversity": config.diversity,
         "train_tasks": config.train_tasks,
         "architecture": (student.model.config.architectures or [type(student.model).__name__])[0],
-        "n_params": n_all - (n_trainable if config.adaptation == "lora" else 0),
+        "n_params": n_all - (n_trainable if config.adaptation != "full" else 0),
         "n_trainable": n_trainable,
         "n_layers": getattr(architecture, "num_hidden_layers", None),
         "width": getattr(architecture, "hidden_size", None),
         "adaptation": config.adaptation,
         "supervision": config.supervision,
-        "objective": "cross_entropy",
+        "objective": _objective(config),
         "lr": config.lr,
         "epochs": lesson.plan.epochs,
         "data_hash": lesson.data_hash,
@@ -60,7 +60,12 @@ def model_row(
 
 
 def story(
-    chosen: Chosen, lesson: Lesson, said: Said | None, trained: "Trained", wanted: dict[str, Any]
+    chosen: Chosen,
+    lesson: Lesson,
+    said: Said | None,
+    trained: "Trained",
+    wanted: dict[str, Any],
+    judged: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What was asked and how it went: identity, counts, the teacher's accuracy, the loss on the way."""
     teacher = None
@@ -78,7 +83,9 @@ def story(
         "n_too_long": lesson.n_too_long,
         "n_prompts_cut": lesson.n_cut,
         "teacher": teacher,
+        "distributions": judged,
         "losses": trained.losses,
+        "terms": trained.terms,
         "seconds": round(trained.seconds, 1),
     }
 
@@ -94,6 +101,13 @@ def written(out: Path, trained: "Trained") -> dict[str, Any]:
         "weights_hash": file_hashes(out, patterns),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _objective(config: Config) -> str:
+    """The objective in one word, or a sum of them."""
+    if config.supervision != "logits":
+        return "cross_entropy"
+    return config.objective.divergence + (" + cross_entropy" if config.objective.cross_entropy else "")
 
 
 def _prompting(student: "Student") -> str:

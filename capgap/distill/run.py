@@ -77,13 +77,15 @@ def distill(
         told(_choice_line(config, chosen, pool))
         said = _heard(config, chosen, ledger=Path(ledger or out / "ledger.sqlite"), device=device, told=told)
         pairs = list(said.pairs) if said else _gold(config, chosen)
-        _train(config, out, chosen=chosen, pairs=pairs, said=said, wanted=wanted, device=device, told=told)
+        _train(
+            config, out, folder=folder, chosen=chosen, pairs=pairs, said=said, wanted=wanted, device=device, told=told
+        )
     return out
 
 
 def _heard(config: Config, chosen: Chosen, *, ledger: Path, device: str | None, told: "_Told") -> Said | None:
     """What the teacher says to the chosen prompts; None for a control, which has no teacher."""
-    if config.is_control:
+    if config.told.startswith("gold_"):
         return None
     import torch
 
@@ -93,7 +95,7 @@ def _heard(config: Config, chosen: Chosen, *, ledger: Path, device: str | None, 
         said = ask(
             config.teacher,
             chosen.examples,
-            config.supervision,
+            config.told,
             config.generation,
             ledger=ledger,
             device=device,
@@ -107,8 +109,8 @@ def _heard(config: Config, chosen: Chosen, *, ledger: Path, device: str | None, 
 
 def _gold(config: Config, chosen: Chosen) -> list[tuple[Example, str]]:
     """The gold completions of the chosen examples."""
-    text: Callable[[Example], str] = gold_trace if config.supervision == "gold_traces" else gold_answer
-    if config.supervision == "gold_traces" and any(example.messages is not None for example in chosen.examples):
+    text: Callable[[Example], str] = gold_trace if config.told == "gold_traces" else gold_answer
+    if config.told == "gold_traces" and any(example.messages is not None for example in chosen.examples):
         raise DistillError(
             f"{config.name}: messages have no rationale; use gold_answers, or prompt, completion, rationale."
         )
@@ -119,6 +121,7 @@ def _train(
     config: Config,
     out: Path,
     *,
+    folder: Path,
     chosen: Chosen,
     pairs: Sequence[tuple[Example, str]],
     said: Said | None,
@@ -140,7 +143,8 @@ def _train(
     set_seed(config.seed)
     model = adapt(student.model, config, student.tokenizer)
     row = model_row(config, student, model, chosen=chosen, lesson=lesson, said=said, out=out)
-    engine = Engine(model, objective_of(config))
+    heard = _judged(config, student, lesson, out=out, folder=folder, device=device, told=told)
+    engine = Engine(model, objective_of(config), heard.shares if heard else ())
     _prove(config, engine, lesson, told)
 
     def save(place: Path, step: int) -> None:
@@ -150,15 +154,32 @@ def _train(
     drop_checkpoints(out, whole=False)
     if config.training.gradient_checkpointing:
         student.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    material = Material(lesson.encoded, tuple(lesson.items))
+    material = Material(lesson.encoded, tuple(lesson.items), heard.signals if heard else None)
     trained = train(engine, material, config, lesson.plan, out=out, save=save, device=device, show=told.on)
     save_student(model, student.tokenizer, student.base, out)
-    write_object(story(chosen, lesson, said, trained, wanted), out / STORY)
+    write_object(story(chosen, lesson, said, trained, wanted, heard.story() if heard else None), out / STORY)
     write_object({**row, **written(out, trained)}, out / FINISHED)
     if not config.training.keep_checkpoints:
         drop_checkpoints(out, whole=True)
     first, last = trained.losses[0][1], trained.losses[-1][1]
     told(f"{config.name}: {out} is finished; loss {first:.4f} → {last:.4f} nats a token")
+
+
+def _judged(
+    config: Config, student: Any, lesson: Any, *, out: Path, folder: Path, device: str | None, told: "_Told"
+) -> Any:
+    """The teacher's distributions, where they are learnt; else None."""
+    if config.supervision != "logits":
+        return None
+    from capgap.distill.signals import hear
+
+    with told.bar("teacher", len(lesson.examples)) as step:
+        heard = hear(
+            config, student, lesson,
+            out=out, folder=folder, device=device, tell=told, progress=lambda n: step(n, 0),
+        )  # fmt: skip
+    told(f"{config.name}: the teacher was asked {sum(heard.story()['computed']):,} of {len(lesson.examples):,} texts")
+    return heard
 
 
 def _prove(config: Config, engine: Any, lesson: Any, told: "_Told") -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from capgap.distill.config import Built, Config, Lora
 from capgap.errors import DistillError, ModelError
 
-__all__ = ["Student", "adapt", "load_student", "save_student"]
+__all__ = ["Student", "adapt", "load_student", "loaded", "save_student"]
 
 BASES = "bases"
 """Folder of the students that were built here, beside the output directories that use them."""
@@ -92,7 +92,7 @@ def load_student(config: Config, out: Path) -> Student:
             f"{config.name}: {checkpoint.path} is an adapter, and an adapter of an adapter cannot be loaded. "
             "Merge it into its base first, or use adaptation: full."
         )
-    model, tokenizer = _loaded(checkpoint, spec.get("tokenizer"))
+    model, tokenizer = loaded(checkpoint, spec.get("tokenizer"))
     prompting = prompting_of(spec, checkpoint)
     return Student(
         model=model,
@@ -187,8 +187,16 @@ def base_from(base: str, folder: Path) -> str:
     return f"{os.path.relpath(path, folder)}{comma}{options}" if Path(path).is_dir() else base
 
 
-def _loaded(checkpoint: Any, tokenizer_word: str | None) -> tuple[Any, Any]:
-    import torch
+def loaded(checkpoint: Any, tokenizer_word: str | None, *, dtype: str = "float32") -> tuple[Any, Any]:
+    """Model and tokenizer of a checkpoint; an adapter is merged into its base.
+
+    Raises
+    ------
+    ModelError
+        They cannot be loaded.
+    DistillError
+        There is no tokenizer.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
@@ -198,7 +206,7 @@ def _loaded(checkpoint: Any, tokenizer_word: str | None) -> tuple[Any, Any]:
     if folder is None:
         raise DistillError(f"{checkpoint.path}: has no tokenizer. Save one with it, or say …,tokenizer=CKPT.")
     try:
-        model = AutoModelForCausalLM.from_pretrained(weights.path, dtype=torch.float32, use_safetensors=True)
+        model = AutoModelForCausalLM.from_pretrained(weights.path, dtype=dtype, use_safetensors=True)
         if checkpoint.is_adapter:
             import peft
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from capgap.distill.config import Generation, Supervision
+from capgap.distill.config import Generation, Texts
 from capgap.distill.data import Example
 from capgap.distill.targets import answer_text, graded, opening
 from capgap.errors import DistillError
@@ -41,7 +41,7 @@ class Said:
 def ask(
     word: str,
     examples: Sequence[Example],
-    supervision: Supervision,
+    supervision: Texts,
     generation: Generation,
     *,
     ledger: Path,
@@ -129,7 +129,7 @@ def _context(model: Any, prompt: str) -> str:
 def _sorted_out(
     examples: Sequence[Example],
     heard: Sequence[Sequence[Any]],
-    supervision: Supervision,
+    supervision: Texts,
     generation: Generation,
     facts: dict[str, Any],
 ) -> Said:
@@ -152,9 +152,7 @@ def _sorted_out(
     return replace(said, pairs=tuple(pairs))
 
 
-def _heard(
-    example: Example, responses: Sequence[Any], supervision: Supervision
-) -> tuple[str | None, bool | None, bool]:
+def _heard(example: Example, responses: Sequence[Any], supervision: Texts) -> tuple[str | None, bool | None, bool]:
     """The completion that a response gives (None: unreadable), whether it is right, whether it was cut."""
     if example.choices is not None:
         best = max(range(len(responses)), key=lambda index: responses[index].value[0])

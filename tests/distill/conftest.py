@@ -133,6 +133,20 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return distill(Config.model_validate(told), folder / "master", device="cpu", progress=False)
 
 
+@pytest.fixture(scope="session")
+def schooled(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
+    """A student that answers at once, and has something for an adapter to bend."""
+    folder = tmp_path_factory.mktemp("schooled")
+    told = {
+        "name": "schooled",
+        "student": str(base),
+        "data": {"file": str(write_jsonl(folder / "sums.jsonl", sums())), "extract": r"A (\S+)"},
+        "supervision": "gold_answers",
+        "training": {"max_steps": 100, "batch_size": 55, "lr": 0.01, "schedule": "linear"},
+    }
+    return distill(Config.model_validate(told), folder / "out", device="cpu", progress=False)
+
+
 @pytest.fixture
 def write_sums(tmp_path: Path) -> Path:
     return write_jsonl(tmp_path / "sums.jsonl", sums())

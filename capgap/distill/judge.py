@@ -1,0 +1,242 @@
+"""What teachers say to every token of a text: one pass over each, kept for all students to come."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from capgap.distill.cache import TeacherCache, address
+from capgap.distill.objectives import Signal
+from capgap.distill.rows import passes
+from capgap.errors import DistillError
+from capgap.models.head import Head, head_of
+from capgap.models.packed import Packed, Row
+
+__all__ = ["Form", "Judged", "Question", "bytes_per_token", "choose_form", "judge"]
+
+_PASS_TOKENS = 1024
+_SHARD_TOKENS = 65_536  # that carry loss; a killed run loses less than this
+_LARGEST_HALF = 6e4
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a distribution is kept."""
+
+    mode: str
+    """``hidden``, ``top_k`` or ``sample``."""
+    k: int = 0
+    """Tokens of ``top_k``, draws of ``sample``."""
+    temperature: float = 1.0
+    """At which ``sample`` draws."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One example as a teacher meets it."""
+
+    ids: tuple[int, ...]
+    """Token ids."""
+    at: tuple[int, ...]
+    """Tokens behind which its distribution is wanted."""
+
+    @property
+    def key(self) -> str:
+        """Its address in the cache."""
+        return address(self.ids, self.at)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A teacher's signals for some questions."""
+
+    cache: TeacherCache
+    """Where they are."""
+    keys: tuple[str, ...]
+    """Address of each question."""
+    head: Head | None
+    """The teacher's head, where hidden states are kept."""
+    n_computed: int
+    """Questions that the teacher was asked now; the others were there."""
+
+    def signal(self, names: Sequence[int]) -> Signal:
+        """What the teacher says to some questions, one after the other."""
+        found = self.cache.get(self.keys[index] for index in names)
+        return Signal(head=self.head, **found)
+
+
+def bytes_per_token(mode: str, *, width: int, k: int) -> int:
+    """Bytes that a position that carries loss takes."""
+    return {"hidden": 2 * width, "top_k": 4 * k + 2 * (k + 1) + 4, "sample": 4 * k + 8}[mode]
+
+
+def choose_form(
+    mode: str, *, k: int, max_gb: float, temperature: float, divergence: str, n_tokens: int, width: int
+) -> Form:
+    """The form that is asked for; ``auto`` takes hidden states while they are small enough, else a sample.
+
+    Raises
+    ------
+    DistillError
+        Hidden states are too large, and a sample cannot give the divergence.
+    """
+    if mode == "auto":
+        size = n_tokens * bytes_per_token("hidden", width=width, k=k) / 1e9
+        if size > max_gb and divergence != "forward_kl":
+            raise DistillError(
+                f"hidden states for {n_tokens:,} tokens take {size:.1f} GB, over cache.max_gb ({max_gb:g}), and a "
+                f"sample gives forward_kl only, not {divergence}. Raise cache.max_gb, or say cache.mode: top_k."
+            )
+        mode = "hidden" if size <= max_gb else "sample"
+    if mode == "hidden":
+        return Form("hidden")
+    return Form("top_k", k) if mode == "top_k" else Form("sample", k, temperature)
+
+
+def judge(
+    load: Callable[[], Any],
+    identity: dict[str, Any],
+    questions: Sequence[Question],
+    form: Form,
+    *,
+    root: Path,
+    n_vocabulary: int,
+    device: str,
+    tell: Callable[[str], None],
+    progress: Callable[[int], None] = lambda n: None,
+) -> Judged:
+    """A teacher's signals, from the cache where it has them.
+
+    Parameters
+    ----------
+    load
+        Gives the teacher, a causal language model of transformers; called only where something is missing.
+    identity
+        What tells this teacher from every other: weights, dtype, tokenizer.
+    questions
+        What it is asked.
+    form
+        How its distributions are kept.
+    root
+        Folder of the caches.
+    n_vocabulary
+        Ids that count; those behind them fill up a table.
+    device
+        Where the teacher and its head run.
+    tell
+        Told what happens, in lines.
+    progress
+        Told how many more questions are answered.
+    """
+    identity = {**identity, "mode": form.mode, "n_vocabulary": n_vocabulary}
+    if form.mode != "hidden":
+        identity["k"] = form.k
+    if form.mode == "sample":
+        identity["temperature"] = form.temperature
+    cache = TeacherCache(root, identity, tell=tell)
+    keys = tuple(question.key for question in questions)
+    n_computed = 0
+    if any(key not in cache for key in keys):
+        with cache.lock():
+            cache.read()  # another process may have been first
+            missing = list({key: q for key, q in zip(keys, questions, strict=True) if key not in cache}.values())
+            if missing:
+                n_computed = len(missing)
+                _Pass(load(), cache, form, n_vocabulary, device, tell).run(missing, progress)
+    progress(len(questions) - n_computed)
+    return Judged(cache, keys, cache.head(device), n_computed)
+
+
+class _Pass:
+    """A teacher's pass over questions."""
+
+    def __init__(
+        self, model: Any, cache: TeacherCache, form: Form, n_vocabulary: int, device: str, tell: Callable[[str], None]
+    ) -> None:
+        self.cache, self.form, self.tell = cache, form, tell
+        self.model = model.to(device).eval()
+        head = head_of(self.model)
+        if head is None:
+            raise DistillError("the teacher's language-model head is no plain matrix, so its logits cannot be kept.")
+        self.head = head.cut(n_vocabulary)
+        self.packed = Packed(self.model)
+        self.device = device
+        self.errors: list[float] = []
+
+    @torch.no_grad()
+    def run(self, questions: Sequence[Question], progress: Callable[[int], None]) -> None:
+        """Ask all of them, and keep what is said shard by shard."""
+        by_length = sorted(questions, key=lambda question: len(question.ids))
+        self.packed.prove([by_length[place].ids for place in sorted({-1 % len(by_length), 0, len(by_length) // 2})])
+        if self.packed.why_not is not None:
+            self.tell(f"the teacher's sequences are padded, not packed: {self.packed.why_not}")
+        if self.form.mode == "hidden":
+            self.cache.keep_head(self.head)
+        waiting: list[tuple[str, dict[str, torch.Tensor]]] = []
+        n_waiting = 0
+        # In order of length within a shard's worth, so that passes are full and a shard holds what was asked together.
+        for group in passes([len(question.ids) for question in questions], _PASS_TOKENS):
+            for question, part in self._ask([questions[index] for index in group]):
+                waiting.append((question.key, part))
+                n_waiting += len(question.at)
+            progress(len(group))
+            if n_waiting >= _SHARD_TOKENS:
+                self._keep(waiting)
+                waiting, n_waiting = [], 0
+        if waiting:
+            self._keep(waiting)
+        self.cache.tell(error={"what": _ERRORS[self.form.mode], "mean": float(np.mean(self.errors))})
+
+    def _keep(self, waiting: list[tuple[str, dict[str, torch.Tensor]]]) -> None:
+        self.cache.append([key for key, _ in waiting], [part for _, part in waiting])
+
+    def _ask(self, questions: Sequence[Question]) -> list[tuple[Question, dict[str, torch.Tensor]]]:
+        """One pass, and what is kept of it for each question."""
+        row = Row(tuple(len(question.ids) for question in questions), self.device)
+        ids = torch.tensor([token for question in questions for token in question.ids], device=self.device)
+        with self.packed.in_use():
+            states = self.packed.hidden(ids, row)
+        told, low = [], 0
+        for question in questions:
+            at = torch.tensor(question.at, device=self.device) + low
+            told.append((question, {name: t.cpu() for name, t in self._kept(question, states[at]).items()}))
+            low += len(question.ids)
+        return told
+
+    def _kept(self, question: Question, states: torch.Tensor) -> dict[str, torch.Tensor]:
+        if self.form.mode == "hidden":
+            half = torch.float16 if float(states.abs().max()) < _LARGEST_HALF else torch.bfloat16
+            kept = states.to(half)
+            if len(self.errors) < 64:
+                self.errors.append(_kl(self.head.logits(states), self.head.logits(kept.to(states.dtype))))
+            return {"hidden": kept}
+        logits = self.head.logits(states)
+        logprobs = torch.log_softmax(logits, dim=-1)
+        entropy = -(logprobs.exp() * logprobs).sum(dim=-1)
+        if self.form.mode == "top_k":
+            best = logprobs.topk(min(self.form.k, logprobs.shape[1] - 1), dim=-1)
+            rest = logprobs.scatter(1, best.indices, -torch.inf).logsumexp(dim=-1, keepdim=True)
+            self.errors.append(float(rest.exp().mean()))
+            kept = torch.cat([best.values, rest], dim=1).clamp_min(-_LARGEST_HALF).half()
+            return {"ids": best.indices.int(), "logprobs": kept, "entropy": entropy}
+        at_temperature = torch.log_softmax(logits / self.form.temperature, dim=-1)
+        drawn = torch.Generator(device=states.device).manual_seed(int(question.key[:12], 16))
+        ids = torch.multinomial(at_temperature.exp(), self.form.k, replacement=True, generator=drawn)
+        self.errors.append(0.0)
+        sampled = -(at_temperature.exp() * at_temperature).sum(dim=-1)
+        return {"ids": ids.int(), "entropy": entropy, "sampled_entropy": sampled}
+
+
+_ERRORS = {
+    "hidden": "KL(live || kept), nats, from rounding to 16 bits",
+    "top_k": "teacher's mass in the tail (a share, not nats), within which tokens cannot be told apart",
+    "sample": "bias of forward KL (none; its noise falls with k)",
+}
+
+
+def _kl(live: torch.Tensor, kept: torch.Tensor) -> float:
+    log_p, log_q = torch.log_softmax(live, -1), torch.log_softmax(kept, -1)
+    return float((log_p.exp() * (log_p - log_q)).sum(-1).mean())

@@ -1,0 +1,222 @@
+"""The teachers' distributions for one lesson: what each is asked, and whether it speaks the student's tokens."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from capgap.distill.config import Config
+from capgap.distill.judge import Judged, Question, bytes_per_token, choose_form, judge
+from capgap.distill.lesson import Lesson
+from capgap.distill.material import Signals
+from capgap.distill.rows import n_inputs
+from capgap.distill.tokens import IGNORE, Encoded, Encoder
+from capgap.errors import DistillError
+
+if TYPE_CHECKING:
+    from capgap.distill.students import Student
+
+__all__ = ["Heard", "check_tokenizers", "hear"]
+
+CACHES = "teacher-cache"
+"""Folder of teachers' signals beside the output directories that use them."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What the teachers say to a lesson."""
+
+    judged: tuple[Judged, ...]
+    """Each teacher's signals."""
+    form: str
+    """How they are kept."""
+
+    @property
+    def signals(self) -> Signals:
+        """For `Material`."""
+        return lambda names: tuple(one.signal(names) for one in self.judged)
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Each teacher's share of the mixture."""
+        return tuple(1 / len(self.judged) for _ in self.judged)
+
+    def story(self) -> dict[str, Any]:
+        """For the record."""
+        return {
+            "form": self.form,
+            "computed": [one.n_computed for one in self.judged],
+            "caches": [one.cache.folder.name for one in self.judged],
+            "error": [one.cache.told().get("error") for one in self.judged],
+        }
+
+
+def hear(
+    config: Config,
+    student: "Student",
+    lesson: Lesson,
+    *,
+    out: Path,
+    folder: Path,
+    device: str | None,
+    tell: Callable[[str], None],
+    progress: Callable[[int], None],
+) -> Heard:
+    """Ask the teacher about every token of a lesson that carries loss.
+
+    Raises
+    ------
+    DistillError
+        The teacher gives no distributions, or over other tokens than the student's.
+    """
+    teacher = _Teacher.found(config, device)
+    note = check_tokenizers(config.name, student.tokenizer, teacher.tokenizer)
+    if note:
+        tell(f"{config.name}: {note}")
+    own = student.model.get_input_embeddings().weight.shape[0]
+    n_vocabulary = min(teacher.shape.vocab_size, own)
+    if teacher.shape.vocab_size != own:
+        tell(
+            f"{config.name}: the teacher's table has {teacher.shape.vocab_size:,} ids and the student's {own:,}; "
+            f"they are compared over the first {n_vocabulary:,}"
+        )
+    encoder = teacher.encoder()
+    questions = [
+        _question(encoder, None if example.messages is not None else example.prompt, completion, encoded)
+        for example, completion, encoded in zip(lesson.examples, lesson.completions, lesson.encoded, strict=True)
+    ]
+    n_tokens = sum(len(question.at) for question in questions)
+    kept, width = config.cache, teacher.shape.hidden_size
+    form = choose_form(
+        kept.mode, k=kept.k, max_gb=kept.max_gb, temperature=config.objective.temperature,
+        divergence=config.objective.divergence, n_tokens=n_tokens, width=width,
+    )  # fmt: skip
+    root = folder / kept.folder if kept.folder else out.parent / CACHES
+    each = bytes_per_token(form.mode, width=width, k=form.k)
+    tell(
+        f"{config.name}: teacher's {form.mode} for {n_tokens:,} tokens, {each:,} bytes each, "
+        f"{each * n_tokens / 1e6:,.1f} MB in {root}"
+    )
+    judged = judge(
+        teacher.load, teacher.identity, questions, form,
+        root=root, n_vocabulary=n_vocabulary, device=teacher.device, tell=tell, progress=progress,
+    )  # fmt: skip
+    return Heard((judged,), form.mode)
+
+
+@dataclass(frozen=True)
+class _Teacher:
+    """A teacher that is asked for distributions, found and not loaded."""
+
+    spec: Any
+    checkpoint: Any
+    tokenizer: Any
+    shape: Any
+    """Its text config."""
+    device: str
+
+    @classmethod
+    def found(cls, config: Config, device: str | None) -> Self:
+        """The teacher that a file names."""
+        from transformers import AutoConfig, AutoTokenizer
+
+        from capgap.models import choose_device, parse_model
+        from capgap.models.checkpoint import locate
+        from capgap.models.spec import BACKENDS
+
+        spec = parse_model(config.teacher or "")
+        if spec.kind in BACKENDS:
+            raise DistillError(
+                f"{config.name}: teacher {spec.word} gives texts, not distributions over every token. Use a "
+                "checkpoint, or supervision: answers or traces."
+            )
+        checkpoint = locate(spec)
+        weights = checkpoint.adapter_of or checkpoint
+        own = checkpoint.path if any(checkpoint.path.glob("tokenizer*")) else weights.path
+        tokenizer = AutoTokenizer.from_pretrained(spec.get("tokenizer") or own)
+        shape = AutoConfig.from_pretrained(weights.path).get_text_config(decoder=True)
+        return cls(spec, checkpoint, tokenizer, shape, choose_device(device))
+
+    @property
+    def dtype(self) -> str:
+        """What it computes in."""
+        return str(self.spec.get("dtype") or ("float32" if self.device == "cpu" else "auto"))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells it from every other teacher; its tokens and prompting are in what it is asked."""
+        from capgap.models.checkpoint import file_hashes
+
+        patterns = ("*.safetensors", "config.json", "adapter_config.json")
+        base = self.checkpoint.adapter_of
+        return {
+            "teacher": file_hashes(self.checkpoint.path, patterns),
+            "base": None if base is None else file_hashes(base.path, patterns),
+            "dtype": self.dtype,
+        }
+
+    def encoder(self) -> Encoder:
+        """How it is addressed."""
+        from capgap.models import prompting_of
+
+        prompting = prompting_of(self.spec, self.checkpoint)
+        thinking = prompting.enable_thinking
+        return Encoder(
+            self.tokenizer,
+            max_length=int(getattr(self.shape, "max_position_embeddings", None) or 1 << 30),
+            chat=prompting.chat_template,
+            system_prompt=prompting.system_prompt,
+            template_options={} if thinking is None else {"enable_thinking": thinking},
+        )
+
+    def load(self) -> Any:
+        """The model itself."""
+        from capgap.distill.students import loaded
+
+        return loaded(self.checkpoint, self.spec.get("tokenizer"), dtype=self.dtype)[0]
+
+
+def _question(encoder: Encoder, prompt: str | None, completion: str, student: Encoded) -> Question:
+    """An example as the teacher meets it: its own prompt, and the student's own tokens behind it."""
+    n = n_inputs(student)
+    first = next(place for place, label in enumerate(student.labels) if label != IGNORE)
+    at = tuple(place - 1 for place, label in enumerate(student.labels) if label != IGNORE)
+    if prompt is None:
+        return Question(student.input_ids[:n], at)
+    asked = encoder.pair(prompt, completion)
+    assert asked is not None  # the student's own limit is no longer
+    begin = next(place for place, label in enumerate(asked.labels) if label != IGNORE)
+    ids = (*asked.input_ids[:begin], *student.input_ids[first:n])
+    return Question(ids, tuple(place - first + begin for place in at))
+
+
+def check_tokenizers(name: str, student: Any, teacher: Any) -> str | None:
+    """A note where one tokenizer knows more tokens than the other; None where they are the same.
+
+    Raises
+    ------
+    DistillError
+        A token has another id, or a text is cut into other tokens.
+    """
+    own, other = student.get_vocab(), teacher.get_vocab()
+    differ = next((token for token, index in own.items() if other.get(token, index) != index), None)
+    probe = "A probe, 12345 tokens: Ärger — \n\tdef f(x): return x**2  # 你好"
+    same = _bare(student, probe) == _bare(teacher, probe)
+    shared = own.keys() & other.keys()
+    if differ is not None or not same or len(shared) < 0.99 * min(len(own), len(other)):
+        what = f"token {differ!r} is {own[differ]} and {other[differ]}" if differ else "they cut a text differently"
+        raise DistillError(
+            f"{name}: the teacher's tokenizer is not the student's ({what}), and a distribution over other tokens "
+            "cannot be learnt. Use supervision: answers or traces, which pass texts on."
+        )
+    if len(own) == len(other):
+        return None
+    fewer = min(len(own), len(other))
+    return (
+        f"the tokenizers share {len(shared):,} tokens; {max(len(own), len(other)) - fewer:,} more are one side's only"
+    )
+
+
+def _bare(tokenizer: Any, text: str) -> Sequence[int]:
+    ids: Sequence[int] = tokenizer.encode(text, add_special_tokens=False)
+    return ids
