@@ -228,7 +228,7 @@ class Training(_Strict):
     """Optimizer steps, instead of epochs: equal for all students of a study, however many examples they have."""
     batch_size: int = Field(16, ge=1)
     """Examples in one optimizer step."""
-    pass_tokens: int = Field(1024, ge=16)
+    pass_tokens: int = Field(2048, ge=16)
     """Tokens of one forward pass, at most. A step is cut into so many passes as it needs, and its loss is divided once
     by all of its tokens, so this bounds memory and changes nothing else."""
     warmup: Share = 0.05
