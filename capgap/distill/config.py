@@ -36,6 +36,8 @@ __all__ = [
     "Lora",
     "Microworld",
     "ObjectiveFile",
+    "Pruned",
+    "Scratch",
     "SoftPrompt",
     "Training",
     "load_config",
@@ -60,8 +62,6 @@ ADAPTATIONS: dict[str, str] = {
 NOT_YET: dict[str, str] = {
     "context": "it needs two prompts for one example, the teacher's and the student's",
     "on_policy": "it needs the student's own generations, judged by the teacher as it learns",
-    "config": "students from scratch; name a checkpoint, or {microworld: {layers: 2, width: 64}}",
-    "prune": "students cut out of their teacher; name a checkpoint",
     "teams": "several teachers for one student; name one",
     "hypotheses": "they belong to a study, which `capgap study` will run",
     "study": "one file here is one student, and this key holds a factor of a study; "
@@ -117,25 +117,48 @@ class Microworld(_Strict):
 
 
 class Built(_Strict):
-    """A student that no checkpoint holds yet."""
+    """A student of the embedded world that no checkpoint holds yet."""
 
     microworld: Microworld
     """Layers, width, heads and seed."""
 
 
-def _student(value: Any) -> Any:
-    """Refuse the students that this version cannot make before pydantic calls their keys unknown."""
-    for key in ("config", "prune"):
-        if isinstance(value, dict) and key in value:
-            raise ValueError(_not_yet(key))
-    return value
+class Pruned(_Strict):
+    """A checkpoint with fewer layers: those that change their input least are taken out."""
+
+    prune: str = Field(min_length=1)
+    """A model word."""
+    layers: int = Field(ge=1)
+    """How many stay."""
 
 
-_WORD, _BUILT = "a model word", "a student to build"
+class Scratch(_Strict):
+    """A student with random weights."""
+
+    config: str | dict[str, Any]
+    """A checkpoint or a ``config.json`` to take the shape of, or the shape itself, with ``model_type``."""
+    tokenizer: str = Field(min_length=1)
+    """A checkpoint whose tokenizer it gets."""
+    seed: int = Field(0, ge=0)
+    """Of its weights."""
+
+
+_WORD = "a model word"
+_KINDS: dict[str, type[BaseModel]] = {"microworld": Built, "prune": Pruned, "config": Scratch}
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, dict):
+        return next((key for key in _KINDS if key in value), "microworld")
+    return next((key for key, kind in _KINDS.items() if isinstance(value, kind)), _WORD)
+
+
 Student = Annotated[
-    Annotated[str, Tag(_WORD)] | Annotated[Built, Tag(_BUILT)],
-    Discriminator(lambda value: _BUILT if isinstance(value, dict | Built) else _WORD),
-    BeforeValidator(_student),
+    Annotated[str, Tag(_WORD)]
+    | Annotated[Built, Tag("microworld")]
+    | Annotated[Pruned, Tag("prune")]
+    | Annotated[Scratch, Tag("config")],
+    Discriminator(_kind),
 ]
 
 

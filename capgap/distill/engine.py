@@ -83,4 +83,4 @@ def n_virtual(model: Any) -> int:
 
 def _tile(states: torch.Tensor) -> int:
     """Positions that are projected together: a CPU's cache holds few logits, a GPU wants many."""
-    return 1024 if states.device.type == "cuda" else 128
+    return 1024 if states.device.type == "cuda" else 256

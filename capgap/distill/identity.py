@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from capgap.distill.config import Built, Config
+from capgap.distill.config import Config, Pruned
 from capgap.errors import DistillError, StoreError
 from capgap.schema import write_object
 
@@ -20,8 +20,10 @@ BEGUN = "training.json"
 def identity(config: Config, out: Path, *, folder: Path) -> dict[str, Any]:
     """All that decides a student: the file, and the contents of the data, base and teacher that it names."""
     told: dict[str, Any] = {"file": config.canonical, "data": _data_digest(config, folder)}
-    if not isinstance(config.student, Built):
+    if isinstance(config.student, str):
         told["student"] = _weights(config.student)
+    elif isinstance(config.student, Pruned):
+        told["student"] = _weights(config.student.prune)
     if not config.is_control and config.teacher is not None:
         told["teacher"] = _weights(config.teacher)
     return told
@@ -32,7 +34,7 @@ def recipe(config: Config) -> str:
     told = config.canonical
     del told["seed"], told["data_seed"]
     if isinstance(told["student"], dict):
-        told["student"]["microworld"].pop("seed")
+        told["student"].get("microworld", told["student"]).pop("seed", None)
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -169,7 +169,8 @@ def tile_loss(
 
 def _less_label(probability: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Gradient of weighted cross-entropies by the logits, in place of the probabilities."""
-    probability.mul_(weights[:, None])
+    if not bool((weights == 1).all()):  # a pass over all logits that mostly changes nothing
+        probability.mul_(weights[:, None])
     return probability.scatter_add_(1, labels[:, None], -weights[:, None])
 
 
@@ -318,15 +319,21 @@ class _Tiled(torch.autograd.Function):
         computed = torch.get_autocast_dtype(hidden.device.type) if _autocast(hidden) else hidden.dtype
         needs = ctx.needs_input_grad
         by_hidden = torch.empty_like(hidden) if needs[0] else None
-        by_weight = torch.zeros_like(weight) if weight is not None and needs[1] else None
+        by_weight = torch.empty_like(weight) if weight is not None and needs[1] else None
         by_bias = torch.zeros_like(bias) if bias is not None and needs[2] else None
         matrix = None if weight is None else weight.to(computed)
         sums = torch.zeros(4, dtype=torch.float64, device=hidden.device)
+        buffer = (
+            hidden.new_empty(0)
+            if matrix is None
+            else hidden.new_empty((min(tile, len(hidden)), len(matrix)), dtype=computed)
+        )
         with torch.autocast(hidden.device.type, enabled=False):
             for low in range(0, len(hidden), tile):
                 high = min(low + tile, len(hidden))
                 states = hidden[low:high].to(computed)
-                raw = states if matrix is None else torch.nn.functional.linear(states, matrix)
+                # one buffer for all tiles: fresh memory costs more than what is written into it
+                raw = states if matrix is None else torch.mm(states, matrix.T, out=buffer[: high - low])
                 logits, slope = _bent(_exact(raw), bias, head)
                 told = tile_loss(
                     logits,
@@ -344,7 +351,8 @@ class _Tiled(torch.autograd.Function):
                 if by_hidden is not None:
                     by_hidden[low:high] = gradient if matrix is None else gradient @ matrix
                 if by_weight is not None:
-                    by_weight.addmm_(gradient.T.to(by_weight.dtype), states.to(by_weight.dtype))
+                    own = (gradient.T.to(by_weight.dtype), states.to(by_weight.dtype))
+                    torch.mm(*own, out=by_weight) if low == 0 else by_weight.addmm_(*own)
         ctx.gradients = (by_hidden, by_weight, by_bias)
         return sums
 

@@ -78,8 +78,9 @@ def distill(
         said = _heard(config, chosen, ledger=Path(ledger or out / "ledger.sqlite"), device=device, told=told)
         pairs = list(said.pairs) if said else _gold(config, chosen)
         _train(
-            config, out, folder=folder, chosen=chosen, pairs=pairs, said=said, wanted=wanted, device=device, told=told
-        )
+            config, out, folder=folder, examples=pool.examples, chosen=chosen, pairs=pairs, said=said, wanted=wanted,
+            device=device, told=told,
+        )  # fmt: skip
     return out
 
 
@@ -122,6 +123,7 @@ def _train(
     out: Path,
     *,
     folder: Path,
+    examples: Sequence[Example],
     chosen: Chosen,
     pairs: Sequence[tuple[Example, str]],
     said: Said | None,
@@ -133,11 +135,12 @@ def _train(
     from transformers import set_seed
 
     from capgap.distill.engine import Engine, objective_of
+    from capgap.distill.made import calibration_texts
     from capgap.distill.material import Material
     from capgap.distill.students import adapt, base_from, load_student, save_student
     from capgap.distill.train import drop_checkpoints, train
 
-    student = load_student(config, out)
+    student = load_student(config, out, calibration=calibration_texts(examples))
     lesson = prepare_lesson(config, student, pairs)
     told(lesson.line(config.name))
     set_seed(config.seed)

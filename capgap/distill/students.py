@@ -2,17 +2,16 @@
 
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from capgap.distill.config import Built, Config, Lora
+from capgap.distill.config import Config, Lora
+from capgap.distill.made import base_seed, made_student
 from capgap.errors import DistillError, ModelError
 
 __all__ = ["Student", "adapt", "load_student", "loaded", "save_student"]
-
-BASES = "bases"
-"""Folder of the students that were built here, beside the output directories that use them."""
 
 
 @dataclass(frozen=True)
@@ -49,28 +48,15 @@ class Student:
         return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
 
 
-def student_word(config: Config, out: Path) -> str:
-    """The model word of the student before distillation; one that is to be built is built beside `out`, once.
+def load_student(config: Config, out: Path, *, calibration: Sequence[str] = ()) -> Student:
+    """Load the student that a file names; one that is to be made is made beside `out`, once.
 
-    Raises
-    ------
-    ModelError
-        Its shape is impossible.
-    """
-    if not isinstance(config.student, Built):
-        return config.student
-    from capgap.distill.world_models import build_base
-
-    wanted = config.student.microworld
-    return str(
-        build_base(
-            layers=wanted.layers, width=wanted.width, heads=wanted.heads, seed=wanted.seed, out=out.parent / BASES
-        )
-    )
-
-
-def load_student(config: Config, out: Path) -> Student:
-    """Load the student that a file names.
+    Parameters
+    ----------
+    config, out
+        The file, and the directory of the student.
+    calibration
+        Texts on which the layers of a student to be pruned are measured.
 
     Raises
     ------
@@ -82,7 +68,7 @@ def load_student(config: Config, out: Path) -> Student:
     from capgap.models import parse_model, prompting_of
     from capgap.models.checkpoint import file_hashes, locate
 
-    spec = parse_model(student_word(config, out))
+    spec = parse_model(made_student(config, out, calibration=calibration))
     for key in ("quantization", "device_map"):
         if spec.get(key):
             raise DistillError(f"{config.name}: a student with {key} cannot be trained in this version. Leave it out.")
@@ -102,7 +88,7 @@ def load_student(config: Config, out: Path) -> Student:
         chat=prompting.chat_template,
         system_prompt=prompting.system_prompt,
         enable_thinking=prompting.enable_thinking,
-        base_seed=config.student.microworld.seed if isinstance(config.student, Built) else None,
+        base_seed=base_seed(config.student),
     )
 
 

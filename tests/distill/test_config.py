@@ -84,8 +84,6 @@ def test_a_mistake_names_file_line_key_and_the_nearest_word(
     [
         ({"supervision": "context"}, "context"),
         ({"supervision": "on_policy"}, "on_policy"),
-        ({"student": "{config: {layers: 2}}"}, "config"),
-        ({"student": "{prune: CKPT, layers: 12}"}, "prune"),
         ({"teacher": "[a, b]"}, "teams"),
         ({"teacher": "[[a, b], [c]]"}, "study"),
         ({"n_examples": "[1000, 10000]"}, "study"),
