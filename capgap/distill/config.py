@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -49,6 +48,8 @@ SUPERVISIONS: dict[str, str] = {
     "answers": "the teacher's final answers",
     "traces": "the teacher's reasoning and answers",
     "logits": "the teacher's distribution over every next token of a text",
+    "context": "the distributions of a teacher that sees a system prompt or examples which the student never does",
+    "on_policy": "the teacher's distributions over texts that the student writes as it learns",
 }
 """What a student may learn from."""
 
@@ -60,8 +61,6 @@ ADAPTATIONS: dict[str, str] = {
 """Which weights may train."""
 
 NOT_YET: dict[str, str] = {
-    "context": "it needs two prompts for one example, the teacher's and the student's",
-    "on_policy": "it needs the student's own generations, judged by the teacher as it learns",
     "teams": "several teachers for one student; name one",
     "hypotheses": "they belong to a study, which `capgap study` will run",
     "study": "one file here is one student, and this key holds a factor of a study; "
@@ -77,24 +76,15 @@ def _not_yet(word: str) -> str:
     return f"{word!r} is not in this version: {NOT_YET[word]}."
 
 
-def _possible(value: Any) -> Any:
-    """Refuse a known word that cannot be had yet before pydantic calls it unknown."""
-    if isinstance(value, str) and value in NOT_YET:
-        raise ValueError(_not_yet(value))
-    return value
-
-
 def _share(value: float) -> float:
     if not 0 <= value < 1:
         raise ValueError(f"expected a share, from 0 up to but not including 1, found {value:g}.")
     return value
 
 
-Supervision = Annotated[
-    Literal["gold_answers", "gold_traces", "answers", "traces", "logits"], BeforeValidator(_possible)
-]
+Supervision = Literal["gold_answers", "gold_traces", "answers", "traces", "logits", "context", "on_policy"]
 Texts = Literal["gold_answers", "gold_traces", "answers", "traces"]
-Adaptation = Annotated[Literal["full", "lora", "soft_prompt"], BeforeValidator(_possible)]
+Adaptation = Literal["full", "lora", "soft_prompt"]
 Share = Annotated[float, AfterValidator(_share)]
 Words = Annotated[tuple[str, ...], Field(strict=False)]
 
@@ -212,8 +202,9 @@ class SoftPrompt(_Strict):
 class ObjectiveFile(_Strict):
     """What is minimised where the teacher's distributions are learnt: nats per token that carries loss."""
 
-    divergence: Literal["forward_kl", "reverse_kl", "jsd"] = "forward_kl"
-    """Between the teacher's next-token distribution and the student's."""
+    divergence: Literal["forward_kl", "reverse_kl", "jsd"] | None = None
+    """Between the teacher's next-token distribution and the student's; default ``forward_kl``, and ``reverse_kl`` over
+    the student's own texts."""
     temperature: float = Field(1.0, gt=0)
     """Divides both sides' logits; the gradient is multiplied by its square, which keeps its size."""
     beta: float = Field(0.5, gt=0, lt=1)
@@ -238,6 +229,24 @@ class CacheFile(_Strict):
     """Where ``auto`` turns to ``sample``."""
     folder: str | None = None
     """Where it lies; default: ``teacher-cache`` beside the student, so that the students of a study share it."""
+
+
+class ContextFile(_Strict):
+    """What the teacher alone sees."""
+
+    system: str | None = None
+    """A system prompt."""
+    examples: int = Field(0, ge=0, le=100)
+    """Solved examples of the same task before each prompt."""
+
+
+class OnPolicyFile(_Strict):
+    """How the student writes what is judged."""
+
+    temperature: float = Field(1.0, gt=0)
+    """At which it samples."""
+    max_tokens: int | None = Field(None, ge=1)
+    """Longest text; default: what the task gives its answers, at most 256."""
 
 
 class Training(_Strict):
@@ -306,6 +315,16 @@ class Evaluate(_Strict):
     """Items per task."""
 
 
+_BELONGS: dict[str, tuple[str, ...]] = {
+    "texts": ("logits", "context"),
+    "objective": ("logits", "context", "on_policy"),
+    "cache": ("logits", "context"),
+    "context": ("context",),
+    "on_policy": ("on_policy",),
+}
+"""Keys that say something for some ways of supervision only."""
+
+
 class Config(_Strict):
     """One distillation file."""
 
@@ -331,12 +350,17 @@ class Config(_Strict):
     """The adapter, where there is one."""
     soft_prompt: SoftPrompt = SoftPrompt()
     """The virtual tokens, where there are any."""
-    texts: Texts = "gold_answers"
-    """For supervision ``logits``: the texts over which the teacher's distributions are learnt."""
+    texts: Texts | None = None
+    """For ``logits`` and ``context``: the texts over which distributions are learnt; default ``gold_answers``, and
+    ``traces`` (what the teacher writes) for ``context``."""
     objective: ObjectiveFile = ObjectiveFile()
-    """For supervision ``logits``: what is minimised."""
+    """For ``logits``, ``context`` and ``on_policy``: what is minimised."""
     cache: CacheFile = CacheFile()
-    """For supervision ``logits``: how the teacher's distributions are kept."""
+    """For ``logits`` and ``context``: how the teacher's distributions are kept."""
+    context: ContextFile = ContextFile()
+    """For ``context``: what the teacher sees besides."""
+    on_policy: OnPolicyFile = OnPolicyFile()
+    """For ``on_policy``: how the student writes."""
     seed: int = Field(0, ge=0)
     """Of the adapter's first weights, dropout and the order of the examples."""
     data_seed: int | None = Field(None, ge=0)
@@ -366,12 +390,12 @@ class Config(_Strict):
                 f"supervision {self.supervision!r} needs the key 'teacher'; "
                 "'gold_answers' and 'gold_traces' do without."
             )
-        if self.supervision == "logits":
-            self._kept_as_it_must_be()
-        else:
-            for key in ("texts", "objective", "cache"):
-                if key in self.model_fields_set:
-                    raise ValueError(f"{key!r} belongs to supervision: logits, and this is {self.supervision}.")
+        for key, ways in _BELONGS.items():
+            if key in self.model_fields_set and self.supervision not in ways:
+                raise ValueError(f"{key!r} belongs to supervision: {' or '.join(ways)}, not {self.supervision}.")
+        if self.supervision == "context" and self.context == ContextFile():
+            raise ValueError("supervision: context needs the key 'context': a system prompt, or examples.")
+        self._kept_as_it_must_be()
         if (self.diversity == "universal") != (self.train_tasks is None):
             wanted = {"single": "the task", "multi": "the capability"}.get(self.diversity)
             raise ValueError(
@@ -384,8 +408,8 @@ class Config(_Strict):
     def _kept_as_it_must_be(self) -> None:
         """Refuse what a form of the cache cannot give."""
         mode, asked = self.cache.mode, self.objective
-        if mode == "sample" and asked.divergence != "forward_kl":
-            raise ValueError(f"cache.mode: sample estimates forward_kl without bias, and not {asked.divergence}.")
+        if mode == "sample" and self.divergence != "forward_kl":
+            raise ValueError(f"cache.mode: sample estimates forward_kl without bias, and not {self.divergence}.")
         if mode == "top_k" and asked.temperature != 1:
             raise ValueError("cache.mode: top_k holds the likeliest tokens at temperature 1; use mode: hidden.")
 
@@ -397,7 +421,21 @@ class Config(_Strict):
     @property
     def told(self) -> Texts:
         """Where the texts come from that the student is trained on."""
-        return self.texts if self.supervision == "logits" else self.supervision
+        if self.supervision == "logits":
+            return self.texts or "gold_answers"
+        if self.supervision == "context":
+            return self.texts or "traces"
+        return "gold_answers" if self.supervision == "on_policy" else self.supervision
+
+    @property
+    def distributions(self) -> bool:
+        """Whether the teacher's distributions are learnt, not texts alone."""
+        return self.supervision in ("logits", "context", "on_policy")
+
+    @property
+    def divergence(self) -> str:
+        """The divergence, with the default that the supervision asks for."""
+        return self.objective.divergence or ("reverse_kl" if self.supervision == "on_policy" else "forward_kl")
 
     @property
     def lr(self) -> float:
@@ -424,10 +462,11 @@ class Config(_Strict):
         for adaptation in ("lora", "soft_prompt"):
             if self.adaptation != adaptation:
                 del told[adaptation]
-        if self.supervision == "logits":
-            del told["cache"]["folder"]
-        else:
-            del told["texts"], told["objective"], told["cache"]
+        del told["cache"]["folder"]
+        told["texts"], told["objective"]["divergence"] = self.told, self.divergence
+        for key, wanted in _BELONGS.items():
+            if self.supervision not in wanted:
+                del told[key]
         return told
 
     @property

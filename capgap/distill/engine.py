@@ -67,11 +67,11 @@ class Engine:
 
 def objective_of(config: Config) -> Objective:
     """What a distillation file minimises."""
-    if config.supervision != "logits":
+    if not config.distributions:
         return Objective(cross_entropy=1.0)
     asked = config.objective
     return Objective(
-        asked.divergence, asked.temperature, asked.beta, asked.weight, asked.cross_entropy, asked.max_entropy
+        config.divergence, asked.temperature, asked.beta, asked.weight, asked.cross_entropy, asked.max_entropy
     )
 
 

@@ -105,9 +105,9 @@ def written(out: Path, trained: "Trained") -> dict[str, Any]:
 
 def _objective(config: Config) -> str:
     """The objective in one word, or a sum of them."""
-    if config.supervision != "logits":
+    if not config.distributions:
         return "cross_entropy"
-    return config.objective.divergence + (" + cross_entropy" if config.objective.cross_entropy else "")
+    return config.divergence + (" + cross_entropy" if config.objective.cross_entropy else "")
 
 
 def _prompting(student: "Student") -> str:

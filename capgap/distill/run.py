@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from capgap.distill.config import Config
+from capgap.distill.context import Context, teacher_spec
 from capgap.distill.data import Chosen, Example, choose
 from capgap.distill.identity import FINISHED, begin, finished, identity
 from capgap.distill.lesson import prepare_lesson
@@ -75,31 +76,34 @@ def distill(
         pool = gather(config, folder=folder)
         chosen = choose(pool.examples, config, held_out=pool.held_out)
         told(_choice_line(config, chosen, pool))
-        said = _heard(config, chosen, ledger=Path(ledger or out / "ledger.sqlite"), device=device, told=told)
+        context = Context(config, pool.examples)
+        said = _heard(config, chosen, context, ledger=Path(ledger or out / "ledger.sqlite"), device=device, told=told)
         pairs = list(said.pairs) if said else _gold(config, chosen)
         _train(
-            config, out, folder=folder, examples=pool.examples, chosen=chosen, pairs=pairs, said=said, wanted=wanted,
-            device=device, told=told,
+            config, out, folder=folder, examples=pool.examples, context=context, chosen=chosen, pairs=pairs, said=said,
+            wanted=wanted, device=device, told=told,
         )  # fmt: skip
     return out
 
 
-def _heard(config: Config, chosen: Chosen, *, ledger: Path, device: str | None, told: "_Told") -> Said | None:
+def _heard(
+    config: Config, chosen: Chosen, context: Context, *, ledger: Path, device: str | None, told: "_Told"
+) -> Said | None:
     """What the teacher says to the chosen prompts; None for a control, which has no teacher."""
     if config.told.startswith("gold_"):
         return None
     import torch
 
-    assert config.teacher is not None
     torch.manual_seed(config.seed)  # a temperature above 0 samples
     with told.bar("teacher", len(chosen.examples)) as step:
         said = ask(
-            config.teacher,
+            teacher_spec(config),
             chosen.examples,
             config.told,
             config.generation,
             ledger=ledger,
             device=device,
+            address=context.prompt,
             progress=step,
         )
     right = "unknown" if said.accuracy is None else f"{said.accuracy:.1%}"
@@ -124,6 +128,7 @@ def _train(
     *,
     folder: Path,
     examples: Sequence[Example],
+    context: Context,
     chosen: Chosen,
     pairs: Sequence[tuple[Example, str]],
     said: Said | None,
@@ -137,6 +142,8 @@ def _train(
     from capgap.distill.engine import Engine, objective_of
     from capgap.distill.made import calibration_texts
     from capgap.distill.material import Material
+    from capgap.distill.policy import OnPolicy
+    from capgap.distill.signals import accompany
     from capgap.distill.students import adapt, base_from, load_student, save_student
     from capgap.distill.train import drop_checkpoints, train
 
@@ -146,7 +153,7 @@ def _train(
     set_seed(config.seed)
     model = adapt(student.model, config, student.tokenizer)
     row = model_row(config, student, model, chosen=chosen, lesson=lesson, said=said, out=out)
-    heard = _judged(config, student, lesson, out=out, folder=folder, device=device, told=told)
+    heard = _judged(config, student, lesson, context, out=out, folder=folder, device=device, told=told)
     engine = Engine(model, objective_of(config), heard.shares if heard else ())
     _prove(config, engine, lesson, told)
 
@@ -157,7 +164,11 @@ def _train(
     drop_checkpoints(out, whole=False)
     if config.training.gradient_checkpointing:
         student.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    material = Material(lesson.encoded, tuple(lesson.items), heard.signals if heard else None)
+    material: Material | OnPolicy
+    if config.supervision == "on_policy":
+        material = accompany(config, student, model, lesson, device=device, tell=told)
+    else:
+        material = Material(lesson.encoded, tuple(lesson.items), heard.signals if heard else None)
     trained = train(engine, material, config, lesson.plan, out=out, save=save, device=device, show=told.on)
     save_student(model, student.tokenizer, student.base, out)
     write_object(story(chosen, lesson, said, trained, wanted, heard.story() if heard else None), out / STORY)
@@ -169,16 +180,24 @@ def _train(
 
 
 def _judged(
-    config: Config, student: Any, lesson: Any, *, out: Path, folder: Path, device: str | None, told: "_Told"
+    config: Config,
+    student: Any,
+    lesson: Any,
+    context: Context,
+    *,
+    out: Path,
+    folder: Path,
+    device: str | None,
+    told: "_Told",
 ) -> Any:
-    """The teacher's distributions, where they are learnt; else None."""
-    if config.supervision != "logits":
+    """The teacher's distributions, where they are learnt and kept; else None."""
+    if config.supervision not in ("logits", "context"):
         return None
     from capgap.distill.signals import hear
 
     with told.bar("teacher", len(lesson.examples)) as step:
         heard = hear(
-            config, student, lesson,
+            config, student, lesson, context,
             out=out, folder=folder, device=device, tell=told, progress=lambda n: step(n, 0),
         )  # fmt: skip
     told(f"{config.name}: the teacher was asked {sum(heard.story()['computed']):,} of {len(lesson.examples):,} texts")

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from capgap.distill.config import Config
+from capgap.distill.context import Context, teacher_spec
 from capgap.distill.judge import Judged, Question, bytes_per_token, choose_form, judge
 from capgap.distill.lesson import Lesson
 from capgap.distill.material import Signals
+from capgap.distill.policy import Live, OnPolicy
 from capgap.distill.rows import n_inputs
 from capgap.distill.tokens import IGNORE, Encoded, Encoder
 from capgap.errors import DistillError
@@ -16,7 +18,7 @@ from capgap.errors import DistillError
 if TYPE_CHECKING:
     from capgap.distill.students import Student
 
-__all__ = ["Heard", "check_tokenizers", "hear"]
+__all__ = ["Heard", "accompany", "check_tokenizers", "hear"]
 
 CACHES = "teacher-cache"
 """Folder of teachers' signals beside the output directories that use them."""
@@ -55,6 +57,7 @@ def hear(
     config: Config,
     student: "Student",
     lesson: Lesson,
+    context: Context,
     *,
     out: Path,
     folder: Path,
@@ -70,26 +73,17 @@ def hear(
         The teacher gives no distributions, or over other tokens than the student's.
     """
     teacher = _Teacher.found(config, device)
-    note = check_tokenizers(config.name, student.tokenizer, teacher.tokenizer)
-    if note:
-        tell(f"{config.name}: {note}")
-    own = student.model.get_input_embeddings().weight.shape[0]
-    n_vocabulary = min(teacher.shape.vocab_size, own)
-    if teacher.shape.vocab_size != own:
-        tell(
-            f"{config.name}: the teacher's table has {teacher.shape.vocab_size:,} ids and the student's {own:,}; "
-            f"they are compared over the first {n_vocabulary:,}"
-        )
+    n_vocabulary = _common(config, student, teacher, tell)
     encoder = teacher.encoder()
     questions = [
-        _question(encoder, None if example.messages is not None else example.prompt, completion, encoded)
+        _question(encoder, None if example.messages is not None else context.prompt(example), completion, encoded)
         for example, completion, encoded in zip(lesson.examples, lesson.completions, lesson.encoded, strict=True)
     ]
     n_tokens = sum(len(question.at) for question in questions)
     kept, width = config.cache, teacher.shape.hidden_size
     form = choose_form(
         kept.mode, k=kept.k, max_gb=kept.max_gb, temperature=config.objective.temperature,
-        divergence=config.objective.divergence, n_tokens=n_tokens, width=width,
+        divergence=config.divergence, n_tokens=n_tokens, width=width,
     )  # fmt: skip
     root = folder / kept.folder if kept.folder else out.parent / CACHES
     each = bytes_per_token(form.mode, width=width, k=form.k)
@@ -102,6 +96,61 @@ def hear(
         root=root, n_vocabulary=n_vocabulary, device=teacher.device, tell=tell, progress=progress,
     )  # fmt: skip
     return Heard((judged,), form.mode)
+
+
+def accompany(
+    config: Config, student: "Student", model: Any, lesson: Lesson, *, device: str | None, tell: Callable[[str], None]
+) -> OnPolicy:
+    """A lesson of prompts, whose texts the student writes and the teacher judges as it learns.
+
+    Raises
+    ------
+    DistillError
+        As `hear`.
+    """
+    if any(example.messages is not None for example in lesson.examples):
+        raise DistillError(f"{config.name}: on_policy asks prompts, and messages carry their own answers.")
+    teacher = _Teacher.found(config, device)
+    n_vocabulary = _common(config, student, teacher, tell)
+    encoder = teacher.encoder()
+    prompts = []
+    for example, completion, encoded in zip(lesson.examples, lesson.completions, lesson.encoded, strict=True):
+        asked = encoder.pair(example.prompt, completion)
+        assert asked is not None  # the student's own limit is no longer
+        prompts.append((_prompt_ids(encoded), _prompt_ids(asked)))
+    longest = max(example.asking.max_tokens for example in lesson.examples)
+    room = student.max_length - max(len(own) for own, _ in prompts)
+    wanted = min(config.on_policy.max_tokens or min(longest, 256), room)
+    if wanted < 1:
+        raise DistillError(
+            f"{config.name}: a prompt fills all of the {student.max_length} tokens that a student holds."
+        )
+    live = Live(teacher.load().to(teacher.device), n_vocabulary)
+    return OnPolicy(
+        lesson.encoded, tuple(lesson.items), tuple(prompts), model, live, max_tokens=wanted,
+        temperature=config.on_policy.temperature, seed=config.seed, eos=int(student.tokenizer.eos_token_id),
+        pad=student.pad,
+    )  # fmt: skip
+
+
+def _prompt_ids(encoded: Encoded) -> tuple[int, ...]:
+    """The tokens before the first that carries loss."""
+    return encoded.input_ids[: next(place for place, label in enumerate(encoded.labels) if label != IGNORE)]
+
+
+def _common(config: Config, student: "Student", teacher: "_Teacher", tell: Callable[[str], None]) -> int:
+    """How many ids both know."""
+    note = check_tokenizers(config.name, student.tokenizer, teacher.tokenizer)
+    if note:
+        tell(f"{config.name}: {note}")
+    own = int(student.model.get_input_embeddings().weight.shape[0])
+    common = min(int(teacher.shape.vocab_size), own)
+    if teacher.shape.vocab_size != own:
+        tell(
+            f"{config.name}: the teacher's table has {teacher.shape.vocab_size:,} ids and the student's {own:,}; "
+            f"they are compared over the first {common:,}"
+        )
+    return common
 
 
 @dataclass(frozen=True)
@@ -120,11 +169,11 @@ class _Teacher:
         """The teacher that a file names."""
         from transformers import AutoConfig, AutoTokenizer
 
-        from capgap.models import choose_device, parse_model
+        from capgap.models import choose_device
         from capgap.models.checkpoint import locate
         from capgap.models.spec import BACKENDS
 
-        spec = parse_model(config.teacher or "")
+        spec = teacher_spec(config)
         if spec.kind in BACKENDS:
             raise DistillError(
                 f"{config.name}: teacher {spec.word} gives texts, not distributions over every token. Use a "

@@ -3,12 +3,15 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from capgap.distill.config import Generation, Texts
 from capgap.distill.data import Example
 from capgap.distill.targets import answer_text, graded, opening
 from capgap.errors import DistillError
+
+if TYPE_CHECKING:
+    from capgap.models import ModelSpec
 
 __all__ = ["Said", "ask"]
 
@@ -39,21 +42,22 @@ class Said:
 
 
 def ask(
-    word: str,
+    spec: "ModelSpec",
     examples: Sequence[Example],
     supervision: Texts,
     generation: Generation,
     *,
     ledger: Path,
     device: str | None = None,
+    address: Callable[[Example], str] = lambda example: example.prompt,
     progress: Callable[[int, int], None] | None = None,
 ) -> Said:
     """Ask a teacher every prompt.
 
     Parameters
     ----------
-    word
-        Its model word.
+    spec
+        The teacher.
     examples
         The prompts; of choice tasks, the choice that the teacher finds likeliest is its answer.
     supervision
@@ -64,6 +68,8 @@ def ask(
         SQLite file in which responses are looked up and kept.
     device
         Where the teacher runs.
+    address
+        The prompt that the teacher is asked for an example.
     progress
         Told how many responses were computed and how many found.
 
@@ -74,12 +80,12 @@ def ask(
     DistillError
         A conversation is given, or nothing that the teacher said can be used.
     """
-    from capgap.models import Ledger, load_model, parse_model, respond
+    from capgap.models import Ledger, load_model, respond
 
     if any(example.messages is not None for example in examples):
         raise DistillError("messages carry their own answers; a teacher is asked prompts. Give prompt and completion.")
-    model = load_model(parse_model(word), device=device)
-    requests = [_requests(model, example, generation) for example in examples]
+    model = load_model(spec, device=device)
+    requests = [_requests(model, example, generation, address(example)) for example in examples]
     with Ledger(ledger) as book:
         flat = respond(model, [one for group in requests for one in group], book, progress=progress)
     responses = iter(flat)
@@ -94,11 +100,11 @@ def ask(
     return said
 
 
-def _requests(model: Any, example: Example, generation: Generation) -> list[Any]:
+def _requests(model: Any, example: Example, generation: Generation, prompt: str) -> list[Any]:
     """lm-eval's requests for one example: one text, or the log-likelihood of each choice."""
     from lm_eval.api.instance import Instance
 
-    context = _context(model, example.prompt)
+    context = _context(model, prompt)
 
     def request(kind: Any, arguments: tuple[Any, ...]) -> Any:
         return Instance(request_type=kind, doc={}, arguments=arguments, idx=0, metadata=(example.task, 0, 1))

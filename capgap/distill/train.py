@@ -24,6 +24,7 @@ from capgap.distill.engine import Engine
 from capgap.distill.material import Material
 from capgap.distill.objectives import Objective
 from capgap.distill.plan import Plan
+from capgap.distill.policy import OnPolicy
 from capgap.distill.rows import Pass, n_inputs
 from capgap.errors import DistillError
 from capgap.models import choose_device
@@ -200,7 +201,7 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
 
 def train(
     engine: Engine,
-    material: Material,
+    material: Material | OnPolicy,
     config: Config,
     plan: Plan,
     *,

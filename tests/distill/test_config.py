@@ -70,6 +70,13 @@ def test_lists_by_nature_are_no_factors(tmp_path: Path) -> None:
         ({"adaptation": "lore"}, "Did you mean 'lora'"),
         ({"generation": "{keep: right}"}, "expected one of all, correct"),
         ({"name": "''"}, "key 'name'"),
+        ({"objective": "{temperature: 2}"}, "'objective' belongs to supervision: logits or context or on_policy"),
+        ({"supervision": "context"}, "needs the key 'context': a system prompt, or examples"),
+        ({"supervision": "logits", "cache": "{mode: sample}", "objective": "{divergence: jsd}"}, "and not jsd"),
+        ({"supervision": "logits", "cache": "{mode: top_k}", "objective": "{temperature: 2}"}, "mode: hidden"),
+        ({"supervision": "logits", "objective": "{divergence: kl}"}, "expected one of forward_kl, reverse_kl, jsd"),
+        ({"student": "{prune: x}"}, "required key is missing"),
+        ({"student": "{config: x}"}, "required key is missing"),
     ],
 )
 def test_a_mistake_names_file_line_key_and_the_nearest_word(
@@ -82,8 +89,6 @@ def test_a_mistake_names_file_line_key_and_the_nearest_word(
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
-        ({"supervision": "context"}, "context"),
-        ({"supervision": "on_policy"}, "on_policy"),
         ({"teacher": "[a, b]"}, "teams"),
         ({"teacher": "[[a, b], [c]]"}, "study"),
         ({"n_examples": "[1000, 10000]"}, "study"),
