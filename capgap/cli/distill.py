@@ -34,8 +34,8 @@ def distill(
       student: microworld:medium
       data: {battery: microworld}      # or {file: x.jsonl}: prompt and completion, or messages
       n_examples: 1000
-      supervision: traces              # gold_answers, gold_traces, answers, traces
-      adaptation: lora                 # full, lora
+      supervision: traces              # gold_answers, gold_traces, answers, traces, logits, context, on_policy
+      adaptation: lora                 # full, lora, soft_prompt
       training: {max_steps: 400, batch_size: 64, lr: 6.0e-3}
 
     The same command goes on where a killed one stopped, and returns at once what is finished.

@@ -30,7 +30,7 @@ PACKAGES = (
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def doctor(as_json: bool) -> int:
-    """Tell what this machine has: versions, devices, threads, disk, hub, and a model that answers.
+    """Tell what this machine has: versions, devices, threads, disk, hub, a model that answers, a trainer that is right.
 
     Exit status 2 where something that capgap needs is missing.
     """
@@ -60,6 +60,8 @@ def examine() -> dict[str, dict[str, Any]]:
     findings["hub"] = _hub()
     if findings["torch"]["ok"]:
         findings["microworld"] = _microworld()
+        if findings["microworld"]["ok"]:
+            findings |= _trainer()
     return findings
 
 
@@ -145,3 +147,12 @@ def _microworld() -> dict[str, Any]:
     except CapgapError as error:
         return _told(False, "does not answer", str(error))
     return _told(True, f"microworld:teacher loads and answers (log-likelihood {answer.value[0]:.2f} nats)")
+
+
+def _trainer() -> dict[str, dict[str, Any]]:
+    """What the trainer's self-tests came to on this machine's best device."""
+    from capgap.distill.selftest import self_tests
+    from capgap.models import choose_device
+
+    advice = "Numbers of this trainer cannot be trusted here; please report it with the output of doctor --json."
+    return {name: _told(ok, found, "" if ok else advice) for name, ok, found in self_tests(choose_device(None))}
