@@ -351,8 +351,8 @@ class Config(_Strict):
     soft_prompt: SoftPrompt = SoftPrompt()
     """The virtual tokens, where there are any."""
     texts: Texts | None = None
-    """For ``logits`` and ``context``: the texts over which distributions are learnt; default ``gold_answers``, and
-    ``traces`` (what the teacher writes) for ``context``."""
+    """For ``logits`` and ``context``: the texts over which distributions are learnt; default ``traces``, what the
+    teacher itself writes: over texts that it would not write, its distributions say how to leave them."""
     objective: ObjectiveFile = ObjectiveFile()
     """For ``logits``, ``context`` and ``on_policy``: what is minimised."""
     cache: CacheFile = CacheFile()
@@ -421,11 +421,13 @@ class Config(_Strict):
     @property
     def told(self) -> Texts:
         """Where the texts come from that the student is trained on."""
-        if self.supervision == "logits":
-            return self.texts or "gold_answers"
-        if self.supervision == "context":
-            return self.texts or "traces"
-        return "gold_answers" if self.supervision == "on_policy" else self.supervision
+        match self.supervision:
+            case "logits" | "context":
+                return self.texts or "traces"
+            case "on_policy":  # prompts alone count
+                return "gold_answers"
+            case _ as texts:
+                return texts
 
     @property
     def distributions(self) -> bool:

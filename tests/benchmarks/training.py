@@ -241,7 +241,8 @@ def _capgap(asked: Any, pairs: list[tuple[str, str]], folder: Path) -> dict[str,
         "training": {"epochs": 1, "batch_size": BATCH, "max_length": LENGTH, "lr": 2e-5},
     }
     if logits:
-        told |= {"teacher": f"{asked.model},chat_template=off", "objective": {"divergence": "jsd", "beta": 0.5}}
+        told |= {"teacher": f"{asked.model},chat_template=off", "texts": "gold_answers"}
+        told["objective"] = {"divergence": "jsd", "beta": 0.5}
     clock, times = _clock()
     tokens: list[int] = []
     positions: list[int] = []

@@ -70,7 +70,7 @@ def test_pruned_models_of_other_shapes_load_and_run(make_config: Make, tmp_path:
 
 def test_a_pruned_student_learns_from_what_it_was_cut_out_of(make_config: Make, tmp_path: Path, deep: Path) -> None:
     config = make_config(
-        student={"prune": str(deep), "layers": 3}, teacher=str(deep), supervision="logits",
+        student={"prune": str(deep), "layers": 3}, teacher=str(deep), supervision="logits", texts="gold_answers",
         training={"max_steps": 10, "batch_size": 16, "lr": 0.01},
     )  # fmt: skip
     out = distill(config, tmp_path / "run" / "out", progress=False, device="cpu")

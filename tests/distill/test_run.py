@@ -15,6 +15,7 @@ from capgap.distill.jsonl import read_examples
 from capgap.distill.pool import gather
 from capgap.distill.teacher import Said, ask
 from capgap.errors import BatteryError, DistillError, StoreError
+from capgap.models import parse_model
 from tests.distill.conftest import sums, write_jsonl
 
 Make = Callable[..., Config]
@@ -35,7 +36,9 @@ def said(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
 
     def make(supervision: Any, **changes: Any) -> Said:
         generation = Generation(**{"max_tokens": 16, **changes})
-        return ask(str(teacher), examples, supervision, generation, ledger=folder / "ledger.sqlite", device="cpu")
+        return ask(
+            parse_model(str(teacher)), examples, supervision, generation, ledger=folder / "ledger.sqlite", device="cpu"
+        )
 
     return make
 
@@ -74,7 +77,9 @@ def test_the_teachers_choice_is_the_likeliest(teacher: Path, tmp_path: Path) -> 
         Example(s["item"], f"{s['prompt']} {s['rationale']} A", s["completion"][-1], task="pick", choices=choices)
         for s in sums()
     ]
-    heard = ask(str(teacher), examples, "answers", Generation(), ledger=tmp_path / "l.sqlite", device="cpu")
+    heard = ask(
+        parse_model(str(teacher)), examples, "answers", Generation(), ledger=tmp_path / "l.sqlite", device="cpu"
+    )
     assert len(heard.pairs) == 55
     assert heard.accuracy is not None
     assert heard.accuracy > 0.5  # told the steps, it reads the answer off them

@@ -45,7 +45,7 @@ def test_a_cache_that_keeps_another_thing_is_found(monkeypatch: pytest.MonkeyPat
     original = judge._Pass._kept
 
     def noisy(self: Any, question: Any, states: torch.Tensor) -> dict[str, torch.Tensor]:
-        return original(self, question, states + 0.05 * torch.randn_like(states))
+        return original(self, question, states + 0.5 * torch.randn_like(states))
 
     monkeypatch.setattr(judge._Pass, "_kept", noisy)
     assert not findings()["cached = live"][0]

@@ -196,7 +196,11 @@ def test_ten_students_ask_one_teacher_once(make_config: Make, tmp_path: Path, te
     asked = []
     for seed in range(10):
         config = make_config(
-            supervision="logits", teacher=str(teacher), seed=seed, training={"max_steps": 1, "batch_size": 4}
+            supervision="logits",
+            teacher=str(teacher),
+            texts="gold_answers",
+            seed=seed,
+            training={"max_steps": 1, "batch_size": 4},
         )
         out = distill(config, tmp_path / str(seed), progress=False, device="cpu")
         asked.append(json.loads((out / "distill.json").read_text())["distributions"]["computed"][0])
@@ -204,7 +208,9 @@ def test_ten_students_ask_one_teacher_once(make_config: Make, tmp_path: Path, te
 
 
 def test_a_teacher_of_texts_gives_no_distributions(make_config: Make, tmp_path: Path) -> None:
-    config = make_config(supervision="logits", teacher="local-completions:model=x,base_url=http://localhost:1")
+    config = make_config(
+        supervision="logits", texts="gold_answers", teacher="local-completions:model=x,base_url=http://localhost:1"
+    )
     with pytest.raises(DistillError, match="gives texts, not distributions"):
         distill(config, tmp_path / "out", progress=False, device="cpu")
 
@@ -214,7 +220,8 @@ def test_a_teacher_with_a_larger_table_teaches(make_config: Make, tmp_path: Path
     model = make_model(seed=3)
     model.resize_token_embeddings(64)
     model.save_pretrained(folder)
-    config = make_config(supervision="logits", teacher=str(folder), training={"max_steps": 2, "batch_size": 4})
+    told = {"texts": "gold_answers", "training": {"max_steps": 2, "batch_size": 4}}
+    config = make_config(supervision="logits", teacher=str(folder), **told)
     out = distill(config, tmp_path / "out", progress=False, device="cpu")
     assert head_of(model) is not None
     assert json.loads((out / "capgap.json").read_text())["supervision"] == "logits"

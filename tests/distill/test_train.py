@@ -2,6 +2,7 @@ import copy
 import itertools
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -230,27 +231,42 @@ distill(load_config(path), sys.argv[2], folder=path.parent, device="cpu", progre
 """
 
 
+def _newest(out: Path) -> int:
+    return max((int(one.name.removeprefix("checkpoint-")) for one in out.glob("checkpoint-*")), default=0)
+
+
 @pytest.mark.slow
-def test_a_killed_process_goes_on(tmp_path: Path, base: Path, write_sums: Path) -> None:
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("supervision", ["gold_traces", "logits"])
+def test_twenty_kills_at_random_moments_change_nothing(
+    tmp_path: Path, schooled: Path, teacher: Path, write_sums: Path, supervision: str
+) -> None:
+    """Packing, several passes a step and dropout are on; a checkpoint is saved so often that kills fall into saves."""
     file = tmp_path / "pupil.yaml"
+    judged = f"teacher: {teacher}\ntexts: gold_traces\n" if supervision == "logits" else ""
     file.write_text(
-        f"name: pupil\nstudent: {base}\ndata: {{file: {write_sums}, extract: 'A (\\S+)'}}\nsupervision: gold_traces\n"
-        "adaptation: lora\nlora: {dropout: 0.1}\n"
-        "training: {max_steps: 60, batch_size: 16, pass_tokens: 64, save_steps: 4}\n"
+        f"name: pupil\nstudent: {schooled}\ndata: {{file: {write_sums}, extract: 'A (\\S+)'}}\n"
+        f"supervision: {supervision}\n{judged}adaptation: lora\nlora: {{dropout: 0.1}}\n"
+        "training: {max_steps: 400, batch_size: 32, pass_tokens: 128, save_steps: 2}\n"
     )
 
     def start(out: Path) -> "subprocess.Popen[bytes]":
         return subprocess.Popen([sys.executable, "-c", _RUN, str(file), str(out)], env=dict(os.environ))
 
-    assert start(tmp_path / "whole").wait() == 0
-    cut = tmp_path / "cut"
-    for step in (4, 24, 44):
-        process = start(cut)
-        while not (cut / f"checkpoint-{step}").exists() and process.poll() is None:
-            time.sleep(0.01)
+    assert start(tmp_path / "a" / "whole").wait() == 0
+    cut, drawn, kills, in_a_save = tmp_path / "b" / "cut", random.Random(0), 0, 0
+    while kills < 20:
+        known, process = _newest(cut), start(cut)
+        while _newest(cut) == known and process.poll() is None:
+            time.sleep(0.005)  # until it trains again
+        time.sleep(drawn.uniform(0, 0.3))
         process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert not (cut / "capgap.json").exists()
+        if process.wait() == 0:
+            break
+        kills += 1
+        in_a_save += any(not (one / "trainer_state.json").exists() for one in cut.glob("checkpoint-*"))
+    assert kills == 20, "the run was done before it had been killed twenty times"
     assert start(cut).wait() == 0
-    expected, found = weights(tmp_path / "whole"), weights(cut)
+    expected, found = weights(tmp_path / "a" / "whole"), weights(cut)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+    print(f"{kills} kills, {in_a_save} of them inside a save")
