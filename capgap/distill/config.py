@@ -69,7 +69,7 @@ NOT_YET: dict[str, str] = {
 """Known words of the design that this version refuses, each with the reason."""
 
 # Lists that are lists by nature; every other one is a factor.
-_PLAIN_LISTS = (("teacher",), ("data", "tasks"), ("lora", "targets"), ("evaluate", "battery"))
+_PLAIN_LISTS = (("teacher",), ("data", "tasks"), ("lora", "targets"), ("training", "log_to"), ("evaluate", "battery"))
 
 
 def _not_yet(word: str) -> str:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,8 @@ class _Trainer(Trainer):  # type: ignore[misc]
         for one in inputs:
             one = one.to(self.args.device)
             with self.engine.in_use():
-                with self.compute_loss_context_manager():
+                # accelerate puts autocast around the model's own forward, which is not what runs here
+                with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
                     loss = self.engine.loss(one)
                 (loss.total / weight).backward()  # type: ignore[no-untyped-call]
             sums = torch.stack([loss.total.detach(), loss.divergence, loss.cross_entropy, loss.n_gated])
@@ -315,6 +317,9 @@ def _arguments(config: Config, plan: Plan, out: Path, device: str | None) -> Tra
         )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise DistillError(f"{config.name}: training in several processes is not in this version. Start one.")
+    for logger in training.log_to:
+        if find_spec(logger) is None:
+            raise DistillError(f"{config.name}: training.log_to: {logger} is not installed. pip install {logger}")
     arguments = TrainingArguments(
         output_dir=str(out),
         max_steps=plan.n_steps,

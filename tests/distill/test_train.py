@@ -186,6 +186,49 @@ def test_a_loss_that_is_no_number_stops_with_step_and_items(make_config: Make, t
         trained(config, model, tmp_path)
 
 
+def test_bfloat16_computes_in_it_and_keeps_the_weights(make_config: Make, tmp_path: Path) -> None:
+    results, seen = {}, set()
+    for dtype in ("float32", "bfloat16"):
+        model = make_model()
+        model.model.norm.register_forward_hook(lambda m, a, output: seen.add(output.dtype))
+        layer = model.model.layers[0].mlp.up_proj
+        hook = layer.register_forward_hook(lambda m, a, output, dtype=dtype: seen.add((dtype, output.dtype)))
+        config = make_config(training={"max_steps": 10, "batch_size": 8, "lr": 0.01, "dtype": dtype})
+        results[dtype] = trained(config, model, tmp_path / dtype).losses
+        hook.remove()
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert ("bfloat16", torch.bfloat16) in seen
+    assert ("float32", torch.bfloat16) not in seen
+    assert results["bfloat16"] != results["float32"]
+    assert results["bfloat16"][-1][1] == pytest.approx(results["float32"][-1][1], rel=0.05)
+
+
+def test_checkpointing_activations_changes_no_number(make_config: Make, tmp_path: Path) -> None:
+    losses = []
+    for on in (False, True):
+        told = {"max_steps": 4, "batch_size": 8, "lr": 0.01, "gradient_checkpointing": on}
+        out = distill(make_config(adaptation="lora", training=told), tmp_path / str(on), progress=False, device="cpu")
+        losses.append(json.loads((out / "distill.json").read_text())["losses"])
+    assert losses[0] == [[step, pytest.approx(loss, rel=1e-5)] for step, loss in losses[1]]
+
+
+def test_loggers_get_the_curve(make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, float]] = []
+    monkeypatch.setattr(
+        training.TrainerCallback, "on_log", lambda self, args, state, control, logs=None, **_: told.append(logs or {})
+    )
+    monkeypatch.setattr(training, "_only_ours", lambda trainer: setattr(trainer.args, "report_to", ["a logger"]))
+    result = trained(make_config(training={"max_steps": 3, "batch_size": 8, "lr": 0.01}), make_model(), tmp_path)
+    curve = [entry["loss"] for entry in told if "divergence" in entry]
+    assert list(dict.fromkeys(curve)) == [loss for _, loss in result.losses]
+
+
+def test_a_logger_that_is_not_here_is_told(make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "find_spec", lambda name: None)
+    with pytest.raises(DistillError, match="wandb is not installed"):
+        trained(make_config(training={"max_steps": 1, "log_to": ["wandb"]}), make_model(), tmp_path)
+
+
 class _Interrupted(Exception):
     pass
 
