@@ -6,9 +6,10 @@ number of workers, and a worker that dies has lost nothing that it had answered.
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -18,19 +19,31 @@ from capgap.evaluate.plan import Plan
 from capgap.evaluate.requests import Tasks, quiet
 from capgap.evaluate.told import Asked
 from capgap.models import Ledger
+from capgap.models.fit import needs_several_gpus
 
 __all__ = ["fill_ledger", "parts_of"]
 
 
-def parts_of(plan: Plan) -> list[tuple[int, tuple[int, int]]]:
-    """Jobs for the workers: which model, and which part of its requests.
+Job = tuple[int, tuple[int, int]]
+"""Which model, and ``(k, n)``: which part of its requests."""
+
+
+def parts_of(plan: Plan) -> list[tuple[int, list[Job]]]:
+    """Jobs for the workers, in rounds: how many workers, and what they share.
 
     A model for each worker where there are many models; else every worker takes a part of each. A shard takes its own
-    part of that.
+    part of that. Models that need several GPUs come last, one at a time, when nobody else is on any of them.
     """
+    large = [index for index, spec in enumerate(plan.models) if needs_several_gpus(spec)]
+    small = [index for index in range(len(plan.models)) if index not in large]
+    rounds = ((plan.n_workers, small), (1, large))
+    return [(workers, _jobs(plan, indices, workers)) for workers, indices in rounds if indices]
+
+
+def _jobs(plan: Plan, indices: Sequence[int], workers: int) -> list[Job]:
     shard, shards = plan.shard or (0, 1)
-    split = plan.n_workers if len(plan.models) < 2 * plan.n_workers else 1
-    return [(index, (shard * split + k, shards * split)) for index in range(len(plan.models)) for k in range(split)]
+    split = workers if len(indices) < 2 * workers else 1
+    return [(index, (shard * split + k, shards * split)) for index in indices for k in range(split)]
 
 
 def fill_ledger(plan: Plan, ledger: Ledger, run_id: str, *, progress: Callable[[int], None]) -> dict[str, list[Asked]]:
@@ -57,34 +70,47 @@ def fill_ledger(plan: Plan, ledger: Ledger, run_id: str, *, progress: Callable[[
     CapgapError
         What a worker met; the others finish what they are at.
     """
+    told: dict[str, list[Asked]] = {}
+    with _one_thread_each():
+        for workers, jobs in parts_of(plan):
+            for asked in _round(plan, workers, jobs, ledger, run_id, progress):
+                told.setdefault(asked.name, []).append(asked)
+    return told
+
+
+def _round(
+    plan: Plan, workers: int, jobs: Sequence[Job], ledger: Ledger, run_id: str, progress: Callable[[int], None]
+) -> list[Asked]:
+    """What some workers told of some jobs."""
     context = get_context("spawn")
     devices = context.Queue()
-    for n in range(plan.n_workers):
+    for n in range(workers):
         devices.put(plan.devices[n % len(plan.devices)] if plan.devices else plan.device)
-    threads = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the workers, before they load torch
     try:
         with ProcessPoolExecutor(
-            max_workers=plan.n_workers, mp_context=context, initializer=_settle, initargs=(devices,)
+            max_workers=workers, mp_context=context, initializer=_settle, initargs=(devices,)
         ) as pool:
             shard = plan.shard_name
-            jobs = [
-                pool.submit(_ask_part, plan, index, part, ledger.main, shard, run_id) for index, part in parts_of(plan)
-            ]
-            _watch(jobs, ledger, progress)
+            running = [pool.submit(_ask_part, plan, index, part, ledger.main, shard, run_id) for index, part in jobs]
+            _watch(running, ledger, progress)
     except BrokenProcessPool as error:
         raise StoreError(
             f"{ledger.path}: a worker died (out of memory?). The same command goes on where it stopped."
         ) from error
+    return [job.result() for job in running]
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """What the workers inherit before they load torch."""
+    threads = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        yield
     finally:
         os.environ.pop("OMP_NUM_THREADS")
         if threads is not None:
             os.environ["OMP_NUM_THREADS"] = threads
-    told: dict[str, list[Asked]] = {}
-    for job in jobs:
-        asked = job.result()
-        told.setdefault(asked.name, []).append(asked)
-    return told
 
 
 _device: str | None = None

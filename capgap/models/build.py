@@ -13,6 +13,7 @@ from lm_eval.models.huggingface import HFLM
 from capgap.battery.quiet import without_bar
 from capgap.errors import ModelError
 from capgap.models.checkpoint import Checkpoint
+from capgap.models.fit import needs_several_gpus
 from capgap.models.harness import Harness
 from capgap.models.prompting import Prompting
 from capgap.models.quantised import check_device
@@ -120,8 +121,8 @@ def build_lm(spec: ModelSpec, checkpoint: Checkpoint, device: str, dtype: str, p
         place = tokenizer_place(spec, checkpoint)
         if place is not None:
             arguments["tokenizer"] = str(place)
-        if spec.get("device_map"):
-            arguments |= {"parallelize": True}
+        if spec.get("device_map") or (device.startswith("cuda") and needs_several_gpus(spec)):
+            arguments |= {"parallelize": True}  # layers over all GPUs, as accelerate lays them out
         with _without_bar(weights):
             return _Whole(**arguments)
 

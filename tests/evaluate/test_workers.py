@@ -63,12 +63,28 @@ def test_parts_cover_every_model_once(checkpoints: dict[str, Path], tmp_path: Pa
             seen: dict[int, list[tuple[int, int]]] = {}
             for k in range(shards):
                 plan = plan_of(checkpoints, tmp_path, workers=workers, shard=(k, shards))
-                for index, part in parts_of(plan):
-                    seen.setdefault(index, []).append(part)
+                for _, jobs in parts_of(plan):
+                    for index, part in jobs:
+                        seen.setdefault(index, []).append(part)
             assert sorted(seen) == [0, 1]
             for parts in seen.values():
                 (n,) = {n for _, n in parts}
                 assert sorted(k for k, _ in parts) == list(range(n))
+
+
+def test_a_model_that_needs_all_gpus_is_asked_by_one_worker_after_the_others(
+    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    battery = make_battery(tmp_path)
+    whole = evaluate(plan_of(checkpoints, battery), tmp_path / "whole", say=lambda line: None)
+    plan = plan_of(checkpoints, battery, workers=2)
+    large = plan.models[0].name
+    monkeypatch.setattr(module, "needs_several_gpus", lambda spec: spec.name == large)
+    assert [(n, {index for index, _ in jobs}) for n, jobs in parts_of(plan)] == [(2, {1}), (1, {0})]
+    split = evaluate(plan, tmp_path / "split", say=lambda line: None)
+    keys = ["model", "task", "item", "variant", "metric"]
+    one, other = (run.outcomes(plan.roles).sort_values(keys).reset_index(drop=True) for run in (whole, split))
+    assert one[[*keys, "score", "status"]].equals(other[[*keys, "score", "status"]])
 
 
 def test_two_runs_at_once_on_one_directory_lose_and_double_nothing(
