@@ -11,6 +11,7 @@ import pytest
 from capgap import schema
 from capgap.errors import StoreError, UsageError
 from capgap.evaluate import Plan, RunDirectory, evaluate, parse_devices, parse_shard
+from capgap.evaluate import workers as module
 from capgap.evaluate.workers import parts_of
 from capgap.models import expand_models
 from tests.conftest import ROOT, make_battery
