@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from capgap.distill.config import Data
 from capgap.distill.data import Asking, Example
+from capgap.distill.keys import Data
 from capgap.errors import DistillError, suggestion
 
 __all__ = ["example_file", "read_examples"]

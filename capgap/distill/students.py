@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from capgap.distill.config import Config, Lora
+from capgap.distill.config import Config
+from capgap.distill.keys import Lora
 from capgap.distill.made import base_seed, made_student
 from capgap.errors import DistillError, ModelError
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from capgap.distill.config import Generation, Texts
 from capgap.distill.data import Example
+from capgap.distill.keys import Generation, Texts
 from capgap.distill.targets import answer_text, graded, opening
 from capgap.errors import DistillError
 

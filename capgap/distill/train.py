@@ -266,14 +266,19 @@ def train(
         ) from error
     if not all_finite(model):
         raise DistillError(f"{config.name}: a weight is not finite after the last step. Lower training.lr.")
+    return _came_to(trainer, material, time.monotonic() - started)
+
+
+def _came_to(trainer: _Trainer, material: Material | OnPolicy, seconds: float) -> Trained:
     points = [entry for entry in trainer.state.log_history if "loss" in entry]
+    plan = trainer.plan
     return Trained(
         steps=plan.n_steps,
         tokens=sum(plan.per_step([n_inputs(example) + 1 for example in material.examples])),
-        loss_tokens=sum(plan.per_step(n_loss)),
+        loss_tokens=sum(plan.per_step([example.n_loss for example in material.examples])),
         losses=tuple((point["step"], point["loss"]) for point in points),
         terms=tuple({name: point[name] for name in ("step", *_TERMS)} for point in points),
-        seconds=time.monotonic() - started,
+        seconds=seconds,
     )
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from capgap.distill import Config
-from capgap.distill.config import Data
 from capgap.distill.data import Asking, Example, choose, data_hash, normalised
 from capgap.distill.jsonl import read_examples
+from capgap.distill.keys import Data
 from capgap.errors import DistillError
 from tests.distill.conftest import write_jsonl
 

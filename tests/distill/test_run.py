@@ -9,9 +9,9 @@ import pytest
 
 from capgap import schema
 from capgap.distill import Config, distill, load_config
-from capgap.distill.config import Generation
 from capgap.distill.data import Asking, Example
 from capgap.distill.jsonl import read_examples
+from capgap.distill.keys import Generation
 from capgap.distill.pool import gather
 from capgap.distill.teacher import Said, ask
 from capgap.errors import BatteryError, DistillError, StoreError

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from capgap.distill import judge, objectives
+from capgap.distill import divergences, judge
 from capgap.distill.selftest import self_tests
 from capgap.models import packed
 
@@ -36,8 +36,8 @@ def test_an_attention_that_leaks_is_found(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_divergence_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = objectives._between
-    monkeypatch.setattr(objectives, "_between", lambda *args: (original(*args)[0] + 0.1, original(*args)[1]))
+    original = divergences._between
+    monkeypatch.setattr(divergences, "_between", lambda *args: (original(*args)[0] + 0.1, original(*args)[1]))
     assert not findings()["teacher = student"][0]
 
 

@@ -1,0 +1,268 @@
+"""The parts of a distillation file: what its keys may hold, each with its default and what it means."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+__all__ = [
+    "Adaptation",
+    "Built",
+    "CacheFile",
+    "ContextFile",
+    "Data",
+    "Evaluate",
+    "Generation",
+    "Lora",
+    "Microworld",
+    "ObjectiveFile",
+    "OnPolicyFile",
+    "Pruned",
+    "Scratch",
+    "SoftPrompt",
+    "Strict",
+    "Student",
+    "Supervision",
+    "Texts",
+    "Training",
+]
+
+
+def _share(value: float) -> float:
+    if not 0 <= value < 1:
+        raise ValueError(f"expected a share, from 0 up to but not including 1, found {value:g}.")
+    return value
+
+
+Supervision = Literal["gold_answers", "gold_traces", "answers", "traces", "logits", "context", "on_policy"]
+Texts = Literal["gold_answers", "gold_traces", "answers", "traces"]
+Adaptation = Literal["full", "lora", "soft_prompt"]
+Share = Annotated[float, AfterValidator(_share)]
+Words = Annotated[tuple[str, ...], Field(strict=False)]
+
+
+class Strict(BaseModel):
+    """No unknown keys, no values of another type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Microworld(Strict):
+    """A base student of the embedded world, built when asked."""
+
+    layers: int = Field(2, ge=1, le=16)
+    """Transformer blocks."""
+    width: int = Field(64, ge=8, le=1024)
+    """Hidden size."""
+    heads: int | None = Field(None, ge=1)
+    """Attention heads; default: one for each 16 of width."""
+    seed: int = Field(0, ge=0)
+    """Seed of its first weights and of its pretraining text."""
+
+
+class Built(Strict):
+    """A student of the embedded world that no checkpoint holds yet."""
+
+    microworld: Microworld
+    """Layers, width, heads and seed."""
+
+
+class Pruned(Strict):
+    """A checkpoint with fewer layers: those that change their input least are taken out."""
+
+    prune: str = Field(min_length=1)
+    """A model word."""
+    layers: int = Field(ge=1)
+    """How many stay."""
+
+
+class Scratch(Strict):
+    """A student with random weights."""
+
+    config: str | dict[str, Any]
+    """A checkpoint or a ``config.json`` to take the shape of, or the shape itself, with ``model_type``."""
+    tokenizer: str = Field(min_length=1)
+    """A checkpoint whose tokenizer it gets."""
+    seed: int = Field(0, ge=0)
+    """Of its weights."""
+
+
+_WORD = "a model word"
+_KINDS: dict[str, type[BaseModel]] = {"microworld": Built, "prune": Pruned, "config": Scratch}
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, dict):
+        return next((key for key in _KINDS if key in value), "microworld")
+    return next((key for key, kind in _KINDS.items() if isinstance(value, kind)), _WORD)
+
+
+Student = Annotated[
+    Annotated[str, Tag(_WORD)]
+    | Annotated[Built, Tag("microworld")]
+    | Annotated[Pruned, Tag("prune")]
+    | Annotated[Scratch, Tag("config")],
+    Discriminator(_kind),
+]
+
+
+class Data(Strict):
+    """Where the examples come from: the training parts of a battery, or a JSONL file."""
+
+    battery: str | None = None
+    """Name or file of a battery whose tasks have ``train`` data."""
+    tasks: Words | None = None
+    """Only these of its tasks."""
+    file: str | None = None
+    """JSONL with ``prompt`` and ``completion`` (and ``rationale``), or with ``messages``."""
+    extract: str | None = None
+    """For a file: where a text holds its final answer (a regular expression, as in a battery)."""
+    answer_prefix: str = " "
+    """For a file: what stands between the rationale and the answer."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.battery is None) == (self.file is None):
+            raise ValueError("expected exactly one of 'battery' and 'file'.")
+        if self.file is not None and self.tasks is not None:
+            raise ValueError("'tasks' chooses among a battery's tasks; beside 'file' it says nothing.")
+        if self.battery is not None and self.extract is not None:
+            raise ValueError("'extract' belongs to a file; the tasks of a battery say how their answers are found.")
+        return self
+
+
+class Lora(Strict):
+    """The adapter's shape."""
+
+    rank: int = Field(16, ge=1)
+    """Rank of each update."""
+    alpha: float | None = Field(None, gt=0)
+    """Numerator of its scale ``alpha / rank``; default: twice the rank."""
+    dropout: Share = 0.0
+    """Dropout on its input."""
+    targets: str | Words = "all-linear"
+    """Which linear layers get one, as peft names them; default: all but the language-model head."""
+
+
+class SoftPrompt(Strict):
+    """Virtual tokens that stand before every prompt."""
+
+    tokens: int = Field(20, ge=1, le=1000)
+    """How many."""
+    text: str | None = None
+    """A text whose embeddings they begin as; default: embeddings of words of the vocabulary, drawn by the seed."""
+
+
+class ObjectiveFile(Strict):
+    """What is minimised where the teacher's distributions are learnt: nats per token that carries loss."""
+
+    divergence: Literal["forward_kl", "reverse_kl", "jsd"] | None = None
+    """Between the teacher's next-token distribution and the student's; default ``forward_kl``, and ``reverse_kl`` over
+    the student's own texts."""
+    temperature: float = Field(1.0, gt=0)
+    """Divides both sides' logits; the gradient is multiplied by its square, which keeps its size."""
+    beta: float = Field(0.5, gt=0, lt=1)
+    """Of ``jsd``: near 0 it is forward KL, near 1 reverse KL, up to a factor."""
+    weight: float = Field(1.0, gt=0)
+    """Of the divergence."""
+    cross_entropy: float = Field(0.0, ge=0)
+    """Weight of the cross-entropy of the text's own tokens, beside the divergence."""
+    max_entropy: float | None = Field(None, gt=0)
+    """Learn the distribution only where the teacher's entropy is at most this, in nats."""
+
+
+class CacheFile(Strict):
+    """How the teacher's distributions are kept."""
+
+    mode: Literal["auto", "hidden", "top_k", "sample"] = "auto"
+    """``hidden``: last hidden states, exact up to rounding; ``top_k``: the likeliest tokens and a tail, biased;
+    ``sample``: drawn tokens, unbiased, forward KL only; ``auto``: hidden states while they are under `max_gb`."""
+    k: int = Field(32, ge=1, le=4096)
+    """Tokens of ``top_k``, draws of ``sample``."""
+    max_gb: float = Field(20.0, gt=0)
+    """Where ``auto`` turns to ``sample``."""
+    folder: str | None = None
+    """Where it lies; default: ``teacher-cache`` beside the student, so that the students of a study share it."""
+
+
+class ContextFile(Strict):
+    """What the teacher alone sees."""
+
+    system: str | None = None
+    """A system prompt."""
+    examples: int = Field(0, ge=0, le=100)
+    """Solved examples of the same task before each prompt."""
+
+
+class OnPolicyFile(Strict):
+    """How the student writes what is judged."""
+
+    temperature: float = Field(1.0, gt=0)
+    """At which it samples."""
+    max_tokens: int | None = Field(None, ge=1)
+    """Longest text; default: what the task gives its answers, at most 256."""
+
+
+class Training(Strict):
+    """The optimizer, the batch, and how long."""
+
+    lr: float | None = Field(None, gt=0)
+    """Peak learning rate; default 2e-5 where all weights train, 2e-4 for an adapter."""
+    epochs: float | None = Field(None, gt=0)
+    """How often each example is seen; default 3."""
+    max_steps: int | None = Field(None, ge=1)
+    """Optimizer steps, instead of epochs: equal for all students of a study, however many examples they have."""
+    batch_size: int = Field(16, ge=1)
+    """Examples in one optimizer step."""
+    pass_tokens: int = Field(2048, ge=16)
+    """Tokens of one forward pass, at most. A step is cut into so many passes as it needs, and its loss is divided once
+    by all of its tokens, so this bounds memory and changes nothing else."""
+    warmup: Share = 0.05
+    """Share of the steps in which the learning rate rises."""
+    schedule: Literal["linear", "cosine", "constant"] = "cosine"
+    """How it falls after that."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay."""
+    beta2: float = Field(0.999, gt=0, lt=1)
+    """Decay of Adam's second moment; smaller forgets faster, which short runs like."""
+    max_grad_norm: float = Field(1.0, ge=0)
+    """Gradients are scaled down to this norm; 0 never scales."""
+    max_length: int | None = Field(None, ge=2)
+    """Longest example in tokens; default: what the student can hold, at most 2,048."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """``bfloat16`` computes in mixed precision; the weights stay in float32."""
+    save_minutes: float = Field(10.0, gt=0)
+    """A checkpoint is kept at least this often, so that a killed run goes on."""
+    save_steps: int | None = Field(None, ge=1)
+    """A checkpoint every so many steps, instead."""
+    keep_checkpoints: bool = False
+    """Keep all of them when done: points of a learning curve."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice instead of keeping them: less memory, more time, the same result."""
+    log_to: Annotated[tuple[Literal["tensorboard", "wandb", "trackio"], ...], Field(strict=False)] = ()
+    """Loggers, as transformers knows them; each needs its package."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if self.epochs is not None and self.max_steps is not None:
+            raise ValueError("expected one of 'epochs' and 'max_steps', found both.")
+        return self
+
+
+class Generation(Strict):
+    """How the teacher writes its texts."""
+
+    max_tokens: int | None = Field(None, ge=1)
+    """Longest text; default: what the task gives its answers, 512 for a file."""
+    temperature: float = Field(0.0, ge=0)
+    """0 writes the likeliest text; above 0 it samples."""
+    keep: Literal["all", "correct"] = "all"
+    """``correct`` drops the examples that the teacher gets wrong."""
+
+
+class Evaluate(Strict):
+    """What to measure when the student is done."""
+
+    battery: str | Words
+    """Names or files of batteries."""
+    limit: int | None = Field(None, ge=1)
+    """Items per task."""
