@@ -62,7 +62,7 @@ def _evaluate(config: "Config", made: Path, *, folder: Path, device: str | None)
     named = config.evaluate.battery
     batteries = [named] if isinstance(named, str) else list(named)
     compared, lead, bases, controls, notes = engine.cast_roles(
-        (f"{config.name}={made}",), teacher=config.teacher, base=None, control=None
+        (f"{config.name}={made}",), teacher=config.lead, base=None, control=None
     )
     plan = engine.Plan(
         students=compared,

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -29,6 +29,7 @@ from capgap.distill.keys import (
     Strict,
     Student,
     Supervision,
+    Team,
     Texts,
     Training,
 )
@@ -55,7 +56,6 @@ ADAPTATIONS: dict[str, str] = {
 """Which weights may train."""
 
 NOT_YET: dict[str, str] = {
-    "teams": "several teachers for one student; name one",
     "hypotheses": "they belong to a study, which `capgap study` will run",
     "study": "one file here is one student, and this key holds a factor of a study; "
     "keep one value, or use `capgap study` (a later version)",
@@ -63,7 +63,14 @@ NOT_YET: dict[str, str] = {
 """Known words of the design that this version refuses, each with the reason."""
 
 # Lists that are lists by nature; every other one is a factor.
-_PLAIN_LISTS = (("teacher",), ("data", "tasks"), ("lora", "targets"), ("training", "log_to"), ("evaluate", "battery"))
+_PLAIN_LISTS = (
+    ("teacher",),
+    ("team", "weights"),
+    ("data", "tasks"),
+    ("lora", "targets"),
+    ("training", "log_to"),
+    ("evaluate", "battery"),
+)
 
 
 def _not_yet(word: str) -> str:
@@ -85,8 +92,10 @@ class Config(Strict):
 
     name: str = Field(min_length=1)
     """Name of the student."""
-    teacher: str | None = None
-    """A model word."""
+    teacher: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """A model word, or a list of them: one team of teachers."""
+    team: Team = Team()
+    """How a team of teachers becomes one."""
     student: Student
     """A model word, or what to build."""
     data: Data
@@ -129,18 +138,16 @@ class Config(Strict):
 
     @field_validator("teacher", mode="before")
     @classmethod
-    def _one_teacher(cls, value: Any) -> Any:
-        if isinstance(value, list):
-            if any(isinstance(member, list) for member in value):
-                raise ValueError(f"teams to choose from: {NOT_YET['study']}.")
-            if len(value) != 1:
-                raise ValueError(f"several teachers are not in this version: {NOT_YET['teams']}.")
-            return value[0]
-        return value
+    def _one_team(cls, value: Any) -> Any:
+        if isinstance(value, list) and any(isinstance(member, list) for member in value):
+            raise ValueError(f"teams to choose from: {NOT_YET['study']}.")
+        if value is None:
+            return ()
+        return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.teacher is None and not self.is_control:
+        if not self.teacher and not self.is_control:
             raise ValueError(
                 f"supervision {self.supervision!r} needs the key 'teacher'; "
                 "'gold_answers' and 'gold_traces' do without."
@@ -151,6 +158,7 @@ class Config(Strict):
         if self.supervision == "context" and self.context == ContextFile():
             raise ValueError("supervision: context needs the key 'context': a system prompt, or examples.")
         self._kept_as_it_must_be()
+        self._a_team()
         if (self.diversity == "universal") != (self.train_tasks is None):
             wanted = {"single": "the task", "multi": "the capability"}.get(self.diversity)
             raise ValueError(
@@ -159,6 +167,18 @@ class Config(Strict):
                 else "'train_tasks' goes with diversity: single (a task) or multi (a capability)."
             )
         return self
+
+    def _a_team(self) -> None:
+        """Refuse what a team cannot give."""
+        if "team" in self.model_fields_set and len(self.teacher) < 2:
+            raise ValueError("'team' says how several teachers become one; name them as a list under 'teacher'.")
+        if self.team.weights is not None and len(self.team.weights) != len(self.teacher):
+            raise ValueError(f"team.weights has {len(self.team.weights)} numbers for {len(self.teacher)} teachers.")
+        if len(self.teacher) > 1 and self.distributions and self.cache.mode == "top_k":
+            raise ValueError(
+                "cache.mode: top_k: the likeliest tokens of several teachers differ, so that they have no "
+                "mixture; use mode: hidden or sample."
+            )
 
     def _kept_as_it_must_be(self) -> None:
         """Refuse what a form of the cache cannot give."""
@@ -183,6 +203,17 @@ class Config(Strict):
                 return "gold_answers"
             case _ as texts:
                 return texts
+
+    @property
+    def lead(self) -> str | None:
+        """The first teacher."""
+        return self.teacher[0] if self.teacher else None
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Share of each teacher in a mixture of their distributions."""
+        weights = self.team.weights or (1.0,) * len(self.teacher)
+        return tuple(weight / sum(weights) for weight in weights)
 
     @property
     def distributions(self) -> bool:
@@ -213,7 +244,7 @@ class Config(Strict):
         for key in ("save_minutes", "keep_checkpoints", "pass_tokens", "gradient_checkpointing", "log_to"):
             del told["training"][key]
         if self.is_control:
-            del told["teacher"], told["generation"]
+            del told["teacher"], told["generation"], told["team"]
         elif self.told.startswith("gold_"):
             del told["generation"]
         for adaptation in ("lora", "soft_prompt"):

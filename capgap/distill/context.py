@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 __all__ = ["Context", "teacher_spec"]
 
 
-def teacher_spec(config: Config) -> "ModelSpec":
-    """The teacher as it is asked: the model of the file, with the system prompt of the context."""
+def teacher_spec(config: Config, word: str) -> "ModelSpec":
+    """A teacher as it is asked: a model word of the file, with the system prompt of the context."""
     from capgap.models import parse_model
 
-    spec = parse_model(config.teacher or "")
+    spec = parse_model(word)
     system = config.context.system
     if config.supervision != "context" or system is None:
         return spec

@@ -24,8 +24,8 @@ def identity(config: Config, out: Path, *, folder: Path) -> dict[str, Any]:
         told["student"] = _weights(config.student)
     elif isinstance(config.student, Pruned):
         told["student"] = _weights(config.student.prune)
-    if not config.is_control and config.teacher is not None:
-        told["teacher"] = _weights(config.teacher)
+    if not config.is_control:
+        told["teacher"] = [_weights(word) for word in config.teacher]
     return told
 
 

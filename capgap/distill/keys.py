@@ -22,6 +22,7 @@ __all__ = [
     "Strict",
     "Student",
     "Supervision",
+    "Team",
     "Texts",
     "Training",
 ]
@@ -257,6 +258,15 @@ class Generation(Strict):
     """0 writes the likeliest text; above 0 it samples."""
     keep: Literal["all", "correct"] = "all"
     """``correct`` drops the examples that the teacher gets wrong."""
+
+
+class Team(Strict):
+    """How several teachers become one."""
+
+    choose: Literal["agreement", "task", "confidence"] = "agreement"
+    """Whose text is learnt: what most answer, the best on each task, or the one surest of its own text."""
+    weights: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False)] | None = None
+    """Share of each teacher's distribution in the mixture; default: equal. They need not add up to 1."""
 
 
 class Evaluate(Strict):

@@ -35,7 +35,9 @@ def model_row(
         "model": config.name,
         "recipe": recipe(config),
         "base": base_from(student.base, out),
-        "teachers": None if config.is_control else base_from(parse_model(config.teacher or "").word, out),
+        "teachers": None
+        if config.is_control
+        else "; ".join(base_from(parse_model(word).word, out) for word in config.teacher),
         "seed": config.seed,
         "data_seed": config.effective_data_seed,
         "base_seed": student.base_seed,
@@ -70,7 +72,7 @@ def story(
     """What was asked and how it went: identity, counts, the teacher's accuracy, the loss on the way."""
     teacher = None
     if said is not None:
-        teacher = {key: value for key, value in asdict(said).items() if key not in {"pairs", "facts"}}
+        teacher = {key: value for key, value in asdict(said).items() if key not in {"pairs", "facts", "sure"}}
         teacher["accuracy"] = said.accuracy
         teacher["weights_hash"] = said.facts.get("weights_hash")
     return {

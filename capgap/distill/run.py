@@ -16,6 +16,7 @@ from capgap.distill.pool import Pool, gather
 from capgap.distill.record import model_row, story, written
 from capgap.distill.targets import gold_answer, gold_trace
 from capgap.distill.teacher import Said, ask
+from capgap.distill.team import chosen_among
 from capgap.errors import DistillError, StoreError
 from capgap.schema import write_object
 
@@ -95,17 +96,25 @@ def _heard(
     import torch
 
     torch.manual_seed(config.seed)  # a temperature above 0 samples
-    with told.bar("teacher", len(chosen.examples)) as step:
-        said = ask(
-            teacher_spec(config),
-            chosen.examples,
-            config.told,
-            config.generation,
-            ledger=ledger,
-            device=device,
-            address=context.prompt,
-            progress=step,
-        )
+    every = []
+    for word in config.teacher:
+        with told.bar("teacher", len(chosen.examples)) as step:
+            one = ask(
+                teacher_spec(config, word),
+                chosen.examples,
+                config.told,
+                config.generation,
+                ledger=ledger,
+                device=device,
+                address=context.prompt,
+                sure=len(config.teacher) > 1 and config.team.choose == "confidence",
+                progress=step,
+            )
+        every.append(one)
+    said = chosen_among(every, config.team.choose, name=config.name)
+    if said.shares:
+        whose = ", ".join(f"{share:.0%} {word}" for share, word in zip(said.shares, config.teacher, strict=True))
+        told(f"{config.name}: texts of {whose} (by {config.team.choose})")
     right = "unknown" if said.accuracy is None else f"{said.accuracy:.1%}"
     dropped = f"{said.n_unparsed} unreadable, {said.n_cut} cut, {said.n_wrong_dropped} wrong"
     told(f"{config.name}: the teacher is right on {right} of {said.n_asked:,} prompts; dropped: {dropped}")

@@ -32,16 +32,13 @@ class Heard:
     """Each teacher's signals."""
     form: str
     """How they are kept."""
+    shares: tuple[float, ...]
+    """Each teacher's share of the mixture."""
 
     @property
     def signals(self) -> Signals:
         """For `Material`."""
         return lambda names: tuple(one.signal(names) for one in self.judged)
-
-    @property
-    def shares(self) -> tuple[float, ...]:
-        """Each teacher's share of the mixture."""
-        return tuple(1 / len(self.judged) for _ in self.judged)
 
     def story(self) -> dict[str, Any]:
         """For the record."""
@@ -72,8 +69,26 @@ def hear(
     DistillError
         The teacher gives no distributions, or over other tokens than the student's.
     """
-    teacher = _Teacher.found(config, device)
-    n_vocabulary = _common(config, student, teacher, tell)
+    root = folder / config.cache.folder if config.cache.folder else out.parent / CACHES
+    teachers = [_Teacher.found(config, word, device) for word in config.teacher]
+    n_vocabulary = min(_common(config, student, teacher, tell) for teacher in teachers)
+    judged = tuple(
+        _judged(config, teacher, lesson, context, n_vocabulary, root, tell, progress) for teacher in teachers
+    )
+    return Heard(judged, str(judged[0].cache.identity["mode"]), config.shares)
+
+
+def _judged(
+    config: Config,
+    teacher: "_Teacher",
+    lesson: Lesson,
+    context: Context,
+    n_vocabulary: int,
+    root: Path,
+    tell: Callable[[str], None],
+    progress: Callable[[int], None],
+) -> Judged:
+    """What one teacher says to a lesson."""
     encoder = teacher.encoder()
     questions = [
         _question(encoder, None if example.messages is not None else context.prompt(example), completion, encoded)
@@ -85,17 +100,15 @@ def hear(
         kept.mode, k=kept.k, max_gb=kept.max_gb, temperature=config.objective.temperature,
         divergence=config.divergence, n_tokens=n_tokens, width=width,
     )  # fmt: skip
-    root = folder / kept.folder if kept.folder else out.parent / CACHES
     each = bytes_per_token(form.mode, width=width, k=form.k)
     tell(
         f"{config.name}: teacher's {form.mode} for {n_tokens:,} tokens, {each:,} bytes each, "
         f"{each * n_tokens / 1e6:,.1f} MB in {root}"
     )
-    judged = judge(
+    return judge(
         teacher.load, teacher.identity, questions, form,
         root=root, n_vocabulary=n_vocabulary, device=teacher.device, tell=tell, progress=progress,
     )  # fmt: skip
-    return Heard((judged,), form.mode)
 
 
 def accompany(
@@ -110,7 +123,9 @@ def accompany(
     """
     if any(example.messages is not None for example in lesson.examples):
         raise DistillError(f"{config.name}: on_policy asks prompts, and messages carry their own answers.")
-    teacher = _Teacher.found(config, device)
+    if len(config.teacher) > 1:
+        raise DistillError(f"{config.name}: on_policy has one judge in memory; name one teacher.")
+    teacher = _Teacher.found(config, config.teacher[0], device)
     n_vocabulary = _common(config, student, teacher, tell)
     encoder = teacher.encoder()
     prompts = []
@@ -165,7 +180,7 @@ class _Teacher:
     device: str
 
     @classmethod
-    def found(cls, config: Config, device: str | None) -> Self:
+    def found(cls, config: Config, word: str, device: str | None) -> Self:
         """The teacher that a file names."""
         from transformers import AutoConfig, AutoTokenizer
 
@@ -173,7 +188,7 @@ class _Teacher:
         from capgap.models.checkpoint import locate
         from capgap.models.spec import BACKENDS
 
-        spec = teacher_spec(config)
+        spec = teacher_spec(config, word)
         if spec.kind in BACKENDS:
             raise DistillError(
                 f"{config.name}: teacher {spec.word} gives texts, not distributions over every token. Use a "

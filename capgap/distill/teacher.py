@@ -34,6 +34,10 @@ class Said:
     """Wrong answers that ``keep: correct`` dropped."""
     facts: dict[str, Any] = field(default_factory=dict)
     """The teacher's row of the models table."""
+    sure: dict[tuple[str, str], float] = field(default_factory=dict)
+    """Task and item → mean log-probability of a character of the teacher's own text, nats, where it was asked."""
+    shares: tuple[float, ...] = ()
+    """Of a team: whose texts were chosen."""
 
     @property
     def accuracy(self) -> float | None:
@@ -50,6 +54,7 @@ def ask(
     ledger: Path,
     device: str | None = None,
     address: Callable[[Example], str] = lambda example: example.prompt,
+    sure: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Said:
     """Ask a teacher every prompt.
@@ -70,6 +75,8 @@ def ask(
         Where the teacher runs.
     address
         The prompt that the teacher is asked for an example.
+    sure
+        Ask how likely it finds its own texts.
     progress
         Told how many responses were computed and how many found.
 
@@ -86,11 +93,14 @@ def ask(
         raise DistillError("messages carry their own answers; a teacher is asked prompts. Give prompt and completion.")
     model = load_model(spec, device=device)
     requests = [_requests(model, example, generation, address(example)) for example in examples]
+    if sure and not model.can_score:
+        raise DistillError(f"teacher {model.name}: {model.why_no_scores}, which team.choose: confidence needs.")
     with Ledger(ledger) as book:
         flat = respond(model, [one for group in requests for one in group], book, progress=progress)
-    responses = iter(flat)
-    heard = [[next(responses)[0] for _ in group] for group in requests]
-    said = _sorted_out(examples, heard, supervision, generation, model.facts)
+        responses = iter(flat)
+        heard = [[next(responses)[0] for _ in group] for group in requests]
+        likely = _sureness(model, examples, requests, heard, book) if sure else {}
+    said = replace(_sorted_out(examples, heard, supervision, generation, model.facts), sure=likely)
     if not said.pairs:
         raise DistillError(
             f"teacher {model.name}: none of its {said.n_asked} texts can be used ({said.n_cut} cut at the limit of "
@@ -120,6 +130,34 @@ def _requests(model: Any, example: Example, generation: Generation, prompt: str)
     if generation.temperature > 0:
         settings["temperature"] = generation.temperature
     return [request("generate_until", (context, settings))]
+
+
+def _sureness(
+    model: Any, examples: Sequence[Example], requests: Sequence[Any], heard: Sequence[Sequence[Any]], book: Any
+) -> dict[tuple[str, str], float]:
+    """Mean log-probability of a character of what a teacher said to each example."""
+    from lm_eval.api.instance import Instance
+
+    from capgap.models import respond
+
+    sure: dict[tuple[str, str], float] = {}
+    asked: dict[tuple[str, str], Any] = {}
+    for example, group, responses in zip(examples, requests, heard, strict=True):
+        key = (example.task, example.item)
+        if example.choices is not None:
+            best = max(range(len(responses)), key=lambda index: responses[index].value[0])
+            sure[key] = responses[best].value[0] / max(len(example.choices[best]), 1)
+        elif responses[0].value:
+            text = responses[0].value
+            # some tokenizers drop the white space that a text began with
+            bare = model.prompting.chat_template or text[:1].isspace()
+            told = (group[0].args[0], text if bare else f"{opening(example)}{text}")
+            asked[key] = Instance("loglikelihood", {}, told, 0, (example.task, 0, 1))
+        else:
+            sure[key] = float("-inf")
+    for (key, one), (response,) in zip(asked.items(), respond(model, list(asked.values()), book), strict=True):
+        sure[key] = response.value[0] / len(one.args[1])
+    return sure
 
 
 def _context(model: Any, prompt: str) -> str:

@@ -30,7 +30,7 @@ def test_a_file_says_all_that_it_must_and_the_rest_has_defaults(tmp_path: Path) 
     assert config.lr == 2e-5
     lora = load_config(write(tmp_path, {"adaptation": "lora", "seed": "3", "teacher": "[microworld:teacher]"}))
     assert (lora.lr, lora.lora.rank, lora.lora.targets, lora.effective_data_seed) == (2e-4, 16, "all-linear", 3)
-    assert lora.teacher == "microworld:teacher"
+    assert lora.teacher == ("microworld:teacher",)
 
 
 def test_lists_by_nature_are_no_factors(tmp_path: Path) -> None:
@@ -89,7 +89,6 @@ def test_a_mistake_names_file_line_key_and_the_nearest_word(
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
-        ({"teacher": "[a, b]"}, "teams"),
         ({"teacher": "[[a, b], [c]]"}, "study"),
         ({"n_examples": "[1000, 10000]"}, "study"),
         ({"supervision": "[answers, traces]"}, "study"),

@@ -38,10 +38,10 @@ def test_too_few_solved_examples_are_told(make_config: Make) -> None:
 
 def test_the_system_prompt_is_the_teachers_alone(make_config: Make) -> None:
     told = {"supervision": "context", "context": {"system": "Be brief, please."}}
-    assert teacher_spec(make_config(teacher="t", **told)).get("system_prompt") == "Be brief, please."
-    assert teacher_spec(make_config(teacher="t")).get("system_prompt") is None
+    assert teacher_spec(make_config(teacher="t", **told), "t").get("system_prompt") == "Be brief, please."
+    assert teacher_spec(make_config(teacher="t"), "t").get("system_prompt") is None
     with pytest.raises(DistillError, match="Keep one"):
-        teacher_spec(make_config(teacher="t,system_prompt=mine", **told))
+        teacher_spec(make_config(teacher="t", **told), "t,system_prompt=mine")
 
 
 @pytest.mark.parametrize("texts", ["gold_answers", "traces"])
