@@ -31,6 +31,7 @@ from capgap.distill.keys import (
     Supervision,
     Team,
     Texts,
+    TraceWeights,
     Training,
 )
 from capgap.errors import DistillError
@@ -79,6 +80,7 @@ def _not_yet(word: str) -> str:
 
 _BELONGS: dict[str, tuple[str, ...]] = {
     "texts": ("logits", "context"),
+    "trace_weights": ("gold_traces", "traces", "logits", "context"),
     "objective": ("logits", "context", "on_policy"),
     "cache": ("logits", "context"),
     "context": ("context",),
@@ -117,6 +119,8 @@ class Config(Strict):
     texts: Texts | None = None
     """For ``logits`` and ``context``: the texts over which distributions are learnt; default ``traces``, what the
     teacher itself writes: over texts that it would not write, its distributions say how to leave them."""
+    trace_weights: TraceWeights = TraceWeights()
+    """Where texts have steps: what their tokens weigh."""
     objective: ObjectiveFile = ObjectiveFile()
     """For ``logits``, ``context`` and ``on_policy``: what is minimised."""
     cache: CacheFile = CacheFile()
@@ -155,6 +159,8 @@ class Config(Strict):
         for key, ways in _BELONGS.items():
             if key in self.model_fields_set and self.supervision not in ways:
                 raise ValueError(f"{key!r} belongs to supervision: {' or '.join(ways)}, not {self.supervision}.")
+        if self.trace_weights != TraceWeights() and not self.told.endswith("traces"):
+            raise ValueError(f"trace_weights belong to texts with steps, and these are {self.told}.")
         if self.supervision == "context" and self.context == ContextFile():
             raise ValueError("supervision: context needs the key 'context': a system prompt, or examples.")
         self._kept_as_it_must_be()

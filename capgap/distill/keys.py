@@ -24,6 +24,7 @@ __all__ = [
     "Supervision",
     "Team",
     "Texts",
+    "TraceWeights",
     "Training",
 ]
 
@@ -258,6 +259,15 @@ class Generation(Strict):
     """0 writes the likeliest text; above 0 it samples."""
     keep: Literal["all", "correct"] = "all"
     """``correct`` drops the examples that the teacher gets wrong."""
+
+
+class TraceWeights(Strict):
+    """How much a token counts in texts with steps."""
+
+    reasoning: float = Field(1.0, ge=0)
+    """Before the answer."""
+    answer: float = Field(1.0, gt=0)
+    """The answer as ``extract`` finds it, and the end of text."""
 
 
 class Team(Strict):

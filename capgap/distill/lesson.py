@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from capgap.distill.config import Config
 from capgap.distill.data import Example, data_hash
+from capgap.distill.keys import TraceWeights
 from capgap.distill.plan import Plan, lay_out
+from capgap.distill.targets import answer_at
 from capgap.distill.tokens import Encoded, Encoder
 from capgap.errors import DistillError
 
@@ -100,7 +102,7 @@ def _encode(
         if example.messages is not None:
             encoded = encoder.messages(example.messages)
         else:
-            encoded = encoder.pair(example.prompt, completion)
+            encoded = _pair(config, encoder, example, completion)
         if encoded is not None:
             kept.append((example, completion, encoded))
     if not kept:
@@ -108,6 +110,19 @@ def _encode(
             f"{config.name}: no completion fits into {encoder.max_length} tokens. Raise training.max_length."
         )
     return kept
+
+
+def _pair(config: Config, encoder: Encoder, example: Example, completion: str) -> Encoded | None:
+    asked = config.trace_weights
+    if asked == TraceWeights():
+        return encoder.pair(example.prompt, completion)
+    at = answer_at(example, completion)
+    if at is None:
+        raise DistillError(
+            f"{config.name}: trace_weights: the answer of task {example.task!r}, item {example.item!r} cannot be told "
+            "from its reasoning. Give the data an 'extract'."
+        )
+    return encoder.pair(example.prompt, completion, answer_at=at, weights=(asked.reasoning, asked.answer))
 
 
 def _check_ids(config: Config, encoded: Sequence[Encoded], n_embeddings: int) -> None:

@@ -9,7 +9,7 @@ import re
 from capgap.distill.data import Example
 from capgap.errors import DistillError
 
-__all__ = ["answer_text", "gold_answer", "gold_trace", "graded", "opening"]
+__all__ = ["answer_at", "answer_text", "gold_answer", "gold_trace", "graded", "opening"]
 
 
 def opening(example: Example) -> str:
@@ -104,6 +104,12 @@ def answer_text(example: Example, response: str, answer: str) -> str:
     if extract is None or graded(example, example.target)[1] == example.target.strip():
         return f"{opening(example)}{answer}"  # the gold answer stands bare too
     return f"{opening(example)}{_statement(response, extract) or answer}"
+
+
+def answer_at(example: Example, text: str) -> int | None:
+    """The character at which the answer's statement begins in a text with steps; None where nothing tells."""
+    matches = list(re.finditer(example.asking.extract, text)) if example.asking.extract is not None else []
+    return matches[-1].start() if matches else None
 
 
 def _statement(text: str, extract: str) -> str | None:

@@ -7,7 +7,7 @@ tokens of the prompt alone. White space at the end of a prompt that joins the wo
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from capgap.errors import DistillError
@@ -87,20 +87,41 @@ class Encoder:
         self.template_options = template_options or {}
         self.eos = int(tokenizer.eos_token_id)
 
-    def pair(self, prompt: str, completion: str) -> Encoded | None:
+    def pair(
+        self, prompt: str, completion: str, *, answer_at: int | None = None, weights: tuple[float, float] = (1.0, 1.0)
+    ) -> Encoded | None:
         """Ids and labels of a prompt and its completion; None where the completion alone is too long.
 
         Where both together are too long, the prompt is cut at its front, as lm-eval cuts contexts.
+
+        Parameters
+        ----------
+        prompt, completion
+            The texts.
+        answer_at
+            Character of the completion at which its answer begins, where what is before weighs something else.
+        weights
+            Of the tokens before the answer, and of the answer and the end of text.
         """
         if self.chat:
             # after a generation prompt, no space stands before what the model says
-            prompt, completion = self._templated(prompt), completion.lstrip(" ")
+            bare = completion.lstrip(" ")
+            answer_at = None if answer_at is None else max(answer_at - (len(completion) - len(bare)), 0)
+            prompt, completion = self._templated(prompt), bare
         elif self.system_prompt:
             prompt = f"{self.system_prompt}{prompt}"  # as lm-eval joins them
         whole, n_prompt = self._joined(prompt, completion)
         ids = [*whole, self.eos]
         n_prompt = max(n_prompt, 1)  # a first token has nothing before it that could predict it
-        return self._fitted(ids, [IGNORE] * n_prompt + ids[n_prompt:])
+        encoded = self._fitted(ids, [IGNORE] * n_prompt + ids[n_prompt:])
+        if encoded is None or answer_at is None:
+            return encoded
+        before = self._joined(prompt, completion[:answer_at])[0]
+        # A token that reaches over the boundary belongs to the answer.
+        same = next((n for n, (a, b) in enumerate(zip(whole, before, strict=False)) if a != b), len(before))
+        reasoning = max(same - n_prompt, 0)
+        each = (weights[0],) * reasoning + (weights[1],) * (encoded.n_loss - reasoning)
+        return replace(encoded, weights=each)
 
     def _joined(self, prompt: str, completion: str) -> tuple[list[int], int]:
         """Ids of both as one text, and how many of them are the prompt's."""

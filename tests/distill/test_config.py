@@ -75,6 +75,8 @@ def test_lists_by_nature_are_no_factors(tmp_path: Path) -> None:
         ({"supervision": "logits", "cache": "{mode: sample}", "objective": "{divergence: jsd}"}, "and not jsd"),
         ({"supervision": "logits", "cache": "{mode: top_k}", "objective": "{temperature: 2}"}, "mode: hidden"),
         ({"supervision": "logits", "objective": "{divergence: kl}"}, "expected one of forward_kl, reverse_kl, jsd"),
+        ({"trace_weights": "{answer: 2}"}, "'trace_weights' belongs to supervision: gold_traces or traces"),
+        ({"supervision": "logits", "texts": "answers", "trace_weights": "{answer: 2}"}, "these are answers"),
         ({"student": "{prune: x}"}, "required key is missing"),
         ({"student": "{config: x}"}, "required key is missing"),
     ],

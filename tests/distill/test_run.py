@@ -290,3 +290,16 @@ def test_the_command_prints_the_directory_and_evaluates_where_asked(battery: Pat
     assert ran.stdout.splitlines()[0] == str(tmp_path / "out")
     assert (tmp_path / "out-evaluation" / "report.html").is_file()
     assert load_config(file).name == "pupil"
+
+
+def test_weights_of_a_trace_reach_the_loss(make_config: Make, tmp_path: Path) -> None:
+    first = {}
+    for name, weights in {"equal": {"reasoning": 1.0}, "answer": {"reasoning": 0.0}, "both": {"answer": 3.0}}.items():
+        config = make_config(
+            supervision="gold_traces", trace_weights=weights, training={"max_steps": 1, "batch_size": 55}
+        )
+        out = distill(config, tmp_path / name, progress=False, device="cpu")
+        first[name] = json.loads((out / "distill.json").read_text())["losses"][0][1]
+    # 6 tokens of reasoning and 3 of answer: the mean is that of the weights
+    reasoning = (9 * first["equal"] - 3 * first["answer"]) / 6
+    assert first["both"] == pytest.approx((6 * reasoning + 9 * first["answer"]) / 15, rel=1e-4)

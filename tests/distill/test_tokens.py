@@ -200,3 +200,28 @@ def test_real_tokenizers_agree_with_lm_eval() -> None:
                 assert lm.tokenizer.decode(encoded.input_ids[:-1], skip_special_tokens=True) == sentence
                 if sentence[cut].isspace() or sentence[cut - 1].isspace():
                     assert list(encoded.input_ids[:-1]) == context + continuation
+
+
+def test_reasoning_and_answer_weigh_apart() -> None:
+    encoder = Encoder(make_tokenizer(), max_length=64)
+    text = " 1 + 2 = 3 ; A 3"
+    encoded = encoder.pair("Q 1 + 2 ?", text, answer_at=text.index("A"), weights=(0.5, 2.0))
+    plain = encoder.pair("Q 1 + 2 ?", text)
+    assert encoded is not None
+    assert plain is not None
+    assert (encoded.input_ids, encoded.labels) == (plain.input_ids, plain.labels)
+    assert encoded.weights == (*[0.5] * 6, *[2.0] * 3)  # 1 + 2 = 3 ; then A 3 and the end of text
+    all_of_it = encoder.pair("Q 1 + 2 ?", text, answer_at=0, weights=(0.5, 2.0))
+    assert all_of_it is not None
+    assert set(all_of_it.weights or ()) == {2.0}
+
+
+def test_a_token_over_the_boundary_belongs_to_the_answer(bytes_tokenizer: Any) -> None:
+    encoder = Encoder(bytes_tokenizer, max_length=64)
+    text = " so it is 12"
+    encoded = encoder.pair("Q", text, answer_at=text.index("2"), weights=(0.0, 1.0))
+    assert encoded is not None
+    assert encoded.weights is not None
+    assert len(encoded.weights) == encoded.n_loss
+    assert encoded.weights[-1] == 1.0
+    assert sorted(encoded.weights) == list(encoded.weights)
