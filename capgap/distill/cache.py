@@ -10,6 +10,7 @@ and texts are part of the address. A shard without its note was cut off and is d
 told, set aside and computed again.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -195,6 +196,10 @@ class TeacherCache:
         try:
             save_file(tensors, partial)
             os.replace(partial, file)
+        except SafetensorError as error:  # what a full disk is to safetensors; it names no file
+            if "No space left" not in str(error):
+                raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file)) from error
         finally:
             partial.unlink(missing_ok=True)
 

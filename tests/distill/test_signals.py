@@ -225,3 +225,25 @@ def test_a_teacher_with_a_larger_table_teaches(make_config: Make, tmp_path: Path
     out = distill(config, tmp_path / "out", progress=False, device="cpu")
     assert head_of(model) is not None
     assert json.loads((out / "capgap.json").read_text())["supervision"] == "logits"
+
+
+def test_a_full_disk_is_told_by_the_file_and_what_is_whole_stays(
+    make_config: Make, tmp_path: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors import SafetensorError
+
+    from capgap.distill import cache
+    from capgap.errors import StoreError
+
+    def full(tensors: Any, file: Path) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    config = make_config(
+        supervision="logits", teacher=str(teacher), texts="gold_answers", training={"max_steps": 1, "batch_size": 4}
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(cache, "save_file", full)
+        with pytest.raises(StoreError, match=r"teacher-cache/\w+/head\.safetensors: cannot be written: .*Free some"):
+            distill(config, tmp_path / "out", progress=False, device="cpu")
+    out = distill(config, tmp_path / "out", progress=False, device="cpu")
+    assert json.loads((out / "distill.json").read_text())["distributions"]["computed"] == [55]
