@@ -186,11 +186,6 @@ class TeacherCache:
         """Add to `config.json`."""
         write_object({**self.told(), **facts}, self.folder / CONFIG)
 
-    @property
-    def n_bytes(self) -> int:
-        """Size on the disk."""
-        return sum(file.stat().st_size for file in self.folder.glob("shard-*.safetensors"))
-
     def _write(self, tensors: dict[str, torch.Tensor], file: Path) -> None:
         partial = file.with_name(f"partial-{os.getpid()}-{file.name}")
         try:

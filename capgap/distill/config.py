@@ -178,6 +178,8 @@ class Config(Strict):
         """Refuse what a team cannot give."""
         if "team" in self.model_fields_set and len(self.teacher) < 2:
             raise ValueError("'team' says how several teachers become one; name them as a list under 'teacher'.")
+        if self.supervision == "on_policy" and len(self.teacher) > 1:
+            raise ValueError("on_policy has one judge in memory; name one teacher.")
         if self.team.weights is not None and len(self.team.weights) != len(self.teacher):
             raise ValueError(f"team.weights has {len(self.team.weights)} numbers for {len(self.teacher)} teachers.")
         if len(self.teacher) > 1 and self.distributions and self.cache.mode == "top_k":

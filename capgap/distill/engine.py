@@ -37,11 +37,6 @@ class Engine:
         self.head = Head(None) if found is None else found
         self.n_virtual = n_virtual(model)
 
-    def prove(self, sequences: list[list[int]]) -> str | None:
-        """Find out whether packed passes are what single ones are; the reason where they are not."""
-        self.packed.prove(sequences)
-        return self.packed.why_not
-
     def in_use(self) -> AbstractContextManager[None]:
         """Around forward and backward passes."""
         return nullcontext() if self.head.weight is None else self.packed.in_use()

@@ -15,10 +15,11 @@ from capgap.errors import DistillError
 from capgap.models.head import Head, head_of
 from capgap.models.packed import Packed, Row
 
-__all__ = ["Form", "Judged", "Question", "bytes_per_token", "choose_form", "judge"]
+__all__ = ["Form", "Judged", "Live", "Question", "bytes_per_token", "choose_form", "judge"]
 
 _PASS_TOKENS = 1024
 _SHARD_TOKENS = 65_536  # that carry loss; a killed run loses less than this
+_TOGETHER = 1024  # questions whose passes are laid out together: looking for room takes the square of them
 _LARGEST_HALF = 6e4
 
 
@@ -145,66 +146,89 @@ def judge(
             missing = list({key: q for key, q in zip(keys, questions, strict=True) if key not in cache}.values())
             if missing:
                 n_computed = len(missing)
-                _Pass(load(), cache, form, n_vocabulary, device, tell).run(missing, progress)
+                teacher = Live(load().to(device), n_vocabulary, [question.ids for question in missing], tell)
+                _Pass(teacher, cache, form).run(missing, progress)
     progress(len(questions) - n_computed)
     return Judged(cache, keys, cache.head(device), n_computed)
 
 
-class _Pass:
-    """A teacher's pass over questions."""
+class Live:
+    """A teacher in memory.
+
+    Parameters
+    ----------
+    model
+        A causal language model of transformers, on its device.
+    n_vocabulary
+        Ids that count.
+    sequences
+        Token ids of some of what it will be asked: packed passes are compared with single ones on them.
+    tell
+        Told where it runs padded.
+
+    Raises
+    ------
+    DistillError
+        Its head is no plain matrix.
+    """
 
     def __init__(
-        self, model: Any, cache: TeacherCache, form: Form, n_vocabulary: int, device: str, tell: Callable[[str], None]
+        self, model: Any, n_vocabulary: int, sequences: Sequence[Sequence[int]], tell: Callable[[str], None]
     ) -> None:
-        self.cache, self.form, self.tell = cache, form, tell
-        self.model = model.to(device).eval()
+        self.model = model.eval().requires_grad_(False)
         head = head_of(self.model)
         if head is None:
-            raise DistillError("the teacher's language-model head is no plain matrix, so its logits cannot be kept.")
+            raise DistillError("the teacher's language-model head is no plain matrix, so its logits cannot be had.")
         self.head = head.cut(n_vocabulary)
         self.packed = Packed(self.model)
-        self.device = device
+        self.packed.prove(sequences)
+        if self.packed.why_not is not None:
+            tell(f"the teacher's sequences are padded, not packed: {self.packed.why_not}")
+
+    @torch.no_grad()
+    def states(self, sequences: Sequence[Sequence[int]], places: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+        """Its last hidden states at some tokens of some sequences, each of shape (places, width), in one pass."""
+        device = next(self.model.parameters()).device
+        row = Row(tuple(map(len, sequences)), device)
+        ids = torch.tensor([token for one in sequences for token in one], device=device)
+        with self.packed.in_use():
+            hidden = torch.split(self.packed.hidden(ids, row), list(row.lengths))
+        return [own[torch.tensor(list(at), device=device)] for own, at in zip(hidden, places, strict=True)]
+
+
+class _Pass:
+    """A teacher's pass over questions, and what is kept of it."""
+
+    def __init__(self, teacher: Live, cache: TeacherCache, form: Form) -> None:
+        self.teacher, self.cache, self.form = teacher, cache, form
+        self.head = teacher.head
         self.errors: list[float] = []
 
     @torch.no_grad()
     def run(self, questions: Sequence[Question], progress: Callable[[int], None]) -> None:
         """Ask all of them, and keep what is said shard by shard."""
-        by_length = sorted(questions, key=lambda question: len(question.ids))
-        self.packed.prove([by_length[place].ids for place in sorted({-1 % len(by_length), 0, len(by_length) // 2})])
-        if self.packed.why_not is not None:
-            self.tell(f"the teacher's sequences are padded, not packed: {self.packed.why_not}")
         if self.form.mode == "hidden":
             self.cache.keep_head(self.head)
         waiting: list[tuple[str, dict[str, torch.Tensor]]] = []
         n_waiting = 0
-        # In order of length within a shard's worth, so that passes are full and a shard holds what was asked together.
-        for group in passes([len(question.ids) for question in questions], _PASS_TOKENS):
-            for question, part in self._ask([questions[index] for index in group]):
-                waiting.append((question.key, part))
-                n_waiting += len(question.at)
-            progress(len(group))
-            if n_waiting >= _SHARD_TOKENS:
-                self._keep(waiting)
-                waiting, n_waiting = [], 0
+        for low in range(0, len(questions), _TOGETHER):
+            part = questions[low : low + _TOGETHER]
+            for group in passes([len(question.ids) for question in part], _PASS_TOKENS):
+                asked = [part[index] for index in group]
+                states = self.teacher.states([one.ids for one in asked], [one.at for one in asked])
+                for question, own in zip(asked, states, strict=True):
+                    waiting.append((question.key, {name: t.cpu() for name, t in self._kept(question, own).items()}))
+                    n_waiting += len(question.at)
+                progress(len(group))
+                if n_waiting >= _SHARD_TOKENS:
+                    self._keep(waiting)
+                    waiting, n_waiting = [], 0
         if waiting:
             self._keep(waiting)
         self.cache.tell(error={"what": _ERRORS[self.form.mode], "mean": float(np.mean(self.errors))})
 
     def _keep(self, waiting: list[tuple[str, dict[str, torch.Tensor]]]) -> None:
         self.cache.append([key for key, _ in waiting], [part for _, part in waiting])
-
-    def _ask(self, questions: Sequence[Question]) -> list[tuple[Question, dict[str, torch.Tensor]]]:
-        """One pass, and what is kept of it for each question."""
-        row = Row(tuple(len(question.ids) for question in questions), self.device)
-        ids = torch.tensor([token for question in questions for token in question.ids], device=self.device)
-        with self.packed.in_use():
-            states = self.packed.hidden(ids, row)
-        told, low = [], 0
-        for question in questions:
-            at = torch.tensor(question.at, device=self.device) + low
-            told.append((question, {name: t.cpu() for name, t in self._kept(question, states[at]).items()}))
-            low += len(question.ids)
-        return told
 
     def _kept(self, question: Question, states: torch.Tensor) -> dict[str, torch.Tensor]:
         if self.form.mode == "hidden":

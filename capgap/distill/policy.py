@@ -12,54 +12,12 @@ from typing import Any
 import torch
 
 from capgap.distill.engine import n_virtual
+from capgap.distill.judge import Live
 from capgap.distill.objectives import Signal
 from capgap.distill.rows import Pass, n_inputs, packed, passes
 from capgap.distill.tokens import IGNORE, Encoded
-from capgap.errors import DistillError
-from capgap.models.head import head_of
-from capgap.models.packed import Packed, Row
 
-__all__ = ["Live", "OnPolicy"]
-
-
-class Live:
-    """A teacher in memory that judges tokens as they come.
-
-    Parameters
-    ----------
-    model
-        A causal language model of transformers.
-    n_vocabulary
-        Ids that count.
-
-    Raises
-    ------
-    DistillError
-        Its head is no plain matrix.
-    """
-
-    def __init__(self, model: Any, n_vocabulary: int) -> None:
-        self.model = model.eval().requires_grad_(False)
-        head = head_of(self.model)
-        if head is None:
-            raise DistillError("the teacher's language-model head is no plain matrix, so it cannot judge on-policy.")
-        self.head = head.cut(n_vocabulary)
-        self.packed = Packed(self.model)
-
-    @torch.no_grad()
-    def signal(self, sequences: Sequence[Sequence[int]], places: Sequence[Sequence[int]]) -> Signal:
-        """What it says behind some tokens of some sequences, one after the other."""
-        device = self.head.weight.device if self.head.weight is not None else "cpu"
-        row = Row(tuple(map(len, sequences)), device)
-        ids = torch.tensor([token for one in sequences for token in one], device=device)
-        with self.packed.in_use():
-            states = self.packed.hidden(ids, row)
-        at: list[int] = []
-        low = 0
-        for sequence, own in zip(sequences, places, strict=True):
-            at.extend(low + place for place in own)
-            low += len(sequence)
-        return Signal(hidden=states[torch.tensor(at, device=device)], head=self.head)
+__all__ = ["OnPolicy"]
 
 
 @dataclass(frozen=True)
@@ -95,11 +53,11 @@ class OnPolicy:
         for group in passes([n_inputs(one) + virtual for one in own], tokens):
             one = packed([own[place] for place in group], [step[place] for place in group], n_virtual=virtual)
             asked = [(self.prompts[step[place]][1], written[place]) for place in group]
-            signal = self.teacher.signal(
+            states = self.teacher.states(
                 [(*prompt, *text[:-1]) for prompt, text in asked],
                 [range(len(prompt) - 1, len(prompt) + len(text) - 1) for prompt, text in asked],
             )
-            made.append(replace(one, signals=(signal,)))
+            made.append(replace(one, signals=(Signal(hidden=torch.cat(states), head=self.teacher.head),)))
         return made
 
     @torch.no_grad()

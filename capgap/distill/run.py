@@ -214,12 +214,10 @@ def _judged(
 
 
 def _prove(config: Config, engine: Any, lesson: Any, told: "_Told") -> None:
-    """Compare packed passes with single ones on the longest example, the shortest, and one between."""
-    by_length = sorted(lesson.encoded, key=lambda one: len(one.input_ids))
-    picked = {id(one): one for one in (by_length[-1], by_length[0], by_length[len(by_length) // 2])}
-    why = engine.prove([list(one.input_ids) for one in picked.values()])
-    if why is not None:
-        told(f"{config.name}: examples are padded, not packed: {why}")
+    """Compare packed passes with single ones on some of the examples."""
+    engine.packed.prove([one.input_ids for one in lesson.encoded])
+    if engine.packed.why_not is not None:
+        told(f"{config.name}: examples are padded, not packed: {engine.packed.why_not}")
 
 
 def _choice_line(config: Config, chosen: Chosen, pool: Pool) -> str:
@@ -242,7 +240,9 @@ class _Told:
 
     def __call__(self, line: str) -> None:
         if self.on:
-            print(line, file=sys.stderr, flush=True)
+            from tqdm import tqdm
+
+            tqdm.write(line, file=sys.stderr)  # above a bar that is being drawn
 
     @contextmanager
     def bar(self, what: str, total: int) -> Iterator[Callable[[int, int], None]]:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from capgap.distill.config import Config
 from capgap.distill.context import Context, teacher_spec
-from capgap.distill.judge import Judged, Question, bytes_per_token, choose_form, judge
+from capgap.distill.judge import Form, Judged, Live, Question, bytes_per_token, choose_form, judge
 from capgap.distill.lesson import Lesson
 from capgap.distill.material import Signals
-from capgap.distill.policy import Live, OnPolicy
+from capgap.distill.policy import OnPolicy
 from capgap.distill.rows import n_inputs
 from capgap.distill.tokens import IGNORE, Encoded, Encoder
 from capgap.errors import DistillError
@@ -72,10 +72,17 @@ def hear(
     root = folder / config.cache.folder if config.cache.folder else out.parent / CACHES
     teachers = [_Teacher.found(config, word, device) for word in config.teacher]
     n_vocabulary = min(_common(config, student, teacher, tell) for teacher in teachers)
+    kept = config.cache
+    # Together, since only what is kept in one form can be mixed.
+    form = choose_form(
+        kept.mode, k=kept.k, max_gb=kept.max_gb, temperature=config.objective.temperature,
+        divergence=config.divergence, n_tokens=sum(one.n_loss for one in lesson.encoded),
+        width=sum(teacher.shape.hidden_size for teacher in teachers),
+    )  # fmt: skip
     judged = tuple(
-        _judged(config, teacher, lesson, context, n_vocabulary, root, tell, progress) for teacher in teachers
+        _judged(config, teacher, lesson, context, form, n_vocabulary, root, tell, progress) for teacher in teachers
     )
-    return Heard(judged, str(judged[0].cache.identity["mode"]), config.shares)
+    return Heard(judged, form.mode, config.shares)
 
 
 def _judged(
@@ -83,6 +90,7 @@ def _judged(
     teacher: "_Teacher",
     lesson: Lesson,
     context: Context,
+    form: Form,
     n_vocabulary: int,
     root: Path,
     tell: Callable[[str], None],
@@ -95,12 +103,7 @@ def _judged(
         for example, completion, encoded in zip(lesson.examples, lesson.completions, lesson.encoded, strict=True)
     ]
     n_tokens = sum(len(question.at) for question in questions)
-    kept, width = config.cache, teacher.shape.hidden_size
-    form = choose_form(
-        kept.mode, k=kept.k, max_gb=kept.max_gb, temperature=config.objective.temperature,
-        divergence=config.divergence, n_tokens=n_tokens, width=width,
-    )  # fmt: skip
-    each = bytes_per_token(form.mode, width=width, k=form.k)
+    each = bytes_per_token(form.mode, width=teacher.shape.hidden_size, k=form.k)
     tell(
         f"{config.name}: teacher's {form.mode} for {n_tokens:,} tokens, {each:,} bytes each, "
         f"{each * n_tokens / 1e6:,.1f} MB in {root}"
@@ -123,9 +126,8 @@ def accompany(
     """
     if any(example.messages is not None for example in lesson.examples):
         raise DistillError(f"{config.name}: on_policy asks prompts, and messages carry their own answers.")
-    if len(config.teacher) > 1:
-        raise DistillError(f"{config.name}: on_policy has one judge in memory; name one teacher.")
-    teacher = _Teacher.found(config, config.teacher[0], device)
+    (word,) = config.teacher
+    teacher = _Teacher.found(config, word, device)
     n_vocabulary = _common(config, student, teacher, tell)
     encoder = teacher.encoder()
     prompts = []
@@ -140,7 +142,7 @@ def accompany(
         raise DistillError(
             f"{config.name}: a prompt fills all of the {student.max_length} tokens that a student holds."
         )
-    live = Live(teacher.load().to(teacher.device), n_vocabulary)
+    live = Live(teacher.load().to(teacher.device), n_vocabulary, [asked for _, asked in prompts], tell)
     return OnPolicy(
         lesson.encoded, tuple(lesson.items), tuple(prompts), model, live, max_tokens=wanted,
         temperature=config.on_policy.temperature, seed=config.seed, eos=int(student.tokenizer.eos_token_id),

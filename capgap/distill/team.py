@@ -49,7 +49,8 @@ def chosen_among(said: Sequence[Said], how: str, *, name: str) -> Said:
         picked = {key: max(own, key=lambda teacher: said[teacher].sure[key]) for key, own in texts.items()}
     else:
         picked = {key: _agreed(examples[key], own) for key, own in texts.items()}
-    pairs = tuple((examples[key], texts[key][teacher]) for key, teacher in picked.items() if teacher in texts[key])
+    picked = {key: teacher for key, teacher in picked.items() if teacher in texts[key]}
+    pairs = tuple((examples[key], texts[key][teacher]) for key, teacher in picked.items())
     right = [graded(example, text)[0] for example, text in pairs]
     n_right = None if any(score is None for score in right) else sum(score == 1.0 for score in right)
     first = said[0]

@@ -46,9 +46,10 @@ class Trained:
 
     steps: int
     """Optimizer steps."""
-    tokens: int
-    """Tokens that went through the model, padding not counted."""
-    loss_tokens: int
+    tokens: int | None
+    """Tokens that were learnt from, padding not counted; None where texts were written on the way and the run was
+    taken up again, so that nobody knows all of them."""
+    loss_tokens: int | None
     """Those of them that carried loss."""
     losses: tuple[tuple[int, float], ...]
     """Mean loss, nats per token, up to each of some steps."""
@@ -70,6 +71,10 @@ class Terms:
     """The cross-entropy's."""
     gated: float
     """Share of the tokens at which the teacher was too unsure."""
+    tokens: int
+    """Tokens that ran."""
+    loss_tokens: int
+    """Those of them that carried loss."""
 
     def words(self, objective: Objective) -> str:
         """For a line of progress."""
@@ -120,7 +125,8 @@ class _Trainer(Trainer):  # type: ignore[misc]
             told.append(sums)
         n_tokens = sum(len(one.labels) for one in inputs)
         total, divergence, crossed, gated = (torch.stack(told).sum(dim=0) / weight).tolist()
-        self.terms.append(Terms(total, divergence, crossed, gated * weight / n_tokens))
+        n_run = sum(len(one.ids) - len(one.virtual) for one in inputs)
+        self.terms.append(Terms(total, divergence, crossed, gated * weight / n_tokens, n_run, n_tokens))
         if total > _EXPLODED * max(self.terms[0].loss, 1.0):
             self._stop(inputs[0].examples, f"the loss has grown from {self.terms[0].loss:.3g} to {total:.3g}")
         return torch.tensor(total)
@@ -151,8 +157,7 @@ class _Trainer(Trainer):  # type: ignore[misc]
 class _Progress(TrainerCallback):  # type: ignore[misc]
     """A bar on stderr with loss and speed, points of the learning curve, and a checkpoint every some minutes."""
 
-    def __init__(self, tokens: Sequence[int], *, minutes: float | None, show: bool) -> None:
-        self._tokens = tokens  # that carry loss, of each optimizer step
+    def __init__(self, *, minutes: float | None, show: bool) -> None:
         self._minutes, self._show = minutes, show
         self._bar: Any = None
         self.trainer: _Trainer | None = None
@@ -175,7 +180,7 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         assert self.trainer is not None
         now, step = time.monotonic(), state.global_step
-        self._done += self._tokens[step - 1]
+        self._done += self.trainer.terms[-1].loss_tokens
         if step % self._every == 0 or step == state.max_steps:
             self._log(step, self.trainer.terms[-self._every :])
         if self._show and now - self._shown > self._every_seconds:
@@ -237,10 +242,8 @@ def train(
         A loss or a weight is not finite, or the device has too little memory.
     """
     model = engine.model
-    n_loss = [example.n_loss for example in material.examples]
-    progress = _Progress(
-        plan.per_step(n_loss), minutes=None if config.training.save_steps else config.training.save_minutes, show=show
-    )
+    minutes = None if config.training.save_steps else config.training.save_minutes
+    progress = _Progress(minutes=minutes, show=show)
     trainer = _Trainer(
         engine=engine,
         plan=plan,
@@ -272,10 +275,20 @@ def train(
 def _came_to(trainer: _Trainer, material: Material | OnPolicy, seconds: float) -> Trained:
     points = [entry for entry in trainer.state.log_history if "loss" in entry]
     plan = trainer.plan
+    tokens: int | None
+    loss_tokens: int | None
+    if isinstance(material, Material):
+        tokens = sum(plan.per_step([n_inputs(example) + 1 for example in material.examples]))
+        loss_tokens = sum(plan.per_step([example.n_loss for example in material.examples]))
+    elif len(trainer.terms) == plan.n_steps:
+        loss_tokens = sum(step.loss_tokens for step in trainer.terms)
+        tokens = sum(step.tokens for step in trainer.terms) + sum(map(len, plan.steps))  # the last of each is learnt
+    else:
+        tokens = loss_tokens = None
     return Trained(
         steps=plan.n_steps,
-        tokens=sum(plan.per_step([n_inputs(example) + 1 for example in material.examples])),
-        loss_tokens=sum(plan.per_step([example.n_loss for example in material.examples])),
+        tokens=tokens,
+        loss_tokens=loss_tokens,
         losses=tuple((point["step"], point["loss"]) for point in points),
         terms=tuple({name: point[name] for name in ("step", *_TERMS)} for point in points),
         seconds=seconds,

@@ -268,13 +268,16 @@ class Packed:
             config._attn_implementation = before
 
     def prove(self, sequences: Sequence[Sequence[int]]) -> None:
-        """Run sequences packed and alone; where the hidden states differ, run padded from now on.
+        """Run some sequences packed and alone; where the hidden states differ, run padded from now on.
 
         Parameters
         ----------
         sequences
-            Token ids of several sequences of different lengths, one longer than the model's window where any is.
+            Token ids of what will be run; the longest, the shortest and one between are compared, so that one is
+            longer than the model's window where any is.
         """
+        by_length = sorted(sequences, key=len)
+        sequences = [by_length[place] for place in sorted({0, len(by_length) // 2, len(by_length) - 1})]
         mode = self.model.training
         self.model.eval()
         device = next(self.model.parameters()).device

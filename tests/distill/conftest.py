@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,27 @@ def sums() -> list[dict[str, Any]]:
 def write_jsonl(path: Path, records: list[dict[str, Any]]) -> Path:
     path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     return path
+
+
+@contextmanager
+def interrupted_at(step: int) -> Iterator[None]:
+    """What trains in here is cut off behind a step."""
+    from capgap.distill import train as training
+
+    class Interrupted(Exception):
+        pass
+
+    original = training._Progress.on_step_end
+
+    def cut(self: Any, args: Any, state: Any, control: Any, **options: Any) -> None:
+        original(self, args, state, control, **options)
+        if state.global_step == step:
+            raise Interrupted
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(training._Progress, "on_step_end", cut)
+        with pytest.raises(Interrupted):
+            yield
 
 
 @pytest.fixture(scope="session")

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from capgap.distill import Config, distill
-from capgap.distill import train as training
 from capgap.distill.engine import Engine
+from capgap.distill.judge import Live
 from capgap.distill.objectives import Objective
-from capgap.distill.policy import Live, OnPolicy
+from capgap.distill.policy import OnPolicy
 from capgap.distill.students import adapt
-from tests.distill.conftest import WORDS, make_model, make_tokenizer, sums
+from tests.distill.conftest import WORDS, interrupted_at, make_model, make_tokenizer, sums
 from tests.distill.test_train import weights
 
 Make = Callable[..., Config]
@@ -22,8 +22,9 @@ Make = Callable[..., Config]
 
 def writer(model: Any, teacher: Any, **changes: Any) -> OnPolicy:
     prompts = (((1, 11, 5, 12), (1, 16, 11, 5, 12)), ((1, 11, 6, 12, 7, 13), (1, 16, 11, 6, 12, 7, 13)))
+    judge = Live(teacher, 28, [own for _, own in prompts], lambda line: None)
     told: dict[str, Any] = {
-        "examples": (), "items": ("a", "b"), "prompts": prompts, "student": model, "teacher": Live(teacher, 28),
+        "examples": (), "items": ("a", "b"), "prompts": prompts, "student": model, "teacher": judge,
         "max_tokens": 6, "temperature": 1.0, "seed": 0, "eos": 2, "pad": 0,
     }  # fmt: skip
     return OnPolicy(**{**told, **changes})
@@ -48,6 +49,21 @@ def test_what_is_trained_is_what_was_written_and_what_the_teacher_says_of_it() -
         assert signal.hidden is not None
         torch.testing.assert_close(signal.head.logits(signal.hidden[places]), live, rtol=1e-4, atol=1e-4)
         low += length
+
+
+def test_a_judge_that_cannot_be_packed_is_found_out_and_runs_padded() -> None:
+    from transformers import BloomConfig, BloomForCausalLM
+
+    torch.manual_seed(0)
+    teacher = BloomForCausalLM(BloomConfig(vocab_size=28, hidden_size=16, n_layer=2, n_head=2)).eval()
+    told: list[str] = []
+    sequences = [(1, 11, 5, 12), (1, 11, 6, 12, 7, 13, 5, 6, 7, 8)]
+    live = Live(teacher, 28, sequences, told.append)
+    assert "padded, not packed" in told[0]
+    for sequence, states in zip(sequences, live.states(sequences, [range(4), range(10)]), strict=True):
+        with torch.no_grad():
+            expected = teacher(torch.tensor([sequence])).logits[0]
+        torch.testing.assert_close(live.head.logits(states), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_texts_are_drawn_from_the_student() -> None:
@@ -89,10 +105,6 @@ def test_virtual_tokens_stand_right_before_a_prompt_that_is_padded(make_config: 
     assert both[0] == alone[0]
 
 
-class _Cut(Exception):
-    pass
-
-
 @pytest.mark.parametrize("adaptation", ["full", "lora", "soft_prompt"])
 def test_a_student_comes_nearer_to_its_teacher_on_texts_of_its_own(
     make_config: Make, tmp_path: Path, teacher: Path, schooled: Path, adaptation: str
@@ -107,6 +119,10 @@ def test_a_student_comes_nearer_to_its_teacher_on_texts_of_its_own(
     assert after < 0.9 * before
     story = json.loads((out / "distill.json").read_text())
     assert story["terms"][0]["divergence"] > 0
+    row = json.loads((out / "capgap.json").read_text())
+    # What was written, which nobody knew before: at most eight tokens for each of 16 prompts in each of 60 steps.
+    assert 16 * 60 <= row["loss_tokens"] <= 8 * 16 * 60
+    assert row["loss_tokens"] < row["tokens"]
 
 
 def distance(student: Path, out: Path | None, teacher: Path) -> float:
@@ -129,23 +145,14 @@ def distance(student: Path, out: Path | None, teacher: Path) -> float:
 
 
 def test_a_run_that_was_cut_off_writes_what_it_would_have_written(
-    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, teacher: Path, schooled: Path
+    make_config: Make, tmp_path: Path, teacher: Path, schooled: Path
 ) -> None:
     config = make_config(
         supervision="on_policy", teacher=str(teacher), student=str(schooled), on_policy={"max_tokens": 5},
         training={"max_steps": 6, "batch_size": 8, "lr": 0.01, "save_steps": 2},
     )  # fmt: skip
     whole = distill(config, tmp_path / "whole", progress=False, device="cpu")
-    original = training._Progress.on_step_end
-
-    def cut(self: Any, args: Any, state: Any, control: Any, **options: Any) -> None:
-        original(self, args, state, control, **options)
-        if state.global_step == 5:
-            raise _Cut
-
-    monkeypatch.setattr(training._Progress, "on_step_end", cut)
-    with pytest.raises(_Cut):
+    with interrupted_at(5):
         distill(config, tmp_path / "cut", progress=False, device="cpu")
-    monkeypatch.setattr(training._Progress, "on_step_end", original)
     found, expected = weights(distill(config, tmp_path / "cut", progress=False, device="cpu")), weights(whole)
     assert all(torch.equal(expected[name], found[name]) for name in expected)

@@ -119,6 +119,7 @@ def test_distributions_are_mixed_by_weight(make_config: Make, tmp_path: Path, te
     ("changes", "message"),
     [
         ({"teacher": ["a"], "team": {"choose": "task"}}, "name them as a list"),
+        ({"teacher": ["a", "b"], "supervision": "on_policy"}, "one judge"),
         ({"teacher": ["a", "b"], "team": {"weights": [1.0]}}, "1 numbers for 2 teachers"),
         ({"teacher": ["a", "b"], "supervision": "logits", "cache": {"mode": "top_k"}}, "have no mixture"),
     ],
@@ -126,3 +127,16 @@ def test_distributions_are_mixed_by_weight(make_config: Make, tmp_path: Path, te
 def test_what_a_team_cannot_give_is_refused(make_config: Make, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_config(**{"supervision": "answers", **changes})
+
+
+def test_teachers_of_different_widths_are_kept_in_one_form(
+    make_config: Make, tmp_path: Path, teacher: Path, schooled: Path
+) -> None:
+    """Hidden states of the narrow one alone would be under the limit, and those of both are over it."""
+    n = 55 * 10
+    config = make_config(
+        supervision="logits", texts="gold_traces", teacher=[str(schooled), str(teacher)],
+        cache={"max_gb": 2 * 50 * n / 1e9, "k": 4}, training={"max_steps": 1, "batch_size": 8},
+    )  # fmt: skip
+    out = distill(config, tmp_path / "out", progress=False, device="cpu")
+    assert json.loads((out / "distill.json").read_text())["distributions"]["form"] == "sample"

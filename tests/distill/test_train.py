@@ -25,7 +25,7 @@ from capgap.distill.students import adapt, save_student
 from capgap.distill.tokens import IGNORE, Encoded, Encoder
 from capgap.distill.train import last_checkpoint, train
 from capgap.errors import DistillError
-from tests.distill.conftest import make_model, make_tokenizer, sums
+from tests.distill.conftest import interrupted_at, make_model, make_tokenizer, sums
 
 SUMMED_IN_ANOTHER_ORDER = {"rtol": 1e-4, "atol": 1e-6}  # float32 sums over other batches
 
@@ -229,28 +229,15 @@ def test_a_logger_that_is_not_here_is_told(make_config: Make, tmp_path: Path, mo
         trained(make_config(training={"max_steps": 1, "log_to": ["wandb"]}), make_model(), tmp_path)
 
 
-class _Interrupted(Exception):
-    pass
-
-
 @pytest.mark.parametrize(("adaptation", "n_passes"), [("full", 2), ("lora", 1), ("soft_prompt", 2)])
 def test_a_run_that_was_cut_off_ends_with_the_weights_of_one_that_was_not(
-    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adaptation: str, n_passes: int
+    make_config: Make, tmp_path: Path, adaptation: str, n_passes: int
 ) -> None:
     told = {"max_steps": 12, "batch_size": 16, "pass_tokens": 400 // n_passes, "lr": 0.01, "save_steps": 5}
     config = make_config(adaptation=adaptation, lora={"dropout": 0.2}, training=told)
     whole = distill(config, tmp_path / "whole", progress=False, device="cpu")
-    original = training._Progress.on_step_end
-
-    def cut(self: Any, args: Any, state: Any, control: Any, **options: Any) -> None:
-        original(self, args, state, control, **options)
-        if state.global_step == 8:
-            raise _Interrupted
-
-    monkeypatch.setattr(training._Progress, "on_step_end", cut)
-    with pytest.raises(_Interrupted):
+    with interrupted_at(8):
         distill(config, tmp_path / "cut", progress=False, device="cpu")
-    monkeypatch.setattr(training._Progress, "on_step_end", original)
     partial = tmp_path / "cut" / "checkpoint-10"  # killed inside a save: weights, and no state of the trainer
     partial.mkdir()
     (partial / "model.safetensors").write_bytes(b"half")
