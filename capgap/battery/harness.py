@@ -9,7 +9,7 @@ from capgap.battery.items import Item, content_ids, covariate, drawn
 from capgap.battery.library import Battery
 from capgap.battery.prepare import Prepared, common
 from capgap.battery.quiet import quiet
-from capgap.battery.source import not_cached, plain
+from capgap.battery.source import fetch_remedy, not_cached, plain
 from capgap.battery.spec import HarnessTask, check_capability
 from capgap.battery.task_index import task_index, task_manager
 from capgap.battery.templates import Template
@@ -110,7 +110,7 @@ def load_tasks(battery: Battery, task: HarnessTask) -> dict[str, Any]:
         raise BatteryError(f"{where}: lm-eval's {task.lm_eval!r} needs a package that is missing: {error}.") from error
     except Exception as error:  # the hub fails in many ways, all of which mean that the data are not here
         raise BatteryError(
-            not_cached(f"{where}: the data of lm-eval's {task.lm_eval!r}", error, battery.name)
+            not_cached(f"{where}: the data of lm-eval's {task.lm_eval!r}", error, fetch_remedy(battery.name))
         ) from error
     for name, made in found.items():
         _refuse(name, made, battery, where)

@@ -11,7 +11,7 @@ import capgap
 from capgap.battery.document import Document, read_yaml
 from capgap.battery.extraction import explosion
 from capgap.battery.items import TaskTemplates
-from capgap.battery.source import Row, find_file, hub_rows, read_rows, sha256
+from capgap.battery.source import Row, fetch_remedy, find_file, hub_rows, read_rows, sha256
 from capgap.battery.spec import BatterySpec, Defaults, HarnessTask, OwnTask, check_capability
 from capgap.battery.templates import Template
 from capgap.errors import BatteryError, suggestion
@@ -61,7 +61,8 @@ class Battery:
         where = f"{self.where(task)}, key 'data.{('file' if data.file else 'hub') if part == 'items' else part}'"
         if data.hub is not None:
             split = (data.split or "test") if part == "items" else getattr(data, part)
-            return hub_rows(data.hub, data.subset, split, data.revision, where, self.name) if split else []
+            remedy = fetch_remedy(self.name)
+            return hub_rows(data.hub, data.subset, split, data.revision, where, remedy) if split else []
         name = data.file if part == "items" else getattr(data, part)
         return read_rows(find_file(name, self.roots, where), where) if name else []
 

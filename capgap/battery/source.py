@@ -11,7 +11,7 @@ from typing import Any
 
 from capgap.errors import BatteryError, suggestion
 
-__all__ = ["Row", "find_file", "hub_rows", "not_cached", "plain", "read_rows", "sha256"]
+__all__ = ["Row", "fetch_remedy", "find_file", "hub_rows", "not_cached", "plain", "read_rows", "sha256"]
 
 _MAX_NAME = 1_000
 _MAX_DEPTH = 50
@@ -92,7 +92,7 @@ def read_rows(path: Path, where: str) -> list[Row]:
     return rows
 
 
-def hub_rows(name: str, subset: str | None, split: str, revision: str | None, where: str, battery: str) -> list[Row]:
+def hub_rows(name: str, subset: str | None, split: str, revision: str | None, where: str, remedy: str) -> list[Row]:
     """The rows of a split of a data set on the hub, from the cache where the network is off.
 
     Raises
@@ -107,20 +107,22 @@ def hub_rows(name: str, subset: str | None, split: str, revision: str | None, wh
     try:
         found = datasets.load_dataset(name, subset, split=split, revision=revision)
     except Exception as error:  # the hub fails in many ways, all of which mean that its data are not here
-        raise BatteryError(not_cached(f"{where}: data set {name!r}", error, battery)) from error
+        raise BatteryError(not_cached(f"{where}: data set {name!r}", error, remedy)) from error
     rows = [Row(_fields(fields, f"{where}: {name}, row {n}"), f"row {n}") for n, fields in enumerate(found)]
     if not rows:
         raise BatteryError(f"{where}: data set {name!r}, split {split!r} holds no item.")
     return rows
 
 
-def not_cached(what: str, error: BaseException, battery: str) -> str:
-    """The message for hub data that are not here."""
+def not_cached(what: str, error: BaseException, remedy: str) -> str:
+    """The message for hub data that are not here, and what to do about it."""
     reason = str(error).strip().split("\n")[0][:200]
-    return (
-        f"{what} is not in the cache and could not be fetched ({type(error).__name__}: {reason}). With a network: "
-        f"capgap battery fetch {battery}. Without: --battery pocket needs no download."
-    )
+    return f"{what} is not in the cache and could not be fetched ({type(error).__name__}: {reason}). {remedy}"
+
+
+def fetch_remedy(battery: str) -> str:
+    """What to do where the data of a battery are not here."""
+    return f"With a network: capgap battery fetch {battery}. Without: --battery pocket needs no download."
 
 
 def sha256(path: Path) -> str:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from capgap.cli.permissions import allow_options
+
 if TYPE_CHECKING:
     from capgap.distill import Config
 
@@ -22,9 +24,16 @@ __all__ = ["distill"]
     type=click.Path(path_type=Path, dir_okay=False),
     help="The teacher's responses, which several students may share; default in --out.",
 )
+@allow_options
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 def distill(
-    file: Path, out: Path | None, device: str | None, threads: int | None, ledger: Path | None, quiet: bool
+    file: Path,
+    out: Path | None,
+    device: str | None,
+    threads: int | None,
+    ledger: Path | None,
+    allow: tuple[str, ...],
+    quiet: bool,
 ) -> None:
     """Train one student as FILE.yaml describes, and print the directory of its checkpoint.
 
@@ -44,16 +53,16 @@ def distill(
     from capgap.distill import distill as make
     from capgap.distill import load_config
 
-    config = load_config(file)
+    config = load_config(file).permitting(allow)
     set_threads(threads)
     target = out or Path("capgap-out") / config.name
     made = make(config, target, folder=file.parent, device=device, ledger=ledger, progress=not quiet)
     click.echo(made)
     if config.evaluate is not None:
-        _evaluate(config, made, folder=file.parent, device=device)
+        _evaluate(config, made, folder=file.parent, device=device, allow=allow)
 
 
-def _evaluate(config: "Config", made: Path, *, folder: Path, device: str | None) -> None:
+def _evaluate(config: "Config", made: Path, *, folder: Path, device: str | None, allow: tuple[str, ...]) -> None:
     """What the file says to measure: the student with its base and, where it had one, its teacher."""
     from capgap import evaluate as engine
     from capgap.cli.conclude import conclude, say
@@ -62,7 +71,7 @@ def _evaluate(config: "Config", made: Path, *, folder: Path, device: str | None)
     named = config.evaluate.battery
     batteries = [named] if isinstance(named, str) else list(named)
     compared, lead, bases, controls, notes = engine.cast_roles(
-        (f"{config.name}={made}",), teacher=config.lead, base=None, control=None
+        (f"{config.name}={made}",), teacher=config.lead, allow=allow
     )
     plan = engine.Plan(
         students=compared,

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from capgap.cli.conclude import conclude, items_option, json_option, say
+from capgap.cli.permissions import allow_options
 
 __all__ = ["evaluate", "set_threads"]
 
@@ -65,6 +66,7 @@ __all__ = ["evaluate", "set_threads"]
     envvar="CAPGAP_DATA",
     help="Where batteries find their data beside their own folder.",
 )
+@allow_options
 @items_option
 @json_option
 @click.option(
@@ -87,6 +89,7 @@ def evaluate(
     shard: str | None,
     rescore: bool,
     data_root: Path | None,
+    allow: tuple[str, ...],
     items: str,
     as_json: bool,
     out: Path | None,
@@ -104,7 +107,9 @@ def evaluate(
     from capgap import evaluate as engine
 
     set_threads(threads)
-    compared, lead, bases, controls, notes = engine.cast_roles(students, teacher=teacher, base=base, control=control)
+    compared, lead, bases, controls, notes = engine.cast_roles(
+        students, teacher=teacher, base=base, control=control, allow=allow
+    )
     devices = engine.parse_devices(device)
     plan = engine.Plan(
         students=compared,

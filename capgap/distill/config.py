@@ -6,7 +6,7 @@ design that this version cannot do yet stand in `NOT_YET` and are refused with t
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -242,6 +242,22 @@ class Config(Strict):
     def effective_data_seed(self) -> int:
         """The seed that chooses the examples."""
         return self.seed if self.data_seed is None else self.data_seed
+
+    def permitting(self, allow: Collection[str]) -> Self:
+        """The same, with ``allow_code`` or ``allow_pickle`` for each of its checkpoints that does not say otherwise."""
+        from capgap.models import permitted
+
+        if not allow:
+            return self
+        student = self.student
+        if isinstance(student, str):
+            student = permitted(student, allow)
+        elif isinstance(student, Pruned):
+            student = student.model_copy(update={"prune": permitted(student.prune, allow)})
+        elif isinstance(student, Scratch):
+            student = student.model_copy(update={"tokenizer": permitted(student.tokenizer, allow)})
+        teachers = tuple(permitted(word, allow) for word in self.teacher)
+        return self.model_copy(update={"student": student, "teacher": teachers})
 
     @property
     def canonical(self) -> dict[str, Any]:

@@ -2,17 +2,17 @@
 
 import hashlib
 import json
-import re
-import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from capgap.distill.config import Config
+from capgap.distill.overlap import near_items
 from capgap.distill.tokens import Message
 from capgap.errors import DistillError, suggestion
+from capgap.evaluate.exposure import normalised, prompt_digest
 
-__all__ = ["Asking", "Chosen", "Example", "choose", "data_hash", "normalised"]
+__all__ = ["Asking", "Chosen", "Example", "choose", "data_hash", "exposure"]
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,15 @@ class Chosen:
     n_available: int
     """Examples that could have been chosen."""
     n_held_out: int
-    """Examples that are also evaluation items, and were kept out."""
+    """Examples that are also evaluation items, and were kept out, or kept and counted (`data.overlap`)."""
+    n_near: int
+    """Further examples that are evaluation items in almost the same words; likewise."""
     n_repeated: int
     """Examples whose prompt and target occur before (in another format, mostly), and were left out."""
     n_without_trace: int = 0
     """Choice examples, which have no steps, left out where traces are asked for."""
+    touched: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Where they were kept: a prompt of `examples` → digests of the evaluation prompts that it is near to."""
 
     @property
     def by_capability(self) -> dict[str, int]:
@@ -82,12 +86,7 @@ class Chosen:
         return dict(sorted(Counter(example.capability or "unknown" for example in self.examples).items()))
 
 
-def normalised(prompt: str) -> str:
-    """A prompt without what does not tell prompts apart: case, runs of whitespace, forms of one character."""
-    return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", prompt)).strip().casefold()
-
-
-def choose(pool: Sequence[Example], config: Config, *, held_out: Collection[str] = ()) -> Chosen:
+def choose(pool: Sequence[Example], config: Config, *, held_out: Iterable[str] = ()) -> Chosen:
     """The examples that a file asks for: of the right tasks, not in the evaluation, so many of them.
 
     Parameters
@@ -112,7 +111,15 @@ def choose(pool: Sequence[Example], config: Config, *, held_out: Collection[str]
     """
     of_tasks = _of_tasks(pool, config)
     fitting = _with_traces(of_tasks, config) if config.told in ("traces", "gold_traces") else of_tasks
-    free = [example for example in fitting if normalised(_asked(example)) not in held_out]
+    items = sorted(set(held_out))
+    equal = {place for place, example in enumerate(fitting) if normalised(_asked(example)) in set(items)}
+    near = {
+        place: found
+        for place, found in near_items([_asked(one) for one in fitting], items, threshold=config.data.near).items()
+        if place not in equal
+    }
+    out = equal | near.keys() if config.data.overlap == "exclude" else set()
+    free = [example for place, example in enumerate(fitting) if place not in out]
     # One question in two formats is one example; the generated form, which can have steps, stands for both.
     by_text: dict[str, Example] = {}
     for example in sorted(free, key=lambda example: example.choices is not None):
@@ -125,13 +132,32 @@ def choose(pool: Sequence[Example], config: Config, *, held_out: Collection[str]
             f"{config.name}: n_examples asks for {max(wanted, 1):,} examples, and the data have {len(ordered):,}{left}."
             f" Ask for at most {len(ordered):,}, or give more data."
         )
+    touched = {_asked(fitting[place]): tuple(prompt_digest(items[n]) for n in found) for place, found in near.items()}
     return Chosen(
         tuple(ordered[:wanted]),
         n_available=len(ordered),
-        n_held_out=len(fitting) - len(free),
+        n_held_out=len(equal),
+        n_near=len(near),
+        touched={} if out else touched,
         n_repeated=len(free) - len(ordered),
         n_without_trace=len(of_tasks) - len(fitting),
     )
+
+
+def exposure(examples: Iterable[Example], touched: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
+    """How many examples touch a prompt, by its digest: its own examples, and those that are near it.
+
+    Parameters
+    ----------
+    examples
+        What a student learns from.
+    touched
+        Of `Chosen`.
+    """
+    counts: Counter[str] = Counter()
+    for example in examples:
+        counts.update({prompt_digest(_asked(example)), *touched.get(_asked(example), ())})
+    return dict(sorted(counts.items()))
 
 
 def data_hash(pairs: Iterable[tuple[str, str]]) -> str:

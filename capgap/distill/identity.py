@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from capgap.distill.config import Config, Pruned
+from capgap.distill.loading import fingerprint
 from capgap.errors import DistillError, StoreError
 from capgap.schema import write_object
 
@@ -82,15 +83,13 @@ def _data_digest(config: Config, folder: Path) -> str:
 def _weights(word: str) -> str:
     """Hash of a checkpoint's weights; the word itself for what is not on this disk."""
     from capgap.models import parse_model
-    from capgap.models.checkpoint import file_hashes, locate
+    from capgap.models.checkpoint import locate
     from capgap.models.spec import BACKENDS
 
     spec = parse_model(word)
     if spec.kind in BACKENDS:
         return spec.word
-    checkpoint = locate(spec)
-    patterns = ("*.safetensors", "config.json", "adapter_config.json", "tokenizer.json")
-    return file_hashes(checkpoint.path, patterns)
+    return fingerprint(spec, locate(spec), "tokenizer.json")
 
 
 def _difference(found: Any, wanted: Any, trail: str = "") -> str | None:

@@ -1,15 +1,15 @@
-"""Examples from a JSONL file: prompt and completion, or a conversation."""
+"""Examples from the lines of a JSONL file or the rows of a data set: prompt and completion, or a conversation."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from capgap.distill.data import Asking, Example
 from capgap.distill.keys import Data
-from capgap.errors import DistillError, suggestion
+from capgap.errors import BatteryError, DistillError, suggestion
 
-__all__ = ["example_file", "read_examples"]
+__all__ = ["example_file", "hub_examples", "hub_records", "read_examples"]
 
 _KEYS = ("prompt", "completion", "rationale", "messages", "item", "task", "capability", "targets")
 _ROLES = ("system", "user", "assistant", "tool")
@@ -32,11 +32,60 @@ def read_examples(data: Data, *, folder: Path) -> list[Example]:
         There is no such file, or a line is no example; the message names the line.
     """
     path = example_file(data, folder=folder)
-    asking = Asking(extract=data.extract, delimiter="", answer_prefix=data.answer_prefix)
-    examples = [_example(record, asking, f"{path}: line {number}", number) for number, record in _records(path)]
+    records = ((record, f"{path}: line {number}", number) for number, record in _records(path))
+    examples = _examples(data, records)
     if not examples:
         raise DistillError(f"{path}: holds no example. Expected one JSON object a line, with prompt and completion.")
     return examples
+
+
+def hub_examples(data: Data) -> list[Example]:
+    """The examples of ``data.hub``.
+
+    Raises
+    ------
+    DistillError
+        The data set is neither cached nor reachable, holds nothing, or a row is no example; the message names the row.
+    """
+    return _examples(data, hub_records(data))
+
+
+def hub_records(data: Data) -> list[tuple[dict[str, Any], str, int]]:
+    """The rows of ``data.hub``, what to call each in a message, and its number.
+
+    Raises
+    ------
+    DistillError
+        The data set is neither cached nor reachable, or holds nothing.
+    """
+    from capgap.battery.source import hub_rows
+
+    where = f"data.hub {data.hub}, split {data.split}"
+    try:
+        rows = hub_rows(
+            str(data.hub), data.subset, data.split, data.revision, where, "Run once with the network, or give a file."
+        )
+    except BatteryError as error:
+        raise DistillError(str(error)) from error
+    return [(dict(row.fields), f"{where}: {row.place}", number) for number, row in enumerate(rows, start=1)]
+
+
+def _examples(data: Data, records: Iterable[tuple[dict[str, Any], str, int]]) -> list[Example]:
+    asking = Asking(extract=data.extract, delimiter="", answer_prefix=data.answer_prefix)
+    unknown = next((key for key in data.columns if key not in _KEYS), None)
+    if unknown is not None:
+        raise DistillError(f"data.columns: {unknown!r} is no key of an example.{suggestion(unknown, _KEYS)}")
+    return [_example(_renamed(record, data, where), asking, where, number) for record, where, number in records]
+
+
+def _renamed(record: dict[str, Any], data: Data, where: str) -> dict[str, Any]:
+    """A record under the names that examples have."""
+    if not data.columns:
+        return record
+    for key, column in data.columns.items():
+        if column not in record:
+            raise DistillError(f"{where}: no column {column!r} for {key!r}.{suggestion(column, record)}")
+    return record | {key: record[column] for key, column in data.columns.items()}
 
 
 def example_file(data: Data, *, folder: Path) -> Path:

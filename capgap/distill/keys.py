@@ -108,7 +108,7 @@ Student = Annotated[
 
 
 class Data(Strict):
-    """Where the examples come from: the training parts of a battery, or a JSONL file."""
+    """Where the examples come from: the training parts of a battery, a JSONL file, or a data set of the hub."""
 
     battery: str | None = None
     """Name or file of a battery whose tasks have ``train`` data."""
@@ -116,6 +116,20 @@ class Data(Strict):
     """Only these of its tasks."""
     file: str | None = None
     """JSONL with ``prompt`` and ``completion`` (and ``rationale``), or with ``messages``."""
+    hub: str | None = Field(None, pattern=r"^[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)?$")
+    """Name of a data set on the hub, its rows as the lines of a file."""
+    subset: str | None = None
+    """The hub's configuration name."""
+    split: str = "train"
+    """The hub's split."""
+    revision: str | None = None
+    """The hub's revision."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """For a file and the hub: what ``prompt``, ``completion`` … are called there."""
+    overlap: Literal["exclude", "mark"] = "exclude"
+    """Examples that are also evaluation items: kept out, or kept and counted by ``x_exposure``."""
+    near: float = Field(0.8, gt=0, le=1)
+    """Share of runs of three words, with the same numbers, from which on an example counts as an item."""
     extract: str | None = None
     """For a file: where a text holds its final answer (a regular expression, as in a battery)."""
     answer_prefix: str = " "
@@ -123,10 +137,14 @@ class Data(Strict):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.battery is None) == (self.file is None):
-            raise ValueError("expected exactly one of 'battery' and 'file'.")
-        if self.file is not None and self.tasks is not None:
-            raise ValueError("'tasks' chooses among a battery's tasks; beside 'file' it says nothing.")
+        named = [key for key in ("battery", "file", "hub") if getattr(self, key) is not None]
+        if len(named) != 1:
+            raise ValueError("expected exactly one of 'battery', 'file' and 'hub'.")
+        for key, wanted in (("tasks", "battery"), ("subset", "hub"), ("split", "hub"), ("revision", "hub")):
+            if key in self.model_fields_set and named != [wanted]:
+                raise ValueError(f"{key!r} belongs to {wanted!r}; beside {named[0]!r} it says nothing.")
+        if self.battery is not None and self.columns:
+            raise ValueError("'columns' belongs to a file or the hub; a battery's templates name its columns.")
         if self.battery is not None and self.extract is not None:
             raise ValueError("'extract' belongs to a file; the tasks of a battery say how their answers are found.")
         return self

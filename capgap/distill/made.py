@@ -15,6 +15,7 @@ from typing import Any
 
 from capgap.distill.config import Built, Config, Pruned, Scratch
 from capgap.distill.data import Example
+from capgap.distill.loading import fingerprint, loaded, model_tokenizer
 from capgap.errors import DistillError, ModelError
 
 __all__ = ["base_seed", "calibration_texts", "made_student"]
@@ -68,12 +69,12 @@ def made_student(config: Config, out: Path, *, calibration: Sequence[str] = ()) 
 
 
 def _from_scratch(name: str, wanted: Scratch, bases: Path) -> Path:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed
+    from transformers import AutoConfig, AutoModelForCausalLM, set_seed
 
     from capgap.models import parse_model
     from capgap.models.checkpoint import locate
 
-    tokenizer = AutoTokenizer.from_pretrained(locate(parse_model(wanted.tokenizer)).path)
+    tokenizer = model_tokenizer(spec := parse_model(wanted.tokenizer), locate(spec))
     try:
         if isinstance(wanted.config, dict):
             shape = AutoConfig.for_model(**wanted.config)
@@ -100,19 +101,17 @@ def _from_scratch(name: str, wanted: Scratch, bases: Path) -> Path:
 
 
 def _pruned(name: str, wanted: Pruned, calibration: Sequence[str], bases: Path) -> Path:
-    from capgap.distill.students import loaded
     from capgap.models import parse_model
-    from capgap.models.checkpoint import file_hashes, locate
+    from capgap.models.checkpoint import locate
 
     spec = parse_model(wanted.prune)
     checkpoint = locate(spec)
     whole = checkpoint.adapter_of or checkpoint
-    patterns = ("*.safetensors", "config.json", "adapter_config.json")
-    made_of = [file_hashes(one.path, patterns) for one in {checkpoint.path: checkpoint, whole.path: whole}.values()]
+    made_of = [fingerprint(spec, one) for one in {checkpoint.path: checkpoint, whole.path: whole}.values()]
     folder = bases / f"pruned-{_short(*made_of, *calibration)}-{wanted.layers}"
     if (folder / "config.json").is_file():
         return folder
-    model, tokenizer = loaded(checkpoint, spec.get("tokenizer"))
+    model, tokenizer = loaded(spec, checkpoint)
     stack, layers = _stack(model, name)
     if wanted.layers >= len(layers):
         raise DistillError(

@@ -1,15 +1,17 @@
 """All the examples that a file's data offer, and the prompts of its evaluation that must stay out."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from capgap.distill.config import Config
-from capgap.distill.data import Asking, Example, normalised
-from capgap.distill.jsonl import example_file, read_examples
+from capgap.distill.data import Asking, Example
+from capgap.distill.jsonl import example_file, hub_examples, hub_records, read_examples
 from capgap.errors import BatteryError, DistillError, suggestion
+from capgap.evaluate.exposure import normalised
 
 if TYPE_CHECKING:
     from capgap.battery import Battery
@@ -53,6 +55,8 @@ def gather(config: Config, *, folder: Path) -> Pool:
     held_out, unchecked = _held_out(batteries.values())
     if data.file is not None:
         return Pool(tuple(read_examples(data, folder=folder)), held_out, unchecked)
+    if data.hub is not None:
+        return Pool(tuple(hub_examples(data)), held_out, unchecked)
     assert data.battery is not None
     return Pool(tuple(_examples(batteries[data.battery], data.tasks)), held_out, unchecked)
 
@@ -61,6 +65,11 @@ def source_digest(config: Config, *, folder: Path) -> str:
     """Hash of the files that the examples come from."""
     if config.data.battery is not None:
         return _load(config.data.battery, folder).hash
+    if config.data.hub is not None:
+        whole = hashlib.sha256()
+        for record, _, _ in hub_records(config.data):
+            whole.update(json.dumps(record, sort_keys=True, default=str).encode("utf-8", "surrogatepass") + b"\n")
+        return whole.hexdigest()
     with example_file(config.data, folder=folder).open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 

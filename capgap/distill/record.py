@@ -26,7 +26,7 @@ def model_row(
     from capgap.distill.students import base_from
     from capgap.models import parse_model
 
-    by_capability = Chosen(lesson.examples, 0, 0, 0).by_capability
+    by_capability = Chosen(lesson.examples, 0, 0, 0, 0).by_capability
     architecture = getattr(student.model.config, "text_config", None) or student.model.config
     parameters = list(model.parameters())
     n_trainable = sum(p.numel() for p in parameters if p.requires_grad)
@@ -79,6 +79,7 @@ def story(
         "identity": wanted,
         "n_available": chosen.n_available,
         "n_held_out": chosen.n_held_out,
+        "n_near": chosen.n_near,
         "n_repeated": chosen.n_repeated,
         "n_without_trace": chosen.n_without_trace,
         "n_trained_on": len(lesson.examples),

@@ -9,7 +9,7 @@ from typing import Any
 
 from capgap.distill.config import Config
 from capgap.distill.context import Context, teacher_spec
-from capgap.distill.data import Chosen, Example, choose
+from capgap.distill.data import Chosen, Example, choose, exposure
 from capgap.distill.identity import FINISHED, begin, finished, identity
 from capgap.distill.lesson import prepare_lesson
 from capgap.distill.pool import Pool, gather
@@ -18,6 +18,7 @@ from capgap.distill.targets import gold_answer, gold_trace
 from capgap.distill.teacher import Said, ask
 from capgap.distill.team import chosen_among
 from capgap.errors import DistillError, StoreError
+from capgap.evaluate.exposure import EXPOSURE
 from capgap.schema import write_object
 
 __all__ = ["distill"]
@@ -170,6 +171,7 @@ def _train(
         save_student(model, student.tokenizer, student.base, place)
         write_object({**row, "base": base_from(student.base, place), "step": step, "steps": step}, place / FINISHED)
 
+    write_object({"touches": exposure(lesson.examples, chosen.touched)}, out / EXPOSURE)
     drop_checkpoints(out, whole=False)
     if config.training.gradient_checkpointing:
         student.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -223,8 +225,11 @@ def _prove(config: Config, engine: Any, lesson: Any, told: "_Told") -> None:
 def _choice_line(config: Config, chosen: Chosen, pool: Pool) -> str:
     parts = ", ".join(f"{count:,} {capability}" for capability, count in chosen.by_capability.items())
     line = f"{config.name}: {len(chosen.examples):,} of {chosen.n_available:,} examples ({parts})"
+    fate = "stay out" if config.data.overlap == "exclude" else "stay in, counted by x_exposure"
     if chosen.n_held_out:
-        line += f"; {chosen.n_held_out:,} are evaluation items and stay out"
+        line += f"; {chosen.n_held_out:,} are evaluation items and {fate}"
+    if chosen.n_near:
+        line += f"; {chosen.n_near:,} are evaluation items in almost the same words and {fate}"
     if chosen.n_without_trace:
         line += f"; {chosen.n_without_trace:,} choice examples have no steps and stay out"
     if pool.unchecked:
@@ -267,5 +272,9 @@ def _disk(out: Path) -> Iterator[None]:
         where, reason, full = out, str(error).splitlines()[0], True
     else:
         return
-    do = "Free some space; the same command goes on where it stopped." if full else "Choose another --out."
+    do = (
+        "Free some space; the same command goes on where it stopped."
+        if full
+        else "Choose another place (--out, cache.folder)."
+    )
     raise StoreError(f"{where}: cannot be written: {reason}. {do}")

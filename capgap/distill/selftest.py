@@ -32,12 +32,12 @@ def self_tests(device: str) -> Iterator[Finding]:
     device
         Where it runs.
     """
-    from capgap.distill.students import loaded
+    from capgap.distill.loading import loaded
     from capgap.models import parse_model
     from capgap.models.checkpoint import locate
 
-    model, tokenizer = loaded(locate(parse_model("microworld:teacher")), None)
-    other, _ = loaded(locate(parse_model("microworld:medium")), None)
+    model, tokenizer = loaded(spec := parse_model("microworld:teacher"), locate(spec))
+    other, _ = loaded(spec := parse_model("microworld:medium"), locate(spec))
     model, other = model.to(device).train(), other.to(device).eval()
     examples = _examples(tokenizer)
     material = Material(examples, tuple(map(str, range(len(examples)))))

@@ -9,6 +9,7 @@ from capgap.distill.config import Config
 from capgap.distill.context import Context, teacher_spec
 from capgap.distill.judge import Form, Judged, Live, Question, bytes_per_token, choose_form, judge
 from capgap.distill.lesson import Lesson
+from capgap.distill.loading import fingerprint, loaded, model_config, model_tokenizer
 from capgap.distill.material import Signals
 from capgap.distill.policy import OnPolicy
 from capgap.distill.rows import n_inputs
@@ -184,8 +185,6 @@ class _Teacher:
     @classmethod
     def found(cls, config: Config, word: str, device: str | None) -> Self:
         """The teacher that a file names."""
-        from transformers import AutoConfig, AutoTokenizer
-
         from capgap.models import choose_device
         from capgap.models.checkpoint import locate
         from capgap.models.spec import BACKENDS
@@ -197,11 +196,8 @@ class _Teacher:
                 "checkpoint, or supervision: answers or traces."
             )
         checkpoint = locate(spec)
-        weights = checkpoint.adapter_of or checkpoint
-        own = checkpoint.path if any(checkpoint.path.glob("tokenizer*")) else weights.path
-        tokenizer = AutoTokenizer.from_pretrained(spec.get("tokenizer") or own)
-        shape = AutoConfig.from_pretrained(weights.path).get_text_config(decoder=True)
-        return cls(spec, checkpoint, tokenizer, shape, choose_device(device))
+        tokenizer = model_tokenizer(spec, checkpoint)
+        return cls(spec, checkpoint, tokenizer, model_config(spec, checkpoint), choose_device(device))
 
     @property
     def dtype(self) -> str:
@@ -211,13 +207,10 @@ class _Teacher:
     @property
     def identity(self) -> dict[str, Any]:
         """What tells it from every other teacher; its tokens and prompting are in what it is asked."""
-        from capgap.models.checkpoint import file_hashes
-
-        patterns = ("*.safetensors", "config.json", "adapter_config.json")
         base = self.checkpoint.adapter_of
         return {
-            "teacher": file_hashes(self.checkpoint.path, patterns),
-            "base": None if base is None else file_hashes(base.path, patterns),
+            "teacher": fingerprint(self.spec, self.checkpoint),
+            "base": None if base is None else fingerprint(self.spec, base),
             "dtype": self.dtype,
         }
 
@@ -237,9 +230,7 @@ class _Teacher:
 
     def load(self) -> Any:
         """The model itself."""
-        from capgap.distill.students import loaded
-
-        return loaded(self.checkpoint, self.spec.get("tokenizer"), dtype=self.dtype)[0]
+        return loaded(self.spec, self.checkpoint, dtype=self.dtype)[0]
 
 
 def _question(encoder: Encoder, prompt: str | None, completion: str, student: Encoded) -> Question:

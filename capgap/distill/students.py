@@ -9,10 +9,11 @@ from typing import Any
 
 from capgap.distill.config import Config
 from capgap.distill.keys import Lora
+from capgap.distill.loading import fingerprint, loaded
 from capgap.distill.made import base_seed, made_student
-from capgap.errors import DistillError, ModelError
+from capgap.errors import DistillError
 
-__all__ = ["Student", "adapt", "load_student", "loaded", "save_student"]
+__all__ = ["Student", "adapt", "load_student", "save_student"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def load_student(config: Config, out: Path, *, calibration: Sequence[str] = ()) 
         It cannot be trained: quantised, or an adapter that an adapter should be put on.
     """
     from capgap.models import parse_model, prompting_of
-    from capgap.models.checkpoint import file_hashes, locate
+    from capgap.models.checkpoint import locate
 
     spec = parse_model(made_student(config, out, calibration=calibration))
     for key in ("quantization", "device_map"):
@@ -79,13 +80,13 @@ def load_student(config: Config, out: Path, *, calibration: Sequence[str] = ()) 
             f"{config.name}: {checkpoint.path} is an adapter, and an adapter of an adapter cannot be loaded. "
             "Merge it into its base first, or use adaptation: full."
         )
-    model, tokenizer = loaded(checkpoint, spec.get("tokenizer"))
+    model, tokenizer = loaded(spec, checkpoint)
     prompting = prompting_of(spec, checkpoint)
     return Student(
         model=model,
         tokenizer=tokenizer,
         base=spec.word,
-        weights_hash=file_hashes(checkpoint.path, ("*.safetensors", "config.json", "adapter_config.json")),
+        weights_hash=fingerprint(spec, checkpoint),
         chat=prompting.chat_template,
         system_prompt=prompting.system_prompt,
         enable_thinking=prompting.enable_thinking,
@@ -171,34 +172,4 @@ def save_student(model: Any, tokenizer: Any, base: str, folder: Path) -> None:
 def base_from(base: str, folder: Path) -> str:
     """The word of a base, its path (where it is one) relative to a folder."""
     path, comma, options = base.partition(",")
-    return f"{os.path.relpath(path, folder)}{comma}{options}" if Path(path).is_dir() else base
-
-
-def loaded(checkpoint: Any, tokenizer_word: str | None, *, dtype: str = "float32") -> tuple[Any, Any]:
-    """Model and tokenizer of a checkpoint; an adapter is merged into its base.
-
-    Raises
-    ------
-    ModelError
-        They cannot be loaded.
-    DistillError
-        There is no tokenizer.
-    """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    weights = checkpoint.adapter_of or checkpoint
-    folder = tokenizer_word or next((c.path for c in (checkpoint, weights) if any(c.path.glob("tokenizer*"))), None)
-    if folder is None:
-        raise DistillError(f"{checkpoint.path}: has no tokenizer. Save one with it, or say …,tokenizer=CKPT.")
-    try:
-        model = AutoModelForCausalLM.from_pretrained(weights.path, dtype=dtype, use_safetensors=True)
-        if checkpoint.is_adapter:
-            import peft
-
-            model = peft.PeftModel.from_pretrained(model, checkpoint.path).merge_and_unload()
-        return model, AutoTokenizer.from_pretrained(folder)
-    except Exception as error:  # transformers, safetensors, tokenizers and peft each raise kinds of their own
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{checkpoint.path}: cannot be loaded: {type(error).__name__}: {first[:300]}") from error
+    return f"{os.path.relpath(path, folder)}{comma}{options}" if Path(path).exists() else base

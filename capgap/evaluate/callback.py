@@ -6,8 +6,10 @@ Each checkpoint that the trainer saves is evaluated as `capgap evaluate` would, 
 ``capgap analyze`` and the report have the whole curve.
 """
 
+import random
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +67,8 @@ class BatteryCallback(TrainerCallback):  # type: ignore[misc]
         try:
             spec = parse_model(f"step-{state.global_step}={folder}{options}")
             plan = Plan(students=(spec,), batteries=self.batteries, limit=self.limit, device=self.device)
-            run = evaluate(plan, self.out)
+            with _same_random_numbers():
+                run = evaluate(plan, self.out)
             outcomes = run.outcomes(plan.roles)
             run.save(state="done")
         except CapgapError as error:
@@ -84,3 +87,19 @@ class BatteryCallback(TrainerCallback):  # type: ignore[misc]
         if logs is not None:
             logs.update(self._waiting)
             self._waiting = {}
+
+
+@contextmanager
+def _same_random_numbers() -> Iterator[None]:
+    """What is drawn in here is not drawn from the training's own sequence."""
+    import numpy as np
+    import torch
+
+    before = random.getstate(), np.random.get_state()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])

@@ -9,6 +9,7 @@ import pandas as pd
 from capgap import schema
 from capgap.battery import Prepared
 from capgap.errors import StoreError
+from capgap.evaluate.exposure import exposure_of, prompt_digest
 from capgap.evaluate.external import External
 from capgap.evaluate.plan import Plan
 from capgap.evaluate.requests import Tasks, build_requests, n_requests, refuse_impossible
@@ -125,10 +126,12 @@ class Desk:
         rows: list[dict[str, Any]] = []
         before = self.bar.n
         external = External(self.run.path, spec.name)
+        touches = exposure_of(spec)
         for battery, prepared in self.tasks:
             for task in prepared:
                 self.bar.set_description(f"{spec.name}: {task.name}")
                 made = outcome_rows(spec.name, battery.name, task, answered(task))
+                made = _exposed(made, task, touches)
                 rows += external.scored(made, task) if task.score == "external" else made
         for sentence in external.hand_out():
             self.tell(sentence)
@@ -148,6 +151,14 @@ class Desk:
         self.counts["from_ledger"] += found
         # What workers have answered stands on the bar already; the ledger's part of a resumed run does not.
         self.bar.update(min(computed + found, max(0, self.bar.total - self.bar.n)))
+
+
+def _exposed(rows: list[dict[str, Any]], task: Prepared, touches: Mapping[str, int] | None) -> list[dict[str, Any]]:
+    """The rows of a model with how many of its training examples touch each item, where that is known."""
+    if touches is None:
+        return rows
+    counts = {(item.item, item.variant): touches.get(prompt_digest(item.prompt), 0) for item in task.items}
+    return [{**row, "x_exposure": counts[row["item"], row["variant"]]} for row in rows]
 
 
 def _load(plan: Plan, spec: ModelSpec, run_id: str, device: str | None) -> LoadedModel:

@@ -1,11 +1,11 @@
 """What an evaluation was asked to do, checked as far as it can be before a model is loaded."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from capgap.errors import ModelError, UsageError
-from capgap.models import FoundBase, ModelSpec, expand_models, find_base, locate, parse_model
+from capgap.models import FoundBase, ModelSpec, expand_models, find_base, locate, parse_model, permitted
 from capgap.schema import Roles
 
 __all__ = ["Plan", "cast_roles", "default_batteries", "parse_devices", "parse_shard"]
@@ -79,12 +79,18 @@ class Plan:
 
 
 def cast_roles(
-    students: Sequence[str], *, teacher: str | None = None, base: str | None = None, control: str | None = None
+    students: Sequence[str],
+    *,
+    teacher: str | None = None,
+    base: str | None = None,
+    control: str | None = None,
+    allow: Collection[str] = (),
 ) -> tuple[tuple[ModelSpec, ...], ModelSpec | None, dict[str, ModelSpec], dict[str, ModelSpec], list[str]]:
     """Model words in their roles: students, teacher, bases, controls, and notes on what was found.
 
     A base that is not given is looked for in each student's own files; ``none`` refuses it. Every checkpoint is
-    located, so that a wrong path is told before anything runs.
+    located, so that a wrong path is told before anything runs. What `allow` names (``allow_code``, ``allow_pickle``)
+    holds for every checkpoint whose word does not say otherwise, a base that was found among them.
 
     Raises
     ------
@@ -95,6 +101,8 @@ def cast_roles(
     """
     if not students:
         raise UsageError("no student. Say which model to look at: --student CKPT")
+    students = [permitted(word, allow) for word in students]
+    teacher, base, control = (word and permitted(word, allow) for word in (teacher, base, control))
     compared = expand_models(students)
     for spec in compared:
         if spec.kind in ("checkpoint", "microworld"):
@@ -107,7 +115,7 @@ def cast_roles(
         taken[lead.name] = lead
     notes: list[str] = []
     if base is None:
-        bases = _found_bases(compared, taken, notes)
+        bases = _found_bases(compared, taken, notes, allow)
     elif base == "none":
         bases = {}
     else:
@@ -179,7 +187,9 @@ def _one(word: str | None, option: str, taken: dict[str, ModelSpec]) -> ModelSpe
     return spec
 
 
-def _found_bases(students: Sequence[ModelSpec], taken: dict[str, ModelSpec], notes: list[str]) -> dict[str, ModelSpec]:
+def _found_bases(
+    students: Sequence[ModelSpec], taken: dict[str, ModelSpec], notes: list[str], allow: Collection[str]
+) -> dict[str, ModelSpec]:
     """What the students' own files call their base, one model for students that share it."""
     bases: dict[str, ModelSpec] = {}
     by_word: dict[str, ModelSpec] = {spec.word: spec for spec in taken.values()}
@@ -188,7 +198,7 @@ def _found_bases(students: Sequence[ModelSpec], taken: dict[str, ModelSpec], not
         found = find_base(spec)
         if found is None:
             continue
-        base = _located(spec, found, notes)
+        base = _located(spec, replace(found, word=permitted(found.word, allow)), notes)
         if base is None or base.word == spec.word:
             continue
         if base.word not in by_word:

@@ -16,7 +16,7 @@ from capgap.models.load import (
 )
 from capgap.models.remember import Addressed, remember
 from capgap.models.respond import Progress, Response, fill, recall, respond
-from capgap.models.spec import MODEL_KEYS, ModelSpec, expand_models, parse_model
+from capgap.models.spec import MODEL_KEYS, ModelSpec, expand_models, parse_model, permitted
 
 __all__ = [
     "MODEL_KEYS",
@@ -38,6 +38,7 @@ __all__ = [
     "load_model",
     "locate",
     "parse_model",
+    "permitted",
     "prompting_of",
     "recall",
     "remember",

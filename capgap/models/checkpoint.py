@@ -15,7 +15,7 @@ from capgap.models.quantised import Quantisation, check_packages, quantisation_o
 from capgap.models.spec import MICROWORLD, ModelSpec, parse_model
 from capgap.models.weights import check_weights
 
-__all__ = ["Checkpoint", "FoundBase", "file_hashes", "find_base", "locate", "read_json"]
+__all__ = ["Checkpoint", "FoundBase", "file_hashes", "find_base", "identifying", "locate", "read_json"]
 
 ADAPTER_CONFIG = "adapter_config.json"
 TRAINED = "capgap.json"
@@ -89,7 +89,7 @@ def _open(path: Path, spec: ModelSpec) -> Checkpoint:
     trained = read_json(path / TRAINED) if (path / TRAINED).is_file() else {}
     if (path / ADAPTER_CONFIG).is_file():
         config = read_json(path / ADAPTER_CONFIG)
-        check_weights(path, "adapter_model", spec.name)
+        check_weights(path, "adapter_model", spec.name, pickles=spec.get("allow_pickle") == "on")
         return Checkpoint(path, _adapted(path, config, spec), config, trained)
     if not (path / "config.json").is_file():
         gguf = choose_gguf(path, spec.name)
@@ -103,7 +103,7 @@ def _open(path: Path, spec: ModelSpec) -> Checkpoint:
         )
     config = read_json(path / "config.json")
     _refuse_code(path, config, spec)
-    check_weights(path, "model", spec.name)
+    check_weights(path, "model", spec.name, pickles=spec.get("allow_pickle") == "on")
     packed = quantisation_of(path, config, spec.name)
     check_packages(packed, spec.get("quantization"), spec.name)
     return Checkpoint(path, None, config, trained, quantisation=packed)
@@ -142,7 +142,7 @@ def _adapted(path: Path, config: Mapping[str, Any], spec: ModelSpec) -> Checkpoi
     base = parse_model(str(named))
     if base.kind == "checkpoint":
         # What was said of the adapter's loading holds for what it stands on.
-        passed = {key: value for key in ("allow_code", "quantization") if (value := spec.get(key))}
+        passed = {key: value for key in ("allow_code", "allow_pickle", "quantization") if (value := spec.get(key))}
         base = replace(base, options=passed | base.options)
     if base.kind == "checkpoint" and not Path(base.checkpoint).exists() and (path / base.checkpoint).exists():
         base = replace(base, checkpoint=str(path / base.checkpoint))
@@ -161,6 +161,8 @@ def _from_hub(spec: ModelSpec) -> Path:
     patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "README.md"]
     if spec.get("allow_code") == "on":
         patterns.append("*.py")
+    if spec.get("allow_pickle") == "on":
+        patterns.append("*.bin")
     with _hub_told(spec, "no directory"):
         return Path(snapshot_download(spec.checkpoint, revision=spec.get("revision"), allow_patterns=patterns))
 
@@ -213,7 +215,7 @@ def find_base(spec: ModelSpec) -> FoundBase | None:
 
 def _relative_to(word: str, folder: Path) -> str:
     spec = parse_model(word)
-    if spec.kind == "checkpoint" and not Path(spec.checkpoint).is_dir() and (folder / spec.checkpoint).is_dir():
+    if spec.kind == "checkpoint" and not Path(spec.checkpoint).exists() and (folder / spec.checkpoint).exists():
         return str((folder / spec.checkpoint).resolve())
     return word
 
@@ -261,6 +263,12 @@ def file_hashes(path: Path, patterns: tuple[str, ...]) -> str:
     for file in sorted({f for pattern in patterns for f in path.glob(pattern) if f.is_file()}):
         whole.update(f"{file.name}\0{_cached_digest(file)}\n".encode())
     return whole.hexdigest()
+
+
+def identifying(spec: ModelSpec) -> tuple[str, ...]:
+    """Patterns of the files, beside config and safetensors, that can change what a checkpoint answers."""
+    code = ("*.py",) if spec.get("allow_code") == "on" else ()
+    return code + (("*.bin",) if spec.get("allow_pickle") == "on" else ())
 
 
 def _cached_digest(file: Path) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from capgap.errors import ModelError
-from capgap.models.checkpoint import Checkpoint, file_hashes, locate
+from capgap.models.checkpoint import Checkpoint, file_hashes, identifying, locate
 from capgap.models.prompting import Prompting, prompting_of
 from capgap.models.spec import BACKENDS, ModelSpec
 from capgap.models.tokenizer_files import TOKENIZER_FILES, tokenizer_place
@@ -218,15 +218,15 @@ def _identity(spec: ModelSpec, checkpoint: Checkpoint, lm: Any, prompting: Promp
     from capgap.models.build import quantised_as
 
     weights = checkpoint.adapter_of or checkpoint
-    own_code = ("*.py",) if spec.get("allow_code") == "on" else ()
+    allowed = identifying(spec)
     files = (escape(weights.gguf),) if weights.gguf is not None else _WEIGHTS
     place = tokenizer_place(spec, checkpoint) or (None if weights.gguf is not None else weights.path)
     folder = Path(place) if place is not None else None
     return {
         "kind": "hf",
-        "weights": file_hashes(weights.path, files + own_code),
-        "adapter": file_hashes(checkpoint.path, _WEIGHTS) if checkpoint.is_adapter else None,
-        "tokenizer": file_hashes(folder, TOKENIZER_FILES + own_code) if folder and folder.is_dir() else place,
+        "weights": file_hashes(weights.path, files + allowed),
+        "adapter": file_hashes(checkpoint.path, _WEIGHTS + allowed) if checkpoint.is_adapter else None,
+        "tokenizer": file_hashes(folder, TOKENIZER_FILES + allowed) if folder and folder.is_dir() else place,
         "dtype": str(lm.model.dtype),
         "quantization": quantised_as(lm, weights),
         "device": lm.device.type,

@@ -12,7 +12,7 @@ from typing import Any
 from capgap.errors import ModelError, suggestion
 from capgap.models.secrets import masked, refuse_secrets
 
-__all__ = ["BACKENDS", "MODEL_KEYS", "ModelSpec", "expand_models", "parse_model"]
+__all__ = ["BACKENDS", "MODEL_KEYS", "ModelSpec", "expand_models", "parse_model", "permitted"]
 
 MICROWORLD = "microworld"
 
@@ -48,6 +48,7 @@ MODEL_KEYS: dict[str, tuple[str, ...]] = {
     "enable_thinking": ("on", "off"),
     "think_end": (),
     "allow_code": ("on", "off"),
+    "allow_pickle": ("on", "off"),
 }
 """The keys of a model word, and the values that each admits; an empty tuple admits any text."""
 
@@ -119,6 +120,23 @@ def parse_model(word: str) -> ModelSpec:
         _, _, which = checkpoint.partition(":")
         return ModelSpec(name or which, which, MICROWORLD, options)
     return ModelSpec(name or default_name(checkpoint), checkpoint, "checkpoint", options)
+
+
+def permitted(word: str, allow: Iterable[str]) -> str:
+    """A model word with what the user permits of every model, where the word itself says nothing of it.
+
+    Parameters
+    ----------
+    word
+        Of a checkpoint; other words, ``none`` among them, come back as they are.
+    allow
+        Some of ``allow_code`` and ``allow_pickle``.
+    """
+    if word == "none":
+        return word
+    spec = parse_model(word)
+    said = "".join(f",{key}=on" for key in allow if key not in spec.options)
+    return f"{word}{said}" if spec.kind == "checkpoint" else word
 
 
 def expand_models(words: Iterable[str]) -> list[ModelSpec]:

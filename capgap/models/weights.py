@@ -9,10 +9,12 @@ from capgap.errors import ModelError
 __all__ = ["check_weights"]
 
 _PICKLED = ("*.bin", "*.pt", "*.pth")
+_LOADABLE = {"model": "pytorch_model", "adapter_model": "adapter_model"}
+"""The pickles that transformers and peft read, by the stem of what replaces them."""
 _LARGEST_HEADER = 100_000_000  # bytes; safetensors itself refuses more
 
 
-def check_weights(folder: Path, stem: str, name: str) -> None:
+def check_weights(folder: Path, stem: str, name: str, *, pickles: bool = False) -> None:
     """Whether the weights are there and whole.
 
     Parameters
@@ -23,6 +25,9 @@ def check_weights(folder: Path, stem: str, name: str) -> None:
         ``model`` or ``adapter_model``.
     name
         The model's, for the message.
+    pickles
+        Whether weights that are only there as pickles may be loaded; transformers and peft then read tensors and
+        nothing else from them (``torch.load(weights_only=True)``).
 
     Raises
     ------
@@ -42,6 +47,8 @@ def check_weights(folder: Path, stem: str, name: str) -> None:
     found = [folder / shard for shard in named] or sorted(folder.glob(f"{stem}*.safetensors"))
     found = found or sorted(folder.glob("*.safetensors"))
     if not found:
+        if pickles and any(folder.glob(f"{_LOADABLE[stem]}*.bin")):
+            return
         raise ModelError(f"model {name}: {folder}: {_instead(folder, stem)}")
     if not named and not (folder / f"{stem}.safetensors").is_file():
         raise ModelError(
@@ -75,7 +82,8 @@ def _instead(folder: Path, stem: str) -> str:
     if pickled:
         return (
             f"its weights are pickled ({pickled[0]}), and a pickle can run code when it is loaded. "
-            f"Convert them to safetensors."
+            f"Convert them to safetensors, or, if you trust where they come from, allow them: --allow-pickle, or "
+            f"allow_pickle=on after this model's name."
         )
     return f"it has no weights ({stem}*.safetensors)."
 

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from capgap.distill import Config
-from capgap.distill.data import Asking, Example, choose, data_hash, normalised
+from capgap.distill.data import Asking, Example, choose, data_hash
 from capgap.distill.jsonl import read_examples
 from capgap.distill.keys import Data
 from capgap.errors import DistillError
+from capgap.evaluate.exposure import normalised
 from tests.distill.conftest import write_jsonl
 
 

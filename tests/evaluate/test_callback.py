@@ -1,12 +1,22 @@
 """A battery on the checkpoints of a Trainer that knows nothing of capgap."""
 
+import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Trainer,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
+from capgap.errors import ModelError
 from capgap.evaluate import RunDirectory
 from capgap.evaluate.callback import BatteryCallback
 from tests.conftest import make_battery
@@ -51,3 +61,30 @@ def test_what_cannot_be_evaluated_is_a_warning_and_the_training_goes_on(
     with pytest.warns(UserWarning, match=r"step \d was not evaluated: .*none.yaml"):
         trainer = train(next(iter(checkpoints.values())), tmp_path / "out", callback)
     assert trainer.state.global_step == 4
+
+
+def test_evaluating_draws_no_random_number_of_the_training(
+    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from capgap.evaluate import callback as module
+
+    def greedy_for_numbers(*_: Any, **__: Any) -> Any:
+        random.random()
+        np.random.random()
+        torch.rand(3)
+        raise ModelError("enough")
+
+    monkeypatch.setattr(module, "evaluate", greedy_for_numbers)
+    random.seed(1)
+    np.random.seed(1)
+    torch.manual_seed(1)
+    expected = (random.random(), np.random.random(), float(torch.rand(1)))
+    random.seed(1)
+    np.random.seed(1)
+    torch.manual_seed(1)
+    called = BatteryCallback("pocket", out=tmp_path / "run", device="cpu")
+    with pytest.warns(UserWarning, match="enough"):
+        called.on_save(
+            TrainingArguments(output_dir=str(tmp_path)), TrainerState(is_world_process_zero=True), TrainerControl()
+        )
+    assert (random.random(), np.random.random(), float(torch.rand(1))) == expected

@@ -1,0 +1,104 @@
+"""The files of a checkpoint as a model and a tokenizer in memory, and the digest that names them."""
+
+from glob import escape
+from typing import TYPE_CHECKING, Any
+
+from capgap.errors import DistillError, ModelError
+
+if TYPE_CHECKING:
+    from capgap.models import ModelSpec
+    from capgap.models.checkpoint import Checkpoint
+
+__all__ = ["fingerprint", "loaded", "model_config", "model_tokenizer"]
+
+
+def loaded(spec: "ModelSpec", checkpoint: "Checkpoint", *, dtype: str = "float32") -> tuple[Any, Any]:
+    """Model and tokenizer of a checkpoint; an adapter is merged into its base, a GGUF file is unpacked.
+
+    Raises
+    ------
+    ModelError
+        They cannot be loaded.
+    DistillError
+        There is no tokenizer.
+    """
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    weights = checkpoint.adapter_of or checkpoint
+    pickles = None if spec.get("allow_pickle") == "on" else True  # None: safetensors where they are
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            weights.path, dtype=dtype, use_safetensors=pickles, **_options(spec, weights)
+        )
+        if checkpoint.is_adapter:
+            import peft
+
+            model = peft.PeftModel.from_pretrained(model, checkpoint.path).merge_and_unload()
+        return model, model_tokenizer(spec, checkpoint)
+    except DistillError:
+        raise
+    except Exception as error:  # transformers, safetensors, tokenizers and peft each raise kinds of their own
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{checkpoint.path}: cannot be loaded: {type(error).__name__}: {first[:300]}") from error
+
+
+def model_tokenizer(spec: "ModelSpec", checkpoint: "Checkpoint") -> Any:
+    """The tokenizer that a word names, else that of its files.
+
+    Raises
+    ------
+    DistillError
+        There is none.
+    """
+    from transformers import AutoTokenizer
+
+    code = spec.get("allow_code") == "on"
+    weights = checkpoint.adapter_of or checkpoint
+    if spec.get("tokenizer"):
+        return AutoTokenizer.from_pretrained(spec.get("tokenizer"), trust_remote_code=code)
+    folder = next((one.path for one in (checkpoint, weights) if any(one.path.glob("tokenizer*"))), None)
+    if folder is not None:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=code)
+    if weights.gguf is not None:
+        return AutoTokenizer.from_pretrained(weights.path, gguf_file=weights.gguf)
+    raise DistillError(f"{checkpoint.path}: has no tokenizer. Save one with it, or say …,tokenizer=CKPT.")
+
+
+def model_config(spec: "ModelSpec", checkpoint: "Checkpoint") -> Any:
+    """The shape of the text model of a checkpoint, as transformers has it."""
+    from transformers import AutoConfig
+
+    weights = checkpoint.adapter_of or checkpoint
+    options = _options(spec, weights)
+    options.pop("quantization_config", None)
+    return AutoConfig.from_pretrained(weights.path, **options).get_text_config(decoder=True)
+
+
+def fingerprint(spec: "ModelSpec", checkpoint: "Checkpoint", *besides: str) -> str:
+    """Digest of the files that hold a checkpoint's own weights (an adapter's base has a digest of its own).
+
+    Parameters
+    ----------
+    spec, checkpoint
+        The model.
+    besides
+        Patterns of further files.
+    """
+    from capgap.models.checkpoint import file_hashes, identifying
+
+    own = (escape(checkpoint.gguf),) if checkpoint.gguf is not None else ("*.safetensors", "config.json")
+    return file_hashes(checkpoint.path, (*own, "adapter_config.json", *identifying(spec), *besides))
+
+
+def _options(spec: "ModelSpec", weights: "Checkpoint") -> dict[str, Any]:
+    """What transformers must be told beside the folder."""
+    if weights.gguf is None:
+        return {"trust_remote_code": spec.get("allow_code") == "on"}
+    import transformers
+
+    # Without it, newer transformers keep the blocks packed where a package for them is there.
+    kind = getattr(transformers, "GgufConfig", None)
+    packed = {"quantization_config": kind(dequantize=True)} if kind is not None else {}
+    return {"gguf_file": weights.gguf, **packed}
