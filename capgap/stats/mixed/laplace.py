@@ -15,16 +15,18 @@ Breslow, N. E. & Clayton, D. G. (1993). Approximate inference in generalized lin
 Tierney, L. & Kadane, J. B. (1986). Accurate approximations for posterior moments and marginal densities. JASA 81, 82-86.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cho_factor, cho_solve, solve_triangular
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from capgap.stats.mixed.kernels import Kernel, Point
 
-__all__ = ["Block", "Evaluation", "Laplace", "Layout"]
+__all__ = ["Evaluation", "Laplace", "Layout"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -54,16 +56,6 @@ class Layout:
         return int((self.core < 0).sum())
 
 
-class Block(NamedTuple):
-    """A task: its outcomes, and how its coordinates hang on the core and on the task's own effects."""
-
-    kernel: Kernel
-    core: Floats
-    """Shape (c, r)."""
-    slopes: Floats
-    """Shape (c, q)."""
-
-
 @dataclass(frozen=True)
 class Evaluation:
     """The objective at one vector of log sigmas, and what comes with it."""
@@ -87,172 +79,183 @@ class _Mode(NamedTuple):
     """The unknowns on the scale of unit variances."""
 
     core: Floats
+    """Shape (r,)."""
     task: Floats
+    """Shape (K, q)."""
     cell: Floats
-    item: list[Floats]
+    """Shape (K, S)."""
+    item: Floats
+    """Shape (I,), block after block."""
+
+    def moved(self, step: "_Mode", size: float) -> "_Mode":
+        return _Mode(*(a + size * b for a, b in zip(self, step, strict=True)))
 
 
-class _Local(NamedTuple):
-    """What eliminating one block left behind, for solving again."""
+class _Scale(NamedTuple):
+    """The sigma of each unknown; zero where a model has no such term."""
 
-    point: Point
-    d: Floats
-    shrink: Floats
-    q: Floats
-    """Q: after the items, (c, c)."""
-    cell_factor: tuple[Floats, bool] | None
-    q_cell: Floats
-    """After student x task."""
-    task_factor: tuple[Floats, bool] | None
-    pull: Floats
-    """N'Q (q, c)."""
     core: Floats
-    """F: core map times sigma (c, r)."""
-    slopes: Floats
-    """N: slopes times sigma (c, q)."""
-
-
-class _System(NamedTuple):
-    locals: list[_Local]
-    factor: tuple[Floats, bool]
-    log_det: float
+    task: Floats
+    cell: float
+    item: float
 
 
 class _Residual(NamedTuple):
-    """A right-hand side of the whole system."""
+    """A right-hand side: what each unknown has of its own, and what it gets through the blocks' coordinates."""
 
-    core: Floats
-    task: Floats
+    own: _Mode
+    coordinates: Floats
+    """Shape (K, c)."""
+
+
+class _System(NamedTuple):
+    """Minus the Hessian, eliminated: all that solving needs again; K blocks of c coordinates."""
+
+    points: list[Point]
+    d: Floats
+    """Of items: 1 + sigma² U'W1, shape (I,)."""
+    q: Floats
+    """After the items, (K, c, c)."""
     cell: Floats
-    item: list[Floats]
-    coordinates: list[Floats]
-    """On each block's coordinates; what core, task and cell get through their maps."""
+    """Inverse of the student x task part, (K, S, S)."""
+    task: Floats
+    """Inverse of the part of task effects, (K, q, q)."""
+    pull: Floats
+    """Task slopes times what is left after student x task, (K, q, c)."""
+    factor: tuple[Floats, bool]
+    """Of the core."""
+    log_det: float
 
 
 class Laplace:
-    """The objective over blocks that share a layout; remembers the last mode as the next start."""
+    """The objective over blocks that share a layout; remembers the last mode as the next start.
 
-    def __init__(self, blocks: list[Block], layout: Layout):
-        self.blocks, self.layout = blocks, layout
-        students = blocks[0].kernel.n_students
-        shape = len(blocks), len(layout.task)
-        items = [np.zeros(b.kernel.n_items) for b in blocks]
-        self._mode = _Mode(np.zeros(len(layout.core)), np.zeros(shape), np.zeros((len(blocks), students)), items)
+    Parameters
+    ----------
+    kernels
+        Outcomes of each block, with equally many coordinates c.
+    core
+        How coordinates hang on the core, shape (K, c, r).
+    slopes
+        How they hang on the task's own effects, shape (K, c, q).
+    layout
+        Which unknown belongs to which variance.
+    """
+
+    def __init__(self, kernels: Sequence[Kernel], core: Floats, slopes: Floats, layout: Layout):
+        self.kernels, self.core, self.slopes, self.layout = kernels, core, slopes, layout
+        self._ends = np.cumsum([k.n_items for k in kernels])[:-1]
+        self._students = kernels[0].n_students
+        n_items = sum(k.n_items for k in kernels)
+        shapes = (core.shape[2],), (len(kernels), slopes.shape[2]), (len(kernels), self._students), (n_items,)
+        self._mode = _Mode(*map(np.zeros, shapes))
         self._sigma = np.ones(len(layout.sizes))
         self.n_passes = 0
 
     # The mode -------------------------------------------------------------------------------------------------------
 
-    def _scales(self, sigma: Floats) -> tuple[Floats, Floats, float, float]:
-        """Sigma of each core unknown (1 for fixed), task effect, cell and item (0 where there is none)."""
-        layout = self.layout
-        core = np.where(layout.core < 0, 1.0, np.append(sigma, 1.0)[layout.core])
-        cell = 0.0 if layout.cell is None else float(sigma[layout.cell])
-        item = 0.0 if layout.item is None else float(sigma[layout.item])
-        return core, sigma[layout.task], cell, item
+    def _scale(self) -> _Scale:
+        layout, sigma = self.layout, self._sigma
+        return _Scale(
+            np.where(layout.core < 0, 1.0, np.append(sigma, 1.0)[layout.core]),
+            sigma[layout.task],
+            0.0 if layout.cell is None else float(sigma[layout.cell]),
+            0.0 if layout.item is None else float(sigma[layout.item]),
+        )
 
     def _rescale(self, sigma: Floats) -> None:
         """Keep the effects themselves where they are while sigma moves."""
-        old, new = self._scales(self._sigma), self._scales(sigma)
-        ratios = [np.divide(a, b, out=np.zeros_like(np.asarray(a)), where=np.asarray(b) > 0) for a, b in zip(old, new)]
-        mode = self._mode
-        item = [u * ratios[3] for u in mode.item]
-        self._mode = _Mode(mode.core * ratios[0], mode.task * ratios[1], mode.cell * ratios[2], item)
-        self._sigma = sigma
+        old, self._sigma = self._scale(), sigma
+        new, mode = self._scale(), self._mode
+        self._mode = _Mode(
+            mode.core * (old.core / new.core),
+            mode.task * (old.task / new.task),
+            mode.cell * (old.cell / new.cell if new.cell else 0.0),
+            mode.item * (old.item / new.item if new.item else 0.0),
+        )
 
-    def _coordinates(self, mode: _Mode) -> list[Floats]:
-        """z of every block."""
-        core, task, cell, _ = self._scales(self._sigma)
-        found = []
-        for k, block in enumerate(self.blocks):
-            z = block.core @ (core * mode.core) + block.slopes @ (task * mode.task[k])
-            z[: block.kernel.n_students] += cell * mode.cell[k]
-            found.append(z)
-        return found
+    def _coordinates(self, mode: _Mode) -> Floats:
+        """z of every block, shape (K, c)."""
+        scale = self._scale()
+        z = self.core @ (scale.core * mode.core) + _times(self.slopes, scale.task * mode.task)
+        z[:, : self._students] += scale.cell * mode.cell
+        return z
 
     def _at(self, mode: _Mode) -> tuple[float, list[Point]]:
         """The penalised log-likelihood and every block's point."""
         self.n_passes += 1
-        item = self._scales(self._sigma)[3]
-        zs = self._coordinates(mode)
-        points = [b.kernel.at(z, item * u) for b, z, u in zip(self.blocks, zs, mode.item, strict=True)]
+        items = np.split(self._scale().item * mode.item, self._ends)
+        points = [k.at(z, u) for k, z, u in zip(self.kernels, self._coordinates(mode), items, strict=True)]
         random = mode.core[self.layout.n_fixed :]
-        penalty = random @ random + (mode.task**2).sum() + (mode.cell**2).sum() + sum(float(u @ u) for u in mode.item)
-        return sum(p.log_likelihood for p in points) - 0.5 * float(penalty), points
+        penalty = sum(float(np.vdot(b, b)) for b in (random, mode.task, mode.cell, mode.item))
+        return sum(p.log_likelihood for p in points) - 0.5 * penalty, points
 
     def _eliminated(self, points: list[Point]) -> _System:
-        """Factorise minus the Hessian, block by block, then the core."""
-        core, task, cell, item = self._scales(self._sigma)
-        p, log_det, found = self.layout.n_fixed, 0.0, []
-        left = np.diag(np.r_[np.zeros(p), np.ones(len(core) - p)])
-        for block, point in zip(self.blocks, points, strict=True):
-            s = block.kernel.n_students
-            d = 1.0 + item**2 * point.item_weight
-            shrink = item**2 / d
-            q = block.kernel.condensed(point, shrink)
-            log_det += float(np.log(d).sum())
-            cell_factor, q_cell = None, q
-            if cell:
-                cell_factor = cho_factor(cell**2 * q[:s, :s] + np.eye(s), lower=True, check_finite=False)
-                log_det += 2 * float(np.log(np.diag(cell_factor[0])).sum())
-                half = solve_triangular(cell_factor[0], cell * q[:s], lower=True, check_finite=False)
-                q_cell = q - half.T @ half
-            f, n = block.core * core, block.slopes * task
-            pull, task_factor, q_task = n.T @ q_cell, None, q_cell
-            if len(task):
-                task_factor = cho_factor(pull @ n + np.eye(len(task)), lower=True, check_finite=False)
-                log_det += 2 * float(np.log(np.diag(task_factor[0])).sum())
-                half = solve_triangular(task_factor[0], pull, lower=True, check_finite=False)
-                q_task = q_cell - half.T @ half
-            left += f.T @ (q_task @ f)
-            found.append(_Local(point, d, shrink, q, cell_factor, q_cell, task_factor, pull, f, n))
-        factor = cho_factor(left, lower=True, check_finite=False)
-        return _System(found, factor, log_det + 2 * float(np.log(np.diag(factor[0])).sum()))
+        """Factorise minus the Hessian: items, student x task, task effects, core."""
+        scale, s, p = self._scale(), self._students, self.layout.n_fixed
+        d = 1.0 + scale.item**2 * np.concatenate([point.item_weight for point in points])
+        shrink = np.split(scale.item**2 / d, self._ends)
+        q = np.stack([k.condensed(*pair) for k, *pair in zip(self.kernels, points, shrink, strict=True)])
+        log_det, left = float(np.log(d).sum()), q
+        cell = np.zeros((len(points), 0, 0))
+        if scale.cell:
+            cell, more = _inverted(scale.cell**2 * q[:, :s, :s] + np.eye(s))
+            log_det += more
+            left = q - scale.cell**2 * (q[:, :, :s] @ (cell @ q[:, :s]))
+        slopes = self.slopes * scale.task
+        pull = slopes.swapaxes(1, 2) @ left
+        task = np.zeros((len(points), 0, 0))
+        if len(scale.task):
+            task, more = _inverted(pull @ slopes + np.eye(len(scale.task)))
+            log_det += more
+            left = left - pull.swapaxes(1, 2) @ (task @ pull)
+        flat = self.core.reshape(-1, len(scale.core))
+        core = flat.T @ (left @ self.core).reshape(flat.shape)
+        core = scale.core[:, None] * (core + core.T) / 2 * scale.core
+        core[np.diag_indices_from(core)] += np.r_[np.zeros(p), np.ones(len(core) - p)]
+        factor = cho_factor(core, lower=True, check_finite=False)
+        log_det += 2 * float(np.log(np.diag(factor[0])).sum())
+        return _System(points, d, q, cell, task, pull, factor, log_det)
 
     def _solved(self, system: _System, residual: _Residual) -> tuple[_Mode, float]:
         """H⁻¹ times a residual, and the residual times that."""
-        cell, item = self._scales(self._sigma)[2:]
-        core_side, power = residual.core.copy(), 0.0
-        sides: list[tuple[Floats, Floats]] = []
-        for k, local in enumerate(system.locals):
-            s = residual.cell.shape[1]
-            items = residual.item[k]
-            power += float(items @ (items / local.d))
-            rest = residual.coordinates[k] - local.point.coupling.T @ (item * items / local.d)
-            cells = residual.cell[k]
-            if local.cell_factor is not None:
-                cells = cells + cell * rest[:s]
-                solved = cho_solve(local.cell_factor, cells, check_finite=False)
-                power += float(cells @ solved)
-                rest = rest - cell * local.q[:, :s] @ solved
-            tasks = residual.task[k]
-            if local.task_factor is not None:
-                tasks = tasks + local.slopes.T @ rest
-                solved = cho_solve(local.task_factor, tasks, check_finite=False)
-                power += float(tasks @ solved)
-                rest = rest - local.pull.T @ solved
-            core_side += local.core.T @ rest
-            sides.append((cells, tasks))
-        core = cho_solve(system.factor, core_side, check_finite=False)
-        power += float(core_side @ core)
-        task, cells_found, items_found = np.zeros_like(residual.task), np.zeros_like(residual.cell), []
-        for k, (local, (cells, tasks)) in enumerate(zip(system.locals, sides, strict=True)):
-            s, z = residual.cell.shape[1], local.core @ core
-            if local.task_factor is not None:
-                task[k] = cho_solve(local.task_factor, tasks - local.pull @ z, check_finite=False)
-                z = z + local.slopes @ task[k]
-            if local.cell_factor is not None:
-                cells_found[k] = cho_solve(local.cell_factor, cells - cell * local.q[:s] @ z, check_finite=False)
-                z[:s] += cell * cells_found[k]
-            items_found.append((residual.item[k] - item * (local.point.coupling @ z)) / local.d)
-        return _Mode(core, task, cells_found, items_found), power
+        scale, s = self._scale(), self._students
+        own, rest = residual.own, residual.coordinates
+        lowered = own.item / system.d
+        power = float(own.item @ lowered)
+        through = np.split(scale.item * lowered, self._ends)
+        rest = rest - np.stack([p.coupling.T @ x for p, x in zip(system.points, through, strict=True)])
+        cells, tasks = own.cell, own.task
+        if scale.cell:
+            cells = cells + scale.cell * rest[:, :s]
+            solved = _times(system.cell, cells)
+            power += float(np.vdot(cells, solved))
+            rest = rest - scale.cell * _times(system.q[:, :, :s], solved)
+        if len(scale.task):
+            tasks = tasks + scale.task * _times(self.slopes.swapaxes(1, 2), rest)
+            solved = _times(system.task, tasks)
+            power += float(np.vdot(tasks, solved))
+            rest = rest - _times(system.pull.swapaxes(1, 2), solved)
+        side = own.core + scale.core * np.tensordot(rest, self.core, 2)
+        core = cho_solve(system.factor, side, check_finite=False)
+        power += float(side @ core)
+        z = self.core @ (scale.core * core)
+        if len(scale.task):
+            tasks = _times(system.task, tasks - _times(system.pull, z))
+            z = z + _times(self.slopes, scale.task * tasks)
+        if scale.cell:
+            cells = _times(system.cell, cells - scale.cell * _times(system.q[:, :s], z))
+            z[:, :s] += scale.cell * cells
+        back = np.concatenate([p.coupling @ x for p, x in zip(system.points, z, strict=True)])
+        return _Mode(core, tasks, cells, (own.item - scale.item * back) / system.d), power
 
     def _score(self, mode: _Mode, points: list[Point]) -> _Residual:
         """The gradient of the penalised log-likelihood."""
-        item = self._scales(self._sigma)[3]
-        core = -np.r_[np.zeros(self.layout.n_fixed), mode.core[self.layout.n_fixed :]]
-        items = [item * point.item_score - u for point, u in zip(points, mode.item, strict=True)]
-        return _Residual(core, -mode.task, -mode.cell, items, [point.score for point in points])
+        own = mode.core.copy()
+        own[: self.layout.n_fixed] = 0.0
+        items = self._scale().item * np.concatenate([point.item_score for point in points])
+        own_side = _Mode(-own, -mode.task, -mode.cell, items - mode.item)
+        return _Residual(own_side, np.stack([point.score for point in points]))
 
     def _climb(self) -> tuple[float, _System, bool]:
         """Newton's method with step-halving from the last mode."""
@@ -266,7 +269,7 @@ class Laplace:
                 return value, system, True
             size = 1.0
             while True:
-                trial = _moved(mode, step, size)
+                trial = mode.moved(step, size)
                 found, reached = self._at(trial)
                 # The function is concave: only rounding can make a short step look downhill.
                 if found >= value - 1e-12 * abs(value) or size < 1e-6:
@@ -283,62 +286,64 @@ class Laplace:
         self._rescale(np.exp(theta))
         try:
             value, system, converged = self._climb()
-            value -= 0.5 * system.log_det
-            return self._differentiated(theta, value, system, converged)
         except LinAlgError:
             return self._failed(theta)
+        return self._differentiated(theta, value - 0.5 * system.log_det, system, converged)
 
     def _failed(self, theta: Floats) -> Evaluation:
+        """What stands for a value where the Hessian is not positive definite."""
         p, g = self.layout.n_fixed, len(theta)
-        nothing = np.full(p, np.nan)
+        self._mode = _Mode(*map(np.zeros_like, self._mode))
+        unknown = np.full(p, np.nan)
         return Evaluation(
-            theta, -1e300, np.zeros(g), nothing, nothing, np.full((p, p), np.nan), np.full(g, np.nan), False
+            theta.copy(), -math.inf, np.zeros(g), unknown, unknown, np.full((p, p), np.nan), np.full(g, np.nan), False
         )
 
     def _differentiated(self, theta: Floats, value: float, system: _System, converged: bool) -> Evaluation:
-        layout, mode = self.layout, self._mode
-        cell, item = self._scales(self._sigma)[2:]
-        inverse = cho_solve(system.factor, np.eye(len(layout.core)), check_finite=False)
-        trace = np.bincount(layout.core + 1, np.diag(inverse), len(theta) + 1)[1:]
-        zs, item_side, side = self._coordinates(mode), [], []
-        for block, local, z, u in zip(self.blocks, system.locals, zs, mode.item, strict=True):
-            covariance = local.core @ inverse @ local.core.T
-            if local.task_factor is not None:
-                own = cho_solve(local.task_factor, np.eye(len(layout.task)), check_finite=False)
-                pulled = own @ local.pull
-                np.add.at(trace, layout.task, np.diag(own + pulled @ covariance @ pulled.T))
-                keep = np.eye(len(z)) - local.slopes @ pulled
-                covariance = keep @ covariance @ keep.T + local.slopes @ own @ local.slopes.T
-            if local.cell_factor is not None and layout.cell is not None:
-                s = block.kernel.n_students
-                own = cho_solve(local.cell_factor, np.eye(s), check_finite=False)
-                pulled = cell * (own @ local.q[:s])
-                spread = pulled @ covariance
-                trace[layout.cell] += np.trace(own) + np.vdot(spread, pulled)
-                # (I - cell J pulled) covariance (...)' + cell² J own J', J embedding students among the coordinates
-                covariance = covariance.copy()
-                covariance[:s] -= cell * spread
-                covariance[:, :s] -= cell * covariance @ pulled.T
-                covariance[:s, :s] += cell**2 * own
-            q_item, q, v = block.kernel.skewness(local.point, z, item * u, covariance, local.shrink)
-            if layout.item is not None:
-                trace[layout.item] += float(((1.0 + item**2 * v / local.d) / local.d).sum())
-            item_side.append(item * q_item)
-            side.append(q)
-        nothing = np.zeros(len(layout.core)), np.zeros_like(mode.task), np.zeros_like(mode.cell)
-        shift, _ = self._solved(system, _Residual(*nothing, item_side, side))
-        square = self._by_variance(mode, mode) + 2 * self._by_variance(mode, shift)
-        p = layout.n_fixed
-        return Evaluation(
-            theta.copy(),
-            value,
-            square + trace - layout.sizes,
-            mode.core[:p].copy(),
-            shift.core[:p],
-            inverse[:p, :p],
-            trace,
-            converged,
-        )
+        mode, scale, p = self._mode, self._scale(), self.layout.n_fixed
+        inverse = cho_solve(system.factor, np.eye(len(self.layout.core)), check_finite=False)
+        covariance, trace = self._covariance(system, inverse)
+        shrink = scale.item**2 / system.d
+        zipped = (self._coordinates(mode), *(np.split(x, self._ends) for x in (scale.item * mode.item, shrink)))
+        found = [
+            kernel.skewness(point, z, u, block, s)
+            for kernel, point, block, z, u, s in zip(self.kernels, system.points, covariance, *zipped, strict=True)
+        ]
+        items, coordinates, v = ([f[i] for f in found] for i in range(3))
+        if self.layout.item is not None:
+            trace[self.layout.item] += float(((1.0 + shrink * np.concatenate(v)) / system.d).sum())
+        zeros = map(np.zeros_like, mode[:3])
+        side = _Residual(_Mode(*zeros, scale.item * np.concatenate(items)), np.stack(coordinates))
+        shift, _ = self._solved(system, side)
+        gradient = self._by_variance(mode, mode.moved(shift, 2.0)) + trace - self.layout.sizes
+        parts = mode.core[:p].copy(), shift.core[:p], inverse[:p, :p]
+        return Evaluation(theta.copy(), value, gradient, *parts, trace, converged)
+
+    def _covariance(self, system: _System, inverse: Floats) -> tuple[Floats, Floats]:
+        """Of each block's coordinates (K, c, c), and the trace of H⁻¹ over each variance but the items'."""
+        scale, s, layout = self._scale(), self._students, self.layout
+        trace = np.bincount(layout.core + 1, np.diag(inverse), len(layout.sizes) + 1)[1:]
+        core = self.core * scale.core
+        found = core @ inverse @ core.swapaxes(1, 2)
+        if len(scale.task):
+            slopes = self.slopes * scale.task
+            pulled = system.task @ system.pull
+            spread = pulled @ found
+            own = np.einsum("kii->i", system.task) + np.einsum("kic,kic->i", spread, pulled)
+            np.add.at(trace, layout.task, own)
+            # (I - N pulled) found (I - N pulled)' + N task N'
+            found = found - slopes @ spread
+            found = found + (slopes @ system.task - found @ pulled.swapaxes(1, 2)) @ slopes.swapaxes(1, 2)
+        if layout.cell is not None:
+            pulled = scale.cell * (system.cell @ system.q[:, :s])
+            spread = pulled @ found
+            trace[layout.cell] += float(np.einsum("kii->", system.cell) + np.vdot(spread, pulled))
+            found = found.copy()
+            found[:, :s] -= scale.cell * spread
+            found[:, :, :s] += scale.cell * np.pad(
+                scale.cell * system.cell, ((0, 0), (0, found.shape[1] - s), (0, 0))
+            ) - scale.cell * (found @ pulled.swapaxes(1, 2))
+        return found, trace
 
     def _by_variance(self, a: _Mode, b: _Mode) -> Floats:
         """Inner products of the random effects, summed within each variance, shape (G,)."""
@@ -348,10 +353,18 @@ class Laplace:
         if layout.cell is not None:
             found[layout.cell] += np.vdot(a.cell, b.cell)
         if layout.item is not None:
-            found[layout.item] += sum(float(x @ y) for x, y in zip(a.item, b.item, strict=True))
+            found[layout.item] += a.item @ b.item
         return found
 
 
-def _moved(mode: _Mode, step: _Mode, size: float) -> _Mode:
-    items = [u + size * v for u, v in zip(mode.item, step.item, strict=True)]
-    return _Mode(mode.core + size * step.core, mode.task + size * step.task, mode.cell + size * step.cell, items)
+def _times(matrices: Floats, vectors: Floats) -> Floats:
+    """Matrix times vector in each block: (K, a, b) and (K, b) to (K, a)."""
+    return (matrices @ vectors[:, :, None])[:, :, 0]
+
+
+def _inverted(matrices: Floats) -> tuple[Floats, float]:
+    """Inverses and the sum of log determinants of symmetric matrices that are no smaller than the identity."""
+    lower = np.linalg.cholesky(matrices)
+    inverse = np.linalg.inv(matrices)
+    log_det = 2 * float(np.log(np.diagonal(lower, axis1=1, axis2=2)).sum())
+    return (inverse + inverse.swapaxes(1, 2)) / 2, log_det
