@@ -80,7 +80,11 @@ class Coding:
 
 
 def code_covariates(
-    formula: Formula, columns: Mapping[str, NDArray[np.generic]], weight: Floats, capability: str
+    formula: Formula,
+    columns: Mapping[str, NDArray[np.generic]],
+    weight: Floats,
+    student: NDArray[np.intp],
+    capability: str,
 ) -> Coding:
     """Turn the columns that the formula names into numbers.
 
@@ -92,6 +96,8 @@ def code_covariates(
         Each of shape (rows,).
     weight
         Trials of each row; rows without trials count for nothing.
+    student
+        Code of the student of each row; numbers are centred at the mean of the students' means.
     capability
         The column that is always categorical.
 
@@ -107,11 +113,13 @@ def code_covariates(
             raise EstimationError(
                 f"formula {formula.text!r}: no column {factor.column!r} in the data.{suggestion(factor.column, columns)}"
             )
-        covariates[factor] = _covariate(factor, columns[factor.column], weight, factor.column == capability)
+        covariates[factor] = _covariate(factor, columns[factor.column], weight, student, factor.column == capability)
     return Coding(formula, covariates, capability, len(weight))
 
 
-def _covariate(factor: Factor, raw: NDArray[np.generic], weight: Floats, categorical: bool) -> Covariate:
+def _covariate(
+    factor: Factor, raw: NDArray[np.generic], weight: Floats, student: NDArray[np.intp], categorical: bool
+) -> Covariate:
     used = weight > 0
     if categorical or raw.dtype.kind not in "iuf":
         if factor.log:
@@ -135,8 +143,14 @@ def _covariate(factor: Factor, raw: NDArray[np.generic], weight: Floats, categor
         values = np.log(np.where(used, values, 1.0))
     lowest, highest = values[used].min(), values[used].max()
     # A mean of equal numbers may differ from them in the last digit; a constant is exactly zero here.
-    centre = float(lowest) if lowest == highest else float(np.average(values[used]))
+    centre = float(lowest) if lowest == highest else _mean_of_students(values[used], weight[used], student[used])
     return Covariate(factor, np.where(used, values - centre, 0.0), centre=centre)
+
+
+def _mean_of_students(values: Floats, weight: Floats, student: NDArray[np.intp]) -> float:
+    trials = np.bincount(student, weight)
+    seen = trials > 0
+    return float((np.bincount(student, weight * values)[seen] / trials[seen]).mean())
 
 
 def design_matrix(coding: Coding) -> tuple[Floats, tuple[str, ...], tuple[Term, ...]]:

@@ -90,9 +90,11 @@ def parse_formula(text: str) -> Formula:
     expressions = [[factor.expr for factor in term.factors] for term in right]
     if ["1"] not in expressions:
         raise EstimationError(f"formula {text!r} removes the intercept; the random terms are deviations from it.")
-    terms = {tuple(sorted(_factor(e, text) for e in term)) for term in expressions if term != ["1"]}
+    factors = [[_factor(e, text) for e in term] for term in expressions if term != ["1"]]
+    order = {f: i for i, f in enumerate(dict.fromkeys(f for term in factors for f in term))}
+    terms = dict.fromkeys(tuple(sorted(set(term), key=order.__getitem__)) for term in factors)
     response = str(left[0])
-    formula = Formula(text, response, tuple(sorted(terms, key=lambda t: (len(t), _place(t, expressions)))))
+    formula = Formula(text, response, tuple(sorted(terms, key=len)))
     if response in formula.columns:
         raise EstimationError(f"formula {text!r}: {response!r} stands on both sides.")
     for term in formula.terms:
@@ -134,8 +136,3 @@ def _factor(expression: str, text: str) -> Factor:
     if re.fullmatch(r"[A-Za-z_]\w*", expression):
         return Factor(expression)
     raise EstimationError(f"formula {text!r}: cannot use {expression!r}; {_HINT}")
-
-
-def _place(term: Term, expressions: list[list[str]]) -> int:
-    """Where a term first stands in the formula."""
-    return next(i for i, e in enumerate(expressions) if e != ["1"] and tuple(sorted(_factor(x, "") for x in e)) == term)

@@ -7,12 +7,13 @@ them a row reads. Items meet each other nowhere, so everything is condensed onto
 Letters: S students, I items of the block, c coordinates, R rows; W = n mu (1 - mu) the weights, B = U'WM (I x c).
 """
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
+from scipy import sparse, special
 
 __all__ = ["GridKernel", "Kernel", "Point", "SparseKernel"]
 
@@ -62,8 +63,8 @@ class Kernel(Protocol):
         of each item given z: ``h = M G M' - 2 shrink M G B' + shrink + shrink² v``.
         """
 
-    def without(self, student: int) -> "Kernel":
-        """The same block without one student's outcomes."""
+    def without(self, point: Point, z: Floats, u: Floats, student: int) -> Point:
+        """The likelihood's slopes at the same place without one student's outcomes; its value is not kept."""
 
 
 class GridKernel:
@@ -123,12 +124,14 @@ class GridKernel:
         reach /= one_plus
         return -0.5 * reach.sum(axis=0), -0.5 * reach.sum(axis=1), v
 
-    def without(self, student: int) -> "GridKernel":
+    def without(self, point: Point, z: Floats, u: Floats, student: int) -> Point:
         """See `Kernel`."""
-        trials = np.ones(self._outcomes.shape) if self.trials is None else np.array(self.trials, dtype=float)
-        successes = np.array(self._outcomes, dtype=float)
-        trials[student] = successes[student] = 0.0
-        return GridKernel(successes, trials)
+        trials = 1.0 if self.trials is None else self.trials[student]
+        mean = trials * special.expit(z[student] + u)
+        weights, score = point.weights.copy(), point.score.copy()
+        weights[student] = score[student] = 0.0
+        items = point.item_score - (self._outcomes[student] - mean)
+        return Point(math.nan, items, score, point.item_weight - point.weights[student], weights, weights.T)
 
 
 class SparseKernel:
@@ -184,11 +187,11 @@ class SparseKernel:
         q = 0.5 * point.weights * np.tanh(eta / 2) * variance  # -1/2 W (1 - 2 mu) h, and 1 - 2 mu = -tanh(eta / 2)
         return np.bincount(self.item, q, self.n_items), self.maps.T @ q, v
 
-    def without(self, student: int) -> "SparseKernel":
+    def without(self, point: Point, z: Floats, u: Floats, student: int) -> Point:
         """See `Kernel`."""
         keep = (self.student != student).astype(float)
-        kept = (self.successes * keep, self.trials * keep)
-        return SparseKernel(*kept, self.student, self.item, self.maps, self.n_students)
+        rest = SparseKernel(self.successes * keep, self.trials * keep, self.student, self.item, self.maps, self.n_students)
+        return rest.at(z, u)
 
 
 def _sum_of_logs(values: Floats) -> float:

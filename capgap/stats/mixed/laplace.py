@@ -279,6 +279,39 @@ class Laplace:
         self._mode = mode
         return value, self._eliminated(points), False
 
+    # Leaving something out --------------------------------------------------------------------------------------------
+
+    def points(self) -> list[Point]:
+        """Every block's likelihood at the last mode."""
+        return self._at(self._mode)[1]
+
+    def points_without(self, points: list[Point], student: int) -> list[Point]:
+        """The same points without one student's outcomes."""
+        items = np.split(self._scale().item * self._mode.item, self._ends)
+        zipped = zip(self.kernels, points, self._coordinates(self._mode), items, strict=True)
+        return [kernel.without(point, z, u, student) for kernel, point, z, u in zipped]
+
+    def fixed_step(self, points: list[Point]) -> Floats:
+        """One Newton step of the fixed effects from the last mode, the outcomes being those of `points`.
+
+        Raises
+        ------
+        LinAlgError
+            The fixed effects are not identified by them.
+        """
+        step, _ = self._solved(self._eliminated(points), self._score(self._mode, points))
+        return step.core[: self.layout.n_fixed]
+
+    def without_block(self, left_out: int) -> "Laplace":
+        """The objective of all blocks but one, at the same mode; sizes are not adapted: not for evaluating."""
+        keep = np.arange(len(self.kernels)) != left_out
+        kernels = [k for k, kept in zip(self.kernels, keep, strict=True) if kept]
+        found = Laplace(kernels, self.core[keep], self.slopes[keep], self.layout)
+        mode, items = self._mode, np.split(self._mode.item, self._ends)
+        item = np.concatenate([u for u, kept in zip(items, keep, strict=True) if kept])
+        found._mode, found._sigma = _Mode(mode.core, mode.task[keep], mode.cell[keep], item), self._sigma
+        return found
+
     # The objective --------------------------------------------------------------------------------------------------
 
     def evaluate(self, theta: Floats) -> Evaluation:
