@@ -241,14 +241,22 @@ def _likelihood_ends(model: Model, optimum: Optimum, g: int, z: float) -> tuple[
         return top - model.laplace.evaluate(trial).value - z * z / 2
 
     def end(inner: float, outer: float) -> float:
-        while abs(outer - inner) > 0.03:
+        while abs(outer - inner) > 0.05:
             middle = (inner + outer) / 2
             inner, outer = (inner, middle) if drop(middle) > 0 else (middle, outer)
         return (inner + outer) / 2
 
-    start: float = float(theta[g])
-    low = end(start, LOWEST) if start > AT_ZERO and drop(LOWEST) > 0 else LOWEST
-    high = end(start, HIGHEST) if drop(HIGHEST) > 0 else math.inf
+    start = float(theta[g])
+    low = LOWEST
+    if start > AT_ZERO and drop(LOWEST) > 0:
+        low = end(start, LOWEST)
+    inner = outer = max(start, math.log(0.05))
+    while drop(outer) <= 0:
+        if outer >= HIGHEST:
+            model.laplace.evaluate(theta)
+            return low, math.inf
+        inner, outer = outer, min(outer + 0.5, HIGHEST)
+    high = end(inner if inner < outer else start, outer)
     model.laplace.evaluate(theta)
     return low, high
 
