@@ -69,7 +69,7 @@ def separated(design: Floats, right: Floats, weight: Floats, names: tuple[str, .
         bounds=(-1, 1),
         method="highs",
     )
-    if not found.success or -found.fun <= 1e-6:
+    if not found.success or found.x is None or (signed @ found.x).sum() <= 1e-6:
         return ""
     guilty = [name for name, d in zip(names, found.x, strict=True) if abs(d) > TOLERANCE]
     return f"separation: {', '.join(guilty)} split right from wrong answers, so that no finite estimate exists"

@@ -54,7 +54,7 @@ class Covariate:
         if len(self.levels) <= 2:
             return self.columns()[0]
         n = len(self.levels)
-        return ((self.values[:, None] == np.arange(n)) - 1 / n) / np.sqrt(2)
+        return np.asarray(((self.values[:, None] == np.arange(n)) - 1 / n) / np.sqrt(2))
 
 
 @dataclass(frozen=True)
@@ -156,9 +156,11 @@ def _mean_of_students(values: Floats, weight: Floats, student: NDArray[np.intp])
 def design_matrix(coding: Coding) -> tuple[Floats, tuple[str, ...], tuple[Term, ...]]:
     """The fixed design, intercept first, with the name and the term of each column; shape (rows, p)."""
     rows = coding.rows
-    blocks, names, terms = [np.ones((rows, 1))], ["(Intercept)"], [()]
+    blocks, names = [np.ones((rows, 1))], ["(Intercept)"]
+    terms: list[Term] = [()]
     for term in coding.formula.terms:
-        block, labels = np.ones((rows, 1)), ("",)
+        block = np.ones((rows, 1))
+        labels: tuple[str, ...] = ("",)
         for factor in term:
             columns, found = coding.covariates[factor].columns()
             block = (block[:, :, None] * columns[:, None, :]).reshape(rows, -1)

@@ -100,7 +100,10 @@ def fit_mixed(
         coding = code_covariates(parsed, covariates, outcomes.weight, outcomes.student, capability)
         model = build_model(outcomes, coding, outcomes.columns.get(base), tasks)
         split = separated(
-            model.design[:, : model.n_formula], outcomes.right, outcomes.weight, tuple(model.names[j] for j in model.kept)
+            model.design[:, : model.n_formula],
+            outcomes.right,
+            outcomes.weight,
+            tuple(model.names[j] for j in model.kept),
         )
         if split:
             raise Unfit(split)
@@ -149,9 +152,9 @@ def _result(formula: Formula, model: Model, optimum: Optimum, roads: bool, conf_
             coefficients[name] = refused(model.aliased[name])
             continue
         contrast = np.eye(len(inference.beta))[estimated.index(name)]
-        found = inference.estimate(contrast, conf_level=conf_level)
+        estimate = inference.estimate(contrast, conf_level=conf_level)
         with_it = model.partners.get(name, ())
-        coefficients[name] = found.noting(f"stands for {' and '.join(with_it)} too") if with_it else found
+        coefficients[name] = estimate.noting(f"stands for {' and '.join(with_it)} too") if with_it else estimate
     outcomes, notes = model.outcomes, list(cautions(model))
     if optimum.message:
         notes.append(f"not converged: {optimum.message}")
@@ -213,7 +216,12 @@ def _standard_deviations(
         log_sigma, error = optimum.theta[g], errors.get(g, math.inf)
         at_zero = log_sigma < AT_ZERO
         if error < WIDE:
-            low, high, method, note = log_sigma - z * error, log_sigma + z * error, "REML Laplace, Wald on log sigma", ""
+            low, high, method, note = (
+                log_sigma - z * error,
+                log_sigma + z * error,
+                "REML Laplace, Wald on log sigma",
+                "",
+            )
         else:
             low, high = _likelihood_ends(model, optimum, g, z)
             method = "REML Laplace, likelihood ratio with the other variances held"
@@ -259,5 +267,3 @@ def _likelihood_ends(model: Model, optimum: Optimum, g: int, z: float) -> tuple[
     high = end(inner if inner < outer else start, outer)
     model.laplace.evaluate(theta)
     return low, high
-
-

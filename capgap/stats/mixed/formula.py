@@ -102,7 +102,9 @@ def parse_formula(text: str) -> Formula:
             part = term[:k] + term[k + 1 :]
             if part and part not in terms:
                 whole, missing = (":".join(map(str, t)) for t in (term, part))
-                raise EstimationError(f"formula {text!r}: {whole} stands without {missing}; write a * b for a + b + a:b.")
+                raise EstimationError(
+                    f"formula {text!r}: {whole} stands without {missing}; write a * b for a + b + a:b."
+                )
     return formula
 
 

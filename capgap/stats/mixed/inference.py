@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from capgap.stats.estimate import Estimate, refused, t_critical, t_p_value
-from capgap.stats.mixed.laplace import Evaluation, Laplace
+from capgap.stats.mixed.evaluation import Evaluation
+from capgap.stats.mixed.laplace import Laplace
 from capgap.stats.mixed.model import Model
 from capgap.stats.mixed.terms import TOLERANCE
 
@@ -56,9 +57,15 @@ def optimise(laplace: Laplace, start: Floats) -> Optimum:
             best[0] = found
         return -found.value, -found.gradient / unit
 
-    bounds = [(LOWEST * u, HIGHEST * u) for u in unit]
-    options = {"gtol": FLAT / 20, "ftol": 1e-11, "maxiter": 100, "maxcor": 20}
-    found = minimize(negative, start * unit, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    bounds = [(LOWEST * float(u), HIGHEST * float(u)) for u in unit]
+    found = minimize(
+        negative,
+        start * unit,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options={"gtol": FLAT / 20, "ftol": 1e-11, "maxiter": 100, "maxcor": 20},
+    )
     theta = np.clip(best[0].theta, LOWEST, HIGHEST)
     theta[theta < AT_ZERO] = LOWEST
     last = laplace.evaluate(theta)

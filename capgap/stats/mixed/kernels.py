@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, special
 
-__all__ = ["GridKernel", "Kernel", "Point", "SparseKernel"]
+__all__ = ["GridKernel", "Kernel", "Point", "SparseKernel", "sums_by"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -158,9 +158,9 @@ class SparseKernel:
         coupling = (self._to_items @ self.maps.multiply(weights[:, None]).tocsr()).toarray()
         return Point(
             value,
-            np.bincount(self.item, residual, self.n_items),
+            sums_by(self.item, residual, self.n_items),
             self.maps.T @ residual,
-            np.bincount(self.item, weights, self.n_items),
+            sums_by(self.item, weights, self.n_items),
             weights,
             coupling,
         )
@@ -169,7 +169,7 @@ class SparseKernel:
         """See `Kernel`."""
         plain = (self.maps.T @ self.maps.multiply(point.weights[:, None]).tocsr()).toarray()
         scaled = point.coupling * np.sqrt(shrink)[:, None]
-        return plain - scaled.T @ scaled
+        return np.asarray(plain - scaled.T @ scaled)
 
     def skewness(
         self, point: Point, z: Floats, u: Floats, covariance: Floats, shrink: Floats
@@ -181,17 +181,22 @@ class SparseKernel:
         for start in range(0, len(eta), ROWS_AT_ONCE):
             part = slice(start, start + ROWS_AT_ONCE)
             rows, i = self.maps[part].toarray(), self.item[part]
-            variance[part] += np.einsum(
-                "rc,rc->r", rows @ covariance, rows - 2.0 * shrink[i, None] * point.coupling[i]
-            )
+            variance[part] += np.einsum("rc,rc->r", rows @ covariance, rows - 2.0 * shrink[i, None] * point.coupling[i])
         q = 0.5 * point.weights * np.tanh(eta / 2) * variance  # -1/2 W (1 - 2 mu) h, and 1 - 2 mu = -tanh(eta / 2)
-        return np.bincount(self.item, q, self.n_items), self.maps.T @ q, v
+        return sums_by(self.item, q, self.n_items), self.maps.T @ q, v
 
     def without(self, point: Point, z: Floats, u: Floats, student: int) -> Point:
         """See `Kernel`."""
         keep = (self.student != student).astype(float)
-        rest = SparseKernel(self.successes * keep, self.trials * keep, self.student, self.item, self.maps, self.n_students)
+        rest = SparseKernel(
+            self.successes * keep, self.trials * keep, self.student, self.item, self.maps, self.n_students
+        )
         return rest.at(z, u)
+
+
+def sums_by(codes: Ints, values: Floats, n: int) -> Floats:
+    """Sums of values by code, shape (n,)."""
+    return np.bincount(codes, values, n).astype(float, copy=False)
 
 
 def _sum_of_logs(values: Floats) -> float:

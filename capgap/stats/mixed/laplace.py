@@ -12,67 +12,28 @@ is the first-order distance of the posterior mean from the mode. The reported fi
 References
 ----------
 Breslow, N. E. & Clayton, D. G. (1993). Approximate inference in generalized linear mixed models. JASA 88, 9-25.
-Tierney, L. & Kadane, J. B. (1986). Accurate approximations for posterior moments and marginal densities. JASA 81, 82-86.
+Tierney, L. & Kadane, J. B. (1986). Accurate approximations for posterior moments and marginal densities. JASA 81,
+82-86.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
-from capgap.stats.mixed.kernels import Kernel, Point
+from capgap.stats.mixed.evaluation import Evaluation, Layout
+from capgap.stats.mixed.kernels import Kernel, Point, sums_by
 
-__all__ = ["Evaluation", "Laplace", "Layout"]
+__all__ = ["Laplace"]
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
 
 DECREMENT = 1e-9
 """Newton stops where a step can raise the log-likelihood by half of this only."""
 MOST_STEPS = 50
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Which unknown belongs to which variance; indices into the vector of sigmas."""
-
-    sizes: Ints
-    """Random effects of each variance, shape (G,)."""
-    core: Ints
-    """Of each core unknown, shape (r,); -1 for the fixed effects, which come first."""
-    task: Ints
-    """Of each effect of a task, shape (q,)."""
-    cell: int | None
-    """Of student x task."""
-    item: int | None
-
-    @property
-    def n_fixed(self) -> int:
-        """Fixed effects."""
-        return int((self.core < 0).sum())
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The objective at one vector of log sigmas, and what comes with it."""
-
-    theta: Floats
-    value: float
-    gradient: Floats
-    """Of the value in theta."""
-    beta: Floats
-    """The mode of the fixed effects."""
-    shift: Floats
-    """D_beta: the bias correction."""
-    covariance: Floats
-    """Of the fixed effects, shape (p, p)."""
-    trace: Floats
-    """tr(H⁻¹)_gg of each variance: n_g where the data say nothing, 0 where they say all."""
-    converged: bool
 
 
 class _Mode(NamedTuple):
@@ -175,7 +136,7 @@ class Laplace:
         )
 
     def _coordinates(self, mode: _Mode) -> Floats:
-        """z of every block, shape (K, c)."""
+        """Of every block, shape (K, c)."""
         scale = self._scale()
         z = self.core @ (scale.core * mode.core) + _times(self.slopes, scale.task * mode.task)
         z[:, : self._students] += scale.cell * mode.cell
@@ -192,10 +153,10 @@ class Laplace:
 
     def _eliminated(self, points: list[Point]) -> _System:
         """Factorise minus the Hessian: items, student x task, task effects, core."""
-        scale, s, p = self._scale(), self._students, self.layout.n_fixed
+        scale, s, n_fixed = self._scale(), self._students, self.layout.n_fixed
         d = 1.0 + scale.item**2 * np.concatenate([point.item_weight for point in points])
         shrink = np.split(scale.item**2 / d, self._ends)
-        q = np.stack([k.condensed(*pair) for k, *pair in zip(self.kernels, points, shrink, strict=True)])
+        q = np.stack([k.condensed(p, x) for k, p, x in zip(self.kernels, points, shrink, strict=True)])
         log_det, left = float(np.log(d).sum()), q
         cell = np.zeros((len(points), 0, 0))
         if scale.cell:
@@ -212,7 +173,7 @@ class Laplace:
         flat = self.core.reshape(-1, len(scale.core))
         core = flat.T @ (left @ self.core).reshape(flat.shape)
         core = scale.core[:, None] * (core + core.T) / 2 * scale.core
-        core[np.diag_indices_from(core)] += np.r_[np.zeros(p), np.ones(len(core) - p)]
+        core[np.diag_indices_from(core)] += np.r_[np.zeros(n_fixed), np.ones(len(core) - n_fixed)]
         factor = cho_factor(core, lower=True, check_finite=False)
         log_det += 2 * float(np.log(np.diag(factor[0])).sum())
         return _System(points, d, q, cell, task, pull, factor, log_det)
@@ -337,16 +298,14 @@ class Laplace:
         inverse = cho_solve(system.factor, np.eye(len(self.layout.core)), check_finite=False)
         covariance, trace = self._covariance(system, inverse)
         shrink = scale.item**2 / system.d
-        zipped = (self._coordinates(mode), *(np.split(x, self._ends) for x in (scale.item * mode.item, shrink)))
-        found = [
-            kernel.skewness(point, z, u, block, s)
-            for kernel, point, block, z, u, s in zip(self.kernels, system.points, covariance, *zipped, strict=True)
-        ]
+        items_at, shrinks = np.split(scale.item * mode.item, self._ends), np.split(shrink, self._ends)
+        places = zip(system.points, self._coordinates(mode), items_at, covariance, shrinks, strict=True)
+        found = [kernel.skewness(*place) for kernel, place in zip(self.kernels, places, strict=True)]
         items, coordinates, v = ([f[i] for f in found] for i in range(3))
         if self.layout.item is not None:
             trace[self.layout.item] += float(((1.0 + shrink * np.concatenate(v)) / system.d).sum())
-        zeros = map(np.zeros_like, mode[:3])
-        side = _Residual(_Mode(*zeros, scale.item * np.concatenate(items)), np.stack(coordinates))
+        own = _Mode(*map(np.zeros_like, mode))._replace(item=scale.item * np.concatenate(items))
+        side = _Residual(own, np.stack(coordinates))
         shift, _ = self._solved(system, side)
         gradient = self._by_variance(mode, mode.moved(shift, 2.0)) + trace - self.layout.sizes
         parts = mode.core[:p].copy(), shift.core[:p], inverse[:p, :p]
@@ -355,7 +314,7 @@ class Laplace:
     def _covariance(self, system: _System, inverse: Floats) -> tuple[Floats, Floats]:
         """Of each block's coordinates (K, c, c), and the trace of H⁻¹ over each variance but the items'."""
         scale, s, layout = self._scale(), self._students, self.layout
-        trace = np.bincount(layout.core + 1, np.diag(inverse), len(layout.sizes) + 1)[1:]
+        trace = sums_by(layout.core + 1, np.diag(inverse), len(layout.sizes) + 1)[1:]
         core = self.core * scale.core
         found = core @ inverse @ core.swapaxes(1, 2)
         if len(scale.task):
@@ -381,7 +340,7 @@ class Laplace:
     def _by_variance(self, a: _Mode, b: _Mode) -> Floats:
         """Inner products of the random effects, summed within each variance, shape (G,)."""
         layout, n = self.layout, len(self.layout.sizes)
-        found = np.bincount(layout.core + 1, a.core * b.core, n + 1)[1:]
+        found = sums_by(layout.core + 1, a.core * b.core, n + 1)[1:]
         np.add.at(found, layout.task, (a.task * b.task).sum(axis=0))
         if layout.cell is not None:
             found[layout.cell] += np.vdot(a.cell, b.cell)

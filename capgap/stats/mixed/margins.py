@@ -126,7 +126,7 @@ def margins(model: Model, inference: Inference, conf_level: float) -> tuple[Marg
         if covariate.constant or not _estimated(model, covariate):
             continue
         if coding.has_capability and covariate.factor == Factor(coding.capability):
-            weight = sum(weight for _, weight in groups) / len(groups)
+            weight = np.mean([weight for _, weight in groups], axis=0)
             found.extend(_margin(rows, name, "all", s, conf_level) for name, s in _effects(rows, weight, covariate))
             continue
         sets = [dict(_effects(rows, weight, covariate)) for _, weight in groups]

@@ -10,9 +10,10 @@ from scipy import sparse
 from scipy.linalg import solve_triangular
 
 from capgap.stats.mixed.coding import Coding, design_matrix
+from capgap.stats.mixed.evaluation import Layout
 from capgap.stats.mixed.formula import Term
 from capgap.stats.mixed.kernels import GridKernel, Kernel, SparseKernel
-from capgap.stats.mixed.laplace import Laplace, Layout
+from capgap.stats.mixed.laplace import Laplace
 from capgap.stats.mixed.outcomes import Outcomes
 from capgap.stats.mixed.terms import RandomTerm, TermPlan, plan_terms
 
@@ -21,6 +22,7 @@ __all__ = ["Model", "build_model"]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 SAME = 1e-7
+_Column = tuple[Ints, Floats]
 
 
 @dataclass(frozen=True)
@@ -239,16 +241,16 @@ class _Blocks:
         at[student[::-1]] = np.arange(n)[::-1]
         seen = at >= 0
         columns: list[Any] = [hot]
-        core: list[Floats] = []
-        slopes: list[Floats] = []
+        core: list[_Column] = []
+        slopes: list[_Column] = []
         width = s
         for x, same, target in ((wide[0], steady[0], core), (wide[1], steady[1], slopes)):
             for j in range(x.shape[1]):
                 if same[j]:
-                    target.append(_unit(np.arange(s)[seen], x[part, j][at[seen]]))
+                    target.append((np.arange(s)[seen], x[part, j][at[seen]]))
                 else:
                     columns.append(sparse.csr_array(x[part, j][:, None]))
-                    target.append(_unit(np.array([width]), np.ones(1)))
+                    target.append((np.array([width]), np.ones(1)))
                     width += 1
         for term, x, same in zip(self.cores, wide[2:], steady[2:], strict=True):
             codes, groups = self._groups(term)
@@ -258,9 +260,11 @@ class _Blocks:
                 start, values = 0, np.zeros(s)
                 values[seen] = x[part, j][at[seen]]
                 if not same[j]:
-                    columns.append(hot.multiply(x[part, j][:, None]).tocsr())
+                    columns.append(sparse.csr_array((x[part, j], (np.arange(n), student)), shape=(n, s)))
                     start, values, width = width, np.ones(s), width + s
-                core.extend(_unit(start + np.flatnonzero(seen & (group == g)), values[seen & (group == g)]) for g in range(groups))
+                core.extend(
+                    (start + np.flatnonzero(seen & (group == g)), values[seen & (group == g)]) for g in range(groups)
+                )
         return sparse.csr_array(sparse.hstack(columns)), _matrix(core, width), _matrix(slopes, width)
 
 
@@ -273,11 +277,7 @@ def _together(
     return np.hstack([y for y, _ in blocks]), trials
 
 
-def _unit(at: Ints, values: Floats) -> tuple[Ints, Floats]:
-    return at, values
-
-
-def _matrix(columns: list[Any], width: int) -> Floats:
+def _matrix(columns: list[_Column], width: int) -> Floats:
     found = np.zeros((width, len(columns)))
     for j, (at, values) in enumerate(columns):
         found[at, j] = values

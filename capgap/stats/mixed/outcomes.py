@@ -60,7 +60,9 @@ class OutcomeGrid:
             raise EstimationError("a grid cannot have more successes than trials.")
         for name, values in self.students.items():
             if np.shape(values) != shape[:1]:
-                raise EstimationError(f"students[{name!r}]: expected {shape[0]} values, found shape {np.shape(values)}.")
+                raise EstimationError(
+                    f"students[{name!r}]: expected {shape[0]} values, found shape {np.shape(values)}."
+                )
         n_tasks = len(np.unique(np.asarray(self.task)))
         for name, values in self.tasks.items():
             if np.shape(values) != (n_tasks,):
@@ -120,10 +122,6 @@ class Outcomes:
     def n_outcomes(self) -> int:
         """Scored answers, repeats included."""
         return int(self.weight.sum())
-
-    def sum_by(self, codes: Ints, values: Floats, n: int) -> Floats:
-        """Sums of values of the design rows, shape (n,)."""
-        return np.bincount(codes, values, n)
 
 
 def from_grid(grid: OutcomeGrid, names: tuple[str, ...]) -> Outcomes:
@@ -262,7 +260,9 @@ def _table(
         keep &= table[required[3]] > 0
     notes = []
     if not keep.all():
-        notes.append(f"{int((~keep).sum())} of {len(table)} rows lack a score, a trial or a covariate and were left out")
+        notes.append(
+            f"{int((~keep).sum())} of {len(table)} rows lack a score, a trial or a covariate and were left out"
+        )
     table = table[keep].reset_index(drop=True)
     if not len(table):
         raise Unfit("no row has a score and all covariates")

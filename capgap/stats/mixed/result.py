@@ -88,7 +88,9 @@ class MixedFit:
         common = {"formula": self.formula, "population": self.population}
         rows: list[dict[str, Any]] = []
 
-        def add(estimate: Estimate, part: str, term: str, scale: str, where: str = "", road: str = "mixed model") -> None:
+        def add(
+            estimate: Estimate, part: str, term: str, scale: str, where: str = "", road: str = "mixed model"
+        ) -> None:
             place = {"part": part, "term": term, "where": where, "road": road, "scale": scale}
             rows.append({**common, **place, **asdict(estimate)})
 

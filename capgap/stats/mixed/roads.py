@@ -131,7 +131,9 @@ def _student_gaps(model: Model, scale: str) -> tuple[list[Floats], list[NDArray[
 def _interval(point: float, error: float, df: float, conf_level: float, model: Model, method: str) -> Estimate:
     n_items, n_students = model.outcomes.n_items, model.outcomes.n_students
     if not error > 0 or df < 1:
-        return refused("nothing is left to estimate an error from", n_items=n_items, n_clusters=n_students, method=method)
+        return refused(
+            "nothing is left to estimate an error from", n_items=n_items, n_clusters=n_students, method=method
+        )
     reach = t_critical(df, conf_level) * error
     return Estimate(
         estimate=float(point),
@@ -199,7 +201,9 @@ def jackknifed(
     Students: ``(S - 1) / S sum (d_s - mean)²``; tasks likewise within each capability, summed. Degrees of freedom are
     the residual rank of the grouping, where the contrast has no information within it; else groups minus strata.
     """
-    capped = {name: residual for name, residual, basis in inference.limits if _outside(contrast, basis, inference.norms)}
+    capped = {
+        name: residual for name, residual, basis in inference.limits if _outside(contrast, basis, inference.norms)
+    }
     counts = np.bincount(found.stratum)
     results = []
     for kind, moves, reason, strata in (

@@ -174,7 +174,9 @@ def _tasks_per_capability(outcomes: Outcomes, coding: Coding) -> tuple[int, ...]
     used = outcomes.weight > 0
     codes = coding.capability_covariate.values[used].astype(np.intp)
     pairs = np.unique(codes * outcomes.n_tasks + outcomes.task[used])
-    return tuple(int(n) for n in np.bincount(pairs // outcomes.n_tasks, minlength=len(coding.capability_covariate.levels)))
+    return tuple(
+        int(n) for n in np.bincount(pairs // outcomes.n_tasks, minlength=len(coding.capability_covariate.levels))
+    )
 
 
 def _plan_items(planner: _Planner, outcomes: Outcomes, one: Floats, lone: bool) -> None:
@@ -217,9 +219,7 @@ def _plan_cells(planner: _Planner, outcomes: Outcomes, one: Floats, lone: bool, 
         planner.terms.append(RandomTerm("student x task", "student x task", one, len(used)))
 
 
-def _plan_bases(
-    planner: _Planner, outcomes: Outcomes, one: Floats, ability: Floats | None, base: Ints | None
-) -> None:
+def _plan_bases(planner: _Planner, outcomes: Outcomes, one: Floats, ability: Floats | None, base: Ints | None) -> None:
     if base is None:
         return
     used = outcomes.weight > 0
@@ -250,7 +250,11 @@ def _fixed_tasks(outcomes: Outcomes, coding: Coding, design: Floats) -> Floats:
     free = u[:, int((values > TOLERANCE * values.max(initial=1e-300)).sum()) :]
     blocks = [free[outcomes.task]]
     for term in coding.formula.crossed_with(coding.capability) if coding.has_capability else ():
-        slopes = np.hstack([coding.covariates[f].columns()[0] for f in term]) if len(term) == 1 else slope_columns(coding, term)
+        slopes = (
+            np.hstack([coding.covariates[f].columns()[0] for f in term])
+            if len(term) == 1
+            else slope_columns(coding, term)
+        )
         own, _ = within_groups(slopes[used], outcomes.task[used], np.ones((int(used.sum()), 1)))
         moving = np.linalg.norm(own, axis=0) > TOLERANCE * np.linalg.norm(slopes[used], axis=0)
         blocks.extend(free[outcomes.task] * column[:, None] for column in slopes[:, moving].T)

@@ -1,6 +1,8 @@
-"""Coverage of the mixed model's intervals: ``python -m tests.stats.mixed.coverage REPLICATES FILE [SECONDS] [STUDENTS,…]``.
+"""Coverage of the mixed model's intervals.
 
-Every replicate appends a line to FILE; what is there is not done again, so that a run of a night can be cut and resumed.
+    python -m tests.stats.mixed.coverage REPLICATES FILE [SECONDS] [STUDENTS,STUDENTS]
+
+Every replicate appends a line to FILE; what is there is not done again, so that a run can be cut and resumed.
 Replicates go round all cells, hence cells are equally far at any time. The table of FILE is printed at the end.
 """
 
@@ -19,7 +21,7 @@ from capgap.stats.mixed import fit_mixed
 from tests.stats.mixed.world import ADAPTATION, CAPABILITY, FORMULA, TRUTH, Study
 
 FLOOR = 0.94
-"""A cell fails where the coverage of one of its three interactions lies significantly below (one-sided, Holm over all)."""
+"""A cell fails where one of its three interactions covers significantly less (one-sided, Holm over all)."""
 NONE = {"student_capability": 0.0, "student_task": 0.0, "task_slope": 0.0}
 VARIANCES = {
     "all": {},
@@ -37,7 +39,14 @@ WATCHED = {
     "n_params": f"{CAPABILITY}:log(n_params)",
 }
 """The main effect and the interactions; that with adaptation is truly zero."""
-FIELDS = ["students", "variances", "replicate", "seconds", "converged", *(f"{n}_{w}" for n in WATCHED for w in ("hit", "width", "df"))]
+FIELDS = [
+    "students",
+    "variances",
+    "replicate",
+    "seconds",
+    "converged",
+    *(f"{n}_{w}" for n in WATCHED for w in ("hit", "width", "df")),
+]
 
 
 def replicate(study: Study, seed: int) -> dict[str, float]:

@@ -57,7 +57,9 @@ class Study:
         rng = np.random.default_rng(seed)
         s, k, per = self.n_students, self.n_tasks, self.items_per_task
         students = self.students()
-        x = np.column_stack([np.log(students["n_examples"]), students["adaptation"] == "lora", np.log(students["n_params"])])
+        x = np.column_stack(
+            [np.log(students["n_examples"]), students["adaptation"] == "lora", np.log(students["n_params"])]
+        )
         x = x - x.mean(axis=0)
         capability = np.where(np.arange(k) < k // 2, -0.5, 0.5)
         b = list(TRUTH.values())
