@@ -110,9 +110,8 @@ def code_covariates(
     covariates = {}
     for factor in factors:
         if factor.column not in columns:
-            raise EstimationError(
-                f"formula {formula.text!r}: no column {factor.column!r} in the data.{suggestion(factor.column, columns)}"
-            )
+            hint = suggestion(factor.column, columns)
+            raise EstimationError(f"formula {formula.text!r}: no column {factor.column!r} in the data.{hint}")
         covariates[factor] = _covariate(factor, columns[factor.column], weight, student, factor.column == capability)
     return Coding(formula, covariates, capability, len(weight))
 

@@ -1,4 +1,4 @@
-"""`fit_mixed`: does a capability transfer differently?"""
+"""The way through, from a formula and data to a result."""
 
 import math
 from collections.abc import Mapping
@@ -38,6 +38,7 @@ def fit_mixed(
     base: str = "base",
     trials: str | None = None,
     tasks: Literal["auto", "these", "like these"] = "auto",
+    task_slopes: bool = True,
     path: Path = "auto",
     roads: bool = True,
     conf_level: float = 0.95,
@@ -52,12 +53,15 @@ def fit_mixed(
         ``1{level} - 1/L`` against the first level in sorted order, so that ``capability[reasoning - knowledge]`` is the
         difference at the average student and an interaction is the difference of two slopes.
     data
-        Columns of equal length, one row for each outcome, or an `OutcomeGrid`. Scores are 0 or 1, or shares of `trials`.
+        Columns of equal length, one row for each outcome, or an `OutcomeGrid`. Scores are 0 or 1, or shares of
+        `trials`.
     student, item, task, capability, base, trials
         Names of columns. Without a task column all items are one task; without a base column no bases are known.
     tasks
         Whether tasks are a sample of tasks (random effects; numbers are about tasks like these) or all there are (fixed
         effects; numbers are about these tasks). ``auto``: a sample where every capability has six or more.
+    task_slopes
+        Whether tasks have slopes of their own; without them the model claims too much where they have. For comparisons.
     path
         ``grid`` needs covariates that are constant within student and task; ``sparse`` does not; ``auto`` chooses.
     roads
@@ -98,7 +102,7 @@ def fit_mixed(
             raise Unfit(reason)
         covariates = {name: v for name, v in outcomes.columns.items() if name in parsed.columns}
         coding = code_covariates(parsed, covariates, outcomes.weight, outcomes.student, capability)
-        model = build_model(outcomes, coding, outcomes.columns.get(base), tasks)
+        model = build_model(outcomes, coding, outcomes.columns.get(base), tasks, task_slopes)
         split = separated(
             model.design[:, : model.n_formula],
             outcomes.right,
@@ -246,7 +250,7 @@ def _likelihood_ends(model: Model, optimum: Optimum, g: int, z: float) -> tuple[
     def drop(at: float) -> float:
         trial = theta.copy()
         trial[g] = at
-        return top - model.laplace.evaluate(trial).value - z * z / 2
+        return top - model.laplace.value(trial) - z * z / 2
 
     def end(inner: float, outer: float) -> float:
         while abs(outer - inner) > 0.05:
@@ -261,9 +265,9 @@ def _likelihood_ends(model: Model, optimum: Optimum, g: int, z: float) -> tuple[
     inner = outer = max(start, math.log(0.05))
     while drop(outer) <= 0:
         if outer >= HIGHEST:
-            model.laplace.evaluate(theta)
+            model.laplace.value(theta)
             return low, math.inf
         inner, outer = outer, min(outer + 0.5, HIGHEST)
     high = end(inner if inner < outer else start, outer)
-    model.laplace.evaluate(theta)
+    model.laplace.value(theta)
     return low, high

@@ -1,8 +1,8 @@
 """What the likelihood needs from the outcomes of one task, on a grid and in sparse rows.
 
 A block is a task. Its linear predictor is ``eta = M z + U u``: z are the block's c coordinates (one for each student,
-and, in sparse rows, one for each covariate that varies within student and task), u its I items, and M and U say which of
-them a row reads. Items meet each other nowhere, so everything is condensed onto z before any dense algebra begins.
+and, in sparse rows, one for each covariate that varies within student and task), u its I items, and M and U say which
+of them a row reads. Items meet each other nowhere, so everything is condensed onto z before any dense algebra begins.
 
 Letters: S students, I items of the block, c coordinates, R rows; W = n mu (1 - mu) the weights, B = U'WM (I x c).
 """

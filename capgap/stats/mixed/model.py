@@ -62,13 +62,17 @@ class Model:
 
 
 def build_model(
-    outcomes: Outcomes, coding: Coding, base: NDArray[Any] | None, tasks: Literal["auto", "these", "like these"]
+    outcomes: Outcomes,
+    coding: Coding,
+    base: NDArray[Any] | None,
+    tasks: Literal["auto", "these", "like these"],
+    task_slopes: bool = True,
 ) -> Model:
     """Build the objective of a formula."""
     columns, names, terms = design_matrix(coding)
     kept, aliased, partners = _independent(columns, names, coding, outcomes.weight)
     codes = None if base is None else np.unique(base.astype(str), return_inverse=True)[1]
-    plan = plan_terms(outcomes, coding, columns[:, kept], codes, tasks)
+    plan = plan_terms(outcomes, coding, columns[:, kept], codes, tasks, task_slopes)
     design = columns[:, kept]
     extra = _new_columns(design, plan.fixed_tasks, outcomes.weight)
     design = np.hstack([design, extra])

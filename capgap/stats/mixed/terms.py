@@ -134,6 +134,7 @@ def plan_terms(
     design: Floats,
     base: Ints | None,
     tasks: Literal["auto", "these", "like these"],
+    task_slopes: bool,
 ) -> TermPlan:
     """Choose the random terms.
 
@@ -145,6 +146,8 @@ def plan_terms(
         Code of the base of each design row; None where bases are unknown.
     tasks
         Whether tasks are a sample: by their number (`FEWEST_TASKS` in every capability), or as told.
+    task_slopes
+        Whether tasks have slopes of their own.
     """
     planner = _Planner(design, outcomes.weight)
     one = np.ones((len(design), 1))
@@ -157,7 +160,7 @@ def plan_terms(
     if lone:
         planner.leave("task", "every task has one item, so that items stand for tasks")
     elif sampled:
-        _plan_tasks(planner, outcomes, coding, one)
+        _plan_tasks(planner, outcomes, coding, one, task_slopes)
     else:
         planner.leave("task", "too few tasks to be a sample: their effects are fixed, numbers are about these tasks")
         fixed = _fixed_tasks(outcomes, coding, design)
@@ -188,12 +191,15 @@ def _plan_items(planner: _Planner, outcomes: Outcomes, one: Floats, lone: bool) 
         planner.terms.append(RandomTerm("item", "item", one, outcomes.n_items))
 
 
-def _plan_tasks(planner: _Planner, outcomes: Outcomes, coding: Coding, one: Floats) -> None:
+def _plan_tasks(planner: _Planner, outcomes: Outcomes, coding: Coding, one: Floats, task_slopes: bool) -> None:
     few = "the fixed effects explain every difference between tasks (one task in each capability?)"
     if not planner.add("task", "task", outcomes.task, one, [], few):
         return
     for term in coding.formula.crossed_with(coding.capability) if coding.has_capability else ():
         name = ":".join(map(str, term))
+        if not task_slopes:
+            planner.leave(f"task x {name}", "not asked for: where tasks differ in slopes, intervals are too narrow")
+            continue
         columns = slope_columns(coding, term)
         same = f"{name} takes one value within each task, or one slope in each capability is all there is"
         planner.add(f"task x {name}", "task", outcomes.task, columns, [one], same)
