@@ -59,7 +59,7 @@ class DataCost:
     p_reached: float
     """Likewise: small means that the target is reached whichever form holds."""
     bracket: tuple[float, float]
-    """Observed sizes between which a rising curve crosses the target, without a law; NaN where the means do not rise."""
+    """Observed sizes around the crossing of a rising curve, without a law; NaN where the means do not rise."""
     by_form: tuple[FormCost, ...]
     """Every form, rejected ones too."""
     leading: str
@@ -164,8 +164,8 @@ def data_cost(fit: CurveFit, target: Target) -> DataCost:
     Notes
     -----
     For each shape the condition "the curve meets the target at D" is linear in f, c and T, so that its residual sum of
-    squares is ``RSS + (a'b)² / (a' A^-1 a)`` in closed form; the profile takes the least over shapes and bounds. D is in
-    the interval where the profile rises by no more than F(1, m - p).
+    squares is ``RSS + (a'b)² / (a' A^-1 a)`` in closed form; the profile takes the least over shapes and bounds. D is
+    in the interval where the profile rises by no more than F(1, m - p).
     """
     if not target.share > 0:
         raise EstimationError(f"the target is a share above zero, found {target.share:g}.")

@@ -1,4 +1,4 @@
-"""From right and wrong answers to the points of a curve: means per student, the teacher's, and how they err together."""
+"""From right and wrong answers to the points of a curve: means of students and teacher, and how they err together."""
 
 import math
 from collections.abc import Sequence
@@ -59,11 +59,14 @@ class CurveData:
         """Distinct sizes."""
         return len(np.unique(self.sizes))
 
-    def between(self) -> Floats:
-        """Covariance of the students' means between seeds for a variance of 1 on the logit, shape (m + 1, m + 1)."""
+    def between(self, *, nested: bool = True) -> Floats:
+        """Covariance of the students' means between seeds for a variance of 1 on the logit, shape (m + 1, m + 1).
+
+        Without `nested` every student's seed has an effect of its own.
+        """
         m = len(self.sizes)
         matrix = np.zeros((m + 1, m + 1))
-        matrix[:m, :m] = np.outer(self.spread, self.spread) * self.nesting
+        matrix[:m, :m] = np.outer(self.spread, self.spread) * (self.nesting if nested else np.eye(m))
         return matrix
 
 
@@ -121,49 +124,50 @@ def curve_data(
         scale.
     """
     rows, size = _checked(scores, teacher, sizes, scale)
-    finite = np.isfinite(rows).all(axis=0)
+    if seeds is not None and len(seeds) != len(size):
+        raise EstimationError(f"seeds: {len(size)} students need as many, found {len(seeds)}.")
+    labels = np.arange(len(size)) if seeds is None else np.unique([str(s) for s in seeds], return_inverse=True)[1]
+    finite: NDArray[np.bool_] = np.asarray(np.isfinite(rows).all(axis=0))
     notes = _missing(rows, finite)
-    rows = rows[:, finite]
-    rows, size, students = _merged_base(rows, size)
-    weight, fit_design = _design(rows.shape[1], finite, tasks, clusters, weights)
-    means, influence = _means(rows, weight, fit_design)
-    guess = math.nan if chance is None else _mean_chance(chance, finite, weight)
-    slope = np.ones(len(means))
-    if scale == "per_step":
-        if steps is None:
-            raise EstimationError("the scale 'per_step' needs the number of steps of each item: give steps.")
-        k = _per_item(steps, finite, "steps")
-        if not (np.isfinite(k).all() and k.min() >= 1):
-            raise EstimationError("steps: every item needs at least one step.")
-        floor = 0.5 / (len(fit_design.clusters) + 1)
-        accuracy, means = means, per_step(means, k, weight)
-        slope = per_step_slope(np.maximum(accuracy, floor), k, weight)
-        guess = float(per_step(np.array([guess]), k, weight)[0]) if math.isfinite(guess) else guess
-    influence = influence * slope
-    n = len(fit_design.clusters)
-    known = SCALES[scale]
-    spread = known.spread(means[:-1]) if scale != "per_step" else known.spread(accuracy[:-1]) * slope[:-1]
-    labels = np.arange(len(rows) - 1) if seeds is None else np.unique([str(s) for s in seeds], return_inverse=True)[1]
-    if seeds is not None and len(seeds) != np.shape(scores)[0]:
-        raise EstimationError(f"seeds: {np.shape(scores)[0]} students need as many, found {len(seeds)}.")
-    lone = (size == 0) & ((size == 0).sum() == 1)
     if not redrawn:
         notes.append("every seed had the same subsets: the interval is for these subsets, not for others of their size")
+    rows, size, students = _merged_base(rows[:, finite], size)
+    weight, design = _design(finite, tasks, clusters, weights)
+    means, influence = _means(rows, weight, design)
+    guess = math.nan if chance is None else _mean_chance(chance, finite, weight)
+    spread, slope = SCALES[scale].spread(means[:-1]), np.ones(len(means))
+    if scale == "per_step":
+        k = _steps(steps, finite)
+        # The slope has no end at accuracy 0: half an answer among all stands in.
+        slope = per_step_slope(np.maximum(means, 0.5 / (len(design.clusters) + 1)), k, weight)
+        means, guess = per_step(means, k, weight), float(per_step(np.array([guess]), k, weight)[0])
+        spread = spread * slope[:-1]
+    lone = (size == 0) & ((size == 0).sum() == 1)
     return CurveData(
         sizes=size,
         means=means,
-        covariance=_item_covariance(influence, n, slope),
+        covariance=_item_covariance(influence * slope, len(design.clusters), slope),
         spread=np.where(lone, 0.0, spread),
-        nesting=_nesting(size, labels[students] if seeds is not None else labels, nested),
+        nesting=_nesting(size, labels[students], nested),
         students=students,
-        influence=influence,
-        clusters=fit_design.clusters,
+        influence=influence * slope,
+        clusters=design.clusters,
         chance=guess,
         scale=scale,
-        bounds=known.bounds,
+        bounds=SCALES[scale].bounds,
         n_items=rows.shape[1],
         notes=tuple(notes),
     )
+
+
+def _steps(steps: ArrayLike | None, finite: NDArray[np.bool_]) -> Floats:
+    """Steps of the items that are used."""
+    if steps is None:
+        raise EstimationError("the scale 'per_step' needs the number of steps of each item: give steps.")
+    k = _per_item(steps, finite, "steps")
+    if not (np.isfinite(k).all() and k.min() >= 1):
+        raise EstimationError("steps: every item needs at least one step.")
+    return k
 
 
 def _checked(scores: ArrayLike, teacher: ArrayLike, sizes: ArrayLike, scale: str) -> tuple[Floats, Floats]:
@@ -186,7 +190,9 @@ def _checked(scores: ArrayLike, teacher: ArrayLike, sizes: ArrayLike, scale: str
     low, high = SCALES[scale].values
     known = rows[np.isfinite(rows)]
     if known.min() < low or known.max() > high:
-        raise EstimationError(f"scores on the scale {scale!r} lie in [{low:g}, {high:g}], found {known.min():g} to {known.max():g}.")
+        raise EstimationError(
+            f"scores on the scale {scale!r} lie in [{low:g}, {high:g}], found {known.min():g} to {known.max():g}."
+        )
     if not np.isfinite(rows).all(axis=0).any():
         raise EstimationError("no item was answered by every student and the teacher: nothing to compare.")
     return rows, size
@@ -215,7 +221,6 @@ def _per_item(values: ArrayLike, finite: NDArray[np.bool_], name: str) -> NDArra
 
 
 def _design(
-    n: int,
     finite: NDArray[np.bool_],
     tasks: ArrayLike | None,
     clusters: ArrayLike | None,
@@ -226,6 +231,7 @@ def _design(
     if tasks is not None and weights is not None:
         raise EstimationError("give tasks, which then count equally, or weights of the items, not both.")
     if tasks is None:
+        n = int(finite.sum())
         w = np.ones(n) if weights is None else _per_item(weights, finite, "weights")
         if not (np.isfinite(w).all() and (w >= 0).all() and w.sum() > 0):
             raise EstimationError("weights: every item needs a weight of zero or more, and not all zero.")

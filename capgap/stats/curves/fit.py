@@ -116,6 +116,47 @@ class CurveFit:
         worst = ", ".join(f"{f.form.name} p = {f.p_value:.2g}" for f in self.forms)
         return f"no law fits ({worst})"
 
+    def tidy(self) -> list[dict[str, object]]:
+        """One row for each form: coefficients of the best fit, misfit, variance between seeds."""
+        rows: list[dict[str, object]] = []
+        for f in self.forms:
+            base, ceiling, teacher, scale, exponent = f.coefficients
+            rows.append(
+                {
+                    "quantity": "data_curve",
+                    "scale": self.data.scale,
+                    "form": f.form.name,
+                    "base": base,
+                    "ceiling": ceiling,
+                    "teacher": teacher,
+                    "size_scale": scale,
+                    "exponent": exponent if f.form.n_parameters == 4 else math.nan,
+                    "seed_sd": f.seed_sd,
+                    "rss": f.solutions.least,
+                    "df": f.df,
+                    "p_value": f.p_value,
+                    "status": "refused" if f.rejected else "ok",
+                    "note": "rejected: does not fit" if f.rejected else "",
+                }
+            )
+        return rows
+
+    def summary(self) -> str:
+        """A few plain sentences."""
+        d = self.data
+        lines = [f"{len(d.sizes)} students at {d.n_sizes} sizes, {d.n_items} items, scale {d.scale}."]
+        if self.by_size is not None and self.by_size.df:
+            lines.append(f"Seeds of one size differ by {self.by_size.seed_sd:.2f} on the logit (standard deviation).")
+        if self.order is not None:
+            lines.append(f"The means rise with size: p = {self.order.p_value:.2g}.")
+        for f in self.forms:
+            base, ceiling = f.coefficients[:2]
+            verdict = "rejected" if f.rejected else "not rejected"
+            lines.append(f"  {f.form.name}: from {base:.3f} to {ceiling:.3f}, {verdict} (p = {f.p_value:.2g})")
+        if self.no_law:
+            lines.append(f"No curve: {self.no_law}.")
+        return "\n".join(lines + [f"Note: {note}." for note in self.notes])
+
 
 def fit_curves(
     data: CurveData,
@@ -149,7 +190,9 @@ def fit_curves(
     the residual sum of squares is no larger than its degrees of freedom (Paule & Mandel 1982), once per form.
 
     Misfit: tau² from students of equal size alone, then ``(RSS of the form - RSS of one mean per size) / (K - p)``
-    against F(K - p, m - K). Without two students of one size nothing tells misfit from seeds, and no form is rejected.
+    against F(K - p, m - K). Here, and for the order of the means, the seeds' effects count as independent: if nested
+    subsets make them alike, sizes differ by less than assumed, and a form is kept rather than rejected. Without two
+    students of one size nothing tells misfit from seeds, and no form is rejected.
 
     References
     ----------
@@ -183,7 +226,9 @@ def _reason(data: CurveData) -> str:
     if n_clusters < LEAST_CLUSTERS:
         return f"{n_clusters} independent items or clusters, a curve needs {LEAST_CLUSTERS} or more"
     if data.n_sizes < LEAST_SIZES:
-        return f"{data.n_sizes} distinct sizes: a curve with four parameters needs {ENOUGH_SIZES}, at least {LEAST_SIZES}"
+        return (
+            f"{data.n_sizes} distinct sizes: a curve with four parameters needs {ENOUGH_SIZES}, at least {LEAST_SIZES}"
+        )
     if m < LEAST_SIZES:
         return f"{m} students, a curve with four parameters needs {LEAST_SIZES} or more"
     return ""
@@ -218,7 +263,7 @@ def _fit_form(form: Form, data: CurveData, by_size: SizeMeans, conf_level: float
     solutions = explore(form, Whitened.of(data.sizes, data.means, covariance), data.bounds, margin=cutoff)
     p_value, k = math.nan, data.n_sizes
     if by_size.df and k > form.n_parameters:
-        pure = Whitened.of(data.sizes, data.means, data.covariance + by_size.seed_sd**2 * data.between())
+        pure = Whitened.of(data.sizes, data.means, data.covariance + by_size.seed_sd**2 * data.between(nested=False))
         misfit = explore(form, pure, data.bounds, margin=0.1).least - by_size.rss
         extra = k - form.n_parameters
         p_value = float(stats.f.sf(max(misfit, 0.0) / extra, extra, by_size.df))
@@ -234,11 +279,11 @@ def _size_means(data: CurveData) -> SizeMeans:
     design[m, k] = 1.0
 
     def solve(variance: float) -> tuple[Floats, Floats, float]:
-        total = np.linalg.inv(data.covariance + variance * data.between())
-        inverse = np.linalg.inv(design.T @ total @ design)
-        beta = inverse @ design.T @ total @ data.means
+        total: Floats = np.linalg.inv(data.covariance + variance * data.between(nested=False))
+        inverse: Floats = np.linalg.inv(design.T @ total @ design)
+        beta: Floats = inverse @ design.T @ total @ data.means
         residual = data.means - design @ beta
-        return beta, inverse, float(residual @ total @ residual)
+        return np.asarray(beta, float), np.asarray(inverse, float), float(residual @ total @ residual)
 
     variance = paule_mandel(lambda v: solve(v)[2], m - k) if m > k else 0.0
     beta, covariance, rss = solve(variance)

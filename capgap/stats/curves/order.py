@@ -1,4 +1,4 @@
-"""What holds without a law: do the means rise with size, and between which sizes do they cross a target?"""
+"""What holds without a law: whether the means rise with size, and between which sizes they cross a target."""
 
 from dataclasses import dataclass
 

@@ -76,9 +76,7 @@ def profile(fit: FormFit, data: CurveData, target: Target) -> Profile:
     rise, at_zero, touching = np.maximum(rise[:-2], 0.0), max(float(rise[-2]), 0.0), float(rise[-1])
     best = fit.solutions.best
     surplus = fit.solutions.beta @ target.fixed() - value
-    never, reached = (
-        max(min(touching, _least_where(fit, side)), 0.0) for side in (surplus <= 0, surplus >= 0)
-    )
+    never, reached = (max(min(touching, _least_where(fit, side)), 0.0) for side in (surplus <= 0, surplus >= 0))
     root = math.sqrt(never) if surplus[best] > 0 else -math.sqrt(reached)
     at_zero = min(at_zero, max(_least_where(fit, surplus >= fit.solutions.beta[:, 0]), 0.0))
     estimate = _crossing(fit, best, float(surplus[best]))

@@ -54,7 +54,7 @@ def per_step(accuracy: Floats, steps: Floats, weights: Floats) -> Floats:
         middle = (low + high) / 2
         above = (middle[:, None] ** lengths) @ share > accuracy
         low, high = np.where(above, low, middle), np.where(above, middle, high)
-    return (low + high) / 2
+    return np.where(np.isnan(accuracy), np.nan, (low + high) / 2)
 
 
 def per_step_slope(accuracy: Floats, steps: Floats, weights: Floats) -> Floats:
@@ -67,4 +67,4 @@ def per_step_slope(accuracy: Floats, steps: Floats, weights: Floats) -> Floats:
 def _lengths(steps: Floats, weights: Floats) -> tuple[Floats, Floats]:
     """The distinct numbers of steps and the weight of the items that have each."""
     lengths, which = np.unique(steps, return_inverse=True)
-    return lengths, np.bincount(which, weights)
+    return lengths, np.asarray(np.bincount(which, weights), dtype=np.float64)

@@ -65,7 +65,7 @@ class Whitened:
     @classmethod
     def of(cls, sizes: Floats, means: Floats, covariance: Floats) -> "Whitened":
         """From sizes (m,), means (m + 1,) and their covariance."""
-        root = np.linalg.cholesky(covariance)
+        root = np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
         students, teacher = np.ones(len(means)), np.zeros(len(means))
         students[-1], teacher[-1] = 0.0, 1.0
         whitened = solve_triangular(root, np.column_stack([means, students, teacher]), lower=True).T
@@ -105,14 +105,10 @@ class Solutions:
 
     def kept(self, keep: NDArray[np.bool_]) -> "Solutions":
         """Some of the solutions."""
-        return Solutions(
-            self.shapes[keep], self.beta[keep], self.inverse[keep], self.rss[keep], self.feasible[keep]
-        )
+        return Solutions(self.shapes[keep], self.beta[keep], self.inverse[keep], self.rss[keep], self.feasible[keep])
 
 
-def condition(
-    beta: Floats, inverse: Floats, rss: Floats, row: Floats, value: float
-) -> tuple[Floats, Floats, Floats]:
+def condition(beta: Floats, inverse: Floats, rss: Floats, row: Floats, value: float) -> tuple[Floats, Floats, Floats]:
     """The solutions once more with ``row @ beta = value``."""
     direction = inverse @ row
     spread = np.maximum(direction @ row, 1e-300)
@@ -140,10 +136,10 @@ def on_grid(form: Form, data: Whitened, bounds: Bounds, shapes: Floats) -> Solut
     normal[:, 1, 2] = normal[:, 2, 1] = data.level @ data.teacher
     right[:, 0] = drop @ data.observed
     normal[:, range(3), range(3)] *= 1 + RIDGE
-    inverse = np.linalg.inv(normal)
+    inverse = np.asarray(np.linalg.inv(normal), dtype=np.float64)
     beta = (inverse @ right[:, :, None])[:, :, 0]
     fitted = drop * beta[:, :1] + data.level * beta[:, 1:2] + data.teacher * beta[:, 2:]
-    rss = ((data.observed - fitted) ** 2).sum(axis=1)
+    rss = np.asarray(((data.observed - fitted) ** 2).sum(axis=1))
     parts = []
     for face in bounds.faces():
         part = (beta, inverse, rss)
@@ -195,8 +191,7 @@ def _fields(part: Solutions) -> tuple[Floats, Floats, Floats, Floats, NDArray[np
 def _mesh(box: Floats, shape: tuple[int, int] = GRID) -> Floats:
     """A regular grid over a box, shape (n, 2); an axis without width gives one point."""
     axes = [
-        np.linspace(low, high, n) if high > low else np.array([low])
-        for low, high, n in zip(*box, shape, strict=True)
+        np.linspace(low, high, n) if high > low else np.array([low]) for low, high, n in zip(*box, shape, strict=True)
     ]
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
 
@@ -205,4 +200,4 @@ def _around(solutions: Solutions, inside: NDArray[np.bool_], box: Floats) -> Flo
     """The box of the shapes inside, one cell larger on each side."""
     cell = (box[1] - box[0]) / (np.array(GRID) - 1)
     shapes = solutions.shapes[inside]
-    return np.clip(np.stack([shapes.min(axis=0) - cell, shapes.max(axis=0) + cell]), *box)
+    return np.asarray(np.clip(np.stack([shapes.min(axis=0) - cell, shapes.max(axis=0) + cell]), *box))

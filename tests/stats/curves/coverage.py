@@ -104,18 +104,20 @@ class Tally:
     def row(self, cell, name, seconds):
         told = self.n - self.refused
         if not told:
-            return f"| {cell} | {name} | {self.n} | – | – | – | – | 100 % | {self.rejected / self.n:.0%} | – | {seconds:.2f} |"
+            return f"| {cell} | {name} | {self.n} | – | – | – | – | 100% | {self.rejected / self.n:.0%} | – | – |"
         share = self.covered / told
         error = np.sqrt(share * (1 - share) / told)
         p = stats.binomtest(self.covered, told, FLOOR, alternative="less").pvalue
         return (
             f"| {cell} | {name} | {self.n} | {share:.1%} | {error:.1%} | {self.open / told:.0%} | "
-            f"{np.median(self.widths):.2f} | {self.refused / self.n:.0%} | {self.rejected / self.n:.0%} | {p:.2g} | {seconds:.2f} |"
+            f"{np.median(self.widths):.2f} | {self.refused / self.n:.0%} | {self.rejected / self.n:.0%} | {p:.2g} | "
+            f"{seconds:.2f} |"
         )
 
 
 HEADER = (
-    "| cell | interval | replicates | coverage | s.e. | open | median log10 width | refused | rejected | p (≥ 94 %) | s |\n"
+    "| cell | interval | replicates | coverage | s.e. | open | median log10 width | refused | rejected | p (≥ 94 %) "
+    "| s |\n"
     "|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
