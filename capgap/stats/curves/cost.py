@@ -135,7 +135,10 @@ class DataCost:
         for f in self.by_form:
             told = f"{examples(f.estimate)} [{examples(f.conf_low)}, {examples(f.conf_high)}]"
             lines.append(f"  {f.form}: {told}" + (f", rejected (p = {f.p_fit:.2g})" if f.rejected else ""))
-        lines.append(f"Never reached: p = {self.p_never:.2g}; rises with size: p = {self.p_monotone:.2g}.")
+        lines.append(
+            f"p = {self.p_never:.2g} that the ceiling is at the target or above (small: never), "
+            f"p = {self.p_reached:.2g} that it is below (small: reached)."
+        )
         return "\n".join(lines + ([f"Note: {self.note}."] if self.note else []))
 
 

@@ -12,7 +12,7 @@ from capgap.errors import EstimationError, suggestion
 from capgap.stats.curves.data import CurveData
 from capgap.stats.curves.forms import FORMS, Form
 from capgap.stats.curves.order import Monotonicity, monotonicity
-from capgap.stats.curves.solve import Solutions, Whitened, coarse_grid, explore, on_grid
+from capgap.stats.curves.solve import Solutions, Whitened, explore, least
 
 __all__ = ["CurveFit", "FormFit", "SizeMeans", "fit_curves"]
 
@@ -251,20 +251,19 @@ def _cautions(data: CurveData, by_size: SizeMeans) -> list[str]:
 def _fit_form(form: Form, data: CurveData, by_size: SizeMeans, conf_level: float, fit_level: float) -> FormFit:
     """One form: its variance between seeds, its solutions, its misfit."""
     df = len(data.sizes) - form.n_parameters
-    grid = coarse_grid(form.box(data.sizes))
 
-    def least(variance: float) -> float:
-        whitened = Whitened.of(data.sizes, data.means, data.covariance + variance * data.between())
-        return on_grid(form, whitened, data.bounds, grid).least
+    def residual(variance: float) -> float:
+        total = data.covariance + variance * data.between()
+        return least(form, Whitened.of(data.sizes, data.means, total), data.bounds)
 
-    variance = paule_mandel(least, df)
+    variance = paule_mandel(residual, df)
     covariance = data.covariance + variance * data.between()
     cutoff = float(stats.f.ppf(conf_level, 1, df))
     solutions = explore(form, Whitened.of(data.sizes, data.means, covariance), data.bounds, margin=cutoff)
     p_value, k = math.nan, data.n_sizes
     if by_size.df and k > form.n_parameters:
         pure = Whitened.of(data.sizes, data.means, data.covariance + by_size.seed_sd**2 * data.between(nested=False))
-        misfit = explore(form, pure, data.bounds, margin=0.1).least - by_size.rss
+        misfit = least(form, pure, data.bounds) - by_size.rss
         extra = k - form.n_parameters
         p_value = float(stats.f.sf(max(misfit, 0.0) / extra, extra, by_size.df))
     return FormFit(form, solutions, math.sqrt(variance), df, cutoff, p_value, p_value < fit_level, covariance)
@@ -279,9 +278,9 @@ def _size_means(data: CurveData) -> SizeMeans:
     design[m, k] = 1.0
 
     def solve(variance: float) -> tuple[Floats, Floats, float]:
-        total: Floats = np.linalg.inv(data.covariance + variance * data.between(nested=False))
-        inverse: Floats = np.linalg.inv(design.T @ total @ design)
-        beta: Floats = inverse @ design.T @ total @ data.means
+        total = np.linalg.inv(data.covariance + variance * data.between(nested=False))
+        inverse = np.linalg.inv(design.T @ total @ design)
+        beta = inverse @ design.T @ total @ data.means
         residual = data.means - design @ beta
         return np.asarray(beta, float), np.asarray(inverse, float), float(residual @ total @ residual)
 

@@ -14,7 +14,7 @@ from scipy.linalg import solve_triangular
 
 from capgap.stats.curves.forms import Form
 
-__all__ = ["Bounds", "Solutions", "Whitened", "coarse_grid", "explore", "on_grid"]
+__all__ = ["Bounds", "Solutions", "Whitened", "explore", "least", "on_grid"]
 
 Floats = NDArray[np.float64]
 
@@ -22,6 +22,10 @@ SLACK = 1e-9
 """By how much a bound may be broken by rounding."""
 GRID = (40, 24)
 """Shapes of one grid: D0 by exponents."""
+COARSE = (24, 10)
+"""Likewise where only the least residual is sought."""
+N_ZOOMS = 4
+"""Grids around the optimum; the last one's cells are a hundredth of the first one's."""
 RIDGE = 1e-10
 """Relative to the diagonal of the normal equations, for shapes that leave two coefficients alike."""
 
@@ -157,7 +161,7 @@ def explore(form: Form, data: Whitened, bounds: Bounds, *, margin: float) -> Sol
     Notes
     -----
     A coarse grid over the form's box finds the shapes whose own residual is within the cut-off of the least; a second
-    grid as fine as the first covers the box around these; three zooms around the optimum make its residual exact to
+    grid as fine as the first covers the box around these; zooms around the optimum make its residual exact to
     far below what a cut-off can feel. A constrained residual is never below the shape's own, so that nothing outside
     can enter the profile.
     """
@@ -167,21 +171,33 @@ def explore(form: Form, data: Whitened, bounds: Bounds, *, margin: float) -> Sol
     fine = on_grid(form, data, bounds, _mesh(box))
     if fine.least < coarse.least:
         box = _around(fine, fine.rss <= fine.least + margin, box)
+    best = min(coarse, fine, key=lambda part: part.least)
     cell = (box[1] - box[0]) / (np.array(GRID) - 1)
-    parts = [coarse, fine]
-    for _ in range(3):
-        best = min(parts, key=lambda part: part.least)
-        centre = best.shapes[best.best]
-        small = np.clip(np.stack([centre - cell, centre + cell]), *form.box(data.sizes))
-        parts.append(on_grid(form, data, bounds, _mesh(small, (9, 9))))
-        cell = cell / 4
+    parts = [coarse, fine, *_zooms(form, data, bounds, best.shapes[best.best], cell)]
     merged = Solutions(*(np.concatenate(column) for column in zip(*(_fields(part) for part in parts), strict=True)))
     return merged.kept(merged.rss <= merged.least + margin)
 
 
-def coarse_grid(box: Floats) -> Floats:
-    """Shapes enough to find the least residual to a few thousandths, for what needs no more: (n, 2)."""
-    return _mesh(box, (24, 10))
+def least(form: Form, data: Whitened, bounds: Bounds) -> float:
+    """The least residual sum of squares alone, at a tenth of the price."""
+    box = form.box(data.sizes)
+    coarse = on_grid(form, data, bounds, _mesh(box, COARSE))
+    cell = (box[1] - box[0]) / (np.array(COARSE) - 1)
+    zooms = _zooms(form, data, bounds, coarse.shapes[coarse.best], cell)
+    return min(coarse.least, *(zoom.least for zoom in zooms))
+
+
+def _zooms(form: Form, data: Whitened, bounds: Bounds, centre: Floats, cell: Floats) -> list[Solutions]:
+    """Ever smaller grids around the best shape so far, the first one cell to each side."""
+    box, parts = form.box(data.sizes), []
+    value = np.inf
+    for _ in range(N_ZOOMS):
+        small = np.clip(np.stack([centre - cell, centre + cell]), *box)
+        parts.append(on_grid(form, data, bounds, _mesh(small, (7, 7))))
+        if parts[-1].least < value:
+            value, centre = parts[-1].least, parts[-1].shapes[parts[-1].best]
+        cell = cell / 2.5
+    return parts
 
 
 def _fields(part: Solutions) -> tuple[Floats, Floats, Floats, Floats, NDArray[np.bool_]]:
