@@ -158,7 +158,7 @@ def _why(costs: tuple[DataCost, DataCost], names: tuple[str, str]) -> str:
 
 
 def _quotient(a: float, b: float) -> float:
-    """A ratio of costs, of which at most one is infinite."""
+    """A ratio of costs; 0 where the second is infinite, infinite where it is zero."""
     if math.isinf(b):
         return 0.0
     return math.inf if b == 0 else a / b
@@ -176,6 +176,8 @@ def _ratio_interval(first: Profile, second: Profile, r: float, cutoff: float, df
     x2, z2 = _signed_root(second)
     span = max(x1[-1] - x2[0], x2[-1] - x1[0])
     logs = np.linspace(-span, span, N_RATIOS)
+    if 0 < first.estimate < math.inf and 0 < second.estimate < math.inf:
+        logs = np.sort(np.append(logs, math.log(first.estimate / second.estimate)))
     grid = np.linspace(x2[0], x2[-1], 4 * len(x2))
     root2 = np.interp(grid, x2, z2)
     at = grid[None] + np.append(logs, 0.0)[:, None]
@@ -183,14 +185,16 @@ def _ratio_interval(first: Profile, second: Profile, r: float, cutoff: float, df
     joint = (root1**2 - 2 * r * root1 * root2 + root2**2) / (1 - r**2)
     # Beyond the ends of the first profile nothing is known: never counts as an open end, not as a size.
     rise = np.where((at < x1[0]) | (at > x1[-1]), np.inf, joint).min(axis=1)
-    rise = np.maximum(rise - rise.min(), 0.0)
     p_value = float(stats.f.sf(rise[-1], 1, df))
     rise = rise[:-1]
     opens_up = first.never <= cutoff or second.at_zero <= cutoff or math.isinf(first.high)
     opens_down = second.never <= cutoff or first.at_zero <= cutoff or math.isinf(second.high)
     inside = np.flatnonzero(rise <= cutoff)
     if not len(inside):
-        return 0.0, math.inf, p_value
+        # No size of the profiles is within reach of one of them: what is known is how far off it lies.
+        if math.isinf(first.estimate):
+            return _quotient(first.low, second.high), math.inf, p_value
+        return 0.0, _quotient(first.high, second.low), p_value
     ends = [_crossed(logs, rise, int(which), side, cutoff) for which, side in ((inside[0], -1), (inside[-1], 1))]
     return (0.0 if opens_down else ends[0]), (math.inf if opens_up else ends[1]), p_value
 
