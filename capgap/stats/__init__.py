@@ -8,6 +8,7 @@ from capgap.stats.estimate import FEW_CLUSTERS, Estimate, degenerate_reach, refu
 from capgap.stats.fidelity import collision_rate, expected_agreement, fidelity
 from capgap.stats.means import accuracy, mean_estimate, paired_difference
 from capgap.stats.multiplicity import holm
+from capgap.stats.patterns import FailurePatterns, PatternName, find_patterns, name_patterns
 from capgap.stats.power import smallest_visible_gap
 from capgap.stats.ratios import bootstrap_ratio_difference, ratio_difference, ratio_of_means
 from capgap.stats.stratified import Design, StratifiedMean, cross_covariance, stratified_mean
@@ -16,6 +17,8 @@ __all__ = [
     "FEW_CLUSTERS",
     "Design",
     "Estimate",
+    "FailurePatterns",
+    "PatternName",
     "StratifiedMean",
     "accuracy",
     "bootstrap_ratio_difference",
@@ -24,9 +27,11 @@ __all__ = [
     "degenerate_reach",
     "expected_agreement",
     "fidelity",
+    "find_patterns",
     "holm",
     "mcnemar_exact",
     "mean_estimate",
+    "name_patterns",
     "paired_difference",
     "ratio_difference",
     "ratio_of_means",
