@@ -6,6 +6,7 @@ Axes: n items, p estimates that share a design, K strata (tasks), G clusters (it
 from capgap.stats.binary import mcnemar_exact, tango_interval, wilson_interval
 from capgap.stats.estimate import FEW_CLUSTERS, Estimate, degenerate_reach, refused
 from capgap.stats.fidelity import collision_rate, expected_agreement, fidelity
+from capgap.stats.flips import FlipList, Flips, flip_counts, flip_list, flips_beyond_seeds
 from capgap.stats.means import accuracy, mean_estimate, paired_difference
 from capgap.stats.multiplicity import holm
 from capgap.stats.patterns import FailurePatterns, PatternName, find_patterns, name_patterns
@@ -18,6 +19,8 @@ __all__ = [
     "Design",
     "Estimate",
     "FailurePatterns",
+    "FlipList",
+    "Flips",
     "PatternName",
     "StratifiedMean",
     "accuracy",
@@ -28,6 +31,9 @@ __all__ = [
     "expected_agreement",
     "fidelity",
     "find_patterns",
+    "flip_counts",
+    "flip_list",
+    "flips_beyond_seeds",
     "holm",
     "mcnemar_exact",
     "mean_estimate",
