@@ -5,9 +5,12 @@ Axes: n items, p estimates that share a design, K strata (tasks), G clusters (it
 
 from capgap.stats.binary import mcnemar_exact, tango_interval, wilson_interval
 from capgap.stats.estimate import FEW_CLUSTERS, Estimate, degenerate_reach, refused
-from capgap.stats.fidelity import collision_rate, expected_agreement, fidelity
+from capgap.stats.fidelity import Inheritance, collision_rate, error_inheritance, expected_agreement, fidelity
+from capgap.stats.flips import FlipList, Flips, flip_counts, flip_list, flips_beyond_seeds
 from capgap.stats.means import accuracy, mean_estimate, paired_difference
 from capgap.stats.multiplicity import holm
+from capgap.stats.paired import Equivalence, Weightings, both_weightings, equivalence, seed_difference
+from capgap.stats.patterns import FailurePatterns, PatternName, find_patterns, name_patterns
 from capgap.stats.power import smallest_visible_gap
 from capgap.stats.ratios import bootstrap_ratio_difference, ratio_difference, ratio_of_means
 from capgap.stats.stratified import Design, StratifiedMean, cross_covariance, stratified_mean
@@ -15,22 +18,38 @@ from capgap.stats.stratified import Design, StratifiedMean, cross_covariance, st
 __all__ = [
     "FEW_CLUSTERS",
     "Design",
+    "Equivalence",
     "Estimate",
+    "FailurePatterns",
+    "FlipList",
+    "Flips",
+    "Inheritance",
+    "PatternName",
     "StratifiedMean",
+    "Weightings",
     "accuracy",
     "bootstrap_ratio_difference",
+    "both_weightings",
     "collision_rate",
     "cross_covariance",
     "degenerate_reach",
+    "equivalence",
+    "error_inheritance",
     "expected_agreement",
     "fidelity",
+    "find_patterns",
+    "flip_counts",
+    "flip_list",
+    "flips_beyond_seeds",
     "holm",
     "mcnemar_exact",
     "mean_estimate",
+    "name_patterns",
     "paired_difference",
     "ratio_difference",
     "ratio_of_means",
     "refused",
+    "seed_difference",
     "smallest_visible_gap",
     "stratified_mean",
     "tango_interval",
