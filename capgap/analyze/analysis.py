@@ -5,8 +5,11 @@ from collections.abc import Iterator, Mapping
 import pandas as pd
 
 from capgap import schema
+from capgap.analyze.cohort import Cohort, cohort_of
 from capgap.analyze.contrasts import contrast_rows
 from capgap.analyze.cuts import Cuts
+from capgap.analyze.effects import effect_rows
+from capgap.analyze.efficiency import efficiency_rows
 from capgap.analyze.faithfulness import fidelity_rows
 from capgap.analyze.grid import Grid, make_grid
 from capgap.analyze.groups import groups_of
@@ -67,11 +70,17 @@ def analyze(
     check_roles(table, roles)
     table = binned(qualified(labelled(table, labels)))
     grid = make_grid(table, roles.names)
-    return to_table(_rows(table, grid, roles, _prompting(models), conf_level), conf_level=conf_level)
+    cohort = cohort_of(models, roles.students)
+    return to_table(_rows(table, grid, roles, cohort, _prompting(models), conf_level), conf_level=conf_level)
 
 
 def _rows(
-    table: pd.DataFrame, grid: Grid, roles: schema.Roles, prompting: Mapping[str, str], conf_level: float
+    table: pd.DataFrame,
+    grid: Grid,
+    roles: schema.Roles,
+    cohort: Cohort,
+    prompting: Mapping[str, str],
+    conf_level: float,
 ) -> Iterator[Row]:
     found = guard(table, roles, conf_level=conf_level)
     excluded = frozenset(found.excluded)
@@ -86,6 +95,8 @@ def _rows(
         yield from ratio_rows(comparison, groups)
         yield from fidelity_rows(comparison, groups)
         yield from contrast_rows(comparison, excluded)
+    yield from effect_rows(grid, cohort, excluded, conf_level=conf_level)
+    yield from efficiency_rows(grid, cohort, roles, excluded, conf_level=conf_level)
 
 
 def _prompting(models: pd.DataFrame | None) -> dict[str, str]:

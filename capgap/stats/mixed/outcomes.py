@@ -128,7 +128,7 @@ def from_grid(grid: OutcomeGrid, names: tuple[str, ...]) -> Outcomes:
     """The blocks of a grid; columns are those of `names` that it has."""
     successes = np.asarray(grid.successes)
     n_students = len(successes)
-    labels, task = np.unique(np.asarray(grid.task).astype(str), return_inverse=True)
+    labels, task = np.unique(np.asarray(grid.task), return_inverse=True)  # numbers in the order of numbers
     order = np.argsort(task, kind="stable")
     counts = np.bincount(task, minlength=len(labels))
     parts = np.split(order, np.cumsum(counts)[:-1])
