@@ -92,7 +92,7 @@ def package(size: str, name: str) -> dict[str, Any]:
         "sc": np.char.add(data["student"].astype(str), data["capability"].astype(str)),
         "st": np.char.add(data["student"].astype(str), data["task"].astype(str)),
     }
-    fixed = "score ~ cap * (n + a + p)"
+    fixed = "score ~ cap + n + a + p + cap:n + cap:a + cap:p"
     random = " + (1|item) + (1|task) + (1|student) + (1|sc) + (1|st)"
     import pandas as pd
 

@@ -23,7 +23,7 @@ from capgap.stats.mixed.model import Model
 __all__ = ["Margin", "Slope", "margins"]
 
 Floats = NDArray[np.float64]
-NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(21)
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(41)
 
 
 @dataclass(frozen=True)
