@@ -3,7 +3,8 @@
     python -m tests.benchmarks.mixed [--prototype FOLDER] [--size small|mid|big] [--packages]
 
 ``--prototype`` names a folder with the prototype's ``laplace.py``; ``big`` are two million outcomes, 100 students x
-20,000 items. ``--packages`` adds `glmm`, `mixedlm` and statsmodels where they can be imported, each with what it can fit.
+20,000 items. ``--packages`` adds `glmm`, `mixedlm` and statsmodels where they can be imported, each with what it can
+fit.
 Every program runs in a process of its own, so that memory is its own; ratios are within one run.
 """
 
@@ -92,7 +93,7 @@ def package(size: str, name: str) -> dict[str, Any]:
         "sc": np.char.add(data["student"].astype(str), data["capability"].astype(str)),
         "st": np.char.add(data["student"].astype(str), data["task"].astype(str)),
     }
-    fixed = "score ~ cap * (n + a + p)"
+    fixed = "score ~ cap + n + a + p + cap:n + cap:a + cap:p"
     random = " + (1|item) + (1|task) + (1|student) + (1|sc) + (1|st)"
     import pandas as pd
 

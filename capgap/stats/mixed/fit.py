@@ -148,7 +148,7 @@ def _outcomes(
 
 
 def _result(formula: Formula, model: Model, optimum: Optimum, roads: bool, conf_level: float) -> MixedFit:
-    inference = infer(model, optimum)
+    optimum, inference = infer(model, optimum)
     estimated = tuple(model.names[j] for j in model.kept)
     coefficients = {}
     for name in model.names:

@@ -91,8 +91,7 @@ def parse_formula(text: str) -> Formula:
     if ["1"] not in expressions:
         raise EstimationError(f"formula {text!r} removes the intercept; the random terms are deviations from it.")
     factors = [[_factor(e, text) for e in term] for term in expressions if term != ["1"]]
-    order = {f: i for i, f in enumerate(dict.fromkeys(f for term in factors for f in term))}
-    terms = dict.fromkeys(tuple(sorted(set(term), key=order.__getitem__)) for term in factors)
+    terms = dict.fromkeys(tuple(sorted(set(term), key=lambda f: (_place(f, text), f))) for term in factors)
     response = str(left[0])
     formula = Formula(text, response, tuple(sorted(terms, key=len)))
     if response in formula.columns:
@@ -138,3 +137,9 @@ def _factor(expression: str, text: str) -> Factor:
     if re.fullmatch(r"[A-Za-z_]\w*", expression):
         return Factor(expression)
     raise EstimationError(f"formula {text!r}: cannot use {expression!r}; {_HINT}")
+
+
+def _place(factor: Factor, text: str) -> int:
+    """Where a factor's column first stands in the formula."""
+    found = re.search(rf"\b{factor.column}\b", text)
+    return found.start() if found else len(text)

@@ -1,7 +1,7 @@
 """Where the objective is highest, how it curves there, and what that says of any contrast."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ STARTS = {"item": 1.0, "task": 0.3, "student": 0.25, "student x task": 0.2, "bas
 STEP = 0.05
 """Of log sigma, for the curvature."""
 FLAT = 0.02
-"""A gradient, per standard error of log sigma, that is small enough."""
+"""Distance from the highest point, in standard errors of the log sigmas, that is small enough."""
 
 
 @dataclass(frozen=True)
@@ -69,16 +69,31 @@ def optimise(laplace: Laplace, start: Floats) -> Optimum:
     theta = np.clip(best[0].theta, LOWEST, HIGHEST)
     theta[theta < AT_ZERO] = LOWEST
     last = laplace.evaluate(theta)
-    free = theta > AT_ZERO
-    steep = np.abs(last.gradient / unit)[free].max(initial=0.0)
-    message = ""
-    if not last.converged:
-        message = "Newton's method for the random effects did not settle"
-    elif steep > FLAT:
-        message = f"the search for the variances stopped on a slope ({steep:.2g} per standard error)"
-    elif (theta >= HIGHEST - 1e-3).any():
+    message = "" if last.converged else "Newton's method for the random effects did not settle"
+    if (theta >= HIGHEST - 1e-3).any():
         message = "a variance ran into its upper bound"
     return Optimum(theta, last, not message, message, int(found.nfev) + 2)
+
+
+def polish(laplace: Laplace, optimum: Optimum, curvature: "Curvature") -> Optimum:
+    """Newton steps in the variances that are not zero, with the curvature that is known by now."""
+    free, best = curvature.free, optimum.evaluation
+    for _ in range(3):
+        step = curvature.inverse @ best.gradient[free]
+        distance = math.sqrt(max(float(step @ best.gradient[free]), 0.0))
+        if distance < FLAT / 4:
+            break
+        theta = best.theta.copy()
+        theta[free] = np.clip(theta[free] + step / max(1.0, np.abs(step).max()), LOWEST, HIGHEST)
+        trial = laplace.evaluate(theta)
+        if not trial.value >= best.value - 1e-4:
+            break
+        best = trial
+    laplace.value(best.theta)
+    message = optimum.message
+    if not message and distance > FLAT:
+        message = f"the search for the variances stopped on a slope, {distance:.2g} standard errors from its end"
+    return replace(optimum, theta=best.theta, evaluation=best, converged=not message, message=message)
 
 
 @dataclass(frozen=True)
@@ -108,8 +123,6 @@ def curve(laplace: Laplace, theta: Floats, transform: Floats) -> Curvature:
         spread[row] = transform @ (ends[0].covariance - ends[1].covariance) @ transform.T / (2 * STEP)
         means = [e.beta + e.shift for e in ends]
         moved[row] = transform @ (means[0] - means[1]) / (2 * STEP)
-    if f:
-        laplace.evaluate(theta)
     values, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
     definite = bool((values > 0).all())
     # A direction that the data hardly see would else get an endless variance; so flat means no information.
@@ -196,10 +209,12 @@ class Inference:
         )
 
 
-def infer(model: Model, optimum: Optimum) -> Inference:
-    """Everything that contrasts need."""
-    transform, found = model.transform, optimum.evaluation
+def infer(model: Model, optimum: Optimum) -> tuple[Optimum, Inference]:
+    """Everything that contrasts need, and the optimum to the last digits."""
+    transform = model.transform
     curvature = curve(model.laplace, optimum.theta, transform)
+    optimum = polish(model.laplace, optimum, curvature)
+    found = optimum.evaluation
     used = model.outcomes.weight > 0
     norms = np.linalg.norm(model.design[used, : model.n_formula], axis=0)
     limits = []
@@ -207,7 +222,7 @@ def infer(model: Model, optimum: Optimum) -> Inference:
         if term.within is not None:
             _, values, rows = np.linalg.svd(np.linalg.qr(term.within[used] / norms, mode="r"))
             limits.append((term.name, term.residual, rows[: len(values)][values > TOLERANCE * math.sqrt(len(norms))]))
-    return Inference(
+    return optimum, Inference(
         beta=transform @ (found.beta + found.shift),
         covariance=transform @ found.covariance @ transform.T,
         theta=optimum.theta,

@@ -17,13 +17,13 @@ from scipy.special import expit
 from capgap.stats.estimate import Estimate
 from capgap.stats.mixed.coding import Coding, Covariate, design_matrix
 from capgap.stats.mixed.formula import Factor
-from capgap.stats.mixed.inference import Inference
+from capgap.stats.mixed.inference import AT_ZERO, Inference
 from capgap.stats.mixed.model import Model
 
 __all__ = ["Margin", "Slope", "margins"]
 
 Floats = NDArray[np.float64]
-NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(21)
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(41)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class _Rows:
         cell = np.unique(task * outcomes.n_students + student, return_inverse=True)[1]
         share = weight / np.bincount(cell, weight)[cell]
         self.weight = share / np.bincount(task, share)[task]
-        sigma2 = np.exp(2 * inference.theta)
+        sigma2 = np.where(inference.theta < AT_ZERO, 0.0, np.exp(2 * inference.theta))
         self.parts = np.column_stack(
             [s2 * np.square(t.columns[self.used]).sum(axis=1) for s2, t in zip(sigma2, model.plan.random, strict=True)]
             or [np.zeros((int(self.used.sum()), 1))]
