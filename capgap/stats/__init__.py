@@ -4,6 +4,21 @@ Axes: n items, p estimates that share a design, K strata (tasks), G clusters (it
 """
 
 from capgap.stats.binary import mcnemar_exact, tango_interval, wilson_interval
+from capgap.stats.curves import (
+    CurveData,
+    CurveFit,
+    DataCost,
+    FormCost,
+    FormFit,
+    NextBatch,
+    RelativeCost,
+    Target,
+    curve_data,
+    data_cost,
+    fit_curves,
+    next_batch,
+    relative_data_cost,
+)
 from capgap.stats.estimate import FEW_CLUSTERS, Estimate, degenerate_reach, refused
 from capgap.stats.fidelity import collision_rate, expected_agreement, fidelity
 from capgap.stats.means import accuracy, mean_estimate, paired_difference
@@ -14,23 +29,36 @@ from capgap.stats.stratified import Design, StratifiedMean, cross_covariance, st
 
 __all__ = [
     "FEW_CLUSTERS",
+    "CurveData",
+    "CurveFit",
+    "DataCost",
     "Design",
     "Estimate",
+    "FormCost",
+    "FormFit",
+    "NextBatch",
+    "RelativeCost",
     "StratifiedMean",
+    "Target",
     "accuracy",
     "bootstrap_ratio_difference",
     "collision_rate",
     "cross_covariance",
+    "curve_data",
+    "data_cost",
     "degenerate_reach",
     "expected_agreement",
     "fidelity",
+    "fit_curves",
     "holm",
     "mcnemar_exact",
     "mean_estimate",
+    "next_batch",
     "paired_difference",
     "ratio_difference",
     "ratio_of_means",
     "refused",
+    "relative_data_cost",
     "smallest_visible_gap",
     "stratified_mean",
     "tango_interval",
