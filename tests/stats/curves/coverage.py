@@ -1,17 +1,19 @@
-"""Coverage of the data cost on simulated curves: ``python -m tests.stats.curves.coverage [REPLICATES] [CELL] [SEED]``.
+"""Coverage of data costs, gains and ratios on simulation: ``python -m tests.stats.curves.coverage [N] [CELL] [SEED]``.
 
-CELL picks the cells whose name contains it; rows are printed as they come. A single form is judged in every cell, also
-where another form is true: it covers then only where its misfit is small.
+CELL picks the cells whose name contains it; rows are printed as they come. Widths are in powers of ten, those of gains
+in points of accuracy. A single form is judged in every cell, also where another form is true: it covers then only where
+its misfit is small.
 """
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import stats
 
-from capgap.stats.curves import Target, curve_data, data_cost, fit_curves
+from capgap.stats.curves import Target, curve_data, data_cost, fit_curves, next_batch, relative_data_cost
 from tests.stats.curves.world import CurveWorld, exponential, logistic, power
 
 FLOOR = 0.94
@@ -52,31 +54,96 @@ def curves():
 
 @dataclass(frozen=True)
 class Cell:
-    """One world, seen through some items."""
+    """One line of the table: what is true, and the intervals of one draw as (name, low, high, rejected)."""
 
     name: str
-    world: CurveWorld
-    n_items: int
-    assumed: dict = field(default_factory=dict)
+    truth: float
+    draw: Callable
+    width: Callable = lambda low, high: np.log10(high / low) if low > 0 else np.inf
+    """Of an interval: in powers of ten, for costs and ratios."""
+
+
+def cost_cell(name, world, n_items, **assumed):
+    """Data cost of one curve: the union, the bracket without a law, each form."""
+
+    def draw(rng):
+        scores, teacher, sizes, seeds = world.draw(rng, n_items)
+        yield None
+        data = curve_data(scores, teacher, sizes, seeds=seeds, chance=world.chance, **assumed)
+        cost = data_cost(fit_curves(data), Target(world.share))
+        yield [
+            ("union", cost.conf_low, cost.conf_high, cost.status == "refused"),
+            ("bracket", *cost.bracket, False),
+            *((f.form, f.conf_low, f.conf_high, f.rejected) for f in cost.by_form),
+        ]
+
+    return Cell(name, world.truth(), draw)
+
+
+def gain_cell(name, world, n_items):
+    """Gain in going from the largest size to twice as many."""
+    largest = max(world.sizes)
+
+    def draw(rng):
+        scores, teacher, sizes, seeds = world.draw(rng, n_items)
+        yield None
+        gain = next_batch(fit_curves(curve_data(scores, teacher, sizes, seeds=seeds, chance=0.0)))
+        yield [
+            ("union", gain.conf_low, gain.conf_high, gain.status == "refused"),
+            *((form, low, high, False) for form, _, low, high in gain.by_form),
+        ]
+
+    ends = world.curve(np.array([2 * largest, largest]))
+    return Cell(name, float(ends[0] - ends[1]), draw, width=lambda low, high: high - low)
+
+
+def ratio_cell(name, worlds, n_items, *, shared):
+    """Relative data cost of two capabilities of the same students, whose seeds' effects correlate by `shared`."""
+
+    def draw(rng):
+        first, own = (world.effects(rng) for world in worlds)
+        draws = [worlds[0].draw(rng, n_items, first)]
+        draws.append(worlds[1].draw(rng, n_items, shared * first + np.sqrt(1 - shared**2) * own))
+        yield None
+        fits = []
+        for k, (scores, teacher, sizes, seeds) in enumerate(draws):
+            codes = k * n_items + np.arange(n_items)
+            fits.append(fit_curves(curve_data(scores, teacher, sizes, seeds=seeds, chance=0.0, clusters=codes)))
+        ratio = relative_data_cost(*fits, Target(worlds[0].share))
+        yield [("union", ratio.conf_low, ratio.conf_high, ratio.status == "refused")]
+
+    return Cell(name, worlds[0].truth() / worlds[1].truth(), draw)
 
 
 def cells():
-    """All cells; the last ones ask what the nesting costs where it is not what is assumed, and few items."""
+    """All cells: costs, then what the nesting costs where it is not what is assumed, then gains and ratios."""
     found = [
-        Cell(f"{name}, {n} items", CurveWorld(curve=curve), n) for n in (2000, 300) for name, curve in curves().items()
+        cost_cell(f"{name}, {n} items", CurveWorld(curve=curve), n)
+        for n in (2000, 300)
+        for name, curve in curves().items()
     ]
     nested = CurveWorld(nested=1.0)
     found += [
-        Cell("nested true, half assumed, 2000 items", nested, 2000),
-        Cell("nested true, none assumed, 2000 items", nested, 2000, {"nested": 0.0}),
-        Cell("nested true, full assumed, 2000 items", nested, 2000, {"nested": 1.0}),
-        Cell("not nested, full assumed, 2000 items", CurveWorld(), 2000, {"nested": 1.0}),
-        Cell("no seed variance, 2000 items", CurveWorld(seed_sd=0.0), 2000),
-        Cell("seed SD 0.25, 2000 items", CurveWorld(seed_sd=0.25), 2000),
-        Cell("chance 0.25, x = 0.8, 2000 items", CurveWorld(chance=0.25, share=0.8), 2000),
-        Cell("one seed, 2000 items", CurveWorld(n_seeds=1), 2000),
-        Cell("100 items", CurveWorld(), 100),
+        cost_cell("nested true, half assumed, 2000 items", nested, 2000),
+        cost_cell("nested true, none assumed, 2000 items", nested, 2000, nested=0.0),
+        cost_cell("nested true, full assumed, 2000 items", nested, 2000, nested=1.0),
+        cost_cell("not nested, full assumed, 2000 items", CurveWorld(), 2000, nested=1.0),
+        cost_cell("no seed variance, 2000 items", CurveWorld(seed_sd=0.0), 2000),
+        cost_cell("seed SD 0.25, 2000 items", CurveWorld(seed_sd=0.25), 2000),
+        cost_cell("chance 0.25, x = 0.8, 2000 items", CurveWorld(chance=0.25, share=0.8), 2000),
+        cost_cell("one seed, 2000 items", CurveWorld(n_seeds=1), 2000),
+        cost_cell("100 items", CurveWorld(), 100),
     ]
+    true = {"power": power(exponent=0.5), "exponential": exponential(scale=30000.0), "logistic": logistic()}
+    true["slow logarithm"] = slow_logarithm
+    found += [gain_cell(f"gain, {name}, 2000 items", CurveWorld(curve=c), 2000) for name, c in true.items()]
+    first = CurveWorld(curve=power(c=0.79), share=0.85)
+    for name, curve in (("power", power(c=0.79, scale=500.0)), ("logistic", logistic(c=0.79, scale=800.0))):
+        second = CurveWorld(curve=curve, share=0.85)
+        found += [
+            ratio_cell(f"ratio, power / {name}, seeds {r:g}, 2000 items", (first, second), 2000, shared=r)
+            for r in (0.0, 0.8)
+        ]
     return found
 
 
@@ -91,15 +158,15 @@ class Tally:
     rejected: int = 0
     widths: list = field(default_factory=list)
 
-    def add(self, low, high, truth, *, rejected=False):
+    def add(self, low, high, cell, *, rejected=False):
         self.n += 1
         self.rejected += rejected
         if np.isnan(low):
             self.refused += 1
             return
-        self.covered += low <= truth * (1 + 1e-9) and truth <= high * (1 + 1e-9)
+        self.covered += low <= cell.truth * (1 + 1e-9) and cell.truth <= high * (1 + 1e-9)
         self.open += np.isinf(high) or low == 0
-        self.widths.append(np.log10(high / low) if low > 0 else np.inf)
+        self.widths.append(cell.width(low, high))
 
     def row(self, cell, name, seconds):
         told = self.n - self.refused
@@ -116,28 +183,23 @@ class Tally:
 
 
 HEADER = (
-    "| cell | interval | replicates | coverage | s.e. | open | median log10 width | refused | rejected | p (≥ 94 %) "
+    "| cell | interval | replicates | coverage | s.e. | open | median width | refused | rejected | p (≥ 94 %) "
     "| s |\n"
     "|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
 def simulate(cell, n, seed):
-    """Tallies by interval: union, bracket, single forms; seconds a curve."""
-    truth, tallies, seconds = cell.world.truth(), {}, 0.0
+    """Tallies by interval and processor seconds a replicate."""
+    tallies, seconds = {}, 0.0
     for replicate in range(n):
-        rng = np.random.default_rng([seed, replicate])
-        scores, teacher, sizes, seeds = cell.world.draw(rng, cell.n_items)
+        steps = cell.draw(np.random.default_rng([seed, replicate]))
+        next(steps)  # the world is drawn; what follows is the estimator's own time
         start = time.process_time()
-        data = curve_data(scores, teacher, sizes, seeds=seeds, chance=cell.world.chance, **cell.assumed)
-        cost = data_cost(fit_curves(data), Target(cell.world.share))
+        intervals = next(steps)
         seconds += time.process_time() - start
-        union = tallies.setdefault("union", Tally())
-        union.add(cost.conf_low, cost.conf_high, truth, rejected=cost.status == "refused")
-        tallies.setdefault("bracket", Tally()).add(*cost.bracket, truth)
-        for form in cost.by_form:
-            tally = tallies.setdefault(form.form, Tally())
-            tally.add(form.conf_low, form.conf_high, truth, rejected=form.rejected)
+        for name, low, high, rejected in intervals:
+            tallies.setdefault(name, Tally()).add(low, high, cell, rejected=rejected)
     return tallies, seconds / n
 
 

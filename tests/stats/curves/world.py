@@ -73,18 +73,24 @@ class CurveWorld:
             low, high = (low, middle) if self.curve(np.array([middle]))[0] >= target else (middle, high)
         return float(low)
 
-    def draw(self, rng, n_items):
-        """Scores (students, items), the teacher's, sizes, seeds."""
+    def effects(self, rng):
+        """What each student's seed adds to its logit; zero for the base."""
         sizes, seeds = self.students()
-        sd = np.where(sizes > 0, np.hypot(self.item_sd, self.seed_sd), self.item_sd)
-        level = level_of(self.curve(sizes), sd)
         trained = np.flatnonzero(sizes > 0)
-        effect = np.zeros(len(sizes))
         small, large = np.minimum.outer(sizes, sizes), np.maximum.outer(sizes, sizes)
         same = np.equal.outer(seeds, seeds) & ~np.eye(len(sizes), dtype=bool)
         correlation = np.eye(len(sizes)) + same * self.nested * np.sqrt(small / np.maximum(large, 1))
+        effect = np.zeros(len(sizes))
         root = np.linalg.cholesky(correlation[np.ix_(trained, trained)])
         effect[trained] = self.seed_sd * root @ rng.standard_normal(len(trained))
+        return effect
+
+    def draw(self, rng, n_items, effect=None):
+        """Scores (students, items), the teacher's, sizes, seeds."""
+        sizes, seeds = self.students()
+        effect = self.effects(rng) if effect is None else effect
+        sd = np.where(sizes > 0, np.hypot(self.item_sd, self.seed_sd), self.item_sd)
+        level = level_of(self.curve(sizes), sd)
         item = rng.normal(0, self.item_sd, n_items)
         scores = (rng.random((len(sizes), n_items)) < expit((level + effect)[:, None] + item)).astype(float)
         own = level_of(np.array([self.teacher]), np.array([self.item_sd]))[0]
