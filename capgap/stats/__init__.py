@@ -4,7 +4,9 @@ Axes: n items, p estimates that share a design, K strata (tasks), G clusters (it
 """
 
 from capgap.stats.binary import mcnemar_exact, tango_interval, wilson_interval
+from capgap.stats.error_types import ERROR_TYPES, count_error_types, error_types
 from capgap.stats.estimate import FEW_CLUSTERS, Estimate, degenerate_reach, refused
+from capgap.stats.failure import FailureRegression, OddsRatio, failure_regression
 from capgap.stats.fidelity import Inheritance, collision_rate, error_inheritance, expected_agreement, fidelity
 from capgap.stats.flips import FlipList, Flips, flip_counts, flip_list, flips_beyond_seeds
 from capgap.stats.means import accuracy, mean_estimate, paired_difference
@@ -16,14 +18,17 @@ from capgap.stats.ratios import bootstrap_ratio_difference, ratio_difference, ra
 from capgap.stats.stratified import Design, StratifiedMean, cross_covariance, stratified_mean
 
 __all__ = [
+    "ERROR_TYPES",
     "FEW_CLUSTERS",
     "Design",
     "Equivalence",
     "Estimate",
     "FailurePatterns",
+    "FailureRegression",
     "FlipList",
     "Flips",
     "Inheritance",
+    "OddsRatio",
     "PatternName",
     "StratifiedMean",
     "Weightings",
@@ -31,11 +36,14 @@ __all__ = [
     "bootstrap_ratio_difference",
     "both_weightings",
     "collision_rate",
+    "count_error_types",
     "cross_covariance",
     "degenerate_reach",
     "equivalence",
     "error_inheritance",
+    "error_types",
     "expected_agreement",
+    "failure_regression",
     "fidelity",
     "find_patterns",
     "flip_counts",
