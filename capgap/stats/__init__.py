@@ -4,6 +4,7 @@ Axes: n items, p estimates that share a design, K strata (tasks), G clusters (it
 """
 
 from capgap.stats.binary import mcnemar_exact, tango_interval, wilson_interval
+from capgap.stats.combine import Combined, combine_draws, draw_labels, over_labels, rubin
 from capgap.stats.curves import (
     CurveData,
     CurveFit,
@@ -19,11 +20,13 @@ from capgap.stats.curves import (
     next_batch,
     relative_data_cost,
 )
+from capgap.stats.error_types import ERROR_TYPES, count_error_types, error_types
 from capgap.stats.estimate import FEW_CLUSTERS, Estimate, degenerate_reach, refused
+from capgap.stats.failure import FailureRegression, OddsRatio, failure_regression
 from capgap.stats.fidelity import Inheritance, collision_rate, error_inheritance, expected_agreement, fidelity
 from capgap.stats.flips import FlipList, Flips, flip_counts, flip_list, flips_beyond_seeds
 from capgap.stats.means import accuracy, mean_estimate, paired_difference
-from capgap.stats.multiplicity import holm
+from capgap.stats.multiplicity import TreeTest, at_level, benjamini_hochberg, holm, selective_tree, simes
 from capgap.stats.paired import Equivalence, Weightings, both_weightings, equivalence, seed_difference
 from capgap.stats.patterns import FailurePatterns, PatternName, find_patterns, name_patterns
 from capgap.stats.power import smallest_visible_gap
@@ -31,7 +34,9 @@ from capgap.stats.ratios import bootstrap_ratio_difference, ratio_difference, ra
 from capgap.stats.stratified import Design, StratifiedMean, cross_covariance, stratified_mean
 
 __all__ = [
+    "ERROR_TYPES",
     "FEW_CLUSTERS",
+    "Combined",
     "CurveData",
     "CurveFit",
     "DataCost",
@@ -39,28 +44,38 @@ __all__ = [
     "Equivalence",
     "Estimate",
     "FailurePatterns",
+    "FailureRegression",
     "FlipList",
     "Flips",
     "FormCost",
     "FormFit",
     "Inheritance",
     "NextBatch",
+    "OddsRatio",
     "PatternName",
     "RelativeCost",
     "StratifiedMean",
     "Target",
+    "TreeTest",
     "Weightings",
     "accuracy",
+    "at_level",
+    "benjamini_hochberg",
     "bootstrap_ratio_difference",
     "both_weightings",
     "collision_rate",
+    "combine_draws",
+    "count_error_types",
     "cross_covariance",
     "curve_data",
     "data_cost",
     "degenerate_reach",
+    "draw_labels",
     "equivalence",
     "error_inheritance",
+    "error_types",
     "expected_agreement",
+    "failure_regression",
     "fidelity",
     "find_patterns",
     "fit_curves",
@@ -72,12 +87,16 @@ __all__ = [
     "mean_estimate",
     "name_patterns",
     "next_batch",
+    "over_labels",
     "paired_difference",
     "ratio_difference",
     "ratio_of_means",
     "refused",
     "relative_data_cost",
+    "rubin",
     "seed_difference",
+    "selective_tree",
+    "simes",
     "smallest_visible_gap",
     "stratified_mean",
     "tango_interval",
