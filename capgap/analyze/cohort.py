@@ -55,8 +55,15 @@ class Cohort:
         return float(facts.get("n_unique", facts.get("n_examples", math.nan)))
 
     def recipes(self) -> Iterator[Recipe]:
-        """The recipes, in the order of their first students."""
-        columns = [name for name in (*CATEGORIES, *NUMBERS) if any(name in self.facts[s] for s in self.students)]
+        """The recipes of every size, in the order of their first students."""
+        yield from self._alike((*CATEGORIES, *NUMBERS))
+
+    def trainings(self) -> Iterator[Recipe]:
+        """The recipes with the number of examples as a part of them: students that differ in their seeds alone."""
+        yield from self._alike((*CATEGORIES, *NUMBERS, "n_examples"))
+
+    def _alike(self, names: Sequence[str]) -> Iterator[Recipe]:
+        columns = [name for name in names if any(name in self.facts[s] for s in self.students)]
         found: dict[tuple[str, ...], list[str]] = {}
         for student in self.students:
             key = tuple(str(self.facts[student].get(name, "unknown")) for name in columns)
@@ -80,10 +87,11 @@ def cohort_of(models: pd.DataFrame | None, students: Sequence[str]) -> Cohort:
         return Cohort((), {})
     rows = models.drop_duplicates("model").set_index("model")
     columns = [name for name in rows.columns if name in schema.MODELS.names]
+    records = rows[columns].to_dict("index")
     facts = {
-        name: {column: value for column, value in rows.loc[name, columns].items() if not pd.isna(value)}
+        name: {str(column): value for column, value in records[name].items() if not pd.isna(value)}
         for name in students
-        if name in rows.index
+        if name in records
     }
     return Cohort(tuple(facts), facts)
 

@@ -50,6 +50,8 @@ class Grid:
     """Cluster code, shape (cells,)."""
     item: Ints
     """Item code, shape (cells,): variants of an item share it."""
+    items: NDArray[Any]
+    """Name of the item of each cell, shape (cells,)."""
     covariates: dict[str, NDArray[Any]]
     """Bin label of each covariate for each model's rows (objects, None where unknown), shape (cells, models)."""
     repeated: bool
@@ -120,6 +122,7 @@ def make_grid(outcomes: pd.DataFrame, models: Sequence[str]) -> Grid:
         tasks=tuple(tasks),
         cluster=_cluster_codes(facts),
         item=item,
+        items=facts["item"].to_numpy(dtype=object),
         covariates=_covariates(frame, firsts, first_rows, shape),
         repeated=len(firsts) < len(flat),
         varied=len(np.unique(item)) < len(item),
