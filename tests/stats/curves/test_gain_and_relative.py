@@ -97,6 +97,14 @@ def test_shared_items_narrow_the_ratio():
     assert shared.conf_high / shared.conf_low < apart.conf_high / apart.conf_low
 
 
+def test_items_of_curves_without_named_clusters_are_disjoint():
+    scores, teacher, sizes, _ = CurveWorld().draw(np.random.default_rng(6), 500)
+    unnamed = fit_curves(curve_data(scores, teacher, sizes, chance=0.0))
+    named = fit_curves(curve_data(scores, teacher, sizes, chance=0.0, clusters=np.arange(500)))
+    apart, shared = (relative_data_cost(fit, fit, Target(0.8)).correlation for fit in (unnamed, named))
+    assert apart < shared
+
+
 def test_where_one_is_never_reached_the_ratio_is_open_and_where_both_are_it_is_refused():
     rng = np.random.default_rng(0)
     never = fitted(CurveWorld(curve=power(c=0.6, exponent=1.5), seed_sd=0.0).draw(rng, 2000))
