@@ -32,7 +32,7 @@ def test_the_gain_spans_the_accepted_forms_and_says_that_it_is_extrapolated():
     assert [p[0] for p in gain.by_form] == [f.form.name for f in fit.accepted]
     assert gain.conf_low == min(p[2] for p in gain.by_form) >= 0
     assert gain.conf_high == max(p[3] for p in gain.by_form)
-    assert "extrapolated beyond the largest size" in gain.note
+    assert "extrapolated beyond the largest size, 60,800, by laws that all level off" in gain.note
     assert "more than tenfold" in next_batch(fit, factor=20).note
     assert len(gain.tidy()) == 1 + len(gain.by_form)
     assert "examples" in gain.summary()
