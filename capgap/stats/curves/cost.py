@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from capgap.errors import EstimationError
+from capgap.errors import EstimationError, suggestion
 from capgap.stats.curves.fit import CurveFit
 from capgap.stats.curves.order import crossing_bracket
 from capgap.stats.curves.profile import Profile, Target, profile
@@ -14,6 +14,7 @@ from capgap.stats.estimate import Status
 
 __all__ = ["DataCost", "FormCost", "data_cost", "examples", "unresolved"]
 
+KINDS = ("retention", "closure")
 TENFOLD = 10.0
 """Beyond so many times the largest size a number is an extrapolation that must be called so."""
 
@@ -162,7 +163,7 @@ def data_cost(fit: CurveFit, target: Target) -> DataCost:
     Raises
     ------
     EstimationError
-        The share is not above zero.
+        The share is not above zero, or the scale is unknown.
 
     Notes
     -----
@@ -170,6 +171,8 @@ def data_cost(fit: CurveFit, target: Target) -> DataCost:
     squares is ``RSS + (a'b)² / (a' A^-1 a)`` in closed form; the profile takes the least over shapes and bounds. D is
     in the interval where the profile rises by no more than F(1, m - p).
     """
+    if target.kind not in KINDS:
+        raise EstimationError(f"target: found the scale {target.kind!r}.{suggestion(target.kind, KINDS)}")
     if not target.share > 0:
         raise EstimationError(f"the target is a share above zero, found {target.share:g}.")
     unclear = unresolved(fit, target)

@@ -43,6 +43,8 @@ class CurveData:
     """What each cluster adds to the errors of the means, shape (n_clusters, m + 1)."""
     clusters: Ints
     """Codes of the clusters, shape (n_clusters,)."""
+    clusters_given: bool
+    """Whether the caller named the clusters, so that another curve's equal code means the same items."""
     chance: float
     """Mean of a guess on the scale; NaN where unknown."""
     scale: Scale
@@ -103,7 +105,7 @@ def curve_data(
     tasks
         Task of each item, shape (n,): tasks count equally. None: items count equally.
     clusters
-        Cluster of each item as an integer, shape (n,). None: every item stands alone.
+        Cluster of each item as an integer, shape (n,). None: every item stands alone, and is no other curve's.
     weights
         Of each item, in place of `tasks`.
     scale
@@ -152,6 +154,7 @@ def curve_data(
         students=students,
         influence=influence * slope,
         clusters=design.clusters,
+        clusters_given=clusters is not None,
         chance=guess,
         scale=scale,
         bounds=SCALES[scale].bounds,

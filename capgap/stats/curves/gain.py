@@ -97,7 +97,8 @@ def next_batch(
     -----
     For a given shape the gain ``(c - f) (h(D1) - h(D2))`` is linear in f and c, so that its profile interval is in
     closed form: the extreme gain among all f, c, T within the cut-off, over shapes and bounds. It is the gain of the
-    expected curve, for a recipe's mean over seeds, and not that of one more training run.
+    expected curve, for a recipe's mean over seeds, and not that of one more training run. All forms saturate: where
+    accuracy rises alike with every doubling and no form is rejected, the true gain lies above the interval.
     """
     data = fit.data
     start = float(data.sizes.max()) if size_from is None else float(size_from)
@@ -138,4 +139,4 @@ def _extrapolated(end: float, largest: float) -> list[str]:
     if end <= largest:
         return []
     far = f", more than tenfold ({end / largest:.0f} times)" if end > TENFOLD * largest else ""
-    return [f"extrapolated beyond the largest size, {examples(largest)}{far}"]
+    return [f"extrapolated beyond the largest size, {examples(largest)}{far}, by laws that all level off"]

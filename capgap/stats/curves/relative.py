@@ -93,8 +93,8 @@ def relative_data_cost(
     ----------
     first, second
         Fits of the two capabilities from `fit_curves`, at one confidence level. Rows of the two outcome matrices with
-        the same number are the same student; clusters with the same code are the same cluster, so that items of two
-        disjoint sets need codes that differ.
+        the same number are the same student. Items are shared where both curves were given clusters and a code occurs
+        in both; else the two sets of items are disjoint.
     target
         Of both curves.
     names
@@ -129,15 +129,7 @@ def relative_data_cost(
     nan = math.nan
     if reason:
         return RelativeCost(target, nan, nan, nan, nan, nan, costs, names, "refused", reason)
-    parts = []
-    for one, left in zip(first.forms, costs[0].by_form, strict=True):
-        for two, right in zip(second.forms, costs[1].by_form, strict=True):
-            if not (left.rejected or right.rejected):
-                r = _correlation((one, first.data), (two, second.data), target)
-                leads = (left.form, right.form) == (costs[0].leading, costs[1].leading)
-                cutoff = max(one.cutoff, two.cutoff)
-                df = min(one.df, two.df)
-                parts.append((leads, r, *_ratio_interval(left.profile, right.profile, r, cutoff, df)))
+    parts = _pairs((first, second), costs, target)
     low, high, p_value = min(p[2] for p in parts), max(p[3] for p in parts), max(p[4] for p in parts)
     if low == 0 and math.isinf(high):
         reason = "neither end of the ratio is known"
@@ -149,6 +141,21 @@ def relative_data_cost(
     status: Status = "open" if low == 0 or math.isinf(high) else "ok"
     correlation = next(p[1] for p in parts if p[0])
     return RelativeCost(target, estimate, low, high, p_value, correlation, costs, names, status, "; ".join(notes))
+
+
+def _pairs(
+    fits: tuple[CurveFit, CurveFit], costs: tuple[DataCost, DataCost], target: Target
+) -> list[tuple[bool, float, float, float, float]]:
+    """Each pair of accepted forms: whether it leads, correlation, lower end, upper end, p-value."""
+    parts = []
+    for one, left in zip(fits[0].forms, costs[0].by_form, strict=True):
+        for two, right in zip(fits[1].forms, costs[1].by_form, strict=True):
+            if not (left.rejected or right.rejected):
+                r = _correlation((one, fits[0].data), (two, fits[1].data), target)
+                leads = (left.form, right.form) == (costs[0].leading, costs[1].leading)
+                cutoff, df = max(one.cutoff, two.cutoff), min(one.df, two.df)
+                parts.append((leads, r, *_ratio_interval(left.profile, right.profile, r, cutoff, df)))
+    return parts
 
 
 def _why(costs: tuple[DataCost, DataCost], names: tuple[str, str]) -> str:
@@ -254,7 +261,9 @@ def _cross(first: tuple[FormFit, CurveData], second: tuple[FormFit, CurveData]) 
     """Covariance of two curves' means: clusters of items and seeds that both share, shape (m1 + 1, m2 + 1)."""
     (one, a), (two, b) = first, second
     _, i, j = np.intersect1d(a.clusters, b.clusters, assume_unique=True, return_indices=True)
-    cross = np.asarray(a.influence[i].T @ b.influence[j])
+    cross = np.zeros((len(a.means), len(b.means)))
+    if a.clusters_given and b.clusters_given:
+        cross += a.influence[i].T @ b.influence[j]
     _, i, j = np.intersect1d(a.students, b.students, assume_unique=True, return_indices=True)
     moved = (a.spread[i] > 0) & (b.spread[j] > 0)
     i, j = i[moved], j[moved]

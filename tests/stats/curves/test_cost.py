@@ -226,9 +226,11 @@ def test_missing_answers_leave_the_other_items_and_a_note():
     assert "150 of 300 items left out" in cost.note
 
 
-def test_a_target_of_zero_or_less_is_an_error():
+def test_a_target_of_zero_or_on_an_unknown_scale_is_an_error():
     with pytest.raises(EstimationError, match="above zero"):
         cost_of(DRAW, Target(0.0))
+    with pytest.raises(EstimationError, match="Did you mean 'closure'"):
+        cost_of(DRAW, Target(0.9, "closur"))
 
 
 def test_wider_intervals_at_higher_confidence():

@@ -32,7 +32,7 @@ def test_the_gain_spans_the_accepted_forms_and_says_that_it_is_extrapolated():
     assert [p[0] for p in gain.by_form] == [f.form.name for f in fit.accepted]
     assert gain.conf_low == min(p[2] for p in gain.by_form) >= 0
     assert gain.conf_high == max(p[3] for p in gain.by_form)
-    assert "extrapolated beyond the largest size" in gain.note
+    assert "extrapolated beyond the largest size, 60,800, by laws that all level off" in gain.note
     assert "more than tenfold" in next_batch(fit, factor=20).note
     assert len(gain.tidy()) == 1 + len(gain.by_form)
     assert "examples" in gain.summary()
@@ -95,6 +95,14 @@ def test_shared_items_narrow_the_ratio():
     shared = relative_data_cost(fitted(draw), fitted(draw), Target(0.8))
     apart = relative_data_cost(fitted(draw), fitted(draw, offset=10**6), Target(0.8))
     assert shared.conf_high / shared.conf_low < apart.conf_high / apart.conf_low
+
+
+def test_items_of_curves_without_named_clusters_are_disjoint():
+    scores, teacher, sizes, _ = CurveWorld().draw(np.random.default_rng(6), 500)
+    unnamed = fit_curves(curve_data(scores, teacher, sizes, chance=0.0))
+    named = fit_curves(curve_data(scores, teacher, sizes, chance=0.0, clusters=np.arange(500)))
+    apart, shared = (relative_data_cost(fit, fit, Target(0.8)).correlation for fit in (unnamed, named))
+    assert apart < shared
 
 
 def test_where_one_is_never_reached_the_ratio_is_open_and_where_both_are_it_is_refused():
