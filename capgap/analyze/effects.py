@@ -62,6 +62,7 @@ def _rows(found: MixedFit, blank: Row, note: str) -> Iterator[Row]:
         yield replace(blank, estimate=refused(found.note, n_items=found.n_items))
         return
     verdicts = {(judged.effect, judged.where): judged for judged in found.agreement}
+    first = found.margins[0] if found.margins else None
     for margin in found.margins:
         judged = verdicts.get((margin.effect, margin.where))
         roads = f"several roads: {judged.verdict} ({judged.reason})" if judged else ""
@@ -72,7 +73,7 @@ def _rows(found: MixedFit, blank: Row, note: str) -> Iterator[Row]:
             level=level,
             group=margin.where,
             contrast=margin.effect,
-            estimate=replace(margin.estimate, n_items=found.n_items).noting(roads, note),
+            estimate=replace(margin.estimate, n_items=found.n_items).noting(roads, note if margin is first else ""),
         )
         for road in judged.roads[1:] if judged else ():
             yield replace(

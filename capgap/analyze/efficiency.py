@@ -45,6 +45,8 @@ class _Curve:
     recipe: Recipe
     names: tuple[str, ...]
     """Bases and students, the rows of the outcomes behind the fit."""
+    n_tasks: int
+    """Tasks, which count equally."""
     fit: CurveFit | str
     """The fit on the scale of scores, or the reason why there is none."""
     others: tuple[tuple[str, CurveFit], ...]
@@ -105,7 +107,7 @@ def _curve(
     answered = np.isfinite(grid.scores[rows][:, [*columns, grid.column(str(roles.teacher))]]).all(axis=1)
     rows = rows[answered]
     if not len(rows):
-        return _Curve(capability, recipe, (), "no item was answered by all of these students and the teacher", ())
+        return _Curve(capability, recipe, (), 0, "no item was answered by all of these students and the teacher", ())
     redrawn = len({seed for seed in seeds if not seed.startswith("base")}) > 1
 
     def fitted(values: Floats, at: NDArray[np.int64], **options: object) -> CurveFit:
@@ -130,7 +132,7 @@ def _curve(
     told = rows[np.isfinite(grid.logprobs[rows][:, [*columns, grid.column(str(roles.teacher))]]).all(axis=1)]
     if len(told):
         others.append(("target log-probability", fitted(grid.logprobs, told, scale="log_probability")))
-    return _Curve(capability, recipe, (*bases, *names), fit, tuple(others))
+    return _Curve(capability, recipe, (*bases, *names), len(np.unique(grid.task[rows])), fit, tuple(others))
 
 
 def _seed(cohort: Cohort, student: str) -> object:
@@ -161,7 +163,7 @@ def _blank(curve: _Curve) -> Row:
         group=curve.capability,
         model=None,
         estimate=refused(""),
-        n_tasks=0,
+        n_tasks=curve.n_tasks,
         factors=curve.recipe.factors,
         scale="examples",
         weighting="tasks",

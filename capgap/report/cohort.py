@@ -75,13 +75,15 @@ def together(book: Book, roles: Roles) -> Together:
             (others, "The same on other scales"),
         ),
         recipes=_tables((of_recipes, "What holds for a recipe, whichever seed")),
-        flips=_tables((own, "Lost, gained, and as good as the teacher"), models=many),
+        flips=_tables((own, "Lost, gained, and as good as the teacher"), models=many, without=("null", "clusters")),
         failures=_tables(
             (_rows(book, "error_type"), "Types of wrong answers"),
             (_rows(book, "failure_odds"), "What goes with failure: odds ratios"),
             models=many,
         ),
-        patterns=_tables((patterns, "Items on which students fail alike")),
+        patterns=_tables(
+            (patterns, "Items on which students fail alike"), without=("null", "clusters", "items", "group")
+        ),
     )
 
 
@@ -89,8 +91,12 @@ def _rows(book: Book, quantity: str) -> list[Estimate]:
     return [row for row in book.rows if row.quantity == quantity]
 
 
-def _tables(*parts: tuple[list[Estimate], str], models: Sequence[str] = ()) -> tuple[ShownTable, ...]:
-    return tuple(estimate_table(rows, caption=caption, models=models) for rows, caption in parts if rows)
+def _tables(
+    *parts: tuple[list[Estimate], str], models: Sequence[str] = (), without: Sequence[str] = ("null",)
+) -> tuple[ShownTable, ...]:
+    return tuple(
+        estimate_table(rows, caption=caption, models=models, without=without) for rows, caption in parts if rows
+    )
 
 
 def _curves(book: Book) -> Iterator[Markup]:
@@ -116,9 +122,10 @@ def _panel(
 
     colour = svg.COLOURS.get(capability, svg.COLOURS["unlabelled"])
     points = [(_size(row), 100 * (row.estimate or 0.0)) for row in rows if row.quantity == "curve_point"]
-    line = sorted((_size(row), 100 * (row.estimate or 0.0)) for row in rows if row.quantity == "curve")
     positive = [size for size, _ in points if size > 0]
     zero = min(positive) / 4  # where no example stands on a logarithmic axis
+    line = sorted((_size(row), 100 * (row.estimate or 0.0)) for row in rows if row.quantity == "curve")
+    line = [(size, y) for size, y in line if size == 0 or size > 1.01 * zero]
     with svg.style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*[Gg]lyph.*missing.*", category=UserWarning)
         figure, axes = svg.canvas(330, 220, left=38, right=14, top=34, bottom=40)

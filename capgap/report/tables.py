@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,7 +107,7 @@ class Estimate:
         if self.refused:
             return "refused" if self.status == "refused" else text.NOTHING
         if self.estimate is None:
-            return "open"
+            return "∞"  # never by the leading law
         if self._format:
             return text.number(self.estimate, self._format)
         return text.points(self.estimate) if self.quantity in _DIFFERENCES else text.percent(self.estimate)
@@ -260,7 +260,9 @@ _NULL_NAMES = {"accuracy": "chance", "agreement": "expected", "error_inheritance
 _KEPT = frozenset({"group", "estimate"})
 
 
-def estimate_table(rows: Iterable[Estimate], *, caption: str, models: Sequence[str] = ()) -> ShownTable:
+def estimate_table(
+    rows: Iterable[Estimate], *, caption: str, models: Sequence[str] = (), without: Collection[str] = ()
+) -> ShownTable:
     """The rows as a table; constant columns move into one line above it, empty ones vanish.
 
     Parameters
@@ -271,12 +273,14 @@ def estimate_table(rows: Iterable[Estimate], *, caption: str, models: Sequence[s
         What the table holds.
     models
         Where models are numbered in the report (several students): their names in the order of their numbers.
+    without
+        Columns that say nothing here.
     """
     every = list(rows)
     named = {name: f"{i} {name}" for i, name in enumerate(models, 1)} if len(models) > 1 else {}
     cells = [_cells(row, named) for row in every[:_ROW_LIMIT]]
     kept, throughout = [], []
-    for column in cells[0] if cells else ():
+    for column in (name for name in (cells[0] if cells else ()) if name not in without):
         values = {row[column].text for row in cells}
         if column in _KEPT or (column == "interval" and values != {""}) or (len(values) > 1 and column != "confidence"):
             kept.append(column)
