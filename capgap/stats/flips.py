@@ -91,6 +91,20 @@ class FlipList:
     note: str = ""
     """The reason, where it is refused."""
 
+    def tidy(self) -> list[dict[str, object]]:
+        """One row per listed item."""
+        return [
+            {"item": int(i), "false_probability": float(p)}
+            for i, p in zip(self.items, self.false_probability, strict=True)
+        ]
+
+    def summary(self) -> str:
+        """Plain text."""
+        if self.status == "refused":
+            return f"List of items: refused, {self.note}."
+        told = f"{len(self.items)} of {self.n_candidates} items listed from {self.n_seeds} seeds"
+        return f"{told}, {100 * self.expected_fdr:.1f} % of them expected to be false" if len(self.items) else told
+
 
 def flip_counts(
     base: ArrayLike,

@@ -131,6 +131,10 @@ class Needed:
     note: str = ""
     """Why there is no number."""
 
+    def tidy(self) -> list[dict[str, object]]:
+        """One row."""
+        return [{"what": self.what, "n": self.n, "power": self.power, "note": self.note}]
+
     def summary(self) -> str:
         """Plain text."""
         if self.n is None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,10 @@ class SimulatedPower:
     """Median width of the intervals."""
     n_replicates: int
     """Replicates."""
+
+    def tidy(self) -> list[dict[str, object]]:
+        """One row."""
+        return [asdict(self)]
 
     def summary(self) -> str:
         """Plain text."""

@@ -69,6 +69,7 @@ def test_where_seeds_or_tasks_hide_a_gap_items_do_not_help():
     assert found.n is None
     assert found.power < 0.8
     assert "no number is enough" in found.summary()
+    assert found.tidy()[0]["n"] is None
     assert needed_for_gap(0.1, GapDesign(2, 2000, n_seeds=3, seed_sd=0.05), "seeds").n >= 3
 
 

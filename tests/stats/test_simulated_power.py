@@ -24,6 +24,7 @@ def test_closures_far_apart_are_told_apart_and_equal_ones_are_not():
     same = closure_difference_power(FAR[0], FAR[0], **size)
     assert same.power < 0.05 + 3 * 0.022  # binomial standard error at 100 replicates: 2.2 points
     assert "replicates" in same.summary()
+    assert same.tidy()[0]["power"] == same.power
 
 
 def test_clusters_cost_power():

@@ -96,10 +96,9 @@ class FailurePatterns:
                 f"  {step.n_patterns} against {step.n_patterns - 1}: {1000 * step.gain:+.2f} millinats per held-out "
                 f"answer (s.e. {1000 * step.std_error:.2f}), one-sided p = {step.p_value:.3g}"
             )
-        for row in self.tidy() if self.n_patterns > 1 else []:
+        for k, p_value in enumerate(self.half_p_values):
             lines.append(
-                f"  pattern {row['pattern']}: {100 * float(str(row['share'])):.0f} % of the items, "
-                f"p in the other half = {float(str(row['p_adjusted'])):.3g} (Holm)"
+                f"  pattern {k}: {100 * self.shares[k]:.0f} % of the items, p in the other half = {p_value:.3g} (Holm)"
             )
         return "\n".join(lines)
 
