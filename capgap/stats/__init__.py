@@ -29,13 +29,21 @@ from capgap.stats.means import accuracy, mean_estimate, paired_difference
 from capgap.stats.multiplicity import TreeTest, at_level, benjamini_hochberg, holm, selective_tree, simes
 from capgap.stats.paired import Equivalence, Weightings, both_weightings, equivalence, seed_difference
 from capgap.stats.patterns import FailurePatterns, PatternName, find_patterns, name_patterns
-from capgap.stats.power import smallest_visible_gap
+from capgap.stats.power import GapDesign, Needed, needed_for_gap, smallest_visible_gap
 from capgap.stats.ratios import bootstrap_ratio_difference, ratio_difference, ratio_of_means
+from capgap.stats.simulated_power import (
+    Accuracies,
+    SimulatedPower,
+    closure_difference_power,
+    needed_for_closure_difference,
+    simulated_power,
+)
 from capgap.stats.stratified import Design, StratifiedMean, cross_covariance, stratified_mean
 
 __all__ = [
     "ERROR_TYPES",
     "FEW_CLUSTERS",
+    "Accuracies",
     "Combined",
     "CurveData",
     "CurveFit",
@@ -49,11 +57,14 @@ __all__ = [
     "Flips",
     "FormCost",
     "FormFit",
+    "GapDesign",
     "Inheritance",
+    "Needed",
     "NextBatch",
     "OddsRatio",
     "PatternName",
     "RelativeCost",
+    "SimulatedPower",
     "StratifiedMean",
     "Target",
     "TreeTest",
@@ -63,6 +74,7 @@ __all__ = [
     "benjamini_hochberg",
     "bootstrap_ratio_difference",
     "both_weightings",
+    "closure_difference_power",
     "collision_rate",
     "combine_draws",
     "count_error_types",
@@ -86,6 +98,8 @@ __all__ = [
     "mcnemar_exact",
     "mean_estimate",
     "name_patterns",
+    "needed_for_closure_difference",
+    "needed_for_gap",
     "next_batch",
     "over_labels",
     "paired_difference",
@@ -97,6 +111,7 @@ __all__ = [
     "seed_difference",
     "selective_tree",
     "simes",
+    "simulated_power",
     "smallest_visible_gap",
     "stratified_mean",
     "tango_interval",

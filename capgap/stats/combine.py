@@ -136,7 +136,7 @@ def over_labels(
     -----
     The labels are drawn without a look at the outcomes. Where the labels are doubtful a difference between
     capabilities is therefore pulled towards none: the intervals are for a contrast of what is *called* reasoning. They
-    are wide: where there is no difference they covered zero in all of 500 replicates with 10 % of the labels wrong.
+    are wide: where there is no difference they covered zero in all of 500 replicates with 10 % or more of them wrong.
     """
     draws = draw_labels(p_reasoning, tasks, n_draws=n_draws, rng=rng)
     known: dict[bytes, Mapping[str, Estimate] | EstimationError] = {}

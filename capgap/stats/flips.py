@@ -91,6 +91,20 @@ class FlipList:
     note: str = ""
     """The reason, where it is refused."""
 
+    def tidy(self) -> list[dict[str, object]]:
+        """One row per listed item."""
+        return [
+            {"item": int(i), "false_probability": float(p)}
+            for i, p in zip(self.items, self.false_probability, strict=True)
+        ]
+
+    def summary(self) -> str:
+        """Plain text."""
+        if self.status == "refused":
+            return f"List of items: refused, {self.note}."
+        told = f"{len(self.items)} of {self.n_candidates} items listed from {self.n_seeds} seeds"
+        return f"{told}, {100 * self.expected_fdr:.1f} % of them expected to be false" if len(self.items) else told
+
 
 def flip_counts(
     base: ArrayLike,
@@ -171,7 +185,9 @@ def flips_beyond_seeds(base: ArrayLike, students: ArrayLike, design: Design, *, 
     With p the share of seeds that are right on an item, ``lost = b (1 - p)`` and the seeds' own
     ``null = p (1 - p) R / (R - 1)`` (unbiased); the excess is the mean of their difference over items. Variance: CR2
     over the items plus the delete-one-seed jackknife, which counts the chance of single answers twice and so errs on
-    the wide side; t with Satterthwaite degrees of freedom.
+    the wide side; t with Satterthwaite degrees of freedom. The base is taken as it is: the level that it would have by
+    chance, were it a seed itself, is not in the interval. Where seeds differ in level (SD 0.1 logits) and there are
+    ten, a base that is one more seed was called different in 8 % of 200 simulated runs at a nominal 5 %.
     """
     b, y = _binary(base, "base"), _binary(students, "students")
     if y.ndim != 2 or y.shape[1] != len(b) or len(b) != design.n_items:

@@ -87,7 +87,36 @@ class Weightings:
     """The same difference with tasks, and with items, counting equally."""
 
     tasks: Estimate
+    """Every task counts equally."""
     items: Estimate
+    """Every item counts equally."""
+
+    def tidy(self) -> list[dict[str, object]]:
+        """Two rows."""
+        return [
+            {
+                "weighting": name,
+                "estimate": e.estimate,
+                "std_error": e.std_error,
+                "conf_low": e.conf_low,
+                "conf_high": e.conf_high,
+                "p_value": e.p_value,
+                "n_items": e.n_items,
+                "n_clusters": e.n_clusters,
+                "method": e.method,
+                "status": e.status,
+                "note": e.note,
+            }
+            for name, e in (("tasks", self.tasks), ("items", self.items))
+        ]
+
+    def summary(self) -> str:
+        """Plain text."""
+        one, two = self.tasks, self.items
+        return (
+            f"by tasks {one.estimate:.3f} [{one.conf_low:.3f}, {one.conf_high:.3f}], "
+            f"by items {two.estimate:.3f} [{two.conf_low:.3f}, {two.conf_high:.3f}]"
+        )
 
 
 def equivalence(differences: ArrayLike, design: Design, margin: float, *, alpha: float = 0.05) -> Equivalence:

@@ -81,6 +81,8 @@ def test_real_losses_are_seen_and_listed():
     assert len(found.items) >= 55
     assert found.expected_fdr <= 0.1
     assert (np.diff(found.false_probability) >= 0).all()
+    assert [row["item"] for row in found.tidy()] == found.items.tolist()
+    assert f"{len(found.items)} of 300 items listed from 6 seeds" in found.summary()
     mirrored = flip_list(1 - base, 1 - y, direction="gained")
     assert set(mirrored.items) == set(found.items)
 
@@ -113,6 +115,7 @@ def test_false_entries_stay_below_ten_percent_in_long_runs(rate, n_items, n_seed
 def test_too_little_is_refused_with_the_reason():
     y = np.ones((4, 100))
     assert "4 training seeds are too few for a list of items, 5 are needed" in flip_list(np.ones(100), y).note
+    assert "refused" in flip_list(np.ones(100), y).summary()
     assert "49 items could have been lost" in flip_list(np.ones(49), np.ones((5, 49))).note
     assert "0 items could have been gained" in flip_list(np.ones(99), np.ones((5, 99)), direction="gained").note
     assert "3 are needed" in flips_beyond_seeds(np.ones(9), np.ones((2, 9)), alone(9)).lost.note

@@ -139,6 +139,8 @@ def test_both_weightings_by_hand():
     found = both_weightings(d, np.repeat(["a", "b"], [10, 30]), np.arange(40))
     assert (found.tasks.estimate, found.items.estimate) == pytest.approx((0.5, 0.25))
     assert "tasks weigh equally" in found.tasks.note
+    assert [row["estimate"] for row in found.tidy()] == pytest.approx([0.5, 0.25])
+    assert found.summary().startswith("by tasks 0.500 [")
 
 
 @pytest.mark.parametrize("cell", [CELLS[2], CELLS[4]], ids=lambda cell: cell.name)

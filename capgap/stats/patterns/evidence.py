@@ -111,15 +111,15 @@ def choose_number(
     return chosen, steps
 
 
-def compare_halves(answers: Answers, mixture: SurfaceMixture, rng: np.random.Generator) -> list[Replication]:
+def compare_halves(answers: Answers, memberships: Floats, rng: np.random.Generator) -> list[Replication]:
     """What each pattern of a mixture, found again in each half of the students, is worth for the other half.
 
     Parameters
     ----------
     answers
         S students x n items.
-    mixture
-        Fitted to all of them; says how many patterns and in which order they are reported.
+    memberships
+        Of the items in the patterns that all students show, shape (n, K); says in which order they are reported.
     rng
         Draws the halves and starts.
 
@@ -130,12 +130,12 @@ def compare_halves(answers: Answers, mixture: SurfaceMixture, rng: np.random.Gen
     that under a single surface, both fitted to the same half.
     """
     half = deal_students(answers.design, 2, rng)
-    k = len(mixture.shares)
+    k = memberships.shape[1]
     gains, p_values, members = np.empty((2, k)), np.empty((2, k)), []
     for h in (0, 1):
         found, tested = answers.students(np.flatnonzero(half == h)), answers.students(np.flatnonzero(half != h))
         many, single = fit_mixture(found, k, rng), fit_mixture(found, 1, rng)
-        order = _matched(mixture.memberships, many.memberships)
+        order = _matched(memberships, many.memberships)
         members.append(many.memberships[:, order])
         gains[h], p_values[h] = np.array(_pattern_gain(many, single, tested))[order].T
     return [
@@ -149,7 +149,7 @@ def _held_out(answers: Answers, fold: Ints, k: int, rng: np.random.Generator) ->
     score = np.full(len(fold), np.nan)
     for part in np.unique(fold):
         held = answers.students(np.flatnonzero(fold == part))
-        mixture = fit_mixture(answers.students(np.flatnonzero(fold != part)), k, rng, n_starts=3, tolerance=0.3)
+        mixture = fit_mixture(answers.students(np.flatnonzero(fold != part)), k, rng, n_starts=3, tolerance=1.5e-4)
         log_p = predicted_scores(mixture, held)
         with np.errstate(invalid="ignore"):
             score[fold == part] = log_p.sum(axis=1) / held.seen.sum(axis=1)

@@ -99,7 +99,7 @@ def fit_mixture(
     *,
     n_starts: int = 4,
     max_iterations: int = 300,
-    tolerance: float = 0.1,
+    tolerance: float = 5e-5,
 ) -> SurfaceMixture:
     """The mixture of `n_patterns` surfaces, best of several starts.
 
@@ -116,7 +116,7 @@ def fit_mixture(
     max_iterations
         EM steps at most.
     tolerance
-        EM rests when the log-likelihood rises by less, in nats.
+        EM rests when the log-likelihood rises by less, in nats per item.
 
     Notes
     -----
@@ -240,7 +240,7 @@ class _Grid:
         old = -math.inf
         for _ in range(n_iterations):
             responsibility, value = self.expect(state)
-            if value - old < tolerance and old > -math.inf:
+            if value - old < tolerance * len(responsibility) and old > -math.inf:
                 return value, True
             self.maximise(state, responsibility)
             old = value

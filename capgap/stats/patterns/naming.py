@@ -57,6 +57,34 @@ class PatternName:
         quoted = [f"“{word}”" for word, _ in self.words[:3]]
         return ", ".join([*told[:3], *quoted]) or "no covariate or word sets it apart"
 
+    def tidy(self) -> list[dict[str, object]]:
+        """Two rows: failure over the base, and its excess over that of the other items."""
+        return [
+            {
+                "pattern": self.pattern,
+                "label": self.label,
+                "contrast": name,
+                "failure": self.failure,
+                "estimate": e.estimate,
+                "std_error": e.std_error,
+                "conf_low": e.conf_low,
+                "conf_high": e.conf_high,
+                "p_value": e.p_value,
+                "n_items": e.n_items,
+                "n_clusters": e.n_clusters,
+                "method": e.method,
+                "status": e.status,
+                "note": e.note,
+            }
+            for name, e in (("failure - base's", self.over_base), ("pattern - other items", self.excess))
+        ]
+
+    def summary(self) -> str:
+        """Plain text."""
+        e = self.excess
+        over = f", {100 * e.estimate:+.1f} points over the base and the other items" if e.status == "ok" else ""
+        return f"pattern {self.pattern} ({self.label}): {100 * self.failure:.0f} % failure{over}"
+
 
 def name_patterns(
     patterns: FailurePatterns,

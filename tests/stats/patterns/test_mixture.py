@@ -56,7 +56,7 @@ def test_one_surface_is_the_conditional_logistic_slope():
     y, x, _ = single(SMALL, "one", n_items=300, student_sd=0.0).draw(rng)
     y = y[:, y.std(axis=0) > 0]  # the reference drops items without variation
     answers = answers_of(y, x)
-    mixture = fit_mixture(answers, 1, rng, tolerance=1e-4)
+    mixture = fit_mixture(answers, 1, rng, tolerance=1e-7)
     n_students, n_items = y.shape
     # Conditioning on each item's count of right answers removes its ease without assuming how it is distributed.
     reference = ConditionalLogit(
@@ -69,8 +69,8 @@ def test_students_and_items_may_come_in_any_order(planted):
     answers = planted[0]
     rng = np.random.default_rng(5)
     s, i = rng.permutation(len(answers.right)), rng.permutation(answers.right.shape[1])
-    one = fit_mixture(answers, 1, rng, tolerance=1e-6, max_iterations=2000)
-    other = fit_mixture(answers.students(s).items(i), 1, rng, tolerance=1e-6, max_iterations=2000)
+    one = fit_mixture(answers, 1, rng, tolerance=1e-9, max_iterations=2000)
+    other = fit_mixture(answers.students(s).items(i), 1, rng, tolerance=1e-9, max_iterations=2000)
     assert other.surfaces == pytest.approx(one.surfaces, abs=1e-6)
     assert other.offsets == pytest.approx(one.offsets[s], abs=1e-6)
 
@@ -83,8 +83,8 @@ def test_answers_that_are_missing_do_not_count(planted):
         np.vstack([answers.seen, np.zeros_like(answers.seen)]),
         np.vstack([answers.design, answers.design]),
     )
-    one = fit_mixture(answers, 1, np.random.default_rng(0), tolerance=1e-5)
-    assert fit_mixture(twice, 1, np.random.default_rng(0), tolerance=1e-5).surfaces == pytest.approx(
+    one = fit_mixture(answers, 1, np.random.default_rng(0), tolerance=1e-8)
+    assert fit_mixture(twice, 1, np.random.default_rng(0), tolerance=1e-8).surfaces == pytest.approx(
         one.surfaces, abs=0.01
     )
 

@@ -68,6 +68,8 @@ def test_a_pattern_is_named_by_what_was_planted():
     assert one.excess.estimate == pytest.approx(one.over_base.estimate - two.over_base.estimate)
     assert one.excess.conf_low > 0 > two.excess.conf_high
     assert all(inside[i] for i in one.examples)
+    assert [row["estimate"] for row in one.tidy()] == [one.over_base.estimate, one.excess.estimate]
+    assert "points over the base" in one.summary()
 
 
 def test_the_excess_of_hard_memberships_is_the_welch_interval():
