@@ -1,4 +1,4 @@
-"""Estimators: arrays in, frozen results out; no frames, no torch.
+"""Estimators: arrays in, frozen results out; no torch.
 
 Axes: n items, p estimates that share a design, K strata (tasks), G clusters (items that stand or fall together).
 """
@@ -26,6 +26,7 @@ from capgap.stats.failure import FailureRegression, OddsRatio, failure_regressio
 from capgap.stats.fidelity import Inheritance, collision_rate, error_inheritance, expected_agreement, fidelity
 from capgap.stats.flips import FlipList, Flips, flip_counts, flip_list, flips_beyond_seeds
 from capgap.stats.means import accuracy, mean_estimate, paired_difference
+from capgap.stats.mixed import MixedFit, OutcomeGrid, fit_mixed
 from capgap.stats.multiplicity import TreeTest, at_level, benjamini_hochberg, holm, selective_tree, simes
 from capgap.stats.paired import Equivalence, Weightings, both_weightings, equivalence, seed_difference
 from capgap.stats.patterns import FailurePatterns, PatternName, find_patterns, name_patterns
@@ -59,9 +60,11 @@ __all__ = [
     "FormFit",
     "GapDesign",
     "Inheritance",
+    "MixedFit",
     "Needed",
     "NextBatch",
     "OddsRatio",
+    "OutcomeGrid",
     "PatternName",
     "RelativeCost",
     "SimulatedPower",
@@ -91,6 +94,7 @@ __all__ = [
     "fidelity",
     "find_patterns",
     "fit_curves",
+    "fit_mixed",
     "flip_counts",
     "flip_list",
     "flips_beyond_seeds",

@@ -83,7 +83,8 @@ def fit_mixed(
     -----
     Random terms, each with a variance of its own and independent: item, task, task x every slope that is crossed with
     capability, student, student x capability, student x task, and base and base x capability where students share
-    bases. What the data cannot identify is left out, with the reason. The coefficients are conditional on the random
+    bases; student x slope too, where what is crossed with capability varies within students. What the data cannot
+    identify is left out, with the reason. The coefficients are conditional on the random
     effects; `MixedFit.margins` are in score points.
 
     References
@@ -142,8 +143,23 @@ def _outcomes(
             raise EstimationError("path='sparse' needs columns, found an OutcomeGrid.")
         return from_grid(data, names)
     student, item, task = places
+    columns = {str(name): np.asarray(values) for name, values in data.items()}
+    base = names[-1]
+    if base in columns and base not in formula.columns and student in columns:
+        unknown = pd.isna(columns[base])
+        if unknown.any() and columns[base].shape == columns[student].shape:
+            # A student whose base is not known shares it with nobody.
+            own = np.char.add("base of ", columns[student].astype(str))
+            columns[base] = np.where(unknown, own, columns[base].astype(str))
     return from_columns(
-        data, score=formula.response, covariates=names, student=student, item=item, task=task, trials=trials, path=path
+        columns,
+        score=formula.response,
+        covariates=names,
+        student=student,
+        item=item,
+        task=task,
+        trials=trials,
+        path=path,
     )
 
 

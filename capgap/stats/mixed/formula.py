@@ -7,9 +7,6 @@ Formulas may come from files. formulaic's parser expands the operators; the word
 import re
 from dataclasses import dataclass
 
-from formulaic.errors import FormulaicError
-from formulaic.parser import DefaultFormulaParser
-
 from capgap.errors import EstimationError
 
 __all__ = ["Factor", "Formula", "parse_formula"]
@@ -78,6 +75,10 @@ def parse_formula(text: str) -> Formula:
         It holds anything else than names, ``log``, numbers and the operators of formulas; an interaction stands without
         its parts; the intercept is removed; or it is too long to be meant.
     """
+    # Here, since it takes as long to load as all other estimators together.
+    from formulaic.errors import FormulaicError
+    from formulaic.parser import DefaultFormulaParser
+
     _check_words(text)
     try:
         sides = DefaultFormulaParser().get_terms(text)

@@ -250,9 +250,11 @@ def _table(
         shapes = ", ".join(f"{name} {a.shape}" for name, a in arrays.items())
         raise EstimationError(f"columns must be equally long; found {shapes}.")
     table = pd.DataFrame(arrays)
-    score = table[required[0]]
-    if score.dtype.kind not in "biuf":
-        raise EstimationError(f"{required[0]}: expected numbers, found {score.dtype}.")
+    for name in (required[0], *required[3:]):
+        try:
+            table[name] = pd.to_numeric(table[name]).astype(float)
+        except (TypeError, ValueError):
+            raise EstimationError(f"{name}: expected numbers, found {arrays[name].dtype}.") from None
     with np.errstate(all="ignore"):
         numeric = table.select_dtypes("number")
         keep = table.notna().all(axis=1) & np.isfinite(numeric.to_numpy(dtype=float)).all(axis=1)

@@ -77,6 +77,7 @@ def rank(matrix: Floats, norms: Floats | None = None) -> int:
 def within_groups(matrix: Floats, groups: Ints, columns: Floats) -> tuple[Floats, int]:
     """Residuals of a matrix (D, p) after regression on `columns` (D, m) within each group, and the ranks' sum."""
     n, m = int(groups.max()) + 1, columns.shape[1]
+    columns = columns / np.maximum(np.linalg.norm(columns, axis=0), 1e-300)  # so that units do not decide ranks
     both = np.hstack([columns, matrix])
     sums = np.empty((n, m, both.shape[1]))
     for i in range(m):
@@ -164,7 +165,7 @@ def plan_terms(
     else:
         planner.leave("task", "too few tasks to be a sample: their effects are fixed, numbers are about these tasks")
         fixed = _fixed_tasks(outcomes, coding, design)
-    _plan_students(planner, outcomes, one, ability)
+    _plan_students(planner, outcomes, coding, one, ability)
     _plan_cells(planner, outcomes, one, lone, min(counts))
     _plan_bases(planner, outcomes, one, ability, base)
     population: Population = "tasks like these" if sampled else "these tasks"
@@ -205,11 +206,18 @@ def _plan_tasks(planner: _Planner, outcomes: Outcomes, coding: Coding, one: Floa
         planner.add(f"task x {name}", "task", outcomes.task, columns, [one], same)
 
 
-def _plan_students(planner: _Planner, outcomes: Outcomes, one: Floats, ability: Floats | None) -> None:
+def _plan_students(planner: _Planner, outcomes: Outcomes, coding: Coding, one: Floats, ability: Floats | None) -> None:
     few = "the fixed effects explain every difference between students (fewer students than coefficients?)"
     planner.add("student", "student", outcomes.student, one, [], few)
     if ability is not None:
         planner.add("student x capability", "student", outcomes.student, ability, [one], few)
+    used = outcomes.weight > 0
+    for term in coding.formula.crossed_with(coding.capability) if coding.has_capability else ():
+        columns = slope_columns(coding, term)
+        inside, _ = within_groups(columns[used], outcomes.student[used], one[used])
+        if np.linalg.norm(inside) > TOLERANCE * np.linalg.norm(columns[used]):
+            name = ":".join(map(str, term))
+            planner.add(f"student x {name}", "student", outcomes.student, columns, [one], few)
 
 
 def _plan_cells(planner: _Planner, outcomes: Outcomes, one: Floats, lone: bool, fewest: int) -> None:

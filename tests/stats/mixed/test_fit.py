@@ -136,6 +136,31 @@ def test_terms_that_cannot_be_told_apart_are_left_out_with_a_reason(long):
     assert "fixed effects explain" in left(everyone, "score ~ capability * who")["student"]
 
 
+def test_students_have_slopes_of_their_own_along_what_varies_within_them(long):
+    data = dict(long, depth=np.random.default_rng(1).normal(size=200)[long["item"]])
+    fit = fit_mixed("score ~ capability * depth", data, roads=False)
+    assert fit.path == "sparse"
+    assert {"student x depth", "task x depth"} <= set(fit.standard_deviations)
+    assert "student x log(n_examples)" not in fit_mixed(SIMPLE, long, roads=False).standard_deviations
+
+
+def test_units_of_a_covariate_do_not_matter(long):
+    one, huge = (
+        fit_mixed("score ~ capability * n_examples", dict(long, n_examples=long["n_examples"] * f)) for f in (1, 1e12)
+    )
+    assert one.left_out == huge.left_out
+    for name, found in one.coefficients.items():
+        assert huge.coefficients[name].p_value == pytest.approx(found.p_value, rel=1e-4)
+
+
+def test_students_of_unknown_base_share_it_with_nobody(long):
+    known = np.where(long["n_params"] == 1.0, "small", "large").astype(object)
+    some = np.where(long["student"] == "student 000", None, known)
+    fit = fit_mixed(SIMPLE, dict(long, base=some), roads=False)
+    assert fit.n_students == 12
+    assert "base" in fit.standard_deviations
+
+
 def test_a_format_that_is_the_capability_is_flagged(long):
     data = dict(long, format=np.where(long["capability"] == "reasoning", "generate", "choose"))
     fit = fit_mixed("score ~ capability + format", data, roads=False)
