@@ -82,7 +82,7 @@ def together(book: Book, roles: Roles) -> Together:
             models=many,
         ),
         patterns=_tables(
-            (patterns, "Items on which students fail alike"), without=("null", "clusters", "items", "group")
+            (patterns, "Items on which students fail alike"), without=("null", "clusters", "items", "group", "method")
         ),
     )
 

@@ -12,7 +12,7 @@ from capgap import schema
 SIZES = (125, 250, 500, 1000, 2000, 4000)
 
 
-def cohort(*, sizes=SIZES, seeds=3, adaptations=("full", "lora"), n_tasks=6, n_items=40, seed=0):
+def cohort(*, sizes=SIZES, seeds=3, adaptations=("full", "lora"), n_tasks=6, n_items=40, seed=0, depth=True):
     """Students of every size, adaptation and seed, their base and their teacher.
 
     On the logit scale knowledge rises by 0.5 a doubling and reasoning by 0.2; LoRA costs reasoning 0.6.
@@ -40,7 +40,7 @@ def cohort(*, sizes=SIZES, seeds=3, adaptations=("full", "lora"), n_tasks=6, n_i
     for k in range(2 * n_tasks):
         capability = ("knowledge", "reasoning")[k % 2]
         item, task = rng.normal(0, 1.0, n_items), rng.normal(0, 0.3)
-        depth = rng.integers(1, 4, n_items)
+        steps = rng.integers(1, 4, n_items)
 
         def level(student, capability=capability):
             if student["model"] == "teacher":
@@ -64,8 +64,8 @@ def cohort(*, sizes=SIZES, seeds=3, adaptations=("full", "lora"), n_tasks=6, n_i
                         "item": [str(i) for i in range(n_items)],
                         "score": right.astype(float),
                         "chance": 0.0,
-                        "x_depth": depth,
                     }
+                    | ({"x_depth": steps} if depth else {})
                 )
             )
     names = tuple(student["model"] for student in students)
