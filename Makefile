@@ -8,8 +8,9 @@ READY  := $(VENV)/.ready
 # One torch thread a process: two that share a busy core wait for each other.
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
+VALIDATION ?= .venv/validation
 
-.PHONY: demo test test-slow test-browser test-gpu test-real check format clean
+.PHONY: demo test test-slow test-browser test-gpu test-real validate validate-all check format clean
 
 demo: $(READY)
 	$(BIN)/capgap demo
@@ -19,6 +20,23 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/pytest -m slow
+
+# Simulated coverage of the statistics: a seeded part in minutes, all of it overnight (resumable for the mixed model).
+validate: $(READY)
+	$(BIN)/python -m tests.stats.coverage 200
+	$(BIN)/python -m tests.stats.seeds_coverage 200
+	$(BIN)/python -m tests.stats.curves.coverage 20 inside
+	$(BIN)/python -m tests.stats.mixed.coverage 20 $(VALIDATION)/mixed-quick.csv 180 12,24
+	$(BIN)/python -m tests.stats.patterns.recovery 5
+	$(BIN)/python -m tests.stats.flips_fdr 20
+
+validate-all: $(READY)
+	$(BIN)/python -m tests.stats.coverage 2000
+	$(BIN)/python -m tests.stats.seeds_coverage 2000
+	$(BIN)/python -m tests.stats.curves.coverage 2000
+	$(BIN)/python -m tests.stats.mixed.coverage 2000 $(VALIDATION)/mixed.csv
+	$(BIN)/python -m tests.stats.patterns.recovery 200
+	$(BIN)/python -m tests.stats.flips_fdr 2000
 
 test-browser: $(READY)
 	$(BIN)/pytest -m browser

@@ -1,19 +1,28 @@
 """Outcomes to estimates: every number of the report with its interval."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
 from capgap import schema
+from capgap.analyze.cohort import Cohort, cohort_of
 from capgap.analyze.contrasts import contrast_rows
 from capgap.analyze.cuts import Cuts
+from capgap.analyze.doubt import doubt_rows
+from capgap.analyze.effects import effect_rows
+from capgap.analyze.efficiency import efficiency_rows
+from capgap.analyze.failures import error_type_rows, failure_rows
 from capgap.analyze.faithfulness import fidelity_rows
+from capgap.analyze.flips import equivalence_rows, flip_rows
 from capgap.analyze.grid import Grid, make_grid
 from capgap.analyze.groups import groups_of
 from capgap.analyze.guard import guard
+from capgap.analyze.patterns import pattern_rows
 from capgap.analyze.prepare import binned, check_roles, filled, labelled, qualified
 from capgap.analyze.quantities import Comparison, accuracy_rows, difference_rows, ratio_rows
 from capgap.analyze.rows import Row, to_table
+from capgap.analyze.seeds import recipe_rows
 from capgap.errors import EstimationError
 
 __all__ = ["analyze"]
@@ -25,6 +34,7 @@ def analyze(
     *,
     models: pd.DataFrame | None = None,
     labels: pd.DataFrame | None = None,
+    items: pd.DataFrame | None = None,
     conf_level: float = 0.95,
 ) -> pd.DataFrame:
     """The `estimates` table of a comparison: the quantities that CONTRIBUTING.md lists, at every level.
@@ -36,9 +46,12 @@ def analyze(
     roles
         Who is who. Roles may be missing: what needs them is left out.
     models
-        A `models` table; its `prompting` flags models that were asked differently.
+        A `models` table; its `prompting` flags models that were asked differently, and how students were made is what
+        effects, data cost and patterns are about.
     labels
         A `labels` table; it gives a capability to items that have none.
+    items
+        An `items` table; its prompts give words to patterns of failure.
     conf_level
         Of every interval, between 0 and 1.
 
@@ -65,17 +78,28 @@ def analyze(
         raise EstimationError(f"conf_level is {conf_level:g}; expected a number between 0 and 1, such as 0.95.")
     table = filled(schema.validate(outcomes, schema.OUTCOMES, source="outcomes"))
     check_roles(table, roles)
-    table = binned(qualified(labelled(table, labels)))
-    grid = make_grid(table, roles.names)
-    return to_table(_rows(table, grid, roles, _prompting(models), conf_level), conf_level=conf_level)
-
-
-def _rows(
-    table: pd.DataFrame, grid: Grid, roles: schema.Roles, prompting: Mapping[str, str], conf_level: float
-) -> Iterator[Row]:
+    undeclared = _undeclared(table) if labels is not None else set()
+    raw = qualified(labelled(table, labels))
+    table = binned(raw)
+    grid, prompting = make_grid(table, roles.names), _prompting(models)
     found = guard(table, roles, conf_level=conf_level)
     excluded = frozenset(found.excluded)
-    yield from found.rows
+    counted = raw[~raw["task"].isin(excluded)]
+    rows = itertools.chain(
+        found.rows,
+        _by_student(grid, roles, excluded, prompting, conf_level),
+        doubt_rows(grid, undeclared, labels, roles, excluded, prompting=prompting, conf_level=conf_level),
+        _over_students(grid, roles, cohort_of(models, roles.students), excluded, items, conf_level),
+        error_type_rows(counted, roles, conf_level=conf_level),
+        failure_rows(counted, roles, conf_level=conf_level),
+    )
+    return to_table(rows, conf_level=conf_level)
+
+
+def _by_student(
+    grid: Grid, roles: schema.Roles, excluded: frozenset[str], prompting: Mapping[str, str], conf_level: float
+) -> Iterator[Row]:
+    """Each model alone, and each student with its teacher, base and control."""
     cuts = Cuts(grid)
     for model in roles.names:
         yield from accuracy_rows(cuts, groups_of(grid, model, excluded), model, conf_level=conf_level)
@@ -85,7 +109,30 @@ def _rows(
         yield from difference_rows(comparison, groups)
         yield from ratio_rows(comparison, groups)
         yield from fidelity_rows(comparison, groups)
+        yield from flip_rows(comparison, groups)
+        yield from equivalence_rows(comparison, groups)
         yield from contrast_rows(comparison, excluded)
+
+
+def _over_students(
+    grid: Grid,
+    roles: schema.Roles,
+    cohort: Cohort,
+    excluded: frozenset[str],
+    items: pd.DataFrame | None,
+    conf_level: float,
+) -> Iterator[Row]:
+    """What several students say together: recipes, effects of how they were made, data cost, patterns of failure."""
+    yield from recipe_rows(grid, cohort, roles, excluded, conf_level=conf_level)
+    yield from effect_rows(grid, cohort, excluded, conf_level=conf_level)
+    yield from efficiency_rows(grid, cohort, roles, excluded, conf_level=conf_level)
+    yield from pattern_rows(grid, cohort, roles, excluded, items=items, conf_level=conf_level)
+
+
+def _undeclared(table: pd.DataFrame) -> set[tuple[str, str]]:
+    """Task and item of what declares no capability."""
+    rows = table[table["capability"].isna()].drop_duplicates(["task", "item"])
+    return set(zip(rows["task"].astype(str), rows["item"].astype(str), strict=True))
 
 
 def _prompting(models: pd.DataFrame | None) -> dict[str, str]:

@@ -36,6 +36,8 @@ class Grid:
     """Expected score of a guess, NaN where unknown, shape (cells,)."""
     scores: Floats
     """Mean score over repeats, NaN where a model has none, shape (cells, models)."""
+    logprobs: Floats
+    """Log-probability of the right answer, nats, mean over repeats, NaN where unknown, shape (cells, models)."""
     present: NDArray[np.bool_]
     """Whether a model was asked the cell, shape (cells, models)."""
     predictions: Ints
@@ -48,6 +50,8 @@ class Grid:
     """Cluster code, shape (cells,)."""
     item: Ints
     """Item code, shape (cells,): variants of an item share it."""
+    items: NDArray[Any]
+    """Name of the item of each cell, shape (cells,)."""
     covariates: dict[str, NDArray[Any]]
     """Bin label of each covariate for each model's rows (objects, None where unknown), shape (cells, models)."""
     repeated: bool
@@ -97,12 +101,7 @@ def make_grid(outcomes: pd.DataFrame, models: Sequence[str]) -> Grid:
     cell = frame.groupby(_CELL, sort=True).ngroup().to_numpy(dtype=np.int64)
     shape = (int(cell.max()) + 1, len(models))
     flat = cell * shape[1] + column
-    score = frame["score"].to_numpy(dtype=float)
-    finite = np.isfinite(score)
-    count = np.bincount(flat[finite], minlength=shape[0] * shape[1])
-    total = np.bincount(flat[finite], score[finite], shape[0] * shape[1])
-    with np.errstate(invalid="ignore"):
-        scores = np.where(count > 0, total / count, np.nan).reshape(shape)
+    scores, logprobs = (_means(frame[name], flat, shape) for name in ("score", "target_logprob"))
     present = (np.bincount(flat, minlength=shape[0] * shape[1]) > 0).reshape(shape)
     firsts, first_rows = np.unique(flat, return_index=True)
     predictions = np.full(shape[0] * shape[1], UNKNOWN, dtype=np.int64)
@@ -116,16 +115,28 @@ def make_grid(outcomes: pd.DataFrame, models: Sequence[str]) -> Grid:
         facts={name: _words(facts[name]) for name in ("battery", "capability", "domain", "format", "variant")},
         chance=facts["chance"].to_numpy(dtype=float),
         scores=scores,
+        logprobs=logprobs,
         present=present,
         predictions=predictions.reshape(shape),
         task=task,
         tasks=tuple(tasks),
         cluster=_cluster_codes(facts),
         item=item,
+        items=facts["item"].to_numpy(dtype=object),
         covariates=_covariates(frame, firsts, first_rows, shape),
         repeated=len(firsts) < len(flat),
         varied=len(np.unique(item)) < len(item),
     )
+
+
+def _means(column: "pd.Series[Any]", flat: Ints, shape: tuple[int, int]) -> Floats:
+    """The mean over repeats of each cell and model, NaN where there is none."""
+    value = column.to_numpy(dtype=float, na_value=np.nan)
+    finite = np.isfinite(value)
+    count = np.bincount(flat[finite], minlength=shape[0] * shape[1])
+    total = np.bincount(flat[finite], value[finite], shape[0] * shape[1])
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(count > 0, total / count, np.nan)).reshape(shape)
 
 
 def _words(column: "pd.Series[Any]") -> NDArray[Any]:

@@ -15,6 +15,8 @@ __all__ = ["THESE_TASKS", "TASKS_LIKE_THESE", "Row", "to_table"]
 THESE_TASKS = "these checkpoints, these tasks"
 TASKS_LIKE_THESE = "these checkpoints, tasks like these"
 
+_NO_FAMILY = ("base_gap", "error_type", "failure_odds")
+"""What the base lacked is no question about the students; what goes with failure is looked at, not tested."""
 _FAMILY = ["quantity", "level", "group", "contrast", "scale", "weighting", "population"]
 
 
@@ -25,15 +27,22 @@ class Row:
     quantity: str
     level: str
     group: str
-    model: str
+    model: str | None
+    """The model, or None where the number is about several."""
     estimate: Estimate
     n_tasks: int
     contrast: str | None = None
     factors: tuple[tuple[str, str], ...] = ()
-    """Role and model, for the roles that take part."""
+    """Role and model for the roles that take part, or factor and level."""
     scale: str = "score"
     weighting: str = "items"
     population: str = THESE_TASKS
+    n_students: int = 1
+    n_seeds: int | None = None
+    """Training seeds that it speaks of; None where they are no part of it."""
+    conf_level: float | None = None
+    """Where it is not that of all other numbers."""
+    alternative: str = "two-sided"
 
     def record(self, conf_level: float) -> dict[str, object]:
         """The row as columns of the table."""
@@ -53,14 +62,15 @@ class Row:
             "df": e.df if np.isfinite(e.df) else np.nan,
             "conf_low": e.conf_low,
             "conf_high": e.conf_high,
-            "conf_level": conf_level,
+            "conf_level": self.conf_level or conf_level,
             "null_value": e.null_value,
-            "alternative": "two-sided" if np.isfinite(e.p_value) else None,
+            "alternative": self.alternative if np.isfinite(e.p_value) else None,
             "p_value": e.p_value,
             "n_items": e.n_items,
             "n_clusters": e.n_clusters,
             "n_tasks": self.n_tasks,
-            "n_students": 1,
+            "n_students": self.n_students,
+            "n_seeds": self.n_seeds,
             "method": e.method or None,
             "status": e.status,
             "note": e.note or None,
@@ -79,7 +89,7 @@ def _with_families(table: pd.DataFrame) -> pd.DataFrame:
     """Several students asked one question form a family; neither a profile nor what the base lacked is one."""
     adjusted = np.full(len(table), np.nan)
     family = np.full(len(table), None, dtype=object)
-    question = table["contrast"].notna() & (table["quantity"] != "base_gap")
+    question = table["contrast"].notna() & table["model"].notna() & ~table["quantity"].isin(_NO_FAMILY)
     asked = table[question & table["p_value"].notna()]
     quantity, contrast, group = (table[name].to_numpy(dtype=object) for name in ("quantity", "contrast", "group"))
     p_values = table["p_value"].to_numpy(dtype=float)

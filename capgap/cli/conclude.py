@@ -59,7 +59,7 @@ def conclude(
         The estimates.
     """
     items, models, labels = (_read(folder, table) for table in (schema.ITEMS, schema.MODELS, schema.LABELS))
-    estimates = analyze(outcomes, roles, models=models, labels=labels)
+    estimates = analyze(outcomes, roles, models=models, labels=labels, items=items)
     schema.write(estimates, folder / "estimates.parquet", schema.ESTIMATES)
     schema.write_json(estimates, folder / "estimates.json")
     lines = sentence(estimates, roles).splitlines()

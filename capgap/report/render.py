@@ -9,6 +9,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from capgap.report import text
+from capgap.report.cohort import together
 from capgap.report.content import Content, gather
 from capgap.report.levels import capability_block, contrast_table, domain_blocks, level_tables, slice_block
 from capgap.schema import Roles, whole
@@ -104,6 +105,7 @@ def html_report(content: Content) -> str:
         capability=capability_block(book, roles),
         domains=domain_blocks(book, roles, content.domains),
         slices=slice_block(book, roles, content.capabilities),
+        together=together(book, roles),
         contrast_table=contrast_table(book, roles),
         task_tables=[level_tables(book, roles, student) for student in roles.students],
     )

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,10 +29,38 @@ _QUANTITIES = {
     "capability_contrast": "knowledge against reasoning",
     "unparsed": "unparsed",
     "truncated": "truncated",
+    "lost": "lost",
+    "gained": "gained",
+    "effect": "effect",
+    "effect_difference": "effect, difference of capabilities",
+    "data_cost": "data cost",
+    "relative_data_cost": "relative data cost",
+    "next_batch_gain": "gain of the next batch",
+    "error_type": "type of wrong answer",
+    "failure_odds": "odds of failure",
+    "n_patterns": "patterns",
+    "pattern": "pattern",
+    "pattern_excess": "excess failure over the base",
+    "items_lost": "items lost",
+    "items_gained": "items gained",
 }
-_DIFFERENCES = frozenset({"gap", "base_gap", "gain", "teacher_effect", "fidelity", "capability_contrast"})
+_PLAIN = {
+    "examples": ",.0f",
+    "logit": ".2f",
+    "odds ratio": ".2f",
+    "nats": ".3f",
+    "items": ",.0f",
+    "patterns": ".0f",
+}
+"""Scales that are no share, and how they are written."""
+_DIFFERENCES = frozenset(
+    {
+        "gap", "base_gap", "gain", "teacher_effect", "fidelity", "capability_contrast", "effect", "effect_difference",
+        "next_batch_gain", "pattern_excess", "equivalence",
+    }
+)  # fmt: skip
 _ROW_LIMIT = 400
-_WORDS = ("quantity", "level", "group", "model", "contrast", "weighting", "population")
+_WORDS = ("quantity", "level", "group", "model", "contrast", "scale", "weighting", "population")
 _NUMBERS = ("estimate", "conf_level", "null_value", "p_value")
 _COUNTS = ("n_items", "n_clusters", "n_tasks")
 
@@ -47,6 +75,7 @@ class Estimate:
     model: str
     contrast: str = ""
     factors: dict[str, Any] = field(default_factory=dict)
+    scale: str = ""
     weighting: str = ""
     population: str = ""
     estimate: float | None = None
@@ -65,19 +94,30 @@ class Estimate:
     @property
     def refused(self) -> bool:
         """Whether there is no number; the note says why."""
-        return self.status == "refused" or self.estimate is None
+        return self.status == "refused" or (self.estimate is None and self.low is None and self.high is None)
+
+    @property
+    def _format(self) -> str:
+        """How its numbers are written, where they are no shares."""
+        return ".2f" if self.quantity == "relative_data_cost" else _PLAIN.get(self.scale, "")
 
     @property
     def shown(self) -> str:
         """The number in the unit of its quantity: points for differences, per cent for shares and ratios."""
         if self.refused:
             return "refused" if self.status == "refused" else text.NOTHING
+        if self.estimate is None:
+            return "∞"  # never by the leading law
+        if self._format:
+            return text.number(self.estimate, self._format)
         return text.points(self.estimate) if self.quantity in _DIFFERENCES else text.percent(self.estimate)
 
     @property
     def interval(self) -> str:
         """Its interval, in the same unit."""
-        return "" if self.refused else text.interval(self.low, self.high)
+        if self.refused:
+            return ""
+        return text.interval(self.low, self.high, form=self._format)
 
     @property
     def name(self) -> str:
@@ -194,6 +234,7 @@ def _cells(row: Estimate, models: dict[str, str]) -> dict[str, Cell]:
         "group": Cell(row.group),
         "model": Cell(models.get(row.model, row.model)),
         "contrast": Cell(row.contrast),
+        "made of": Cell(_told(row)),
         "estimate": Cell(row.shown, None if row.refused else row.estimate, numeric=True, muted=row.refused),
         "interval": Cell(row.interval, numeric=True),
         "confidence": Cell(level),
@@ -208,11 +249,20 @@ def _cells(row: Estimate, models: dict[str, str]) -> dict[str, Cell]:
     }
 
 
+def _told(row: Estimate) -> str:
+    """The factors of a number that is about no single model."""
+    if row.model:
+        return ""
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in row.factors.items())
+
+
 _NULL_NAMES = {"accuracy": "chance", "agreement": "expected", "error_inheritance": "control"}
 _KEPT = frozenset({"group", "estimate"})
 
 
-def estimate_table(rows: Iterable[Estimate], *, caption: str, models: Sequence[str] = ()) -> ShownTable:
+def estimate_table(
+    rows: Iterable[Estimate], *, caption: str, models: Sequence[str] = (), without: Collection[str] = ()
+) -> ShownTable:
     """The rows as a table; constant columns move into one line above it, empty ones vanish.
 
     Parameters
@@ -223,12 +273,14 @@ def estimate_table(rows: Iterable[Estimate], *, caption: str, models: Sequence[s
         What the table holds.
     models
         Where models are numbered in the report (several students): their names in the order of their numbers.
+    without
+        Columns that say nothing here.
     """
     every = list(rows)
     named = {name: f"{i} {name}" for i, name in enumerate(models, 1)} if len(models) > 1 else {}
     cells = [_cells(row, named) for row in every[:_ROW_LIMIT]]
     kept, throughout = [], []
-    for column in cells[0] if cells else ():
+    for column in (name for name in (cells[0] if cells else ()) if name not in without):
         values = {row[column].text for row in cells}
         if column in _KEPT or (column == "interval" and values != {""}) or (len(values) > 1 and column != "confidence"):
             kept.append(column)

@@ -112,11 +112,23 @@ def points(value: float | None, *, digits: int = 1) -> str:
     return shown if shown.startswith(_MINUS) or float(shown) == 0 else f"+{shown}"
 
 
-def interval(low: float | None, high: float | None, *, digits: int = 1) -> str:
-    """The interval in hundredths; an end that the data leave open is written so; empty where both are unknown."""
+def number(value: float, form: str) -> str:
+    """A number that is no share, as ``1,234`` or ``−0.25``."""
+    shown = format(abs(value), form)
+    return f"{_MINUS}{shown}" if value < 0 and shown.strip("0.,") else shown
+
+
+def interval(low: float | None, high: float | None, *, digits: int = 1, form: str = "") -> str:
+    """The interval in hundredths, or as `form` says; an end that the data leave open is written so; else empty."""
     if not _known(low) and not _known(high):
         return ""
-    ends = [_signed(100 * end, digits) if end is not None and not math.isnan(end) else "open" for end in (low, high)]
+
+    def end(value: float | None) -> str:
+        if value is None or math.isnan(value):
+            return "open"
+        return number(value, form) if form else _signed(100 * value, digits)
+
+    ends = [end(low), end(high)]
     return f"[{ends[0]}, {ends[1]}]"
 
 

@@ -1,36 +1,125 @@
-"""Estimators: arrays in, frozen results out; no frames, no torch.
+"""Estimators: arrays in, frozen results out; no torch.
 
 Axes: n items, p estimates that share a design, K strata (tasks), G clusters (items that stand or fall together).
 """
 
 from capgap.stats.binary import mcnemar_exact, tango_interval, wilson_interval
+from capgap.stats.combine import Combined, combine_draws, draw_labels, over_labels, rubin
+from capgap.stats.curves import (
+    CurveData,
+    CurveFit,
+    DataCost,
+    FormCost,
+    FormFit,
+    NextBatch,
+    RelativeCost,
+    SupposedCurve,
+    Target,
+    curve_data,
+    data_cost,
+    data_cost_ratio_power,
+    fit_curves,
+    next_batch,
+    relative_data_cost,
+)
+from capgap.stats.error_types import ERROR_TYPES, count_error_types, error_types
 from capgap.stats.estimate import FEW_CLUSTERS, Estimate, degenerate_reach, refused
-from capgap.stats.fidelity import collision_rate, expected_agreement, fidelity
+from capgap.stats.failure import FailureRegression, OddsRatio, failure_regression
+from capgap.stats.fidelity import Inheritance, collision_rate, error_inheritance, expected_agreement, fidelity
+from capgap.stats.flips import FlipList, Flips, flip_counts, flip_list, flips_beyond_seeds
 from capgap.stats.means import accuracy, mean_estimate, paired_difference
-from capgap.stats.multiplicity import holm
-from capgap.stats.power import smallest_visible_gap
+from capgap.stats.mixed import MixedFit, OutcomeGrid, fit_mixed
+from capgap.stats.multiplicity import TreeTest, at_level, benjamini_hochberg, holm, selective_tree, simes
+from capgap.stats.paired import Equivalence, Weightings, both_weightings, equivalence, seed_difference
+from capgap.stats.patterns import FailurePatterns, PatternName, find_patterns, name_patterns
+from capgap.stats.power import GapDesign, Needed, needed_for_gap, smallest_visible_gap
 from capgap.stats.ratios import bootstrap_ratio_difference, ratio_difference, ratio_of_means
+from capgap.stats.simulated_power import (
+    Accuracies,
+    SimulatedPower,
+    closure_difference_power,
+    needed_for_closure_difference,
+    simulated_power,
+)
 from capgap.stats.stratified import Design, StratifiedMean, cross_covariance, stratified_mean
 
 __all__ = [
+    "ERROR_TYPES",
     "FEW_CLUSTERS",
+    "Accuracies",
+    "Combined",
+    "CurveData",
+    "CurveFit",
+    "DataCost",
     "Design",
+    "Equivalence",
     "Estimate",
+    "FailurePatterns",
+    "FailureRegression",
+    "FlipList",
+    "Flips",
+    "FormCost",
+    "FormFit",
+    "GapDesign",
+    "Inheritance",
+    "MixedFit",
+    "Needed",
+    "NextBatch",
+    "OddsRatio",
+    "OutcomeGrid",
+    "PatternName",
+    "RelativeCost",
+    "SimulatedPower",
     "StratifiedMean",
+    "SupposedCurve",
+    "Target",
+    "TreeTest",
+    "Weightings",
     "accuracy",
+    "at_level",
+    "benjamini_hochberg",
     "bootstrap_ratio_difference",
+    "both_weightings",
+    "closure_difference_power",
     "collision_rate",
+    "combine_draws",
+    "count_error_types",
     "cross_covariance",
+    "curve_data",
+    "data_cost",
+    "data_cost_ratio_power",
     "degenerate_reach",
+    "draw_labels",
+    "equivalence",
+    "error_inheritance",
+    "error_types",
     "expected_agreement",
+    "failure_regression",
     "fidelity",
+    "find_patterns",
+    "fit_curves",
+    "fit_mixed",
+    "flip_counts",
+    "flip_list",
+    "flips_beyond_seeds",
     "holm",
     "mcnemar_exact",
     "mean_estimate",
+    "name_patterns",
+    "needed_for_closure_difference",
+    "needed_for_gap",
+    "next_batch",
+    "over_labels",
     "paired_difference",
     "ratio_difference",
     "ratio_of_means",
     "refused",
+    "relative_data_cost",
+    "rubin",
+    "seed_difference",
+    "selective_tree",
+    "simes",
+    "simulated_power",
     "smallest_visible_gap",
     "stratified_mean",
     "tango_interval",

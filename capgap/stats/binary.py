@@ -7,7 +7,7 @@ from scipy import special
 
 from capgap.errors import EstimationError
 
-__all__ = ["mcnemar_exact", "tango_interval", "wilson_interval"]
+__all__ = ["mcnemar_exact", "tango_interval", "tango_statistic", "wilson_interval"]
 
 
 def wilson_interval(share: float, n: float, *, critical: float) -> tuple[float, float]:
@@ -32,6 +32,24 @@ def wilson_interval(share: float, n: float, *, critical: float) -> tuple[float, 
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = critical / (1 + z2 / n) * math.sqrt(max(share * (1 - share), 0.0) / n + z2 / (4 * n**2))
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def tango_statistic(gained: float, lost: float, n: float, delta: float) -> float:
+    """Tango's score statistic, standard normal where the true difference of the two shares is `delta`.
+
+    Parameters
+    ----------
+    gained, lost, n
+        As for `tango_interval`.
+    delta
+        The difference that is tested; positive statistics say that the observed one is larger.
+    """
+    b = (2 * n - gained + lost) * delta - gained - lost
+    root = math.sqrt(max(b * b + 8 * n * lost * delta * (1 - delta), 0.0))
+    q = (root - b) / (4 * n)
+    variance = n * (2 * q + delta * (1 - delta))
+    distance = gained - lost - n * delta
+    return math.copysign(math.inf, distance) if variance <= 0 else distance / math.sqrt(variance)
 
 
 @lru_cache(maxsize=4096)
@@ -62,19 +80,11 @@ def tango_interval(gained: float, lost: float, n: float, *, conf_level: float = 
     z = float(special.ndtri(0.5 + conf_level / 2))
     point = (gained - lost) / n
 
-    def statistic(delta: float) -> float:
-        b = (2 * n - gained + lost) * delta - gained - lost
-        root = math.sqrt(max(b * b + 8 * n * lost * delta * (1 - delta), 0.0))
-        q = (root - b) / (4 * n)
-        variance = n * (2 * q + delta * (1 - delta))
-        distance = gained - lost - n * delta
-        return math.inf if variance <= 0 else abs(distance) / math.sqrt(variance)
-
     def end(outer: float) -> float:
         inner = point
         for _ in range(50):
             middle = (inner + outer) / 2
-            if statistic(middle) > z:
+            if abs(tango_statistic(gained, lost, n, middle)) > z:
                 outer = middle
             else:
                 inner = middle

@@ -1,18 +1,65 @@
 """How faithfully a student repeats its teacher: agreement, what chance would give, inherited errors."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from capgap.stats.estimate import Estimate
-from capgap.stats.means import accuracy, mean_estimate
+from capgap.errors import EstimationError
+from capgap.stats.estimate import Estimate, refused
+from capgap.stats.means import accuracy, mean_estimate, paired_difference
 from capgap.stats.stratified import Design
 
-__all__ = ["collision_rate", "expected_agreement", "fidelity"]
+__all__ = ["MIN_ERRORS", "Inheritance", "collision_rate", "error_inheritance", "expected_agreement", "fidelity"]
 
 Floats = NDArray[np.float64]
+
+MIN_ERRORS = 5
+"""With fewer wrong answers of the teacher nothing is said about their inheritance."""
+
+
+@dataclass(frozen=True)
+class Inheritance:
+    """How often wrong answers of the teacher are repeated, on the same items."""
+
+    student: Estimate
+    """P(student gives the teacher's wrong answer | the teacher is wrong)."""
+    control: Estimate
+    """The same of the control; refused where there is none."""
+    difference: Estimate
+    """Student minus control, item by item; refused where there is no control."""
+
+    def tidy(self) -> list[dict[str, object]]:
+        """Three rows: student, control, difference."""
+        parts = {"student": self.student, "control": self.control, "student - control": self.difference}
+        return [
+            {
+                "contrast": name,
+                "estimate": e.estimate,
+                "std_error": e.std_error,
+                "conf_low": e.conf_low,
+                "conf_high": e.conf_high,
+                "p_value": e.p_value,
+                "n_items": e.n_items,
+                "n_clusters": e.n_clusters,
+                "method": e.method,
+                "status": e.status,
+                "note": e.note,
+            }
+            for name, e in parts.items()
+        ]
+
+    def summary(self) -> str:
+        """Plain text."""
+        lines = []
+        for row in self.tidy():
+            if row["status"] == "refused":
+                lines.append(f"{row['contrast']}: refused, {row['note']}")
+            else:
+                numbers = row["estimate"], row["conf_low"], row["conf_high"]
+                lines.append("{}: {:.3f} [{:.3f}, {:.3f}]".format(row["contrast"], *numbers))
+        return "\n".join(lines)
 
 
 def collision_rate(first: ArrayLike, second: ArrayLike) -> float:
@@ -101,3 +148,76 @@ def fidelity(
     linear = agree - (q - (1 - q) * mean_c) * (t - p) - (p - (1 - p) * mean_c) * (s - q) - expected
     excess = mean_estimate(design.fit(linear), bounds=(-1.0, 1.0), conf_level=conf_level)
     return replace(agreement, null_value=design.mean(expected), p_value=excess.p_value), excess
+
+
+def error_inheritance(
+    teacher: ArrayLike,
+    student: ArrayLike,
+    control: ArrayLike | None,
+    wrong: ArrayLike,
+    clusters: ArrayLike,
+    *,
+    tasks: ArrayLike | None = None,
+    conf_level: float = 0.95,
+) -> Inheritance:
+    """Whether the student repeats its teacher's wrong answers more than a control does that never saw the teacher.
+
+    Parameters
+    ----------
+    teacher, student, control
+        Answers as integer codes, shape (n,): equal codes are equal answers, negative ones none (unparsed, not
+        recorded). The control is None where there is none.
+    wrong
+        Whether the teacher's answer is wrong, shape (n,).
+    clusters
+        Cluster of each item, shape (n,).
+    tasks
+        Task of each item; tasks with wrong answers in two clusters or more then count equally. Default: all items in
+        which the teacher errs count equally.
+    conf_level
+        Of the intervals.
+
+    Raises
+    ------
+    EstimationError
+        Shapes disagree.
+
+    Notes
+    -----
+    Only items count that the teacher answers wrongly; the population is the teacher's errors. Student and control
+    are compared on the same items, so that errors which any model makes there cancel: a paired difference (CR2 with
+    Bell-McCaffrey t, or Tango and McNemar where few items differ).
+    """
+    t, s = np.asarray(teacher), np.asarray(student)
+    c = None if control is None else np.asarray(control)
+    group = np.asarray(clusters)
+    erred = np.asarray(wrong, dtype=bool)
+    shapes = {t.shape, s.shape, erred.shape, group.shape} | (set() if c is None else {c.shape})
+    shapes |= set() if tasks is None else {np.asarray(tasks).shape}
+    if len(shapes) > 1 or t.ndim != 1:
+        raise EstimationError(f"answers, wrong, clusters and tasks need one shape (n,), found {sorted(shapes)}.")
+    keep = np.flatnonzero(erred & (t >= 0))
+    stratum = (
+        np.zeros(len(t), dtype=np.int64) if tasks is None else np.unique(np.asarray(tasks), return_inverse=True)[1]
+    )
+    if tasks is not None:
+        pairs = np.unique(np.column_stack([stratum[keep], group[keep]]), axis=0)
+        enough = np.bincount(pairs[:, 0].astype(np.intp), minlength=int(stratum.max(initial=0)) + 1) > 1
+        keep = keep[enough[stratum[keep]]]
+    none = refused("there is no control")
+    if len(keep) < MIN_ERRORS:
+        why = refused(
+            f"{len(keep)} wrong answers of the teacher are too few ({MIN_ERRORS} are needed)", n_items=len(keep)
+        )
+        return Inheritance(why, none if c is None else why, none if c is None else why)
+    design = Design.of(stratum[keep], np.unique(group[keep], return_inverse=True)[1])
+    repeats = (s[keep] == t[keep]).astype(float)
+    ours = accuracy(repeats, design, conf_level=conf_level)
+    if c is None:
+        return Inheritance(ours, none, none)
+    others = (c[keep] == t[keep]).astype(float)
+    return Inheritance(
+        ours,
+        accuracy(others, design, conf_level=conf_level),
+        paired_difference(repeats - others, design, conf_level=conf_level),
+    )

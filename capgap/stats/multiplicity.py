@@ -1,12 +1,61 @@
-"""Many comparisons: Holm's step-down adjustment."""
+"""Many comparisons: Holm in a family, Benjamini-Hochberg, and Benjamini-Bogomolov down a tree."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["holm"]
+from capgap.errors import EstimationError
+from capgap.stats.estimate import Estimate, t_critical
+
+__all__ = ["TreeTest", "at_level", "benjamini_hochberg", "holm", "selective_tree", "simes"]
+
+Floats = NDArray[np.float64]
+ROOT = -1
 
 
-def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+@dataclass(frozen=True)
+class TreeTest:
+    """What a selective procedure says to each node of a tree."""
+
+    p_values: Floats
+    """The nodes' own p-values; Simes' of the children where none was given, shape (m,)."""
+    p_adjusted: Floats
+    """Adjusted for the node's family and for the way down to it; NaN below a node that was not selected."""
+    selected: NDArray[np.bool_]
+    """Whether the node was reached and rejected, shape (m,)."""
+    family_level: Floats
+    """Level at which the node's family was tested; NaN where it was not reached, shape (m,)."""
+    conf_level: Floats
+    """Level of the interval to show for a selected node, so that the false coverage rate over what is selected is
+    bounded; NaN for the others, shape (m,)."""
+    level: float
+    """q at the root."""
+
+    def tidy(self, names: Sequence[str] | None = None) -> list[dict[str, object]]:
+        """One row per node."""
+        return [
+            {
+                "node": names[i] if names is not None else i,
+                "p_value": float(self.p_values[i]),
+                "p_adjusted": float(self.p_adjusted[i]),
+                "selected": bool(self.selected[i]),
+                "family_level": float(self.family_level[i]),
+                "conf_level": float(self.conf_level[i]),
+            }
+            for i in range(len(self.p_values))
+        ]
+
+    def summary(self) -> str:
+        """Plain text."""
+        reached = int(np.isfinite(self.family_level).sum())
+        n = len(self.selected)
+        return f"{int(self.selected.sum())} selected of {reached} reached of {n} nodes, q = {self.level:g}"
+
+
+def holm(p_values: ArrayLike) -> Floats:
     """P-values adjusted so that the chance of any false rejection in the family stays below the level.
 
     Parameters
@@ -25,3 +74,147 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     factors = np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(factors * p[order]))
     return adjusted
+
+
+def benjamini_hochberg(p_values: ArrayLike) -> Floats:
+    """P-values adjusted so that the expected share of false ones among the rejected stays below the level.
+
+    Parameters
+    ----------
+    p_values
+        Raw p-values, shape (m,), independent or positively dependent; NaN stay NaN and do not count.
+
+    References
+    ----------
+    Benjamini, Y. & Hochberg, Y. (1995). Controlling the false discovery rate. JRSS B 57, 289-300.
+    """
+    p = np.asarray(p_values, dtype=float)
+    adjusted = np.full(p.shape, np.nan)
+    known = np.flatnonzero(~np.isnan(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    ranked = p[order] * len(order) / np.arange(1, len(order) + 1)
+    adjusted[order] = np.minimum(1.0, np.minimum.accumulate(ranked[::-1])[::-1])
+    return adjusted
+
+
+def simes(p_values: ArrayLike) -> float:
+    """One p-value that all hypotheses of a family are true; NaN where none has a p-value.
+
+    References
+    ----------
+    Simes, R. J. (1986). An improved Bonferroni procedure for multiple tests of significance. Biometrika 73, 751-754.
+    """
+    adjusted = benjamini_hochberg(p_values)
+    return float(np.nanmin(adjusted)) if np.isfinite(adjusted).any() else math.nan
+
+
+def selective_tree(p_values: ArrayLike, parents: ArrayLike, *, level: float = 0.05) -> TreeTest:
+    """Tests down a tree: a family is looked at where its parent was selected, at a level that pays for the selection.
+
+    Parameters
+    ----------
+    p_values
+        One per node, shape (m,); for an inner node NaN stands for Simes' of its children, for a leaf a refused number.
+    parents
+        Position of each node's parent, -1 for those at the top (the first family), shape (m,).
+    level
+        q.
+
+    Returns
+    -------
+    TreeTest
+        Down one step, the expected mean over selected families of the share of false ones stays below q.
+
+    Raises
+    ------
+    EstimationError
+        Shapes disagree, a parent does not exist, or the parents run in a circle.
+
+    Notes
+    -----
+    The first family is tested by Benjamini-Hochberg at q. Where R of its F members are selected, the family below each
+    of them is tested at ``q R / F``, and so on down with the product of the shares. Intervals of the R selected in a
+    family of F at its level q' have the level ``1 - q' R / F`` (Benjamini & Yekutieli 2005).
+
+    References
+    ----------
+    Benjamini, Y. & Bogomolov, M. (2014). Selective inference on multiple families of hypotheses. JRSS B 76, 297-318;
+    Bogomolov, M., Peterson, C. B., Benjamini, Y. & Sabatti, C. (2021). Hypotheses on a tree: new error rates and
+    testing strategies. Biometrika 108, 575-590.
+    """
+    p, up = np.array(p_values, dtype=float), np.asarray(parents)
+    if p.ndim != 1 or up.shape != p.shape:
+        raise EstimationError(f"p_values and parents need one shape (m,), found {p.shape} and {up.shape}.")
+    if not 0 < level < 1:
+        raise EstimationError(f"a level lies between 0 and 1, found {level:g}.")
+    if ((p < 0) | (p > 1)).any():
+        raise EstimationError("a p-value lies between 0 and 1; NaN marks a refused one.")
+    children = _children(up)
+    depth_first = _top_down(children, len(p))
+    for node in reversed(depth_first):
+        if node in children and math.isnan(p[node]):
+            p[node] = simes(p[children[node]])
+    m = len(p)
+    adjusted, family_level, conf_level = np.full(m, np.nan), np.full(m, np.nan), np.full(m, np.nan)
+    selected = np.zeros(m, dtype=bool)
+    share = {ROOT: 1.0}  # the product of R/F on the way down to a family
+    for node in [ROOT, *depth_first]:
+        if node not in share or node not in children:
+            continue
+        family = np.asarray(children[node])
+        here = share[node]
+        within = benjamini_hochberg(p[family])
+        n_family = int(np.isfinite(within).sum())
+        chosen = family[np.nan_to_num(within, nan=2.0) <= level * here]
+        above = 0.0 if node == ROOT else adjusted[node]
+        adjusted[family] = np.where(np.isnan(within), np.nan, np.clip(within / here, above, 1.0))
+        family_level[family] = level * here
+        selected[chosen] = True
+        ratio = len(chosen) / n_family if n_family else 0.0
+        conf_level[chosen] = 1 - level * here * ratio
+        share |= {int(child): here * ratio for child in chosen}
+    return TreeTest(p, adjusted, selected, family_level, conf_level, level)
+
+
+def at_level(estimate: Estimate, conf_level: float) -> Estimate:
+    """The same number with its t interval at another level (see `TreeTest.conf_level`).
+
+    Parameters
+    ----------
+    estimate
+        With a standard error; for exact and score intervals call their estimator with the level instead.
+    conf_level
+        The new level.
+
+    Raises
+    ------
+    EstimationError
+        There is no standard error.
+    """
+    if not estimate.std_error > 0:
+        raise EstimationError(f"{estimate.method or 'this interval'} has no standard error: estimate it at the level.")
+    df = math.inf if math.isnan(estimate.df) else estimate.df
+    half = t_critical(df, conf_level) * estimate.std_error
+    return replace(estimate, conf_low=estimate.estimate - half, conf_high=estimate.estimate + half)
+
+
+def _children(parents: NDArray[np.int_]) -> dict[int, list[int]]:
+    m = len(parents)
+    children: dict[int, list[int]] = {}
+    for node, parent in enumerate(parents):
+        if parent != int(parent) or not ROOT <= parent < m or parent == node:
+            raise EstimationError(f"node {node}: its parent is -1 or the position of another node, found {parent}.")
+        children.setdefault(int(parent), []).append(node)
+    return children
+
+
+def _top_down(children: dict[int, list[int]], m: int) -> list[int]:
+    order: list[int] = []
+    waiting = list(children.get(ROOT, []))
+    while waiting:
+        node = waiting.pop(0)
+        order.append(node)
+        waiting += children.get(node, [])
+    if len(order) != m:
+        raise EstimationError(f"{m - len(order)} nodes hang on no top node: their parents run in a circle.")
+    return order

@@ -1,11 +1,182 @@
-"""What a design can see before anything runs."""
+"""What a paired design can see before anything runs, by formula."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from scipy import special
+from scipy import optimize, special
 
-__all__ = ["smallest_visible_gap"]
+from capgap.errors import EstimationError
+from capgap.stats.estimate import t_critical
+from capgap.stats.paired import MIN_SEEDS
+
+__all__ = ["GapDesign", "Needed", "needed_for_gap", "smallest_needed", "smallest_visible_gap"]
+
+LARGEST = 10_000_000
+"""A number that must be larger than this is not given."""
+What = Literal["items", "clusters", "tasks", "seeds"]
+
+
+@dataclass(frozen=True)
+class GapDesign:
+    """A paired comparison of two models, as far as its variance goes."""
+
+    n_tasks: int = 1
+    """Tasks, which count equally."""
+    items_per_task: float = 100
+    """Items of each task; their harmonic mean where they differ."""
+    cluster_size: float = 1
+    """Items that stand or fall together (of one passage, one template); the mean."""
+    cluster_cv: float = 0
+    """Standard deviation of the clusters' sizes over their mean."""
+    icc: float = 0
+    """Correlation of the differences of two items of one cluster."""
+    task_sd: float = 0
+    """How the gap differs between tasks (score, 0.05 is five points); zero speaks of these tasks only."""
+    n_seeds: int = 1
+    """Training seeds of the recipe."""
+    seed_sd: float = 0
+    """How the gap differs between seeds; zero speaks of this checkpoint only."""
+    disagreement: float = 0.3
+    """Share of the items that exactly one of the two models answers rightly."""
+    conf_level: float = 0.95
+    """Of the two-sided interval that must exclude zero."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no design."""
+        checks = {
+            "n_tasks": self.n_tasks >= 1,
+            "items_per_task": self.items_per_task >= 1,
+            "cluster_size": self.cluster_size >= 1,
+            "cluster_cv": self.cluster_cv >= 0,
+            "icc": 0 <= self.icc <= 1,
+            "task_sd": self.task_sd >= 0,
+            "n_seeds": self.n_seeds >= 1,
+            "seed_sd": self.seed_sd >= 0,
+            "disagreement": 0 < self.disagreement <= 1,
+            "conf_level": 0 < self.conf_level < 1,
+        }
+        wrong = [f"{name} = {getattr(self, name):g}" for name, fine in checks.items() if not fine]
+        if wrong:
+            raise EstimationError(f"no design: {', '.join(wrong)}.")
+        if self.seed_sd > 0 and self.n_seeds < MIN_SEEDS:
+            raise EstimationError(f"seed_sd speaks of the recipe, which needs {MIN_SEEDS} seeds, found {self.n_seeds}.")
+
+    @property
+    def design_effect(self) -> float:
+        """How many times more items the clusters ask for: ``1 + ((1 + cv²) m - 1) icc``."""
+        return 1 + ((1 + self.cluster_cv**2) * self.cluster_size - 1) * self.icc
+
+    def std_error(self, gap: float) -> float:
+        """The standard error of the mean difference where the gap is this large."""
+        return math.sqrt(sum(variance for variance, _ in self._parts(gap)))
+
+    def power(self, gap: float) -> float:
+        """The probability that the interval excludes zero where the gap is this large, by the noncentral t.
+
+        Notes
+        -----
+        Variance ``(disagreement - gap²) deff / (K n) + task_sd² / K + seed_sd² / R``, degrees of freedom by
+        Satterthwaite from clusters - K, K - 1 and R - 1. More seeds also average single answers; this is not counted.
+        """
+        if not 0 <= abs(gap) <= self.disagreement:
+            raise EstimationError(
+                f"a gap of {gap:g} cannot be: the models differ on {self.disagreement:g} of the items."
+            )
+        parts = [part for part in self._parts(gap) if part[0] > 0]
+        total = sum(variance for variance, _ in parts)
+        if not total > 0:
+            return 1.0
+        df = total**2 / sum(variance**2 / df for variance, df in parts)
+        critical = t_critical(df, self.conf_level)
+        shift = abs(gap) / math.sqrt(total)
+        if df > 1e5:  # the noncentral t meets the normal, and its series gets slow
+            return float(special.ndtr(shift - critical) + special.ndtr(-shift - critical))
+        found = float(1 - special.nctdtr(df, shift, critical) + special.nctdtr(df, shift, -critical))
+        if math.isnan(found):  # far out the series fails; there the normal approximation is as good
+            spread = math.sqrt(1 + critical**2 / (2 * df))
+            found = float(special.ndtr((shift - critical * (1 - 1 / (4 * df))) / spread))
+        return found
+
+    def smallest_gap(self, power: float = 0.8) -> float:
+        """The smallest gap that is found with this probability; NaN where even the largest possible one is not."""
+        if not 1 - self.conf_level < power < 1:
+            raise EstimationError(f"power lies between {1 - self.conf_level:g} and 1, found {power:g}.")
+        if self.power(self.disagreement) < power:
+            return math.nan
+        return float(optimize.brentq(lambda gap: self.power(gap) - power, 0.0, self.disagreement))
+
+    def _parts(self, gap: float) -> list[tuple[float, float]]:
+        """Variances with their degrees of freedom: items, tasks, seeds."""
+        items = self.n_tasks * self.items_per_task
+        clusters = items / self.cluster_size
+        return [
+            (max(self.disagreement - gap**2, 0.0) * self.design_effect / items, max(clusters - self.n_tasks, 1.0)),
+            (self.task_sd**2 / self.n_tasks, max(self.n_tasks - 1.0, 1.0)),
+            (self.seed_sd**2 / self.n_seeds, max(self.n_seeds - 1.0, 1.0)),
+        ]
+
+
+@dataclass(frozen=True)
+class Needed:
+    """How many of something an aim needs."""
+
+    what: str
+    """``items`` or ``clusters`` (of each task), ``tasks``, ``seeds``."""
+    n: int | None
+    """The number; None where no number reaches the aim."""
+    power: float
+    """The power with this number, or the most that there is."""
+    note: str = ""
+    """Why there is no number."""
+
+    def tidy(self) -> list[dict[str, object]]:
+        """One row."""
+        return [{"what": self.what, "n": self.n, "power": self.power, "note": self.note}]
+
+    def summary(self) -> str:
+        """Plain text."""
+        if self.n is None:
+            return f"{self.what}: no number is enough, {self.note}"
+        return f"{self.what}: {self.n:,} (power {self.power:.2f})"
+
+
+def needed_for_gap(gap: float, design: GapDesign, what: What, *, power: float = 0.8) -> Needed:
+    """The smallest number of items, clusters, tasks or seeds with which a gap is found, the rest as in the design.
+
+    Parameters
+    ----------
+    gap
+        Teacher minus student, in score (0.03 is three points).
+    design
+        The rest.
+    what
+        ``items`` and ``clusters`` are those of each task (clusters of the design's size); ``tasks``; ``seeds``.
+    power
+        Probability with which the gap should be found.
+
+    Returns
+    -------
+    Needed
+        Without a number where what is left (tasks, seeds) hides the gap by itself.
+    """
+    least = {"items": max(2, math.ceil(design.cluster_size)), "clusters": 2, "tasks": 1, "seeds": MIN_SEEDS}
+    if what not in least:
+        raise EstimationError(f"what is one of {', '.join(least)}, found {what!r}.")
+    if not gap:
+        raise EstimationError("a gap of zero is never found: give the gap that matters.")
+    if what == "tasks" and design.task_sd > 0:
+        least["tasks"] = 2
+
+    def reached(n: int) -> float:
+        if what == "tasks":
+            return replace(design, n_tasks=n).power(gap)
+        if what == "seeds":
+            return replace(design, n_seeds=n).power(gap)
+        return replace(design, items_per_task=n * (design.cluster_size if what == "clusters" else 1)).power(gap)
+
+    return smallest_needed(what, reached, least[what], LARGEST, power)
 
 
 def smallest_visible_gap(
@@ -46,3 +217,34 @@ def smallest_visible_gap(
     per_item = sum(1 / n for n in sizes) / len(sizes) ** 2
     z2 = float(special.ndtri(power) + special.ndtri(0.5 + conf_level / 2)) ** 2
     return math.sqrt(z2 * disagreement * per_item / (1 + z2 * per_item))
+
+
+def smallest_needed(what: str, reached: Callable[[int], float], least: int, largest: int, power: float) -> Needed:
+    """The smallest number that reaches the power, by doubling and bisection (to a thousandth where it is large).
+
+    Parameters
+    ----------
+    what
+        What is counted.
+    reached
+        Power with so many, rising.
+    least, largest
+        Where to begin and to end.
+    power
+        To be reached.
+    """
+    if not 0 < power < 1:
+        raise EstimationError(f"power lies between 0 and 1, found {power:g}.")
+    if reached(least) >= power:
+        return Needed(what, least, reached(least))
+    short, enough = least, least
+    while reached(enough) < power:
+        if enough >= largest:
+            most = reached(largest)
+            reason = f"with {largest:,} the power is {most:.2f}: what they do not reduce hides it"
+            return Needed(what, None, most, reason)
+        short, enough = enough, min(2 * enough, largest)
+    while enough - short > max(1, enough // 1000):
+        middle = (short + enough) // 2
+        short, enough = (short, middle) if reached(middle) >= power else (middle, enough)
+    return Needed(what, enough, reached(enough))

@@ -96,4 +96,4 @@ def test_aliased_formats_are_flagged():
 
 def test_roles_may_be_missing():
     found = analyze(outcomes(), schema.Roles(("student",)))
-    assert set(found["quantity"]) == {"accuracy", "unparsed", "truncated"}
+    assert set(found["quantity"]) == {"accuracy", "unparsed", "truncated", "error_type", "failure_odds"}

@@ -177,7 +177,7 @@ def test_what_is_finished_is_returned_at_once_and_nothing_else_is_touched(
     [
         (OSError(28, "No space left on device", "w.safetensors"), "w.safetensors: cannot be written.*Free some space"),
         (RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos"), "Free some space"),
-        (PermissionError(13, "Permission denied", "w"), "Choose another --out"),
+        (PermissionError(13, "Permission denied", "w"), "Choose another place"),
     ],
 )
 def test_what_a_disk_says_is_told_and_the_run_goes_on(

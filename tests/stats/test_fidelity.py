@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from capgap.stats import Design, collision_rate, expected_agreement, fidelity
+from capgap.errors import EstimationError
+from capgap.stats import Design, collision_rate, error_inheritance, expected_agreement, fidelity
 
 
 def test_expected_agreement_by_hand():
@@ -53,3 +54,65 @@ def test_roles_may_swap_in_agreement():
     assert one[0].estimate == two[0].estimate
     assert one[1].estimate == pytest.approx(two[1].estimate)
     assert one[1].std_error == pytest.approx(two[1].std_error)
+
+
+def _errors(n, seed, extra):
+    """Four choices, the teacher wrong on half of the items; the student repeats `extra` of its errors beyond chance."""
+    rng = np.random.default_rng(seed)
+    teacher, student, control = rng.integers(0, 3, (3, n))
+    student = np.where(rng.random(n) < extra, teacher, student)
+    return teacher, student, control, rng.random(n) < 0.5
+
+
+def test_inheritance_by_hand():
+    teacher = np.array([1, 1, 1, 1, 1, 1, 2, 2, -1])
+    student = np.array([1, 1, 1, 0, 0, 0, 2, 2, -1])
+    control = np.array([1, 0, 0, 0, 0, 0, 2, 2, -1])
+    wrong = np.array([1, 1, 1, 1, 1, 1, 0, 0, 1])
+    found = error_inheritance(teacher, student, control, wrong, np.arange(9))
+    assert (found.student.estimate, found.control.estimate) == pytest.approx((3 / 6, 1 / 6))
+    assert found.difference.estimate == pytest.approx(2 / 6)
+    assert found.difference.n_items == 6
+    assert found.difference.p_value == pytest.approx(0.5)  # exact McNemar of 2 and 0
+    assert [row["contrast"] for row in found.tidy()] == ["student", "control", "student - control"]
+    assert "student - control: 0.333" in found.summary()
+
+
+def test_inheritance_changes_sign_when_student_and_control_swap():
+    teacher, student, control, wrong = _errors(300, 0, 0.5)
+    one, other = (
+        error_inheritance(teacher, a, b, wrong, np.arange(300) // 3)
+        for a, b in ((student, control), (control, student))
+    )
+    assert one.difference.estimate == pytest.approx(-other.difference.estimate)
+    assert one.difference.conf_low == pytest.approx(-other.difference.conf_high)
+    assert one.difference.p_value < 0.001
+
+
+def test_a_student_that_knows_nothing_of_the_teacher_inherits_nothing():
+    # Binomial standard error at 300 runs: 1.3 points.
+    rejected = [
+        error_inheritance(*_errors(120, seed, 0.0), np.arange(120)).difference.p_value < 0.05 for seed in range(300)
+    ]
+    assert np.mean(rejected) < 0.05 + 3 * 0.013
+
+
+def test_inheritance_by_task_leaves_tasks_without_errors_out():
+    teacher, student, control, wrong = _errors(90, 1, 0.5)
+    task = np.repeat(["a", "b", "c"], 30)
+    wrong = wrong & (task != "c")
+    found = error_inheritance(teacher, student, control, wrong, np.arange(90), tasks=task)
+    shares = [np.mean((student == teacher)[wrong & (task == name)]) for name in "ab"]
+    assert found.student.estimate == pytest.approx(np.mean(shares))
+
+
+def test_inheritance_without_control_or_errors_is_refused():
+    teacher, student, _, wrong = _errors(50, 2, 0.5)
+    found = error_inheritance(teacher, student, None, wrong, np.arange(50))
+    assert (found.student.status, found.difference.status) == ("ok", "refused")
+    none = error_inheritance(teacher, student, student, np.zeros(50), np.arange(50))
+    assert "0 wrong answers of the teacher are too few" in none.difference.note
+    assert "refused" in none.summary()
+    assert error_inheritance([], [], [], [], [], tasks=[]).student.status == "refused"
+    with pytest.raises(EstimationError, match="one shape"):
+        error_inheritance(teacher, student[:9], None, wrong, np.arange(50))

@@ -1,0 +1,105 @@
+"""The students of a comparison as a grid of recipes: what they were made of, and what varies among them."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from capgap import schema
+
+__all__ = ["Cohort", "Recipe", "cohort_of"]
+
+CATEGORIES = ("adaptation", "supervision", "objective", "diversity", "train_tasks", "teachers", "base", "architecture")
+"""Columns of the models table that tell two recipes apart by a word, the most telling first."""
+NUMBERS = ("n_params", "n_layers", "width", "lr", "epochs")
+"""Likewise by a number."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Students that differ in nothing but the number of their examples and their seeds."""
+
+    students: tuple[str, ...]
+    """Their names, in the order of the comparison."""
+    factors: tuple[tuple[str, str], ...]
+    """What tells this recipe from the others of the cohort, as words."""
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The students with their rows of the models table."""
+
+    students: tuple[str, ...]
+    """Those that have a row, in the order of the comparison."""
+    facts: Mapping[str, Mapping[str, Any]]
+    """Student → column → value; what is unknown is absent."""
+
+    def known(self, column: str) -> dict[str, Any]:
+        """The value of a column for every student that has one."""
+        return {name: self.facts[name][column] for name in self.students if column in self.facts[name]}
+
+    def varies(self, column: str) -> bool:
+        """Whether every student has a value, and not all the same."""
+        found = self.known(column)
+        return len(found) == len(self.students) and len(set(map(str, found.values()))) > 1
+
+    def size(self, student: str, capability: str | None = None) -> float:
+        """Unique examples of a capability (of all, where None or where nobody counted) that a student learnt from."""
+        facts = self.facts[student]
+        counted = _counted(facts.get("n_examples_by_capability"))
+        if capability is not None and counted is not None:
+            return float(counted.get(capability, 0))
+        return float(facts.get("n_unique", facts.get("n_examples", math.nan)))
+
+    def recipes(self) -> Iterator[Recipe]:
+        """The recipes of every size, in the order of their first students."""
+        yield from self._alike((*CATEGORIES, *NUMBERS))
+
+    def trainings(self) -> Iterator[Recipe]:
+        """The recipes with the number of examples as a part of them: students that differ in their seeds alone."""
+        yield from self._alike((*CATEGORIES, *NUMBERS, "n_examples"))
+
+    def _alike(self, names: Sequence[str]) -> Iterator[Recipe]:
+        columns = [name for name in names if any(name in self.facts[s] for s in self.students)]
+        found: dict[tuple[str, ...], list[str]] = {}
+        for student in self.students:
+            key = tuple(str(self.facts[student].get(name, "unknown")) for name in columns)
+            found.setdefault(key, []).append(student)
+        telling = [n for n in range(len(columns)) if len({key[n] for key in found}) > 1]
+        for key, students in found.items():
+            yield Recipe(tuple(students), tuple((columns[n], key[n]) for n in telling))
+
+
+def cohort_of(models: pd.DataFrame | None, students: Sequence[str]) -> Cohort:
+    """The cohort of a comparison; empty where there is no models table.
+
+    Parameters
+    ----------
+    models
+        A `models` table.
+    students
+        Names, in the order of the comparison.
+    """
+    if models is None or "model" not in models.columns:
+        return Cohort((), {})
+    rows = models.drop_duplicates("model").set_index("model")
+    columns = [name for name in rows.columns if name in schema.MODELS.names]
+    records = rows[columns].to_dict("index")
+    facts = {
+        name: {str(column): value for column, value in records[name].items() if not pd.isna(value)}
+        for name in students
+        if name in records
+    }
+    return Cohort(tuple(facts), facts)
+
+
+def _counted(told: Any) -> dict[str, Any] | None:
+    """The examples of each capability, from the table's JSON."""
+    try:
+        found = json.loads(told)
+    except (TypeError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,76 @@
+"""The saturating curves ``a(D) = c - (c - f) h(D)``: each form is its share of room still left, h, from 1 down to 0."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["FORMS", "Form"]
+
+Floats = NDArray[np.float64]
+
+SCALE_REACH = 10.0
+"""The size parameter D0 is sought from a tenth of the smallest to ten times the largest size above zero."""
+TINY = 1e-300
+
+
+@dataclass(frozen=True)
+class Form:
+    """One law, linear in the base's accuracy f and the ceiling c once its shape (log D0, log exponent) is given."""
+
+    name: str
+    """``power``, ``exponential`` or ``logistic``."""
+    n_parameters: int
+    """f, c and the shape parameters."""
+    exponents: tuple[float, float]
+    """Where the exponent is sought; equal ends where there is none."""
+    left: Callable[[Floats, Floats, Floats], Floats]
+    """h of (D, D0, exponent), arrays that broadcast."""
+    size: Callable[[Floats, Floats, Floats], Floats]
+    """Its inverse: D of (h, D0, exponent) for h in (0, 1]."""
+
+    def room_left(self, sizes: Floats, shapes: Floats) -> Floats:
+        """H at each size for each shape, shape (n_shapes, n_sizes)."""
+        scale, exponent = np.exp(shapes).T[:, :, None]
+        return self.left(sizes[None], scale, exponent)
+
+    def size_at(self, left: Floats, shapes: Floats) -> Floats:
+        """The size at which the share `left` of the room is left, one per shape; 0 for a share of 1 and more."""
+        scale, exponent = np.exp(shapes).T
+        return self.size(np.clip(left, TINY, 1.0), scale, exponent)
+
+    def box(self, sizes: Floats) -> Floats:
+        """Lower and upper end of (log D0, log exponent), shape (2, 2)."""
+        positive = sizes[sizes > 0]
+        scale = np.log([positive.min() / SCALE_REACH, positive.max() * SCALE_REACH])
+        return np.column_stack([scale, np.log(self.exponents)])
+
+
+FORMS: dict[str, Form] = {
+    form.name: form
+    for form in (
+        Form(
+            "power",
+            4,
+            (0.1, 3.0),
+            lambda d, scale, exponent: np.exp(-exponent * np.log1p(d / scale)),
+            lambda h, scale, exponent: scale * np.expm1(-np.log(h) / exponent),
+        ),
+        Form(
+            "exponential",
+            3,
+            (1.0, 1.0),
+            lambda d, scale, exponent: np.exp(-d / scale) + 0 * exponent,
+            lambda h, scale, exponent: -scale * np.log(h) + 0 * exponent,
+        ),
+        Form(
+            "logistic",
+            4,
+            (0.4, 4.0),
+            lambda d, scale, exponent: 1 / (1 + (d / scale) ** exponent),
+            lambda h, scale, exponent: scale * ((1 - h) / h) ** (1 / exponent),
+        ),
+    )
+}
+"""By name. Power ``(1 + D/D0)^-e``, exponential ``exp(-D/D0)``, logistic in log D ``1 / (1 + (D/D0)^e)``."""

@@ -1,0 +1,125 @@
+"""How likely a design is to tell the data costs of two capabilities apart, by simulation."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from capgap.errors import EstimationError
+from capgap.stats.curves.data import CurveData, curve_data
+from capgap.stats.curves.fit import fit_curves
+from capgap.stats.curves.profile import Target
+from capgap.stats.curves.relative import relative_data_cost
+from capgap.stats.estimate import Estimate, refused
+from capgap.stats.simulated_power import SimulatedPower, simulated_power
+
+__all__ = ["SupposedCurve", "data_cost_ratio_power"]
+
+
+@dataclass(frozen=True)
+class SupposedCurve:
+    """What is supposed of one capability: an exponential law from the base to a ceiling."""
+
+    base: float
+    """Accuracy without an example."""
+    ceiling: float
+    """Accuracy with any number of them."""
+    teacher: float
+    """The teacher's accuracy."""
+    cost: float
+    """Examples to the target."""
+
+    def accuracy(self, sizes: np.ndarray, target: Target, chance: float) -> np.ndarray:
+        """The accuracy at some sizes.
+
+        Raises
+        ------
+        EstimationError
+            The curve never meets the target, or does without an example.
+        """
+        start = chance if target.kind == "retention" else self.base
+        level = start + target.share * (self.teacher - start)
+        if not self.base < level < self.ceiling:
+            raise EstimationError(
+                f"a curve from {self.base:g} to {self.ceiling:g} has no cost of {level:g}, which {target.share:.0%} "
+                f"{target.kind} of a teacher at {self.teacher:g} asks for. Suppose a lower base or a higher ceiling."
+            )
+        scale = self.cost / math.log((self.ceiling - self.base) / (self.ceiling - level))
+        return np.asarray(self.ceiling - (self.ceiling - self.base) * np.exp(-np.asarray(sizes) / scale))
+
+
+def data_cost_ratio_power(
+    first: SupposedCurve,
+    second: SupposedCurve,
+    *,
+    sizes: Sequence[float],
+    n_seeds: int,
+    n_items: int,
+    rng: np.random.Generator,
+    target: Target | None = None,
+    chance: float = 0.0,
+    seed_sd: float = 0.1,
+    shared: float = 0.5,
+    n_replicates: int = 100,
+    conf_level: float = 0.95,
+) -> SimulatedPower:
+    """How often the ratio of two data costs is told from 1.
+
+    Parameters
+    ----------
+    first, second
+        What is supposed of the two capabilities.
+    sizes
+        Unique examples of a capability, above zero; the base's zero comes with them.
+    n_seeds
+        Students of each size.
+    n_items
+        Items of each capability.
+    rng
+        Draws the studies.
+    target
+        Of the costs; default 90 % retention.
+    chance
+        Score of a guess.
+    seed_sd
+        How students of one size differ, on the probit scale.
+    shared
+        Share of the variance of an answer that all models share through the item.
+    n_replicates
+        Studies.
+    conf_level
+        Of the intervals.
+
+    Raises
+    ------
+    EstimationError
+        A supposed curve does not meet its target, or the numbers are no design.
+    """
+    goal = target or Target(0.9)
+    if n_seeds < 1 or n_items < 1 or not 0 <= shared < 1 or not all(size > 0 for size in sizes):
+        raise EstimationError("sizes, seeds and items lie above zero, and the shared part between 0 and 1.")
+    grid = np.array([0.0, *np.repeat(np.asarray(sizes, dtype=float), n_seeds)])
+    seeds = ["base", *(str(n % n_seeds) for n in range(len(grid) - 1))]
+    levels = [np.append(one.accuracy(grid, goal, chance), one.teacher) for one in (first, second)]
+
+    def drawn(level: np.ndarray, which: int) -> CurveData:
+        noise = np.where(grid > 0, rng.normal(0, seed_sd, len(grid)), 0.0)
+        threshold = special.ndtri(level) + np.append(noise, 0.0)
+        item = math.sqrt(shared) * rng.normal(size=n_items)
+        latent = item + math.sqrt(1 - shared) * rng.normal(size=(len(level), n_items))
+        right = (latent < threshold[:, None]).astype(float)
+        codes = 2 * np.arange(n_items) + which  # items of the two capabilities are different ones
+        return curve_data(right[:-1], right[-1], grid, seeds=seeds, chance=chance, clusters=codes)
+
+    def study(_: np.random.Generator) -> Estimate:
+        fits = [fit_curves(drawn(level, which), conf_level=conf_level) for which, level in enumerate(levels)]
+        found = relative_data_cost(fits[0], fits[1], goal)
+        if found.status == "refused":
+            return refused(found.note)
+        # An end that is open does not hinder the other from lying beyond 1.
+        value, low, high = np.log(np.clip([found.estimate, found.conf_low, found.conf_high], 1e-12, 1e12))
+        return Estimate(float(value), conf_low=float(low), conf_high=float(high))
+
+    return simulated_power(study, rng=rng, n_replicates=n_replicates)

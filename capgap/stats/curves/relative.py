@@ -1,0 +1,279 @@
+"""How many times the examples one capability needs that another needs, by a joint profile."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.linalg import cho_factor, cho_solve
+
+from capgap.errors import EstimationError
+from capgap.stats.curves.cost import DataCost, data_cost
+from capgap.stats.curves.data import CurveData
+from capgap.stats.curves.fit import CurveFit, FormFit
+from capgap.stats.curves.profile import Profile, Target
+from capgap.stats.estimate import Status
+
+__all__ = ["RelativeCost", "relative_data_cost"]
+
+Floats = NDArray[np.float64]
+
+N_RATIOS = 241
+"""Ratios of a joint profile, equally apart in their logarithm."""
+MOST = 0.95
+"""The largest correlation that is believed: beyond it the joint profile would hang on rounding."""
+STEP = 1e-4
+"""Of the numerical derivatives by the logarithms of the shape."""
+
+
+@dataclass(frozen=True)
+class RelativeCost:
+    """Data cost of the first capability divided by that of the second."""
+
+    target: Target
+    """Of both."""
+    estimate: float
+    """The ratio by the leading forms; infinite where the first is never reached, 0 where the second is not."""
+    conf_low: float
+    """Lowest over pairs of accepted forms; 0 where open."""
+    conf_high: float
+    """Highest over pairs; infinite where open."""
+    p_value: float
+    """Largest over pairs: that both cost the same."""
+    correlation: float
+    """Of the two logarithms through seeds and clusters that both share, for the leading forms."""
+    costs: tuple[DataCost, DataCost]
+    """The two."""
+    names: tuple[str, str]
+    """Their names."""
+    status: Status
+    """``ok``, ``open`` or ``refused``."""
+    note: str
+    """What a reader must know; the reason, where refused."""
+
+    def tidy(self) -> list[dict[str, object]]:
+        """One row."""
+        return [
+            {
+                "quantity": "relative_data_cost",
+                "contrast": f"{self.names[0]} / {self.names[1]}",
+                "target": f"{self.target.kind} {self.target.share:g}",
+                "scale": "ratio",
+                "form": "union",
+                "estimate": self.estimate,
+                "conf_low": self.conf_low,
+                "conf_high": self.conf_high,
+                "p_value": self.p_value,
+                "null_value": 1.0,
+                "n_items": sum(cost.n_items for cost in self.costs),
+                "n_clusters": sum(cost.n_clusters for cost in self.costs),
+                "method": "joint GLS profile, union of forms",
+                "status": self.status,
+                "note": self.note,
+            }
+        ]
+
+    def summary(self) -> str:
+        """One or two plain sentences."""
+        goal = f"{self.target.share:.0%} {self.target.kind}"
+        what = f"Examples that {self.names[0]} needs for each that {self.names[1]} needs, to {goal}"
+        if self.status == "refused":
+            return f"{what}: no number. {self.note}."
+        told = f"{what}: {self.estimate:.3g} [{self.conf_low:.3g}, {self.conf_high:.3g}], p = {self.p_value:.2g}."
+        return told + (f"\nNote: {self.note}." if self.note else "")
+
+
+def relative_data_cost(
+    first: CurveFit, second: CurveFit, target: Target, *, names: tuple[str, str] = ("first", "second")
+) -> RelativeCost:
+    """The ratio of two data costs.
+
+    Parameters
+    ----------
+    first, second
+        Fits of the two capabilities from `fit_curves`, at one confidence level. Rows of the two outcome matrices with
+        the same number are the same student. Items are shared where both curves were given clusters and a code occurs
+        in both; else the two sets of items are disjoint.
+    target
+        Of both curves.
+    names
+        Of the two, for the sentences.
+
+    Returns
+    -------
+    RelativeCost
+        Refused where either cost is, or where both capabilities may never get there.
+
+    Raises
+    ------
+    EstimationError
+        The confidence levels differ.
+
+    Notes
+    -----
+    With z the signed roots of the two profiles, ``(z1² - 2 r z1 z2 + z2²) / (1 - r²)`` is the joint profile where the
+    two estimates correlate by r (exactly the sum of the profiles for r = 0, to first order else); a ratio gets the
+    least of it over all pairs of sizes in that ratio. r comes from the derivatives of the two logarithms by the
+    observed means, the covariance of the items through shared clusters, and that of the seeds, which is estimated from
+    the two curves' residuals of the same students. Cut-off F(1, the smaller degrees of freedom).
+    """
+    if first.conf_level != second.conf_level:
+        raise EstimationError(
+            f"two fits at one confidence level are needed, found {first.conf_level}, {second.conf_level}."
+        )
+    costs = data_cost(first, target), data_cost(second, target)
+    reason = "; ".join(f"{name}: {c.note}" for name, c in zip(names, costs, strict=True) if c.status == "refused")
+    if not reason and all(math.isinf(c.estimate) for c in costs):
+        reason = "neither capability reaches the target: their data costs have no ratio"
+    nan = math.nan
+    if reason:
+        return RelativeCost(target, nan, nan, nan, nan, nan, costs, names, "refused", reason)
+    parts = _pairs((first, second), costs, target)
+    low, high, p_value = min(p[2] for p in parts), max(p[3] for p in parts), max(p[4] for p in parts)
+    if low == 0 and math.isinf(high):
+        reason = "neither end of the ratio is known"
+        return RelativeCost(
+            target, nan, nan, nan, nan, nan, costs, names, "refused", f"{reason} ({_why(costs, names)})"
+        )
+    estimate = _quotient(costs[0].estimate, costs[1].estimate)
+    notes = [f"{name}: {c.note}" for name, c in zip(names, costs, strict=True) if c.note]
+    status: Status = "open" if low == 0 or math.isinf(high) else "ok"
+    correlation = next(p[1] for p in parts if p[0])
+    return RelativeCost(target, estimate, low, high, p_value, correlation, costs, names, status, "; ".join(notes))
+
+
+def _pairs(
+    fits: tuple[CurveFit, CurveFit], costs: tuple[DataCost, DataCost], target: Target
+) -> list[tuple[bool, float, float, float, float]]:
+    """Each pair of accepted forms: whether it leads, correlation, lower end, upper end, p-value."""
+    parts = []
+    for one, left in zip(fits[0].forms, costs[0].by_form, strict=True):
+        for two, right in zip(fits[1].forms, costs[1].by_form, strict=True):
+            if not (left.rejected or right.rejected):
+                r = _correlation((one, fits[0].data), (two, fits[1].data), target)
+                leads = (left.form, right.form) == (costs[0].leading, costs[1].leading)
+                cutoff, df = max(one.cutoff, two.cutoff), min(one.df, two.df)
+                parts.append((leads, r, *_ratio_interval(left.profile, right.profile, r, cutoff, df)))
+    return parts
+
+
+def _why(costs: tuple[DataCost, DataCost], names: tuple[str, str]) -> str:
+    return "; ".join(
+        f"{name}: {cost.conf_low:.3g} to {cost.conf_high:.3g} examples" for name, cost in zip(names, costs, strict=True)
+    )
+
+
+def _quotient(a: float, b: float) -> float:
+    """A ratio of costs; 0 where the second is infinite, infinite where it is zero."""
+    if math.isinf(b):
+        return 0.0
+    return math.inf if b == 0 else a / b
+
+
+def _signed_root(p: Profile) -> tuple[Floats, Floats]:
+    """Log sizes and signed roots of a profile, below zero under the estimate."""
+    above = p.sizes >= p.estimate
+    return np.log(p.sizes), np.where(above, 1.0, -1.0) * np.sqrt(np.minimum(p.rise, 1e6))
+
+
+def _ratio_interval(first: Profile, second: Profile, r: float, cutoff: float, df: int) -> tuple[float, float, float]:
+    """Lower end, upper end and p-value against 1 of the ratio of two costs."""
+    x1, z1 = _signed_root(first)
+    x2, z2 = _signed_root(second)
+    span = max(x1[-1] - x2[0], x2[-1] - x1[0])
+    logs = np.linspace(-span, span, N_RATIOS)
+    if 0 < first.estimate < math.inf and 0 < second.estimate < math.inf:
+        logs = np.sort(np.append(logs, math.log(first.estimate / second.estimate)))
+    grid = np.linspace(x2[0], x2[-1], 4 * len(x2))
+    root2 = np.interp(grid, x2, z2)
+    at = grid[None] + np.append(logs, 0.0)[:, None]
+    root1 = np.interp(at, x1, z1)
+    joint = (root1**2 - 2 * r * root1 * root2 + root2**2) / (1 - r**2)
+    # Beyond the ends of the first profile nothing is known: never counts as an open end, not as a size.
+    rise = np.where((at < x1[0]) | (at > x1[-1]), np.inf, joint).min(axis=1)
+    p_value = float(stats.f.sf(rise[-1], 1, df))
+    rise = rise[:-1]
+    opens_up = first.never <= cutoff or second.at_zero <= cutoff or math.isinf(first.high)
+    opens_down = second.never <= cutoff or first.at_zero <= cutoff or math.isinf(second.high)
+    inside = np.flatnonzero(rise <= cutoff)
+    if not len(inside):
+        # No size of the profiles is within reach of one of them: what is known is how far off it lies.
+        if math.isinf(first.estimate):
+            return _quotient(first.low, second.high), math.inf, p_value
+        return 0.0, _quotient(first.high, second.low), p_value
+    ends = [_crossed(logs, rise, int(which), side, cutoff) for which, side in ((inside[0], -1), (inside[-1], 1))]
+    return (0.0 if opens_down else ends[0]), (math.inf if opens_up else ends[1]), p_value
+
+
+def _crossed(logs: Floats, rise: Floats, within: int, side: int, cutoff: float) -> float:
+    """The ratio at which a profile crosses the cut-off behind its last point within; open at the profile's own end."""
+    beyond = within + side
+    if not 0 <= beyond < len(logs):
+        return 0.0 if side < 0 else math.inf
+    a, b, c = (math.sqrt(min(float(v), 1e6)) for v in (rise[within], rise[beyond], cutoff))
+    return math.exp(logs[within] + (c - a) / max(b - a, 1e-12) * (logs[beyond] - logs[within]))
+
+
+def _correlation(first: tuple[FormFit, CurveData], second: tuple[FormFit, CurveData], target: Target) -> float:
+    """Of the logarithms of two data costs, by their derivatives with respect to the observed means."""
+    slopes = [_slope(fit, data, target) for fit, data in (first, second)]
+    variances = [g @ fit.covariance @ g for g, (fit, _) in zip(slopes, (first, second), strict=True)]
+    if not min(variances) > 0:
+        return 0.0
+    covariance = slopes[0] @ _cross(first, second) @ slopes[1]
+    return float(np.clip(covariance / math.sqrt(variances[0] * variances[1]), -MOST, MOST))
+
+
+def _slope(fit: FormFit, data: CurveData, target: Target) -> Floats:
+    """Derivative of the log cost by the observed means, up to a positive factor, shape (m + 1,).
+
+    The cost is where ``ceiling - drop h - level`` is zero, so that it rises where a coefficient lowers that.
+    """
+    s = fit.solutions
+    beta, shape = s.beta[s.best], s.shapes[s.best]
+    surplus, drop = float(beta @ target.fixed() - target.value(data.chance)), float(beta[0])
+    met = np.array([min(max(surplus / drop, 0.0), 1.0) if drop > 0 else 0.0])
+    size = fit.form.size_at(met, shape[None]) if met[0] > 0 else np.array([np.inf])
+    axes = range(2 if fit.form.n_parameters == 4 else 1)
+    moves = [np.eye(2)[axis] * STEP for axis in axes]
+
+    def bend(sizes: Floats, move: Floats) -> Floats:
+        above, below = (fit.form.room_left(sizes, (shape + sign * move)[None])[0] for sign in (1, -1))
+        return np.asarray(-drop * (above - below) / (2 * STEP))
+
+    m = len(data.sizes)
+    jacobian = np.zeros((m + 1, 3 + len(moves)))
+    jacobian[:m, 0] = -fit.form.room_left(data.sizes, shape[None])[0]
+    jacobian[:m, 1], jacobian[m, 2] = 1.0, 1.0
+    for axis, move in enumerate(moves):
+        jacobian[:m, 3 + axis] = bend(data.sizes, move)
+    weighted = cho_solve(cho_factor(fit.covariance), jacobian)
+    influence = np.linalg.pinv(jacobian.T @ weighted) @ weighted.T
+    gap = np.zeros(3 + len(moves))
+    gap[:3] = target.fixed() - np.array([met[0], 0.0, 0.0])
+    if np.isfinite(size[0]) and size[0] > 0:
+        gap[3:] = [bend(size, move)[0] for move in moves]
+    return np.asarray(-gap @ influence)
+
+
+def _cross(first: tuple[FormFit, CurveData], second: tuple[FormFit, CurveData]) -> Floats:
+    """Covariance of two curves' means: clusters of items and seeds that both share, shape (m1 + 1, m2 + 1)."""
+    (one, a), (two, b) = first, second
+    _, i, j = np.intersect1d(a.clusters, b.clusters, assume_unique=True, return_indices=True)
+    cross = np.zeros((len(a.means), len(b.means)))
+    if a.clusters_given and b.clusters_given:
+        cross += a.influence[i].T @ b.influence[j]
+    _, i, j = np.intersect1d(a.students, b.students, assume_unique=True, return_indices=True)
+    moved = (a.spread[i] > 0) & (b.spread[j] > 0)
+    i, j = i[moved], j[moved]
+    free = len(i) - max(one.form.n_parameters, two.form.n_parameters)
+    if free < 1:
+        return cross
+    # What both curves leave of the same student is its seed, and items that they do not share.
+    left = [(d.means[:-1] - fit.predict(d.sizes))[k] / d.spread[k] for fit, d, k in ((one, a, i), (two, b, j))]
+    most = one.seed_sd * two.seed_sd
+    shared = float(np.clip(left[0] @ left[1] / free, -most, most))
+    nesting = np.sqrt(a.nesting[np.ix_(i, i)] * b.nesting[np.ix_(j, j)])
+    cross[np.ix_(i, j)] += shared * np.outer(a.spread[i], b.spread[j]) * nesting
+    return cross

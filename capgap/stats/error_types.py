@@ -1,0 +1,228 @@
+"""What kind of failure a response is, by rules; the standard library alone, in time linear in the text."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+
+__all__ = ["ERROR_TYPES", "count_error_types", "error_types", "is_refusal", "is_repeated", "near_miss"]
+
+ERROR_TYPES = {
+    "empty": "no letter and no digit",
+    "truncated": "cut off at the limit of tokens",
+    "repeated": "the same passage over and over",
+    "refusal": "declines to answer",
+    "unparsed": "no answer was found in the text",
+    "teacher_answer": "the wrong answer that the teacher gave",
+    "near_miss": "close to the right number: off by one, within 1 %, a slip of sign, digit or power of ten",
+    "right_steps_wrong_answer": "every step of the gold trace, but another answer",
+    "wrong_steps_right_answer": "the right answer with less than half of the gold trace's steps",
+    "other": "a wrong answer of no kind above",
+}
+"""The types in the order of precedence, and what they mean."""
+
+REFUSAL_CHARS = 400
+"""A refusal stands at the beginning."""
+MIN_LOOP_CHARS = 80
+"""A loop at the end of a text covers so many characters,"""
+MIN_LOOP_TURNS = 4
+"""and goes round so often."""
+MIN_LOOP_WORDS = 80
+"""A text of so many words is also repeated where few of its runs of four words are new."""
+MAX_NEW_RUNS = 0.25
+"""Largest share of new runs."""
+MAX_NUMBER_CHARS = 40
+"""Longer numbers are no answer of a person."""
+
+_REFUSAL = re.compile(
+    r"\b(?:i(?:'m| am) (?:sorry|unable|not able)|i (?:can ?not|can't|won't|will not) "
+    r"(?:help|assist|answer|provide|comply|fulfil|do that|solve|continue|determine)|as an ai\b|"
+    r"i (?:do not|don't) (?:know|have (?:enough|access))|(?:cannot|can't) be (?:answered|determined)|"
+    r"i (?:must|have to) decline|not enough information)"
+)
+_NUMBER = re.compile(r"[-−]?\d[\d,]{0,39}(?:\.\d{1,20})?")
+_NUMERIC = re.compile(r"([-−+]?)\s?[$€£]?\s?(\d[\d,]*(?:\.\d*)?|\.\d+)(?:\s?/\s?(\d+))?\s?(%?)")
+
+
+def error_types(
+    text: str | None,
+    *,
+    right: bool,
+    prediction: str | None = None,
+    gold: Sequence[str] = (),
+    truncated: bool = False,
+    teacher_prediction: str | None = None,
+    teacher_right: bool | None = None,
+    gold_steps: Sequence[str] = (),
+) -> tuple[str, ...]:
+    """The kinds of failure that a response shows, the first being the one to count.
+
+    Parameters
+    ----------
+    text
+        What the model wrote; None where it chose among given answers.
+    right
+        Whether its answer was scored right.
+    prediction
+        The answer found in the text; None where there is none (or where a choice has no text).
+    gold
+        Right answers.
+    truncated
+        Whether the text was cut at the limit of tokens before it was right.
+    teacher_prediction, teacher_right
+        The teacher's answer to the same item, and whether it was right; None where unknown.
+    gold_steps
+        Results of the steps of a gold trace in order, the last of them perhaps the answer; empty where there is none.
+
+    Returns
+    -------
+    tuple of str
+        Keys of `ERROR_TYPES` in their order; empty for a right answer, unless its steps are missing from the text.
+    """
+    steps = (
+        None if text is None or not gold_steps else _share_of_steps(text, gold_steps, skip=gold if not right else ())
+    )
+    if right:
+        return ("wrong_steps_right_answer",) if steps is not None and steps < 0.5 else ()
+    found = []
+    empty = text is not None and not any(character.isalnum() for character in text)
+    if empty:
+        found.append("empty")
+    if truncated:
+        found.append("truncated")
+    if text is not None and not empty:
+        if is_repeated(text):
+            found.append("repeated")
+        if is_refusal(text):
+            found.append("refusal")
+        if prediction is None:
+            found.append("unparsed")
+    if prediction is not None:
+        if teacher_prediction is not None and teacher_right is False and _same(prediction, teacher_prediction):
+            found.append("teacher_answer")
+        if any(near_miss(prediction, answer) for answer in gold):
+            found.append("near_miss")
+    if steps == 1.0:
+        found.append("right_steps_wrong_answer")
+    return tuple(found) or ("other",)
+
+
+def count_error_types(kinds: Iterable[tuple[str, ...]]) -> dict[str, int]:
+    """How many responses have each type first, in the order of `ERROR_TYPES`; types that do not occur count 0."""
+    first = Counter(kind[0] for kind in kinds if kind)
+    return {name: first[name] for name in ERROR_TYPES}
+
+
+def is_refusal(text: str) -> bool:
+    """Whether a text begins by declining to answer, in English."""
+    head = text.lstrip()[:REFUSAL_CHARS].casefold().replace("’", "'")
+    return _REFUSAL.search(head) is not None
+
+
+def is_repeated(text: str) -> bool:
+    """Whether a text ends in a loop, or says little that is new.
+
+    Notes
+    -----
+    The loop: the end of the text has a period p that covers at least four turns and 80 characters, found by the
+    Z-function of the reversed text (Gusfield 1997), which is linear. The rest: among 80 words or more, less than a
+    quarter of the runs of four are new.
+    """
+    body = text.strip()
+    spans = _matches_with_itself(body[::-1])
+    if any(p + span >= max(MIN_LOOP_TURNS * p, MIN_LOOP_CHARS) for p, span in enumerate(spans) if p):
+        return True
+    words = body.split()
+    if len(words) < MIN_LOOP_WORDS:
+        return False
+    runs = list(zip(words, words[1:], words[2:], words[3:], strict=False))
+    return len(set(runs)) < MAX_NEW_RUNS * len(runs)
+
+
+def near_miss(prediction: str, gold: str) -> str:
+    """How a number narrowly misses another; empty where it does not, or where either is no number.
+
+    Returns
+    -------
+    str
+        ``sign``, ``off by one``, ``power of ten``, ``digit`` (one digit differs) or ``within 1 %``.
+    """
+    one, other = _number(prediction), _number(gold)
+    if one is None or other is None or one == other:
+        return ""
+    if one == -other:
+        return "sign"
+    if abs(one - other) == 1 and abs(other) >= 2:
+        return "off by one"
+    if one and other and any(one * ten == other or other * ten == one for ten in (10, 100, 1000)):
+        return "power of ten"
+    digits, wanted = (re.sub(r"[^\d.]", "", number) for number in (prediction, gold))
+    if len(digits) == len(wanted) > 1 and sum(a != b for a, b in zip(digits, wanted, strict=True)) == 1:
+        return "digit"
+    return "within 1 %" if other and abs(one - other) <= abs(other) / 100 else ""
+
+
+def _matches_with_itself(text: str) -> list[int]:
+    """The Z-function: how many characters from each position on equal the text's beginning."""
+    n = len(text)
+    z = [0] * n
+    left = end = 0
+    for i in range(1, n):
+        k = min(end - i, z[i - left]) if i < end else 0
+        while i + k < n and text[k] == text[i + k]:
+            k += 1
+        z[i] = k
+        if i + k > end:
+            left, end = i, i + k
+    return z
+
+
+def _number(text: str) -> Fraction | None:
+    """A text that is one number (thousands' commas, a currency, a fraction, a percent sign), else None."""
+    if len(text) > MAX_NUMBER_CHARS:
+        return None
+    match = _NUMERIC.fullmatch(text.strip().rstrip(".").strip())
+    if match is None:
+        return None
+    sign, digits, divisor, percent = match.groups()
+    value = Fraction(digits.replace(",", "").rstrip(".") or "0")
+    if divisor:
+        if not int(divisor):
+            return None
+        value /= int(divisor)
+    return (-value if sign in ("-", "−") else value) / (100 if percent else 1)
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two answers are the same but for case, width, blanks and punctuation at the ends."""
+    first, second = (_number(text) for text in (one, other))
+    if first is not None and second is not None:
+        return first == second
+    return _plain(one) == _plain(other)
+
+
+def _plain(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(" .,;:!?\"'()[]")
+
+
+def _share_of_steps(text: str, steps: Sequence[str], *, skip: Sequence[str]) -> float | None:
+    """Share of the steps' results that stand in the text in order; None where no step is left to look for."""
+    wanted = [step for step in steps if not any(_same(step, answer) for answer in skip)]
+    if not wanted:
+        return None
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    numbers = [(match.end(), _number(match.group())) for match in _NUMBER.finditer(plain)]
+    place = found = seen = 0
+    for step in wanted:
+        value = _number(step)
+        if value is None:
+            at = plain.find(_plain(step), place)
+            end = at + len(step) if at >= 0 else -1
+        else:
+            at = next((i for i in range(seen, len(numbers)) if numbers[i][1] == value and numbers[i][0] > place), -1)
+            end = numbers[at][0] if at >= 0 else -1
+            seen = at + 1 if at >= 0 else seen
+        if end >= 0:
+            place, found = end, found + 1
+    return found / len(wanted)

@@ -1,0 +1,293 @@
+"""What goes with failure: a logistic regression on covariates of the items, with odds ratios."""
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import linalg, optimize
+
+from capgap.errors import EstimationError
+from capgap.stats.estimate import FEW_CLUSTERS, Estimate, refused, t_critical, t_p_value
+
+__all__ = ["FailureRegression", "OddsRatio", "failure_regression"]
+
+Floats = NDArray[np.float64]
+
+MIN_OUTCOMES = 5
+"""Failures, and successes, that a regression needs for each coefficient."""
+SUSPICIOUS = 6.0
+"""A coefficient per standard deviation beyond this is looked at for separation."""
+METHOD = "logistic regression, cluster jackknife t"
+
+
+@dataclass(frozen=True)
+class OddsRatio:
+    """One covariate."""
+
+    name: str
+    """The covariate; for words ``name = level``, against the most frequent level."""
+    odds_ratio: Estimate
+    """Odds of failure per unit, the other covariates held; against 1. Its `std_error` is that of the logarithm."""
+    per_sd: float
+    """The same per standard deviation, for comparing covariates; NaN where it is refused."""
+
+
+@dataclass(frozen=True)
+class FailureRegression:
+    """Odds ratios of failure."""
+
+    terms: tuple[OddsRatio, ...]
+    """Covariates in the order given."""
+    n: int
+    """Responses."""
+    n_failures: int
+    """Those that failed."""
+    n_clusters: int
+    """Clusters."""
+    status: str = "ok"
+    """``ok`` or ``refused``."""
+    note: str = ""
+    """What a reader must know; the reason, where it is refused."""
+
+    def tidy(self) -> list[dict[str, object]]:
+        """One row per covariate."""
+        return [
+            {
+                "term": term.name,
+                "odds_ratio": term.odds_ratio.estimate,
+                "log_std_error": term.odds_ratio.std_error,
+                "df": term.odds_ratio.df,
+                "conf_low": term.odds_ratio.conf_low,
+                "conf_high": term.odds_ratio.conf_high,
+                "p_value": term.odds_ratio.p_value,
+                "odds_ratio_per_sd": term.per_sd,
+                "n_items": self.n,
+                "n_clusters": self.n_clusters,
+                "method": METHOD,
+                "status": term.odds_ratio.status,
+                "note": term.odds_ratio.note,
+            }
+            for term in self.terms
+        ]
+
+    def summary(self) -> str:
+        """Plain text."""
+        if self.status == "refused":
+            return f"Failure regression: refused, {self.note}."
+        lines = [f"Failure regression: {self.n_failures} failures of {self.n} in {self.n_clusters} clusters"]
+        for term in self.terms:
+            e = term.odds_ratio
+            numbers = f"odds ratio {e.estimate:.2f} [{e.conf_low:.2f}, {e.conf_high:.2f}], p = {e.p_value:.3g}"
+            lines.append(f"  {term.name}: {numbers if e.status == 'ok' else f'{e.status}, {e.note}'}")
+        return "\n".join([*lines, *([f"  {self.note}"] if self.note else [])])
+
+
+def failure_regression(
+    failure: ArrayLike,
+    covariates: Mapping[str, ArrayLike],
+    clusters: ArrayLike,
+    *,
+    conf_level: float = 0.95,
+) -> FailureRegression:
+    """How failure goes with depth, length, frequency, format and the like.
+
+    Parameters
+    ----------
+    failure
+        1 failed, 0 did not, shape (n,): one model's items, or responses of several models.
+    covariates
+        By name: numbers, shape (n,), which enter as they are (take logarithms before), or words, of which the most
+        frequent one is the reference. Rows with a NaN (or a None among words) are left out.
+    clusters
+        What stands or falls together, shape (n,): the item where several models answered it, its passage or template.
+    conf_level
+        Of the intervals.
+
+    Returns
+    -------
+    FailureRegression
+        A covariate that does not vary, repeats others or separates failures from successes is refused by name, and
+        the rest is estimated without it.
+
+    Raises
+    ------
+    EstimationError
+        Shapes disagree or an outcome is neither 0 nor 1.
+
+    Notes
+    -----
+    Fitted by maximum likelihood (statsmodels). Variance: ``(G-1)/G sum_g d_g d_g'`` with ``d_g = (H - H_g)^-1 s_g``,
+    the one-step delete-one-cluster jackknife, and t with G - p degrees of freedom. Odds ratios are those of a mean
+    over items (marginal), nearer to 1 than those within an item. Separation is found by a linear programme.
+
+    References
+    ----------
+    Konis, K. (2007). Linear programming algorithms for detecting separated data in binary logistic regression models.
+    DPhil thesis, Oxford; Pregibon, D. (1981). Logistic regression diagnostics. Ann. Statist. 9, 705-724.
+    """
+    y = np.asarray(failure, dtype=float)
+    group = np.asarray(clusters)
+    if y.ndim != 1 or group.shape != y.shape:
+        raise EstimationError(f"failure and clusters need one shape (n,), found {y.shape} and {group.shape}.")
+    if (np.isfinite(y) & (y != 0) & (y != 1)).any():
+        raise EstimationError("failure is 1 or 0; other scores have no odds.")
+    columns, known = _columns(covariates, len(y))
+    known &= np.isfinite(y)
+    y, code = y[known], np.unique(group[known], return_inverse=True)[1]
+    columns = {name: values[known] for name, values in columns.items()}
+    n_left_out = int((~known).sum())
+    note = f"{n_left_out} responses without an outcome or covariate were left out" if n_left_out else ""
+    n, n_failures, n_clusters = len(y), int(y.sum()), int(code.max(initial=-1)) + 1
+    reason = ""
+    if min(n_failures, n - n_failures) < MIN_OUTCOMES:
+        few, word = (n_failures, "failures") if 2 * n_failures <= n else (n - n_failures, "successes")
+        reason = f"{few} {word} of {n} are too few ({MIN_OUTCOMES} are needed)"
+    elif not columns:
+        reason = "there is no covariate"
+    if reason:
+        return FailureRegression((), n, n_failures, n_clusters, "refused", reason)
+    dropped = _not_estimable(columns, min(n_failures, n - n_failures))
+    terms: dict[str, OddsRatio] = {}
+    while True:
+        names = [name for name in columns if name not in dropped]
+        if not names:
+            break
+        x = np.column_stack([columns[name] for name in names])
+        beta, covariance, separated = _fit(x, y, code)
+        if not separated:
+            terms = _ratios(names, x, beta, covariance, (n, n_clusters), conf_level)
+            break
+        dropped |= {
+            names[j]: "separation: it tells failures from successes, alone or with others named so" for j in separated
+        }
+    for name, why in dropped.items():
+        terms[name] = OddsRatio(name, refused(why, n_items=n, n_clusters=n_clusters, method=METHOD), math.nan)
+    return FailureRegression(tuple(terms[name] for name in columns), n, n_failures, n_clusters, "ok", note)
+
+
+def _columns(covariates: Mapping[str, ArrayLike], n: int) -> tuple[dict[str, Floats], NDArray[np.bool_]]:
+    """Numbers and indicators by name, and the rows in which all are known."""
+    columns: dict[str, Floats] = {}
+    known = np.ones(n, dtype=bool)
+    for name, raw in covariates.items():
+        values = np.asarray(raw)
+        if values.shape != (n,):
+            raise EstimationError(f"covariate {name!r}: {n} responses need as many values, found shape {values.shape}.")
+        if values.dtype.kind in "biuf":
+            columns[name] = values.astype(float)
+            known &= np.isfinite(columns[name])
+            continue
+        missing = np.array([v is None or v != v for v in values], dtype=bool)
+        known &= ~missing
+        words, counts = np.unique(values[~missing].astype(str), return_counts=True)
+        reference = words[np.argmax(counts)] if len(words) else ""
+        text = np.where(missing, "", values.astype(str))
+        if len(words) < 2:
+            columns[name] = np.zeros(n)  # one word: told as a constant
+        columns |= {f"{name} = {word}": (text == word).astype(float) for word in words if word != reference}
+    return columns, known
+
+
+def _not_estimable(columns: dict[str, Floats], n_fewer: int) -> dict[str, str]:
+    """Covariates that do not vary, repeat those before them, or are too many, with the reason."""
+    dropped: dict[str, str] = {}
+    kept = np.ones((len(next(iter(columns.values()))), 1))
+    for name, values in columns.items():
+        spread = values.std()
+        if not spread > 1e-9 * (1 + abs(values.mean())):
+            dropped[name] = "it does not vary"
+            continue
+        scaled = (values - values.mean()) / spread
+        residual = scaled - kept @ linalg.lstsq(kept, scaled)[0]
+        if residual.std() < 1e-6:
+            dropped[name] = "it repeats the covariates before it"
+        elif kept.shape[1] > n_fewer / MIN_OUTCOMES:
+            dropped[name] = f"{n_fewer} outcomes of the rarer kind allow no more covariates ({MIN_OUTCOMES} for each)"
+        else:
+            kept = np.column_stack([kept, scaled])
+    return dropped
+
+
+def _fit(x: Floats, y: Floats, code: NDArray[np.intp]) -> tuple[Floats, Floats, list[int]]:
+    """Coefficients without the constant, their covariance (NaN for one cluster), and columns that separate."""
+    import statsmodels.api as sm  # slow to import, and few need it
+
+    scale = x.std(axis=0)
+    z = np.column_stack([np.ones(len(x)), (x - x.mean(axis=0)) / scale])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # separation is looked for below
+        fit = sm.GLM(y, z, family=sm.families.Binomial()).fit(maxiter=50)
+    beta = np.asarray(fit.params, dtype=float)
+    nothing = np.full((x.shape[1],) * 2, np.nan)
+    if not fit.converged or not np.abs(beta[1:]).max() < SUSPICIOUS:
+        separated = _separated(z, y)
+        if separated:
+            return beta[1:], nothing, separated
+    p = np.asarray(fit.fittedvalues, dtype=float)
+    n_clusters = int(code.max()) + 1
+    if n_clusters <= z.shape[1]:
+        return beta[1:] / scale, nothing, []
+    weight, width = p * (1 - p), range(z.shape[1])
+    score = np.column_stack([np.bincount(code, z[:, i] * (y - p)) for i in width]).astype(float)
+    by_cluster = np.array([[np.bincount(code, weight * z[:, i] * z[:, j]) for j in width] for i in width])
+    rest = (z.T @ (weight[:, None] * z))[:, :, None] - by_cluster
+    moves = _solved(np.moveaxis(rest, 2, 0), score)
+    covariance = (n_clusters - 1) / n_clusters * (moves.T @ moves)
+    return beta[1:] / scale, covariance[1:, 1:] / np.outer(scale, scale), []
+
+
+def _solved(matrices: Floats, vectors: Floats) -> Floats:
+    """The solution of each system; the shortest where a cluster alone carries a covariate and the rest is singular."""
+    try:
+        return np.asarray(np.linalg.solve(matrices, vectors[:, :, None])[:, :, 0])
+    except np.linalg.LinAlgError:
+        return np.asarray(np.einsum("gij,gj->gi", np.linalg.pinv(matrices, rcond=1e-10, hermitian=True), vectors))
+
+
+def _separated(z: Floats, y: Floats) -> list[int]:
+    """Columns (the constant not counted) that separate the outcomes: alone where any does, else together."""
+    together = _direction(z, y)
+    if together is None:
+        return []
+    involved = [j for j in range(1, z.shape[1]) if abs(together[j]) > 1e-7]
+    alone = [j for j in involved if _direction(z[:, [0, j]], y) is not None]
+    return [j - 1 for j in alone or involved]
+
+
+def _direction(z: Floats, y: Floats) -> Floats | None:
+    """A direction of the coefficients that contradicts no outcome and agrees with some; None where there is none."""
+    signed = np.unique(np.round(z * (2 * y - 1)[:, None], 9), axis=0)
+    found = optimize.linprog(-signed.sum(axis=0), A_ub=-signed, b_ub=np.zeros(len(signed)), bounds=(-1, 1))
+    if not found.success:
+        return None
+    direction = np.asarray(found.x, dtype=float)
+    return direction if (signed @ direction).sum() > 1e-6 * len(signed) else None
+
+
+def _ratios(
+    names: list[str], x: Floats, beta: Floats, covariance: Floats, size: tuple[int, int], conf_level: float
+) -> dict[str, OddsRatio]:
+    n, n_clusters = size
+    df = float(n_clusters - x.shape[1] - 1)
+    note = "" if n_clusters >= FEW_CLUSTERS else f"only {n_clusters} clusters: coverage is untested"
+    terms = {}
+    for j, name in enumerate(names):
+        ratio = math.exp(beta[j])
+        if math.isnan(covariance[j, j]):
+            reason = f"{n_clusters} clusters are too few for {x.shape[1] + 1} coefficients: no interval"
+            found = Estimate(ratio, n_items=n, n_clusters=n_clusters, method=METHOD, status="open", note=reason)
+        else:
+            error = math.sqrt(covariance[j, j])
+            half = t_critical(df, conf_level) * error
+            ends = _exp(beta[j] - half), _exp(beta[j] + half)
+            p_value = t_p_value(beta[j] / error, df) if error > 0 else math.nan
+            found = Estimate(ratio, error, df, *ends, p_value, 1.0, n, n_clusters, METHOD, note=note)
+        terms[name] = OddsRatio(name, found, math.exp(beta[j] * x[:, j].std()))
+    return terms
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 700 else math.inf

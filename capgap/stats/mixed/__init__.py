@@ -1,0 +1,14 @@
+"""Crossed mixed-effects logistic regression of outcomes on capability and covariates.
+
+`formula` and `coding` read what is asked, `outcomes` what was observed; `terms` chooses the random terms, `model` puts
+all together; `kernels` and `laplace` are the likelihood; `inference`, `margins` and `roads` are the numbers; `fit` is
+the way through, `result` what comes out.
+"""
+
+from capgap.stats.mixed.fit import fit_mixed
+from capgap.stats.mixed.margins import Margin
+from capgap.stats.mixed.outcomes import OutcomeGrid
+from capgap.stats.mixed.result import MixedFit
+from capgap.stats.mixed.roads import Agreement, Road
+
+__all__ = ["Agreement", "Margin", "MixedFit", "OutcomeGrid", "Road", "fit_mixed"]

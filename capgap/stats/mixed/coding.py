@@ -1,0 +1,176 @@
+"""Columns of the formula as numbers: the fixed design, and the slopes that tasks and students may have of their own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+from numpy.typing import NDArray
+
+from capgap.errors import EstimationError, suggestion
+from capgap.stats.mixed.formula import Factor, Formula, Term
+
+__all__ = ["Coding", "Covariate", "code_covariates", "design_matrix", "slope_columns"]
+
+Floats = NDArray[np.float64]
+MAX_LEVELS = 20
+
+
+@dataclass(frozen=True)
+class Covariate:
+    """How one factor of the formula became numbers.
+
+    Numbers are centred, so that a main effect is that at the average student. The coefficient of level j of a
+    categorical factor is the difference to the first level: columns ``1{level j} - 1/L``, which for two levels is -1/2
+    and +1/2, so that the other coefficients hold half-way between the levels.
+    """
+
+    factor: Factor
+    values: Floats
+    """Centred numbers, or codes of the levels; shape (rows,)."""
+    centre: float = 0.0
+    levels: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """As in the formula."""
+        return str(self.factor)
+
+    @property
+    def constant(self) -> bool:
+        """Whether it takes one value only."""
+        return len(self.levels) == 1 if self.levels else bool(np.ptp(self.values) == 0)
+
+    def columns(self) -> tuple[Floats, tuple[str, ...]]:
+        """Fixed-effect columns (rows, L - 1) or (rows, 1) and their names."""
+        if not self.levels:
+            return self.values[:, None], (self.name,)
+        first, n = self.levels[0], len(self.levels)
+        hot = (self.values[:, None] == np.arange(1, n)) - 1 / n
+        return hot, tuple(f"{self.name}[{level} - {first}]" for level in self.levels[1:])
+
+    def random_columns(self) -> Floats:
+        """Columns for a random slope with one variance: that of the difference of two levels, whichever they are."""
+        if len(self.levels) <= 2:
+            return self.columns()[0]
+        n = len(self.levels)
+        return np.asarray(((self.values[:, None] == np.arange(n)) - 1 / n) / np.sqrt(2))
+
+
+@dataclass(frozen=True)
+class Coding:
+    """The covariates of a formula on design rows."""
+
+    formula: Formula
+    covariates: Mapping[Factor, Covariate]
+    capability: str
+    """Name of the column that says which capability a row measures."""
+    rows: int
+
+    @property
+    def has_capability(self) -> bool:
+        """Whether the formula asks for capabilities and the data have more than one."""
+        found = self.covariates.get(Factor(self.capability))
+        return found is not None and not found.constant
+
+    @property
+    def capability_covariate(self) -> Covariate:
+        """The covariate of the capability."""
+        return self.covariates[Factor(self.capability)]
+
+
+def code_covariates(
+    formula: Formula,
+    columns: Mapping[str, NDArray[np.generic]],
+    weight: Floats,
+    student: NDArray[np.intp],
+    capability: str,
+) -> Coding:
+    """Turn the columns that the formula names into numbers.
+
+    Parameters
+    ----------
+    formula
+        The formula.
+    columns
+        Each of shape (rows,).
+    weight
+        Trials of each row; rows without trials count for nothing.
+    student
+        Code of the student of each row; numbers are centred at the mean of the students' means.
+    capability
+        The column that is always categorical.
+
+    Raises
+    ------
+    EstimationError
+        A column is missing, holds too many levels, or a logarithm is asked of a number that is not above zero.
+    """
+    factors = dict.fromkeys(f for term in formula.terms for f in term)
+    covariates = {}
+    for factor in factors:
+        if factor.column not in columns:
+            hint = suggestion(factor.column, columns)
+            raise EstimationError(f"formula {formula.text!r}: no column {factor.column!r} in the data.{hint}")
+        covariates[factor] = _covariate(factor, columns[factor.column], weight, student, factor.column == capability)
+    return Coding(formula, covariates, capability, len(weight))
+
+
+def _covariate(
+    factor: Factor, raw: NDArray[np.generic], weight: Floats, student: NDArray[np.intp], categorical: bool
+) -> Covariate:
+    used = weight > 0
+    if categorical or raw.dtype.kind not in "iuf":
+        if factor.log:
+            raise EstimationError(f"{factor}: a logarithm needs numbers, column {factor.column!r} holds words.")
+        texts = raw.astype(str)
+        levels = np.unique(texts[used])
+        if len(levels) > MAX_LEVELS:
+            raise EstimationError(
+                f"{factor}: {len(levels)} levels are too many for fixed effects (at most {MAX_LEVELS}); is it a number?"
+            )
+        codes = np.searchsorted(levels, texts).clip(0, len(levels) - 1)
+        return Covariate(factor, codes.astype(float), levels=tuple(map(str, levels)))
+    values = raw.astype(float)
+    if factor.log:
+        values = values + factor.shift
+        if (values[used] <= 0).any():
+            raise EstimationError(
+                f"{factor}: the logarithm needs numbers above zero, found {values[used].min():g}; "
+                f"write log(1 + {factor.column}) where zero is meant."
+            )
+        values = np.log(np.where(used, values, 1.0))
+    lowest, highest = values[used].min(), values[used].max()
+    # A mean of equal numbers may differ from them in the last digit; a constant is exactly zero here.
+    centre = float(lowest) if lowest == highest else _mean_of_students(values[used], weight[used], student[used])
+    return Covariate(factor, np.where(used, values - centre, 0.0), centre=centre)
+
+
+def _mean_of_students(values: Floats, weight: Floats, student: NDArray[np.intp]) -> float:
+    trials = np.bincount(student, weight)
+    seen = trials > 0
+    return float((np.bincount(student, weight * values)[seen] / trials[seen]).mean())
+
+
+def design_matrix(coding: Coding) -> tuple[Floats, tuple[str, ...], tuple[Term, ...]]:
+    """The fixed design, intercept first, with the name and the term of each column; shape (rows, p)."""
+    rows = coding.rows
+    blocks, names = [np.ones((rows, 1))], ["(Intercept)"]
+    terms: list[Term] = [()]
+    for term in coding.formula.terms:
+        block = np.ones((rows, 1))
+        labels: tuple[str, ...] = ("",)
+        for factor in term:
+            columns, found = coding.covariates[factor].columns()
+            block = (block[:, :, None] * columns[:, None, :]).reshape(rows, -1)
+            labels = tuple(f"{a}:{b}" if a else b for a in labels for b in found)
+        blocks.append(block)
+        names.extend(labels)
+        terms.extend([term] * len(labels))
+    return np.hstack(blocks), tuple(names), tuple(terms)
+
+
+def slope_columns(coding: Coding, term: Term) -> Floats:
+    """Columns of a random slope along `term`, shape (rows, m); they share one variance."""
+    columns = [coding.covariates[factor].random_columns() for factor in term]
+    return reduce(lambda a, b: (a[:, :, None] * b[:, None, :]).reshape(coding.rows, -1), columns)

@@ -1,0 +1,289 @@
+"""The way through, from a formula and data to a result."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from capgap.errors import EstimationError
+from capgap.stats.estimate import Estimate, refused, t_critical
+from capgap.stats.mixed.checks import cautions, impossible, separated
+from capgap.stats.mixed.coding import code_covariates
+from capgap.stats.mixed.formula import Formula, parse_formula
+from capgap.stats.mixed.inference import AT_ZERO, HIGHEST, LOWEST, Inference, Optimum, infer, optimise, starts
+from capgap.stats.mixed.margins import margins
+from capgap.stats.mixed.model import Model, build_model
+from capgap.stats.mixed.outcomes import OutcomeGrid, Outcomes, Path, Unfit, from_columns, from_grid
+from capgap.stats.mixed.result import MixedFit
+from capgap.stats.mixed.roads import jackknives, judge, two_stage
+
+__all__ = ["fit_mixed"]
+
+WIDE = 0.7
+"""A log sigma less certain than this gets its interval from the likelihood itself."""
+
+
+def fit_mixed(
+    formula: str,
+    data: Mapping[str, ArrayLike] | pd.DataFrame | OutcomeGrid,
+    *,
+    student: str = "student",
+    item: str = "item",
+    task: str = "task",
+    capability: str = "capability",
+    base: str = "base",
+    trials: str | None = None,
+    tasks: Literal["auto", "these", "like these"] = "auto",
+    task_slopes: bool = True,
+    path: Path = "auto",
+    roads: bool = True,
+    conf_level: float = 0.95,
+) -> MixedFit:
+    """Fit a crossed mixed-effects logistic regression by restricted Laplace likelihood.
+
+    Parameters
+    ----------
+    formula
+        Such as ``score ~ capability * (log(n_examples) + adaptation) + format``. Names, ``log``, numbers and formula
+        operators only; nothing in it is run. Numbers are centred at the mean over students, categories are coded
+        ``1{level} - 1/L`` against the first level in sorted order, so that ``capability[reasoning - knowledge]`` is the
+        difference at the average student and an interaction is the difference of two slopes.
+    data
+        Columns of equal length, one row for each outcome, or an `OutcomeGrid`. Scores are 0 or 1, or shares of
+        `trials`.
+    student, item, task, capability, base, trials
+        Names of columns. Without a task column all items are one task; without a base column no bases are known.
+    tasks
+        Whether tasks are a sample of tasks (random effects; numbers are about tasks like these) or all there are (fixed
+        effects; numbers are about these tasks). ``auto``: a sample where every capability has six or more.
+    task_slopes
+        Whether tasks have slopes of their own; without them the model claims too much where they have. For comparisons.
+    path
+        ``grid`` needs covariates that are constant within student and task; ``sparse`` does not; ``auto`` chooses.
+    roads
+        Whether to compute average marginal effects, the two-stage estimate, both jackknives and their agreement.
+    conf_level
+        Of all intervals.
+
+    Returns
+    -------
+    MixedFit
+        Refused, with the reason, where no finite estimate exists or the data hold too little.
+
+    Raises
+    ------
+    EstimationError
+        The formula, a column or an argument is not valid.
+
+    Notes
+    -----
+    Random terms, each with a variance of its own and independent: item, task, task x every slope that is crossed with
+    capability, student, student x capability, student x task, and base and base x capability where students share
+    bases; student x slope too, where what is crossed with capability varies within students. What the data cannot
+    identify is left out, with the reason. The coefficients are conditional on the random
+    effects; `MixedFit.margins` are in score points.
+
+    References
+    ----------
+    Satterthwaite, F. E. (1946). An approximate distribution of estimates of variance components. Biometrics 2, 110-114.
+    Fai, A. H. & Cornelius, P. L. (1996). Approximate F-tests of multiple degree of freedom hypotheses. J. Stat. Comput.
+    Simul. 54, 363-378. Bates, D. et al. (2015). Fitting linear mixed-effects models using lme4. J. Stat. Softw. 67(1).
+    """
+    _check_arguments(tasks, path, conf_level)
+    parsed = parse_formula(formula)
+    names = tuple(dict.fromkeys([*parsed.columns, base]))
+    try:
+        outcomes = _outcomes(parsed, data, names, (student, item, task), trials, path)
+        reason = impossible(outcomes)
+        if reason:
+            raise Unfit(reason)
+        covariates = {name: v for name, v in outcomes.columns.items() if name in parsed.columns}
+        coding = code_covariates(parsed, covariates, outcomes.weight, outcomes.student, capability)
+        model = build_model(outcomes, coding, outcomes.columns.get(base), tasks, task_slopes)
+        split = separated(
+            model.design[:, : model.n_formula],
+            outcomes.right,
+            outcomes.weight,
+            tuple(model.names[j] for j in model.kept),
+        )
+        if split:
+            raise Unfit(split)
+        optimum = optimise(model.laplace, starts(model))
+        if not math.isfinite(optimum.evaluation.value):
+            raise Unfit("the fixed effects are not identified by these outcomes")
+    except Unfit as unfit:
+        wanted = {":".join(map(str, term)) or "(Intercept)": refused(str(unfit)) for term in ((), *parsed.terms)}
+        return MixedFit(formula, "refused", str(unfit), coefficients=wanted, conf_level=conf_level)
+    return _result(parsed, model, optimum, roads, conf_level)
+
+
+def _check_arguments(tasks: str, path: str, conf_level: float) -> None:
+    if tasks not in {"auto", "these", "like these"}:
+        raise EstimationError(f"tasks: expected 'auto', 'these' or 'like these', found {tasks!r}.")
+    if path not in {"auto", "grid", "sparse"}:
+        raise EstimationError(f"path: expected 'auto', 'grid' or 'sparse', found {path!r}.")
+    if not 0 < conf_level < 1:
+        raise EstimationError(f"conf_level: expected a number between 0 and 1, found {conf_level!r}.")
+
+
+def _outcomes(
+    formula: Formula,
+    data: Mapping[str, ArrayLike] | pd.DataFrame | OutcomeGrid,
+    names: tuple[str, ...],
+    places: tuple[str, str, str],
+    trials: str | None,
+    path: Path,
+) -> Outcomes:
+    if isinstance(data, OutcomeGrid):
+        if path == "sparse":
+            raise EstimationError("path='sparse' needs columns, found an OutcomeGrid.")
+        return from_grid(data, names)
+    student, item, task = places
+    columns = {str(name): np.asarray(values) for name, values in data.items()}
+    base = names[-1]
+    if base in columns and base not in formula.columns and student in columns:
+        unknown = pd.isna(columns[base])
+        if unknown.any() and columns[base].shape == columns[student].shape:
+            # A student whose base is not known shares it with nobody.
+            own = np.char.add("base of ", columns[student].astype(str))
+            columns[base] = np.where(unknown, own, columns[base].astype(str))
+    return from_columns(
+        columns,
+        score=formula.response,
+        covariates=names,
+        student=student,
+        item=item,
+        task=task,
+        trials=trials,
+        path=path,
+    )
+
+
+def _result(formula: Formula, model: Model, optimum: Optimum, roads: bool, conf_level: float) -> MixedFit:
+    optimum, inference = infer(model, optimum)
+    estimated = tuple(model.names[j] for j in model.kept)
+    coefficients = {}
+    for name in model.names:
+        if name in model.aliased:
+            coefficients[name] = refused(model.aliased[name])
+            continue
+        contrast = np.eye(len(inference.beta))[estimated.index(name)]
+        estimate = inference.estimate(contrast, conf_level=conf_level)
+        with_it = model.partners.get(name, ())
+        coefficients[name] = estimate.noting(f"stands for {' and '.join(with_it)} too") if with_it else estimate
+    outcomes, notes = model.outcomes, list(cautions(model))
+    if optimum.message:
+        notes.append(f"not converged: {optimum.message}")
+    if not inference.curvature.definite:
+        notes.append("the likelihood is flat or curves upwards at the optimum in some variance")
+    found = MixedFit(
+        formula=formula.text,
+        status="ok",
+        note="; ".join(notes),
+        coefficients=coefficients,
+        standard_deviations=_standard_deviations(model, inference, optimum, conf_level),
+        left_out=model.plan.left_out,
+        population=_population(model),
+        converged=optimum.converged and inference.curvature.definite,
+        n_students=outcomes.n_students,
+        n_tasks=outcomes.n_tasks,
+        n_items=outcomes.n_items,
+        n_outcomes=outcomes.n_outcomes,
+        path=model.path,
+        criterion=optimum.evaluation.value + model.log_volume,
+        centres={c.name: c.centre for c in model.coding.covariates.values() if not c.levels},
+        conf_level=conf_level,
+        _names=estimated,
+        _inference=inference,
+    )
+    if not roads:
+        return found
+    effects = margins(model, inference, conf_level)
+    logits = two_stage(model, "logit", conf_level)
+    return replace(
+        found,
+        margins=effects,
+        two_stage={} if isinstance(logits, str) else logits,
+        agreement=judge(model, inference, effects, jackknives(model), conf_level) if effects else (),
+    )
+
+
+def _population(model: Model) -> str:
+    """Whom the intervals are about."""
+    left = {t.name: t.reason for t in model.plan.left_out}
+    kinds = {t.kind for t in model.plan.random}
+    who = "checkpoints trained by these recipes" if "student" in kinds else "these checkpoints"
+    if "base" in kinds:
+        who += " on bases like these"
+    elif "base" in left and "one base" in left["base"]:
+        who += " on this base"
+    return f"{who}, {model.plan.population}"
+
+
+def _standard_deviations(
+    model: Model, inference: Inference, optimum: Optimum, conf_level: float
+) -> dict[str, Estimate]:
+    """Each sigma with an interval on the log scale; from the likelihood itself where that is wide, or sigma zero."""
+    found, curvature = {}, inference.curvature
+    n_items, n_students = model.outcomes.n_items, model.outcomes.n_students
+    z = t_critical(math.inf, conf_level)
+    errors = dict(zip(curvature.free.tolist(), np.sqrt(np.diag(curvature.inverse)), strict=True))
+    for g, term in enumerate(model.plan.random):
+        log_sigma, error = optimum.theta[g], errors.get(g, math.inf)
+        at_zero = log_sigma < AT_ZERO
+        if error < WIDE:
+            low, high, method, note = (
+                log_sigma - z * error,
+                log_sigma + z * error,
+                "REML Laplace, Wald on log sigma",
+                "",
+            )
+        else:
+            low, high = _likelihood_ends(model, optimum, g, z)
+            method = "REML Laplace, likelihood ratio with the other variances held"
+            note = "the estimate is at the boundary: zero" if at_zero else ""
+        found[term.name] = Estimate(
+            estimate=0.0 if at_zero else math.exp(log_sigma) / term.scale,
+            std_error=math.nan if at_zero else math.exp(log_sigma) / term.scale * error,
+            conf_low=0.0 if low <= LOWEST else math.exp(low) / term.scale,
+            conf_high=math.exp(high) / term.scale,
+            n_items=n_items,
+            n_clusters=n_students,
+            method=method,
+            note=note,
+        )
+    return found
+
+
+def _likelihood_ends(model: Model, optimum: Optimum, g: int, z: float) -> tuple[float, float]:
+    """Log sigmas at which the objective has fallen by z²/2, the others held; `LOWEST` where it never does."""
+    top, theta = optimum.evaluation.value, optimum.theta
+
+    def drop(at: float) -> float:
+        trial = theta.copy()
+        trial[g] = at
+        return top - model.laplace.value(trial) - z * z / 2
+
+    def end(inner: float, outer: float) -> float:
+        while abs(outer - inner) > 0.05:
+            middle = (inner + outer) / 2
+            inner, outer = (inner, middle) if drop(middle) > 0 else (middle, outer)
+        return (inner + outer) / 2
+
+    start = float(theta[g])
+    low = LOWEST
+    if start > AT_ZERO and drop(LOWEST) > 0:
+        low = end(start, LOWEST)
+    inner = outer = max(start, math.log(0.05))
+    while drop(outer) <= 0:
+        if outer >= HIGHEST:
+            model.laplace.value(theta)
+            return low, math.inf
+        inner, outer = outer, min(outer + 0.5, HIGHEST)
+    high = end(inner if inner < outer else start, outer)
+    model.laplace.value(theta)
+    return low, high

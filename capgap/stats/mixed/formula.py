@@ -1,0 +1,146 @@
+"""The formula, read without running anything in it.
+
+Formulas may come from files. formulaic's parser expands the operators; the words are checked before, and what is inside
+``log(...)`` is matched by an expression of our own, so that no part of a formula is ever evaluated.
+"""
+
+import re
+from dataclasses import dataclass
+
+from capgap.errors import EstimationError
+
+__all__ = ["Factor", "Formula", "parse_formula"]
+
+MAX_LENGTH = 500
+MAX_COVARIATES = 8
+MAX_POWER = 3
+
+_WORD = re.compile(r"\s*(log(?=\s*\()|[A-Za-z_]\w*|\d+(?:\.\d+)?|\*\*|[~+\-*:/^()])")
+_LOG = re.compile(r"log\(\s*(?:(\d+(?:\.\d+)?)\s*\+\s*)?([A-Za-z_]\w*)(?:\s*\+\s*(\d+(?:\.\d+)?))?\s*\)")
+_HINT = (
+    "expected names, log(name), log(1 + name), 1 and the operators ~ + - * : / ** ( ), "
+    "such as 'score ~ capability * log(n_examples) + format'."
+)
+
+
+@dataclass(frozen=True, order=True)
+class Factor:
+    """One name of the formula, as it stands or as a logarithm."""
+
+    column: str
+    """The column that it reads."""
+    log: bool = False
+    """Whether its natural logarithm is meant."""
+    shift: float = 0.0
+    """What is added before the logarithm is taken."""
+
+    def __str__(self) -> str:
+        inner = f"{self.shift:g} + {self.column}" if self.shift else self.column
+        return f"log({inner})" if self.log else self.column
+
+
+Term = tuple[Factor, ...]
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A response and the terms on the right, lower orders first; the intercept is always there."""
+
+    text: str
+    response: str
+    terms: tuple[Term, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Covariates, each once, in the order of their first appearance."""
+        return tuple(dict.fromkeys(factor.column for term in self.terms for factor in term))
+
+    def crossed_with(self, column: str) -> tuple[Term, ...]:
+        """What is crossed with `column`: the rest of every term that it stands in, lower orders first."""
+        rests = (tuple(f for f in t if f.column != column) for t in self.terms if any(f.column == column for f in t))
+        return tuple(dict.fromkeys(rest for rest in rests if rest))
+
+
+def parse_formula(text: str) -> Formula:
+    """Read a formula.
+
+    Parameters
+    ----------
+    text
+        Such as ``score ~ capability * (log(n_examples) + adaptation) + format``.
+
+    Raises
+    ------
+    EstimationError
+        It holds anything else than names, ``log``, numbers and the operators of formulas; an interaction stands without
+        its parts; the intercept is removed; or it is too long to be meant.
+    """
+    # Here, since it takes as long to load as all other estimators together.
+    from formulaic.errors import FormulaicError
+    from formulaic.parser import DefaultFormulaParser
+
+    _check_words(text)
+    try:
+        sides = DefaultFormulaParser().get_terms(text)
+        left, right = list(sides.lhs), list(sides.rhs)
+    except (FormulaicError, AttributeError, RecursionError, SyntaxError, ValueError) as error:
+        first = str(error).splitlines()[0] if str(error) else "it cannot be read"
+        raise EstimationError(f"formula {text!r}: {first} {_HINT}") from None
+    if len(left) != 1 or not re.fullmatch(r"[A-Za-z_]\w*", str(left[0])):
+        raise EstimationError(f"formula {text!r}: expected one name on the left of ~, found {len(left)} terms; {_HINT}")
+    expressions = [[factor.expr for factor in term.factors] for term in right]
+    if ["1"] not in expressions:
+        raise EstimationError(f"formula {text!r} removes the intercept; the random terms are deviations from it.")
+    factors = [[_factor(e, text) for e in term] for term in expressions if term != ["1"]]
+    terms = dict.fromkeys(tuple(sorted(set(term), key=lambda f: (_place(f, text), f))) for term in factors)
+    response = str(left[0])
+    formula = Formula(text, response, tuple(sorted(terms, key=len)))
+    if response in formula.columns:
+        raise EstimationError(f"formula {text!r}: {response!r} stands on both sides.")
+    for term in formula.terms:
+        for k in range(len(term)):
+            part = term[:k] + term[k + 1 :]
+            if part and part not in terms:
+                whole, missing = (":".join(map(str, t)) for t in (term, part))
+                raise EstimationError(
+                    f"formula {text!r}: {whole} stands without {missing}; write a * b for a + b + a:b."
+                )
+    return formula
+
+
+def _check_words(text: str) -> None:
+    """Refuse anything that is not a word of a formula, before the parser sees it."""
+    if not isinstance(text, str) or len(text) > MAX_LENGTH:
+        raise EstimationError(f"a formula is a text of at most {MAX_LENGTH} characters; {_HINT}")
+    at, words = 0, []
+    while at < len(text.rstrip()):
+        found = _WORD.match(text, at)
+        if not found:
+            raise EstimationError(f"formula {text!r}: cannot use {text[at:].strip()[:20]!r}; {_HINT}")
+        words.append(found[1])
+        at = found.end()
+    if words.count("~") != 1:
+        raise EstimationError(f"formula {text!r}: expected one ~, found {words.count('~')}; {_HINT}")
+    names = {w for w in words if w[0].isalpha() or w[0] == "_"} - {"log"}
+    if len(names) > MAX_COVARIATES + 1:
+        raise EstimationError(f"formula {text!r}: at most {MAX_COVARIATES} covariates, found {len(names) - 1}.")
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word not in {"log", "**", "^"} and following == "(" and (word[0].isalpha() or word[0] == "_"):
+            raise EstimationError(f"formula {text!r}: {word}(...) is not known, only log(...) is; {_HINT}")
+        if word in {"**", "^"} and not (following.isdigit() and 1 <= int(following) <= MAX_POWER):
+            raise EstimationError(f"formula {text!r}: a power is a whole number up to {MAX_POWER}.")
+
+
+def _factor(expression: str, text: str) -> Factor:
+    found = _LOG.fullmatch(expression)
+    if found and not (found[1] and found[3]):
+        return Factor(found[2], log=True, shift=float(found[1] or found[3] or 0))
+    if re.fullmatch(r"[A-Za-z_]\w*", expression):
+        return Factor(expression)
+    raise EstimationError(f"formula {text!r}: cannot use {expression!r}; {_HINT}")
+
+
+def _place(factor: Factor, text: str) -> int:
+    """Where a factor's column first stands in the formula."""
+    found = re.search(rf"\b{factor.column}\b", text)
+    return found.start() if found else len(text)

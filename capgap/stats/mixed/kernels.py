@@ -1,0 +1,207 @@
+"""What the likelihood needs from the outcomes of one task, on a grid and in sparse rows.
+
+A block is a task. Its linear predictor is ``eta = M z + U u``: z are the block's c coordinates (one for each student,
+and, in sparse rows, one for each covariate that varies within student and task), u its I items, and M and U say which
+of them a row reads. Items meet each other nowhere, so everything is condensed onto z before any dense algebra begins.
+
+Letters: S students, I items of the block, c coordinates, R rows; W = n mu (1 - mu) the weights, B = U'WM (I x c).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse, special
+
+__all__ = ["GridKernel", "Kernel", "Point", "SparseKernel", "sums_by"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+FARTHEST = 150.0
+"""Logits of students and of items are cut here, so that a product of two odds stays a float; no outcome can tell."""
+ROWS_AT_ONCE = 20_000
+
+
+@dataclass(frozen=True)
+class Point:
+    """A block's likelihood at one value of its coordinates and items."""
+
+    log_likelihood: float
+    item_score: Floats
+    """U'(y - n mu), shape (I,)."""
+    score: Floats
+    """M'(y - n mu), shape (c,)."""
+    item_weight: Floats
+    """U'W1, shape (I,)."""
+    weights: Floats
+    """W: (S, I) on a grid, (R,) in sparse rows."""
+    coupling: Floats
+    """B: (I, c)."""
+
+
+class Kernel(Protocol):
+    """A block's outcomes."""
+
+    n_items: int
+    n_coordinates: int
+    n_students: int
+
+    def at(self, z: Floats, u: Floats) -> Point:
+        """The likelihood at coordinates z (c,) and items u (I,)."""
+
+    def condensed(self, point: Point, shrink: Floats) -> Floats:
+        """M'WM - B' diag(shrink) B, shape (c, c)."""
+
+    def skewness(
+        self, point: Point, z: Floats, u: Floats, covariance: Floats, shrink: Floats
+    ) -> tuple[Floats, Floats, Floats]:
+        """Half the slope of log det in every logit, summed over items and coordinates, and v = diag(B G B').
+
+        ``q = -1/2 W' h`` with h the variance of each logit, given the covariance G of z and ``shrink``, the variance
+        of each item given z: ``h = M G M' - 2 shrink M G B' + shrink + shrink² v``.
+        """
+
+    def without(self, point: Point, z: Floats, u: Floats, student: int) -> Point:
+        """The likelihood's slopes at the same place without one student's outcomes; its value is not kept."""
+
+
+class GridKernel:
+    """Students x items of one task; only sums of the outcomes are needed, never their long table."""
+
+    def __init__(self, successes: Floats, trials: Floats | None):
+        self.item_successes = successes.sum(axis=0)
+        self.cell_successes = successes.sum(axis=1)
+        self.trials = trials
+        """None where every student answered every item once."""
+        self.n_students, self.n_items = successes.shape
+        self.n_coordinates = self.n_students
+        self._single = trials is None or bool(trials.max(initial=0) <= 1)
+        self._outcomes = successes
+
+    def at(self, z: Floats, u: Floats) -> Point:
+        """See `Kernel`; odds are an outer product, so no exponential is taken per outcome."""
+        odds = np.exp(np.clip(z, -FARTHEST, FARTHEST))[:, None] * np.exp(np.clip(u, -FARTHEST, FARTHEST))
+        one_plus = odds + 1.0
+        mean = odds / one_plus
+        if self.trials is None:
+            normaliser = _sum_of_logs(one_plus)
+        elif self._single:
+            normaliser = _sum_of_logs(odds * self.trials + 1.0)
+        else:
+            normaliser = float(np.vdot(self.trials, np.log1p(odds)))
+        if self.trials is not None:
+            mean *= self.trials
+        cells, items = mean.sum(axis=1), mean.sum(axis=0)
+        weights = np.divide(mean, one_plus, out=mean)  # n odds / (1 + odds)²: no 1 - mu, hence no cancellation
+        value = float(self.cell_successes @ z + self.item_successes @ u) - normaliser
+        return Point(
+            value, self.item_successes - items, self.cell_successes - cells, weights.sum(axis=0), weights, weights.T
+        )
+
+    def condensed(self, point: Point, shrink: Floats) -> Floats:
+        """See `Kernel`."""
+        scaled = point.weights * np.sqrt(shrink)
+        found = -(scaled @ scaled.T)
+        found[np.diag_indices_from(found)] += point.weights.sum(axis=1)
+        return found
+
+    def skewness(
+        self, point: Point, z: Floats, u: Floats, covariance: Floats, shrink: Floats
+    ) -> tuple[Floats, Floats, Floats]:
+        """See `Kernel`."""
+        weights = point.weights
+        reach = covariance @ weights
+        v = np.einsum("si,si->i", weights, reach)
+        reach *= -2.0 * shrink
+        reach += shrink + shrink**2 * v
+        reach += np.diag(covariance)[:, None]
+        odds = np.exp(np.clip(z, -FARTHEST, FARTHEST))[:, None] * np.exp(np.clip(u, -FARTHEST, FARTHEST))
+        one_plus = odds + 1.0
+        reach *= weights
+        reach *= np.subtract(2.0, one_plus, out=odds)  # 1 - 2 mu = (1 - odds) / (1 + odds)
+        reach /= one_plus
+        return -0.5 * reach.sum(axis=0), -0.5 * reach.sum(axis=1), v
+
+    def without(self, point: Point, z: Floats, u: Floats, student: int) -> Point:
+        """See `Kernel`."""
+        trials = 1.0 if self.trials is None else self.trials[student]
+        mean = trials * special.expit(z[student] + u)
+        weights, score = point.weights.copy(), point.score.copy()
+        weights[student] = score[student] = 0.0
+        items = point.item_score - (self._outcomes[student] - mean)
+        return Point(math.nan, items, score, point.item_weight - point.weights[student], weights, weights.T)
+
+
+class SparseKernel:
+    """Rows of one task, each a student's outcomes on one item under one set of covariates."""
+
+    def __init__(
+        self, successes: Floats, trials: Floats, student: Ints, item: Ints, maps: sparse.csr_array, n_students: int
+    ):
+        self.successes, self.trials, self.student, self.item, self.maps = successes, trials, student, item, maps
+        """Shapes (R,), (R,), (R,), (R,) and M (R, c), whose first S columns mark the student."""
+        self.n_students, self.n_coordinates = n_students, maps.shape[1]
+        self.n_items = int(item.max(initial=-1)) + 1
+        ones = np.ones(len(item))
+        self._to_items = sparse.csr_array((ones, (item, np.arange(len(item)))), shape=(self.n_items, len(item)))
+
+    def at(self, z: Floats, u: Floats) -> Point:
+        """See `Kernel`."""
+        eta = self.maps @ z + u[self.item]
+        tail = np.exp(-np.abs(eta))
+        mean = np.where(eta >= 0, 1.0, tail) / (1.0 + tail)
+        value = float(self.successes @ eta - self.trials @ (np.maximum(eta, 0.0) + np.log1p(tail)))
+        residual = self.successes - self.trials * mean
+        weights = self.trials * tail / (1.0 + tail) ** 2
+        coupling = (self._to_items @ self.maps.multiply(weights[:, None]).tocsr()).toarray()
+        return Point(
+            value,
+            sums_by(self.item, residual, self.n_items),
+            self.maps.T @ residual,
+            sums_by(self.item, weights, self.n_items),
+            weights,
+            coupling,
+        )
+
+    def condensed(self, point: Point, shrink: Floats) -> Floats:
+        """See `Kernel`."""
+        plain = (self.maps.T @ self.maps.multiply(point.weights[:, None]).tocsr()).toarray()
+        scaled = point.coupling * np.sqrt(shrink)[:, None]
+        return np.asarray(plain - scaled.T @ scaled)
+
+    def skewness(
+        self, point: Point, z: Floats, u: Floats, covariance: Floats, shrink: Floats
+    ) -> tuple[Floats, Floats, Floats]:
+        """See `Kernel`."""
+        eta = self.maps @ z + u[self.item]
+        v = np.einsum("ic,ic->i", point.coupling @ covariance, point.coupling)
+        variance = (shrink + shrink**2 * v)[self.item]
+        for start in range(0, len(eta), ROWS_AT_ONCE):
+            part = slice(start, start + ROWS_AT_ONCE)
+            rows, i = self.maps[part].toarray(), self.item[part]
+            variance[part] += np.einsum("rc,rc->r", rows @ covariance, rows - 2.0 * shrink[i, None] * point.coupling[i])
+        q = 0.5 * point.weights * np.tanh(eta / 2) * variance  # -1/2 W (1 - 2 mu) h, and 1 - 2 mu = -tanh(eta / 2)
+        return sums_by(self.item, q, self.n_items), self.maps.T @ q, v
+
+    def without(self, point: Point, z: Floats, u: Floats, student: int) -> Point:
+        """See `Kernel`."""
+        keep = (self.student != student).astype(float)
+        rest = SparseKernel(
+            self.successes * keep, self.trials * keep, self.student, self.item, self.maps, self.n_students
+        )
+        return rest.at(z, u)
+
+
+def sums_by(codes: Ints, values: Floats, n: int) -> Floats:
+    """Sums of values by code, shape (n,)."""
+    return np.bincount(codes, values, n).astype(float, copy=False)
+
+
+def _sum_of_logs(values: Floats) -> float:
+    """The sum of logarithms of numbers >= 1, shape (S, I): of products of as many students as a float can hold."""
+    largest = float(values.max(initial=1.0))
+    together = max(1, int(600 / np.log(max(largest, 2.0))))
+    starts = np.arange(0, len(values), together)
+    return float(np.log(np.multiply.reduceat(values, starts, axis=0)).sum()) if len(values) else 0.0

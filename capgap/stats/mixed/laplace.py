@@ -1,0 +1,371 @@
+"""The restricted Laplace likelihood of the crossed logit with its exact gradient.
+
+Every random effect is written as sigma times a standard normal one, so that matrices stay bounded as a sigma goes to
+zero. Unknowns are eliminated in the order items (diagonal), student x task (S x S within a task), task effects (q x q
+within a task); what is left, the core of fixed effects, students and bases, is small and dense.
+
+With the mode (beta, b) of the penalised log-likelihood f and H minus its Hessian there, the objective is
+``f - 1/2 log det H``, beta integrated under a flat prior (REML). Its derivative in log sigma_g is
+``|b_g|² + 2 b_g' D_g + tr(H⁻¹)_gg - n_g``, where ``D = H⁻¹ A'q`` with ``q = -1/2 W' h``, h the variance of each logit,
+is the first-order distance of the posterior mean from the mode. The reported fixed effects are ``beta + D_beta``.
+
+References
+----------
+Breslow, N. E. & Clayton, D. G. (1993). Approximate inference in generalized linear mixed models. JASA 88, 9-25.
+Tierney, L. & Kadane, J. B. (1986). Accurate approximations for posterior moments and marginal densities. JASA 81,
+82-86.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
+from capgap.stats.mixed.evaluation import Evaluation, Layout
+from capgap.stats.mixed.kernels import Kernel, Point, sums_by
+
+__all__ = ["Laplace"]
+
+Floats = NDArray[np.float64]
+
+DECREMENT = 1e-9
+"""Newton stops where a step can raise the log-likelihood by half of this only."""
+MOST_STEPS = 50
+
+
+class _Mode(NamedTuple):
+    """The unknowns on the scale of unit variances."""
+
+    core: Floats
+    """Shape (r,)."""
+    task: Floats
+    """Shape (K, q)."""
+    cell: Floats
+    """Shape (K, S)."""
+    item: Floats
+    """Shape (I,), block after block."""
+
+    def moved(self, step: "_Mode", size: float) -> "_Mode":
+        return _Mode(*(a + size * b for a, b in zip(self, step, strict=True)))
+
+
+class _Scale(NamedTuple):
+    """The sigma of each unknown; zero where a model has no such term."""
+
+    core: Floats
+    task: Floats
+    cell: float
+    item: float
+
+
+class _Residual(NamedTuple):
+    """A right-hand side: what each unknown has of its own, and what it gets through the blocks' coordinates."""
+
+    own: _Mode
+    coordinates: Floats
+    """Shape (K, c)."""
+
+
+class _System(NamedTuple):
+    """Minus the Hessian, eliminated: all that solving needs again; K blocks of c coordinates."""
+
+    points: list[Point]
+    d: Floats
+    """Of items: 1 + sigma² U'W1, shape (I,)."""
+    q: Floats
+    """After the items, (K, c, c)."""
+    cell: Floats
+    """Inverse of the student x task part, (K, S, S)."""
+    task: Floats
+    """Inverse of the part of task effects, (K, q, q)."""
+    pull: Floats
+    """Task slopes times what is left after student x task, (K, q, c)."""
+    factor: tuple[Floats, bool]
+    """Of the core."""
+    log_det: float
+
+
+class Laplace:
+    """The objective over blocks that share a layout; remembers the last mode as the next start.
+
+    Parameters
+    ----------
+    kernels
+        Outcomes of each block, with equally many coordinates c.
+    core
+        How coordinates hang on the core, shape (K, c, r).
+    slopes
+        How they hang on the task's own effects, shape (K, c, q).
+    layout
+        Which unknown belongs to which variance.
+    """
+
+    def __init__(self, kernels: Sequence[Kernel], core: Floats, slopes: Floats, layout: Layout):
+        self.kernels, self.core, self.slopes, self.layout = kernels, core, slopes, layout
+        self._ends = np.cumsum([k.n_items for k in kernels])[:-1]
+        self._students = kernels[0].n_students
+        n_items = sum(k.n_items for k in kernels)
+        shapes = (core.shape[2],), (len(kernels), slopes.shape[2]), (len(kernels), self._students), (n_items,)
+        self._mode = _Mode(*map(np.zeros, shapes))
+        self._sigma = np.ones(len(layout.sizes))
+        self.n_passes = 0
+
+    # The mode -------------------------------------------------------------------------------------------------------
+
+    def _scale(self) -> _Scale:
+        layout, sigma = self.layout, self._sigma
+        return _Scale(
+            np.where(layout.core < 0, 1.0, np.append(sigma, 1.0)[layout.core]),
+            sigma[layout.task],
+            0.0 if layout.cell is None else float(sigma[layout.cell]),
+            0.0 if layout.item is None else float(sigma[layout.item]),
+        )
+
+    def _rescale(self, sigma: Floats) -> None:
+        """Keep the effects themselves where they are while sigma moves."""
+        old, self._sigma = self._scale(), sigma
+        new, mode = self._scale(), self._mode
+        self._mode = _Mode(
+            mode.core * (old.core / new.core),
+            mode.task * (old.task / new.task),
+            mode.cell * (old.cell / new.cell if new.cell else 0.0),
+            mode.item * (old.item / new.item if new.item else 0.0),
+        )
+
+    def _coordinates(self, mode: _Mode) -> Floats:
+        """Of every block, shape (K, c)."""
+        scale = self._scale()
+        z = self.core @ (scale.core * mode.core) + _times(self.slopes, scale.task * mode.task)
+        z[:, : self._students] += scale.cell * mode.cell
+        return z
+
+    def _at(self, mode: _Mode) -> tuple[float, list[Point]]:
+        """The penalised log-likelihood and every block's point."""
+        self.n_passes += 1
+        items = np.split(self._scale().item * mode.item, self._ends)
+        points = [k.at(z, u) for k, z, u in zip(self.kernels, self._coordinates(mode), items, strict=True)]
+        random = mode.core[self.layout.n_fixed :]
+        penalty = sum(float(np.vdot(b, b)) for b in (random, mode.task, mode.cell, mode.item))
+        return sum(p.log_likelihood for p in points) - 0.5 * penalty, points
+
+    def _eliminated(self, points: list[Point]) -> _System:
+        """Factorise minus the Hessian: items, student x task, task effects, core."""
+        scale, s, n_fixed = self._scale(), self._students, self.layout.n_fixed
+        d = 1.0 + scale.item**2 * np.concatenate([point.item_weight for point in points])
+        shrink = np.split(scale.item**2 / d, self._ends)
+        q = np.stack([k.condensed(p, x) for k, p, x in zip(self.kernels, points, shrink, strict=True)])
+        log_det, left = float(np.log(d).sum()), q
+        cell = np.zeros((len(points), 0, 0))
+        if scale.cell:
+            cell, more = _inverted(scale.cell**2 * q[:, :s, :s] + np.eye(s))
+            log_det += more
+            left = q - scale.cell**2 * (q[:, :, :s] @ (cell @ q[:, :s]))
+        slopes = self.slopes * scale.task
+        pull = slopes.swapaxes(1, 2) @ left
+        task = np.zeros((len(points), 0, 0))
+        if len(scale.task):
+            task, more = _inverted(pull @ slopes + np.eye(len(scale.task)))
+            log_det += more
+            left = left - pull.swapaxes(1, 2) @ (task @ pull)
+        flat = self.core.reshape(-1, len(scale.core))
+        core = flat.T @ (left @ self.core).reshape(flat.shape)
+        core = scale.core[:, None] * (core + core.T) / 2 * scale.core
+        core[np.diag_indices_from(core)] += np.r_[np.zeros(n_fixed), np.ones(len(core) - n_fixed)]
+        factor = cho_factor(core, lower=True, check_finite=False)
+        log_det += 2 * float(np.log(np.diag(factor[0])).sum())
+        return _System(points, d, q, cell, task, pull, factor, log_det)
+
+    def _solved(self, system: _System, residual: _Residual) -> tuple[_Mode, float]:
+        """H⁻¹ times a residual, and the residual times that."""
+        scale, s = self._scale(), self._students
+        own, rest = residual.own, residual.coordinates
+        lowered = own.item / system.d
+        power = float(own.item @ lowered)
+        through = np.split(scale.item * lowered, self._ends)
+        rest = rest - np.stack([p.coupling.T @ x for p, x in zip(system.points, through, strict=True)])
+        cells, tasks = own.cell, own.task
+        if scale.cell:
+            cells = cells + scale.cell * rest[:, :s]
+            solved = _times(system.cell, cells)
+            power += float(np.vdot(cells, solved))
+            rest = rest - scale.cell * _times(system.q[:, :, :s], solved)
+        if len(scale.task):
+            tasks = tasks + scale.task * _times(self.slopes.swapaxes(1, 2), rest)
+            solved = _times(system.task, tasks)
+            power += float(np.vdot(tasks, solved))
+            rest = rest - _times(system.pull.swapaxes(1, 2), solved)
+        side = own.core + scale.core * np.tensordot(rest, self.core, 2)
+        core = cho_solve(system.factor, side, check_finite=False)
+        power += float(side @ core)
+        z = self.core @ (scale.core * core)
+        if len(scale.task):
+            tasks = _times(system.task, tasks - _times(system.pull, z))
+            z = z + _times(self.slopes, scale.task * tasks)
+        if scale.cell:
+            cells = _times(system.cell, cells - scale.cell * _times(system.q[:, :s], z))
+            z[:, :s] += scale.cell * cells
+        back = np.concatenate([p.coupling @ x for p, x in zip(system.points, z, strict=True)])
+        return _Mode(core, tasks, cells, (own.item - scale.item * back) / system.d), power
+
+    def _score(self, mode: _Mode, points: list[Point]) -> _Residual:
+        """The gradient of the penalised log-likelihood."""
+        own = mode.core.copy()
+        own[: self.layout.n_fixed] = 0.0
+        items = self._scale().item * np.concatenate([point.item_score for point in points])
+        own_side = _Mode(-own, -mode.task, -mode.cell, items - mode.item)
+        return _Residual(own_side, np.stack([point.score for point in points]))
+
+    def _climb(self) -> tuple[float, _System, bool]:
+        """Newton's method with step-halving from the last mode."""
+        mode = self._mode
+        value, points = self._at(mode)
+        for _ in range(MOST_STEPS):
+            system = self._eliminated(points)
+            step, power = self._solved(system, self._score(mode, points))
+            if power < DECREMENT:
+                self._mode = mode
+                return value, system, True
+            size = 1.0
+            while True:
+                trial = mode.moved(step, size)
+                found, reached = self._at(trial)
+                # The function is concave: only rounding can make a short step look downhill.
+                if found >= value - 1e-12 * abs(value) or size < 1e-6:
+                    break
+                size /= 2
+            mode, value, points = trial, found, reached
+        self._mode = mode
+        return value, self._eliminated(points), False
+
+    # Leaving something out --------------------------------------------------------------------------------------------
+
+    def points(self) -> list[Point]:
+        """Every block's likelihood at the last mode."""
+        return self._at(self._mode)[1]
+
+    def points_without(self, points: list[Point], student: int) -> list[Point]:
+        """The same points without one student's outcomes."""
+        items = np.split(self._scale().item * self._mode.item, self._ends)
+        zipped = zip(self.kernels, points, self._coordinates(self._mode), items, strict=True)
+        return [kernel.without(point, z, u, student) for kernel, point, z, u in zipped]
+
+    def fixed_step(self, points: list[Point]) -> Floats:
+        """One Newton step of the fixed effects from the last mode, the outcomes being those of `points`.
+
+        Raises
+        ------
+        LinAlgError
+            The fixed effects are not identified by them.
+        """
+        step, _ = self._solved(self._eliminated(points), self._score(self._mode, points))
+        return step.core[: self.layout.n_fixed]
+
+    def without_block(self, left_out: int) -> "Laplace":
+        """The objective of all blocks but one, at the same mode; sizes are not adapted: not for evaluating."""
+        keep = np.arange(len(self.kernels)) != left_out
+        kernels = [k for k, kept in zip(self.kernels, keep, strict=True) if kept]
+        found = Laplace(kernels, self.core[keep], self.slopes[keep], self.layout)
+        mode, items = self._mode, np.split(self._mode.item, self._ends)
+        item = np.concatenate([u for u, kept in zip(items, keep, strict=True) if kept])
+        found._mode, found._sigma = _Mode(mode.core, mode.task[keep], mode.cell[keep], item), self._sigma
+        return found
+
+    # The objective --------------------------------------------------------------------------------------------------
+
+    def evaluate(self, theta: Floats) -> Evaluation:
+        """The objective and its gradient at log sigmas `theta`, shape (G,)."""
+        self._rescale(np.exp(theta))
+        try:
+            value, system, converged = self._climb()
+        except LinAlgError:
+            return self._failed(theta)
+        return self._differentiated(theta, value - 0.5 * system.log_det, system, converged)
+
+    def value(self, theta: Floats) -> float:
+        """The objective alone, at less than half of the cost."""
+        self._rescale(np.exp(theta))
+        try:
+            value, system, _ = self._climb()
+        except LinAlgError:
+            return self._failed(theta).value
+        return value - 0.5 * system.log_det
+
+    def _failed(self, theta: Floats) -> Evaluation:
+        """What stands for a value where the Hessian is not positive definite."""
+        p, g = self.layout.n_fixed, len(theta)
+        self._mode = _Mode(*map(np.zeros_like, self._mode))
+        unknown = np.full(p, np.nan)
+        return Evaluation(
+            theta.copy(), -math.inf, np.zeros(g), unknown, unknown, np.full((p, p), np.nan), np.full(g, np.nan), False
+        )
+
+    def _differentiated(self, theta: Floats, value: float, system: _System, converged: bool) -> Evaluation:
+        mode, scale, p = self._mode, self._scale(), self.layout.n_fixed
+        inverse = cho_solve(system.factor, np.eye(len(self.layout.core)), check_finite=False)
+        covariance, trace = self._covariance(system, inverse)
+        shrink = scale.item**2 / system.d
+        items_at, shrinks = np.split(scale.item * mode.item, self._ends), np.split(shrink, self._ends)
+        places = zip(system.points, self._coordinates(mode), items_at, covariance, shrinks, strict=True)
+        found = [kernel.skewness(*place) for kernel, place in zip(self.kernels, places, strict=True)]
+        items, coordinates, v = ([f[i] for f in found] for i in range(3))
+        if self.layout.item is not None:
+            trace[self.layout.item] += float(((1.0 + shrink * np.concatenate(v)) / system.d).sum())
+        own = _Mode(*map(np.zeros_like, mode))._replace(item=scale.item * np.concatenate(items))
+        side = _Residual(own, np.stack(coordinates))
+        shift, _ = self._solved(system, side)
+        gradient = self._by_variance(mode, mode.moved(shift, 2.0)) + trace - self.layout.sizes
+        parts = mode.core[:p].copy(), shift.core[:p], inverse[:p, :p]
+        return Evaluation(theta.copy(), value, gradient, *parts, trace, converged)
+
+    def _covariance(self, system: _System, inverse: Floats) -> tuple[Floats, Floats]:
+        """Of each block's coordinates (K, c, c), and the trace of H⁻¹ over each variance but the items'."""
+        scale, s, layout = self._scale(), self._students, self.layout
+        trace = sums_by(layout.core + 1, np.diag(inverse), len(layout.sizes) + 1)[1:]
+        core = self.core * scale.core
+        found = core @ inverse @ core.swapaxes(1, 2)
+        if len(scale.task):
+            slopes = self.slopes * scale.task
+            pulled = system.task @ system.pull
+            spread = pulled @ found
+            own = np.einsum("kii->i", system.task) + np.einsum("kic,kic->i", spread, pulled)
+            np.add.at(trace, layout.task, own)
+            # (I - N pulled) found (I - N pulled)' + N task N'
+            found = found - slopes @ spread
+            found = found + (slopes @ system.task - found @ pulled.swapaxes(1, 2)) @ slopes.swapaxes(1, 2)
+        if layout.cell is not None:
+            pulled = scale.cell * (system.cell @ system.q[:, :s])
+            spread = pulled @ found
+            trace[layout.cell] += float(np.einsum("kii->", system.cell) + np.vdot(spread, pulled))
+            found = found.copy()
+            found[:, :s] -= scale.cell * spread
+            found[:, :, :s] += scale.cell * np.pad(
+                scale.cell * system.cell, ((0, 0), (0, found.shape[1] - s), (0, 0))
+            ) - scale.cell * (found @ pulled.swapaxes(1, 2))
+        return found, trace
+
+    def _by_variance(self, a: _Mode, b: _Mode) -> Floats:
+        """Inner products of the random effects, summed within each variance, shape (G,)."""
+        layout, n = self.layout, len(self.layout.sizes)
+        found = sums_by(layout.core + 1, a.core * b.core, n + 1)[1:]
+        np.add.at(found, layout.task, (a.task * b.task).sum(axis=0))
+        if layout.cell is not None:
+            found[layout.cell] += np.vdot(a.cell, b.cell)
+        if layout.item is not None:
+            found[layout.item] += a.item @ b.item
+        return found
+
+
+def _times(matrices: Floats, vectors: Floats) -> Floats:
+    """Matrix times vector in each block: (K, a, b) and (K, b) to (K, a)."""
+    return (matrices @ vectors[:, :, None])[:, :, 0]
+
+
+def _inverted(matrices: Floats) -> tuple[Floats, float]:
+    """Inverses and the sum of log determinants of symmetric matrices that are no smaller than the identity."""
+    lower = np.linalg.cholesky(matrices)
+    inverse = np.linalg.inv(matrices)
+    log_det = 2 * float(np.log(np.diagonal(lower, axis1=1, axis2=2)).sum())
+    return (inverse + inverse.swapaxes(1, 2)) / 2, log_det

@@ -1,0 +1,197 @@
+"""Average marginal effects in score points.
+
+The expected score of a design row integrates over every random effect, ``E expit(x'beta + N(0, v))`` with v their total
+variance there, by Gauss-Hermite quadrature. Effects average over the students of a task equally, over the tasks of a
+capability equally, and over capabilities equally. A number's effect is the slope of the expected score per unit of the
+factor as the formula has it (per unit of log n, say); a category's is the difference to the first level. v is held at
+its value at the row. Standard errors are by the delta method, the uncertainty of the variances included.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from capgap.stats.estimate import Estimate
+from capgap.stats.mixed.coding import Coding, Covariate, design_matrix
+from capgap.stats.mixed.formula import Factor
+from capgap.stats.mixed.inference import AT_ZERO, Inference
+from capgap.stats.mixed.model import Model
+
+__all__ = ["Margin", "Slope", "margins"]
+
+Floats = NDArray[np.float64]
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(41)
+
+
+@dataclass(frozen=True)
+class Slope:
+    """A function of the fit with its derivatives."""
+
+    value: float
+    beta: Floats
+    """Derivative in the coefficients, shape (p,)."""
+    sigma: Floats
+    """Total derivative in the free log sigmas, the coefficients moving along; shape (F,)."""
+
+    def minus(self, other: "Slope") -> "Slope":
+        """The difference of two functions."""
+        return Slope(self.value - other.value, self.beta - other.beta, self.sigma - other.sigma)
+
+
+@dataclass(frozen=True)
+class Margin:
+    """One average marginal effect."""
+
+    effect: str
+    """The factor and, for a category, its levels: ``log(n_examples)``, ``adaptation[lora - full]``."""
+    where: str
+    """A capability, ``all``, or the difference of two capabilities."""
+    estimate: Estimate
+    slope: Slope
+    """For the roads beside the model."""
+    contrast: bool = False
+    """Whether it is a difference of capabilities."""
+
+
+class _Rows:
+    """Design rows with their weights and total variances."""
+
+    def __init__(self, model: Model, inference: Inference):
+        outcomes = model.outcomes
+        self.model, self.inference = model, inference
+        self.used = outcomes.weight > 0
+        task, student, weight = (x[self.used] for x in (outcomes.task, outcomes.student, outcomes.weight))
+        cell = np.unique(task * outcomes.n_students + student, return_inverse=True)[1]
+        share = weight / np.bincount(cell, weight)[cell]
+        self.weight = share / np.bincount(task, share)[task]
+        sigma2 = np.where(inference.theta < AT_ZERO, 0.0, np.exp(2 * inference.theta))
+        self.parts = np.column_stack(
+            [s2 * np.square(t.columns[self.used]).sum(axis=1) for s2, t in zip(sigma2, model.plan.random, strict=True)]
+            or [np.zeros((int(self.used.sum()), 1))]
+        )
+        self.spread = np.sqrt(self.parts.sum(axis=1))
+        self.free = inference.curvature.free
+        self.nuisance = model.design[self.used, model.n_formula :]
+
+    def design(self, coding: Coding) -> Floats:
+        """Estimated and nuisance columns under other covariates."""
+        return np.hstack([design_matrix(coding)[0][self.used][:, self.model.kept], self.nuisance])
+
+    def moments(self, x: Floats, order: int) -> list[Floats]:
+        """The expected score at rows of a design, and its derivatives in the linear predictor up to `order`."""
+        eta = x @ self.inference.beta
+        found = [np.zeros(len(eta)) for _ in range(order + 1)]
+        for node, weight in zip(NODES, WEIGHTS / WEIGHTS.sum(), strict=True):
+            p = expit(eta + self.spread * node)
+            w = p * (1 - p)
+            for into, value in zip(found, (p, w, w * (1 - 2 * p), w * (1 - 6 * w)), strict=False):
+                into += weight * value
+        return found
+
+    def slope(self, value: float, beta: Floats, variance: Floats) -> Slope:
+        """Add what the variances do: by themselves (`variance`, per row) and by moving the coefficients."""
+        direct = 2 * (variance @ self.parts)[self.free] if len(self.free) else np.zeros(0)
+        return Slope(value, beta, direct + self.inference.curvature.beta_slope @ beta)
+
+    def difference(self, weight: Floats, high: Coding, low: Coding) -> Slope:
+        """Expected score under one coding minus that under another."""
+        value, beta, variance = 0.0, np.zeros(len(self.inference.beta)), np.zeros(len(weight))
+        for sign, coding in ((1.0, high), (-1.0, low)):
+            x = self.design(coding)
+            m0, m1, m2 = self.moments(x, 2)
+            value += sign * float(weight @ m0)
+            beta += sign * (weight * m1) @ x
+            variance += sign * 0.5 * weight * m2
+        return self.slope(value, beta, variance)
+
+    def derivative(self, weight: Floats, factor: Factor) -> Slope:
+        """The slope of the expected score in a number."""
+        x = self.design(self.model.coding)
+        per_unit = self.design(_per_unit(self.model.coding, factor)) - self.design(_zeroed(self.model.coding, factor))
+        _, m1, m2, m3 = self.moments(x, 3)
+        along = per_unit @ self.inference.beta
+        beta = (weight * m1) @ per_unit + (weight * m2 * along) @ x
+        return self.slope(float(weight @ (m1 * along)), beta, 0.5 * weight * m3 * along)
+
+
+def margins(model: Model, inference: Inference, conf_level: float) -> tuple[Margin, ...]:
+    """Every average marginal effect of a fit: by capability, and their differences; of capability itself."""
+    rows, coding = _Rows(model, inference), model.coding
+    found: list[Margin] = []
+    groups = _capabilities(rows, coding)
+    for covariate in coding.covariates.values():
+        if covariate.constant or not _estimated(model, covariate):
+            continue
+        if coding.has_capability and covariate.factor == Factor(coding.capability):
+            weight = np.mean([weight for _, weight in groups], axis=0)
+            found.extend(_margin(rows, name, "all", s, conf_level) for name, s in _effects(rows, weight, covariate))
+            continue
+        sets = [dict(_effects(rows, weight, covariate)) for _, weight in groups]
+        for (where, _), effects in zip(groups, sets, strict=True):
+            found.extend(_margin(rows, name, where, s, conf_level) for name, s in effects.items())
+        if _crossed(coding, covariate):
+            for (where, _), effects in zip(groups[1:], sets[1:], strict=True):
+                for name, s in effects.items():
+                    both = s.minus(sets[0][name])
+                    label = f"{where} - {groups[0][0]}"
+                    found.append(replace(_margin(rows, name, label, both, conf_level), contrast=True))
+    return tuple(found)
+
+
+def _margin(rows: _Rows, effect: str, where: str, slope: Slope, conf_level: float) -> Margin:
+    method = "average marginal effect, delta method, Satterthwaite t"
+    estimate = rows.inference.estimate(
+        slope.beta, value=slope.value, extra=slope.sigma, conf_level=conf_level, method=method
+    )
+    return Margin(effect, where, estimate, slope)
+
+
+def _capabilities(rows: _Rows, coding: Coding) -> list[tuple[str, Floats]]:
+    """Names and row weights (summing to 1) of each capability, or of everything."""
+    if not coding.has_capability:
+        return [("all", rows.weight / rows.weight.sum())]
+    covariate = coding.capability_covariate
+    inside = [rows.weight * (covariate.values[rows.used] == j) for j in range(len(covariate.levels))]
+    return [(level, w / w.sum()) for level, w in zip(covariate.levels, inside, strict=True)]
+
+
+def _effects(rows: _Rows, weight: Floats, covariate: Covariate) -> Iterator[tuple[str, Slope]]:
+    if not covariate.levels:
+        yield covariate.name, rows.derivative(weight, covariate.factor)
+        return
+    coding = rows.model.coding
+    for j, level in enumerate(covariate.levels[1:], start=1):
+        name = f"{covariate.name}[{level} - {covariate.levels[0]}]"
+        yield name, rows.difference(weight, _set(coding, covariate, j), _set(coding, covariate, 0))
+
+
+def _crossed(coding: Coding, covariate: Covariate) -> bool:
+    if not coding.has_capability:
+        return False
+    return any(covariate.factor in rest for rest in coding.formula.crossed_with(coding.capability))
+
+
+def _estimated(model: Model, covariate: Covariate) -> bool:
+    """Whether the covariate's own columns are all estimated."""
+    own = [j for j, term in enumerate(model.terms) if term == (covariate.factor,)]
+    return bool(np.isin(own, model.kept).all())
+
+
+def _with(coding: Coding, factor: Factor, values: Floats) -> Coding:
+    covariates = {f: replace(c, values=values) if f == factor else c for f, c in coding.covariates.items()}
+    return replace(coding, covariates=covariates)
+
+
+def _set(coding: Coding, covariate: Covariate, level: int) -> Coding:
+    return _with(coding, covariate.factor, np.full(coding.rows, float(level)))
+
+
+def _per_unit(coding: Coding, factor: Factor) -> Coding:
+    return _with(coding, factor, np.ones(coding.rows))
+
+
+def _zeroed(coding: Coding, factor: Factor) -> Coding:
+    return _with(coding, factor, np.zeros(coding.rows))

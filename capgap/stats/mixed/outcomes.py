@@ -1,0 +1,318 @@
+"""Outcomes as they come in, as a grid or as rows, brought into blocks (tasks) of design rows.
+
+A design row is a student x task cell on the grid path, and a row of the table on the sparse path: what has one value of
+every covariate.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from capgap.errors import EstimationError, suggestion
+
+__all__ = ["OutcomeGrid", "Outcomes", "Unfit", "from_columns", "from_grid"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+Column = NDArray[Any]
+Path = Literal["auto", "grid", "sparse"]
+
+THINNEST = 0.2
+"""A grid is built where at least this share of it is filled."""
+
+
+class Unfit(Exception):
+    """The data cannot be fitted; the reason becomes the note of a refused result."""
+
+
+@dataclass(frozen=True)
+class OutcomeGrid:
+    """Students x items without a long table: what two million outcomes fit into.
+
+    Raises
+    ------
+    EstimationError
+        Shapes disagree, or there are more successes than trials.
+    """
+
+    successes: NDArray[Any]
+    """Shape (S, I): 0 and 1, or counts where `trials` holds counts."""
+    task: ArrayLike
+    """The task of each item, shape (I,)."""
+    trials: NDArray[Any] | None = None
+    """Shape (S, I): 0 where an outcome is missing; None where every student answered every item once."""
+    students: Mapping[str, ArrayLike] = field(default_factory=dict)
+    """Columns of the students, each of shape (S,): names, covariates, the base."""
+    tasks: Mapping[str, ArrayLike] = field(default_factory=dict)
+    """Columns of the tasks, each of shape (K,), in the sorted order of their names: capability, format."""
+
+    def __post_init__(self) -> None:
+        shape = np.shape(self.successes)
+        if len(shape) != 2 or np.shape(self.task) != shape[1:]:
+            raise EstimationError(f"a grid is students x items with a task for each item; found shape {shape}.")
+        if self.trials is not None and np.shape(self.trials) != shape:
+            raise EstimationError(f"trials: expected shape {shape}, found {np.shape(self.trials)}.")
+        if self.trials is not None and (np.asarray(self.successes) > self.trials).any():
+            raise EstimationError("a grid cannot have more successes than trials.")
+        for name, values in self.students.items():
+            if np.shape(values) != shape[:1]:
+                raise EstimationError(
+                    f"students[{name!r}]: expected {shape[0]} values, found shape {np.shape(values)}."
+                )
+        n_tasks = len(np.unique(np.asarray(self.task)))
+        for name, values in self.tasks.items():
+            if np.shape(values) != (n_tasks,):
+                raise EstimationError(f"tasks[{name!r}]: expected {n_tasks} values, found shape {np.shape(values)}.")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Outcomes of the sparse path, sorted by task; each of shape (R,)."""
+
+    successes: Floats
+    trials: Floats
+    item: Ints
+    """Items count from zero within each task."""
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """All that a fit needs to know about the data; D design rows, sorted by task."""
+
+    student_names: tuple[str, ...]
+    task_names: tuple[str, ...]
+    student: Ints
+    """Of each design row, shape (D,)."""
+    task: Ints
+    weight: Floats
+    """Trials of each design row; 0 where a cell is empty."""
+    right: Floats
+    """Successes of each design row."""
+    columns: Mapping[str, Column]
+    """Covariates, each of shape (D,)."""
+    grid: tuple[tuple[NDArray[Any], NDArray[Any] | None], ...] | None
+    """Successes and trials of each task, (S, I) each, on the grid path."""
+    rows: Rows | None
+    """The outcomes on the sparse path, where they are the design rows."""
+    items_per_task: Ints
+    answers_per_item: float
+    """Median number of outcomes of an item."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n_students(self) -> int:
+        """Students."""
+        return len(self.student_names)
+
+    @property
+    def n_tasks(self) -> int:
+        """Tasks."""
+        return len(self.task_names)
+
+    @property
+    def n_items(self) -> int:
+        """Items over all tasks."""
+        return int(self.items_per_task.sum())
+
+    @property
+    def n_outcomes(self) -> int:
+        """Scored answers, repeats included."""
+        return int(self.weight.sum())
+
+
+def from_grid(grid: OutcomeGrid, names: tuple[str, ...]) -> Outcomes:
+    """The blocks of a grid; columns are those of `names` that it has."""
+    successes = np.asarray(grid.successes)
+    n_students = len(successes)
+    labels, task = np.unique(np.asarray(grid.task), return_inverse=True)  # numbers in the order of numbers
+    order = np.argsort(task, kind="stable")
+    counts = np.bincount(task, minlength=len(labels))
+    parts = np.split(order, np.cumsum(counts)[:-1])
+    blocks = []
+    for part in parts:
+        together = part[-1] - part[0] + 1 == len(part)
+        at: Any = slice(part[0], part[-1] + 1) if together else part
+        trials = None if grid.trials is None else np.asarray(grid.trials)[:, at]
+        blocks.append((successes[:, at], None if trials is None or (trials == 1).all() else trials))
+    columns: dict[str, Column] = {}
+    for name in names:
+        if name in grid.students:
+            columns[name] = np.tile(np.asarray(grid.students[name]), len(labels))
+        elif name in grid.tasks:
+            columns[name] = np.repeat(np.asarray(grid.tasks[name]), n_students)
+    students = np.asarray(grid.students.get("student", np.arange(n_students))).astype(str)
+    return _grid_outcomes(tuple(students), tuple(map(str, labels)), tuple(blocks), columns, ())
+
+
+def _grid_outcomes(
+    students: tuple[str, ...],
+    tasks: tuple[str, ...],
+    blocks: tuple[tuple[NDArray[Any], NDArray[Any] | None], ...],
+    columns: Mapping[str, Column],
+    notes: tuple[str, ...],
+) -> Outcomes:
+    s, k = len(students), len(tasks)
+    weight = np.concatenate([np.full(s, y.shape[1], dtype=float) if n is None else n.sum(axis=1) for y, n in blocks])
+    answers = [np.full(y.shape[1], s) if n is None else n.sum(axis=0) for y, n in blocks]
+    return Outcomes(
+        student_names=students,
+        task_names=tasks,
+        student=np.tile(np.arange(s), k),
+        task=np.repeat(np.arange(k), s),
+        weight=np.asarray(weight, dtype=float),
+        right=np.concatenate([y.sum(axis=1) for y, _ in blocks]).astype(float),
+        columns=columns,
+        grid=blocks,
+        rows=None,
+        items_per_task=np.array([y.shape[1] for y, _ in blocks], dtype=np.intp),
+        answers_per_item=float(np.median(np.concatenate(answers))),
+        notes=notes,
+    )
+
+
+def from_columns(
+    data: Mapping[str, ArrayLike] | pd.DataFrame,
+    *,
+    score: str,
+    covariates: tuple[str, ...],
+    student: str,
+    item: str,
+    task: str,
+    trials: str | None,
+    path: Path,
+) -> Outcomes:
+    """The blocks of a long table.
+
+    Raises
+    ------
+    EstimationError
+        A column is missing, or columns differ in length.
+    Unfit
+        No outcome is left, or scores are neither right nor wrong.
+    """
+    table, notes = _table(data, [score, student, item, *([trials] if trials else [])], [task, *covariates])
+    if task not in table:
+        table[task] = "all"
+    n = table[trials].to_numpy(dtype=float) if trials else np.ones(len(table))
+    y = table[score].to_numpy(dtype=float) * n
+    if ((y < 0) | (y > n) | (np.abs(y - np.round(y)) > 1e-9)).any():
+        raise Unfit(
+            f"{score}: a logistic model needs scores of 0 or 1"
+            + (f", or shares of {trials}" if trials else " (or a trials column beside shares of successes)")
+            + "; scores in between were found"
+        )
+    tasks, k = np.unique(table[task].astype(str).to_numpy(), return_inverse=True)
+    students, s = np.unique(table[student].astype(str).to_numpy(), return_inverse=True)
+    # The same item id in two tasks is two items.
+    items, pair = np.unique(k * (1 << 40) + pd.factorize(table[item].astype(str))[0], return_inverse=True)
+    item_task = (items >> 40).astype(np.intp)
+    columns = {name: table[name].to_numpy() for name in dict.fromkeys(covariates) if name in table}
+    repeated = len(table) - len(np.unique(s * np.int64(len(items)) + pair))
+    if repeated:
+        notes.append(f"{repeated} outcomes repeat a student and an item and count as further trials")
+    long = _Long(np.round(y), n, s, k, pair, item_task, columns)
+    where = dict(students=tuple(map(str, students)), tasks=tuple(map(str, tasks)))
+    uniform = _uniform_within_cells(long, len(students))
+    filled = (len(table) - repeated) / (len(students) * len(items))
+    if path == "grid" and not uniform:
+        raise EstimationError("path='grid' needs covariates that are constant within student and task; use 'auto'.")
+    if uniform and (path == "grid" or (path == "auto" and filled >= THINNEST)):
+        return _pivot(long, notes=tuple(notes), **where)
+    return _sorted_rows(long, notes=tuple(notes), **where)
+
+
+@dataclass(frozen=True)
+class _Long:
+    y: Floats
+    n: Floats
+    student: Ints
+    task: Ints
+    item: Ints
+    item_task: Ints
+    columns: Mapping[str, Column]
+
+
+def _table(
+    data: Mapping[str, ArrayLike] | pd.DataFrame, required: list[str], wanted: list[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """The columns that are needed, without rows that miss something, and what was left out."""
+    known = list(data)
+    for name in required:
+        if name not in known:
+            raise EstimationError(f"no column {name!r} in the data.{suggestion(name, map(str, known))}")
+    names = list(dict.fromkeys([*required, *(w for w in wanted if w in known)]))
+    arrays = {name: np.asarray(data[name]) for name in names}
+    if len({a.shape for a in arrays.values()}) > 1 or any(a.ndim != 1 for a in arrays.values()):
+        shapes = ", ".join(f"{name} {a.shape}" for name, a in arrays.items())
+        raise EstimationError(f"columns must be equally long; found {shapes}.")
+    table = pd.DataFrame(arrays)
+    for name in (required[0], *required[3:]):
+        try:
+            table[name] = pd.to_numeric(table[name]).astype(float)
+        except (TypeError, ValueError):
+            raise EstimationError(f"{name}: expected numbers, found {arrays[name].dtype}.") from None
+    with np.errstate(all="ignore"):
+        numeric = table.select_dtypes("number")
+        keep = table.notna().all(axis=1) & np.isfinite(numeric.to_numpy(dtype=float)).all(axis=1)
+    if len(required) > 3:
+        keep &= table[required[3]] > 0
+    notes = []
+    if not keep.all():
+        notes.append(
+            f"{int((~keep).sum())} of {len(table)} rows lack a score, a trial or a covariate and were left out"
+        )
+    table = table[keep].reset_index(drop=True)
+    if not len(table):
+        raise Unfit("no row has a score and all covariates")
+    return table, notes
+
+
+def _uniform_within_cells(long: _Long, n_students: int) -> bool:
+    """Whether every covariate has one value within student and task."""
+    cell = long.task * n_students + long.student
+    first = np.full(int(cell.max()) + 1, -1)
+    first[cell[::-1]] = np.arange(len(cell))[::-1]
+    return all(bool((values == values[first[cell]]).all()) for values in long.columns.values())
+
+
+def _pivot(long: _Long, *, students: tuple[str, ...], tasks: tuple[str, ...], notes: tuple[str, ...]) -> Outcomes:
+    s, total = len(students), len(long.item_task)
+    at = long.student * total + long.item
+    y = np.bincount(at, long.y, s * total).reshape(s, total)
+    n = np.bincount(at, long.n, s * total).reshape(s, total)
+    ends = np.searchsorted(long.item_task, np.arange(len(tasks) + 1))
+    blocks = []
+    for k in range(len(tasks)):
+        part = slice(ends[k], ends[k + 1])
+        blocks.append((y[:, part], None if (n[:, part] == 1).all() else n[:, part]))
+    cell = long.task * s + long.student
+    first = np.full(len(tasks) * s, 0)
+    first[cell[::-1]] = np.arange(len(cell))[::-1]
+    columns = {name: values[first] for name, values in long.columns.items()}
+    return _grid_outcomes(students, tasks, tuple(blocks), columns, notes)
+
+
+def _sorted_rows(long: _Long, *, students: tuple[str, ...], tasks: tuple[str, ...], notes: tuple[str, ...]) -> Outcomes:
+    order = np.argsort(long.task, kind="stable")
+    task, item = long.task[order], long.item[order]
+    starts = np.searchsorted(long.item_task, np.arange(len(tasks)))
+    counts = np.bincount(long.item_task, minlength=len(tasks))
+    y, n = long.y[order], long.n[order]
+    return Outcomes(
+        student_names=students,
+        task_names=tasks,
+        student=long.student[order],
+        task=task,
+        weight=n,
+        right=y,
+        columns={name: values[order] for name, values in long.columns.items()},
+        grid=None,
+        rows=Rows(y, n, item - starts[task]),
+        items_per_task=counts.astype(np.intp),
+        answers_per_item=float(np.median(np.bincount(item, n))),
+        notes=notes,
+    )

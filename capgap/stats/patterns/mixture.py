@@ -1,0 +1,308 @@
+"""A mixture of logistic response surfaces: items that students answer alike, whatever their difficulty."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.cluster.vq import kmeans2
+from scipy.special import expit
+
+__all__ = ["Answers", "SurfaceMixture", "fit_mixture", "predicted_scores"]
+
+Floats = NDArray[np.float64]
+
+REACH = 6.0
+"""Difficulties lie within so many logits of the mean; beyond, an answer is as good as certain."""
+PRIOR_ITEMS = 5.0
+"""The distribution of ease starts as if so many items had been seen, normal with a wide spread (`PRIOR_SD`)."""
+PRIOR_SD = 2.0
+"""Of those, in logits."""
+SLOPE_RIDGE = 0.5
+"""Penalty on squared surface coefficients; a pattern of some dozen items has hundreds of answers against it."""
+PROBE_ITERATIONS = 12
+"""EM steps after which only the best start goes on."""
+MAX_STEP = 1.0
+"""Longest Newton step, in logits."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The outcome grid and the students' design."""
+
+    right: Floats
+    """Scores in [0, 1], 0 where there is none, shape (S, n)."""
+    seen: Floats
+    """1 where there is a score, else 0, shape (S, n)."""
+    design: Floats
+    """Constant and standardised covariates of the students, shape (S, p)."""
+
+    def students(self, keep: NDArray[np.intp]) -> "Answers":
+        """Some of the students."""
+        return Answers(self.right[keep], self.seen[keep], self.design[keep])
+
+    def items(self, keep: NDArray[np.intp]) -> "Answers":
+        """Some of the items."""
+        return Answers(self.right[:, keep], self.seen[:, keep], self.design)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every student answered every item."""
+        return bool(self.seen.all())
+
+
+@dataclass(frozen=True)
+class SurfaceMixture:
+    """K response surfaces with one distribution of difficulty, fitted by EM."""
+
+    surfaces: Floats
+    """Logit coefficients of each pattern: constant, then one per standardised covariate, shape (K, p)."""
+    shares: Floats
+    """Share of the items in each pattern, shape (K,), descending."""
+    offsets: Floats
+    """What each student has beyond its covariates, shape (S,)."""
+    offset_sd: float
+    """Standard deviation of the offsets."""
+    nodes: Floats
+    """Ease of an item in logits (the negative of its difficulty), shape (Q,); the weighted mean is zero."""
+    weights: Floats
+    """Share of the items at each node, shape (Q,); the same in all patterns."""
+    posterior: Floats
+    """Probability of (pattern, ease) given an item's answers, shape (n, K, Q)."""
+    log_likelihood: float
+    """Observed-data log-likelihood, penalties not counted."""
+    converged: bool
+    """Whether EM came to rest."""
+
+    @property
+    def memberships(self) -> Floats:
+        """Probability that an item belongs to each pattern, shape (n, K)."""
+        return np.asarray(self.posterior.sum(axis=2))
+
+
+@dataclass
+class _State:
+    """What EM moves."""
+
+    surfaces: Floats
+    offsets: Floats
+    offset_sd: float
+    shares: Floats
+    weights: Floats
+    """Share of the items at each node of ease."""
+
+
+def fit_mixture(
+    answers: Answers,
+    n_patterns: int,
+    rng: np.random.Generator,
+    *,
+    n_starts: int = 4,
+    max_iterations: int = 300,
+    tolerance: float = 5e-5,
+) -> SurfaceMixture:
+    """The mixture of `n_patterns` surfaces, best of several starts.
+
+    Parameters
+    ----------
+    answers
+        S students x n items.
+    n_patterns
+        K.
+    rng
+        Draws the starts.
+    n_starts
+        Partitions to start from: k-means on each item's ridge slopes, and one at random.
+    max_iterations
+        EM steps at most.
+    tolerance
+        EM rests when the log-likelihood rises by less, in nats per item.
+
+    Notes
+    -----
+    ``logit P(y_si = 1) = x_s' g_k + o_s + a_i``, k the item's pattern, ``o_s ~ N(0, tau²)``, the item's ease a_i on a
+    grid finer than S answers can tell apart, with free weights that all patterns share (Kiefer & Wolfowitz 1956).
+    Since that distribution is free, items that differ in difficulty alone gain nothing from a second pattern.
+
+    References
+    ----------
+    Dempster, A. P., Laird, N. M. & Rubin, D. B. (1977). Maximum likelihood from incomplete data via the EM algorithm.
+    JRSS B 39, 1-38; Kiefer, J. & Wolfowitz, J. (1956). Consistency of the maximum likelihood estimator in the presence
+    of infinitely many incidental parameters. Ann. Math. Statist. 27, 887-906.
+    """
+    grid = _Grid.of(answers)
+    starts = 1 if n_patterns == 1 else n_starts
+    best: tuple[float, _State] | None = None
+    slopes = _item_slopes(answers)
+    for start in range(starts):
+        label = _first_labels(slopes, n_patterns, rng, at_random=start == starts - 1)
+        state = grid.start(label, n_patterns)
+        value, _ = grid.run(state, PROBE_ITERATIONS if starts > 1 else 0, tolerance)
+        if best is None or value > best[0]:
+            best = value, state
+    assert best is not None
+    state = best[1]
+    value, converged = grid.run(state, max_iterations, tolerance)
+    posterior, value = grid.expect(state)
+    order = np.argsort(-state.shares, kind="stable")
+    mean_ease = float(state.weights @ grid.nodes)  # the constant and the mean of the grid say the same: one is zero
+    return SurfaceMixture(
+        surfaces=state.surfaces[order] + mean_ease * np.eye(1, answers.design.shape[1]),
+        shares=state.shares[order],
+        offsets=state.offsets,
+        offset_sd=state.offset_sd,
+        nodes=grid.nodes - mean_ease,
+        weights=state.weights,
+        posterior=posterior.reshape(len(posterior), n_patterns, -1)[:, order],
+        log_likelihood=value,
+        converged=converged,
+    )
+
+
+def predicted_scores(mixture: SurfaceMixture, held_out: Answers) -> Floats:
+    """How probable the answers of students that the mixture has not seen are, given what it learnt of the items.
+
+    Parameters
+    ----------
+    mixture
+        Fitted to other students' answers to the same items.
+    held_out
+        S students x the same n items.
+
+    Returns
+    -------
+    ndarray
+        Log-probability of each answer, shape (S, n), 0 where there is none.
+
+    Notes
+    -----
+    The level of each new student is set so that its expected number of right answers is the observed one (with a weak
+    normal prior), whatever the number of patterns: only the profile over items is judged.
+    """
+    weights = mixture.posterior.reshape(held_out.right.shape[1], -1)
+    eta = held_out.design @ mixture.surfaces.T
+    eta = (eta[:, :, None] + mixture.nodes).reshape(len(eta), -1)
+    counts = held_out.seen @ weights
+    total = held_out.right.sum(axis=1)
+    offset = np.zeros(len(eta))
+    for _ in range(25):
+        p = expit(eta + offset[:, None])
+        score = total - (counts * p).sum(axis=1) - offset
+        offset += np.clip(score / ((counts * p * (1 - p)).sum(axis=1) + 1), -MAX_STEP, MAX_STEP)
+    p = np.clip(expit(eta + offset[:, None]) @ weights.T, 1e-12, 1 - 1e-12)
+    return np.asarray(held_out.right * np.log(p) + (held_out.seen - held_out.right) * np.log1p(-p))
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """The answers with the grid of ease, and the steps of EM on them."""
+
+    answers: Answers
+    nodes: Floats
+    prior: Floats
+    """Items at each node before any was seen, shape (Q,)."""
+    complete: bool
+
+    @classmethod
+    def of(cls, answers: Answers) -> "_Grid":
+        # An item's ease is known to about 2/sqrt(S) logits; the sum over a grid is as good as the integral from there.
+        step = min(0.8, 3.0 / math.sqrt(len(answers.design)))
+        nodes = np.linspace(-REACH, REACH, 2 * math.ceil(REACH / step) + 1)
+        normal = np.exp(-0.5 * (nodes / PRIOR_SD) ** 2)
+        return cls(answers, nodes, PRIOR_ITEMS * normal / normal.sum(), answers.complete)
+
+    def start(self, label: NDArray[np.intp], n_patterns: int) -> _State:
+        """The state after one step from a partition, every item's ease taken from its share of right answers."""
+        a = self.answers
+        n_items = a.right.shape[1]
+        soft = np.full((n_items, n_patterns), 0.1 / n_patterns)
+        soft[np.arange(n_items), label] += 0.9
+        share = (a.right.sum(axis=0) + 0.5) / (a.seen.sum(axis=0) + 1)
+        ease = np.log(share / (1 - share))
+        ease -= ease.mean()
+        near = np.exp(-0.5 * ((ease[:, None] - self.nodes) / 0.6) ** 2)
+        near /= near.sum(axis=1, keepdims=True)
+        shape = n_patterns, a.design.shape[1]
+        state = _State(
+            surfaces=np.zeros(shape),
+            offsets=np.zeros(len(a.design)),
+            offset_sd=0.2,
+            shares=np.full(n_patterns, 1 / n_patterns),
+            weights=self.prior / self.prior.sum(),
+        )
+        responsibility = (soft[:, :, None] * near[:, None, :]).reshape(n_items, -1)
+        for _ in range(3):
+            self.maximise(state, responsibility)
+        return state
+
+    def run(self, state: _State, n_iterations: int, tolerance: float) -> tuple[float, bool]:
+        """EM steps until rest; the state is moved in place."""
+        old = -math.inf
+        for _ in range(n_iterations):
+            responsibility, value = self.expect(state)
+            if value - old < tolerance * len(responsibility) and old > -math.inf:
+                return value, True
+            self.maximise(state, responsibility)
+            old = value
+        return old, False
+
+    def _eta(self, state: _State) -> Floats:
+        """Logits of student x (pattern, ease), shape (S, K Q)."""
+        level = self.answers.design @ state.surfaces.T + state.offsets[:, None]
+        return np.asarray((level[:, :, None] + self.nodes).reshape(len(level), -1))
+
+    def expect(self, state: _State) -> tuple[Floats, float]:
+        """Probabilities of (pattern, ease) of each item, shape (n, K Q), and the log-likelihood."""
+        a = self.answers
+        eta = self._eta(state)
+        log_miss = np.logaddexp(0, eta)
+        joint = a.right.T @ eta - (log_miss.sum(axis=0) if self.complete else a.seen.T @ log_miss)
+        with np.errstate(divide="ignore"):  # a pattern may have died out
+            prior = np.log(state.shares)[:, None] + np.log(state.weights)
+        joint += prior.ravel()
+        top = joint.max(axis=1, keepdims=True)
+        np.exp(joint - top, out=joint)
+        total = joint.sum(axis=1, keepdims=True)
+        joint /= total
+        return joint, float((np.log(total) + top).sum())
+
+    def maximise(self, state: _State, responsibility: Floats) -> None:
+        """One Newton step for surfaces and offsets; the rest in closed form."""
+        a, q = self.answers, len(self.nodes)
+        weight = responsibility.sum(axis=0)
+        n = np.broadcast_to(weight, (len(a.design), len(weight))) if self.complete else a.seen @ responsibility
+        y = a.right @ responsibility
+        p = expit(self._eta(state))
+        # Sums over ease: all that a surface needs.
+        residual = (y - n * p).reshape(len(p), -1, q).sum(axis=2)
+        curvature = (n * p * (1 - p)).reshape(len(p), -1, q).sum(axis=2)
+        ridge = SLOPE_RIDGE * np.eye(a.design.shape[1])
+        for k, surface in enumerate(state.surfaces):
+            hessian = a.design.T @ (curvature[:, k, None] * a.design) + ridge
+            step = np.linalg.solve(hessian, a.design.T @ residual[:, k] - ridge @ surface)
+            surface += np.clip(step, -MAX_STEP, MAX_STEP)
+        precision = state.offset_sd**-2
+        information = curvature.sum(axis=1) + precision
+        fresh = (y - n * expit(self._eta(state))).sum(axis=1)
+        state.offsets += np.clip((fresh - precision * state.offsets) / information, -MAX_STEP, MAX_STEP)
+        state.offset_sd = max(0.02, float(np.sqrt(np.mean(state.offsets**2 + 1 / information))))
+        state.shares = weight.reshape(-1, q).sum(axis=1) / weight.sum()
+        counts = weight.reshape(-1, q).sum(axis=0) + self.prior
+        state.weights = counts / counts.sum()
+
+
+def _item_slopes(answers: Answers) -> Floats:
+    """A rough slope of each item on each covariate, each scaled to the same spread, shape (n, p - 1)."""
+    x = answers.design
+    centre = np.where(answers.seen > 0, 2 * answers.right - 1, 0.0)
+    slopes = np.linalg.solve(x.T @ x + 0.1 * np.eye(x.shape[1]), x.T @ centre).T[:, 1:]
+    spread = slopes.std(axis=0)
+    return np.asarray(slopes / np.where(spread > 0, spread, 1.0))
+
+
+def _first_labels(slopes: Floats, k: int, rng: np.random.Generator, *, at_random: bool) -> NDArray[np.intp]:
+    if k == 1:
+        return np.zeros(len(slopes), dtype=np.intp)
+    if at_random:
+        return rng.integers(0, k, len(slopes)).astype(np.intp)
+    return np.asarray(kmeans2(slopes, k, minit="++", rng=rng, missing="warn")[1], dtype=np.intp)

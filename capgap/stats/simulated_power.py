@@ -1,0 +1,221 @@
+"""What a design can see before anything runs, by simulation: closure differences, and any estimator that is drawn."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from capgap.errors import EstimationError
+from capgap.stats.binary import wilson_interval
+from capgap.stats.estimate import Estimate
+from capgap.stats.power import Needed, smallest_needed
+from capgap.stats.ratios import ratio_difference
+from capgap.stats.stratified import StratifiedMean, stratified_mean
+
+__all__ = [
+    "Accuracies",
+    "SimulatedPower",
+    "closure_difference_power",
+    "needed_for_closure_difference",
+    "simulated_power",
+]
+
+
+@dataclass(frozen=True)
+class SimulatedPower:
+    """How often a simulated study found what was put into it."""
+
+    power: float
+    """Share of the replicates whose interval excludes zero; refused and open ones count as not found."""
+    conf_low: float
+    """Wilson's 95 % interval of that share: Monte-Carlo error only."""
+    conf_high: float
+    refused: float
+    """Share of the replicates without an interval."""
+    width: float
+    """Median width of the intervals."""
+    n_replicates: int
+    """Replicates."""
+
+    def tidy(self) -> list[dict[str, object]]:
+        """One row."""
+        return [asdict(self)]
+
+    def summary(self) -> str:
+        """Plain text."""
+        interval = f"[{self.conf_low:.2f}, {self.conf_high:.2f}]"
+        return f"power {self.power:.2f} {interval}, {100 * self.refused:.0f} % refused, {self.n_replicates} replicates"
+
+
+def simulated_power(
+    draw: Callable[[np.random.Generator], Estimate], *, rng: np.random.Generator, n_replicates: int = 400
+) -> SimulatedPower:
+    """How often the interval of any estimator excludes zero.
+
+    Parameters
+    ----------
+    draw
+        Simulates one study and estimates: a gap, a closure difference, the logarithm of a data-cost ratio.
+    rng
+        Passed to each draw.
+    n_replicates
+        Studies.
+    """
+    if n_replicates < 1:
+        raise EstimationError(f"one replicate at least is needed, found {n_replicates}.")
+    found, widths = 0, []
+    for _ in range(n_replicates):
+        e = draw(rng)
+        if e.status != "ok" or not math.isfinite(e.conf_high - e.conf_low):
+            continue
+        found += not e.conf_low <= 0 <= e.conf_high
+        widths.append(e.conf_high - e.conf_low)
+    share = found / n_replicates
+    low, high = wilson_interval(share, n_replicates, critical=1.959964)
+    width = float(np.median(widths)) if widths else math.nan
+    return SimulatedPower(share, low, high, 1 - len(widths) / n_replicates, width, n_replicates)
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """What is assumed of one capability."""
+
+    base: float
+    student: float
+    teacher: float
+
+    @property
+    def closure(self) -> float:
+        """``(student - base) / (teacher - base)``."""
+        return (self.student - self.base) / (self.teacher - self.base)
+
+
+def closure_difference_power(
+    first: Accuracies,
+    second: Accuracies,
+    *,
+    n_tasks: int,
+    items_per_task: int,
+    rng: np.random.Generator,
+    cluster_size: int = 1,
+    shared: float = 0.5,
+    of_cluster: float = 0.0,
+    n_replicates: int = 400,
+    conf_level: float = 0.95,
+) -> SimulatedPower:
+    """The power to tell two capabilities' gap closures apart, by simulation.
+
+    Parameters
+    ----------
+    first, second
+        Assumed accuracies.
+    n_tasks, items_per_task
+        Of each capability; tasks count equally.
+    rng
+        Draws the studies.
+    cluster_size
+        Items of a cluster, within one task.
+    shared
+        Share of the spread of difficulty (probit scale) that base, student and teacher have in common, 0 to 1.
+    of_cluster
+        Share of the spread that a cluster's items have in common in each model by itself; shared + of_cluster <= 1.
+    n_replicates
+        Studies.
+    conf_level
+        Of the interval that must exclude zero.
+
+    Notes
+    -----
+    A model is right on an item where ``sqrt(shared) u + sqrt(of_cluster) v + sqrt(rest) w`` lies below the normal
+    quantile of its accuracy: u of the item, v of cluster and model, w of item and model, all standard normal. The
+    estimate is `ratio_difference`.
+    """
+    values = [getattr(a, name) for a in (first, second) for name in ("base", "student", "teacher")]
+    if not all(0 < v < 1 for v in values) or not all(a.teacher > a.base for a in (first, second)):
+        raise EstimationError("accuracies lie between 0 and 1, the teacher's above the base's.")
+    if min(n_tasks, items_per_task, cluster_size) < 1 or min(shared, of_cluster) < 0 or shared + of_cluster > 1:
+        raise EstimationError("tasks, items and cluster size are 1 or more; shared + of_cluster lie between 0 and 1.")
+
+    def draw(generator: np.random.Generator) -> Estimate:
+        fits = [
+            _drawn_closure(a, n_tasks, items_per_task, cluster_size, (shared, of_cluster), generator, j)
+            for j, a in enumerate((first, second))
+        ]
+        return ratio_difference(fits[0], fits[1], conf_level=conf_level)
+
+    return simulated_power(draw, rng=rng, n_replicates=n_replicates)
+
+
+def needed_for_closure_difference(
+    first: Accuracies,
+    second: Accuracies,
+    *,
+    n_tasks: int,
+    seed: int,
+    power: float = 0.8,
+    largest: int = 5000,
+    cluster_size: int = 1,
+    shared: float = 0.5,
+    of_cluster: float = 0.0,
+    n_replicates: int = 200,
+    conf_level: float = 0.95,
+) -> Needed:
+    """Items of each task with which two closures are told apart, by simulation and bisection.
+
+    Parameters
+    ----------
+    first, second, n_tasks, cluster_size, shared, of_cluster, n_replicates, conf_level
+        As for `closure_difference_power`.
+    seed
+        Of every study, so that sizes are compared on like draws.
+    power
+        Probability with which the difference should be found.
+    largest
+        Items per task at most.
+    """
+
+    def reached(n: int) -> float:
+        return closure_difference_power(
+            first,
+            second,
+            n_tasks=n_tasks,
+            items_per_task=n,
+            rng=np.random.default_rng(seed),
+            cluster_size=cluster_size,
+            shared=shared,
+            of_cluster=of_cluster,
+            n_replicates=n_replicates,
+            conf_level=conf_level,
+        ).power
+
+    if not abs(first.closure - second.closure) > 1e-9:
+        raise EstimationError("both closures are the same: there is no difference to find.")
+    return smallest_needed("items", reached, max(10, 2 * cluster_size), largest, power)
+
+
+def _drawn_closure(
+    a: Accuracies,
+    n_tasks: int,
+    items_per_task: int,
+    cluster_size: int,
+    spread: tuple[float, float],
+    rng: np.random.Generator,
+    which: int,
+) -> StratifiedMean:
+    """Numerator and denominator of one simulated capability; clusters of the two capabilities are different ones."""
+    task = np.repeat(np.arange(n_tasks), items_per_task)
+    within: NDArray[np.int64] = np.tile(np.arange(items_per_task) // cluster_size, n_tasks)
+    cluster = task * items_per_task + within
+    shared, of_cluster = spread
+    n = len(task)
+    item = rng.normal(size=n)
+    right = {}
+    for name in ("base", "student", "teacher"):
+        latent = math.sqrt(shared) * item + math.sqrt(1 - shared - of_cluster) * rng.normal(size=n)
+        latent += math.sqrt(of_cluster) * rng.normal(size=n)[cluster]
+        right[name] = (latent < special.ndtri(getattr(a, name))).astype(float)
+    values = np.column_stack([right["student"] - right["base"], right["teacher"] - right["base"]])
+    return stratified_mean(values, task, 2 * cluster + which)

@@ -1,0 +1,216 @@
+"""What several students say together, against worlds whose law is known."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from capgap import schema
+from capgap.analyze import analyze
+from capgap.analyze.cohort import cohort_of
+from tests.analyze import worlds
+from tests.analyze.cohorts import analysed, cohort
+
+
+def rows(quantity, **where):
+    found = analysed()
+    found = found[found["quantity"] == quantity]
+    for name, value in where.items():
+        found = found[found[name].isna() if value is None else found[name] == value]
+    return found
+
+
+def single(quantity, **where):
+    found = rows(quantity, **where)
+    assert len(found) == 1, found[["group", "contrast", "factors"]]
+    return found.iloc[0]
+
+
+@pytest.mark.parametrize(
+    ("contrast", "truth"),
+    [
+        ("capability[reasoning - knowledge]:log(n_examples)", -0.3 / np.log(2)),
+        ("capability[reasoning - knowledge]:adaptation[lora - full]", -0.6),
+        ("log(n_examples)", 0.35 / np.log(2)),
+        ("adaptation[lora - full]", -0.3),
+    ],
+)
+def test_the_mixed_model_finds_how_the_students_were_made(contrast, truth):
+    row = single("coefficient", contrast=contrast)
+    assert row["conf_low"] < truth < row["conf_high"]
+    assert row["conf_high"] - row["conf_low"] < 0.6
+    assert row["n_students"] == 36
+    assert pd.isna(row["model"])
+
+
+def test_a_difference_of_capabilities_is_told_in_points_with_the_verdict_of_several_roads():
+    row = single(
+        "effect_difference", contrast="log(n_examples)", group="reasoning - knowledge", factors=None, scale="score"
+    )
+    assert row["conf_high"] < 0
+    assert "several roads: agree" in row["note"]
+    roads = {json.loads(told)["road"] for told in rows("effect_difference")["factors"].dropna()}
+    assert roads == {"two-stage", "student jackknife", "task jackknife"}
+    assert row["population"].endswith("tasks like these")
+
+
+def test_data_cost_is_priced_for_each_recipe_and_capability_with_open_ends_as_open():
+    cost = rows("data_cost", contrast="50 % retention")
+    plain = cost[~cost["factors"].str.contains('"by"')]
+    assert sorted(zip(plain["group"], plain["factors"], strict=True)) == [
+        (capability, f'{{"adaptation": "{adaptation}"}}')
+        for capability in ("knowledge", "reasoning")
+        for adaptation in ("full", "lora")
+    ]
+    # the base is at .2, the teacher near .85: knowledge passes the middle between 125 and 500 of its examples
+    known = plain[(plain["group"] == "knowledge") & plain["factors"].str.contains("full")].iloc[0]
+    assert 60 < known["conf_low"] < known["estimate"] < known["conf_high"] < 1000
+    open_ended = rows("data_cost", contrast="90 % retention")
+    told = open_ended[open_ended["status"] == "open"]
+    assert len(told)
+    assert told[["conf_low", "conf_high"]].isna().any(axis=1).all() or (told["conf_low"] == 0).any()
+    assert "never reached" in " ".join(told["note"])
+
+
+def test_the_curve_passes_through_its_points():
+    points = rows("curve_point", group="knowledge")
+    assert set(points["model"]) >= {"base", "full-125-0", "lora-4000-2"}
+    curve = rows("curve", group="knowledge")
+    curve = curve[curve["factors"].str.contains('"full"')]
+    sizes = np.array([float(json.loads(told)["n_examples"]) for told in curve["factors"]])
+    full = points[points["factors"].str.contains('"full"')]
+    at = np.array([float(json.loads(told)["n_examples"]) for told in full["factors"]])
+    order = np.argsort(sizes)
+    fitted = np.interp(at, sizes[order], curve["estimate"].to_numpy()[order])
+    assert np.abs(fitted - full["estimate"]).mean() < 0.05
+
+
+def test_three_seeds_speak_of_the_recipe():
+    found = rows("gap", population="this recipe, these tasks", level="battery")
+    assert len(found) == 12  # six sizes, two adaptations
+    assert (found["n_seeds"] == 3).all()
+    assert found["model"].isna().all()
+    checkpoint = analysed()
+    one = checkpoint[
+        (checkpoint["quantity"] == "gap")
+        & (checkpoint["level"] == "battery")
+        & (checkpoint["weighting"] == "tasks")
+        & (checkpoint["population"] == "these checkpoints, these tasks")
+        & checkpoint["model"].str.startswith("full-125-").fillna(False)
+    ]
+    same = found[found["factors"] == '{"adaptation": "full", "n_examples": "125"}'].iloc[0]
+    assert same["estimate"] == pytest.approx(one["estimate"].mean())
+
+
+def test_what_is_lost_is_held_against_what_seeds_lose_against_each_other():
+    own = rows("lost", level="battery", model="full-125-0", weighting="items").iloc[0]
+    assert "one training seed: counts for this checkpoint" in own["note"]
+    beyond = rows("lost", population="this recipe, these tasks", level="battery")
+    assert len(beyond) == 12
+    assert (beyond["estimate"] < own["estimate"]).all()
+    assert beyond["note"].str.contains("two seeds differ by").all()
+    assert not len(rows("items_lost"))  # three seeds make no list
+
+
+def test_five_seeds_make_a_list_of_items():
+    outcomes, models, roles = cohort(sizes=(1000,), seeds=5, adaptations=("full",), n_items=30)
+    found = analyze(outcomes, roles, models=models)
+    listed = found[found["quantity"] == "items_gained"]
+    assert set(listed["group"]) == {"world", "knowledge", "reasoning"}
+    whole = listed[listed["group"] == "world"].iloc[0]
+    assert whole["estimate"] > 0
+    assert "items: " in whole["note"]
+
+
+def test_patterns_are_the_capabilities_where_these_follow_laws_of_their_own():
+    assert single("n_patterns")["estimate"] == 2
+    labels = " ".join(rows("pattern")["contrast"])
+    assert "capability = knowledge" in labels
+    assert "capability = reasoning" in labels
+    assert rows("pattern")["note"].str.contains("to read: ").all()
+
+
+def test_students_of_unknown_making_give_no_number_about_their_making():
+    outcomes, _, roles = cohort(sizes=(125, 1000), seeds=3, n_tasks=2, n_items=10)
+    about = {"effect", "effect_difference", "coefficient", "data_cost", "curve", "n_patterns", "pattern"}
+    assert not about & set(analyze(outcomes, roles)["quantity"])
+
+
+def test_equivalence_is_shown_for_a_copy_and_not_for_a_student_far_behind():
+    world = worlds.outcomes()
+    teacher = world[world["model"] == "teacher"]
+    world = pd.concat([world, teacher.assign(model="copy")], ignore_index=True)
+    found = analyze(world, schema.Roles(("student", "copy"), "teacher"))
+    told = found[(found["quantity"] == "equivalence") & (found["weighting"] == "tasks") & (found["level"] == "battery")]
+    told = told[told["population"] == "these checkpoints, these tasks"].set_index("model")
+    assert "more than 2 points short" in told.loc["student", "note"]
+    assert told.loc["copy", "conf_level"] == pytest.approx(0.9)
+    assert told.loc["student", "p_value"] > 0.9
+    assert told.loc["copy", "p_value"] < told.loc["student", "p_value"]
+
+
+def test_labels_in_doubt_widen_the_contrast_and_certain_ones_leave_it():
+    world = worlds.outcomes().drop(columns="capability")
+    items = world[["task", "item"]].drop_duplicates()
+    reasons = items["task"].str.startswith("reasoning")
+
+    def contrast(p):
+        labels = items.assign(
+            capability=np.where(reasons, "reasoning", "knowledge"),
+            p_reasoning=np.where(reasons, p, 1 - p),
+            source="text",
+        )
+        found = analyze(world, worlds.ROLES, labels=labels)
+        found = found[(found["quantity"] == "capability_contrast") & (found["weighting"] == "tasks")]
+        found = found[found["population"] == "these checkpoints, these tasks"]
+        found = found[found["contrast"].str.startswith("gap")]
+        return [found[found["factors"].str.contains("drawn") == drawn] for drawn in (True, False)]
+
+    drawn, certain = contrast(1.0)
+    assert not len(drawn)
+    wide, narrow = contrast(0.9)[0].iloc[0], certain.iloc[0]
+    assert wide["conf_high"] - wide["conf_low"] > narrow["conf_high"] - narrow["conf_low"]
+    assert "labels make" in wide["note"]
+    assert "20 draws" in wide["note"]
+
+
+def test_types_of_wrong_answers_and_the_teachers_own_are_counted():
+    world = worlds.outcomes()
+    world["target"], world["response"] = "0", world["prediction"]
+    generated = world["format"] == "generate"
+    world.loc[generated & (world["prediction"] == "3"), ["prediction", "response"]] = [None, "no no no"]
+    found = analyze(world, worlds.ROLES)
+    types = found[(found["quantity"] == "error_type") & (found["model"] == "student")]
+    shares = types.groupby("group")["estimate"].sum()
+    assert np.allclose(shares, 1)
+    assert {"unparsed", "teacher_answer"} <= set(types["contrast"])
+    teachers = found[(found["quantity"] == "error_type") & (found["model"] == "teacher")]
+    assert "teacher_answer" not in set(teachers["contrast"])
+
+
+def test_a_covariate_that_goes_with_failure_has_its_odds_ratio():
+    rng = np.random.default_rng(0)
+    world = worlds.outcomes(n_items=150)
+    depth = world["x_depth"].to_numpy()
+    student = (world["model"] == "student").to_numpy()
+    right = rng.random(len(world)) < 1 / (1 + np.exp(-(1.5 - 0.7 * depth)))
+    world.loc[student, "score"] = right[student].astype(float)
+    found = analyze(world, worlds.ROLES)
+    row = found[(found["quantity"] == "failure_odds") & (found["contrast"] == "x_depth")].iloc[0]
+    assert row["conf_low"] < np.exp(0.7) < row["conf_high"]
+    assert row["conf_low"] > 1.3
+
+
+def test_a_cohort_knows_what_varies_and_counts_examples_by_capability():
+    _, models, roles = cohort(sizes=(100, 200), seeds=2, n_tasks=1, n_items=2)
+    found = cohort_of(models, roles.students)
+    assert found.varies("n_examples")
+    assert found.varies("adaptation")
+    assert not found.varies("supervision")
+    assert not found.varies("n_params")  # nobody said
+    assert found.size("full-200-1") == 200
+    assert found.size("full-200-1", "reasoning") == 100
+    assert [recipe.factors for recipe in found.recipes()] == [(("adaptation", "full"),), (("adaptation", "lora"),)]
+    assert [len(recipe.students) for recipe in found.trainings()] == [2, 2, 2, 2]
+    assert cohort_of(None, roles.students).students == ()

@@ -1,0 +1,130 @@
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from capgap.errors import EstimationError
+from capgap.stats.curves import Target, curve_data, fit_curves, next_batch, relative_data_cost
+from tests.stats.curves.test_fit import noiseless
+from tests.stats.curves.world import CurveWorld, power
+
+
+def fitted(draw, *, offset=0, **options):
+    scores, teacher, sizes, *seeds = draw
+    codes = offset + np.arange(len(teacher))
+    data = curve_data(scores, teacher, sizes, seeds=seeds[0] if seeds else None, chance=0.0, clusters=codes)
+    return fit_curves(data, **options)
+
+
+def test_without_noise_the_gain_is_the_curves():
+    gain = next_batch(fitted(noiseless(power()), forms=("power",)))
+    curve = power()
+    assert gain.estimate == pytest.approx(curve(121500.0) - curve(60750.0), abs=3e-4)
+    assert gain.conf_low <= gain.estimate <= gain.conf_high
+    inside = next_batch(fitted(noiseless(power()), forms=("power",)), size_from=2000, n_more=1000)
+    assert inside.estimate == pytest.approx(curve(3000.0) - curve(2000.0), abs=3e-4)
+
+
+def test_the_gain_spans_the_accepted_forms_and_says_that_it_is_extrapolated():
+    fit = fitted(CurveWorld().draw(np.random.default_rng(3), 2000))
+    gain = next_batch(fit)
+    assert [p[0] for p in gain.by_form] == [f.form.name for f in fit.accepted]
+    assert gain.conf_low == min(p[2] for p in gain.by_form) >= 0
+    assert gain.conf_high == max(p[3] for p in gain.by_form)
+    assert "extrapolated beyond the largest size, 60,800, by laws that all level off" in gain.note
+    assert "more than tenfold" in next_batch(fit, factor=20).note
+    assert len(gain.tidy()) == 1 + len(gain.by_form)
+    assert "examples" in gain.summary()
+
+
+def test_more_examples_never_promise_less():
+    fit = fitted(CurveWorld().draw(np.random.default_rng(3), 500))
+    gains = [next_batch(fit, factor=factor) for factor in (1.5, 2, 4)]
+    for less, more in pairwise(gains):
+        assert less.estimate <= more.estimate
+        assert less.conf_high <= more.conf_high + 1e-9
+
+
+def test_a_gain_without_a_law_is_refused_and_a_batch_of_nothing_is_an_error():
+    def falling(d):
+        return 0.7 - 0.3 * (1 - (1 + d / 1500) ** -0.8)
+
+    gain = next_batch(fitted(CurveWorld(curve=falling).draw(np.random.default_rng(0), 2000)))
+    assert gain.status == "refused"
+    assert "no law fits" in gain.summary()
+    assert math.isnan(gain.estimate)
+    with pytest.raises(EstimationError, match="must add examples"):
+        next_batch(fitted(noiseless(power(), n=500)), n_more=0)
+
+
+def test_without_noise_the_ratio_is_that_of_the_curves_scales():
+    one, two = fitted(noiseless(power(scale=3000))), fitted(noiseless(power(scale=600)), offset=10**6)
+    ratio = relative_data_cost(one, two, Target(0.9), names=("reasoning", "knowledge"))
+    assert ratio.estimate == pytest.approx(5, rel=0.05)
+    assert ratio.conf_low < 5 < ratio.conf_high
+    assert ratio.p_value < 0.01
+    assert "reasoning" in ratio.summary()
+    assert ratio.tidy()[0]["contrast"] == "reasoning / knowledge"
+
+
+def test_swapping_the_capabilities_inverts_the_ratio():
+    rng = np.random.default_rng(4)
+    one = fitted(CurveWorld(curve=power(c=0.79)).draw(rng, 2000))
+    two = fitted(CurveWorld(curve=power(c=0.79, scale=500)).draw(rng, 2000), offset=10**6)
+    a, b = relative_data_cost(one, two, Target(0.8)), relative_data_cost(two, one, Target(0.8))
+    assert a.estimate == pytest.approx(1 / b.estimate)
+    assert a.conf_low == pytest.approx(1 / b.conf_high, rel=0.03)
+    assert a.conf_high == pytest.approx(1 / b.conf_low, rel=0.03)
+    assert a.p_value == pytest.approx(b.p_value, rel=0.1, abs=0.01)
+    assert a.correlation == pytest.approx(b.correlation)
+
+
+def test_one_curve_against_itself_is_one():
+    fit = fitted(CurveWorld().draw(np.random.default_rng(6), 2000))
+    ratio = relative_data_cost(fit, fit, Target(0.8))
+    assert ratio.estimate == 1
+    assert ratio.conf_low < 1 < ratio.conf_high
+    assert ratio.p_value > 0.9
+    # The same items and the same seeds: what is wrong with one is wrong with the other, as far as it is believed.
+    assert ratio.correlation > 0.8
+
+
+def test_shared_items_narrow_the_ratio():
+    draw = CurveWorld().draw(np.random.default_rng(6), 2000)
+    shared = relative_data_cost(fitted(draw), fitted(draw), Target(0.8))
+    apart = relative_data_cost(fitted(draw), fitted(draw, offset=10**6), Target(0.8))
+    assert shared.conf_high / shared.conf_low < apart.conf_high / apart.conf_low
+
+
+def test_items_of_curves_without_named_clusters_are_disjoint():
+    scores, teacher, sizes, _ = CurveWorld().draw(np.random.default_rng(6), 500)
+    unnamed = fit_curves(curve_data(scores, teacher, sizes, chance=0.0))
+    named = fit_curves(curve_data(scores, teacher, sizes, chance=0.0, clusters=np.arange(500)))
+    apart, shared = (relative_data_cost(fit, fit, Target(0.8)).correlation for fit in (unnamed, named))
+    assert apart < shared
+
+
+def test_where_one_is_never_reached_the_ratio_is_open_and_where_both_are_it_is_refused():
+    rng = np.random.default_rng(0)
+    never = fitted(CurveWorld(curve=power(c=0.6, exponent=1.5), seed_sd=0.0).draw(rng, 2000))
+    reached = fitted(CurveWorld(curve=power(c=0.79, exponent=1.5), seed_sd=0.0).draw(rng, 2000), offset=10**6)
+    up, down = relative_data_cost(never, reached, Target(0.9)), relative_data_cost(reached, never, Target(0.9))
+    assert math.isinf(up.conf_high)
+    assert up.conf_low > 5
+    assert up.status == down.status == "open"
+    assert down.conf_low == 0
+    assert down.conf_high == pytest.approx(1 / up.conf_low, rel=0.03)
+    both = relative_data_cost(never, never, Target(0.9))
+    assert both.status == "refused"
+    assert "neither" in both.summary()
+
+
+def test_a_refused_cost_refuses_the_ratio_and_levels_must_agree():
+    good = fitted(CurveWorld().draw(np.random.default_rng(0), 300))
+    small = fitted(CurveWorld(sizes=(0, 100, 1000)).draw(np.random.default_rng(0), 300))
+    ratio = relative_data_cost(small, good, Target(0.9), names=("reasoning", "knowledge"))
+    assert ratio.status == "refused"
+    assert "reasoning: 3 distinct sizes" in ratio.note
+    with pytest.raises(EstimationError, match="one confidence level"):
+        relative_data_cost(good, fitted(noiseless(power(), n=300), conf_level=0.9), Target(0.9))

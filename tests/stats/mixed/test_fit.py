@@ -1,0 +1,296 @@
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from capgap.errors import EstimationError
+from capgap.stats.mixed import OutcomeGrid, fit_mixed
+from tests.stats.mixed.references import SEED, STUDY
+from tests.stats.mixed.world import ADAPTATION, CAPABILITY, FORMULA, TRUTH, Study, columns_of
+
+SMALL = Study(12, 12, 12)
+SIMPLE = "score ~ capability * log(n_examples)"
+
+
+@pytest.fixture(scope="module")
+def long():
+    return columns_of(SMALL.draw(1))
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return fit_mixed(FORMULA, SMALL.draw(1))
+
+
+def test_the_prototypes_fit_comes_out():
+    # python -m tests.stats.mixed.references prototype FOLDER
+    beta = [0.143349, -0.921518, 0.267465, -0.229781, 0.327696, 0.127160, -0.105927, 0.228853]
+    error = [0.146566, 0.271215, 0.041741, 0.129046, 0.081073, 0.042676, 0.130947, 0.082490]
+    df = [13.5356, 10.1832, 19.7367, 19.5303, 19.6037, 19.9012, 19.0897, 19.3861]
+    sigma = {"item": 0.193066, "task": -0.922262, "student": -1.246646, "student x capability": -1.695354,
+             "student x task": -1.833757}  # fmt: skip
+    fit = fit_mixed(FORMULA, STUDY.draw(SEED), task_slopes=False, roads=False)
+    found = list(fit.coefficients.values())
+    assert [e.estimate for e in found] == pytest.approx(beta, abs=2e-4)
+    assert [e.std_error for e in found] == pytest.approx(error, rel=2e-3)
+    limits = np.array([10, 10, *[20] * 6])  # residual ranks: the intercept and the main effect live between tasks
+    assert [e.df for e in found] == pytest.approx(np.minimum(df, limits), rel=0.02)
+    for name, log_sigma in sigma.items():
+        assert np.log(fit.standard_deviations[name].estimate) == pytest.approx(log_sigma, abs=5e-3)
+
+
+@pytest.mark.parametrize("package", ["glmm", "mixedlm"])
+def test_an_installed_package_agrees_in_its_own_run(package):
+    pytest.importorskip(package)
+    from tests.stats.mixed import references
+
+    theirs = references.with_glmm()[0] if package == "glmm" else references.with_mixedlm()
+    fit = fit_mixed(FORMULA, STUDY.draw(SEED), task_slopes=False, roads=False)
+    ours = [e.estimate for e in fit.coefficients.values()]
+    errors = [e.std_error for e in fit.coefficients.values()]
+    # They estimate variances by maximum likelihood, which is why the numbers differ in the third digit here; with the
+    # same variances they agree to 5e-4 (test_laplace).
+    assert np.abs((np.array(ours) - list(theirs.values())) / errors).max() < 0.02
+
+
+def test_every_way_of_handing_over_data_gives_the_same(fitted, long):
+    frame = fit_mixed(FORMULA, pd.DataFrame(long).sample(frac=1, random_state=1), roads=False)
+    counts = (
+        pd.DataFrame(long).groupby([c for c in long if c != "score"], as_index=False)["score"].agg(["mean", "size"])
+    )
+    shares = counts.rename(columns={"mean": "score", "size": "n"})
+    for other in (frame, fit_mixed(FORMULA, shares, trials="n", roads=False)):
+        assert other.path == "grid"
+        for name, estimate in fitted.coefficients.items():
+            assert other.coefficients[name].estimate == pytest.approx(estimate.estimate, abs=1e-6)
+
+
+def test_both_paths_give_the_same_fit(long):
+    grid, rows = (fit_mixed(SIMPLE, long, path=path) for path in ("grid", "sparse"))
+    assert (grid.path, rows.path) == ("grid", "sparse")
+    for a, b in zip(grid.tidy(), rows.tidy(), strict=True):
+        assert a["term"] == b["term"]
+        assert b["estimate"] == pytest.approx(a["estimate"], abs=1e-4)
+        assert b["std_error"] == pytest.approx(a["std_error"], rel=1e-3, nan_ok=True)
+
+
+def test_intervals_hold_the_truth_of_a_large_study():
+    fit = fit_mixed(FORMULA, Study(60, 12, 60).draw(3), roads=False)
+    assert fit.converged
+    for name, truth in TRUTH.items():
+        found = fit.coefficients[name]
+        assert abs(found.estimate - truth) < 3.5 * found.std_error
+    truth = {"item": 1.2, "task": 0.5, "student": 0.3, "student x capability": 0.3, "student x task": 0.25}
+    for name, sigma in truth.items():
+        assert fit.standard_deviations[name].conf_low < sigma < fit.standard_deviations[name].conf_high
+
+
+def test_a_contrast_is_a_linear_combination(fitted):
+    slope, cross = "log(n_examples)", f"{CAPABILITY}:log(n_examples)"
+    reasoning = fitted.contrast({slope: 1.0, cross: 0.5})
+    expected = fitted.coefficients[slope].estimate + 0.5 * fitted.coefficients[cross].estimate
+    assert reasoning.estimate == pytest.approx(expected)
+    assert fitted.contrast({slope: 1.0}) == fitted.coefficients[slope]
+    twice = fitted.contrast({slope: 2.0}, null=1.0)
+    assert (twice.std_error, twice.df) == pytest.approx(
+        (2 * fitted.coefficients[slope].std_error, fitted.coefficients[slope].df)
+    )
+    with pytest.raises(EstimationError, match="Did you mean"):
+        fitted.contrast({"log(n_example)": 1.0})
+
+
+def test_degrees_of_freedom_know_tasks_students_and_bases(long):
+    fit = fit_mixed(FORMULA, long, roads=False)
+    assert fit.coefficients[CAPABILITY].df <= 10  # 12 tasks in two capabilities
+    assert fit.coefficients[f"{CAPABILITY}:{ADAPTATION}"].df <= 8  # 12 students less 4 coefficients
+    on_bases = dict(long, base=np.where(long["n_params"] == 1.0, "a", np.where(long["n_examples"] < 5e3, "b", "c")))
+    assert fit_mixed(SIMPLE, on_bases, roads=False).coefficients["(Intercept)"].df <= 2  # three bases
+
+
+def test_few_tasks_are_these_tasks_and_said_to_be(long):
+    few = {k: v[np.isin(long["task"], ["task 000", "task 001", "task 006", "task 007"])] for k, v in long.items()}
+    fit = fit_mixed(SIMPLE, few)
+    assert fit.population.endswith("these tasks")
+    assert "task" in {t.name for t in fit.left_out}
+    assert fit.agreement[0].roads[-1].estimate.status == "refused"
+    sampled = fit_mixed(SIMPLE, few, tasks="like these", roads=False)
+    assert sampled.coefficients[CAPABILITY].df <= 2 < fit.coefficients[CAPABILITY].df
+    assert sampled.population.endswith("tasks like these")
+
+
+def test_terms_that_cannot_be_told_apart_are_left_out_with_a_reason(long):
+    def left(data, formula=SIMPLE, **options):
+        fit = fit_mixed(formula, data, roads=False, **options)
+        assert fit.status == "ok"
+        return {t.name: t.reason for t in fit.left_out}
+
+    one_task_each = {k: v[np.isin(long["task"], ["task 000", "task 006"])] for k, v in long.items()}
+    assert "one task in a capability" in left(one_task_each)["student x task"]
+    assert "one task in each capability" in left(one_task_each, tasks="like these")["task"]
+    assert "no two students" in left(dict(long, base=long["student"]))["base"]
+    assert "one base" in left(dict(long, base=np.full(len(long["score"]), "b")))["base"]
+    by_task = dict(long, shots=np.unique(long["task"], return_inverse=True)[1] % 3)
+    assert "one value within each task" in left(by_task, "score ~ capability * shots")["task x shots"]
+    everyone = dict(long, who=np.unique(long["student"], return_inverse=True)[1].astype(str))
+    assert "fixed effects explain" in left(everyone, "score ~ capability * who")["student"]
+
+
+def test_students_have_slopes_of_their_own_along_what_varies_within_them(long):
+    data = dict(long, depth=np.random.default_rng(1).normal(size=200)[long["item"]])
+    fit = fit_mixed("score ~ capability * depth", data, roads=False)
+    assert fit.path == "sparse"
+    assert {"student x depth", "task x depth"} <= set(fit.standard_deviations)
+    assert "student x log(n_examples)" not in fit_mixed(SIMPLE, long, roads=False).standard_deviations
+
+
+def test_units_of_a_covariate_do_not_matter(long):
+    one, huge = (
+        fit_mixed("score ~ capability * n_examples", dict(long, n_examples=long["n_examples"] * f)) for f in (1, 1e12)
+    )
+    assert one.left_out == huge.left_out
+    for name, found in one.coefficients.items():
+        assert huge.coefficients[name].p_value == pytest.approx(found.p_value, rel=1e-4)
+
+
+def test_students_of_unknown_base_share_it_with_nobody(long):
+    known = np.where(long["n_params"] == 1.0, "small", "large").astype(object)
+    some = np.where(long["student"] == "student 000", None, known)
+    fit = fit_mixed(SIMPLE, dict(long, base=some), roads=False)
+    assert fit.n_students == 12
+    assert "base" in fit.standard_deviations
+
+
+def test_a_format_that_is_the_capability_is_flagged(long):
+    data = dict(long, format=np.where(long["capability"] == "reasoning", "generate", "choose"))
+    fit = fit_mixed("score ~ capability + format", data, roads=False)
+    assert "cannot be told apart from capability" in fit.coefficients["format[generate - choose]"].note
+    assert "stands for format" in fit.coefficients[CAPABILITY].note
+    assert "stands for both" in fit.note
+
+
+def _only(data, keep):
+    return {name: values[keep] for name, values in data.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda d: dict(d, score=np.ones(len(d["score"]))), "every answer is right"),
+        (lambda d: dict(d, score=np.zeros(len(d["score"]))), "every answer is wrong"),
+        (lambda d: dict(d, score=np.full(len(d["score"]), np.nan)), "no row has a score"),
+        (lambda d: dict(d, score=d["score"] * 0.5), "scores of 0 or 1"),
+        (lambda d: _only(d, d["student"] == "student 000"), "one student only"),
+        (lambda d: _only(d, d["item"] == 0), "one item only"),
+        (lambda d: dict(d, score=np.where(d["capability"] == "reasoning", 1.0, d["score"])), "separation"),
+        (lambda d: dict(d, score=np.where(d["n_examples"] > 5e4, 1.0, d["score"])), ""),
+    ],
+)
+def test_what_cannot_be_fitted_gives_a_reason(long, change, reason):
+    fit = fit_mixed(SIMPLE, change(long))
+    if not reason:  # a slope without an end is not separated where others are mixed
+        assert fit.status == "ok"
+        return
+    assert fit.status == "refused"
+    assert reason in fit.note
+    assert reason in fit.summary()
+    assert all(e.status == "refused" for e in fit.coefficients.values())
+    assert {row["status"] for row in fit.tidy()} == {"refused"}
+    assert fit.contrast({"(Intercept)": 1.0}).status == "refused"
+
+
+def test_missing_scores_and_repeats_are_counted(long):
+    score = long["score"].copy()
+    score[:7] = np.nan
+    fit = fit_mixed(SIMPLE, dict(long, score=score), roads=False)
+    assert "7 of" in fit.note
+    twice = {k: np.r_[v, v[:5]] for k, v in long.items()}
+    assert "5 outcomes repeat" in fit_mixed(SIMPLE, twice, roads=False).note
+
+
+def test_a_constant_covariate_is_refused_and_the_rest_is_not(long):
+    fit = fit_mixed("score ~ capability * log(n_examples)", dict(long, n_examples=np.full(len(long["score"]), 100)))
+    assert "does not vary" in fit.coefficients["log(n_examples)"].note
+    assert fit.coefficients[CAPABILITY].status == "ok"
+
+
+def test_a_student_that_misses_half_its_items_is_named(long):
+    keep = (long["student"] != "student 003") | (long["item"] % 3 == 0)
+    fit = fit_mixed(SIMPLE, _only(long, keep), roads=False)
+    assert fit.converged
+    assert "student 003" in fit.note
+
+
+def test_ten_thousand_tasks_with_one_item_are_items():
+    study = Study(12, 10_000, 1, task=0.0)
+    fit = fit_mixed(FORMULA, study.draw(1), roads=False)
+    assert fit.converged
+    assert {t.name for t in fit.left_out} == {"task", "student x task"}
+    assert "items stand for tasks" in fit.left_out[0].reason
+
+
+def test_a_table_of_model_task_item_and_score_gives_what_it_can(long):
+    bare = {"model": long["student"], "task": long["task"], "item": long["item"], "score": long["score"]}
+    fit = fit_mixed("score ~ 1", bare, student="model")
+    assert fit.coefficients["(Intercept)"].status == "ok"
+    assert set(fit.standard_deviations) == {"item", "task", "student", "student x task"}
+    with pytest.raises(EstimationError, match="no column 'capability'"):
+        fit_mixed(SIMPLE, bare, student="model")
+
+
+def test_few_answers_per_item_are_warned_of(long):
+    rng = np.random.default_rng(0)
+    fit = fit_mixed(SIMPLE, _only(long, rng.random(len(long["score"])) < 0.3), roads=False)
+    assert "answers per item" in fit.note
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"tasks": "some"}, "tasks"),
+        ({"path": "dense"}, "path"),
+        ({"conf_level": 95}, "conf_level"),
+        ({"student": "pupil"}, "pupil"),
+        ({"trials": "n"}, "no column 'n'"),
+    ],
+)
+def test_wrong_arguments_say_what_was_expected(long, arguments, message):
+    with pytest.raises(EstimationError, match=message):
+        fit_mixed(SIMPLE, long, **arguments)
+
+
+def test_wrong_columns_say_what_is_wrong(long):
+    with pytest.raises(EstimationError, match="equally long"):
+        fit_mixed(SIMPLE, dict(long, item=long["item"][:5]))
+    with pytest.raises(EstimationError, match="above zero"):
+        fit_mixed(SIMPLE, dict(long, n_examples=np.zeros(len(long["score"]))))
+    with pytest.raises(EstimationError, match="expected numbers"):
+        fit_mixed(SIMPLE, dict(long, score=long["task"]))
+    with pytest.raises(EstimationError, match="too many"):
+        fit_mixed("score ~ item", dict(long, item=long["item"].astype(str)))
+    with pytest.raises(EstimationError, match="constant within student and task"):
+        fit_mixed("score ~ depth", dict(long, depth=long["item"] % 3), path="grid")
+
+
+@pytest.mark.parametrize("wrong", ["task", "trials", "students", "tasks"])
+def test_a_grid_checks_its_shapes(wrong):
+    grid = SMALL.draw(1)
+    bad = {
+        "task": np.array(["a"]),
+        "trials": np.ones((2, 2)),
+        "students": {"n": [1]},
+        "tasks": {"capability": ["knowledge"]},
+    }
+    with pytest.raises(EstimationError):
+        dataclasses.replace(grid, **{wrong: bad[wrong]})
+    with pytest.raises(EstimationError, match="more successes"):
+        OutcomeGrid(np.ones((2, 2)), ["a", "b"], np.zeros((2, 2)))
+
+
+def test_tidy_rows_carry_the_population_and_the_summary_every_number(fitted):
+    rows = fitted.tidy()
+    assert {r["part"] for r in rows} == {"coefficient", "standard deviation", "marginal effect", "student gaps"}
+    assert {r["population"] for r in rows} == {fitted.population}
+    text = fitted.summary()
+    for name in (*fitted.coefficients, *fitted.standard_deviations, *(m.effect for m in fitted.margins)):
+        assert name in text

@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+from scipy import special, stats
+
+from capgap.errors import EstimationError
+from capgap.stats import Design, flip_counts, flip_list, flips_beyond_seeds, mcnemar_exact
+from capgap.stats.flips import _false_probability
+from tests.stats.flips_fdr import RATES, false_share, size_of_excess
+
+
+def alone(n):
+    return Design.of(np.zeros(n), np.arange(n))
+
+
+def test_counts_by_hand():
+    base, student = [1, 1, 1, 0, 0, 1, np.nan], [0, 0, 1, 1, 0, 1, 1]
+    found = flip_counts(base, student, alone(7))
+    assert (found.n_lost, found.n_gained) == (2, 1)
+    assert (found.lost.estimate, found.gained.estimate) == pytest.approx((2 / 6, 1 / 6))
+    assert found.p_value == mcnemar_exact(2, 1)
+    assert "one training seed" in found.lost.note
+    assert [row["direction"] for row in found.tidy()] == ["lost", "gained"]
+    assert "lost: 33.3 %" in found.summary()
+
+
+def test_flips_within_numerical_jitter_are_left_out():
+    base, student = [1, 1, 1, 0] * 10, [0, 0, 1, 1] * 10
+    margins = [2.0, 0.01, 2.0, 2.0] * 10
+    found = flip_counts(base, student, alone(40), margins=(np.ones(40), margins), jitter=0.05)
+    assert (found.n_lost, found.n_gained) == (10, 10)
+    assert "10 flips within numerical jitter" in found.lost.note
+    with pytest.raises(EstimationError, match="margins"):
+        flip_counts(base, student, alone(40), jitter=0.05)
+
+
+def test_lost_and_gained_swap_when_right_and_wrong_do():
+    rng = np.random.default_rng(0)
+    b, y = rng.integers(0, 2, 80), rng.integers(0, 2, (4, 80))
+    one, other = flips_beyond_seeds(b, y, alone(80)), flips_beyond_seeds(1 - b, 1 - y, alone(80))
+    assert one.lost.estimate == pytest.approx(other.gained.estimate)
+    assert one.lost.conf_low == pytest.approx(other.gained.conf_low)
+
+
+def test_excess_is_the_mean_over_pairs_of_seeds():
+    rng = np.random.default_rng(1)
+    b, y = rng.integers(0, 2, 30), rng.integers(0, 2, (4, 30))
+    pairs = np.mean([y[i] * (1 - y[j]) for i in range(4) for j in range(4) if i != j], axis=0)
+    found = flips_beyond_seeds(b, y, alone(30))
+    assert found.seed_disagreement == pytest.approx(pairs.mean())
+    assert found.lost.estimate == pytest.approx((b * (1 - y.mean(axis=0)) - pairs).mean())
+
+
+def test_the_order_of_seeds_and_items_does_not_count():
+    rng = np.random.default_rng(2)
+    b, y = rng.integers(0, 2, 60), rng.integers(0, 2, (5, 60))
+    i = rng.permutation(60)
+    one, other = flips_beyond_seeds(b, y, alone(60)), flips_beyond_seeds(b[i], y[::-1][:, i], alone(60))
+    assert one.lost.conf_high == pytest.approx(other.lost.conf_high)
+    b = np.ones(200)
+    y = (rng.random((5, 200)) < rng.beta(0.3, 0.3, 200)).astype(float)
+    i = rng.permutation(200)
+    assert set(flip_list(b, y).items) == set(i[flip_list(b[i], y[:, i]).items])
+
+
+def test_the_base_as_one_more_seed_shows_no_excess():
+    # Binomial standard error at 120 runs: 2 points; the jackknife errs on the wide side.
+    assert size_of_excess(5, 120, 0) < 0.05 + 2 * 0.02
+    assert size_of_excess(3, 120, 1, seed_sd=0.1) < 0.05 + 2 * 0.02
+
+
+def test_real_losses_are_seen_and_listed():
+    rng = np.random.default_rng(3)
+    base = np.ones(300)
+    q = np.where(np.arange(300) < 60, 0.95, 0.03)
+    y = (rng.random((6, 300)) >= q).astype(float)
+    excess = flips_beyond_seeds(base, y, alone(300))
+    assert excess.lost.conf_low > 0.1
+    found = flip_list(base, y)
+    assert (found.n_candidates, found.n_seeds, found.status) == (300, 6, "ok")
+    assert np.mean(found.items < 60) > 0.95
+    assert len(found.items) >= 55
+    assert found.expected_fdr <= 0.1
+    assert (np.diff(found.false_probability) >= 0).all()
+    assert [row["item"] for row in found.tidy()] == found.items.tolist()
+    assert f"{len(found.items)} of 300 items listed from 6 seeds" in found.summary()
+    mirrored = flip_list(1 - base, 1 - y, direction="gained")
+    assert set(mirrored.items) == set(found.items)
+
+
+def test_the_posterior_under_a_beta_prior_is_the_closed_form():
+    # Rates drawn from a uniform: the posterior after k of 5 is beta(1 + k, 6 - k).
+    rng = np.random.default_rng(4)
+    flipped = rng.binomial(5, rng.random(200_000))
+    exact = special.betainc(1 + np.arange(6), 6 - np.arange(6), 0.5)
+    found = _false_probability(flipped, 5, 0.5)
+    assert (found >= exact - 0.02).all()  # the larger of two posteriors
+    assert found == pytest.approx(exact, abs=0.06)
+    assert stats.beta(6, 1).cdf(0.5) == pytest.approx(exact[5])
+
+
+@pytest.mark.parametrize("rate", ["uniform", "0.45 or 0.95 (5 %)"])
+def test_false_entries_stay_below_ten_percent(rate):
+    share, error, _, _ = false_share(rate, 500, 5, 30, 0)
+    assert share <= 0.1 + 2 * error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", list(RATES))
+@pytest.mark.parametrize(("n_items", "n_seeds"), [(200, 5), (1000, 10)])
+def test_false_entries_stay_below_ten_percent_in_long_runs(rate, n_items, n_seeds):
+    share, error, _, _ = false_share(rate, n_items, n_seeds, 300, 1)
+    assert share <= 0.1 + 2 * error
+
+
+def test_too_little_is_refused_with_the_reason():
+    y = np.ones((4, 100))
+    assert "4 training seeds are too few for a list of items, 5 are needed" in flip_list(np.ones(100), y).note
+    assert "refused" in flip_list(np.ones(100), y).summary()
+    assert "49 items could have been lost" in flip_list(np.ones(49), np.ones((5, 49))).note
+    assert "0 items could have been gained" in flip_list(np.ones(99), np.ones((5, 99)), direction="gained").note
+    assert "3 are needed" in flips_beyond_seeds(np.ones(9), np.ones((2, 9)), alone(9)).lost.note
+    assert "no item" in flips_beyond_seeds(np.full(9, np.nan), np.ones((3, 9)), alone(9)).gained.note
+    assert "no item" in flip_counts(np.full(9, np.nan), np.ones(9), alone(9)).lost.note
+    assert "refused" in flips_beyond_seeds(np.ones(9), np.ones((2, 9)), alone(9)).summary()
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_students_that_never_differ_have_an_interval_and_an_empty_or_full_list(value):
+    base, y = np.ones(100), np.full((5, 100), value)
+    found = flips_beyond_seeds(base, y, alone(100))
+    assert found.lost.estimate == 1 - value
+    assert found.lost.conf_high > found.lost.conf_low
+    assert len(flip_list(base, y).items) == (0 if value else 100)
+
+
+def test_other_scores_are_told():
+    with pytest.raises(EstimationError, match="right"):
+        flip_counts([0.5, 1], [1, 1], alone(2))
+    with pytest.raises(EstimationError, match="direction"):
+        flip_list(np.ones(60), np.ones((5, 60)), direction="up")
+    with pytest.raises(EstimationError, match="shape"):
+        flips_beyond_seeds(np.ones(3), np.ones(3), alone(3))
