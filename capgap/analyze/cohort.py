@@ -68,7 +68,12 @@ class Cohort:
         for student in self.students:
             key = tuple(str(self.facts[student].get(name, "unknown")) for name in columns)
             found.setdefault(key, []).append(student)
-        telling = [n for n in range(len(columns)) if len({key[n] for key in found}) > 1]
+        telling: list[int] = []
+        for n in range(len(columns)):  # what an earlier column says already is not said again
+            if len({tuple(key[m] for m in (*telling, n)) for key in found}) > len(
+                {tuple(key[m] for m in telling) for key in found}
+            ):
+                telling.append(n)
         for key, students in found.items():
             yield Recipe(tuple(students), tuple((columns[n], key[n]) for n in telling))
 

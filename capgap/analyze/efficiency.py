@@ -223,7 +223,7 @@ def _priced(cost: DataCost, fit: CurveFit) -> Estimate:
         n_clusters=cost.n_clusters,
         method="GLS profile, union of forms",
         status=cost.status,
-        note="; ".join(note for note in (*notes, fit.no_law) if note),
+        note="; ".join(note for note in notes if note) or fit.no_law,
     )
 
 

@@ -67,7 +67,7 @@ def together(book: Book, roles: Roles) -> Together:
             (_rows(book, "coefficient"), "Coefficients, on the logit scale"),
             (_rows(book, "spread"), "Standard deviations of the random terms, on the logit scale"),
         ),
-        curves=tuple(_curves(book)),
+        curves=tuple(_curves(book, [roles.teacher] if roles.teacher else [])),
         costs=_tables(
             (costs, "Unique examples that a share of the teacher costs"),
             (_rows(book, "relative_data_cost"), "What reasoning costs for what knowledge costs"),
@@ -99,8 +99,8 @@ def _tables(
     )
 
 
-def _curves(book: Book) -> Iterator[Markup]:
-    """Points of the students and the leading curve, for each recipe and capability."""
+def _curves(book: Book, teachers: Sequence[str]) -> Iterator[Markup]:
+    """Points of the students, the leading curve and the teacher, for each recipe and capability."""
     found: dict[tuple[str, str], list[Estimate]] = {}
     for quantity in ("curve_point", "curve"):
         for row in _rows(book, quantity):
@@ -112,11 +112,18 @@ def _curves(book: Book) -> Iterator[Markup]:
         priced = [
             row for row in costs if row.group == capability and ", ".join(map(str, row.factors.values())) == recipe
         ]
-        yield _panel(rows, capability, recipe, priced, prefix=f"curve{number}")
+        mark = next((book.find("accuracy", "capability", capability, name) for name in teachers), None)
+        yield _panel(rows, capability, recipe, priced, mark, prefix=f"curve{number}")
 
 
 def _panel(
-    rows: Sequence[Estimate], capability: str, recipe: str, priced: Sequence[Estimate], *, prefix: str
+    rows: Sequence[Estimate],
+    capability: str,
+    recipe: str,
+    priced: Sequence[Estimate],
+    mark: Estimate | None,
+    *,
+    prefix: str,
 ) -> Markup:
     import seaborn
 
@@ -143,6 +150,13 @@ def _panel(
             linewidth=1.0,
             zorder=4,
         )
+        heights = [y for _, y in points] + [y for _, y in line]
+        if mark is not None and mark.estimate is not None:
+            heights.append(100 * mark.estimate)
+            axes.axhline(100 * mark.estimate, color=svg.INK, linewidth=1.4, zorder=2)
+        # Less than twenty points fill the height: noise must not look like a law.
+        middle, span = (min(heights) + max(heights)) / 2, max(max(heights) - min(heights), 20.0)
+        axes.set_ylim(middle - 0.56 * span, middle + 0.56 * span)
         ticks = sorted({zero, min(positive), max(positive)})
         axes.set_xticks(ticks, ["0" if tick == zero else f"{tick:,.0f}" for tick in ticks])
         axes.minorticks_off()
