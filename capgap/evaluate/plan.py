@@ -207,7 +207,7 @@ def _found_bases(
             by_word[base.word] = ModelSpec(name, base.checkpoint, base.kind, base.options)
         bases[spec.name] = by_word[base.word]
         notes.append(
-            f"base of {spec.name}: {bases[spec.name].word} (from {Path(found.source).name}; --base none refuses)"
+            f"base of {spec.name}: {bases[spec.name].place} (from {Path(found.source).name}; --base none refuses)"
         )
     return bases
 

@@ -162,3 +162,10 @@ def test_a_data_set_that_is_not_here_is_told_without_a_word_of_batteries(
     with pytest.raises(DistillError, match=r"org/none.*Run once with the network, or give a file") as told:
         distill(make_config(data={"hub": "org/none"}), tmp_path / "out", device="cpu", progress=False)
     assert "battery" not in str(told.value)
+
+
+def test_the_note_about_a_base_that_was_found_names_no_place_of_this_machine(overlapping: Path):
+    out = distill(_file(overlapping), overlapping / "out", folder=overlapping, device="cpu", progress=False)
+    *_, notes = engine.cast_roles([str(out)])
+    assert any(note.startswith("base of out: base (from capgap.json") for note in notes)
+    assert str(overlapping) not in " ".join(notes)
