@@ -51,7 +51,7 @@ class Cohort:
         facts = self.facts[student]
         counted = _counted(facts.get("n_examples_by_capability"))
         if capability is not None and counted is not None:
-            return float(counted.get(capability, 0))
+            return counted.get(capability, 0.0)
         return float(facts.get("n_unique", facts.get("n_examples", math.nan)))
 
     def recipes(self) -> Iterator[Recipe]:
@@ -101,10 +101,9 @@ def cohort_of(models: pd.DataFrame | None, students: Sequence[str]) -> Cohort:
     return Cohort(tuple(facts), facts)
 
 
-def _counted(told: Any) -> dict[str, Any] | None:
-    """The examples of each capability, from the table's JSON."""
+def _counted(told: Any) -> dict[str, float] | None:
+    """The examples of each capability, from the table's JSON; None where it holds anything else."""
     try:
-        found = json.loads(told)
-    except (TypeError, ValueError):
+        return {str(name): float(n) for name, n in json.loads(told).items()}
+    except (TypeError, ValueError, AttributeError):
         return None
-    return found if isinstance(found, dict) else None

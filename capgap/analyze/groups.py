@@ -16,6 +16,8 @@ Level = Literal["battery", "capability", "domain", "task", "slice"]
 
 MIN_TASKS = 6
 """So many tasks a capability needs before numbers speak of *tasks like these*."""
+MANY_TASKS = 500
+"""Beyond so many tasks, those of a single item have no numbers of their own."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,12 @@ def groups_of(grid: Grid, model: str, excluded: frozenset[str]) -> Iterator[Grou
         for name in grid.members(column):
             yield over_tasks(cast(Level, level), name, grid.facts[column] == name)
     yield from _formats(grid, np.flatnonzero(kept))
-    for code, name in enumerate(grid.tasks):
-        rows = np.flatnonzero(grid.task == code)
+    size = np.bincount(grid.task, minlength=len(grid.tasks))
+    order = np.argsort(grid.task, kind="stable")
+    for code, rows in enumerate(np.split(order, np.cumsum(size)[:-1])):
+        if len(grid.tasks) > MANY_TASKS and size[code] < 2:
+            continue  # one answer is no task; ten thousand of them would be millions of rows
+        name = grid.tasks[code]
         yield Group("task", name, rows, False)
         yield from _slices(grid, model, name, rows)
 

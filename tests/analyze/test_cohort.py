@@ -214,3 +214,22 @@ def test_a_cohort_knows_what_varies_and_counts_examples_by_capability():
     assert [recipe.factors for recipe in found.recipes()] == [(("adaptation", "full"),), (("adaptation", "lora"),)]
     assert [len(recipe.students) for recipe in found.trainings()] == [2, 2, 2, 2]
     assert cohort_of(None, roles.students).students == ()
+
+
+@pytest.mark.parametrize("told", ["[1]", "{", '{"knowledge": "many"}', None])
+def test_examples_that_nobody_counted_by_capability_count_as_all(told):
+    models = pd.DataFrame({"model": ["a"], "n_examples": [70], "n_examples_by_capability": [told]})
+    assert cohort_of(models, ["a"]).size("a", "knowledge") == 70
+
+
+def test_ten_thousand_tasks_of_one_item_are_one_number_a_capability():
+    rng = np.random.default_rng(0)
+    tasks = pd.DataFrame({"task": [f"t{n}" for n in range(2000)], "item": "0"})
+    tasks["capability"] = np.where(np.arange(2000) % 2, "knowledge", "reasoning")
+    answers = {"teacher": 0.8, "student": 0.5}
+    world = pd.concat([tasks.assign(model=m, score=(rng.random(2000) < p).astype(float)) for m, p in answers.items()])
+    found = analyze(world, schema.Roles(("student",), "teacher"))
+    assert len(found) < 300
+    gap = found[(found["quantity"] == "gap") & (found["level"] == "capability") & (found["weighting"] == "tasks")]
+    assert set(gap["group"]) == {"knowledge", "reasoning"}
+    assert np.allclose(gap["estimate"], 0.3, atol=0.06)
