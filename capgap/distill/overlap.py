@@ -16,8 +16,12 @@ _RUN = 3  # words
 _FEWEST = 8  # words; shorter texts are compared as they are
 _COMMON = 20
 """A run in more items than this, and in more than one of a hundred, is a template's."""
-# A character of the scripts that put no space between words is a word.
-_WORD = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]|[^\W\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]+")
+# A character of the scripts that put no space between words is a word, and so is a sign that is no punctuation:
+# 3 + 4 is not 3 * 4.
+_WORD = re.compile(
+    r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]|[^\W\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]+"
+    r"|[^\w\s.,;:!?'\"“”‘’…、。，？！：；]"
+)
 
 Runs = frozenset[tuple[str, ...]]
 
