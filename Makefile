@@ -23,6 +23,7 @@ test-slow: $(READY)
 
 # Simulated coverage of the statistics: a seeded part in minutes, all of it overnight (resumable for the mixed model).
 validate: $(READY)
+	@mkdir -p $(VALIDATION)
 	$(BIN)/python -m tests.stats.coverage 200
 	$(BIN)/python -m tests.stats.seeds_coverage 200
 	$(BIN)/python -m tests.stats.curves.coverage 20 inside
@@ -31,6 +32,7 @@ validate: $(READY)
 	$(BIN)/python -m tests.stats.flips_fdr 20
 
 validate-all: $(READY)
+	@mkdir -p $(VALIDATION)
 	$(BIN)/python -m tests.stats.coverage 2000
 	$(BIN)/python -m tests.stats.seeds_coverage 2000
 	$(BIN)/python -m tests.stats.curves.coverage 2000
