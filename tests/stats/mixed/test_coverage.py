@@ -1,0 +1,34 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.stats.mixed.coverage import SCENARIOS, _read, replicate, simulate, table
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", [(12, "all"), (12, "none"), (24, "task slopes")], ids=str)
+def test_the_interaction_covers_its_truth(cell):
+    """A true coverage of 95 % gives fewer than 50 of 60 in one of a thousand runs; 80 % gives them in most."""
+    hits = [replicate(SCENARIOS[cell], 7_000_000 + r)["adaptation_hit"] for r in range(60)]
+    assert np.sum(hits) >= 50
+
+
+def test_a_run_that_was_cut_goes_on_where_it_stopped(tmp_path: Path, monkeypatch):
+    row = dict.fromkeys(
+        [f"{n}_{w}" for n in ("capability", "n_examples", "adaptation", "n_params") for w in ("hit", "width", "df")],
+        1.0,
+    )
+    seeds = []
+
+    def one(study, seed):
+        seeds.append(seed)
+        return {"seconds": 0.0, "converged": 1.0, **row}
+
+    monkeypatch.setattr("tests.stats.mixed.coverage.replicate", one)
+    file = tmp_path / "coverage.csv"
+    simulate(1, file, 60.0, {12})
+    simulate(2, file, 60.0, {12})
+    assert len(seeds) == len(set(seeds)) == 12
+    assert len(list(_read(file))) == 12
+    assert table(file).count("\n") == 7
