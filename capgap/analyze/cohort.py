@@ -10,12 +10,18 @@ import pandas as pd
 
 from capgap import schema
 
-__all__ = ["Cohort", "Recipe", "cohort_of"]
+__all__ = ["CAUSES", "LOGARITHMS", "Cohort", "Recipe", "cohort_of"]
 
 CATEGORIES = ("adaptation", "supervision", "objective", "diversity", "train_tasks", "teachers", "base", "architecture")
 """Columns of the models table that tell two recipes apart by a word, the most telling first."""
 NUMBERS = ("n_params", "n_layers", "width", "lr", "epochs")
 """Likewise by a number."""
+
+
+LOGARITHMS = ("n_examples", "n_params")
+"""What effects and patterns are asked about as a logarithm, where it varies."""
+CAUSES = ("adaptation", "supervision", "diversity")
+"""Likewise as words."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from capgap.analyze.cohort import Cohort
+from capgap.analyze.cohort import CAUSES, LOGARITHMS, Cohort
 from capgap.analyze.grid import Grid
 from capgap.analyze.rows import Row
 from capgap.stats import refused
@@ -17,8 +17,6 @@ __all__ = ["FEWEST_STUDENTS", "effect_rows"]
 FEWEST_STUDENTS = 6
 """With fewer students no model of how they were made is tried."""
 _CAPABILITIES = ("knowledge", "reasoning")
-_WORDS = ("adaptation", "supervision", "diversity")
-_LOGARITHMS = ("n_examples", "n_params")
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ def effect_rows(grid: Grid, cohort: Cohort, excluded: frozenset[str], *, conf_le
     conf_level
         Of every interval.
     """
-    names = [name for name in (*_LOGARITHMS, *_WORDS) if cohort.varies(name)]
+    names = [name for name in (*LOGARITHMS, *CAUSES) if cohort.varies(name)]
     if len(cohort.students) < FEWEST_STUDENTS or not names:
         return
     blank = Row("effect", "battery", "all", None, refused(""), 0, weighting="tasks", n_students=len(cohort.students))
@@ -118,7 +116,7 @@ def _question(grid: Grid, cohort: Cohort, excluded: frozenset[str], names: list[
     units, code = np.unique(unit, return_inverse=True)
     of_capability = np.array([name.split("\0")[1] for name in units], dtype=object)
     of_format = np.array([name.split("\0")[2] for name in units], dtype=object)
-    terms = " + ".join(f"log({name})" if name in _LOGARITHMS else name for name in names)
+    terms = " + ".join(f"log({name})" if name in LOGARITHMS else name for name in names)
     aliased = _aliased(of_capability, of_format)
     formula = f"score ~ capability * ({terms})" + ("" if aliased or len(set(of_format)) < 2 else " + format")
     if aliased:
@@ -139,7 +137,7 @@ def _question(grid: Grid, cohort: Cohort, excluded: frozenset[str], names: list[
 
 def _column(cohort: Cohort, name: str) -> NDArray[np.object_]:
     known = cohort.known(name)
-    kind = float if name in _LOGARITHMS else object
+    kind = float if name in LOGARITHMS else object
     return np.array([known[student] for student in cohort.students], dtype=kind)
 
 

@@ -13,23 +13,20 @@ from capgap.analyze.groups import Group
 from capgap.analyze.quantities import MIN_SHARE, Comparison, paired
 from capgap.analyze.rows import Row
 from capgap.stats import (
-    Design,
     Estimate,
     accuracy,
     collision_rate,
+    error_inheritance,
     expected_agreement,
     fidelity,
     paired_difference,
     refused,
 )
 
-__all__ = ["MIN_ERRORS", "fidelity_rows"]
+__all__ = ["fidelity_rows"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-MIN_ERRORS = 5
-"""With fewer wrong answers of the teacher nothing is said about their inheritance."""
 
 
 def fidelity_rows(comparison: Comparison, groups: Iterable[Group]) -> Iterator[Row]:
@@ -126,24 +123,23 @@ def _inheritance(comparison: Comparison, group: Group) -> Iterator[Row]:
         if recorded.mean() < MIN_SHARE:
             return refused(_unrecorded(recorded), n_items=cut.n_items)
         wrong = recorded & (answers["teacher"] >= 0) & (comparison.score("teacher", cut) < 0.5)
-        if cut.weighting == "tasks":
-            wrong &= _enough_clusters(cut, wrong)
-        if wrong.sum() < MIN_ERRORS:
-            reason = f"{int(wrong.sum())} wrong answers of the teacher are too few ({MIN_ERRORS} are needed)"
-            return refused(reason, n_items=int(wrong.sum()))
-        chosen = _narrow(comparison, cut, wrong)
-        # Pooled over items: a task in which the teacher errs once is no stratum of its own.
-        pooled = np.zeros(len(chosen.rows), dtype=np.int64)
-        design = chosen.design if chosen.weighting == "tasks" else Design.of(pooled, chosen.clusters)
-        inherits = (answers["student"] == answers["teacher"])[wrong].astype(float)
-        found = accuracy(inherits, design, conf_level=comparison.conf_level)
-        found = replace(found, n_items=chosen.n_items).noting(_tasks_note(cut, chosen))
+        # Pooled over items where items count: a task in which the teacher errs once is no stratum of its own.
+        told = error_inheritance(
+            answers["teacher"],
+            answers["student"],
+            answers.get("control"),
+            wrong,
+            cut.clusters,
+            tasks=cut.strata if cut.weighting == "tasks" else None,
+            conf_level=comparison.conf_level,
+        )
+        if told.student.status == "refused":
+            return told.student
+        n_items = len(np.unique(comparison.grid.item[cut.rows[told.used]]))
+        found = replace(told.student, n_items=n_items).noting(_tasks_note(cut, told.used))
         if "control" not in roles:
             return found
-        controls = (answers["control"] == answers["teacher"])[wrong].astype(float)
-        level = accuracy(controls, design, conf_level=comparison.conf_level)
-        test = paired_difference(inherits - controls, design, conf_level=comparison.conf_level)
-        return replace(found, null_value=level.estimate, p_value=test.p_value)
+        return replace(found, null_value=told.control.estimate, p_value=told.difference.p_value)
 
     # Tasks like these are not spoken of: a task's share of inherited errors hangs on how often its teacher errs.
     group = replace(group, generalizes=False)
@@ -151,19 +147,11 @@ def _inheritance(comparison: Comparison, group: Group) -> Iterator[Row]:
     yield from paired(comparison, group, "error_inheritance", contrast, roles, number)
 
 
-def _enough_clusters(cut: Cut, wrong: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Rows of the tasks whose wrong answers stand in two clusters at least."""
-    rows = np.zeros(len(wrong), dtype=bool)
-    for code in np.unique(cut.strata[wrong]):
-        inside = cut.strata == code
-        rows |= inside & (len(np.unique(cut.clusters[inside & wrong])) > 1)
-    return rows
-
-
-def _tasks_note(cut: Cut, chosen: Cut) -> str:
-    if cut.weighting != "tasks" or chosen.n_tasks == cut.n_tasks:
+def _tasks_note(cut: Cut, used: Ints) -> str:
+    n_used = len(np.unique(cut.strata[used]))
+    if cut.weighting != "tasks" or n_used == cut.n_tasks:
         return ""
-    return f"{chosen.n_tasks} of {cut.n_tasks} tasks have enough wrong answers of the teacher"
+    return f"{n_used} of {cut.n_tasks} tasks have enough wrong answers of the teacher"
 
 
 def _narrow(comparison: Comparison, cut: Cut, keep: NDArray[np.bool_]) -> Cut:

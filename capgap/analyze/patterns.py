@@ -9,17 +9,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from capgap import schema
-from capgap.analyze.cohort import Cohort
+from capgap.analyze.cohort import CAUSES, LOGARITHMS, Cohort
 from capgap.analyze.grid import Grid
 from capgap.analyze.rows import Row
 from capgap.stats import Estimate, FailurePatterns, PatternName, find_patterns, name_patterns, refused
+from capgap.stats.patterns.discover import MIN_PATTERN_STUDENTS
 
-__all__ = ["FEWEST_STUDENTS", "pattern_rows"]
-
-FEWEST_STUDENTS = 24
-"""Below this nothing of it is offered."""
-_LOGARITHMS = ("n_examples", "n_params")
-_WORDS = ("adaptation", "supervision", "diversity")
+__all__ = ["pattern_rows"]
 
 
 def pattern_rows(
@@ -49,7 +45,7 @@ def pattern_rows(
         Of the intervals.
     """
     names, columns = _covariates(cohort)
-    if len(cohort.students) < FEWEST_STUDENTS or not names:
+    if len(cohort.students) < MIN_PATTERN_STUDENTS or not names:
         return
     task = np.array(grid.tasks, dtype=object)[grid.task]
     rows = np.flatnonzero(~np.isin(task, list(excluded)))
@@ -126,11 +122,11 @@ def _covariates(cohort: Cohort) -> tuple[list[str], NDArray[np.float64]]:
     """What varies among the students, as numbers: logarithms, and one column for every further level of a word."""
     names: list[str] = []
     columns: list[Any] = []
-    for name in _LOGARITHMS:
+    for name in LOGARITHMS:
         if cohort.varies(name):
             names.append(f"log {name}")
             columns.append(np.log([float(cohort.facts[s][name]) for s in cohort.students]))
-    for name in _WORDS:
+    for name in CAUSES:
         if cohort.varies(name):
             told = [str(cohort.facts[s][name]) for s in cohort.students]
             for level in sorted(set(told))[1:]:

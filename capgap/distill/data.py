@@ -111,8 +111,9 @@ def choose(pool: Sequence[Example], config: Config, *, held_out: Iterable[str] =
     """
     of_tasks = _of_tasks(pool, config)
     fitting = _with_traces(of_tasks, config) if config.told in ("traces", "gold_traces") else of_tasks
-    items = sorted(set(held_out))
-    equal = {place for place, example in enumerate(fitting) if normalised(_asked(example)) in set(items)}
+    known = set(held_out)
+    items = sorted(known)
+    equal = {place for place, example in enumerate(fitting) if normalised(_asked(example)) in known}
     near = {
         place: found
         for place, found in near_items([_asked(one) for one in fitting], items, threshold=config.data.near).items()

@@ -1,7 +1,7 @@
 """How faithfully a student repeats its teacher: agreement, what chance would give, inherited errors."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,6 +29,8 @@ class Inheritance:
     """The same of the control; refused where there is none."""
     difference: Estimate
     """Student minus control, item by item; refused where there is no control."""
+    used: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, dtype=np.intp))
+    """Positions of the items behind it: the teacher's wrong answers, in tasks with enough of them."""
 
     def tidy(self) -> list[dict[str, object]]:
         """Three rows: student, control, difference."""
@@ -209,15 +211,16 @@ def error_inheritance(
         why = refused(
             f"{len(keep)} wrong answers of the teacher are too few ({MIN_ERRORS} are needed)", n_items=len(keep)
         )
-        return Inheritance(why, none if c is None else why, none if c is None else why)
+        return Inheritance(why, none if c is None else why, none if c is None else why, keep)
     design = Design.of(stratum[keep], np.unique(group[keep], return_inverse=True)[1])
     repeats = (s[keep] == t[keep]).astype(float)
     ours = accuracy(repeats, design, conf_level=conf_level)
     if c is None:
-        return Inheritance(ours, none, none)
+        return Inheritance(ours, none, none, keep)
     others = (c[keep] == t[keep]).astype(float)
     return Inheritance(
         ours,
         accuracy(others, design, conf_level=conf_level),
         paired_difference(repeats - others, design, conf_level=conf_level),
+        keep,
     )
