@@ -39,11 +39,12 @@ def fit_mixed(
     trials: str | None = None,
     tasks: Literal["auto", "these", "like these"] = "auto",
     task_slopes: bool = True,
+    restricted: bool = True,
     path: Path = "auto",
     roads: bool = True,
     conf_level: float = 0.95,
 ) -> MixedFit:
-    """Fit a crossed mixed-effects logistic regression by restricted Laplace likelihood.
+    """Fit a crossed mixed-effects logistic regression by its Laplace likelihood, restricted by default.
 
     Parameters
     ----------
@@ -62,6 +63,9 @@ def fit_mixed(
         effects; numbers are about these tasks). ``auto``: a sample where every capability has six or more.
     task_slopes
         Whether tasks have slopes of their own; without them the model claims too much where they have. For comparisons.
+    restricted
+        Whether variances are estimated by restricted likelihood (REML). The full likelihood makes them too small with
+        few students or tasks; it is what most packages have, and what two formulas are compared by.
     path
         ``grid`` needs covariates that are constant within student and task; ``sparse`` does not; ``auto`` chooses.
     roads
@@ -103,7 +107,7 @@ def fit_mixed(
             raise Unfit(reason)
         covariates = {name: v for name, v in outcomes.columns.items() if name in parsed.columns}
         coding = code_covariates(parsed, covariates, outcomes.weight, outcomes.student, capability)
-        model = build_model(outcomes, coding, outcomes.columns.get(base), tasks, task_slopes)
+        model = build_model(outcomes, coding, outcomes.columns.get(base), tasks, task_slopes, restricted)
         split = separated(
             model.design[:, : model.n_formula],
             outcomes.right,
@@ -239,12 +243,12 @@ def _standard_deviations(
             low, high, method, note = (
                 log_sigma - z * error,
                 log_sigma + z * error,
-                "REML Laplace, Wald on log sigma",
+                f"{model.laplace.method}, Wald on log sigma",
                 "",
             )
         else:
             low, high = _likelihood_ends(model, optimum, g, z)
-            method = "REML Laplace, likelihood ratio with the other variances held"
+            method = f"{model.laplace.method}, likelihood ratio with the other variances held"
             note = "the estimate is at the boundary: zero" if at_zero else ""
         found[term.name] = Estimate(
             estimate=0.0 if at_zero else math.exp(log_sigma) / term.scale,

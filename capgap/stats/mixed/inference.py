@@ -146,6 +146,8 @@ class Inference:
     """Lengths of the formula's columns, shape (p of the formula,)."""
     n_items: int
     n_students: int
+    likelihood: str = "REML Laplace"
+    """What the variances were estimated by."""
 
     def limit(self, contrast: Floats) -> tuple[float, str]:
         """The smallest residual rank among groupings within which the contrast cannot be estimated, and its name."""
@@ -205,7 +207,7 @@ class Inference:
             null_value=null,
             n_items=self.n_items,
             n_clusters=self.n_students,
-            method=method or "REML Laplace, Satterthwaite t",
+            method=method or f"{self.likelihood}, Satterthwaite t",
         )
 
 
@@ -228,6 +230,7 @@ def infer(model: Model, optimum: Optimum) -> tuple[Optimum, Inference]:
         theta=optimum.theta,
         curvature=curvature,
         limits=tuple(limits),
+        likelihood=model.laplace.method,
         norms=norms,
         n_items=model.outcomes.n_items,
         n_students=model.outcomes.n_students,

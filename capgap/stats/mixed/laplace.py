@@ -1,4 +1,4 @@
-"""The restricted Laplace likelihood of the crossed logit with its exact gradient.
+"""The Laplace likelihood of the crossed logit, restricted (REML) or full, with its exact gradient.
 
 Every random effect is written as sigma times a standard normal one, so that matrices stay bounded as a sigma goes to
 zero. Unknowns are eliminated in the order items (diagonal), student x task (S x S within a task), task effects (q x q
@@ -8,6 +8,8 @@ With the mode (beta, b) of the penalised log-likelihood f and H minus its Hessia
 ``f - 1/2 log det H``, beta integrated under a flat prior (REML). Its derivative in log sigma_g is
 ``|b_g|² + 2 b_g' D_g + tr(H⁻¹)_gg - n_g``, where ``D = H⁻¹ A'q`` with ``q = -1/2 W' h``, h the variance of each logit,
 is the first-order distance of the posterior mean from the mode. The reported fixed effects are ``beta + D_beta``.
+The full likelihood takes the determinant over the random effects alone: with C the fixed effects' part of H⁻¹ it gains
+``- 1/2 log det C``, and h and the trace are those that are left once the fixed effects are known.
 
 References
 ----------
@@ -101,10 +103,15 @@ class Laplace:
         How they hang on the task's own effects, shape (K, c, q).
     layout
         Which unknown belongs to which variance.
+    restricted
+        Whether the fixed effects are integrated out of what the variances are estimated by.
     """
 
-    def __init__(self, kernels: Sequence[Kernel], core: Floats, slopes: Floats, layout: Layout):
+    def __init__(
+        self, kernels: Sequence[Kernel], core: Floats, slopes: Floats, layout: Layout, *, restricted: bool = True
+    ):
         self.kernels, self.core, self.slopes, self.layout = kernels, core, slopes, layout
+        self.restricted = restricted
         self._ends = np.cumsum([k.n_items for k in kernels])[:-1]
         self._students = kernels[0].n_students
         n_items = sum(k.n_items for k in kernels)
@@ -112,6 +119,11 @@ class Laplace:
         self._mode = _Mode(*map(np.zeros, shapes))
         self._sigma = np.ones(len(layout.sizes))
         self.n_passes = 0
+
+    @property
+    def method(self) -> str:
+        """What it is called."""
+        return "REML Laplace" if self.restricted else "ML Laplace"
 
     # The mode -------------------------------------------------------------------------------------------------------
 
@@ -267,7 +279,7 @@ class Laplace:
         """The objective of all blocks but one, at the same mode; sizes are not adapted: not for evaluating."""
         keep = np.arange(len(self.kernels)) != left_out
         kernels = [k for k, kept in zip(self.kernels, keep, strict=True) if kept]
-        found = Laplace(kernels, self.core[keep], self.slopes[keep], self.layout)
+        found = Laplace(kernels, self.core[keep], self.slopes[keep], self.layout, restricted=self.restricted)
         mode, items = self._mode, np.split(self._mode.item, self._ends)
         item = np.concatenate([u for u, kept in zip(items, keep, strict=True) if kept])
         found._mode, found._sigma = _Mode(mode.core, mode.task[keep], mode.cell[keep], item), self._sigma
@@ -282,7 +294,7 @@ class Laplace:
             value, system, converged = self._climb()
         except LinAlgError:
             return self._failed(theta)
-        return self._differentiated(theta, value - 0.5 * system.log_det, system, converged)
+        return self._differentiated(theta, value - 0.5 * self._log_det(system), system, converged)
 
     def value(self, theta: Floats) -> float:
         """The objective alone, at less than half of the cost."""
@@ -291,7 +303,15 @@ class Laplace:
             value, system, _ = self._climb()
         except LinAlgError:
             return self._failed(theta).value
-        return value - 0.5 * system.log_det
+        return value - 0.5 * self._log_det(system)
+
+    def _log_det(self, system: _System) -> float:
+        """Of H, or of its part for the random effects."""
+        if self.restricted:
+            return system.log_det
+        p = self.layout.n_fixed
+        among_fixed = cho_solve(system.factor, np.eye(len(self.layout.core), p), check_finite=False)[:p]
+        return system.log_det + float(np.linalg.slogdet(among_fixed)[1])
 
     def _failed(self, theta: Floats) -> Evaluation:
         """What stands for a value where the Hessian is not positive definite."""
@@ -305,7 +325,10 @@ class Laplace:
     def _differentiated(self, theta: Floats, value: float, system: _System, converged: bool) -> Evaluation:
         mode, scale, p = self._mode, self._scale(), self.layout.n_fixed
         inverse = cho_solve(system.factor, np.eye(len(self.layout.core)), check_finite=False)
-        covariance, trace = self._covariance(system, inverse)
+        spread = inverse
+        if not self.restricted:
+            spread = inverse - inverse[:, :p] @ np.linalg.solve(inverse[:p, :p], inverse[:p])
+        covariance, trace = self._covariance(system, spread)
         shrink = scale.item**2 / system.d
         items_at, shrinks = np.split(scale.item * mode.item, self._ends), np.split(shrink, self._ends)
         places = zip(system.points, self._coordinates(mode), items_at, covariance, shrinks, strict=True)

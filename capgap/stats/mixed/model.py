@@ -67,6 +67,7 @@ def build_model(
     base: NDArray[Any] | None,
     tasks: Literal["auto", "these", "like these"],
     task_slopes: bool = True,
+    restricted: bool = True,
 ) -> Model:
     """Build the objective of a formula."""
     columns, names, terms = design_matrix(coding)
@@ -91,8 +92,8 @@ def build_model(
         partners=partners,
         design=design,
         transform=transform,
-        log_volume=float(np.log(np.abs(np.diag(transform))).sum()),
-        laplace=_objective(outcomes, coding, plan, design @ transform, codes),
+        log_volume=float(np.log(np.abs(np.diag(transform))).sum()) if restricted else 0.0,
+        laplace=_objective(outcomes, coding, plan, design @ transform, codes, restricted),
     )
 
 
@@ -138,7 +139,9 @@ def _new_columns(design: Floats, extra: Floats, weight: Floats) -> Floats:
     return extra[:, keep]
 
 
-def _objective(outcomes: Outcomes, coding: Coding, plan: TermPlan, design: Floats, base: Ints | None) -> Laplace:
+def _objective(
+    outcomes: Outcomes, coding: Coding, plan: TermPlan, design: Floats, base: Ints | None, restricted: bool
+) -> Laplace:
     terms = plan.random
     tasks = [(g, t) for g, t in enumerate(terms) if t.kind == "task"]
     cores = [(g, t) for g, t in enumerate(terms) if t.kind in {"student", "base"}]
@@ -160,7 +163,7 @@ def _objective(outcomes: Outcomes, coding: Coding, plan: TermPlan, design: Float
         cell=cell,
         item=item,
     )
-    return Laplace(kernels, core, slope_maps, layout)
+    return Laplace(kernels, core, slope_maps, layout, restricted=restricted)
 
 
 def _sizes(terms: tuple[RandomTerm, ...], kernels: list[Kernel], outcomes: Outcomes, n_bases: int) -> Ints:

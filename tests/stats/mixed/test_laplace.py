@@ -15,7 +15,7 @@ from tests.stats.mixed.world import FORMULA, Study, columns_of
 COVARIATES = ("n_examples", "adaptation", "n_params", "capability")
 
 
-def _model(data, *, formula=FORMULA, names=COVARIATES, path="auto", task_slopes=True, base=None):
+def _model(data, *, formula=FORMULA, names=COVARIATES, path="auto", task_slopes=True, base=None, **options):
     parsed = parse_formula(formula)
     if isinstance(data, dict):
         places = {"student": "student", "item": "item", "task": "task", "trials": None}
@@ -23,7 +23,7 @@ def _model(data, *, formula=FORMULA, names=COVARIATES, path="auto", task_slopes=
     else:
         outcomes = from_grid(data, names)
     coding = code_covariates(parsed, outcomes.columns, outcomes.weight, outcomes.student, "capability")
-    return build_model(outcomes, coding, base, "like these", task_slopes)
+    return build_model(outcomes, coding, base, "like these", task_slopes, **options)
 
 
 def _theta(model, seed=0):
@@ -41,9 +41,11 @@ SMALL = Study(12, 12, 8, missing=0.2)
 
 @pytest.mark.parametrize("path", ["grid", "sparse"])
 @pytest.mark.parametrize("missing", [0.0, 0.3])
+@pytest.mark.parametrize("restricted", [True, False])
 @pytest.mark.usefixtures("exact_modes")
-def test_the_gradient_is_that_of_the_objective(path, missing):
-    model = _model(columns_of(dataclasses.replace(SMALL, missing=missing).draw(1)), path=path)
+def test_the_gradient_is_that_of_the_objective(path, missing, restricted):
+    study = dataclasses.replace(SMALL, missing=missing)
+    model = _model(columns_of(study.draw(1)), path=path, restricted=restricted)
     theta, step = _theta(model), 1e-3
     found = model.laplace.evaluate(theta).gradient
     for g, unit in enumerate(np.eye(len(theta))):
