@@ -23,6 +23,7 @@ from capgap.analyze.prepare import binned, check_roles, filled, labelled, qualif
 from capgap.analyze.quantities import Comparison, accuracy_rows, difference_rows, ratio_rows
 from capgap.analyze.rows import Row, to_table
 from capgap.analyze.seeds import recipe_rows
+from capgap.analyze.tree import Place, down_the_tree, parents_of
 from capgap.errors import EstimationError
 
 __all__ = ["analyze"]
@@ -85,27 +86,34 @@ def analyze(
     found = guard(table, roles, conf_level=conf_level)
     excluded = frozenset(found.excluded)
     counted = raw[~raw["task"].isin(excluded)]
+    parents: dict[Place, Place | None] = {}
     rows = itertools.chain(
         found.rows,
-        _by_student(grid, roles, excluded, prompting, conf_level),
+        _by_student(grid, roles, excluded, prompting, conf_level, parents),
         doubt_rows(grid, undeclared, labels, roles, excluded, prompting=prompting, conf_level=conf_level),
         _over_students(grid, roles, cohort_of(models, roles.students), excluded, items, conf_level),
         error_type_rows(counted, roles, conf_level=conf_level),
         failure_rows(counted, roles, conf_level=conf_level),
     )
-    return to_table(rows, conf_level=conf_level)
+    return down_the_tree(to_table(rows, conf_level=conf_level), parents)
 
 
 def _by_student(
-    grid: Grid, roles: schema.Roles, excluded: frozenset[str], prompting: Mapping[str, str], conf_level: float
+    grid: Grid,
+    roles: schema.Roles,
+    excluded: frozenset[str],
+    prompting: Mapping[str, str],
+    conf_level: float,
+    parents: dict[Place, Place | None],
 ) -> Iterator[Row]:
-    """Each model alone, and each student with its teacher, base and control."""
+    """Each model alone, and each student with its teacher, base and control; `parents` takes up where groups hang."""
     cuts = Cuts(grid)
     for model in roles.names:
         yield from accuracy_rows(cuts, groups_of(grid, model, excluded), model, conf_level=conf_level)
     for student in roles.students:
         comparison = Comparison.of(cuts, student, roles, conf_level=conf_level, prompting=prompting)
         groups = list(groups_of(grid, student, excluded))
+        parents |= parents_of(grid, groups, excluded, parents)
         yield from difference_rows(comparison, groups)
         yield from ratio_rows(comparison, groups)
         yield from fidelity_rows(comparison, groups)

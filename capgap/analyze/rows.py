@@ -10,12 +10,12 @@ import pandas as pd
 from capgap import schema
 from capgap.stats import Estimate, holm
 
-__all__ = ["THESE_TASKS", "TASKS_LIKE_THESE", "Row", "to_table"]
+__all__ = ["NO_FAMILY", "THESE_TASKS", "TASKS_LIKE_THESE", "Row", "to_table"]
 
 THESE_TASKS = "these checkpoints, these tasks"
 TASKS_LIKE_THESE = "these checkpoints, tasks like these"
 
-_NO_FAMILY = ("base_gap", "error_type", "failure_odds")
+NO_FAMILY = ("base_gap", "error_type", "failure_odds")
 """What the base lacked is no question about the students; what goes with failure is looked at, not tested."""
 _FAMILY = ["quantity", "level", "group", "contrast", "scale", "weighting", "population"]
 
@@ -89,7 +89,7 @@ def _with_families(table: pd.DataFrame) -> pd.DataFrame:
     """Several students asked one question form a family; neither a profile nor what the base lacked is one."""
     adjusted = np.full(len(table), np.nan)
     family = np.full(len(table), None, dtype=object)
-    question = table["contrast"].notna() & table["model"].notna() & ~table["quantity"].isin(_NO_FAMILY)
+    question = table["contrast"].notna() & table["model"].notna() & ~table["quantity"].isin(NO_FAMILY)
     asked = table[question & table["p_value"].notna()]
     quantity, contrast, group = (table[name].to_numpy(dtype=object) for name in ("quantity", "contrast", "group"))
     p_values = table["p_value"].to_numpy(dtype=float)

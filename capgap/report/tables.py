@@ -61,7 +61,7 @@ _DIFFERENCES = frozenset(
 )  # fmt: skip
 _ROW_LIMIT = 400
 _WORDS = ("quantity", "level", "group", "model", "contrast", "scale", "weighting", "population")
-_NUMBERS = ("estimate", "conf_level", "null_value", "p_value")
+_NUMBERS = ("estimate", "conf_level", "null_value", "p_value", "p_adjusted")
 _COUNTS = ("n_items", "n_clusters", "n_tasks")
 
 
@@ -84,6 +84,7 @@ class Estimate:
     conf_level: float | None = None
     null_value: float | None = None
     p_value: float | None = None
+    p_adjusted: float | None = None
     n_items: int | None = None
     n_clusters: int | None = None
     n_tasks: int | None = None
@@ -239,6 +240,8 @@ def _cells(row: Estimate, models: dict[str, str]) -> dict[str, Cell]:
         "interval": Cell(row.interval, numeric=True),
         "confidence": Cell(level),
         "null": Cell(null, row.null_value, numeric=True),
+        "p": Cell(text.p_value(row.p_value), row.p_value, numeric=True),
+        "p, adjusted": Cell(text.p_value(row.p_adjusted), row.p_adjusted, numeric=True),
         "items": Cell(text.count(row.n_items), numeric=True),
         "clusters": Cell(text.count(row.n_clusters), numeric=True),
         "tasks": Cell(text.count(row.n_tasks), numeric=True),

@@ -15,6 +15,7 @@ __all__ = [
     "excerpt",
     "interval",
     "join",
+    "p_value",
     "percent",
     "points",
     "shorten",
@@ -135,6 +136,13 @@ def interval(low: float | None, high: float | None, *, digits: int = 1, form: st
 def count(value: int | None) -> str:
     """3412 as ``3,412``; a dash where it is unknown."""
     return NOTHING if value is None else f"{value:,}"
+
+
+def p_value(value: float | None) -> str:
+    """Two significant digits; nothing where there is no test."""
+    if value is None or not math.isfinite(value):
+        return ""
+    return f"<{_NARROW}0.0001" if value < 1e-4 else f"{value:.2g}"
 
 
 def join(words: Iterable[str], *, limit: int = 8) -> str:
