@@ -52,7 +52,7 @@ def analyze(
     labels
         A `labels` table; it gives a capability to items that have none.
     items
-        An `items` table; its prompts give words to patterns of failure.
+        An `items` table; its prompts give words to patterns of failure, its rationales are the gold steps of traces.
     conf_level
         Of every interval, between 0 and 1.
 
@@ -92,7 +92,7 @@ def analyze(
         _by_student(grid, roles, excluded, prompting, conf_level, parents),
         doubt_rows(grid, undeclared, labels, roles, excluded, prompting=prompting, conf_level=conf_level),
         _over_students(grid, roles, cohort_of(models, roles.students), excluded, items, conf_level),
-        error_type_rows(counted, roles, conf_level=conf_level),
+        error_type_rows(counted, items, roles, conf_level=conf_level),
         failure_rows(counted, roles, conf_level=conf_level),
     )
     return down_the_tree(to_table(rows, conf_level=conf_level), parents)

@@ -147,6 +147,7 @@ def _items_table(prepared: Tasks) -> pd.DataFrame:
             "prompt": item.prompt,
             "choices": list(item.choices) if item.choices else None,
             "target": list(item.targets) if len(item.targets) > 1 else (item.targets[0] if item.targets else None),
+            "rationale": item.rationale,
         }
         for battery, tasks in prepared
         for task in tasks

@@ -59,7 +59,7 @@ def together(book: Book, roles: Roles) -> Together:
         if row.model in roles.students and row.level in ("battery", "capability")
     ]
     patterns = [*_rows(book, "n_patterns"), *_rows(book, "pattern"), *_rows(book, "pattern_excess")]
-    many = roles.students
+    many, kinds = roles.students, _rows(book, "error_type")
     batches = [row for row in _rows(book, "next_batch_gain") if "by" not in row.factors]
     return Together(
         effects=_tables((plain, "What made students better, in score points"), (roads, "The same by other roads")),
@@ -77,7 +77,8 @@ def together(book: Book, roles: Roles) -> Together:
         recipes=_tables((of_recipes, "What holds for a recipe, whichever seed")),
         flips=_tables((own, "Lost, gained, and as good as the teacher"), models=many, without=("null", "clusters")),
         failures=_tables(
-            (_rows(book, "error_type"), "Types of wrong answers"),
+            ([row for row in kinds if "right" not in row.scale], "Types of wrong answers"),
+            ([row for row in kinds if "right" in row.scale], "Right answers by wrong steps, among those with a trace"),
             (_rows(book, "failure_odds"), "What goes with failure: odds ratios"),
             models=many,
         ),

@@ -79,7 +79,7 @@ ITEMS = Table(
     (
         *_columns("string", "battery task item", required=True),
         Column("variant", "string", default="default"),
-        *_columns("string", "prompt choices target"),
+        *_columns("string", "prompt choices target rationale"),
     ),
     key=("battery", "task", "item", "variant"),
 )

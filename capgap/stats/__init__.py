@@ -22,7 +22,7 @@ from capgap.stats.curves import (
     next_batch,
     relative_data_cost,
 )
-from capgap.stats.error_types import ERROR_TYPES, count_error_types, error_types
+from capgap.stats.error_types import ERROR_TYPES, count_error_types, error_types, is_trace, step_results
 from capgap.stats.estimate import FEW_CLUSTERS, Estimate, degenerate_reach, refused
 from capgap.stats.failure import FailureRegression, OddsRatio, failure_regression
 from capgap.stats.fidelity import Inheritance, collision_rate, error_inheritance, expected_agreement, fidelity
@@ -93,6 +93,8 @@ __all__ = [
     "equivalence",
     "error_inheritance",
     "error_types",
+    "is_trace",
+    "step_results",
     "expected_agreement",
     "failure_regression",
     "fidelity",

@@ -6,7 +6,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
-__all__ = ["ERROR_TYPES", "count_error_types", "error_types", "is_refusal", "is_repeated", "near_miss"]
+__all__ = [
+    "ERROR_TYPES",
+    "count_error_types",
+    "error_types",
+    "is_refusal",
+    "is_repeated",
+    "is_trace",
+    "near_miss",
+    "step_results",
+]
 
 ERROR_TYPES = {
     "empty": "no letter and no digit",
@@ -41,6 +50,12 @@ _REFUSAL = re.compile(
     r"i (?:do not|don't) (?:know|have (?:enough|access))|(?:cannot|can't) be (?:answered|determined)|"
     r"i (?:must|have to) decline|not enough information)"
 )
+MOST_STEPS = 200
+"""Of a trace; what follows is not looked at."""
+_CALCULATED = re.compile(r"<<[^<>]{0,200}=([^<>=]{1,40})>>")
+_STEP_END = re.compile(r"[;\n]|[.!?](?=\s|$)")
+_CONCLUDES = re.compile(r"^(?:####|(?:so |thus |therefore,? |hence )?(?:the |final |my )*answer\b)", re.IGNORECASE)
+_TRUTH = frozenset({"true", "false", "yes", "no"})
 _NUMBER = re.compile(r"[-−]?\d[\d,]{0,39}(?:\.\d{1,20})?")
 _NUMERIC = re.compile(r"([-−+]?)\s?[$€£]?\s?(\d[\d,]*(?:\.\d*)?|\.\d+)(?:\s?/\s?(\d+))?\s?(%?)")
 
@@ -112,6 +127,43 @@ def count_error_types(kinds: Iterable[tuple[str, ...]]) -> dict[str, int]:
     """How many responses have each type first, in the order of `ERROR_TYPES`; types that do not occur count 0."""
     first = Counter(kind[0] for kind in kinds if kind)
     return {name: first[name] for name in ERROR_TYPES}
+
+
+def step_results(trace: str) -> tuple[str, ...]:
+    """What each step of a trace arrives at, in order.
+
+    Parameters
+    ----------
+    trace
+        Steps that end with a line, a semicolon or a sentence. A result is what stands behind the last equals
+        sign, a truth value or word that ends it, its last number where it has any; GSM8K's ``<<48/2=24>>`` marks go
+        before all that. The sentence that announces the answer is no step.
+    """
+    marked = _CALCULATED.findall(trace)
+    if marked:
+        return tuple(result.strip() for result in marked[:MOST_STEPS])
+    found: list[str] = []
+    for step in _STEP_END.split(trace):
+        if len(found) == MOST_STEPS:
+            break
+        if not any(character.isalnum() for character in step) or _CONCLUDES.match(step.strip()):
+            continue
+        found.append(_result(step))
+    return tuple(result for result in found if result)
+
+
+def _result(step: str) -> str:
+    _, sign, tail = step.rpartition("=")
+    last = _plain(tail.split()[-1]) if tail.split() else ""
+    numbers = _NUMBER.findall(tail)
+    if sign and not numbers:
+        return _plain(tail)
+    return numbers[-1] if numbers and last not in _TRUTH else last
+
+
+def is_trace(text: str, gold_steps: Sequence[str]) -> bool:
+    """Whether a response goes through steps at all: more than one, and more than half as many as the gold trace."""
+    return len(step_results(text)) > max(1.0, len(gold_steps) / 2)
 
 
 def is_refusal(text: str) -> bool:

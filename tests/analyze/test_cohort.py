@@ -189,6 +189,31 @@ def test_types_of_wrong_answers_and_the_teachers_own_are_counted():
     assert "teacher_answer" not in set(teachers["contrast"])
 
 
+def test_right_steps_with_wrong_answers_and_wrong_steps_with_right_ones_are_told_apart():
+    world = worlds.outcomes()
+    world["target"] = "42"
+    right = world["score"] == 1
+    written = world["format"] == "generate"
+    good, bad = "6 + 6 = 12. 12 + 8 = 20.", "6 + 6 = 13. 13 + 8 = 2."
+    even = world["item"].astype(int) % 2 == 0
+    student = world["model"] == "student"
+    world["prediction"] = np.where(right, "42", "17")
+    world["response"] = np.where(even, good, bad) + " The answer is " + world["prediction"] + "."
+    world.loc[world["model"] == "other", "response"] = "The answer is 42."  # no trace, hence nothing to judge
+    items = world[["battery", "task", "item"]].drop_duplicates().assign(prompt="?", rationale=f"{good} 20 + 22 = 42.")
+    found = analyze(world, schema.Roles(("student", "other"), "teacher", {}, {}), items=items)
+    types = found[(found["quantity"] == "error_type") & (found["group"] == "reasoning")].set_index("contrast")
+    own = types[types["model"] == "student"]["estimate"]
+    part = world[student & written & (world["capability"] == "reasoning")]
+    of_right, of_wrong = part[part["score"] == 1], part[part["score"] == 0]
+    teacher_right = world[(world["model"] == "teacher") & (world["score"] == 1)].set_index(["task", "item"]).index
+    clean = of_wrong[of_wrong.set_index(["task", "item"]).index.isin(teacher_right)]
+    assert own["wrong_steps_right_answer"] == pytest.approx((of_right["item"].astype(int) % 2).mean())
+    n_wrong = (world[student & (world["capability"] == "reasoning")]["score"] == 0).sum()
+    assert own["right_steps_wrong_answer"] == pytest.approx((clean["item"].astype(int) % 2 == 0).sum() / n_wrong)
+    assert "wrong_steps_right_answer" not in set(types[types["model"] == "other"].index)
+
+
 def test_a_covariate_that_goes_with_failure_has_its_odds_ratio():
     rng = np.random.default_rng(0)
     world = worlds.outcomes(n_items=150)

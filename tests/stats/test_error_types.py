@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from capgap.stats import ERROR_TYPES, count_error_types, error_types
+from capgap.stats import ERROR_TYPES, count_error_types, error_types, is_trace, step_results
 from capgap.stats.error_types import is_refusal, is_repeated, near_miss
 
 LOOP = "Let us see. The answer is that the answer is " + "so we add two and two, " * 30
@@ -146,3 +146,32 @@ def test_the_rules_import_the_standard_library_alone():
     modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     modules |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     assert {module.split(".")[0] for module in modules} <= set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize(
+    ("trace", "results"),
+    [
+        ("7 * 7 = 9 ; 9 + 1 = 0 ;", ("9", "0")),
+        ("flip n l o = l n o ; reverse l n o = o n l ;", ("l n o", "o n l")),
+        ("lake of baboburg is kovimere ;", ("kovimere",)),
+        ("(26 < 18) is False. False or True is True. The answer is", ("false", "true")),
+        ("She had 48/2 = <<48/2=24>>24 clips.\nThen 48+24 = <<48+24=72>>72.\n#### 72", ("24", "72")),
+        ("He earned 10 dollars.\nSo the answer is 12.", ("10",)),
+        ("", ()),
+        ("... ;;; ===", ()),
+    ],
+)
+def test_a_step_arrives_at_what_stands_last(trace, results):
+    assert step_results(trace) == results
+
+
+def test_steps_are_read_in_bounded_time():
+    assert len(step_results("1 = 1 ; " * 50_000)) == 200
+    assert len(step_results("<<" * 50_000)) <= 200
+
+
+def test_an_answer_alone_is_no_trace():
+    gold = ("12", "20", "26", "42")
+    assert not is_trace("42", gold)
+    assert not is_trace("The answer is 42.", gold)
+    assert is_trace("6 + 6 = 12. 12 + 8 = 20. 20 + 6 = 26. The answer is 42.", gold)
