@@ -14,7 +14,7 @@ from capgap.analyze.effects import effect_rows
 from capgap.analyze.efficiency import efficiency_rows
 from capgap.analyze.failures import error_type_rows, failure_rows
 from capgap.analyze.faithfulness import fidelity_rows
-from capgap.analyze.flips import equivalence_rows, flip_rows
+from capgap.analyze.flips import MARGIN, equivalence_rows, flip_rows
 from capgap.analyze.grid import Grid, make_grid
 from capgap.analyze.groups import groups_of
 from capgap.analyze.guard import guard
@@ -37,6 +37,7 @@ def analyze(
     labels: pd.DataFrame | None = None,
     items: pd.DataFrame | None = None,
     conf_level: float = 0.95,
+    margin: float = MARGIN,
 ) -> pd.DataFrame:
     """The `estimates` table of a comparison: the quantities that CONTRIBUTING.md lists, at every level.
 
@@ -55,6 +56,8 @@ def analyze(
         An `items` table; its prompts give words to patterns of failure, its rationales are the gold steps of traces.
     conf_level
         Of every interval, between 0 and 1.
+    margin
+        How far a student may fall short of its teacher and count as its equal, in score.
 
     Returns
     -------
@@ -67,7 +70,7 @@ def analyze(
         The table is no outcomes table, a role names a model without outcomes, or teacher and student have no common
         item.
     EstimationError
-        `conf_level` lies outside (0, 1).
+        `conf_level` or `margin` lies outside (0, 1).
 
     Notes
     -----
@@ -77,6 +80,8 @@ def analyze(
     """
     if not 0 < conf_level < 1:
         raise EstimationError(f"conf_level is {conf_level:g}; expected a number between 0 and 1, such as 0.95.")
+    if not 0 < margin < 1:
+        raise EstimationError(f"margin is {margin:g}; expected a share between 0 and 1, such as {MARGIN:g}.")
     table = filled(schema.validate(outcomes, schema.OUTCOMES, source="outcomes"))
     check_roles(table, roles)
     undeclared = _undeclared(table) if labels is not None else set()
@@ -89,7 +94,7 @@ def analyze(
     parents: dict[Place, Place | None] = {}
     rows = itertools.chain(
         found.rows,
-        _by_student(grid, roles, excluded, prompting, conf_level, parents),
+        _by_student(grid, roles, excluded, prompting, conf_level, margin, parents),
         doubt_rows(grid, undeclared, labels, roles, excluded, prompting=prompting, conf_level=conf_level),
         _over_students(grid, roles, cohort_of(models, roles.students), excluded, items, conf_level),
         error_type_rows(counted, items, roles, conf_level=conf_level),
@@ -104,6 +109,7 @@ def _by_student(
     excluded: frozenset[str],
     prompting: Mapping[str, str],
     conf_level: float,
+    margin: float,
     parents: dict[Place, Place | None],
 ) -> Iterator[Row]:
     """Each model alone, and each student with its teacher, base and control; `parents` takes up where groups hang."""
@@ -118,7 +124,7 @@ def _by_student(
         yield from ratio_rows(comparison, groups)
         yield from fidelity_rows(comparison, groups)
         yield from flip_rows(comparison, groups)
-        yield from equivalence_rows(comparison, groups)
+        yield from equivalence_rows(comparison, groups, margin=margin)
         yield from contrast_rows(comparison, excluded)
 
 

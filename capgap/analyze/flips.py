@@ -42,7 +42,7 @@ def flip_rows(comparison: Comparison, groups: Iterable[Group]) -> Iterator[Row]:
             )
 
 
-def equivalence_rows(comparison: Comparison, groups: Iterable[Group], *, margin: float = MARGIN) -> Iterator[Row]:
+def equivalence_rows(comparison: Comparison, groups: Iterable[Group], *, margin: float) -> Iterator[Row]:
     """`equivalence` of one student: two one-sided tests that it is within the margin of its teacher.
 
     The interval of the row has the level that decides the same question, 1 - 2 alpha.

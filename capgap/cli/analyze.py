@@ -8,7 +8,7 @@ import click
 import pandas as pd
 
 from capgap import schema
-from capgap.cli.conclude import conclude, items_option, json_option
+from capgap.cli.conclude import conclude, items_option, json_option, margin_option
 from capgap.errors import StoreError, UsageError, suggestion
 
 __all__ = ["analyze"]
@@ -23,6 +23,7 @@ __all__ = ["analyze"]
 @click.option("--base", metavar="NAME|none", help="Name of the base in the tables.")
 @click.option("--control", metavar="NAME", help="Name of the control in the tables.")
 @click.option("--models", "models_table", type=click.Path(path_type=Path), metavar="TABLE", help="A models table.")
+@margin_option
 @items_option
 @json_option
 @click.option(
@@ -35,6 +36,7 @@ def analyze(
     base: str | None,
     control: str | None,
     models_table: Path | None,
+    margin: float | None,
     items: str,
     as_json: bool,
     out: Path | None,
@@ -54,7 +56,7 @@ def analyze(
     _make(folder)
     _carry(tables, folder, models_table)
     facts: dict[str, Any] = {**run, "command": ["capgap", *sys.argv[1:]]} if not run or out else run
-    conclude(folder, outcomes, roles, facts, show_items=items == "some", as_json=as_json)
+    conclude(folder, outcomes, roles, facts, show_items=items == "some", as_json=as_json, margin=margin)
 
 
 def _outcomes(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:

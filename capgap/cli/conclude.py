@@ -9,10 +9,10 @@ import click
 import pandas as pd
 
 from capgap import schema
-from capgap.analyze import analyze, next_step, sentence
+from capgap.analyze import MARGIN, analyze, next_step, sentence
 from capgap.report import write_report
 
-__all__ = ["conclude", "items_option", "json_option", "say"]
+__all__ = ["conclude", "items_option", "json_option", "margin_option", "say"]
 
 items_option = click.option(
     "--items",
@@ -22,6 +22,13 @@ items_option = click.option(
     help="Whether item and response texts stand in the report.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the headline estimates as JSON.")
+
+margin_option = click.option(
+    "--margin",
+    type=click.FloatRange(0, 100, min_open=True, max_open=True),
+    metavar="POINTS",
+    help=f"A student within so many points of its teacher counts as its equal.  [default: {100 * MARGIN:g}]",
+)
 
 
 def say(line: str) -> None:
@@ -37,6 +44,7 @@ def conclude(
     *,
     show_items: bool,
     as_json: bool = False,
+    margin: float | None = None,
 ) -> pd.DataFrame:
     """Analyse, write ``estimates`` and the report into `folder`, and print the last sentence.
 
@@ -52,6 +60,8 @@ def conclude(
         Whether prompts and answers stand in the report.
     as_json
         Print the sentence and the battery- and capability-level estimates as one JSON object instead of text.
+    margin
+        Of equivalence, in points; what `run` remembers, or `MARGIN`, where it is None.
 
     Returns
     -------
@@ -59,7 +69,10 @@ def conclude(
         The estimates.
     """
     items, models, labels = (_read(folder, table) for table in (schema.ITEMS, schema.MODELS, schema.LABELS))
-    estimates = analyze(outcomes, roles, models=models, labels=labels, items=items)
+    if margin is not None:
+        run = {**run, "margin": margin}
+    within = float(run.get("margin", 100 * MARGIN)) / 100
+    estimates = analyze(outcomes, roles, models=models, labels=labels, items=items, margin=within)
     schema.write(estimates, folder / "estimates.parquet", schema.ESTIMATES)
     schema.write_json(estimates, folder / "estimates.json")
     lines = sentence(estimates, roles).splitlines()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from capgap.cli.conclude import conclude, items_option, json_option, say
+from capgap.cli.conclude import conclude, items_option, json_option, margin_option, say
 from capgap.cli.permissions import allow_options
 
 __all__ = ["evaluate", "set_threads"]
@@ -67,6 +67,7 @@ __all__ = ["evaluate", "set_threads"]
     help="Where batteries find their data beside their own folder.",
 )
 @allow_options
+@margin_option
 @items_option
 @json_option
 @click.option(
@@ -90,6 +91,7 @@ def evaluate(
     rescore: bool,
     data_root: Path | None,
     allow: tuple[str, ...],
+    margin: float | None,
     items: str,
     as_json: bool,
     out: Path | None,
@@ -133,8 +135,10 @@ def evaluate(
     if plan.shard is not None:
         say(f"part {shard} is in {run.path}. With all parts there, the same command without --shard writes the report.")
         return
+    if margin is not None:
+        run.save(margin=margin)
     outcomes = run.outcomes(plan.roles)
-    conclude(run.path, outcomes, plan.roles, run.facts, show_items=items == "some", as_json=as_json)
+    conclude(run.path, outcomes, plan.roles, run.facts, show_items=items == "some", as_json=as_json, margin=margin)
     run.save(state="done")
 
 

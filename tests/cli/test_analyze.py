@@ -104,3 +104,18 @@ def test_a_report_is_written_again_from_its_directory(
     assert _status(["analyze", str(out), "--items", "none"]) == 0
     assert " plus " in first
     assert " plus " not in (out / "report.html").read_text(), "--items none leaves no text of an item"
+
+
+def test_the_margin_of_equivalence_is_the_users(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, out = foreign(tmp_path / "results.csv", n=600), tmp_path / "out"
+    arguments = ["analyze", str(table), "--teacher", "big", "--base", "before", "--out", str(out)]
+    verdicts = {}
+    for points in ("2", "30"):
+        assert _status([*arguments, "--margin", points]) == 0
+        estimates = pd.read_parquet(out / "estimates.parquet")
+        row = estimates.query("quantity == 'equivalence' and group == 'knowledge' and weighting == 'tasks'").iloc[0]
+        assert f"{points} points" in row["note"]
+        verdicts[points] = row["p_value"]
+    assert verdicts["2"] > 0.05 > verdicts["30"]
+    assert _status([*arguments, "--margin", "0"]) == 2
+    assert "--margin" in capsys.readouterr().err
