@@ -9,7 +9,7 @@ from capgap import schema
 from capgap.analyze.cohort import Cohort, cohort_of
 from capgap.analyze.contrasts import contrast_rows
 from capgap.analyze.cuts import Cuts
-from capgap.analyze.doubt import doubt_rows
+from capgap.analyze.doubt import doubt_rows, marked, undeclared_items
 from capgap.analyze.effects import effect_rows
 from capgap.analyze.efficiency import efficiency_rows
 from capgap.analyze.failures import error_type_rows, failure_rows
@@ -84,8 +84,9 @@ def analyze(
         raise EstimationError(f"margin is {margin:g}; expected a share between 0 and 1, such as {MARGIN:g}.")
     table = filled(schema.validate(outcomes, schema.OUTCOMES, source="outcomes"))
     check_roles(table, roles)
-    undeclared = _undeclared(table) if labels is not None else set()
-    raw = qualified(labelled(table, labels))
+    undeclared = undeclared_items(table) if labels is not None else set()
+    joined = labelled(table, labels)
+    raw = qualified(joined)
     table = binned(raw)
     grid, prompting = make_grid(table, roles.names), _prompting(models)
     found = guard(table, roles, conf_level=conf_level)
@@ -100,7 +101,7 @@ def analyze(
         error_type_rows(counted, items, roles, conf_level=conf_level),
         failure_rows(counted, roles, conf_level=conf_level),
     )
-    return down_the_tree(to_table(rows, conf_level=conf_level), parents)
+    return marked(down_the_tree(to_table(rows, conf_level=conf_level), parents), joined, undeclared)
 
 
 def _by_student(
@@ -141,12 +142,6 @@ def _over_students(
     yield from effect_rows(grid, cohort, excluded, conf_level=conf_level)
     yield from efficiency_rows(grid, cohort, roles, excluded, conf_level=conf_level)
     yield from pattern_rows(grid, cohort, roles, excluded, items=items, conf_level=conf_level)
-
-
-def _undeclared(table: pd.DataFrame) -> set[tuple[str, str]]:
-    """Task and item of what declares no capability."""
-    rows = table[table["capability"].isna()].drop_duplicates(["task", "item"])
-    return set(zip(rows["task"].astype(str), rows["item"].astype(str), strict=True))
 
 
 def _prompting(models: pd.DataFrame | None) -> dict[str, str]:

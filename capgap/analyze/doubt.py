@@ -1,4 +1,7 @@
-"""What doubt about labels does to the contrast of capabilities: labels drawn, contrasts taken anew, Rubin's rules."""
+"""Labels that nobody declared: which numbers rest on them, and what their doubt does to the contrast.
+
+Labels are drawn, contrasts taken anew, and Rubin's rules put the spread of the draws into the interval.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -15,10 +18,51 @@ from capgap.analyze.quantities import Comparison
 from capgap.analyze.rows import THESE_TASKS, Row
 from capgap.stats import Estimate, over_labels
 
-__all__ = ["DRAWS", "doubt_rows"]
+__all__ = ["DRAWS", "doubt_rows", "marked", "undeclared_items"]
 
 DRAWS = 20
 """Of the labels."""
+_CONTRASTED = ("knowledge", "reasoning")
+_ACROSS = ("capability_contrast", "effect_difference", "relative_data_cost")
+"""Quantities that set one capability against the other."""
+
+
+def undeclared_items(outcomes: pd.DataFrame) -> set[tuple[str, str]]:
+    """Task and item of what declares no capability."""
+    rows = outcomes[outcomes["capability"].isna()].drop_duplicates(["task", "item"])
+    return set(zip(rows["task"].astype(str), rows["item"].astype(str), strict=True))
+
+
+def marked(table: pd.DataFrame, outcomes: pd.DataFrame, undeclared: set[tuple[str, str]]) -> pd.DataFrame:
+    """The estimates, with a note on every number by capability that rests on labels which nobody declared.
+
+    Parameters
+    ----------
+    table
+        Estimates.
+    outcomes
+        With the labels joined and task names as they came.
+    undeclared
+        See `undeclared_items`; of those only what the labels gave a capability is counted.
+    """
+    items = outcomes[outcomes["capability"].notna()].drop_duplicates(["task", "item"])
+    keys = zip(items["task"].astype(str), items["item"].astype(str), strict=True)
+    inferred = pd.Series([key in undeclared for key in keys], index=items.index, dtype=bool)
+    if not inferred.any():
+        return table
+    counts = inferred.groupby(items["capability"].astype(str)).agg(["sum", "size"])
+    told = {name: _classifiers(n, of) for name, n, of in counts.itertuples() if n}
+    notes = table["group"].map(told).where(table["level"] == "capability")
+    n, of = counts.loc[counts.index.isin(_CONTRASTED)].sum()
+    if n:
+        notes = notes.where(~table["quantity"].isin(_ACROSS), _classifiers(n, of))
+    old = table["note"].astype(object).where(table["note"].notna(), "")
+    joined = old + np.where(old != "", "; ", "") + notes.fillna("").astype(object)
+    return table.assign(note=table["note"].where(notes.isna(), joined.astype(table["note"].dtype)))
+
+
+def _classifiers(n: int, of: int) -> str:
+    return f"labels of {n:,} of {of:,} items are the classifier's"
 
 
 def doubt_rows(

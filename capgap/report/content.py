@@ -11,6 +11,7 @@ from capgap.report import text
 from capgap.report.caveats import Caveat, LeftOut, caveats, excluded_tasks, first_clause, left_out
 from capgap.report.dumbbell import DumbbellPanel, dumbbells, task_capabilities
 from capgap.report.items import TaskExamples, examples
+from capgap.report.labelling import Labelling, labelling, undeclared_items
 from capgap.report.provenance import Fact, ModelRow, facts, model_rows, seed_of
 from capgap.report.tables import CAPABILITY_ORDER, Book, Estimate, ShownTable, estimate_table
 from capgap.schema import ESTIMATES, ITEMS, LABELS, MODELS, OUTCOMES, Roles, validate
@@ -74,7 +75,7 @@ class Content:
     show_items: bool
     seed: int
     left_out: tuple[LeftOut, ...]
-    label_sources: tuple[tuple[str, int], ...]
+    labelling: Labelling | None
     facts: tuple[Fact, ...]
     book: Book
 
@@ -116,6 +117,7 @@ def gather(
     models = None if models is None else validate(models, MODELS, source="models")
     labels = None if labels is None else validate(labels, LABELS, source="labels")
     _check_roles(outcomes, roles)
+    undeclared = undeclared_items(outcomes)
     outcomes = _labelled(outcomes, labels)
     capabilities = task_capabilities(outcomes)
     excluded = excluded_tasks(book, roles)
@@ -155,7 +157,7 @@ def gather(
         show_items=show_items,
         seed=seed,
         left_out=tuple(left_out(book, roles, outcomes=outcomes, excluded=excluded)),
-        label_sources=_label_sources(labels),
+        labelling=labelling(labels, undeclared, book, roles, run),
         facts=facts(run),
         book=book,
     )
@@ -288,10 +290,3 @@ def _parsing(book: Book) -> tuple[ShownTable | None, int]:
     return (estimate_table(some, caption="Answers that could not be parsed or were cut off") if some else None), len(
         clean
     )
-
-
-def _label_sources(labels: pd.DataFrame | None) -> tuple[tuple[str, int], ...]:
-    if labels is None or labels.empty:
-        return ()
-    counts = labels["source"].fillna("unknown").value_counts(sort=False)
-    return tuple(sorted((text.clean(source), int(n)) for source, n in counts.items()))

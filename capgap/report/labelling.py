@@ -1,0 +1,222 @@
+"""How items got their labels, how far the classifier can be believed, and what its doubt does to the contrast."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from capgap.report import svg, text
+from capgap.report.tables import Book, Cell, ShownTable, estimate_table
+from capgap.schema import Roles
+
+__all__ = ["Labelling", "labelling", "undeclared_items"]
+
+Keys = set[tuple[str, str]]
+_NAMES = {"behaviour": "answers of models", "declared": "declaration", "text": "text", "none": "nothing"}
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """The section on labels."""
+
+    sentences: tuple[str, ...]
+    tasks: ShownTable | None
+    """Tasks that declare nothing, with the classifier's word on them."""
+    contrast: ShownTable | None
+    """Knowledge against reasoning with labels taken as certain, and with labels drawn."""
+    reliability: Markup | None
+    """How often items called so are reasoning, on task families that the classifier had not seen."""
+    reliability_note: str = ""
+
+
+def undeclared_items(outcomes: pd.DataFrame) -> Keys:
+    """Task and item of what declares no capability."""
+    rows = outcomes[outcomes["capability"].isna()].drop_duplicates(["task", "item"])
+    return set(zip(rows["task"].astype(str), rows["item"].astype(str), strict=True))
+
+
+def labelling(
+    labels: pd.DataFrame | None, undeclared: Keys, book: Book, roles: Roles, run: Mapping[str, Any]
+) -> Labelling | None:
+    """Gather the section; None where there are no labels.
+
+    Parameters
+    ----------
+    labels
+        The `labels` table.
+    undeclared
+        See `undeclared_items`.
+    book, roles
+        The estimates, and who is who.
+    run
+        Its ``classifier`` holds what the classifier was measured to do on families that it had not seen.
+    """
+    if labels is None or labels.empty:
+        return None
+    keys = list(zip(labels["task"].astype(str), labels["item"].astype(str), strict=True))
+    inferred = labels[[key in undeclared for key in keys]]
+    if inferred.empty:
+        return Labelling((f"All {len(labels):,} items declare what they ask for.",), None, None, None)
+    measured = run.get("classifier") if isinstance(run.get("classifier"), Mapping) else {}
+    drawn = _reliability(measured or {})
+    return Labelling(
+        tuple(_sentences(labels, inferred)),
+        _task_table(inferred),
+        _contrast(book, roles),
+        drawn,
+        _told(measured or {}) if drawn is not None else "",
+    )
+
+
+def _sentences(labels: pd.DataFrame, inferred: pd.DataFrame) -> list[str]:
+    n, of = len(inferred), len(labels)
+    sources = Counter(_source(value) for value in inferred["source"])
+    said = [
+        f"{n:,} of {of:,} items declare no capability; the classifier labelled them, from "
+        + text.join(f"{name} ({count:,})" for name, count in sources.most_common())
+        + "."
+    ]
+    middle = int((inferred["capability"] == "mixed").sum())
+    if middle:
+        said.append(
+            f"{middle:,} of them lie between knowledge and reasoning, count as mixed and stand on neither side "
+            "of the contrast."
+        )
+    models = {name for value in inferred["evidence"] for name in _models(value)}
+    if models:
+        said.append(f"Answers were those of {text.join(sorted(models))}, which are not compared here.")
+    return said
+
+
+def _source(value: object) -> str:
+    names = value.split(", ") if isinstance(value, str) else []
+    return " and ".join(_NAMES.get(name, text.shorten(name, 40)) for name in names) or "an unknown source"
+
+
+def _evidence(value: object) -> dict[str, Any]:
+    try:
+        found = json.loads(value) if isinstance(value, str) else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _models(value: object) -> list[str]:
+    found = _evidence(value).get("models")
+    rows = found if isinstance(found, list) else []
+    return [text.shorten(row["model"], 60) for row in rows if isinstance(row, dict) and "model" in row]
+
+
+def _reasons(value: object) -> str:
+    found = _evidence(value).get("reasons")
+    rows = [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+    return "; ".join(text.shorten(row.get("words", ""), 90) for row in rows[:3])
+
+
+def _task_table(inferred: pd.DataFrame) -> ShownTable:
+    """One row a task, surest last: what needs a look stands first."""
+    rows = []
+    for task, part in inferred.groupby("task", sort=False):
+        p = part["p_reasoning"].to_numpy(dtype=float, na_value=np.nan)
+        middle = part.iloc[int(np.nanargmin(np.abs(p - np.nanmedian(p))))] if np.isfinite(p).any() else part.iloc[0]
+        counts = Counter(part["capability"].astype(str))
+        whole = _evidence(middle["evidence"]).get("task")
+        rows.append((abs(float(np.nanmean(p)) - 0.5) if np.isfinite(p).any() else 0.0, task, p, counts, whole, middle))
+    rows.sort(key=lambda row: row[0])
+    cells = tuple(
+        (
+            Cell(text.shorten(task, 60)),
+            Cell(", ".join(f"{name} {n:,}" if len(counts) > 1 else name for name, n in counts.most_common())),
+            Cell(text.percent(float(np.nanmean(p)) if np.isfinite(p).any() else None), numeric=True),
+            Cell(_interval(whole, middle), numeric=True),
+            Cell(text.count(len(p)), numeric=True),
+            Cell(_source(middle["source"])),
+            Cell(_reasons(middle["evidence"])),
+        )
+        for _, task, p, counts, whole, middle in rows
+    )
+    columns = (
+        "task",
+        "label",
+        "reasoning, %",
+        "95 % interval",
+        "items",
+        "from",
+        "reasons, of a middling item",
+    )
+    return ShownTable("Tasks that declare no capability, least sure first", columns, cells)
+
+
+def _interval(whole: object, middle: pd.Series) -> str:
+    """Of the task, where the evidence tells it, else of its middling item."""
+    if isinstance(whole, dict) and all(isinstance(whole.get(end), int | float) for end in ("low", "high")):
+        return text.interval(float(whole["low"]), float(whole["high"]))
+    low, high = (None if pd.isna(middle[name]) else float(middle[name]) for name in ("conf_low", "conf_high"))
+    return text.interval(low, high)
+
+
+def _contrast(book: Book, roles: Roles) -> ShownTable | None:
+    drawn = [row for row in book.select("capability_contrast", "battery") if "labels" in row.factors]
+    if not drawn:
+        return None
+    wanted = {(row.model, row.group, row.contrast) for row in drawn}
+    rows = [
+        row
+        for row in book.select("capability_contrast", "battery", weighting="tasks")
+        if (row.model, row.group, row.contrast) in wanted and "tasks like these" not in row.population
+    ]
+    rows.sort(key=lambda row: (row.model, row.contrast, "labels" in row.factors))
+    caption = "Knowledge against reasoning: labels as they are, then drawn anew by their doubt (its note says so)"
+    return estimate_table(rows, caption=caption, models=roles.students, without=("null", "clusters", "method"))
+
+
+def _bins(measured: Mapping[str, Any]) -> list[tuple[float, float, float]]:
+    """Mean belief, share of reasoning, and weight of every bin."""
+    found = measured.get("reliability")
+    rows = found if isinstance(found, Sequence) and not isinstance(found, str) else ()
+    bins = []
+    for row in rows:
+        if isinstance(row, Mapping) and all(isinstance(row.get(name), int | float) for name in ("p", "share", "n")):
+            bins.append((float(row["p"]), float(row["share"]), float(row["n"])))
+    return [b for b in bins if 0 <= b[0] <= 1 and 0 <= b[1] <= 1 and b[2] > 0]
+
+
+def _told(measured: Mapping[str, Any]) -> str:
+    """What stands below the plot."""
+    said = ["Task families that were left out of the fit, each counted alike; the area of a point is its share."]
+    if isinstance(measured.get("auroc"), int | float):
+        said.append(f"Area under the ROC curve {measured['auroc']:.3f}.")
+    if isinstance(measured.get("ece"), int | float):
+        said.append(f"Expected calibration error {measured['ece']:.3f}.")
+    return " ".join(said)
+
+
+def _reliability(measured: Mapping[str, Any]) -> Markup | None:
+    import seaborn
+
+    bins = _bins(measured)
+    if not bins:
+        return None
+    weight = np.array([n for _, _, n in bins])
+    p, share = (np.array([100 * b[i] for b in bins]) for i in (0, 1))
+    with svg.style():
+        figure, axes = svg.canvas(330, 300, left=44, right=14, top=34, bottom=44)
+        axes.plot([0, 100], [0, 100], color=svg.INK, linewidth=1.0, linestyle=(0, (2, 3)), zorder=1)
+        axes.plot(p, share, color=svg.COLOURS["reasoning"], linewidth=1.4, zorder=2)
+        sizes = 20 + 220 * weight / weight.sum()
+        axes.scatter(p, share, s=sizes, color=svg.COLOURS["reasoning"], edgecolor=svg.PAPER, linewidth=1.0, zorder=3)
+        axes.set_xlim(-4, 104)
+        axes.set_ylim(-4, 104)
+        axes.set_xticks([0, 25, 50, 75, 100])
+        axes.set_yticks([0, 25, 50, 75, 100])
+        axes.set(xlabel="belief in reasoning, %", ylabel="")
+        axes.grid(visible=True, axis="both")
+        figure.text(0.01, 1 - 14 / 300, "Reasoning among them, %", fontsize=11.5, fontweight="bold", va="center")
+        seaborn.despine(ax=axes, left=True)
+        said = "; ".join(f"of {a:.0f} % belief {b:.0f} % are reasoning" for a, b in zip(p, share, strict=True))
+        return svg.inline(figure, prefix="reliability", label=f"Reliability of the classifier: {said}")
