@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from capgap.analyze.cuts import Cut
 from capgap.analyze.grid import Grid
-from capgap.analyze.groups import MIN_TASKS, Group
+from capgap.analyze.groups import MIN_TASKS, Group, settled
 from capgap.analyze.quantities import (
     MIN_SHARE,
     Comparison,
@@ -46,9 +46,11 @@ def _side(grid: Grid, battery: str, capability: str, excluded: frozenset[str]) -
     member = (grid.facts["battery"] == battery) & (grid.facts["capability"] == capability)
     names = np.array(grid.tasks, dtype=object)[grid.task]
     lost = np.isin(names, list(excluded))
-    rows = np.flatnonzero(member & ~lost)
+    every = np.flatnonzero(member & ~lost)
+    rows = settled(grid, every)
     enough = len(np.unique(grid.task[rows])) >= MIN_TASKS
-    return Group("capability", capability, rows, True, enough, tuple(sorted(set(names[member & lost]))))
+    left_out = tuple(sorted(set(names[member & lost])))
+    return Group("capability", capability, rows, True, enough, left_out, len(every) - len(rows))
 
 
 def _contrast(

@@ -9,13 +9,15 @@ from numpy.typing import NDArray
 
 from capgap.analyze.grid import Grid
 
-__all__ = ["MIN_TASKS", "Group", "groups_of"]
+__all__ = ["MIN_PART", "MIN_TASKS", "Group", "groups_of", "settled"]
 
 Ints = NDArray[np.int64]
 Level = Literal["battery", "capability", "domain", "task", "slice"]
 
 MIN_TASKS = 6
 """So many tasks a capability needs before numbers speak of *tasks like these*."""
+MIN_PART = 5
+"""Of a task whose items ask for different capabilities, so many make a part of it."""
 MANY_TASKS = 500
 """Beyond so many tasks, those of a single item have no numbers of their own."""
 
@@ -36,6 +38,8 @@ class Group:
     """Whether its tasks are enough to speak of tasks like these."""
     left_out: tuple[str, ...] = ()
     """Its tasks that the guard keeps out."""
+    strays: int = 0
+    """Cells of its capability that are too few in their task to count as a part of it."""
 
 
 def groups_of(grid: Grid, model: str, excluded: frozenset[str]) -> Iterator[Group]:
@@ -54,9 +58,11 @@ def groups_of(grid: Grid, model: str, excluded: frozenset[str]) -> Iterator[Grou
     kept = ~np.isin(task_name, list(excluded))
 
     def over_tasks(level: Level, name: str, member: NDArray[np.bool_]) -> Group:
-        rows = np.flatnonzero(member & kept)
+        rows = every = np.flatnonzero(member & kept)
+        if level == "capability":
+            rows = settled(grid, every)
         lost = tuple(sorted(set(task_name[member & ~kept])))
-        return Group(level, name, rows, True, _enough_everywhere(grid, rows), lost)
+        return Group(level, name, rows, True, _enough_everywhere(grid, rows), lost, len(every) - len(rows))
 
     for level, column in (("battery", "battery"), ("capability", "capability"), ("domain", "domain")):
         for name in grid.members(column):
@@ -70,6 +76,17 @@ def groups_of(grid: Grid, model: str, excluded: frozenset[str]) -> Iterator[Grou
         name = grid.tasks[code]
         yield Group("task", name, rows, False)
         yield from _slices(grid, model, name, rows)
+
+
+def settled(grid: Grid, rows: Ints) -> Ints:
+    """The cells of a capability without strays: fewer than `MIN_PART` in a task that asks for something else too.
+
+    A task counts as much as every other one, so one or two of its items that the classifier labels otherwise would
+    count as much as whole tasks.
+    """
+    inside, of = (np.bincount(grid.task[r], minlength=len(grid.tasks)) for r in (rows, slice(None)))
+    stray = (inside < MIN_PART) & (inside < of)
+    return np.asarray(rows[~stray[grid.task[rows]]])
 
 
 def _formats(grid: Grid, rows: Ints) -> Iterator[Group]:

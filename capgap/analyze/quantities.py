@@ -80,10 +80,13 @@ class Comparison:
 
 
 def group_note(group: Group) -> str:
-    """Which tasks of a group the guard left out; empty where none."""
-    if not group.left_out:
-        return ""
-    return f"left out for over 5 % unparsed or truncated answers: {', '.join(group.left_out)}"
+    """Which tasks of a group the guard left out, and how many strays; empty where none."""
+    said = []
+    if group.left_out:
+        said.append(f"left out for over 5 % unparsed or truncated answers: {', '.join(group.left_out)}")
+    if group.strays:
+        said.append(f"left out as too few of their task: {group.strays} of {group.name}")
+    return "; ".join(said)
 
 
 def accuracy_rows(cuts: Cuts, groups: Iterable[Group], model: str, *, conf_level: float) -> Iterator[Row]:

@@ -186,7 +186,7 @@ def combine_draws(estimates: Sequence[Estimate], *, conf_level: float = 0.95) ->
         return Combined(told[0], _error(told[0], conf_level) ** 2, 0.0, len(told))
     q = np.array([e.estimate for e in told])
     u = np.array([_error(e, conf_level) ** 2 for e in told])
-    df = min((e.df for e in told if not math.isnan(e.df)), default=math.inf)
+    df = _df_of_mean(u, np.array([e.df for e in told]))
     nulls = {e.null_value for e in told if not math.isnan(e.null_value)}
     null = nulls.pop() if len(nulls) == 1 else math.nan
     pooled = rubin(q, u, df_complete=df, null=null, conf_level=conf_level)
@@ -200,6 +200,17 @@ def combine_draws(estimates: Sequence[Estimate], *, conf_level: float = 0.95) ->
         note="; ".join(notes),
     )
     return replace(pooled, estimate=estimate, n_refused=n_refused)
+
+
+def _df_of_mean(variances: NDArray[np.float64], df: NDArray[np.float64]) -> float:
+    """Degrees of freedom of the mean of variance estimates that all rise and fall together.
+
+    An estimate with k degrees of freedom has the coefficient of variation sqrt(2 / k). Draws share their data, so those
+    of the draws add up as they do without independence; the least of the draws' degrees would let one odd draw decide.
+    """
+    known = np.where(np.isnan(df), math.inf, df)
+    spread = float((variances / np.sqrt(known)).sum())
+    return (float(variances.sum()) / spread) ** 2 if spread > 0 else math.inf
 
 
 def rubin(

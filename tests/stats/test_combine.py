@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -182,3 +183,16 @@ def test_no_difference_is_covered_in_long_runs(doubt):
         ).pvalue
         > 0.01
     )
+
+
+def test_one_odd_draw_does_not_decide_the_degrees_of_freedom():
+    plain = Estimate(0.3, 0.04, 300.0, 0.22, 0.38, status="ok")
+    odd = Estimate(0.3, 0.07, 2.4, 0.04, 0.56, status="ok")
+    same = combine_draws([replace(plain, estimate=0.3 + 0.001 * i) for i in range(20)]).estimate
+    one = combine_draws([odd, *(replace(plain, estimate=0.3 + 0.001 * i) for i in range(19))]).estimate
+    assert same.df == pytest.approx(300, rel=0.05)
+    # By hand: 19 * 0.04² + 0.07² over 19 * 0.04² / sqrt(300) + 0.07² / sqrt(2.4), squared.
+    assert one.df == pytest.approx(
+        ((19 * 0.0016 + 0.0049) / (19 * 0.0016 / 300**0.5 + 0.0049 / 2.4**0.5)) ** 2, rel=0.1
+    )
+    assert 20 < one.df < 300
