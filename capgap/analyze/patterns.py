@@ -50,7 +50,7 @@ def pattern_rows(
     task = np.array(grid.tasks, dtype=object)[grid.task]
     rows = np.flatnonzero(~np.isin(task, list(excluded)))
     scores = grid.scores[rows][:, [grid.column(name) for name in cohort.students]].T
-    found = find_patterns(scores, columns, names, rng=np.random.default_rng(0))
+    found = find_patterns(scores, columns, names, rng=np.random.default_rng(0), chance=_chance(grid, rows))
     blank = Row(
         quantity="pattern",
         level="battery",
@@ -76,6 +76,12 @@ def pattern_rows(
         conf_level=conf_level,
     )
     yield from _rows(grid, rows, found, named, blank)
+
+
+def _chance(grid: Grid, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Of a guess; zero where nobody knows it or it is certain (nothing then tells knowing from guessing)."""
+    chance = grid.chance[rows]
+    return np.where((chance > 0) & (chance < 1), chance, 0.0)
 
 
 def _rows(

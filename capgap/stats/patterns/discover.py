@@ -109,6 +109,7 @@ def find_patterns(
     names: Sequence[str],
     *,
     rng: np.random.Generator,
+    chance: ArrayLike = 0.0,
     max_patterns: int = 8,
     level: float = 0.05,
 ) -> FailurePatterns:
@@ -125,6 +126,8 @@ def find_patterns(
         Names of the covariates, p.
     rng
         Deals students into folds and halves, draws starts; the same generator gives the same patterns.
+    chance
+        Probability that a guess is right, one number or one for each item, shape (I,); NaN (unknown) counts as 0.
     max_patterns
         Largest K that is tried.
     level
@@ -138,7 +141,7 @@ def find_patterns(
     Raises
     ------
     EstimationError
-        Shapes disagree, a score lies outside [0, 1], or a covariate is not finite.
+        Shapes disagree, a score lies outside [0, 1], a chance outside [0, 1), or a covariate is not finite.
 
     Notes
     -----
@@ -146,11 +149,11 @@ def find_patterns(
     (see `fit_mixture`). K is raised while held-out students are predicted better. Memberships, surfaces and K use all
     students; the halves' test asks of each pattern whether one half of the students finds it well enough to predict
     the other half. Surfaces are conditional on an item's ease: they are steeper than the curve of a pattern's mean.
-    The link is the plain logit. Where every item can be guessed (one of four choices) hard items respond less to the
-    students' covariates, and with 60 students x 2,000 items a quarter of simulated runs called that a second pattern:
-    look for guessing before reading a pattern of hard items.
+    Without their chance, items that can be guessed make a pattern of hard items that is none: hard items then respond
+    less to the students' covariates.
     """
     y, x = _checked(scores, covariates, names)
+    guess = _chance(chance, y.shape[1])
     seen = np.isfinite(y)
     students = np.flatnonzero(seen.any(axis=1))
     if len(students) < MIN_PATTERN_STUDENTS:
@@ -170,7 +173,7 @@ def find_patterns(
         return _refused(reason, y.shape[1])
     chosen = [name for name, keep in zip(names, varies, strict=True) if keep]
     design = np.column_stack([np.ones(len(x)), (x[:, varies] - x[:, varies].mean(axis=0)) / x[:, varies].std(axis=0)])
-    answers = Answers(right, seen[:, items].astype(float), design)
+    answers = Answers(right, seen[:, items].astype(float), design, guess[items])
     notes = [f"{name} does not vary and was left out" for name, keep in zip(names, varies, strict=True) if not keep]
     if len(items) < y.shape[1]:
         notes.append(f"{y.shape[1] - len(items)} items answered by less than half of the students were left out")
@@ -219,6 +222,15 @@ def _refused(reason: str, n_items: int) -> FailurePatterns:
     return FailurePatterns(
         np.full((n_items, 0), np.nan), np.empty((0, 0)), (), np.empty(0), status="refused", note=reason
     )
+
+
+def _chance(chance: ArrayLike, n_items: int) -> Floats:
+    given = np.asarray(chance, dtype=float)
+    if given.shape not in ((), (n_items,)):
+        raise EstimationError(f"chance: expected one number or the shape ({n_items},), found {given.shape}.")
+    if ((given < 0) | (given >= 1)).any():
+        raise EstimationError("a chance must lie in [0, 1); NaN marks an unknown one.")
+    return np.broadcast_to(np.nan_to_num(given), (n_items,)).copy()
 
 
 def _checked(scores: ArrayLike, covariates: ArrayLike, names: Sequence[str]) -> tuple[Floats, Floats]:

@@ -36,14 +36,16 @@ class Answers:
     """1 where there is a score, else 0, shape (S, n)."""
     design: Floats
     """Constant and standardised covariates of the students, shape (S, p)."""
+    chance: Floats
+    """Probability that who does not know an item gets it right, shape (n,); 0 where nothing can be guessed."""
 
     def students(self, keep: NDArray[np.intp]) -> "Answers":
         """Some of the students."""
-        return Answers(self.right[keep], self.seen[keep], self.design[keep])
+        return Answers(self.right[keep], self.seen[keep], self.design[keep], self.chance)
 
     def items(self, keep: NDArray[np.intp]) -> "Answers":
         """Some of the items."""
-        return Answers(self.right[:, keep], self.seen[:, keep], self.design)
+        return Answers(self.right[:, keep], self.seen[:, keep], self.design, self.chance[keep])
 
     @property
     def complete(self) -> bool:
@@ -120,9 +122,11 @@ def fit_mixture(
 
     Notes
     -----
-    ``logit P(y_si = 1) = x_s' g_k + o_s + a_i``, k the item's pattern, ``o_s ~ N(0, tau²)``, the item's ease a_i on a
-    grid finer than S answers can tell apart, with free weights that all patterns share (Kiefer & Wolfowitz 1956).
-    Since that distribution is free, items that differ in difficulty alone gain nothing from a second pattern.
+    ``P(y_si = 1) = c_i + (1 - c_i) P(z_si = 1)``, ``logit P(z_si = 1) = x_s' g_k + o_s + a_i``: c_i is its chance
+    (known, so that hard items that are guessed make no pattern of their own), z_si whether the student knows it, k the
+    item's pattern, ``o_s ~ N(0, tau²)``, the item's ease a_i on a grid finer than S answers can tell apart, with free
+    weights that all patterns share (Kiefer & Wolfowitz 1956). Since that distribution is free, items that differ in
+    difficulty alone gain nothing from a second pattern. The z are missing data of EM.
 
     References
     ----------
@@ -182,14 +186,15 @@ def predicted_scores(mixture: SurfaceMixture, held_out: Answers) -> Floats:
     weights = mixture.posterior.reshape(held_out.right.shape[1], -1)
     eta = held_out.design @ mixture.surfaces.T
     eta = (eta[:, :, None] + mixture.nodes).reshape(len(eta), -1)
-    counts = held_out.seen @ weights
-    total = held_out.right.sum(axis=1)
+    counts = (held_out.seen * (1 - held_out.chance)) @ weights
+    total = held_out.right.sum(axis=1) - held_out.seen @ held_out.chance
     offset = np.zeros(len(eta))
     for _ in range(25):
         p = expit(eta + offset[:, None])
         score = total - (counts * p).sum(axis=1) - offset
         offset += np.clip(score / ((counts * p * (1 - p)).sum(axis=1) + 1), -MAX_STEP, MAX_STEP)
-    p = np.clip(expit(eta + offset[:, None]) @ weights.T, 1e-12, 1 - 1e-12)
+    p = held_out.chance + (1 - held_out.chance) * (expit(eta + offset[:, None]) @ weights.T)
+    p = np.clip(p, 1e-12, 1 - 1e-12)
     return np.asarray(held_out.right * np.log(p) + (held_out.seen - held_out.right) * np.log1p(-p))
 
 
@@ -202,6 +207,8 @@ class _Grid:
     prior: Floats
     """Items at each node before any was seen, shape (Q,)."""
     complete: bool
+    kinds: tuple[tuple[float, NDArray[np.intp] | slice], ...]
+    """Each chance that occurs, with its items."""
 
     @classmethod
     def of(cls, answers: Answers) -> "_Grid":
@@ -209,7 +216,11 @@ class _Grid:
         step = min(0.8, 3.0 / math.sqrt(len(answers.design)))
         nodes = np.linspace(-REACH, REACH, 2 * math.ceil(REACH / step) + 1)
         normal = np.exp(-0.5 * (nodes / PRIOR_SD) ** 2)
-        return cls(answers, nodes, PRIOR_ITEMS * normal / normal.sum(), answers.complete)
+        chances = np.unique(answers.chance)
+        kinds = tuple((float(c), np.flatnonzero(answers.chance == c)) for c in chances)
+        one = ((float(chances[0]), slice(None)),)  # views of the answers, no copies
+        prior = PRIOR_ITEMS * normal / normal.sum()
+        return cls(answers, nodes, prior, answers.complete, one if len(chances) == 1 else kinds)
 
     def start(self, label: NDArray[np.intp], n_patterns: int) -> _State:
         """The state after one step from a partition, every item's ease taken from its share of right answers."""
@@ -255,8 +266,12 @@ class _Grid:
         """Probabilities of (pattern, ease) of each item, shape (n, K Q), and the log-likelihood."""
         a = self.answers
         eta = self._eta(state)
-        log_miss = np.logaddexp(0, eta)
-        joint = a.right.T @ eta - (log_miss.sum(axis=0) if self.complete else a.seen.T @ log_miss)
+        joint = np.empty((a.right.shape[1], eta.shape[1]))
+        for chance, items in self.kinds:
+            log_miss = math.log1p(-chance) - np.logaddexp(0, eta)
+            odds = eta if chance == 0 else np.log(chance + (1 - chance) * expit(eta)) - log_miss
+            missed = log_miss.sum(axis=0) if self.complete else a.seen[:, items].T @ log_miss
+            joint[items] = a.right[:, items].T @ odds + missed
         with np.errstate(divide="ignore"):  # a pattern may have died out
             prior = np.log(state.shares)[:, None] + np.log(state.weights)
         joint += prior.ravel()
@@ -271,8 +286,11 @@ class _Grid:
         a, q = self.answers, len(self.nodes)
         weight = responsibility.sum(axis=0)
         n = np.broadcast_to(weight, (len(a.design), len(weight))) if self.complete else a.seen @ responsibility
-        y = a.right @ responsibility
         p = expit(self._eta(state))
+        y = np.zeros_like(p)
+        for chance, items in self.kinds:  # of what is right, the part that is known and not guessed
+            known = 1.0 if chance == 0 else p / (chance + (1 - chance) * p)
+            y += known * (a.right[:, items] @ responsibility[items])
         # Sums over ease: all that a surface needs.
         residual = (y - n * p).reshape(len(p), -1, q).sum(axis=2)
         curvature = (n * p * (1 - p)).reshape(len(p), -1, q).sum(axis=2)

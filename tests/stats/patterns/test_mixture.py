@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import expit, logsumexp
@@ -7,10 +9,10 @@ from capgap.stats.patterns.mixture import Answers, fit_mixture, predicted_scores
 from tests.stats.patterns.worlds import SMALL, SURFACES, grid_of_students, single
 
 
-def answers_of(y, x):
+def answers_of(y, x, chance=0.0):
     x = (x - x.mean(axis=0)) / x.std(axis=0)
-    seen = np.isfinite(y)
-    return Answers(np.where(seen, y, 0.0), seen.astype(float), np.column_stack([np.ones(len(x)), x]))
+    seen, chance = np.isfinite(y), np.broadcast_to(np.asarray(chance), y.shape[1:])
+    return Answers(np.where(seen, y, 0.0), seen.astype(float), np.column_stack([np.ones(len(x)), x]), chance)
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,33 @@ def test_the_log_likelihood_is_that_of_the_written_formula(planted, fitted):
     assert by_item[:5] == pytest.approx(direct)
     assert fitted.log_likelihood == pytest.approx(by_item.sum())
     assert fitted.posterior == pytest.approx(np.exp(joint - by_item[:, None, None]), abs=1e-9)
+
+
+def test_guesses_stand_in_the_likelihood_as_they_are_written():
+    rng = np.random.default_rng(4)
+    world = replace(SMALL, n_items=120, chance=0.25, missing=0.1)
+    y, x, _ = world.draw(rng)
+    chance = np.repeat([0.0, 0.25, 0.5], 40)  # what the model is told decides, not what is true
+    answers = answers_of(y, x, chance)
+    fit = fit_mixture(answers, 2, rng, tolerance=1e-4)
+    eta = (answers.design @ fit.surfaces.T + fit.offsets[:, None])[:, :, None] + fit.nodes
+    p = chance[:, None, None] + (1 - chance[:, None, None]) * expit(eta)[:, None]
+    direct = np.where(np.isfinite(y)[..., None, None], np.where(y[..., None, None] == 1, np.log(p), np.log1p(-p)), 0)
+    joint = direct.sum(axis=0) + np.log(fit.shares)[:, None] + np.log(fit.weights)
+    by_item = logsumexp(joint, axis=(1, 2))
+    assert fit.log_likelihood == pytest.approx(by_item.sum())
+    assert fit.posterior == pytest.approx(np.exp(joint - by_item[:, None, None]), abs=1e-9)
+
+
+def test_a_slope_is_not_flattened_by_guessing_that_is_told():
+    rng = np.random.default_rng(5)
+    world = single(replace(SMALL, n_sizes=5, n_params=6, n_items=800), "one", chance=0.25, student_sd=0.0)
+    y, x, _ = world.draw(rng)
+    told, untold = (fit_mixture(answers_of(y, x, c), 1, rng).surfaces[0, 1:] / x.std(axis=0) for c in (0.25, 0.0))
+    truth = SURFACES[0, 1:]
+    assert told == pytest.approx(truth, abs=0.06)
+    assert untold[0] < told[0] - 0.03
+    assert untold[2] < told[2] - 0.03
 
 
 def test_planted_surfaces_come_back(planted, fitted):
@@ -82,6 +111,7 @@ def test_answers_that_are_missing_do_not_count(planted):
         np.vstack([answers.right, np.zeros_like(answers.right)]),
         np.vstack([answers.seen, np.zeros_like(answers.seen)]),
         np.vstack([answers.design, answers.design]),
+        answers.chance,
     )
     one = fit_mixture(answers, 1, np.random.default_rng(0), tolerance=1e-8)
     assert fit_mixture(twice, 1, np.random.default_rng(0), tolerance=1e-8).surfaces == pytest.approx(

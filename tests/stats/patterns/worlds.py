@@ -36,7 +36,9 @@ class PatternWorld:
     """Items are either easy or hard: no pattern either."""
     missing: float = 0.0
     chance: float = 0.0
-    """Every item can be guessed: hard items have flatter surfaces than the model thinks."""
+    """Every item can be guessed."""
+    told: bool = True
+    """Whether the model is told the chance; else hard items have flatter surfaces than it thinks."""
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Scores (S, I), covariates (S, 3), and each item's pattern (I,)."""
@@ -59,8 +61,9 @@ class PatternWorld:
         node, weight = np.polynomial.hermite_e.hermegauss(41)
         eta = (np.column_stack([np.ones(len(x)), x]) @ SURFACES.T)[:, :, None] + self.item_sd * node
         seen = np.isfinite(y)
-        joint = np.einsum("si,skq->ikq", np.where(seen, y, 0), eta)
-        joint -= np.einsum("si,skq->ikq", seen.astype(float), np.logaddexp(0, eta))
+        p = self.chance + (1 - self.chance) * expit(eta)
+        joint = np.einsum("si,skq->ikq", np.where(seen, y, 0), np.log(p) - np.log1p(-p))
+        joint += np.einsum("si,skq->ikq", seen.astype(float), np.log1p(-p))
         joint += np.log(weight / weight.sum()) + np.log(np.asarray(self.shares))[:, None]
         return np.asarray(logsumexp(joint, axis=2).argmax(axis=1))
 
