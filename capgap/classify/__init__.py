@@ -1,5 +1,32 @@
-"""Knowledge or reasoning: what an item asks of a model, with a probability and reasons."""
+"""Knowledge or reasoning: what an item asks of a model, with a probability and reasons.
 
-from capgap.classify.evidence import Evidence, Question, Reason
+Importing it loads neither torch nor lm-eval nor scikit-learn.
+"""
 
-__all__ = ["Evidence", "Question", "Reason"]
+from capgap.classify.declared import declared
+from capgap.classify.evidence import Evidence, Question, Reason, Witness
+from capgap.classify.files import label_lines, read_items, read_labels, refuse_out, write_labels
+from capgap.classify.label import Asked, Labelled, asked_of, classify_items
+from capgap.classify.pool import MIDDLE, Label, TaskLabels, pool, pool_alone
+
+__all__ = [
+    "MIDDLE",
+    "Asked",
+    "Evidence",
+    "Label",
+    "Labelled",
+    "Question",
+    "Reason",
+    "TaskLabels",
+    "Witness",
+    "asked_of",
+    "classify_items",
+    "declared",
+    "label_lines",
+    "pool",
+    "pool_alone",
+    "read_items",
+    "read_labels",
+    "refuse_out",
+    "write_labels",
+]
