@@ -16,7 +16,7 @@ model that only guesses does not gain from thinking says nothing about the task.
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -69,7 +69,9 @@ class _Answers:
     """Cluster of each item."""
     chance: Floats
     """Expected score of a guess, NaN where unknown."""
-    able: tuple[Witness, ...]
+    models: Mapping[str, Witness]
+    """Name → who it is."""
+    able: tuple[Witness, ...] = ()
     """The models that can do the task."""
 
     def who(self, *roles: str) -> tuple[Witness, ...]:
@@ -99,9 +101,9 @@ def behaviours(outcomes: pd.DataFrame, models: pd.DataFrame | None = None) -> di
     outcomes, models
         See `behaviour_evidence`.
     """
-    primary = outcomes[outcomes["primary"].fillna(False).astype(bool) & outcomes["score"].notna()]
+    primary = outcomes[outcomes["primary"].fillna(False).astype(bool)]
     sizes, hashes = _known(models)
-    result = {}
+    result: dict[str, tuple[Behaviour, ...]] = {}
     for task, rows in primary.groupby("task", sort=False):
         answers = _answers(rows, hashes)
         result[str(task)] = (
@@ -173,6 +175,7 @@ def _answers(rows: pd.DataFrame, hashes: Mapping[str, str]) -> _Answers:
     items = {item: n for n, item in enumerate(rows["item"].unique())}
     at = rows["item"].map(items).to_numpy()
     first = rows.drop_duplicates("item")
+    chance = rows.groupby("item", sort=False)["chance"].max()
     scores: dict[tuple[str, str], Floats] = {}
     choices: dict[tuple[str, str], list[Floats | None]] = {}
     for model, own in rows.groupby("model", sort=True):
@@ -190,12 +193,10 @@ def _answers(rows: pd.DataFrame, hashes: Mapping[str, str]) -> _Answers:
         scores,
         choices,
         np.asarray(pd.factorize(first["cluster"])[0], dtype=np.int64),
-        first["chance"].to_numpy(dtype=float),
-        (),
+        chance.to_numpy(dtype=float),
+        {str(name): Witness(str(name), hashes.get(str(name))) for name in sorted(set(rows["model"]))},
     )
-    able = [str(m) for m in sorted(set(rows["model"])) if _able(answers, str(m))]
-    witnesses = tuple(Witness(name, hashes.get(name)) for name in able)
-    return _Answers(scores, choices, answers.cluster, answers.chance, witnesses)
+    return replace(answers, able=tuple(w for name, w in answers.models.items() if _able(answers, name)))
 
 
 def _probabilities(rows: pd.DataFrame, items: Mapping[str, int]) -> list[Floats | None]:
@@ -220,15 +221,15 @@ def _able(answers: _Answers, model: str) -> bool:
         y = answers.scores.get((model, role))
         if y is None or np.isfinite(y).sum() < MIN_ITEMS:
             continue
-        found = accuracy(y, _design(answers, np.isfinite(y)))
+        found = accuracy(y, _design(answers))
         level = np.nanmean(answers.chance) if np.isfinite(answers.chance).any() else 0.0
         if found.conf_low > level:
             return True
     return False
 
 
-def _design(answers: _Answers, keep: NDArray[np.bool_]) -> Design:
-    return Design.of(np.zeros(len(keep)), answers.cluster).kept(keep)
+def _design(answers: _Answers) -> Design:
+    return Design.of(np.zeros(len(answers.cluster)), answers.cluster)
 
 
 def _ratio(answers: _Answers, numerator: Floats, denominator: Floats, name: str) -> Estimate:
@@ -236,13 +237,12 @@ def _ratio(answers: _Answers, numerator: Floats, denominator: Floats, name: str)
     keep = np.isfinite(numerator) & np.isfinite(denominator)
     if keep.sum() < MIN_ITEMS:
         return refused(f"{int(keep.sum())} items are too few", n_items=int(keep.sum()))
-    fit = _design(answers, keep).fit(np.column_stack([numerator, denominator])[keep])
-    return ratio_of_means(fit, denominator=name)
+    return ratio_of_means(_design(answers).fit(np.column_stack([numerator, denominator])), denominator=name)
 
 
 def _sum(answers: _Answers, who: Sequence[Witness], role: str) -> Floats:
     """Sum of the models' scores on each item."""
-    return np.sum([answers.scores[w.name, role] for w in who], axis=0)
+    return np.asarray(np.sum([answers.scores[w.name, role] for w in who], axis=0))
 
 
 def _steps(answers: _Answers) -> Behaviour:
@@ -263,16 +263,16 @@ def _fact(answers: _Answers) -> Behaviour:
 
 
 def _entropy(answers: _Answers) -> Behaviour:
-    who = answers.who("without")
+    who = answers.who("without", "with")
     entropy, right = np.zeros(len(answers.cluster)), np.zeros(len(answers.cluster))
     for w in who:
-        judged = answers.scores[(w.name, "with") if (w.name, "with") in answers.scores else (w.name, "without")]
+        judged = answers.scores[w.name, "with"]
         for i, p in enumerate(answers.choices[w.name, "without"]):
             if p is not None and judged[i] == 1:
                 right[i] += 1
                 entropy[i] -= float((p * np.log(np.maximum(p, 1e-300))).sum()) / math.log(len(p))
     if not right.any():
-        return _none("entropy", "no able model chose among answers without thoughts and was right")
+        return _none("entropy", "no able model chose without thoughts and was right with them")
     return Behaviour("entropy", _ratio(answers, entropy, right, "the share of right answers"), who)
 
 
@@ -303,8 +303,8 @@ def _size(answers: _Answers, sizes: Mapping[str, float]) -> Behaviour:
     if y[int(np.argmin(x))][keep].mean() > _SATURATED:
         return _none("size", "the smallest model solves it already")
     slope = ((x - x.mean())[:, None] * y).sum(axis=0) / ((x - x.mean()) ** 2).sum()
-    estimate = mean_estimate(_design(answers, keep).fit(slope[keep]))
-    return Behaviour("size", estimate, tuple(Witness(name, None) for name in names))
+    estimate = mean_estimate(_design(answers).fit(slope))
+    return Behaviour("size", estimate, tuple(answers.models[name] for name in names))
 
 
 def _none(name: str, why: str) -> Behaviour:

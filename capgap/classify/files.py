@@ -15,7 +15,7 @@ from capgap.classify.label import Asked
 from capgap.errors import TableError, UsageError, suggestion
 from capgap.schema import CAPABILITIES
 
-__all__ = ["label_lines", "read_items", "read_labels", "refuse_out", "write_labels"]
+__all__ = ["label_lines", "read_answers", "read_items", "read_labels", "refuse_out", "write_labels"]
 
 _SHOWN = 10
 _LONGEST = 64_000_000  # of a line, in bytes
@@ -253,3 +253,25 @@ def read_labels(path: Path | str) -> pd.DataFrame:
         row = int(crossed.to_numpy().argmax())
         raise TableError(f"{path}: row {row}: p_reasoning lies outside its own interval.")
     return frame
+
+
+def read_answers(path: Path | str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Outcomes, and who the models are: of a run directory, of what `ask_models` kept, or of one table.
+
+    Parameters
+    ----------
+    path
+        A folder with ``outcomes.parquet`` and, where it has one, ``models.parquet``; or an `outcomes` table alone,
+        whose models are known by name only.
+
+    Raises
+    ------
+    TableError
+        See `capgap.schema.read`.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return schema.read(path, schema.OUTCOMES), schema.empty(schema.MODELS)
+    models = path / "models.parquet"
+    known = schema.read(models, schema.MODELS) if models.is_file() else schema.empty(schema.MODELS)
+    return schema.read(path / "outcomes.parquet", schema.OUTCOMES), known

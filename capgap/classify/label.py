@@ -53,7 +53,7 @@ class Labelled:
 
 def asked_of(prepared: Iterable[Prepared]) -> list[Asked]:
     """The items of a prepared battery, once each, in its order; variants are the same items."""
-    items = {}
+    items: dict[tuple[str, str], Asked] = {}
     for task in prepared:
         for item in task.items:
             target = item.targets[0] if item.targets else None
