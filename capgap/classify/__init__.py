@@ -8,7 +8,7 @@ from capgap.classify.declared import declared
 from capgap.classify.evidence import Evidence, Question, Reason, Witness
 from capgap.classify.files import label_lines, read_answers, read_items, read_labels, refuse_out, write_labels
 from capgap.classify.label import Asked, Labelled, asked_of, classify_items
-from capgap.classify.pool import MIDDLE, Label, TaskLabels, pool, pool_alone
+from capgap.classify.pooling import MIDDLE, Label, TaskLabels, pool, pool_alone
 
 __all__ = [
     "MIDDLE",

@@ -12,7 +12,7 @@ from capgap import schema
 from capgap.battery import Prepared
 from capgap.classify.declared import declared, declared_of_task
 from capgap.classify.evidence import Evidence, Question
-from capgap.classify.pool import Label, TaskLabels, pool, pool_alone
+from capgap.classify.pooling import Label, TaskLabels, pool, pool_alone
 
 __all__ = ["Asked", "Labelled", "asked_of", "classify_items"]
 
