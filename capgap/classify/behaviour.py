@@ -9,14 +9,15 @@ Single items carry little, so a task is the unit. Variants of the `outcomes` tab
 ``numbers``                 as ``cot``, other numbers in the question
 ==========================  ==========================================================================
 
-A model counts only where it can do the task at all: its accuracy without or with thoughts lies above chance. What a
-model that only guesses does not gain from thinking says nothing about the task.
+A model counts as far as it can do the task: what the thoughts of a model that only guesses do not bring, says nothing
+about the task. Its ability is its accuracy with thoughts (where there are none, without), from 0 at chance to 1; below
+what luck may bring it is left out, above that it weighs by its ability.
 """
 
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -50,11 +51,13 @@ class Behaviour:
     """With its 95 % interval; refused, with the reason, where the answers cannot say it."""
     models: tuple[Witness, ...]
     """Who was able, and asked in the way that it needs."""
+    ability: float = 1.0
+    """How able they are, weighted by ability, above 0 to 1."""
 
     @property
     def evidence(self) -> Evidence | None:
         """Its word on the task; None where it was refused."""
-        return linked(self.name, self.estimate, self.models)
+        return linked(self.name, self.estimate, self.models, ability=self.ability)
 
 
 @dataclass(frozen=True)
@@ -71,12 +74,21 @@ class _Answers:
     """Expected score of a guess, NaN where unknown."""
     models: Mapping[str, Witness]
     """Name → who it is."""
-    able: tuple[Witness, ...] = ()
-    """The models that can do the task."""
+    ability: Mapping[str, float] = field(default_factory=dict)
+    """Name → ability of the models that are better than chance, above 0 to 1."""
 
     def who(self, *roles: str) -> tuple[Witness, ...]:
         """The able models that were asked in all these ways."""
-        return tuple(w for w in self.able if all((w.name, role) in self.scores for role in roles))
+        return tuple(self.models[m] for m in self.ability if all((m, role) in self.scores for role in roles))
+
+    def total(self, who: Sequence[Witness], role: str) -> Floats:
+        """Sum of models' scores on each item, each times its ability."""
+        return np.asarray(np.sum([self.ability[w.name] * self.scores[w.name, role] for w in who], axis=0))
+
+    def told(self, name: str, estimate: Estimate, who: Sequence[Witness]) -> Behaviour:
+        """A behaviour of these models."""
+        weights = [self.ability[w.name] for w in who]
+        return Behaviour(name, estimate, tuple(who), sum(a * a for a in weights) / sum(weights))
 
 
 def behaviour_evidence(outcomes: pd.DataFrame, models: pd.DataFrame | None = None) -> dict[str, tuple[Evidence, ...]]:
@@ -196,7 +208,7 @@ def _answers(rows: pd.DataFrame, hashes: Mapping[str, str]) -> _Answers:
         chance.to_numpy(dtype=float),
         {str(name): Witness(str(name), hashes.get(str(name))) for name in sorted(set(rows["model"]))},
     )
-    return replace(answers, able=tuple(w for name, w in answers.models.items() if _able(answers, name)))
+    return replace(answers, ability={name: a for name in answers.models if (a := _ability(answers, name)) > 0})
 
 
 def _probabilities(rows: pd.DataFrame, items: Mapping[str, int]) -> list[Floats | None]:
@@ -215,17 +227,16 @@ def _probabilities(rows: pd.DataFrame, items: Mapping[str, int]) -> list[Floats 
     return found
 
 
-def _able(answers: _Answers, model: str) -> bool:
-    """Whether a model is better than chance without or with thoughts."""
-    for role in ("without", "with"):
+def _ability(answers: _Answers, model: str) -> float:
+    """Accuracy with thoughts (else without) from 0 at chance to 1; 0 where it may be luck."""
+    for role in ("with", "without"):
         y = answers.scores.get((model, role))
         if y is None or np.isfinite(y).sum() < MIN_ITEMS:
             continue
+        chance = float(np.nanmean(answers.chance)) if np.isfinite(answers.chance).any() else 0.0
         found = accuracy(y, _design(answers))
-        level = np.nanmean(answers.chance) if np.isfinite(answers.chance).any() else 0.0
-        if found.conf_low > level:
-            return True
-    return False
+        return (found.estimate - chance) / (1 - chance) if found.conf_low > chance else 0.0
+    return 0.0
 
 
 def _design(answers: _Answers) -> Design:
@@ -240,40 +251,36 @@ def _ratio(answers: _Answers, numerator: Floats, denominator: Floats, name: str)
     return ratio_of_means(_design(answers).fit(np.column_stack([numerator, denominator])), denominator=name)
 
 
-def _sum(answers: _Answers, who: Sequence[Witness], role: str) -> Floats:
-    """Sum of the models' scores on each item."""
-    return np.asarray(np.sum([answers.scores[w.name, role] for w in who], axis=0))
-
-
 def _steps(answers: _Answers) -> Behaviour:
     who = answers.who("without", "with")
     if not who:
         return _none("steps", "no able model was asked without and with thoughts")
-    without, thinking = _sum(answers, who, "without"), _sum(answers, who, "with")
-    return Behaviour("steps", _ratio(answers, thinking - without, len(who) - without, _ROOM), who)
+    without, thinking = answers.total(who, "without"), answers.total(who, "with")
+    room = sum(answers.ability[w.name] for w in who) - without
+    return answers.told("steps", _ratio(answers, thinking - without, room, _ROOM), who)
 
 
 def _fact(answers: _Answers) -> Behaviour:
     who = answers.who("without", "with", "fact")
     if not who:
         return _none("fact", "no able model was asked without thoughts, with them, and with the fact")
-    without = _sum(answers, who, "without")
-    thinking, told = _sum(answers, who, "with") - without, _sum(answers, who, "fact") - without
-    return Behaviour("fact", _ratio(answers, thinking, told, "what the fact in the prompt brings"), who)
+    without = answers.total(who, "without")
+    thinking, told = answers.total(who, "with") - without, answers.total(who, "fact") - without
+    return answers.told("fact", _ratio(answers, thinking, told, "what the fact in the prompt brings"), who)
 
 
 def _entropy(answers: _Answers) -> Behaviour:
     who = answers.who("without", "with")
     entropy, right = np.zeros(len(answers.cluster)), np.zeros(len(answers.cluster))
     for w in who:
-        judged = answers.scores[w.name, "with"]
         for i, p in enumerate(answers.choices[w.name, "without"]):
-            if p is not None and judged[i] == 1:
-                right[i] += 1
-                entropy[i] -= float((p * np.log(np.maximum(p, 1e-300))).sum()) / math.log(len(p))
+            if p is not None and answers.scores[w.name, "with"][i] == 1:
+                right[i] += answers.ability[w.name]
+                bits = float((p * np.log(np.maximum(p, 1e-300))).sum()) / math.log(len(p))
+                entropy[i] -= answers.ability[w.name] * bits
     if not right.any():
         return _none("entropy", "no able model chose without thoughts and was right with them")
-    return Behaviour("entropy", _ratio(answers, entropy, right, "the share of right answers"), who)
+    return answers.told("entropy", _ratio(answers, entropy, right, "the share of right answers"), who)
 
 
 def _numbers(answers: _Answers) -> Behaviour:
@@ -283,18 +290,18 @@ def _numbers(answers: _Answers) -> Behaviour:
         pairs = zip(answers.choices[w.name, "with"], answers.choices[w.name, "numbers"], strict=True)
         for i, (before, after) in enumerate(pairs):
             if before is not None and after is not None and len(before) == len(after):
-                asked[i] += 1
-                moved[i] += float(np.abs(before - after).sum()) / 2
+                asked[i] += answers.ability[w.name]
+                moved[i] += answers.ability[w.name] * float(np.abs(before - after).sum()) / 2
     if (asked > 0).sum() < MIN_ITEMS:
         return _none("numbers", "too few questions with numbers were asked with others")
     moved[asked == 0] = np.nan
-    return Behaviour("numbers", _ratio(answers, moved, asked, "the share of questions with numbers"), who)
+    return answers.told("numbers", _ratio(answers, moved, asked, "the share of questions with numbers"), who)
 
 
 def _size(answers: _Answers, sizes: Mapping[str, float]) -> Behaviour:
     names = [m for (m, role) in answers.scores if role == "without" and m in sizes]
     x = np.log10([sizes[name] for name in names])
-    if len(set(x)) < 3 or x.max() - x.min() < math.log10(_SPAN) or not answers.able:
+    if len(set(x)) < 3 or x.max() - x.min() < math.log10(_SPAN) or not answers.ability:
         return _none("size", f"three sizes that span a factor of {_SPAN:g} are needed, one of them able")
     y = np.array([answers.scores[name, "without"] for name in names])
     keep = np.isfinite(y).all(axis=0)
@@ -304,7 +311,7 @@ def _size(answers: _Answers, sizes: Mapping[str, float]) -> Behaviour:
         return _none("size", "the smallest model solves it already")
     slope = ((x - x.mean())[:, None] * y).sum(axis=0) / ((x - x.mean()) ** 2).sum()
     estimate = mean_estimate(_design(answers).fit(slope))
-    return Behaviour("size", estimate, tuple(answers.models[name] for name in names))
+    return Behaviour("size", estimate, tuple(answers.models[n] for n in names), max(answers.ability.values()))
 
 
 def _none(name: str, why: str) -> Behaviour:

@@ -37,6 +37,7 @@ from capgap.stats import Estimate
 __all__ = ["LINKS", "Link", "linked"]
 
 _Z = 1.959963984540054
+_LEAST = 0.01  # of an ability
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ LINKS: dict[str, Link] = {
 """Behaviour → its link."""
 
 
-def linked(name: str, estimate: Estimate, models: tuple[Witness, ...]) -> Evidence | None:
+def linked(name: str, estimate: Estimate, models: tuple[Witness, ...], *, ability: float = 1.0) -> Evidence | None:
     """The evidence of one behaviour.
 
     Parameters
@@ -84,12 +85,15 @@ def linked(name: str, estimate: Estimate, models: tuple[Witness, ...]) -> Eviden
         Of the behaviour, with its 95 % interval; an end that is unknown counts as anything.
     models
         Whose answers it rests on.
+    ability
+        How able they are, above 0 (chance) to 1 (always right). The link's doubt is divided by it: what the thoughts
+        of a model that can hardly do the task do not bring, says little about the task.
 
     Returns
     -------
     Evidence or None
         None where the estimate was refused. Its standard deviation is the half width of the interval seen through the
-        link (over 1.96), and the link's doubt.
+        link (over 1.96), and the link's doubt over `ability`.
     """
     if estimate.status == "refused" or math.isnan(estimate.estimate):
         return None
@@ -100,7 +104,7 @@ def linked(name: str, estimate: Estimate, models: tuple[Witness, ...]) -> Eviden
     shown = {"x": estimate.estimate, "low": estimate.conf_low, "high": estimate.conf_high}
     words = link.words.format(**{key: f"{100 * min(value, link.most):.0f}" for key, value in shown.items()})
     who = ", ".join(witness.name for witness in models[:4]) + (" …" if len(models) > 4 else "")
-    sd = math.hypot(sampling, link.doubt)
+    sd = math.hypot(sampling, link.doubt / max(ability, _LEAST))
     return Evidence("behaviour", logit, sd, (Reason(f"{words} ({who})", logit),), shared=0.5, models=models)
 
 

@@ -1,7 +1,7 @@
 """The embedded models' answers tell the microworld's families apart, without their texts and without their names."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from capgap.errors import UsageError
 from capgap.models import parse_model
 
 TAUGHT = ("teacher", "generalist", "specialist_knowledge", "specialist_reasoning")
+SOME = ("teacher", "generalist", "specialist_reasoning")
 BASES = ("small", "medium", "large")
 
 
@@ -44,13 +45,13 @@ def share_right(asked: Sequence[Asked], found: Labelled) -> float:
 def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Asked], pd.DataFrame, pd.DataFrame, Path]:
     folder = tmp_path_factory.mktemp("answers")
     asked = items(limit=40)
-    return (asked, *answered(("generalist", "specialist_knowledge", "specialist_reasoning"), asked, folder), folder)
+    return (asked, *answered(SOME, asked, folder), folder)
 
 
 Small = tuple[list[Asked], pd.DataFrame, pd.DataFrame, Path]
 
 
-def test_families_are_told_apart_by_models_that_are_not_their_teacher(small: Small) -> None:
+def test_families_are_told_apart(small: Small) -> None:
     asked, outcomes, models, _ = small
     found = by_behaviour(asked, outcomes, models)
     assert len(found.tasks) == 14
@@ -76,24 +77,23 @@ def test_labels_hold_whatever_the_links_say_within_reason(small: Small, monkeypa
         assert share_right(asked, by_behaviour(asked, outcomes, models)) >= 0.99, (slope, moved)
 
 
-def test_labels_hold_without_any_one_behaviour(small: Small) -> None:
+@pytest.mark.parametrize("left_out", ["thoughts mend", "without thoughts", "thoughts bring", "other numbers"])
+def test_without_any_one_behaviour_no_label_is_surely_wrong(small: Small, left_out: str) -> None:
     asked, outcomes, models, _ = small
     evidence = behaviour_evidence(outcomes, models)
-    for left_out in ("thoughts mend", "without thoughts", "thoughts bring", "other numbers"):
-        less: Mapping[str, Sequence[object]] = {
-            task: [e for e in words if not e.reasons[0].words.startswith(left_out)] for task, words in evidence.items()
-        }
-        found = classify_items(asked, behaviour=less, text=lambda questions: [], declarations=False)  # type: ignore[arg-type]
-        pairs = [(item.capability, p) for item, p in zip(asked, found.labels["p_reasoning"], strict=True)]
-        wrong = [p for said, p in pairs if said != "mixed" and (p > 0.5) != (said == "reasoning")]
-        assert not wrong, left_out
+    less = {t: [e for e in words if not e.reasons[0].words.startswith(left_out)] for t, words in evidence.items()}
+    assert sum(map(len, less.values())) < sum(map(len, evidence.values()))
+    labels = classify_items(asked, behaviour=less, text=lambda questions: [], declarations=False).labels
+    said = pd.Series([item.capability for item in asked])
+    assert not ((said == "knowledge") & (labels["conf_low"] > 0.5)).any()
+    assert not ((said == "reasoning") & (labels["conf_high"] < 0.5)).any()
 
 
 def test_answers_are_kept_and_asked_once(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, outcomes, models, folder = small
+    asked, outcomes, _, folder = small
     kept, known = read_answers(folder)
     pd.testing.assert_frame_equal(kept, schema.validate(outcomes, schema.OUTCOMES))
-    assert set(known["model"]) == {"generalist", "specialist_knowledge", "specialist_reasoning"}
+    assert set(known["model"]) == set(SOME)
     assert known["weights_hash"].notna().all()
     monkeypatch.setattr("capgap.models.generate.generate_by_tree", lambda *a: pytest.fail("asked again"))
     monkeypatch.setattr("capgap.models.score.score_by_tree", lambda *a: pytest.fail("asked again"))
@@ -108,8 +108,8 @@ def test_labels_cannot_be_used_for_their_own_witnesses(small: Small) -> None:
     labels = by_behaviour(asked, outcomes, models).labels
     with pytest.raises(UsageError, match="'generalist'"):
         refuse_compared(labels, models, compared=["generalist"])
+    copy = models[models["model"] == "specialist_reasoning"].assign(model="copy")
     with pytest.raises(UsageError, match=r"'copy' \(asked as 'specialist_reasoning'\)"):
-        copy = models[models["model"] == "specialist_reasoning"].assign(model="copy")
         refuse_compared(labels, copy)
 
 
@@ -123,10 +123,19 @@ def test_items_that_cannot_be_asked_load_no_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("names", [TAUGHT, (*TAUGHT, *BASES), ("generalist", "specialist_reasoning"), ("teacher",)])
+@pytest.mark.parametrize("names", [TAUGHT, (*TAUGHT, *BASES), ("teacher", "generalist"), ("teacher",)])
 def test_all_items_of_all_families_by_behaviour_alone(names: tuple[str, ...], tmp_path: Path) -> None:
     asked = items()
     assert share_right(asked, by_behaviour(asked, *answered(names, asked, tmp_path))) >= 0.99
+
+
+@pytest.mark.slow
+def test_without_the_teacher_only_what_no_other_model_can_do_is_left_open(tmp_path: Path) -> None:
+    asked = items()
+    found = by_behaviour(asked, *answered([name for name in TAUGHT if name != "teacher"], asked, tmp_path))
+    for item, got in zip(asked, found.labels["capability"], strict=True):
+        allowed = {item.capability, "mixed"} if item.task.startswith("hops") else {item.capability}
+        assert got in allowed or item.capability == "mixed"
 
 
 @pytest.mark.slow
