@@ -1,5 +1,38 @@
-"""Knowledge or reasoning: what an item asks of a model, with a probability and reasons."""
+"""Knowledge or reasoning: what an item asks of a model, with a probability and reasons.
 
-from capgap.classify.evidence import Evidence, Question, Reason
+Importing it loads neither torch nor lm-eval nor scikit-learn.
+"""
 
-__all__ = ["Evidence", "Question", "Reason"]
+from capgap.classify.behaviour import Behaviour, behaviour_evidence, behaviours, refuse_compared
+from capgap.classify.declared import declared
+from capgap.classify.evidence import Evidence, Question, Reason, Witness
+from capgap.classify.files import label_lines, read_answers, read_items, read_labels, refuse_out, write_labels
+from capgap.classify.label import Asked, Labelled, asked_of, classify_items
+from capgap.classify.pooling import MIDDLE, Label, TaskLabels, pool, pool_alone
+
+__all__ = [
+    "MIDDLE",
+    "Asked",
+    "Behaviour",
+    "Evidence",
+    "Label",
+    "Labelled",
+    "Question",
+    "Reason",
+    "TaskLabels",
+    "Witness",
+    "asked_of",
+    "behaviour_evidence",
+    "behaviours",
+    "classify_items",
+    "declared",
+    "label_lines",
+    "pool",
+    "pool_alone",
+    "read_answers",
+    "read_items",
+    "read_labels",
+    "refuse_compared",
+    "refuse_out",
+    "write_labels",
+]

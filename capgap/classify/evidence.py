@@ -11,7 +11,7 @@ reader can redo by hand, and carries its reasons in words.
 import math
 from dataclasses import dataclass
 
-__all__ = ["Evidence", "Question", "Reason"]
+__all__ = ["Evidence", "Question", "Reason", "Witness"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,16 @@ class Reason:
 
 
 @dataclass(frozen=True)
+class Witness:
+    """A model whose answers evidence rests on."""
+
+    name: str
+    """Its name in tables."""
+    weights_hash: str | None = None
+    """As in the `models` table; None where nobody knows it."""
+
+
+@dataclass(frozen=True)
 class Evidence:
     """One source's word on one item or task."""
 
@@ -48,6 +58,10 @@ class Evidence:
     """Standard deviation of `logit`: how far the source may be off on items of a kind that it has not seen."""
     reasons: tuple[Reason, ...] = ()
     """Heaviest first."""
+    shared: float = 0.5
+    """Share of the variance ``sd ** 2`` that the items of one task have in common, and that many items don't mend."""
+    models: tuple[Witness, ...] = ()
+    """Whose answers it rests on; such labels say nothing about a comparison of these models."""
 
     @property
     def p(self) -> float:

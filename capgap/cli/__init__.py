@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("capgap.cli.evaluate", "Evaluate students, teacher and base on batteries; write the report."),
     "distill": ("capgap.cli.distill", "Train one student from a YAML file."),
     "analyze": ("capgap.cli.analyze", "Statistics and report from tables alone."),
+    "classify": ("capgap.cli.classify", "Knowledge or reasoning: each item with a probability and reasons."),
     "power": ("capgap.cli.power", "What a design can see: items, clusters, tasks and seeds that a finding needs."),
     "import": ("capgap.cli.import_", "Bring results of lm-eval, inspect or any table in."),
     "report": ("capgap.cli.report", "Write the report of a run again."),

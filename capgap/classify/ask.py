@@ -1,0 +1,226 @@
+"""Ask models the items in several ways, and write what they answered as `outcomes`.
+
+Every item is asked as a choice, by log-likelihood: of its own choices, else of answers borrowed from the other items of
+its task. So nothing has to be parsed, thoughts and no thoughts are scored alike, and entropies are there.
+
+For each model: log-likelihoods behind the bare question (``direct``); thoughts are written; log-likelihoods behind
+the thoughts (``cot``); and behind the fact (``fact``); and the same as ``cot`` for a question with other numbers
+(``numbers``).
+"""
+
+import hashlib
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from capgap import schema
+from capgap.battery.items import drawn
+from capgap.classify.label import Asked
+from capgap.classify.wording import ENGLISH, WORLD, Numbers, Wording, borrowed
+from capgap.errors import UsageError
+from capgap.evaluate import default_batteries, quiet
+from capgap.models import Ledger, LoadedModel, ModelSpec, check_model, load_model, respond
+
+__all__ = ["ITEMS_ASKED", "ask_models"]
+
+ITEMS_ASKED = 100
+"""Items of a task that models are asked, at most: enough for a share within ten points."""
+_CHOICES = 4
+_LONGEST = 20_000  # characters of a question that is asked
+_NOT_DONE = "capgap classify does not do that"
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """An item as a choice."""
+
+    asked: Asked
+    choices: tuple[str, ...]
+    gold: int | None
+    other: str | None
+    """The question with other numbers."""
+
+
+def ask_models(
+    models: Sequence[ModelSpec],
+    items: Sequence[Asked],
+    folder: Path | str,
+    *,
+    device: str | None = None,
+    n_items: int = ITEMS_ASKED,
+    say: Callable[[str], None] | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Ask models the items without thoughts, with them, with the fact and with other numbers.
+
+    Parameters
+    ----------
+    models
+        Who is asked: none that the labels will compare.
+    items
+        What is asked; of each task a seeded sample. Items without a task, without choices and target, or longer than
+        20,000 characters are not asked.
+    folder
+        Answers are kept here as they arrive (``ledger.sqlite``), then ``outcomes.parquet`` and ``models.parquet``;
+        the same call goes on where it stopped.
+    device
+        torch device; None chooses.
+    n_items
+        Items of a task, at most.
+    say
+        Told a sentence for the user.
+
+    Returns
+    -------
+    tuple of pandas.DataFrame
+        `outcomes` and `models`, for `behaviour_evidence`.
+
+    Raises
+    ------
+    ModelError, UsageError
+        A model cannot be found, loaded, or gives no log-likelihoods.
+    StoreError
+        The folder cannot be written.
+    """
+    tell = say or (lambda _: None)
+    probes = _probes(items, n_items)
+    if not probes:
+        tell("no item can be asked: a task, and choices or a target, are needed. No model is loaded.")
+        return schema.empty(schema.OUTCOMES), schema.empty(schema.MODELS)
+    for spec in models:
+        check_model(spec, scores=True)
+    folder = Path(folder)
+    rows: list[dict[str, Any]] = []
+    facts: list[dict[str, Any]] = []
+    with quiet(), Ledger(folder / "ledger.sqlite") as ledger:
+        for spec in models:
+            model = load_model(spec, device=device, run_id=str(folder))
+            _refuse(model)
+            ledger.describe(model.fingerprint, model.identity)
+            wording = WORLD if default_batteries([spec]) == ("microworld",) else ENGLISH
+            tell(f"{spec.name}: {len(probes):,} items of {len({p.asked.task for p in probes}):,} tasks")
+            rows += _Interview(model, wording, ledger).rows(probes)
+            facts.append({key: value for key, value in model.facts.items() if key in schema.MODELS.names})
+    outcomes = schema.from_rows(rows, schema.OUTCOMES)
+    table = schema.from_rows(facts, schema.MODELS)
+    schema.write(outcomes, folder / "outcomes.parquet", schema.OUTCOMES)
+    schema.write(table, folder / "models.parquet", schema.MODELS)
+    return outcomes, table
+
+
+def _refuse(model: LoadedModel) -> None:
+    if not model.can_score:
+        raise UsageError(f"model {model.name}: {_NOT_DONE} without log-likelihoods: {model.why_no_scores}.")
+
+
+def _probes(items: Sequence[Asked], n_items: int) -> list[_Probe]:
+    """A seeded sample of each task, as choices."""
+    tasks: dict[str, list[Asked]] = defaultdict(list)
+    for item in items:
+        if not item.alone and len(item.question.text) <= _LONGEST:
+            tasks[item.task].append(item)
+    probes = []
+    for task, own in tasks.items():
+        sample = [own[i] for i in drawn(len(own), n_items, 0, task)]
+        rng = np.random.default_rng([0, int.from_bytes(hashlib.sha256(task.encode()).digest()[:8], "big")])
+        numbers = Numbers(item.question.text for item in sample)
+        texts, targets = [i.question.text for i in sample], [i.question.target for i in sample]
+        offered = borrowed(texts, targets, _CHOICES, rng)
+        for item, lent in zip(sample, offered, strict=True):
+            choices = item.question.choices or lent
+            if len(choices) > 1:
+                target = item.question.target
+                gold = choices.index(target) if target in choices else None
+                probes.append(_Probe(item, choices, gold, numbers.changed(item.question.text, rng)))
+    return probes
+
+
+@dataclass
+class _Interview:
+    """One model asked everything."""
+
+    model: LoadedModel
+    wording: Wording
+    ledger: Ledger
+
+    def rows(self, probes: Sequence[_Probe]) -> list[dict[str, Any]]:
+        """Rows of `outcomes`."""
+        w = self.wording
+        questions = [self._question(p.asked.question.text) for p in probes]
+        others = {i: self._question(p.other) for i, p in enumerate(probes) if p.other is not None}
+        thoughts = self._thoughts([*questions, *others.values()])
+        behind = [w.behind(q, t) for q, t in zip([*questions, *others.values()], thoughts, strict=True)]
+        facts = {i: p.asked.rationale for i, p in enumerate(probes) if p.asked.rationale}
+        read: dict[str, Mapping[int, str]] = {
+            "direct": dict(enumerate(w.without(q) for q in questions)),
+            "cot": dict(enumerate(behind[: len(questions)])),
+            "fact": {i: w.told(questions[i], fact) for i, fact in facts.items()},
+            "numbers": dict(zip(others, behind[len(questions) :], strict=True)),
+        }
+        asked = [(variant, i, context) for variant, contexts in read.items() for i, context in contexts.items()]
+        scored = self._score([(context, probes[i].choices) for _, i, context in asked])
+        return [self._row(probes[i], variant, found) for (variant, i, _), found in zip(asked, scored, strict=True)]
+
+    def _question(self, text: str) -> str:
+        """The question as this model is addressed."""
+        bare = self.wording.bare(text)
+        prompting = self.model.prompting
+        if not prompting.chat_template:
+            return bare
+        system = [{"role": "system", "content": prompting.system_prompt}] if prompting.system_prompt else []
+        return str(self.model.lm.apply_chat_template([*system, {"role": "user", "content": bare}]))
+
+    def _thoughts(self, questions: Sequence[str]) -> list[str]:
+        settings = {
+            "until": list(self.wording.end),
+            "max_gen_toks": self.wording.max_tokens,
+            "do_sample": False,
+            "temperature": 0.0,
+        }
+        found = self._respond("generate_until", [(self.wording.opened(q), settings) for q in questions])
+        return [str(value) for value in found]
+
+    def _score(self, asked: Sequence[tuple[str, tuple[str, ...]]]) -> list[list[float]]:
+        """Log-likelihoods of the choices behind each context."""
+        flat = [(context, self.wording.answer(choice)) for context, choices in asked for choice in choices]
+        values = iter(self._respond("loglikelihood", flat))
+        return [[float(next(values)[0]) for _ in choices] for _, choices in asked]
+
+    def _respond(self, kind: Any, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        from lm_eval.api.instance import Instance
+
+        instances = [
+            Instance(request_type=kind, doc={}, arguments=one, idx=0, metadata=("classify", n, 1))
+            for n, one in enumerate(arguments)
+        ]
+        return [own[0].value for own in respond(self.model, instances, self.ledger)]
+
+    def _row(self, probe: _Probe, variant: str, logprobs: Sequence[float]) -> dict[str, Any]:
+        best = int(np.argmax(logprobs))
+        # with other numbers another answer is right, and nobody knows which
+        known = probe.gold is not None and variant != "numbers"
+        score = float(best == probe.gold) if known else math.nan
+        return {
+            "model": self.model.name,
+            "battery": "classify",
+            "task": probe.asked.task,
+            "capability": probe.asked.capability,
+            "item": probe.asked.item,
+            "variant": variant,
+            "cluster": probe.asked.item,
+            "format": "choose",
+            "metric": "acc",
+            "value": score,
+            "score": score,
+            "status": "scored" if known else "error",
+            "chance": 1 / len(probe.choices),
+            "prediction": probe.choices[best],
+            "target": probe.choices[probe.gold] if probe.gold is not None else None,
+            "response": json.dumps([round(float(value), 6) for value in logprobs]),
+        }

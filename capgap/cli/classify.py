@@ -1,0 +1,186 @@
+"""`capgap classify`: knowledge or reasoning for each item, with the evidence."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from capgap.cli.permissions import allow_options
+
+if TYPE_CHECKING:
+    from capgap.classify import Asked, Evidence, Labelled
+
+__all__ = ["classify"]
+
+_SHOWN = 40
+
+
+@click.command()
+@click.argument("source", metavar="FILE|BATTERY")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="MODEL",
+    help="Ask this model too, with and without thoughts; repeatable. Never one that the labels will compare.",
+)
+@click.option(
+    "--outcomes",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="TABLE|DIR",
+    help="Answers that are there already, with variants such as cot; repeatable.",
+)
+@click.option(
+    "--evidence",
+    "kinds",
+    multiple=True,
+    type=click.Choice(["declared", "text", "behaviour"]),
+    help="Only this kind of evidence; repeatable. Default: all that there is.",
+)
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("capgap-out/classify"),
+    show_default=True,
+    help="Where answers of --model are kept, as a DIR for --outcomes; the same command goes on where it stopped.",
+)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="A .jsonl or .parquet file; else stdout.")
+@click.option("--replace", is_flag=True, help="Replace OUT where it is there already.")
+@click.option("--limit", type=click.IntRange(min=1), help="Items (of a battery: a task) at most.")
+@click.option("--device", metavar="D", help="cpu, mps, cuda, cuda:1; default: a GPU, else the CPU.")
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="CAPGAP_DATA",
+    help="Where a battery finds its data beside its own folder.",
+)
+@allow_options
+def classify(
+    source: str,
+    models: tuple[str, ...],
+    outcomes: tuple[Path, ...],
+    kinds: tuple[str, ...],
+    work: Path,
+    out: Path | None,
+    replace: bool,
+    limit: int | None,
+    device: str | None,
+    data_root: Path | None,
+    allow: tuple[str, ...],
+) -> None:
+    """Say of each item whether it asks for knowledge or for reasoning, how sure that is, and why.
+
+    \b
+    FILE is JSONL with `text` and, where known, `item`, `task`, `choices`, `target`, `capability`,
+    `rationale`. Evidence comes from what is declared, from the words of the item, and with --model
+    or --outcomes from how models answer; p_reasoning in the middle means mixed.
+
+    \b
+      capgap classify questions.jsonl --out labels.jsonl
+      capgap classify pocket --out labels.parquet
+      capgap classify microworld --model microworld:teacher --model microworld:generalist
+    """
+    from capgap.classify import classify_items, label_lines, refuse_out, write_labels
+
+    if out is not None:
+        refuse_out(out, replace=replace)
+    items = _items(source, limit, data_root, allow)
+    behaviour = _behaviour(items, models, outcomes, work, device, allow)
+    found = classify_items(
+        items,
+        behaviour=behaviour if not kinds or "behaviour" in kinds else {},
+        text=None if not kinds or "text" in kinds else lambda _: [],
+        declarations=not kinds or "declared" in kinds,
+    )
+    if out is None:
+        for line in label_lines(found.labels):
+            click.echo(line)
+    else:
+        write_labels(found.labels, out, replace=replace)
+    _summary(items, found, out)
+
+
+def say(line: str) -> None:
+    """A line of progress or summary, on stderr."""
+    click.echo(line, err=True)
+
+
+def _items(source: str, limit: int | None, data_root: Path | None, allow: tuple[str, ...]) -> "list[Asked]":
+    """The questions of a JSONL file, else of a battery."""
+    from capgap.classify import asked_of, read_items
+
+    if source.endswith((".jsonl", ".ndjson")):
+        return read_items(source, limit=limit)
+    from capgap.battery import load_battery, prepare
+
+    return asked_of(prepare(load_battery(source, data_root=data_root, allow_code="allow_code" in allow), limit=limit))
+
+
+def _behaviour(
+    items: "list[Asked]",
+    models: tuple[str, ...],
+    outcomes: tuple[Path, ...],
+    work: Path,
+    device: str | None,
+    allow: tuple[str, ...],
+) -> "dict[str, tuple[Evidence, ...]]":
+    """Evidence of the models that are asked now, and of answers that are there."""
+    if not models and not outcomes:
+        return {}
+    from capgap import schema
+    from capgap.classify import behaviour_evidence, read_answers
+
+    tables = [read_answers(path) for path in outcomes]
+    if models:
+        from capgap.classify.ask import ask_models
+        from capgap.cli.evaluate import set_threads
+        from capgap.models import expand_models, permitted
+
+        set_threads(None)
+        specs = expand_models([permitted(word, allow) for word in models])
+        tables.append(ask_models(specs, items, work, device=device, say=say))
+    found = behaviour_evidence(
+        schema.concat([one for one, _ in tables], schema.OUTCOMES),
+        schema.concat([one for _, one in tables], schema.MODELS),
+    )
+    known = {item.task for item in items}
+    of_ours = {task: words for task, words in found.items() if task in known and words}
+    if not of_ours:
+        say(
+            "the answers of models are no evidence on any of these tasks: needed are ten items or more of a task, "
+            "asked without thoughts (variant direct or default) and with them (variant cot), of a model that is "
+            "better than chance."
+        )
+    return of_ours
+
+
+def _summary(items: "list[Asked]", found: "Labelled", out: Path | None) -> None:
+    """How many of each, how many in the middle, and the tasks, on stderr."""
+    from capgap.classify import MIDDLE
+
+    labels = found.labels
+    for name, label in list(found.tasks.items())[:_SHOWN]:
+        interval = f"p {label.p:.2f} [{label.conf_low:.2f}, {label.conf_high:.2f}]"
+        why = f"; {label.reasons[0].words}" if label.reasons else ""
+        say(_line(f"  {name[:60]}: {label.capability}, {interval}{why}"))
+    if len(found.tasks) > _SHOWN:
+        say(f"  and {len(found.tasks) - _SHOWN:,} more tasks")
+    counts = labels["capability"].value_counts()
+    told = ", ".join(f"{int(counts.get(word, 0)):,} {word}" for word in ("knowledge", "reasoning", "mixed"))
+    low, high = MIDDLE
+    middle = int(((labels["p_reasoning"] >= low) & (labels["p_reasoning"] <= high)).sum())
+    sources = ", ".join(sorted({kind for one in labels["source"] for kind in one.split(", ")}))
+    say(f"{len(labels):,} items: {told}; {middle:,} with p from {low:.2f} to {high:.2f}. Evidence: {sources}.")
+    known = [(item.capability, got) for item, got in zip(items, labels["capability"], strict=True) if item.capability]
+    sure = [(said, got) for said, got in known if said != "mixed"]
+    if sure and "declared" not in sources:
+        right = sum(said == got for said, got in sure)
+        say(f"{right:,} of {len(sure):,} items that are declared knowledge or reasoning are labelled so.")
+    if out is not None:
+        say(f"labels: {out}")
+
+
+def _line(text: str) -> str:
+    """One line without what a terminal would obey: it may quote a file."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

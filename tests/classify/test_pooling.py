@@ -1,0 +1,165 @@
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from capgap.classify import Evidence, Reason, Witness, pool, pool_alone
+from capgap.classify.pooling import ITEM_SD, MIDDLE, PRIOR_SD
+from tests.classify.exact import conditioned
+
+
+def word(kind: str, logit: float, sd: float, shared: float = 0.5) -> Evidence:
+    return Evidence(kind, logit, sd, (Reason(f"{kind} {logit}", logit),), shared=shared)
+
+
+def worlds(seed: int) -> tuple[list[Evidence], list[list[Evidence]]]:
+    """A random task: words on it and on some of its items."""
+    rng = np.random.default_rng(seed)
+
+    def draw(kind: str) -> Evidence:
+        return word(kind, float(rng.normal(0, 3)), float(rng.uniform(0.3, 2)), float(rng.uniform(0, 1)))
+
+    task = [draw(str(kind)) for kind in rng.choice(["behaviour", "declared"], size=int(rng.integers(0, 4)))]
+    items = [
+        [draw(kind) for kind in ("text", "declared") if rng.random() < 0.7] for _ in range(int(rng.integers(1, 9)))
+    ]
+    return task, items
+
+
+def test_an_item_alone_is_a_weighted_mean_worked_out_by_hand() -> None:
+    label = pool_alone([word("text", 1.0, 1.0), word("declared", -3.0, 2.0)])
+    # precisions 1, 1/4, and 1/26 of the prior around zero: (1 - 3/4) / (1 + 1/4 + 1/26)
+    assert label.logit == pytest.approx(0.25 / (1.25 + 1 / 26))
+    assert label.sd == pytest.approx((1.25 + 1 / 26) ** -0.5)
+    assert label.p == pytest.approx(1 / (1 + math.exp(-label.logit)))
+    assert [(r.words, round(r.weight, 4)) for r in label.reasons] == [
+        ("text 1.0", round(1 / (1.25 + 1 / 26), 4)),
+        ("declared -3.0", round(-0.75 / (1.25 + 1 / 26), 4)),
+    ]
+
+
+def test_a_task_of_one_item_is_that_item_alone() -> None:
+    words = [word("text", 1.0, 1.0), word("declared", -3.0, 2.0)]
+    found = pool([], [words]).items[0]
+    alone = pool_alone(words)
+    assert (found.logit, found.sd) == pytest.approx((alone.logit, alone.sd))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_arithmetic_is_that_of_the_whole_joint_normal_distribution(seed: int) -> None:
+    task, items = worlds(seed)
+    found = pool(task, items)
+    mean, sd = conditioned(task, items)
+    assert [found.task.logit, *(i.logit for i in found.items)] == pytest.approx(list(mean), abs=1e-6)
+    assert [found.task.sd, *(i.sd for i in found.items)] == pytest.approx(list(sd), abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_weights_of_the_reasons_add_up_to_the_log_odds(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("capgap.classify.pooling.N_REASONS", 10_000)
+    task, items = worlds(seed)
+    found = pool(task, items)
+    for label in (found.task, *found.items):
+        assert sum(r.weight for r in label.reasons) == pytest.approx(label.logit, abs=1e-9)
+
+
+def test_many_items_do_not_average_away_an_error_that_they_share() -> None:
+    few, many = (pool([], [[word("text", 1.0, 1.2)]] * n).task for n in (1, 4000))
+    common = 1.2 * math.sqrt(0.5)
+    assert many.sd < few.sd
+    assert many.sd == pytest.approx((1 / common**2 + 1 / PRIOR_SD**2) ** -0.5, rel=0.01)
+    free = pool([], [[word("text", 1.0, 1.2, shared=0.0)]] * 4000).task
+    assert free.sd < 0.03
+
+
+def test_several_behaviours_share_the_doubt_about_behaviour() -> None:
+    one, five = (pool([word("behaviour", 2.0, 1.0)] * n, [[]]).task for n in (1, 5))
+    assert five.sd < one.sd
+    assert five.sd > math.sqrt(0.5) * 0.95
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_order_of_items_and_words_changes_nothing(seed: int) -> None:
+    task, items = worlds(seed)
+    found, turned = pool(task, items), pool(task[::-1], [words[::-1] for words in items[::-1]])
+    assert found.task.logit == pytest.approx(turned.task.logit)
+    assert [i.p for i in found.items] == pytest.approx([i.p for i in turned.items[::-1]])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_opposite_words_give_the_opposite_probability(seed: int) -> None:
+    task, items = worlds(seed)
+
+    def opposite(words: Sequence[Evidence]) -> list[Evidence]:
+        return [word(e.kind, -e.logit, e.sd, e.shared) for e in words]
+
+    found, other = pool(task, items), pool(opposite(task), [opposite(words) for words in items])
+    assert [i.p for i in found.items] == pytest.approx([1 - i.p for i in other.items])
+    assert [i.conf_low for i in found.items] == pytest.approx([1 - i.conf_high for i in other.items])
+
+
+def test_without_evidence_everything_is_open() -> None:
+    for label in (pool([], [[], []]).items[0], pool([], []).task, pool_alone([])):
+        assert label.p == 0.5
+        assert label.conf_low < 0.001
+        assert label.conf_high > 0.999
+        assert label.capability == "mixed"
+        assert label.reasons == ()
+
+
+def test_an_item_without_words_is_as_its_task_but_less_sure() -> None:
+    found = pool([word("behaviour", 3.0, 0.5)], [[]])
+    assert found.items[0].logit == pytest.approx(found.task.logit)
+    assert found.items[0].sd == pytest.approx(math.hypot(found.task.sd, ITEM_SD))
+
+
+@pytest.mark.parametrize(
+    ("logit", "capability"), [(-3, "knowledge"), (-0.6, "mixed"), (0, "mixed"), (0.6, "mixed"), (3, "reasoning")]
+)
+def test_the_middle_is_mixed(logit: float, capability: str) -> None:
+    assert pytest.approx((1 / 3, 2 / 3)) == MIDDLE
+    assert pool_alone([word("text", logit, 0.1)]).capability == capability
+
+
+def test_what_is_declared_mixed_stays_mixed_and_says_so() -> None:
+    found = pool([word("declared", 0.0, 0.5)], [[word("text", 6.0, 0.3)]]).items[0]
+    assert found.p > 0.7
+    assert found.capability == "mixed"
+    assert found.reasons[0].words == "declared 0.0"
+
+
+def test_a_label_knows_whose_answers_it_rests_on() -> None:
+    witness = Witness("m", "abc")
+    found = pool([Evidence("behaviour", 1.0, 1.0, models=(witness,))], [[], []])
+    assert found.task.models == found.items[0].models == (witness,)
+
+
+def test_log_odds_beyond_all_bounds_stay_probabilities() -> None:
+    for logit in (1e300, -1e300):
+        label = pool([word("text", logit, 1.0)], [[]]).items[0]
+        assert 0 <= label.conf_low <= label.p <= label.conf_high <= 1
+
+
+@pytest.mark.slow
+def test_intervals_of_task_and_items_keep_their_level_under_their_own_model() -> None:
+    rng = np.random.default_rng(7)
+    inside_task, inside_items = [], []
+    for _ in range(4000):
+        t = rng.normal(0, PRIOR_SD)
+        error = {"text": rng.normal(), "behaviour": rng.normal()}
+        task = []
+        for _ in range(int(rng.integers(0, 4))):
+            sd, h = rng.uniform(0.5, 2), rng.uniform(0, 0.9)
+            said = t + sd * (math.sqrt(h) * error["behaviour"] + math.sqrt(1 - h) * rng.normal())
+            task.append(Evidence("behaviour", said, sd, shared=h))
+        truth = t + ITEM_SD * rng.normal(size=int(rng.integers(1, 40)))
+        sd, h = rng.uniform(0.5, 2), rng.uniform(0, 0.9)
+        said = truth + sd * (math.sqrt(h) * error["text"] + math.sqrt(1 - h) * rng.normal(size=len(truth)))
+        found = pool(task, [[Evidence("text", y, sd, shared=h)] for y in said])
+        inside_task.append(found.task.conf_low <= 1 / (1 + math.exp(-t)) <= found.task.conf_high)
+        p = 1 / (1 + math.exp(-truth[0]))
+        inside_items.append(found.items[0].conf_low <= p <= found.items[0].conf_high)
+    for inside in (inside_task, inside_items):
+        # four standard errors of 4,000 replicates around 95 %
+        assert abs(np.mean(inside) - 0.95) < 4 * math.sqrt(0.95 * 0.05 / 4000)
