@@ -1,0 +1,83 @@
+"""Made-up expressions, strings and programs for exercises: what a list of words cannot hold."""
+
+import random
+from collections.abc import Callable
+
+__all__ = ["MADE"]
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def _expression(rng: random.Random, depth: int = 2) -> str:
+    """A sum in two to six numbers."""
+    if depth == 0 or rng.random() < 0.3:
+        return str(rng.randint(1, 40))
+    inner = f"{_expression(rng, depth - 1)} {rng.choice('+-*')} {_expression(rng, depth - 1)}"
+    return f"({inner})" if rng.random() < 0.4 else inner
+
+
+def _at_least_two(rng: random.Random) -> str:
+    found = _expression(rng)
+    return found if " " in found else f"{found} {rng.choice('+-*/')} {rng.randint(2, 40)}"
+
+
+def _boolean(rng: random.Random, atoms: tuple[str, ...], depth: int = 2) -> str:
+    """A formula over the atoms."""
+    if depth == 0:
+        return rng.choice(atoms)
+    kind = rng.random()
+    if kind < 0.25:
+        return f"not {_boolean(rng, atoms, depth - 1)}"
+    return f"({_boolean(rng, atoms, depth - 1)} {rng.choice(['and', 'or'])} {_boolean(rng, atoms, depth - 1)})"
+
+
+def _brackets(rng: random.Random) -> str:
+    pairs = ["()", "[]", "{}", "<>"]
+    text = ""
+    for _ in range(rng.randint(3, 7)):
+        opening, closing = rng.choice(pairs)
+        text += opening + (closing if rng.random() < 0.4 else "")
+    gap = " " if rng.random() < 0.5 else ""
+    return gap.join(text)
+
+
+def _code(rng: random.Random) -> str:
+    """A few lines of a program in one of three styles."""
+    a, b, n = rng.randint(1, 9), rng.randint(2, 9), rng.randint(2, 6)
+    style = rng.randrange(4)
+    if style == 0:
+        return f"x = {a}\nfor i in range({n}):\n    x = x * 2 - i\nprint(x)"
+    if style == 1:
+        return f"int x = {a};\nwhile (x < {a * b * n}) {{\n  x += {b};\n}}\nprintf(\"%d\", x);"
+    if style == 2:
+        return f"let x = {a}, y = {b};\nif (x > y) {{ x = x - y; }} else {{ y = y - x; }}\nconsole.log(x + y);"
+    return f"x = [{a}, {b}, {n}]\nx.append(x[0] + x[1])\nx = sum(x[1:])\nprint(x)"
+
+
+def _function(rng: random.Random) -> str:
+    a, b = rng.randint(1, 5), rng.randint(2, 9)
+    if rng.random() < 0.5:
+        return f"def f(n):\n    if n < {a}:\n        return {b}\n    return f(n - 1) + n"
+    return f"def f(n):\n    total = {b}\n    while n > 0:\n        total += n % 2\n        n //= 2\n    return total * {a}"
+
+
+def _scrambled(rng: random.Random) -> str:
+    return "".join(rng.sample(_LETTERS, rng.randint(5, 8)))
+
+
+def _joined(rng: random.Random, parts: list[str]) -> str:
+    return rng.choice([", ", ", ", " "]).join(parts)
+
+
+MADE: dict[str, Callable[[random.Random], str]] = {
+    "expr": _at_least_two,
+    "boolean": lambda rng: _boolean(rng, ("True", "False")),
+    "boolpq": lambda rng: _boolean(rng, ("p", "q", "r")),
+    "brackets": _brackets,
+    "bits": lambda rng: "".join(rng.choice("01") for _ in range(rng.randint(4, 8))),
+    "numbers": lambda rng: _joined(rng, [str(rng.randint(1, 99)) for _ in range(rng.randint(4, 8))]),
+    "letters": lambda rng: _joined(rng, [rng.choice(_LETTERS) for _ in range(rng.randint(5, 9))]),
+    "scrambled": _scrambled,
+    "code": _code,
+    "function": _function,
+}
