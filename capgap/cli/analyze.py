@@ -9,6 +9,7 @@ import pandas as pd
 
 from capgap import schema
 from capgap.cli.conclude import conclude, items_option, json_option, margin_option
+from capgap.cli.labels import labels_option
 from capgap.errors import StoreError, UsageError, suggestion
 
 __all__ = ["analyze"]
@@ -23,6 +24,7 @@ __all__ = ["analyze"]
 @click.option("--base", metavar="NAME|none", help="Name of the base in the tables.")
 @click.option("--control", metavar="NAME", help="Name of the control in the tables.")
 @click.option("--models", "models_table", type=click.Path(path_type=Path), metavar="TABLE", help="A models table.")
+@labels_option
 @margin_option
 @items_option
 @json_option
@@ -36,6 +38,7 @@ def analyze(
     base: str | None,
     control: str | None,
     models_table: Path | None,
+    labels_file: Path | None,
     margin: float | None,
     items: str,
     as_json: bool,
@@ -56,7 +59,16 @@ def analyze(
     _make(folder)
     _carry(tables, folder, models_table)
     facts: dict[str, Any] = {**run, "command": ["capgap", *sys.argv[1:]]} if not run or out else run
-    conclude(folder, outcomes, roles, facts, show_items=items == "some", as_json=as_json, margin=margin)
+    conclude(
+        folder,
+        outcomes,
+        roles,
+        facts,
+        show_items=items == "some",
+        as_json=as_json,
+        margin=margin,
+        labels_file=labels_file,
+    )
 
 
 def _outcomes(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from capgap import schema
 from capgap.analyze import MARGIN, analyze, next_step, sentence
+from capgap.cli.labels import labels_for
 from capgap.report import write_report
 
 __all__ = ["conclude", "items_option", "json_option", "margin_option", "say"]
@@ -45,6 +46,7 @@ def conclude(
     show_items: bool,
     as_json: bool = False,
     margin: float | None = None,
+    labels_file: Path | None = None,
 ) -> pd.DataFrame:
     """Analyse, write ``estimates`` and the report into `folder`, and print the last sentence.
 
@@ -62,13 +64,18 @@ def conclude(
         Print the sentence and the battery- and capability-level estimates as one JSON object instead of text.
     margin
         Of equivalence, in points; what `run` remembers, or `MARGIN`, where it is None.
+    labels_file
+        Labels of `capgap classify`, see `labels_for`.
 
     Returns
     -------
     pandas.DataFrame
         The estimates.
     """
-    items, models, labels = (_read(folder, table) for table in (schema.ITEMS, schema.MODELS, schema.LABELS))
+    items, models = (_read(folder, table) for table in (schema.ITEMS, schema.MODELS))
+    labels, told_of_labels = labels_for(folder, outcomes, items, models, roles, file=labels_file)
+    if told_of_labels:
+        say(told_of_labels)
     if margin is not None:
         run = {**run, "margin": margin}
     within = float(run.get("margin", 100 * MARGIN)) / 100

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from capgap.cli.conclude import conclude, items_option, json_option, margin_option, say
+from capgap.cli.labels import labels_option
 from capgap.cli.permissions import allow_options
 
 __all__ = ["evaluate", "set_threads"]
@@ -67,6 +68,7 @@ __all__ = ["evaluate", "set_threads"]
     help="Where batteries find their data beside their own folder.",
 )
 @allow_options
+@labels_option
 @margin_option
 @items_option
 @json_option
@@ -91,6 +93,7 @@ def evaluate(
     rescore: bool,
     data_root: Path | None,
     allow: tuple[str, ...],
+    labels_file: Path | None,
     margin: float | None,
     items: str,
     as_json: bool,
@@ -138,7 +141,16 @@ def evaluate(
     if margin is not None:
         run.save(margin=margin)
     outcomes = run.outcomes(plan.roles)
-    conclude(run.path, outcomes, plan.roles, run.facts, show_items=items == "some", as_json=as_json, margin=margin)
+    conclude(
+        run.path,
+        outcomes,
+        plan.roles,
+        run.facts,
+        show_items=items == "some",
+        as_json=as_json,
+        margin=margin,
+        labels_file=labels_file,
+    )
     run.save(state="done")
 
 

@@ -1,0 +1,153 @@
+"""The labels of a run: what items declare, what a file of `capgap classify` says, what their text says."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import pandas as pd
+
+from capgap import schema
+from capgap.errors import TableError
+
+if TYPE_CHECKING:
+    from capgap.classify import Asked
+
+__all__ = ["labels_for", "labels_option"]
+
+labels_option = click.option(
+    "--labels",
+    "labels_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Labels of capgap classify, for items that declare none.  [default: read from their text]",
+)
+
+
+def labels_for(
+    folder: Path,
+    outcomes: pd.DataFrame,
+    items: pd.DataFrame | None,
+    models: pd.DataFrame | None,
+    roles: schema.Roles,
+    *,
+    file: Path | None = None,
+) -> tuple[pd.DataFrame | None, str]:
+    """The `labels` table of a run, written to ``labels.parquet`` in its folder, and a line that says how it was made.
+
+    Parameters
+    ----------
+    folder
+        Holds the labels of an earlier time, or will hold these.
+    outcomes
+        Their capabilities are what is declared.
+    items
+        Prompts and choices, where they are known; without them only declarations and the catalogue of lm-eval's task
+        families speak.
+    models, roles
+        Who is compared.
+    file
+        What `capgap classify` wrote; it goes before what the folder holds.
+
+    Returns
+    -------
+    tuple
+        None where nothing is known of any item; the line is empty where every item declares its capability.
+
+    Raises
+    ------
+    UsageError
+        Labels rest on answers of a compared model.
+    TableError
+        The file is no table of labels, or holds none of the items.
+    """
+    from capgap.classify import read_labels, refuse_compared
+
+    kept = folder / f"{schema.LABELS.name}.parquet"
+    given = schema.empty(schema.LABELS)
+    if file is not None:
+        given = read_labels(file)
+    elif kept.is_file():
+        given = schema.read(kept, schema.LABELS)
+    asked = _asked(outcomes, items)
+    held = set(zip(given["task"].astype(str), given["item"].astype(str), strict=True))
+    if file is not None and not any((one.task, one.item) in held for one in asked):
+        raise TableError(
+            f"{file}: none of its labels is of an item of this run. Task and item must be spelt as in outcomes.parquet."
+        )
+    fresh = _classified([one for one in asked if (one.task, one.item) not in held])
+    wanted = {(one.task, one.item) for one in asked}
+    own = [key in wanted for key in zip(given["task"].astype(str), given["item"].astype(str), strict=True)]
+    parts = [part for part in (given[own], fresh) if len(part)]
+    if not parts:
+        return None, ""
+    labels = schema.concat(parts, schema.LABELS)
+    refuse_compared(labels, schema.empty(schema.MODELS) if models is None else models, set(roles.names))
+    schema.write(labels, kept, schema.LABELS)
+    return labels, _said(asked, labels)
+
+
+def _asked(outcomes: pd.DataFrame, items: pd.DataFrame | None) -> "list[Asked]":
+    """Every item once, with what it declares and, where known, what it asks."""
+    from capgap.classify import Asked, Question
+
+    rows = outcomes.drop_duplicates(["task", "item"])[["task", "item", "capability"]]
+    texts: dict[tuple[str, str], Any] = {}
+    if items is not None:
+        first = items.sort_values("variant", key=lambda v: v != "default", kind="stable")
+        first = first.drop_duplicates(["task", "item"])
+        texts = {(str(r.task), str(r.item)): r for r in first.itertuples(index=False)}
+    found = []
+    for task, item, capability in rows.itertuples(index=False):
+        row = texts.get((str(task), str(item)))
+        question = Question("") if row is None else Question(_text(row.prompt), _choices(row.choices))
+        declared = None if pd.isna(capability) else str(capability)
+        found.append(Asked(task=str(task), item=str(item), question=question, capability=declared))
+    return found
+
+
+def _text(value: Any) -> str:
+    return "" if pd.isna(value) else str(value)
+
+
+def _choices(value: Any) -> tuple[str, ...]:
+    """An items table keeps them as a JSON list."""
+    try:
+        found = json.loads(_text(value) or "[]")
+    except ValueError:
+        return ()
+    return tuple(str(one) for one in found) if isinstance(found, list) else ()
+
+
+def _classified(asked: "Sequence[Asked]") -> pd.DataFrame:
+    """Labels by declaration, else with the words of the item; items of which nothing is known get none."""
+    from capgap.classify import classify_items
+
+    declaring = {one.task for one in asked if one.capability is not None}
+    mute = {one.task for one in asked} - {one.task for one in asked if one.question.text}
+    # Of what declares, the declaration is the label; text would only add its doubt.
+    plain = [one for one in asked if one.task in mute or (one.task in declaring and one.capability is not None)]
+    read = [one for one in asked if one not in set(plain)]
+    parts = []
+    if plain:
+        parts.append(classify_items(plain, text=lambda _: []).labels)
+    if read:
+        parts.append(classify_items(read).labels)
+    labels = schema.concat(parts, schema.LABELS) if parts else schema.empty(schema.LABELS)
+    return labels[labels["source"] != "none"]
+
+
+def _said(asked: "Sequence[Asked]", labels: pd.DataFrame) -> str:
+    undeclared = {(one.task, one.item) for one in asked if one.capability is None}
+    keys = zip(labels["task"].astype(str), labels["item"].astype(str), strict=True)
+    inferred = labels[[key in undeclared for key in keys]]
+    if not len(undeclared):
+        return ""
+    if not len(inferred):
+        return (
+            f"{len(undeclared):,} of {len(asked):,} items declare no capability, and nothing tells what they ask for."
+        )
+    counts = inferred["capability"].value_counts()
+    told = ", ".join(f"{int(counts[name]):,} {name}" for name in schema.CAPABILITIES if name in counts)
+    return f"{none}; the classifier says {told}."
