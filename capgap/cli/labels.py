@@ -124,11 +124,10 @@ def _classified(asked: "Sequence[Asked]") -> pd.DataFrame:
     """Labels by declaration, else with the words of the item; items of which nothing is known get none."""
     from capgap.classify import classify_items
 
-    declaring = {one.task for one in asked if one.capability is not None}
-    mute = {one.task for one in asked} - {one.task for one in asked if one.question.text}
+    worded = {one.task for one in asked if one.question.text}
     # Of what declares, the declaration is the label; text would only add its doubt.
-    plain = [one for one in asked if one.task in mute or (one.task in declaring and one.capability is not None)]
-    read = [one for one in asked if one not in set(plain)]
+    plain = [one for one in asked if one.capability is not None or one.task not in worded]
+    read = [one for one in asked if one.capability is None and one.task in worded]
     parts = []
     if plain:
         parts.append(classify_items(plain, text=lambda _: []).labels)
@@ -144,10 +143,9 @@ def _said(asked: "Sequence[Asked]", labels: pd.DataFrame) -> str:
     inferred = labels[[key in undeclared for key in keys]]
     if not len(undeclared):
         return ""
+    none = f"{len(undeclared):,} of {len(asked):,} items declare no capability"
     if not len(inferred):
-        return (
-            f"{len(undeclared):,} of {len(asked):,} items declare no capability, and nothing tells what they ask for."
-        )
+        return f"{none}, and nothing tells what they ask for."
     counts = inferred["capability"].value_counts()
     told = ", ".join(f"{int(counts[name]):,} {name}" for name in schema.CAPABILITIES if name in counts)
     return f"{none}; the classifier says {told}."
