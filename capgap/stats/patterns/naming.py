@@ -53,7 +53,17 @@ class PatternName:
     @property
     def label(self) -> str:
         """A few words for a heading."""
-        told = [f"{'high' if d > 0 else 'low'} {name}" for name, d in self.differences if abs(d) >= MIN_DIFFERENCE]
+        large = [(name, d) for name, d in self.differences if abs(d) >= MIN_DIFFERENCE]
+        sided = {name.partition(" = ")[0] for name, d in large if d > 0 and " = " in name}
+        told = []
+        for name, d in large:
+            variable, is_word, word = name.partition(" = ")
+            if not is_word:
+                told.append(f"{'high' if d > 0 else 'low'} {name}")
+            elif d > 0:
+                told.append(name)
+            elif variable not in sided:  # else that it is one word says already that it is not another
+                told.append(f"{variable} other than {word}")
         quoted = [f"“{word}”" for word, _ in self.words[:3]]
         return ", ".join([*told[:3], *quoted]) or "no covariate or word sets it apart"
 
