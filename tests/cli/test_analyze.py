@@ -40,7 +40,8 @@ def test_a_foreign_table_becomes_estimates_a_sentence_and_a_page(
     said = capsys.readouterr()
     assert "of the knowledge gap" in said.out
     assert "of the reasoning gap" in said.out
-    assert {p.name for p in out.iterdir()} == {"estimates.parquet", "estimates.json", "report.html"}
+    made = {"estimates.parquet", "estimates.json", "labels.parquet", "report.html"}
+    assert {p.name for p in out.iterdir()} == made
     scores = pd.read_csv(table).groupby(["task", "model"])["score"].mean()
     estimates = pd.DataFrame(json.loads((out / "estimates.json").read_text()))
     for task in ("recall", "sums"):
