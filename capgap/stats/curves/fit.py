@@ -10,11 +10,11 @@ from scipy import optimize, stats
 
 from capgap.errors import EstimationError, suggestion
 from capgap.stats.curves.data import CurveData
-from capgap.stats.curves.forms import FORMS, Form
+from capgap.stats.curves.forms import FORMS, Form, logarithmic
 from capgap.stats.curves.order import Monotonicity, monotonicity
 from capgap.stats.curves.solve import Solutions, Whitened, explore, least
 
-__all__ = ["CurveFit", "FormFit", "SizeMeans", "fit_curves"]
+__all__ = ["CurveFit", "FormFit", "SizeMeans", "fit_curves", "fit_growth"]
 
 Floats = NDArray[np.float64]
 
@@ -216,6 +216,19 @@ def fit_curves(
     notes += _cautions(data, by_size)
     fits = tuple(_fit_form(FORMS[name], data, by_size, conf_level, fit_level) for name in forms)
     return CurveFit(data, fits, by_size, order, conf_level, "", tuple(notes))
+
+
+def fit_growth(fit: CurveFit, *, fit_level: float = LACK_OF_FIT_LEVEL) -> FormFit | None:
+    """The logarithmic law fitted to the points of a curve, for what lies just beyond them.
+
+    Returns
+    -------
+    FormFit or None
+        None where the curve itself was refused for its points.
+    """
+    if fit.by_size is None or fit.reason:
+        return None
+    return _fit_form(logarithmic(float(fit.data.sizes.max())), fit.data, fit.by_size, fit.conf_level, fit_level)
 
 
 def _reason(data: CurveData) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FORMS", "Form"]
+__all__ = ["FORMS", "Form", "logarithmic"]
 
 Floats = NDArray[np.float64]
 
@@ -74,3 +74,24 @@ FORMS: dict[str, Form] = {
     )
 }
 """By name. Power ``(1 + D/D0)^-e``, exponential ``exp(-D/D0)``, logistic in log D ``1 / (1 + (D/D0)^e)``."""
+
+
+def logarithmic(reference: float) -> Form:
+    """The law without a ceiling, ``f + k log(1 + D/D0)``: from D0 on accuracy rises alike with every doubling.
+
+    It cannot go on for ever, so that no cost of a far target rests on it; but as far as the next batch nothing need
+    end it, and where it holds the saturating forms promise too little.
+
+    Parameters
+    ----------
+    reference
+        Examples at which its value is what the other forms have as ceiling; beyond, h is negative.
+    """
+
+    def left(sizes: Floats, scale: Floats, exponent: Floats) -> Floats:
+        return np.asarray(1 - np.log1p(sizes / scale) / np.log1p(reference / scale) + 0 * exponent)
+
+    def size(h: Floats, scale: Floats, exponent: Floats) -> Floats:
+        return np.asarray(scale * np.expm1((1 - h) * np.log1p(reference / scale)) + 0 * exponent)
+
+    return Form("logarithmic", 3, (1.0, 1.0), left, size)

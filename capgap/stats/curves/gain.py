@@ -1,4 +1,4 @@
-"""What the next batch of examples would add, by the forms that the data do not reject."""
+"""What the next batch of examples would add, by the laws that the data do not reject, that without a ceiling too."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from capgap.errors import EstimationError
 from capgap.stats.curves.cost import TENFOLD, examples
-from capgap.stats.curves.fit import CurveFit, FormFit
+from capgap.stats.curves.fit import CurveFit, FormFit, fit_growth
 from capgap.stats.curves.solve import Bounds
 from capgap.stats.estimate import Status
 
@@ -26,13 +26,13 @@ class NextBatch:
     size_to: float
     """Examples with the batch."""
     estimate: float
-    """Expected gain on the scale of the data, by the leading form."""
+    """Expected gain on the scale of the data, by the leading law."""
     conf_low: float
-    """Lowest of the forms' lower ends; never below 0, since the forms rise."""
+    """Lowest of the laws' lower ends; never below 0, since the laws rise."""
     conf_high: float
     """Highest of their upper ends."""
     by_form: tuple[tuple[str, float, float, float], ...]
-    """Name, estimate, lower and upper end of each accepted form."""
+    """Name, estimate, lower and upper end of each accepted law."""
     scale: str
     """``accuracy``, ``per_step`` or ``log_probability``."""
     n_items: int
@@ -97,8 +97,10 @@ def next_batch(
     -----
     For a given shape the gain ``(c - f) (h(D1) - h(D2))`` is linear in f and c, so that its profile interval is in
     closed form: the extreme gain among all f, c, T within the cut-off, over shapes and bounds. It is the gain of the
-    expected curve, for a recipe's mean over seeds, and not that of one more training run. All forms saturate: where
-    accuracy rises alike with every doubling and no form is rejected, the true gain lies above the interval.
+    expected curve, for a recipe's mean over seeds, and not that of one more training run.
+
+    All three forms saturate. Accuracy that rises alike with every doubling often fits them as far as the data go, and
+    they then promise too little, so that `logarithmic` growth joins the union where it is not rejected.
     """
     data = fit.data
     start = float(data.sizes.max()) if size_from is None else float(size_from)
@@ -106,14 +108,16 @@ def next_batch(
     if not (math.isfinite(end) and end > start >= 0):
         raise EstimationError(f"the batch must add examples: found {start:g} to {end:g}.")
     shared = (data.scale, data.n_items, len(data.clusters), fit.conf_level)
-    if not fit.accepted:
+    growth = fit_growth(fit)
+    laws = (*fit.accepted, *((growth,) if growth is not None and not growth.rejected else ()))
+    if not laws:
         nan = math.nan
         return NextBatch(start, end, nan, nan, nan, (), *shared, "refused", fit.no_law)
-    leading = fit.leading
-    parts = [(f.form.name, *_gain(f, data.bounds, start, end)) for f in fit.accepted]
-    estimate = next(p[1] for p, f in zip(parts, fit.accepted, strict=True) if f is leading)
+    parts = [(f.form.name, *_gain(f, data.bounds, start, end)) for f in laws]
+    leading = min(range(len(laws)), key=lambda i: laws[i].solutions.least + 2 * laws[i].form.n_parameters)
+    estimate = parts[leading][1]
     low, high = min(p[2] for p in parts), max(p[3] for p in parts)
-    notes = [*fit.notes, *_extrapolated(end, float(data.sizes.max()))]
+    notes = [*fit.notes, *_extrapolated(end, float(data.sizes.max()), [name for name, *_ in parts])]
     return NextBatch(start, end, estimate, low, high, tuple(parts), *shared, "ok", "; ".join(notes))
 
 
@@ -122,7 +126,8 @@ def _gain(fit: FormFit, bounds: Bounds, start: float, end: float) -> tuple[float
     s = fit.solutions
     left = fit.form.room_left(np.array([start, end]), s.shapes)
     row = left[:, 0] - left[:, 1]
-    gains, spread = s.beta[:, 0] * row, np.maximum(s.inverse[:, 0, 0], 0.0) * row**2
+    most = bounds.high - (s.beta[:, 1] - s.beta[:, 0] * left[:, 0])  # what is left at the start, whatever the law
+    gains, spread = np.minimum(s.beta[:, 0] * row, most), np.maximum(s.inverse[:, 0, 0], 0.0) * row**2
     room = s.least + fit.cutoff - s.rss
     inside = room >= 0
     reach = np.sqrt(np.maximum(room, 0.0) / np.where(spread > 1e-24, spread, np.inf))
@@ -131,12 +136,14 @@ def _gain(fit: FormFit, bounds: Bounds, start: float, end: float) -> tuple[float
         # The least-squares solution moved along the gain until the residual meets the cut-off.
         moved = s.beta + sign * (s.inverse[:, :, 0] * (row * reach)[:, None])
         ok = inside & bounds.hold(moved[:, 0], moved[:, 1])
-        ends.append(np.concatenate([(moved[:, 0] * row)[ok], gains[inside & s.feasible]]))
+        room_moved = bounds.high - (moved[:, 1] - moved[:, 0] * left[:, 0])
+        ends.append(np.concatenate([np.minimum(moved[:, 0] * row, room_moved)[ok], gains[inside & s.feasible]]))
     return float(gains[s.best]), max(float(ends[0].min()), 0.0), float(ends[1].max())
 
 
-def _extrapolated(end: float, largest: float) -> list[str]:
+def _extrapolated(end: float, largest: float, laws: list[str]) -> list[str]:
     if end <= largest:
         return []
     far = f", more than tenfold ({end / largest:.0f} times)" if end > TENFOLD * largest else ""
-    return [f"extrapolated beyond the largest size, {examples(largest)}{far}, by laws that all level off"]
+    which = "by laws that level off and one that does not" if "logarithmic" in laws else "by laws that all level off"
+    return [f"extrapolated beyond the largest size, {examples(largest)}{far}, {which}"]

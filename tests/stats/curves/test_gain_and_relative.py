@@ -6,8 +6,9 @@ import pytest
 
 from capgap.errors import EstimationError
 from capgap.stats.curves import Target, curve_data, fit_curves, next_batch, relative_data_cost
+from tests.stats.curves.coverage import slow_logarithm
 from tests.stats.curves.test_fit import noiseless
-from tests.stats.curves.world import CurveWorld, power
+from tests.stats.curves.world import CurveWorld, exponential, power
 
 
 def fitted(draw, *, offset=0, **options):
@@ -29,13 +30,37 @@ def test_without_noise_the_gain_is_the_curves():
 def test_the_gain_spans_the_accepted_forms_and_says_that_it_is_extrapolated():
     fit = fitted(CurveWorld().draw(np.random.default_rng(3), 2000))
     gain = next_batch(fit)
-    assert [p[0] for p in gain.by_form] == [f.form.name for f in fit.accepted]
+    names = [f.form.name for f in fit.accepted]
+    assert [p[0] for p in gain.by_form if p[0] != "logarithmic"] == names
     assert gain.conf_low == min(p[2] for p in gain.by_form) >= 0
     assert gain.conf_high == max(p[3] for p in gain.by_form)
-    assert "extrapolated beyond the largest size, 60,800, by laws that all level off" in gain.note
+    assert "extrapolated beyond the largest size, 60,800, by laws that " in gain.note
     assert "more than tenfold" in next_batch(fit, factor=20).note
     assert len(gain.tidy()) == 1 + len(gain.by_form)
     assert "examples" in gain.summary()
+
+
+def test_what_rises_alike_with_every_doubling_is_promised_as_much_again():
+    world = CurveWorld(curve=slow_logarithm)
+    gain = next_batch(fitted(world.draw(np.random.default_rng(0), 2000)))
+    largest = max(world.sizes)
+    truth = float(np.diff(slow_logarithm(np.array([largest, 2.0 * largest])))[0])
+    by_form = {name: (estimate, low, high) for name, estimate, low, high in gain.by_form}
+    assert by_form["logarithmic"][1] <= truth <= by_form["logarithmic"][2]
+    assert gain.conf_high >= truth
+    assert "one that does not" in gain.note
+
+
+def test_growth_without_a_ceiling_ends_where_everything_is_right():
+    fit = fitted(CurveWorld(curve=slow_logarithm).draw(np.random.default_rng(0), 2000))
+    assert next_batch(fit, factor=1e6).conf_high <= 1.0
+
+
+def test_a_curve_that_has_levelled_off_is_not_called_growing():
+    fit = fitted(CurveWorld(curve=exponential(scale=2000.0)).draw(np.random.default_rng(1), 2000))
+    gain = next_batch(fit)
+    assert "logarithmic" not in {name for name, *_ in gain.by_form}
+    assert gain.conf_high < 0.02
 
 
 def test_more_examples_never_promise_less():
