@@ -89,6 +89,7 @@ def analyze(
     raw = qualified(joined)
     table = binned(raw)
     grid, prompting = make_grid(table, roles.names), _prompting(models)
+    cohort = cohort_of(models, roles.students)
     found = guard(table, roles, conf_level=conf_level)
     excluded = frozenset(found.excluded)
     counted = raw[~raw["task"].isin(excluded)]
@@ -96,8 +97,8 @@ def analyze(
     rows = itertools.chain(
         found.rows,
         _by_student(grid, roles, excluded, prompting, conf_level, margin, parents),
-        doubt_rows(grid, undeclared, labels, roles, excluded, prompting=prompting, conf_level=conf_level),
-        _over_students(grid, roles, cohort_of(models, roles.students), excluded, items, conf_level),
+        _over_students(grid, roles, cohort, excluded, items, conf_level),
+        doubt_rows(grid, undeclared, labels, roles, cohort, excluded, prompting=prompting, conf_level=conf_level),
         error_type_rows(counted, items, roles, conf_level=conf_level),
         failure_rows(counted, roles, conf_level=conf_level),
     )

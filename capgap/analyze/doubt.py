@@ -1,21 +1,26 @@
-"""Labels that nobody declared: which numbers rest on them, and what their doubt does to the contrast.
+"""Labels that nobody declared: which numbers rest on them, and what their doubt does to these.
 
-Labels are drawn, contrasts taken anew, and Rubin's rules put the spread of the draws into the interval.
+Labels are drawn, everything by capability is fitted anew, and Rubin's rules put the spread of the draws into intervals.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from capgap import schema
+from capgap.analyze.cohort import Cohort
 from capgap.analyze.contrasts import contrast_rows
 from capgap.analyze.cuts import Cuts
+from capgap.analyze.effects import effect_rows
 from capgap.analyze.grid import Grid
-from capgap.analyze.quantities import Comparison
-from capgap.analyze.rows import THESE_TASKS, Row
+from capgap.analyze.groups import groups_at
+from capgap.analyze.quantities import Comparison, difference_rows, ratio_rows
+from capgap.analyze.rows import DRAWN, TASKS_LIKE_THESE, Row
+from capgap.errors import EstimationError
 from capgap.stats import Estimate, over_labels
 
 __all__ = ["DRAWS", "doubt_rows", "marked", "undeclared_items"]
@@ -70,12 +75,16 @@ def doubt_rows(
     undeclared: set[tuple[str, str]],
     labels: pd.DataFrame | None,
     roles: schema.Roles,
+    cohort: Cohort,
     excluded: frozenset[str],
     *,
     prompting: Mapping[str, str],
     conf_level: float,
 ) -> Iterator[Row]:
-    """`capability_contrast` with the doubt about the labels in its interval; its factors say ``"labels": "drawn"``.
+    """Numbers by capability with the doubt about the labels in their intervals; their factors hold `DRAWN`.
+
+    Of each student its numbers by capability and the contrasts; of several what made them better. Data costs are not
+    drawn: their ends are open where a law says *never*, and Rubin's rules know no such interval.
 
     Parameters
     ----------
@@ -85,8 +94,8 @@ def doubt_rows(
         Task and item of what declares no capability of its own.
     labels
         A `labels` table; where it has no `p_reasoning` between 0 and 1 there is no row.
-    roles
-        Who is who.
+    roles, cohort
+        Who is who, and how students were made.
     excluded
         Tasks that the guard keeps out.
     prompting
@@ -96,34 +105,59 @@ def doubt_rows(
     """
     p = _doubt(grid, undeclared, labels)
     unsure = np.flatnonzero(np.isfinite(p))
-    if not len(unsure) or roles.teacher is None:
+    if not len(unsure):
         return
-    for student in roles.students:
-        patterns: dict[str, Row] = {}
 
-        def contrasts(
-            drawn: NDArray[np.bool_], student: str = student, patterns: dict[str, Row] = patterns
-        ) -> dict[str, Estimate]:
-            capability = grid.facts["capability"].copy()
-            capability[unsure] = np.where(drawn, "reasoning", "knowledge")
-            redrawn = replace(grid, facts={**grid.facts, "capability": capability})
-            comparison = Comparison.of(Cuts(redrawn), student, roles, conf_level=conf_level, prompting=prompting)
-            found = {}
-            for row in contrast_rows(comparison, excluded):
-                if row.weighting == "tasks" and row.population == THESE_TASKS:
-                    name = f"{row.group}\0{row.contrast}"
-                    patterns[name], found[name] = row, row.estimate
-            return found
+    def redrawn(drawn: NDArray[np.bool_]) -> Grid:
+        capability = grid.facts["capability"].copy()
+        capability[unsure] = np.where(drawn, "reasoning", "knowledge")
+        return replace(grid, facts={**grid.facts, "capability": capability})
 
-        tasks = grid.task[unsure]
-        combined = over_labels(
-            contrasts, p[unsure], tasks, rng=np.random.default_rng(0), n_draws=DRAWS, conf_level=conf_level
-        )
-        for name, one in combined.items():
-            share = f"labels make {100 * one.label_share:.0f} % of the variance" if one.label_share >= 0 else ""
-            told = f"{DRAWS} draws of the labels of {len(unsure)} items"
-            row = patterns[name]
-            yield replace(row, estimate=one.estimate.noting(told, share), factors=(*row.factors, ("labels", "drawn")))
+    def of_student(drawn: NDArray[np.bool_], student: str) -> Iterator[Row]:
+        again = redrawn(drawn)
+        comparison = Comparison.of(Cuts(again), student, roles, conf_level=conf_level, prompting=prompting)
+        groups = list(groups_at(again, "capability", excluded))
+        yield from contrast_rows(comparison, excluded)
+        yield from difference_rows(comparison, groups)
+        yield from ratio_rows(comparison, groups)
+
+    def of_cohort(drawn: NDArray[np.bool_]) -> Iterator[Row]:
+        found = effect_rows(redrawn(drawn), cohort, excluded, conf_level=conf_level, roads=False)
+        yield from (row for row in found if row.quantity in ("effect", "effect_difference"))
+
+    asked: list[Callable[[NDArray[np.bool_]], Iterator[Row]]] = [
+        partial(of_student, student=student) for student in roles.students
+    ]
+    for question in [*(asked if roles.teacher is not None else []), of_cohort]:
+        yield from _over_draws(question, p[unsure], grid.task[unsure], conf_level)
+
+
+def _over_draws(
+    question: Callable[[NDArray[np.bool_]], Iterator[Row]],
+    p: NDArray[np.float64],
+    tasks: NDArray[np.int64],
+    conf_level: float,
+) -> Iterator[Row]:
+    """The rows of a question, each number pooled over draws of the labels."""
+    patterns: dict[str, Row] = {}
+
+    def numbers(drawn: NDArray[np.bool_]) -> dict[str, Estimate]:
+        found = {}
+        for row in question(drawn):
+            if row.weighting == "tasks" and row.population != TASKS_LIKE_THESE:
+                name = "\0".join((row.quantity, row.level, row.group, str(row.contrast)))
+                patterns[name], found[name] = row, row.estimate
+        return found
+
+    try:
+        combined = over_labels(numbers, p, tasks, rng=np.random.default_rng(0), n_draws=DRAWS, conf_level=conf_level)
+    except EstimationError:
+        return  # no draw gave any number: the plain rows say why
+    for name, one in combined.items():
+        share = f"labels make {100 * one.label_share:.0f} % of the variance" if one.label_share >= 0 else ""
+        told = f"{DRAWS} draws of the labels of {len(p)} items"
+        row = patterns[name]
+        yield replace(row, estimate=one.estimate.noting(told, share), factors=(*row.factors, DRAWN))
 
 
 def _doubt(grid: Grid, undeclared: set[tuple[str, str]], labels: pd.DataFrame | None) -> NDArray[np.float64]:

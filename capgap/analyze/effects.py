@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from capgap.analyze.cohort import CAUSES, LOGARITHMS, Cohort
 from capgap.analyze.grid import Grid
+from capgap.analyze.groups import settled
 from capgap.analyze.rows import Row
 from capgap.stats import refused
 from capgap.stats.mixed import MixedFit, OutcomeGrid, fit_mixed
@@ -28,7 +29,9 @@ class _Question:
     notes: tuple[str, ...]
 
 
-def effect_rows(grid: Grid, cohort: Cohort, excluded: frozenset[str], *, conf_level: float) -> Iterator[Row]:
+def effect_rows(
+    grid: Grid, cohort: Cohort, excluded: frozenset[str], *, conf_level: float, roads: bool = True
+) -> Iterator[Row]:
     """`effect`, `effect_difference`, `coefficient` and `spread` of every factor that varies among the students.
 
     Parameters
@@ -41,6 +44,8 @@ def effect_rows(grid: Grid, cohort: Cohort, excluded: frozenset[str], *, conf_le
         Tasks that the guard keeps out.
     conf_level
         Of every interval.
+    roads
+        Whether other roads to the same numbers stand beside them.
     """
     names = [name for name in (*LOGARITHMS, *CAUSES) if cohort.varies(name)]
     if len(cohort.students) < FEWEST_STUDENTS or not names:
@@ -50,7 +55,7 @@ def effect_rows(grid: Grid, cohort: Cohort, excluded: frozenset[str], *, conf_le
     if isinstance(asked, str):
         yield replace(blank, estimate=refused(asked))
         return
-    found = fit_mixed(asked.formula, asked.outcomes, conf_level=conf_level)
+    found = fit_mixed(asked.formula, asked.outcomes, conf_level=conf_level, margins=True, roads=roads)
     note = "; ".join([asked.formula, *asked.notes, *([found.note] if found.note else [])])
     yield from _rows(found, replace(blank, n_tasks=found.n_tasks, population=found.population), note)
 
@@ -103,6 +108,9 @@ def _question(grid: Grid, cohort: Cohort, excluded: frozenset[str], names: list[
     capability, form = grid.facts["capability"], grid.facts["format"]
     names_of_tasks = np.array(grid.tasks, dtype=object)[grid.task]
     wanted = np.isin(capability.astype(str), _CAPABILITIES) & ~np.isin(names_of_tasks, list(excluded))
+    for name in _CAPABILITIES:
+        own = np.flatnonzero(wanted & (capability == name))
+        wanted[np.setdiff1d(own, settled(grid, own))] = False
     whole = ((scores == 0) | (scores == 1) | np.isnan(scores)).all(axis=1)
     kept = np.flatnonzero(wanted & whole & np.isfinite(scores).any(axis=1))
     missing = [name for name in _CAPABILITIES if not (capability[kept] == name).any()]

@@ -2,18 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from capgap.analyze.grid import Grid
 
-__all__ = ["MIN_PART", "MIN_TASKS", "Group", "groups_of", "settled"]
+__all__ = ["MIN_PART", "MIN_TASKS", "Group", "groups_at", "groups_of", "settled"]
 
 Ints = NDArray[np.int64]
 Level = Literal["battery", "capability", "domain", "task", "slice"]
 
+_OVER_TASKS: tuple[Level, ...] = ("battery", "capability", "domain")
 MIN_TASKS = 6
 """So many tasks a capability needs before numbers speak of *tasks like these*."""
 MIN_PART = 5
@@ -54,20 +55,10 @@ def groups_of(grid: Grid, model: str, excluded: frozenset[str]) -> Iterator[Grou
     excluded
         Tasks that the guard keeps out of everything above the level of a task.
     """
+    for level in _OVER_TASKS:
+        yield from groups_at(grid, level, excluded)
     task_name = np.array(grid.tasks, dtype=object)[grid.task]
-    kept = ~np.isin(task_name, list(excluded))
-
-    def over_tasks(level: Level, name: str, member: NDArray[np.bool_]) -> Group:
-        rows = every = np.flatnonzero(member & kept)
-        if level == "capability":
-            rows = settled(grid, every)
-        lost = tuple(sorted(set(task_name[member & ~kept])))
-        return Group(level, name, rows, True, _enough_everywhere(grid, rows), lost, len(every) - len(rows))
-
-    for level, column in (("battery", "battery"), ("capability", "capability"), ("domain", "domain")):
-        for name in grid.members(column):
-            yield over_tasks(cast(Level, level), name, grid.facts[column] == name)
-    yield from _formats(grid, np.flatnonzero(kept))
+    yield from _formats(grid, np.flatnonzero(~np.isin(task_name, list(excluded))))
     size = np.bincount(grid.task, minlength=len(grid.tasks))
     order = np.argsort(grid.task, kind="stable")
     for code, rows in enumerate(np.split(order, np.cumsum(size)[:-1])):
@@ -76,6 +67,19 @@ def groups_of(grid: Grid, model: str, excluded: frozenset[str]) -> Iterator[Grou
         name = grid.tasks[code]
         yield Group("task", name, rows, False)
         yield from _slices(grid, model, name, rows)
+
+
+def groups_at(grid: Grid, level: Level, excluded: frozenset[str]) -> Iterator[Group]:
+    """Every group of one level over tasks: ``battery``, ``capability`` or ``domain``."""
+    task_name = np.array(grid.tasks, dtype=object)[grid.task]
+    kept = ~np.isin(task_name, list(excluded))
+    for name in grid.members(level):
+        member = grid.facts[level] == name
+        rows = every = np.flatnonzero(member & kept)
+        if level == "capability":
+            rows = settled(grid, every)
+        lost = tuple(sorted(set(task_name[member & ~kept])))
+        yield Group(level, name, rows, True, _enough_everywhere(grid, rows), lost, len(every) - len(rows))
 
 
 def settled(grid: Grid, rows: Ints) -> Ints:

@@ -10,13 +10,15 @@ import pandas as pd
 from capgap import schema
 from capgap.stats import Estimate, holm
 
-__all__ = ["NO_FAMILY", "THESE_TASKS", "TASKS_LIKE_THESE", "Row", "to_table"]
+__all__ = ["DRAWN", "NO_FAMILY", "THESE_TASKS", "TASKS_LIKE_THESE", "Row", "asked_again", "to_table"]
 
 THESE_TASKS = "these checkpoints, these tasks"
 TASKS_LIKE_THESE = "these checkpoints, tasks like these"
 
 NO_FAMILY = ("base_gap", "error_type", "failure_odds")
 """What the base lacked is no question about the students; what goes with failure is looked at, not tested."""
+DRAWN = ("labels", "drawn")
+"""The factor of a number over draws of the labels; it asks again what a number without it asks."""
 _FAMILY = ["quantity", "level", "group", "contrast", "scale", "weighting", "population"]
 
 
@@ -77,6 +79,12 @@ class Row:
         }
 
 
+def asked_again(table: pd.DataFrame) -> "pd.Series[bool]":
+    """Which rows repeat a question over draws of the labels: no family counts them."""
+    told = json.dumps(dict([DRAWN]))[1:-1]
+    return table["factors"].fillna("").astype(str).str.contains(told, regex=False)
+
+
 def to_table(rows: Iterable[Row], *, conf_level: float) -> pd.DataFrame:
     """The validated `estimates` table of the rows, p-values of several students adjusted by Holm."""
     records = [row.record(conf_level) for row in rows]
@@ -90,6 +98,7 @@ def _with_families(table: pd.DataFrame) -> pd.DataFrame:
     adjusted = np.full(len(table), np.nan)
     family = np.full(len(table), None, dtype=object)
     question = table["contrast"].notna() & table["model"].notna() & ~table["quantity"].isin(NO_FAMILY)
+    question &= ~asked_again(table)
     asked = table[question & table["p_value"].notna()]
     quantity, contrast, group = (table[name].to_numpy(dtype=object) for name in ("quantity", "contrast", "group"))
     p_values = table["p_value"].to_numpy(dtype=float)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from capgap.analyze.grid import Grid
 from capgap.analyze.groups import Group
-from capgap.analyze.rows import NO_FAMILY, THESE_TASKS
+from capgap.analyze.rows import NO_FAMILY, THESE_TASKS, asked_again
 from capgap.stats import Estimate, at_level, selective_tree
 
 __all__ = ["LEVEL", "Place", "down_the_tree", "parents_of"]
@@ -77,7 +77,7 @@ def down_the_tree(table: pd.DataFrame, parents: Mapping[Place, Place | None]) ->
     What stands below something that was not selected gets p_adjusted 1: nobody would have looked.
     """
     asked = table["contrast"].notna() & table["model"].notna() & (table["population"] == THESE_TASKS)
-    asked &= ~table["quantity"].isin(NO_FAMILY)
+    asked &= ~table["quantity"].isin(NO_FAMILY) & ~asked_again(table)
     numbers = pd.MultiIndex.from_frame(table[["level", "group", "model", *_QUESTION]].astype(object))
     doubled = (table["weighting"] == "items") & numbers.isin(numbers[asked & (table["weighting"] == "tasks")])
     answers = []

@@ -9,7 +9,7 @@ import pandas as pd
 
 from capgap import schema
 from capgap.analyze.guard import LEFT_OUT
-from capgap.analyze.rows import THESE_TASKS
+from capgap.analyze.rows import THESE_TASKS, asked_again
 
 __all__ = ["next_step", "sentence"]
 
@@ -162,6 +162,7 @@ def _numbers(estimates: pd.DataFrame, quantity: str, student: str) -> list[_Numb
         & (estimates["model"] == student)
         & (estimates["weighting"] == "tasks")
         & (estimates["population"] == THESE_TASKS)
+        & ~asked_again(estimates)
     ]
     by_capability = rows[(rows["level"] == "capability") & rows["group"].isin(_CAPABILITIES)]
     chosen = by_capability if len(by_capability) else rows[rows["level"] == "battery"]

@@ -230,8 +230,6 @@ def _contrasts(book: Book, roles: Roles) -> tuple[Contrast, ...]:
     for row in book.select("capability_contrast", "battery"):
         if row.model not in roles.students or row.weighting == "items" or "tasks like these" in row.population:
             continue
-        if "labels" in row.factors:
-            continue  # with the doubt about labels: in the table beside it
         measure, _, sides = row.contrast.partition(": ")
         words = f"{_MEASURES.get(measure, measure)}, {sides.replace(' - ', ' minus ')}" if sides else row.contrast
         verdict = ""

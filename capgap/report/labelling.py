@@ -11,7 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from capgap.report import svg, text
-from capgap.report.tables import Book, Cell, ShownTable, estimate_table
+from capgap.report.tables import Book, Cell, Estimate, ShownTable, estimate_table
 from capgap.schema import Roles
 
 __all__ = ["Labelling", "labelling", "undeclared_items"]
@@ -161,18 +161,19 @@ def _interval(whole: object, middle: pd.Series) -> str:
 
 
 def _contrast(book: Book, roles: Roles) -> ShownTable | None:
-    drawn = [row for row in book.select("capability_contrast", "battery") if "labels" in row.factors]
-    if not drawn:
+    """Each number over draws below the same number with the labels as they are."""
+    if not book.drawn:
         return None
-    wanted = {(row.model, row.group, row.contrast) for row in drawn}
-    rows = [
-        row
-        for row in book.select("capability_contrast", "battery", weighting="tasks")
-        if (row.model, row.group, row.contrast) in wanted and "tasks like these" not in row.population
-    ]
-    rows.sort(key=lambda row: (row.model, row.contrast, "labels" in row.factors))
-    caption = "Knowledge against reasoning: labels as they are, then drawn anew by their doubt (its note says so)"
-    return estimate_table(rows, caption=caption, models=roles.students, without=("null", "clusters", "method"))
+    others = "these checkpoints, tasks like these"
+    plain = {_key(row): row for row in book.rows if row.weighting == "tasks" and row.population != others}
+    rows = [found for row in book.drawn for found in (plain.get(_key(row)), row) if found is not None]
+    caption = "With labels as they are, then with labels drawn by their doubt (its note says so)"
+    without = ("null", "clusters", "method", "made of")
+    return estimate_table(rows, caption=caption, models=roles.students, without=without)
+
+
+def _key(row: Estimate) -> tuple[str, str, str, str, str]:
+    return row.quantity, row.level, row.group, row.model, row.contrast
 
 
 def _bins(measured: Mapping[str, Any]) -> list[tuple[float, float, float]]:

@@ -171,7 +171,10 @@ class Book:
     """All estimates of a report, in the order of their table, found by quantity, level, group and model."""
 
     def __init__(self, estimates: pd.DataFrame) -> None:
-        self.rows = tuple(_estimate(row) for row in estimates.to_dict("records"))
+        every = [_estimate(row) for row in estimates.to_dict("records")]
+        self.drawn = tuple(row for row in every if "labels" in row.factors)
+        """Numbers over draws of the labels; nothing below finds them."""
+        self.rows = tuple(row for row in every if "labels" not in row.factors)
         self._found: dict[tuple[str, str], list[Estimate]] = {}
         for row in self.rows:
             self._found.setdefault((row.quantity, row.level), []).append(row)

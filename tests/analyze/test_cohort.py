@@ -175,6 +175,33 @@ def test_labels_in_doubt_widen_the_contrast_and_certain_ones_leave_it():
     assert "20 draws" in wide["note"]
 
 
+def test_what_made_students_better_is_fitted_anew_for_every_draw_of_the_labels():
+    world, models, roles = cohort(seeds=1, n_tasks=6, n_items=20)
+    items = world[["task", "item"]].drop_duplicates()
+    reasons = items["task"].str.startswith("reasoning")
+    world = world.drop(columns="capability")
+    labels = items.assign(
+        capability=np.where(reasons, "reasoning", "knowledge"),
+        p_reasoning=np.where(reasons, 0.95, 0.02),
+        source="text",
+    )
+    found = analyze(world, roles, models=models, labels=labels)
+    drawn = found["factors"].fillna("").str.contains("drawn")
+    effects = found[found["quantity"].isin(["effect", "effect_difference"])]
+    again = effects[drawn[effects.index]]
+    plain = effects[~effects["factors"].fillna("").str.contains("road") & ~drawn[effects.index]]
+    pairs = [set(zip(rows["group"], rows["contrast"], strict=True)) for rows in (again, plain)]
+    assert pairs[0] == pairs[1]
+    assert len(pairs[0]) > 3
+    assert again["note"].str.contains("20 draws of the labels").all()
+    gaps = found[(found["quantity"] == "gap") & (found["level"] == "capability") & drawn]
+    assert set(gaps["model"]) == set(roles.students)
+    # Drawn rows ask again: they make no family, and no branch of the tree.
+    assert found[drawn]["p_adjusted"].isna().all()
+    families = found[found["quantity"] == "capability_contrast"]["family"].dropna()
+    assert families.str.endswith(f"{len(roles.students)} students").all()
+
+
 def test_types_of_wrong_answers_and_the_teachers_own_are_counted():
     world = worlds.outcomes()
     world["target"], world["response"] = "0", world["prediction"]

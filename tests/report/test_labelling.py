@@ -89,7 +89,7 @@ def test_evidence_of_any_form_leaves_a_page(world, tmp_path, evidence):
 def test_drawn_labels_stand_beside_labels_as_they_are(world, tmp_path):
     items = world[["task", "item"]].drop_duplicates()
     _, page = _page(world, _labels(items), tmp_path)
-    assert "labels as they are, then drawn anew" in page
+    assert "With labels as they are, then with labels drawn by their doubt" in page
     assert "20 draws of the labels of" in page
 
 

@@ -15,7 +15,7 @@ from capgap.stats.mixed.checks import cautions, impossible, separated
 from capgap.stats.mixed.coding import code_covariates
 from capgap.stats.mixed.formula import Formula, parse_formula
 from capgap.stats.mixed.inference import AT_ZERO, HIGHEST, LOWEST, Inference, Optimum, infer, optimise, starts
-from capgap.stats.mixed.margins import margins
+from capgap.stats.mixed.margins import margins as average_effects
 from capgap.stats.mixed.model import Model, build_model
 from capgap.stats.mixed.outcomes import OutcomeGrid, Outcomes, Path, Unfit, from_columns, from_grid
 from capgap.stats.mixed.result import MixedFit
@@ -41,6 +41,7 @@ def fit_mixed(
     task_slopes: bool = True,
     restricted: bool = True,
     path: Path = "auto",
+    margins: bool | None = None,
     roads: bool = True,
     conf_level: float = 0.95,
 ) -> MixedFit:
@@ -68,8 +69,10 @@ def fit_mixed(
         few students or tasks; it is what most packages have, and what two formulas are compared by.
     path
         ``grid`` needs covariates that are constant within student and task; ``sparse`` does not; ``auto`` chooses.
+    margins
+        Whether to compute average marginal effects; None: where `roads` are asked for, which rest on them.
     roads
-        Whether to compute average marginal effects, the two-stage estimate, both jackknives and their agreement.
+        Whether to compute the two-stage estimate, both jackknives and their agreement.
     conf_level
         Of all intervals.
 
@@ -122,7 +125,7 @@ def fit_mixed(
     except Unfit as unfit:
         wanted = {":".join(map(str, term)) or "(Intercept)": refused(str(unfit)) for term in ((), *parsed.terms)}
         return MixedFit(formula, "refused", str(unfit), coefficients=wanted, conf_level=conf_level)
-    return _result(parsed, model, optimum, roads, conf_level)
+    return _result(parsed, model, optimum, roads or bool(margins), roads, conf_level)
 
 
 def _check_arguments(tasks: str, path: str, conf_level: float) -> None:
@@ -167,7 +170,9 @@ def _outcomes(
     )
 
 
-def _result(formula: Formula, model: Model, optimum: Optimum, roads: bool, conf_level: float) -> MixedFit:
+def _result(
+    formula: Formula, model: Model, optimum: Optimum, effects: bool, roads: bool, conf_level: float
+) -> MixedFit:
     optimum, inference = infer(model, optimum)
     estimated = tuple(model.names[j] for j in model.kept)
     coefficients = {}
@@ -204,15 +209,15 @@ def _result(formula: Formula, model: Model, optimum: Optimum, roads: bool, conf_
         _names=estimated,
         _inference=inference,
     )
+    marginal = average_effects(model, inference, conf_level) if effects else ()
     if not roads:
-        return found
-    effects = margins(model, inference, conf_level)
+        return replace(found, margins=marginal)
     logits = two_stage(model, "logit", conf_level)
     return replace(
         found,
-        margins=effects,
+        margins=marginal,
         two_stage={} if isinstance(logits, str) else logits,
-        agreement=judge(model, inference, effects, jackknives(model), conf_level) if effects else (),
+        agreement=judge(model, inference, marginal, jackknives(model), conf_level) if marginal else (),
     )
 
 
