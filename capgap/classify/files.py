@@ -11,7 +11,7 @@ import pandas as pd
 from capgap import schema
 from capgap.battery.items import content_ids
 from capgap.classify.evidence import Question
-from capgap.classify.label import Asked
+from capgap.classify.label import Asked, compact
 from capgap.errors import TableError, UsageError, suggestion
 from capgap.schema import CAPABILITIES
 
@@ -240,18 +240,21 @@ def read_labels(path: Path | str) -> pd.DataFrame:
         for number, found in _lines(path):
             if isinstance(found, str):
                 raise TableError(f"{path}, line {number}: {found}.")
-            rows.append({key: value for key, value in found.items() if value is not None})
+            row = {key: value for key, value in found.items() if value is not None}
+            if isinstance(row.get("evidence"), dict):
+                row["evidence"] = compact(row["evidence"])
+            rows.append(row)
         frame = schema.from_rows(rows, schema.LABELS, source=str(path))
     else:
         frame = schema.read(path, schema.LABELS)
     for name in ("p_reasoning", "conf_low", "conf_high"):
-        for row, value in enumerate(frame[name]):
+        for place, value in enumerate(frame[name]):
             if not (math.isnan(value) or 0 <= value <= 1):
-                raise TableError(f"{path}: column {name!r}, row {row}: {value:g} is no probability.")
+                raise TableError(f"{path}: column {name!r}, row {place}: {value:g} is no probability.")
     crossed = (frame["conf_low"] > frame["p_reasoning"] + 1e-5) | (frame["conf_high"] < frame["p_reasoning"] - 1e-5)
     if bool(crossed.any()):
-        row = int(crossed.to_numpy().argmax())
-        raise TableError(f"{path}: row {row}: p_reasoning lies outside its own interval.")
+        place = int(crossed.to_numpy().argmax())
+        raise TableError(f"{path}: row {place}: p_reasoning lies outside its own interval.")
     return frame
 
 

@@ -14,7 +14,7 @@ from capgap.classify.declared import declared, declared_of_task
 from capgap.classify.evidence import Evidence, Question
 from capgap.classify.pooling import Label, TaskLabels, pool, pool_alone
 
-__all__ = ["Asked", "Labelled", "asked_of", "classify_items"]
+__all__ = ["Asked", "Labelled", "asked_of", "classify_items", "compact"]
 
 _WORDS = 240
 
@@ -156,8 +156,13 @@ def _row(item: Asked, label: Label, task: Label | None) -> dict[str, Any]:
         "conf_low": label.conf_low,
         "conf_high": label.conf_high,
         "source": ", ".join(label.kinds) or "none",
-        "evidence": json.dumps(evidence, ensure_ascii=False, separators=(",", ":")),
+        "evidence": compact(evidence),
     }
+
+
+def compact(evidence: Mapping[str, Any]) -> str:
+    """Evidence as it stands in a table's cell."""
+    return json.dumps(evidence, ensure_ascii=False, separators=(",", ":"))
 
 
 def _plain(words: str) -> str:
