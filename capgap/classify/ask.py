@@ -8,9 +8,11 @@ the thoughts (``cot``); and behind the fact (``fact``); and the same as ``cot`` 
 (``numbers``).
 """
 
+import gc
 import hashlib
 import json
 import math
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+from tqdm import tqdm
 
 from capgap import schema
 from capgap.battery.items import drawn
+from capgap.classify.files import Answers, join_answers, read_answers
 from capgap.classify.label import Asked
 from capgap.classify.wording import ENGLISH, WORLD, Numbers, Wording, borrowed
 from capgap.errors import UsageError
@@ -56,7 +59,7 @@ def ask_models(
     device: str | None = None,
     n_items: int = ITEMS_ASKED,
     say: Callable[[str], None] | None = None,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> Answers:
     """Ask models the items without thoughts, with them, with the fact and with other numbers.
 
     Parameters
@@ -67,14 +70,14 @@ def ask_models(
         What is asked; of each task a seeded sample. Items without a task, without choices and target, or longer than
         20,000 characters are not asked.
     folder
-        Answers are kept here as they arrive (``ledger.sqlite``), then ``outcomes.parquet`` and ``models.parquet``;
-        the same call goes on where it stopped.
+        Answers are kept here as they arrive (``ledger.sqlite``), then added to ``outcomes.parquet`` and
+        ``models.parquet``; the same call goes on where it stopped.
     device
         torch device; None chooses.
     n_items
         Items of a task, at most.
     say
-        Told a sentence for the user.
+        Told a sentence for the user; a bar on stderr then shows how far it is.
 
     Returns
     -------
@@ -98,25 +101,46 @@ def ask_models(
     folder = Path(folder)
     rows: list[dict[str, Any]] = []
     facts: list[dict[str, Any]] = []
-    with quiet(), Ledger(folder / "ledger.sqlite") as ledger:
+    tell(f"{len(probes):,} items of {len({p.asked.task for p in probes}):,} tasks × {len(models):,} models")
+    bar: Any
+    with (
+        quiet(),
+        Ledger(folder / "ledger.sqlite") as ledger,
+        tqdm(unit="request", file=sys.stderr, dynamic_ncols=True, disable=say is None) as bar,
+    ):
         for spec in models:
+            bar.set_description(spec.name)
             model = load_model(spec, device=device, run_id=str(folder))
             _refuse(model)
             ledger.describe(model.fingerprint, model.identity)
             wording = WORLD if default_batteries([spec]) == ("microworld",) else ENGLISH
-            tell(f"{spec.name}: {len(probes):,} items of {len({p.asked.task for p in probes}):,} tasks")
-            rows += _Interview(model, wording, ledger).rows(probes)
+            rows += _Interview(model, wording, ledger, bar).rows(probes)
             facts.append({key: value for key, value in model.facts.items() if key in schema.MODELS.names})
-    outcomes = schema.from_rows(rows, schema.OUTCOMES)
-    table = schema.from_rows(facts, schema.MODELS)
+            del model  # the weights of one model at a time
+            gc.collect()
+    found = schema.from_rows(rows, schema.OUTCOMES), schema.from_rows(facts, schema.MODELS)
+    _keep(found, folder)
+    return found
+
+
+def _keep(found: Answers, folder: Path) -> None:
+    """Add answers to those that the folder holds; a model's answers to a task replace its earlier ones."""
+    if (folder / "outcomes.parquet").is_file():
+        outcomes, models = read_answers(folder)
+        asked = found[0][["model", "task"]].drop_duplicates()
+        old = outcomes.merge(asked, how="left", indicator=True)["_merge"].to_numpy() == "left_only"
+        outcomes, models = join_answers([(outcomes[old], models[~models["model"].isin(found[1]["model"])]), found])
+    else:
+        outcomes, models = found
     schema.write(outcomes, folder / "outcomes.parquet", schema.OUTCOMES)
-    schema.write(table, folder / "models.parquet", schema.MODELS)
-    return outcomes, table
+    schema.write(models, folder / "models.parquet", schema.MODELS)
 
 
 def _refuse(model: LoadedModel) -> None:
     if not model.can_score:
         raise UsageError(f"model {model.name}: {_NOT_DONE} without log-likelihoods: {model.why_no_scores}.")
+    if model.prompting.enable_thinking:
+        raise UsageError(f"model {model.name}: {_NOT_DONE} with enable_thinking=on. Say enable_thinking=off.")
 
 
 def _probes(items: Sequence[Asked], n_items: int) -> list[_Probe]:
@@ -148,6 +172,7 @@ class _Interview:
     model: LoadedModel
     wording: Wording
     ledger: Ledger
+    bar: Any
 
     def rows(self, probes: Sequence[_Probe]) -> list[dict[str, Any]]:
         """Rows of `outcomes`."""
@@ -199,7 +224,10 @@ class _Interview:
             Instance(request_type=kind, doc={}, arguments=one, idx=0, metadata=("classify", n, 1))
             for n, one in enumerate(arguments)
         ]
-        return [own[0].value for own in respond(self.model, instances, self.ledger)]
+        return [own[0].value for own in respond(self.model, instances, self.ledger, progress=self._progress)]
+
+    def _progress(self, computed: int, found: int) -> None:
+        self.bar.update(computed + found)
 
     def _row(self, probe: _Probe, variant: str, logprobs: Sequence[float]) -> dict[str, Any]:
         best = int(np.argmax(logprobs))

@@ -128,7 +128,7 @@ def behaviours(outcomes: pd.DataFrame, models: pd.DataFrame | None = None) -> di
     return result
 
 
-def refuse_compared(labels: pd.DataFrame, models: pd.DataFrame, compared: Collection[str] | None = None) -> None:
+def refuse_compared(labels: pd.DataFrame, models: pd.DataFrame | None, compared: Collection[str] | None = None) -> None:
     """Refuse labels whose evidence comes from the models that are to be compared by them.
 
     Parameters
@@ -136,7 +136,7 @@ def refuse_compared(labels: pd.DataFrame, models: pd.DataFrame, compared: Collec
     labels
         A `labels` table.
     models
-        A `models` table with the compared ones; without `compared` all of it is compared.
+        A `models` table with the compared ones, where there is one; without `compared` all of it is compared.
     compared
         Names of the compared models; those that `models` doesn't know are recognised by name alone.
 
@@ -145,7 +145,7 @@ def refuse_compared(labels: pd.DataFrame, models: pd.DataFrame, compared: Collec
     UsageError
         One of them is a witness, by its name or by its weights; the message names it.
     """
-    known = dict(zip(models["model"], models["weights_hash"], strict=True)) if len(models) else {}
+    known = dict(zip(models["model"], models["weights_hash"], strict=True)) if models is not None else {}
     names = set(known) if compared is None else set(compared)
     weights = {h: name for name, h in known.items() if name in names and isinstance(h, str) and h}
     for task, evidence in zip(labels["task"], labels["evidence"], strict=True):

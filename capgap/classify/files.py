@@ -2,20 +2,32 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from capgap import schema
-from capgap.battery.items import content_ids
+from capgap.battery.items import content_ids, drawn
 from capgap.classify.evidence import Question
 from capgap.classify.label import Asked, compact
 from capgap.errors import TableError, UsageError, suggestion
 from capgap.schema import CAPABILITIES
 
-__all__ = ["label_lines", "read_answers", "read_items", "read_labels", "refuse_out", "write_labels"]
+__all__ = [
+    "Answers",
+    "join_answers",
+    "label_lines",
+    "read_answers",
+    "read_items",
+    "read_labels",
+    "refuse_out",
+    "write_labels",
+]
+
+Answers = tuple[pd.DataFrame, pd.DataFrame]
+"""An `outcomes` table, and the `models` table of those who gave the answers."""
 
 _SHOWN = 10
 _LONGEST = 64_000_000  # of a line, in bytes
@@ -32,7 +44,7 @@ def read_items(path: Path | str, *, limit: int | None = None) -> list[Asked]:
         ``rationale`` (the fact or the steps) and ``chance`` where they are known. Other keys are left alone; empty
         lines count for nothing.
     limit
-        The first so many items.
+        At most so many items: a seeded sample, in the order of the file.
 
     Raises
     ------
@@ -57,14 +69,12 @@ def read_items(path: Path | str, *, limit: int | None = None) -> list[Asked]:
             n_wrong += 1
             if len(wrong) < _SHOWN:
                 wrong.append(f"{path}, line {number}: {error}.")
-        if limit is not None and len(items) >= limit:
-            break
     if wrong:
         more = [f"and {n_wrong - len(wrong):,} more lines."] if n_wrong > len(wrong) else []
         raise TableError("\n".join([*wrong, *more, 'A line is an object such as {"text": "Who wrote …?"}.']))
     if not items:
         raise TableError(f'{path}: holds no question. A line is an object such as {{"text": "Who wrote …?"}}.')
-    return items
+    return items if limit is None else [items[i] for i in drawn(len(items), limit, 0, path.name)]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
@@ -168,13 +178,21 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-def label_lines(labels: pd.DataFrame) -> Iterator[str]:
-    """The `labels` table as lines of JSONL; `evidence` is an object there."""
+def label_lines(labels: pd.DataFrame, *, ascii_only: bool = False) -> Iterator[str]:
+    """The `labels` table as lines of JSONL; `evidence` is an object there.
+
+    Parameters
+    ----------
+    labels
+        The table.
+    ascii_only
+        Whether other letters are escaped, for a stream that can't write them.
+    """
     for row in labels.to_dict("records"):
         evidence = json.loads(row["evidence"]) if isinstance(row["evidence"], str) else None
         numbers = {key: round(float(row[key]), 6) for key in ("p_reasoning", "conf_low", "conf_high")}
         ordered = {"item": row["item"], "task": row["task"], "capability": row["capability"], **numbers}
-        yield json.dumps({**ordered, "source": row["source"], "evidence": evidence}, ensure_ascii=False)
+        yield json.dumps({**ordered, "source": row["source"], "evidence": evidence}, ensure_ascii=ascii_only)
 
 
 def write_labels(labels: pd.DataFrame, path: Path | str, *, replace: bool = False) -> None:
@@ -258,7 +276,7 @@ def read_labels(path: Path | str) -> pd.DataFrame:
     return frame
 
 
-def read_answers(path: Path | str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def read_answers(path: Path | str) -> Answers:
     """Outcomes, and who the models are: of a run directory, of what `ask_models` kept, or of one table.
 
     Parameters
@@ -278,3 +296,26 @@ def read_answers(path: Path | str) -> tuple[pd.DataFrame, pd.DataFrame]:
     models = path / "models.parquet"
     known = schema.read(models, schema.MODELS) if models.is_file() else schema.empty(schema.MODELS)
     return schema.read(path / "outcomes.parquet", schema.OUTCOMES), known
+
+
+def join_answers(several: Sequence[Answers]) -> Answers:
+    """Answers from several places as one; of what stands in two of them, the later counts.
+
+    Raises
+    ------
+    TableError
+        Two places call different models by one name.
+    """
+    outcomes, models = ([one[n] for one in several if len(one[n])] for n in (0, 1))
+    known = pd.concat(models, ignore_index=True) if models else schema.empty(schema.MODELS)
+    hashes = known.dropna(subset="weights_hash").groupby("model")["weights_hash"].nunique()
+    twice = hashes[hashes > 1]
+    if len(twice):
+        raise TableError(
+            f"two different models are called {twice.index[0]!r} in these answers. Give one another name: NAME=CKPT."
+        )
+    answers = pd.concat(outcomes, ignore_index=True) if outcomes else schema.empty(schema.OUTCOMES)
+    return (
+        schema.validate(answers.drop_duplicates(list(schema.OUTCOMES.key), keep="last"), schema.OUTCOMES),
+        schema.validate(known.drop_duplicates("model", keep="last"), schema.MODELS),
+    )

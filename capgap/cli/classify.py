@@ -1,5 +1,6 @@
 """`capgap classify`: knowledge or reasoning for each item, with the evidence."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,7 @@ _SHOWN = 40
 )
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="A .jsonl or .parquet file; else stdout.")
 @click.option("--replace", is_flag=True, help="Replace OUT where it is there already.")
-@click.option("--limit", type=click.IntRange(min=1), help="Items (of a battery: a task) at most.")
+@click.option("--limit", type=click.IntRange(min=1), help="Items (of a battery: a task) at most: a seeded sample.")
 @click.option("--device", metavar="D", help="cpu, mps, cuda, cuda:1; default: a GPU, else the CPU.")
 @click.option(
     "--data-root",
@@ -94,7 +95,7 @@ def classify(
         declarations=not kinds or "declared" in kinds,
     )
     if out is None:
-        for line in label_lines(found.labels):
+        for line in label_lines(found.labels, ascii_only="utf" not in (sys.stdout.encoding or "").lower()):
             click.echo(line)
     else:
         write_labels(found.labels, out, replace=replace)
@@ -128,8 +129,7 @@ def _behaviour(
     """Evidence of the models that are asked now, and of answers that are there."""
     if not models and not outcomes:
         return {}
-    from capgap import schema
-    from capgap.classify import behaviour_evidence, read_answers
+    from capgap.classify import behaviour_evidence, join_answers, read_answers
 
     tables = [read_answers(path) for path in outcomes]
     if models:
@@ -140,10 +140,7 @@ def _behaviour(
         set_threads(None)
         specs = expand_models([permitted(word, allow) for word in models])
         tables.append(ask_models(specs, items, work, device=device, say=say))
-    found = behaviour_evidence(
-        schema.concat([one for one, _ in tables], schema.OUTCOMES),
-        schema.concat([one for _, one in tables], schema.MODELS),
-    )
+    found = behaviour_evidence(*join_answers(tables))
     known = {item.task for item in items}
     of_ours = {task: words for task, words in found.items() if task in known and words}
     if not of_ours:
