@@ -67,8 +67,8 @@ def ask_models(
     models
         Who is asked: none that the labels will compare.
     items
-        What is asked; of each task a seeded sample. Items without a task, without choices and target, or longer than
-        20,000 characters are not asked.
+        What is asked; of each task a seeded sample. Items without a task, without choices and target, with an
+        empty choice, or longer than 20,000 characters are not asked.
     folder
         Answers are kept here as they arrive (``ledger.sqlite``), then added to ``outcomes.parquet`` and
         ``models.parquet``; the same call goes on where it stopped.
@@ -158,7 +158,7 @@ def _probes(items: Sequence[Asked], n_items: int) -> list[_Probe]:
         offered = borrowed(texts, targets, _CHOICES, rng)
         for item, lent in zip(sample, offered, strict=True):
             choices = item.question.choices or lent
-            if len(choices) > 1:
+            if len(choices) > 1 and all(choice.strip() for choice in choices):
                 target = item.question.target
                 gold = choices.index(target) if target in choices else None
                 probes.append(_Probe(item, choices, gold, numbers.changed(item.question.text, rng)))
@@ -202,9 +202,10 @@ class _Interview:
         return str(self.model.lm.apply_chat_template([*system, {"role": "user", "content": bare}]))
 
     def _thoughts(self, questions: Sequence[str]) -> list[str]:
+        room = int(getattr(self.model.lm, "max_length", 1 << 30))
         settings = {
             "until": list(self.wording.end),
-            "max_gen_toks": self.wording.max_tokens,
+            "max_gen_toks": max(1, min(self.wording.max_tokens, room * 5 // 8)),
             "do_sample": False,
             "temperature": 0.0,
         }
