@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -37,8 +37,8 @@ class Asked:
     """Text that contains the fact, or the steps, where there is any."""
     chance: float | None = None
     """Expected score of a guess; None where nobody knows."""
-    by: str = field(default="its battery", compare=False)
-    """Who declares `capability`."""
+    by: str | None = None
+    """Who declares `capability`; None for a task of lm-eval, where the catalogue may have."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ def asked_of(prepared: Iterable[Prepared]) -> list[Asked]:
                     capability=item.capability,
                     rationale=item.rationale,
                     chance=item.chance,
+                    by=None if task.score is None else "its battery",
                 ),
             )
     return list(items.values())

@@ -44,6 +44,14 @@ def test_an_author_who_contradicts_the_catalogue_is_believed() -> None:
     assert (declared("knowledge", "arc_easy") or 0).logit < 0  # type: ignore[union-attr]
 
 
+def test_an_author_who_agrees_with_the_catalogue_speaks_for_himself() -> None:
+    taken_over, own = declared("knowledge", "arc_easy"), declared("knowledge", "arc_easy", by="its battery")
+    assert taken_over == declared(None, "arc_easy")
+    assert own is not None
+    assert own.reasons[0].words == "its battery declares it knowledge"
+    assert own.sd < (taken_over or own).sd
+
+
 def test_only_a_declaration_of_all_items_is_one_of_the_task() -> None:
     one, other = declared("reasoning", None), declared("knowledge", None)
     assert declared_of_task([one, one]) == one
