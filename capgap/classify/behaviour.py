@@ -3,7 +3,8 @@
 Single items carry little, so a task is the unit. Variants of the `outcomes` table say how an item was asked:
 
 ==========================  ==========================================================================
-``direct`` or ``default``   without thoughts
+``direct`` or ``default``   without thoughts; `default` only where answers are chosen by log-likelihood, or a
+                            variant ``cot`` stands beside it: else a response may hold thoughts
 ``cot``                     with a chain of thought
 ``fact``                    without thoughts, the fact or the gold steps in the prompt
 ``numbers``                 as ``cot``, other numbers in the question
@@ -11,7 +12,9 @@ Single items carry little, so a task is the unit. Variants of the `outcomes` tab
 
 A model counts as far as it can do the task: what the thoughts of a model that only guesses do not bring, says nothing
 about the task. Its ability is its accuracy with thoughts (where there are none, without), from 0 at chance to 1; below
-what luck may bring it is left out, above that it weighs by its ability.
+what luck may bring it is left out, above that it weighs by its ability. Where more than `capgap.schema.GUARD` of its
+answers in one way are cut off or cannot be read, it was not asked in that way: longer thoughts are cut off more often,
+and would seem to help less.
 """
 
 import json
@@ -197,6 +200,8 @@ def _answers(rows: pd.DataFrame, hashes: Mapping[str, str]) -> _Answers:
             if variant is None:
                 continue
             chosen = own[own["variant"] == variant]
+            if not _fair(chosen, variant, asked):
+                continue
             means = chosen.groupby(at[rows.index.get_indexer(chosen.index)])["score"].mean()
             scores[str(model), role] = np.full(len(items), np.nan)
             scores[str(model), role][means.index.to_numpy()] = means.to_numpy()
@@ -209,6 +214,13 @@ def _answers(rows: pd.DataFrame, hashes: Mapping[str, str]) -> _Answers:
         {str(name): Witness(str(name), hashes.get(str(name))) for name in sorted(set(rows["model"]))},
     )
     return replace(answers, ability={name: a for name in answers.models if (a := _ability(answers, name)) > 0})
+
+
+def _fair(chosen: pd.DataFrame, variant: str, asked: Collection[str]) -> bool:
+    """Whether a model's answers in one way can be judged as that."""
+    if chosen["status"].isin(["unparsed", "truncated"]).mean() > schema.GUARD:
+        return False
+    return variant != "default" or "cot" in asked or bool((chosen["format"] == "choose").all())
 
 
 def _probabilities(rows: pd.DataFrame, items: Mapping[str, int]) -> list[Floats | None]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from capgap.cli.permissions import allow_options
+from capgap.errors import UsageError
 
 if TYPE_CHECKING:
     from capgap.classify import Asked, Evidence, Labelled
@@ -113,6 +114,8 @@ def _items(source: str, limit: int | None, data_root: Path | None, allow: tuple[
 
     if source.endswith((".jsonl", ".ndjson")):
         return read_items(source, limit=limit)
+    if Path(source).is_file() and Path(source).suffix not in (".yaml", ".yml"):
+        raise UsageError(f"{source}: expected a name that ends in .jsonl (one JSON object a line), or a battery.")
     from capgap.battery import load_battery, prepare
 
     return asked_of(prepare(load_battery(source, data_root=data_root, allow_code="allow_code" in allow), limit=limit))

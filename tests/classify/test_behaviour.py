@@ -155,6 +155,23 @@ def test_default_is_without_thoughts_where_nothing_is_called_direct() -> None:
     assert of(renamed)["steps"].estimate == of(frame)["steps"].estimate
 
 
+def test_a_response_that_may_hold_thoughts_is_not_taken_for_one_without() -> None:
+    grows = {("a", "default"): 0.3, ("b", "default"): 0.6, ("c", "default"): 0.9}
+    sizes, frame = models(a=10**6, b=10**7, c=10**8), outcomes(grows)
+    assert of(frame, sizes)["size"].evidence is not None
+    assert of(frame.assign(format="generate"), sizes)["size"].evidence is None
+    thinking = outcomes({("m", "default"): 0.4, ("m", "cot"): 0.9}).assign(format="generate")
+    assert of(thinking)["steps"].evidence is not None
+
+
+@pytest.mark.parametrize("status", ["truncated", "unparsed"])
+def test_thoughts_that_are_cut_off_are_not_judged(status: str) -> None:
+    frame = outcomes(STEPS_HELP)
+    cut = (frame["variant"] == "cot") & (frame["score"] == 0)
+    assert of(frame)["steps"].evidence is not None
+    assert of(frame.assign(status=frame["status"].where(~cut, status)))["steps"].evidence is None
+
+
 def labelled() -> pd.DataFrame:
     evidence = behaviour_evidence(outcomes(STEPS_HELP), models(m=10))
     return classify_items([Asked("t", "1", Question("?"))], behaviour=evidence, text=lambda q: []).labels

@@ -121,6 +121,7 @@ def test_answers_that_are_no_evidence_are_told(capsys: Captured, tmp_path: Path)
     [
         (["none.jsonl"], "none.jsonl: cannot be read"),
         (["pockt"], "pocket"),
+        (["q.txt"], "ends in .jsonl"),
         (["q.jsonl", "--out", "l.csv"], "ends in .jsonl or .parquet"),
         (["q.jsonl", "--out", "no/l.jsonl"], "there is no folder"),
         (["q.jsonl", "--limit", "0"], "--limit"),
@@ -136,6 +137,7 @@ def test_what_the_user_can_mend_is_a_message(
     arguments: list[str], words: str, capsys: Captured, tmp_path: Path
 ) -> None:
     questions(tmp_path / "q.jsonl", {"text": "7 + 8?", "task": "t", "choices": ["15", "16"]})
+    (tmp_path / "q.txt").write_text("7 + 8?")
     status, _, err = run(capsys, *arguments)
     assert status == 2, err
     assert words in err
