@@ -129,6 +129,14 @@ def test_what_is_declared_mixed_stays_mixed_and_says_so() -> None:
     assert found.reasons[0].words == "declared 0.0"
 
 
+def test_a_reason_without_weight_is_told_where_there_is_no_other() -> None:
+    silent = Evidence("text", 0.0, 3.0, (Reason("hardly a word is known", 0.0),))
+    assert [r.words for r in pool_alone([silent]).reasons] == ["hardly a word is known"]
+    assert [r.words for r in pool([], [[silent]]).items[0].reasons] == ["hardly a word is known"]
+    loud = word("declared", 2.0, 1.0)
+    assert [r.words for r in pool_alone([silent, loud]).reasons] == ["declared 2.0", "hardly a word is known"]
+
+
 def test_a_label_knows_whose_answers_it_rests_on() -> None:
     witness = Witness("m", "abc")
     found = pool([Evidence("behaviour", 1.0, 1.0, models=(witness,))], [[], []])
@@ -136,9 +144,12 @@ def test_a_label_knows_whose_answers_it_rests_on() -> None:
 
 
 def test_log_odds_beyond_all_bounds_stay_probabilities() -> None:
-    for logit in (1e300, -1e300):
-        label = pool([word("text", logit, 1.0)], [[]]).items[0]
-        assert 0 <= label.conf_low <= label.p <= label.conf_high <= 1
+    for logit in (1e300, -1e300, math.inf):
+        for n in (1, 30):
+            words = [[word("text", logit * (-1) ** i, 0.0)] for i in range(n)]
+            found = pool([word("behaviour", logit, 0.0)], [*words, []])
+            for label in (found.task, *found.items, pool_alone(words[0])):
+                assert 0 <= label.conf_low <= label.p <= label.conf_high <= 1
 
 
 def test_the_spread_of_items_is_what_their_own_errors_do_not_explain() -> None:
