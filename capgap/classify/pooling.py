@@ -228,8 +228,8 @@ def _items(
     for i, said in enumerate(items):
         reasons = [r for s, e in enumerate(said) for r in _scaled(e, own[i, s])]
         reasons += [r for t, e in enumerate(task) for r in _scaled(e, of_task[i, t])]
-        told = sum(own[i, s] * e.logit for s, e in enumerate(said))
-        told += sum(of_task[i, t] * e.logit for t, e in enumerate(task))
+        told = sum(own[i, s] * _bounded(e.logit) for s, e in enumerate(said))
+        told += sum(of_task[i, t] * _bounded(e.logit) for t, e in enumerate(task))
         if abs(logit[i] - told) > _ROUNDING:
             reasons.append(Reason(f"the other {len(items) - 1:,} items of its task", float(logit[i] - told)))
         labels.append(_label(logit[i], sd[i], reasons, [*said, *task]))
