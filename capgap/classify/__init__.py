@@ -3,7 +3,7 @@
 Importing it loads neither torch nor lm-eval nor scikit-learn.
 """
 
-from capgap.classify.behaviour import Behaviour, behaviour_evidence, behaviours, refuse_compared
+from capgap.classify.behaviour import Behaviour, behaviour_evidence, behaviours
 from capgap.classify.declared import declared
 from capgap.classify.evidence import Evidence, Question, Reason, Witness
 from capgap.classify.files import (
@@ -18,6 +18,7 @@ from capgap.classify.files import (
 )
 from capgap.classify.label import Asked, Labelled, asked_of, classify_items
 from capgap.classify.pooling import MIDDLE, Label, TaskLabels, pool, pool_alone
+from capgap.classify.witnesses import refuse_compared
 
 __all__ = [
     "MIDDLE",

@@ -29,10 +29,9 @@ from numpy.typing import NDArray
 from capgap import schema
 from capgap.classify.evidence import Evidence, Witness
 from capgap.classify.links import linked
-from capgap.errors import TableError, UsageError
 from capgap.stats import Design, Estimate, accuracy, mean_estimate, ratio_of_means, refused
 
-__all__ = ["MIN_ITEMS", "Behaviour", "behaviour_evidence", "behaviours", "refuse_compared"]
+__all__ = ["MIN_ITEMS", "Behaviour", "behaviour_evidence", "behaviours"]
 
 MIN_ITEMS = 10
 """Below so many items of a task its models' answers are no evidence."""
@@ -131,50 +130,6 @@ def behaviours(outcomes: pd.DataFrame, models: pd.DataFrame | None = None) -> di
     return result
 
 
-def refuse_compared(labels: pd.DataFrame, models: pd.DataFrame | None, compared: Collection[str] | None = None) -> None:
-    """Refuse labels whose evidence comes from the models that are to be compared by them.
-
-    Parameters
-    ----------
-    labels
-        A `labels` table.
-    models
-        A `models` table with the compared ones, where there is one; without `compared` all of it is compared.
-    compared
-        Names of the compared models; those that `models` doesn't know are recognised by name alone.
-
-    Raises
-    ------
-    UsageError
-        One of them is a witness, by its name or by its weights; the message names it.
-    """
-    known = dict(zip(models["model"], models["weights_hash"], strict=True)) if models is not None else {}
-    names = set(known) if compared is None else set(compared)
-    weights = {h: name for name, h in known.items() if name in names and isinstance(h, str) and h}
-    for task, evidence in zip(labels["task"], labels["evidence"], strict=True):
-        for witness in _witnesses(evidence):
-            name = witness.name if witness.name in names else weights.get(witness.weights_hash or "")
-            if name is not None:
-                same = "" if name == witness.name else f" (asked as {witness.name!r})"
-                raise UsageError(
-                    f"labels: those of task {task!r} rest on answers of {name!r}{same}, which is one of the compared "
-                    f"models; the comparison would test its own definition. Classify with other models, or by text "
-                    f"alone: capgap classify without --model and --outcomes."
-                )
-
-
-def _witnesses(evidence: object) -> list[Witness]:
-    if not isinstance(evidence, str) or '"models"' not in evidence:
-        return []
-    try:
-        found = json.loads(evidence)
-        return [Witness(str(m["model"]), m.get("weights_hash")) for m in found.get("models", [])]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise TableError(
-            f"labels: evidence {evidence[:80]!r} is not of the form that capgap classify writes."
-        ) from error
-
-
 def _known(models: pd.DataFrame | None) -> tuple[dict[str, float], dict[str, str]]:
     """Parameters and hash of each model, where they are known."""
     if models is None:
@@ -247,6 +202,7 @@ def _ability(answers: _Answers, model: str) -> float:
             continue
         chance = float(np.nanmean(answers.chance)) if np.isfinite(answers.chance).any() else 0.0
         found = accuracy(y, _design(answers))
+        # above chance implies that chance is below 1
         return (found.estimate - chance) / (1 - chance) if found.conf_low > chance else 0.0
     return 0.0
 

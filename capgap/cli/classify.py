@@ -85,13 +85,15 @@ def classify(
     """
     from capgap.classify import classify_items, label_lines, refuse_out, write_labels
 
+    if (models or outcomes) and kinds and "behaviour" not in kinds:
+        raise UsageError("--model and --outcomes give evidence of behaviour, which --evidence leaves out.")
     if out is not None:
         refuse_out(out, replace=replace)
     items = _items(source, limit, data_root, allow)
     behaviour = _behaviour(items, models, outcomes, work, device, allow)
     found = classify_items(
         items,
-        behaviour=behaviour if not kinds or "behaviour" in kinds else {},
+        behaviour=behaviour,
         text=None if not kinds or "text" in kinds else lambda _: [],
         declarations=not kinds or "declared" in kinds,
     )
