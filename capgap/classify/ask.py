@@ -106,9 +106,16 @@ def ask_models(
     with (
         quiet(),
         Ledger(folder / "ledger.sqlite") as ledger,
-        tqdm(unit="request", file=sys.stderr, dynamic_ncols=True, disable=say is None) as bar,
+        tqdm(
+            total=len(models) * _n_requests(probes),
+            unit="request",
+            file=sys.stderr,
+            dynamic_ncols=True,
+            disable=say is None,
+        ) as bar,
     ):
-        for spec in models:
+        for n, spec in enumerate(models):
+            bar.update(n * _n_requests(probes) - bar.n)  # equal requests are asked once, and the bar counts them all
             bar.set_description(spec.name)
             model = load_model(spec, device=device, run_id=str(folder))
             _refuse(model)
@@ -118,9 +125,17 @@ def ask_models(
             facts.append({key: value for key, value in model.facts.items() if key in schema.MODELS.names})
             del model  # the weights of one model at a time
             gc.collect()
+        bar.update(bar.total - bar.n)
     found = schema.from_rows(rows, schema.OUTCOMES), schema.from_rows(facts, schema.MODELS)
     _keep(found, folder)
     return found
+
+
+def _n_requests(probes: Sequence[_Probe]) -> int:
+    """Requests to one model: thoughts for each question, and each choice in each way."""
+    thoughts = sum(1 + (p.other is not None) for p in probes)
+    ways = ((p, 2 + bool(p.asked.rationale) + (p.other is not None)) for p in probes)
+    return thoughts + sum(n * len(p.choices) for p, n in ways)
 
 
 def _keep(found: Answers, folder: Path) -> None:
