@@ -53,7 +53,7 @@ def share_right(asked: Sequence[Asked], found: Labelled) -> float:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Asked], pd.DataFrame, pd.DataFrame, Path]:
     folder = tmp_path_factory.mktemp("answers")
-    asked = items(limit=40)
+    asked = items(limit=24)
     return (asked, *answered(SOME, asked, folder), folder)
 
 

@@ -84,7 +84,7 @@ def test_a_battery_is_labelled_by_what_it_declares_and_says(capsys: Captured, tm
 
 
 def test_models_are_asked_and_kept_as_witnesses(capsys: Captured, tmp_path: Path) -> None:
-    asked = ["microworld", "--limit", "24", "--evidence", "behaviour", "--model", "microworld:generalist"]
+    asked = ["microworld", "--limit", "12", "--evidence", "behaviour", "--model", "microworld:generalist"]
     status, _, err = run(capsys, *asked, "--out", "l.parquet")
     assert status == 0, err
     labels = read_labels(tmp_path / "l.parquet").set_index("task")
