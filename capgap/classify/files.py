@@ -40,8 +40,8 @@ def read_items(path: Path | str, *, limit: int | None = None) -> list[Asked]:
     ----------
     path
         One JSON object a line. ``text`` is the question and must be there; ``item``, ``task``, ``choices``,
-        ``target`` (a text, the index of a choice, or a list of them of which the first counts), ``capability``,
-        ``rationale`` (the fact or the steps) and ``chance`` where they are known. Other keys are left alone; empty
+        ``target`` (a text, the index of a choice, or a list of them of which the first counts), ``capability`` and
+        ``rationale`` (the fact or the steps) where they are known. Other keys are left alone; empty
         lines count for nothing.
     limit
         At most so many items: a seeded sample, in the order of the file.
@@ -135,7 +135,6 @@ def _item(found: Mapping[str, Any], path: Path) -> Asked:
         capability=capability,
         alone=task is None,
         rationale=None if rationale is None else _word(rationale, "rationale"),
-        chance=_chance(found.get("chance"), options),
         by="the file",
     )
 
@@ -150,14 +149,6 @@ def _target(value: Any, choices: tuple[str, ...]) -> str | None:
             raise TableError(f"'target': index {str(value)[:20]} of {len(choices)} choices; indices count from 0")
         return choices[value]
     return _word(value, "target")
-
-
-def _chance(value: Any, choices: tuple[str, ...]) -> float | None:
-    if value is None:
-        return 1 / len(choices) if choices else None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-        raise TableError(f"'chance': expected a number from 0 to below 1, found {str(value)[:40]}")
-    return float(value)
 
 
 def _word(value: Any, key: str) -> str:

@@ -35,8 +35,6 @@ class Asked:
     """Whether it has no task: its neighbours then say nothing about it."""
     rationale: str | None = None
     """Text that contains the fact, or the steps, where there is any."""
-    chance: float | None = None
-    """Expected score of a guess; None where nobody knows."""
     by: str | None = None
     """Who declares `capability`; None for a task of lm-eval, where the catalogue may have."""
 
@@ -65,7 +63,6 @@ def asked_of(prepared: Iterable[Prepared]) -> list[Asked]:
                     question=Question(item.prompt, item.choices or (), target),
                     capability=item.capability,
                     rationale=item.rationale,
-                    chance=item.chance,
                     by=None if task.score is None else "its battery",
                 ),
             )

@@ -22,8 +22,9 @@ stay what they are when slopes are halved or doubled and middles moved is (`test
     known is there at once; what needs steps is not there before them. Large models are calibrated in this sense
     (Kadavath et al. 2022, arXiv 2207.05221). An easy step is also there at once: odds of 7 to 1 at the ends, no more.
 `numbers`
-    How far the answers move when the numbers of the question are exchanged. What is computed from numbers moves
-    (Mirzadeh et al. 2024, arXiv 2410.05229); so does a date that is recalled by a year. Weak.
+    How far the answers move when the numbers of the question are exchanged. An answer that is computed hangs on them,
+    and models often fail when nothing else changes (Mirzadeh et al. 2024, arXiv 2410.05229); but a date that is
+    recalled by a year moves as well. Weak.
 `size`
     What ten times the parameters add to the accuracy without thoughts. Recall of facts grows steadily with size
     (Roberts et al. 2020, arXiv 2002.08910); what needs steps stays low without them (Wei et al. 2022, arXiv

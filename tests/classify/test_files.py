@@ -21,7 +21,7 @@ def test_a_line_with_everything(tmp_path: Path) -> None:
     (item,) = read_items(lines(tmp_path / "q.jsonl", {**row, "rationale": "2+2=4", "source": "mine"}))
     assert (item.task, item.item, item.alone) == ("sums", "7", False)
     assert (item.question.choices, item.question.target) == (("3", "4"), "4")
-    assert (item.capability, item.rationale, item.chance) == ("reasoning", "2+2=4", 0.5)
+    assert (item.capability, item.rationale, item.by) == ("reasoning", "2+2=4", "the file")
 
 
 def test_a_line_with_nothing_but_its_text(tmp_path: Path) -> None:
@@ -29,7 +29,6 @@ def test_a_line_with_nothing_but_its_text(tmp_path: Path) -> None:
     assert first.alone
     assert first.task == second.task == "mine"
     assert first.item != second.item
-    assert first.chance is None
 
 
 @pytest.mark.parametrize(
@@ -50,8 +49,6 @@ def test_a_line_with_nothing_but_its_text(tmp_path: Path) -> None:
         ({"text": "a", "target": {"b": 1}}, "'target': expected"),
         ({"text": "a", "capability": "recall"}, "'capability': 'recall' is not one of its words"),
         ({"text": "a", "capability": ["knowledge"]}, "'capability'"),
-        ({"text": "a", "chance": 1}, "'chance'"),
-        ({"text": "a", "chance": "x"}, "'chance'"),
         ({"text": "a", "item": [1]}, "'item'"),
         ('{"text": "a", "item": ' + "9" * 5000 + "}", "is not JSON: Exceeds"),
         ("[" * 100_000, "nested too deeply"),
