@@ -29,7 +29,7 @@ from capgap.classify.label import Asked
 from capgap.classify.wording import ENGLISH, WORLD, Numbers, Wording, borrowed
 from capgap.errors import UsageError
 from capgap.evaluate import default_batteries, quiet
-from capgap.models import Ledger, LoadedModel, ModelSpec, check_model, load_model, respond
+from capgap.models import Ledger, LoadedModel, ModelSpec, Response, check_model, load_model, respond
 
 __all__ = ["ITEMS_ASKED", "ask_models"]
 
@@ -195,7 +195,7 @@ class _Interview:
         questions = [self._question(p.asked.question.text) for p in probes]
         others = {i: self._question(p.other) for i, p in enumerate(probes) if p.other is not None}
         thoughts = self._thoughts([*questions, *others.values()])
-        behind = [w.behind(q, t) for q, t in zip([*questions, *others.values()], thoughts, strict=True)]
+        behind = [w.behind(q, t.value) for q, t in zip([*questions, *others.values()], thoughts, strict=True)]
         facts = {i: p.asked.rationale for i, p in enumerate(probes) if p.asked.rationale}
         read: dict[str, Mapping[int, str]] = {
             "direct": dict(enumerate(w.without(q) for q in questions)),
@@ -205,7 +205,11 @@ class _Interview:
         }
         asked = [(variant, i, context) for variant, contexts in read.items() for i, context in contexts.items()]
         scored = self._score([(context, probes[i].choices) for _, i, context in asked])
-        return [self._row(probes[i], variant, found) for (variant, i, _), found in zip(asked, scored, strict=True)]
+        cut = [variant == "cot" and thoughts[i].stop_reason == "length" for variant, i, _ in asked]
+        return [
+            self._row(probes[i], variant, found, short)
+            for (variant, i, _), found, short in zip(asked, scored, cut, strict=True)
+        ]
 
     def _question(self, text: str) -> str:
         """The question as this model is addressed."""
@@ -216,7 +220,7 @@ class _Interview:
         system = [{"role": "system", "content": prompting.system_prompt}] if prompting.system_prompt else []
         return str(self.model.lm.apply_chat_template([*system, {"role": "user", "content": bare}]))
 
-    def _thoughts(self, questions: Sequence[str]) -> list[str]:
+    def _thoughts(self, questions: Sequence[str]) -> list[Response]:
         room = int(getattr(self.model.lm, "max_length", 1 << 30))
         settings = {
             "until": list(self.wording.end),
@@ -224,28 +228,28 @@ class _Interview:
             "do_sample": False,
             "temperature": 0.0,
         }
-        found = self._respond("generate_until", [(self.wording.opened(q), settings) for q in questions])
-        return [str(value) for value in found]
+        return self._respond("generate_until", [(self.wording.opened(q), settings) for q in questions])
 
     def _score(self, asked: Sequence[tuple[str, tuple[str, ...]]]) -> list[list[float]]:
         """Log-likelihoods of the choices behind each context."""
         flat = [(context, self.wording.answer(choice)) for context, choices in asked for choice in choices]
         values = iter(self._respond("loglikelihood", flat))
-        return [[float(next(values)[0]) for _ in choices] for _, choices in asked]
+        return [[float(next(values).value[0]) for _ in choices] for _, choices in asked]
 
-    def _respond(self, kind: Any, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+    def _respond(self, kind: Any, arguments: Sequence[tuple[Any, ...]]) -> list[Response]:
         from lm_eval.api.instance import Instance
 
         instances = [
             Instance(request_type=kind, doc={}, arguments=one, idx=0, metadata=("classify", n, 1))
             for n, one in enumerate(arguments)
         ]
-        return [own[0].value for own in respond(self.model, instances, self.ledger, progress=self._progress)]
+        return [own[0] for own in respond(self.model, instances, self.ledger, progress=self._progress)]
 
     def _progress(self, computed: int, found: int) -> None:
         self.bar.update(computed + found)
 
-    def _row(self, probe: _Probe, variant: str, logprobs: Sequence[float]) -> dict[str, Any]:
+    def _row(self, probe: _Probe, variant: str, logprobs: Sequence[float], cut: bool) -> dict[str, Any]:
+        """One row; `cut` says that the thoughts met their limit, which may be why the answer is wrong."""
         best = int(np.argmax(logprobs))
         # with other numbers another answer is right, and nobody knows which
         known = probe.gold is not None and variant != "numbers"
@@ -262,7 +266,7 @@ class _Interview:
             "metric": "acc",
             "value": score,
             "score": score,
-            "status": "scored" if known else "error",
+            "status": "error" if not known else "truncated" if cut and not score else "scored",
             "chance": 1 / len(probe.choices),
             "prediction": probe.choices[best],
             "target": probe.choices[probe.gold] if probe.gold is not None else None,

@@ -222,7 +222,7 @@ def _ratio(answers: _Answers, numerator: Floats, denominator: Floats, name: str)
 def _steps(answers: _Answers) -> Behaviour:
     who = answers.who("without", "with")
     if not who:
-        return _none("steps", "no able model was asked without and with thoughts")
+        return _none("steps", "no able model was asked without and with thoughts (that were not cut off)")
     without, thinking = answers.total(who, "without"), answers.total(who, "with")
     room = sum(answers.ability[w.name] for w in who) - without
     return answers.told("steps", _ratio(answers, thinking - without, room, _ROOM), who)

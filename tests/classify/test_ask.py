@@ -59,6 +59,15 @@ def test_with_other_numbers_nobody_knows_the_right_answer(plain: Path, tmp_path:
     assert found.loc[found["variant"] != "numbers", "score"].isin([0, 1]).all()
 
 
+def test_an_answer_behind_thoughts_that_were_cut_off_is_wrong_without_being_judged(plain: Path, tmp_path: Path) -> None:
+    found = asked(plain, tmp_path, "m", items())  # a random model hardly comes to an end
+    thinking = found[found["variant"] == "cot"]
+    assert (thinking["status"] == "truncated").sum() > 0.1 * len(thinking)
+    assert set(thinking.loc[thinking["status"] == "truncated", "score"]) == {0.0}
+    assert set(found.loc[found["variant"] == "direct", "status"]) == {"scored"}
+    assert behaviour_evidence(found) == {"t": ()}
+
+
 def test_an_unknown_answer_has_no_score_and_makes_no_evidence_of_accuracy(plain: Path, tmp_path: Path) -> None:
     found = asked(plain, tmp_path, "m", items(known=False))
     assert found["score"].isna().all()
