@@ -8,9 +8,11 @@ the thoughts (``cot``); and behind the fact (``fact``); and the same as ``cot`` 
 (``numbers``).
 """
 
+import gc
 import hashlib
 import json
 import math
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,15 +20,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+from tqdm import tqdm
 
 from capgap import schema
 from capgap.battery.items import drawn
+from capgap.classify.files import Answers, join_answers, read_answers
 from capgap.classify.label import Asked
 from capgap.classify.wording import ENGLISH, WORLD, Numbers, Wording, borrowed
 from capgap.errors import UsageError
 from capgap.evaluate import default_batteries, quiet
-from capgap.models import Ledger, LoadedModel, ModelSpec, check_model, load_model, respond
+from capgap.models import Ledger, LoadedModel, ModelSpec, Response, check_model, load_model, respond
 
 __all__ = ["ITEMS_ASKED", "ask_models"]
 
@@ -56,7 +59,7 @@ def ask_models(
     device: str | None = None,
     n_items: int = ITEMS_ASKED,
     say: Callable[[str], None] | None = None,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> Answers:
     """Ask models the items without thoughts, with them, with the fact and with other numbers.
 
     Parameters
@@ -64,17 +67,17 @@ def ask_models(
     models
         Who is asked: none that the labels will compare.
     items
-        What is asked; of each task a seeded sample. Items without a task, without choices and target, or longer than
-        20,000 characters are not asked.
+        What is asked; of each task a seeded sample. Items without a task, without choices and target, with an
+        empty choice, or longer than 20,000 characters are not asked.
     folder
-        Answers are kept here as they arrive (``ledger.sqlite``), then ``outcomes.parquet`` and ``models.parquet``;
-        the same call goes on where it stopped.
+        Answers are kept here as they arrive (``ledger.sqlite``), then added to ``outcomes.parquet`` and
+        ``models.parquet``; the same call goes on where it stopped.
     device
         torch device; None chooses.
     n_items
         Items of a task, at most.
     say
-        Told a sentence for the user.
+        Told a sentence for the user; a bar on stderr then shows how far it is.
 
     Returns
     -------
@@ -98,25 +101,61 @@ def ask_models(
     folder = Path(folder)
     rows: list[dict[str, Any]] = []
     facts: list[dict[str, Any]] = []
-    with quiet(), Ledger(folder / "ledger.sqlite") as ledger:
-        for spec in models:
+    tell(f"{len(probes):,} items of {len({p.asked.task for p in probes}):,} tasks × {len(models):,} models")
+    bar: Any
+    with (
+        quiet(),
+        Ledger(folder / "ledger.sqlite") as ledger,
+        tqdm(
+            total=len(models) * _n_requests(probes),
+            unit="request",
+            file=sys.stderr,
+            dynamic_ncols=True,
+            disable=say is None,
+        ) as bar,
+    ):
+        for n, spec in enumerate(models):
+            bar.update(n * _n_requests(probes) - bar.n)  # equal requests are asked once, and the bar counts them all
+            bar.set_description(spec.name)
             model = load_model(spec, device=device, run_id=str(folder))
             _refuse(model)
             ledger.describe(model.fingerprint, model.identity)
             wording = WORLD if default_batteries([spec]) == ("microworld",) else ENGLISH
-            tell(f"{spec.name}: {len(probes):,} items of {len({p.asked.task for p in probes}):,} tasks")
-            rows += _Interview(model, wording, ledger).rows(probes)
+            rows += _Interview(model, wording, ledger, bar).rows(probes)
             facts.append({key: value for key, value in model.facts.items() if key in schema.MODELS.names})
-    outcomes = schema.from_rows(rows, schema.OUTCOMES)
-    table = schema.from_rows(facts, schema.MODELS)
+            del model  # the weights of one model at a time
+            gc.collect()
+        bar.update(bar.total - bar.n)
+    found = schema.from_rows(rows, schema.OUTCOMES), schema.from_rows(facts, schema.MODELS)
+    _keep(found, folder)
+    return found
+
+
+def _n_requests(probes: Sequence[_Probe]) -> int:
+    """Requests to one model: thoughts for each question, and each choice in each way."""
+    thoughts = sum(1 + (p.other is not None) for p in probes)
+    ways = ((p, 2 + bool(p.asked.rationale) + (p.other is not None)) for p in probes)
+    return thoughts + sum(n * len(p.choices) for p, n in ways)
+
+
+def _keep(found: Answers, folder: Path) -> None:
+    """Add answers to those that the folder holds; a model's answers to a task replace its earlier ones."""
+    if (folder / "outcomes.parquet").is_file():
+        outcomes, models = read_answers(folder)
+        asked = found[0][["model", "task"]].drop_duplicates()
+        old = outcomes.merge(asked, how="left", indicator=True)["_merge"].to_numpy() == "left_only"
+        outcomes, models = join_answers([(outcomes[old], models[~models["model"].isin(found[1]["model"])]), found])
+    else:
+        outcomes, models = found
     schema.write(outcomes, folder / "outcomes.parquet", schema.OUTCOMES)
-    schema.write(table, folder / "models.parquet", schema.MODELS)
-    return outcomes, table
+    schema.write(models, folder / "models.parquet", schema.MODELS)
 
 
 def _refuse(model: LoadedModel) -> None:
     if not model.can_score:
         raise UsageError(f"model {model.name}: {_NOT_DONE} without log-likelihoods: {model.why_no_scores}.")
+    if model.prompting.enable_thinking:
+        raise UsageError(f"model {model.name}: {_NOT_DONE} with enable_thinking=on. Say enable_thinking=off.")
 
 
 def _probes(items: Sequence[Asked], n_items: int) -> list[_Probe]:
@@ -134,7 +173,7 @@ def _probes(items: Sequence[Asked], n_items: int) -> list[_Probe]:
         offered = borrowed(texts, targets, _CHOICES, rng)
         for item, lent in zip(sample, offered, strict=True):
             choices = item.question.choices or lent
-            if len(choices) > 1:
+            if len(choices) > 1 and all(choice.strip() for choice in choices):
                 target = item.question.target
                 gold = choices.index(target) if target in choices else None
                 probes.append(_Probe(item, choices, gold, numbers.changed(item.question.text, rng)))
@@ -148,6 +187,7 @@ class _Interview:
     model: LoadedModel
     wording: Wording
     ledger: Ledger
+    bar: Any
 
     def rows(self, probes: Sequence[_Probe]) -> list[dict[str, Any]]:
         """Rows of `outcomes`."""
@@ -155,7 +195,7 @@ class _Interview:
         questions = [self._question(p.asked.question.text) for p in probes]
         others = {i: self._question(p.other) for i, p in enumerate(probes) if p.other is not None}
         thoughts = self._thoughts([*questions, *others.values()])
-        behind = [w.behind(q, t) for q, t in zip([*questions, *others.values()], thoughts, strict=True)]
+        behind = [w.behind(q, t.value) for q, t in zip([*questions, *others.values()], thoughts, strict=True)]
         facts = {i: p.asked.rationale for i, p in enumerate(probes) if p.asked.rationale}
         read: dict[str, Mapping[int, str]] = {
             "direct": dict(enumerate(w.without(q) for q in questions)),
@@ -165,7 +205,11 @@ class _Interview:
         }
         asked = [(variant, i, context) for variant, contexts in read.items() for i, context in contexts.items()]
         scored = self._score([(context, probes[i].choices) for _, i, context in asked])
-        return [self._row(probes[i], variant, found) for (variant, i, _), found in zip(asked, scored, strict=True)]
+        cut = [variant == "cot" and thoughts[i].stop_reason == "length" for variant, i, _ in asked]
+        return [
+            self._row(probes[i], variant, found, short)
+            for (variant, i, _), found, short in zip(asked, scored, cut, strict=True)
+        ]
 
     def _question(self, text: str) -> str:
         """The question as this model is addressed."""
@@ -176,32 +220,36 @@ class _Interview:
         system = [{"role": "system", "content": prompting.system_prompt}] if prompting.system_prompt else []
         return str(self.model.lm.apply_chat_template([*system, {"role": "user", "content": bare}]))
 
-    def _thoughts(self, questions: Sequence[str]) -> list[str]:
+    def _thoughts(self, questions: Sequence[str]) -> list[Response]:
+        room = int(getattr(self.model.lm, "max_length", 1 << 30))
         settings = {
             "until": list(self.wording.end),
-            "max_gen_toks": self.wording.max_tokens,
+            "max_gen_toks": max(1, min(self.wording.max_tokens, room * 5 // 8)),
             "do_sample": False,
             "temperature": 0.0,
         }
-        found = self._respond("generate_until", [(self.wording.opened(q), settings) for q in questions])
-        return [str(value) for value in found]
+        return self._respond("generate_until", [(self.wording.opened(q), settings) for q in questions])
 
     def _score(self, asked: Sequence[tuple[str, tuple[str, ...]]]) -> list[list[float]]:
         """Log-likelihoods of the choices behind each context."""
         flat = [(context, self.wording.answer(choice)) for context, choices in asked for choice in choices]
         values = iter(self._respond("loglikelihood", flat))
-        return [[float(next(values)[0]) for _ in choices] for _, choices in asked]
+        return [[float(next(values).value[0]) for _ in choices] for _, choices in asked]
 
-    def _respond(self, kind: Any, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+    def _respond(self, kind: Any, arguments: Sequence[tuple[Any, ...]]) -> list[Response]:
         from lm_eval.api.instance import Instance
 
         instances = [
             Instance(request_type=kind, doc={}, arguments=one, idx=0, metadata=("classify", n, 1))
             for n, one in enumerate(arguments)
         ]
-        return [own[0].value for own in respond(self.model, instances, self.ledger)]
+        return [own[0] for own in respond(self.model, instances, self.ledger, progress=self._progress)]
 
-    def _row(self, probe: _Probe, variant: str, logprobs: Sequence[float]) -> dict[str, Any]:
+    def _progress(self, computed: int, found: int) -> None:
+        self.bar.update(computed + found)
+
+    def _row(self, probe: _Probe, variant: str, logprobs: Sequence[float], cut: bool) -> dict[str, Any]:
+        """One row; `cut` says that the thoughts met their limit, which may be why the answer is wrong."""
         best = int(np.argmax(logprobs))
         # with other numbers another answer is right, and nobody knows which
         known = probe.gold is not None and variant != "numbers"
@@ -218,7 +266,7 @@ class _Interview:
             "metric": "acc",
             "value": score,
             "score": score,
-            "status": "scored" if known else "error",
+            "status": "error" if not known else "truncated" if cut and not score else "scored",
             "chance": 1 / len(probe.choices),
             "prediction": probe.choices[best],
             "target": probe.choices[probe.gold] if probe.gold is not None else None,

@@ -3,7 +3,8 @@
 Single items carry little, so a task is the unit. Variants of the `outcomes` table say how an item was asked:
 
 ==========================  ==========================================================================
-``direct`` or ``default``   without thoughts
+``direct`` or ``default``   without thoughts; `default` only where answers are chosen by log-likelihood, or a
+                            variant ``cot`` stands beside it: else a response may hold thoughts
 ``cot``                     with a chain of thought
 ``fact``                    without thoughts, the fact or the gold steps in the prompt
 ``numbers``                 as ``cot``, other numbers in the question
@@ -11,7 +12,9 @@ Single items carry little, so a task is the unit. Variants of the `outcomes` tab
 
 A model counts as far as it can do the task: what the thoughts of a model that only guesses do not bring, says nothing
 about the task. Its ability is its accuracy with thoughts (where there are none, without), from 0 at chance to 1; below
-what luck may bring it is left out, above that it weighs by its ability.
+what luck may bring it is left out, above that it weighs by its ability. Where more than `capgap.schema.GUARD` of its
+answers in one way are cut off or cannot be read, it was not asked in that way: longer thoughts are cut off more often,
+and would seem to help less.
 """
 
 import json
@@ -26,10 +29,9 @@ from numpy.typing import NDArray
 from capgap import schema
 from capgap.classify.evidence import Evidence, Witness
 from capgap.classify.links import linked
-from capgap.errors import TableError, UsageError
 from capgap.stats import Design, Estimate, accuracy, mean_estimate, ratio_of_means, refused
 
-__all__ = ["MIN_ITEMS", "Behaviour", "behaviour_evidence", "behaviours", "refuse_compared"]
+__all__ = ["MIN_ITEMS", "Behaviour", "behaviour_evidence", "behaviours"]
 
 MIN_ITEMS = 10
 """Below so many items of a task its models' answers are no evidence."""
@@ -128,50 +130,6 @@ def behaviours(outcomes: pd.DataFrame, models: pd.DataFrame | None = None) -> di
     return result
 
 
-def refuse_compared(labels: pd.DataFrame, models: pd.DataFrame, compared: Collection[str] | None = None) -> None:
-    """Refuse labels whose evidence comes from the models that are to be compared by them.
-
-    Parameters
-    ----------
-    labels
-        A `labels` table.
-    models
-        A `models` table with the compared ones; without `compared` all of it is compared.
-    compared
-        Names of the compared models; those that `models` doesn't know are recognised by name alone.
-
-    Raises
-    ------
-    UsageError
-        One of them is a witness, by its name or by its weights; the message names it.
-    """
-    known = dict(zip(models["model"], models["weights_hash"], strict=True)) if len(models) else {}
-    names = set(known) if compared is None else set(compared)
-    weights = {h: name for name, h in known.items() if name in names and isinstance(h, str) and h}
-    for task, evidence in zip(labels["task"], labels["evidence"], strict=True):
-        for witness in _witnesses(evidence):
-            name = witness.name if witness.name in names else weights.get(witness.weights_hash or "")
-            if name is not None:
-                same = "" if name == witness.name else f" (asked as {witness.name!r})"
-                raise UsageError(
-                    f"labels: those of task {task!r} rest on answers of {name!r}{same}, which is one of the compared "
-                    f"models; the comparison would test its own definition. Classify with other models, or by text "
-                    f"alone: capgap classify without --model and --outcomes."
-                )
-
-
-def _witnesses(evidence: object) -> list[Witness]:
-    if not isinstance(evidence, str) or '"models"' not in evidence:
-        return []
-    try:
-        found = json.loads(evidence)
-        return [Witness(str(m["model"]), m.get("weights_hash")) for m in found.get("models", [])]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise TableError(
-            f"labels: evidence {evidence[:80]!r} is not of the form that capgap classify writes."
-        ) from error
-
-
 def _known(models: pd.DataFrame | None) -> tuple[dict[str, float], dict[str, str]]:
     """Parameters and hash of each model, where they are known."""
     if models is None:
@@ -197,6 +155,8 @@ def _answers(rows: pd.DataFrame, hashes: Mapping[str, str]) -> _Answers:
             if variant is None:
                 continue
             chosen = own[own["variant"] == variant]
+            if not _fair(chosen, variant, asked):
+                continue
             means = chosen.groupby(at[rows.index.get_indexer(chosen.index)])["score"].mean()
             scores[str(model), role] = np.full(len(items), np.nan)
             scores[str(model), role][means.index.to_numpy()] = means.to_numpy()
@@ -209,6 +169,13 @@ def _answers(rows: pd.DataFrame, hashes: Mapping[str, str]) -> _Answers:
         {str(name): Witness(str(name), hashes.get(str(name))) for name in sorted(set(rows["model"]))},
     )
     return replace(answers, ability={name: a for name in answers.models if (a := _ability(answers, name)) > 0})
+
+
+def _fair(chosen: pd.DataFrame, variant: str, asked: Collection[str]) -> bool:
+    """Whether a model's answers in one way can be judged as that."""
+    if chosen["status"].isin(["unparsed", "truncated"]).mean() > schema.GUARD:
+        return False
+    return variant != "default" or "cot" in asked or bool((chosen["format"] == "choose").all())
 
 
 def _probabilities(rows: pd.DataFrame, items: Mapping[str, int]) -> list[Floats | None]:
@@ -235,6 +202,7 @@ def _ability(answers: _Answers, model: str) -> float:
             continue
         chance = float(np.nanmean(answers.chance)) if np.isfinite(answers.chance).any() else 0.0
         found = accuracy(y, _design(answers))
+        # above chance implies that chance is below 1
         return (found.estimate - chance) / (1 - chance) if found.conf_low > chance else 0.0
     return 0.0
 
@@ -254,7 +222,7 @@ def _ratio(answers: _Answers, numerator: Floats, denominator: Floats, name: str)
 def _steps(answers: _Answers) -> Behaviour:
     who = answers.who("without", "with")
     if not who:
-        return _none("steps", "no able model was asked without and with thoughts")
+        return _none("steps", "no able model was asked without and with thoughts (that were not cut off)")
     without, thinking = answers.total(who, "without"), answers.total(who, "with")
     room = sum(answers.ability[w.name] for w in who) - without
     return answers.told("steps", _ratio(answers, thinking - without, room, _ROOM), who)

@@ -58,7 +58,7 @@ class Evidence:
     """Standard deviation of `logit`: how far the source may be off on items of a kind that it has not seen."""
     reasons: tuple[Reason, ...] = ()
     """Heaviest first."""
-    shared: float = 0.5
+    shared: float = 0.8
     """Share of the variance ``sd ** 2`` that the items of one task have in common, and that many items don't mend."""
     models: tuple[Witness, ...] = ()
     """Whose answers it rests on; such labels say nothing about a comparison of these models."""

@@ -2,20 +2,32 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from capgap import schema
-from capgap.battery.items import content_ids
+from capgap.battery.items import content_ids, drawn
 from capgap.classify.evidence import Question
-from capgap.classify.label import Asked
+from capgap.classify.label import Asked, compact
 from capgap.errors import TableError, UsageError, suggestion
 from capgap.schema import CAPABILITIES
 
-__all__ = ["label_lines", "read_answers", "read_items", "read_labels", "refuse_out", "write_labels"]
+__all__ = [
+    "Answers",
+    "join_answers",
+    "label_lines",
+    "read_answers",
+    "read_items",
+    "read_labels",
+    "refuse_out",
+    "write_labels",
+]
+
+Answers = tuple[pd.DataFrame, pd.DataFrame]
+"""An `outcomes` table, and the `models` table of those who gave the answers."""
 
 _SHOWN = 10
 _LONGEST = 64_000_000  # of a line, in bytes
@@ -28,11 +40,11 @@ def read_items(path: Path | str, *, limit: int | None = None) -> list[Asked]:
     ----------
     path
         One JSON object a line. ``text`` is the question and must be there; ``item``, ``task``, ``choices``,
-        ``target`` (a text, the index of a choice, or a list of them of which the first counts), ``capability``,
-        ``rationale`` (the fact or the steps) and ``chance`` where they are known. Other keys are left alone; empty
+        ``target`` (a text, the index of a choice, or a list of them of which the first counts), ``capability`` and
+        ``rationale`` (the fact or the steps) where they are known. Other keys are left alone; empty
         lines count for nothing.
     limit
-        The first so many items.
+        At most so many items: a seeded sample, in the order of the file.
 
     Raises
     ------
@@ -57,14 +69,12 @@ def read_items(path: Path | str, *, limit: int | None = None) -> list[Asked]:
             n_wrong += 1
             if len(wrong) < _SHOWN:
                 wrong.append(f"{path}, line {number}: {error}.")
-        if limit is not None and len(items) >= limit:
-            break
     if wrong:
         more = [f"and {n_wrong - len(wrong):,} more lines."] if n_wrong > len(wrong) else []
         raise TableError("\n".join([*wrong, *more, 'A line is an object such as {"text": "Who wrote …?"}.']))
     if not items:
         raise TableError(f'{path}: holds no question. A line is an object such as {{"text": "Who wrote …?"}}.')
-    return items
+    return items if limit is None else [items[i] for i in drawn(len(items), limit, 0, path.name)]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
@@ -125,7 +135,6 @@ def _item(found: Mapping[str, Any], path: Path) -> Asked:
         capability=capability,
         alone=task is None,
         rationale=None if rationale is None else _word(rationale, "rationale"),
-        chance=_chance(found.get("chance"), options),
         by="the file",
     )
 
@@ -140,14 +149,6 @@ def _target(value: Any, choices: tuple[str, ...]) -> str | None:
             raise TableError(f"'target': index {str(value)[:20]} of {len(choices)} choices; indices count from 0")
         return choices[value]
     return _word(value, "target")
-
-
-def _chance(value: Any, choices: tuple[str, ...]) -> float | None:
-    if value is None:
-        return 1 / len(choices) if choices else None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-        raise TableError(f"'chance': expected a number from 0 to below 1, found {str(value)[:40]}")
-    return float(value)
 
 
 def _word(value: Any, key: str) -> str:
@@ -168,13 +169,21 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-def label_lines(labels: pd.DataFrame) -> Iterator[str]:
-    """The `labels` table as lines of JSONL; `evidence` is an object there."""
+def label_lines(labels: pd.DataFrame, *, ascii_only: bool = False) -> Iterator[str]:
+    """The `labels` table as lines of JSONL; `evidence` is an object there.
+
+    Parameters
+    ----------
+    labels
+        The table.
+    ascii_only
+        Whether other letters are escaped, for a stream that can't write them.
+    """
     for row in labels.to_dict("records"):
         evidence = json.loads(row["evidence"]) if isinstance(row["evidence"], str) else None
         numbers = {key: round(float(row[key]), 6) for key in ("p_reasoning", "conf_low", "conf_high")}
         ordered = {"item": row["item"], "task": row["task"], "capability": row["capability"], **numbers}
-        yield json.dumps({**ordered, "source": row["source"], "evidence": evidence}, ensure_ascii=False)
+        yield json.dumps({**ordered, "source": row["source"], "evidence": evidence}, ensure_ascii=ascii_only)
 
 
 def write_labels(labels: pd.DataFrame, path: Path | str, *, replace: bool = False) -> None:
@@ -240,22 +249,25 @@ def read_labels(path: Path | str) -> pd.DataFrame:
         for number, found in _lines(path):
             if isinstance(found, str):
                 raise TableError(f"{path}, line {number}: {found}.")
-            rows.append({key: value for key, value in found.items() if value is not None})
+            row = {key: value for key, value in found.items() if value is not None}
+            if isinstance(row.get("evidence"), dict):
+                row["evidence"] = compact(row["evidence"])
+            rows.append(row)
         frame = schema.from_rows(rows, schema.LABELS, source=str(path))
     else:
         frame = schema.read(path, schema.LABELS)
     for name in ("p_reasoning", "conf_low", "conf_high"):
-        for row, value in enumerate(frame[name]):
+        for place, value in enumerate(frame[name]):
             if not (math.isnan(value) or 0 <= value <= 1):
-                raise TableError(f"{path}: column {name!r}, row {row}: {value:g} is no probability.")
+                raise TableError(f"{path}: column {name!r}, row {place}: {value:g} is no probability.")
     crossed = (frame["conf_low"] > frame["p_reasoning"] + 1e-5) | (frame["conf_high"] < frame["p_reasoning"] - 1e-5)
     if bool(crossed.any()):
-        row = int(crossed.to_numpy().argmax())
-        raise TableError(f"{path}: row {row}: p_reasoning lies outside its own interval.")
+        place = int(crossed.to_numpy().argmax())
+        raise TableError(f"{path}: row {place}: p_reasoning lies outside its own interval.")
     return frame
 
 
-def read_answers(path: Path | str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def read_answers(path: Path | str) -> Answers:
     """Outcomes, and who the models are: of a run directory, of what `ask_models` kept, or of one table.
 
     Parameters
@@ -275,3 +287,26 @@ def read_answers(path: Path | str) -> tuple[pd.DataFrame, pd.DataFrame]:
     models = path / "models.parquet"
     known = schema.read(models, schema.MODELS) if models.is_file() else schema.empty(schema.MODELS)
     return schema.read(path / "outcomes.parquet", schema.OUTCOMES), known
+
+
+def join_answers(several: Sequence[Answers]) -> Answers:
+    """Answers from several places as one; of what stands in two of them, the later counts.
+
+    Raises
+    ------
+    TableError
+        Two places call different models by one name.
+    """
+    outcomes, models = ([one[n] for one in several if len(one[n])] for n in (0, 1))
+    known = pd.concat(models, ignore_index=True) if models else schema.empty(schema.MODELS)
+    hashes = known.dropna(subset="weights_hash").groupby("model")["weights_hash"].nunique()
+    twice = hashes[hashes > 1]
+    if len(twice):
+        raise TableError(
+            f"two different models are called {twice.index[0]!r} in these answers. Give one another name: NAME=CKPT."
+        )
+    answers = pd.concat(outcomes, ignore_index=True) if outcomes else schema.empty(schema.OUTCOMES)
+    return (
+        schema.validate(answers.drop_duplicates(list(schema.OUTCOMES.key), keep="last"), schema.OUTCOMES),
+        schema.validate(known.drop_duplicates("model", keep="last"), schema.MODELS),
+    )

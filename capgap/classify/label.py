@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -14,7 +14,7 @@ from capgap.classify.declared import declared, declared_of_task
 from capgap.classify.evidence import Evidence, Question
 from capgap.classify.pooling import Label, TaskLabels, pool, pool_alone
 
-__all__ = ["Asked", "Labelled", "asked_of", "classify_items"]
+__all__ = ["Asked", "Labelled", "asked_of", "classify_items", "compact"]
 
 _WORDS = 240
 
@@ -35,10 +35,8 @@ class Asked:
     """Whether it has no task: its neighbours then say nothing about it."""
     rationale: str | None = None
     """Text that contains the fact, or the steps, where there is any."""
-    chance: float | None = None
-    """Expected score of a guess; None where nobody knows."""
-    by: str = field(default="its battery", compare=False)
-    """Who declares `capability`."""
+    by: str | None = None
+    """Who declares `capability`; None for a task of lm-eval, where the catalogue may have."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def asked_of(prepared: Iterable[Prepared]) -> list[Asked]:
                     question=Question(item.prompt, item.choices or (), target),
                     capability=item.capability,
                     rationale=item.rationale,
-                    chance=item.chance,
+                    by=None if task.score is None else "its battery",
                 ),
             )
     return list(items.values())
@@ -156,8 +154,13 @@ def _row(item: Asked, label: Label, task: Label | None) -> dict[str, Any]:
         "conf_low": label.conf_low,
         "conf_high": label.conf_high,
         "source": ", ".join(label.kinds) or "none",
-        "evidence": json.dumps(evidence, ensure_ascii=False, separators=(",", ":")),
+        "evidence": compact(evidence),
     }
+
+
+def compact(evidence: Mapping[str, Any]) -> str:
+    """Evidence as it stands in a table's cell."""
+    return json.dumps(evidence, ensure_ascii=False, separators=(",", ":"))
 
 
 def _plain(words: str) -> str:

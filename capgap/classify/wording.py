@@ -65,7 +65,7 @@ ENGLISH = Wording(
     cue="The answer is",
     after="\nTherefore, the answer is",
     gap="\n",
-    max_tokens=192,
+    max_tokens=384,
     told_first=True,
 )
 """For models of everyday language; the first step of zero-shot-CoT by Kojima et al. (2022, arXiv 2205.11916)."""

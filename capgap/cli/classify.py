@@ -1,11 +1,13 @@
 """`capgap classify`: knowledge or reasoning for each item, with the evidence."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from capgap.cli.permissions import allow_options
+from capgap.errors import UsageError
 
 if TYPE_CHECKING:
     from capgap.classify import Asked, Evidence, Labelled
@@ -47,7 +49,7 @@ _SHOWN = 40
 )
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="A .jsonl or .parquet file; else stdout.")
 @click.option("--replace", is_flag=True, help="Replace OUT where it is there already.")
-@click.option("--limit", type=click.IntRange(min=1), help="Items (of a battery: a task) at most.")
+@click.option("--limit", type=click.IntRange(min=1), help="Items (of a battery: a task) at most: a seeded sample.")
 @click.option("--device", metavar="D", help="cpu, mps, cuda, cuda:1; default: a GPU, else the CPU.")
 @click.option(
     "--data-root",
@@ -83,18 +85,20 @@ def classify(
     """
     from capgap.classify import classify_items, label_lines, refuse_out, write_labels
 
+    if (models or outcomes) and kinds and "behaviour" not in kinds:
+        raise UsageError("--model and --outcomes give evidence of behaviour, which --evidence leaves out.")
     if out is not None:
         refuse_out(out, replace=replace)
     items = _items(source, limit, data_root, allow)
     behaviour = _behaviour(items, models, outcomes, work, device, allow)
     found = classify_items(
         items,
-        behaviour=behaviour if not kinds or "behaviour" in kinds else {},
+        behaviour=behaviour,
         text=None if not kinds or "text" in kinds else lambda _: [],
         declarations=not kinds or "declared" in kinds,
     )
     if out is None:
-        for line in label_lines(found.labels):
+        for line in label_lines(found.labels, ascii_only="utf" not in (sys.stdout.encoding or "").lower()):
             click.echo(line)
     else:
         write_labels(found.labels, out, replace=replace)
@@ -112,6 +116,8 @@ def _items(source: str, limit: int | None, data_root: Path | None, allow: tuple[
 
     if source.endswith((".jsonl", ".ndjson")):
         return read_items(source, limit=limit)
+    if Path(source).is_file() and Path(source).suffix not in (".yaml", ".yml"):
+        raise UsageError(f"{source}: expected a name that ends in .jsonl (one JSON object a line), or a battery.")
     from capgap.battery import load_battery, prepare
 
     return asked_of(prepare(load_battery(source, data_root=data_root, allow_code="allow_code" in allow), limit=limit))
@@ -128,8 +134,7 @@ def _behaviour(
     """Evidence of the models that are asked now, and of answers that are there."""
     if not models and not outcomes:
         return {}
-    from capgap import schema
-    from capgap.classify import behaviour_evidence, read_answers
+    from capgap.classify import behaviour_evidence, join_answers, read_answers
 
     tables = [read_answers(path) for path in outcomes]
     if models:
@@ -140,10 +145,7 @@ def _behaviour(
         set_threads(None)
         specs = expand_models([permitted(word, allow) for word in models])
         tables.append(ask_models(specs, items, work, device=device, say=say))
-    found = behaviour_evidence(
-        schema.concat([one for one, _ in tables], schema.OUTCOMES),
-        schema.concat([one for _, one in tables], schema.MODELS),
-    )
+    found = behaviour_evidence(*join_answers(tables))
     known = {item.task for item in items}
     of_ours = {task: words for task, words in found.items() if task in known and words}
     if not of_ours:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from capgap.classify import Evidence
-from capgap.classify.pooling import ITEM_SD, PRIOR_SD
+from capgap.classify.pooling import PRIOR_SD, spread
 
 Floats = NDArray[np.float64]
 
@@ -19,7 +19,7 @@ def conditioned(task: Sequence[Evidence], items: Sequence[Sequence[Evidence]]) -
     words = [(None, e) for e in task] + [(i, e) for i, own in enumerate(items) for e in own]
     size = 1 + n + k + len(words)
     variance = np.ones(size)
-    variance[0], variance[1 : 1 + n] = PRIOR_SD**2, ITEM_SD**2
+    variance[0], variance[1 : 1 + n] = PRIOR_SD**2, spread(items) ** 2
     wanted = np.zeros((1 + n, size))
     wanted[:, 0] = 1
     wanted[1:, 1 : 1 + n] = np.eye(n)

@@ -5,18 +5,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from capgap import schema
 from capgap.classify import (
-    Asked,
     Behaviour,
-    Question,
     behaviour_evidence,
     behaviours,
-    classify_items,
     pool,
-    refuse_compared,
 )
-from capgap.errors import TableError, UsageError
 from tests.classify.worlds import models, outcomes
 
 STEPS_HELP = {("m", "direct"): 0.4, ("m", "cot"): 0.9}
@@ -155,32 +149,18 @@ def test_default_is_without_thoughts_where_nothing_is_called_direct() -> None:
     assert of(renamed)["steps"].estimate == of(frame)["steps"].estimate
 
 
-def labelled() -> pd.DataFrame:
-    evidence = behaviour_evidence(outcomes(STEPS_HELP), models(m=10))
-    return classify_items([Asked("t", "1", Question("?"))], behaviour=evidence, text=lambda q: []).labels
+def test_a_response_that_may_hold_thoughts_is_not_taken_for_one_without() -> None:
+    grows = {("a", "default"): 0.3, ("b", "default"): 0.6, ("c", "default"): 0.9}
+    sizes, frame = models(a=10**6, b=10**7, c=10**8), outcomes(grows)
+    assert of(frame, sizes)["size"].evidence is not None
+    assert of(frame.assign(format="generate"), sizes)["size"].evidence is None
+    thinking = outcomes({("m", "default"): 0.4, ("m", "cot"): 0.9}).assign(format="generate")
+    assert of(thinking)["steps"].evidence is not None
 
 
-def test_labels_refuse_to_compare_their_own_witnesses() -> None:
-    labels = labelled()
-    with pytest.raises(UsageError, match="rest on answers of 'm'"):
-        refuse_compared(labels, models(m=10))
-    renamed = schema.from_rows([{"model": "student", "weights_hash": "hash of m"}], schema.MODELS)
-    with pytest.raises(UsageError, match=r"'student' \(asked as 'm'\)"):
-        refuse_compared(labels, renamed)
-    with pytest.raises(UsageError, match="'m'"):
-        refuse_compared(labels, schema.empty(schema.MODELS), compared=["m"])
-    refuse_compared(labels, models(other=10))
-    refuse_compared(labels, models(m=10, other=10), compared=["other"])
-
-
-def test_labels_without_witnesses_may_be_used_for_anybody() -> None:
-    labels = classify_items([Asked("t", "1", Question("?"), "reasoning")], text=lambda q: []).labels
-    refuse_compared(labels, models(m=10))
-    foreign = labels.assign(evidence=["a plain sentence"])
-    refuse_compared(foreign, models(m=10))
-
-
-@pytest.mark.parametrize("evidence", ['{"models": 3}', '{"models": [1]}', '{"models"', '[{"models": []}]'])
-def test_evidence_of_a_broken_form_is_named(evidence: str) -> None:
-    with pytest.raises(TableError, match="not of the form"):
-        refuse_compared(labelled().assign(evidence=[evidence]), models(m=10))
+@pytest.mark.parametrize("status", ["truncated", "unparsed"])
+def test_thoughts_that_are_cut_off_are_not_judged(status: str) -> None:
+    frame = outcomes(STEPS_HELP)
+    cut = (frame["variant"] == "cot") & (frame["score"] == 0)
+    assert of(frame)["steps"].evidence is not None
+    assert of(frame.assign(status=frame["status"].where(~cut, status)))["steps"].evidence is None

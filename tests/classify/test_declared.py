@@ -16,7 +16,7 @@ def test_a_declaration_speaks_its_way_and_leaves_room_for_exceptions(capability:
     assert found is not None
     assert sign * found.logit > 0
     assert 0.9 < max(found.p, 1 - found.p) < 0.99
-    assert found.sd >= 1
+    assert found.sd >= 0.5
     assert capability in found.reasons[0].words
 
 
@@ -42,6 +42,14 @@ def test_the_catalogue_gives_its_reason_and_less_certainty_than_an_author(label:
 def test_an_author_who_contradicts_the_catalogue_is_believed() -> None:
     assert (declared("reasoning", "arc_easy") or 0).logit > 0  # type: ignore[union-attr]
     assert (declared("knowledge", "arc_easy") or 0).logit < 0  # type: ignore[union-attr]
+
+
+def test_an_author_who_agrees_with_the_catalogue_speaks_for_himself() -> None:
+    taken_over, own = declared("knowledge", "arc_easy"), declared("knowledge", "arc_easy", by="its battery")
+    assert taken_over == declared(None, "arc_easy")
+    assert own is not None
+    assert own.reasons[0].words == "its battery declares it knowledge"
+    assert own.sd < (taken_over or own).sd
 
 
 def test_only_a_declaration_of_all_items_is_one_of_the_task() -> None:

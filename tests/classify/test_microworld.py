@@ -10,14 +10,23 @@ import pytest
 
 from capgap import schema
 from capgap.battery import load_battery, prepare
-from capgap.classify import Asked, Labelled, asked_of, behaviour_evidence, classify_items, read_answers, refuse_compared
+from capgap.classify import (
+    Asked,
+    Labelled,
+    Question,
+    asked_of,
+    behaviour_evidence,
+    classify_items,
+    read_answers,
+    refuse_compared,
+)
 from capgap.classify.ask import ask_models
 from capgap.classify.links import LINKS
 from capgap.errors import UsageError
 from capgap.models import parse_model
 
 TAUGHT = ("teacher", "generalist", "specialist_knowledge", "specialist_reasoning")
-SOME = ("teacher", "generalist", "specialist_reasoning")
+SOME = ("teacher", "generalist")
 BASES = ("small", "medium", "large")
 
 
@@ -44,7 +53,7 @@ def share_right(asked: Sequence[Asked], found: Labelled) -> float:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Asked], pd.DataFrame, pd.DataFrame, Path]:
     folder = tmp_path_factory.mktemp("answers")
-    asked = items(limit=40)
+    asked = items(limit=24)
     return (asked, *answered(SOME, asked, folder), folder)
 
 
@@ -108,14 +117,16 @@ def test_labels_cannot_be_used_for_their_own_witnesses(small: Small) -> None:
     labels = by_behaviour(asked, outcomes, models).labels
     with pytest.raises(UsageError, match="'generalist'"):
         refuse_compared(labels, models, compared=["generalist"])
-    copy = models[models["model"] == "specialist_reasoning"].assign(model="copy")
-    with pytest.raises(UsageError, match=r"'copy' \(asked as 'specialist_reasoning'\)"):
+    copy = models[models["model"] == "teacher"].assign(model="copy")
+    with pytest.raises(UsageError, match=r"'copy' \(asked as 'teacher'\)"):
         refuse_compared(labels, copy)
 
 
 def test_items_that_cannot_be_asked_load_no_model(tmp_path: Path) -> None:
     told: list[str] = []
-    alone = [replace(item, alone=True) for item in items(limit=2)]
+    choice = Question("Q 7 * 7 ?", ("9", "3"), "9")
+    alone = [Asked("t", "1", choice, alone=True), Asked("t", "2", Question("Q 7 * 7 ?"))]
+    alone.append(Asked("t", "3", replace(choice, text="Q 7 " + 10_000 * "* 7 ")))
     outcomes, models = ask_models([parse_model("microworld:teacher")], alone, tmp_path / "none", say=told.append)
     assert not len(outcomes)
     assert not len(models)

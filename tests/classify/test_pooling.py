@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from capgap.classify import Evidence, Reason, Witness, pool, pool_alone
-from capgap.classify.pooling import ITEM_SD, MIDDLE, PRIOR_SD
+from capgap.classify.pooling import ITEM_SD, MIDDLE, PRIOR_SD, spread
 from tests.classify.exact import conditioned
 
 
@@ -29,13 +29,13 @@ def worlds(seed: int) -> tuple[list[Evidence], list[list[Evidence]]]:
 
 def test_an_item_alone_is_a_weighted_mean_worked_out_by_hand() -> None:
     label = pool_alone([word("text", 1.0, 1.0), word("declared", -3.0, 2.0)])
-    # precisions 1, 1/4, and 1/26 of the prior around zero: (1 - 3/4) / (1 + 1/4 + 1/26)
-    assert label.logit == pytest.approx(0.25 / (1.25 + 1 / 26))
-    assert label.sd == pytest.approx((1.25 + 1 / 26) ** -0.5)
+    # precisions 1, 1/4, and 1/(25 + 1/4) of the prior around zero
+    assert label.logit == pytest.approx(0.25 / (1.25 + 4 / 101))
+    assert label.sd == pytest.approx((1.25 + 4 / 101) ** -0.5)
     assert label.p == pytest.approx(1 / (1 + math.exp(-label.logit)))
     assert [(r.words, round(r.weight, 4)) for r in label.reasons] == [
-        ("text 1.0", round(1 / (1.25 + 1 / 26), 4)),
-        ("declared -3.0", round(-0.75 / (1.25 + 1 / 26), 4)),
+        ("text 1.0", round(1 / (1.25 + 4 / 101), 4)),
+        ("declared -3.0", round(-0.75 / (1.25 + 4 / 101), 4)),
     ]
 
 
@@ -129,6 +129,14 @@ def test_what_is_declared_mixed_stays_mixed_and_says_so() -> None:
     assert found.reasons[0].words == "declared 0.0"
 
 
+def test_a_reason_without_weight_is_told_where_there_is_no_other() -> None:
+    silent = Evidence("text", 0.0, 3.0, (Reason("hardly a word is known", 0.0),))
+    assert [r.words for r in pool_alone([silent]).reasons] == ["hardly a word is known"]
+    assert [r.words for r in pool([], [[silent]]).items[0].reasons] == ["hardly a word is known"]
+    loud = word("declared", 2.0, 1.0)
+    assert [r.words for r in pool_alone([silent, loud]).reasons] == ["declared 2.0", "hardly a word is known"]
+
+
 def test_a_label_knows_whose_answers_it_rests_on() -> None:
     witness = Witness("m", "abc")
     found = pool([Evidence("behaviour", 1.0, 1.0, models=(witness,))], [[], []])
@@ -136,13 +144,33 @@ def test_a_label_knows_whose_answers_it_rests_on() -> None:
 
 
 def test_log_odds_beyond_all_bounds_stay_probabilities() -> None:
-    for logit in (1e300, -1e300):
-        label = pool([word("text", logit, 1.0)], [[]]).items[0]
-        assert 0 <= label.conf_low <= label.p <= label.conf_high <= 1
+    for logit in (1e300, -1e300, 50.0):
+        for n in (1, 30):
+            words = [[word("text", logit * (-1) ** i, 0.0)] for i in range(n)]
+            found = pool([word("behaviour", logit, 0.0)], [*words, []])
+            for label in (found.task, *found.items, pool_alone(words[0])):
+                assert 0 <= label.conf_low <= label.p <= label.conf_high <= 1
+
+
+def test_the_spread_of_items_is_what_their_own_errors_do_not_explain() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(0, 2, size=4000)
+    words = [[word("text", float(t + rng.normal(0, 0.6)), 0.6, shared=0.0)] for t in truth]
+    assert spread(words) == pytest.approx(2, rel=0.05)
+    same = [[word("text", float(rng.normal(0, 0.6)), 0.6, shared=0.0)] for _ in range(4000)]
+    assert spread(same) == spread(words[:9]) == spread([]) == ITEM_SD
+
+
+def test_a_mixture_of_items_is_not_drawn_together_and_a_uniform_task_is() -> None:
+    mixture = [[word("text", 2.0 if n % 2 else -2.0, 1.2)] for n in range(40)]
+    assert {label.capability for label in pool([], mixture).items} == {"knowledge", "reasoning"}
+    odd = [[word("text", -0.5 if n == 0 else 2.0, 1.2)] for n in range(40)]
+    assert pool([], odd).items[0].p > 0.5 > pool_alone(odd[0]).p
 
 
 @pytest.mark.slow
-def test_intervals_of_task_and_items_keep_their_level_under_their_own_model() -> None:
+@pytest.mark.parametrize("wide", [ITEM_SD, 2.0])
+def test_intervals_of_task_and_items_keep_their_level_under_their_own_model(wide: float) -> None:
     rng = np.random.default_rng(7)
     inside_task, inside_items = [], []
     for _ in range(4000):
@@ -153,7 +181,7 @@ def test_intervals_of_task_and_items_keep_their_level_under_their_own_model() ->
             sd, h = rng.uniform(0.5, 2), rng.uniform(0, 0.9)
             said = t + sd * (math.sqrt(h) * error["behaviour"] + math.sqrt(1 - h) * rng.normal())
             task.append(Evidence("behaviour", said, sd, shared=h))
-        truth = t + ITEM_SD * rng.normal(size=int(rng.integers(1, 40)))
+        truth = t + wide * rng.normal(size=int(rng.integers(20, 60)))
         sd, h = rng.uniform(0.5, 2), rng.uniform(0, 0.9)
         said = truth + sd * (math.sqrt(h) * error["text"] + math.sqrt(1 - h) * rng.normal(size=len(truth)))
         found = pool(task, [[Evidence("text", y, sd, shared=h)] for y in said])
