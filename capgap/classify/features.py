@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from capgap.classify.choices import Parts, parts
 from capgap.classify.evidence import Question
-from capgap.classify.lexicon import FUNCTION_WORDS, KINDS, RECALL_VERBS, TASK_VERBS
+from capgap.classify.lexicon import FUNCTION_WORDS, GIVEN_NAMES, KINDS, RECALL_VERBS, TASK_VERBS
 
 __all__ = ["FEATURES", "Feature", "Reading", "read", "scaled", "table"]
 
@@ -39,14 +39,18 @@ FEATURES: tuple[Feature, ...] = (
     Feature("sentences", "sentences", "count"),
     Feature("sentences before the question", "sentences", "count"),
     Feature("lines", "sentences", "count"),
-    Feature("mean length of words", "length", "share"),
+    Feature("share of topic words", "topic", "share"),
+    Feature("commas in a sentence", "sentences", "count"),
+    Feature("things introduced", "things introduced", "count"),
     Feature("share of function words", "material", "share"),
     Feature("longest run without function words", "material", "count"),
     Feature("numbers", "quantities", "count"),
     Feature("any number", "quantities", "yes"),
     Feature("three numbers or more", "quantities", "yes"),
     Feature("quantities", "quantities", "count"),
+    Feature("any quantity", "quantities", "yes"),
     Feature("years", "years", "count"),
+    Feature("dates", "dates", "count"),
     Feature("operators", "symbols", "count"),
     Feature("share of symbols", "symbols", "share"),
     Feature("brackets", "symbols", "count"),
@@ -55,21 +59,20 @@ FEATURES: tuple[Feature, ...] = (
     Feature("quotation marks", "quotes", "count"),
     *(Feature(kind, kind, "count") for kind in KINDS),
     Feature("instruction", "instruction", "yes"),
+    Feature("instruction with material", "instruction", "yes"),
     Feature("request to recall", "instruction", "yes"),
     Feature("names", "names", "count"),
     Feature("full names", "names", "count"),
     Feature("share of names", "names", "share"),
+    Feature("persons by first name", "persons", "count"),
     Feature("names said again", "repetition", "count"),
     Feature("words said again", "repetition", "share"),
     Feature("question's words said before", "repetition", "share"),
     Feature("things in several sentences", "repetition", "count"),
-    Feature("choices", "choices", "yes"),
     Feature("yes or no to choose", "choices", "yes"),
     Feature("numbers to choose", "choices", "share"),
     Feature("choices told in the text", "choices told", "share"),
     Feature("choices made of the same words", "choices told", "share"),
-    Feature("length of choices", "choices", "count"),
-    Feature("number of choices", "choices", "count"),
     Feature("names to choose", "choices", "share"),
     *(Feature(f"asks: {question}", "question", "yes") for question in _QUESTIONS),
 )
@@ -79,7 +82,7 @@ _KIND_OF: dict[str, tuple[int, ...]] = {
     word: tuple(_COLUMN[kind] for kind, words in KINDS.items() if word in words) for word in frozenset().union(*KINDS.values())
 }
 
-_TOKEN = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|\d+(?:[.,]\d+)*|\n+|[^\w\s]|_")
+_TOKEN = re.compile(r"\d{1,4}[/-]\d{1,2}[/-]\d{1,4}|[^\W\d_]+(?:['’][^\W\d_]+)*|\d+(?:[.,]\d+)*|\n+|[^\w\s]|_")
 _SENTENCE_ENDS = frozenset(".?!;")
 _OPERATORS = frozenset("+-*/=<>^%×÷−·≤≥≠&|")
 _OPEN, _CLOSE = frozenset("([{<"), frozenset(")]}>")
@@ -88,7 +91,9 @@ _AUXILIARIES = frozenset(
     "is are was were do does did can could will would has have had should may might must am shall".split()
 )
 _MONTHS = frozenset(
-    "January February March April May June July August September October November December I".split()
+    """January February March April May June July August September October November December I Monday Tuesday
+    Wednesday Thursday Friday Saturday Sunday True False Yes No AM PM Jan Feb Mar Apr Jun Jul Aug Sep Sept Oct Nov Dec
+    Mr Mrs Ms Dr""".split()
 )
 
 
@@ -149,10 +154,13 @@ class _Reader:
     def _walk(self) -> None:
         """Tokens to counts; sentences and names are kept for later."""
         values, words = self.values, self.words
-        n_words = n_function = n_characters = n_symbols = 0
+        n_words = n_function = n_symbols = 0
         numbers = quantities = years = operators = brackets = quotes = letters = full = 0
         depth = deepest = run = longest = lines = 0
+        topic = persons = commas = most_commas = dates = 0
+        given_before = False
         start, before, name_before = True, "", False
+        number_column = _COLUMN["number words"]
         current = self.sentences[0]
         for token in self.tokens:
             first = token[0]
@@ -160,7 +168,6 @@ class _Reader:
                 word = token.lower()
                 words[word] += 1
                 n_words += 1
-                n_characters += len(word)
                 if before == "<number>" and word not in FUNCTION_WORDS:
                     quantities += 1
                 if word in FUNCTION_WORDS:
@@ -169,21 +176,36 @@ class _Reader:
                 else:
                     current.append(word)
                     run += 1
-                for column in _KIND_OF.get(word, ()):
-                    values[column] += 1
+                kinds = _KIND_OF.get(word)
+                if kinds:
+                    for column in kinds:
+                        values[column] += 1
                 if len(word) == 1 and word not in "ai":
                     letters += 1
-                is_name = first.isupper() and not start and len(word) > 1 and token not in _MONTHS
+                upper = first.isupper() and len(word) > 1 and token not in _MONTHS
+                given = upper and word in GIVEN_NAMES
+                is_name = upper and (given or not start)
                 if is_name:
                     self.names[word] += 1
                     full += name_before
-                name_before = is_name
+                    persons += given and not name_before
+                    persons -= name_before and given_before
+                elif not kinds and word not in FUNCTION_WORDS:
+                    topic += 1
+                name_before, given_before = is_name, given and not name_before
                 start = False
                 before = word
                 longest = max(longest, run)
                 continue
             name_before = False
             if first.isdigit():
+                if len(token) > 5 and ("/" in token or "-" in token):
+                    dates += 1
+                    before = "<date>"
+                    words[before] += 1
+                    current.append(token)
+                    start = False
+                    continue
                 year = len(token) == 4 and first in "12" and "1000" <= token < "2100"
                 before = "<year>" if year else "<number>"
                 years += year
@@ -203,6 +225,9 @@ class _Reader:
                 if token in _OPERATORS:
                     operators += 1
                     run += 1
+                if token == ",":
+                    commas += 1
+                    most_commas = max(most_commas, commas)
                 if token in _OPEN:
                     brackets += 1
                     depth += 1
@@ -214,6 +239,8 @@ class _Reader:
                     quotes += 1
                 if token not in _PLAIN_MARKS:
                     n_symbols += 1
+                if token in _SENTENCE_ENDS:
+                    commas = 0
                 if token in _SENTENCE_ENDS and current:
                     current.append(token)
                     current = []
@@ -225,12 +252,17 @@ class _Reader:
             longest = max(longest, run)
         n_tokens = max(1, len(self.tokens))
         self._set("words", n_words)
+        self._set("things introduced", words["a"] + words["an"])
         self._set("lines", lines)
-        self._set("mean length of words", n_characters / n_words if n_words else 0.0)
         self._set("share of function words", n_function / n_tokens)
         self._set("longest run without function words", longest)
         self._set("numbers", numbers)
         self._set("any number", float(numbers > 0))
+        self._set("any quantity", float(numbers + dates + values[number_column] > 0))
+        self._set("dates", dates)
+        self._set("share of topic words", topic / n_tokens)
+        self._set("commas in a sentence", most_commas)
+        self._set("persons by first name", max(0, persons))
         self._set("three numbers or more", float(numbers >= 3))
         self._set("quantities", quantities)
         self._set("years", years)
@@ -269,7 +301,9 @@ class _Reader:
         """Which question word the last question has, and whether a sentence begins with an instruction."""
         text = self.split.stem
         starts = {m.group(1).lower() for m in _STARTS.finditer(text)}
-        self._set("instruction", float(bool(starts & TASK_VERBS)))
+        told = bool(starts & TASK_VERBS)
+        self._set("instruction", float(told))
+        self._set("instruction with material", float(told and bool(_MATERIAL.search(text))))
         self._set("request to recall", float(bool(starts & RECALL_VERBS)))
         self._set(f"asks: {_question_word(text)}", 1.0)
 
@@ -279,12 +313,9 @@ class _Reader:
         if not choices:
             return
         lowered = [choice.lower().strip(" .") for choice in choices]
-        self._set("choices", 1.0)
-        self._set("number of choices", len(choices))
         self._set("yes or no to choose", float(set(lowered) <= _VERDICTS))
         self._set("numbers to choose", sum(bool(_NUMERIC.search(c)) for c in lowered) / len(lowered))
         tokens = [[w for w in _TOKEN.findall(c) if w not in _PLAIN_MARKS] for c in lowered]
-        self._set("length of choices", sum(map(len, tokens)) / len(tokens))
         told = 0.0
         seen: Counter[str] = Counter()
         for choice in tokens:
@@ -300,6 +331,7 @@ class _Reader:
 
 _VERDICTS = frozenset("yes no true false valid invalid plausible implausible ambiguous".split())
 _NUMERIC = re.compile(r"^\W*\d")
+_MATERIAL = re.compile(r"[:\n=]|\d|[\"“'‘].*[\"”'’]")
 _WORD = re.compile(r"[^\W\d_]+")
 _STARTS = re.compile(r"(?:^|[.?!:;\n]\s*|[\"“]\s*)([^\W\d_]+)")
 
