@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from capgap.classify.design import Design, balanced
-from capgap.classify.text_model import Coefficients
+from capgap.classify.text_model import Calibration, Coefficients
 from capgap.errors import EstimationError
 
 __all__ = ["GRID", "LeftOut", "Settings", "fit", "leave_families_out"]
@@ -25,7 +25,8 @@ MIN_FAMILIES = 8  # a word needs so many families, or it stands for one of them
 MIN_SHARE = 0.02  # and in each of them so large a share of the items
 KNOWN_FAMILIES = 3  # words of so many families are known to the model
 CLIP = 3.0
-INNER_FOLDS = 6
+INNER_FOLDS = 18
+_LAPSE = (0.005, 0.25)
 
 
 @dataclass(frozen=True)
@@ -128,20 +129,20 @@ def _inner_folds(design: Design, families: Sequence[int]) -> list[list[int]]:
 
 def _tune(
     design: Design, rows: NDArray[np.intp], outside: Sequence[int], grid: Sequence[Settings]
-) -> tuple[Settings, float, float]:
+) -> tuple[Settings, Calibration]:
     """Settings and calibration by leaving out families among those that are not outside."""
     inside = [n for n in design.measured if n not in outside]
     folds = _inner_folds(design, inside)
-    best: tuple[float, Settings, float, float] | None = None
+    best: tuple[float, Settings, Calibration] | None = None
     for settings in grid:
         items, logits = [], []
         for fold in folds:
             fitted = _fit(design, _rows_of(design, rows, design.without([*outside, *fold])), settings)
             items.append(_rows_of(design, rows, fold))
             logits.append(fitted.logits(design, items[-1]))
-        loss, slope, offset = calibrate(design, np.concatenate(items), np.concatenate(logits))
+        loss, calibration = calibrate(design, np.concatenate(items), np.concatenate(logits))
         if best is None or loss < best[0] - 1e-9:
-            best = loss, settings, slope, offset
+            best = loss, settings, calibration
     if best is None:
         raise EstimationError("No settings to choose from.")
     return best[1:]
@@ -149,14 +150,13 @@ def _tune(
 
 def calibrate(
     design: Design, items: NDArray[np.intp], logits: NDArray[np.float64]
-) -> tuple[float, float, float]:
-    """Logistic calibration with families counting alike.
+) -> tuple[float, Calibration]:
+    """Probabilities from out-of-family log-odds, with families counting alike.
 
     Returns
     -------
-    loss, slope, offset
-        Mean log-loss in nats, and what log-odds are multiplied by and what is added; the slope is at least 0.05, so
-        that no calibration turns the order around.
+    loss, calibration
+        Mean log-loss in nats, and the calibration that makes it least.
     """
     from scipy.optimize import minimize
 
@@ -164,14 +164,13 @@ def calibrate(
     weights = balanced(design.family[items], label, np.ones(len(design.families)))
     weights = weights / weights.sum()
 
-    def loss(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        z = x[0] * logits + x[1]
-        wrong = np.where(label, 1.0, 0.0) - 1 / (1 + np.exp(-np.clip(z, -500, 500)))
-        value = float(weights @ np.logaddexp(0, np.where(label, -z, z)))
-        return value, -np.array([(weights * wrong) @ logits, (weights * wrong).sum()])
+    def loss(x: NDArray[np.float64]) -> float:
+        p = Calibration(*x).probability(logits)
+        return float(-(weights @ np.log(np.where(label, p, 1 - p))))
 
-    found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(0.05, 20.0), (-20.0, 20.0)])
-    return float(found.fun), float(found.x[0]), float(found.x[1])
+    start = np.array([1.0, 0.0, 0.03, 0.03])
+    found = minimize(loss, start, method="L-BFGS-B", bounds=[(0.05, 20.0), (-20.0, 20.0), _LAPSE, _LAPSE])
+    return float(found.fun), Calibration(*(float(value) for value in found.x))
 
 
 def leave_families_out(
@@ -201,11 +200,11 @@ def leave_families_out(
     rows = sample(design, limit, seed)
     items, raw, logit, chosen = [], [], [], []
     for left_out in design.measured:
-        settings, slope, offset = _tune(design, rows, [left_out], grid)
+        settings, calibration = _tune(design, rows, [left_out], grid)
         fitted = _fit(design, _rows_of(design, rows, design.without([left_out])), settings)
         items.append(np.flatnonzero(design.family == left_out))
         raw.append(fitted.logits(design, items[-1]))
-        logit.append(slope * raw[-1] + offset)
+        logit.append(calibration.logit(raw[-1]))
         chosen.append(settings)
     return LeftOut(np.concatenate(items), np.concatenate(raw), np.concatenate(logit), tuple(chosen))
 
@@ -250,7 +249,7 @@ def fit(
         What is shipped, and scikit-learn's own object, for comparison.
     """
     rows = sample(design, limit, seed)
-    settings, slope, offset = _tune(design, rows, [], grid)
+    settings, calibration = _tune(design, rows, [], grid)
     fitted = _fit(design, rows, settings)
     weight = fitted.model.coef_[0]
     n = design.dense.shape[1]
@@ -263,8 +262,7 @@ def fit(
         clip=CLIP,
         words=words,
         intercept=float(fitted.model.intercept_[0]),
-        slope=slope,
-        offset=offset,
+        calibration=calibration,
         family_sd=family_sd,
         known=frozenset(word for word, kept in zip(design.vocabulary, known, strict=True) if kept),
         about={**about, "evidence": settings.evidence, "words": settings.words, "own": settings.own},

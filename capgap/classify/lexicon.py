@@ -1,6 +1,6 @@
 """Words that say something about what an item asks for, by kind. English; other languages have their symbols only."""
 
-__all__ = ["FUNCTION_WORDS", "GIVEN_NAMES", "KINDS", "RECALL_VERBS", "TASK_VERBS"]
+__all__ = ["FUNCTION_WORDS", "GIVEN_NAMES", "KINDS", "MONTHS", "PRONOUNS", "RECALL_VERBS", "TASK_VERBS"]
 
 
 def _words(text: str) -> frozenset[str]:
@@ -67,8 +67,10 @@ KINDS: dict[str, frozenset[str]] = {
     ),
     "words for names and terms": _words(
         """called named known famous name term termed meaning means mean stands symbol abbreviation synonym nickname
-        title refers definition phrase proverb idiom expression referred describes represents associated considered
-        defined identify plural translation acronym"""
+        title definition phrase proverb idiom expression referred describes represents associated considered
+        defined identify plural translation acronym derived grammar grammatical grammatically
+        adjective adverb noun verb preposition pronoun spelling spelled spelt pronounced pronunciation syllable tense
+        language"""
     ),
     "world and its people": _words(
         """president king queen emperor prime minister author novel poem play film movie actor actress singer band
@@ -90,6 +92,13 @@ KINDS: dict[str, frozenset[str]] = {
         variable string letters words sentence sentences step steps starting result process series item items"""
     ),
 }
+
+PRONOUNS = _words("i he she it they we you his her their my him them me us our your its hers theirs mine himself herself")
+
+MONTHS = _words(
+    """january february march april may june july august september october november december jan feb mar apr jun jul aug
+    sep sept oct nov dec"""
+)
 
 TASK_VERBS = _words(
     """compute calculate evaluate simplify solve sort arrange rearrange reverse count add subtract multiply divide

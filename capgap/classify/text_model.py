@@ -4,7 +4,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from capgap.classify.features import FEATURES, Reading, read, table
 from capgap.classify.reasons import GROUPS, in_words
 from capgap.errors import BatteryError
 
-__all__ = ["Coefficients", "TextModel"]
+__all__ = ["Calibration", "Coefficients", "TextModel", "strangeness"]
 
 VERSION = 1
 N_REASONS = 5
@@ -26,6 +26,34 @@ _KNOWN_ENOUGH = 0.4
 _LONG = 1000.0
 _IGNORANT_SD = 3.0
 _MARKS = frozenset(".,?!;:'\"’“”-–—()…`")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Log-odds of the regression to a probability that holds for families that it has not seen.
+
+    ``p = low + (1 - low - high) / (1 + exp(-(slope * x + offset)))``: however sure the text looks, some share of new
+    kinds of items is of the other label.
+    """
+
+    slope: float
+    offset: float
+    low: float
+    """Share of reasoning among items that look like nothing but knowledge."""
+    high: float
+    """Share of knowledge among items that look like nothing but reasoning."""
+
+    def probability(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Probability of reasoning."""
+        inner = 1.0 / (1.0 + np.exp(-np.clip(self.slope * logits + self.offset, -500.0, 500.0)))
+        found: NDArray[np.float64] = self.low + (1.0 - self.low - self.high) * inner
+        return found
+
+    def logit(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The same as log-odds."""
+        p = self.probability(logits)
+        found: NDArray[np.float64] = np.log(p) - np.log1p(-p)
+        return found
 
 
 @dataclass(frozen=True)
@@ -44,10 +72,8 @@ class Coefficients:
     """Log-odds of a word that stands in the question."""
     intercept: float
     """Log-odds of an average item without any of the words."""
-    slope: float
-    """Calibration: what out-of-family log-odds have to be multiplied by."""
-    offset: float
-    """Calibration: and what is added then."""
+    calibration: Calibration
+    """From the regression's log-odds to those that are told."""
     family_sd: float
     """Standard deviation of the calibrated log-odds between families of one label that the fit had not seen."""
     known: frozenset[str]
@@ -65,8 +91,7 @@ class Coefficients:
             "version": VERSION,
             "about": self.about,
             "intercept": self.intercept,
-            "slope": self.slope,
-            "offset": self.offset,
+            "calibration": asdict(self.calibration),
             "family_sd": self.family_sd,
             "clip": self.clip,
             "features": features,
@@ -89,7 +114,8 @@ class Coefficients:
             data = json.loads(text)
             if data["version"] != VERSION or [f["name"] for f in data["features"]] != [f.name for f in FEATURES]:
                 raise BatteryError(f"{where}: coefficients for other features than this version of capgap reads. {again}")
-            numbers = {key: float(data[key]) for key in ("clip", "intercept", "slope", "offset", "family_sd")}
+            numbers = {key: float(data[key]) for key in ("clip", "intercept", "family_sd")}
+            calibration = Calibration(**{key: float(value) for key, value in data["calibration"].items()})
             columns = {k: np.array([float(f[k]) for f in data["features"]]) for k in ("mean", "scale", "weight")}
             words = {str(word): float(value) for word, value in data["words"].items()}
             known, about = frozenset(data["known"].split()), dict(data["about"])
@@ -97,10 +123,10 @@ class Coefficients:
             if isinstance(error, BatteryError):
                 raise
             raise BatteryError(f"{where}: not the coefficients of a text model ({error!r}). {again}") from error
-        values = [*numbers.values(), *words.values(), *(v for column in columns.values() for v in column)]
-        if not all(map(math.isfinite, values)) or (columns["scale"] <= 0).any() or numbers["family_sd"] < 0:
+        values = [*numbers.values(), *asdict(calibration).values(), *words.values(), *(v for column in columns.values() for v in column)]
+        if not all(map(math.isfinite, values)) or (columns["scale"] <= 0).any() or numbers["family_sd"] < 0 or not _sound(calibration):
             raise BatteryError(f"{where}: a coefficient is not finite, or a scale is not above zero. {again}")
-        return cls(**columns, **numbers, words=words, known=known, about=about)
+        return cls(**columns, **numbers, calibration=calibration, words=words, known=known, about=about)
 
 
 class TextModel:
@@ -153,9 +179,10 @@ class TextModel:
         """
         readings = [read(question) for question in questions]
         logits, by_group, raw = self._parts(readings)
-        logits = self.coefficients.slope * logits + self.coefficients.offset
+        calibrated = self.coefficients.calibration.logit(logits)
         return [
-            self._one(reading, float(logits[n]), by_group[n], raw[n]) for n, reading in enumerate(readings)
+            self._one(reading, float(logits[n]), float(calibrated[n]), by_group[n], raw[n])
+            for n, reading in enumerate(readings)
         ]
 
     def _parts(
@@ -170,7 +197,7 @@ class TextModel:
         return standard.sum(axis=1) + np.array(worded) + c.intercept, standard @ self._group, raw
 
     def _one(
-        self, reading: Reading, logit: float, by_group: NDArray[np.float64], raw: NDArray[np.float64]
+        self, reading: Reading, before: float, logit: float, by_group: NDArray[np.float64], raw: NDArray[np.float64]
     ) -> Evidence:
         c = self.coefficients
         strange = strangeness(reading, c.known)
@@ -178,7 +205,11 @@ class TextModel:
         sd = math.hypot(c.family_sd, _IGNORANT_SD * strange)
         if strange >= 1.0:
             return Evidence("text", 0.0, sd, (Reason("a text of which hardly a word is known here", 0.0),))
-        factor = c.slope * trust
+        # Weights of reasons are parts of what is told: what calibration takes off is taken off all of them alike.
+        factor = c.calibration.slope * trust
+        inner = c.calibration.slope * before + c.calibration.offset
+        if abs(inner) > abs(logit) > 0:
+            factor *= abs(logit / inner)
         parts = [(abs(value), n, value) for n, value in enumerate(by_group.tolist())]
         worded = [(abs(w), word, w) for word in reading.words if (w := c.words.get(word)) is not None]
         heaviest = sorted(parts, reverse=True)[:N_REASONS]
@@ -193,6 +224,11 @@ class TextModel:
             words = in_words(name, named) if is_group else f'the word "{name}"'
             reasons.append(Reason(words, factor * value))
         return Evidence("text", logit * trust, sd, tuple(reasons))
+
+
+def _sound(calibration: Calibration) -> bool:
+    """Whether it keeps the order and gives probabilities."""
+    return calibration.slope > 0 and min(calibration.low, calibration.high) > 0 and calibration.low + calibration.high < 1
 
 
 _NAMES = tuple(feature.name for feature in FEATURES)
