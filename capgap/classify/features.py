@@ -41,13 +41,10 @@ FEATURES: tuple[Feature, ...] = (
     Feature("lines", "sentences", "count"),
     Feature("share of topic words", "topic", "share"),
     Feature("commas in a sentence", "sentences", "count"),
-    Feature("share of function words", "material", "share"),
-    Feature("longest run without function words", "material", "count"),
+    Feature("material", "material", "count"),
     Feature("numbers", "quantities", "count"),
     Feature("any number", "quantities", "yes"),
-    Feature("three numbers or more", "quantities", "yes"),
-    Feature("quantities", "quantities", "count"),
-    Feature("any quantity", "quantities", "yes"),
+    Feature("numbers of something", "quantities", "count"),
     Feature("years", "years", "count"),
     Feature("dates", "dates", "count"),
     Feature("operators", "symbols", "count"),
@@ -101,9 +98,9 @@ _NO_NAMES = frozenset(
 MATERIAL = 6  # words in a row without a function word that are no sentence any more
 
 _QUANTITIES, _LETTERS, _FULL, _RUN = (
-    _COLUMN[name] for name in ("quantities", "single letters", "full names", "longest run without function words")
+    _COLUMN[name] for name in ("numbers of something", "single letters", "full names", "material")
 )
-_NUMBERS, _YEARS, _DATES, _LINES = (_COLUMN[name] for name in ("numbers", "years", "dates", "lines"))
+_YEARS, _DATES, _LINES = (_COLUMN[name] for name in ("years", "dates", "lines"))
 _COMMAS, _OPERATOR, _QUOTE = (_COLUMN[name] for name in ("commas in a sentence", "operators", "quotation marks"))
 _BRACKET, _DEPTH = (_COLUMN[name] for name in ("brackets", "depth of brackets"))
 
@@ -157,7 +154,7 @@ class _Reader:
         self.names: Counter[str] = Counter()
         self.sentences: list[list[str]] = [[]]
         self.topics: list[set[str]] = [set()]
-        self.n_words = self.n_function = self.n_topic = self.n_symbols = 0
+        self.n_words = self.n_topic = self.n_symbols = self.n_figures = 0
         self.depth = self.commas = self.persons = self.pronouns = 0
         self.since_month = 9
         # Words since the last function word: a long run of them is material (a list, an expression), not a sentence.
@@ -195,7 +192,6 @@ class _Reader:
             self.values[_QUANTITIES] += 1
         kinds = _KIND_OF.get(word)
         if word in FUNCTION_WORDS:
-            self.n_function += 1
             self.pronouns += word in PRONOUNS
             self._close_run()
             if kinds:
@@ -225,8 +221,8 @@ class _Reader:
 
     def _close_run(self) -> None:
         """What stood in a run counts by its meaning if the run was short, as material if it was long."""
-        if self.run > self.values[_RUN]:
-            self.values[_RUN] = self.run
+        if self.run >= MATERIAL:
+            self.values[_RUN] = max(self.values[_RUN], self.run)
         if self.run < MATERIAL:
             for word, kinds in self.pending:
                 if kinds:
@@ -253,7 +249,7 @@ class _Reader:
             self.values[_DATES] += 1
         else:
             self.before = "<number>"
-            self.values[_NUMBERS] += 1
+            self.n_figures += 1
         self.since_month += 1
         self.words[self.before] += 1
 
@@ -305,14 +301,12 @@ class _Reader:
     def _totals(self, n_tokens: int) -> None:
         """Counts to the numbers that need all of them."""
         values = self.values
-        numbers = values[_NUMBERS]
+        numbers = self.n_figures + values[_DATES] + values[_COLUMN["number words"]]
         self._set("words", self.n_words)
-        self._set("share of function words", self.n_function / n_tokens)
         self._set("share of topic words", self.n_topic / n_tokens)
         self._set("share of symbols", self.n_symbols / n_tokens)
+        self._set("numbers", numbers)
         self._set("any number", float(numbers > 0))
-        self._set("three numbers or more", float(numbers >= 3))
-        self._set("any quantity", float(numbers + values[_DATES] + values[_COLUMN["number words"]] > 0))
         self._set("names", self.names.total())
         self._set("share of names", self.names.total() / max(1, self.n_words))
         self._set("persons by first name", max(0, self.persons))

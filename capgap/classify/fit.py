@@ -25,7 +25,7 @@ MIN_FAMILIES = 8  # a word needs so many families, or it stands for one of them
 MIN_SHARE = 0.02  # and in each of them so large a share of the items
 KNOWN_FAMILIES = 3  # words of so many families are known to the model
 CLIP = 3.0
-INNER_FOLDS = 18
+INNER_FOLDS = 12
 _LAPSE = (0.005, 0.25)
 
 
@@ -42,7 +42,7 @@ class Settings:
 
 
 GRID: tuple[Settings, ...] = tuple(
-    Settings(evidence, words, own) for evidence, words, own in product((4.0, 12.0, 36.0), (0.3, 1.0), (1.0, 2.0))
+    Settings(evidence, words, own) for evidence, words, own in product((5.0, 15.0, 45.0), (0.3, 1.0), (1.0, 2.0))
 )
 
 

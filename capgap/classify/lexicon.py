@@ -84,12 +84,7 @@ KINDS: dict[str, frozenset[str]] = {
     "how things usually are": _words(
         """usually typically commonly generally often normally mostly mainly likely best main primary purpose function
         example type kind cause causes caused used made characteristic found occurs occur common important
-        major responsible contains produce produces helps because"""
-    ),
-    "setting": _words(
-        """following above below given passage paragraph sequence list table input output rule rules definition defined
-        instructions conditions constraints subject information based according expression equation function operation
-        variable string letters words sentence sentences step steps starting result process series item items"""
+        major responsible contains produce produces helps"""
     ),
 }
 

@@ -22,8 +22,7 @@ def _share(value: float, what: str) -> str:
 
 
 def _quantities(raw: _Raw) -> str:
-    n = raw["numbers"] + raw["number words"] + raw["dates"]
-    return _count(n, "number") if raw["numbers"] else _count(n, "number in words", "numbers in words or figures")
+    return _count(raw["numbers"], "number")
 
 
 def _sentences(raw: _Raw) -> str:
@@ -91,9 +90,9 @@ _SAID: dict[str, Callable[[_Raw], str]] = {
     "length": lambda raw: _count(raw["words"], "word"),
     "sentences": _sentences,
     "material": lambda raw: (
-        f"{round(raw['longest run without function words'])} words or signs in a row that make no sentence"
-        if raw["longest run without function words"] >= 6
-        else _share(raw["share of function words"], "it are small words such as 'the' and 'of'")
+        f"{round(raw['material'])} words or signs in a row that make no sentence"
+        if raw["material"]
+        else "whole sentences, no list and no expression"
     ),
     "topic": lambda raw: _share(raw["share of topic words"], "it are words of a subject"),
     "quantities": _quantities,
@@ -119,7 +118,6 @@ _SAID: dict[str, Callable[[_Raw], str]] = {
     "time spans": lambda raw: _count(raw["time spans"], "word of time (day, hour, ago)", "words of time (day, hour, ago)"),
     "changes": lambda raw: _count(raw["changes"], "thing done (gives, takes, moves)", "things done (gives, takes, moves)"),
     "totals": lambda raw: _count(raw["totals"], "word of reckoning (total, each, left)", "words of reckoning (total, each, left)"),
-    "setting": lambda raw: _count(raw["setting"], "word that sets a task (following, rule, list)", "words that set a task (following, rule, list)"),
     "number words": lambda raw: _count(raw["number words"], "number in words", "numbers in words"),
     "words for names and terms": lambda raw: _count(raw["words for names and terms"], "word that asks for a name or term", "words that ask for a name or term"),
     "world and its people": lambda raw: _count(raw["world and its people"], "word for what reference books hold", "words for what reference books hold"),
