@@ -44,6 +44,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("material", "material", "count"),
     Feature("numbers", "quantities", "count"),
     Feature("any number", "quantities", "yes"),
+    Feature("two numbers or more", "quantities", "yes"),
     Feature("numbers of something", "quantities", "count"),
     Feature("years", "years", "count"),
     Feature("dates", "dates", "count"),
@@ -307,6 +308,7 @@ class _Reader:
         self._set("share of symbols", self.n_symbols / n_tokens)
         self._set("numbers", numbers)
         self._set("any number", float(numbers > 0))
+        self._set("two numbers or more", float(numbers + values[_YEARS] > 1))
         self._set("names", self.names.total())
         self._set("share of names", self.names.total() / max(1, self.n_words))
         self._set("persons by first name", max(0, self.persons))

@@ -65,9 +65,14 @@ KINDS: dict[str, frozenset[str]] = {
         """altogether total sum difference product remain remains remaining left average ratio percent percentage rate
         each per cost costs profit price combined together share fraction equal equally times difference value"""
     ),
+    "letters and digits": _words(
+        """letter letters vowel vowels consonant consonants alphabet alphabetical alphabetically backwards digit digits
+        string strings character code coded cipher anagram palindrome list lists sequence binary output input
+        expression parentheses bracket brackets"""
+    ),
     "words for names and terms": _words(
         """called named known famous name term termed meaning means mean stands symbol abbreviation synonym nickname
-        title definition phrase proverb idiom expression referred describes represents associated considered
+        title definition phrase proverb idiom describes represents associated considered
         defined identify plural translation acronym derived grammar grammatical grammatically
         adjective adverb noun verb preposition pronoun spelling spelled spelt pronounced pronunciation syllable tense
         language"""
@@ -79,7 +84,7 @@ KINDS: dict[str, frozenset[str]] = {
         flag born died invented inventor discovered discovery founded founder wrote written won award prize team
         league sport olympic championship university scientist theory law act constitution court party company brand
         museum church castle historical history ancient medieval american british french german greek roman
-        character series founder leader ruler native citizenship genre"""
+        series founder leader ruler native citizenship genre"""
     ),
     "how things usually are": _words(
         """usually typically commonly generally often normally mostly mainly likely best main primary purpose function

@@ -119,6 +119,7 @@ _SAID: dict[str, Callable[[_Raw], str]] = {
     "changes": lambda raw: _count(raw["changes"], "thing done (gives, takes, moves)", "things done (gives, takes, moves)"),
     "totals": lambda raw: _count(raw["totals"], "word of reckoning (total, each, left)", "words of reckoning (total, each, left)"),
     "number words": lambda raw: _count(raw["number words"], "number in words", "numbers in words"),
+    "letters and digits": lambda raw: _count(raw["letters and digits"], "word about letters, digits or lists", "words about letters, digits or lists"),
     "words for names and terms": lambda raw: _count(raw["words for names and terms"], "word that asks for a name or term", "words that ask for a name or term"),
     "world and its people": lambda raw: _count(raw["world and its people"], "word for what reference books hold", "words for what reference books hold"),
     "how things usually are": lambda raw: _count(raw["how things usually are"], "word for how things usually are", "words for how things usually are"),
