@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from capgap.classify.choices import Parts, parts
 from capgap.classify.evidence import Question
-from capgap.classify.lexicon import FUNCTION_WORDS, KINDS, RECALL_VERBS, TASK_VERBS
+from capgap.classify.lexicon import FUNCTION_WORDS, GIVEN_NAMES, KINDS, MONTHS, PRONOUNS, RECALL_VERBS, TASK_VERBS
 
 __all__ = ["FEATURES", "Feature", "Reading", "read", "scaled", "table"]
 
@@ -39,14 +39,15 @@ FEATURES: tuple[Feature, ...] = (
     Feature("sentences", "sentences", "count"),
     Feature("sentences before the question", "sentences", "count"),
     Feature("lines", "sentences", "count"),
-    Feature("mean length of words", "length", "share"),
-    Feature("share of function words", "material", "share"),
-    Feature("longest run without function words", "material", "count"),
+    Feature("share of topic words", "topic", "share"),
+    Feature("commas in a sentence", "sentences", "count"),
+    Feature("material", "material", "count"),
     Feature("numbers", "quantities", "count"),
     Feature("any number", "quantities", "yes"),
-    Feature("three numbers or more", "quantities", "yes"),
-    Feature("quantities", "quantities", "count"),
+    Feature("two numbers or more", "quantities", "yes"),
+    Feature("numbers of something", "quantities", "count"),
     Feature("years", "years", "count"),
+    Feature("dates", "dates", "count"),
     Feature("operators", "symbols", "count"),
     Feature("share of symbols", "symbols", "share"),
     Feature("brackets", "symbols", "count"),
@@ -55,22 +56,24 @@ FEATURES: tuple[Feature, ...] = (
     Feature("quotation marks", "quotes", "count"),
     *(Feature(kind, kind, "count") for kind in KINDS),
     Feature("instruction", "instruction", "yes"),
+    Feature("instruction with material", "instruction", "yes"),
     Feature("request to recall", "instruction", "yes"),
     Feature("names", "names", "count"),
     Feature("full names", "names", "count"),
     Feature("share of names", "names", "share"),
+    Feature("persons by first name", "persons", "count"),
     Feature("names said again", "repetition", "count"),
     Feature("words said again", "repetition", "share"),
     Feature("question's words said before", "repetition", "share"),
     Feature("things in several sentences", "repetition", "count"),
-    Feature("choices", "choices", "yes"),
+    Feature("pronouns in the question", "repetition", "count"),
+    Feature("new words in the question", "new words", "count"),
     Feature("yes or no to choose", "choices", "yes"),
     Feature("numbers to choose", "choices", "share"),
     Feature("choices told in the text", "choices told", "share"),
     Feature("choices made of the same words", "choices told", "share"),
-    Feature("length of choices", "choices", "count"),
-    Feature("number of choices", "choices", "count"),
     Feature("names to choose", "choices", "share"),
+    Feature("share of the item in its choices", "choices", "share"),
     *(Feature(f"asks: {question}", "question", "yes") for question in _QUESTIONS),
 )
 
@@ -79,17 +82,28 @@ _KIND_OF: dict[str, tuple[int, ...]] = {
     word: tuple(_COLUMN[kind] for kind, words in KINDS.items() if word in words) for word in frozenset().union(*KINDS.values())
 }
 
-_TOKEN = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|\d+(?:[.,]\d+)*|\n+|[^\w\s]|_")
+_TOKEN = re.compile(r"\d{1,4}[/-]\d{1,2}[/-]\d{1,4}|[^\W\d_]+(?:['’][^\W\d_]+)*|\d+(?:[.,]\d+)*|\n+|[^\w\s]|_")
 _SENTENCE_ENDS = frozenset(".?!;")
 _OPERATORS = frozenset("+-*/=<>^%×÷−·≤≥≠&|")
-_OPEN, _CLOSE = frozenset("([{<"), frozenset(")]}>")
+_OPEN, _BRACKETS = frozenset("([{<"), frozenset("()[]{}<>")
+_QUOTES = frozenset("\"“”'`")
 _PLAIN_MARKS = frozenset(".,?!;:'\"’“”-–—()…`")
 _AUXILIARIES = frozenset(
     "is are was were do does did can could will would has have had should may might must am shall".split()
 )
-_MONTHS = frozenset(
-    "January February March April May June July August September October November December I".split()
+_NO_NAMES = frozenset(
+    """January February March April May June July August September October November December I Monday Tuesday
+    Wednesday Thursday Friday Saturday Sunday True False Yes No Jan Feb Mar Apr Jun Jul Aug Sep Sept Oct Nov Dec
+    Mr Mrs Ms Dr""".split()
 )
+MATERIAL = 6  # words in a row without a function word that are no sentence any more
+
+_QUANTITIES, _LETTERS, _FULL, _RUN = (
+    _COLUMN[name] for name in ("numbers of something", "single letters", "full names", "material")
+)
+_YEARS, _DATES, _LINES = (_COLUMN[name] for name in ("years", "dates", "lines"))
+_COMMAS, _OPERATOR, _QUOTE = (_COLUMN[name] for name in ("commas in a sentence", "operators", "quotation marks"))
+_BRACKET, _DEPTH = (_COLUMN[name] for name in ("brackets", "depth of brackets"))
 
 
 @dataclass(frozen=True)
@@ -126,165 +140,222 @@ def scaled(raw: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(counts, np.log1p(np.where(counts, raw, 0.0)), raw)
 
 
+def _stem(word: str) -> str:
+    """One form for singular and plural, good enough to see that a thing is named again."""
+    return word[:-1] if word.endswith("s") and len(word) > 3 else word
+
+
 class _Reader:
     """One pass over the tokens of a question."""
 
     def __init__(self, split: Parts) -> None:
         self.split = split
         self.values = [0.0] * len(FEATURES)
-        self.tokens = _TOKEN.findall(split.stem)
         self.words: Counter[str] = Counter()
-        self.sentences: list[list[str]] = [[]]
         self.names: Counter[str] = Counter()
+        self.sentences: list[list[str]] = [[]]
+        self.topics: list[set[str]] = [set()]
+        self.n_words = self.n_topic = self.n_symbols = self.n_figures = 0
+        self.depth = self.commas = self.persons = self.pronouns = 0
+        self.since_month = 9
+        # Words since the last function word: a long run of them is material (a list, an expression), not a sentence.
+        self.told_pronouns = 0
+        self.run = 0
+        self.pending: list[tuple[str, tuple[int, ...] | None]] = []
+        self.start = True
+        self.before = ""
+        self.name_before = self.given_before = False
 
     def reading(self) -> Reading:
-        self._walk()
+        tokens = _TOKEN.findall(self.split.stem)
+        for token in tokens:
+            first = token[0]
+            if first.isalpha():
+                self._word(token, first)
+            elif first.isdigit():
+                self._number(token, first)
+            else:
+                self._sign(token, first)
+        self._close_run()
+        self._totals(max(1, len(tokens)))
         self._sentences()
-        self._choices()
+        self._choices(len(tokens))
         return Reading(tuple(self.values), self.words)
 
     def _set(self, name: str, value: float) -> None:
         self.values[_COLUMN[name]] = value
 
-    def _walk(self) -> None:
-        """Tokens to counts; sentences and names are kept for later."""
-        values, words = self.values, self.words
-        n_words = n_function = n_characters = n_symbols = 0
-        numbers = quantities = years = operators = brackets = quotes = letters = full = 0
-        depth = deepest = run = longest = lines = 0
-        start, before, name_before = True, "", False
-        current = self.sentences[0]
-        for token in self.tokens:
-            first = token[0]
-            if first.isalpha():
-                word = token.lower()
-                words[word] += 1
-                n_words += 1
-                n_characters += len(word)
-                if before == "<number>" and word not in FUNCTION_WORDS:
-                    quantities += 1
-                if word in FUNCTION_WORDS:
-                    n_function += 1
-                    run = 0
-                else:
-                    current.append(word)
-                    run += 1
-                for column in _KIND_OF.get(word, ()):
-                    values[column] += 1
-                if len(word) == 1 and word not in "ai":
-                    letters += 1
-                is_name = first.isupper() and not start and len(word) > 1 and token not in _MONTHS
-                if is_name:
-                    self.names[word] += 1
-                    full += name_before
-                name_before = is_name
-                start = False
-                before = word
-                longest = max(longest, run)
-                continue
-            name_before = False
-            if first.isdigit():
-                year = len(token) == 4 and first in "12" and "1000" <= token < "2100"
-                before = "<year>" if year else "<number>"
-                years += year
-                numbers += not year
-                words[before] += 1
-                current.append(token)
-                run += 1
-                start = False
-            elif first == "\n":
-                lines += 1
-                if current:
-                    current = []
-                    self.sentences.append(current)
-                start, before = True, ""
-            else:
-                words[token] += 1
-                if token in _OPERATORS:
-                    operators += 1
-                    run += 1
-                if token in _OPEN:
-                    brackets += 1
-                    depth += 1
-                    deepest = max(deepest, depth)
-                elif token in _CLOSE:
-                    brackets += 1
-                    depth = max(0, depth - 1)
-                if token in "\"“”'`":
-                    quotes += 1
-                if token not in _PLAIN_MARKS:
-                    n_symbols += 1
-                if token in _SENTENCE_ENDS and current:
-                    current.append(token)
-                    current = []
-                    self.sentences.append(current)
-                    start = True
-                elif token in ":\"“(":
-                    start = True
-                before = token
-            longest = max(longest, run)
-        n_tokens = max(1, len(self.tokens))
-        self._set("words", n_words)
-        self._set("lines", lines)
-        self._set("mean length of words", n_characters / n_words if n_words else 0.0)
-        self._set("share of function words", n_function / n_tokens)
-        self._set("longest run without function words", longest)
+    def _word(self, token: str, first: str) -> None:
+        word = token.lower()
+        self.words[word] += 1
+        self.n_words += 1
+        if self.before == "<number>" and word not in FUNCTION_WORDS:
+            self.values[_QUANTITIES] += 1
+        kinds = _KIND_OF.get(word)
+        if word in FUNCTION_WORDS:
+            self.pronouns += word in PRONOUNS
+            self._close_run()
+            if kinds:
+                for column in kinds:
+                    self.values[column] += 1
+        else:
+            self.sentences[-1].append(_stem(word))
+            self.run += 1
+            self.pending.append((word, kinds))
+        if len(word) == 1 and word not in "ai":
+            self.values[_LETTERS] += 1
+        capital = first.isupper() and not token.isupper() and token not in _NO_NAMES
+        given = capital and word in GIVEN_NAMES
+        name = capital and (given or not self.start)
+        if name:
+            self.names[word] += 1
+            if self.pending:
+                self.pending.pop()
+                self.pending.append(("", kinds))
+            self.values[_FULL] += self.name_before
+            self.persons += given and not self.name_before
+            self.persons -= self.name_before and self.given_before
+        self.name_before, self.given_before = name, given and not self.name_before
+        self.start = False
+        self.before = word
+        self.since_month = 0 if word in MONTHS else self.since_month + 1
+
+    def _close_run(self) -> None:
+        """What stood in a run counts by its meaning if the run was short, as material if it was long."""
+        if self.run >= MATERIAL:
+            self.values[_RUN] = max(self.values[_RUN], self.run)
+        if self.run < MATERIAL:
+            for word, kinds in self.pending:
+                if kinds:
+                    for column in kinds:
+                        self.values[column] += 1
+                elif word:
+                    self.n_topic += 1
+                    self.topics[-1].add(_stem(word))
+        self.run = 0
+        self.pending.clear()
+
+    def _number(self, token: str, first: str) -> None:
+        self.name_before = self.start = False
+        self.sentences[-1].append(token)
+        self.run += 1
+        if len(token) > 5 and ("/" in token or "-" in token):
+            self.before = "<date>"
+            self.values[_DATES] += 1
+        elif len(token) == 4 and first in "12" and "1000" <= token < "2100" and self.since_month > 3:
+            self.before = "<year>"
+            self.values[_YEARS] += 1
+        elif self.since_month <= 1:
+            self.before = "<date>"
+            self.values[_DATES] += 1
+        else:
+            self.before = "<number>"
+            self.n_figures += 1
+        self.since_month += 1
+        self.words[self.before] += 1
+
+    def _sign(self, token: str, first: str) -> None:
+        self.name_before = False
+        self.before = ""
+        if first == "\n":
+            self.values[_LINES] += 1
+            self._end_sentence()
+            return
+        self.words[token] += 1
+        if token not in _PLAIN_MARKS:
+            self.n_symbols += 1
+        if token in _SENTENCE_ENDS:
+            self._end_sentence()
+        elif token == ",":
+            self.commas += 1
+            self.values[_COMMAS] = max(self.values[_COMMAS], self.commas)
+        elif token in _OPERATORS or token in _BRACKETS:
+            self.run += 1
+            if token in _OPERATORS:
+                self.values[_OPERATOR] += 1
+            if token in _BRACKETS:
+                self._bracket(token)
+        elif token in _QUOTES:
+            self.values[_QUOTE] += 1
+            self.start = True
+        elif token == ":":
+            self.start = True
+
+    def _bracket(self, token: str) -> None:
+        self.values[_BRACKET] += 1
+        if token in _OPEN:
+            self.depth += 1
+            self.values[_DEPTH] = max(self.values[_DEPTH], self.depth)
+            self.start = True
+        else:
+            self.depth = max(0, self.depth - 1)
+
+    def _end_sentence(self) -> None:
+        self._close_run()
+        self.commas = 0
+        self.start = True
+        if self.sentences[-1]:
+            self.sentences.append([])
+            self.topics.append(set())
+            self.told_pronouns, self.pronouns = self.pronouns, 0
+
+    def _totals(self, n_tokens: int) -> None:
+        """Counts to the numbers that need all of them."""
+        values = self.values
+        numbers = self.n_figures + values[_DATES] + values[_COLUMN["number words"]]
+        self._set("words", self.n_words)
+        self._set("share of topic words", self.n_topic / n_tokens)
+        self._set("share of symbols", self.n_symbols / n_tokens)
         self._set("numbers", numbers)
         self._set("any number", float(numbers > 0))
-        self._set("three numbers or more", float(numbers >= 3))
-        self._set("quantities", quantities)
-        self._set("years", years)
-        self._set("operators", operators)
-        self._set("share of symbols", n_symbols / n_tokens)
-        self._set("brackets", brackets)
-        self._set("depth of brackets", deepest)
-        self._set("single letters", letters)
-        self._set("quotation marks", quotes)
-        n_names = self.names.total()
-        self._set("names", n_names)
-        self._set("full names", full)
-        self._set("share of names", n_names / max(1, n_words))
+        self._set("two numbers or more", float(numbers + values[_YEARS] > 1))
+        self._set("names", self.names.total())
+        self._set("share of names", self.names.total() / max(1, self.n_words))
+        self._set("persons by first name", max(0, self.persons))
         self._set("names said again", sum(1 for count in self.names.values() if count > 1))
 
     def _sentences(self) -> None:
         """What is asked, and how much of it was told before."""
-        sentences = [sentence for sentence in self.sentences if sentence]
-        content = [[w for w in s if w not in _SENTENCE_ENDS] for s in sentences]
-        flat = [w for s in content for w in s]
-        kinds = set(flat)
-        self._set("sentences", len(sentences))
-        self._set("sentences before the question", max(0, len(sentences) - 1))
-        self._set("words said again", 1 - len(kinds) / len(flat) if flat else 0.0)
+        content = [sentence for sentence in self.sentences if sentence]
+        topics = [topic for sentence, topic in zip(self.sentences, self.topics, strict=True) if sentence]
+        n_words = sum(map(len, content))
         where: Counter[str] = Counter()
         for sentence in content:
             where.update(set(sentence))
+        self._set("sentences", len(content))
+        self._set("sentences before the question", max(0, len(content) - 1))
+        self._set("words said again", 1 - len(where) / n_words if n_words else 0.0)
         self._set("things in several sentences", sum(1 for n in where.values() if n > 1))
-        if len(content) > 1:
-            before = {w for s in content[:-1] for w in s}
+        if content:
             last = set(content[-1])
-            self._set("question's words said before", len(last & before) / max(1, len(last)))
+            told = {word for word in last if where[word] > 1}
+            self._set("question's words said before", len(told) / max(1, len(last)))
+            if len(content) > 1:
+                self._set("pronouns in the question", self.pronouns if self.sentences[-1] else self.told_pronouns)
+            self._set("new words in the question", len(topics[-1] - told))
         self._asked()
 
     def _asked(self) -> None:
         """Which question word the last question has, and whether a sentence begins with an instruction."""
         text = self.split.stem
         starts = {m.group(1).lower() for m in _STARTS.finditer(text)}
-        self._set("instruction", float(bool(starts & TASK_VERBS)))
+        told = bool(starts & TASK_VERBS)
+        self._set("instruction", float(told))
+        self._set("instruction with material", float(told and bool(_MATERIAL.search(text))))
         self._set("request to recall", float(bool(starts & RECALL_VERBS)))
         self._set(f"asks: {_question_word(text)}", 1.0)
 
-    def _choices(self) -> None:
+    def _choices(self, n_tokens: int) -> None:
         """What there is to choose from."""
         choices = self.split.choices
         if not choices:
             return
         lowered = [choice.lower().strip(" .") for choice in choices]
-        self._set("choices", 1.0)
-        self._set("number of choices", len(choices))
         self._set("yes or no to choose", float(set(lowered) <= _VERDICTS))
         self._set("numbers to choose", sum(bool(_NUMERIC.search(c)) for c in lowered) / len(lowered))
         tokens = [[w for w in _TOKEN.findall(c) if w not in _PLAIN_MARKS] for c in lowered]
-        self._set("length of choices", sum(map(len, tokens)) / len(tokens))
+        n_in_choices = sum(map(len, tokens))
+        self._set("share of the item in its choices", n_in_choices / max(1, n_tokens + n_in_choices))
         told = 0.0
         seen: Counter[str] = Counter()
         for choice in tokens:
@@ -300,6 +371,7 @@ class _Reader:
 
 _VERDICTS = frozenset("yes no true false valid invalid plausible implausible ambiguous".split())
 _NUMERIC = re.compile(r"^\W*\d")
+_MATERIAL = re.compile(r"[:\n=]|\d|[\"“'‘].*[\"”'’]")
 _WORD = re.compile(r"[^\W\d_]+")
 _STARTS = re.compile(r"(?:^|[.?!:;\n]\s*|[\"“]\s*)([^\W\d_]+)")
 

@@ -1,6 +1,6 @@
 """Words that say something about what an item asks for, by kind. English; other languages have their symbols only."""
 
-__all__ = ["FUNCTION_WORDS", "KINDS", "RECALL_VERBS", "TASK_VERBS"]
+__all__ = ["FUNCTION_WORDS", "GIVEN_NAMES", "KINDS", "MONTHS", "PRONOUNS", "RECALL_VERBS", "TASK_VERBS"]
 
 
 def _words(text: str) -> frozenset[str]:
@@ -65,12 +65,40 @@ KINDS: dict[str, frozenset[str]] = {
         """altogether total sum difference product remain remains remaining left average ratio percent percentage rate
         each per cost costs profit price combined together share fraction equal equally times difference value"""
     ),
-    "setting": _words(
-        """following above below given passage paragraph sequence list table input output rule rules definition defined
-        instructions conditions constraints subject information based according expression equation function operation
-        variable string letters words sentence sentences step steps starting result process series item items"""
+    "letters and digits": _words(
+        """letter letters vowel vowels consonant consonants alphabet alphabetical alphabetically backwards digit digits
+        string strings character code coded cipher anagram palindrome list lists sequence binary output input
+        expression parentheses bracket brackets"""
+    ),
+    "words for names and terms": _words(
+        """called named known famous name term termed meaning means mean stands symbol abbreviation synonym nickname
+        title definition phrase proverb idiom describes represents associated considered
+        defined identify plural translation acronym derived grammar grammatical grammatically
+        adjective adverb noun verb preposition pronoun spelling spelled spelt pronounced pronunciation syllable tense
+        language"""
+    ),
+    "world and its people": _words(
+        """president king queen emperor prime minister author novel poem play film movie actor actress singer band
+        album song composer painter painting artist capital river mountain ocean sea continent island war battle
+        treaty revolution century empire dynasty religion god saint country countries nation city language currency
+        flag born died invented inventor discovered discovery founded founder wrote written won award prize team
+        league sport olympic championship university scientist theory law act constitution court party company brand
+        museum church castle historical history ancient medieval american british french german greek roman
+        series founder leader ruler native citizenship genre"""
+    ),
+    "how things usually are": _words(
+        """usually typically commonly generally often normally mostly mainly likely best main primary purpose function
+        example type kind cause causes caused used made characteristic found occurs occur common important
+        major responsible contains produce produces helps"""
     ),
 }
+
+PRONOUNS = _words("i he she it they we you his her their my him them me us our your its hers theirs mine himself herself")
+
+MONTHS = _words(
+    """january february march april may june july august september october november december jan feb mar apr jun jul aug
+    sep sept oct nov dec"""
+)
 
 TASK_VERBS = _words(
     """compute calculate evaluate simplify solve sort arrange rearrange reverse count add subtract multiply divide
@@ -81,3 +109,21 @@ TASK_VERBS = _words(
 )
 
 RECALL_VERBS = _words("name identify state recall recite define who whose whom describe tell mention give explain")
+
+GIVEN_NAMES = _words(
+    """adam ada alan albert alex alexis alice amanda amy ana andrea andrew andy angela ann anna anne anthony arthur ashley
+    barbara ben benjamin beth betty bill bob bonnie brad brenda brian bruce carl carla carlos carol caroline cathy charles
+    charlie charlotte chloe chris christine cindy claire clara craig cynthia daniel danny dan dave david dean debbie deborah
+    dennis diana diane donald donna dorothy doug dylan ed eddie edward elena elizabeth ella ellen emily emma eric erica erin
+    ethan eva eve evelyn fiona frances frank fred gary george gerald gina gloria grace greg hannah harold harry heather
+    helen henry holly ian irene isaac isabel ivan jack jackie jacob jake james jamie jane janet jasmine jason jay jean jeff
+    jen jennifer jenny jeremy jerry jesse jessica jill jim jimmy joan joe joel john johnny jon jordan jose joseph josh
+    joshua juan judy julia julie justin karen karl kate katie kathy keith kelly ken kevin kim kyle larry laura lauren leah
+    lee leo leon leslie lily linda lisa liz lola lou louis lucas lucy luis luke lynn marcus margaret maria marie mark martha
+    martin mary matt matthew max megan melissa mia michael michelle mike miguel molly monica nancy natalie nathan neil nick
+    nicole nina noah nora olga oliver olivia oscar pam pamela pat patricia patrick paul paula pedro peggy pete peter phil
+    philip rachel ralph randy ray rebecca rick rita rob robert robin roger ron rosa rose roy russell ruth ryan sally sam
+    samantha samuel sandra sara sarah scott sean seth shannon sharon sheila simon sofia sophia sophie stella stephanie
+    stephen steve steven sue susan tanya tara ted teresa terry theo thomas tim tina todd tom tommy tony tracy tyler
+    valerie vanessa vera victor victoria vincent virginia walter wanda wayne wendy will william zach zoe"""
+)

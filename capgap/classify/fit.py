@@ -1,0 +1,269 @@
+"""Fits the text model to labelled families and measures it on families that it has not seen.
+
+`capgap.classify.refit` is the command around it.
+
+Families count alike within each label, and the two labels count alike. When a family is left out, so is its kin.
+Strength of the penalty and weight of words are chosen by families left out *among those that remain*, and so is the
+calibration; nothing of a family ever touches its own prediction.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from capgap.classify.design import Design, balanced
+from capgap.classify.text_model import Calibration, Coefficients
+from capgap.errors import EstimationError
+
+__all__ = ["GRID", "LeftOut", "Settings", "fit", "leave_families_out"]
+
+MIN_FAMILIES = 8  # a word needs so many families, or it stands for one of them
+MIN_SHARE = 0.02  # and in each of them so large a share of the items
+KNOWN_FAMILIES = 3  # words of so many families are known to the model
+CLIP = 3.0
+INNER_FOLDS = 12
+LAPSE = 0.01  # nobody can be surer than this of a new kind of item who has seen fewer than a hundred
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is tuned."""
+
+    evidence: float
+    """Items' worth of evidence that weighs as much as the penalty: the inverse of its strength times their number."""
+    words: float
+    """Scale of the words beside standardised features; 0 leaves words out."""
+    own: float
+    """Emphasis of a family that only helps to fit; 1 counts it like a measured one."""
+
+
+GRID: tuple[Settings, ...] = tuple(
+    Settings(evidence, words, own) for evidence, words, own in product((5.0, 15.0, 45.0), (0.3,), (1.0, 2.0))
+)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Predictions for items of families that their fit had not seen."""
+
+    item: NDArray[np.intp]
+    """Rows of the design."""
+    raw: NDArray[np.float64]
+    """Log-odds before calibration."""
+    logit: NDArray[np.float64]
+    """Log-odds of reasoning, calibrated on other families."""
+    settings: tuple[Settings, ...]
+    """What was chosen, for each measured family in turn."""
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """A regression and how its columns are made."""
+
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    columns: NDArray[np.intp]
+    words: float
+    model: Any
+
+    def logits(self, design: Design, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = self.model.decision_function(_columns(self, design, rows))
+        return found
+
+
+def _columns(fitted: _Fitted, design: Design, rows: NDArray[np.intp]) -> Any:
+    """Standardised features, and the words that are kept."""
+    from scipy import sparse
+
+    dense = np.clip((design.dense[rows] - fitted.mean) / fitted.scale, -CLIP, CLIP)
+    if not len(fitted.columns):
+        return dense
+    return sparse.hstack([sparse.csr_matrix(dense), design.words[rows][:, fitted.columns] * fitted.words]).tocsr()
+
+
+def _fit(design: Design, rows: NDArray[np.intp], settings: Settings) -> _Fitted:
+    """Regression on the given items."""
+    from sklearn.linear_model import LogisticRegression
+
+    family, label = design.family[rows], design.reasoning[rows]
+    if label.all() or not label.any():
+        raise EstimationError("A fit needs families of knowledge and of reasoning; all that are left have one label.")
+    emphasis = np.array([1.0 if one.measured else settings.own for one in design.families])
+    weights = balanced(family, label, emphasis)
+    dense = design.dense[rows]
+    mean = np.average(dense, axis=0, weights=weights)
+    scale = np.sqrt(np.average((dense - mean) ** 2, axis=0, weights=weights))
+    scale = np.where(scale > 1e-9, scale, 1.0)
+    seen = np.unique(family)
+    columns = np.flatnonzero((design.shares[seen] >= MIN_SHARE).sum(axis=0) >= MIN_FAMILIES)
+    fitted = _Fitted(mean, scale, columns if settings.words else columns[:0], settings.words, None)
+    model = LogisticRegression(C=settings.evidence / len(rows), max_iter=1000, tol=1e-5)
+    model.fit(_columns(fitted, design, rows), label, sample_weight=weights)
+    return _Fitted(mean, scale, fitted.columns, settings.words, model)
+
+
+def sample(design: Design, limit: int, seed: int = 0) -> NDArray[np.intp]:
+    """Rows to fit on: at most `limit` of each family, drawn at random."""
+    rng = np.random.default_rng(seed)
+    chosen = []
+    for n in range(len(design.families)):
+        rows = np.flatnonzero(design.family == n)
+        chosen.append(np.sort(rng.choice(rows, limit, replace=False)) if len(rows) > limit else rows)
+    return np.concatenate(chosen)
+
+
+def _rows_of(design: Design, rows: NDArray[np.intp], families: Sequence[int] | NDArray[np.intp]) -> NDArray[np.intp]:
+    return rows[np.isin(design.family[rows], families)]
+
+
+def _inner_folds(design: Design, families: Sequence[int]) -> list[list[int]]:
+    """Measured families dealt out into folds, each label in turn."""
+    ordered = sorted(families, key=lambda n: (design.families[n].reasoning, n))
+    n_folds = min(INNER_FOLDS, len(ordered))
+    return [ordered[k::n_folds] for k in range(n_folds)]
+
+
+def _tune(
+    design: Design, rows: NDArray[np.intp], outside: Sequence[int], grid: Sequence[Settings]
+) -> tuple[Settings, Calibration]:
+    """Settings and calibration by leaving out families among those that are not outside."""
+    inside = [n for n in design.measured if n not in outside]
+    folds = _inner_folds(design, inside)
+    best: tuple[float, Settings, Calibration] | None = None
+    for settings in grid:
+        items, logits = [], []
+        for fold in folds:
+            fitted = _fit(design, _rows_of(design, rows, design.without([*outside, *fold])), settings)
+            items.append(_rows_of(design, rows, fold))
+            logits.append(fitted.logits(design, items[-1]))
+        loss, calibration = calibrate(design, np.concatenate(items), np.concatenate(logits))
+        if best is None or loss < best[0] - 1e-9:
+            best = loss, settings, calibration
+    if best is None:
+        raise EstimationError("No settings to choose from.")
+    return best[1:]
+
+
+def calibrate(
+    design: Design, items: NDArray[np.intp], logits: NDArray[np.float64]
+) -> tuple[float, Calibration]:
+    """Probabilities from out-of-family log-odds, with families counting alike.
+
+    Returns
+    -------
+    loss, calibration
+        Mean log-loss in nats, and the calibration that makes it least.
+    """
+    from scipy.optimize import minimize
+
+    label = design.reasoning[items]
+    weights = balanced(design.family[items], label, np.ones(len(design.families)))
+    weights = weights / weights.sum()
+
+    def loss(x: NDArray[np.float64]) -> float:
+        p = Calibration(float(x[0]), float(x[1]), LAPSE, LAPSE).probability(logits)
+        return float(-(weights @ np.log(np.where(label, p, 1 - p))))
+
+    found = minimize(loss, np.array([1.0, 0.0]), method="L-BFGS-B", bounds=[(0.05, 20.0), (-20.0, 20.0)])
+    return float(found.fun), Calibration(float(found.x[0]), float(found.x[1]), LAPSE, LAPSE)
+
+
+def leave_families_out(
+    design: Design, *, limit: int = 150, seed: int = 0, grid: Sequence[Settings] = GRID
+) -> LeftOut:
+    """Predictions of each measured family by a fit without it, tuning and calibration nested inside.
+
+    Parameters
+    ----------
+    design
+        From `make_design`, with all items.
+    limit
+        Items of a family that a fit sees; all items of the family that is left out are predicted.
+    seed
+        Of the draw.
+    grid
+        Settings to choose from.
+
+    Raises
+    ------
+    EstimationError
+        Fewer than three measured families of a label.
+    """
+    labels = [design.families[n].reasoning for n in design.measured]
+    if min(sum(labels), len(labels) - sum(labels)) < 3:
+        raise EstimationError("Leaving families out takes three measured families of knowledge and three of reasoning.")
+    rows = sample(design, limit, seed)
+    items, raw, logit, chosen = [], [], [], []
+    for left_out in design.measured:
+        settings, calibration = _tune(design, rows, [left_out], grid)
+        fitted = _fit(design, _rows_of(design, rows, design.without([left_out])), settings)
+        items.append(np.flatnonzero(design.family == left_out))
+        raw.append(fitted.logits(design, items[-1]))
+        logit.append(calibration.logit(raw[-1]))
+        chosen.append(settings)
+    return LeftOut(np.concatenate(items), np.concatenate(raw), np.concatenate(logit), tuple(chosen))
+
+
+def spread(design: Design, left_out: LeftOut) -> float:
+    """Standard deviation of families' mean calibrated log-odds around the mean of their label."""
+    family = design.family[left_out.item]
+    means = {n: left_out.logit[family == n].mean() for n in design.measured}
+    squares, free = 0.0, 0
+    for label in (False, True):
+        of_label = np.array([mean for n, mean in means.items() if design.families[n].reasoning == label])
+        squares += float(((of_label - of_label.mean()) ** 2).sum())
+        free += len(of_label) - 1
+    return float(np.sqrt(squares / free))
+
+
+def fit(
+    design: Design,
+    *,
+    family_sd: float,
+    about: dict[str, Any],
+    limit: int = 150,
+    seed: int = 0,
+    grid: Sequence[Settings] = GRID,
+) -> tuple[Coefficients, Any]:
+    """The model of all families, with settings and calibration by leaving families out.
+
+    Parameters
+    ----------
+    design
+        From `make_design`.
+    family_sd
+        From `spread`.
+    about
+        What the file says of its making.
+    limit, seed, grid
+        As for `leave_families_out`.
+
+    Returns
+    -------
+    coefficients, regression
+        What is shipped, and scikit-learn's own object, for comparison.
+    """
+    rows = sample(design, limit, seed)
+    settings, calibration = _tune(design, rows, [], grid)
+    fitted = _fit(design, rows, settings)
+    weight = fitted.model.coef_[0]
+    n = design.dense.shape[1]
+    words = {design.vocabulary[c]: float(w) * settings.words for c, w in zip(fitted.columns, weight[n:], strict=True)}
+    known = (design.shares > 0).sum(axis=0) >= KNOWN_FAMILIES
+    coefficients = Coefficients(
+        mean=fitted.mean,
+        scale=fitted.scale,
+        weight=weight[:n],
+        clip=CLIP,
+        words=words,
+        intercept=float(fitted.model.intercept_[0]),
+        calibration=calibration,
+        family_sd=family_sd,
+        known=frozenset(word for word, kept in zip(design.vocabulary, known, strict=True) if kept),
+        about={**about, "evidence": settings.evidence, "words": settings.words, "own": settings.own},
+    )
+    return coefficients, fitted
