@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from tests.stats.mixed.coverage import SCENARIOS, _read, replicate, simulate, table
+from tests.stats.mixed.margins_coverage import true_effects
+from tests.stats.mixed.world import ADAPTATION, CAPABILITY, Study
 
 
 @pytest.mark.slow
@@ -32,3 +34,16 @@ def test_a_run_that_was_cut_goes_on_where_it_stopped(tmp_path: Path, monkeypatch
     assert len(seeds) == len(set(seeds)) == 12
     assert len(list(_read(file))) == 12
     assert table(file).count("\n") == 7
+
+
+def test_the_true_effects_are_the_means_of_what_the_world_draws():
+    study = Study(12, n_tasks=4000, items_per_task=2)
+    truth = true_effects(study)
+    scores = study.draw(0).successes.mean(axis=1)
+    half = study.draw(0).successes[:, :4000].mean(axis=1), study.draw(0).successes[:, 4000:].mean(axis=1)
+    lora = study.students()["adaptation"] == "lora"
+    assert truth[CAPABILITY, "all"] == pytest.approx((half[1] - half[0]).mean(), abs=0.02)
+    gaps = [side[lora].mean() - side[~lora].mean() for side in half]
+    # Students' own deviations (SD 0.3 over six of each kind) do not average out.
+    assert truth[ADAPTATION, "knowledge"] == pytest.approx(gaps[0], abs=0.1)
+    assert 0.3 < scores.mean() < 0.8
