@@ -99,23 +99,22 @@ def ask_models(
     for spec in models:
         check_model(spec, scores=True)
     folder = Path(folder)
+    n_tasks = len({probe.asked.task for probe in probes})
+    tell(f"{len(probes):,} items of {n_tasks:,} tasks × {len(models):,} models; answers go to {folder}")
+    with quiet(), _bar(len(models) * _n_requests(probes), shown=say is not None) as bar:
+        found = _ask_all(models, probes, folder, device, bar)
+    _keep(found, folder)
+    return found
+
+
+def _ask_all(
+    models: Sequence[ModelSpec], probes: Sequence[_Probe], folder: Path, device: str | None, bar: Any
+) -> Answers:
+    """One model after the other."""
     rows: list[dict[str, Any]] = []
     facts: list[dict[str, Any]] = []
-    tell(f"{len(probes):,} items of {len({p.asked.task for p in probes}):,} tasks × {len(models):,} models")
-    bar: Any
-    with (
-        quiet(),
-        Ledger(folder / "ledger.sqlite") as ledger,
-        tqdm(
-            total=len(models) * _n_requests(probes),
-            unit="request",
-            file=sys.stderr,
-            dynamic_ncols=True,
-            disable=say is None,
-        ) as bar,
-    ):
+    with Ledger(folder / "ledger.sqlite") as ledger:
         for n, spec in enumerate(models):
-            bar.update(n * _n_requests(probes) - bar.n)  # equal requests are asked once, and the bar counts them all
             bar.set_description(spec.name)
             model = load_model(spec, device=device, run_id=str(folder))
             _refuse(model)
@@ -125,10 +124,13 @@ def ask_models(
             facts.append({key: value for key, value in model.facts.items() if key in schema.MODELS.names})
             del model  # the weights of one model at a time
             gc.collect()
-        bar.update(bar.total - bar.n)
-    found = schema.from_rows(rows, schema.OUTCOMES), schema.from_rows(facts, schema.MODELS)
-    _keep(found, folder)
-    return found
+            # equal requests are asked once, and the bar counts them all
+            bar.update(max(0, (n + 1) * _n_requests(probes) - bar.n))
+    return schema.from_rows(rows, schema.OUTCOMES), schema.from_rows(facts, schema.MODELS)
+
+
+def _bar(total: int, *, shown: bool) -> Any:
+    return tqdm(total=total, unit="request", file=sys.stderr, dynamic_ncols=True, disable=not shown)
 
 
 def _n_requests(probes: Sequence[_Probe]) -> int:
