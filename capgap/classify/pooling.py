@@ -190,7 +190,7 @@ def spread(items: Sequence[Sequence[Evidence]]) -> float:
     for words in items:
         for evidence in words:
             by_kind[evidence.kind].append(evidence)
-    most = max(by_kind.values(), key=len, default=[])
+    most = max((by_kind[kind] for kind in sorted(by_kind)), key=len, default=[])
     if len(most) < 2:
         return ITEM_SD
     own = float(np.mean([_own(e) for e in most]))

@@ -160,7 +160,8 @@ def test_the_spread_of_items_is_what_their_own_errors_do_not_explain() -> None:
     same = [[word("text", float(rng.normal(0, 0.6)), 0.6, shared=0.0)] for _ in range(4000)]
     assert spread(same) == pytest.approx(ITEM_SD, abs=0.05)
     assert spread(words[:1]) == spread([]) == ITEM_SD
-    assert ITEM_SD < spread(words[:4]) < 2
+    few = [[word("text", 2.0 * (-1) ** n, 0.6, shared=0.0)] for n in range(4)]
+    assert ITEM_SD < spread(few) < 2
 
 
 def test_a_mixture_of_items_is_not_drawn_together_and_a_uniform_task_is() -> None:
