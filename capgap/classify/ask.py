@@ -96,26 +96,26 @@ def ask_models(
     if not probes:
         tell("no item can be asked: a task, and choices or a target, are needed. No model is loaded.")
         return schema.empty(schema.OUTCOMES), schema.empty(schema.MODELS)
+    folder = Path(folder)
+    kept = _kept(folder)
     for spec in models:
         check_model(spec, scores=True)
-    folder = Path(folder)
+    n_tasks = len({probe.asked.task for probe in probes})
+    tell(f"{len(probes):,} items of {n_tasks:,} tasks × {len(models):,} models; answers go to {folder}")
+    with quiet(), _bar(len(models) * _n_requests(probes), shown=say is not None) as bar:
+        found = _ask_all(models, probes, folder, device, bar)
+    _keep(kept, found, folder)
+    return found
+
+
+def _ask_all(
+    models: Sequence[ModelSpec], probes: Sequence[_Probe], folder: Path, device: str | None, bar: Any
+) -> Answers:
+    """One model after the other."""
     rows: list[dict[str, Any]] = []
     facts: list[dict[str, Any]] = []
-    tell(f"{len(probes):,} items of {len({p.asked.task for p in probes}):,} tasks × {len(models):,} models")
-    bar: Any
-    with (
-        quiet(),
-        Ledger(folder / "ledger.sqlite") as ledger,
-        tqdm(
-            total=len(models) * _n_requests(probes),
-            unit="request",
-            file=sys.stderr,
-            dynamic_ncols=True,
-            disable=say is None,
-        ) as bar,
-    ):
+    with Ledger(folder / "ledger.sqlite") as ledger:
         for n, spec in enumerate(models):
-            bar.update(n * _n_requests(probes) - bar.n)  # equal requests are asked once, and the bar counts them all
             bar.set_description(spec.name)
             model = load_model(spec, device=device, run_id=str(folder))
             _refuse(model)
@@ -125,10 +125,13 @@ def ask_models(
             facts.append({key: value for key, value in model.facts.items() if key in schema.MODELS.names})
             del model  # the weights of one model at a time
             gc.collect()
-        bar.update(bar.total - bar.n)
-    found = schema.from_rows(rows, schema.OUTCOMES), schema.from_rows(facts, schema.MODELS)
-    _keep(found, folder)
-    return found
+            # equal requests are asked once, and the bar counts them all
+            bar.update(max(0, (n + 1) * _n_requests(probes) - bar.n))
+    return schema.from_rows(rows, schema.OUTCOMES), schema.from_rows(facts, schema.MODELS)
+
+
+def _bar(total: int, *, shown: bool) -> Any:
+    return tqdm(total=total, unit="request", file=sys.stderr, dynamic_ncols=True, disable=not shown)
 
 
 def _n_requests(probes: Sequence[_Probe]) -> int:
@@ -138,15 +141,21 @@ def _n_requests(probes: Sequence[_Probe]) -> int:
     return thoughts + sum(n * len(p.choices) for p, n in ways)
 
 
-def _keep(found: Answers, folder: Path) -> None:
+def _kept(folder: Path) -> Answers | None:
+    """The answers that the folder holds, before anything is asked that could not be added to them."""
+    if (folder / "run.json").exists():
+        raise UsageError(f"{folder}: is the directory of a run, whose tables are its own. Choose another folder.")
+    return read_answers(folder) if (folder / "outcomes.parquet").is_file() else None
+
+
+def _keep(kept: Answers | None, found: Answers, folder: Path) -> None:
     """Add answers to those that the folder holds; a model's answers to a task replace its earlier ones."""
-    if (folder / "outcomes.parquet").is_file():
-        outcomes, models = read_answers(folder)
-        asked = found[0][["model", "task"]].drop_duplicates()
-        old = outcomes.merge(asked, how="left", indicator=True)["_merge"].to_numpy() == "left_only"
-        outcomes, models = join_answers([(outcomes[old], models[~models["model"].isin(found[1]["model"])]), found])
-    else:
-        outcomes, models = found
+    outcomes, models = found
+    if kept is not None:
+        asked = outcomes[["model", "task"]].drop_duplicates()
+        old = kept[0].merge(asked, how="left", indicator=True)["_merge"].to_numpy() == "left_only"
+        others = kept[1][~kept[1]["model"].isin(models["model"])]
+        outcomes, models = join_answers([(kept[0][old], others), found])
     schema.write(outcomes, folder / "outcomes.parquet", schema.OUTCOMES)
     schema.write(models, folder / "models.parquet", schema.MODELS)
 

@@ -42,7 +42,7 @@ N_REASONS = 3
 """Reasons that a label keeps."""
 
 _Z = 1.959963984540054
-_MANY = 10  # words of a kind on a task's items from which on their spread is read
+_BEFORE = 5  # words that `ITEM_SD` counts for beside those on a task's items
 _ROUNDING = 1e-9
 _SURE = 23.0
 _LEAST = 1e-4  # share of a word's variance that is its own, at least: two words never agree exactly
@@ -178,23 +178,25 @@ def spread(items: Sequence[Sequence[Evidence]]) -> float:
     Parameters
     ----------
     items
-        Words on each item. Below ten words of a kind it says nothing.
+        Words on each item.
 
     Returns
     -------
     float
-        By moments, from the kind with the most words, from `ITEM_SD` to `PRIOR_SD`.
+        From `ITEM_SD` to `PRIOR_SD`: by moments, from the kind with the most words, beside five words' worth of
+        `ITEM_SD`.
     """
     by_kind: dict[str, list[Evidence]] = defaultdict(list)
     for words in items:
         for evidence in words:
             by_kind[evidence.kind].append(evidence)
-    most = max(by_kind.values(), key=len, default=[])
-    if len(most) < _MANY:
+    most = max((by_kind[kind] for kind in sorted(by_kind)), key=len, default=[])
+    if len(most) < 2:
         return ITEM_SD
     own = float(np.mean([_own(e) for e in most]))
     beyond = float(np.var([_bounded(e.logit) for e in most], ddof=1)) - own
-    return math.sqrt(min(max(beyond, ITEM_SD**2), PRIOR_SD**2))
+    read = (_BEFORE * ITEM_SD**2 + (len(most) - 1) * beyond) / (_BEFORE + len(most) - 1)
+    return math.sqrt(min(max(read, ITEM_SD**2), PRIOR_SD**2))
 
 
 def _words(items: Sequence[Sequence[Evidence]], kinds: Sequence[str]) -> _Words:

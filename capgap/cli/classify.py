@@ -174,9 +174,19 @@ def _summary(items: "list[Asked]", found: "Labelled", out: Path | None) -> None:
     middle = int(((labels["p_reasoning"] >= low) & (labels["p_reasoning"] <= high)).sum())
     sources = ", ".join(sorted({kind for one in labels["source"] for kind in one.split(", ")}))
     say(f"{len(labels):,} items: {told}; {middle:,} with p from {low:.2f} to {high:.2f}. Evidence: {sources}.")
-    known = [(item.capability, got) for item, got in zip(items, labels["capability"], strict=True) if item.capability]
-    sure = [(said, got) for said, got in known if said != "mixed"]
-    if sure and "declared" not in sources:
+    declared = [(item, got) for item, got in zip(items, labels["capability"], strict=True) if item.capability]
+    if declared and "declared" in sources:
+        others = [(item, got) for item, got in declared if item.capability != got]
+        if others:
+            item, got = others[0]
+            say(
+                _line(
+                    f"{len(others):,} items are labelled otherwise than declared, the first is {item.item[:60]} of "
+                    f"{item.task[:60]}: declared {item.capability}, labelled {got}."
+                )
+            )
+    elif declared:
+        sure = [(item.capability, got) for item, got in declared if item.capability != "mixed"]
         right = sum(said == got for said, got in sure)
         say(f"{right:,} of {len(sure):,} items that are declared knowledge or reasoning are labelled so.")
     if out is not None:

@@ -10,7 +10,7 @@ import pytest
 from capgap import schema
 from capgap.classify import Asked, Question, behaviour_evidence, read_answers
 from capgap.classify.ask import ask_models
-from capgap.errors import UsageError
+from capgap.errors import TableError, UsageError
 from capgap.models import parse_model
 from tests.conftest import make_checkpoint
 
@@ -114,6 +114,18 @@ def test_answers_of_several_calls_stand_together_and_a_later_one_counts(plain: P
     assert outcomes.loc[(outcomes["model"] == "m") & (outcomes["task"] == "t"), "item"].nunique() == 14
     assert set(models["model"]) == {"m", "n"}
     schema.validate(outcomes, schema.OUTCOMES)
+
+
+def test_a_folder_that_cannot_be_added_to_is_refused_before_anything_is_asked(plain: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    with pytest.raises(UsageError, match="directory of a run"):
+        asked(plain, tmp_path / "run", "m", items(4))
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "outcomes.parquet").write_bytes(b"PAR1")
+    with pytest.raises(TableError, match="cannot be read as parquet"):
+        asked(plain, tmp_path / "odd", "m", items(4))
+    assert [p.name for p in (tmp_path / "odd").iterdir()] == ["outcomes.parquet"]
 
 
 def test_a_text_beyond_the_models_length_is_an_answer_and_no_traceback(plain: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from capgap.classify import read_labels
+from capgap.classify import Evidence, read_labels
 from capgap.cli import _status
 from tests.classify.standin import text_evidence
 from tests.classify.worlds import outcomes
@@ -81,6 +81,20 @@ def test_a_battery_is_labelled_by_what_it_declares_and_says(capsys: Captured, tm
     assert set(labels.loc[labels["task"].str.startswith("two_hops"), "capability"]) == {"mixed"}
     assert "declared, text" in err
     assert "declares it" in labels["evidence"][0]
+
+
+def test_labels_that_contradict_a_declaration_are_told(
+    capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"text": "7 + 8?", "item": f"i{n}", "capability": "knowledge"} for n in range(3)]
+    source = questions(tmp_path / "q.jsonl", *rows, {"text": "7 + 8?", "item": "j", "capability": "mixed"})
+    assert "otherwise than declared" not in run(capsys, source)[2]
+    by_text = run(capsys, source, "--evidence", "text")[2]
+    assert "0 of 3 items that are declared knowledge or reasoning are labelled so." in by_text
+    sure = [Evidence("text", 9.0, 0.2)]
+    monkeypatch.setattr("tests.cli.test_classify.text_evidence", lambda found: sure * len(found))
+    told = run(capsys, source)[2]
+    assert "3 items are labelled otherwise than declared, the first is i0 of q: declared knowledge" in told
 
 
 def test_models_are_asked_and_kept_as_witnesses(capsys: Captured, tmp_path: Path) -> None:
