@@ -133,30 +133,43 @@ def _tune(
     """Settings and calibration by leaving out families among those that are not outside."""
     inside = [n for n in design.measured if n not in outside]
     folds = _inner_folds(design, inside)
-    best: tuple[float, Settings, Calibration] | None = None
+    tried = []
     for settings in grid:
         items, logits = [], []
         for fold in folds:
             fitted = _fit(design, _rows_of(design, rows, design.without([*outside, *fold])), settings)
             items.append(_rows_of(design, rows, fold))
             logits.append(fitted.logits(design, items[-1]))
-        loss, calibration = calibrate(design, np.concatenate(items), np.concatenate(logits))
-        if best is None or loss < best[0] - 1e-9:
-            best = loss, settings, calibration
-    if best is None:
+        calibration, losses = calibrate(design, np.concatenate(items), np.concatenate(logits))
+        tried.append((settings, calibration, *_mean_and_error(design, losses)))
+    if not tried:
         raise EstimationError("No settings to choose from.")
-    return best[1:]
+    *_, least, error = min(tried, key=lambda one: one[2])
+    # The strongest penalty that is no worse than the best by more than its standard error, since families are few.
+    good = [one for one in tried if one[2] <= least + error]
+    settings, calibration, *_ = min(good, key=lambda one: (one[0].evidence, one[2]))
+    return settings, calibration
+
+
+def _mean_and_error(design: Design, losses: dict[int, float]) -> tuple[float, float]:
+    """Mean of families' losses, labels counting alike, and its standard error."""
+    means, variances = [], []
+    for label in (False, True):
+        of_label = np.array([loss for n, loss in losses.items() if design.families[n].reasoning == label])
+        means.append(of_label.mean())
+        variances.append(of_label.var(ddof=1) / len(of_label) if len(of_label) > 1 else 0.0)
+    return float(np.mean(means)), float(np.sqrt(np.sum(variances)) / 2)
 
 
 def calibrate(
     design: Design, items: NDArray[np.intp], logits: NDArray[np.float64]
-) -> tuple[float, Calibration]:
+) -> tuple[Calibration, dict[int, float]]:
     """Probabilities from out-of-family log-odds, with families counting alike.
 
     Returns
     -------
-    loss, calibration
-        Mean log-loss in nats, and the calibration that makes it least.
+    calibration, losses
+        What makes the log-loss least, labels counting alike, and that loss in nats for each family.
     """
     from scipy.optimize import minimize
 
@@ -169,7 +182,11 @@ def calibrate(
         return float(-(weights @ np.log(np.where(label, p, 1 - p))))
 
     found = minimize(loss, np.array([1.0, 0.0]), method="L-BFGS-B", bounds=[(0.05, 20.0), (-20.0, 20.0)])
-    return float(found.fun), Calibration(float(found.x[0]), float(found.x[1]), LAPSE, LAPSE)
+    calibration = Calibration(float(found.x[0]), float(found.x[1]), LAPSE, LAPSE)
+    p = calibration.probability(logits)
+    each = -np.log(np.where(label, p, 1 - p))
+    family = design.family[items]
+    return calibration, {int(n): float(each[family == n].mean()) for n in np.unique(family)}
 
 
 def leave_families_out(
