@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from capgap.battery.document import read_yaml
 from capgap.classify.evidence import Question
-from capgap.errors import BatteryError, suggestion
+from capgap.errors import TableError, suggestion
 
 __all__ = ["Family", "read_corpus"]
 
@@ -81,19 +81,19 @@ def read_corpus(folder: str | Path) -> tuple[Family, ...]:
 
     Raises
     ------
-    BatteryError
+    TableError
         The folder, a file or a key is missing, a row has no question, or a family is declared twice.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise BatteryError(f"{folder}: no such folder. A corpus is a folder with the files that its corpus.yaml names.")
+        raise TableError(f"{folder}: no such folder. A corpus is a folder with the files that its corpus.yaml names.")
     own = folder / "corpus.yaml"
     document = read_yaml(own if own.is_file() else Path(__file__).with_name("corpus.yaml"))
-    declared = document.validated(_Corpus, what="corpus").families
+    declared = document.validated(_Corpus, error=TableError, what="corpus").families
     names = [family.family for family in declared]
     for n, family in enumerate(declared):
         if family.family in names[:n]:
-            raise BatteryError(f"{document.path}: the family {family.family!r} is declared twice.")
+            raise TableError(f"{document.path}: the family {family.family!r} is declared twice.")
     return tuple(_read(folder, family) for family in declared)
 
 
@@ -104,7 +104,7 @@ def _read(folder: Path, declared: _Declared) -> Family:
         _question(row, keys, choices, where) for name in declared.files for where, row in _rows(folder / name)
     )
     if not questions:
-        raise BatteryError(f"{folder}: the family {declared.family!r} has no items; leave it out of corpus.yaml.")
+        raise TableError(f"{folder}: the family {declared.family!r} has no items; leave it out of corpus.yaml.")
     return Family(
         name=declared.family,
         reasoning=declared.label == "reasoning",
@@ -118,12 +118,12 @@ def _read(folder: Path, declared: _Declared) -> Family:
 def _question(row: dict[str, Any], keys: list[str], choices: str | None, where: str) -> Question:
     text = next((row[key] for key in keys if isinstance(row.get(key), str)), None)
     if text is None:
-        raise BatteryError(f"{where}: no text under {' or '.join(map(repr, keys))}.{suggestion(keys[0], row)}")
+        raise TableError(f"{where}: no text under {' or '.join(map(repr, keys))}.{suggestion(keys[0], row)}")
     if choices is None:
         return Question(text)
     listed = row.get(choices)
     if not isinstance(listed, list):
-        raise BatteryError(f"{where}: {choices!r} is not a list of choices.{suggestion(choices, row)}")
+        raise TableError(f"{where}: {choices!r} is not a list of choices.{suggestion(choices, row)}")
     return Question(text, tuple(str(choice) for choice in listed))
 
 
@@ -132,19 +132,19 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise BatteryError(f"{path}: cannot be read ({error}). The corpus.yaml names it.") from error
+        raise TableError(f"{path}: cannot be read ({error}). The corpus.yaml names it.") from error
     if path.suffix == ".json":
         data = _parsed(text, str(path))
         rows = data.get("examples") if isinstance(data, dict) else data
         if not isinstance(rows, list):
-            raise BatteryError(f"{path}: expected a list of items, or `examples` with such a list.")
+            raise TableError(f"{path}: expected a list of items, or `examples` with such a list.")
         numbered = [(f"{path}, item {n}", row) for n, row in enumerate(rows, 1)]
     else:
         lines = enumerate(text.split("\n"), 1)
         numbered = [(f"{path}, line {n}", _parsed(line, f"{path}, line {n}")) for n, line in lines if line.strip()]
     for where, row in numbered:
         if not isinstance(row, dict):
-            raise BatteryError(f"{where}: expected an object with the question, found {type(row).__name__}.")
+            raise TableError(f"{where}: expected an object with the question, found {type(row).__name__}.")
         yield where, row
 
 
@@ -152,4 +152,4 @@ def _parsed(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BatteryError(f"{where}: not JSON ({error}).") from error
+        raise TableError(f"{where}: not JSON ({error}).") from error

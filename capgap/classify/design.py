@@ -77,11 +77,13 @@ def make_design(families: Sequence[Family], *, limit: int | None = None, seed: i
     vocabulary = tuple(sorted(word for word, n in found.items() if n > 1))
     column = {word: n for n, word in enumerate(vocabulary)}
     places = [(i, column[word]) for i, reading in enumerate(readings) for word in reading.words if word in column]
-    rows, columns = (np.array(places, dtype=int).T if places else np.zeros((2, 0), dtype=int))
+    rows, columns = np.array(places, dtype=int).T if places else np.zeros((2, 0), dtype=int)
     shape = (len(readings), len(vocabulary))
     words = sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=shape)
     positions = np.array(family)
-    member = sparse.csr_matrix((np.ones(len(readings)), (positions, np.arange(len(readings)))), shape=(len(families), len(readings)))
+    member = sparse.csr_matrix(
+        (np.ones(len(readings)), (positions, np.arange(len(readings)))), shape=(len(families), len(readings))
+    )
     sizes = np.maximum(1, np.bincount(positions, minlength=len(families)))
     return Design(
         families=tuple(families),
@@ -95,7 +97,9 @@ def make_design(families: Sequence[Family], *, limit: int | None = None, seed: i
     )
 
 
-def balanced(family: NDArray[np.intp], reasoning: NDArray[np.bool_], emphasis: NDArray[np.float64]) -> NDArray[np.float64]:
+def balanced(
+    family: NDArray[np.intp], reasoning: NDArray[np.bool_], emphasis: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Weights of items with which the classes count alike, and the families of a class by their emphasis.
 
     Parameters
@@ -113,9 +117,10 @@ def balanced(family: NDArray[np.intp], reasoning: NDArray[np.bool_], emphasis: N
         One weight for each item; they sum to the number of items.
     """
     sizes = np.bincount(family, minlength=len(emphasis))
-    weights: NDArray[np.float64] = emphasis[family] / sizes[family]
+    weights = np.asarray(emphasis[family] / sizes[family], dtype=float)
     for label in (False, True):
         of_class = reasoning == label
         if of_class.any():
             weights[of_class] /= weights[of_class].sum()
-    return weights * len(weights) / weights.sum()
+    balance: NDArray[np.float64] = weights * len(weights) / weights.sum()
+    return balance

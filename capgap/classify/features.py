@@ -13,7 +13,18 @@ from numpy.typing import NDArray
 
 from capgap.classify.choices import Parts, parts
 from capgap.classify.evidence import Question
-from capgap.classify.lexicon import FUNCTION_WORDS, GIVEN_NAMES, KINDS, MONTHS, PRONOUNS, RECALL_VERBS, TASK_VERBS
+from capgap.classify.lexicon import (
+    AUXILIARIES,
+    FUNCTION_WORDS,
+    GIVEN_NAMES,
+    KINDS,
+    MONTHS,
+    NO_NAMES,
+    PRONOUNS,
+    RECALL_VERBS,
+    TASK_VERBS,
+    VERDICTS,
+)
 
 __all__ = ["FEATURES", "Feature", "Reading", "read", "scaled", "table"]
 
@@ -79,7 +90,8 @@ FEATURES: tuple[Feature, ...] = (
 
 _COLUMN = {feature.name: n for n, feature in enumerate(FEATURES)}
 _KIND_OF: dict[str, tuple[int, ...]] = {
-    word: tuple(_COLUMN[kind] for kind, words in KINDS.items() if word in words) for word in frozenset().union(*KINDS.values())
+    word: tuple(_COLUMN[kind] for kind, words in KINDS.items() if word in words)
+    for word in frozenset().union(*KINDS.values())
 }
 
 _TOKEN = re.compile(r"\d{1,4}[/-]\d{1,2}[/-]\d{1,4}|[^\W\d_]+(?:['’][^\W\d_]+)*|\d+(?:[.,]\d+)*|\n+|[^\w\s]|_")
@@ -88,14 +100,6 @@ _OPERATORS = frozenset("+-*/=<>^%×÷−·≤≥≠&|")
 _OPEN, _BRACKETS = frozenset("([{<"), frozenset("()[]{}<>")
 _QUOTES = frozenset("\"“”'`")
 _PLAIN_MARKS = frozenset(".,?!;:'\"’“”-–—()…`")
-_AUXILIARIES = frozenset(
-    "is are was were do does did can could will would has have had should may might must am shall".split()
-)
-_NO_NAMES = frozenset(
-    """January February March April May June July August September October November December I Monday Tuesday
-    Wednesday Thursday Friday Saturday Sunday True False Yes No Jan Feb Mar Apr Jun Jul Aug Sep Sept Oct Nov Dec
-    Mr Mrs Ms Dr""".split()
-)
 MATERIAL = 6  # words in a row without a function word that are no sentence any more
 
 _QUANTITIES, _LETTERS, _FULL, _RUN = (
@@ -204,7 +208,7 @@ class _Reader:
             self.pending.append((word, kinds))
         if len(word) == 1 and word not in "ai":
             self.values[_LETTERS] += 1
-        capital = first.isupper() and not token.isupper() and token not in _NO_NAMES
+        capital = first.isupper() and not token.isupper() and word not in NO_NAMES
         given = capital and word in GIVEN_NAMES
         name = capital and (given or not self.start)
         if name:
@@ -351,7 +355,7 @@ class _Reader:
         if not choices:
             return
         lowered = [choice.lower().strip(" .") for choice in choices]
-        self._set("yes or no to choose", float(set(lowered) <= _VERDICTS))
+        self._set("yes or no to choose", float(set(lowered) <= VERDICTS))
         self._set("numbers to choose", sum(bool(_NUMERIC.search(c)) for c in lowered) / len(lowered))
         tokens = [[w for w in _TOKEN.findall(c) if w not in _PLAIN_MARKS] for c in lowered]
         n_in_choices = sum(map(len, tokens))
@@ -369,7 +373,6 @@ class _Reader:
         self._set("names to choose", named / len(choices))
 
 
-_VERDICTS = frozenset("yes no true false valid invalid plausible implausible ambiguous".split())
 _NUMERIC = re.compile(r"^\W*\d")
 _MATERIAL = re.compile(r"[:\n=]|\d|[\"“'‘].*[\"”'’]")
 _WORD = re.compile(r"[^\W\d_]+")
@@ -382,7 +385,7 @@ def _question_word(text: str) -> str:
     asked = end >= 0
     begin = max(text.rfind(mark, 0, end) for mark in ".!?\n") + 1 if asked else max(0, len(text) - 400)
     found = _WORD.findall(text[begin : end if asked else len(text)][:2000].lower())
-    if asked and found and found[0] in _AUXILIARIES:
+    if asked and found and found[0] in AUXILIARIES:
         return "yes or no"
     for n, word in enumerate(found):
         if word == "how" and n + 1 < len(found) and found[n + 1] in ("many", "much", "long", "old", "far"):
@@ -390,7 +393,7 @@ def _question_word(text: str) -> str:
         if word in ("who", "whom", "whose"):
             return "who"
         if word in _QUESTIONS and (asked or n < 3):
-            return word
-    if asked and any(word in _AUXILIARIES for word in found):
+            return str(word)
+    if asked and any(word in AUXILIARIES for word in found):
         return "yes or no"
     return "no question"

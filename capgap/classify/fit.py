@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from capgap.classify.coefficients import Calibration, Coefficients
 from capgap.classify.design import Design, balanced
-from capgap.classify.text_model import Calibration, Coefficients
 from capgap.errors import EstimationError
 
 __all__ = ["GRID", "LeftOut", "Settings", "fit", "leave_families_out"]
 
 MIN_FAMILIES = 8  # a word needs so many families, or it stands for one of them
 MIN_SHARE = 0.02  # and in each of them so large a share of the items
-KNOWN_FAMILIES = 3  # words of so many families are known to the model
+KNOWN_FAMILIES = 5  # words of so many families are known to the model
 CLIP = 3.0
 INNER_FOLDS = 12
 LAPSE = 0.01  # nobody can be surer than this of a new kind of item who has seen fewer than a hundred
@@ -133,30 +133,43 @@ def _tune(
     """Settings and calibration by leaving out families among those that are not outside."""
     inside = [n for n in design.measured if n not in outside]
     folds = _inner_folds(design, inside)
-    best: tuple[float, Settings, Calibration] | None = None
+    tried = []
     for settings in grid:
         items, logits = [], []
         for fold in folds:
             fitted = _fit(design, _rows_of(design, rows, design.without([*outside, *fold])), settings)
             items.append(_rows_of(design, rows, fold))
             logits.append(fitted.logits(design, items[-1]))
-        loss, calibration = calibrate(design, np.concatenate(items), np.concatenate(logits))
-        if best is None or loss < best[0] - 1e-9:
-            best = loss, settings, calibration
-    if best is None:
+        calibration, losses = calibrate(design, np.concatenate(items), np.concatenate(logits))
+        tried.append((settings, calibration, *_mean_and_error(design, losses)))
+    if not tried:
         raise EstimationError("No settings to choose from.")
-    return best[1:]
+    *_, least, error = min(tried, key=lambda one: one[2])
+    # The strongest penalty that is no worse than the best by more than its standard error, since families are few.
+    good = [one for one in tried if one[2] <= least + error]
+    settings, calibration, *_ = min(good, key=lambda one: (one[0].evidence, one[2]))
+    return settings, calibration
+
+
+def _mean_and_error(design: Design, losses: dict[int, float]) -> tuple[float, float]:
+    """Mean of families' losses, labels counting alike, and its standard error."""
+    means, variances = [], []
+    for label in (False, True):
+        of_label = np.array([loss for n, loss in losses.items() if design.families[n].reasoning == label])
+        means.append(of_label.mean())
+        variances.append(of_label.var(ddof=1) / len(of_label) if len(of_label) > 1 else 0.0)
+    return float(np.mean(means)), float(np.sqrt(np.sum(variances)) / 2)
 
 
 def calibrate(
     design: Design, items: NDArray[np.intp], logits: NDArray[np.float64]
-) -> tuple[float, Calibration]:
+) -> tuple[Calibration, dict[int, float]]:
     """Probabilities from out-of-family log-odds, with families counting alike.
 
     Returns
     -------
-    loss, calibration
-        Mean log-loss in nats, and the calibration that makes it least.
+    calibration, losses
+        What makes the log-loss least, labels counting alike, and that loss in nats for each family.
     """
     from scipy.optimize import minimize
 
@@ -169,12 +182,14 @@ def calibrate(
         return float(-(weights @ np.log(np.where(label, p, 1 - p))))
 
     found = minimize(loss, np.array([1.0, 0.0]), method="L-BFGS-B", bounds=[(0.05, 20.0), (-20.0, 20.0)])
-    return float(found.fun), Calibration(float(found.x[0]), float(found.x[1]), LAPSE, LAPSE)
+    calibration = Calibration(float(found.x[0]), float(found.x[1]), LAPSE, LAPSE)
+    p = calibration.probability(logits)
+    each = -np.log(np.where(label, p, 1 - p))
+    family = design.family[items]
+    return calibration, {int(n): float(each[family == n].mean()) for n in np.unique(family)}
 
 
-def leave_families_out(
-    design: Design, *, limit: int = 150, seed: int = 0, grid: Sequence[Settings] = GRID
-) -> LeftOut:
+def leave_families_out(design: Design, *, limit: int = 150, seed: int = 0, grid: Sequence[Settings] = GRID) -> LeftOut:
     """Predictions of each measured family by a fit without it, tuning and calibration nested inside.
 
     Parameters
@@ -208,22 +223,30 @@ def leave_families_out(
     return LeftOut(np.concatenate(items), np.concatenate(raw), np.concatenate(logit), tuple(chosen))
 
 
-def spread(design: Design, left_out: LeftOut) -> float:
-    """Standard deviation of families' mean calibrated log-odds around the mean of their label."""
+def spread(design: Design, left_out: LeftOut) -> tuple[float, float]:
+    """How far families, and items within them, lie from what their label has on the whole.
+
+    Returns
+    -------
+    family_sd, item_sd
+        Standard deviations of calibrated out-of-family log-odds: of families' means around the mean of their label,
+        and of items around the mean of their family (families counting alike).
+    """
     family = design.family[left_out.item]
     means = {n: left_out.logit[family == n].mean() for n in design.measured}
+    within = float(np.mean([left_out.logit[family == n].var() for n in design.measured]))
     squares, free = 0.0, 0
     for label in (False, True):
         of_label = np.array([mean for n, mean in means.items() if design.families[n].reasoning == label])
         squares += float(((of_label - of_label.mean()) ** 2).sum())
         free += len(of_label) - 1
-    return float(np.sqrt(squares / free))
+    return float(np.sqrt(squares / free)), float(np.sqrt(within))
 
 
 def fit(
     design: Design,
     *,
-    family_sd: float,
+    spreads: tuple[float, float],
     about: dict[str, Any],
     limit: int = 150,
     seed: int = 0,
@@ -235,7 +258,7 @@ def fit(
     ----------
     design
         From `make_design`.
-    family_sd
+    spreads
         From `spread`.
     about
         What the file says of its making.
@@ -262,7 +285,8 @@ def fit(
         words=words,
         intercept=float(fitted.model.intercept_[0]),
         calibration=calibration,
-        family_sd=family_sd,
+        family_sd=spreads[0],
+        item_sd=spreads[1],
         known=frozenset(word for word, kept in zip(design.vocabulary, known, strict=True) if kept),
         about={**about, "evidence": settings.evidence, "words": settings.words, "own": settings.own},
     )

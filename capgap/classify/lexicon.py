@@ -1,6 +1,17 @@
 """Words that say something about what an item asks for, by kind. English; other languages have their symbols only."""
 
-__all__ = ["FUNCTION_WORDS", "GIVEN_NAMES", "KINDS", "MONTHS", "PRONOUNS", "RECALL_VERBS", "TASK_VERBS"]
+__all__ = [
+    "AUXILIARIES",
+    "FUNCTION_WORDS",
+    "GIVEN_NAMES",
+    "KINDS",
+    "MONTHS",
+    "NO_NAMES",
+    "PRONOUNS",
+    "RECALL_VERBS",
+    "TASK_VERBS",
+    "VERDICTS",
+]
 
 
 def _words(text: str) -> frozenset[str]:
@@ -93,12 +104,21 @@ KINDS: dict[str, frozenset[str]] = {
     ),
 }
 
-PRONOUNS = _words("i he she it they we you his her their my him them me us our your its hers theirs mine himself herself")
+PRONOUNS = _words(
+    "i he she it they we you his her their my him them me us our your its hers theirs mine himself herself"
+)
 
 MONTHS = _words(
     """january february march april may june july august september october november december jan feb mar apr jun jul aug
     sep sept oct nov dec"""
 )
+
+AUXILIARIES = _words("is are was were do does did can could will would has have had should may might must am shall")
+
+VERDICTS = _words("yes no true false valid invalid plausible implausible ambiguous")
+
+# Capitalised inside sentences, and yet no proper names.
+NO_NAMES = MONTHS | _words("i monday tuesday wednesday thursday friday saturday sunday true false yes no mr mrs ms dr")
 
 TASK_VERBS = _words(
     """compute calculate evaluate simplify solve sort arrange rearrange reverse count add subtract multiply divide
@@ -111,19 +131,21 @@ TASK_VERBS = _words(
 RECALL_VERBS = _words("name identify state recall recite define who whose whom describe tell mention give explain")
 
 GIVEN_NAMES = _words(
-    """adam ada alan albert alex alexis alice amanda amy ana andrea andrew andy angela ann anna anne anthony arthur ashley
-    barbara ben benjamin beth betty bill bob bonnie brad brenda brian bruce carl carla carlos carol caroline cathy charles
-    charlie charlotte chloe chris christine cindy claire clara craig cynthia daniel danny dan dave david dean debbie deborah
-    dennis diana diane donald donna dorothy doug dylan ed eddie edward elena elizabeth ella ellen emily emma eric erica erin
-    ethan eva eve evelyn fiona frances frank fred gary george gerald gina gloria grace greg hannah harold harry heather
-    helen henry holly ian irene isaac isabel ivan jack jackie jacob jake james jamie jane janet jasmine jason jay jean jeff
-    jen jennifer jenny jeremy jerry jesse jessica jill jim jimmy joan joe joel john johnny jon jordan jose joseph josh
-    joshua juan judy julia julie justin karen karl kate katie kathy keith kelly ken kevin kim kyle larry laura lauren leah
-    lee leo leon leslie lily linda lisa liz lola lou louis lucas lucy luis luke lynn marcus margaret maria marie mark martha
-    martin mary matt matthew max megan melissa mia michael michelle mike miguel molly monica nancy natalie nathan neil nick
-    nicole nina noah nora olga oliver olivia oscar pam pamela pat patricia patrick paul paula pedro peggy pete peter phil
-    philip rachel ralph randy ray rebecca rick rita rob robert robin roger ron rosa rose roy russell ruth ryan sally sam
-    samantha samuel sandra sara sarah scott sean seth shannon sharon sheila simon sofia sophia sophie stella stephanie
-    stephen steve steven sue susan tanya tara ted teresa terry theo thomas tim tina todd tom tommy tony tracy tyler
-    valerie vanessa vera victor victoria vincent virginia walter wanda wayne wendy will william zach zoe"""
+    """adam ada alan albert alex alexis alice amanda amy ana andrea andrew andy angela ann anna anne anthony arthur
+    ashley barbara ben benjamin beth betty bill bob bonnie brad brenda brian bruce carl carla carlos carol
+    caroline cathy charles charlie charlotte chloe chris christine cindy claire clara craig cynthia daniel
+    danny dan dave david dean debbie deborah dennis diana diane donald donna dorothy doug dylan ed eddie
+    edward elena elizabeth ella ellen emily emma eric erica erin ethan eva eve evelyn fiona frances frank fred
+    gary george gerald gina gloria grace greg hannah harold harry heather helen henry holly ian irene isaac
+    isabel ivan jack jackie jacob jake james jamie jane janet jasmine jason jay jean jeff jen jennifer jenny
+    jeremy jerry jesse jessica jill jim jimmy joan joe joel john johnny jon jordan jose joseph josh joshua
+    juan judy julia julie justin karen karl kate katie kathy keith kelly ken kevin kim kyle larry laura lauren
+    leah lee leo leon leslie lily linda lisa liz lola lou louis lucas lucy luis luke lynn marcus margaret
+    maria marie mark martha martin mary matt matthew max megan melissa mia michael michelle mike miguel molly
+    monica nancy natalie nathan neil nick nicole nina noah nora olga oliver olivia oscar pam pamela pat
+    patricia patrick paul paula pedro peggy pete peter phil philip rachel ralph randy ray rebecca rick rita
+    rob robert robin roger ron rosa rose roy russell ruth ryan sally sam samantha samuel sandra sara sarah
+    scott sean seth shannon sharon sheila simon sofia sophia sophie stella stephanie stephen steve steven sue
+    susan tanya tara ted teresa terry theo thomas tim tina todd tom tommy tony tracy tyler valerie vanessa
+    vera victor victoria vincent virginia walter wanda wayne wendy will william zach zoe"""
 )

@@ -36,12 +36,12 @@ class Measure:
     families: tuple[FamilyRow, ...]
     auroc: float
     """Over the pooled out-of-family predictions, families counting alike within their label."""
-    auroc_equal_families: float
-    """The same with one weight for every family, whatever its label. Equal to `auroc`, as it must be."""
     accuracy: float
     """Averaged over families within each label, then over the labels."""
     ece: float
     """Expected calibration error over ten bins, every family counting alike."""
+    ece_balanced: float
+    """The same with labels counting alike too, which is what the calibration aims at."""
     bins: tuple[tuple[float, float, float], ...]
     """Mean probability, share of reasoning, and weight, of each bin."""
     confusion: tuple[tuple[float, float], tuple[float, float]]
@@ -75,9 +75,9 @@ def measure(design: Design, left_out: LeftOut) -> Measure:
     return Measure(
         families=tuple(rows),
         auroc=auroc(left_out.logit, label, within),
-        auroc_equal_families=auroc(left_out.logit, label, equal),
         accuracy=sum(right) / 2,
         ece=ece,
+        ece_balanced=_reliability(p, label, within)[1],
         bins=bins,
         confusion=((right[0], 1 - right[0]), (1 - right[1], right[1])),
     )

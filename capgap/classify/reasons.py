@@ -21,8 +21,10 @@ def _share(value: float, what: str) -> str:
     return f"{value:.0%} of {what}".replace("%", " %")
 
 
-def _quantities(raw: _Raw) -> str:
-    return _count(raw["numbers"], "number")
+def _material(raw: _Raw) -> str:
+    if raw["material"]:
+        return f"{round(raw['material'])} words or signs in a row that make no sentence"
+    return "whole sentences, no list and no expression"
 
 
 def _sentences(raw: _Raw) -> str:
@@ -86,44 +88,64 @@ def _question(raw: _Raw) -> str:
     return "no question"
 
 
-_SAID: dict[str, Callable[[_Raw], str]] = {
-    "length": lambda raw: _count(raw["words"], "word"),
-    "sentences": _sentences,
-    "material": lambda raw: (
-        f"{round(raw['material'])} words or signs in a row that make no sentence"
-        if raw["material"]
-        else "whole sentences, no list and no expression"
+# Groups of one feature whose count is told: the feature, the word for one, the words for any other number.
+_COUNTED: dict[str, tuple[str, str, str]] = {
+    "length": ("words", "word", "words"),
+    "years": ("years", "year", "years"),
+    "dates": ("dates", "date", "dates"),
+    "quotes": ("quotation marks", "quotation mark", "quotation marks"),
+    "persons": ("persons by first name", "person named by a first name", "persons named by a first name"),
+    "new words": (
+        "new words in the question",
+        "word of the question that nothing before explains",
+        "words of the question that nothing before explains",
     ),
+    "truth words": ("truth words", "word about truth or inference", "words about truth or inference"),
+    "negations": ("negations", "negation", "negations"),
+    "conditionals": ("conditionals", "word such as if or unless", "words such as if or unless"),
+    "quantifiers": ("quantifiers", "word such as each, all or exactly", "words such as each, all or exactly"),
+    "comparatives": ("comparatives", "comparative", "comparatives"),
+    "ordinals": ("ordinals", "word such as first or last", "words such as first or last"),
+    "places in an order": ("places in an order", "word of position (left, north)", "words of position (left, north)"),
+    "time spans": ("time spans", "word of time (day, hour, ago)", "words of time (day, hour, ago)"),
+    "changes": ("changes", "thing done (gives, takes, moves)", "things done (gives, takes, moves)"),
+    "totals": ("totals", "word of reckoning (total, each)", "words of reckoning (total, each)"),
+    "number words": ("number words", "number in words", "numbers in words"),
+    "letters and digits": (
+        "letters and digits",
+        "word about letters, digits or lists",
+        "words about letters, digits or lists",
+    ),
+    "words for names and terms": (
+        "words for names and terms",
+        "word that asks for a name or term",
+        "words that ask for a name or term",
+    ),
+    "world and its people": (
+        "world and its people",
+        "word for what reference books hold",
+        "words for what reference books hold",
+    ),
+    "how things usually are": (
+        "how things usually are",
+        "word for how things usually are",
+        "words for how things usually are",
+    ),
+}
+
+_SAID: dict[str, Callable[[_Raw], str]] = {
+    "sentences": _sentences,
+    "material": _material,
     "topic": lambda raw: _share(raw["share of topic words"], "it are words of a subject"),
-    "quantities": _quantities,
-    "years": lambda raw: _count(raw["years"], "year"),
-    "dates": lambda raw: _count(raw["dates"], "date in figures", "dates in figures"),
+    "quantities": lambda raw: _count(raw["numbers"], "number"),
     "symbols": _symbols,
-    "quotes": lambda raw: _count(raw["quotation marks"], "quotation mark"),
     "instruction": _instruction,
     "names": _names,
-    "persons": lambda raw: _count(raw["persons by first name"], "person named by a first name", "persons named by a first name"),
     "repetition": _repetition,
     "choices": _choices,
     "choices told": _choices_told,
     "question": _question,
-    "new words": lambda raw: _count(raw["new words in the question"], "word of the question that nothing before explains", "words of the question that nothing before explains"),
-    "truth words": lambda raw: _count(raw["truth words"], "word about truth or inference", "words about truth or inference"),
-    "negations": lambda raw: _count(raw["negations"], "negation"),
-    "conditionals": lambda raw: _count(raw["conditionals"], "if, unless or therefore", "if, unless or therefore"),
-    "quantifiers": lambda raw: _count(raw["quantifiers"], "word such as each, all or exactly", "words such as each, all or exactly"),
-    "comparatives": lambda raw: _count(raw["comparatives"], "comparative"),
-    "ordinals": lambda raw: _count(raw["ordinals"], "place in an order (first, last)", "places in an order (first, last)"),
-    "places in an order": lambda raw: _count(raw["places in an order"], "word of position (left, before)", "words of position (left, before)"),
-    "time spans": lambda raw: _count(raw["time spans"], "word of time (day, hour, ago)", "words of time (day, hour, ago)"),
-    "changes": lambda raw: _count(raw["changes"], "thing done (gives, takes, moves)", "things done (gives, takes, moves)"),
-    "totals": lambda raw: _count(raw["totals"], "word of reckoning (total, each, left)", "words of reckoning (total, each, left)"),
-    "number words": lambda raw: _count(raw["number words"], "number in words", "numbers in words"),
-    "letters and digits": lambda raw: _count(raw["letters and digits"], "word about letters, digits or lists", "words about letters, digits or lists"),
-    "words for names and terms": lambda raw: _count(raw["words for names and terms"], "word that asks for a name or term", "words that ask for a name or term"),
-    "world and its people": lambda raw: _count(raw["world and its people"], "word for what reference books hold", "words for what reference books hold"),
-    "how things usually are": lambda raw: _count(raw["how things usually are"], "word for how things usually are", "words for how things usually are"),
-}  # fmt: skip
+}
 
 
 def in_words(group: str, raw: Mapping[str, float]) -> str:
@@ -136,4 +158,7 @@ def in_words(group: str, raw: Mapping[str, float]) -> str:
     raw
         Raw numbers of the item by the names of `FEATURES`.
     """
+    if group in _COUNTED:
+        feature, one, many = _COUNTED[group]
+        return _count(raw[feature], one, many)
     return _SAID[group](raw)

@@ -1,4 +1,4 @@
-"""Exercises of capgap's own: many small kinds of items, so that topics and turns of phrase do not decide.
+r"""Exercises of capgap's own: many small kinds of items, so that topics and turns of phrase do not decide.
 
 They only help to fit. Each kind names the measured families that are like it (`kin`) and is left out with them.
 
@@ -6,9 +6,9 @@ The two text files beside this module are lines of
 
 * ``@pool: word, word, ...``: words to draw from;
 * ``== name | knowledge`` or ``== name | reasoning | kin, kin``: a kind begins;
-* an item: a text, and behind ``||`` its choices, separated by `` | ``. A slot ``{pool}`` is a word that no other slot of
-  the item has, ``{pool.1}`` the same word wherever it stands, ``{3-20}`` a number, ``{red|blue}`` one of these, and
-  ``{expr}``, ``{code}`` and the other names in `made` something that is made up. ``\\n`` is the end of a line.
+* an item: a text, and behind ``||`` its choices, separated by `` | ``. A slot ``{pool}`` is a word that no other slot
+  of the item has, ``{pool.1}`` the same word wherever it stands, ``{3-20}`` a number, ``{red|blue}`` one of these, and
+  ``{expr}``, ``{code}`` and the other names in `made` something that is made up. ``\n`` is the end of a line.
 """
 
 import random
@@ -91,4 +91,6 @@ def _filled(line: str, pools: dict[str, list[str]], rng: random.Random) -> Quest
 
     text, _, choices = line.replace("\\n", "\n").partition(" || ")
     text = _SLOT.sub(value, text)
-    return Question(text.strip(), tuple(_SLOT.sub(value, choice).strip() for choice in choices.split(" | ") if choice.strip()))
+    return Question(
+        text.strip(), tuple(_SLOT.sub(value, choice).strip() for choice in choices.split(" | ") if choice.strip())
+    )

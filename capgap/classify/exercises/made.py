@@ -32,7 +32,7 @@ def _boolean(rng: random.Random, atoms: tuple[str, ...], depth: int = 2) -> str:
 
 
 def _brackets(rng: random.Random) -> str:
-    pairs = ["()", "[]", "{}", "<>"]
+    pairs = [("(", ")"), ("[", "]"), ("{", "}"), ("<", ">")]
     text = ""
     for _ in range(rng.randint(3, 7)):
         opening, closing = rng.choice(pairs)
@@ -48,7 +48,7 @@ def _code(rng: random.Random) -> str:
     if style == 0:
         return f"x = {a}\nfor i in range({n}):\n    x = x * 2 - i\nprint(x)"
     if style == 1:
-        return f"int x = {a};\nwhile (x < {a * b * n}) {{\n  x += {b};\n}}\nprintf(\"%d\", x);"
+        return f'int x = {a};\nwhile (x < {a * b * n}) {{\n  x += {b};\n}}\nprintf("%d", x);'
     if style == 2:
         return f"let x = {a}, y = {b};\nif (x > y) {{ x = x - y; }} else {{ y = y - x; }}\nconsole.log(x + y);"
     return f"x = [{a}, {b}, {n}]\nx.append(x[0] + x[1])\nx = sum(x[1:])\nprint(x)"
@@ -58,7 +58,9 @@ def _function(rng: random.Random) -> str:
     a, b = rng.randint(1, 5), rng.randint(2, 9)
     if rng.random() < 0.5:
         return f"def f(n):\n    if n < {a}:\n        return {b}\n    return f(n - 1) + n"
-    return f"def f(n):\n    total = {b}\n    while n > 0:\n        total += n % 2\n        n //= 2\n    return total * {a}"
+    return (
+        f"def f(n):\n    total = {b}\n    while n > 0:\n        total += n % 2\n        n //= 2\n    return total * {a}"
+    )
 
 
 def _scrambled(rng: random.Random) -> str:
