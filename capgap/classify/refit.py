@@ -179,7 +179,7 @@ def _readme(result: Refit, command: str, pairs: str | Path | None) -> str:
         "",
         f"    {command}",
         "",
-        f"Each of {len(found.families)} families was predicted by a fit that had seen neither it nor exercises of its kind.",
+        f"Each of {len(found.families)} families was predicted by a fit that had seen neither it nor its kind.",
         "Penalty, emphasis of exercises and calibration were chosen by leaving out further families among the rest.",
         f"{about['helping_families']} families of capgap's own exercises help to fit and are not measured.",
         "Labels and their reasons: `capgap/classify/corpus.yaml`, written before the features.",

@@ -33,7 +33,7 @@ def main() -> None:
     end = time.perf_counter()
     characters = sum(len(question.text) for question in questions) / len(questions)
     print(
-        f"{len(found):,} items of {characters:.0f} characters: {end - begin:.2f} s, loading {loaded - begin:.2f} s of it;"
+        f"{len(found):,} items of {characters:.0f} characters: {end - begin:.2f} s, loading {loaded - begin:.2f};"
         f" {len(found) / (end - begin):,.0f} items per second"
     )
 
