@@ -164,7 +164,8 @@ def _summary(items: "list[Asked]", found: "Labelled", out: Path | None) -> None:
     labels = found.labels
     for name, label in list(found.tasks.items())[:_SHOWN]:
         interval = f"p {label.p:.2f} [{label.conf_low:.2f}, {label.conf_high:.2f}]"
-        why = f"; {label.reasons[0].words}" if label.reasons else ""
+        reason = next((r for r in label.reasons if r.weight * label.logit > 0), None)  # the heaviest that is for it
+        why = f"; {reason.words}" if reason else ""
         say(_line(f"  {name[:60]}: {label.capability}, {interval}{why}"))
     if len(found.tasks) > _SHOWN:
         say(f"  and {len(found.tasks) - _SHOWN:,} more tasks")

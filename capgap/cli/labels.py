@@ -132,7 +132,8 @@ def _classified(asked: "Sequence[Asked]") -> pd.DataFrame:
     if plain:
         parts.append(classify_items(plain, text=lambda _: []).labels)
     if read:
-        parts.append(classify_items(read).labels)
+        # The catalogue's word on lm-eval's tasks is in the outcomes already; others may have a like name.
+        parts.append(classify_items(read, declarations=False).labels)
     labels = schema.concat(parts, schema.LABELS) if parts else schema.empty(schema.LABELS)
     return labels[labels["source"] != "none"]
 

@@ -1,6 +1,7 @@
 """How items got their labels, how far the classifier can be believed, and what its doubt does to the contrast."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +12,14 @@ import pandas as pd
 from markupsafe import Markup
 
 from capgap.report import svg, text
-from capgap.report.tables import Book, Cell, Estimate, ShownTable, estimate_table
+from capgap.report.tables import Book, Cell, Estimate, ShownTable
 from capgap.schema import Roles
 
 __all__ = ["Labelling", "labelling", "undeclared_items"]
 
 Keys = set[tuple[str, str]]
+_MOST_DRAWN = 400
+_SHARE = re.compile(r"labels make (\d+) % of the variance")
 _NAMES = {"behaviour": "answers of models", "declared": "declaration", "text": "text", "none": "nothing"}
 
 
@@ -83,9 +86,10 @@ def _sentences(labels: pd.DataFrame, inferred: pd.DataFrame) -> list[str]:
     ]
     middle = int((inferred["capability"] == "mixed").sum())
     if middle:
+        verbs = ("lies", "counts", "stands") if middle == 1 else ("lie", "count", "stand")
         said.append(
-            f"{middle:,} of them lie between knowledge and reasoning, count as mixed and stand on neither side "
-            "of the contrast."
+            f"{middle:,} of them {verbs[0]} between knowledge and reasoning, {verbs[1]} as mixed and {verbs[2]} on neither "
+            "side of the contrast."
         )
     models = {name for value in inferred["evidence"] for name in _models(value)}
     if models:
@@ -161,15 +165,48 @@ def _interval(whole: object, middle: pd.Series) -> str:
 
 
 def _contrast(book: Book, roles: Roles) -> ShownTable | None:
-    """Each number over draws below the same number with the labels as they are."""
-    if not book.drawn:
-        return None
+    """Each number with the labels as they are, and over draws of the labels."""
     others = "these checkpoints, tasks like these"
     plain = {_key(row): row for row in book.rows if row.weighting == "tasks" and row.population != others}
-    rows = [found for row in book.drawn for found in (plain.get(_key(row)), row) if found is not None]
-    caption = "With labels as they are, then with labels drawn by their doubt (its note says so)"
-    without = ("null", "clusters", "method", "made of")
-    return estimate_table(rows, caption=caption, models=roles.students, without=without)
+    pairs = [(plain.get(_key(row)), row) for row in book.drawn]
+    told = [(one, row) for one, row in pairs if not row.refused or (one is not None and not one.refused)]
+    if not told:
+        return None
+    numbered = {name: f"{i} {name}" for i, name in enumerate(roles.students, 1)} if len(roles.students) > 1 else {}
+    cells = tuple(
+        (
+            Cell(row.name),
+            Cell(row.group),
+            Cell(numbered.get(row.model, row.model)),
+            Cell(row.contrast),
+            Cell("" if one is None else f"{one.shown} {one.interval}".strip(), numeric=True),
+            Cell(f"{row.shown} {row.interval}".strip(), numeric=True, muted=row.refused),
+            Cell(_share(row), numeric=True),
+        )
+        for one, row in told[:_MOST_DRAWN]
+    )
+    columns: tuple[str, ...] = (
+        "quantity",
+        "group",
+        "model",
+        "contrast",
+        "labels as they are",
+        "labels drawn",
+        "doubt of labels",
+    )
+    rows: tuple[tuple[Cell, ...], ...] = cells
+    throughout: tuple[tuple[str, str], ...] = ()
+    if len(roles.students) == 1:
+        columns, rows = columns[:2] + columns[3:], tuple(row[:2] + row[3:] for row in cells)
+        throughout = (("model", roles.students[0]),)
+    caption = "With labels as they are, then with labels drawn by their doubt"
+    return ShownTable(caption, columns, rows, throughout, max(0, len(told) - _MOST_DRAWN))
+
+
+def _share(row: Estimate) -> str:
+    """Of the variance, from the note of `capgap.analyze`."""
+    found = _SHARE.search(row.note)
+    return f"{found[1]}\u202f%" if found else ""
 
 
 def _key(row: Estimate) -> tuple[str, str, str, str, str]:
