@@ -88,8 +88,8 @@ def _sentences(labels: pd.DataFrame, inferred: pd.DataFrame) -> list[str]:
     if middle:
         verbs = ("lies", "counts", "stands") if middle == 1 else ("lie", "count", "stand")
         said.append(
-            f"{middle:,} of them {verbs[0]} between knowledge and reasoning, {verbs[1]} as mixed and {verbs[2]} on neither "
-            "side of the contrast."
+            f"{middle:,} of them {verbs[0]} between knowledge and reasoning, {verbs[1]} as mixed and {verbs[2]} on "
+            "neither side of the contrast."
         )
     models = {name for value in inferred["evidence"] for name in _models(value)}
     if models:
