@@ -10,7 +10,7 @@ import pandas as pd
 
 from capgap import schema
 from capgap.analyze import MARGIN, analyze, next_step, sentence
-from capgap.cli.labels import labels_for
+from capgap.cli.labels import classifier_facts, labels_for
 from capgap.report import write_report
 
 __all__ = ["conclude", "items_option", "json_option", "margin_option", "say"]
@@ -92,7 +92,7 @@ def conclude(
         outcomes=outcomes,
         estimates=estimates,
         roles=roles,
-        run=run,
+        run={**run, "classifier": classifier_facts(labels)},
         items=items,
         models=models,
         labels=labels,

@@ -14,7 +14,7 @@ from capgap.errors import TableError
 if TYPE_CHECKING:
     from capgap.classify import Asked
 
-__all__ = ["labels_for", "labels_option"]
+__all__ = ["classifier_facts", "labels_for", "labels_option"]
 
 labels_option = click.option(
     "--labels",
@@ -150,3 +150,13 @@ def _said(asked: "Sequence[Asked]", labels: pd.DataFrame) -> str:
     counts = inferred["capability"].value_counts()
     told = ", ".join(f"{int(counts[name]):,} {name}" for name in schema.CAPABILITIES if name in counts)
     return f"{none}; the classifier says {told}."
+
+
+def classifier_facts(labels: pd.DataFrame | None) -> dict[str, Any] | None:
+    """What the text model was measured to do on families that it had not seen; None where no label rests on it."""
+    if labels is None or not labels["source"].fillna("").str.contains("text").any():
+        return None
+    from capgap.classify.text_model import TextModel
+
+    measured = TextModel.shipped().coefficients.about.get("measured")
+    return dict(measured) if isinstance(measured, dict) else None

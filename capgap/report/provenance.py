@@ -28,7 +28,7 @@ _FIRST = [
     "dtype",
     "limit",
 ]
-_HIDDEN = frozenset({"sentence"})
+_HIDDEN = frozenset({"sentence", "classifier"})
 _DEPTH = 5
 _ENTRIES = 80
 _FLAT_FROM = 3
