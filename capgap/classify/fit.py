@@ -255,14 +255,12 @@ def fit(
 
     Parameters
     ----------
-    design
-        From `make_design`.
+    design, limit, seed, grid
+        As for `leave_families_out`.
     spreads
         From `spread`.
     about
         What the file says of its making.
-    limit, seed, grid
-        As for `leave_families_out`.
 
     Returns
     -------
