@@ -47,14 +47,12 @@ _QUESTIONS = ("who", "which", "what", "when", "where", "why", "how many", "how",
 
 FEATURES: tuple[Feature, ...] = (
     Feature("words", "length", "count"),
-    Feature("sentences", "sentences", "count"),
     Feature("sentences before the question", "sentences", "count"),
     Feature("lines", "sentences", "count"),
     Feature("share of topic words", "topic", "share"),
     Feature("commas in a sentence", "sentences", "count"),
     Feature("material", "material", "count"),
     Feature("numbers", "quantities", "count"),
-    Feature("any number", "quantities", "yes"),
     Feature("two numbers or more", "quantities", "yes"),
     Feature("numbers of something", "quantities", "count"),
     Feature("years", "years", "count"),
@@ -311,7 +309,6 @@ class _Reader:
         self._set("share of topic words", self.n_topic / n_tokens)
         self._set("share of symbols", self.n_symbols / n_tokens)
         self._set("numbers", numbers)
-        self._set("any number", float(numbers > 0))
         self._set("two numbers or more", float(numbers + values[_YEARS] > 1))
         self._set("names", self.names.total())
         self._set("share of names", self.names.total() / max(1, self.n_words))
@@ -326,7 +323,6 @@ class _Reader:
         where: Counter[str] = Counter()
         for sentence in content:
             where.update(set(sentence))
-        self._set("sentences", len(content))
         self._set("sentences before the question", max(0, len(content) - 1))
         self._set("words said again", 1 - len(where) / n_words if n_words else 0.0)
         self._set("things in several sentences", sum(1 for n in where.values() if n > 1))

@@ -9,7 +9,6 @@ calibration; nothing of a family ever touches its own prediction.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -41,9 +40,7 @@ class Settings:
     """Emphasis of a family that only helps to fit; 1 counts it like a measured one."""
 
 
-GRID: tuple[Settings, ...] = tuple(
-    Settings(evidence, words, own) for evidence, words, own in product((5.0, 15.0, 45.0), (0.3,), (1.0, 2.0))
-)
+GRID: tuple[Settings, ...] = tuple(Settings(evidence, 0.3, 2.0) for evidence in (5.0, 15.0, 45.0))
 
 
 @dataclass(frozen=True)
@@ -141,35 +138,37 @@ def _tune(
             items.append(_rows_of(design, rows, fold))
             logits.append(fitted.logits(design, items[-1]))
         calibration, losses = calibrate(design, np.concatenate(items), np.concatenate(logits))
-        tried.append((settings, calibration, *_mean_and_error(design, losses)))
+        tried.append((settings, calibration, losses))
     if not tried:
         raise EstimationError("No settings to choose from.")
-    *_, least, error = min(tried, key=lambda one: one[2])
-    # The strongest penalty that is no worse than the best by more than its standard error, since families are few.
-    good = [one for one in tried if one[2] <= least + error]
-    settings, calibration, *_ = min(good, key=lambda one: (one[0].evidence, one[2]))
+    labels = np.array([design.families[n].reasoning for n in sorted(inside)])
+    best = min((losses for *_, losses in tried), key=lambda losses: _mean_and_error(losses, labels)[0])
+    # The strongest penalty that is not worse than the best by more than the standard error of their difference.
+    good = []
+    for settings, calibration, losses in tried:
+        worse, error = _mean_and_error(losses - best, labels)
+        if worse <= error:
+            good.append((settings.evidence, worse, settings, calibration))
+    *_, settings, calibration = min(good, key=lambda one: one[:2])
     return settings, calibration
 
 
-def _mean_and_error(design: Design, losses: dict[int, float]) -> tuple[float, float]:
-    """Mean of families' losses, labels counting alike, and its standard error."""
-    means, variances = [], []
-    for label in (False, True):
-        of_label = np.array([loss for n, loss in losses.items() if design.families[n].reasoning == label])
-        means.append(of_label.mean())
-        variances.append(of_label.var(ddof=1) / len(of_label) if len(of_label) > 1 else 0.0)
-    return float(np.mean(means)), float(np.sqrt(np.sum(variances)) / 2)
+def _mean_and_error(values: NDArray[np.float64], labels: NDArray[np.bool_]) -> tuple[float, float]:
+    """Mean over families, labels counting alike, and its standard error."""
+    parts = [values[labels == label] for label in (False, True)]
+    variances = [part.var(ddof=1) / len(part) if len(part) > 1 else 0.0 for part in parts]
+    return float(np.mean([part.mean() for part in parts])), float(np.sqrt(sum(variances)) / 2)
 
 
 def calibrate(
     design: Design, items: NDArray[np.intp], logits: NDArray[np.float64]
-) -> tuple[Calibration, dict[int, float]]:
+) -> tuple[Calibration, NDArray[np.float64]]:
     """Probabilities from out-of-family log-odds, with families counting alike.
 
     Returns
     -------
     calibration, losses
-        What makes the log-loss least, labels counting alike, and that loss in nats for each family.
+        What makes the log-loss least, labels counting alike, and that loss in nats for each family in their order.
     """
     from scipy.optimize import minimize
 
@@ -186,7 +185,7 @@ def calibrate(
     p = calibration.probability(logits)
     each = -np.log(np.where(label, p, 1 - p))
     family = design.family[items]
-    return calibration, {int(n): float(each[family == n].mean()) for n in np.unique(family)}
+    return calibration, np.array([each[family == n].mean() for n in np.unique(family)])
 
 
 def leave_families_out(design: Design, *, limit: int = 150, seed: int = 0, grid: Sequence[Settings] = GRID) -> LeftOut:
@@ -256,14 +255,12 @@ def fit(
 
     Parameters
     ----------
-    design
-        From `make_design`.
+    design, limit, seed, grid
+        As for `leave_families_out`.
     spreads
         From `spread`.
     about
         What the file says of its making.
-    limit, seed, grid
-        As for `leave_families_out`.
 
     Returns
     -------

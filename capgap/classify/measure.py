@@ -36,6 +36,8 @@ class Measure:
     families: tuple[FamilyRow, ...]
     auroc: float
     """Over the pooled out-of-family predictions, families counting alike within their label."""
+    auroc_uncalibrated: float
+    """The same before calibration, which differs between families since none calibrates itself."""
     accuracy: float
     """Averaged over families within each label, then over the labels."""
     ece: float
@@ -75,6 +77,7 @@ def measure(design: Design, left_out: LeftOut) -> Measure:
     return Measure(
         families=tuple(rows),
         auroc=auroc(left_out.logit, label, within),
+        auroc_uncalibrated=auroc(left_out.raw, label, within),
         accuracy=sum(right) / 2,
         ece=ece,
         ece_balanced=_reliability(p, label, within)[1],

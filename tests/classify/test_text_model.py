@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 
 from capgap.classify.coefficients import Coefficients
 from capgap.classify.evidence import Question
-from capgap.classify.features import FEATURES, read
+from capgap.classify.exercises import exercises
+from capgap.classify.features import FEATURES, read, table
 from capgap.classify.refit import read_pairs
 from capgap.classify.text_model import TextModel, strangeness
 from capgap.errors import TableError
@@ -71,8 +73,6 @@ def test_the_heaviest_reasons_speak_for_the_side_that_the_item_is_on(model: Text
 def test_all_parts_and_the_intercept_sum_to_the_log_odds(model: TextModel) -> None:
     c = model.coefficients
     reading = read(SUM)
-    from capgap.classify.features import table
-
     parts = np.clip((table([reading])[0] - c.mean) / c.scale, -c.clip, c.clip) * c.weight
     words = sum(c.words.get(word, 0.0) for word in reading.words)
     assert model.raw_logits([reading])[0] == pytest.approx(parts.sum() + words + c.intercept, abs=1e-12)
@@ -116,6 +116,13 @@ def test_strangeness_grows_with_unknown_words(model: TextModel) -> None:
 def test_no_probability_is_surer_than_the_number_of_families_allows(model: TextModel) -> None:
     for one in model.evidence([Question("((3 + 4) * 5) - 2 = " * 30), FACT, SUM]):
         assert 0.01 - 1e-9 <= one.p <= 0.99 + 1e-9
+
+
+def test_an_item_takes_less_than_half_a_millisecond(model: TextModel) -> None:
+    questions = [question for family in exercises() for question in family.questions][:1500]
+    start = time.process_time()
+    model.evidence(questions)
+    assert time.process_time() - start < 0.0005 * len(questions)
 
 
 def test_the_file_gives_the_same_model_back(model: TextModel, tmp_path: Path) -> None:
