@@ -70,15 +70,28 @@ def refit(
     families = (*read_corpus(corpus), *(exercises(seed) if own else ()))
     design = make_design(families)
     left_out = leave_families_out(design, limit=limit, seed=seed, grid=grid)
+    found = measure(design, left_out)
     about = {
         "date": datetime.now(UTC).date().isoformat(),
         "families": len(design.measured),
         "helping_families": len(families) - len(design.measured),
         "items": len(design.family),
+        "measured": _measured(found),
     }
     coefficients, _ = fit(design, spreads=spread(design, left_out), about=about, limit=limit, seed=seed, grid=grid)
     seconds = time.perf_counter() - start
-    return Refit(coefficients, measure(design, left_out), families, left_out.settings, seconds)
+    return Refit(coefficients, found, families, left_out.settings, seconds)
+
+
+def _measured(found: Measure) -> dict[str, object]:
+    """What a report tells of the model beside the labels that rest on it; families that no fit had seen."""
+    return {
+        "auroc": round(found.auroc, 4),
+        "accuracy": round(found.accuracy, 4),
+        "ece": round(found.ece, 4),
+        "reliability": [{"p": round(p, 4), "share": round(share, 4), "n": round(n, 5)} for p, share, n in found.bins],
+        "confusion": _confusion(found),
+    }
 
 
 def read_pairs(path: str | Path) -> list[tuple[str, Question, Question]]:

@@ -119,7 +119,9 @@ class TextModel:
                 named = dict(zip(_NAMES, raw.tolist(), strict=True))
             words = in_words(name, named) if is_group else f'the word "{name}"'
             reasons.append(Reason(words, factor * value))
-        return Evidence("text", logit * trust, sd, tuple(reasons))
+        # Words that mean another thing in a family do so in all its items: that part of the error is theirs in common.
+        shared = c.family_sd**2 / sd**2
+        return Evidence("text", logit * trust, sd, tuple(reasons), shared=shared)
 
 
 _NAMES = tuple(feature.name for feature in FEATURES)
