@@ -4,27 +4,20 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
 from capgap.classify import Evidence, read_labels
+from capgap.classify.text_model import TextModel
 from capgap.cli import _status
-from tests.classify.standin import text_evidence
 from tests.classify.worlds import outcomes
 from tests.conftest import ROOT
 
 
 @pytest.fixture(autouse=True)
-def _text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The text model has tests of its own; here it is anything that gives evidence."""
-    module: Any = ModuleType("capgap.classify.text_model")
-    module.TextModel = type(
-        "TextModel", (), {"shipped": classmethod(lambda cls: cls()), "evidence": lambda self, q: text_evidence(q)}
-    )
-    monkeypatch.setitem(sys.modules, "capgap.classify.text_model", module)
+def _folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
@@ -42,7 +35,11 @@ def questions(path: Path, *rows: Any) -> Path:
     return path
 
 
-SOME = ({"text": "7 + 8?", "item": "a", "task": "sums"}, {"text": "Who?", "item": "b", "task": "names"}, {"text": "?"})
+SOME = (
+    {"text": "7 + 8?", "item": "a", "task": "sums"},
+    {"text": "Who wrote Hamlet?", "item": "b", "task": "names"},
+    {"text": "?"},
+)
 
 
 def test_a_file_gives_a_line_for_each_item_on_stdout_and_a_summary_beside(capsys: Captured, tmp_path: Path) -> None:
@@ -54,8 +51,8 @@ def test_a_file_gives_a_line_for_each_item_on_stdout_and_a_summary_beside(capsys
         assert {"item", "task", "capability", "p_reasoning", "conf_low", "conf_high", "source", "evidence"} == set(row)
         assert 0 <= row["conf_low"] <= row["p_reasoning"] <= row["conf_high"] <= 1
         assert row["evidence"]["reasons"]
-    assert [row["capability"] for row in rows] == ["reasoning", "knowledge", "knowledge"]
-    assert "3 items: 2 knowledge, 1 reasoning, 0 mixed; 0 with p from 0.33 to 0.67" in err
+    assert [row["capability"] for row in rows] == ["reasoning", "knowledge", "mixed"]
+    assert "3 items: 1 knowledge, 1 reasoning, 1 mixed; 1 with p from 0.33 to 0.67" in err
     assert "sums: reasoning" in err
 
 
@@ -63,7 +60,7 @@ def test_a_file_gives_a_line_for_each_item_on_stdout_and_a_summary_beside(capsys
 def test_out_holds_the_labels_and_is_replaced_only_when_told(name: str, capsys: Captured, tmp_path: Path) -> None:
     source, out = questions(tmp_path / "q.jsonl", *SOME), tmp_path / name
     assert run(capsys, source, "--out", out)[:2] == (0, "")
-    assert list(read_labels(out)["capability"]) == ["reasoning", "knowledge", "knowledge"]
+    assert list(read_labels(out)["capability"]) == ["reasoning", "knowledge", "mixed"]
     before = out.read_bytes()
     status, _, err = run(capsys, source, "--out", out, "--limit", "1")
     assert status == 2
@@ -92,7 +89,7 @@ def test_labels_that_contradict_a_declaration_are_told(
     by_text = run(capsys, source, "--evidence", "text")[2]
     assert "0 of 3 items that are declared knowledge or reasoning are labelled so." in by_text
     sure = [Evidence("text", 9.0, 0.2)]
-    monkeypatch.setattr("tests.cli.test_classify.text_evidence", lambda found: sure * len(found))
+    monkeypatch.setattr(TextModel, "evidence", lambda self, found: sure * len(found))
     told = run(capsys, source)[2]
     assert "3 items are labelled otherwise than declared, the first is i0 of q: declared knowledge" in told
 
