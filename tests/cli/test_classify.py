@@ -114,9 +114,9 @@ def test_answers_that_are_there_are_evidence(capsys: Captured, tmp_path: Path) -
     source = questions(tmp_path / "q.jsonl", *SOME)
     status, out, _ = run(capsys, source, "--outcomes", tmp_path / "o.parquet")
     assert status == 0
-    row = json.loads(out.splitlines()[1])
+    row, by_text = json.loads(out.splitlines()[1]), json.loads(run(capsys, source)[1].splitlines()[1])
     assert row["source"] == "behaviour, text"
-    assert row["p_reasoning"] > 0.5
+    assert row["p_reasoning"] > by_text["p_reasoning"] + 0.3, "thoughts mend what the words call knowledge"
     assert row["evidence"]["models"] == [{"model": "m", "weights_hash": None}]
 
 
