@@ -2,7 +2,9 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +43,8 @@ def read_items(path: Path | str, *, limit: int | None = None) -> list[Asked]:
     path
         One JSON object a line. ``text`` is the question and must be there; ``item``, ``task``, ``choices``,
         ``target`` (a text, the index of a choice, or a list of them of which the first counts), ``capability`` and
-        ``rationale`` (the fact or the steps) where they are known. Other keys are left alone; empty
-        lines count for nothing.
+        ``rationale`` (the fact or the steps) where they are known. Without ``item`` the id is a hash of the question
+        and its occurrence. Other keys are left alone; empty lines count for nothing.
     limit
         At most so many items: a seeded sample, in the order of the file.
 
@@ -56,11 +58,16 @@ def read_items(path: Path | str, *, limit: int | None = None) -> list[Asked]:
     wrong: list[str] = []
     n_wrong = 0
     lines: dict[tuple[str, str], int] = {}
+    again: Counter[tuple[str, str]] = Counter()
     for number, found in _lines(path):
         try:
             if isinstance(found, str):
                 raise TableError(found)
             item = _item(found, path)
+            if found.get("item") is None:  # the same question again is another item
+                again[item.task, item.item] += 1
+                occurrence = again[item.task, item.item]
+                item = item if occurrence == 1 else replace(item, item=f"{item.item}-{occurrence}")
             first = lines.setdefault((item.task, item.item), number)
             if first != number:
                 raise TableError(f"item {item.item[:80]!r} of task {item.task[:80]!r} stands in line {first} already")

@@ -72,6 +72,13 @@ def test_one_item_twice_is_refused_with_both_lines(tmp_path: Path) -> None:
         read_items(lines(tmp_path / "q.jsonl", *[{"text": "a", "task": t, "item": "i"} for t in "tut"]))
 
 
+def test_the_same_question_without_an_id_is_another_item(tmp_path: Path) -> None:
+    found = read_items(lines(tmp_path / "q.jsonl", *[{"text": "a"}] * 3, {"text": "b"}))
+    ids = [item.item for item in found]
+    assert ids[1:3] == [f"{ids[0]}-2", f"{ids[0]}-3"]
+    assert len(set(ids)) == 4
+
+
 def test_bytes_that_are_no_text_are_told(tmp_path: Path) -> None:
     path = tmp_path / "q.jsonl"
     path.write_bytes(b'{"text": "a"}\n\xff\xfe\x00\n')
