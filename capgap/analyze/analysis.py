@@ -9,7 +9,7 @@ from capgap import schema
 from capgap.analyze.cohort import Cohort, cohort_of
 from capgap.analyze.contrasts import contrast_rows
 from capgap.analyze.cuts import Cuts
-from capgap.analyze.doubt import doubt_rows, marked, undeclared_items
+from capgap.analyze.doubt import doubt_rows, marked
 from capgap.analyze.effects import effect_rows
 from capgap.analyze.efficiency import efficiency_rows
 from capgap.analyze.failures import error_type_rows, failure_rows
@@ -84,7 +84,7 @@ def analyze(
         raise EstimationError(f"margin is {margin:g}; expected a share between 0 and 1, such as {MARGIN:g}.")
     table = filled(schema.validate(outcomes, schema.OUTCOMES, source="outcomes"))
     check_roles(table, roles)
-    undeclared = undeclared_items(table) if labels is not None else set()
+    undeclared = schema.undeclared_items(table) if labels is not None else set()
     joined = labelled(table, labels)
     raw = qualified(joined)
     table = binned(raw)

@@ -23,19 +23,13 @@ from capgap.analyze.rows import DRAWN, TASKS_LIKE_THESE, Row
 from capgap.errors import EstimationError
 from capgap.stats import Estimate, over_labels
 
-__all__ = ["DRAWS", "doubt_rows", "marked", "undeclared_items"]
+__all__ = ["DRAWS", "doubt_rows", "marked"]
 
 DRAWS = 20
 """Of the labels."""
 _CONTRASTED = ("knowledge", "reasoning")
 _ACROSS = ("capability_contrast", "effect_difference", "relative_data_cost")
 """Quantities that set one capability against the other."""
-
-
-def undeclared_items(outcomes: pd.DataFrame) -> set[tuple[str, str]]:
-    """Task and item of what declares no capability."""
-    rows = outcomes[outcomes["capability"].isna()].drop_duplicates(["task", "item"])
-    return set(zip(rows["task"].astype(str), rows["item"].astype(str), strict=True))
 
 
 def marked(table: pd.DataFrame, outcomes: pd.DataFrame, undeclared: set[tuple[str, str]]) -> pd.DataFrame:
@@ -48,7 +42,7 @@ def marked(table: pd.DataFrame, outcomes: pd.DataFrame, undeclared: set[tuple[st
     outcomes
         With the labels joined and task names as they came.
     undeclared
-        See `undeclared_items`; of those only what the labels gave a capability is counted.
+        See `schema.undeclared_items`; of those only what the labels gave a capability is counted.
     """
     items = outcomes[outcomes["capability"].notna()].drop_duplicates(["task", "item"])
     keys = zip(items["task"].astype(str), items["item"].astype(str), strict=True)

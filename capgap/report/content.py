@@ -11,10 +11,10 @@ from capgap.report import text
 from capgap.report.caveats import Caveat, LeftOut, caveats, excluded_tasks, first_clause, left_out
 from capgap.report.dumbbell import DumbbellPanel, dumbbells, task_capabilities
 from capgap.report.items import TaskExamples, examples
-from capgap.report.labelling import Labelling, labelling, undeclared_items
+from capgap.report.labelling import Labelling, labelling
 from capgap.report.provenance import Fact, ModelRow, facts, model_rows, seed_of
 from capgap.report.tables import CAPABILITY_ORDER, Book, Estimate, ShownTable, estimate_table
-from capgap.schema import ESTIMATES, ITEMS, LABELS, MODELS, OUTCOMES, Roles, validate
+from capgap.schema import ESTIMATES, ITEMS, LABELS, MODELS, OUTCOMES, Roles, undeclared_items, validate
 
 __all__ = ["Content", "SummaryRow", "gather"]
 

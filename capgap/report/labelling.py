@@ -15,7 +15,7 @@ from capgap.report import svg, text
 from capgap.report.tables import Book, Cell, Estimate, ShownTable
 from capgap.schema import Roles
 
-__all__ = ["Labelling", "labelling", "undeclared_items"]
+__all__ = ["Labelling", "labelling"]
 
 Keys = set[tuple[str, str]]
 _MOST_DRAWN = 400
@@ -37,12 +37,6 @@ class Labelling:
     reliability_note: str = ""
 
 
-def undeclared_items(outcomes: pd.DataFrame) -> Keys:
-    """Task and item of what declares no capability."""
-    rows = outcomes[outcomes["capability"].isna()].drop_duplicates(["task", "item"])
-    return set(zip(rows["task"].astype(str), rows["item"].astype(str), strict=True))
-
-
 def labelling(
     labels: pd.DataFrame | None, undeclared: Keys, book: Book, roles: Roles, run: Mapping[str, Any]
 ) -> Labelling | None:
@@ -53,7 +47,7 @@ def labelling(
     labels
         The `labels` table.
     undeclared
-        See `undeclared_items`.
+        See `capgap.schema.undeclared_items`.
     book, roles
         The estimates, and who is who.
     run

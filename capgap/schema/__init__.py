@@ -24,7 +24,7 @@ from capgap.schema.columns import (
     empty,
 )
 from capgap.schema.frames import concat, from_rows, read, validate, whole, write, write_json, write_object
-from capgap.schema.pairing import Pairs, Roles, pair
+from capgap.schema.pairing import Pairs, Roles, pair, undeclared_items
 
 __all__ = [
     "CAPABILITIES",
@@ -49,6 +49,7 @@ __all__ = [
     "from_rows",
     "pair",
     "read",
+    "undeclared_items",
     "validate",
     "whole",
     "write",

@@ -9,7 +9,7 @@ import pandas as pd
 from capgap.errors import TableError, suggestion
 from capgap.schema.columns import CELL, covariate_names
 
-__all__ = ["Pairs", "Roles", "pair"]
+__all__ = ["Pairs", "Roles", "pair", "undeclared_items"]
 
 
 @dataclass(frozen=True)
@@ -69,3 +69,9 @@ def pair(outcomes: pd.DataFrame, models: Sequence[str]) -> Pairs:
     cells = primary.drop_duplicates(index).set_index(index)[facts].reindex(complete.index).reset_index()
     share = len(complete) / len(wide) if len(wide) else 0.0
     return Pairs(cells, complete.to_numpy(dtype=float), share, len(wide))
+
+
+def undeclared_items(outcomes: pd.DataFrame) -> set[tuple[str, str]]:
+    """Task and item of what declares no capability, of an `outcomes` table without labels joined to it."""
+    rows = outcomes[outcomes["capability"].isna()].drop_duplicates(["task", "item"])
+    return set(zip(rows["task"].astype(str), rows["item"].astype(str), strict=True))
