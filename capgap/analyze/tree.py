@@ -128,7 +128,7 @@ def _selected(row: Mapping[Any, Any], level: float) -> str:
         return told
     known = Estimate(estimate=row["estimate"], std_error=row["std_error"], df=row["df"])
     same, wide = at_level(known, float(row["conf_level"])), at_level(known, level)
-    if not np.allclose([same.conf_low, same.conf_high], [row["conf_low"], row["conf_high"]], rtol=0, atol=1e-9):
+    if abs(same.conf_low - row["conf_low"]) > 1e-9 or abs(same.conf_high - row["conf_high"]) > 1e-9:
         return told
     return f"{told}, the interval that pays for it ({100 * level:.2f} %): {wide.conf_low:.3f} to {wide.conf_high:.3f}"
 
