@@ -26,6 +26,8 @@ class Label(BaseModel):
     """The subject."""
     reason: str = Field(min_length=10)
     """Why it has this label, in one line."""
+    source: str = Field(min_length=6)
+    """Where its items come from: who looks there can check the reason."""
 
 
 class _Catalogue(BaseModel):

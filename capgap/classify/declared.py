@@ -51,7 +51,8 @@ def declared(capability: str | None, task: str | None, *, by: str | None = None)
     known = known_label(task) if task else None
     if known is not None and (capability is None or (by is None and capability == known.capability)):
         logit, sd = _weight(known.capability, _CATALOGUE)
-        words = f"the catalogue of lm-eval's tasks calls {task} {known.capability}: {known.reason}"
+        why = f"{known.reason} Source: {known.source}"
+        words = f"the catalogue of lm-eval's tasks calls {task} {known.capability}: {why}"
     elif capability is not None:
         logit, sd = _weight(capability, _OWN)
         words = f"{by or 'its battery'} declares it {capability}"
