@@ -176,7 +176,7 @@ def _unread(
         n_asked=None,
         here=False,
         why=task.description or (label.reason if label else None),
-        source=task.source,
+        source=task.source or (label.source if label else None),
         like=None,
     )
 
