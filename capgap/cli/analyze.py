@@ -52,7 +52,7 @@ def analyze(
     found = [_outcomes(path) for path in tables]
     outcomes = schema.concat([frame for frame, _ in found], schema.OUTCOMES)
     run = next((facts for _, facts in found if facts), {})
-    roles = _roles(outcomes, run, students, teacher, base, control)
+    roles = _roles(outcomes, _remembered([facts for _, facts in found]), students, teacher, base, control)
     outcomes = outcomes[outcomes["model"].isin(roles.names)]
     first = tables[0]
     folder = out or (first if first.is_dir() else Path("capgap-out") / first.stem)
@@ -83,15 +83,26 @@ def _outcomes(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     return outcomes, run.facts
 
 
+def _remembered(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The roles of all runs together: every student once, the first teacher, bases and controls of each student."""
+    roles = [facts.get("roles", {}) for facts in runs]
+    return {
+        "students": tuple(dict.fromkeys(name for one in roles for name in one.get("students", ()))),
+        "teacher": next((one["teacher"] for one in roles if one.get("teacher")), None),
+        "base": {student: name for one in roles for student, name in one.get("base", {}).items()},
+        "control": {student: name for one in roles for student, name in one.get("control", {}).items()},
+    }
+
+
 def _roles(
     outcomes: pd.DataFrame,
-    run: dict[str, Any],
+    told: dict[str, Any],
     students: tuple[str, ...],
     teacher: str | None,
     base: str | None,
     control: str | None,
 ) -> schema.Roles:
-    """Roles from the options; what they leave open is what the run directory remembers."""
+    """Roles from the options; what they leave open is what the run directories remember (`told`)."""
     known = sorted(outcomes["model"].unique())
     for option, name in (("--teacher", teacher), ("--base", base), ("--control", control)):
         if name not in (None, "none") and name not in known:
@@ -99,7 +110,6 @@ def _roles(
     for name in students:
         if name not in known:
             raise UsageError(f"--student {name}: no such model in the tables.{suggestion(name, known)}")
-    told = run.get("roles", {})
     lead = teacher if teacher is not None else told.get("teacher")
     lead = None if lead == "none" else lead
     others = {lead, base, control, *told.get("base", {}).values(), *told.get("control", {}).values()}
@@ -138,4 +148,6 @@ def _carry(tables: tuple[Path, ...], folder: Path, models_table: Path | None) ->
         if table is schema.MODELS and models_table is not None:
             frames = [schema.read(models_table, table)]
         if frames:
-            schema.write(schema.concat(frames, table), folder / f"{table.name}.parquet", table)
+            # Two runs of one battery hold the same items, and the same label of each: one row a key.
+            whole = pd.concat(frames, ignore_index=True).drop_duplicates(list(table.key), ignore_index=True)
+            schema.write(whole, folder / f"{table.name}.parquet", table)

@@ -120,3 +120,21 @@ def test_the_margin_of_equivalence_is_the_users(tmp_path: Path, capsys: pytest.C
     assert verdicts["2"] > 0.05 > verdicts["30"]
     assert _status([*arguments, "--margin", "0"]) == 2
     assert "--margin" in capsys.readouterr().err
+
+
+def test_two_runs_of_one_battery_are_compared_together(
+    checkpoints: dict[str, Path], tiny_battery: Path, tmp_path: Path
+) -> None:
+    for name in ("student", "base"):
+        models = ["--student", f"{name}={checkpoints[name]}", "--teacher", f"lead={checkpoints['teacher']}"]
+        command = ["evaluate", *models, "--base", "none", "--battery", str(tiny_battery), "--device", "cpu"]
+        assert _status([*command, "--out", str(tmp_path / name)]) == 0
+    outcomes = pd.read_parquet(tmp_path / "base" / "outcomes.parquet")
+    outcomes[outcomes["model"] != "lead"].to_parquet(tmp_path / "base" / "outcomes.parquet")
+    both = tmp_path / "both"
+    runs = [str(tmp_path / "student"), str(tmp_path / "base")]
+    assert _status(["analyze", *runs, "--out", str(both)]) == 0
+    gaps = pd.read_parquet(both / "estimates.parquet").query("quantity == 'gap'")
+    assert set(gaps["model"]) == {"student", "base"}
+    assert len(pd.read_parquet(both / "items.parquet")) == 48
+    assert len(pd.read_parquet(both / "labels.parquet")) == 48
