@@ -57,8 +57,7 @@ def groups_of(grid: Grid, model: str, excluded: frozenset[str]) -> Iterator[Grou
     """
     for level in _OVER_TASKS:
         yield from groups_at(grid, level, excluded)
-    task_name = np.array(grid.tasks, dtype=object)[grid.task]
-    yield from _formats(grid, np.flatnonzero(~np.isin(task_name, list(excluded))))
+    yield from _formats(grid, np.flatnonzero(_kept(grid, excluded)))
     size = np.bincount(grid.task, minlength=len(grid.tasks))
     order = np.argsort(grid.task, kind="stable")
     for code, rows in enumerate(np.split(order, np.cumsum(size)[:-1])):
@@ -71,15 +70,19 @@ def groups_of(grid: Grid, model: str, excluded: frozenset[str]) -> Iterator[Grou
 
 def groups_at(grid: Grid, level: Level, excluded: frozenset[str]) -> Iterator[Group]:
     """Every group of one level over tasks: ``battery``, ``capability`` or ``domain``."""
-    task_name = np.array(grid.tasks, dtype=object)[grid.task]
-    kept = ~np.isin(task_name, list(excluded))
+    kept = _kept(grid, excluded)
     for name in grid.members(level):
         member = grid.facts[level] == name
         rows = every = np.flatnonzero(member & kept)
         if level == "capability":
             rows = settled(grid, every)
-        lost = tuple(sorted(set(task_name[member & ~kept])))
+        lost = tuple(sorted(grid.tasks[code] for code in np.unique(grid.task[member & ~kept])))
         yield Group(level, name, rows, True, _enough_everywhere(grid, rows), lost, len(every) - len(rows))
+
+
+def _kept(grid: Grid, excluded: frozenset[str]) -> NDArray[np.bool_]:
+    """Which cells are of tasks that the guard leaves in."""
+    return np.array([task not in excluded for task in grid.tasks], dtype=bool)[grid.task]
 
 
 def settled(grid: Grid, rows: Ints) -> Ints:
