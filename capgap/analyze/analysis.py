@@ -19,7 +19,7 @@ from capgap.analyze.grid import Grid, make_grid
 from capgap.analyze.groups import groups_of
 from capgap.analyze.guard import guard
 from capgap.analyze.patterns import pattern_rows
-from capgap.analyze.prepare import binned, check_roles, filled, labelled, qualified
+from capgap.analyze.prepare import binned, check_roles, filled, qualified
 from capgap.analyze.quantities import Comparison, accuracy_rows, difference_rows, ratio_rows
 from capgap.analyze.rows import Row, to_table
 from capgap.analyze.seeds import recipe_rows
@@ -85,7 +85,7 @@ def analyze(
     table = filled(schema.validate(outcomes, schema.OUTCOMES, source="outcomes"))
     check_roles(table, roles)
     undeclared = schema.undeclared_items(table) if labels is not None else set()
-    joined = labelled(table, labels)
+    joined = schema.labelled(table, labels)
     raw = qualified(joined)
     table = binned(raw)
     grid, prompting = make_grid(table, roles.names), _prompting(models)

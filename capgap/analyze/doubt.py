@@ -50,18 +50,18 @@ def marked(table: pd.DataFrame, outcomes: pd.DataFrame, undeclared: set[tuple[st
     if not inferred.any():
         return table
     counts = inferred.groupby(items["capability"].astype(str)).agg(["sum", "size"])
-    told = {name: _classifiers(n, of) for name, n, of in counts.itertuples() if n}
+    told = {name: _undeclared(n, of) for name, n, of in counts.itertuples() if n}
     notes = table["group"].map(told).where(table["level"] == "capability")
     n, of = counts.loc[counts.index.isin(_CONTRASTED)].sum()
     if n:
-        notes = notes.where(~table["quantity"].isin(_ACROSS), _classifiers(n, of))
+        notes = notes.where(~table["quantity"].isin(_ACROSS), _undeclared(n, of))
     old = table["note"].astype(object).where(table["note"].notna(), "")
     joined = old + np.where(old != "", "; ", "") + notes.fillna("").astype(object)
     return table.assign(note=table["note"].where(notes.isna(), joined.astype(table["note"].dtype)))
 
 
-def _classifiers(n: int, of: int) -> str:
-    return f"labels of {n:,} of {of:,} items are the classifier's"
+def _undeclared(n: int, of: int) -> str:
+    return f"labels of {n:,} of {of:,} items were not declared"
 
 
 def doubt_rows(

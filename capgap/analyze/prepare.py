@@ -6,7 +6,7 @@ import pandas as pd
 from capgap import schema
 from capgap.errors import TableError, suggestion
 
-__all__ = ["MAX_CATEGORIES", "MAX_VALUES", "binned", "check_roles", "filled", "labelled", "qualified"]
+__all__ = ["MAX_CATEGORIES", "MAX_VALUES", "binned", "check_roles", "filled", "qualified"]
 
 MAX_VALUES = 8
 """A numeric covariate with at most so many values is sliced by value, otherwise into quarters."""
@@ -50,16 +50,6 @@ def filled(outcomes: pd.DataFrame) -> pd.DataFrame:
     names = {"battery", "variant", "repeat", "primary", "status"}
     gaps = {c.name: c.default for c in schema.OUTCOMES.columns if c.name in names and outcomes[c.name].isna().any()}
     return outcomes.fillna(gaps) if gaps else outcomes
-
-
-def labelled(outcomes: pd.DataFrame, labels: pd.DataFrame | None) -> pd.DataFrame:
-    """The outcomes, their missing capabilities taken from the labels of the items."""
-    if labels is None or not len(labels):
-        return outcomes
-    known = labels.set_index(["task", "item"])["capability"]
-    key = pd.MultiIndex.from_frame(outcomes[["task", "item"]])
-    found = pd.Series(known.reindex(key).to_numpy(), index=outcomes.index)
-    return outcomes.assign(capability=outcomes["capability"].where(outcomes["capability"].notna(), found))
 
 
 def qualified(outcomes: pd.DataFrame) -> pd.DataFrame:

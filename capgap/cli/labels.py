@@ -149,7 +149,7 @@ def _said(asked: "Sequence[Asked]", labels: pd.DataFrame) -> str:
         return f"{none}, and nothing tells what they ask for."
     counts = inferred["capability"].value_counts()
     told = ", ".join(f"{int(counts[name]):,} {name}" for name in schema.CAPABILITIES if name in counts)
-    return f"{none}; the classifier says {told}."
+    return f"{none} and are labelled {told}."
 
 
 def classifier_facts(labels: pd.DataFrame | None) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from capgap.report.items import TaskExamples, examples
 from capgap.report.labelling import Labelling, labelling
 from capgap.report.provenance import Fact, ModelRow, facts, model_rows, seed_of
 from capgap.report.tables import CAPABILITY_ORDER, Book, Estimate, ShownTable, estimate_table
-from capgap.schema import ESTIMATES, ITEMS, LABELS, MODELS, OUTCOMES, Roles, undeclared_items, validate
+from capgap.schema import ESTIMATES, ITEMS, LABELS, MODELS, OUTCOMES, Roles, labelled, undeclared_items, validate
 
 __all__ = ["Content", "SummaryRow", "gather"]
 
@@ -118,7 +118,7 @@ def gather(
     labels = None if labels is None else validate(labels, LABELS, source="labels")
     _check_roles(outcomes, roles)
     undeclared = undeclared_items(outcomes)
-    outcomes = _labelled(outcomes, labels)
+    outcomes = labelled(outcomes, labels)
     capabilities = task_capabilities(outcomes)
     excluded = excluded_tasks(book, roles)
     headline, sentences, next_steps = _sentences(run, roles)
@@ -170,15 +170,6 @@ def _check_roles(outcomes: pd.DataFrame, roles: Roles) -> None:
     for name in roles.names:
         if name not in known:
             raise UsageError(f"Model {name!r} has a role but no outcomes.{suggestion(name, known)}")
-
-
-def _labelled(outcomes: pd.DataFrame, labels: pd.DataFrame | None) -> pd.DataFrame:
-    """Capabilities from the labels, for items that have none of their own."""
-    if labels is None or labels.empty:
-        return outcomes
-    found = labels.drop_duplicates(["task", "item"]).set_index(["task", "item"])["capability"]
-    given = found.reindex(pd.MultiIndex.from_frame(outcomes[["task", "item"]])).to_numpy()
-    return outcomes.assign(capability=outcomes["capability"].where(outcomes["capability"].notna(), given))
 
 
 def _sentences(run: Mapping[str, Any], roles: Roles) -> tuple[str, tuple[str, ...], tuple[str, ...]]:

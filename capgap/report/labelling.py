@@ -74,7 +74,7 @@ def _sentences(labels: pd.DataFrame, inferred: pd.DataFrame) -> list[str]:
     n, of = len(inferred), len(labels)
     sources = Counter(_source(value) for value in inferred["source"])
     said = [
-        f"{n:,} of {of:,} items declare no capability; the classifier labelled them, from "
+        f"{n:,} of {of:,} items declare no capability; they were labelled from "
         + text.join(f"{name} ({count:,})" for name, count in sources.most_common())
         + "."
     ]

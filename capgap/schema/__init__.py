@@ -24,7 +24,7 @@ from capgap.schema.columns import (
     empty,
 )
 from capgap.schema.frames import concat, from_rows, read, validate, whole, write, write_json, write_object
-from capgap.schema.pairing import Pairs, Roles, pair, undeclared_items
+from capgap.schema.pairing import Pairs, Roles, labelled, pair, undeclared_items
 
 __all__ = [
     "CAPABILITIES",
@@ -47,6 +47,7 @@ __all__ = [
     "covariate_names",
     "empty",
     "from_rows",
+    "labelled",
     "pair",
     "read",
     "undeclared_items",

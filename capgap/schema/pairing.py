@@ -9,7 +9,7 @@ import pandas as pd
 from capgap.errors import TableError, suggestion
 from capgap.schema.columns import CELL, covariate_names
 
-__all__ = ["Pairs", "Roles", "pair", "undeclared_items"]
+__all__ = ["Pairs", "Roles", "labelled", "pair", "undeclared_items"]
 
 
 @dataclass(frozen=True)
@@ -75,3 +75,12 @@ def undeclared_items(outcomes: pd.DataFrame) -> set[tuple[str, str]]:
     """Task and item of what declares no capability, of an `outcomes` table without labels joined to it."""
     rows = outcomes[outcomes["capability"].isna()].drop_duplicates(["task", "item"])
     return set(zip(rows["task"].astype(str), rows["item"].astype(str), strict=True))
+
+
+def labelled(outcomes: pd.DataFrame, labels: pd.DataFrame | None) -> pd.DataFrame:
+    """The outcomes, their missing capabilities taken from the labels of the items."""
+    if labels is None or labels.empty:
+        return outcomes
+    known = labels.drop_duplicates(["task", "item"]).set_index(["task", "item"])["capability"]
+    found = known.reindex(pd.MultiIndex.from_frame(outcomes[["task", "item"]])).to_numpy()
+    return outcomes.assign(capability=outcomes["capability"].where(outcomes["capability"].notna(), found))

@@ -30,7 +30,7 @@ def test_items_that_declare_nothing_are_read_labelled_and_marked(
 ) -> None:
     out = tmp_path / "run"
     assert evaluated(checkpoints, silent, out) == 0
-    assert "48 of 48 items declare no capability; the classifier says" in capsys.readouterr().err
+    assert "48 of 48 items declare no capability and are labelled" in capsys.readouterr().err
     labels = pd.read_parquet(out / "labels.parquet")
     assert len(labels) == 48
     assert set(labels["source"]) == {"text"}
@@ -110,7 +110,7 @@ def test_the_catalogue_labels_a_foreign_table_of_lm_evals_tasks(tmp_path: Path, 
     assert _status(["analyze", str(table), "--teacher", "big", "--base", "before", "--out", str(out)]) == 0
     said = capsys.readouterr()
     assert "of the knowledge gap" in said.out
-    assert "600 of 600 items declare no capability; the classifier says 200 knowledge, 200 reasoning." in said.err
+    assert "600 of 600 items declare no capability and are labelled 200 knowledge, 200 reasoning." in said.err
     labels = pd.read_parquet(out / "labels.parquet")
     assert set(labels["task"]) == {"arc_easy", "gsm8k"}, "of what nothing is known there is no label"
     assert labels["evidence"].str.contains("catalogue").all()

@@ -61,10 +61,10 @@ def test_what_nobody_declared_is_counted_shown_and_marked(world, tmp_path):
     assert "<b>&" not in page
     gaps = estimates[(estimates["quantity"] == "gap") & (estimates["level"] == "capability")]
     knowledge = items["task"].str.startswith("knowledge").sum()
-    told = f"labels of 40 of {knowledge} items are the classifier's"
+    told = f"labels of 40 of {knowledge} items were not declared"
     assert gaps[gaps["group"] == "knowledge"]["note"].str.contains(told).all()
     contrast = estimates[estimates["quantity"] == "capability_contrast"]
-    assert contrast["note"].str.contains(f"labels of 80 of {len(items)} items are the classifier's").all()
+    assert contrast["note"].str.contains(f"labels of 80 of {len(items)} items were not declared").all()
     tasks = estimates[estimates["level"] == "task"]
     assert not tasks["note"].fillna("").str.contains("classifier").any()
 

@@ -252,7 +252,7 @@ def test_labels_group_tasks_that_declare_nothing(tmp_path):
     labels = validate(case.items[["task", "item"]].assign(capability="reasoning", source="classifier"), LABELS)
     html = rendered(tmp_path, case, labels=labels)
     assert '<p class="group-name">reasoning</p>' in html
-    assert "12 of 12 items declare no capability; the classifier labelled them, from classifier (12)." in html
+    assert "12 of 12 items declare no capability; they were labelled from classifier (12)." in html
     assert '<p class="group-name">unlabelled</p>' in rendered(tmp_path, case)
 
 
