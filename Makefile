@@ -38,6 +38,7 @@ validate-all: $(READY)
 	$(BIN)/python -m tests.stats.curves.coverage 2000
 	$(BIN)/python -m tests.stats.mixed.coverage 2000 $(VALIDATION)/mixed.csv
 	$(BIN)/python -m tests.stats.mixed.margins_coverage 2000
+	$(BIN)/python -m tests.stats.mixed.further_coverage 2000
 	$(BIN)/python -m tests.stats.patterns.recovery 200
 	$(BIN)/python -m tests.stats.flips_fdr 2000
 

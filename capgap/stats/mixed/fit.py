@@ -10,11 +10,12 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from capgap.errors import EstimationError
-from capgap.stats.estimate import Estimate, refused, t_critical
+from capgap.stats.estimate import refused
 from capgap.stats.mixed.checks import cautions, impossible, separated
 from capgap.stats.mixed.coding import code_covariates
+from capgap.stats.mixed.deviations import standard_deviations
 from capgap.stats.mixed.formula import Formula, parse_formula
-from capgap.stats.mixed.inference import AT_ZERO, HIGHEST, LOWEST, Inference, Optimum, infer, optimise, starts
+from capgap.stats.mixed.inference import Optimum, infer, optimise, starts
 from capgap.stats.mixed.margins import margins as average_effects
 from capgap.stats.mixed.model import Model, build_model
 from capgap.stats.mixed.outcomes import OutcomeGrid, Outcomes, Path, Unfit, from_columns, from_grid
@@ -22,9 +23,6 @@ from capgap.stats.mixed.result import MixedFit
 from capgap.stats.mixed.roads import jackknives, judge, two_stage
 
 __all__ = ["fit_mixed"]
-
-WIDE = 0.7
-"""A log sigma less certain than this gets its interval from the likelihood itself."""
 
 
 def fit_mixed(
@@ -194,7 +192,7 @@ def _result(
         status="ok",
         note="; ".join(notes),
         coefficients=coefficients,
-        standard_deviations=_standard_deviations(model, inference, optimum, conf_level),
+        standard_deviations=standard_deviations(model, inference, optimum, conf_level),
         left_out=model.plan.left_out,
         population=_population(model),
         converged=optimum.converged and inference.curvature.definite,
@@ -231,68 +229,3 @@ def _population(model: Model) -> str:
     elif "base" in left and "one base" in left["base"]:
         who += " on this base"
     return f"{who}, {model.plan.population}"
-
-
-def _standard_deviations(
-    model: Model, inference: Inference, optimum: Optimum, conf_level: float
-) -> dict[str, Estimate]:
-    """Each sigma with an interval on the log scale; from the likelihood itself where that is wide, or sigma zero."""
-    found, curvature = {}, inference.curvature
-    n_items, n_students = model.outcomes.n_items, model.outcomes.n_students
-    z = t_critical(math.inf, conf_level)
-    errors = dict(zip(curvature.free.tolist(), np.sqrt(np.diag(curvature.inverse)), strict=True))
-    for g, term in enumerate(model.plan.random):
-        log_sigma, error = optimum.theta[g], errors.get(g, math.inf)
-        at_zero = log_sigma < AT_ZERO
-        if error < WIDE:
-            low, high, method, note = (
-                log_sigma - z * error,
-                log_sigma + z * error,
-                f"{model.laplace.method}, Wald on log sigma",
-                "",
-            )
-        else:
-            low, high = _likelihood_ends(model, optimum, g, z)
-            method = f"{model.laplace.method}, likelihood ratio with the other variances held"
-            note = "the estimate is at the boundary: zero" if at_zero else ""
-        found[term.name] = Estimate(
-            estimate=0.0 if at_zero else math.exp(log_sigma) / term.scale,
-            std_error=math.nan if at_zero else math.exp(log_sigma) / term.scale * error,
-            conf_low=0.0 if low <= LOWEST else math.exp(low) / term.scale,
-            conf_high=math.exp(high) / term.scale,
-            n_items=n_items,
-            n_clusters=n_students,
-            method=method,
-            note=note,
-        )
-    return found
-
-
-def _likelihood_ends(model: Model, optimum: Optimum, g: int, z: float) -> tuple[float, float]:
-    """Log sigmas at which the objective has fallen by z²/2, the others held; `LOWEST` where it never does."""
-    top, theta = optimum.evaluation.value, optimum.theta
-
-    def drop(at: float) -> float:
-        trial = theta.copy()
-        trial[g] = at
-        return top - model.laplace.value(trial) - z * z / 2
-
-    def end(inner: float, outer: float) -> float:
-        while abs(outer - inner) > 0.05:
-            middle = (inner + outer) / 2
-            inner, outer = (inner, middle) if drop(middle) > 0 else (middle, outer)
-        return (inner + outer) / 2
-
-    start = float(theta[g])
-    low = LOWEST
-    if start > AT_ZERO and drop(LOWEST) > 0:
-        low = end(start, LOWEST)
-    inner = outer = max(start, math.log(0.05))
-    while drop(outer) <= 0:
-        if outer >= HIGHEST:
-            model.laplace.value(theta)
-            return low, math.inf
-        inner, outer = outer, min(outer + 0.5, HIGHEST)
-    high = end(inner if inner < outer else start, outer)
-    model.laplace.value(theta)
-    return low, high

@@ -39,8 +39,11 @@ class Optimum:
     n_evaluations: int
 
 
-def optimise(laplace: Laplace, start: Floats) -> Optimum:
-    """L-BFGS in units of each log sigma's approximate standard error, which makes the first steps Newton-like."""
+def optimise(laplace: Laplace, start: Floats, *, held: int | None = None) -> Optimum:
+    """L-BFGS in units of each log sigma's approximate standard error, which makes the first steps Newton-like.
+
+    `held` is one variance that stays where it begins.
+    """
     if not len(start):
         only = laplace.evaluate(start)
         return Optimum(start, only, only.converged, "" if only.converged else "Newton's method did not settle", 1)
@@ -58,6 +61,8 @@ def optimise(laplace: Laplace, start: Floats) -> Optimum:
         return -found.value, -found.gradient / unit
 
     bounds = [(LOWEST * float(u), HIGHEST * float(u)) for u in unit]
+    if held is not None:
+        bounds[held] = (float(start[held] * unit[held]), float(start[held] * unit[held]))
     found = minimize(
         negative,
         start * unit,

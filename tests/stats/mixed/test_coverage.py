@@ -3,9 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from capgap.stats.mixed import fit_mixed
 from tests.stats.mixed.coverage import SCENARIOS, _read, replicate, simulate, table
+from tests.stats.mixed.further_coverage import CELLS
 from tests.stats.mixed.margins_coverage import true_effects
-from tests.stats.mixed.world import ADAPTATION, CAPABILITY, Study
+from tests.stats.mixed.world import ADAPTATION, CAPABILITY, FORMULA, Study
 
 
 @pytest.mark.slow
@@ -47,3 +49,17 @@ def test_the_true_effects_are_the_means_of_what_the_world_draws():
     # Students' own deviations (SD 0.3 over six of each kind) do not average out.
     assert truth[ADAPTATION, "knowledge"] == pytest.approx(gaps[0], abs=0.1)
     assert 0.3 < scores.mean() < 0.8
+
+
+def test_what_is_true_of_the_drawn_tasks_comes_out_where_nothing_else_varies():
+    quiet = {"item": 0.0, "student": 0.0, "student_capability": 0.0, "student_task": 0.0}
+    grid, truth = Study(12, n_tasks=6, items_per_task=500, **quiet).draw_with_truth(3)
+    fit = fit_mixed(FORMULA, grid, roads=False)
+    assert {n: e.estimate for n, e in fit.coefficients.items()} == pytest.approx(truth, abs=0.12)
+
+
+@pytest.mark.parametrize("name", [n for n in CELLS if "24" in n])
+def test_every_further_cell_can_be_drawn(name):
+    told = CELLS[name].hits(CELLS[name].study, 1)
+    assert len(told) >= 4
+    assert np.isfinite(list(told.values())).all()

@@ -46,6 +46,8 @@ class Study:
     task_slope: float = 0.1
     """Per unit of log n_examples; the two other slopes have the same spread over their covariates' ranges."""
     missing: float = 0.0
+    base: float = 0.0
+    """Of bases, and of base x capability; where it is positive, students of one number of parameters share a base."""
 
     def students(self) -> dict[str, np.ndarray]:
         n, p = SIZES[self.n_students]
@@ -54,6 +56,11 @@ class Study:
         return dict(zip(("n_examples", "adaptation", "n_params"), map(np.array, columns), strict=True))
 
     def draw(self, seed: int) -> OutcomeGrid:
+        """One study's outcomes."""
+        return self.draw_with_truth(seed)[0]
+
+    def draw_with_truth(self, seed: int) -> tuple[OutcomeGrid, dict[str, float]]:
+        """One study's outcomes, and the coefficients that are true of the tasks that were drawn."""
         rng = np.random.default_rng(seed)
         s, k, per = self.n_students, self.n_tasks, self.items_per_task
         students = self.students()
@@ -65,10 +72,14 @@ class Study:
         b = list(TRUTH.values())
         cell = b[0] + capability[:, None] * b[1] + x @ b[2:5] + capability[:, None] * (x @ b[5:8])
         slopes = rng.normal(0, 1, (k, 3)) * self.task_slope * x[:, 0].std() / x.std(axis=0)
-        cell = cell + rng.normal(0, self.task, (k, 1)) + slopes @ x.T + rng.normal(0, self.student, s)
+        level = rng.normal(0, self.task, (k, 1))
+        cell = cell + level + slopes @ x.T + rng.normal(0, self.student, s)
         cell = cell + capability[:, None] * rng.normal(0, self.student_capability, s)
         cell = cell + rng.normal(0, self.student_task, (k, s))
         eta = np.repeat(cell, per, axis=0).T + rng.normal(0, self.item, k * per)
+        if self.base:
+            shared = rng.normal(0, self.base, (2, s))[:, np.unique(x[:, 2], return_inverse=True)[1]]
+            eta = eta + shared[0][:, None] + np.outer(shared[1], np.repeat(capability, per))
         successes = (rng.random(eta.shape) < expit(eta)).astype(np.uint8)
         trials = None
         if self.missing:
@@ -76,7 +87,18 @@ class Study:
             successes *= trials
         task = np.repeat([f"task {t:03d}" for t in range(k)], per)
         names = np.where(capability < 0, "knowledge", "reasoning")
-        return OutcomeGrid(successes, task, trials, students, {"capability": names})
+        if self.base:
+            students = {**students, "base": np.array([f"base {p:g}" for p in students["n_params"]])}
+        return OutcomeGrid(successes, task, trials, students, {"capability": names}), _of_these_tasks(level, slopes)
+
+
+def _of_these_tasks(level: np.ndarray, slopes: np.ndarray) -> dict[str, float]:
+    """TRUTH plus what the drawn tasks add to it, their effects and slopes averaged within each capability."""
+    own = np.hstack([level, slopes])
+    knowledge, reasoning = own[: len(own) // 2].mean(axis=0), own[len(own) // 2 :].mean(axis=0)
+    middle, gap = (knowledge + reasoning) / 2, reasoning - knowledge
+    added = np.concatenate([[middle[0], gap[0]], middle[1:], gap[1:]])
+    return {name: value + float(a) for (name, value), a in zip(TRUTH.items(), added, strict=True)}
 
 
 def columns_of(grid: OutcomeGrid) -> dict[str, np.ndarray]:
