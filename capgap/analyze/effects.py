@@ -17,6 +17,7 @@ __all__ = ["FEWEST_STUDENTS", "effect_rows"]
 
 FEWEST_STUDENTS = 6
 """With fewer students no model of how they were made is tried."""
+GUESSED = "takes guesses for ability where items can be guessed: read the effects in score points"
 _CAPABILITIES = ("knowledge", "reasoning")
 
 
@@ -56,11 +57,12 @@ def effect_rows(
         yield replace(blank, estimate=refused(asked))
         return
     found = fit_mixed(asked.formula, asked.outcomes, conf_level=conf_level, margins=True, roads=roads)
+    guessed = asked.outcomes.chance is not None and bool(np.any(asked.outcomes.chance))
     note = "; ".join([asked.formula, *asked.notes, *([found.note] if found.note else [])])
-    yield from _rows(found, replace(blank, n_tasks=found.n_tasks, population=found.population), note)
+    yield from _rows(found, replace(blank, n_tasks=found.n_tasks, population=found.population), note, guessed=guessed)
 
 
-def _rows(found: MixedFit, blank: Row, note: str) -> Iterator[Row]:
+def _rows(found: MixedFit, blank: Row, note: str, *, guessed: bool) -> Iterator[Row]:
     if found.status == "refused":
         yield replace(blank, estimate=refused(found.note, n_items=found.n_items))
         return
@@ -93,7 +95,7 @@ def _rows(found: MixedFit, blank: Row, note: str) -> Iterator[Row]:
             quantity="coefficient",
             contrast=name,
             scale="logit",
-            estimate=replace(estimate, n_items=found.n_items),
+            estimate=replace(estimate, n_items=found.n_items).noting(GUESSED if guessed else ""),
         )
     for name, estimate in found.standard_deviations.items():
         yield replace(
@@ -139,6 +141,7 @@ def _question(grid: Grid, cohort: Cohort, excluded: frozenset[str], names: list[
         None if answered.all() else answered.astype(float),
         students=students,
         tasks={"capability": of_capability, "format": of_format},
+        chance=grid.chance[kept] if np.isfinite(grid.chance[kept]).all() else None,
     )
     return _Question(formula, outcomes, tuple(notes))
 

@@ -55,6 +55,20 @@ def test_a_difference_of_capabilities_is_told_in_points_with_the_verdict_of_seve
     assert row["population"].endswith("tasks like these")
 
 
+def test_a_link_with_chance_is_a_further_road_where_items_can_be_guessed():
+    outcomes, models, roles = cohort(sizes=(125, 1000), seeds=2, n_tasks=6, n_items=20, depth=False)
+    outcomes["chance"] = np.where(outcomes["capability"] == "reasoning", 0.25, 0.0)
+    rng = np.random.default_rng(1)
+    outcomes["score"] = np.maximum(outcomes["score"], rng.random(len(outcomes)) < outcomes["chance"])
+    found = analyze(outcomes, roles, models=models)
+    roads = found[found["factors"].fillna("").str.contains("link with chance")]
+    assert set(roads["contrast"]) >= {"log(n_examples)", "adaptation[lora - full]"}
+    assert (roads["status"] == "ok").all()
+    assert roads["method"].str.contains("link with chance").all()
+    logits = found[(found["quantity"] == "coefficient") & (found["status"] == "ok")]
+    assert logits["note"].str.contains("guesses").all()
+
+
 def test_data_cost_is_priced_for_each_recipe_and_capability_with_open_ends_as_open():
     cost = rows("data_cost", contrast="50 % retention")
     plain = cost[~cost["factors"].str.contains('"by"')]

@@ -2,17 +2,18 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from capgap.errors import EstimationError
-from capgap.stats.estimate import refused
+from capgap.stats.estimate import Estimate, refused
+from capgap.stats.mixed.chance import cell_chances, why_no_chance
 from capgap.stats.mixed.checks import cautions, impossible, separated
-from capgap.stats.mixed.coding import code_covariates
+from capgap.stats.mixed.coding import Coding, code_covariates
 from capgap.stats.mixed.deviations import standard_deviations
 from capgap.stats.mixed.formula import Formula, parse_formula
 from capgap.stats.mixed.inference import Optimum, infer, optimise, starts
@@ -20,9 +21,14 @@ from capgap.stats.mixed.margins import margins as average_effects
 from capgap.stats.mixed.model import Model, build_model
 from capgap.stats.mixed.outcomes import OutcomeGrid, Outcomes, Path, Unfit, from_columns, from_grid
 from capgap.stats.mixed.result import MixedFit
-from capgap.stats.mixed.roads import jackknives, judge, two_stage
+from capgap.stats.mixed.roads import Agreement, jackknives, judge, two_stage
 
 __all__ = ["fit_mixed"]
+
+Link = Literal["logit", "chance"]
+
+MOST_WITH_CHANCE = 200_000
+"""Outcomes up to which the link with chance is tried unasked: it takes several times as long as the plain logit."""
 
 
 def fit_mixed(
@@ -35,6 +41,8 @@ def fit_mixed(
     capability: str = "capability",
     base: str = "base",
     trials: str | None = None,
+    chance: str | None = None,
+    link: Link = "logit",
     tasks: Literal["auto", "these", "like these"] = "auto",
     task_slopes: bool = True,
     restricted: bool = True,
@@ -57,6 +65,12 @@ def fit_mixed(
         `trials`.
     student, item, task, capability, base, trials
         Names of columns. Without a task column all items are one task; without a base column no bases are known.
+    chance
+        The column that says what guessing gives on each item, from 0 to below 1; an `OutcomeGrid` has its own. Where it
+        is known and above zero, the link with chance is one of the `roads`.
+    link
+        ``logit``, or ``chance``: p = c + (1 - c) expit eta, c the chance, refused where a student lies significantly
+        below it in a task.
     tasks
         Whether tasks are a sample of tasks (random effects; numbers are about tasks like these) or all there are (fixed
         effects; numbers are about these tasks). ``auto``: a sample where every capability has six or more.
@@ -98,17 +112,18 @@ def fit_mixed(
     Fai, A. H. & Cornelius, P. L. (1996). Approximate F-tests of multiple degree of freedom hypotheses. J. Stat. Comput.
     Simul. 54, 363-378. Bates, D. et al. (2015). Fitting linear mixed-effects models using lme4. J. Stat. Softw. 67(1).
     """
-    _check_arguments(tasks, path, conf_level)
+    _check_arguments(tasks, path, link, conf_level)
     parsed = parse_formula(formula)
     names = tuple(dict.fromkeys([*parsed.columns, base]))
     try:
-        outcomes = _outcomes(parsed, data, names, (student, item, task), trials, path)
-        reason = impossible(outcomes)
+        outcomes = _outcomes(parsed, data, names, (student, item, task), (trials, chance), path)
+        reason = impossible(outcomes) or (why_no_chance(outcomes) if link == "chance" else "")
         if reason:
             raise Unfit(reason)
         covariates = {name: v for name, v in outcomes.columns.items() if name in parsed.columns}
         coding = code_covariates(parsed, covariates, outcomes.weight, outcomes.student, capability)
-        model = build_model(outcomes, coding, outcomes.columns.get(base), tasks, task_slopes, restricted)
+        asked = _Asked(coding, outcomes.columns.get(base), tasks, task_slopes, restricted)
+        model = asked.of(outcomes, chance=link == "chance")
         split = separated(
             model.design[:, : model.n_formula],
             outcomes.right,
@@ -123,10 +138,27 @@ def fit_mixed(
     except Unfit as unfit:
         wanted = {":".join(map(str, term)) or "(Intercept)": refused(str(unfit)) for term in ((), *parsed.terms)}
         return MixedFit(formula, "refused", str(unfit), coefficients=wanted, conf_level=conf_level)
-    return _result(parsed, model, optimum, roads or bool(margins), roads, conf_level)
+    found = _result(parsed, model, optimum, roads or bool(margins), conf_level)
+    return _with_roads(found, model, asked) if roads else found
 
 
-def _check_arguments(tasks: str, path: str, conf_level: float) -> None:
+@dataclass(frozen=True)
+class _Asked:
+    """What a model is built from besides the outcomes."""
+
+    coding: Coding
+    base: NDArray[Any] | None
+    tasks: Literal["auto", "these", "like these"]
+    task_slopes: bool
+    restricted: bool
+
+    def of(self, outcomes: Outcomes, *, chance: bool) -> Model:
+        return build_model(outcomes, self.coding, self.base, self.tasks, self.task_slopes, self.restricted, chance)
+
+
+def _check_arguments(tasks: str, path: str, link: str, conf_level: float) -> None:
+    if link not in {"logit", "chance"}:
+        raise EstimationError(f"link: expected 'logit' or 'chance', found {link!r}.")
     if tasks not in {"auto", "these", "like these"}:
         raise EstimationError(f"tasks: expected 'auto', 'these' or 'like these', found {tasks!r}.")
     if path not in {"auto", "grid", "sparse"}:
@@ -140,9 +172,10 @@ def _outcomes(
     data: Mapping[str, ArrayLike] | pd.DataFrame | OutcomeGrid,
     names: tuple[str, ...],
     places: tuple[str, str, str],
-    trials: str | None,
+    numbers: tuple[str | None, str | None],
     path: Path,
 ) -> Outcomes:
+    """Blocks of outcomes; `places` names student, item and task, `numbers` trials and chance."""
     if isinstance(data, OutcomeGrid):
         if path == "sparse":
             raise EstimationError("path='sparse' needs columns, found an OutcomeGrid.")
@@ -163,14 +196,13 @@ def _outcomes(
         student=student,
         item=item,
         task=task,
-        trials=trials,
+        trials=numbers[0],
+        chance=numbers[1],
         path=path,
     )
 
 
-def _result(
-    formula: Formula, model: Model, optimum: Optimum, effects: bool, roads: bool, conf_level: float
-) -> MixedFit:
+def _result(formula: Formula, model: Model, optimum: Optimum, effects: bool, conf_level: float) -> MixedFit:
     optimum, inference = infer(model, optimum)
     estimated = tuple(model.names[j] for j in model.kept)
     coefficients = {}
@@ -187,7 +219,7 @@ def _result(
         notes.append(f"not converged: {optimum.message}")
     if not inference.curvature.definite:
         notes.append("the likelihood is flat or curves upwards at the optimum in some variance")
-    found = MixedFit(
+    return MixedFit(
         formula=formula.text,
         status="ok",
         note="; ".join(notes),
@@ -205,18 +237,39 @@ def _result(
         centres={c.name: c.centre for c in model.coding.covariates.values() if not c.levels},
         conf_level=conf_level,
         _names=estimated,
+        margins=average_effects(model, inference, conf_level) if effects else (),
         _inference=inference,
     )
-    marginal = average_effects(model, inference, conf_level) if effects else ()
-    if not roads:
-        return replace(found, margins=marginal)
-    logits = two_stage(model, "logit", conf_level)
-    return replace(
-        found,
-        margins=marginal,
-        two_stage={} if isinstance(logits, str) else logits,
-        agreement=judge(model, inference, marginal, jackknives(model), conf_level) if marginal else (),
-    )
+
+
+def _with_roads(found: MixedFit, model: Model, asked: _Asked) -> MixedFit:
+    """The fit with other roads to its numbers; the objective must stand at its optimum."""
+    logits = two_stage(model, "logit", found.conf_level)
+    agreement: tuple[Agreement, ...] = ()
+    if found.margins and found._inference is not None:
+        knives = jackknives(model)  # before another model is fitted to the same outcomes
+        link = _link_with_chance(found, model, asked)
+        agreement = judge(model, found._inference, found.margins, knives, link, found.conf_level)
+    return replace(found, two_stage={} if isinstance(logits, str) else logits, agreement=agreement)
+
+
+def _link_with_chance(found: MixedFit, model: Model, asked: _Asked) -> dict[tuple[str, str], Estimate] | str | None:
+    """Effects under a link with chance, why there are none, or None where it would be the same model."""
+    outcomes = model.outcomes
+    if not cell_chances(outcomes).any() or (model.above < 1).any():
+        return None
+    if outcomes.n_outcomes > MOST_WITH_CHANCE:
+        return f"more than {MOST_WITH_CHANCE:,} outcomes: fit_mixed(…, link='chance') has no such limit"
+    reason = why_no_chance(outcomes)
+    if reason:
+        return reason
+    other = asked.of(outcomes, chance=True)
+    optimum, inference = infer(other, optimise(other.laplace, starts(other)))
+    if not math.isfinite(optimum.evaluation.value) or not optimum.converged:
+        return f"the link with chance did not converge: {optimum.message or 'no maximum was found'}"
+    method = f"average marginal effect, {other.laplace.method}"
+    effects = average_effects(other, inference, found.conf_level)
+    return {(e.effect, e.where): replace(e.estimate, method=method) for e in effects}
 
 
 def _population(model: Model) -> str:

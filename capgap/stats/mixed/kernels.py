@@ -47,9 +47,14 @@ class Kernel(Protocol):
     n_items: int
     n_coordinates: int
     n_students: int
+    link: str
+    """What a method's name says of the link; empty for the plain logit."""
 
     def at(self, z: Floats, u: Floats) -> Point:
         """The likelihood at coordinates z (c,) and items u (I,)."""
+
+    def expected(self, point: Point, z: Floats, u: Floats) -> Point:
+        """The same with the expectation of W, which is never negative; of the plain logit it is W itself."""
 
     def condensed(self, point: Point, shrink: Floats) -> Floats:
         """M'WM - B' diag(shrink) B, shape (c, c)."""
@@ -69,6 +74,8 @@ class Kernel(Protocol):
 
 class GridKernel:
     """Students x items of one task; only sums of the outcomes are needed, never their long table."""
+
+    link = ""
 
     def __init__(self, successes: Floats, trials: Floats | None):
         self.item_successes = successes.sum(axis=0)
@@ -99,6 +106,10 @@ class GridKernel:
         return Point(
             value, self.item_successes - items, self.cell_successes - cells, weights.sum(axis=0), weights, weights.T
         )
+
+    def expected(self, point: Point, z: Floats, u: Floats) -> Point:
+        """See `Kernel`."""
+        return point
 
     def condensed(self, point: Point, shrink: Floats) -> Floats:
         """See `Kernel`."""
@@ -137,6 +148,8 @@ class GridKernel:
 class SparseKernel:
     """Rows of one task, each a student's outcomes on one item under one set of covariates."""
 
+    link = ""
+
     def __init__(
         self, successes: Floats, trials: Floats, student: Ints, item: Ints, maps: sparse.csr_array, n_students: int
     ):
@@ -164,6 +177,10 @@ class SparseKernel:
             weights,
             coupling,
         )
+
+    def expected(self, point: Point, z: Floats, u: Floats) -> Point:
+        """See `Kernel`."""
+        return point
 
     def condensed(self, point: Point, shrink: Floats) -> Floats:
         """See `Kernel`."""

@@ -19,7 +19,7 @@ Tierney, L. & Kadane, J. B. (1986). Accurate approximations for posterior moment
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -123,7 +123,7 @@ class Laplace:
     @property
     def method(self) -> str:
         """What it is called."""
-        return "REML Laplace" if self.restricted else "ML Laplace"
+        return ("REML Laplace" if self.restricted else "ML Laplace") + self.kernels[0].link
 
     # The mode -------------------------------------------------------------------------------------------------------
 
@@ -167,6 +167,8 @@ class Laplace:
         """Factorise minus the Hessian: items, student x task, task effects, core."""
         scale, s, n_fixed = self._scale(), self._students, self.layout.n_fixed
         d = 1.0 + scale.item**2 * np.concatenate([point.item_weight for point in points])
+        if not (d > 0).all():
+            raise LinAlgError("not a maximum in some item")
         shrink = np.split(scale.item**2 / d, self._ends)
         q = np.stack([k.condensed(p, x) for k, p, x in zip(self.kernels, points, shrink, strict=True)])
         log_det, left = float(np.log(d).sum()), q
@@ -230,16 +232,24 @@ class Laplace:
         own_side = _Mode(-own, -mode.task, -mode.cell, items - mode.item)
         return _Residual(own_side, np.stack([point.score for point in points]))
 
+    def _places(self, mode: _Mode, points: list[Point]) -> Iterator[tuple[Kernel, Point, Floats, Floats]]:
+        """Every block with its point, coordinates and items."""
+        items = np.split(self._scale().item * mode.item, self._ends)
+        return zip(self.kernels, points, self._coordinates(mode), items, strict=True)
+
     def _climb(self) -> tuple[float, _System, bool]:
         """Newton's method with step-halving from the last mode."""
         mode = self._mode
         value, points = self._at(mode)
         for _ in range(MOST_STEPS):
-            system = self._eliminated(points)
+            try:
+                system = self._eliminated(points)
+            except LinAlgError:
+                system = self._eliminated([k.expected(p, z, u) for k, p, z, u in self._places(mode, points)])
             step, power = self._solved(system, self._score(mode, points))
             if power < DECREMENT:
                 self._mode = mode
-                return value, system, True
+                return value, system if system.points is points else self._eliminated(points), True
             size = 1.0
             while True:
                 trial = mode.moved(step, size)
@@ -260,9 +270,7 @@ class Laplace:
 
     def points_without(self, points: list[Point], student: int) -> list[Point]:
         """The same points without one student's outcomes."""
-        items = np.split(self._scale().item * self._mode.item, self._ends)
-        zipped = zip(self.kernels, points, self._coordinates(self._mode), items, strict=True)
-        return [kernel.without(point, z, u, student) for kernel, point, z, u in zipped]
+        return [kernel.without(point, z, u, student) for kernel, point, z, u in self._places(self._mode, points)]
 
     def fixed_step(self, points: list[Point]) -> Floats:
         """One Newton step of the fixed effects from the last mode, the outcomes being those of `points`.

@@ -4,7 +4,9 @@ The expected score of a design row integrates over every random effect, ``E expi
 variance there, by Gauss-Hermite quadrature. Effects average over the students of a task equally, over the tasks of a
 capability equally, and over capabilities equally. A number's effect is the slope of the expected score per unit of the
 factor as the formula has it (per unit of log n, say); a category's is the difference to the first level. v is held at
-its value at the row. Standard errors are by the delta method, the uncertainty of the variances included.
+its value at the row. Under a link with chance c the score is ``c + (1 - c) E expit``, and what capabilities differ by
+includes that one can be guessed more often. Standard errors are by the delta method, the uncertainty of the variances
+included.
 """
 
 from collections.abc import Iterator
@@ -75,12 +77,13 @@ class _Rows:
         self.spread = np.sqrt(self.parts.sum(axis=1))
         self.free = inference.curvature.free
         self.nuisance = model.design[self.used, model.n_formula :]
+        self.above = model.above[self.used]
 
     def design(self, coding: Coding) -> Floats:
         """Estimated and nuisance columns under other covariates."""
         return np.hstack([design_matrix(coding)[0][self.used][:, self.model.kept], self.nuisance])
 
-    def moments(self, x: Floats, order: int) -> list[Floats]:
+    def moments(self, x: Floats, order: int, above: Floats) -> list[Floats]:
         """The expected score at rows of a design, and its derivatives in the linear predictor up to `order`."""
         eta = x @ self.inference.beta
         found = [np.zeros(len(eta)) for _ in range(order + 1)]
@@ -89,19 +92,19 @@ class _Rows:
             w = p * (1 - p)
             for into, value in zip(found, (p, w, w * (1 - 2 * p), w * (1 - 6 * w)), strict=False):
                 into += weight * value
-        return found
+        return [1.0 - above + above * found[0], *(above * values for values in found[1:])]
 
     def slope(self, value: float, beta: Floats, variance: Floats) -> Slope:
         """Add what the variances do: by themselves (`variance`, per row) and by moving the coefficients."""
         direct = 2 * (variance @ self.parts)[self.free] if len(self.free) else np.zeros(0)
         return Slope(value, beta, direct + self.inference.curvature.beta_slope @ beta)
 
-    def difference(self, weight: Floats, high: Coding, low: Coding) -> Slope:
-        """Expected score under one coding minus that under another."""
+    def difference(self, weight: Floats, high: tuple[Coding, Floats], low: tuple[Coding, Floats]) -> Slope:
+        """Expected score under one coding minus that under another, each with what the logit moves of the score."""
         value, beta, variance = 0.0, np.zeros(len(self.inference.beta)), np.zeros(len(weight))
-        for sign, coding in ((1.0, high), (-1.0, low)):
+        for sign, (coding, above) in ((1.0, high), (-1.0, low)):
             x = self.design(coding)
-            m0, m1, m2 = self.moments(x, 2)
+            m0, m1, m2 = self.moments(x, 2, above)
             value += sign * float(weight @ m0)
             beta += sign * (weight * m1) @ x
             variance += sign * 0.5 * weight * m2
@@ -111,7 +114,7 @@ class _Rows:
         """The slope of the expected score in a number."""
         x = self.design(self.model.coding)
         per_unit = self.design(_per_unit(self.model.coding, factor)) - self.design(_zeroed(self.model.coding, factor))
-        _, m1, m2, m3 = self.moments(x, 3)
+        _, m1, m2, m3 = self.moments(x, 3, self.above)
         along = per_unit @ self.inference.beta
         beta = (weight * m1) @ per_unit + (weight * m2 * along) @ x
         return self.slope(float(weight @ (m1 * along)), beta, 0.5 * weight * m3 * along)
@@ -162,10 +165,12 @@ def _effects(rows: _Rows, weight: Floats, covariate: Covariate) -> Iterator[tupl
     if not covariate.levels:
         yield covariate.name, rows.derivative(weight, covariate.factor)
         return
-    coding = rows.model.coding
-    for j, level in enumerate(covariate.levels[1:], start=1):
-        name = f"{covariate.name}[{level} - {covariate.levels[0]}]"
-        yield name, rows.difference(weight, _set(coding, covariate, j), _set(coding, covariate, 0))
+    coding, above = rows.model.coding, [rows.above] * len(covariate.levels)
+    if coding.has_capability and covariate.factor == Factor(coding.capability):
+        above = [np.full(len(weight), own @ rows.above) for _, own in _capabilities(rows, coding)]
+    sets = [(_set(coding, covariate, j), above[j]) for j in range(len(covariate.levels))]
+    for level, chosen in zip(covariate.levels[1:], sets[1:], strict=True):
+        yield f"{covariate.name}[{level} - {covariate.levels[0]}]", rows.difference(weight, chosen, sets[0])
 
 
 def _crossed(coding: Coding, covariate: Covariate) -> bool:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import solve_triangular
 
+from capgap.stats.mixed.chance import ChanceKernel, cell_chances
 from capgap.stats.mixed.coding import Coding, design_matrix
 from capgap.stats.mixed.evaluation import Layout
 from capgap.stats.mixed.formula import Term
@@ -49,6 +50,8 @@ class Model:
     log_volume: float
     """What the transform adds to the objective."""
     laplace: Laplace
+    above: Floats
+    """Of each design row: how much of the score the logit moves, 1 less the chance under a link with chance; (D,)."""
 
     @property
     def n_formula(self) -> int:
@@ -68,8 +71,9 @@ def build_model(
     tasks: Literal["auto", "these", "like these"],
     task_slopes: bool = True,
     restricted: bool = True,
+    chance: bool = False,
 ) -> Model:
-    """Build the objective of a formula."""
+    """Build the objective of a formula, with the plain logit or a link with chance."""
     columns, names, terms = design_matrix(coding)
     kept, aliased, partners = _independent(columns, names, coding, outcomes.weight)
     codes = None if base is None else np.unique(base.astype(str), return_inverse=True)[1]
@@ -93,7 +97,8 @@ def build_model(
         design=design,
         transform=transform,
         log_volume=float(np.log(np.abs(np.diag(transform))).sum()) if restricted else 0.0,
-        laplace=_objective(outcomes, coding, plan, design @ transform, codes, restricted),
+        laplace=_objective(outcomes, plan, design @ transform, codes, restricted, chance),
+        above=1.0 - cell_chances(outcomes) if chance else np.ones(len(design)),
     )
 
 
@@ -140,7 +145,7 @@ def _new_columns(design: Floats, extra: Floats, weight: Floats) -> Floats:
 
 
 def _objective(
-    outcomes: Outcomes, coding: Coding, plan: TermPlan, design: Floats, base: Ints | None, restricted: bool
+    outcomes: Outcomes, plan: TermPlan, design: Floats, base: Ints | None, restricted: bool, chance: bool
 ) -> Laplace:
     terms = plan.random
     tasks = [(g, t) for g, t in enumerate(terms) if t.kind == "task"]
@@ -155,7 +160,7 @@ def _objective(
     slopes = np.hstack([t.columns for _, t in tasks]) if tasks else np.zeros((len(design), 0))
     blocks = _Blocks(outcomes, design, slopes, [t for _, t in cores], base, n_bases)
     merge = cell is None and not tasks
-    kernels, core, slope_maps = blocks.on_grid(merge) if outcomes.grid is not None else blocks.in_rows()
+    kernels, core, slope_maps = blocks.on_grid(merge, chance) if outcomes.grid is not None else blocks.in_rows()
     layout = Layout(
         sizes=_sizes(terms, kernels, outcomes, n_bases),
         core=np.concatenate(kinds).astype(np.intp),
@@ -194,7 +199,7 @@ class _Blocks:
             return self.outcomes.student, self.outcomes.n_students
         return self.base, self.n_bases
 
-    def on_grid(self, merge: bool) -> tuple[list[Kernel], Floats, Floats]:
+    def on_grid(self, merge: bool, chance: bool) -> tuple[list[Kernel], Floats, Floats]:
         """One coordinate for each student; blocks that look alike become one where tasks have no effects."""
         outcomes = self.outcomes
         assert outcomes.grid is not None
@@ -206,14 +211,17 @@ class _Blocks:
             parts.extend(hot * column[:, None] for column in term.columns.T)
         core = np.hstack(parts).reshape(k, s, -1)
         slopes = self.slopes.reshape(k, s, -1)
-        blocks = list(outcomes.grid)
+        blocks, chances = list(outcomes.grid), list(outcomes.chance or ()) if chance else []
         if merge and k > 1:
             alike: dict[bytes, list[int]] = {}
             for t in range(k):
                 alike.setdefault(np.round(core[t], 9).tobytes(), []).append(t)
             blocks = [_together([blocks[t] for t in group]) for group in alike.values()]
+            chances = [np.concatenate([chances[t] for t in group]) for group in alike.values()] if chances else []
             first = [group[0] for group in alike.values()]
             core, slopes = core[first], slopes[first]
+        if chances:
+            return [ChanceKernel(y, n, c) for (y, n), c in zip(blocks, chances, strict=True)], core, slopes
         return [GridKernel(y, n) for y, n in blocks], core, slopes
 
     def in_rows(self) -> tuple[list[Kernel], Floats, Floats]:

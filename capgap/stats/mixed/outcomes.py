@@ -5,7 +5,7 @@ every covariate.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -49,6 +49,8 @@ class OutcomeGrid:
     """Columns of the students, each of shape (S,): names, covariates, the base."""
     tasks: Mapping[str, ArrayLike] = field(default_factory=dict)
     """Columns of the tasks, each of shape (K,), in the sorted order of their names: capability, format."""
+    chance: ArrayLike | None = None
+    """What guessing gives on each item, shape (I,), from 0 to below 1; None where it is not known."""
 
     def __post_init__(self) -> None:
         shape = np.shape(self.successes)
@@ -56,6 +58,10 @@ class OutcomeGrid:
             raise EstimationError(f"a grid is students x items with a task for each item; found shape {shape}.")
         if self.trials is not None and np.shape(self.trials) != shape:
             raise EstimationError(f"trials: expected shape {shape}, found {np.shape(self.trials)}.")
+        if self.chance is not None and np.shape(self.chance) != shape[1:]:
+            raise EstimationError(f"chance: expected {shape[1]} values, found shape {np.shape(self.chance)}.")
+        if self.chance is not None and not ((np.asarray(self.chance) >= 0) & (np.asarray(self.chance) < 1)).all():
+            raise EstimationError("chance: expected numbers from 0 to below 1.")
         if self.trials is not None and (np.asarray(self.successes) > self.trials).any():
             raise EstimationError("a grid cannot have more successes than trials.")
         for name, values in self.students.items():
@@ -101,6 +107,8 @@ class Outcomes:
     items_per_task: Ints
     answers_per_item: float
     """Median number of outcomes of an item."""
+    chance: tuple[Floats, ...] | None = None
+    """Of the items of each task, (I,) each, on the grid path; None where it is not known."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -132,7 +140,7 @@ def from_grid(grid: OutcomeGrid, names: tuple[str, ...]) -> Outcomes:
     order = np.argsort(task, kind="stable")
     counts = np.bincount(task, minlength=len(labels))
     parts = np.split(order, np.cumsum(counts)[:-1])
-    blocks = []
+    blocks, chance = [], None if grid.chance is None else np.asarray(grid.chance, dtype=float)
     for part in parts:
         together = part[-1] - part[0] + 1 == len(part)
         at: Any = slice(part[0], part[-1] + 1) if together else part
@@ -145,7 +153,8 @@ def from_grid(grid: OutcomeGrid, names: tuple[str, ...]) -> Outcomes:
         elif name in grid.tasks:
             columns[name] = np.repeat(np.asarray(grid.tasks[name]), n_students)
     students = np.asarray(grid.students.get("student", np.arange(n_students))).astype(str)
-    return _grid_outcomes(tuple(students), tuple(map(str, labels)), tuple(blocks), columns, ())
+    found = _grid_outcomes(tuple(students), tuple(map(str, labels)), tuple(blocks), columns, ())
+    return found if chance is None else replace(found, chance=tuple(chance[part] for part in parts))
 
 
 def _grid_outcomes(
@@ -184,6 +193,7 @@ def from_columns(
     task: str,
     trials: str | None,
     path: Path,
+    chance: str | None = None,
 ) -> Outcomes:
     """The blocks of a long table.
 
@@ -194,7 +204,8 @@ def from_columns(
     Unfit
         No outcome is left, or scores are neither right nor wrong.
     """
-    table, notes = _table(data, [score, student, item, *([trials] if trials else [])], [task, *covariates])
+    numbers = [name for name in (trials, chance) if name]
+    table, notes = _table(data, [score, student, item, *numbers], [task, *covariates], trials)
     if task not in table:
         table[task] = "all"
     n = table[trials].to_numpy(dtype=float) if trials else np.ones(len(table))
@@ -214,7 +225,8 @@ def from_columns(
     repeated = len(table) - len(np.unique(s * np.int64(len(items)) + pair))
     if repeated:
         notes.append(f"{repeated} outcomes repeat a student and an item and count as further trials")
-    long = _Long(np.round(y), n, s, k, pair, item_task, columns)
+    of_items = _chances(table[chance].to_numpy(dtype=float), pair, chance) if chance else None
+    long = _Long(np.round(y), n, s, k, pair, item_task, columns, of_items)
     where = dict(students=tuple(map(str, students)), tasks=tuple(map(str, tasks)))
     uniform = _uniform_within_cells(long, len(students))
     filled = (len(table) - repeated) / (len(students) * len(items))
@@ -234,10 +246,20 @@ class _Long:
     item: Ints
     item_task: Ints
     columns: Mapping[str, Column]
+    chance: Floats | None
+
+
+def _chances(values: Floats, item: Ints, name: str) -> Floats:
+    """Of each item, shape (I,)."""
+    found = np.zeros(int(item.max()) + 1)
+    found[item] = values
+    if not ((values >= 0) & (values < 1) & (values == found[item])).all():
+        raise EstimationError(f"{name}: expected one number from 0 to below 1 for each item.")
+    return found
 
 
 def _table(
-    data: Mapping[str, ArrayLike] | pd.DataFrame, required: list[str], wanted: list[str]
+    data: Mapping[str, ArrayLike] | pd.DataFrame, required: list[str], wanted: list[str], trials: str | None
 ) -> tuple[pd.DataFrame, list[str]]:
     """The columns that are needed, without rows that miss something, and what was left out."""
     known = list(data)
@@ -258,8 +280,8 @@ def _table(
     with np.errstate(all="ignore"):
         numeric = table.select_dtypes("number")
         keep = table.notna().all(axis=1) & np.isfinite(numeric.to_numpy(dtype=float)).all(axis=1)
-    if len(required) > 3:
-        keep &= table[required[3]] > 0
+    if trials:
+        keep &= table[trials] > 0
     notes = []
     if not keep.all():
         notes.append(
@@ -293,7 +315,10 @@ def _pivot(long: _Long, *, students: tuple[str, ...], tasks: tuple[str, ...], no
     first = np.full(len(tasks) * s, 0)
     first[cell[::-1]] = np.arange(len(cell))[::-1]
     columns = {name: values[first] for name, values in long.columns.items()}
-    return _grid_outcomes(students, tasks, tuple(blocks), columns, notes)
+    found = _grid_outcomes(students, tasks, tuple(blocks), columns, notes)
+    if long.chance is None:
+        return found
+    return replace(found, chance=tuple(np.split(long.chance, ends[1:-1])))
 
 
 def _sorted_rows(long: _Long, *, students: tuple[str, ...], tasks: tuple[str, ...], notes: tuple[str, ...]) -> Outcomes:

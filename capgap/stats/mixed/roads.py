@@ -4,7 +4,7 @@ All in score points, as average marginal effects are, so that they answer one qu
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,7 +30,7 @@ Verdict = Literal["agree", "differ in certainty", "disagree", "not judged"]
 class Road:
     """One way to one effect."""
 
-    road: Literal["mixed model", "two-stage", "student jackknife", "task jackknife"]
+    road: Literal["mixed model", "two-stage", "student jackknife", "task jackknife", "link with chance"]
     estimate: Estimate
 
 
@@ -230,9 +230,17 @@ def _outside(contrast: Floats, basis: Floats, norms: Floats) -> bool:
 
 
 def judge(
-    model: Model, inference: Inference, effects: Sequence[Margin], found: Jackknives, conf_level: float
+    model: Model,
+    inference: Inference,
+    effects: Sequence[Margin],
+    found: Jackknives,
+    link: Mapping[tuple[str, str], Estimate] | str | None,
+    conf_level: float,
 ) -> tuple[Agreement, ...]:
-    """Compare the roads to every difference of capabilities' average marginal effects."""
+    """Compare the roads to every difference of capabilities' average marginal effects.
+
+    `link` holds the effects under a link with chance, or why there are none; None where chance is not in question.
+    """
     staged = two_stage(model, "score", conf_level)
     judged = []
     for margin in effects:
@@ -244,6 +252,9 @@ def judge(
         roads.append(Road("two-stage", refused(other) if isinstance(other, str) else other))
         pair = jackknifed(margin.slope.beta, margin.estimate.estimate, found, inference, model, conf_level)
         roads.extend([Road("student jackknife", pair[0]), Road("task jackknife", pair[1])])
+        if link is not None:
+            guessed = refused(link) if isinstance(link, str) else link[margin.effect, margin.where]
+            roads.append(Road("link with chance", guessed))
         verdict, reason = _verdict(roads)
         judged.append(Agreement(margin.effect, margin.where, tuple(roads), verdict, reason))
     return tuple(judged)

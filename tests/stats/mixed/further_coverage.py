@@ -1,7 +1,8 @@
 """Coverage beyond the main table: ``python -m tests.stats.mixed.further_coverage [N] [CELL]``.
 
-Students that share bases, numbers about *these tasks*, intervals of the standard deviations, and how often the roads to
-one number are said to disagree where nothing is wrong. CELL picks the cells whose name contains it; a cell's table is
+Students that share bases, numbers about *these tasks*, intervals of the standard deviations, how often the roads to one
+number are said to disagree where nothing is wrong, and what guessing does to the plain logit and to the link that knows
+of it. CELL picks the cells whose name contains it; a cell's table is
 printed when it is done.
 """
 
@@ -17,7 +18,7 @@ from capgap.stats import holm
 from capgap.stats.mixed import fit_mixed
 from tests.stats.mixed.coverage import FLOOR, VARIANCES, WATCHED
 from tests.stats.mixed.margins_coverage import BOTH, EXAMPLES, true_effects
-from tests.stats.mixed.world import ADAPTATION, FORMULA, TRUTH, Study
+from tests.stats.mixed.world import ADAPTATION, CAPABILITY, FORMULA, TRUTH, Study
 
 Told = dict[str, float]
 """What one replicate gave: names to 1 or 0, NaN where it was refused."""
@@ -76,6 +77,18 @@ def roads(study: Study, seed: int) -> Told:
     return told
 
 
+def guessed(study: Study, seed: int) -> Told:
+    """Coefficients under a link with chance, and effects in score points under it and under the plain logit."""
+    grid, truth, told = study.draw(seed), true_effects(study), {}
+    for link in ("chance", "logit"):
+        fit = fit_mixed(FORMULA, grid, link=link, margins=True, roads=False)
+        told |= {f"link {link}, {n}, logits": _hit(fit.coefficients.get(c), TRUTH[c]) for n, c in WATCHED.items()}
+        found = {(m.effect, m.where): m.estimate for m in fit.margins}
+        short = {(EXAMPLES, BOTH): "n_examples", (ADAPTATION, BOTH): "adaptation", (CAPABILITY, "all"): "capability"}
+        told |= {f"link {link}, {n}, score": _hit(found.get(key), truth[key]) for key, n in short.items()}
+    return told
+
+
 CELLS = {
     "bases, 24 students of 3": Cell(Study(24, base=0.3), coefficients),
     "bases, 60 students of 6": Cell(Study(60, base=0.3), coefficients),
@@ -86,6 +99,7 @@ CELLS = {
     "deviations, 24 students, none": Cell(Study(24, **VARIANCES["none"]), deviations),
     "roads, 24 students, all": Cell(Study(24), roads),
     "roads, 24 students, none": Cell(Study(24, **VARIANCES["none"]), roads),
+    "reasoning guessed at 0.25, 24 students": Cell(Study(24, chance=0.25), guessed),
 }
 
 

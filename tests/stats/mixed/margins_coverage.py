@@ -44,17 +44,23 @@ def true_effects(study: Study) -> dict[tuple[str, str], float]:
     def mean(f: Callable, values: np.ndarray) -> float:
         return float(np.mean(f(values[:, None] + sd[:, None] * NODES) @ (WEIGHTS / WEIGHTS.sum())))
 
+    def above(capability: float) -> float:
+        return 1.0 - study.chance * (capability > 0)
+
+    def score(capability: float) -> float:
+        return 1.0 - above(capability) + above(capability) * mean(expit, eta(capability, x))
+
     def lora(capability: float) -> float:
         full, low = x.copy(), x.copy()
         share = (np.asarray(students["adaptation"]) == "lora").mean()
         full[:, 1], low[:, 1] = -share, 1 - share
-        return mean(expit, eta(capability, low)) - mean(expit, eta(capability, full))
+        return above(capability) * (mean(expit, eta(capability, low)) - mean(expit, eta(capability, full)))
 
     def examples(capability: float) -> float:
-        return (b[2] + capability * b[5]) * mean(lambda v: expit(v) * expit(-v), eta(capability, x))
+        return above(capability) * (b[2] + capability * b[5]) * mean(lambda v: expit(v) * expit(-v), eta(capability, x))
 
     return {
-        (CAPABILITY, "all"): mean(expit, eta(0.5, x)) - mean(expit, eta(-0.5, x)),
+        (CAPABILITY, "all"): score(0.5) - score(-0.5),
         (EXAMPLES, "knowledge"): examples(-0.5),
         (EXAMPLES, BOTH): examples(0.5) - examples(-0.5),
         (ADAPTATION, "knowledge"): lora(-0.5),

@@ -38,8 +38,9 @@ def test_a_run_that_was_cut_goes_on_where_it_stopped(tmp_path: Path, monkeypatch
     assert table(file).count("\n") == 7
 
 
-def test_the_true_effects_are_the_means_of_what_the_world_draws():
-    study = Study(12, n_tasks=4000, items_per_task=2)
+@pytest.mark.parametrize("chance", [0.0, 0.25])
+def test_the_true_effects_are_the_means_of_what_the_world_draws(chance):
+    study = Study(12, n_tasks=4000, items_per_task=2, chance=chance)
     truth = true_effects(study)
     scores = study.draw(0).successes.mean(axis=1)
     half = study.draw(0).successes[:, :4000].mean(axis=1), study.draw(0).successes[:, 4000:].mean(axis=1)

@@ -48,6 +48,8 @@ class Study:
     missing: float = 0.0
     base: float = 0.0
     """Of bases, and of base x capability; where it is positive, students of one number of parameters share a base."""
+    chance: float = 0.0
+    """What guessing gives on the items of reasoning; knowledge is generated, as tables mostly have it."""
 
     def students(self) -> dict[str, np.ndarray]:
         n, p = SIZES[self.n_students]
@@ -80,7 +82,8 @@ class Study:
         if self.base:
             shared = rng.normal(0, self.base, (2, s))[:, np.unique(x[:, 2], return_inverse=True)[1]]
             eta = eta + shared[0][:, None] + np.outer(shared[1], np.repeat(capability, per))
-        successes = (rng.random(eta.shape) < expit(eta)).astype(np.uint8)
+        guess = np.repeat(np.where(capability < 0, 0.0, self.chance), per)
+        successes = (rng.random(eta.shape) < guess + (1 - guess) * expit(eta)).astype(np.uint8)
         trials = None
         if self.missing:
             trials = (rng.random(eta.shape) >= self.missing).astype(np.uint8)
@@ -89,7 +92,10 @@ class Study:
         names = np.where(capability < 0, "knowledge", "reasoning")
         if self.base:
             students = {**students, "base": np.array([f"base {p:g}" for p in students["n_params"]])}
-        return OutcomeGrid(successes, task, trials, students, {"capability": names}), _of_these_tasks(level, slopes)
+        known = guess if self.chance else None
+        return OutcomeGrid(successes, task, trials, students, {"capability": names}, known), _of_these_tasks(
+            level, slopes
+        )
 
 
 def _of_these_tasks(level: np.ndarray, slopes: np.ndarray) -> dict[str, float]:
@@ -113,6 +119,7 @@ def columns_of(grid: OutcomeGrid) -> dict[str, np.ndarray]:
         "student": np.array([f"student {j:03d}" for j in range(len(grid.successes))])[s],
         "item": i,
         "task": task[i],
+        **({} if grid.chance is None else {"chance": np.asarray(grid.chance)[i]}),
         **{name: np.asarray(values)[s] for name, values in grid.students.items()},
         **{name: np.asarray(values)[code[i]] for name, values in grid.tasks.items()},
     }

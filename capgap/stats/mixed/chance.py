@@ -1,0 +1,114 @@
+"""The likelihood of a grid under a link with chance: ``p = c + (1 - c) expit eta``, c what guessing gives on an item.
+
+A right answer that guessing explains says little, so the log-likelihood is not concave in the logit: W, minus its
+second derivative, is negative where a right answer was all but a guess. Steps that W allows no use `expected`, W's
+expectation, which is positive; the determinant and its slopes are of W itself, hence the gradient stays exact.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special, stats
+
+from capgap.stats.mixed.kernels import FARTHEST, GridKernel, Point
+from capgap.stats.mixed.outcomes import Outcomes
+from capgap.stats.multiplicity import holm
+
+__all__ = ["ChanceKernel", "cell_chances", "why_no_chance"]
+
+Floats = NDArray[np.float64]
+
+
+class ChanceKernel(GridKernel):
+    """Students x items of one task with the chance of each item, shape (I,)."""
+
+    link = ", link with chance"
+
+    def __init__(self, successes: Floats, trials: Floats | None, chance: Floats):
+        super().__init__(successes, trials)
+        self.chance = chance
+        self._right = np.asarray(successes, dtype=float)
+        self._wrong = (1.0 if trials is None else np.asarray(trials, dtype=float)) - self._right
+
+    def at(self, z: Floats, u: Floats) -> Point:
+        """See `Kernel`."""
+        mean, rest, odds_of_right = self._rates(z, u)
+        right = self.chance + (1 - self.chance) * mean
+        value = float(np.vdot(self._right, np.log(right)) + np.vdot(self._wrong, np.log(rest)))
+        value += float(self._wrong.sum(axis=0) @ np.log1p(-self.chance))
+        score = self._right * odds_of_right - self._wrong * mean
+        weights = self._right * odds_of_right * (odds_of_right + 2 * mean - 1) + self._wrong * mean * rest
+        return Point(value, score.sum(axis=0), score.sum(axis=1), weights.sum(axis=0), weights, weights.T)
+
+    def expected(self, point: Point, z: Floats, u: Floats) -> Point:
+        """See `Kernel`."""
+        mean, _, odds_of_right = self._rates(z, u)
+        weights = (self._right + self._wrong) * mean * odds_of_right
+        return replace(point, item_weight=weights.sum(axis=0), weights=weights, coupling=weights.T)
+
+    def skewness(
+        self, point: Point, z: Floats, u: Floats, covariance: Floats, shrink: Floats
+    ) -> tuple[Floats, Floats, Floats]:
+        """See `Kernel`."""
+        reach = covariance @ point.weights
+        v = np.einsum("si,si->i", point.weights, reach)
+        variance = np.diag(covariance)[:, None] - 2.0 * shrink * reach + shrink + shrink**2 * v
+        mean, rest, r = self._rates(z, u)
+        spread, slope = mean * rest, r * (1 - 2 * mean - r)
+        steeper = self._right * (slope * (r + 2 * mean - 1) + r * (slope + 2 * spread))
+        steeper += self._wrong * spread * (rest - mean)
+        q = -0.5 * steeper * variance
+        return q.sum(axis=0), q.sum(axis=1), v
+
+    def without(self, point: Point, z: Floats, u: Floats, student: int) -> Point:
+        """See `Kernel`."""
+        mean, _, r = self._rates(z[[student]], u)
+        own = self._right[student] * r[0] - self._wrong[student] * mean[0]
+        weights, score = point.weights.copy(), point.score.copy()
+        weights[student] = score[student] = 0.0
+        items = point.item_score - own
+        return Point(np.nan, items, score, point.item_weight - point.weights[student], weights, weights.T)
+
+    def _rates(self, z: Floats, u: Floats) -> tuple[Floats, Floats, Floats]:
+        """Of every outcome: mu = expit(eta), 1 - mu, and r = p' / p, the slope of a right answer's log-probability."""
+        eta = np.clip(z, -FARTHEST, FARTHEST)[:, None] + np.clip(u, -FARTHEST, FARTHEST)
+        mean, rest = special.expit(eta), special.expit(-eta)
+        return mean, rest, (1 - self.chance) * rest * (mean / (self.chance + (1 - self.chance) * mean))
+
+
+def cell_chances(outcomes: Outcomes) -> Floats:
+    """The mean chance of the outcomes of each design row, shape (D,); zero where chances are unknown."""
+    if outcomes.chance is None or outcomes.grid is None:
+        return np.zeros(len(outcomes.weight))
+    means = []
+    for (y, n), c in zip(outcomes.grid, outcomes.chance, strict=True):
+        trials = np.ones(y.shape) if n is None else np.asarray(n, dtype=float)
+        means.append(trials @ c / np.maximum(trials.sum(axis=1), 1.0))
+    return np.concatenate(means)
+
+
+def why_no_chance(outcomes: Outcomes) -> str:
+    """Why a link with chance cannot be fitted; empty where it can.
+
+    Notes
+    -----
+    No logit gives less than guessing does, so the link is wrong where a student lies significantly below it (binomial,
+    Holm over student and task, 5 %). Unequal chances scatter less than equal ones of the same mean, so the test errs
+    towards fitting (Hoeffding 1956, Ann. Math. Statist. 27, 713-721).
+    """
+    if outcomes.grid is None:
+        return "a link with chance needs covariates that are constant within student and task"
+    if outcomes.chance is None:
+        return "the chance of each item is not known"
+    chance = cell_chances(outcomes)
+    p_values = holm(stats.binom.cdf(outcomes.right, outcomes.weight, chance))
+    worst = int(np.argmin(p_values))
+    if p_values[worst] >= 0.05:
+        return ""
+    student = outcomes.student_names[outcomes.student[worst]]
+    return (
+        f"{student} is right on {100 * outcomes.right[worst] / outcomes.weight[worst]:.3g} % of "
+        f"{outcomes.task_names[outcomes.task[worst]]}, significantly less than guessing gives "
+        f"({100 * chance[worst]:.3g} %): no link with chance fits"
+    )
