@@ -12,6 +12,7 @@ from capgap.analyze.groups import settled
 from capgap.analyze.rows import Row
 from capgap.stats import refused
 from capgap.stats.mixed import MixedFit, OutcomeGrid, fit_mixed
+from capgap.stats.mixed.roads import population_of
 
 __all__ = ["FEWEST_STUDENTS", "effect_rows"]
 
@@ -87,6 +88,7 @@ def _rows(found: MixedFit, blank: Row, note: str, *, guessed: bool) -> Iterator[
                 group=margin.where,
                 contrast=margin.effect,
                 factors=(("road", road.road),),
+                population=population_of(road.road, found.population),
                 estimate=replace(road.estimate, n_items=found.n_items),
             )
     for name, estimate in found.coefficients.items():

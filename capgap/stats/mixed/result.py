@@ -11,7 +11,7 @@ from capgap.errors import EstimationError, suggestion
 from capgap.stats.estimate import Estimate, refused
 from capgap.stats.mixed.inference import Inference
 from capgap.stats.mixed.margins import Margin
-from capgap.stats.mixed.roads import Agreement
+from capgap.stats.mixed.roads import Agreement, population_of
 from capgap.stats.mixed.terms import LeftOut
 
 __all__ = ["MixedFit"]
@@ -85,14 +85,15 @@ class MixedFit:
 
     def tidy(self) -> list[dict[str, Any]]:
         """One row for every number: ``part, term, where, road, scale, population`` and the fields of `Estimate`."""
-        common = {"formula": self.formula, "population": self.population}
+        common = {"formula": self.formula}
         rows: list[dict[str, Any]] = []
 
         def add(
             estimate: Estimate, part: str, term: str, scale: str, where: str = "", road: str = "mixed model"
         ) -> None:
             place = {"part": part, "term": term, "where": where, "road": road, "scale": scale}
-            rows.append({**common, **place, **asdict(estimate)})
+            whom = population_of(road, self.population) if self.population else ""
+            rows.append({**common, "population": whom, **place, **asdict(estimate)})
 
         for name, estimate in self.coefficients.items():
             add(estimate, "coefficient", name, "logit")

@@ -20,7 +20,7 @@ from capgap.stats.mixed.margins import Margin
 from capgap.stats.mixed.model import Model
 from capgap.stats.mixed.terms import TOLERANCE, rank, within_groups
 
-__all__ = ["Agreement", "Jackknives", "Road", "judge", "jackknives", "jackknifed", "two_stage"]
+__all__ = ["Agreement", "Jackknives", "Road", "judge", "jackknifed", "jackknives", "population_of", "two_stage"]
 
 Floats = NDArray[np.float64]
 Verdict = Literal["agree", "differ in certainty", "disagree", "not judged"]
@@ -32,6 +32,18 @@ class Road:
 
     road: Literal["mixed model", "two-stage", "student jackknife", "task jackknife", "link with chance"]
     estimate: Estimate
+
+
+def population_of(road: str, population: str) -> str:
+    """Whom the interval of a road is about, where the model's is about `population`, "checkpoints…, tasks…".
+
+    The gaps of students and leaving out students see what the tasks happen to be; leaving out tasks sees what the
+    students happen to be.
+    """
+    who, tasks = population.rsplit(", ", 1)
+    if road in {"two-stage", "student jackknife"}:
+        return f"{who}, these tasks"
+    return f"these checkpoints, {tasks}" if road == "task jackknife" else population
 
 
 @dataclass(frozen=True)

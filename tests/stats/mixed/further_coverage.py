@@ -16,6 +16,7 @@ from scipy import stats
 
 from capgap.stats import holm
 from capgap.stats.mixed import fit_mixed
+from capgap.stats.mixed.roads import population_of
 from tests.stats.mixed.coverage import FLOOR, VARIANCES, WATCHED
 from tests.stats.mixed.margins_coverage import BOTH, EXAMPLES, true_effects
 from tests.stats.mixed.world import ADAPTATION, CAPABILITY, FORMULA, TRUTH, Study
@@ -46,8 +47,8 @@ def coefficients(study: Study, seed: int) -> Told:
 
 def these_tasks(study: Study, seed: int) -> Told:
     """The same of the tasks that were drawn, as the fit itself decides for so few."""
-    grid, truth = study.draw_with_truth(seed)
-    fit = fit_mixed(FORMULA, grid, roads=False)
+    grid, tasks = study.draw_with_tasks(seed)
+    truth, fit = tasks.coefficients(), fit_mixed(FORMULA, grid, roads=False)
     assert "these tasks" in fit.population
     return {name: _hit(fit.coefficients.get(c), truth[c]) for name, c in WATCHED.items()}
 
@@ -68,11 +69,14 @@ def deviations(study: Study, seed: int) -> Told:
 
 def roads(study: Study, seed: int) -> Told:
     """Each road's interval for two differences of capabilities in score points, and what is said of them together."""
-    fit = fit_mixed(FORMULA, study.draw(seed))
-    truth, told = true_effects(study), {}
+    grid, tasks = study.draw_with_tasks(seed)
+    fit, told = fit_mixed(FORMULA, grid), {}
+    truths = {"tasks like these": true_effects(study), "these tasks": true_effects(study, tasks)}
     for effect, short in ((EXAMPLES, "n_examples"), (ADAPTATION, "adaptation")):
         found = next(a for a in fit.agreement if (a.effect, a.where) == (effect, BOTH))
-        told |= {f"{short}, {r.road}": _hit(r.estimate, truth[effect, BOTH]) for r in found.roads}
+        for road in found.roads:
+            whose = population_of(road.road, fit.population).rsplit(", ", 1)[1]
+            told[f"{short}, {road.road}, {whose}"] = _hit(road.estimate, truths[whose][effect, BOTH])
         told |= {f"{short}: {v}": float(found.verdict == v) for v in ("agree", "differ in certainty", "disagree")}
     return told
 

@@ -14,7 +14,7 @@ from scipy.special import expit
 from capgap.stats import holm
 from capgap.stats.mixed import fit_mixed
 from tests.stats.mixed.coverage import FLOOR, VARIANCES
-from tests.stats.mixed.world import ADAPTATION, CAPABILITY, FORMULA, TRUTH, Study
+from tests.stats.mixed.world import ADAPTATION, CAPABILITY, FORMULA, TRUTH, Study, Tasks
 
 CELLS = {
     (n, name): Study(n, **VARIANCES[name])
@@ -26,23 +26,29 @@ EXAMPLES = "log(n_examples)"
 BOTH = "reasoning - knowledge"
 
 
-def true_effects(study: Study) -> dict[tuple[str, str], float]:
-    """(effect, where) → its value in score, for the students of the study and any tasks of its kind."""
+def true_effects(study: Study, tasks: Tasks | None = None) -> dict[tuple[str, str], float]:
+    """(effect, where) → its value in score, for the students of the study and tasks of its kind, or those given."""
     students = study.students()
     x = np.column_stack(
         [np.log(students["n_examples"]), students["adaptation"] == "lora", np.log(students["n_params"])]
     )
     x = x - x.mean(axis=0)
     b = list(TRUTH.values())
+    steady = study.item**2 + study.student**2 + study.student_capability**2 / 4 + study.student_task**2
     slopes = (x * study.task_slope * x[:, 0].std() / x.std(axis=0)) ** 2
-    fixed = study.item**2 + study.task**2 + study.student**2 + study.student_capability**2 / 4 + study.student_task**2
-    sd = np.sqrt(fixed + slopes.sum(axis=1))
+    sd = np.sqrt(steady + (study.task**2 + slopes.sum(axis=1) if tasks is None else np.zeros(len(x))))
 
     def eta(capability: float, at: np.ndarray) -> np.ndarray:
-        return b[0] + capability * b[1] + at @ b[2:5] + capability * (at @ b[5:8])
+        """Of each student (S,), or of each of the given tasks of the capability and student (K, S)."""
+        plain = b[0] + capability * b[1] + at @ b[2:5] + capability * (at @ b[5:8])
+        if tasks is None:
+            return plain
+        half = len(tasks.level) // 2
+        part = slice(half) if capability < 0 else slice(half, None)
+        return plain + tasks.level[part, None] + tasks.slopes[part] @ at.T
 
     def mean(f: Callable, values: np.ndarray) -> float:
-        return float(np.mean(f(values[:, None] + sd[:, None] * NODES) @ (WEIGHTS / WEIGHTS.sum())))
+        return float(np.mean(f(values[..., None] + sd[:, None] * NODES) @ (WEIGHTS / WEIGHTS.sum())))
 
     def above(capability: float) -> float:
         return 1.0 - study.chance * (capability > 0)
@@ -57,7 +63,9 @@ def true_effects(study: Study) -> dict[tuple[str, str], float]:
         return above(capability) * (mean(expit, eta(capability, low)) - mean(expit, eta(capability, full)))
 
     def examples(capability: float) -> float:
-        return above(capability) * (b[2] + capability * b[5]) * mean(lambda v: expit(v) * expit(-v), eta(capability, x))
+        step = np.array([1e-4, 0.0, 0.0])
+        ends = (mean(expit, eta(capability, x + sign * step)) for sign in (1, -1))
+        return above(capability) * (next(ends) - next(ends)) / 2e-4
 
     return {
         (CAPABILITY, "all"): score(0.5) - score(-0.5),

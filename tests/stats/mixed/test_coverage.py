@@ -54,9 +54,13 @@ def test_the_true_effects_are_the_means_of_what_the_world_draws(chance):
 
 def test_what_is_true_of_the_drawn_tasks_comes_out_where_nothing_else_varies():
     quiet = {"item": 0.0, "student": 0.0, "student_capability": 0.0, "student_task": 0.0}
-    grid, truth = Study(12, n_tasks=6, items_per_task=500, **quiet).draw_with_truth(3)
-    fit = fit_mixed(FORMULA, grid, roads=False)
-    assert {n: e.estimate for n, e in fit.coefficients.items()} == pytest.approx(truth, abs=0.12)
+    study = Study(12, n_tasks=6, items_per_task=500, **quiet)
+    grid, tasks = study.draw_with_tasks(3)
+    fit = fit_mixed(FORMULA, grid, roads=False, margins=True)
+    assert {n: e.estimate for n, e in fit.coefficients.items()} == pytest.approx(tasks.coefficients(), abs=0.12)
+    margins = {(m.effect, m.where): m.estimate.estimate for m in fit.margins}
+    truth = true_effects(study, tasks)
+    assert {key: margins[key] for key in truth} == pytest.approx(truth, abs=0.02)
 
 
 @pytest.mark.parametrize("name", [n for n in CELLS if "24" in n])

@@ -118,3 +118,12 @@ def test_one_capability_has_no_difference_to_judge():
     fit = fit_mixed("score ~ log(n_examples)", {k: v[data["capability"] == "knowledge"] for k, v in data.items()})
     assert fit.agreement == ()
     assert [m.where for m in fit.margins] == ["all"]
+
+
+def test_a_road_that_does_not_see_tasks_vary_is_about_these_tasks(fitted):
+    whom = {row["road"]: row["population"] for row in fitted.tidy() if row["part"] == "marginal effect"}
+    assert whom["mixed model"].endswith("these recipes, tasks like these")
+    assert (
+        whom["two-stage"] == whom["student jackknife"] == whom["mixed model"].replace("tasks like these", "these tasks")
+    )
+    assert whom["task jackknife"] == "these checkpoints, tasks like these"

@@ -32,6 +32,24 @@ SIZES = {
 
 
 @dataclass(frozen=True)
+class Tasks:
+    """Drawn tasks, those of knowledge first."""
+
+    level: np.ndarray
+    """Of each task, shape (K,)."""
+    slopes: np.ndarray
+    """Over the centred covariates n_examples, adaptation, n_params, shape (K, 3)."""
+
+    def coefficients(self) -> dict[str, float]:
+        """TRUTH plus what these tasks add to it, their effects and slopes averaged within each capability."""
+        own = np.column_stack([self.level, self.slopes])
+        knowledge, reasoning = own[: len(own) // 2].mean(axis=0), own[len(own) // 2 :].mean(axis=0)
+        middle, gap = (knowledge + reasoning) / 2, reasoning - knowledge
+        added = np.concatenate([[middle[0], gap[0]], middle[1:], gap[1:]])
+        return {name: value + float(a) for (name, value), a in zip(TRUTH.items(), added, strict=True)}
+
+
+@dataclass(frozen=True)
 class Study:
     """Students x tasks x items with standard deviations of every random term."""
 
@@ -59,10 +77,10 @@ class Study:
 
     def draw(self, seed: int) -> OutcomeGrid:
         """One study's outcomes."""
-        return self.draw_with_truth(seed)[0]
+        return self.draw_with_tasks(seed)[0]
 
-    def draw_with_truth(self, seed: int) -> tuple[OutcomeGrid, dict[str, float]]:
-        """One study's outcomes, and the coefficients that are true of the tasks that were drawn."""
+    def draw_with_tasks(self, seed: int) -> tuple[OutcomeGrid, Tasks]:
+        """One study's outcomes, and what its tasks are."""
         rng = np.random.default_rng(seed)
         s, k, per = self.n_students, self.n_tasks, self.items_per_task
         students = self.students()
@@ -93,18 +111,7 @@ class Study:
         if self.base:
             students = {**students, "base": np.array([f"base {p:g}" for p in students["n_params"]])}
         known = guess if self.chance else None
-        return OutcomeGrid(successes, task, trials, students, {"capability": names}, known), _of_these_tasks(
-            level, slopes
-        )
-
-
-def _of_these_tasks(level: np.ndarray, slopes: np.ndarray) -> dict[str, float]:
-    """TRUTH plus what the drawn tasks add to it, their effects and slopes averaged within each capability."""
-    own = np.hstack([level, slopes])
-    knowledge, reasoning = own[: len(own) // 2].mean(axis=0), own[len(own) // 2 :].mean(axis=0)
-    middle, gap = (knowledge + reasoning) / 2, reasoning - knowledge
-    added = np.concatenate([[middle[0], gap[0]], middle[1:], gap[1:]])
-    return {name: value + float(a) for (name, value), a in zip(TRUTH.items(), added, strict=True)}
+        return OutcomeGrid(successes, task, trials, students, {"capability": names}, known), Tasks(level[:, 0], slopes)
 
 
 def columns_of(grid: OutcomeGrid) -> dict[str, np.ndarray]:
