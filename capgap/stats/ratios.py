@@ -94,7 +94,7 @@ def ratio_of_means(fit: StratifiedMean, *, denominator: str = "the denominator",
         fit.design.n_items,
         fit.design.n_clusters,
         "Fieller (CR2, Bell-McCaffrey t)",
-        note="; ".join([*notes, *filter(None, [few_clusters_note(fit.design)])]),
+        note="; ".join([*notes, *filter(None, [few_clusters_note(fit.design), fit.shortfall() or fit.shortfall(1)])]),
     )
 
 
@@ -232,7 +232,7 @@ def _ratio(fit: StratifiedMean, conf_level: float) -> _Ratio | str:
     if fit.design.n_lonely:
         return fit.design.reason.replace("{", "{{").replace("}", "}}")
     n, d = map(float, fit.theta)
-    v_nn, v_nd, v_dd = float(fit.cov[0, 0]), float(fit.cov[0, 1]), float(fit.cov[1, 1])
+    v_nn, v_nd, v_dd = float(fit.covariance[0, 0]), float(fit.covariance[0, 1]), float(fit.covariance[1, 1])
     critical = t_critical(fit.df, conf_level)
     floor = (degenerate_reach(fit.design.n_effective, conf_level) / critical) ** 2
     if v_dd <= NO_VARIANCE:
@@ -241,7 +241,7 @@ def _ratio(fit: StratifiedMean, conf_level: float) -> _Ratio | str:
     if not d - half > 0:
         return f"{{denominator}} is {d:.3f} [{d - half:.3f}, {d + half:.3f}], not clearly above zero"
     r = n / d
-    degenerate = float(fit.cov[0, 0]) - 2 * r * v_nd + r**2 * float(fit.cov[1, 1]) <= NO_VARIANCE
+    degenerate = float(fit.covariance[0, 0]) - 2 * r * v_nd + r**2 * float(fit.covariance[1, 1]) <= NO_VARIANCE
     return _Ratio(n, d, v_nn + (floor if degenerate else 0.0), v_nd, v_dd, fit.df, degenerate)
 
 

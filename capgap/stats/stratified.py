@@ -15,6 +15,9 @@ __all__ = ["Design", "StratifiedMean", "cross_covariance", "stratified_mean"]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+SMALL_STRATUM = 5
+"""Clusters of average variance that a stratum's own are seen with, where this makes a variance larger."""
+
 
 @dataclass(frozen=True)
 class StratifiedMean:
@@ -24,6 +27,8 @@ class StratifiedMean:
     """The estimates, shape (p,)."""
     cov: Floats
     """Their CR2 covariance, shape (p, p); NaN where a stratum holds one cluster only."""
+    hidden: Floats
+    """What `cov` may lack where strata of few clusters count as much as large ones, shape (p, p); see `covariance`."""
     scores: Floats
     """What each cluster adds to the estimates' error, shape (n_clusters, p); ``cov = scores.T @ scores``."""
     design: "Design"
@@ -33,6 +38,26 @@ class StratifiedMean:
     def df(self) -> float:
         """Bell-McCaffrey degrees of freedom, one for all p; NaN where there is no covariance."""
         return self.design.df
+
+    @property
+    def covariance(self) -> Floats:
+        """The covariance that intervals rest on: ``cov + hidden``, shape (p, p).
+
+        Notes
+        -----
+        Five items that happen to agree show no variance, and a task of five items that counts as much as one of five
+        hundred brings most of it: intervals by CR2 alone covered 65 % there. So each stratum's variance is also
+        estimated with `SMALL_STRATUM` clusters of average variance among its own, and where this makes the whole
+        larger the difference is added (its positive part, for several estimates). Nothing is added where strata are of
+        one size, and next to nothing where they are large.
+        """
+        return np.asarray(self.cov + self.hidden)
+
+    def shortfall(self, column: int = 0) -> str:
+        """What to say where most of an estimate's variance is that of average strata; empty otherwise."""
+        if not self.hidden[column, column] > self.cov[column, column]:
+            return ""
+        return "tasks of few items count much, and their variance is mostly that of the other tasks"
 
 
 @dataclass(frozen=True)
@@ -55,6 +80,8 @@ class Design:
     """Position in `clusters` of each pair."""
     pair_scale: Floats
     """``c_k/n_k (1 - m_gk/n_k)^(-1/2)`` of each pair."""
+    pair_hidden: Floats
+    """What the squared sum of residuals of each pair adds to `StratifiedMean.hidden` before its positive part."""
     df: float
     """Bell-McCaffrey degrees of freedom; NaN where a stratum has one cluster only."""
     n_lonely: int
@@ -99,6 +126,8 @@ class Design:
         lonely = (m == n) & (c[pair_k] != 0)
         scale = c[pair_k] / n / np.sqrt(np.where(m < n, 1 - m / n, 1.0))
         weighted = c != 0
+        share = weighted * c**2 / counts * SMALL_STRATUM / (np.bincount(pair_k, minlength=k) + SMALL_STRATUM)
+        hidden = share.sum() / counts[weighted].sum() - share / counts if weighted.any() else np.zeros(k)
         per_weight = np.bincount(pair_k, minlength=k)[weighted] / np.abs(c[weighted])
         shape = (len(labels), k)
         return cls(
@@ -110,6 +139,7 @@ class Design:
             pair=pair,
             pair_cluster=pair_g,
             pair_scale=scale,
+            pair_hidden=np.where(m < n, hidden[pair_k] * weighted[pair_k] / np.where(m < n, 1 - m / n, 1.0), 0.0),
             df=math.nan if lonely.any() else _bell_mccaffrey(scale, m, n, pair_g, pair_k, shape),
             n_lonely=int(lonely.sum()),
             n_effective=float(per_weight.min()) if weighted.any() else math.inf,
@@ -192,11 +222,14 @@ class Design:
         k = len(self.counts)
         means = np.column_stack([np.bincount(self.stratum, column, k) for column in y.T]) / self.counts[:, None]
         scores = np.full((self.n_clusters, y.shape[1]), np.nan)
+        hidden = np.zeros((y.shape[1],) * 2)
         if not self.n_lonely:
-            for j, residual in enumerate((y - means[self.stratum]).T):
-                sums = np.bincount(self.pair, residual)
-                scores[:, j] = np.bincount(self.pair_cluster, self.pair_scale * sums, self.n_clusters)
-        return StratifiedMean(self.weights @ means, scores.T @ scores, scores, self)
+            sums = np.column_stack([np.bincount(self.pair, column) for column in (y - means[self.stratum]).T])
+            for j, column in enumerate(sums.T):
+                scores[:, j] = np.bincount(self.pair_cluster, self.pair_scale * column, self.n_clusters)
+            if k > 1:
+                hidden = _positive_part(sums.T @ (self.pair_hidden[:, None] * sums))
+        return StratifiedMean(self.weights @ means, scores.T @ scores, hidden, scores, self)
 
 
 def stratified_mean(
@@ -238,6 +271,14 @@ def cross_covariance(first: StratifiedMean, second: StratifiedMean) -> Floats:
     """The covariance of the estimates of two fits through the clusters that they share, shape (p first, p second)."""
     _, i, j = np.intersect1d(first.design.clusters, second.design.clusters, assume_unique=True, return_indices=True)
     return np.asarray(first.scores[i].T @ second.scores[j])
+
+
+def _positive_part(matrix: Floats) -> Floats:
+    """A symmetric matrix without its negative eigenvalues."""
+    if len(matrix) == 1:
+        return np.maximum(matrix, 0.0)
+    values, vectors = np.linalg.eigh(matrix)
+    return np.asarray((vectors * np.maximum(values, 0.0)) @ vectors.T)
 
 
 def _bell_mccaffrey(scale: Floats, m: Floats, n: Floats, pair_g: Ints, pair_k: Ints, shape: tuple[int, int]) -> float:

@@ -32,12 +32,12 @@ def test_fieller_inverts_the_t_test_of_each_ratio(seed, n_clusters):
 
     def p_value(ratio):
         fit = stratified_mean(values[:, 0] - ratio * values[:, 1], strata, clusters)
-        return 2 * stats.t.sf(abs(fit.theta[0]) / np.sqrt(fit.cov[0, 0]), fit.df) - 0.05
+        return 2 * stats.t.sf(abs(fit.theta[0]) / np.sqrt(fit.covariance[0, 0]), fit.df) - 0.05
 
     assert found.conf_low == pytest.approx(optimize.brentq(p_value, found.estimate - 3, found.estimate), abs=1e-8)
     assert found.conf_high == pytest.approx(optimize.brentq(p_value, found.estimate, found.estimate + 3), abs=1e-8)
     numerator = stratified_mean(values[:, 0], strata, clusters)
-    t = numerator.theta[0] / np.sqrt(numerator.cov[0, 0])
+    t = numerator.theta[0] / np.sqrt(numerator.covariance[0, 0])
     assert found.p_value == pytest.approx(2 * stats.t.sf(abs(t), numerator.df))
 
 
