@@ -116,7 +116,7 @@ def _question(grid: Grid, cohort: Cohort, excluded: frozenset[str], names: list[
     missing = [name for name in _CAPABILITIES if not (capability[kept] == name).any()]
     if missing:
         return f"no {' and no '.join(missing)} item with scores of 0 or 1 that could be compared"
-    notes = []
+    notes = [cohort.note] if cohort.note else []
     if (wanted & ~whole).any():
         notes.append(f"{int((wanted & ~whole).sum())} items with scores between 0 and 1 left out")
     # A unit has one capability and one format, which a task with labels or variants of its own need not have.

@@ -80,7 +80,9 @@ def efficiency_rows(
             if (curve := _curve(grid, cohort, roles, recipe, capability, excluded, conf_level)) is not None
         ]
         for curve in curves:
-            yield from _rows(curve)
+            for row in _rows(curve):
+                priced = row.quantity in ("data_cost", "next_batch_gain")
+                yield replace(row, estimate=row.estimate.noting(cohort.note)) if priced else row
         if len(curves) == 2:
             yield from _relative(curves[0], curves[1])
 

@@ -53,9 +53,10 @@ def recipe_rows(
         for level, name, member in scopes:
             blank = _blank(level, name, recipe)
             rows = np.flatnonzero(member & kept)
-            yield from _differences(grid, recipe, rows, roles.teacher, base, blank, conf_level)
+            found = [*_differences(grid, recipe, rows, roles.teacher, base, blank, conf_level)]
             if base is not None:
-                yield from _flips(grid, recipe, rows, base, blank, conf_level)
+                found += _flips(grid, recipe, rows, base, blank, conf_level)
+            yield from (replace(row, estimate=row.estimate.noting(cohort.note)) for row in found)
 
 
 def _blank(level: str, group: str, recipe: Recipe) -> Row:

@@ -285,3 +285,39 @@ def test_ten_thousand_tasks_of_one_item_are_one_number_a_capability():
     gap = found[(found["quantity"] == "gap") & (found["level"] == "capability") & (found["weighting"] == "tasks")]
     assert set(gap["group"]) == {"knowledge", "reasoning"}
     assert np.allclose(gap["estimate"], 0.3, atol=0.06)
+
+
+def _three_models(**columns):
+    rng = np.random.default_rng(0)
+    names = ["teacher", "base", "a", "b", "c"]
+    outcomes = pd.DataFrame(
+        {"model": name, "task": "t", "item": str(i), "score": float(rng.random() < 0.6)}
+        for name in names
+        for i in range(40)
+    )
+    roles = schema.Roles(("a", "b", "c"), "teacher", dict.fromkeys("abc", "base"))
+    return analyze(outcomes, roles, models=pd.DataFrame({"model": ["a", "b", "c"], **columns}))
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {},
+        {"architecture": ["LlamaForCausalLM"] * 3, "n_params": [10] * 3},
+        {"seed": [0, 0, 0], "n_examples": [100] * 3, "step": [100, 200, 300]},
+        {"seed": [0, 0, 1], "n_examples": [100] * 3},
+        {"seed": [0, 1, 2], "n_examples": [100] * 3, "recipe": ["x", "y", "x"]},
+    ],
+    ids=["nothing known", "one architecture", "checkpoints of one run", "two seeds", "two recipes"],
+)
+def test_models_that_are_not_known_to_be_seeds_of_one_recipe_do_not_speak_of_a_recipe(columns):
+    assert _three_models(**columns)["model"].notna().all()
+
+
+def test_of_a_run_the_last_checkpoint_counts_and_the_others_are_told():
+    columns = {"seed": [0, 1, 2, 2], "n_examples": [100] * 4, "step": [300, 300, 100, 300]}
+    found = cohort_of(pd.DataFrame({"model": list("abcd"), **columns}), list("abcd"))
+    assert found.students == ("a", "b", "d")
+    assert "1 earlier left out" in found.note
+    seeds = _three_models(seed=[0, 1, 2], n_examples=[100] * 3)
+    assert (seeds["population"] == "this recipe, these tasks").any()
