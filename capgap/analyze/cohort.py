@@ -62,6 +62,16 @@ class Cohort:
         found = self.known(column)
         return len(found) == len(self.students) and len(set(map(str, found.values()))) > 1
 
+    @property
+    def without_logarithm(self) -> str:
+        """Why the students' numbers cannot be asked about as logarithms; empty where they can."""
+        for name in LOGARITHMS:
+            nothing = [student for student, value in self.known(name).items() if not float(value) > 0]
+            if self.varies(name) and nothing:
+                told = ", ".join(nothing[:3]) + (f" and {len(nothing) - 3} more" if len(nothing) > 3 else "")
+                return f"{name} is not above zero for {told}: compare the students without it"
+        return ""
+
     def size(self, student: str, capability: str | None = None) -> float:
         """Unique examples of a capability (of all, where None or where nobody counted) that a student learnt from."""
         facts = self.facts[student]

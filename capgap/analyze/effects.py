@@ -51,7 +51,7 @@ def effect_rows(
     if len(cohort.students) < FEWEST_STUDENTS or not names:
         return
     blank = Row("effect", "battery", "all", None, refused(""), 0, weighting="tasks", n_students=len(cohort.students))
-    asked = _question(grid, cohort, excluded, names)
+    asked = cohort.without_logarithm or _question(grid, cohort, excluded, names)
     if isinstance(asked, str):
         yield replace(blank, estimate=refused(asked))
         return

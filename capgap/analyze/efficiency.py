@@ -35,6 +35,8 @@ _CAPABILITIES = ("knowledge", "reasoning")
 _STEPS = ("x_steps", "x_depth")
 """Covariates that count the steps of an item, the first that is there."""
 _POINTS = 25
+LARGEST_ROUNDING = 1e-5
+"""Of a log-probability."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,9 @@ def _curve(
         others.append(("per step", fitted(grid.scores, rows, chance=grid.chance[rows], scale="per_step", steps=steps)))
     told = rows[np.isfinite(grid.logprobs[rows][:, [*columns, grid.column(str(roles.teacher))]]).all(axis=1)]
     if len(told):
-        others.append(("target log-probability", fitted(grid.logprobs, told, scale="log_probability")))
+        # A certain answer may stand a rounding above zero.
+        logprobs = np.where(grid.logprobs > LARGEST_ROUNDING, grid.logprobs, np.minimum(grid.logprobs, 0.0))
+        others.append(("target log-probability", fitted(logprobs, told, scale="log_probability")))
     return _Curve(capability, recipe, (*bases, *names), len(np.unique(grid.task[rows])), fit, tuple(others))
 
 
@@ -264,9 +268,11 @@ def _relative(first: _Curve, second: _Curve) -> Iterator[Row]:
         return
     for target in TARGETS[:2]:
         found = relative_data_cost(second.fit, first.fit, target, names=(second.capability, first.capability))
+        # A ratio of which one cost is never met, or met without an example, is no number: zero would stand for unknown.
+        told = all(0 < cost.estimate < np.inf for cost in found.costs)
         finite = np.isfinite([found.estimate, found.conf_high])
         estimate = Estimate(
-            found.estimate if finite[0] else np.nan,
+            found.estimate if finite[0] and told else np.nan,
             conf_low=found.conf_low,
             conf_high=found.conf_high if finite[1] else np.nan,
             p_value=found.p_value,

@@ -44,8 +44,13 @@ def pattern_rows(
     conf_level
         Of the intervals.
     """
+    if len(cohort.students) < MIN_PATTERN_STUDENTS:
+        return
+    if reason := cohort.without_logarithm:
+        yield Row("pattern", "battery", "all", None, refused(reason), 0, scale="share of items")
+        return
     names, columns = _covariates(cohort)
-    if len(cohort.students) < MIN_PATTERN_STUDENTS or not names:
+    if not names:
         return
     task = np.array(grid.tasks, dtype=object)[grid.task]
     rows = np.flatnonzero(~np.isin(task, list(excluded)))

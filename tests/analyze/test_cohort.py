@@ -8,7 +8,9 @@ import pytest
 
 from capgap import schema
 from capgap.analyze import analyze
-from capgap.analyze.cohort import cohort_of
+from capgap.analyze.cohort import Recipe, cohort_of
+from capgap.analyze.efficiency import _Curve, _relative
+from capgap.stats.curves import curve_data, fit_curves
 from tests.analyze import worlds
 from tests.analyze.cohorts import analysed, cohort
 
@@ -321,3 +323,31 @@ def test_of_a_run_the_last_checkpoint_counts_and_the_others_are_told():
     assert "1 earlier left out" in found.note
     seeds = _three_models(seed=[0, 1, 2], n_examples=[100] * 3)
     assert (seeds["population"] == "this recipe, these tasks").any()
+
+
+def test_a_student_without_examples_refuses_effects_and_patterns_and_nothing_else():
+    outcomes, models, roles = cohort(sizes=(125, 250, 500), seeds=4, n_tasks=2, n_items=30)
+    models.loc[models["model"] == "full-125-0", "n_examples"] = 0
+    found = analyze(outcomes, roles, models=models)
+    for quantity in ("effect", "pattern"):
+        (note,) = found.loc[found["quantity"] == quantity, "note"]
+        assert note == "n_examples is not above zero for full-125-0: compare the students without it"
+    assert (found["quantity"] == "gap_closure").any()
+
+
+def test_a_relative_cost_of_what_is_never_reached_is_unknown_and_not_zero():
+    rng = np.random.default_rng(1)
+    sizes = np.repeat([0, 125, 250, 500, 1000, 2000, 4000], [1, 3, 3, 3, 3, 3, 3]).astype(float)
+
+    def curve(name, ceiling, which):
+        level = np.append(ceiling - (ceiling - 0.1) * np.exp(-sizes / 400), 0.9)
+        right = (rng.random((len(level), 2000)) < level[:, None]).astype(float)
+        data = curve_data(right[:-1], right[-1], sizes, chance=0.0, clusters=2 * np.arange(2000) + which)
+        return _Curve(name, Recipe((), ()), (), 1, fit_curves(data), ())
+
+    knowledge, reasoning = curve("knowledge", 0.5, 0), curve("reasoning", 0.88, 1)
+    for first, second in ((knowledge, reasoning), (reasoning, knowledge)):
+        row = next(row for row in _relative(first, second) if row.contrast == "90 % retention")
+        assert row.estimate.status == "open"
+        assert np.isnan(row.estimate.estimate)
+        assert "never" in row.estimate.note
