@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from capgap.stats.binary import mcnemar_exact, tango_interval, wilson_interval
+from capgap.stats.binary import mcnemar_exact, tango_interval, tango_statistic, wilson_interval
 from capgap.stats.estimate import FEW_CLUSTERS, Estimate, degenerate_reach, t_critical, t_p_value
 from capgap.stats.stratified import Design, StratifiedMean
 
@@ -88,8 +88,9 @@ def paired_difference(differences: ArrayLike, design: Design, *, conf_level: flo
     -----
     CR2 with Bell-McCaffrey t. Where right and wrong answers of items that stand alone are few (`SMALL_SAMPLE`) or
     hardly differ (`FEW_DISCORDANT`): Tango's score interval and the exact McNemar p-value. Several tasks enter it with
-    their weighted shares of discordant items and the effective number of items (see `discordant_table`); the p-value
-    counts the discordant items of all tasks, whose sign is a coin's where no task has a gap.
+    their weighted shares of discordant items and the effective number of items (see `discordant_table`); the exact
+    p-value counts the discordant items of all tasks, whose sign is a coin's where no task has a gap, and the score
+    test's stands where it is larger: tasks that weigh alike may differ most where they are small.
     """
     d = np.asarray(differences, dtype=float)
     fit = design.fit(d)
@@ -99,6 +100,8 @@ def paired_difference(differences: ArrayLike, design: Design, *, conf_level: flo
         low, high = tango_interval(*table, conf_level=conf_level)
         error = math.sqrt(fit.covariance[0, 0]) if fit.covariance[0, 0] > NO_VARIANCE else math.nan
         p_value = mcnemar_exact(int((d == 1).sum()), int((d == -1).sum()))
+        if len(fit.design.counts) > 1 and table[0] + table[1] > 0:
+            p_value = max(p_value, float(2 * special.ndtr(-abs(tango_statistic(*table, 0.0)))))
         method = "Tango score interval, exact McNemar"
         return Estimate(float(fit.theta[0]), error, math.nan, low, high, p_value, 0.0, n, n, method)
     reach = float(np.abs(fit.design.weights).sum())
@@ -151,7 +154,7 @@ def mean_estimate(
     """
     estimate, design = float(fit.theta[column]), fit.design
     n, g = design.n_items, design.n_clusters
-    if design.n_lonely:
+    if design.reason:
         return Estimate(
             estimate, null_value=null, n_items=n, n_clusters=g, method="none", status="open", note=design.reason
         )
@@ -178,15 +181,19 @@ def _without_variance(
 ) -> Estimate:
     """The estimate of a sample in which nothing varies: an exact bound instead of a false certainty."""
     reach = degenerate_reach(design.n_effective, conf_level)
+    # From a constant above zero a difference may move by more than 1 before it meets its lowest value.
+    scale = float(np.abs(design.weights).sum())
+    down, up = (max(1.0, d / scale) if math.isfinite(d) else 1.0 for d in (estimate - bounds[0], bounds[1] - estimate))
     p_value = math.nan
     if math.isfinite(null):
         # the bound solved for its level; n agreeing signs alone cannot be rarer than 2^(1 - n)
-        inverted = 2 * max(0.0, 1 - abs(estimate - null)) ** design.n_effective
+        span = down if estimate > null else up
+        inverted = 2 * max(0.0, 1 - abs(estimate - null) / span) ** design.n_effective
         p_value = min(1.0, max(inverted, 2.0 ** (1 - min(design.n_clusters, 1000))))
     return Estimate(
         estimate=estimate,
-        conf_low=max(bounds[0], estimate - reach),
-        conf_high=min(bounds[1], estimate + reach),
+        conf_low=max(bounds[0], estimate - reach * down),
+        conf_high=min(bounds[1], estimate + reach * up),
         p_value=p_value,
         null_value=null,
         n_items=design.n_items,

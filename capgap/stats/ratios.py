@@ -229,7 +229,7 @@ def _ratio(fit: StratifiedMean, conf_level: float) -> _Ratio | str:
     """The ratio of a fit, or the reason why there is none (with a place for the denominator's name)."""
     if fit.theta.shape != (2,):
         raise EstimationError(f"a ratio needs numerator and denominator, found {fit.theta.shape[0]} columns.")
-    if fit.design.n_lonely:
+    if fit.design.reason:
         return fit.design.reason.replace("{", "{{").replace("}", "}}")
     n, d = map(float, fit.theta)
     v_nn, v_nd, v_dd = float(fit.covariance[0, 0]), float(fit.covariance[0, 1]), float(fit.covariance[1, 1])

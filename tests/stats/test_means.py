@@ -150,3 +150,28 @@ def test_a_small_task_that_counts_as_much_as_large_ones_is_covered(sizes, shares
         found = paired_difference(np.where(u < share, 1.0, np.where(u < 2 * share, -1.0, 0.0)), design)
         hits += found.conf_low <= 0 <= found.conf_high
     assert hits / n > 0.92  # 70, 90 and 83 % with the variance of each task by itself
+
+
+def test_a_gap_of_tasks_is_no_more_certain_by_its_p_value_than_by_its_interval():
+    # One of five gained in the small task, eight of a thousand lost in the large one: the gap of tasks is above zero.
+    task = np.repeat([0, 1], [5, 1000])
+    d = np.zeros(1005)
+    d[0], d[5:13] = 1, -1
+    found = paired_difference(d, Design.of(task, np.arange(1005)))
+    assert found.estimate > 0 > found.conf_low
+    assert mcnemar_exact(1, 8) < 0.05 < found.p_value
+
+
+def test_items_that_nearly_all_stand_in_one_cluster_have_no_interval():
+    values = np.random.default_rng(0).normal(size=205)
+    found = paired_difference(values, Design.of(np.zeros(205), np.r_[np.zeros(200, int), 1:6]))
+    assert found.status == "open"
+    assert "98 %" in found.note
+    assert paired_difference(values, Design.of(np.zeros(205), np.r_[np.zeros(150, int), 1:56])).status == "ok"
+
+
+def test_a_constant_above_zero_may_fall_to_its_lowest_value():
+    found = paired_difference(np.full(40, 0.5), Design.of(np.zeros(40), np.arange(40)))
+    assert found.conf_low == pytest.approx(0.5 - 1.5 * degenerate_reach(40, 0.95))
+    # items at one half are two thirds at most where the mean is zero, the others being at -1
+    assert found.p_value == pytest.approx(2 * (2 / 3) ** 40)
