@@ -8,7 +8,10 @@ from numpy.typing import NDArray
 
 from capgap import schema
 from capgap.analyze.cohort import Cohort, Recipe
+from capgap.analyze.cuts import Cuts
 from capgap.analyze.grid import Grid
+from capgap.analyze.groups import settled
+from capgap.analyze.quantities import MIN_SHARE
 from capgap.analyze.rows import Row
 from capgap.stats import Estimate, refused
 from capgap.stats.curves import (
@@ -105,13 +108,18 @@ def _curve(
     if len(set(sizes)) < FEWEST_SIZES or max(sizes) == 0:
         return None
     task = np.array(grid.tasks, dtype=object)[grid.task]
-    rows = np.flatnonzero((grid.facts["capability"] == capability) & ~np.isin(task, list(excluded)))
+    rows = settled(grid, np.flatnonzero((grid.facts["capability"] == capability) & ~np.isin(task, list(excluded))))
     columns = [grid.column(name) for name in (*bases, *names)]
     seeds = [f"base {n}" for n in range(len(bases))] + [str(_seed(cohort, name)) for name in names]
-    answered = np.isfinite(grid.scores[rows][:, [*columns, grid.column(str(roles.teacher))]]).all(axis=1)
-    rows = rows[answered]
-    if not len(rows):
-        return _Curve(capability, recipe, (), 0, "no item was answered by all of these students and the teacher", ())
+    found = Cuts(grid).select(rows, [*bases, *names, str(roles.teacher)])
+    rows, share = found.rows, f"items that all of these students and the teacher answered: {100 * found.share:.1f} %"
+    if not len(rows) or found.share < MIN_SHARE:
+        reason = (
+            f"{share} (60 % are needed)"
+            if len(rows)
+            else "no item was answered by all of these students and the teacher"
+        )
+        return _Curve(capability, recipe, (), 0, reason, ())
     redrawn = len({seed for seed in seeds if not seed.startswith("base")}) > 1
 
     def fitted(values: Floats, at: NDArray[np.int64], **options: object) -> CurveFit:
@@ -125,7 +133,8 @@ def _curve(
             redrawn=redrawn,
             **options,  # type: ignore[arg-type]
         )
-        return fit_curves(data, conf_level=conf_level)
+        fit = fit_curves(data, conf_level=conf_level)
+        return fit if found.share == 1 else replace(fit, notes=(share, *fit.notes))
 
     fit = fitted(grid.scores, rows, chance=grid.chance[rows])
     others = []

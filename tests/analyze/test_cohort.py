@@ -351,3 +351,28 @@ def test_a_relative_cost_of_what_is_never_reached_is_unknown_and_not_zero():
         assert row.estimate.status == "open"
         assert np.isnan(row.estimate.estimate)
         assert "never" in row.estimate.note
+
+
+def test_items_that_few_students_answered_speak_of_no_recipe_and_price_nothing():
+    outcomes, models, roles = cohort(sizes=(125, 250, 500, 1000), seeds=3, adaptations=("full",), n_tasks=2, n_items=40)
+    item = outcomes["item"].astype(int)
+    of_one = outcomes["model"] == "full-125-0"
+    some, few = outcomes[~of_one | (item < 32)], outcomes[~of_one | (item < 8)]
+    for table, share, status in ((some, "80.0 %", "ok"), (few, "20.0 % (60 % are needed)", "refused")):
+        found = analyze(table, roles, models=models)
+        recipe = found[found["factors"].fillna("").str.contains('"125"') & found["model"].isna()]
+        gaps = recipe[recipe["quantity"] == "gap"]
+        assert set(gaps["status"]) == {status}
+        assert gaps["note"].str.contains(share, regex=False).all()
+        costs = found[found["quantity"] == "data_cost"]
+        assert costs["note"].str.contains(share, regex=False).all()
+        assert (set(costs["status"]) == {"refused"}) == (status == "refused")
+
+
+def test_strays_are_no_tasks_of_a_recipe_or_a_curve():
+    outcomes, models, roles = cohort(sizes=(125, 250, 500), seeds=3, adaptations=("full",), n_tasks=2, n_items=30)
+    stray = (outcomes["capability"] == "knowledge") & (outcomes["item"] == "0")
+    found = analyze(outcomes.assign(capability=outcomes["capability"].mask(stray, "reasoning")), roles, models=models)
+    found = found[(found["level"] == "capability") & (found["group"] == "reasoning") & (found["weighting"] == "tasks")]
+    for quantity in ("gap", "lost", "data_cost"):
+        assert set(found.loc[found["quantity"] == quantity, "n_tasks"]) == {2}
