@@ -166,14 +166,15 @@ def combine_draws(estimates: Sequence[Estimate], *, conf_level: float = 0.95) ->
     Parameters
     ----------
     estimates
-        One per draw. An exact or score interval without a standard error enters with the one that its width implies.
+        One per draw. Each enters with its standard error, or with the one that its interval's width implies where that
+        is larger: exact, score, Fieller's and MOVER intervals are wider than their standard errors say.
     conf_level
         Of the estimates' intervals and of the result's.
 
     Returns
     -------
     Combined
-        Refused where more than a fifth of the draws were; open where a draw is.
+        Refused where more than a fifth of the draws gave no interval.
     """
     told = [e for e in estimates if e.status == "ok"]
     n_refused = len(estimates) - len(told)
@@ -275,8 +276,7 @@ def rubin(
 
 
 def _error(e: Estimate, conf_level: float) -> float:
-    """The standard error, or the one that the interval's width implies."""
-    if math.isfinite(e.std_error):
-        return e.std_error
+    """The standard error, or the one that the interval's width implies where that is larger."""
     df = e.df if math.isfinite(e.df) else math.inf
-    return (e.conf_high - e.conf_low) / (2 * t_critical(df, conf_level))
+    implied = (e.conf_high - e.conf_low) / (2 * t_critical(df, conf_level))
+    return float(np.nanmax([e.std_error, implied]))
