@@ -12,7 +12,7 @@ from capgap.analyze.cuts import Cuts
 from capgap.analyze.grid import Grid
 from capgap.analyze.groups import settled
 from capgap.analyze.quantities import MIN_SHARE
-from capgap.analyze.rows import Row
+from capgap.analyze.rows import THIS_RECIPE, Row
 from capgap.stats import Estimate, refused
 from capgap.stats.curves import (
     CurveData,
@@ -182,7 +182,7 @@ def _blank(curve: _Curve) -> Row:
         factors=curve.recipe.factors,
         scale="examples",
         weighting="tasks",
-        population="this recipe, these tasks",
+        population=THIS_RECIPE,
         n_students=len(curve.recipe.students),
     )
 

@@ -12,12 +12,11 @@ from capgap.analyze.cuts import Cut, Cuts
 from capgap.analyze.grid import Grid
 from capgap.analyze.groups import settled
 from capgap.analyze.quantities import MIN_SHARE
-from capgap.analyze.rows import THESE_TASKS, Row
+from capgap.analyze.rows import THESE_TASKS, THIS_RECIPE, Row
 from capgap.stats import Estimate, flip_list, flips_beyond_seeds, refused, seed_difference
 
-__all__ = ["THIS_RECIPE", "recipe_rows"]
+__all__ = ["recipe_rows"]
 
-THIS_RECIPE = "this recipe, these tasks"
 FEWEST_SEEDS = 3
 """Of a recipe; two say nothing about a third."""
 _LISTED = 30  # items named in a note

@@ -10,6 +10,7 @@ from capgap import schema
 from capgap.analyze import analyze
 from capgap.analyze.cohort import Recipe, cohort_of
 from capgap.analyze.efficiency import _Curve, _relative
+from capgap.stats import holm
 from capgap.stats.curves import curve_data, fit_curves
 from tests.analyze import worlds
 from tests.analyze.cohorts import analysed, cohort
@@ -376,3 +377,11 @@ def test_strays_are_no_tasks_of_a_recipe_or_a_curve():
     found = found[(found["level"] == "capability") & (found["group"] == "reasoning") & (found["weighting"] == "tasks")]
     for quantity in ("gap", "lost", "data_cost"):
         assert set(found.loc[found["quantity"] == quantity, "n_tasks"]) == {2}
+
+
+def test_several_recipes_asked_one_question_are_a_family():
+    gaps = rows("gap", population="this recipe, these tasks", level="battery")
+    assert len(gaps) == 12
+    assert set(gaps["family"]) == {"gap (teacher - student) in world: 12 recipes"}
+    assert gaps["p_adjusted"].to_numpy() == pytest.approx(holm(gaps["p_value"]))
+    assert rows("data_cost")["family"].isna().all()
