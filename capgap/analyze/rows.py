@@ -96,7 +96,7 @@ def to_table(rows: Iterable[Row], *, conf_level: float) -> pd.DataFrame:
 
 
 def _with_families(table: pd.DataFrame) -> pd.DataFrame:
-    """Several students, or recipes, asked one question form a family; neither a profile nor what the base lacked is one."""
+    """Several students or recipes asked one question are a family; a profile is none, nor what the base lacked."""
     adjusted = np.full(len(table), np.nan)
     family = np.full(len(table), None, dtype=object)
     recipe = table["model"].isna() & table["quantity"].isin(_OF_RECIPES) & (table["population"] == THIS_RECIPE)
