@@ -69,6 +69,8 @@ def _rows(found: MixedFit, blank: Row, note: str) -> Iterator[Row]:
     for margin in found.margins:
         judged = verdicts.get((margin.effect, margin.where))
         roads = f"several roads: {judged.verdict} ({judged.reason})" if judged else ""
+        behind = found.coefficients.get(margin.effect)
+        alias = behind.note if behind is not None and behind.note.startswith("stands for") else ""
         level = "capability" if margin.where in _CAPABILITIES else "battery"
         yield replace(
             blank,
@@ -76,7 +78,9 @@ def _rows(found: MixedFit, blank: Row, note: str) -> Iterator[Row]:
             level=level,
             group=margin.where,
             contrast=margin.effect,
-            estimate=replace(margin.estimate, n_items=found.n_items).noting(roads, note if margin is first else ""),
+            estimate=replace(margin.estimate, n_items=found.n_items).noting(
+                roads, alias, note if margin is first else ""
+            ),
         )
         for road in judged.roads[1:] if judged else ():
             yield replace(

@@ -385,3 +385,13 @@ def test_several_recipes_asked_one_question_are_a_family():
     assert set(gaps["family"]) == {"gap (teacher - student) in world: 12 recipes"}
     assert gaps["p_adjusted"].to_numpy() == pytest.approx(holm(gaps["p_value"]))
     assert rows("data_cost")["family"].isna().all()
+
+
+def test_every_effect_of_a_factor_that_stands_for_another_too_says_so():
+    outcomes, models, roles = cohort(sizes=(125, 250, 500), seeds=2, n_tasks=2, n_items=25)
+    models["n_params"] = np.where(models["adaptation"] == "lora", 2000, 1000)
+    found = analyze(outcomes, roles, models=models)
+    for quantity in ("effect", "effect_difference"):
+        told = found[(found["quantity"] == quantity) & (found["contrast"] == "log(n_params)") & found["factors"].isna()]
+        assert len(told)
+        assert told["note"].str.contains("stands for adaptation[lora - full] too", regex=False).all()
