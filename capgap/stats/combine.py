@@ -1,6 +1,7 @@
 """Labels that are not certain: drawn jointly per task, everything refitted, combined by Rubin's rules."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -191,12 +192,13 @@ def combine_draws(estimates: Sequence[Estimate], *, conf_level: float = 0.95) ->
     nulls = {e.null_value for e in told if not math.isnan(e.null_value)}
     null = nulls.pop() if len(nulls) == 1 else math.nan
     pooled = rubin(q, u, df_complete=df, null=null, conf_level=conf_level)
-    notes = list(dict.fromkeys(e.note for e in told if e.note))[:1]
+    said = Counter(part for e in told for part in dict.fromkeys(filter(None, e.note.split("; "))))
+    notes = [part for part, n in said.items() if n > len(told) / 2]  # what one odd draw says is not true of the whole
     notes += [f"{n_refused} of {len(estimates)} draws of the labels gave no number"] if n_refused else []
     estimate = replace(
         pooled.estimate,
-        n_items=max(e.n_items for e in told),
-        n_clusters=max(e.n_clusters for e in told),
+        n_items=int(np.median([e.n_items for e in told])),
+        n_clusters=int(np.median([e.n_clusters for e in told])),
         method=f"{told[0].method}; {pooled.estimate.method}",
         note="; ".join(notes),
     )

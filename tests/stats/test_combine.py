@@ -213,3 +213,11 @@ def test_doubt_about_labels_never_narrows_an_interval():
         drawn = [replace(plain, estimate=plain.estimate + shift) for shift in (0, 1e-6) * 10]
         pooled = combine_draws(drawn).estimate
         assert pooled.conf_high - pooled.conf_low >= (plain.conf_high - plain.conf_low) * (1 - 1e-9)
+
+
+def test_what_one_odd_draw_says_is_not_said_of_the_whole():
+    plain = Estimate(0.1, 0.05, 20.0, 0.0, 0.2, 0.06, 0.0, 100, 100, "t", note="few clusters")
+    odd = replace(plain, estimate=0.2, n_items=900, note="few clusters; a single task")
+    found = combine_draws([odd, plain, plain]).estimate
+    assert found.note == "few clusters"
+    assert found.n_items == 100
