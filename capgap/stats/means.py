@@ -108,6 +108,13 @@ def paired_difference(differences: ArrayLike, design: Design, *, conf_level: flo
     return mean_estimate(fit, bounds=(-reach, reach), conf_level=conf_level)
 
 
+def few_discordant(differences: Floats, design: Design) -> bool:
+    """Whether finite differences are those of right and wrong answers of lone items, few or hardly any not zero."""
+    if not design.plain or (design.n_items >= SMALL_SAMPLE and np.count_nonzero(differences) >= FEW_DISCORDANT):
+        return False
+    return _only(differences, (-1.0, 0.0, 1.0))
+
+
 def discordant_table(differences: Floats, fit: StratifiedMean) -> tuple[float, float, float] | None:
     """Gained, lost and all items, effective numbers, where a score interval is due; None where t is.
 
@@ -118,9 +125,7 @@ def discordant_table(differences: Floats, fit: StratifiedMean) -> tuple[float, f
     69 to 87 %.
     """
     known, design = differences[np.isfinite(differences)], fit.design
-    if not design.plain or not _only(known, (-1.0, 0.0, 1.0)):
-        return None
-    if design.n_items >= SMALL_SAMPLE and (known != 0).sum() >= FEW_DISCORDANT:
+    if not few_discordant(known, design):
         return None
     gained, lost = (design.mean((known == sign).astype(float)) for sign in (1, -1))
     size, variance = design.effective_items, float(fit.covariance[0, 0])

@@ -35,6 +35,8 @@ class StratifiedMean:
     """What each cluster adds to the estimates' error, shape (n_clusters, p); ``cov = scores.T @ scores``."""
     design: "Design"
     """The items behind them."""
+    values: Floats
+    """What was averaged, finite rows only, shape (n, p)."""
 
     @property
     def df(self) -> float:
@@ -236,7 +238,7 @@ class Design:
                 scores[:, j] = np.bincount(self.pair_cluster, self.pair_scale * column, self.n_clusters)
             if k > 1:
                 hidden = _positive_part(sums.T @ (self.pair_hidden[:, None] * sums))
-        return StratifiedMean(self.weights @ means, scores.T @ scores, hidden, scores, self)
+        return StratifiedMean(self.weights @ means, scores.T @ scores, hidden, scores, self, y)
 
 
 def stratified_mean(
