@@ -157,7 +157,7 @@ def flip_counts(
         accuracy(np.where(known, flip, np.nan), design, conf_level=conf_level).noting(*notes) for flip in (lost, gained)
     ]
     n_lost, n_gained = int((lost & known).sum()), int((gained & known).sum())
-    if len(np.unique(design.cluster[known])) == int(known.sum()):
+    if design.n_clusters == design.n_items:
         return Flips(both[0], both[1], n_lost, n_gained, mcnemar_exact(n_lost, n_gained))
     # A passage loses its items together: counted one by one they would be called unequal in 40 % of equal pairs.
     balance = paired_difference(np.where(known, lost.astype(float) - gained, np.nan), design, conf_level=conf_level)

@@ -88,6 +88,8 @@ class Design:
     """What the squared sum of residuals of each pair adds to `StratifiedMean.hidden` before its positive part."""
     df: float
     """Bell-McCaffrey degrees of freedom; NaN where a stratum has one cluster only."""
+    uneven: bool
+    """Whether strata differ in size or weight, so that `StratifiedMean.hidden` may be more than zero."""
     n_lonely: int
     """Strata with a weight whose items all stand in one cluster: they have no variance."""
     largest_share: float
@@ -132,9 +134,9 @@ class Design:
         lonely = (m == n) & (c[pair_k] != 0)
         scale = c[pair_k] / n / np.sqrt(np.where(m < n, 1 - m / n, 1.0))
         weighted = c != 0
-        share = weighted * c**2 / counts * SMALL_STRATUM / (np.bincount(pair_k, minlength=k) + SMALL_STRATUM)
-        hidden = share.sum() / counts[weighted].sum() - share / counts if weighted.any() else np.zeros(k)
-        per_weight = np.bincount(pair_k, minlength=k)[weighted] / np.abs(c[weighted])
+        n_pairs = np.bincount(pair_k, minlength=k)
+        hidden = _hidden(c, counts, n_pairs)
+        per_weight = n_pairs[weighted] / np.abs(c[weighted])
         shape = (len(labels), k)
         return cls(
             stratum=stratum,
@@ -145,8 +147,9 @@ class Design:
             pair=pair,
             pair_cluster=pair_g,
             pair_scale=scale,
-            pair_hidden=np.where(m < n, hidden[pair_k] * weighted[pair_k] / np.where(m < n, 1 - m / n, 1.0), 0.0),
+            pair_hidden=np.where(m < n, hidden[pair_k] / np.where(m < n, 1 - m / n, 1.0), 0.0),
             df=math.nan if lonely.any() else _bell_mccaffrey(scale, m, n, pair_g, pair_k, shape),
+            uneven=bool(hidden.any()),
             n_lonely=int(lonely.sum()),
             largest_share=float(np.bincount(pair_g, np.abs(c[pair_k]) * m / n).max() / max(np.abs(c).sum(), 1e-300)),
             n_effective=float(per_weight.min()) if weighted.any() else math.inf,
@@ -236,7 +239,7 @@ class Design:
             sums = np.column_stack([np.bincount(self.pair, column) for column in (y - means[self.stratum]).T])
             for j, column in enumerate(sums.T):
                 scores[:, j] = np.bincount(self.pair_cluster, self.pair_scale * column, self.n_clusters)
-            if k > 1:
+            if self.uneven:
                 hidden = _positive_part(sums.T @ (self.pair_hidden[:, None] * sums))
         return StratifiedMean(self.weights @ means, scores.T @ scores, hidden, scores, self, y)
 
@@ -280,6 +283,20 @@ def cross_covariance(first: StratifiedMean, second: StratifiedMean) -> Floats:
     """The covariance of the estimates of two fits through the clusters that they share, shape (p first, p second)."""
     _, i, j = np.intersect1d(first.design.clusters, second.design.clusters, assume_unique=True, return_indices=True)
     return np.asarray(first.scores[i].T @ second.scores[j])
+
+
+def _hidden(weights: Floats, counts: Floats, n_clusters: Ints) -> Floats:
+    """What a squared sum of residuals adds where each stratum is seen with clusters of average variance too.
+
+    With V_k a stratum's own variance of one item, V the average over items and g_k its clusters, each V_k becomes
+    ``(g_k V_k + s V) / (g_k + s)``; per stratum, shape (K,). Zero where all strata are alike.
+    """
+    told = weights != 0
+    sizes = np.column_stack([np.abs(weights), counts, n_clusters])[told]
+    if not len(sizes) or (np.ptp(sizes, axis=0) <= 1e-12).all():
+        return np.zeros(len(weights))
+    share = weights**2 / counts * SMALL_STRATUM / (n_clusters + SMALL_STRATUM)
+    return np.asarray(told * (share.sum() / counts[told].sum() - share / counts))
 
 
 def _positive_part(matrix: Floats) -> Floats:
