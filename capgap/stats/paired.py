@@ -10,7 +10,7 @@ from scipy import optimize, special
 from capgap.errors import EstimationError
 from capgap.stats.binary import tango_interval, tango_statistic
 from capgap.stats.estimate import Estimate, refused, t_critical, t_p_value
-from capgap.stats.means import NO_VARIANCE, discordant_table, mean_estimate, paired_difference
+from capgap.stats.means import NO_VARIANCE, discordant_table, few_clusters_note, mean_estimate, paired_difference
 from capgap.stats.stratified import Design
 
 __all__ = ["MIN_SEEDS", "Equivalence", "Weightings", "both_weightings", "equivalence", "seed_difference"]
@@ -164,13 +164,13 @@ def equivalence(differences: ArrayLike, design: Design, margin: float, *, alpha:
     level = 1 - 2 * alpha
     table = discordant_table(d, fit)
     if table is not None:
-        n = fit.design.n_items
+        n, g = fit.design.n_items, fit.design.n_clusters
         low, high = tango_interval(*table, conf_level=level)
         p_below = float(special.ndtr(-tango_statistic(*table, -margin)))
         p_above = float(special.ndtr(tango_statistic(*table, margin)))
         estimate = Estimate(
-            float(fit.theta[0]), math.nan, math.nan, low, high, n_items=n, n_clusters=n, method="Tango score test"
-        )
+            float(fit.theta[0]), math.nan, math.nan, low, high, n_items=n, n_clusters=g, method="Tango score test"
+        ).noting(few_clusters_note(fit.design) if g < n else "")
         return _finished(estimate, margin, alpha, p_below, p_above)
     reach = float(np.abs(fit.design.weights).sum())
     estimate = mean_estimate(fit, bounds=(-reach, reach), conf_level=level)

@@ -173,8 +173,12 @@ class Design:
     @property
     def plain(self) -> bool:
         """Whether this is a weighted mean (weights above zero that sum to 1) of items that are their own clusters."""
-        weights = bool((self.weights > 0).all()) and abs(float(self.weights.sum()) - 1) < 1e-9
-        return weights and self.n_clusters == self.n_items
+        return self.averages and self.n_clusters == self.n_items
+
+    @property
+    def averages(self) -> bool:
+        """Whether this is a weighted mean: weights above zero that sum to 1."""
+        return bool((self.weights > 0).all()) and abs(float(self.weights.sum()) - 1) < 1e-9
 
     @property
     def effective_items(self) -> float:

@@ -138,6 +138,19 @@ def _rarely_differs(gained: float | tuple[float, ...], lost: float | tuple[float
     return float((ahead - behind).mean()), draw
 
 
+def _few_clusters_differ(gained: float, lost: float, n_clusters: int, size: int, together: float):
+    """A near copy whose discordant items come in clusters: an item goes with its cluster with this probability."""
+    cluster = np.repeat(np.arange(n_clusters), size)
+    design = Design.of(np.zeros(len(cluster)), cluster)
+
+    def draw(rng: np.random.Generator) -> Estimate:
+        own, common = rng.random(len(cluster)), rng.random(n_clusters)[cluster]
+        u = np.where(rng.random(len(cluster)) < together, common, own)
+        return paired_difference(np.where(u < gained, 1.0, np.where(u < gained + lost, -1.0, 0.0)), design)
+
+    return gained - lost, draw
+
+
 def _near_copy(lost: float, n: int):
     """The closure of a student that lost a share of what its teacher has right, and gained nothing."""
     design = Design.of(np.zeros(n), np.arange(n))
@@ -265,6 +278,9 @@ def cells(*, bootstrap: bool = True) -> list[Cell]:
     )
     made.append(("paired gap, a task of 10 beside three of 200", _rarely_differs(0.18, 0.02, (10, 200, 200, 200))))
     made.append(("gap closure, 200 items, a copy of the teacher but for 2 %", _near_copy(0.02, 200)))
+    for g, size, gained, lost in ((200, 2, 0.02, 0.0), (100, 3, 0.02, 0.005), (60, 5, 0.03, 0.01)):
+        name = f"paired gap, {g} clusters of {size}, ahead on {100 * gained:g} %, behind on {100 * lost:g} %"
+        made.append((name, _few_clusters_differ(gained, lost, g, size, 0.8)))
     if bootstrap:
         pair = World(_TRIO, n_clusters=12), World(_WEAK, n_clusters=12)
         made.append(("for comparison: the same by percentile bootstrap, 12 + 12 clusters", _bootstrap(*pair)))

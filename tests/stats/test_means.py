@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from capgap.stats import Design, accuracy, degenerate_reach, mcnemar_exact, paired_difference, stratified_mean
+from capgap.stats import (
+    Design,
+    accuracy,
+    degenerate_reach,
+    mcnemar_exact,
+    paired_difference,
+    stratified_mean,
+    tango_interval,
+)
 from capgap.stats.means import mean_estimate
 
 ALONE = {n: Design.of(np.zeros(n, dtype=int), np.arange(n)) for n in (1, 2, 20, 50, 200)}
@@ -175,3 +183,20 @@ def test_a_constant_above_zero_may_fall_to_its_lowest_value():
     assert found.conf_low == pytest.approx(0.5 - 1.5 * degenerate_reach(40, 0.95))
     # items at one half are two thirds at most where the mean is zero, the others being at -1
     assert found.p_value == pytest.approx(2 * (2 / 3) ** 40)
+
+
+def test_few_discordant_items_in_few_of_many_clusters_get_a_score_interval_that_knows_the_clusters():
+    cluster = np.repeat(np.arange(100), 3)
+    d = np.where(cluster < 3, 1.0, 0.0)
+    design = Design.of(np.zeros(300), cluster)
+    found = paired_difference(d, design)
+    assert found.method == "Tango score interval and test, effective items"
+    # three clusters that stand as one: as three of a hundred items, a little wider for the degrees of freedom
+    low, high = tango_interval(3, 0, 100)
+    assert found.conf_low == pytest.approx(low, abs=0.003)
+    assert found.conf_high == pytest.approx(high, abs=0.003)
+    assert found.p_value > mcnemar_exact(9, 0)
+    assert paired_difference(np.where(cluster < 60, 1.0, 0.0), design).method.startswith("CR2")
+    assert paired_difference(np.zeros(300), design).method == "exact bound"
+    six = Design.of(np.zeros(60), np.repeat(np.arange(6), 10))
+    assert paired_difference(np.tile([1.0, 0, 0, 0, 0], 12), six).method != found.method
