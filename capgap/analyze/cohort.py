@@ -16,7 +16,8 @@ CATEGORIES = ("adaptation", "supervision", "objective", "diversity", "train_task
 """Columns of the models table that tell two recipes apart by a word, the most telling first."""
 NUMBERS = ("n_params", "n_layers", "width", "lr", "epochs")
 """Likewise by a number."""
-
+SEEDS = ("seed", "data_seed", "base_seed")
+"""What tells two students of one recipe apart."""
 
 LOGARITHMS = ("n_examples", "n_params")
 """What effects and patterns are asked about as a logarithm, where it varies."""
@@ -39,9 +40,18 @@ class Cohort:
     """The students with their rows of the models table."""
 
     students: tuple[str, ...]
-    """Those that have a row, in the order of the comparison."""
+    """Those that have a row, in the order of the comparison, of each training run the last checkpoint."""
     facts: Mapping[str, Mapping[str, Any]]
     """Student → column → value; what is unknown is absent."""
+    n_earlier: int = 0
+    """Students left out: checkpoints of a training run of which a later one is here."""
+
+    @property
+    def note(self) -> str:
+        """What to say of those; empty where there are none."""
+        if not self.n_earlier:
+            return ""
+        return f"of each training run the last checkpoint counts, {self.n_earlier} earlier left out"
 
     def known(self, column: str) -> dict[str, Any]:
         """The value of a column for every student that has one."""
@@ -51,6 +61,16 @@ class Cohort:
         """Whether every student has a value, and not all the same."""
         found = self.known(column)
         return len(found) == len(self.students) and len(set(map(str, found.values()))) > 1
+
+    @property
+    def without_logarithm(self) -> str:
+        """Why the students' numbers cannot be asked about as logarithms; empty where they can."""
+        for name in LOGARITHMS:
+            nothing = [student for student, value in self.known(name).items() if not float(value) > 0]
+            if self.varies(name) and nothing:
+                told = ", ".join(nothing[:3]) + (f" and {len(nothing) - 3} more" if len(nothing) > 3 else "")
+                return f"{name} is not above zero for {told}: compare the students without it"
+        return ""
 
     def size(self, student: str, capability: str | None = None) -> float:
         """Unique examples of a capability (of all, where None or where nobody counted) that a student learnt from."""
@@ -65,8 +85,18 @@ class Cohort:
         yield from self._alike((*CATEGORIES, *NUMBERS))
 
     def trainings(self) -> Iterator[Recipe]:
-        """The recipes with the number of examples as a part of them: students that differ in their seeds alone."""
-        yield from self._alike((*CATEGORIES, *NUMBERS, "n_examples"))
+        """The recipes with the number of examples as a part of them: students that differ in their seeds alone.
+
+        One student of each seed; those whose seeds nobody told are in none: they may be of any recipe.
+        """
+        for recipe in self._alike((*CATEGORIES, *NUMBERS, "n_examples", "recipe")):
+            of_seed: dict[tuple[str, ...], str] = {}
+            for student in recipe.students:
+                seed = _columns_of(self.facts[student], SEEDS)
+                if any(seed):
+                    of_seed.setdefault(seed, student)
+            if of_seed:
+                yield Recipe(tuple(of_seed.values()), recipe.factors)
 
     def _alike(self, names: Sequence[str]) -> Iterator[Recipe]:
         columns = [name for name in names if any(name in self.facts[s] for s in self.students)]
@@ -104,7 +134,28 @@ def cohort_of(models: pd.DataFrame | None, students: Sequence[str]) -> Cohort:
         for name in students
         if name in records
     }
-    return Cohort(tuple(facts), facts)
+    last = _last_checkpoints(facts)
+    return Cohort(tuple(last), last, len(facts) - len(last))
+
+
+def _last_checkpoints(facts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The students without the earlier checkpoints of a run, which are no students of their own seed."""
+    latest: dict[tuple[str, ...], str] = {}
+    run: dict[str, tuple[str, ...]] = {}
+    for name, known in facts.items():
+        if "step" not in known or not any(_columns_of(known, SEEDS)):
+            continue
+        names = (*CATEGORIES, *NUMBERS, "recipe", "n_examples", "n_unique", "data_hash", *SEEDS)
+        run[name] = _columns_of(known, names)
+        first = latest.setdefault(run[name], name)
+        if float(known["step"]) > float(facts[first]["step"]):
+            latest[run[name]] = name
+    return {name: known for name, known in facts.items() if name not in run or latest[run[name]] == name}
+
+
+def _columns_of(facts: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
+    """Some columns as words, empty where unknown."""
+    return tuple(str(facts.get(name, "")) for name in names)
 
 
 def _counted(told: Any) -> dict[str, float] | None:

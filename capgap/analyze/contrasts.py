@@ -85,6 +85,8 @@ def _contrast(
     ]
     notes = [*shared, *map(group_note, sides), comparison.prompting_note(*question.roles)]
     notes.append(format_note(grid, *(s.rows for s in found)))
+    alone = [side.name for side, s in zip(sides, found, strict=True) if np.ptp(grid.task[s.rows]) == 0]
+    notes += [f"{name} is a single task: what is told of it may be that task's own" for name in alone]
     first = {(c.weighting, c.population): c for c in comparison.cuts.of(sides[0], found[0].rows)}
     second = {(c.weighting, c.population): c for c in comparison.cuts.of(sides[1], found[1].rows)}
     for key in (key for key in first if key in second):

@@ -68,7 +68,7 @@ class Cut:
     @property
     def n_tasks(self) -> int:
         """Tasks that entered."""
-        return len(np.unique(self.strata))
+        return self.design.n_items if self.like_these else len(self.design.counts)
 
     def accuracy(self, scores: Floats, chance: Floats | None = None, *, conf_level: float) -> Estimate:
         """A mean score over the cut; `scores` and `chance` have one value a row."""

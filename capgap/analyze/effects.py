@@ -53,7 +53,7 @@ def effect_rows(
     if len(cohort.students) < FEWEST_STUDENTS or not names:
         return
     blank = Row("effect", "battery", "all", None, refused(""), 0, weighting="tasks", n_students=len(cohort.students))
-    asked = _question(grid, cohort, excluded, names)
+    asked = cohort.without_logarithm or _question(grid, cohort, excluded, names)
     if isinstance(asked, str):
         yield replace(blank, estimate=refused(asked))
         return
@@ -72,6 +72,8 @@ def _rows(found: MixedFit, blank: Row, note: str, *, guessed: bool) -> Iterator[
     for margin in found.margins:
         judged = verdicts.get((margin.effect, margin.where))
         roads = f"several roads: {judged.verdict} ({judged.reason})" if judged else ""
+        behind = found.coefficients.get(margin.effect)
+        alias = behind.note if behind is not None and behind.note.startswith("stands for") else ""
         level = "capability" if margin.where in _CAPABILITIES else "battery"
         yield replace(
             blank,
@@ -79,7 +81,9 @@ def _rows(found: MixedFit, blank: Row, note: str, *, guessed: bool) -> Iterator[
             level=level,
             group=margin.where,
             contrast=margin.effect,
-            estimate=replace(margin.estimate, n_items=found.n_items).noting(roads, note if margin is first else ""),
+            estimate=replace(margin.estimate, n_items=found.n_items).noting(
+                roads, alias, note if margin is first else ""
+            ),
         )
         for road in judged.roads[1:] if judged else ():
             yield replace(
@@ -120,7 +124,7 @@ def _question(grid: Grid, cohort: Cohort, excluded: frozenset[str], names: list[
     missing = [name for name in _CAPABILITIES if not (capability[kept] == name).any()]
     if missing:
         return f"no {' and no '.join(missing)} item with scores of 0 or 1 that could be compared"
-    notes = []
+    notes = [cohort.note] if cohort.note else []
     if (wanted & ~whole).any():
         notes.append(f"{int((wanted & ~whole).sum())} items with scores between 0 and 1 left out")
     # A unit has one capability and one format, which a task with labels or variants of its own need not have.

@@ -8,8 +8,11 @@ from numpy.typing import NDArray
 
 from capgap import schema
 from capgap.analyze.cohort import Cohort, Recipe
+from capgap.analyze.cuts import Cuts
 from capgap.analyze.grid import Grid
-from capgap.analyze.rows import Row
+from capgap.analyze.groups import settled
+from capgap.analyze.quantities import MIN_SHARE
+from capgap.analyze.rows import THIS_RECIPE, Row
 from capgap.stats import Estimate, refused
 from capgap.stats.curves import (
     CurveData,
@@ -35,6 +38,8 @@ _CAPABILITIES = ("knowledge", "reasoning")
 _STEPS = ("x_steps", "x_depth")
 """Covariates that count the steps of an item, the first that is there."""
 _POINTS = 25
+LARGEST_ROUNDING = 1e-5
+"""Of a log-probability."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,9 @@ def efficiency_rows(
             if (curve := _curve(grid, cohort, roles, recipe, capability, excluded, conf_level)) is not None
         ]
         for curve in curves:
-            yield from _rows(curve)
+            for row in _rows(curve):
+                priced = row.quantity in ("data_cost", "next_batch_gain")
+                yield replace(row, estimate=row.estimate.noting(cohort.note)) if priced else row
         if len(curves) == 2:
             yield from _relative(curves[0], curves[1])
 
@@ -101,13 +108,18 @@ def _curve(
     if len(set(sizes)) < FEWEST_SIZES or max(sizes) == 0:
         return None
     task = np.array(grid.tasks, dtype=object)[grid.task]
-    rows = np.flatnonzero((grid.facts["capability"] == capability) & ~np.isin(task, list(excluded)))
+    rows = settled(grid, np.flatnonzero((grid.facts["capability"] == capability) & ~np.isin(task, list(excluded))))
     columns = [grid.column(name) for name in (*bases, *names)]
     seeds = [f"base {n}" for n in range(len(bases))] + [str(_seed(cohort, name)) for name in names]
-    answered = np.isfinite(grid.scores[rows][:, [*columns, grid.column(str(roles.teacher))]]).all(axis=1)
-    rows = rows[answered]
-    if not len(rows):
-        return _Curve(capability, recipe, (), 0, "no item was answered by all of these students and the teacher", ())
+    found = Cuts(grid).select(rows, [*bases, *names, str(roles.teacher)])
+    rows, share = found.rows, f"items that all of these students and the teacher answered: {100 * found.share:.1f} %"
+    if not len(rows) or found.share < MIN_SHARE:
+        reason = (
+            f"{share} (60 % are needed)"
+            if len(rows)
+            else "no item was answered by all of these students and the teacher"
+        )
+        return _Curve(capability, recipe, (), 0, reason, ())
     redrawn = len({seed for seed in seeds if not seed.startswith("base")}) > 1
 
     def fitted(values: Floats, at: NDArray[np.int64], **options: object) -> CurveFit:
@@ -121,7 +133,8 @@ def _curve(
             redrawn=redrawn,
             **options,  # type: ignore[arg-type]
         )
-        return fit_curves(data, conf_level=conf_level)
+        fit = fit_curves(data, conf_level=conf_level)
+        return fit if found.share == 1 else replace(fit, notes=(share, *fit.notes))
 
     fit = fitted(grid.scores, rows, chance=grid.chance[rows])
     others = []
@@ -131,7 +144,9 @@ def _curve(
         others.append(("per step", fitted(grid.scores, rows, chance=grid.chance[rows], scale="per_step", steps=steps)))
     told = rows[np.isfinite(grid.logprobs[rows][:, [*columns, grid.column(str(roles.teacher))]]).all(axis=1)]
     if len(told):
-        others.append(("target log-probability", fitted(grid.logprobs, told, scale="log_probability")))
+        # A certain answer may stand a rounding above zero.
+        logprobs = np.where(grid.logprobs > LARGEST_ROUNDING, grid.logprobs, np.minimum(grid.logprobs, 0.0))
+        others.append(("target log-probability", fitted(logprobs, told, scale="log_probability")))
     return _Curve(capability, recipe, (*bases, *names), len(np.unique(grid.task[rows])), fit, tuple(others))
 
 
@@ -167,7 +182,7 @@ def _blank(curve: _Curve) -> Row:
         factors=curve.recipe.factors,
         scale="examples",
         weighting="tasks",
-        population="this recipe, these tasks",
+        population=THIS_RECIPE,
         n_students=len(curve.recipe.students),
     )
 
@@ -262,9 +277,11 @@ def _relative(first: _Curve, second: _Curve) -> Iterator[Row]:
         return
     for target in TARGETS[:2]:
         found = relative_data_cost(second.fit, first.fit, target, names=(second.capability, first.capability))
+        # A ratio of which one cost is never met, or met without an example, is no number: zero would stand for unknown.
+        told = all(0 < cost.estimate < np.inf for cost in found.costs)
         finite = np.isfinite([found.estimate, found.conf_high])
         estimate = Estimate(
-            found.estimate if finite[0] else np.nan,
+            found.estimate if finite[0] and told else np.nan,
             conf_low=found.conf_low,
             conf_high=found.conf_high if finite[1] else np.nan,
             p_value=found.p_value,

@@ -56,6 +56,8 @@ def equivalence_rows(comparison: Comparison, groups: Iterable[Group], *, margin:
             continue
 
         def number(cut: Cut) -> Estimate:
+            if alpha >= 0.5:
+                return refused(f"equivalence needs an interval of more than 50 %, asked were {100 * (1 - alpha):g} %")
             differences = comparison.score("teacher", cut) - comparison.score("student", cut)
             found = equivalence(cut.units(differences), cut.design, margin, alpha=alpha)
             verdict = "neither" if not np.isnan(found.p_value) else "not tested"
@@ -70,4 +72,4 @@ def equivalence_rows(comparison: Comparison, groups: Iterable[Group], *, margin:
             )
 
         for row in paired(comparison, group, "equivalence", "teacher - student", ("teacher", "student"), number):
-            yield replace(row, conf_level=1 - 2 * alpha, alternative=f"within ± {points}")
+            yield replace(row, conf_level=max(1 - 2 * alpha, 0.0) or None, alternative=f"within ± {points}")

@@ -44,8 +44,13 @@ def pattern_rows(
     conf_level
         Of the intervals.
     """
+    if len(cohort.students) < MIN_PATTERN_STUDENTS:
+        return
+    if reason := cohort.without_logarithm:
+        yield Row("pattern", "battery", "all", None, refused(reason), 0, scale="share of items")
+        return
     names, columns = _covariates(cohort)
-    if len(cohort.students) < MIN_PATTERN_STUDENTS or not names:
+    if not names:
         return
     task = np.array(grid.tasks, dtype=object)[grid.task]
     rows = np.flatnonzero(~np.isin(task, list(excluded)))
@@ -75,7 +80,7 @@ def pattern_rows(
         clusters=grid.cluster[rows],
         conf_level=conf_level,
     )
-    yield from _rows(grid, rows, found, named, blank)
+    yield from _rows(grid, rows, found, named, blank, cohort.note)
 
 
 def _chance(grid: Grid, rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -85,7 +90,7 @@ def _chance(grid: Grid, rows: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def _rows(
-    grid: Grid, rows: NDArray[np.int64], found: FailurePatterns, named: list[PatternName], blank: Row
+    grid: Grid, rows: NDArray[np.int64], found: FailurePatterns, named: list[PatternName], blank: Row, note: str
 ) -> Iterator[Row]:
     chosen = "; ".join(
         f"{step.n_patterns} against {step.n_patterns - 1} patterns: p = {step.p_value:.2g}" for step in found.evidence
@@ -95,7 +100,7 @@ def _rows(
         blank,
         quantity="n_patterns",
         scale="patterns",
-        estimate=count.noting("by held-out students", chosen, found.note),
+        estimate=count.noting("by held-out students", chosen, found.note, note),
     )
     if found.n_patterns < 2:
         return

@@ -10,15 +10,17 @@ import pandas as pd
 from capgap import schema
 from capgap.stats import Estimate, holm
 
-__all__ = ["DRAWN", "NO_FAMILY", "THESE_TASKS", "TASKS_LIKE_THESE", "Row", "asked_again", "to_table"]
+__all__ = ["DRAWN", "NO_FAMILY", "THESE_TASKS", "TASKS_LIKE_THESE", "THIS_RECIPE", "Row", "asked_again", "to_table"]
 
 THESE_TASKS = "these checkpoints, these tasks"
 TASKS_LIKE_THESE = "these checkpoints, tasks like these"
+THIS_RECIPE = "this recipe, these tasks"
 
 NO_FAMILY = ("base_gap", "error_type", "failure_odds")
 """What the base lacked is no question about the students; what goes with failure is looked at, not tested."""
 DRAWN = ("labels", "drawn")
 """The factor of a number over draws of the labels; it asks again what a number without it asks."""
+_OF_RECIPES = ("gap", "gain", "lost", "gained")
 _FAMILY = ["quantity", "level", "group", "contrast", "scale", "weighting", "population"]
 
 
@@ -94,10 +96,11 @@ def to_table(rows: Iterable[Row], *, conf_level: float) -> pd.DataFrame:
 
 
 def _with_families(table: pd.DataFrame) -> pd.DataFrame:
-    """Several students asked one question form a family; neither a profile nor what the base lacked is one."""
+    """Several students or recipes asked one question are a family; a profile is none, nor what the base lacked."""
     adjusted = np.full(len(table), np.nan)
     family = np.full(len(table), None, dtype=object)
-    question = table["contrast"].notna() & table["model"].notna() & ~table["quantity"].isin(NO_FAMILY)
+    recipe = table["model"].isna() & table["quantity"].isin(_OF_RECIPES) & (table["population"] == THIS_RECIPE)
+    question = table["contrast"].notna() & (table["model"].notna() | recipe) & ~table["quantity"].isin(NO_FAMILY)
     question &= ~asked_again(table)
     asked = table[question & table["p_value"].notna()]
     quantity, contrast, group = (table[name].to_numpy(dtype=object) for name in ("quantity", "contrast", "group"))
@@ -107,5 +110,6 @@ def _with_families(table: pd.DataFrame) -> pd.DataFrame:
         if len(members) > 1:
             adjusted[members] = holm(p_values[members])
             one = members[0]
-            family[members] = f"{quantity[one]} ({contrast[one]}) in {group[one]}: {len(members)} students"
+            who = "recipes" if recipe[one] else "students"
+            family[members] = f"{quantity[one]} ({contrast[one]}) in {group[one]}: {len(members)} {who}"
     return table.assign(p_adjusted=adjusted, family=family)

@@ -8,14 +8,15 @@ from numpy.typing import NDArray
 
 from capgap import schema
 from capgap.analyze.cohort import Cohort, Recipe
-from capgap.analyze.cuts import Cut
+from capgap.analyze.cuts import Cut, Cuts
 from capgap.analyze.grid import Grid
-from capgap.analyze.rows import THESE_TASKS, Row
+from capgap.analyze.groups import settled
+from capgap.analyze.quantities import MIN_SHARE
+from capgap.analyze.rows import THESE_TASKS, THIS_RECIPE, Row
 from capgap.stats import Estimate, flip_list, flips_beyond_seeds, refused, seed_difference
 
-__all__ = ["THIS_RECIPE", "recipe_rows"]
+__all__ = ["recipe_rows"]
 
-THIS_RECIPE = "this recipe, these tasks"
 FEWEST_SEEDS = 3
 """Of a recipe; two say nothing about a third."""
 _LISTED = 30  # items named in a note
@@ -45,6 +46,7 @@ def recipe_rows(
     kept = ~np.isin(task, list(excluded))
     scopes = [("battery", name, grid.facts["battery"] == name) for name in grid.members("battery")]
     scopes += [("capability", name, grid.facts["capability"] == name) for name in grid.members("capability")]
+    cuts = Cuts(grid)
     for recipe in cohort.trainings():
         if len(recipe.students) < FEWEST_SEEDS:
             continue
@@ -53,9 +55,11 @@ def recipe_rows(
         for level, name, member in scopes:
             blank = _blank(level, name, recipe)
             rows = np.flatnonzero(member & kept)
-            yield from _differences(grid, recipe, rows, roles.teacher, base, blank, conf_level)
+            rows = settled(grid, rows) if level == "capability" else rows
+            found = [*_differences(cuts, recipe, rows, roles.teacher, base, blank, conf_level)]
             if base is not None:
-                yield from _flips(grid, recipe, rows, base, blank, conf_level)
+                found += _flips(cuts, recipe, rows, base, blank, conf_level)
+            yield from (replace(row, estimate=row.estimate.noting(cohort.note)) for row in found)
 
 
 def _blank(level: str, group: str, recipe: Recipe) -> Row:
@@ -74,23 +78,31 @@ def _blank(level: str, group: str, recipe: Recipe) -> Row:
     )
 
 
-def _answered(grid: Grid, rows: Ints, models: list[str]) -> Ints:
-    columns = [grid.column(name) for name in models]
-    return rows[np.isfinite(grid.scores[rows][:, columns]).all(axis=1)]
+def _answered(cuts: Cuts, rows: Ints, models: list[str]) -> tuple[Ints, str, str]:
+    """The cells that all of some models answered, what to say of their share, and why there is no number."""
+    found = cuts.select(rows, models)
+    if not len(found.rows):
+        return found.rows, "", "no item was answered by all of its seeds and what they are compared with"
+    told = f"items that all seeds and what they are compared with answered: {100 * found.share:.1f} %"
+    if found.share < MIN_SHARE:
+        return found.rows, "", f"{told} (60 % are needed)"
+    return found.rows, told if found.share < 1 else "", ""
 
 
 def _differences(
-    grid: Grid, recipe: Recipe, rows: Ints, teacher: str | None, base: str | None, blank: Row, conf_level: float
+    cuts: Cuts, recipe: Recipe, rows: Ints, teacher: str | None, base: str | None, blank: Row, conf_level: float
 ) -> Iterator[Row]:
     for quantity, other, sign in (("gap", teacher, 1.0), ("gain", base, -1.0)):
         if other is None:
             continue
-        common = _answered(grid, rows, [other, *recipe.students])
+        common, share, too_few = _answered(cuts, rows, [other, *recipe.students])
         contrast = "teacher - student" if quantity == "gap" else "student - base"
-        if not len(common):
-            nothing = refused("no item was answered by all of its seeds and what they are compared with")
-            yield replace(blank, quantity=quantity, contrast=contrast, estimate=nothing)
+        if too_few:
+            if len(rows):
+                nothing = refused(too_few, n_items=len(common))
+                yield replace(blank, quantity=quantity, contrast=contrast, estimate=nothing)
             continue
+        grid = cuts.grid
         cut = Cut.of(grid, common, "tasks", THESE_TASKS)
         students = np.stack([grid.of(name)[common] for name in recipe.students])
         found = seed_difference(sign * (grid.of(other)[common] - students), cut.design, conf_level=conf_level)
@@ -98,16 +110,17 @@ def _differences(
             blank,
             quantity=quantity,
             contrast=contrast,
-            estimate=replace(found, n_items=cut.n_items),
+            estimate=replace(found, n_items=cut.n_items).noting(share),
             n_tasks=cut.n_tasks,
         )
 
 
-def _flips(grid: Grid, recipe: Recipe, rows: Ints, base: str, blank: Row, conf_level: float) -> Iterator[Row]:
-    common = _answered(grid, rows, [base, *recipe.students])
+def _flips(cuts: Cuts, recipe: Recipe, rows: Ints, base: str, blank: Row, conf_level: float) -> Iterator[Row]:
+    grid = cuts.grid
+    common, share, too_few = _answered(cuts, rows, [base, *recipe.students])
     before, after = grid.of(base)[common], np.stack([grid.of(name)[common] for name in recipe.students])
-    if not len(common) or not np.isin(before, (0.0, 1.0)).all() or not np.isin(after, (0.0, 1.0)).all():
-        return
+    if too_few or not np.isin(before, (0.0, 1.0)).all() or not np.isin(after, (0.0, 1.0)).all():
+        return  # the gain says why, where items are too few
     cut = Cut.of(grid, common, "tasks", THESE_TASKS)
     found = flips_beyond_seeds(before, after, cut.design, conf_level=conf_level)
     told = f"two seeds differ by {100 * found.seed_disagreement:.1f} % of the items in one direction"
@@ -120,7 +133,7 @@ def _flips(grid: Grid, recipe: Recipe, rows: Ints, base: str, blank: Row, conf_l
             blank,
             quantity=quantity,
             contrast=contrast,
-            estimate=replace(estimate, n_items=cut.n_items).noting(told),
+            estimate=replace(estimate, n_items=cut.n_items).noting(told, share),
             n_tasks=cut.n_tasks,
         )
         listed = flip_list(before, after, direction=quantity)

@@ -84,13 +84,14 @@ def gap(
     if gap is not None:
         found = design.power(gap)
         told |= {"gap": gap, "power_at_gap": found, "needed": {}}
-        lines.append(f"power to see {100 * gap:g} points: {found:.2f}")
+        lines.append(f"power to see {100 * gap:g} points: {found:.2f}" + (f" ({design.few})" if design.few else ""))
         kinds = ["items", *(["clusters"] if cluster_size > 1 else []), "tasks", *(["seeds"] if seed_sd else [])]
         for what in kinds:
             needed = needed_for_gap(gap, design, what, power=wanted)  # type: ignore[arg-type]
             told["needed"][what] = needed.n
             of = " of each task" if what in ("items", "clusters") else ""
-            amount = f"{needed.n:,}" if needed.n is not None else f"no number is enough ({needed.note})"
+            amount = f"{needed.n:,}" if needed.n is not None else "no number is enough"
+            amount += f" ({needed.note})" if needed.note else ""
             lines.append(f"needed for {100 * gap:g} points, the rest as it is: {what}{of}: {amount}")
     _say(told, lines, as_json)
 

@@ -1,6 +1,7 @@
 """Labels that are not certain: drawn jointly per task, everything refitted, combined by Rubin's rules."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -166,14 +167,15 @@ def combine_draws(estimates: Sequence[Estimate], *, conf_level: float = 0.95) ->
     Parameters
     ----------
     estimates
-        One per draw. An exact or score interval without a standard error enters with the one that its width implies.
+        One per draw. Each enters with its standard error, or with the one that its interval's width implies where that
+        is larger: exact, score, Fieller's and MOVER intervals are wider than their standard errors say.
     conf_level
         Of the estimates' intervals and of the result's.
 
     Returns
     -------
     Combined
-        Refused where more than a fifth of the draws were; open where a draw is.
+        Refused where more than a fifth of the draws gave no interval.
     """
     told = [e for e in estimates if e.status == "ok"]
     n_refused = len(estimates) - len(told)
@@ -190,12 +192,13 @@ def combine_draws(estimates: Sequence[Estimate], *, conf_level: float = 0.95) ->
     nulls = {e.null_value for e in told if not math.isnan(e.null_value)}
     null = nulls.pop() if len(nulls) == 1 else math.nan
     pooled = rubin(q, u, df_complete=df, null=null, conf_level=conf_level)
-    notes = list(dict.fromkeys(e.note for e in told if e.note))[:1]
+    said = Counter(part for e in told for part in dict.fromkeys(filter(None, e.note.split("; "))))
+    notes = [part for part, n in said.items() if n > len(told) / 2]  # what one odd draw says is not true of the whole
     notes += [f"{n_refused} of {len(estimates)} draws of the labels gave no number"] if n_refused else []
     estimate = replace(
         pooled.estimate,
-        n_items=max(e.n_items for e in told),
-        n_clusters=max(e.n_clusters for e in told),
+        n_items=int(np.median([e.n_items for e in told])),
+        n_clusters=int(np.median([e.n_clusters for e in told])),
         method=f"{told[0].method}; {pooled.estimate.method}",
         note="; ".join(notes),
     )
@@ -275,8 +278,7 @@ def rubin(
 
 
 def _error(e: Estimate, conf_level: float) -> float:
-    """The standard error, or the one that the interval's width implies."""
-    if math.isfinite(e.std_error):
-        return e.std_error
+    """The standard error, or the one that the interval's width implies where that is larger."""
     df = e.df if math.isfinite(e.df) else math.inf
-    return (e.conf_high - e.conf_low) / (2 * t_critical(df, conf_level))
+    implied = (e.conf_high - e.conf_low) / (2 * t_critical(df, conf_level))
+    return float(np.nanmax([e.std_error, implied]))

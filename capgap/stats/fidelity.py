@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from capgap.errors import EstimationError
-from capgap.stats.estimate import Estimate, refused
+from capgap.stats.estimate import Estimate, refused, t_critical, t_p_value
 from capgap.stats.means import accuracy, mean_estimate, paired_difference
 from capgap.stats.stratified import Design
 
@@ -136,7 +136,10 @@ def fidelity(
     Notes
     -----
     The variance of the excess counts that the accuracies were estimated from the same items: the stratum mean of
-    ``same - (q - (1-q) c) teacher - (p - (1-p) c) student`` has, to first order, the same error (delta method).
+    ``same - (q - (1-q) c) teacher - (p - (1-p) c) student`` has, to first order, the same error (delta method). It is
+    never less than independent answers of these accuracies would have, ``(1-p)(1-q) ((1+c)² p q + c (1-c)) / n``: where
+    hardly an item is wrong in both, those that happen to be none show no variance, and the excess of two independent
+    models that are right on 90 of 100 items was called real in 29 %.
     """
     t, s = np.asarray(teacher, dtype=float), np.asarray(student, dtype=float)
     agree, c = np.asarray(same, dtype=float), np.asarray(collision, dtype=float)
@@ -149,7 +152,20 @@ def fidelity(
     expected = expected_agreement(p, q, mean_c)
     linear = agree - (q - (1 - q) * mean_c) * (t - p) - (p - (1 - p) * mean_c) * (s - q) - expected
     excess = mean_estimate(design.fit(linear), bounds=(-1.0, 1.0), conf_level=conf_level)
+    apart = (1 - p) * (1 - q) * ((1 + mean_c) ** 2 * p * q + mean_c * (1 - mean_c))
+    excess = _at_least(excess, design.mean(apart * (design.weights / design.counts)[k]), conf_level)
     return replace(agreement, null_value=design.mean(expected), p_value=excess.p_value), excess
+
+
+def _at_least(e: Estimate, variance: float, conf_level: float) -> Estimate:
+    """The same number with at least this variance; an exact bound stays as it is."""
+    if not e.std_error**2 < variance:
+        return e
+    error = math.sqrt(variance)
+    half = t_critical(e.df, conf_level) * error
+    low, high = max(-1.0, e.estimate - half), min(1.0, e.estimate + half)
+    p_value = t_p_value(e.estimate / error, e.df)
+    return replace(e, std_error=error, conf_low=low, conf_high=high, p_value=p_value)
 
 
 def error_inheritance(

@@ -10,8 +10,8 @@ from scipy import optimize, special
 from capgap.errors import EstimationError
 from capgap.stats.binary import tango_interval, tango_statistic
 from capgap.stats.estimate import Estimate, refused, t_critical, t_p_value
-from capgap.stats.means import FEW_DISCORDANT, NO_VARIANCE, SMALL_SAMPLE, mean_estimate, paired_difference
-from capgap.stats.stratified import Design, StratifiedMean
+from capgap.stats.means import NO_VARIANCE, discordant_table, few_clusters_note, mean_estimate, paired_difference
+from capgap.stats.stratified import Design
 
 __all__ = ["MIN_SEEDS", "Equivalence", "Weightings", "both_weightings", "equivalence", "seed_difference"]
 
@@ -162,15 +162,15 @@ def equivalence(differences: ArrayLike, design: Design, margin: float, *, alpha:
     d = np.asarray(differences, dtype=float)
     fit = design.fit(d)
     level = 1 - 2 * alpha
-    table = _few(d, fit)
+    table = discordant_table(d, fit)
     if table is not None:
-        n = fit.design.n_items
+        n, g = fit.design.n_items, fit.design.n_clusters
         low, high = tango_interval(*table, conf_level=level)
         p_below = float(special.ndtr(-tango_statistic(*table, -margin)))
         p_above = float(special.ndtr(tango_statistic(*table, margin)))
         estimate = Estimate(
-            float(fit.theta[0]), math.nan, math.nan, low, high, n_items=n, n_clusters=n, method="Tango score test"
-        )
+            float(fit.theta[0]), math.nan, math.nan, low, high, n_items=n, n_clusters=g, method="Tango score test"
+        ).noting(few_clusters_note(fit.design) if g < n else "")
         return _finished(estimate, margin, alpha, p_below, p_above)
     reach = float(np.abs(fit.design.weights).sum())
     estimate = mean_estimate(fit, bounds=(-reach, reach), conf_level=level)
@@ -227,16 +227,16 @@ def seed_difference(differences: ArrayLike, design: Design, *, conf_level: float
         return refused(reason, n_items=design.n_items, n_clusters=design.n_clusters)
     keep = np.isfinite(d).all(axis=0)
     d, design = d[:, keep], design.kept(keep)
-    fit = design.fit(np.column_stack([d.mean(axis=0), *(d - d.mean(axis=0))]))
+    fit, deviations = design.fit(d.mean(axis=0)), design.fit((d - d.mean(axis=0)).T)
     reach = float(np.abs(fit.design.weights).sum())
     note = f"{n_seeds} training seeds; population: this recipe, items like these"
     alone = mean_estimate(fit, bounds=(-reach, reach), conf_level=conf_level)
     if alone.status != "ok":
         return alone.noting(note)
-    v_items = float(fit.cov[0, 0])
-    means = fit.theta[0] + fit.theta[1:]
+    v_items = float(fit.covariance[0, 0])
+    means = fit.theta[0] + deviations.theta
     v_seeds = float(means.var(ddof=1) / n_seeds)
-    v_both = float(np.trace(fit.cov[1:, 1:])) / (n_seeds * (n_seeds - 1))
+    v_both = float(np.trace(deviations.cov)) / (n_seeds * (n_seeds - 1))
     between = max(v_seeds - v_both, 0.0)
     variance = max(v_items + between, v_seeds)
     if variance <= NO_VARIANCE:
@@ -292,19 +292,6 @@ def _cochran_cox(one: tuple[float, float], two: tuple[float, float], conf_level:
     critical = sum(variance * t_critical(df, conf_level) for variance, df in (one, two)) / total
     lowest, highest = min(one[1], two[1]), max(one[1], two[1])
     return float(optimize.brentq(lambda df: t_critical(df, conf_level) - critical, 0.99 * lowest, 1.01 * highest))
-
-
-def _few(d: Floats, fit: StratifiedMean) -> tuple[float, float, float] | None:
-    """Gained, lost and all items, effective numbers, where the score test is due; None where t is."""
-    known = d[np.isfinite(d)]
-    design = fit.design
-    if not design.plain or not np.isin(known, (-1.0, 0.0, 1.0)).all():
-        return None
-    if design.n_items >= SMALL_SAMPLE and (known != 0).sum() >= FEW_DISCORDANT:
-        return None
-    size = design.effective_items
-    gained, lost = (design.mean((known == sign).astype(float)) * size for sign in (1, -1))
-    return gained, lost, size
 
 
 def _finished(estimate: Estimate, margin: float, alpha: float, p_below: float, p_above: float) -> Equivalence:

@@ -9,6 +9,7 @@ from scipy import optimize, special
 
 from capgap.errors import EstimationError
 from capgap.stats.estimate import t_critical
+from capgap.stats.means import SMALL_SAMPLE
 from capgap.stats.paired import MIN_SEEDS
 
 __all__ = ["GapDesign", "Needed", "needed_for_gap", "smallest_needed", "smallest_visible_gap"]
@@ -67,6 +68,20 @@ class GapDesign:
     def design_effect(self) -> float:
         """How many times more items the clusters ask for: ``1 + ((1 + cv²) m - 1) icc``."""
         return 1 + ((1 + self.cluster_cv**2) * self.cluster_size - 1) * self.icc
+
+    @property
+    def few(self) -> str:
+        """What to say of a design whose gap would be judged by an exact test; empty otherwise.
+
+        Notes
+        -----
+        By simulation: where the formula promises 80 %, the exact p-value of 8 to 34 items found 52 to 75 %, the
+        interval 72 to 94 %; from 20 expected discordant items on both agree within 5 points.
+        """
+        items = self.n_tasks * self.items_per_task
+        if self.cluster_size > 1 or self.seed_sd or (items >= SMALL_SAMPLE and items * self.disagreement >= 20):
+            return ""
+        return "so few items are judged by an exact test, which finds a gap less often: plan for half as many again"
 
     def std_error(self, gap: float) -> float:
         """The standard error of the mean difference where the gap is this large."""
@@ -129,7 +144,7 @@ class Needed:
     power: float
     """The power with this number, or the most that there is."""
     note: str = ""
-    """Why there is no number."""
+    """Why there is no number, or what to beware of."""
 
     def tidy(self) -> list[dict[str, object]]:
         """One row."""
@@ -139,7 +154,7 @@ class Needed:
         """Plain text."""
         if self.n is None:
             return f"{self.what}: no number is enough, {self.note}"
-        return f"{self.what}: {self.n:,} (power {self.power:.2f})"
+        return f"{self.what}: {self.n:,} (power {self.power:.2f})" + (f"; {self.note}" if self.note else "")
 
 
 def needed_for_gap(gap: float, design: GapDesign, what: What, *, power: float = 0.8) -> Needed:
@@ -169,14 +184,15 @@ def needed_for_gap(gap: float, design: GapDesign, what: What, *, power: float = 
     if what == "tasks" and design.task_sd > 0:
         least["tasks"] = 2
 
-    def reached(n: int) -> float:
+    def with_so_many(n: int) -> GapDesign:
         if what == "tasks":
-            return replace(design, n_tasks=n).power(gap)
+            return replace(design, n_tasks=n)
         if what == "seeds":
-            return replace(design, n_seeds=n).power(gap)
-        return replace(design, items_per_task=n * (design.cluster_size if what == "clusters" else 1)).power(gap)
+            return replace(design, n_seeds=n)
+        return replace(design, items_per_task=n * (design.cluster_size if what == "clusters" else 1))
 
-    return smallest_needed(what, reached, least[what], LARGEST, power)
+    found = smallest_needed(what, lambda n: with_so_many(n).power(gap), least[what], LARGEST, power)
+    return found if found.n is None else replace(found, note=with_so_many(found.n).few)
 
 
 def smallest_visible_gap(

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import special
 
 from capgap.errors import EstimationError
+from capgap.stats.binary import tango_interval, tango_statistic
 from capgap.stats.estimate import Estimate, degenerate_reach, refused, t_critical, t_p_value
-from capgap.stats.means import NO_VARIANCE, few_clusters_note
+from capgap.stats.means import NO_VARIANCE, discordant_table, few_clusters_note, few_discordant
 from capgap.stats.stratified import StratifiedMean, cross_covariance
 
 __all__ = ["bootstrap_ratio_difference", "ratio_difference", "ratio_of_means"]
@@ -26,6 +28,8 @@ class _Ratio:
     v_dd: float
     df: float
     degenerate: bool
+    few: tuple[tuple[float, tuple[float, float, float]], ...] = ()
+    """Of a ratio near 0 or 1 (a copy of base or teacher but for few items): which, and gained, lost and all items."""
 
     @property
     def value(self) -> float:
@@ -37,7 +41,11 @@ class _Ratio:
         return (self.v_nn - 2 * self.value * self.v_nd + self.value**2 * self.v_dd) / self.d**2
 
     def interval(self, conf_level: float) -> tuple[float, float] | None:
-        """Fieller's interval; None where it is not bounded, the denominator not being clearly unlike zero."""
+        """Fieller's interval; None where it is not bounded, the denominator not being clearly unlike zero.
+
+        Where numerator minus denominator (or the numerator) is not zero on few items only, it reaches at least as far
+        as Tango's interval of that difference over the denominator.
+        """
         t2 = t_critical(self.df, conf_level) ** 2
         a = self.d**2 - t2 * self.v_dd
         if not a > 0:
@@ -45,7 +53,22 @@ class _Ratio:
         b = self.n * self.d - t2 * self.v_nd
         c = self.n**2 - t2 * self.v_nn
         root = math.sqrt(max(b * b - a * c, 0.0))
-        return (b - root) / a, (b + root) / a
+        low, high = (b - root) / a, (b + root) / a
+        for near, table in self.few:
+            ends = tango_interval(*table, conf_level=conf_level)
+            low, high = min(low, near + ends[0] / self.d), max(high, near + ends[1] / self.d)
+        return low, high
+
+    @property
+    def p_value(self) -> float:
+        """That the ratio is zero; NaN where nothing tells."""
+        if not self.v_nn > 0:
+            return math.nan
+        found = t_p_value(self.n / math.sqrt(self.v_nn), self.df)
+        for near, table in self.few:
+            if near == 0 and table[0] + table[1] > 0:
+                found = max(found, float(2 * special.ndtr(-abs(tango_statistic(*table, 0.0)))))
+        return found
 
 
 def ratio_of_means(fit: StratifiedMean, *, denominator: str = "the denominator", conf_level: float = 0.95) -> Estimate:
@@ -70,7 +93,8 @@ def ratio_of_means(fit: StratifiedMean, *, denominator: str = "the denominator",
     The interval holds the ratios r for which ``(N - r D)² <= t² (V_NN - 2 r V_ND + r² V_DD)``, t with the
     Bell-McCaffrey degrees of freedom; the p-value (is the ratio 0?) is the same test at r = 0. Where no item tells
     numerator and r times denominator apart (a copy of the teacher, or of the base), the numerator gets the variance
-    whose half-width is `degenerate_reach`.
+    whose half-width is `degenerate_reach`. Where they differ on few items that stand alone, the interval reaches at
+    least as far as Tango's for that difference over D: Fieller's alone covered 89 to 93 %, one-sidedly.
 
     References
     ----------
@@ -89,12 +113,12 @@ def ratio_of_means(fit: StratifiedMean, *, denominator: str = "the denominator",
         math.nan if ratio.degenerate else math.sqrt(ratio.variance),
         fit.df,
         *interval,
-        t_p_value(ratio.n / math.sqrt(ratio.v_nn), fit.df) if ratio.v_nn > 0 else math.nan,
+        ratio.p_value,
         0.0,
         fit.design.n_items,
         fit.design.n_clusters,
         "Fieller (CR2, Bell-McCaffrey t)",
-        note="; ".join([*notes, *filter(None, [few_clusters_note(fit.design)])]),
+        note="; ".join([*notes, *filter(None, [few_clusters_note(fit.design), fit.shortfall() or fit.shortfall(1)])]),
     )
 
 
@@ -229,10 +253,10 @@ def _ratio(fit: StratifiedMean, conf_level: float) -> _Ratio | str:
     """The ratio of a fit, or the reason why there is none (with a place for the denominator's name)."""
     if fit.theta.shape != (2,):
         raise EstimationError(f"a ratio needs numerator and denominator, found {fit.theta.shape[0]} columns.")
-    if fit.design.n_lonely:
+    if fit.design.reason:
         return fit.design.reason.replace("{", "{{").replace("}", "}}")
     n, d = map(float, fit.theta)
-    v_nn, v_nd, v_dd = float(fit.cov[0, 0]), float(fit.cov[0, 1]), float(fit.cov[1, 1])
+    v_nn, v_nd, v_dd = float(fit.covariance[0, 0]), float(fit.covariance[0, 1]), float(fit.covariance[1, 1])
     critical = t_critical(fit.df, conf_level)
     floor = (degenerate_reach(fit.design.n_effective, conf_level) / critical) ** 2
     if v_dd <= NO_VARIANCE:
@@ -241,8 +265,14 @@ def _ratio(fit: StratifiedMean, conf_level: float) -> _Ratio | str:
     if not d - half > 0:
         return f"{{denominator}} is {d:.3f} [{d - half:.3f}, {d + half:.3f}], not clearly above zero"
     r = n / d
-    degenerate = float(fit.cov[0, 0]) - 2 * r * v_nd + r**2 * float(fit.cov[1, 1]) <= NO_VARIANCE
-    return _Ratio(n, d, v_nn + (floor if degenerate else 0.0), v_nd, v_dd, fit.df, degenerate)
+    degenerate = float(fit.covariance[0, 0]) - 2 * r * v_nd + r**2 * float(fit.covariance[1, 1]) <= NO_VARIANCE
+    few = []
+    for near in (0.0, 1.0):
+        difference = fit.values[:, 0] - near * fit.values[:, 1]
+        if few_discordant(difference, fit.design):
+            table = discordant_table(difference, fit.design.fit(difference))
+            few += [(near, table)] if table is not None else []
+    return _Ratio(n, d, v_nn + (floor if degenerate else 0.0), v_nd, v_dd, fit.df, degenerate, tuple(few))
 
 
 def _correlation(first: StratifiedMean, second: StratifiedMean, one: _Ratio, two: _Ratio) -> float:

@@ -8,7 +8,10 @@ import pytest
 
 from capgap import schema
 from capgap.analyze import analyze
-from capgap.analyze.cohort import cohort_of
+from capgap.analyze.cohort import Recipe, cohort_of
+from capgap.analyze.efficiency import _Curve, _relative
+from capgap.stats import holm
+from capgap.stats.curves import curve_data, fit_curves
 from tests.analyze import worlds
 from tests.analyze.cohorts import analysed, cohort
 
@@ -299,3 +302,110 @@ def test_ten_thousand_tasks_of_one_item_are_one_number_a_capability():
     gap = found[(found["quantity"] == "gap") & (found["level"] == "capability") & (found["weighting"] == "tasks")]
     assert set(gap["group"]) == {"knowledge", "reasoning"}
     assert np.allclose(gap["estimate"], 0.3, atol=0.06)
+
+
+def _three_models(**columns):
+    rng = np.random.default_rng(0)
+    names = ["teacher", "base", "a", "b", "c"]
+    outcomes = pd.DataFrame(
+        {"model": name, "task": "t", "item": str(i), "score": float(rng.random() < 0.6)}
+        for name in names
+        for i in range(40)
+    )
+    roles = schema.Roles(("a", "b", "c"), "teacher", dict.fromkeys("abc", "base"))
+    return analyze(outcomes, roles, models=pd.DataFrame({"model": ["a", "b", "c"], **columns}))
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {},
+        {"architecture": ["LlamaForCausalLM"] * 3, "n_params": [10] * 3},
+        {"seed": [0, 0, 0], "n_examples": [100] * 3, "step": [100, 200, 300]},
+        {"seed": [0, 0, 1], "n_examples": [100] * 3},
+        {"seed": [0, 1, 2], "n_examples": [100] * 3, "recipe": ["x", "y", "x"]},
+    ],
+    ids=["nothing known", "one architecture", "checkpoints of one run", "two seeds", "two recipes"],
+)
+def test_models_that_are_not_known_to_be_seeds_of_one_recipe_do_not_speak_of_a_recipe(columns):
+    assert _three_models(**columns)["model"].notna().all()
+
+
+def test_of_a_run_the_last_checkpoint_counts_and_the_others_are_told():
+    columns = {"seed": [0, 1, 2, 2], "n_examples": [100] * 4, "step": [300, 300, 100, 300]}
+    found = cohort_of(pd.DataFrame({"model": list("abcd"), **columns}), list("abcd"))
+    assert found.students == ("a", "b", "d")
+    assert "1 earlier left out" in found.note
+    seeds = _three_models(seed=[0, 1, 2], n_examples=[100] * 3)
+    assert (seeds["population"] == "this recipe, these tasks").any()
+
+
+def test_a_student_without_examples_refuses_effects_and_patterns_and_nothing_else():
+    outcomes, models, roles = cohort(sizes=(125, 250, 500), seeds=4, n_tasks=2, n_items=30)
+    models.loc[models["model"] == "full-125-0", "n_examples"] = 0
+    found = analyze(outcomes, roles, models=models)
+    for quantity in ("effect", "pattern"):
+        (note,) = found.loc[found["quantity"] == quantity, "note"]
+        assert note == "n_examples is not above zero for full-125-0: compare the students without it"
+    assert (found["quantity"] == "gap_closure").any()
+
+
+def test_a_relative_cost_of_what_is_never_reached_is_unknown_and_not_zero():
+    rng = np.random.default_rng(1)
+    sizes = np.repeat([0, 125, 250, 500, 1000, 2000, 4000], [1, 3, 3, 3, 3, 3, 3]).astype(float)
+
+    def curve(name, ceiling, which):
+        level = np.append(ceiling - (ceiling - 0.1) * np.exp(-sizes / 400), 0.9)
+        right = (rng.random((len(level), 2000)) < level[:, None]).astype(float)
+        data = curve_data(right[:-1], right[-1], sizes, chance=0.0, clusters=2 * np.arange(2000) + which)
+        return _Curve(name, Recipe((), ()), (), 1, fit_curves(data), ())
+
+    knowledge, reasoning = curve("knowledge", 0.5, 0), curve("reasoning", 0.88, 1)
+    for first, second in ((knowledge, reasoning), (reasoning, knowledge)):
+        row = next(row for row in _relative(first, second) if row.contrast == "90 % retention")
+        assert row.estimate.status == "open"
+        assert np.isnan(row.estimate.estimate)
+        assert "never" in row.estimate.note
+
+
+def test_items_that_few_students_answered_speak_of_no_recipe_and_price_nothing():
+    outcomes, models, roles = cohort(sizes=(125, 250, 500, 1000), seeds=3, adaptations=("full",), n_tasks=2, n_items=40)
+    item = outcomes["item"].astype(int)
+    of_one = outcomes["model"] == "full-125-0"
+    some, few = outcomes[~of_one | (item < 32)], outcomes[~of_one | (item < 8)]
+    for table, share, status in ((some, "80.0 %", "ok"), (few, "20.0 % (60 % are needed)", "refused")):
+        found = analyze(table, roles, models=models)
+        recipe = found[found["factors"].fillna("").str.contains('"125"') & found["model"].isna()]
+        gaps = recipe[recipe["quantity"] == "gap"]
+        assert set(gaps["status"]) == {status}
+        assert gaps["note"].str.contains(share, regex=False).all()
+        costs = found[found["quantity"] == "data_cost"]
+        assert costs["note"].str.contains(share, regex=False).all()
+        assert (set(costs["status"]) == {"refused"}) == (status == "refused")
+
+
+def test_strays_are_no_tasks_of_a_recipe_or_a_curve():
+    outcomes, models, roles = cohort(sizes=(125, 250, 500), seeds=3, adaptations=("full",), n_tasks=2, n_items=30)
+    stray = (outcomes["capability"] == "knowledge") & (outcomes["item"] == "0")
+    found = analyze(outcomes.assign(capability=outcomes["capability"].mask(stray, "reasoning")), roles, models=models)
+    found = found[(found["level"] == "capability") & (found["group"] == "reasoning") & (found["weighting"] == "tasks")]
+    for quantity in ("gap", "lost", "data_cost"):
+        assert set(found.loc[found["quantity"] == quantity, "n_tasks"]) == {2}
+
+
+def test_several_recipes_asked_one_question_are_a_family():
+    gaps = rows("gap", population="this recipe, these tasks", level="battery")
+    assert len(gaps) == 12
+    assert set(gaps["family"]) == {"gap (teacher - student) in world: 12 recipes"}
+    assert gaps["p_adjusted"].to_numpy() == pytest.approx(holm(gaps["p_value"]))
+    assert rows("data_cost")["family"].isna().all()
+
+
+def test_every_effect_of_a_factor_that_stands_for_another_too_says_so():
+    outcomes, models, roles = cohort(sizes=(125, 250, 500), seeds=2, n_tasks=2, n_items=25)
+    models["n_params"] = np.where(models["adaptation"] == "lora", 2000, 1000)
+    found = analyze(outcomes, roles, models=models)
+    for quantity in ("effect", "effect_difference"):
+        told = found[(found["quantity"] == quantity) & (found["contrast"] == "log(n_params)") & found["factors"].isna()]
+        assert len(told)
+        assert told["note"].str.contains("stands for adaptation[lora - full] too", regex=False).all()

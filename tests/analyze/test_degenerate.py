@@ -211,3 +211,18 @@ def test_a_table_without_scores_names_the_column():
 def test_a_confidence_level_is_a_probability(level):
     with pytest.raises(EstimationError, match="between 0 and 1"):
         analyze(outcomes(n_tasks=1), SIMPLE, conf_level=level)
+
+
+def test_a_level_that_allows_no_equivalence_test_refuses_that_number_alone():
+    found = analyze(outcomes(), ROLES, conf_level=0.5)
+    assert set(found.loc[found["quantity"] == "equivalence", "status"]) == {"refused"}
+    assert (found.loc[found["quantity"] == "gap", "status"] == "ok").all()
+
+
+def test_a_capability_of_one_task_is_called_so_where_capabilities_are_compared():
+    found = analyze(outcomes(n_tasks=1), ROLES)
+    contrast = found[found["quantity"] == "capability_contrast"]
+    assert contrast["note"].str.contains("reasoning is a single task").all()
+    several = analyze(outcomes(), ROLES)
+    notes = several.loc[several["quantity"] == "capability_contrast", "note"].fillna("")
+    assert not notes.str.contains("single task").any()

@@ -125,16 +125,42 @@ def _gap(world: World) -> Cell | tuple[float, Draw]:
     return float(truth[0] - truth[1]), draw
 
 
-def _rarely_differs(gained: float, lost: float, sizes: tuple[int, ...]):
-    """A student that answers almost as its teacher does, in several tasks of equal weight."""
+def _rarely_differs(gained: float | tuple[float, ...], lost: float | tuple[float, ...], sizes: tuple[int, ...]):
+    """A student that answers almost as its teacher does, alike in all tasks or not; tasks have equal weight."""
     task = np.repeat(np.arange(len(sizes)), sizes)
     design = Design.of(task, np.arange(len(task)))
+    ahead, behind = (np.broadcast_to(share, len(sizes)) for share in (gained, lost))
 
     def draw(rng: np.random.Generator) -> Estimate:
-        d = rng.choice([1.0, -1.0, 0.0], len(task), p=[gained, lost, 1 - gained - lost])
-        return paired_difference(d, design)
+        u, more, less = rng.random(len(task)), ahead[task], behind[task]
+        return paired_difference(np.where(u < more, 1.0, np.where(u < more + less, -1.0, 0.0)), design)
+
+    return float((ahead - behind).mean()), draw
+
+
+def _few_clusters_differ(gained: float, lost: float, n_clusters: int, size: int, together: float):
+    """A near copy whose discordant items come in clusters: an item goes with its cluster with this probability."""
+    cluster = np.repeat(np.arange(n_clusters), size)
+    design = Design.of(np.zeros(len(cluster)), cluster)
+
+    def draw(rng: np.random.Generator) -> Estimate:
+        own, common = rng.random(len(cluster)), rng.random(n_clusters)[cluster]
+        u = np.where(rng.random(len(cluster)) < together, common, own)
+        return paired_difference(np.where(u < gained, 1.0, np.where(u < gained + lost, -1.0, 0.0)), design)
 
     return gained - lost, draw
+
+
+def _near_copy(lost: float, n: int):
+    """The closure of a student that lost a share of what its teacher has right, and gained nothing."""
+    design = Design.of(np.zeros(n), np.arange(n))
+
+    def draw(rng: np.random.Generator) -> Estimate:
+        teacher = rng.random(n) < 0.9
+        student, base = teacher & (rng.random(n) >= lost), teacher & (rng.random(n) < 1 / 3)
+        return ratio_of_means(design.fit(_columns(np.column_stack([teacher, student, base]).astype(float))))
+
+    return (0.9 * (1 - lost) - 0.3) / 0.6, draw
 
 
 def _accuracy(world: World):
@@ -237,6 +263,24 @@ def cells(*, bootstrap: bool = True) -> list[Cell]:
     for g in (12, 30):
         world = World(_TRIO, n_clusters=g, n_items=400)
         made.append((f"closure difference, {g} clusters span both", _difference(world, world, shared=True)))
+    one_of_ten = (0.15, *[0.0025] * 9)
+    made.append(
+        (
+            "paired gap, most differences in the smallest of ten tasks",
+            _rarely_differs(one_of_ten, one_of_ten, (10, *[50] * 9)),
+        )
+    )
+    made.append(
+        (
+            "paired gap, tasks of 20 and 200, 30 and 1 % discordant",
+            _rarely_differs((0.15, 0.005), (0.15, 0.005), (20, 200)),
+        )
+    )
+    made.append(("paired gap, a task of 10 beside three of 200", _rarely_differs(0.18, 0.02, (10, 200, 200, 200))))
+    made.append(("gap closure, 200 items, a copy of the teacher but for 2 %", _near_copy(0.02, 200)))
+    for g, size, gained, lost in ((200, 2, 0.02, 0.0), (100, 3, 0.02, 0.005), (60, 5, 0.03, 0.01)):
+        name = f"paired gap, {g} clusters of {size}, ahead on {100 * gained:g} %, behind on {100 * lost:g} %"
+        made.append((name, _few_clusters_differ(gained, lost, g, size, 0.8)))
     if bootstrap:
         pair = World(_TRIO, n_clusters=12), World(_WEAK, n_clusters=12)
         made.append(("for comparison: the same by percentile bootstrap, 12 + 12 clusters", _bootstrap(*pair)))

@@ -58,7 +58,7 @@ def main() -> None:
         print(f"| {rate} | {n_items} | {n_seeds} | {row} |", flush=True)
     print("\n| seeds | SD of seeds' levels | size of the 5 % test of excess loss |\n|---|---|---|")
     for n_seeds in (3, 5, 10):
-        for sd in (0.0, 0.1):
+        for sd in (0.0, 0.1, 0.3):
             print(f"| {n_seeds} | {sd:g} | {100 * size_of_excess(n_seeds, n, n_seeds, seed_sd=sd):.1f} % |", flush=True)
 
 

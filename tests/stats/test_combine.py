@@ -15,8 +15,11 @@ from capgap.stats import (
     draw_labels,
     over_labels,
     paired_difference,
+    ratio_difference,
+    ratio_of_means,
     refused,
     rubin,
+    stratified_mean,
 )
 
 
@@ -196,3 +199,25 @@ def test_one_odd_draw_does_not_decide_the_degrees_of_freedom():
         ((19 * 0.0016 + 0.0049) / (19 * 0.0016 / 300**0.5 + 0.0049 / 2.4**0.5)) ** 2, rel=0.1
     )
     assert 20 < one.df < 300
+
+
+def test_doubt_about_labels_never_narrows_an_interval():
+    rng = np.random.default_rng(0)
+    fits = [
+        stratified_mean(rng.normal((0.4, 0.8), 0.4, (70, 2)), np.zeros(70), 100 * k + np.repeat(np.arange(7), 10))
+        for k in (0, 1)
+    ]
+    few = np.r_[np.ones(3), np.zeros(17)]
+    alone = Design.of(np.zeros(20), np.arange(20))
+    for plain in (ratio_difference(*fits), ratio_of_means(fits[0]), paired_difference(few, alone)):
+        drawn = [replace(plain, estimate=plain.estimate + shift) for shift in (0, 1e-6) * 10]
+        pooled = combine_draws(drawn).estimate
+        assert pooled.conf_high - pooled.conf_low >= (plain.conf_high - plain.conf_low) * (1 - 1e-9)
+
+
+def test_what_one_odd_draw_says_is_not_said_of_the_whole():
+    plain = Estimate(0.1, 0.05, 20.0, 0.0, 0.2, 0.06, 0.0, 100, 100, "t", note="few clusters")
+    odd = replace(plain, estimate=0.2, n_items=900, note="few clusters; a single task")
+    found = combine_draws([odd, plain, plain]).estimate
+    assert found.note == "few clusters"
+    assert found.n_items == 100

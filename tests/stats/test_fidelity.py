@@ -116,3 +116,15 @@ def test_inheritance_without_control_or_errors_is_refused():
     assert error_inheritance([], [], [], [], [], tasks=[]).student.status == "refused"
     with pytest.raises(EstimationError, match="one shape"):
         error_inheritance(teacher, student[:9], None, wrong, np.arange(50))
+
+
+def test_two_good_models_that_answer_independently_rarely_seem_to_agree_less():
+    rng = np.random.default_rng(0)
+    design, called = Design.of(np.zeros(100), np.arange(100)), 0
+    for _ in range(300):
+        right = rng.random((2, 100)) < 0.9
+        wrong = rng.integers(1, 4, (2, 100))
+        same = right.all(axis=0) | (~right.any(axis=0) & (wrong[0] == wrong[1]))
+        _, excess = fidelity(*right.astype(float), same, np.full(100, 1 / 3), design)
+        called += excess.p_value < 0.05
+    assert called / 300 < 0.05 + 2 * 0.0126  # 29 % by the variance that was seen

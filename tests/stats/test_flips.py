@@ -3,8 +3,8 @@ import pytest
 from scipy import special, stats
 
 from capgap.errors import EstimationError
-from capgap.stats import Design, flip_counts, flip_list, flips_beyond_seeds, mcnemar_exact
-from capgap.stats.flips import _false_probability
+from capgap.stats import Design, flip_counts, flip_list, flips_beyond_seeds, mcnemar_exact, paired_difference
+from capgap.stats.flips import _false_probability, _stand_ins
 from tests.stats.flips_fdr import RATES, false_share, size_of_excess
 
 
@@ -66,6 +66,21 @@ def test_the_base_as_one_more_seed_shows_no_excess():
     # Binomial standard error at 120 runs: 2 points; the jackknife errs on the wide side.
     assert size_of_excess(5, 120, 0) < 0.05 + 2 * 0.02
     assert size_of_excess(3, 120, 1, seed_sd=0.1) < 0.05 + 2 * 0.02
+
+
+@pytest.mark.parametrize(("n_seeds", "seed_sd"), [(10, 0.1), (10, 0.3), (5, 0.3)])
+def test_a_base_that_is_one_more_seed_is_rarely_called_different_though_seeds_differ_in_level(n_seeds, seed_sd):
+    # 10, 35 and 20 % with the base taken as it is.
+    assert size_of_excess(n_seeds, 200, 2, seed_sd=seed_sd) < 0.05 + 2 * 0.0155
+
+
+def test_seeds_in_the_bases_place_lose_what_seeds_lose_against_each_other():
+    rng = np.random.default_rng(4)
+    y = (rng.random((4, 90)) < 0.6).astype(float)
+    design = Design.of(np.repeat([0, 1], [30, 60]), np.arange(90))
+    lost, gained = _stand_ins(y, design).mean(axis=0)
+    null = flips_beyond_seeds(y[0], y, design).seed_disagreement
+    assert (lost, gained) == pytest.approx((null, null))
 
 
 def test_real_losses_are_seen_and_listed():
@@ -140,3 +155,15 @@ def test_other_scores_are_told():
         flip_list(np.ones(60), np.ones((5, 60)), direction="up")
     with pytest.raises(EstimationError, match="shape"):
         flips_beyond_seeds(np.ones(3), np.ones(3), alone(3))
+
+
+def test_items_of_one_passage_are_not_counted_one_by_one_in_the_test():
+    cluster = np.repeat(np.arange(8), 10)
+    base, student = np.ones(80), np.ones(80)
+    base[cluster == 0], student[cluster < 4] = 0, 0
+    student[cluster == 0] = 1
+    found = flip_counts(base, student, Design.of(np.zeros(80), cluster))
+    assert (found.n_lost, found.n_gained) == (30, 10)
+    assert mcnemar_exact(30, 10) < 0.01
+    assert found.p_value == pytest.approx(paired_difference(base - student, Design.of(np.zeros(80), cluster)).p_value)
+    assert found.p_value > 0.2

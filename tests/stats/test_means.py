@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from capgap.stats import Design, accuracy, degenerate_reach, mcnemar_exact, paired_difference, stratified_mean
+from capgap.stats import (
+    Design,
+    accuracy,
+    degenerate_reach,
+    mcnemar_exact,
+    paired_difference,
+    stratified_mean,
+    tango_interval,
+)
 from capgap.stats.means import mean_estimate
 
 ALONE = {n: Design.of(np.zeros(n, dtype=int), np.arange(n)) for n in (1, 2, 20, 50, 200)}
@@ -134,3 +142,61 @@ def test_confidence_widens_the_interval():
         e.conf_high - e.conf_low for e in (paired_difference(d, ALONE[50], conf_level=c) for c in (0.8, 0.95, 0.99))
     ]
     assert widths == sorted(widths)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shares"),
+    [((10, *[50] * 9), (0.15, *[0.0025] * 9)), ((20, 200), (0.15, 0.005)), ((5, 500), (0.15, 0.0025))],
+)
+def test_a_small_task_that_counts_as_much_as_large_ones_is_covered(sizes, shares):
+    rng = np.random.default_rng(7)
+    task = np.repeat(np.arange(len(sizes)), sizes)
+    design, share = Design.of(task, np.arange(len(task))), np.array(shares)[task]
+    hits, n = 0, 600
+    for _ in range(n):
+        u = rng.random(len(task))
+        found = paired_difference(np.where(u < share, 1.0, np.where(u < 2 * share, -1.0, 0.0)), design)
+        hits += found.conf_low <= 0 <= found.conf_high
+    assert hits / n > 0.92  # 70, 90 and 83 % with the variance of each task by itself
+
+
+def test_a_gap_of_tasks_is_no_more_certain_by_its_p_value_than_by_its_interval():
+    # One of five gained in the small task, eight of a thousand lost in the large one: the gap of tasks is above zero.
+    task = np.repeat([0, 1], [5, 1000])
+    d = np.zeros(1005)
+    d[0], d[5:13] = 1, -1
+    found = paired_difference(d, Design.of(task, np.arange(1005)))
+    assert found.estimate > 0 > found.conf_low
+    assert mcnemar_exact(1, 8) < 0.05 < found.p_value
+
+
+def test_items_that_nearly_all_stand_in_one_cluster_have_no_interval():
+    values = np.random.default_rng(0).normal(size=205)
+    found = paired_difference(values, Design.of(np.zeros(205), np.r_[np.zeros(200, int), 1:6]))
+    assert found.status == "open"
+    assert "98 %" in found.note
+    assert paired_difference(values, Design.of(np.zeros(205), np.r_[np.zeros(150, int), 1:56])).status == "ok"
+
+
+def test_a_constant_above_zero_may_fall_to_its_lowest_value():
+    found = paired_difference(np.full(40, 0.5), Design.of(np.zeros(40), np.arange(40)))
+    assert found.conf_low == pytest.approx(0.5 - 1.5 * degenerate_reach(40, 0.95))
+    # items at one half are two thirds at most where the mean is zero, the others being at -1
+    assert found.p_value == pytest.approx(2 * (2 / 3) ** 40)
+
+
+def test_few_discordant_items_in_few_of_many_clusters_get_a_score_interval_that_knows_the_clusters():
+    cluster = np.repeat(np.arange(100), 3)
+    d = np.where(cluster < 3, 1.0, 0.0)
+    design = Design.of(np.zeros(300), cluster)
+    found = paired_difference(d, design)
+    assert found.method == "Tango score interval and test, effective items"
+    # three clusters that stand as one: as three of a hundred items, a little wider for the degrees of freedom
+    low, high = tango_interval(3, 0, 100)
+    assert found.conf_low == pytest.approx(low, abs=0.003)
+    assert found.conf_high == pytest.approx(high, abs=0.003)
+    assert found.p_value > mcnemar_exact(9, 0)
+    assert paired_difference(np.where(cluster < 60, 1.0, 0.0), design).method.startswith("CR2")
+    assert paired_difference(np.zeros(300), design).method == "exact bound"
+    six = Design.of(np.zeros(60), np.repeat(np.arange(6), 10))
+    assert paired_difference(np.tile([1.0, 0, 0, 0, 0], 12), six).method != found.method

@@ -132,3 +132,16 @@ def test_nonsense_is_told(nonsense):
 
 def test_a_design_that_sees_nothing_says_so():
     assert math.isnan(GapDesign(1, 3, disagreement=0.2).smallest_gap())
+
+
+def test_numbers_of_items_that_an_exact_test_will_judge_come_with_a_warning():
+    few = needed_for_gap(0.3, GapDesign(disagreement=0.4), "items")
+    assert few.n <= 30
+    assert "exact test" in few.note
+    assert "exact test" in few.summary()
+    assert not needed_for_gap(0.1, GapDesign(disagreement=0.3), "items").note
+    # half as many again is what the exact p-value needs
+    rng, n = np.random.default_rng(0), round(1.5 * few.n)
+    design = Design.of(np.zeros(n), np.arange(n))
+    draws = rng.choice([-1.0, 0, 1], (400, n), p=[0.05, 0.6, 0.35])
+    assert np.mean([paired_difference(d, design).p_value < 0.05 for d in draws]) > 0.8

@@ -3,7 +3,14 @@ import pytest
 from scipy import optimize, stats
 
 from capgap.errors import EstimationError
-from capgap.stats import bootstrap_ratio_difference, ratio_difference, ratio_of_means, stratified_mean
+from capgap.stats import (
+    Design,
+    bootstrap_ratio_difference,
+    ratio_difference,
+    ratio_of_means,
+    stratified_mean,
+    tango_interval,
+)
 
 
 def _sample(seed, n=150, closure=0.6, gap=0.5, spread=0.4, n_clusters=None, n_strata=3):
@@ -32,12 +39,12 @@ def test_fieller_inverts_the_t_test_of_each_ratio(seed, n_clusters):
 
     def p_value(ratio):
         fit = stratified_mean(values[:, 0] - ratio * values[:, 1], strata, clusters)
-        return 2 * stats.t.sf(abs(fit.theta[0]) / np.sqrt(fit.cov[0, 0]), fit.df) - 0.05
+        return 2 * stats.t.sf(abs(fit.theta[0]) / np.sqrt(fit.covariance[0, 0]), fit.df) - 0.05
 
     assert found.conf_low == pytest.approx(optimize.brentq(p_value, found.estimate - 3, found.estimate), abs=1e-8)
     assert found.conf_high == pytest.approx(optimize.brentq(p_value, found.estimate, found.estimate + 3), abs=1e-8)
     numerator = stratified_mean(values[:, 0], strata, clusters)
-    t = numerator.theta[0] / np.sqrt(numerator.cov[0, 0])
+    t = numerator.theta[0] / np.sqrt(numerator.covariance[0, 0])
     assert found.p_value == pytest.approx(2 * stats.t.sf(abs(t), numerator.df))
 
 
@@ -157,3 +164,24 @@ def test_the_side_that_cannot_be_divided_is_named():
     found = ratio_difference(fits[0], stratified_mean(values, strata, clusters), names=("knowledge", "reasoning"))
     assert found.status == "refused"
     assert found.note.startswith("reasoning: ")
+
+
+def test_a_student_that_differs_from_its_teacher_on_few_items_is_covered():
+    rng, design, hits, n = np.random.default_rng(0), Design.of(np.zeros(200), np.arange(200)), 0, 500
+    for _ in range(n):
+        teacher = rng.random(200) < 0.9
+        base, student = teacher & (rng.random(200) < 1 / 3), teacher & (rng.random(200) < 0.98)
+        columns = np.column_stack([student.astype(float) - base, teacher.astype(float) - base])
+        found = ratio_of_means(design.fit(columns))
+        hits += found.conf_low <= (0.9 * 0.98 - 0.3) / 0.6 <= found.conf_high
+    assert hits / n > 0.94  # 89 % by Fieller alone
+
+
+def test_few_items_gained_over_the_base_are_no_surer_as_a_closure_than_as_a_gain():
+    columns = np.zeros((100, 2))
+    columns[:60, 1], columns[:5, 0] = 1, 1
+    found = ratio_of_means(Design.of(np.zeros(100), np.arange(100)).fit(columns))
+    low, high = tango_interval(5, 0, 100)
+    assert found.conf_high >= high / 0.6
+    assert found.conf_low <= low / 0.6
+    assert found.p_value >= 2 * stats.norm.sf(np.sqrt(5)) * (1 - 1e-9)

@@ -165,3 +165,24 @@ def test_many_clusters_need_no_square_matrix():
     n = 200_000
     design = Design.of(np.arange(n) % 20, np.arange(n))
     assert design.df == pytest.approx(n - 20, rel=1e-6)
+
+
+def test_a_few_items_that_agree_do_not_hide_the_variance_of_their_task():
+    task = np.repeat(["small", "large"], [5, 500])
+    right = np.concatenate([np.ones(5), np.tile([0.0, 1.0], 250)])
+    fit = stratified_mean(right, task, np.arange(505))
+    large, small = 125 / 499, 0.0  # of one item, within each task
+    average = 500 * large / 505
+    shrunk = [(n * own + 5 * average) / (n + 5) for n, own in ((5, small), (500, large))]
+    assert fit.cov[0, 0] == pytest.approx(large / 500 / 4)
+    assert fit.covariance[0, 0] == pytest.approx((shrunk[0] / 5 + shrunk[1] / 500) / 4)
+    assert "few items" in fit.shortfall()
+
+
+def test_tasks_of_one_size_have_the_variance_of_cr2_alone():
+    rng = np.random.default_rng(0)
+    values, task = rng.normal(size=(90, 2)), np.repeat([0, 1, 2], 30)
+    fit = stratified_mean(values, task, np.arange(90))
+    assert fit.covariance == pytest.approx(fit.cov, rel=EXACT)
+    assert not fit.shortfall()
+    assert not stratified_mean(values, np.zeros(90), np.arange(90)).hidden.any()
