@@ -119,9 +119,21 @@ def test_a_key_may_occur_once_in_all_frames_together() -> None:
 
 
 def test_estimates_as_json_have_nulls_and_objects(tmp_path: Path) -> None:
-    row = {"quantity": "gap", "level": "task", "group": "a", "factors": '{"teacher": "t"}', "estimate": 1 / 3}
-    schema.write_json(schema.validate(pd.DataFrame([row]), schema.ESTIMATES), tmp_path / "e.json")
-    (record,) = json.loads((tmp_path / "e.json").read_text())
-    assert record["factors"] == {"teacher": "t"}
-    assert record["estimate"] == pytest.approx(1 / 3, abs=1e-14)
-    assert record["std_error"] is None
+    row = {"quantity": "gap", "level": "task", "group": "a", "factors": '{"teacher": "t"}', "df": np.inf, "n_items": 2}
+    table = schema.validate(pd.DataFrame([row, row | {"group": "b", "factors": None}]), schema.ESTIMATES)
+    schema.write_json(table, tmp_path / "e.json")
+    first, second = json.loads((tmp_path / "e.json").read_text())
+    assert first["factors"] == {"teacher": "t"}
+    assert (second["factors"], second["std_error"], second["df"]) == (None, None, None)
+    assert list(first) == list(schema.ESTIMATES.names)
+    assert (first["n_items"], first["n_tasks"]) == (2, None)
+
+
+def test_estimates_as_json_keep_every_digit_and_are_a_line_each(tmp_path: Path) -> None:
+    rows = [{"quantity": "gap", "level": "task", "group": g, "estimate": e, "p_value": p} for g, e, p in
+            (("a", 1 / 3, 1e-30), ("b", 0.1 + 0.2, 0.0))]  # fmt: skip
+    table = schema.validate(pd.DataFrame(rows), schema.ESTIMATES)
+    schema.write_json(table, tmp_path / "e.json")
+    text = (tmp_path / "e.json").read_text()
+    assert [(r["estimate"], r["p_value"]) for r in json.loads(text)] == [(1 / 3, 1e-30), (0.1 + 0.2, 0.0)]
+    assert len(text.splitlines()) == 4, "brackets and one line a row"

@@ -120,5 +120,5 @@ def _summary(estimates: pd.DataFrame, run: Mapping[str, Any], report: Path) -> d
         "sentence": run["sentence"],
         "next": run["next"],
         "report": str(report),
-        "estimates": json.loads(coarse.to_json(orient="records", double_precision=15)),
+        "estimates": schema.objects(coarse),
     }
