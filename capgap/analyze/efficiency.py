@@ -45,7 +45,7 @@ class _Curve:
     recipe: Recipe
     names: tuple[str, ...]
     """Bases and students, the rows of the outcomes behind the fit."""
-    n_tasks: int
+    tasks: frozenset[int]
     """Tasks, which count equally."""
     fit: CurveFit | str
     """The fit on the scale of scores, or the reason why there is none."""
@@ -107,7 +107,9 @@ def _curve(
     answered = np.isfinite(grid.scores[rows][:, [*columns, grid.column(str(roles.teacher))]]).all(axis=1)
     rows = rows[answered]
     if not len(rows):
-        return _Curve(capability, recipe, (), 0, "no item was answered by all of these students and the teacher", ())
+        return _Curve(
+            capability, recipe, (), frozenset(), "no item was answered by all of these students and the teacher", ()
+        )
     redrawn = len({seed for seed in seeds if not seed.startswith("base")}) > 1
 
     def fitted(values: Floats, at: NDArray[np.int64], **options: object) -> CurveFit:
@@ -132,7 +134,8 @@ def _curve(
     told = rows[np.isfinite(grid.logprobs[rows][:, [*columns, grid.column(str(roles.teacher))]]).all(axis=1)]
     if len(told):
         others.append(("target log-probability", fitted(grid.logprobs, told, scale="log_probability")))
-    return _Curve(capability, recipe, (*bases, *names), len(np.unique(grid.task[rows])), fit, tuple(others))
+    tasks = frozenset(grid.task[rows].tolist())
+    return _Curve(capability, recipe, (*bases, *names), tasks, fit, tuple(others))
 
 
 def _seed(cohort: Cohort, student: str) -> object:
@@ -163,7 +166,7 @@ def _blank(curve: _Curve) -> Row:
         group=curve.capability,
         model=None,
         estimate=refused(""),
-        n_tasks=curve.n_tasks,
+        n_tasks=len(curve.tasks),
         factors=curve.recipe.factors,
         scale="examples",
         weighting="tasks",
@@ -211,7 +214,10 @@ def _priced(cost: DataCost, fit: CurveFit) -> Estimate:
     finite = np.isfinite([cost.estimate, cost.conf_high])
     notes = [cost.note]
     if cost.status != "refused":
-        notes.append(f"{cost.leading} form leads; p that it is never reached by these means: {cost.p_never:.2g}")
+        # "p that it is never reached" would be read as a probability, and the wrong way round.
+        notes.append(
+            f"{cost.leading} form leads; p = {cost.p_never:.2g} that the target is within reach (small: never)"
+        )
         if not finite[0]:
             notes.append("by the leading form never reached")
     return Estimate(
@@ -278,6 +284,7 @@ def _relative(first: _Curve, second: _Curve) -> Iterator[Row]:
         yield replace(
             _blank(first),
             quantity="relative_data_cost",
+            n_tasks=len(first.tasks | second.tasks),
             level="battery",
             group=f"{second.capability} / {first.capability}",
             contrast=_words(target),

@@ -109,7 +109,7 @@ def _rows(
         half = found.half_p_values[k]
         notes = (
             f"logits per standard deviation of a student's covariate: {slopes}",
-            f"the other half of the students bears it out: p = {half:.2g} (Holm)",
+            f"tested on the other half of the students: p = {half:.2g} (Holm)",
             f"students fail {100 * pattern.failure:.0f} % of it",
             f"to read: {', '.join(where)}",
         )
