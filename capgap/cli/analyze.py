@@ -10,7 +10,7 @@ import pandas as pd
 from capgap import schema
 from capgap.cli.conclude import conclude, items_option, json_option, margin_option
 from capgap.cli.labels import labels_option
-from capgap.errors import StoreError, UsageError, suggestion
+from capgap.errors import StoreError, TableError, UsageError, suggestion
 
 __all__ = ["analyze"]
 
@@ -51,6 +51,8 @@ def analyze(
     """
     found = [_outcomes(path) for path in tables]
     outcomes = schema.concat([frame for frame, _ in found], schema.OUTCOMES)
+    if not len(outcomes):
+        raise TableError(f"{', '.join(map(str, tables))}: no row below the names of the columns; expected outcomes.")
     run = next((facts for _, facts in found if facts), {})
     roles = _roles(outcomes, _remembered([facts for _, facts in found]), students, teacher, base, control)
     outcomes = outcomes[outcomes["model"].isin(roles.names)]
