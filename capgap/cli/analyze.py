@@ -58,7 +58,7 @@ def analyze(
     outcomes = outcomes[outcomes["model"].isin(roles.names)]
     first = tables[0]
     folder = out or (first if first.is_dir() else Path("capgap-out") / first.stem)
-    _make(folder)
+    _make(folder, tables)
     _carry(tables, folder, models_table)
     facts: dict[str, Any] = {**run, "command": ["capgap", *sys.argv[1:]]} if not run or out else run
     conclude(
@@ -135,7 +135,13 @@ def _each(students: tuple[str, ...], given: str | None, told: dict[str, str]) ->
     return {student: given for student in students if student != given}
 
 
-def _make(folder: Path) -> None:
+def _make(folder: Path, tables: tuple[Path, ...]) -> None:
+    """The folder of the results; one that holds a run which is no part of this analysis is left alone."""
+    if (folder / "run.json").is_file() and folder.resolve() not in {path.resolve() for path in tables}:
+        raise StoreError(
+            f"{folder}: holds a run of its own, whose tables would be mixed up with these. Choose another --out, or "
+            f"analyse it too: capgap analyze {folder} …"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -143,13 +149,35 @@ def _make(folder: Path) -> None:
 
 
 def _carry(tables: tuple[Path, ...], folder: Path, models_table: Path | None) -> None:
-    """Bring what the report shows beside the numbers (items, models) into a folder of its own."""
+    """Bring what the report shows beside the numbers (items, models) into the folder of the results.
+
+    A folder that is analysed itself keeps its own rows, and what the user says of a model goes before them. In any
+    other folder what this command does not bring is of an earlier analysis and goes.
+    """
+    every = {path.resolve(): path for path in (folder, *tables) if path.is_dir()}
+    own = folder.resolve() in {path.resolve() for path in tables}
+    sources = [path for key, path in every.items() if own or key != folder.resolve()]
+    brought: dict[schema.Table, pd.DataFrame | None] = {}
     for table in (schema.ITEMS, schema.MODELS, schema.LABELS):
-        parts = [path / f"{table.name}.parquet" for path in tables if path.is_dir() and path != folder]
+        parts = [path / f"{table.name}.parquet" for path in sources]
         frames = [schema.read(path, table) for path in parts if path.is_file()]
         if table is schema.MODELS and models_table is not None:
-            frames = [schema.read(models_table, table)]
-        if frames:
-            # Two runs of one battery hold the same items, and the same label of each: one row a key.
-            whole = pd.concat(frames, ignore_index=True).drop_duplicates(list(table.key), ignore_index=True)
-            schema.write(whole, folder / f"{table.name}.parquet", table)
+            frames = [schema.read(models_table, table), *frames]
+        whole = pd.concat(frames, ignore_index=True) if frames else None
+        if whole is not None and table is schema.MODELS:
+            whole = whole.groupby("model", sort=False, as_index=False).first()
+        # Two runs of one battery hold the same items, and the same label of each: one row a key.
+        brought[table] = None if whole is None else whole.drop_duplicates(list(table.key), ignore_index=True)
+    for table, rows in brought.items():
+        kept = folder / f"{table.name}.parquet"
+        if rows is not None:
+            schema.write(rows, kept, table)
+        elif not own:
+            _remove(kept)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be removed: {error.strerror or error}. Choose another --out.") from error

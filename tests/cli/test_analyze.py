@@ -138,3 +138,52 @@ def test_two_runs_of_one_battery_are_compared_together(
     assert set(gaps["model"]) == {"student", "base"}
     assert len(pd.read_parquet(both / "items.parquet")) == 48
     assert len(pd.read_parquet(both / "labels.parquet")) == 48
+
+
+def imported(folder: Path, *models: str) -> Path:
+    """A directory of imports with these models of `foreign`, and prompts."""
+    table = pd.read_csv(foreign(folder.with_suffix(".csv"), n=30))
+    table = table.assign(prompt="Q: " + table["item"])[table["model"].isin(models)]
+    table.to_csv(folder.with_suffix(".csv"), index=False)
+    assert _status(["import", "table", str(folder.with_suffix(".csv")), "--out", str(folder)]) == 0
+    return folder
+
+
+def test_runs_analysed_together_lose_nothing_of_their_own(tmp_path: Path) -> None:
+    first, second = imported(tmp_path / "first", "big", "before"), imported(tmp_path / "second", "after")
+    made = tmp_path / "models.csv"
+    pd.DataFrame({"model": ["after", "before"], "n_examples": [100, None]}).to_csv(made, index=False)
+    assert _status(["analyze", str(first), str(second), "--teacher", "big", "--models", str(made)]) == 0
+    models = pd.read_parquet(first / "models.parquet").set_index("model")
+    assert set(models.index) == {"big", "before", "after"}
+    assert models.loc["after", "n_examples"] == 100, "what the user says of a model"
+    assert pd.read_parquet(second / "models.parquet")["model"].tolist() == ["after"]
+    assert len(pd.read_parquet(first / "items.parquet")) == 60
+
+
+def test_an_earlier_analysis_in_the_same_folder_has_no_part_in_the_next(tmp_path: Path) -> None:
+    table, out = foreign(tmp_path / "results.csv", n=30), tmp_path / "out"
+    plain = tmp_path / "plain.csv"
+    pd.read_csv(table).drop(columns="capability").to_csv(plain, index=False)
+    made = tmp_path / "models.csv"
+    pd.DataFrame({"model": ["after"], "n_examples": [100]}).to_csv(made, index=False)
+    arguments = ["--teacher", "big", "--out", str(out)]
+    assert _status(["analyze", str(table), *arguments, "--models", str(made)]) == 0
+    assert _status(["analyze", str(plain), *arguments]) == 0
+    assert {path.name for path in out.iterdir()} == {"estimates.parquet", "estimates.json", "report.html"}
+    assert "knowledge" not in set(pd.read_parquet(out / "estimates.parquet")["group"])
+
+
+def test_the_folder_of_another_run_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, table = imported(tmp_path / "run", "big", "after"), foreign(tmp_path / "results.csv", n=30)
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    assert _status(["analyze", str(table), "--teacher", "big", "--out", str(run)]) == 2
+    assert "holds a run of its own" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_a_table_without_rows_is_called_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "head.csv"
+    table.write_text("model,task,item,score\n")
+    assert _status(["analyze", str(table), "--teacher", "big"]) == 2
+    assert "head.csv: no row below the names of the columns" in capsys.readouterr().err
