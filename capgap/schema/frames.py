@@ -182,12 +182,12 @@ def read(path: Path | str, table: Table) -> pd.DataFrame:
         ".jsonl": lambda p: pd.read_json(p, lines=True, dtype=False),
         ".json": lambda p: pd.read_json(p, dtype=False),
     }
+    if not path.is_file():
+        raise TableError(f"{path}: {'is a directory' if path.is_dir() else 'no such file'}.")
     if path.suffix not in readers:
         raise TableError(
             f"{path}: a table is one of {', '.join(readers)}, not {path.suffix or 'a file without suffix'!r}."
         )
-    if not path.is_file():
-        raise TableError(f"{path}: no such file.")
     try:
         frame = readers[path.suffix](path)
     except UnicodeDecodeError as error:

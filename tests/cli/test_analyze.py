@@ -187,3 +187,17 @@ def test_a_table_without_rows_is_called_so(tmp_path: Path, capsys: pytest.Captur
     table.write_text("model,task,item,score\n")
     assert _status(["analyze", str(table), "--teacher", "big"]) == 2
     assert "head.csv: no row below the names of the columns" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_run_says_what_to_do_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, out = foreign(tmp_path / "results.csv", n=30), tmp_path / "out"
+    assert _status(["analyze", str(table), "--teacher", "big", "--out", str(out)]) == 0
+    capsys.readouterr()
+    for arguments, words in (
+        (["report", str(out)], "run that capgap analyze again, or bring them into a directory first"),
+        (["analyze", str(tmp_path)], f"name the table: capgap analyze {table}"),
+        (["report", str(table)], "is a file. Expected the --out"),
+        (["analyze", str(tmp_path / "nowhere")], "nowhere: no such file"),
+    ):
+        assert _status(arguments) == 2
+        assert words in capsys.readouterr().err
