@@ -201,3 +201,19 @@ def test_a_folder_that_is_no_run_says_what_to_do_with_it(tmp_path: Path, capsys:
     ):
         assert _status(arguments) == 2
         assert words in capsys.readouterr().err
+
+
+def test_a_run_that_ends_while_the_page_is_made_leaves_the_former_page_and_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, out = foreign(tmp_path / "results.csv", n=30), tmp_path / "out"
+    arguments = ["analyze", str(table), "--teacher", "big", "--out", str(out)]
+    assert _status(arguments) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("capgap.cli.conclude.write_report", stop)
+    assert _status([*arguments, "--base", "before"]) == 130
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
