@@ -16,8 +16,8 @@ CATEGORIES = ("adaptation", "supervision", "objective", "diversity", "train_task
 """Columns of the models table that tell two recipes apart by a word, the most telling first."""
 NUMBERS = ("n_params", "n_layers", "width", "lr", "epochs")
 """Likewise by a number."""
-
-
+SEEDS = ("seed", "data_seed", "base_seed")
+"""What makes another student of the same recipe."""
 LOGARITHMS = ("n_examples", "n_params")
 """What effects and patterns are asked about as a logarithm, where it varies."""
 CAUSES = ("adaptation", "supervision", "diversity")
@@ -66,7 +66,16 @@ class Cohort:
 
     def trainings(self) -> Iterator[Recipe]:
         """The recipes with the number of examples as a part of them: students that differ in their seeds alone."""
-        yield from self._alike((*CATEGORIES, *NUMBERS, "n_examples"))
+        yield from self._alike((*CATEGORIES, *NUMBERS, "n_examples", "step", "recipe"))
+
+    def unlike_seeds(self, students: Sequence[str]) -> str:
+        """Why students that differ in nothing known are no training seeds of one recipe; empty where they are."""
+        seeds = [tuple(self.facts[s].get(name) for name in SEEDS) for s in students]
+        if any(all(seed is None for seed in one) for one in seeds):
+            return f"{len(students)} students may be seeds of one recipe: the models table names no seed of each"
+        if len(set(seeds)) < len(seeds):
+            return f"{len(students)} students may be seeds of one recipe, but two of them have one seed"
+        return ""
 
     def _alike(self, names: Sequence[str]) -> Iterator[Recipe]:
         columns = [name for name in names if any(name in self.facts[s] for s in self.students)]

@@ -113,6 +113,31 @@ def test_what_is_lost_is_held_against_what_seeds_lose_against_each_other():
     assert not len(rows("items_lost"))  # three seeds make no list
 
 
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({"seed": None, "data_seed": None}, "names no seed of each"),
+        ({"seed": 0, "data_seed": 0}, "two of them have one seed"),
+    ],
+)
+def test_students_that_are_not_known_to_differ_in_their_seeds_do_not_speak_of_a_recipe(told, why):
+    outcomes, models, roles = cohort(sizes=(1000,), seeds=5, adaptations=("full",), n_items=10)
+    found = analyze(outcomes, roles, models=models.assign(**told))
+    of_recipe = found[found["population"] == "this recipe, these tasks"]
+    (row,) = of_recipe.to_dict("records")
+    assert row["status"] == "refused"
+    assert why in row["note"]
+    assert row["n_items"] == 120
+
+
+@pytest.mark.parametrize("column", ["step", "recipe"])
+def test_checkpoints_of_one_run_or_of_several_recipes_are_no_seeds(column):
+    outcomes, models, roles = cohort(sizes=(1000,), seeds=3, adaptations=("full",), n_items=10)
+    apart = {"step": [100, 200, 300], "recipe": ["a", "b", "c"]}[column]
+    found = analyze(outcomes, roles, models=models.assign(**{column: apart + [apart[0]] * (len(models) - 3)}))
+    assert not len(found[found["population"] == "this recipe, these tasks"])
+
+
 def test_five_seeds_make_a_list_of_items():
     outcomes, models, roles = cohort(sizes=(1000,), seeds=5, adaptations=("full",), n_items=30)
     found = analyze(outcomes, roles, models=models)
