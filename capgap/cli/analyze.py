@@ -8,7 +8,7 @@ import click
 import pandas as pd
 
 from capgap import schema
-from capgap.cli.conclude import conclude, items_option, json_option, margin_option
+from capgap.cli.conclude import conclude, items_option, json_option, margin_option, say
 from capgap.cli.labels import labels_option
 from capgap.errors import StoreError, TableError, UsageError, suggestion
 
@@ -55,11 +55,12 @@ def analyze(
         raise TableError(f"{', '.join(map(str, tables))}: no row below the names of the columns; expected outcomes.")
     run = next((facts for _, facts in found if facts), {})
     roles = _roles(outcomes, _remembered([facts for _, facts in found]), students, teacher, base, control)
+    made = _made(models_table, roles, set(outcomes["model"]))
     outcomes = outcomes[outcomes["model"].isin(roles.names)]
     first = tables[0]
     folder = out or (first if first.is_dir() else Path("capgap-out") / first.stem)
     _make(folder, tables)
-    _carry(tables, folder, models_table)
+    _carry(tables, folder, made)
     facts: dict[str, Any] = {**run, "command": ["capgap", *sys.argv[1:]]} if not run or out else run
     conclude(
         folder,
@@ -135,6 +136,22 @@ def _each(students: tuple[str, ...], given: str | None, told: dict[str, str]) ->
     return {student: given for student in students if student != given}
 
 
+def _made(path: Path | None, roles: schema.Roles, known: set[str]) -> pd.DataFrame | None:
+    """The models table that the user brings; a line says whom it does not know."""
+    if path is None:
+        return None
+    made = schema.read(path, schema.MODELS)
+    told = set(made["model"])
+    if not told & known:
+        name = min(told, default="")
+        raise TableError(f"{path}: none of its models is in the tables, {name!r} for one.{suggestion(name, known)}")
+    unknown = [student for student in roles.students if student not in told]
+    if unknown:
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        say(f"{path}: has no row for {', '.join(unknown[:5])}{more}: effects, data cost and patterns may lack them.")
+    return made
+
+
 def _make(folder: Path, tables: tuple[Path, ...]) -> None:
     """The folder of the results; one that holds a run which is no part of this analysis is left alone."""
     if (folder / "run.json").is_file() and folder.resolve() not in {path.resolve() for path in tables}:
@@ -148,7 +165,7 @@ def _make(folder: Path, tables: tuple[Path, ...]) -> None:
         raise StoreError(f"{folder}: cannot be written: {error.strerror or error}. Choose another --out.") from error
 
 
-def _carry(tables: tuple[Path, ...], folder: Path, models_table: Path | None) -> None:
+def _carry(tables: tuple[Path, ...], folder: Path, made: pd.DataFrame | None) -> None:
     """Bring what the report shows beside the numbers (items, models) into the folder of the results.
 
     A folder that is analysed itself keeps its own rows, and what the user says of a model goes before them. In any
@@ -161,8 +178,8 @@ def _carry(tables: tuple[Path, ...], folder: Path, models_table: Path | None) ->
     for table in (schema.ITEMS, schema.MODELS, schema.LABELS):
         parts = [path / f"{table.name}.parquet" for path in sources]
         frames = [schema.read(path, table) for path in parts if path.is_file()]
-        if table is schema.MODELS and models_table is not None:
-            frames = [schema.read(models_table, table), *frames]
+        if table is schema.MODELS and made is not None:
+            frames = [made, *frames]
         whole = pd.concat(frames, ignore_index=True) if frames else None
         if whole is not None and table is schema.MODELS:
             whole = whole.groupby("model", sort=False, as_index=False).first()

@@ -217,3 +217,24 @@ def test_a_run_that_ends_while_the_page_is_made_leaves_the_former_page_and_numbe
     monkeypatch.setattr("capgap.cli.conclude.write_report", stop)
     assert _status([*arguments, "--base", "before"]) == 130
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_models_table_of_other_models_is_refused_and_missing_students_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, made = foreign(tmp_path / "results.csv", n=30), tmp_path / "models.csv"
+    arguments = ["analyze", str(table), "--teacher", "big", "--models", str(made), "--out", str(tmp_path / "out")]
+    made.write_text("model,n_examples\nAfter,100\n")
+    assert _status(arguments) == 2
+    assert "none of its models is in the tables, 'After' for one. Did you mean 'after'" in capsys.readouterr().err
+    made.write_text("model,n_examples\nafter,100\n")
+    assert _status(arguments) == 0
+    assert "has no row for before:" in capsys.readouterr().err
+
+
+def test_the_page_says_which_questions_the_table_is_too_small_for(tmp_path: Path) -> None:
+    table, out = foreign(tmp_path / "results.csv", n=30), tmp_path / "out"
+    assert _status(["analyze", str(table), "--teacher", "big", "--base", "before", "--out", str(out)]) == 0
+    page = (out / "report.html").read_text()
+    for words in ("six students or more", "three students or more that differ in a known seed", "24 students"):
+        assert words in page
