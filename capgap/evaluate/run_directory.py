@@ -215,6 +215,8 @@ def _not_a_run(path: Path) -> str:
             f"{what} It holds an analysis of tables that lie elsewhere: run that capgap analyze again, or bring "
             f"them into a directory first (capgap import table FILE --out DIR), which can be reported again."
         )
+    if next(path.rglob("samples_*.jsonl"), None) is not None:
+        return f"{what} For the files of lm-evaluation-harness in it: capgap import lm-eval {path} --out DIR"
     tables = sorted(f.name for f in path.iterdir() if f.suffix in (".parquet", ".csv", ".jsonl", ".json"))
     if tables:
         return f"{what} For a table in it, name the table: capgap analyze {path / tables[0]}"

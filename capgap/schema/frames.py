@@ -70,6 +70,8 @@ def _missing(name: str, found: list[str], table: Table) -> str:
     near = next((other for other in found if nearest and other.strip().lower() == nearest[0]), None)
     if len(found) == 1 and (mark := next((mark for mark in ";\t|" if mark in found[0]), None)):
         hint = f" Its columns lie between {mark!r}: separate them by commas."
+    elif {"doc_id", "filtered_resps"} <= set(found):
+        return "these are samples of lm-evaluation-harness: capgap import lm-eval PATH --out DIR reads them."
     elif near is not None and near not in table.names:
         hint = f" Call {near!r} {name!r}."
     else:

@@ -238,3 +238,19 @@ def test_the_page_says_which_questions_the_table_is_too_small_for(tmp_path: Path
     page = (out / "report.html").read_text()
     for words in ("six students or more", "three students or more that differ in a known seed", "24 students"):
         assert words in page
+
+
+def test_samples_of_lm_eval_are_called_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "results" / "model"
+    folder.mkdir(parents=True)
+    samples = folder / "samples_arc_easy_2026-01-01T00-00-00.000000.jsonl"
+    samples.write_text(json.dumps({"doc_id": 0, "resps": [], "filtered_resps": [], "acc": 1}) + "\n")
+    for path in (tmp_path / "results", samples):
+        assert _status(["analyze", str(path)]) == 2
+        assert "capgap import lm-eval" in capsys.readouterr().err
+
+
+def test_a_table_that_is_named_twice_counts_once(tmp_path: Path) -> None:
+    table = foreign(tmp_path / "results.csv", n=30)
+    twice = [str(table), str(tmp_path / "." / "results.csv"), f"{tmp_path}/../{tmp_path.name}/results.csv"]
+    assert _status(["analyze", *twice, "--teacher", "big", "--out", str(tmp_path / "out")]) == 0
