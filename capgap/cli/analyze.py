@@ -49,7 +49,10 @@ def analyze(
     A table needs the columns model, task, item and score; everything else has a default (see capgap/schema/columns.py).
     Roles are names in the column `model`; a run directory remembers its own.
     """
-    tables = tuple({path.resolve(): path for path in reversed(tables)}.values())[::-1]  # each once, the first mention
+    named: dict[Path, Path] = {}
+    for path in tables:
+        named.setdefault(path.resolve(), path)
+    tables = tuple(named.values())
     found = [_outcomes(path) for path in tables]
     outcomes = schema.concat([frame for frame, _ in found], schema.OUTCOMES)
     if not len(outcomes):
