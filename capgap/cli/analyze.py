@@ -20,10 +20,14 @@ __all__ = ["analyze"]
 @click.option(
     "--student", "students", multiple=True, metavar="NAME", help="Default: every model that plays no other role."
 )
-@click.option("--teacher", metavar="NAME", help="Name of the teacher in the tables.")
+@click.option("--teacher", metavar="NAME|none", help="Name of the teacher in the tables.")
 @click.option("--base", metavar="NAME|none", help="Name of the base in the tables.")
-@click.option("--control", metavar="NAME", help="Name of the control in the tables.")
-@click.option("--models", "models_table", type=click.Path(path_type=Path), metavar="TABLE", help="A models table.")
+@click.option("--control", metavar="NAME|none", help="Name of the control in the tables.")
+@click.option(
+    "--models", "models_table", type=click.Path(path_type=Path), metavar="TABLE",
+    help="How models were made: a row each, with `model` and what is known of n_examples, seed, adaptation, "
+    "supervision, base … Effects, data cost, recipes and patterns need it.",
+)  # fmt: skip
 @labels_option
 @margin_option
 @items_option
@@ -46,8 +50,10 @@ def analyze(
 ) -> None:
     """Statistics and report from outcome tables (Parquet, CSV, JSONL) or run directories.
 
-    A table needs the columns model, task, item and score; everything else has a default (see capgap/schema/columns.py).
-    Roles are names in the column `model`; a run directory remembers its own.
+    A table needs the columns model, task, item and score (0 to 1). It may have capability (knowledge, reasoning or
+    mixed), chance (the score of a guess), domain, cluster (items that stand or fall together), format (choose or
+    generate), prediction, response, target, battery, variant, repeat, and x_NAME for properties of the items; all
+    columns stand in capgap/schema/columns.py. Roles are names in the column `model`; a run directory remembers its own.
     """
     named: dict[Path, Path] = {}
     for path in tables:

@@ -23,7 +23,7 @@ _ASKS_FOR = {
     "n_patterns": "items on which students fail alike (24 students or more that a models table tells apart)",
     "recipe": "what holds for a recipe (three students or more that differ in a known seed alone)",
     "error_type": "types of wrong answers (the texts of answers, and the capability of items)",
-    "failure_odds": "what goes with failure (a covariate x_…, or capabilities or formats that differ)",
+    "failure_odds": "what goes with failure (a property x_… of the items, scores of 0 and 1)",
 }
 """What gives no row at all where the data are too few for the question, and what it asks for."""
 _GUARDED = "left out for over"
@@ -165,7 +165,7 @@ def _small(book: Book, roles: Roles) -> Iterator[Caveat]:
     few_items = {row.group: row.n_items for row in rows if row.n_items is not None and row.n_items < _FEW_ITEMS}
     if few_items:
         said = text.join(f"{group} ({n} items)" for group, n in few_items.items())
-        yield Caveat(f"Few items: {said}.", "The intervals are honest but wide; raise --limit to narrow them.")
+        yield Caveat(f"Few items: {said}.", "The intervals are honest but wide; more items narrow them.")
     few_clusters = {r.group: r.n_clusters for r in rows if r.n_clusters is not None and r.n_clusters < _FEW_CLUSTERS}
     if few_clusters:
         said = text.join(f"{group} ({n})" for group, n in few_clusters.items())
