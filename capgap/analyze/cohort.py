@@ -52,6 +52,18 @@ class Cohort:
         found = self.known(column)
         return len(found) == len(self.students) and len(set(map(str, found.values()))) > 1
 
+    def above_zero(self) -> "tuple[Cohort, tuple[str, ...]]":
+        """The students whose numbers have a logarithm, and a note of what stays out of a model for want of a number."""
+        zero = [n for n in self.students if any(float(self.facts[n].get(name, 1)) <= 0 for name in LOGARITHMS)]
+        kept = tuple(name for name in self.students if name not in zero)
+        left = Cohort(kept, {name: self.facts[name] for name in kept})
+        notes = [f"left out, since zero has no logarithm: {_few(zero)}"] if zero else []
+        for name in (*LOGARITHMS, *CAUSES):
+            known = left.known(name)
+            if len(known) < len(kept) and len(set(map(str, known.values()))) > 1:
+                notes.append(f"{name} is no part of the model: unknown of {_few([n for n in kept if n not in known])}")
+        return left, tuple(notes)
+
     def size(self, student: str, capability: str | None = None) -> float:
         """Unique examples of a capability (of all, where None or where nobody counted) that a student learnt from."""
         facts = self.facts[student]
@@ -114,6 +126,10 @@ def cohort_of(models: pd.DataFrame | None, students: Sequence[str]) -> Cohort:
         if name in records
     }
     return Cohort(tuple(facts), facts)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _counted(told: Any) -> dict[str, float] | None:

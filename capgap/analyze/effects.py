@@ -10,6 +10,7 @@ from capgap.analyze.cohort import CAUSES, LOGARITHMS, Cohort
 from capgap.analyze.grid import Grid
 from capgap.analyze.groups import settled
 from capgap.analyze.rows import Row
+from capgap.errors import EstimationError
 from capgap.stats import refused
 from capgap.stats.mixed import MixedFit, OutcomeGrid, fit_mixed
 
@@ -47,6 +48,7 @@ def effect_rows(
     roads
         Whether other roads to the same numbers stand beside them.
     """
+    cohort, kept_out = cohort.above_zero()
     names = [name for name in (*LOGARITHMS, *CAUSES) if cohort.varies(name)]
     if len(cohort.students) < FEWEST_STUDENTS or not names:
         return
@@ -55,8 +57,12 @@ def effect_rows(
     if isinstance(asked, str):
         yield replace(blank, estimate=refused(asked))
         return
-    found = fit_mixed(asked.formula, asked.outcomes, conf_level=conf_level, margins=True, roads=roads)
-    note = "; ".join([asked.formula, *asked.notes, *([found.note] if found.note else [])])
+    try:
+        found = fit_mixed(asked.formula, asked.outcomes, conf_level=conf_level, margins=True, roads=roads)
+    except EstimationError as error:  # the other numbers of the analysis do not hang on this one
+        yield replace(blank, estimate=refused(str(error)))
+        return
+    note = "; ".join([asked.formula, *kept_out, *asked.notes, *([found.note] if found.note else [])])
     yield from _rows(found, replace(blank, n_tasks=found.n_tasks, population=found.population), note)
 
 

@@ -44,6 +44,7 @@ def pattern_rows(
     conf_level
         Of the intervals.
     """
+    cohort, kept_out = cohort.above_zero()
     names, columns = _covariates(cohort)
     if len(cohort.students) < MIN_PATTERN_STUDENTS or not names:
         return
@@ -75,7 +76,7 @@ def pattern_rows(
         clusters=grid.cluster[rows],
         conf_level=conf_level,
     )
-    yield from _rows(grid, rows, found, named, blank)
+    yield from _rows(grid, rows, found, named, blank, kept_out)
 
 
 def _chance(grid: Grid, rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -85,7 +86,12 @@ def _chance(grid: Grid, rows: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def _rows(
-    grid: Grid, rows: NDArray[np.int64], found: FailurePatterns, named: list[PatternName], blank: Row
+    grid: Grid,
+    rows: NDArray[np.int64],
+    found: FailurePatterns,
+    named: list[PatternName],
+    blank: Row,
+    kept_out: tuple[str, ...],
 ) -> Iterator[Row]:
     chosen = "; ".join(
         f"{step.n_patterns} against {step.n_patterns - 1} patterns: p = {step.p_value:.2g}" for step in found.evidence
@@ -95,7 +101,7 @@ def _rows(
         blank,
         quantity="n_patterns",
         scale="patterns",
-        estimate=count.noting("by held-out students", chosen, found.note),
+        estimate=count.noting("by held-out students", chosen, found.note, *kept_out),
     )
     if found.n_patterns < 2:
         return

@@ -113,6 +113,21 @@ def test_what_is_lost_is_held_against_what_seeds_lose_against_each_other():
     assert not len(rows("items_lost"))  # three seeds make no list
 
 
+def test_a_student_without_an_example_or_of_unknown_making_stops_nothing_and_is_told():
+    outcomes, models, roles = cohort(sizes=(125, 500, 2000), seeds=2, n_tasks=3, n_items=15)
+    zero = models["model"].isin(["full-125-0", "lora-500-1"])
+    found = analyze(outcomes, roles, models=models.assign(n_examples=models["n_examples"].where(~zero, 0)))
+    effects = found[found["quantity"] == "effect"]
+    assert "log(n_examples)" in set(effects["contrast"])
+    assert (effects["n_students"] == 10).all()
+    assert "since zero has no logarithm: full-125-0, lora-500-1" in effects["note"].iloc[0]
+    assert len(found[(found["quantity"] == "gap") & (found["model"] == "full-125-0")])
+    found = analyze(outcomes, roles, models=models.assign(n_examples=models["n_examples"].mask(zero)))
+    effects = found[found["quantity"] == "effect"]
+    assert "log(n_examples)" not in set(effects["contrast"])
+    assert "n_examples is no part of the model: unknown of full-125-0, lora-500-1" in effects["note"].iloc[0]
+
+
 @pytest.mark.parametrize(
     ("told", "why"),
     [

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from capgap.report.cohort import together
+from capgap.report.figures import ForestRow, Slices, limits_of, slice_panel
 from capgap.report.tables import Book, estimate_table
 from capgap.schema import ESTIMATES, Roles, validate
 from tests.analyze.cohorts import analysed
@@ -46,3 +47,13 @@ def test_a_relative_cost_counts_the_tasks_of_both_capabilities():
     both = found[found["quantity"] == "relative_data_cost"]["n_tasks"]
     each = found[found["quantity"] == "data_cost"].drop_duplicates("group")["n_tasks"]
     assert set(both) == {each.sum()} == {12}
+
+
+def test_figures_of_one_number_or_of_none_warn_of_nothing(recwarn):
+    row = book(number("gap", conf_low=None, conf_high=None)).rows[0]
+    low, high = limits_of([ForestRow("s", "knowledge", row)], ())
+    assert low < high
+    gone = book(number("accuracy", status="refused", estimate=None, conf_low=None, conf_high=None)).rows[0]
+    empty = Slices("t", "x", "knowledge", ("1", "2"), {"s": (gone, None)})
+    slice_panel(empty, prefix="p", teacher=None, bases=(), students=("s",))
+    assert not [str(w.message) for w in recwarn if issubclass(w.category, UserWarning)]
