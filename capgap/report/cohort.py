@@ -80,7 +80,7 @@ def together(book: Book, roles: Roles) -> Together:
         recipes=_tables((of_recipes, "What holds for a recipe, whichever seed")),
         flips=_tables(
             (own, "Lost and gained against the base"),
-            (equal, "As good as the teacher?"),
+            (equal, "Equivalence: as good as the teacher"),
             models=many,
             without=("null", "clusters"),
         ),
