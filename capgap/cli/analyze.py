@@ -127,7 +127,8 @@ def _roles(
     lead = None if lead == "none" else lead
     others = {lead, base, control, *told.get("base", {}).values(), *told.get("control", {}).values()}
     compared = students or tuple(told.get("students", ())) or tuple(name for name in known if name not in others)
-    compared = tuple(name for name in compared if name != lead)
+    compared = tuple(name for name in dict.fromkeys(compared) if name != lead)
+    _check_clash(students if compared else (), lead, base, control)
     if not compared:
         raise UsageError("no student is left: every model in the tables plays another role. Say --student NAME.")
     return schema.Roles(
@@ -136,6 +137,18 @@ def _roles(
         base=_each(compared, base, told.get("base", {})),
         control=_each(compared, control, told.get("control", {})),
     )
+
+
+def _check_clash(students: tuple[str, ...], lead: str | None, base: str | None, control: str | None) -> None:
+    """Refuse a model that the options give two roles which exclude each other."""
+    if lead is not None and lead in students:
+        raise UsageError(f"--student {lead}: is the teacher too, and would be compared with itself. Leave it out.")
+    for option, name, what in (("--base", base, "the student before distillation"),
+                               ("--control", control, "the same student trained on gold targets")):  # fmt: skip
+        if name not in (None, "none") and name == lead:
+            raise UsageError(f"{option} {name}: is the teacher too. Expected {what}.")
+    if control not in (None, "none") and control == base:
+        raise UsageError(f"--control {control}: is the base too. Expected the same student trained on gold targets.")
 
 
 def _each(students: tuple[str, ...], given: str | None, told: dict[str, str]) -> dict[str, str]:

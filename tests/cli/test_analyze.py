@@ -76,6 +76,9 @@ def test_analysis_and_report_never_load_torch(tmp_path: Path) -> None:
         (["--teacher", "bigg"], "no such model in the tables. Did you mean 'big'"),
         (["--student", "aftr"], "no such model in the tables. Did you mean 'after'"),
         (["--teacher", "big", "--student", "big"], "no student is left"),
+        (["--teacher", "big", "--student", "big", "--student", "after"], "--student big: is the teacher too"),
+        (["--teacher", "big", "--base", "big"], "--base big: is the teacher too"),
+        (["--teacher", "big", "--base", "before", "--control", "before"], "--control before: is the base too"),
     ],
 )
 def test_a_wrong_role_names_the_nearest_model(
@@ -255,3 +258,10 @@ def test_a_table_that_is_named_twice_counts_once(tmp_path: Path) -> None:
     table = foreign(tmp_path / "results.csv", n=30)
     twice = [str(table), str(tmp_path / "." / "results.csv"), f"{tmp_path}/../{tmp_path.name}/results.csv"]
     assert _status(["analyze", *twice, "--teacher", "big", "--out", str(tmp_path / "out")]) == 0
+
+
+def test_a_student_that_is_named_twice_is_one_student(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = foreign(tmp_path / "results.csv", n=30)
+    twice = ["--student", "after", "--student", "after", "--out", str(tmp_path / "out")]
+    assert _status(["analyze", str(table), "--teacher", "big", *twice]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2, "a sentence and the next step"
