@@ -27,9 +27,17 @@ def test_a_foreign_table_needs_four_columns_and_gets_the_documented_defaults() -
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
-        (outcomes().drop(columns="score"), "required column 'score' is missing.*needs: model, task, item, score"),
-        (outcomes(score=[1.0, 1.5]), r"row 1: 1.5 lies outside \[0, 1\]. Put other units into 'value'"),
-        (outcomes(score=["a", "b"]), "'score' should hold float"),
+        (outcomes().drop(columns="score"), "required column 'score' is missing.*Needed: model, task, item, score"),
+        (
+            outcomes().rename(columns={"score": " Scores"}),
+            "Call ' Scores' 'score'.*capgap import table.*--map score=",
+        ),
+        (pd.DataFrame({"model;task;item;score": ["a;b;c;1"]}), "Its columns lie between ';': separate them by commas"),
+        (outcomes(score=[1.0, 1.5]), r"row 1: 1.5 lies outside \[0, 1\]. Divide by the best.*percents by 100"),
+        (outcomes(score=["yes", "no"]), "'score' should hold float.*Write 1 for right and 0 for wrong"),
+        (outcomes(chance=[0.25, 25]), "column 'chance', row 1: 25 lies outside"),
+        (outcomes(n_examples=[1, 2]), "unknown column 'n_examples'. It says how a model was made.*--models"),
+        (outcomes(colour=["r", "g"]), "unknown column 'colour'.*Drop it, or call it x_colour"),
         (outcomes(item=["1", None]), "column 'item', row 1: a value is required"),
         (outcomes(status=["scored", "skored"]), "'skored' is not one of its words. Did you mean 'scored'"),
         (outcomes(model=["t", "t"]), "2 rows share their key, the first is model=t, battery=battery, task=a, item=1"),
@@ -59,6 +67,21 @@ def test_what_is_written_is_read_back(tmp_path: Path, name: str) -> None:
     else:
         table.to_json(path, orient="records", lines=name.endswith("jsonl"))
     pd.testing.assert_frame_equal(schema.read(path, schema.OUTCOMES), table, check_dtype=False)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.json"])
+def test_a_name_that_looks_like_a_number_or_like_nothing_stays_that_name(tmp_path: Path, name: str) -> None:
+    names = ["007", "7", "NA", "null", "1e3", "2024-01-01"]
+    path = tmp_path / name
+    table = pd.DataFrame({"model": names, "task": "t", "item": names, "score": [1, 0, 1, None, 0.5, 1], "x_depth": 1})
+    if name.endswith("csv"):
+        table.to_csv(path, index=False)
+    else:
+        table.to_json(path, orient="records", lines=name.endswith("jsonl"))
+    read = schema.read(path, schema.OUTCOMES)
+    assert read["model"].tolist() == read["item"].tolist() == names
+    assert read["score"].isna().tolist() == [False, False, False, True, False, False]
+    assert read["x_depth"].tolist() == [1] * 6
 
 
 def test_half_a_surrogate_pair_is_replaced_not_refused(tmp_path: Path) -> None:
@@ -119,9 +142,21 @@ def test_a_key_may_occur_once_in_all_frames_together() -> None:
 
 
 def test_estimates_as_json_have_nulls_and_objects(tmp_path: Path) -> None:
-    row = {"quantity": "gap", "level": "task", "group": "a", "factors": '{"teacher": "t"}', "estimate": 1 / 3}
-    schema.write_json(schema.validate(pd.DataFrame([row]), schema.ESTIMATES), tmp_path / "e.json")
-    (record,) = json.loads((tmp_path / "e.json").read_text())
-    assert record["factors"] == {"teacher": "t"}
-    assert record["estimate"] == pytest.approx(1 / 3, abs=1e-14)
-    assert record["std_error"] is None
+    row = {"quantity": "gap", "level": "task", "group": "a", "factors": '{"teacher": "t"}', "df": np.inf, "n_items": 2}
+    table = schema.validate(pd.DataFrame([row, row | {"group": "b", "factors": None}]), schema.ESTIMATES)
+    schema.write_json(table, tmp_path / "e.json")
+    first, second = json.loads((tmp_path / "e.json").read_text())
+    assert first["factors"] == {"teacher": "t"}
+    assert (second["factors"], second["std_error"], second["df"]) == (None, None, None)
+    assert list(first) == list(schema.ESTIMATES.names)
+    assert (first["n_items"], first["n_tasks"]) == (2, None)
+
+
+def test_estimates_as_json_keep_every_digit_and_are_a_line_each(tmp_path: Path) -> None:
+    rows = [{"quantity": "gap", "level": "task", "group": g, "estimate": e, "p_value": p} for g, e, p in
+            (("a", 1 / 3, 1e-30), ("b", 0.1 + 0.2, 0.0))]  # fmt: skip
+    table = schema.validate(pd.DataFrame(rows), schema.ESTIMATES)
+    schema.write_json(table, tmp_path / "e.json")
+    text = (tmp_path / "e.json").read_text()
+    assert [(r["estimate"], r["p_value"]) for r in json.loads(text)] == [(1 / 3, 1e-30), (0.1 + 0.2, 0.0)]
+    assert len(text.splitlines()) == 4, "brackets and one line a row"

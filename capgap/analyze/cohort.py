@@ -17,8 +17,7 @@ CATEGORIES = ("adaptation", "supervision", "objective", "diversity", "train_task
 NUMBERS = ("n_params", "n_layers", "width", "lr", "epochs")
 """Likewise by a number."""
 SEEDS = ("seed", "data_seed", "base_seed")
-"""What tells two students of one recipe apart."""
-
+"""What makes another student of the same recipe."""
 LOGARITHMS = ("n_examples", "n_params")
 """What effects and patterns are asked about as a logarithm, where it varies."""
 CAUSES = ("adaptation", "supervision", "diversity")
@@ -62,15 +61,18 @@ class Cohort:
         found = self.known(column)
         return len(found) == len(self.students) and len(set(map(str, found.values()))) > 1
 
-    @property
-    def without_logarithm(self) -> str:
-        """Why the students' numbers cannot be asked about as logarithms; empty where they can."""
-        for name in LOGARITHMS:
-            nothing = [student for student, value in self.known(name).items() if not float(value) > 0]
-            if self.varies(name) and nothing:
-                told = ", ".join(nothing[:3]) + (f" and {len(nothing) - 3} more" if len(nothing) > 3 else "")
-                return f"{name} is not above zero for {told}: compare the students without it"
-        return ""
+    def above_zero(self) -> "tuple[Cohort, tuple[str, ...]]":
+        """The students whose numbers have a logarithm, and a note of what stays out of a model for want of a number."""
+        zero = [n for n in self.students if any(float(self.facts[n].get(name, 1)) <= 0 for name in LOGARITHMS)]
+        kept = tuple(name for name in self.students if name not in zero)
+        left = Cohort(kept, {name: self.facts[name] for name in kept}, self.n_earlier)
+        notes = [self.note] if self.note else []
+        notes += [f"left out, since zero has no logarithm: {_few(zero)}"] if zero else []
+        for name in (*LOGARITHMS, *CAUSES):
+            known = left.known(name)
+            if len(known) < len(kept) and len(set(map(str, known.values()))) > 1:
+                notes.append(f"{name} is no part of the model: unknown of {_few([n for n in kept if n not in known])}")
+        return left, tuple(notes)
 
     def size(self, student: str, capability: str | None = None) -> float:
         """Unique examples of a capability (of all, where None or where nobody counted) that a student learnt from."""
@@ -85,18 +87,17 @@ class Cohort:
         yield from self._alike((*CATEGORIES, *NUMBERS))
 
     def trainings(self) -> Iterator[Recipe]:
-        """The recipes with the number of examples as a part of them: students that differ in their seeds alone.
+        """The recipes with the number of examples as a part of them: students that differ in their seeds alone."""
+        yield from self._alike((*CATEGORIES, *NUMBERS, "n_examples", "step", "recipe"))
 
-        One student of each seed; those whose seeds nobody told are in none: they may be of any recipe.
-        """
-        for recipe in self._alike((*CATEGORIES, *NUMBERS, "n_examples", "recipe")):
-            of_seed: dict[tuple[str, ...], str] = {}
-            for student in recipe.students:
-                seed = _columns_of(self.facts[student], SEEDS)
-                if any(seed):
-                    of_seed.setdefault(seed, student)
-            if of_seed:
-                yield Recipe(tuple(of_seed.values()), recipe.factors)
+    def unlike_seeds(self, students: Sequence[str]) -> str:
+        """Why students that differ in nothing known are no training seeds of one recipe; empty where they are."""
+        seeds = [_columns_of(self.facts[s], SEEDS) for s in students]
+        if not all(any(seed) for seed in seeds):
+            return f"{len(students)} students may be seeds of one recipe: the models table names no seed of each"
+        if len(set(seeds)) < len(seeds):
+            return f"{len(students)} students may be seeds of one recipe, but two of them have one seed"
+        return ""
 
     def _alike(self, names: Sequence[str]) -> Iterator[Recipe]:
         columns = [name for name in names if any(name in self.facts[s] for s in self.students)]
@@ -156,6 +157,10 @@ def _last_checkpoints(facts: dict[str, dict[str, Any]]) -> dict[str, dict[str, A
 def _columns_of(facts: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
     """Some columns as words, empty where unknown."""
     return tuple(str(facts.get(name, "")) for name in names)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _counted(told: Any) -> dict[str, float] | None:

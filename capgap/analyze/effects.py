@@ -10,6 +10,7 @@ from capgap.analyze.cohort import CAUSES, LOGARITHMS, Cohort
 from capgap.analyze.grid import Grid
 from capgap.analyze.groups import settled
 from capgap.analyze.rows import Row
+from capgap.errors import EstimationError
 from capgap.stats import refused
 from capgap.stats.mixed import MixedFit, OutcomeGrid, fit_mixed
 from capgap.stats.mixed.roads import population_of
@@ -49,17 +50,22 @@ def effect_rows(
     roads
         Whether other roads to the same numbers stand beside them.
     """
+    cohort, kept_out = cohort.above_zero()
     names = [name for name in (*LOGARITHMS, *CAUSES) if cohort.varies(name)]
     if len(cohort.students) < FEWEST_STUDENTS or not names:
         return
     blank = Row("effect", "battery", "all", None, refused(""), 0, weighting="tasks", n_students=len(cohort.students))
-    asked = cohort.without_logarithm or _question(grid, cohort, excluded, names)
+    asked = _question(grid, cohort, excluded, names)
     if isinstance(asked, str):
         yield replace(blank, estimate=refused(asked))
         return
-    found = fit_mixed(asked.formula, asked.outcomes, conf_level=conf_level, margins=True, roads=roads)
+    try:
+        found = fit_mixed(asked.formula, asked.outcomes, conf_level=conf_level, margins=True, roads=roads)
+    except EstimationError as error:  # the other numbers of the analysis do not hang on this one
+        yield replace(blank, estimate=refused(str(error)))
+        return
     guessed = asked.outcomes.chance is not None and bool(np.any(asked.outcomes.chance))
-    note = "; ".join([asked.formula, *asked.notes, *([found.note] if found.note else [])])
+    note = "; ".join([asked.formula, *kept_out, *asked.notes, *([found.note] if found.note else [])])
     yield from _rows(found, replace(blank, n_tasks=found.n_tasks, population=found.population), note, guessed=guessed)
 
 
@@ -124,7 +130,7 @@ def _question(grid: Grid, cohort: Cohort, excluded: frozenset[str], names: list[
     missing = [name for name in _CAPABILITIES if not (capability[kept] == name).any()]
     if missing:
         return f"no {' and no '.join(missing)} item with scores of 0 or 1 that could be compared"
-    notes = [cohort.note] if cohort.note else []
+    notes = []
     if (wanted & ~whole).any():
         notes.append(f"{int((wanted & ~whole).sum())} items with scores between 0 and 1 left out")
     # A unit has one capability and one format, which a task with labels or variants of its own need not have.

@@ -50,7 +50,7 @@ class _Curve:
     recipe: Recipe
     names: tuple[str, ...]
     """Bases and students, the rows of the outcomes behind the fit."""
-    n_tasks: int
+    tasks: frozenset[int]
     """Tasks, which count equally."""
     fit: CurveFit | str
     """The fit on the scale of scores, or the reason why there is none."""
@@ -114,12 +114,9 @@ def _curve(
     found = Cuts(grid).select(rows, [*bases, *names, str(roles.teacher)])
     rows, share = found.rows, f"items that all of these students and the teacher answered: {100 * found.share:.1f} %"
     if not len(rows) or found.share < MIN_SHARE:
-        reason = (
-            f"{share} (60 % are needed)"
-            if len(rows)
-            else "no item was answered by all of these students and the teacher"
-        )
-        return _Curve(capability, recipe, (), 0, reason, ())
+        nothing = "no item was answered by all of these students and the teacher"
+        reason = f"{share} (60 % are needed)" if len(rows) else nothing
+        return _Curve(capability, recipe, (), frozenset(), reason, ())
     redrawn = len({seed for seed in seeds if not seed.startswith("base")}) > 1
 
     def fitted(values: Floats, at: NDArray[np.int64], **options: object) -> CurveFit:
@@ -147,7 +144,8 @@ def _curve(
         # A certain answer may stand a rounding above zero.
         logprobs = np.where(grid.logprobs > LARGEST_ROUNDING, grid.logprobs, np.minimum(grid.logprobs, 0.0))
         others.append(("target log-probability", fitted(logprobs, told, scale="log_probability")))
-    return _Curve(capability, recipe, (*bases, *names), len(np.unique(grid.task[rows])), fit, tuple(others))
+    tasks = frozenset(grid.task[rows].tolist())
+    return _Curve(capability, recipe, (*bases, *names), tasks, fit, tuple(others))
 
 
 def _seed(cohort: Cohort, student: str) -> object:
@@ -178,7 +176,7 @@ def _blank(curve: _Curve) -> Row:
         group=curve.capability,
         model=None,
         estimate=refused(""),
-        n_tasks=curve.n_tasks,
+        n_tasks=len(curve.tasks),
         factors=curve.recipe.factors,
         scale="examples",
         weighting="tasks",
@@ -226,7 +224,10 @@ def _priced(cost: DataCost, fit: CurveFit) -> Estimate:
     finite = np.isfinite([cost.estimate, cost.conf_high])
     notes = [cost.note]
     if cost.status != "refused":
-        notes.append(f"{cost.leading} form leads; p that it is never reached by these means: {cost.p_never:.2g}")
+        # "p that it is never reached" would be read as a probability, and the wrong way round.
+        notes.append(
+            f"{cost.leading} form leads; p = {cost.p_never:.2g} that the target is within reach (small: never)"
+        )
         if not finite[0]:
             notes.append("by the leading form never reached")
     return Estimate(
@@ -295,6 +296,7 @@ def _relative(first: _Curve, second: _Curve) -> Iterator[Row]:
         yield replace(
             _blank(first),
             quantity="relative_data_cost",
+            n_tasks=len(first.tasks | second.tasks),
             level="battery",
             group=f"{second.capability} / {first.capability}",
             contrast=_words(target),

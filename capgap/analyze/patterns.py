@@ -44,10 +44,8 @@ def pattern_rows(
     conf_level
         Of the intervals.
     """
+    cohort, kept_out = cohort.above_zero()
     if len(cohort.students) < MIN_PATTERN_STUDENTS:
-        return
-    if reason := cohort.without_logarithm:
-        yield Row("pattern", "battery", "all", None, refused(reason), 0, scale="share of items")
         return
     names, columns = _covariates(cohort)
     if not names:
@@ -80,7 +78,7 @@ def pattern_rows(
         clusters=grid.cluster[rows],
         conf_level=conf_level,
     )
-    yield from _rows(grid, rows, found, named, blank, cohort.note)
+    yield from _rows(grid, rows, found, named, blank, kept_out)
 
 
 def _chance(grid: Grid, rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -90,7 +88,12 @@ def _chance(grid: Grid, rows: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def _rows(
-    grid: Grid, rows: NDArray[np.int64], found: FailurePatterns, named: list[PatternName], blank: Row, note: str
+    grid: Grid,
+    rows: NDArray[np.int64],
+    found: FailurePatterns,
+    named: list[PatternName],
+    blank: Row,
+    kept_out: tuple[str, ...],
 ) -> Iterator[Row]:
     chosen = "; ".join(
         f"{step.n_patterns} against {step.n_patterns - 1} patterns: p = {step.p_value:.2g}" for step in found.evidence
@@ -100,7 +103,7 @@ def _rows(
         blank,
         quantity="n_patterns",
         scale="patterns",
-        estimate=count.noting("by held-out students", chosen, found.note, note),
+        estimate=count.noting("by held-out students", chosen, found.note, *kept_out),
     )
     if found.n_patterns < 2:
         return
@@ -114,7 +117,7 @@ def _rows(
         half = found.half_p_values[k]
         notes = (
             f"logits per standard deviation of a student's covariate: {slopes}",
-            f"the other half of the students bears it out: p = {half:.2g} (Holm)",
+            f"tested on the other half of the students: p = {half:.2g} (Holm)",
             f"students fail {100 * pattern.failure:.0f} % of it",
             f"to read: {', '.join(where)}",
         )

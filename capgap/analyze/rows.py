@@ -71,7 +71,7 @@ class Row:
             "alternative": self.alternative if np.isfinite(e.p_value) else None,
             "p_value": e.p_value,
             "n_items": e.n_items,
-            "n_clusters": e.n_clusters,
+            "n_clusters": e.n_clusters or None,  # a refusal counted none, and zero never stands for unknown
             "n_tasks": self.n_tasks,
             "n_students": self.n_students,
             "n_seeds": self.n_seeds,

@@ -50,6 +50,18 @@ def recipe_rows(
     for recipe in cohort.trainings():
         if len(recipe.students) < FEWEST_SEEDS:
             continue
+        if why := cohort.unlike_seeds(recipe.students):
+            # Checkpoints of one run, or students of which little is known, would pass for seeds.
+            level, name, member = scopes[0]
+            rows = np.flatnonzero(member & kept)
+            yield replace(
+                _blank(level, name, recipe),
+                contrast="teacher - student",
+                estimate=refused(why, n_items=len(rows)),
+                n_tasks=len(np.unique(grid.task[rows])),
+                n_seeds=None,
+            )
+            continue
         bases = {roles.base.get(name) for name in recipe.students}
         base = next(iter(bases)) if len(bases) == 1 else None
         for level, name, member in scopes:

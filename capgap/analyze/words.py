@@ -98,11 +98,11 @@ def next_step(estimates: pd.DataFrame, roles: schema.Roles, run: Mapping[str, An
             return (
                 "Next: mend the tasks whose answers could not be read (see `unparsed` and `truncated`), then run again"
             )
-        return f"Next: a teacher that is clearly better than its base on these tasks, or more items: {command}"
+        return _without_numbers(estimates, roles, command)
     if any(student not in roles.base for student in roles.students):
         return f"Next: {command} --base CKPT     (the model before distillation: tells what distillation closed)"
     student, measure, widest = max(told, key=lambda t: (t[2].half, t[0], t[2].capability))
-    what = f"{widest.capability or 'the number'}" + (f" of {student}" if len(roles.students) > 1 else "")
+    what = f"{widest.capability or 'the number'}" + (f" of {_one_line(student)}" if len(roles.students) > 1 else "")
     unit = " points" if measure == "gap" else ""
     now, then = (f"± {_short(100 * half)}" for half in (widest.half, widest.half / math.sqrt(_FACTOR)))
     limit = _limit_that_binds(run)
@@ -115,15 +115,25 @@ def next_step(estimates: pd.DataFrame, roles: schema.Roles, run: Mapping[str, An
     )
 
 
+def _without_numbers(estimates: pd.DataFrame, roles: schema.Roles, command: str) -> str:
+    """What to do where no headline number has an interval, by the reasons that they give."""
+    notes = [n.note for s in roles.students for q in ("gap_closure", "gap") for n in _numbers(estimates, q, s)]
+    if any("answered by all" in note or "that all of" in note for note in notes):
+        return "Next: have teacher, base and students answer the same items: numbers are of items that all of them did"
+    if any("one cluster" in note for note in notes):
+        return "Next: items of more clusters (passages, templates) in each task: one cluster tells nothing about luck"
+    return f"Next: a teacher that is clearly better than its base on these tasks, or more items: {command}"
+
+
 def _line(estimates: pd.DataFrame, roles: schema.Roles, student: str, *, named: bool) -> str:
     found = _headline(estimates, roles, student)
     told = [(measure, number) for measure, number in found if number.told]
     missing = [number for _, number in found if not number.told]
     if told:
-        text = _claims(told, student if named else "")
-        text += f" {_extent([number for _, number in told])}"
+        text = _claims(told, _one_line(student) if named else "")
+        text += f" {_extent([number for _, number in told], _n_tasks(estimates, told[0][0], student))}"
     else:
-        text = f"{student}: no number" if named else "No number"
+        text = f"{_one_line(student)}: no number" if named else "No number"
     if told and told[0][0] != "gap_closure" and student in roles.base:
         # Every closure was refused, or retention would not have been asked for: say why.
         reasons = [f"{n.capability}: {n.note}".removeprefix(": ") for n in _numbers(estimates, "gap_closure", student)]
@@ -190,14 +200,20 @@ def _claims(told: list[tuple[str, _Number]], name: str) -> str:
         verb = "kept"
         parts = [f"{_percent(n)} of the teacher's {n.capability or 'lead'} above chance" for n in numbers]
     elif measure == "gap":
-        verb = "differs from the teacher (teacher minus student) by"
-        parts = [f"{_percent(n, unit='points')}{f' in {n.capability}' if n.capability else ''}" for n in numbers]
+        verb, parts = "is", [f"{_distance(n)}{f' in {n.capability}' if n.capability else ''}" for n in numbers]
     else:
         verb = "answered"
         parts = [f"{_percent(n)} of the {n.capability + ' ' if n.capability else ''}items" for n in numbers]
         parts[-1] += " rightly"
     text = f"{verb} {' and '.join(parts)}"
+    if measure == "gap" and not name:
+        name = "The student"
     return f"{name} {text}" if name else text[0].upper() + text[1:]
+
+
+def _one_line(name: str) -> str:
+    """A model's name without anything that could break the line or command the terminal."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(name.split()))
 
 
 def _absence(estimates: pd.DataFrame, student: str, number: _Number) -> str:
@@ -232,9 +248,18 @@ def _short(points: float) -> str:
     return f"{points:.0f}" if points >= 9.5 else f"{points:.1f}".removesuffix(".0")
 
 
-def _extent(numbers: list[_Number]) -> str:
-    tasks, items = sum(n.n_tasks for n in numbers), sum(n.n_items for n in numbers)
-    return f"({tasks} task{'' if tasks == 1 else 's'}, {items:,} item{'' if items == 1 else 's'}, these checkpoints)"
+def _extent(numbers: list[_Number], most: int) -> str:
+    """How much the numbers rest on; a task with items of several capabilities is one task."""
+    tasks, items = min(sum(n.n_tasks for n in numbers), most), sum(n.n_items for n in numbers)
+    return f"({tasks:,} task{'' if tasks == 1 else 's'}, {items:,} item{'' if items == 1 else 's'}, these checkpoints)"
+
+
+def _n_tasks(estimates: pd.DataFrame, quantity: str, student: str) -> int:
+    """The tasks of all batteries together."""
+    rows = estimates[
+        (estimates["quantity"] == quantity) & (estimates["model"] == student) & (estimates["level"] == "battery")
+    ]
+    return int(rows.groupby("group")["n_tasks"].max().sum())
 
 
 def _left_out(estimates: pd.DataFrame) -> list[str]:

@@ -80,8 +80,6 @@ def conclude(
         run = {**run, "margin": margin}
     within = float(run.get("margin", 100 * MARGIN)) / 100
     estimates = analyze(outcomes, roles, models=models, labels=labels, items=items, margin=within)
-    schema.write(estimates, folder / "estimates.parquet", schema.ESTIMATES)
-    schema.write_json(estimates, folder / "estimates.json")
     lines = sentence(estimates, roles).splitlines()
     advice = next_step(estimates, roles, run)
     # How far the run was when the report was written is not part of what it reports.
@@ -98,6 +96,9 @@ def conclude(
         labels=labels,
         show_items=show_items,
     )
+    # Last, and together: who stops this while the page is made finds the page and the numbers of the time before.
+    schema.write(estimates, folder / "estimates.parquet", schema.ESTIMATES)
+    schema.write_json(estimates, folder / "estimates.json")
     if as_json:
         click.echo(json.dumps(_summary(estimates, run, report), indent=1, ensure_ascii=False))
     else:
@@ -120,5 +121,5 @@ def _summary(estimates: pd.DataFrame, run: Mapping[str, Any], report: Path) -> d
         "sentence": run["sentence"],
         "next": run["next"],
         "report": str(report),
-        "estimates": json.loads(coarse.to_json(orient="records", double_precision=15)),
+        "estimates": schema.objects(coarse),
     }

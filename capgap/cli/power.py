@@ -25,6 +25,8 @@ _SEED = click.option("--seed", type=int, default=0, show_default=True, help="Of 
 _REPLICATES = click.option(
     "--replicates", type=click.IntRange(min=20), default=200, show_default=True, help="Studies that are simulated."
 )
+_OPEN = math.log(1e6)
+"""A ratio's interval that spans more has an end that nothing bounds."""
 _SHARE = click.FloatRange(0, 1)
 
 
@@ -179,14 +181,22 @@ def data_cost(
     """The ratio of two data costs, reasoning over knowledge, by simulation."""
     import numpy as np
 
+    from capgap.errors import UsageError
     from capgap.stats import SupposedCurve, Target, data_cost_ratio_power
 
+    if knowledge == reasoning:
+        raise UsageError("--knowledge and --reasoning are the same: there is no difference to find.")
     first, second = (SupposedCurve(base, ceiling, teacher, cost) for cost in (reasoning, knowledge))
     found = data_cost_ratio_power(
         first, second, sizes=_numbers(sizes, "--sizes"), n_seeds=seeds, n_items=items, target=Target(target),
         chance=chance, seed_sd=seed_sd, rng=np.random.default_rng(seed), n_replicates=replicates,
     )  # fmt: skip
-    width = f"a factor of {math.exp(found.width):.2g}" if math.isfinite(found.width) else "unknown"
+    if not math.isfinite(found.width):
+        width = "unknown, no study gave an interval"
+    elif found.width > _OPEN:
+        width = "open, most studies do not bound the dearer cost"
+    else:
+        width = f"a factor of {math.exp(found.width):.2g}"
     lines = [f"reasoning / knowledge = {reasoning / knowledge:.3g}: {found.summary()}", f"median width: {width}"]
     _say(found.tidy()[0], lines, as_json)
 
@@ -205,4 +215,5 @@ def _numbers(told: str, option: str, n: int | None = None) -> list[float]:
 
 
 def _say(told: dict[str, Any], lines: list[str], as_json: bool) -> None:
+    told = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in told.items()}
     click.echo(json.dumps(told, indent=1) if as_json else "\n".join(lines))

@@ -71,8 +71,7 @@ class RunDirectory:
         """
         path = Path(path)
         if not (path / "run.json").is_file():
-            what = "does not exist" if not path.exists() else "is no run directory (it has no run.json)"
-            raise StoreError(f"{path}: {what}. Expected the --out of an evaluation.")
+            raise StoreError(f"{path}: {_not_a_run(path)}")
         return cls(path)
 
     def _existing(self) -> dict[str, Any] | None:
@@ -203,6 +202,25 @@ class RunDirectory:
                 yield
         except (TimeoutError, OSError) as error:
             raise StoreError(f"{self.path}: its tables cannot be locked: {error}.") from error
+
+
+def _not_a_run(path: Path) -> str:
+    """What is there instead of a run directory, and what to do."""
+    if not path.is_dir():
+        what = "is a file" if path.exists() else "does not exist"
+        return f"{what}. Expected the --out of an evaluation or import."
+    what = "is no run directory (it has no run.json)."
+    if (path / "estimates.parquet").is_file() and not (path / "outcomes.parquet").is_file():
+        return (
+            f"{what} It holds an analysis of tables that lie elsewhere: run that capgap analyze again, or bring "
+            f"them into a directory first (capgap import table FILE --out DIR), which can be reported again."
+        )
+    if next(path.rglob("samples_*.jsonl"), None) is not None:
+        return f"{what} For the files of lm-evaluation-harness in it: capgap import lm-eval {path} --out DIR"
+    tables = sorted(f.name for f in path.iterdir() if f.suffix in (".parquet", ".csv", ".jsonl", ".json"))
+    if tables:
+        return f"{what} For a table in it, name the table: capgap analyze {path / tables[0]}"
+    return f"{what} Expected the --out of an evaluation or import."
 
 
 def _now() -> str:

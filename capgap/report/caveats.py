@@ -16,6 +16,16 @@ __all__ = ["Caveat", "LeftOut", "caveats", "excluded_tasks", "first_clause", "le
 
 _FEW_CLUSTERS = 6
 _FEW_ITEMS = 100
+_ASKS_FOR = {
+    "effect": "what made students better (six students or more, and a models table that says how each was made)",
+    "data_cost": "data cost and the gain of the next batch (a teacher, and students of one recipe at two sizes or more "
+    "beside the base, with n_examples in the models table)",
+    "n_patterns": "items on which students fail alike (24 students or more that a models table tells apart)",
+    "recipe": "what holds for a recipe (three students or more that differ in a known seed alone)",
+    "error_type": "types of wrong answers (the texts of answers, and the capability of items)",
+    "failure_odds": "what goes with failure (a property x_… of the items, scores of 0 and 1)",
+}
+"""What gives no row at all where the data are too few for the question, and what it asks for."""
 _GUARDED = "left out for over"
 """How the analysis begins the reason of a number that the guard left without a task."""
 
@@ -155,7 +165,7 @@ def _small(book: Book, roles: Roles) -> Iterator[Caveat]:
     few_items = {row.group: row.n_items for row in rows if row.n_items is not None and row.n_items < _FEW_ITEMS}
     if few_items:
         said = text.join(f"{group} ({n} items)" for group, n in few_items.items())
-        yield Caveat(f"Few items: {said}.", "The intervals are honest but wide; raise --limit to narrow them.")
+        yield Caveat(f"Few items: {said}.", "The intervals are honest but wide; more items narrow them.")
     few_clusters = {r.group: r.n_clusters for r in rows if r.n_clusters is not None and r.n_clusters < _FEW_CLUSTERS}
     if few_clusters:
         said = text.join(f"{group} ({n})" for group, n in few_clusters.items())
@@ -179,6 +189,7 @@ def left_out(book: Book, roles: Roles, *, outcomes: pd.DataFrame, excluded: set[
         *_unshared(outcomes, roles),
         *_errors(outcomes),
         *_refused(book),
+        *_beyond(book),
     ]
 
 
@@ -236,3 +247,12 @@ def _refused(book: Book) -> Iterator[LeftOut]:
         names = text.join(dict.fromkeys(row.name for row in rows))
         groups = tuple(dict.fromkeys(row.group for row in rows))
         yield LeftOut(f"{names[:1].upper()}{names[1:]}: {len(rows)} refused", why, groups)
+
+
+def _beyond(book: Book) -> Iterator[LeftOut]:
+    """Questions that nobody could ask of these data."""
+    asked = {row.quantity for row in book.rows}
+    asked |= {"recipe" for row in book.rows if "this recipe" in row.population}
+    missing = tuple(words for quantity, words in _ASKS_FOR.items() if quantity not in asked)
+    if missing:
+        yield LeftOut("Questions that ask for more than these tables hold", "In brackets what each needs.", missing)

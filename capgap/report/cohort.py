@@ -52,12 +52,15 @@ def together(book: Book, roles: Roles) -> Together:
         for row in _rows(book, quantity)
         if not row.model and "recipe" in row.population
     ]
-    own = [
-        row
-        for quantity in ("lost", "gained", "equivalence")
-        for row in _rows(book, quantity)
-        if row.model in roles.students and row.level in ("battery", "capability")
-    ]
+    own, equal = (
+        [
+            row
+            for quantity in quantities
+            for row in _rows(book, quantity)
+            if row.model in roles.students and row.level in ("battery", "capability")
+        ]
+        for quantities in (("lost", "gained"), ("equivalence",))
+    )
     patterns = [*_rows(book, "n_patterns"), *_rows(book, "pattern"), *_rows(book, "pattern_excess")]
     many, kinds = roles.students, _rows(book, "error_type")
     batches = [row for row in _rows(book, "next_batch_gain") if "by" not in row.factors]
@@ -75,7 +78,12 @@ def together(book: Book, roles: Roles) -> Together:
             (others, "The same on other scales"),
         ),
         recipes=_tables((of_recipes, "What holds for a recipe, whichever seed")),
-        flips=_tables((own, "Lost, gained, and as good as the teacher"), models=many, without=("null", "clusters")),
+        flips=_tables(
+            (own, "Lost and gained against the base"),
+            (equal, "Equivalence: as good as the teacher"),
+            models=many,
+            without=("null", "clusters"),
+        ),
         failures=_tables(
             ([row for row in kinds if "right" not in row.scale], "Types of wrong answers"),
             ([row for row in kinds if "right" in row.scale], "Right answers by wrong steps, among those with a trace"),

@@ -178,6 +178,8 @@ def _sentences(run: Mapping[str, Any], roles: Roles) -> tuple[str, tuple[str, ..
     lines = [text.clean(line).strip() for line in lines if str(line).strip()]
     steps = tuple(line for line in lines if line.lower().startswith("next:"))
     said = [line for line in lines if line not in steps]
+    if isinstance(run.get("next"), str) and run["next"].strip():
+        steps = tuple(dict.fromkeys((*steps, text.clean(run["next"]).strip())))
     if said:
         return said[0], tuple(said[1:]), steps
     who = text.join(text.shorten(student, 60) for student in roles.students)

@@ -49,7 +49,8 @@ def limits_of(rows: Sequence[ForestRow], reference: Sequence[float]) -> tuple[fl
     reach = max(high - low, 20.0)
     low = min([low, *(max(end, low - 0.6 * reach) for end in ends)])
     high = max([high, *(min(end, high + 0.6 * reach) for end in ends)])
-    return low - 0.06 * (high - low), high + 0.06 * (high - low)
+    margin = 0.06 * ((high - low) or 20.0)  # one point without an interval has no width of its own
+    return low - margin, high + margin
 
 
 def forest(
@@ -239,19 +240,21 @@ def slice_panel(
                 _band(axes, known, colour)
             else:
                 ends.append((y[-1], x[-1], str(list(students).index(model) + 1)))
-        seaborn.lineplot(
-            x=points["x"],
-            y=points["y"],
-            hue=points["model"],
-            palette={m: svg.INK if m == teacher else colour if m in students else svg.MUTED for m in slices.accuracy},
-            style=points["model"],
-            dashes={m: (4, 2) if m in bases and m not in students else "" for m in slices.accuracy},
-            linewidth=1.8,
-            errorbar=None,
-            legend=False,
-            ax=axes,
-            zorder=3,
-        )
+        inks = {m: svg.INK if m == teacher else colour if m in students else svg.MUTED for m in slices.accuracy}
+        if points["x"]:  # every number may be refused
+            seaborn.lineplot(
+                x=points["x"],
+                y=points["y"],
+                hue=points["model"],
+                palette=inks,
+                style=points["model"],
+                dashes={m: (4, 2) if m in bases and m not in students else "" for m in slices.accuracy},
+                linewidth=1.8,
+                errorbar=None,
+                legend=False,
+                ax=axes,
+                zorder=3,
+            )
         _slice_axes(axes, slices)
         _number_ends(axes, ends)
         figure.text(0.01, 1 - 12 / 190, text.shorten(slices.task, 34), fontsize=11.5, fontweight="bold", va="center")

@@ -28,7 +28,7 @@ _FIRST = [
     "dtype",
     "limit",
 ]
-_HIDDEN = frozenset({"sentence", "classifier"})
+_HIDDEN = frozenset({"sentence", "next", "classifier"})
 _DEPTH = 5
 _ENTRIES = 80
 _FLAT_FROM = 3

@@ -288,7 +288,7 @@ def estimate_table(
     kept, throughout = [], []
     for column in (name for name in (cells[0] if cells else ()) if name not in without):
         values = {row[column].text for row in cells}
-        if column in _KEPT or (column == "interval" and values != {""}) or (len(values) > 1 and column != "confidence"):
+        if column in _KEPT or (column == "interval" and values != {""}) or len(values) > 1:
             kept.append(column)
         elif column != "null" and values not in ({""}, {text.NOTHING}):
             throughout.append((column, cells[0][column].text))

@@ -23,7 +23,7 @@ from capgap.schema.columns import (
     covariate_names,
     empty,
 )
-from capgap.schema.frames import concat, from_rows, read, validate, whole, write, write_json, write_object
+from capgap.schema.frames import concat, from_rows, objects, read, validate, whole, write, write_json, write_object
 from capgap.schema.pairing import Pairs, Roles, labelled, pair, undeclared_items
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "empty",
     "from_rows",
     "labelled",
+    "objects",
     "pair",
     "read",
     "undeclared_items",

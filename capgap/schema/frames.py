@@ -1,5 +1,6 @@
 """Reading, checking, joining and writing the tables."""
 
+import difflib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,9 +12,13 @@ import numpy as np
 import pandas as pd
 
 from capgap.errors import StoreError, TableError, suggestion
-from capgap.schema.columns import DTYPES, OUTCOMES, Column, Table, empty
+from capgap.schema.columns import DTYPES, MODELS, OUTCOMES, Column, Table, empty
 
-__all__ = ["concat", "from_rows", "read", "validate", "whole", "write", "write_json", "write_object"]
+__all__ = ["concat", "from_rows", "objects", "read", "validate", "whole", "write", "write_json", "write_object"]
+
+
+_NO_VALUE = ["", "NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null", "None", "n/a", "#N/A"]
+"""What stands for nothing in a column of a CSV that may be empty."""
 
 
 def validate(frame: pd.DataFrame, table: Table, *, source: str = "") -> pd.DataFrame:
@@ -37,12 +42,7 @@ def validate(frame: pd.DataFrame, table: Table, *, source: str = "") -> pd.DataF
     where = f"{source or table.name + ' table'}: "
     missing = [c.name for c in table.columns if c.required and c.name not in frame.columns]
     if missing:
-        found = ", ".join(map(str, frame.columns[:20])) or "no column"
-        raise TableError(
-            f"{where}required column {missing[0]!r} is missing. Found: {found}."
-            f"{suggestion(missing[0], map(str, frame.columns)) if len(frame.columns) > 20 else ''}"
-            f" A {table.name} table needs: {', '.join(c.name for c in table.columns if c.required)}."
-        )
+        raise TableError(f"{where}{_missing(missing[0], [str(name) for name in frame.columns], table)}")
     out: dict[str, Any] = {}
     for column in table.columns:
         if column.name in frame.columns:
@@ -52,7 +52,7 @@ def validate(frame: pd.DataFrame, table: Table, *, source: str = "") -> pd.DataF
     extra = [str(n) for n in frame.columns if n not in table.names]
     for name in extra:
         if not table.open_prefix or not name.startswith(table.open_prefix):
-            raise TableError(f"{where}unknown column {name!r}.{suggestion(name, table.names)}")
+            raise TableError(f"{where}unknown column {name!r}.{_unknown(name, table)}")
         out[name] = frame[name]
     result = pd.DataFrame(out).reset_index(drop=True)
     if table is OUTCOMES:
@@ -60,6 +60,32 @@ def validate(frame: pd.DataFrame, table: Table, *, source: str = "") -> pd.DataF
         _check_scores(result, where)
     _check_key(result, table, where)
     return result
+
+
+def _missing(name: str, found: list[str], table: Table) -> str:
+    """What to say of a required column that is not there."""
+    listed = ", ".join(found[:20]) or "no column"
+    needed = ", ".join(c.name for c in table.columns if c.required)
+    nearest = difflib.get_close_matches(name, [other.strip().lower() for other in found], n=1, cutoff=0.75)
+    near = next((other for other in found if nearest and other.strip().lower() == nearest[0]), None)
+    if len(found) == 1 and (mark := next((mark for mark in ";\t|" if mark in found[0]), None)):
+        hint = f" Its columns lie between {mark!r}: separate them by commas."
+    elif {"doc_id", "filtered_resps"} <= set(found):
+        return "these are samples of lm-evaluation-harness: capgap import lm-eval PATH --out DIR reads them."
+    elif near is not None and near not in table.names:
+        hint = f" Call {near!r} {name!r}."
+    else:
+        hint = ""
+    mapped = f" capgap import table FILE --map {name}=COLUMN reads other names." if table is OUTCOMES else ""
+    return f"required column {name!r} is missing. Found: {listed}.{hint} Needed: {needed}.{mapped}"
+
+
+def _unknown(name: str, table: Table) -> str:
+    """What to do with a column that the table does not have."""
+    if table is OUTCOMES and name in MODELS.names:
+        return " It says how a model was made: put it into a table with a row for each model, for --models."
+    kept = f" Drop it, or call it {table.open_prefix}{name}: a property of the items." if table.open_prefix else ""
+    return suggestion(name, table.names) + (kept or " Drop it.")
 
 
 def from_rows(rows: Iterable[Mapping[str, Any]], table: Table, *, source: str = "") -> pd.DataFrame:
@@ -87,7 +113,9 @@ def _typed(values: "pd.Series[Any]", column: Column, where: str) -> "pd.Series[A
         else:
             typed = pd.to_numeric(values).astype("float64" if column.kind == "float" else "Int64")
     except (TypeError, ValueError) as error:
-        raise TableError(f"{where}column {column.name!r} should hold {column.kind} values: {error}.") from None
+        right = " Write 1 for right and 0 for wrong, shares between." if column.name == "score" else ""
+        told = str(error).removesuffix(".")
+        raise TableError(f"{where}column {column.name!r} should hold {column.kind} values: {told}.{right}") from None
     if column.required and column.name != "score" and bool(typed.isna().any()):
         row = int(np.flatnonzero(typed.isna().to_numpy())[0])
         raise TableError(f"{where}column {column.name!r}, row {row}: a value is required, found none.")
@@ -117,8 +145,15 @@ def _check_scores(outcomes: pd.DataFrame, where: str) -> None:
     wrong = np.flatnonzero(~np.isnan(score) & ((score < 0) | (score > 1)))
     if len(wrong):
         raise TableError(
-            f"{where}column 'score', row {wrong[0]}: {score[wrong[0]]:g} lies outside [0, 1]. "
-            f"Put other units into 'value' and leave 'score' empty."
+            f"{where}column 'score', row {wrong[0]}: {score[wrong[0]]:g} lies outside [0, 1]. Divide by the best score "
+            f"there is (percents by 100); what has no best goes into 'value', with a score beside it."
+        )
+    chance = outcomes["chance"].to_numpy(dtype=float)
+    wrong = np.flatnonzero((chance < 0) | (chance > 1))
+    if len(wrong):
+        raise TableError(
+            f"{where}column 'chance', row {wrong[0]}: {chance[wrong[0]]:g} lies outside [0, 1]. It is the score of a "
+            f"guess, such as 0.25; leave it empty where it is unknown."
         )
 
 
@@ -127,7 +162,10 @@ def _check_key(frame: pd.DataFrame, table: Table, where: str) -> None:
     if double.any():
         row = frame.loc[np.flatnonzero(double)[0], list(table.key)]
         named = ", ".join(f"{name}={value}" for name, value in row.items() if pd.notna(value))
-        raise TableError(f"{where}{int(double.sum())} rows share their key, the first is {named}. One row a key.")
+        told = (
+            " Number several answers in 'repeat', or drop the doubles." if table is OUTCOMES else " Drop the doubles."
+        )
+        raise TableError(f"{where}{int(double.sum())} rows share their key, the first is {named}.{told}")
 
 
 def read(path: Path | str, table: Table) -> pd.DataFrame:
@@ -141,23 +179,42 @@ def read(path: Path | str, table: Table) -> pd.DataFrame:
     path = Path(path)
     readers: dict[str, Callable[[Path], Any]] = {
         ".parquet": pd.read_parquet,
-        ".csv": pd.read_csv,
-        ".jsonl": lambda p: pd.read_json(p, lines=True),
-        ".json": pd.read_json,
+        ".csv": lambda p: _read_csv(p, table),
+        # As they stand: pandas would make one number of "007" and "7".
+        ".jsonl": lambda p: pd.read_json(p, lines=True, dtype=False),
+        ".json": lambda p: pd.read_json(p, dtype=False),
     }
+    if not path.is_file():
+        raise TableError(f"{path}: {'is a directory' if path.is_dir() else 'no such file'}.")
     if path.suffix not in readers:
         raise TableError(
             f"{path}: a table is one of {', '.join(readers)}, not {path.suffix or 'a file without suffix'!r}."
         )
-    if not path.is_file():
-        raise TableError(f"{path}: no such file.")
     try:
         frame = readers[path.suffix](path)
+    except UnicodeDecodeError as error:
+        raise TableError(
+            f"{path}: cannot be read as {path.suffix[1:]}: it is no UTF-8 text ({error.reason})."
+        ) from error
     except Exception as error:  # every reader has exceptions of its own; each means that the file is not what it says
-        raise TableError(f"{path}: cannot be read as {path.suffix[1:]}: {str(error)[:300]}") from error
+        raise TableError(f"{path}: cannot be read as {path.suffix[1:]}: {str(error)[:300].strip()}") from error
     if not isinstance(frame, pd.DataFrame):
         raise TableError(f"{path}: holds no table of rows and columns.")
     return validate(frame, table, source=str(path))
+
+
+def _read_csv(path: Path, table: Table) -> pd.DataFrame:
+    """A CSV whose words stay words: a model named 007, NA or null is called so, and only an empty name is none."""
+    texts = {column.name for column in table.columns if column.kind == "string"}
+    names = {column.name for column in table.columns if column.kind == "string" and column.required}
+    head = pd.read_csv(path, nrows=0).columns
+    return pd.read_csv(
+        path,
+        dtype={name: "str" for name in head if name in texts},
+        keep_default_na=False,
+        na_values={name: [""] if name in names else _NO_VALUE for name in head},
+        low_memory=False,
+    )
 
 
 def write(frame: pd.DataFrame, path: Path | str, table: Table) -> None:
@@ -176,14 +233,32 @@ def write(frame: pd.DataFrame, path: Path | str, table: Table) -> None:
         checked.to_parquet(partial, index=False)
 
 
-def write_json(frame: pd.DataFrame, path: Path | str) -> None:
-    """The rows as a JSON list of objects; null where a value is missing, `factors` as an object."""
-    path = Path(path)
-    records = json.loads(frame.to_json(orient="records", double_precision=15))
+def objects(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as mappings that JSON can hold: None where a value is missing or infinite, `factors` as a mapping.
+
+    Numbers keep all their digits; pandas' own writer makes 0 of a p-value below 1e-15.
+    """
+    known = frame.notna()
+    for name in frame.select_dtypes("float64").columns:
+        known[name] &= np.isfinite(frame[name])
+    records: list[dict[str, Any]] = frame.astype(object).where(known, None).to_dict("records")  # type: ignore[assignment]
     for record in records:
         if isinstance(record.get("factors"), str):
             record["factors"] = json.loads(record["factors"])
-    write_object(records, path)
+    return records
+
+
+def write_json(frame: pd.DataFrame, path: Path | str) -> None:
+    """The rows (see `objects`) as a JSON list, one a line, whole or not at all.
+
+    Raises
+    ------
+    StoreError
+        The disk is full or cannot be written.
+    """
+    lines = [json.dumps(record, ensure_ascii=False, separators=(",", ":")) for record in objects(frame)]
+    with whole(path) as partial:
+        partial.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
 
 
 def write_object(content: Any, path: Path | str) -> None:

@@ -263,7 +263,7 @@ def _ratio(fit: StratifiedMean, conf_level: float) -> _Ratio | str:
         v_dd = floor
     half = critical * math.sqrt(v_dd)
     if not d - half > 0:
-        return f"{{denominator}} is {d:.3f} [{d - half:.3f}, {d + half:.3f}], not clearly above zero"
+        return f"{{denominator}} is {d:.3f} [{d - half:.3f}, {d + half:.3f}] in score, not clearly above zero"
     r = n / d
     degenerate = float(fit.covariance[0, 0]) - 2 * r * v_nd + r**2 * float(fit.covariance[1, 1]) <= NO_VARIANCE
     few = []

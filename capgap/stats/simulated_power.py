@@ -1,6 +1,8 @@
 """What a design can see before anything runs, by simulation: closure differences, and any estimator that is drawn."""
 
 import math
+import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -39,6 +41,8 @@ class SimulatedPower:
     """Median width of the intervals."""
     n_replicates: int
     """Replicates."""
+    reason: str = ""
+    """Why the replicates without an interval have none, the most frequent; empty where all have one."""
 
     def tidy(self) -> list[dict[str, object]]:
         """One row."""
@@ -47,7 +51,9 @@ class SimulatedPower:
     def summary(self) -> str:
         """Plain text."""
         interval = f"[{self.conf_low:.2f}, {self.conf_high:.2f}]"
-        return f"power {self.power:.2f} {interval}, {100 * self.refused:.0f} % refused, {self.n_replicates} replicates"
+        why = f" (most often: {self.reason})" if self.reason else ""
+        told = f"{100 * self.refused:.0f} % refused{why}"
+        return f"power {self.power:.2f} {interval}, {told}, {self.n_replicates} replicates"
 
 
 def simulated_power(
@@ -67,16 +73,24 @@ def simulated_power(
     if n_replicates < 1:
         raise EstimationError(f"one replicate at least is needed, found {n_replicates}.")
     found, widths = 0, []
+    reasons: Counter[str] = Counter()
     for _ in range(n_replicates):
         e = draw(rng)
         if e.status != "ok" or not math.isfinite(e.conf_high - e.conf_low):
+            reasons[_reason(e.note)] += 1
             continue
         found += not e.conf_low <= 0 <= e.conf_high
         widths.append(e.conf_high - e.conf_low)
     share = found / n_replicates
     low, high = wilson_interval(share, n_replicates, critical=1.959964)
     width = float(np.median(widths)) if widths else math.nan
-    return SimulatedPower(share, low, high, 1 - len(widths) / n_replicates, width, n_replicates)
+    why = reasons.most_common(1)[0][0] if reasons else ""
+    return SimulatedPower(share, low, high, 1 - len(widths) / n_replicates, width, n_replicates, why)
+
+
+def _reason(note: str) -> str:
+    """The reason of a refusal without the remarks that follow it, and without figures that differ by replicate."""
+    return re.sub(r"[-\u2212]?\d+\.\d+", "#", note.partition("; ")[0])
 
 
 @dataclass(frozen=True)

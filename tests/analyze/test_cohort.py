@@ -130,6 +130,46 @@ def test_what_is_lost_is_held_against_what_seeds_lose_against_each_other():
     assert not len(rows("items_lost"))  # three seeds make no list
 
 
+def test_a_student_without_an_example_or_of_unknown_making_stops_nothing_and_is_told():
+    outcomes, models, roles = cohort(sizes=(125, 500, 2000), seeds=2, n_tasks=3, n_items=15)
+    zero = models["model"].isin(["full-125-0", "lora-500-1"])
+    found = analyze(outcomes, roles, models=models.assign(n_examples=models["n_examples"].where(~zero, 0)))
+    effects = found[found["quantity"] == "effect"]
+    assert "log(n_examples)" in set(effects["contrast"])
+    assert (effects["n_students"] == 10).all()
+    assert "since zero has no logarithm: full-125-0, lora-500-1" in effects["note"].iloc[0]
+    assert len(found[(found["quantity"] == "gap") & (found["model"] == "full-125-0")])
+    found = analyze(outcomes, roles, models=models.assign(n_examples=models["n_examples"].mask(zero)))
+    effects = found[found["quantity"] == "effect"]
+    assert "log(n_examples)" not in set(effects["contrast"])
+    assert "n_examples is no part of the model: unknown of full-125-0, lora-500-1" in effects["note"].iloc[0]
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({"seed": None, "data_seed": None}, "names no seed of each"),
+        ({"seed": 0, "data_seed": 0}, "two of them have one seed"),
+    ],
+)
+def test_students_that_are_not_known_to_differ_in_their_seeds_do_not_speak_of_a_recipe(told, why):
+    outcomes, models, roles = cohort(sizes=(1000,), seeds=5, adaptations=("full",), n_items=10)
+    found = analyze(outcomes, roles, models=models.assign(**told))
+    of_recipe = found[found["population"] == "this recipe, these tasks"]
+    (row,) = of_recipe.to_dict("records")
+    assert row["status"] == "refused"
+    assert why in row["note"]
+    assert row["n_items"] == 120
+
+
+@pytest.mark.parametrize("column", ["step", "recipe"])
+def test_checkpoints_of_one_run_or_of_several_recipes_are_no_seeds(column):
+    outcomes, models, roles = cohort(sizes=(1000,), seeds=3, adaptations=("full",), n_items=10)
+    apart = {"step": [100, 200, 300], "recipe": ["a", "b", "c"]}[column]
+    found = analyze(outcomes, roles, models=models.assign(**{column: apart + [apart[0]] * (len(models) - 3)}))
+    assert not len(found[found["population"] == "this recipe, these tasks"])
+
+
 def test_five_seeds_make_a_list_of_items():
     outcomes, models, roles = cohort(sizes=(1000,), seeds=5, adaptations=("full",), n_items=30)
     found = analyze(outcomes, roles, models=models)
@@ -328,7 +368,8 @@ def _three_models(**columns):
     ids=["nothing known", "one architecture", "checkpoints of one run", "two seeds", "two recipes"],
 )
 def test_models_that_are_not_known_to_be_seeds_of_one_recipe_do_not_speak_of_a_recipe(columns):
-    assert _three_models(**columns)["model"].notna().all()
+    found = _three_models(**columns)
+    assert not ((found["population"] == "this recipe, these tasks") & (found["status"] == "ok")).any()
 
 
 def test_of_a_run_the_last_checkpoint_counts_and_the_others_are_told():
@@ -340,16 +381,6 @@ def test_of_a_run_the_last_checkpoint_counts_and_the_others_are_told():
     assert (seeds["population"] == "this recipe, these tasks").any()
 
 
-def test_a_student_without_examples_refuses_effects_and_patterns_and_nothing_else():
-    outcomes, models, roles = cohort(sizes=(125, 250, 500), seeds=4, n_tasks=2, n_items=30)
-    models.loc[models["model"] == "full-125-0", "n_examples"] = 0
-    found = analyze(outcomes, roles, models=models)
-    for quantity in ("effect", "pattern"):
-        (note,) = found.loc[found["quantity"] == quantity, "note"]
-        assert note == "n_examples is not above zero for full-125-0: compare the students without it"
-    assert (found["quantity"] == "gap_closure").any()
-
-
 def test_a_relative_cost_of_what_is_never_reached_is_unknown_and_not_zero():
     rng = np.random.default_rng(1)
     sizes = np.repeat([0, 125, 250, 500, 1000, 2000, 4000], [1, 3, 3, 3, 3, 3, 3]).astype(float)
@@ -358,7 +389,7 @@ def test_a_relative_cost_of_what_is_never_reached_is_unknown_and_not_zero():
         level = np.append(ceiling - (ceiling - 0.1) * np.exp(-sizes / 400), 0.9)
         right = (rng.random((len(level), 2000)) < level[:, None]).astype(float)
         data = curve_data(right[:-1], right[-1], sizes, chance=0.0, clusters=2 * np.arange(2000) + which)
-        return _Curve(name, Recipe((), ()), (), 1, fit_curves(data), ())
+        return _Curve(name, Recipe((), ()), (), frozenset({which}), fit_curves(data), ())
 
     knowledge, reasoning = curve("knowledge", 0.5, 0), curve("reasoning", 0.88, 1)
     for first, second in ((knowledge, reasoning), (reasoning, knowledge)):

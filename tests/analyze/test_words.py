@@ -110,3 +110,45 @@ def test_more_items_do_narrow_as_promised():
         for e in (few, many)
     ]
     assert widths[0] / widths[1] == pytest.approx(2, rel=0.25)
+
+
+def test_a_gap_in_points_says_who_is_ahead(world):
+    roles = schema.Roles(("student", "other"), "teacher")
+    bare = world.drop(columns="chance")
+    behind = sentence(analyze(bare, roles), roles)
+    assert "points [" in behind
+    assert "behind the teacher in knowledge and" in behind
+    swapped = schema.Roles(("teacher",), "student")
+    ahead = sentence(analyze(bare, swapped), swapped)
+    assert ahead.startswith("The student is ")
+    assert "ahead of the teacher in reasoning" in ahead
+    assert "differs" not in behind + ahead
+
+
+def test_a_task_of_two_capabilities_is_one_task(world):
+    whole = world.assign(item=world["task"] + world["item"].astype(str), task="all", cluster=None)
+    assert "(1 task, 942 items" in sentence(analyze(whole, ROLES), ROLES)
+
+
+def test_a_hostile_name_stays_on_its_line(world):
+    roles = schema.Roles(("a\nb\x1b[31m\u202e", "other"), "teacher", {"a\nb\x1b[31m\u202e": "base", "other": "base"})
+    renamed = world.assign(model=world["model"].replace({"student": roles.students[0]}))
+    found = analyze(renamed, roles)
+    said = sentence(found, roles).splitlines()
+    assert len(said) == 2
+    assert said[0].startswith("a b\ufffd[31m\ufffd closed ")
+    assert next_step(found, roles).isprintable()
+
+
+def test_the_next_step_follows_from_what_is_missing(world):
+    number = world["item"].astype(str).str.extract(r"(\d+)$")[0].astype(int)
+    few = world[(world["model"] != "student") | (number % 2 == 0)]
+    assert "answer the same items" in next_step(analyze(few, ROLES), ROLES)
+    assert "more clusters" in next_step(analyze(world.assign(cluster="c"), ROLES), ROLES)
+
+
+def test_a_refused_number_has_no_count_of_clusters(world):
+    found = analyze(world.drop(columns="chance"), ROLES)
+    refused = found[(found["quantity"] == "retention") & (found["status"] == "refused")]
+    assert len(refused)
+    assert refused["n_clusters"].isna().all()

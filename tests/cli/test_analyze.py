@@ -76,6 +76,9 @@ def test_analysis_and_report_never_load_torch(tmp_path: Path) -> None:
         (["--teacher", "bigg"], "no such model in the tables. Did you mean 'big'"),
         (["--student", "aftr"], "no such model in the tables. Did you mean 'after'"),
         (["--teacher", "big", "--student", "big"], "no student is left"),
+        (["--teacher", "big", "--student", "big", "--student", "after"], "--student big: is the teacher too"),
+        (["--teacher", "big", "--base", "big"], "--base big: is the teacher too"),
+        (["--teacher", "big", "--base", "before", "--control", "before"], "--control before: is the base too"),
     ],
 )
 def test_a_wrong_role_names_the_nearest_model(
@@ -138,3 +141,127 @@ def test_two_runs_of_one_battery_are_compared_together(
     assert set(gaps["model"]) == {"student", "base"}
     assert len(pd.read_parquet(both / "items.parquet")) == 48
     assert len(pd.read_parquet(both / "labels.parquet")) == 48
+
+
+def imported(folder: Path, *models: str) -> Path:
+    """A directory of imports with these models of `foreign`, and prompts."""
+    table = pd.read_csv(foreign(folder.with_suffix(".csv"), n=30))
+    table = table.assign(prompt="Q: " + table["item"])[table["model"].isin(models)]
+    table.to_csv(folder.with_suffix(".csv"), index=False)
+    assert _status(["import", "table", str(folder.with_suffix(".csv")), "--out", str(folder)]) == 0
+    return folder
+
+
+def test_runs_analysed_together_lose_nothing_of_their_own(tmp_path: Path) -> None:
+    first, second = imported(tmp_path / "first", "big", "before"), imported(tmp_path / "second", "after")
+    made = tmp_path / "models.csv"
+    pd.DataFrame({"model": ["after", "before"], "n_examples": [100, None]}).to_csv(made, index=False)
+    assert _status(["analyze", str(first), str(second), "--teacher", "big", "--models", str(made)]) == 0
+    models = pd.read_parquet(first / "models.parquet").set_index("model")
+    assert set(models.index) == {"big", "before", "after"}
+    assert models.loc["after", "n_examples"] == 100, "what the user says of a model"
+    assert pd.read_parquet(second / "models.parquet")["model"].tolist() == ["after"]
+    assert len(pd.read_parquet(first / "items.parquet")) == 60
+
+
+def test_an_earlier_analysis_in_the_same_folder_has_no_part_in_the_next(tmp_path: Path) -> None:
+    table, out = foreign(tmp_path / "results.csv", n=30), tmp_path / "out"
+    plain = tmp_path / "plain.csv"
+    pd.read_csv(table).drop(columns="capability").to_csv(plain, index=False)
+    made = tmp_path / "models.csv"
+    pd.DataFrame({"model": ["after"], "n_examples": [100]}).to_csv(made, index=False)
+    arguments = ["--teacher", "big", "--out", str(out)]
+    assert _status(["analyze", str(table), *arguments, "--models", str(made)]) == 0
+    assert _status(["analyze", str(plain), *arguments]) == 0
+    assert {path.name for path in out.iterdir()} == {"estimates.parquet", "estimates.json", "report.html"}
+    assert "knowledge" not in set(pd.read_parquet(out / "estimates.parquet")["group"])
+
+
+def test_the_folder_of_another_run_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, table = imported(tmp_path / "run", "big", "after"), foreign(tmp_path / "results.csv", n=30)
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    assert _status(["analyze", str(table), "--teacher", "big", "--out", str(run)]) == 2
+    assert "holds a run of its own" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_a_table_without_rows_is_called_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "head.csv"
+    table.write_text("model,task,item,score\n")
+    assert _status(["analyze", str(table), "--teacher", "big"]) == 2
+    assert "head.csv: no row below the names of the columns" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_run_says_what_to_do_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, out = foreign(tmp_path / "results.csv", n=30), tmp_path / "out"
+    assert _status(["analyze", str(table), "--teacher", "big", "--out", str(out)]) == 0
+    capsys.readouterr()
+    for arguments, words in (
+        (["report", str(out)], "run that capgap analyze again, or bring them into a directory first"),
+        (["analyze", str(tmp_path)], f"name the table: capgap analyze {table}"),
+        (["report", str(table)], "is a file. Expected the --out"),
+        (["analyze", str(tmp_path / "nowhere")], "nowhere: no such file"),
+    ):
+        assert _status(arguments) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_a_run_that_ends_while_the_page_is_made_leaves_the_former_page_and_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, out = foreign(tmp_path / "results.csv", n=30), tmp_path / "out"
+    arguments = ["analyze", str(table), "--teacher", "big", "--out", str(out)]
+    assert _status(arguments) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("capgap.cli.conclude.write_report", stop)
+    assert _status([*arguments, "--base", "before"]) == 130
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_models_table_of_other_models_is_refused_and_missing_students_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, made = foreign(tmp_path / "results.csv", n=30), tmp_path / "models.csv"
+    arguments = ["analyze", str(table), "--teacher", "big", "--models", str(made), "--out", str(tmp_path / "out")]
+    made.write_text("model,n_examples\nAfter,100\n")
+    assert _status(arguments) == 2
+    assert "none of its models is in the tables, 'After' for one. Did you mean 'after'" in capsys.readouterr().err
+    made.write_text("model,n_examples\nafter,100\n")
+    assert _status(arguments) == 0
+    assert "has no row for before:" in capsys.readouterr().err
+
+
+def test_the_page_says_which_questions_the_table_is_too_small_for(tmp_path: Path) -> None:
+    table, out = foreign(tmp_path / "results.csv", n=30), tmp_path / "out"
+    assert _status(["analyze", str(table), "--teacher", "big", "--base", "before", "--out", str(out)]) == 0
+    page = (out / "report.html").read_text()
+    assert '<p class="next">Next: ' in page
+    for words in ("six students or more", "three students or more that differ in a known seed", "24 students"):
+        assert words in page
+
+
+def test_samples_of_lm_eval_are_called_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "results" / "model"
+    folder.mkdir(parents=True)
+    samples = folder / "samples_arc_easy_2026-01-01T00-00-00.000000.jsonl"
+    samples.write_text(json.dumps({"doc_id": 0, "resps": [], "filtered_resps": [], "acc": 1}) + "\n")
+    for path in (tmp_path / "results", samples):
+        assert _status(["analyze", str(path)]) == 2
+        assert "capgap import lm-eval" in capsys.readouterr().err
+
+
+def test_a_table_that_is_named_twice_counts_once(tmp_path: Path) -> None:
+    table = foreign(tmp_path / "results.csv", n=30)
+    twice = [str(table), str(tmp_path / "." / "results.csv"), f"{tmp_path}/../{tmp_path.name}/results.csv"]
+    assert _status(["analyze", *twice, "--teacher", "big", "--out", str(tmp_path / "out")]) == 0
+
+
+def test_a_student_that_is_named_twice_is_one_student(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = foreign(tmp_path / "results.csv", n=30)
+    twice = ["--student", "after", "--student", "after", "--out", str(tmp_path / "out")]
+    assert _status(["analyze", str(table), "--teacher", "big", *twice]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2, "a sentence and the next step"

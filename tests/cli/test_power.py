@@ -55,6 +55,13 @@ def test_closures_and_data_costs_are_simulated(capsys):
         (("gap", "--seed-sd", "0.1"), "needs 3 seeds"),
         (("data-cost", "--knowledge", "1", "--reasoning", "2", "--sizes", "a"), "--sizes a: expected some numbers"),
         (("data-cost", "--knowledge", "1", "--reasoning", "2", "--sizes", "9", "--base", ".9"), "has no cost"),
+        (("data-cost", "--knowledge", "0", "--reasoning", "2", "--sizes", "9"), "costs lie above zero"),
+        (("data-cost", "--knowledge", "nan", "--reasoning", "2", "--sizes", "9"), "costs lie above zero"),
+        (("data-cost", "--knowledge", "2", "--reasoning", "2", "--sizes", "9"), "are the same: there is no"),
+        (
+            ("data-cost", "--knowledge", "1", "--reasoning", "2", "--sizes", "9", "--seed-sd", "-1"),
+            "standard deviation",
+        ),
     ],
 )
 def test_a_mistake_ends_with_a_message_and_status_2(capsys, arguments, message):
@@ -62,3 +69,14 @@ def test_a_mistake_ends_with_a_message_and_status_2(capsys, arguments, message):
     assert status == 2
     assert message in err
     assert not out
+
+
+def test_a_design_that_is_always_refused_says_why_and_stays_json(capsys):
+    design = ("data-cost", "--knowledge", "300", "--reasoning", "2000", "--sizes", "125,250", "--replicates", "20")
+    _, out, _ = run(capsys, *design)
+    assert "100 % refused (most often: " in out
+    assert "no study gave an interval" in out
+    _, out, _ = run(capsys, *design, "--json")
+    told = json.loads(out, parse_constant=pytest.fail)
+    assert told["width"] is None
+    assert told["reason"]

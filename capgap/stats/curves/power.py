@@ -100,6 +100,8 @@ def data_cost_ratio_power(
     goal = target or Target(0.9)
     if n_seeds < 1 or n_items < 1 or not 0 <= shared < 1 or not all(size > 0 for size in sizes):
         raise EstimationError("sizes, seeds and items lie above zero, and the shared part between 0 and 1.")
+    if not all(math.isfinite(one.cost) and one.cost > 0 for one in (first, second)) or not 0 <= seed_sd < math.inf:
+        raise EstimationError("costs lie above zero, and the standard deviation of seeds is not below it.")
     grid = np.array([0.0, *np.repeat(np.asarray(sizes, dtype=float), n_seeds)])
     seeds = ["base", *(str(n % n_seeds) for n in range(len(grid) - 1))]
     levels = [np.append(one.accuracy(grid, goal, chance), one.teacher) for one in (first, second)]
