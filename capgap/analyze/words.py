@@ -8,7 +8,9 @@ from typing import Any
 import pandas as pd
 
 from capgap import schema
+from capgap.analyze.cohort_words import cohort_sentences
 from capgap.analyze.guard import LEFT_OUT
+from capgap.analyze.phrases import one_line, short, with_interval
 from capgap.analyze.rows import THESE_TASKS, asked_again
 
 __all__ = ["next_step", "sentence"]
@@ -49,7 +51,7 @@ class _Number:
 
 
 def sentence(estimates: pd.DataFrame, roles: schema.Roles) -> str:
-    """What was found, one line a student.
+    """What was found: what several students say together, then one line a student.
 
     Parameters
     ----------
@@ -61,11 +63,13 @@ def sentence(estimates: pd.DataFrame, roles: schema.Roles) -> str:
     Returns
     -------
     str
-        As many lines as students. Gap closure where there is a base and the teacher leads it, else retention, else the
-        gap in points; the accuracy of a lone model. What is refused or left out is said.
+        Lines of `cohort_sentences`, and as many as there are students. Gap closure where there is a base and the
+        teacher leads it, else retention, else the gap in points; the accuracy of a lone model. What is refused or left
+        out is said.
     """
     several = len(roles.students) > 1
-    return "\n".join(_line(estimates, roles, student, named=several) for student in roles.students)
+    lines = [_line(estimates, roles, student, named=several) for student in roles.students]
+    return "\n".join([*cohort_sentences(estimates), *lines])
 
 
 def next_step(estimates: pd.DataFrame, roles: schema.Roles, run: Mapping[str, Any] | None = None) -> str:
@@ -102,9 +106,9 @@ def next_step(estimates: pd.DataFrame, roles: schema.Roles, run: Mapping[str, An
     if any(student not in roles.base for student in roles.students):
         return f"Next: {command} --base CKPT     (the model before distillation: tells what distillation closed)"
     student, measure, widest = max(told, key=lambda t: (t[2].half, t[0], t[2].capability))
-    what = f"{widest.capability or 'the number'}" + (f" of {_one_line(student)}" if len(roles.students) > 1 else "")
+    what = f"{widest.capability or 'the number'}" + (f" of {one_line(student)}" if len(roles.students) > 1 else "")
     unit = " points" if measure == "gap" else ""
-    now, then = (f"± {_short(100 * half)}" for half in (widest.half, widest.half / math.sqrt(_FACTOR)))
+    now, then = (f"± {short(100 * half)}" for half in (widest.half, widest.half / math.sqrt(_FACTOR)))
     limit = _limit_that_binds(run)
     if limit is not None:
         asked = f"{command} --limit {_FACTOR * limit}"
@@ -130,10 +134,10 @@ def _line(estimates: pd.DataFrame, roles: schema.Roles, student: str, *, named: 
     told = [(measure, number) for measure, number in found if number.told]
     missing = [number for _, number in found if not number.told]
     if told:
-        text = _claims(told, _one_line(student) if named else "")
+        text = _claims(told, one_line(student) if named else "")
         text += f" {_extent([number for _, number in told], _n_tasks(estimates, told[0][0], student))}"
     else:
-        text = f"{_one_line(student)}: no number" if named else "No number"
+        text = f"{one_line(student)}: no number" if named else "No number"
     if told and told[0][0] != "gap_closure" and student in roles.base:
         # Every closure was refused, or retention would not have been asked for: say why.
         reasons = [f"{n.capability}: {n.note}".removeprefix(": ") for n in _numbers(estimates, "gap_closure", student)]
@@ -211,11 +215,6 @@ def _claims(told: list[tuple[str, _Number]], name: str) -> str:
     return f"{name} {text}" if name else text[0].upper() + text[1:]
 
 
-def _one_line(name: str) -> str:
-    """A model's name without anything that could break the line or command the terminal."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(name.split()))
-
-
 def _absence(estimates: pd.DataFrame, student: str, number: _Number) -> str:
     """Why there is no number, and the gap in points where that can be told."""
     text = f"no share of {number.subject} ({number.note})" if number.note else f"no share of {number.subject}"
@@ -232,20 +231,7 @@ def _distance(gap: _Number) -> str:
 
 
 def _percent(number: _Number, unit: str = "%") -> str:
-    """``92 % [88, 95]``; a decimal where the interval would vanish without it."""
-    digits = 0 if not math.isfinite(number.half) or number.half >= 0.01 else 1
-    ends = [_signed(end, digits) if math.isfinite(end) else "open" for end in (number.low, number.high)]
-    return f"{_signed(number.value, digits)} {unit} [{', '.join(ends)}]"
-
-
-def _signed(value: float, digits: int) -> str:
-    text = f"{100 * value:.{digits}f}"
-    text = text.removeprefix("-") if float(text) == 0 else text
-    return text.replace("-", "−")
-
-
-def _short(points: float) -> str:
-    return f"{points:.0f}" if points >= 9.5 else f"{points:.1f}".removesuffix(".0")
+    return with_interval(number.value, number.low, number.high, unit)
 
 
 def _extent(numbers: list[_Number], most: int) -> str:

@@ -31,6 +31,9 @@ margin_option = click.option(
     help=f"A student within so many points of its teacher counts as its equal.  [default: {100 * MARGIN:g}]",
 )
 
+MOST_LINES = 12
+"""Lines of the sentence on a terminal; run.json and the report have them all."""
+
 
 def say(line: str) -> None:
     """A line of progress or advice, on stderr."""
@@ -103,8 +106,10 @@ def conclude(
         click.echo(json.dumps(_summary(estimates, run, report), indent=1, ensure_ascii=False))
     else:
         say(f"report: {report}")
-        for line in lines:
+        for line in lines[:MOST_LINES]:
             click.echo(line)
+        if len(lines) > MOST_LINES:
+            click.echo(f"… and {len(lines) - MOST_LINES} more students: see the report")
         if advice:
             click.echo(advice)
     return estimates

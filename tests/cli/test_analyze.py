@@ -265,3 +265,24 @@ def test_a_student_that_is_named_twice_is_one_student(tmp_path: Path, capsys: py
     twice = ["--student", "after", "--student", "after", "--out", str(tmp_path / "out")]
     assert _status(["analyze", str(table), "--teacher", "big", *twice]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2, "a sentence and the next step"
+
+
+def test_of_many_students_the_terminal_gets_a_page_and_the_report_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    rows = [
+        {"model": model, "task": "t", "item": str(i), "score": float(rng.random() < 0.6), "capability": "knowledge"}
+        for model in ("big", *(f"student{n:02d}" for n in range(15)))
+        for i in range(12)
+    ]
+    table = tmp_path / "many.csv"
+    pd.DataFrame(rows).to_csv(table, index=False)
+    out = tmp_path / "out"
+    assert _status(["analyze", str(table), "--teacher", "big", "--out", str(out)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    named = [line for line in said if line.startswith("student")]
+    assert len(named) == 12
+    assert said[12] == "… and 3 more students: see the report"
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert all(f"student{n:02d} is " in page for n in range(15))

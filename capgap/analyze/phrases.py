@@ -1,0 +1,30 @@
+"""Numbers and names as a sentence has them."""
+
+import math
+
+__all__ = ["one_line", "short", "signed", "with_interval"]
+
+
+def with_interval(value: float, low: float, high: float, unit: str = "%") -> str:
+    """``92 % [88, 95]`` from shares; a decimal where the interval would vanish without it."""
+    half = (high - low) / 2
+    digits = 0 if not math.isfinite(half) or half >= 0.01 else 1
+    ends = [signed(end, digits) if math.isfinite(end) else "open" for end in (low, high)]
+    return f"{signed(value, digits)} {unit} [{', '.join(ends)}]"
+
+
+def signed(share: float, digits: int) -> str:
+    """A share in hundredths, with a minus that is one, and none before a zero."""
+    text = f"{100 * share:.{digits}f}"
+    text = text.removeprefix("-") if float(text) == 0 else text
+    return text.replace("-", "−")
+
+
+def short(points: float) -> str:
+    """A number of points without digits that say nothing."""
+    return f"{points:.0f}" if points >= 9.5 else f"{points:.1f}".removesuffix(".0")
+
+
+def one_line(name: str) -> str:
+    """A name of a table without anything that could break the line or command the terminal."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(name.split()))
