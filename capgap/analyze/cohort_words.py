@@ -45,7 +45,8 @@ def _worth(effects: pd.DataFrame) -> Iterator[str]:
     if parts:
         first = told.iloc[0]
         text = "; ".join(parts)
-        extent = f"{int(first['n_students'])} students, {int(first['n_tasks'])} tasks: {first['population']}"
+        whom = str(first["population"]).removeprefix("checkpoints trained by ")
+        extent = f"{int(first['n_students'])} students, {int(first['n_tasks'])} tasks; {whom}"
         yield f"{text[0].upper()}{text[1:]} ({extent})."
 
 

@@ -39,7 +39,7 @@ def test_the_slope_of_a_logarithm_is_told_as_a_doubling():
     )
     assert cohort_sentences(table) == [
         "Twice the examples: 10 points [8, 12] in knowledge and 5 points [2, 8] in reasoning "
-        f"(24 students, 12 tasks: {POPULATION})."
+        "(24 students, 12 tasks; these recipes, tasks like these)."
     ]
 
 
