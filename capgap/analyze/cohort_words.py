@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from capgap.analyze.phrases import one_line, with_interval
@@ -15,6 +16,8 @@ _DOUBLED = {"log(n_examples)": "twice the examples", "log(n_params)": "twice the
 _CAPABILITIES = ("knowledge", "reasoning")
 _ENDS = ("estimate", "conf_low", "conf_high")
 _MOST_RECIPES = 3
+_AGAIN = {"road", "by", "labels"}
+"""Factors that say how a number was made, not the students."""
 
 
 def cohort_sentences(estimates: pd.DataFrame) -> list[str]:
@@ -25,9 +28,18 @@ def cohort_sentences(estimates: pd.DataFrame) -> list[str]:
     estimates
         From `analyze`.
     """
-    factors = estimates["factors"].fillna("").astype(str)
-    plain = estimates[~factors.str.contains('"road"|"labels"|"by"')]
-    return [*_worth(plain[plain["quantity"] == "effect"]), *_costs(plain[plain["quantity"] == "relative_data_cost"])]
+    effects, ratios = (_plain(estimates, quantity) for quantity in ("effect", "relative_data_cost"))
+    return [*_worth(effects), *_costs(ratios)]
+
+
+def _plain(estimates: pd.DataFrame, quantity: str) -> pd.DataFrame:
+    """Rows of a quantity that no other road, scale or draw of labels asks again."""
+    rows = estimates[estimates["quantity"] == quantity]
+    return rows[np.array([not _AGAIN & set(_factors(told)) for told in rows["factors"]], dtype=bool)]
+
+
+def _factors(told: object) -> dict[str, Any]:
+    return dict(json.loads(told)) if isinstance(told, str) else {}
 
 
 def _worth(effects: pd.DataFrame) -> Iterator[str]:
@@ -79,7 +91,7 @@ def _share(target: str) -> float:
 
 def _ratio(row: Mapping[Any, Any]) -> str:
     value, low, high = (float(row[end]) for end in _ENDS)
-    made = json.loads(row["factors"]) if isinstance(row["factors"], str) else {}
+    made = _factors(row["factors"])
     where = f" ({', '.join(one_line(str(v)) for v in made.values())})" if made else ""
     if math.isfinite(value) and math.isfinite(high):
         return f"{_times(value)} times [{_times(low)}, {_times(high)}]{where}"

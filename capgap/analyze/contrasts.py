@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from capgap.analyze.cuts import Cut
+from capgap.analyze.cuts import MIN_SHARE, Cut
 from capgap.analyze.grid import Grid
 from capgap.analyze.groups import MIN_TASKS, Group, settled
 from capgap.analyze.quantities import (
-    MIN_SHARE,
     Comparison,
     closure_columns,
     group_note,

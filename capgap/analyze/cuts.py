@@ -12,10 +12,13 @@ from capgap.analyze.groups import MIN_TASKS, Group
 from capgap.analyze.rows import TASKS_LIKE_THESE, THESE_TASKS
 from capgap.stats import Design, Estimate, StratifiedMean, accuracy, paired_difference
 
-__all__ = ["Cut", "Cuts", "Selection"]
+__all__ = ["MIN_SHARE", "Cut", "Cuts", "Selection"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+MIN_SHARE = 0.6
+"""Below this share of common cells a number of several models is refused."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,16 @@ class Selection:
     """Row numbers in the grid."""
     share: float
     """These cells over the cells that any of the models was asked; NaN where none was."""
+
+    def told(self, who: str) -> str:
+        """Their share, in words; empty where it is all of them. `who` are the models."""
+        return "" if self.share == 1 else f"items that {who} answered: {100 * self.share:.1f} %"
+
+    def too_few(self, who: str) -> str:
+        """Why they speak of nothing; empty where they are enough."""
+        if not len(self.rows):
+            return f"no item was answered by {who}"
+        return "" if self.share >= MIN_SHARE else f"{self.told(who)} ({100 * MIN_SHARE:g} % are needed)"
 
 
 @dataclass(frozen=True)

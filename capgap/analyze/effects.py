@@ -19,7 +19,6 @@ __all__ = ["FEWEST_STUDENTS", "effect_rows"]
 
 FEWEST_STUDENTS = 6
 """With fewer students no model of how they were made is tried."""
-GUESSED = "takes guesses for ability where items can be guessed: read the effects in score points"
 _CAPABILITIES = ("knowledge", "reasoning")
 
 
@@ -64,12 +63,11 @@ def effect_rows(
     except EstimationError as error:  # the other numbers of the analysis do not hang on this one
         yield replace(blank, estimate=refused(str(error)))
         return
-    guessed = asked.outcomes.chance is not None and bool(np.any(asked.outcomes.chance))
     note = "; ".join([asked.formula, *kept_out, *asked.notes, *([found.note] if found.note else [])])
-    yield from _rows(found, replace(blank, n_tasks=found.n_tasks, population=found.population), note, guessed=guessed)
+    yield from _rows(found, replace(blank, n_tasks=found.n_tasks, population=found.population), note)
 
 
-def _rows(found: MixedFit, blank: Row, note: str, *, guessed: bool) -> Iterator[Row]:
+def _rows(found: MixedFit, blank: Row, note: str) -> Iterator[Row]:
     if found.status == "refused":
         yield replace(blank, estimate=refused(found.note, n_items=found.n_items))
         return
@@ -107,7 +105,7 @@ def _rows(found: MixedFit, blank: Row, note: str, *, guessed: bool) -> Iterator[
             quantity="coefficient",
             contrast=name,
             scale="logit",
-            estimate=replace(estimate, n_items=found.n_items).noting(GUESSED if guessed else ""),
+            estimate=replace(estimate, n_items=found.n_items),
         )
     for name, estimate in found.standard_deviations.items():
         yield replace(

@@ -11,7 +11,6 @@ from capgap.analyze.cohort import Cohort, Recipe
 from capgap.analyze.cuts import Cuts
 from capgap.analyze.grid import Grid
 from capgap.analyze.groups import settled
-from capgap.analyze.quantities import MIN_SHARE
 from capgap.analyze.rows import THIS_RECIPE, Row
 from capgap.stats import Estimate, refused
 from capgap.stats.curves import (
@@ -78,11 +77,12 @@ def efficiency_rows(
     """
     if roles.teacher is None:
         return
+    cuts = Cuts(grid)
     for recipe in cohort.recipes():
         curves = [
             curve
             for capability in _CAPABILITIES
-            if (curve := _curve(grid, cohort, roles, recipe, capability, excluded, conf_level)) is not None
+            if (curve := _curve(cuts, cohort, roles, recipe, capability, excluded, conf_level)) is not None
         ]
         for curve in curves:
             for row in _rows(curve):
@@ -93,7 +93,7 @@ def efficiency_rows(
 
 
 def _curve(
-    grid: Grid,
+    cuts: Cuts,
     cohort: Cohort,
     roles: schema.Roles,
     recipe: Recipe,
@@ -107,16 +107,15 @@ def _curve(
     sizes = [0.0] * len(bases) + [cohort.size(name, capability) for name in names]
     if len(set(sizes)) < FEWEST_SIZES or max(sizes) == 0:
         return None
+    grid = cuts.grid
     task = np.array(grid.tasks, dtype=object)[grid.task]
     rows = settled(grid, np.flatnonzero((grid.facts["capability"] == capability) & ~np.isin(task, list(excluded))))
     columns = [grid.column(name) for name in (*bases, *names)]
     seeds = [f"base {n}" for n in range(len(bases))] + [str(_seed(cohort, name)) for name in names]
-    found = Cuts(grid).select(rows, [*bases, *names, str(roles.teacher)])
-    rows, share = found.rows, f"items that all of these students and the teacher answered: {100 * found.share:.1f} %"
-    if not len(rows) or found.share < MIN_SHARE:
-        nothing = "no item was answered by all of these students and the teacher"
-        reason = f"{share} (60 % are needed)" if len(rows) else nothing
-        return _Curve(capability, recipe, (), frozenset(), reason, ())
+    answered = cuts.select(rows, [*bases, *names, str(roles.teacher)])
+    rows, who = answered.rows, "all of these students and the teacher"
+    if too_few := answered.too_few(who):
+        return _Curve(capability, recipe, (), frozenset(), too_few, ())
     redrawn = len({seed for seed in seeds if not seed.startswith("base")}) > 1
 
     def fitted(values: Floats, at: NDArray[np.int64], **options: object) -> CurveFit:
@@ -131,7 +130,7 @@ def _curve(
             **options,  # type: ignore[arg-type]
         )
         fit = fit_curves(data, conf_level=conf_level)
-        return fit if found.share == 1 else replace(fit, notes=(share, *fit.notes))
+        return replace(fit, notes=(*filter(None, [answered.told(who)]), *fit.notes))
 
     fit = fitted(grid.scores, rows, chance=grid.chance[rows])
     others = []

@@ -7,10 +7,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from capgap.analyze.cuts import Cut
+from capgap.analyze.cuts import MIN_SHARE, Cut
 from capgap.analyze.grid import NO_ANSWER, UNKNOWN
 from capgap.analyze.groups import Group
-from capgap.analyze.quantities import MIN_SHARE, Comparison, paired
+from capgap.analyze.quantities import Comparison, paired
 from capgap.analyze.rows import Row
 from capgap.stats import (
     Estimate,

@@ -45,10 +45,8 @@ def pattern_rows(
         Of the intervals.
     """
     cohort, kept_out = cohort.above_zero()
-    if len(cohort.students) < MIN_PATTERN_STUDENTS:
-        return
     names, columns = _covariates(cohort)
-    if not names:
+    if len(cohort.students) < MIN_PATTERN_STUDENTS or not names:
         return
     task = np.array(grid.tasks, dtype=object)[grid.task]
     rows = np.flatnonzero(~np.isin(task, list(excluded)))

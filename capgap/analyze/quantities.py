@@ -7,18 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from capgap import schema
-from capgap.analyze.cuts import Cut, Cuts
+from capgap.analyze.cuts import MIN_SHARE, Cut, Cuts
 from capgap.analyze.grid import Grid
 from capgap.analyze.groups import Group
 from capgap.analyze.rows import Row
 from capgap.stats import Estimate, ratio_of_means, refused
 
-__all__ = ["MIN_SHARE", "Comparison", "accuracy_rows", "difference_rows", "group_note", "paired", "ratio_rows"]
+__all__ = ["Comparison", "accuracy_rows", "difference_rows", "group_note", "paired", "ratio_rows"]
 
 Floats = NDArray[np.float64]
-
-MIN_SHARE = 0.6
-"""Below this share of common cells a paired number is refused."""
 
 _DIFFERENCES = {
     "gap": ("teacher", "student"),
@@ -147,8 +144,7 @@ def paired(
         estimate = refused(_too_few(found.share, roles, group), n_items=len(np.unique(grid.item[found.rows])))
         yield replace(blank, estimate=estimate)
         return
-    share = "" if found.share == 1 else f"items that all of {', '.join(roles)} answered: {100 * found.share:.1f} %"
-    notes = (share, group_note(group), comparison.prompting_note(*roles))
+    notes = (found.told(f"all of {', '.join(roles)}"), group_note(group), comparison.prompting_note(*roles))
     for cut in comparison.cuts.of(group, found.rows):
         yield replace(
             blank,

@@ -11,7 +11,6 @@ from capgap.analyze.cohort import Cohort, Recipe
 from capgap.analyze.cuts import Cut, Cuts
 from capgap.analyze.grid import Grid
 from capgap.analyze.groups import settled
-from capgap.analyze.quantities import MIN_SHARE
 from capgap.analyze.rows import THESE_TASKS, THIS_RECIPE, Row
 from capgap.stats import Estimate, flip_list, flips_beyond_seeds, refused, seed_difference
 
@@ -20,6 +19,7 @@ __all__ = ["recipe_rows"]
 FEWEST_SEEDS = 3
 """Of a recipe; two say nothing about a third."""
 _LISTED = 30  # items named in a note
+_ALL = "all seeds and what they are compared with"
 
 Ints = NDArray[np.int64]
 
@@ -90,26 +90,16 @@ def _blank(level: str, group: str, recipe: Recipe) -> Row:
     )
 
 
-def _answered(cuts: Cuts, rows: Ints, models: list[str]) -> tuple[Ints, str, str]:
-    """The cells that all of some models answered, what to say of their share, and why there is no number."""
-    found = cuts.select(rows, models)
-    if not len(found.rows):
-        return found.rows, "", "no item was answered by all of its seeds and what they are compared with"
-    told = f"items that all seeds and what they are compared with answered: {100 * found.share:.1f} %"
-    if found.share < MIN_SHARE:
-        return found.rows, "", f"{told} (60 % are needed)"
-    return found.rows, told if found.share < 1 else "", ""
-
-
 def _differences(
     cuts: Cuts, recipe: Recipe, rows: Ints, teacher: str | None, base: str | None, blank: Row, conf_level: float
 ) -> Iterator[Row]:
     for quantity, other, sign in (("gap", teacher, 1.0), ("gain", base, -1.0)):
         if other is None:
             continue
-        common, share, too_few = _answered(cuts, rows, [other, *recipe.students])
+        answered = cuts.select(rows, [other, *recipe.students])
+        common = answered.rows
         contrast = "teacher - student" if quantity == "gap" else "student - base"
-        if too_few:
+        if too_few := answered.too_few(_ALL):
             if len(rows):
                 nothing = refused(too_few, n_items=len(common))
                 yield replace(blank, quantity=quantity, contrast=contrast, estimate=nothing)
@@ -122,16 +112,17 @@ def _differences(
             blank,
             quantity=quantity,
             contrast=contrast,
-            estimate=replace(found, n_items=cut.n_items).noting(share),
+            estimate=replace(found, n_items=cut.n_items).noting(answered.told(_ALL)),
             n_tasks=cut.n_tasks,
         )
 
 
 def _flips(cuts: Cuts, recipe: Recipe, rows: Ints, base: str, blank: Row, conf_level: float) -> Iterator[Row]:
     grid = cuts.grid
-    common, share, too_few = _answered(cuts, rows, [base, *recipe.students])
+    answered = cuts.select(rows, [base, *recipe.students])
+    common = answered.rows
     before, after = grid.of(base)[common], np.stack([grid.of(name)[common] for name in recipe.students])
-    if too_few or not np.isin(before, (0.0, 1.0)).all() or not np.isin(after, (0.0, 1.0)).all():
+    if answered.too_few(_ALL) or not np.isin(before, (0.0, 1.0)).all() or not np.isin(after, (0.0, 1.0)).all():
         return  # the gain says why, where items are too few
     cut = Cut.of(grid, common, "tasks", THESE_TASKS)
     found = flips_beyond_seeds(before, after, cut.design, conf_level=conf_level)
@@ -145,7 +136,7 @@ def _flips(cuts: Cuts, recipe: Recipe, rows: Ints, base: str, blank: Row, conf_l
             blank,
             quantity=quantity,
             contrast=contrast,
-            estimate=replace(estimate, n_items=cut.n_items).noting(told, share),
+            estimate=replace(estimate, n_items=cut.n_items).noting(told, answered.told(_ALL)),
             n_tasks=cut.n_tasks,
         )
         listed = flip_list(before, after, direction=quantity)

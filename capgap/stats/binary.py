@@ -7,7 +7,7 @@ from scipy import special
 
 from capgap.errors import EstimationError
 
-__all__ = ["mcnemar_exact", "tango_interval", "tango_statistic", "wilson_interval"]
+__all__ = ["mcnemar_exact", "tango_interval", "tango_p_value", "tango_statistic", "wilson_interval"]
 
 
 def wilson_interval(share: float, n: float, *, critical: float) -> tuple[float, float]:
@@ -50,6 +50,11 @@ def tango_statistic(gained: float, lost: float, n: float, delta: float) -> float
     variance = n * (2 * q + delta * (1 - delta))
     distance = gained - lost - n * delta
     return math.copysign(math.inf, distance) if variance <= 0 else distance / math.sqrt(variance)
+
+
+def tango_p_value(gained: float, lost: float, n: float) -> float:
+    """The two-sided p-value of Tango's test that the two shares are equal; arguments as for `tango_interval`."""
+    return float(2 * special.ndtr(-abs(tango_statistic(gained, lost, n, 0.0)))) if gained + lost > 0 else 1.0
 
 
 @lru_cache(maxsize=4096)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from capgap.stats.binary import mcnemar_exact, tango_interval, tango_statistic, wilson_interval
+from capgap.stats.binary import mcnemar_exact, tango_interval, tango_p_value, wilson_interval
 from capgap.stats.estimate import FEW_CLUSTERS, Estimate, degenerate_reach, t_critical, t_p_value
 from capgap.stats.stratified import Design, StratifiedMean
 
@@ -100,7 +100,7 @@ def paired_difference(differences: ArrayLike, design: Design, *, conf_level: flo
         n, g = fit.design.n_items, fit.design.n_clusters
         low, high = tango_interval(*table, conf_level=conf_level)
         error = math.sqrt(fit.covariance[0, 0]) if fit.covariance[0, 0] > NO_VARIANCE else math.nan
-        score = float(2 * special.ndtr(-abs(tango_statistic(*table, 0.0)))) if table[0] + table[1] > 0 else 1.0
+        score = tango_p_value(*table)
         if g < n:
             method, p_value = "Tango score interval and test, effective items", score
         else:

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
 from capgap.errors import EstimationError
-from capgap.stats.binary import tango_interval, tango_statistic
+from capgap.stats.binary import tango_interval, tango_p_value
 from capgap.stats.estimate import Estimate, degenerate_reach, refused, t_critical, t_p_value
 from capgap.stats.means import NO_VARIANCE, discordant_table, few_clusters_note, few_discordant
 from capgap.stats.stratified import StratifiedMean, cross_covariance
@@ -67,7 +66,7 @@ class _Ratio:
         found = t_p_value(self.n / math.sqrt(self.v_nn), self.df)
         for near, table in self.few:
             if near == 0 and table[0] + table[1] > 0:
-                found = max(found, float(2 * special.ndtr(-abs(tango_statistic(*table, 0.0)))))
+                found = max(found, tango_p_value(*table))
         return found
 
 

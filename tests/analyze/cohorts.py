@@ -80,3 +80,12 @@ def analysed():
 
     outcomes, models, roles = cohort()
     return analyze(outcomes, roles, models=models)
+
+
+def rows(quantity, **where):
+    """Rows of the default cohort's estimates; None stands for a value that is missing."""
+    found = analysed()
+    found = found[found["quantity"] == quantity]
+    for name, value in where.items():
+        found = found[found[name].isna() if value is None else found[name] == value]
+    return found

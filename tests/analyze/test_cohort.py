@@ -10,18 +10,9 @@ from capgap import schema
 from capgap.analyze import analyze
 from capgap.analyze.cohort import Recipe, cohort_of
 from capgap.analyze.efficiency import _Curve, _relative
-from capgap.stats import holm
 from capgap.stats.curves import curve_data, fit_curves
 from tests.analyze import worlds
-from tests.analyze.cohorts import analysed, cohort
-
-
-def rows(quantity, **where):
-    found = analysed()
-    found = found[found["quantity"] == quantity]
-    for name, value in where.items():
-        found = found[found[name].isna() if value is None else found[name] == value]
-    return found
+from tests.analyze.cohorts import cohort, rows
 
 
 def single(quantity, **where):
@@ -103,33 +94,6 @@ def test_the_curve_passes_through_its_points():
     assert np.abs(fitted - full["estimate"]).mean() < 0.05
 
 
-def test_three_seeds_speak_of_the_recipe():
-    found = rows("gap", population="this recipe, these tasks", level="battery")
-    assert len(found) == 12  # six sizes, two adaptations
-    assert (found["n_seeds"] == 3).all()
-    assert found["model"].isna().all()
-    checkpoint = analysed()
-    one = checkpoint[
-        (checkpoint["quantity"] == "gap")
-        & (checkpoint["level"] == "battery")
-        & (checkpoint["weighting"] == "tasks")
-        & (checkpoint["population"] == "these checkpoints, these tasks")
-        & checkpoint["model"].str.startswith("full-125-").fillna(False)
-    ]
-    same = found[found["factors"] == '{"adaptation": "full", "n_examples": "125"}'].iloc[0]
-    assert same["estimate"] == pytest.approx(one["estimate"].mean())
-
-
-def test_what_is_lost_is_held_against_what_seeds_lose_against_each_other():
-    own = rows("lost", level="battery", model="full-125-0", weighting="items").iloc[0]
-    assert "one training seed: counts for this checkpoint" in own["note"]
-    beyond = rows("lost", population="this recipe, these tasks", level="battery")
-    assert len(beyond) == 12
-    assert (beyond["estimate"] < own["estimate"]).all()
-    assert beyond["note"].str.contains("two seeds differ by").all()
-    assert not len(rows("items_lost"))  # three seeds make no list
-
-
 def test_a_student_without_an_example_or_of_unknown_making_stops_nothing_and_is_told():
     outcomes, models, roles = cohort(sizes=(125, 500, 2000), seeds=2, n_tasks=3, n_items=15)
     zero = models["model"].isin(["full-125-0", "lora-500-1"])
@@ -143,41 +107,6 @@ def test_a_student_without_an_example_or_of_unknown_making_stops_nothing_and_is_
     effects = found[found["quantity"] == "effect"]
     assert "log(n_examples)" not in set(effects["contrast"])
     assert "n_examples is no part of the model: unknown of full-125-0, lora-500-1" in effects["note"].iloc[0]
-
-
-@pytest.mark.parametrize(
-    ("told", "why"),
-    [
-        ({"seed": None, "data_seed": None}, "names no seed of each"),
-        ({"seed": 0, "data_seed": 0}, "two of them have one seed"),
-    ],
-)
-def test_students_that_are_not_known_to_differ_in_their_seeds_do_not_speak_of_a_recipe(told, why):
-    outcomes, models, roles = cohort(sizes=(1000,), seeds=5, adaptations=("full",), n_items=10)
-    found = analyze(outcomes, roles, models=models.assign(**told))
-    of_recipe = found[found["population"] == "this recipe, these tasks"]
-    (row,) = of_recipe.to_dict("records")
-    assert row["status"] == "refused"
-    assert why in row["note"]
-    assert row["n_items"] == 120
-
-
-@pytest.mark.parametrize("column", ["step", "recipe"])
-def test_checkpoints_of_one_run_or_of_several_recipes_are_no_seeds(column):
-    outcomes, models, roles = cohort(sizes=(1000,), seeds=3, adaptations=("full",), n_items=10)
-    apart = {"step": [100, 200, 300], "recipe": ["a", "b", "c"]}[column]
-    found = analyze(outcomes, roles, models=models.assign(**{column: apart + [apart[0]] * (len(models) - 3)}))
-    assert not len(found[found["population"] == "this recipe, these tasks"])
-
-
-def test_five_seeds_make_a_list_of_items():
-    outcomes, models, roles = cohort(sizes=(1000,), seeds=5, adaptations=("full",), n_items=30)
-    found = analyze(outcomes, roles, models=models)
-    listed = found[found["quantity"] == "items_gained"]
-    assert set(listed["group"]) == {"world", "knowledge", "reasoning"}
-    whole = listed[listed["group"] == "world"].iloc[0]
-    assert whole["estimate"] > 0
-    assert "items: " in whole["note"]
 
 
 def test_patterns_are_the_capabilities_where_these_follow_laws_of_their_own():
@@ -344,43 +273,6 @@ def test_ten_thousand_tasks_of_one_item_are_one_number_a_capability():
     assert np.allclose(gap["estimate"], 0.3, atol=0.06)
 
 
-def _three_models(**columns):
-    rng = np.random.default_rng(0)
-    names = ["teacher", "base", "a", "b", "c"]
-    outcomes = pd.DataFrame(
-        {"model": name, "task": "t", "item": str(i), "score": float(rng.random() < 0.6)}
-        for name in names
-        for i in range(40)
-    )
-    roles = schema.Roles(("a", "b", "c"), "teacher", dict.fromkeys("abc", "base"))
-    return analyze(outcomes, roles, models=pd.DataFrame({"model": ["a", "b", "c"], **columns}))
-
-
-@pytest.mark.parametrize(
-    "columns",
-    [
-        {},
-        {"architecture": ["LlamaForCausalLM"] * 3, "n_params": [10] * 3},
-        {"seed": [0, 0, 0], "n_examples": [100] * 3, "step": [100, 200, 300]},
-        {"seed": [0, 0, 1], "n_examples": [100] * 3},
-        {"seed": [0, 1, 2], "n_examples": [100] * 3, "recipe": ["x", "y", "x"]},
-    ],
-    ids=["nothing known", "one architecture", "checkpoints of one run", "two seeds", "two recipes"],
-)
-def test_models_that_are_not_known_to_be_seeds_of_one_recipe_do_not_speak_of_a_recipe(columns):
-    found = _three_models(**columns)
-    assert not ((found["population"] == "this recipe, these tasks") & (found["status"] == "ok")).any()
-
-
-def test_of_a_run_the_last_checkpoint_counts_and_the_others_are_told():
-    columns = {"seed": [0, 1, 2, 2], "n_examples": [100] * 4, "step": [300, 300, 100, 300]}
-    found = cohort_of(pd.DataFrame({"model": list("abcd"), **columns}), list("abcd"))
-    assert found.students == ("a", "b", "d")
-    assert "1 earlier left out" in found.note
-    seeds = _three_models(seed=[0, 1, 2], n_examples=[100] * 3)
-    assert (seeds["population"] == "this recipe, these tasks").any()
-
-
 def test_a_relative_cost_of_what_is_never_reached_is_unknown_and_not_zero():
     rng = np.random.default_rng(1)
     sizes = np.repeat([0, 125, 250, 500, 1000, 2000, 4000], [1, 3, 3, 3, 3, 3, 3]).astype(float)
@@ -422,14 +314,6 @@ def test_strays_are_no_tasks_of_a_recipe_or_a_curve():
     found = found[(found["level"] == "capability") & (found["group"] == "reasoning") & (found["weighting"] == "tasks")]
     for quantity in ("gap", "lost", "data_cost"):
         assert set(found.loc[found["quantity"] == quantity, "n_tasks"]) == {2}
-
-
-def test_several_recipes_asked_one_question_are_a_family():
-    gaps = rows("gap", population="this recipe, these tasks", level="battery")
-    assert len(gaps) == 12
-    assert set(gaps["family"]) == {"gap (teacher - student) in world: 12 recipes"}
-    assert gaps["p_adjusted"].to_numpy() == pytest.approx(holm(gaps["p_value"]))
-    assert rows("data_cost")["family"].isna().all()
 
 
 def test_every_effect_of_a_factor_that_stands_for_another_too_says_so():

@@ -86,6 +86,12 @@ def test_an_open_ratio_is_told_by_its_lower_end_and_the_highest_target_that_can_
     ]
 
 
+def test_a_recipe_may_be_called_like_a_road():
+    made = json.dumps({"adaptation": "by"})
+    table = pd.DataFrame([_row("relative_data_cost", "r", "50 % retention", (2.0, 1.2, 3.3), factors=made)])
+    assert "(by)" in cohort_sentences(table)[0]
+
+
 def test_a_hostile_recipe_breaks_no_line():
     table = pd.DataFrame([_row("effect", "knowledge", "adaptation[a\n\x1b[31mb - full]", (0.1, 0.0, 0.2))])
     (line,) = cohort_sentences(table)

@@ -83,11 +83,6 @@ def cautions(model: Model) -> tuple[str, ...]:
             f"{outcomes.answers_per_item:g} answers per item: below {FEW_ANSWERS}, coefficients are drawn towards zero "
             "by 8-18 %, about half of which the bias correction restores"
         )
-    if outcomes.chance is not None and (model.above == 1).all() and max(c.max(initial=0.0) for c in outcomes.chance):
-        found.append(
-            "items can be guessed: coefficients on the logit scale take guesses for ability, effects in score "
-            "points do not suffer from it (link='chance' knows of it)"
-        )
     for name, others in model.partners.items():
         found.append(f"{name} cannot be told apart from {', '.join(others)}: it stands for both")
     students = np.bincount(outcomes.student, outcomes.weight, outcomes.n_students)

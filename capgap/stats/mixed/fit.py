@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from capgap.errors import EstimationError
 from capgap.stats.estimate import Estimate, refused
-from capgap.stats.mixed.chance import cell_chances, why_no_chance
+from capgap.stats.mixed.chance import why_no_chance
 from capgap.stats.mixed.checks import cautions, impossible, separated
 from capgap.stats.mixed.coding import Coding, code_covariates
 from capgap.stats.mixed.deviations import standard_deviations
@@ -27,6 +27,7 @@ __all__ = ["fit_mixed"]
 
 Link = Literal["logit", "chance"]
 
+GUESSES = "takes guesses for ability: read the effects in score points, or use a link with chance"
 MOST_WITH_CHANCE = 200_000
 """Outcomes up to which the link with chance is tried unasked: it takes several times as long as the plain logit."""
 
@@ -205,6 +206,7 @@ def _outcomes(
 def _result(formula: Formula, model: Model, optimum: Optimum, effects: bool, conf_level: float) -> MixedFit:
     optimum, inference = infer(model, optimum)
     estimated = tuple(model.names[j] for j in model.kept)
+    guesses = GUESSES if model.mistakes_guesses else ""
     coefficients = {}
     for name in model.names:
         if name in model.aliased:
@@ -213,7 +215,7 @@ def _result(formula: Formula, model: Model, optimum: Optimum, effects: bool, con
         contrast = np.eye(len(inference.beta))[estimated.index(name)]
         estimate = inference.estimate(contrast, conf_level=conf_level)
         with_it = model.partners.get(name, ())
-        coefficients[name] = estimate.noting(f"stands for {' and '.join(with_it)} too") if with_it else estimate
+        coefficients[name] = estimate.noting(f"stands for {' and '.join(with_it)} too" if with_it else "", guesses)
     outcomes, notes = model.outcomes, list(cautions(model))
     if optimum.message:
         notes.append(f"not converged: {optimum.message}")
@@ -255,9 +257,9 @@ def _with_roads(found: MixedFit, model: Model, asked: _Asked) -> MixedFit:
 
 def _link_with_chance(found: MixedFit, model: Model, asked: _Asked) -> dict[tuple[str, str], Estimate] | str | None:
     """Effects under a link with chance, why there are none, or None where it would be the same model."""
-    outcomes = model.outcomes
-    if not cell_chances(outcomes).any() or (model.above < 1).any():
+    if not model.mistakes_guesses:
         return None
+    outcomes = model.outcomes
     if outcomes.n_outcomes > MOST_WITH_CHANCE:
         return f"more than {MOST_WITH_CHANCE:,} outcomes: fit_mixed(…, link='chance') has no such limit"
     reason = why_no_chance(outcomes)

@@ -125,8 +125,6 @@ class Laplace:
         """What it is called."""
         return ("REML Laplace" if self.restricted else "ML Laplace") + self.kernels[0].link
 
-    # The mode -------------------------------------------------------------------------------------------------------
-
     def _scale(self) -> _Scale:
         layout, sigma = self.layout, self._sigma
         return _Scale(
@@ -262,8 +260,6 @@ class Laplace:
         self._mode = mode
         return value, self._eliminated(points), False
 
-    # Leaving something out --------------------------------------------------------------------------------------------
-
     def points(self) -> list[Point]:
         """Every block's likelihood at the last mode."""
         return self._at(self._mode)[1]
@@ -292,8 +288,6 @@ class Laplace:
         item = np.concatenate([u for u, kept in zip(items, keep, strict=True) if kept])
         found._mode, found._sigma = _Mode(mode.core, mode.task[keep], mode.cell[keep], item), self._sigma
         return found
-
-    # The objective --------------------------------------------------------------------------------------------------
 
     def evaluate(self, theta: Floats) -> Evaluation:
         """The objective and its gradient at log sigmas `theta`, shape (G,)."""

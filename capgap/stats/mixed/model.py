@@ -59,6 +59,11 @@ class Model:
         return len(self.kept)
 
     @property
+    def mistakes_guesses(self) -> bool:
+        """Whether items can be guessed and the link is the plain logit, which takes guesses for ability."""
+        return bool((self.above == 1).all() and cell_chances(self.outcomes).any())
+
+    @property
     def path(self) -> Literal["grid", "sparse"]:
         """How the outcomes are held."""
         return "sparse" if self.outcomes.grid is None else "grid"
