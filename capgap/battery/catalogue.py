@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from capgap.battery.document import read_yaml
 
-__all__ = ["Label", "catalogue", "known_label"]
+__all__ = ["CatalogueLabel", "catalogue", "known_label"]
 
 
-class Label(BaseModel):
+class CatalogueLabel(BaseModel):
     """The label of a family of tasks."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -33,24 +33,24 @@ class Label(BaseModel):
 class _Catalogue(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    families: list[Label]
+    families: list[CatalogueLabel]
 
 
 @cache
-def catalogue() -> tuple[Label, ...]:
+def catalogue() -> tuple[CatalogueLabel, ...]:
     """Every family, in the order in which names are looked up."""
     document = read_yaml(Path(__file__).with_name("catalogue.yaml"))
     return tuple(document.validated(_Catalogue, what="catalogue").families)
 
 
 @cache
-def _lookup() -> tuple[dict[str, Label], tuple[tuple[re.Pattern[str], Label], ...]]:
+def _lookup() -> tuple[dict[str, CatalogueLabel], tuple[tuple[re.Pattern[str], CatalogueLabel], ...]]:
     """Names that stand for themselves, and one expression for each family: lm-eval has 15,000 names to look up."""
     named = {name: label for label in reversed(catalogue()) for name in label.tasks}
     return named, tuple((re.compile("|".join(map(translate, label.tasks))), label) for label in catalogue())
 
 
-def known_label(task: str) -> Label | None:
+def known_label(task: str) -> CatalogueLabel | None:
     """The label of a task of lm-eval: of its own name before a pattern; None where nobody gave one."""
     named, families = _lookup()
     return named.get(task) or next((label for pattern, label in families if pattern.match(task)), None)

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from capgap.battery.items import Item
-from capgap.battery.library import Battery
-from capgap.battery.prepare import Prepared, prepare_task, training_items
-from capgap.battery.quiet import quiet
+from capgap.battery.lm_eval_output import quiet
+from capgap.battery.loading import Battery
+from capgap.battery.preparation import PreparedTask, prepare_task, training_items
 from capgap.battery.scoring import extracted
 from capgap.battery.spec import HarnessTask, OwnTask
 from capgap.errors import BatteryError
 
-__all__ = ["Sample", "TaskCheck", "check_battery", "proof"]
+__all__ = ["PromptSample", "TaskCheck", "check_battery", "proof"]
 
 
 @dataclass(frozen=True)
-class Sample:
+class PromptSample:
     """One item as it will be sent."""
 
     item: str
@@ -41,9 +41,9 @@ class TaskCheck:
     """The task."""
     variant: str
     """How it is asked."""
-    prepared: Prepared | None
+    prepared: PreparedTask | None
     """Its items and its lm-eval Task; None where it could not be prepared."""
-    samples: tuple[Sample, ...]
+    samples: tuple[PromptSample, ...]
     """Two items."""
     gold: float | None
     """Mean primary score of right answers; 1 proves the scorer."""
@@ -82,7 +82,7 @@ def check_battery(battery: Battery, *, limit: int | None = None) -> Iterator[Tas
             yield _checked(battery, task, one)
 
 
-def proof(prepared: Prepared, answer: Callable[[Item, Any], Any]) -> float:
+def proof(prepared: PreparedTask, answer: Callable[[Item, Any], Any]) -> float:
     """The mean primary score of made-up responses, through the task's own requests, filters and scorer.
 
     Parameters
@@ -113,7 +113,7 @@ def _build(task: Any) -> None:
         task.build_all_requests()
 
 
-def right_answer(prepared: Prepared, item: Item) -> str | None:
+def right_answer(prepared: PreparedTask, item: Item) -> str | None:
     """A generated answer that should score 1; None where `extract` matches nothing that could be made up."""
     target = item.targets[0] if item.targets else ""
     if prepared.extract is None:
@@ -138,8 +138,8 @@ def _unprepared(battery: Battery, task: OwnTask | HarnessTask, error: BatteryErr
     if not (missing and isinstance(task, HarnessTask)):
         yield _unproven(task.name, () if missing else (told,), (told,) if missing else (), missing)
         return
-    from capgap.battery.harness import harness_names
-    from capgap.battery.leaf import leaf_facts, static_problem
+    from capgap.battery.lm_eval_config import leaf_facts, static_problem
+    from capgap.battery.lm_eval_groups import harness_names
 
     for name in harness_names(task.lm_eval):
         try:
@@ -158,7 +158,7 @@ def _unproven(
     return TaskCheck(name, "default", None, (), None, None, problems, notes, missing_data)
 
 
-def _checked(battery: Battery, task: OwnTask | HarnessTask, prepared: Prepared) -> TaskCheck:
+def _checked(battery: Battery, task: OwnTask | HarnessTask, prepared: PreparedTask) -> TaskCheck:
     own = isinstance(task, OwnTask)
     problems: list[str] = []
     notes = list(_notes(battery, task, prepared))
@@ -187,7 +187,7 @@ def _checked(battery: Battery, task: OwnTask | HarnessTask, prepared: Prepared) 
     return TaskCheck(prepared.name, prepared.variant, prepared, samples, gold, empty, tuple(problems), tuple(notes))
 
 
-def _response(prepared: Prepared, item: Item, request: Any, right: bool) -> Any:
+def _response(prepared: PreparedTask, item: Item, request: Any, right: bool) -> Any:
     """What a model that knows (or says nothing) would answer to this request."""
     if request.request_type == "generate_until":
         return (right_answer(prepared, item) or "") if right else ""
@@ -198,7 +198,7 @@ def _response(prepared: Prepared, item: Item, request: Any, right: bool) -> Any:
     return (-1e-3, True) if is_gold == right else (-1e6, False)
 
 
-def _samples(prepared: Prepared, count: int = 2) -> Iterator[Sample]:
+def _samples(prepared: PreparedTask, count: int = 2) -> Iterator[PromptSample]:
     task = prepared.lm_task
     last = len(prepared.items) - 1
     shown = dict.fromkeys(round(n * last / max(count - 1, 1)) for n in range(count))
@@ -207,7 +207,7 @@ def _samples(prepared: Prepared, count: int = 2) -> Iterator[Sample]:
     for position in shown:
         item = prepared.items[position]
         continuations = tuple(str(i.args[1]) for i in task.instances if i.doc_id == position)
-        yield Sample(
+        yield PromptSample(
             item=item.item,
             prompt=str(first[position].args[0]),
             choices=continuations if prepared.format == "choose" else None,
@@ -216,7 +216,7 @@ def _samples(prepared: Prepared, count: int = 2) -> Iterator[Sample]:
         )
 
 
-def _notes(battery: Battery, task: OwnTask | HarnessTask, prepared: Prepared) -> Iterator[str]:
+def _notes(battery: Battery, task: OwnTask | HarnessTask, prepared: PreparedTask) -> Iterator[str]:
     if all(item.capability is None for item in prepared.items):
         yield "no capability: the classifier will decide"
     if isinstance(task, OwnTask) and "\n" in prepared.stop and _inherits_stop(task, prepared.variant):

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from capgap.errors import BatteryError, CapgapError, suggestion
 
-__all__ = ["Document", "read_yaml"]
+__all__ = ["YamlDocument", "read_yaml"]
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 50
@@ -28,16 +28,18 @@ KeyPath = tuple[str | int, ...]
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+class _YamlLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """The scanner and composer of PyYAML with the types of YAML 1.2, so that ``no`` stays text."""
 
     yaml_implicit_resolvers: typing.ClassVar[dict[str, list[Any]]] = {}
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false|True|False)$"), list("tTfF"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$"), list("-+0123456789"))
-_Loader.add_implicit_resolver(
+_YamlLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
+_YamlLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false|True|False)$"), list("tTfF"))
+_YamlLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$"), list("-+0123456789")
+)
+_YamlLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]{1,3})?$|^[-+]?\.inf$|^\.nan$"),
     list("-+.0123456789"),
@@ -45,7 +47,7 @@ _Loader.add_implicit_resolver(
 
 
 @dataclass(frozen=True)
-class Document:
+class YamlDocument:
     """A YAML file as plain data, with the line of each key."""
 
     path: Path
@@ -137,7 +139,7 @@ class Document:
         return f"expected {expected}, found {_show(error['input'])}."
 
 
-def read_yaml(path: Path | str) -> Document:
+def read_yaml(path: Path | str) -> YamlDocument:
     """The plain data of a YAML file and the line of each of its keys.
 
     Raises
@@ -150,7 +152,7 @@ def read_yaml(path: Path | str) -> Document:
     text = _text(path)
     try:
         _refuse_tags_and_depth(path, text)
-        root = yaml.compose(text, Loader=_Loader)
+        root = yaml.compose(text, Loader=_YamlLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
@@ -158,9 +160,9 @@ def read_yaml(path: Path | str) -> Document:
         raise BatteryError(f"{path}{line}: this is no YAML: {problem}. Expected keys and values.") from None
     if not isinstance(root, yaml.MappingNode):
         raise BatteryError(f"{path}, line 1: expected keys and values, found {_kind(root)}.")
-    walk = _Walk(path)
+    walk = _NodeConverter(path)
     data = walk.plain(root, ())
-    return Document(path, data, walk.lines)
+    return YamlDocument(path, data, walk.lines)
 
 
 def _text(path: Path) -> str:
@@ -183,7 +185,7 @@ def _text(path: Path) -> str:
 def _refuse_tags_and_depth(path: Path, text: str) -> None:
     """A first pass over the events, which nest without recursion; composing them recurses."""
     depth = 0
-    for event in yaml.parse(text, Loader=_Loader):
+    for event in yaml.parse(text, Loader=_YamlLoader):
         tag = getattr(event, "tag", None)
         line = event.start_mark.line + 1 if event.start_mark is not None else 1
         if tag is not None and tag != "!":
@@ -199,7 +201,7 @@ def _refuse_tags_and_depth(path: Path, text: str) -> None:
             depth -= 1
 
 
-class _Walk:
+class _NodeConverter:
     """Nodes to plain data, counting as it goes: an alias counts as often as it is used."""
 
     def __init__(self, path: Path) -> None:

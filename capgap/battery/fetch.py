@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from capgap.battery.library import Battery
+from capgap.battery.loading import Battery
 from capgap.battery.spec import HarnessTask, OwnTask
 from capgap.errors import BatteryError
 
-__all__ = ["Fetched", "fetch_battery", "needs_hub"]
+__all__ = ["FetchReport", "fetch_battery", "needs_hub"]
 
 
 def needs_hub(battery: Battery) -> bool:
@@ -16,7 +16,7 @@ def needs_hub(battery: Battery) -> bool:
 
 
 @dataclass(frozen=True)
-class Fetched:
+class FetchReport:
     """An entry of a battery after its data were asked for."""
 
     name: str
@@ -29,7 +29,7 @@ class Fetched:
     """What does not fit the battery's own words."""
 
 
-def fetch_battery(battery: Battery) -> Iterator[Fetched]:
+def fetch_battery(battery: Battery) -> Iterator[FetchReport]:
     """Download what each task needs.
 
     A task whose data cannot be had does not keep the others from theirs.
@@ -38,17 +38,17 @@ def fetch_battery(battery: Battery) -> Iterator[Fetched]:
         try:
             n_items = _fetched(battery, task)
         except BatteryError as error:
-            yield Fetched(task.name, None, str(error))
+            yield FetchReport(task.name, None, str(error))
             continue
         said = task.n_items if isinstance(task.size, int) else None
         note = f"size: {said} in {battery.path.name}" if said not in (None, n_items) else None
-        yield Fetched(task.name, n_items, None, note)
+        yield FetchReport(task.name, n_items, None, note)
 
 
 def _fetched(battery: Battery, task: OwnTask | HarnessTask) -> int:
     """The number of items, once all parts of the task are here."""
     if isinstance(task, HarnessTask):
-        from capgap.battery.harness import load_tasks
+        from capgap.battery.lm_eval_groups import load_tasks
 
         return sum(len(made.eval_docs) for made in load_tasks(battery, task).values())
     n_items = len(battery.rows(task))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from capgap.battery.scoring import numbers
-from capgap.battery.source import Row
+from capgap.battery.source import SourceRow
 from capgap.battery.spec import OwnTask, check_capability
 from capgap.battery.templates import Template
 from capgap.errors import BatteryError
@@ -83,7 +83,7 @@ class TaskTemplates:
             return [_template(part, f"{self.where}, key '{key}[{n}]'") for n, part in enumerate(source)]
         return _template(source, f"{self.where}, key {key!r}")
 
-    def item(self, row: Row, variant: str) -> Item:
+    def item(self, row: SourceRow, variant: str) -> Item:
         """The item of a row; its id is set by `make_items`."""
         fields, place = row.fields, row.place
         choices = self._choices(fields, place)
@@ -184,7 +184,7 @@ class TaskTemplates:
         return value
 
 
-def make_items(task: OwnTask, rows: Sequence[Row], where: str, *, variants: bool = True) -> dict[str, list[Item]]:
+def make_items(task: OwnTask, rows: Sequence[SourceRow], where: str, *, variants: bool = True) -> dict[str, list[Item]]:
     """The items of all rows for the task and its variants, in the order of the rows.
 
     Parameters
@@ -243,7 +243,7 @@ def content_ids(contents: Iterable[Any]) -> list[str]:
     return ids
 
 
-def _ids(items: Sequence[Item], rows: Sequence[Row], where: str) -> list[str]:
+def _ids(items: Sequence[Item], rows: Sequence[SourceRow], where: str) -> list[str]:
     if not any(item.item for item in items):
         return content_ids([item.prompt, item.choices, item.targets] for item in items)
     first: dict[str, str] = {}

@@ -2,8 +2,8 @@
 
 Jinja's immutable sandbox keeps templates from Python's insides, but not from filling the memory or running for ever.
 So the statements, filters and methods that exist here are listed one by one; every step of a rendering is charged to
-a `Meter`, which refuses more than one item may need; and whatever a step makes has a largest size. The charges depend
-on the template and the row alone: what is accepted on one machine is accepted on every other.
+a `WorkMeter`, which refuses more than one item may need; and whatever a step makes has a largest size. The charges
+depend on the template and the row alone: what is accepted on one machine is accepted on every other.
 """
 
 import functools
@@ -62,7 +62,7 @@ _GROWING = frozenset(("join", "replace"))
 _WEIGHED, _LOOPED, _JOINED = "weighed value", "looped value", "joined text"  # no template can write these names
 
 
-class Meter:
+class WorkMeter:
     """What is left of the work that one rendering may do."""
 
     def __init__(self) -> None:
@@ -81,13 +81,13 @@ class Meter:
             raise SecurityError(f"more than {MAX_WORK:,} steps for one item")
 
 
-_METER: ContextVar[Meter] = ContextVar("meter")
+_METER: ContextVar[WorkMeter] = ContextVar("meter")
 
 
 @contextmanager
 def metered() -> Iterator[None]:
     """One rendering, with a meter of its own."""
-    token = _METER.set(Meter())
+    token = _METER.set(WorkMeter())
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from typing import Any
 
 from capgap.errors import BatteryError, suggestion
 
-__all__ = ["Row", "fetch_remedy", "find_file", "hub_rows", "not_cached", "plain", "read_rows", "sha256"]
+__all__ = ["SourceRow", "fetch_remedy", "find_file", "hub_rows", "not_cached", "plain", "read_rows", "sha256"]
 
 _MAX_NAME = 1_000
 _MAX_DEPTH = 50
@@ -19,7 +19,7 @@ _MAX_ROWS = 10_000_000
 
 
 @dataclass(frozen=True)
-class Row:
+class SourceRow:
     """One item as it stands in its file."""
 
     fields: dict[str, Any]
@@ -70,7 +70,7 @@ def find_file(name: str, roots: tuple[Path, ...], where: str) -> Path:
     raise BatteryError(f"{where}: no file {name!r} under {looked}.{near} Another folder: --data-root or CAPGAP_DATA.")
 
 
-def read_rows(path: Path, where: str) -> list[Row]:
+def read_rows(path: Path, where: str) -> list[SourceRow]:
     """The rows of a jsonl, json, csv or parquet file.
 
     Raises
@@ -82,7 +82,7 @@ def read_rows(path: Path, where: str) -> list[Row]:
     if reader is None:
         raise BatteryError(f"{where}: {path.name}: expected one of {', '.join(_READERS)}, found {path.suffix!r}.")
     try:
-        rows = [Row(_fields(fields, f"{where}: {path}, {place}"), place) for fields, place in reader(path)]
+        rows = [SourceRow(_fields(fields, f"{where}: {path}, {place}"), place) for fields, place in reader(path)]
     except UnicodeDecodeError as error:
         raise BatteryError(f"{where}: {path}: not UTF-8 text: {error.reason} at byte {error.start}.") from None
     except OSError as error:
@@ -92,7 +92,9 @@ def read_rows(path: Path, where: str) -> list[Row]:
     return rows
 
 
-def hub_rows(name: str, subset: str | None, split: str, revision: str | None, where: str, remedy: str) -> list[Row]:
+def hub_rows(
+    name: str, subset: str | None, split: str, revision: str | None, where: str, remedy: str
+) -> list[SourceRow]:
     """The rows of a split of a data set on the hub, from the cache where the network is off.
 
     Raises
@@ -108,7 +110,7 @@ def hub_rows(name: str, subset: str | None, split: str, revision: str | None, wh
         found = datasets.load_dataset(name, subset, split=split, revision=revision)
     except Exception as error:  # the hub fails in many ways, all of which mean that its data are not here
         raise BatteryError(not_cached(f"{where}: data set {name!r}", error, remedy)) from error
-    rows = [Row(_fields(fields, f"{where}: {name}, row {n}"), f"row {n}") for n, fields in enumerate(found)]
+    rows = [SourceRow(_fields(fields, f"{where}: {name}, row {n}"), f"row {n}") for n, fields in enumerate(found)]
     if not rows:
         raise BatteryError(f"{where}: data set {name!r}, split {split!r} holds no item.")
     return rows

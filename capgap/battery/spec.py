@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_val
 from capgap.battery.extraction import complaint
 from capgap.errors import suggestion
 
-__all__ = ["BatterySpec", "DataSpec", "Defaults", "HarnessTask", "OwnTask", "VariantSpec", "json_schema"]
+__all__ = ["BatterySpec", "DataSpec", "BatteryDefaults", "HarnessTask", "OwnTask", "VariantSpec", "json_schema"]
 
 Format = Literal["choose", "generate"]
 Fewshot = Literal["fixed", "per_item", "lm_eval"]
@@ -19,13 +19,13 @@ About = Annotated[str, Field(pattern=r"^about [1-9][0-9]{0,8}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$")]
 
 
-class _Strict(BaseModel):
+class _StrictModel(BaseModel):
     """Unknown keys are mistakes; a number is no text and a text no number."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class _Told(_Strict):
+class _EntryDescription(_StrictModel):
     """What an entry says about its items to readers, and to an estimate of cost where the data are not here."""
 
     source: str | None = Field(None, description="For readers: whose items these are, and from when.")
@@ -40,7 +40,7 @@ class _Told(_Strict):
         return int(self.size.removeprefix("about ")) if isinstance(self.size, str) else self.size
 
 
-class Defaults(_Strict):
+class BatteryDefaults(_StrictModel):
     """What holds for every task that says nothing else."""
 
     num_fewshot: int = Field(0, ge=0, le=64, description="Solved examples before each item.")
@@ -52,7 +52,7 @@ class Defaults(_Strict):
     seed: int = Field(0, ge=0, description="Draws the sample and the solved examples.")
 
 
-class DataSpec(_Strict):
+class DataSpec(_StrictModel):
     """Where the items of a task come from: a file, or a data set of the Hugging Face hub."""
 
     file: str | None = Field(None, description="jsonl, json, csv or parquet under this file's folder or the data root.")
@@ -75,7 +75,7 @@ class DataSpec(_Strict):
         return self
 
 
-class _Asked(_Strict):
+class _PromptSpec(_StrictModel):
     """How items are asked and scored: what a variant may change."""
 
     format: Format | None = Field(None, description="choose: log-likelihood over choices; generate: free text.")
@@ -121,11 +121,11 @@ class _Asked(_Strict):
         return value
 
 
-class VariantSpec(_Asked):
+class VariantSpec(_PromptSpec):
     """The same items asked another way; what it leaves out is the task's."""
 
 
-class OwnTask(_Asked, _Told):
+class OwnTask(_PromptSpec, _EntryDescription):
     """A task whose items are rows of data and whose prompts are templates over them."""
 
     name: Name = Field(description="Letters, digits and _ . - only; tells it from the other tasks.")
@@ -206,7 +206,7 @@ class OwnTask(_Asked, _Told):
         return OwnTask.model_validate(whole | change)
 
 
-class HarnessTask(_Told):
+class HarnessTask(_EntryDescription):
     """A task, group or tag that lm-eval knows."""
 
     lm_eval: str = Field(max_length=200, description="Its name there.")
@@ -240,13 +240,15 @@ def _which(value: Any) -> str:
 AnyTask = Annotated[Annotated[OwnTask, Tag(_OWN)] | Annotated[HarnessTask, Tag(_HARNESS)], Discriminator(_which)]
 
 
-class BatterySpec(_Strict):
+class BatterySpec(_StrictModel):
     """A battery: tasks, whose items are asked of every model."""
 
     name: Name = Field(description="Letters, digits and _ . - only.")
     version: Scalar = Field(1, description="Raise it when scores stop being comparable.")
     description: str = Field("", description="What it measures and where the items come from.")
-    defaults: Defaults = Field(default_factory=Defaults, description="What holds where a task says nothing.")
+    defaults: BatteryDefaults = Field(
+        default_factory=BatteryDefaults, description="What holds where a task says nothing."
+    )
     tasks: list[AnyTask] = Field(min_length=1, description="Tasks with data of their own, and tasks of lm-eval.")
 
     @field_validator("tasks")

@@ -16,9 +16,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from capgap.battery.quiet import quiet
+from capgap.battery.lm_eval_output import quiet
 from capgap.errors import StoreError
-from capgap.schema import whole
+from capgap.schema import atomic_write
 
 __all__ = ["IndexEntry", "cache_file", "read_index", "task_index", "task_manager"]
 
@@ -160,7 +160,7 @@ def _write(file: Path, fingerprint: str, index: dict[str, IndexEntry]) -> None:
     body = json.dumps(_Entries.dump_python(index, mode="json"), ensure_ascii=False)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with whole(file) as partial:
+        with atomic_write(file) as partial:
             partial.write_text(f"{json.dumps(_head(fingerprint, body))}\n{body}", encoding="utf-8")
     except (OSError, StoreError):
         pass  # a cache that can't be written costs time, nothing else

@@ -87,7 +87,7 @@ def analyze(
 def _outcomes(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     if not path.is_dir():
         return schema.read(path, schema.OUTCOMES), {}
-    from capgap.evaluate.run_directory import RunDirectory
+    from capgap.store.run_directory import RunDirectory
 
     run = RunDirectory.existing(path)
     outcomes = run.read(schema.OUTCOMES)

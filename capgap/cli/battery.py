@@ -12,7 +12,7 @@ from capgap.cli.battery_show import show
 from capgap.errors import BatteryError
 
 if TYPE_CHECKING:
-    from capgap.battery.check import Sample, TaskCheck
+    from capgap.battery.check import PromptSample, TaskCheck
 
 __all__ = ["battery"]
 
@@ -56,9 +56,9 @@ def new_command(file: Path) -> None:
 
     It passes `capgap battery check` as it is. Nothing that exists is overwritten.
     """
-    from capgap.battery.begin import begin_battery
+    from capgap.battery.starter_battery import write_starter_battery
 
-    for written in begin_battery(file):
+    for written in write_starter_battery(file):
         click.echo(written)
     click.echo(f"Next: capgap battery check {file}", err=True)
 
@@ -156,7 +156,7 @@ def _show_check(check: "TaskCheck") -> None:
         click.echo(f"  WRONG: {text}")
 
 
-def _show_sample(sample: "Sample") -> None:
+def _show_sample(sample: "PromptSample") -> None:
     """Through `repr`: what comes from a file must not steer the terminal."""
     click.echo(f"  {sample.item!a} prompt  {sample.prompt!r}")
     if sample.choices is not None:

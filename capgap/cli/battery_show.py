@@ -13,7 +13,7 @@ import click
 from capgap.errors import UsageError
 
 if TYPE_CHECKING:
-    from capgap.battery.outline import Entry
+    from capgap.battery.preview import PreviewEntry
 
 __all__ = ["show"]
 
@@ -49,7 +49,7 @@ def show(
     Nothing is fetched and no model is loaded: sizes of hub data are what the file says about them.
     """
     from capgap.battery import load_battery
-    from capgap.battery.outline import outline
+    from capgap.battery.preview import outline
 
     parameters = {size: _parameters(size) for size in sizes or (() if model else _SIZES)}
     loaded = load_battery(name_or_file, data_root=data_root)
@@ -76,7 +76,7 @@ def _shown(text: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
 
 
-def _show_entry(entry: "Entry") -> None:
+def _show_entry(entry: "PreviewEntry") -> None:
     title = entry.name if entry.variant == "default" else f"{entry.name}, variant {entry.variant}"
     about = "about " if entry.about else ""
     if entry.n_items is None or entry.n_asked is None:
@@ -100,7 +100,7 @@ def _show_entry(entry: "Entry") -> None:
             click.echo(f"  {_shown(told)}")
 
 
-def _summary(entries: Sequence["Entry"]) -> str:
+def _summary(entries: Sequence["PreviewEntry"]) -> str:
     items: Counter[str] = Counter()
     tasks: Counter[str] = Counter()
     for entry in entries:
@@ -121,9 +121,11 @@ def _parameters(size: str) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
-def _cost(entries: Sequence["Entry"], model: str | None, sizes: dict[str, float], device: str | None) -> dict[str, Any]:
+def _cost(
+    entries: Sequence["PreviewEntry"], model: str | None, sizes: dict[str, float], device: str | None
+) -> dict[str, Any]:
     """Tokens to read and to write, and minutes by model or size on this device, ledger empty."""
-    from capgap.evaluate import Plan, cost
+    from capgap.evaluation import EvaluationPlan, cost
     from capgap.models import choose_device, locate, parse_model
 
     tasks = [entry.like for entry in entries if entry.like is not None]
@@ -135,7 +137,7 @@ def _cost(entries: Sequence["Entry"], model: str | None, sizes: dict[str, float]
         if spec.kind not in ("checkpoint", "microworld"):
             raise UsageError(f"--model {model[:80]!r}: how fast a backend is cannot be told from here. Give --size.")
         locate(spec)
-        minutes[spec.name] = cost.expected_minutes(Plan(students=(spec,), device=device), tasks)
+        minutes[spec.name] = cost.expected_minutes(EvaluationPlan(students=(spec,), device=device), tasks)
     place = choose_device(device)
     if sizes:
         # All parameters are counted as layers: where the head is of weight, --model tells better.

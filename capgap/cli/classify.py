@@ -10,7 +10,7 @@ from capgap.cli.permissions import allow_options
 from capgap.errors import UsageError
 
 if TYPE_CHECKING:
-    from capgap.classify import Asked, Evidence, Labelled
+    from capgap.classification import Evidence, LabelledItems, UnlabelledItem
 
 __all__ = ["classify"]
 
@@ -83,7 +83,7 @@ def classify(
       capgap classify pocket --out labels.parquet
       capgap classify microworld --model microworld:teacher --model microworld:generalist
     """
-    from capgap.classify import classify_items, label_lines, refuse_out, write_labels
+    from capgap.classification import classify_items, label_lines, refuse_out, write_labels
 
     if (models or outcomes) and kinds and "behaviour" not in kinds:
         raise UsageError("--model and --outcomes give evidence of behaviour, which --evidence leaves out.")
@@ -110,9 +110,9 @@ def say(line: str) -> None:
     click.echo(line, err=True)
 
 
-def _items(source: str, limit: int | None, data_root: Path | None, allow: tuple[str, ...]) -> "list[Asked]":
+def _items(source: str, limit: int | None, data_root: Path | None, allow: tuple[str, ...]) -> "list[UnlabelledItem]":
     """The questions of a JSONL file, else of a battery."""
-    from capgap.classify import asked_of, read_items
+    from capgap.classification import read_items, unlabelled_items
 
     if source.endswith((".jsonl", ".ndjson")):
         return read_items(source, limit=limit)
@@ -120,11 +120,13 @@ def _items(source: str, limit: int | None, data_root: Path | None, allow: tuple[
         raise UsageError(f"{source}: expected a name that ends in .jsonl (one JSON object a line), or a battery.")
     from capgap.battery import load_battery, prepare
 
-    return asked_of(prepare(load_battery(source, data_root=data_root, allow_code="allow_code" in allow), limit=limit))
+    return unlabelled_items(
+        prepare(load_battery(source, data_root=data_root, allow_code="allow_code" in allow), limit=limit)
+    )
 
 
 def _behaviour(
-    items: "list[Asked]",
+    items: "list[UnlabelledItem]",
     models: tuple[str, ...],
     outcomes: tuple[Path, ...],
     work: Path,
@@ -134,17 +136,17 @@ def _behaviour(
     """Evidence of the models that are asked now, and of answers that are there."""
     if not models and not outcomes:
         return {}
-    from capgap.classify import behaviour_evidence, join_answers, read_answers
+    from capgap.classification import behaviour_evidence, join_answers, read_answers
 
     tables = [read_answers(path) for path in outcomes]
     if models:
-        from capgap.classify.ask import ask_models
+        from capgap.classification.probing import probe_models
         from capgap.cli.evaluate import set_threads
         from capgap.models import expand_models, permitted
 
         set_threads(None)
         specs = expand_models([permitted(word, allow) for word in models])
-        tables.append(ask_models(specs, items, work, device=device, say=say))
+        tables.append(probe_models(specs, items, work, device=device, say=say))
     found = behaviour_evidence(*join_answers(tables))
     known = {item.task for item in items}
     of_ours = {task: words for task, words in found.items() if task in known and words}
@@ -157,9 +159,9 @@ def _behaviour(
     return of_ours
 
 
-def _summary(items: "list[Asked]", found: "Labelled", out: Path | None) -> None:
+def _summary(items: "list[UnlabelledItem]", found: "LabelledItems", out: Path | None) -> None:
     """How many of each, how many in the middle, and the tasks, on stderr."""
-    from capgap.classify import MIDDLE
+    from capgap.classification import MIDDLE
 
     labels = found.labels
     for name, label in list(found.tasks.items())[:_SHOWN]:

@@ -9,7 +9,7 @@ import click
 import pandas as pd
 
 from capgap import schema
-from capgap.analyze import MARGIN, analyze, next_step, sentence
+from capgap.analysis import EQUIVALENCE_MARGIN, analyze, next_step, sentence
 from capgap.cli.labels import classifier_facts, labels_for
 from capgap.report import write_report
 
@@ -28,7 +28,8 @@ margin_option = click.option(
     "--margin",
     type=click.FloatRange(0, 100, min_open=True, max_open=True),
     metavar="POINTS",
-    help=f"A student within so many points of its teacher counts as its equal.  [default: {100 * MARGIN:g}]",
+    help="A student within so many points of its teacher counts as its equal."
+    f"  [default: {100 * EQUIVALENCE_MARGIN:g}]",
 )
 
 MOST_LINES = 12
@@ -66,7 +67,7 @@ def conclude(
     as_json
         Print the sentence and the battery- and capability-level estimates as one JSON object instead of text.
     margin
-        Of equivalence, in points; what `run` remembers, or `MARGIN`, where it is None.
+        Of equivalence, in points; what `run` remembers, or `EQUIVALENCE_MARGIN`, where it is None.
     labels_file
         Labels of `capgap classify`, see `labels_for`.
 
@@ -81,7 +82,7 @@ def conclude(
         say(told_of_labels)
     if margin is not None:
         run = {**run, "margin": margin}
-    within = float(run.get("margin", 100 * MARGIN)) / 100
+    within = float(run.get("margin", 100 * EQUIVALENCE_MARGIN)) / 100
     estimates = analyze(outcomes, roles, models=models, labels=labels, items=items, margin=within)
     lines = sentence(estimates, roles).splitlines()
     advice = next_step(estimates, roles, run)
@@ -126,5 +127,5 @@ def _summary(estimates: pd.DataFrame, run: Mapping[str, Any], report: Path) -> d
         "sentence": run["sentence"],
         "next": run["next"],
         "report": str(report),
-        "estimates": schema.objects(coarse),
+        "estimates": schema.json_records(coarse),
     }

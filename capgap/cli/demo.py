@@ -14,9 +14,9 @@ from typing import Any
 import click
 import pandas as pd
 
-from capgap import evaluate as engine
+from capgap import evaluation as engine
 from capgap import schema
-from capgap.analyze import analyze
+from capgap.analysis import analyze
 from capgap.cli.conclude import conclude, json_option, say
 from capgap.errors import StoreError
 
@@ -116,7 +116,7 @@ def _make_student(file: str, ledger: str) -> str:
     """One student, in a process of its own; the teacher's texts are shared through the ledger."""
     import torch
 
-    from capgap.distill import distill, load_config
+    from capgap.distillation import distill, load_config
 
     torch.set_num_threads(1)
     path = Path(file)
@@ -140,7 +140,7 @@ def _distil(students: Path, files: dict[str, Path]) -> None:
 def _evaluate(folder: Path, students: Path) -> tuple[engine.RunDirectory, schema.Roles]:
     words = [f"{name}={students / name}" for name in STUDENTS]
     compared, lead, bases, controls, notes = engine.cast_roles(words, teacher=f"teacher={TEACHER}", base=f"base={BASE}")
-    plan = engine.Plan(
+    plan = engine.EvaluationPlan(
         students=compared,
         teacher=lead,
         bases=bases,

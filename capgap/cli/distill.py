@@ -9,7 +9,7 @@ import click
 from capgap.cli.permissions import allow_options
 
 if TYPE_CHECKING:
-    from capgap.distill import Config
+    from capgap.distillation import DistillConfig
 
 __all__ = ["distill"]
 
@@ -50,8 +50,8 @@ def distill(
     The same command goes on where a killed one stopped, and returns at once what is finished.
     """
     from capgap.cli.evaluate import set_threads
-    from capgap.distill import distill as make
-    from capgap.distill import load_config
+    from capgap.distillation import distill as make
+    from capgap.distillation import load_config
 
     config = load_config(file).permitting(allow)
     set_threads(threads)
@@ -62,9 +62,9 @@ def distill(
         _evaluate(config, made, folder=file.parent, device=device, allow=allow)
 
 
-def _evaluate(config: "Config", made: Path, *, folder: Path, device: str | None, allow: tuple[str, ...]) -> None:
+def _evaluate(config: "DistillConfig", made: Path, *, folder: Path, device: str | None, allow: tuple[str, ...]) -> None:
     """What the file says to measure: the student with its base and, where it had one, its teacher."""
-    from capgap import evaluate as engine
+    from capgap import evaluation as engine
     from capgap.cli.conclude import conclude, say
 
     assert config.evaluate is not None
@@ -73,7 +73,7 @@ def _evaluate(config: "Config", made: Path, *, folder: Path, device: str | None,
     compared, lead, bases, controls, notes = engine.cast_roles(
         (f"{config.name}={made}",), teacher=config.lead, allow=allow
     )
-    plan = engine.Plan(
+    plan = engine.EvaluationPlan(
         students=compared,
         teacher=lead,
         bases=bases,

@@ -151,7 +151,7 @@ def _microworld() -> dict[str, Any]:
 
 def _trainer() -> dict[str, dict[str, Any]]:
     """What the trainer's self-tests came to on this machine's best device."""
-    from capgap.distill.selftest import self_tests
+    from capgap.distillation.selftest import self_tests
     from capgap.models import choose_device
 
     advice = "Numbers of this trainer cannot be trusted here; please report it with the output of doctor --json."

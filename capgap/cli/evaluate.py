@@ -109,14 +109,14 @@ def evaluate(
       capgap evaluate --student out/student --teacher Qwen/Qwen2.5-7B-Instruct --battery pocket
       capgap evaluate --student microworld:small --teacher microworld:teacher
     """
-    from capgap import evaluate as engine
+    from capgap import evaluation as engine
 
     set_threads(threads)
     compared, lead, bases, controls, notes = engine.cast_roles(
         students, teacher=teacher, base=base, control=control, allow=allow
     )
     devices = engine.parse_devices(device)
-    plan = engine.Plan(
+    plan = engine.EvaluationPlan(
         students=compared,
         teacher=lead,
         bases=bases,

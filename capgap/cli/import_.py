@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from capgap.importers import Batch, Stored
+    from capgap.importers import ImportBatch, MergedImport
 
 __all__ = ["import_"]
 
@@ -69,9 +69,9 @@ def lm_eval_command(
     PATH is a samples file, or a folder that holds samples_*.jsonl beside results_*.json. Without samples
     (--log_samples) there are no items, and nothing to pair.
     """
-    from capgap.importers import Settings, import_lm_eval
+    from capgap.importers import ImportSettings, import_lm_eval
 
-    _finish(import_lm_eval(paths, Settings.parsed(constants, primary)), out, replace=replace, as_json=as_json)
+    _finish(import_lm_eval(paths, ImportSettings.parsed(constants, primary)), out, replace=replace, as_json=as_json)
 
 
 @import_.command("inspect")
@@ -90,9 +90,9 @@ def inspect_command(
     as_json: bool,
 ) -> None:
     """Logs of inspect_ai: .eval archives and .json logs, or folders of them."""
-    from capgap.importers import Settings, import_inspect
+    from capgap.importers import ImportSettings, import_inspect
 
-    _finish(import_inspect(paths, Settings.parsed(constants, primary)), out, replace=replace, as_json=as_json)
+    _finish(import_inspect(paths, ImportSettings.parsed(constants, primary)), out, replace=replace, as_json=as_json)
 
 
 @import_.command("table")
@@ -120,19 +120,19 @@ def table_command(
 
     Needed are model, task, item and score: columns of these names, --map, or --set.
     """
-    from capgap.importers import Settings, assignments, import_table
+    from capgap.importers import ImportSettings, assignments, import_table
 
-    batch = import_table(paths, assignments(columns, "--map"), Settings.parsed(constants))
+    batch = import_table(paths, assignments(columns, "--map"), ImportSettings.parsed(constants))
     _finish(batch, out, replace=replace, as_json=as_json)
 
 
-def _finish(batch: "Batch", out: Path, *, replace: bool, as_json: bool) -> None:
+def _finish(batch: "ImportBatch", out: Path, *, replace: bool, as_json: bool) -> None:
     """Merge, then say what was imported (stdout) and what was not (stderr)."""
     from capgap.errors import CapgapError
-    from capgap.importers import store
+    from capgap.importers import merge_batch
 
     try:
-        stored = store(batch, out, replace=replace, command=["capgap", *sys.argv[1:]])
+        stored = merge_batch(batch, out, replace=replace, command=["capgap", *sys.argv[1:]])
     except CapgapError:
         _tell(batch)
         raise
@@ -151,7 +151,7 @@ def _finish(batch: "Batch", out: Path, *, replace: bool, as_json: bool) -> None:
     click.echo(f"Next: capgap analyze {out} --teacher NAME --base NAME", err=True)
 
 
-def _tell(batch: "Batch") -> None:
+def _tell(batch: "ImportBatch") -> None:
     """Remarks, and what was not imported: with the reason and how often."""
     for note in batch.notes[:_LISTED]:
         click.echo(f"note: {note}", err=True)
@@ -165,7 +165,7 @@ def _tell(batch: "Batch") -> None:
         click.echo(f"  and {left:,} more, in import.json", err=True)
 
 
-def _summary(batch: "Batch", stored: "Stored") -> dict[str, Any]:
+def _summary(batch: "ImportBatch", stored: "MergedImport") -> dict[str, Any]:
     outcomes = stored.outcomes
     return {
         "outcomes": str(stored.path / "outcomes.parquet"),

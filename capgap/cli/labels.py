@@ -12,7 +12,7 @@ from capgap import schema
 from capgap.errors import TableError
 
 if TYPE_CHECKING:
-    from capgap.classify import Asked
+    from capgap.classification import UnlabelledItem
 
 __all__ = ["classifier_facts", "labels_for", "labels_option"]
 
@@ -62,7 +62,7 @@ def labels_for(
     TableError
         The file is no table of labels, or holds none of the items.
     """
-    from capgap.classify import read_labels, refuse_compared
+    from capgap.classification import read_labels, refuse_compared
 
     kept = folder / f"{schema.LABELS.name}.parquet"
     given = schema.empty(schema.LABELS)
@@ -88,9 +88,9 @@ def labels_for(
     return labels, _said(asked, labels)
 
 
-def _asked(outcomes: pd.DataFrame, items: pd.DataFrame | None) -> "list[Asked]":
+def _asked(outcomes: pd.DataFrame, items: pd.DataFrame | None) -> "list[UnlabelledItem]":
     """Every item once, with what it declares and, where known, what it asks."""
-    from capgap.classify import Asked, Question
+    from capgap.classification import ItemText, UnlabelledItem
 
     rows = outcomes.drop_duplicates(["task", "item"])[["task", "item", "capability"]]
     texts: dict[tuple[str, str], Any] = {}
@@ -101,9 +101,9 @@ def _asked(outcomes: pd.DataFrame, items: pd.DataFrame | None) -> "list[Asked]":
     found = []
     for task, item, capability in rows.itertuples(index=False):
         row = texts.get((str(task), str(item)))
-        question = Question("") if row is None else Question(_text(row.prompt), _choices(row.choices))
+        question = ItemText("") if row is None else ItemText(_text(row.prompt), _choices(row.choices))
         declared = None if pd.isna(capability) else str(capability)
-        found.append(Asked(task=str(task), item=str(item), question=question, capability=declared))
+        found.append(UnlabelledItem(task=str(task), item=str(item), question=question, capability=declared))
     return found
 
 
@@ -120,9 +120,9 @@ def _choices(value: Any) -> tuple[str, ...]:
     return tuple(str(one) for one in found) if isinstance(found, list) else ()
 
 
-def _classified(asked: "Sequence[Asked]") -> pd.DataFrame:
+def _classified(asked: "Sequence[UnlabelledItem]") -> pd.DataFrame:
     """Labels by declaration, else with the words of the item; items of which nothing is known get none."""
-    from capgap.classify import classify_items
+    from capgap.classification import classify_items
 
     worded = {one.task for one in asked if one.question.text}
     # Of what declares, the declaration is the label; text would only add its doubt.
@@ -138,7 +138,7 @@ def _classified(asked: "Sequence[Asked]") -> pd.DataFrame:
     return labels[labels["source"] != "none"]
 
 
-def _said(asked: "Sequence[Asked]", labels: pd.DataFrame) -> str:
+def _said(asked: "Sequence[UnlabelledItem]", labels: pd.DataFrame) -> str:
     undeclared = {(one.task, one.item) for one in asked if one.capability is None}
     keys = zip(labels["task"].astype(str), labels["item"].astype(str), strict=True)
     inferred = labels[[key in undeclared for key in keys]]
@@ -156,7 +156,7 @@ def classifier_facts(labels: pd.DataFrame | None) -> dict[str, Any] | None:
     """What the text model was measured to do on families that it had not seen; None where no label rests on it."""
     if labels is None or not labels["source"].fillna("").str.contains("text").any():
         return None
-    from capgap.classify.text_model import TextModel
+    from capgap.classification.text_model import TextModel
 
     measured = TextModel.shipped().coefficients.about.get("measured")
     return dict(measured) if isinstance(measured, dict) else None

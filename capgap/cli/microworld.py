@@ -32,13 +32,14 @@ def build(out: Path, only: tuple[str, ...], seed: int) -> None:
     What is finished is left as it is, so a build that was stopped goes on with the next model. The world itself, and
     with it the questions, is always the one that the shipped battery asks about.
     """
-    from capgap.distill import world_models
+    from capgap.distillation.students import microworld_models
     from capgap.microworld import make_world, write_data
 
-    wanted = only or ("data", *world_models.RECIPES)
+    parts = ("data", *microworld_models.RECIPES)
+    wanted = only or parts
     for name in wanted:
-        if name not in ("data", *world_models.RECIPES):
-            raise UsageError(f"--only: no model is called {name!r}.{suggestion(name, ('data', *world_models.RECIPES))}")
+        if name not in parts:
+            raise UsageError(f"--only: no model is called {name!r}.{suggestion(name, parts)}")
     for name in wanted:
         if name == "data":
             write_data(make_world(), out / "data")
@@ -52,14 +53,14 @@ def _trained(name: str, folder: Path, seed: int) -> Path:
     import torch
     from tqdm import tqdm
 
-    from capgap.distill import world_models
+    from capgap.distillation.students import microworld_models
 
     torch.set_num_threads(1)
-    with tqdm(total=world_models.RECIPES[name].steps, desc=name, unit="step", leave=False) as bar:
+    with tqdm(total=microworld_models.RECIPES[name].steps, desc=name, unit="step", leave=False) as bar:
 
         def on_step(step: int, loss: float) -> None:
             bar.update()
             if step % 50 == 0:
                 bar.set_postfix(loss=f"{loss:.3f}")
 
-        return world_models.build(name, folder, seed=seed, on_step=on_step)
+        return microworld_models.build(name, folder, seed=seed, on_step=on_step)

@@ -124,10 +124,11 @@ def closure(
     """The difference of two gap closures, knowledge minus reasoning, by simulation."""
     import numpy as np
 
-    from capgap.stats import Accuracies, closure_difference_power, needed_for_closure_difference
+    from capgap.stats import AssumedAccuracies, closure_difference_power, needed_for_closure_difference
 
     first, second = (
-        Accuracies(*_numbers(told, name, 3)) for told, name in ((knowledge, "--knowledge"), (reasoning, "--reasoning"))
+        AssumedAccuracies(*_numbers(told, name, 3))
+        for told, name in ((knowledge, "--knowledge"), (reasoning, "--reasoning"))
     )
     shared: dict[str, Any] = {"n_tasks": tasks, "cluster_size": cluster_size, "of_cluster": of_cluster}
     found = closure_difference_power(
@@ -182,13 +183,13 @@ def data_cost(
     import numpy as np
 
     from capgap.errors import UsageError
-    from capgap.stats import SupposedCurve, Target, data_cost_ratio_power
+    from capgap.stats import CurveTarget, SupposedCurve, data_cost_ratio_power
 
     if knowledge == reasoning:
         raise UsageError("--knowledge and --reasoning are the same: there is no difference to find.")
     first, second = (SupposedCurve(base, ceiling, teacher, cost) for cost in (reasoning, knowledge))
     found = data_cost_ratio_power(
-        first, second, sizes=_numbers(sizes, "--sizes"), n_seeds=seeds, n_items=items, target=Target(target),
+        first, second, sizes=_numbers(sizes, "--sizes"), n_seeds=seeds, n_items=items, target=CurveTarget(target),
         chance=chance, seed_sd=seed_sd, rng=np.random.default_rng(seed), n_replicates=replicates,
     )  # fmt: skip
     if not math.isfinite(found.width):

@@ -18,7 +18,7 @@ __all__ = ["report"]
 @json_option
 def report(folder: Path, margin: float | None, items: str, as_json: bool) -> None:
     """Write DIR/report.html again, from the tables in the run directory DIR alone."""
-    from capgap.evaluate.run_directory import RunDirectory
+    from capgap.store.run_directory import RunDirectory
 
     run = RunDirectory.existing(folder)
     told = run.facts.get("roles")

@@ -10,11 +10,11 @@ from typing import Any
 from capgap.battery.catalogue import known_label
 from capgap.errors import CapgapError, TableError
 from capgap.importers.archive import Archive
-from capgap.importers.batch import Batch, Part, label
-from capgap.importers.inspect_samples import InspectSample, Scored, read_inspect_sample
-from capgap.importers.primary import Chosen, Metric, Wanted, choose_primary
-from capgap.importers.reading import Record, files_under, first_byte, json_document
-from capgap.importers.settings import Settings, with_constants
+from capgap.importers.import_batch import ImportBatch, TaskResults, label
+from capgap.importers.inspect_samples import InspectSample, ScorerResult, read_inspect_sample
+from capgap.importers.primary_metric import Metric, MetricRequest, PrimaryMetric, choose_primary
+from capgap.importers.reading import FileRecord, files_under, first_byte, json_document
+from capgap.importers.settings import ImportSettings, with_constants
 from capgap.importers.values import as_json, is_score, kept_text, model_place, name_text, number, whole_number
 
 __all__ = ["import_inspect"]
@@ -24,7 +24,7 @@ _NO_SCORER = "score"
 
 
 @dataclass(frozen=True)
-class _Log:
+class _LogHeader:
     """What a log says about itself."""
 
     model: str
@@ -39,7 +39,7 @@ class _Log:
     asked: dict[str, Any]
 
 
-def import_inspect(paths: Sequence[Path], settings: Settings | None = None) -> Batch:
+def import_inspect(paths: Sequence[Path], settings: ImportSettings | None = None) -> ImportBatch:
     """What inspect's logs say about every sample and epoch, one part a log.
 
     Parameters
@@ -61,10 +61,10 @@ def import_inspect(paths: Sequence[Path], settings: Settings | None = None) -> B
     UsageError
         The user wants a metric that no task has.
     """
-    settings = settings or Settings()
-    batch, wanted = Batch("inspect"), Wanted(settings.primary)
+    settings = settings or ImportSettings()
+    batch, wanted = ImportBatch("inspect"), MetricRequest(settings.primary)
     known: set[Metric] = set()
-    dated: list[tuple[str, Part]] = []
+    dated: list[tuple[str, TaskResults]] = []
     for file in dict.fromkeys(file for path in paths for file in files_under(path, _SUFFIXES)):
         try:
             with _opened(file) as (header, samples):
@@ -81,7 +81,7 @@ def import_inspect(paths: Sequence[Path], settings: Settings | None = None) -> B
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[tuple[Any, Iterator[tuple[Record, bool]]]]:
+def _opened(file: Path) -> Iterator[tuple[Any, Iterator[tuple[FileRecord, bool]]]]:
     """The header of a log, and its samples one by one, each with whether it is whole (and no summary)."""
     if first_byte(file) != b"P":  # every ZIP archive begins with it, and no JSON does
         document = json_document(file)
@@ -89,7 +89,7 @@ def _opened(file: Path) -> Iterator[tuple[Any, Iterator[tuple[Record, bool]]]]:
             raise TableError("is no log of inspect: expected an object with eval and samples")
         found = document.get("samples")
         listed = found if isinstance(found, list) else []
-        yield document, ((Record(f"sample {n}", value), True) for n, value in enumerate(listed, start=1))
+        yield document, ((FileRecord(f"sample {n}", value), True) for n, value in enumerate(listed, start=1))
         return
     with Archive(file) as archive:
         start = next((name for name in ("header.json", "_journal/start.json") if name in archive.names), None)
@@ -98,20 +98,20 @@ def _opened(file: Path) -> Iterator[tuple[Any, Iterator[tuple[Record, bool]]]]:
         yield archive.json(start), _archived(archive)
 
 
-def _archived(archive: Archive) -> Iterator[tuple[Record, bool]]:
+def _archived(archive: Archive) -> Iterator[tuple[FileRecord, bool]]:
     names = [name for name in archive.names if name.startswith("samples/") and name.endswith(".json")]
     for name in names:
         try:
-            yield Record(name, archive.json(name)), True
+            yield FileRecord(name, archive.json(name)), True
         except TableError as error:
-            yield Record(name, trouble=str(error).rstrip(".")), True
+            yield FileRecord(name, trouble=str(error).rstrip(".")), True
     if not names and "summaries.json" in archive.names:
         found = archive.json("summaries.json")
         for number_, value in enumerate(found if isinstance(found, list) else [], start=1):
-            yield Record(f"summary {number_}", value), False
+            yield FileRecord(f"summary {number_}", value), False
 
 
-def _header(data: Any, settings: Settings) -> _Log:
+def _header(data: Any, settings: ImportSettings) -> _LogHeader:
     spec = data.get("eval") if isinstance(data, dict) else None
     if not isinstance(spec, dict):
         raise TableError("is no log of inspect: its header has no eval")
@@ -126,7 +126,7 @@ def _header(data: Any, settings: Settings) -> _Log:
     scorers = [one.get("name") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
     version = number(spec.get("task_version"))
     status, created = data.get("status"), spec.get("created")
-    return _Log(
+    return _LogHeader(
         model=str(settings.constants.get("model") or name_text(checkpoint, "the model")),
         task=str(settings.constants.get("task") or name_text(spec.get("task"), "the task")),
         created=created if isinstance(created, str) else "",
@@ -138,7 +138,7 @@ def _header(data: Any, settings: Settings) -> _Log:
     )
 
 
-def _samples(file: Path, found: Iterator[tuple[Record, bool]], batch: Batch) -> list[InspectSample]:
+def _samples(file: Path, found: Iterator[tuple[FileRecord, bool]], batch: ImportBatch) -> list[InspectSample]:
     """The samples of a log, each id and epoch once; the others are listed."""
     kept: dict[tuple[str, int], InspectSample] = {}
     empty = True
@@ -163,8 +163,13 @@ def _samples(file: Path, found: Iterator[tuple[Record, bool]], batch: Batch) -> 
 
 
 def _part(
-    file: Path, log: _Log, samples: Sequence[InspectSample], wanted: Wanted, known: set[Metric], batch: Batch
-) -> Part:
+    file: Path,
+    log: _LogHeader,
+    samples: Sequence[InspectSample],
+    wanted: MetricRequest,
+    known: set[Metric],
+    batch: ImportBatch,
+) -> TaskResults:
     where = f"{log.model}, {log.task}"
     if log.status != "success" or (log.n_expected is not None and log.n_expected > len(samples)):
         expected = f" of {log.n_expected:,}" if log.n_expected is not None else ""
@@ -179,7 +184,7 @@ def _part(
     n_errors = sum(1 for row in rows if row["primary"] and row["status"] == "error")
     if n_errors:
         batch.note(f"{where}: {n_errors:,} samples ended in an error or without a score; they have none here")
-    return Part(
+    return TaskResults(
         source=label(file),
         rows=rows,
         items=_items(log, samples),
@@ -189,7 +194,7 @@ def _part(
     )
 
 
-def _chosen(log: _Log, samples: Sequence[InspectSample], wanted: Wanted) -> Chosen:
+def _chosen(log: _LogHeader, samples: Sequence[InspectSample], wanted: MetricRequest) -> PrimaryMetric:
     """The scorer that counts: the first declared one that gives scores."""
     values: dict[Metric, list[float | None]] = {}
     for sample in samples:
@@ -202,11 +207,11 @@ def _chosen(log: _Log, samples: Sequence[InspectSample], wanted: Wanted) -> Chos
 
     ordered = {metric: values[metric] for metric in sorted(values, key=rank)}
     if not ordered:  # every sample failed
-        return Chosen((log.scorers[0] if log.scorers else _NO_SCORER, "none"))
+        return PrimaryMetric((log.scorers[0] if log.scorers else _NO_SCORER, "none"))
     return choose_primary(ordered, wanted.for_task(log.task, list(ordered)))
 
 
-def _rows(log: _Log, sample: InspectSample, primary: str) -> Iterator[dict[str, Any]]:
+def _rows(log: _LogHeader, sample: InspectSample, primary: str) -> Iterator[dict[str, Any]]:
     """A row for every scorer; one without a score where the sample failed before the one that counts."""
     known = known_label(log.task.rsplit("/", 1)[-1])
     shared = {
@@ -225,7 +230,7 @@ def _rows(log: _Log, sample: InspectSample, primary: str) -> Iterator[dict[str, 
         "n_tokens": sample.n_tokens,
         "stop_reason": sample.stop_reason,
     }
-    scores = {primary: Scored(None, None, False), **sample.scores}
+    scores = {primary: ScorerResult(None, None, False), **sample.scores}
     for metric, scored in scores.items():
         counts = metric == primary
         value = None if sample.failed and counts else scored.value
@@ -253,7 +258,7 @@ def _target(sample: InspectSample) -> str | None:
     return as_json(list(sample.targets)) if sample.targets else None
 
 
-def _items(log: _Log, samples: Sequence[InspectSample]) -> list[dict[str, Any]]:
+def _items(log: _LogHeader, samples: Sequence[InspectSample]) -> list[dict[str, Any]]:
     items: dict[str, dict[str, Any]] = {}
     for sample in samples:
         items.setdefault(

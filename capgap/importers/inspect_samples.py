@@ -7,7 +7,7 @@ from typing import Any
 from capgap.errors import TableError
 from capgap.importers.values import kept_text, name_text, number, whole_number
 
-__all__ = ["InspectSample", "Scored", "read_inspect_sample"]
+__all__ = ["InspectSample", "ScorerResult", "read_inspect_sample"]
 
 # inspect's letters (correct, partial, incorrect, no answer) and the words that its own metrics read.
 _WORDS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
@@ -23,7 +23,7 @@ _ATTACHED = "attachment://"
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScorerResult:
     """What one scorer said."""
 
     value: float | None
@@ -58,7 +58,7 @@ class InspectSample:
     """Whether a limit ended it."""
     failed: bool
     """Whether the sample ended with an error."""
-    scores: Mapping[str, Scored]
+    scores: Mapping[str, ScorerResult]
     """Metric → what was said; parts of one score as ``scorer.part``."""
     unknown: tuple[str, ...]
     """Scorers whose value is neither number, word nor several of these."""
@@ -157,8 +157,8 @@ def _stop_reason(output: dict[str, Any]) -> str | None:
     return told if isinstance(told, str) and len(told) <= 40 else None
 
 
-def _scores(found: Any) -> tuple[dict[str, Scored], tuple[str, ...]]:
-    scores: dict[str, Scored] = {}
+def _scores(found: Any) -> tuple[dict[str, ScorerResult], tuple[str, ...]]:
+    scores: dict[str, ScorerResult] = {}
     unknown = []
     for name, score in _object(found).items():
         told = score if isinstance(score, dict) and "value" in score else {"value": score}
@@ -172,7 +172,7 @@ def _scores(found: Any) -> tuple[dict[str, Scored], tuple[str, ...]]:
             if found_value is None and reason not in _NO_SCORE and not _not_scored(value):
                 unknown.append(part)
             else:
-                scores[part] = Scored(found_value, answer or None, unread)
+                scores[part] = ScorerResult(found_value, answer or None, unread)
     return scores, tuple(unknown)
 
 

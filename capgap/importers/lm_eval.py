@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from capgap.errors import CapgapError, TableError
-from capgap.importers.batch import Batch, Part, label
-from capgap.importers.lm_eval_results import Results, date_in, read_results
-from capgap.importers.lm_eval_rows import Known, TaskRows, task_rows
-from capgap.importers.lm_eval_samples import Sample, is_sample, read_sample
-from capgap.importers.primary import Metric, Wanted
+from capgap.importers.import_batch import ImportBatch, TaskResults, label
+from capgap.importers.lm_eval_results import ResultsFile, date_in, read_results
+from capgap.importers.lm_eval_rows import TaskMetadata, TaskRows, task_rows
+from capgap.importers.lm_eval_samples import LmEvalSample, is_sample, read_sample
+from capgap.importers.primary_metric import Metric, MetricRequest
 from capgap.importers.reading import files_under, json_document, records
-from capgap.importers.settings import Settings, with_constants
+from capgap.importers.settings import ImportSettings, with_constants
 from capgap.importers.values import name_text
 
 __all__ = ["import_lm_eval"]
@@ -25,18 +25,18 @@ _SAME_MEAN = 1e-6  # aggregates are means of the same numbers, in another order 
 
 
 @dataclass(frozen=True)
-class _Found:
+class _ImportFiles:
     """The files of an import, told apart by what they hold."""
 
-    results: list[Results]
+    results: list[ResultsFile]
     """Under the paths that the user named."""
-    beside: list[Results]
+    beside: list[ResultsFile]
     """Beside a samples file that the user named by itself: they name its model, and are not imported."""
     samples: list[Path]
     """The samples files, the oldest first."""
 
 
-def import_lm_eval(paths: Sequence[Path], settings: Settings | None = None) -> Batch:
+def import_lm_eval(paths: Sequence[Path], settings: ImportSettings | None = None) -> ImportBatch:
     """What lm-eval's files say about every item, one part a samples file.
 
     Parameters
@@ -58,8 +58,8 @@ def import_lm_eval(paths: Sequence[Path], settings: Settings | None = None) -> B
     UsageError
         The user wants a metric that no task has.
     """
-    settings = settings or Settings()
-    batch, wanted = Batch("lm-eval"), Wanted(settings.primary)
+    settings = settings or ImportSettings()
+    batch, wanted = ImportBatch("lm-eval"), MetricRequest(settings.primary)
     found = _look(paths, batch, settings)
     sampled: set[tuple[Path, str]] = set()
     metrics: set[Metric] = set()
@@ -85,11 +85,11 @@ def import_lm_eval(paths: Sequence[Path], settings: Settings | None = None) -> B
     return with_constants(batch, settings.constants)
 
 
-def _look(paths: Sequence[Path], batch: Batch, settings: Settings) -> _Found:
+def _look(paths: Sequence[Path], batch: ImportBatch, settings: ImportSettings) -> _ImportFiles:
     """Sort the files by what they hold; what is neither results nor samples is listed."""
     named = set(paths)
     files = list(dict.fromkeys(file for path in paths for file in files_under(path, _SUFFIXES)))
-    results: list[Results] = []
+    results: list[ResultsFile] = []
     samples: list[Path] = []
     for file in files:
         if file.suffix.lower() == ".jsonl":
@@ -97,7 +97,7 @@ def _look(paths: Sequence[Path], batch: Batch, settings: Settings) -> _Found:
             continue
         try:
             read = _results(file, settings)
-            if isinstance(read, Results):
+            if isinstance(read, ResultsFile):
                 results.append(read)
                 samples += _samples_of(read) if file in named else []
             elif read:
@@ -109,10 +109,10 @@ def _look(paths: Sequence[Path], batch: Batch, settings: Settings) -> _Found:
     samples = list(dict.fromkeys(samples))
     folders = {file.parent for file in samples if file in named} - {found.path.parent for found in results}
     beside = list(_beside(folders, settings))
-    return _Found(results, beside, sorted(samples, key=lambda file: (date_in(file.name), str(file))))
+    return _ImportFiles(results, beside, sorted(samples, key=lambda file: (date_in(file.name), str(file))))
 
 
-def _samples_of(run: Results) -> list[Path]:
+def _samples_of(run: ResultsFile) -> list[Path]:
     """The samples beside a results file that the user named by itself."""
     folder = run.path.parent
     if run.date:
@@ -121,7 +121,7 @@ def _samples_of(run: Results) -> list[Path]:
     return [file for file in beside if _ending(file, run)]
 
 
-def _results(file: Path, settings: Settings) -> Results | bool:
+def _results(file: Path, settings: ImportSettings) -> ResultsFile | bool:
     """The results in a JSON file; else whether it holds samples."""
     data = json_document(file)
     model = settings.constants.get("model")
@@ -131,18 +131,18 @@ def _results(file: Path, settings: Settings) -> Results | bool:
     return read if read is not None else isinstance(data, list) and bool(data) and is_sample(data[0])
 
 
-def _beside(folders: Iterable[Path], settings: Settings) -> Iterable[Results]:
+def _beside(folders: Iterable[Path], settings: ImportSettings) -> Iterable[ResultsFile]:
     for folder in folders:
         for file in sorted(folder.glob("*.json")):
             try:
                 read = _results(file, settings)
             except CapgapError:
                 continue  # nobody asked for this file; without it the model is named by its folder, and a note says so
-            if isinstance(read, Results):
+            if isinstance(read, ResultsFile):
                 yield read
 
 
-def _run_of(path: Path, found: _Found) -> Results | None:
+def _run_of(path: Path, found: _ImportFiles) -> ResultsFile | None:
     """The results that belong to a samples file: of the same moment, else of the only model beside it."""
     here = [run for run in (*found.results, *found.beside) if run.path.parent == path.parent]
     date = date_in(path.name)
@@ -155,14 +155,14 @@ def _run_of(path: Path, found: _Found) -> Results | None:
     return max(telling or here, key=lambda run: run.date)
 
 
-def _ending(path: Path, run: Results) -> str | None:
+def _ending(path: Path, run: ResultsFile) -> str | None:
     """The longest task of a run with which the name of a file ends."""
     stem = path.stem.removesuffix("_write_out_info")
     fitting = [task for task in (*run.tasks, *run.configs) if stem == task or stem.endswith(f"_{task}")]
     return max(fitting, key=len, default=None)
 
 
-def _task_of(path: Path, run: Results | None) -> str:
+def _task_of(path: Path, run: ResultsFile | None) -> str:
     name = path.name
     dated = re.fullmatch(r"samples_(.+)_\d{4}-\d{2}-\d{2}T[\d.:-]+\.jsonl?", name)
     if dated:
@@ -173,13 +173,13 @@ def _task_of(path: Path, run: Results | None) -> str:
     return ending or path.stem.removeprefix("samples_")
 
 
-def _known(run: Results | None, task: str) -> Known:
+def _known(run: ResultsFile | None, task: str) -> TaskMetadata:
     if run is None:
-        return Known()
-    return Known(run.configs.get(task, {}), run.chat_template, run.lower.get(task, frozenset()))
+        return TaskMetadata()
+    return TaskMetadata(run.configs.get(task, {}), run.chat_template, run.lower.get(task, frozenset()))
 
 
-def _folder_model(path: Path, batch: Batch) -> str:
+def _folder_model(path: Path, batch: ImportBatch) -> str:
     """The model by its folder's name, which lm-eval makes from the model's with ``__`` for each slash."""
     folder = path.resolve().parent.name
     model = name_text(re.sub(r"^([^_]+)__([^_].*)$", r"\1/\2", folder), "the model")
@@ -187,9 +187,9 @@ def _folder_model(path: Path, batch: Batch) -> str:
     return model
 
 
-def _samples(path: Path, batch: Batch) -> list[Sample]:
+def _samples(path: Path, batch: ImportBatch) -> list[LmEvalSample]:
     """The records of a samples file, each document and filter once; the others are listed."""
-    kept: dict[tuple[int, str], Sample] = {}
+    kept: dict[tuple[int, str], LmEvalSample] = {}
     empty = True
     for record in records(path):
         empty = False
@@ -216,8 +216,14 @@ def _samples(path: Path, batch: Batch) -> list[Sample]:
 
 
 def _part(
-    path: Path, task: str, model: str, run: Results | None, read: TaskRows, samples: Sequence[Sample], batch: Batch
-) -> list[Part]:
+    path: Path,
+    task: str,
+    model: str,
+    run: ResultsFile | None,
+    read: TaskRows,
+    samples: Sequence[LmEvalSample],
+    batch: ImportBatch,
+) -> list[TaskResults]:
     if not read.rows:
         named = ", ".join(sorted(read.whole_task)) or "none"
         batch.skip(label(path), f"task {task}: no metric has a value of one item; its metrics: {named}")
@@ -230,7 +236,7 @@ def _part(
     if run is not None:
         _hold_against(run, task, model, read, len({sample.doc_id for sample in samples}), batch)
     return [
-        Part(
+        TaskResults(
             source=label(path),
             rows=read.rows,
             items=read.items,
@@ -241,7 +247,9 @@ def _part(
     ]
 
 
-def _hold_against(run: Results, task: str, model: str, read: TaskRows, n_documents: int, batch: Batch) -> None:
+def _hold_against(
+    run: ResultsFile, task: str, model: str, read: TaskRows, n_documents: int, batch: ImportBatch
+) -> None:
     """Say where the samples do not give the aggregates of their results file."""
     expected = run.n_samples.get(task)
     if expected is not None and expected != n_documents:
@@ -256,7 +264,7 @@ def _hold_against(run: Results, task: str, model: str, read: TaskRows, n_documen
         batch.note(f"{model}, {task}: mean {read.primary[0]} of the samples {mean:.6f}, in the results {told:.6f}")
 
 
-def _list_aggregates(results: Sequence[Results], sampled: set[tuple[Path, str]], batch: Batch) -> None:
+def _list_aggregates(results: Sequence[ResultsFile], sampled: set[tuple[Path, str]], batch: ImportBatch) -> None:
     for run in results:
         alone = [task for task in run.tasks if task not in run.groups and (run.path, task) not in sampled]
         if alone:

@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 
 from capgap.errors import TableError
-from capgap.importers.lm_eval_samples import Sample
+from capgap.importers.lm_eval_samples import LmEvalSample
 from capgap.importers.reading import parse_json
 from capgap.importers.values import as_json
 
-__all__ = ["Choices", "Told", "read_choices"]
+__all__ = ["ItemChoices", "RankedMetric", "read_choices"]
 
 _CHECKS = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")
 """Metrics that are 1 where the highest-ranked choice is right, and 0 otherwise."""
 
 
 @dataclass(frozen=True)
-class Told:
+class RankedMetric:
     """What a metric's ranking says about one item."""
 
     prediction: str | None
@@ -35,7 +35,7 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Choices:
+class ItemChoices:
     """The choices of one item."""
 
     texts: tuple[str, ...]
@@ -67,7 +67,7 @@ class Choices:
         right = [self.texts[place] for place in self.gold]
         return right[0] if len(right) == 1 else as_json(right)
 
-    def told(self, metric: str, value: float | None) -> Told | None:
+    def told(self, metric: str, value: float | None) -> RankedMetric | None:
         """What the ranking of this metric says; None where it contradicts the metric's own value, or is not known."""
         ranked = self._ranked(metric)
         if ranked is None or not np.isfinite(ranked).all():
@@ -78,7 +78,7 @@ class Choices:
         ordered = np.sort(ranked)
         wrong = np.delete(ranked, list(self.gold))
         aim = float(ranked[list(self.gold)].max() - wrong.max()) if self.gold and len(wrong) else float("nan")
-        return Told(
+        return RankedMetric(
             prediction=self.texts[best] if self.texts else None,
             margin=float(ordered[-1] - ordered[-2]) if len(ordered) > 1 else float("nan"),
             margin_target=aim,
@@ -94,7 +94,7 @@ class Choices:
             return None
         return np.asarray(self.logprobs / np.array(sizes, dtype=float))
 
-    def contradictions(self, gold: tuple[int, ...], sample: Sample) -> tuple[int, int]:
+    def contradictions(self, gold: tuple[int, ...], sample: LmEvalSample) -> tuple[int, int]:
         """How many of the sample's accuracies a right choice agrees with, and how many it contradicts."""
         agree = contradict = 0
         for metric in _CHECKS:
@@ -108,10 +108,10 @@ class Choices:
         return agree, contradict
 
 
-Reading = Callable[[Sample, Choices], tuple[int, ...]]
+RankingMetric = Callable[[LmEvalSample, ItemChoices], tuple[int, ...]]
 
 
-def read_choices(samples: Sequence[Sample], delimiter: str) -> list[Choices]:
+def read_choices(samples: Sequence[LmEvalSample], delimiter: str) -> list[ItemChoices]:
     """The choices of each sample of one task, the right ones where the task's own accuracies confirm them.
 
     Parameters
@@ -124,12 +124,12 @@ def read_choices(samples: Sequence[Sample], delimiter: str) -> list[Choices]:
     plain = [_choices(sample, delimiter) for sample in samples]
     golds = _confirmed(samples, plain)
     return [
-        Choices(own.texts, own.logprobs, own.unconditional, gold, own.lengths_known)
+        ItemChoices(own.texts, own.logprobs, own.unconditional, gold, own.lengths_known)
         for own, gold in zip(plain, golds, strict=True)
     ]
 
 
-def _choices(sample: Sample, delimiter: str) -> Choices:
+def _choices(sample: LmEvalSample, delimiter: str) -> ItemChoices:
     logprobs = np.array(sample.logprobs, dtype=float)
     contexts, continuations = sample.contexts, sample.continuations
     half = len(logprobs) // 2
@@ -139,9 +139,9 @@ def _choices(sample: Sample, delimiter: str) -> Choices:
         contexts, continuations = contexts[:half], continuations[:half]
     if continuations and len(set(contexts)) == 1:
         texts = tuple(text.removeprefix(delimiter) for text in continuations)
-        return Choices(texts, logprobs, unconditional, (), lengths_known=True)
+        return ItemChoices(texts, logprobs, unconditional, (), lengths_known=True)
     # Several contexts with one continuation: the choices are inside the contexts, and where they end is not told.
-    return Choices(_tails(contexts), logprobs, unconditional, (), lengths_known=False)
+    return ItemChoices(_tails(contexts), logprobs, unconditional, (), lengths_known=False)
 
 
 def _tails(contexts: tuple[str, ...]) -> tuple[str, ...]:
@@ -154,9 +154,9 @@ def _tails(contexts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(text[start:] for text in contexts)
 
 
-def _confirmed(samples: Sequence[Sample], choices: Sequence[Choices]) -> list[tuple[int, ...]]:
+def _confirmed(samples: Sequence[LmEvalSample], choices: Sequence[ItemChoices]) -> list[tuple[int, ...]]:
     """The right places of each sample, by the readings of the targets that no accuracy of the task contradicts."""
-    readings: tuple[Reading, ...] = (_by_place, _by_text, _by_exclusion)
+    readings: tuple[RankingMetric, ...] = (_by_place, _by_text, _by_exclusion)
     survivors = []
     for reading in readings:
         golds = [reading(sample, own) for sample, own in zip(samples, choices, strict=True)]
@@ -168,7 +168,7 @@ def _confirmed(samples: Sequence[Sample], choices: Sequence[Choices]) -> list[tu
     return [next(iter(golds)) if len(golds) == 1 else () for golds in said]
 
 
-def _by_place(sample: Sample, choices: Choices) -> tuple[int, ...]:
+def _by_place(sample: LmEvalSample, choices: ItemChoices) -> tuple[int, ...]:
     """The target as a place, or a list of places, counted from 0."""
     target = sample.target
     if isinstance(target, str):
@@ -183,7 +183,7 @@ def _by_place(sample: Sample, choices: Choices) -> tuple[int, ...]:
     return tuple(sorted(set(places))) if all(0 <= place < n for place in places) else ()
 
 
-def _by_text(sample: Sample, choices: Choices) -> tuple[int, ...]:
+def _by_text(sample: LmEvalSample, choices: ItemChoices) -> tuple[int, ...]:
     """The target as the text of a choice, or as a list of such texts."""
     targets: Any = sample.target if isinstance(sample.target, list) else [sample.target]
     texts = choices.texts
@@ -192,7 +192,7 @@ def _by_text(sample: Sample, choices: Choices) -> tuple[int, ...]:
     return tuple(sorted({texts.index(target) for target in targets}))
 
 
-def _by_exclusion(sample: Sample, choices: Choices) -> tuple[int, ...]:
+def _by_exclusion(sample: LmEvalSample, choices: ItemChoices) -> tuple[int, ...]:
     """Of two contexts, the one that was taken where it was right, the other one where it was wrong."""
     value, logprobs = sample.metrics.get("acc"), choices.logprobs
     if choices.lengths_known or len(logprobs) != 2 or value not in (0.0, 1.0) or not np.isfinite(logprobs).all():

@@ -14,7 +14,7 @@ from typing import Any
 from capgap.errors import TableError
 from capgap.importers.values import model_place, name_text, number, whole_number
 
-__all__ = ["Results", "date_in", "read_results"]
+__all__ = ["ResultsFile", "date_in", "read_results"]
 
 _DATE = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}[-:]\d{2}[-:]\d{2}(?:\.\d+)?)\.jsonl?$")
 # The order in which lm-eval itself looks for a name in the arguments of a model: an adapter before what it adapts.
@@ -23,7 +23,7 @@ _NO_AGGREGATE = ("alias", "name", "sample_len", "sample_count")
 
 
 @dataclass(frozen=True)
-class Results:
+class ResultsFile:
     """One results file."""
 
     path: Path
@@ -56,7 +56,7 @@ def date_in(name: str) -> str:
     return found.group(1) if found else ""
 
 
-def read_results(path: Path, data: Any) -> Results | None:
+def read_results(path: Path, data: Any) -> ResultsFile | None:
     """The results in a JSON document; None where it is something else.
 
     Raises
@@ -75,7 +75,7 @@ def read_results(path: Path, data: Any) -> Results | None:
     model = name_text(name, "the model")
     chat = data.get("chat_template")
     configs = {task: found for task, found in _mapping(data.get("configs")).items() if isinstance(found, dict)}
-    return Results(
+    return ResultsFile(
         path=path,
         date=date_in(path.name),
         model=model,

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from capgap.battery.catalogue import known_label
-from capgap.importers.lm_eval_choices import Choices, read_choices
-from capgap.importers.lm_eval_samples import Sample, item_ids
-from capgap.importers.primary import Metric, Wanted, choose_primary
+from capgap.importers.lm_eval_choices import ItemChoices, read_choices
+from capgap.importers.lm_eval_samples import LmEvalSample, item_ids
+from capgap.importers.primary_metric import Metric, MetricRequest, choose_primary
 from capgap.importers.values import as_json, is_score, kept_text
 
-__all__ = ["Known", "TaskRows", "task_rows"]
+__all__ = ["TaskMetadata", "TaskRows", "task_rows"]
 
 # lm-eval's regular-expression filters put this in place of an answer that they do not find.
 _NOT_FOUND = "[invalid]"
@@ -39,7 +39,7 @@ class TaskRows:
 
 
 @dataclass(frozen=True)
-class Known:
+class TaskMetadata:
     """What the results file beside the samples tells about their task."""
 
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -50,7 +50,9 @@ class Known:
     """Metrics of which less is better."""
 
 
-def task_rows(model: str, task: str, samples: Sequence[Sample], known: Known, wanted: Wanted) -> TaskRows:
+def task_rows(
+    model: str, task: str, samples: Sequence[LmEvalSample], known: TaskMetadata, wanted: MetricRequest
+) -> TaskRows:
     """Rows for every item, metric and filter of one task.
 
     Parameters
@@ -99,7 +101,7 @@ def task_rows(model: str, task: str, samples: Sequence[Sample], known: Known, wa
     )
 
 
-def _values(samples: Sequence[Sample], config: Mapping[str, Any]) -> dict[Metric, list[float | None]]:
+def _values(samples: Sequence[LmEvalSample], config: Mapping[str, Any]) -> dict[Metric, list[float | None]]:
     """The values of each metric and filter, in lm-eval's order: the first filter and its first metric come first."""
     found: dict[Metric, list[float | None]] = defaultdict(list)
     for sample in samples:
@@ -115,7 +117,7 @@ def _values(samples: Sequence[Sample], config: Mapping[str, Any]) -> dict[Metric
     return {key: found[key] for key in sorted(found, key=rank)}
 
 
-def _choices(samples: Sequence[Sample], known: Known) -> list[Choices | None]:
+def _choices(samples: Sequence[LmEvalSample], known: TaskMetadata) -> list[ItemChoices | None]:
     """The choices of every sample that has several; None for generated answers and single continuations."""
     several = [sample for sample in samples if len(sample.logprobs) > 1]
     delimiter = known.config.get("target_delimiter", " ")
@@ -125,7 +127,7 @@ def _choices(samples: Sequence[Sample], known: Known) -> list[Choices | None]:
     return [next(read) if len(sample.logprobs) > 1 else None for sample in samples]
 
 
-def _chosen(choices: Choices, metric: str, value: float | None) -> dict[str, Any]:
+def _chosen(choices: ItemChoices, metric: str, value: float | None) -> dict[str, Any]:
     told = choices.told(metric, value)
     return {
         **_score(value),
@@ -141,7 +143,7 @@ def _chosen(choices: Choices, metric: str, value: float | None) -> dict[str, Any
     }
 
 
-def _answered(sample: Sample, value: float | None) -> dict[str, Any]:
+def _answered(sample: LmEvalSample, value: float | None) -> dict[str, Any]:
     if sample.logprobs:  # one continuation: how likely it was, and whether it was the likeliest
         logprob = sample.logprobs[0]
         finite = logprob if math.isfinite(logprob) else math.nan
@@ -165,13 +167,13 @@ def _score(value: float | None) -> dict[str, Any]:
     return {"score": value if is_score(value) else None, "status": "scored" if value is not None else "error"}
 
 
-def _target(sample: Sample) -> Any:
+def _target(sample: LmEvalSample) -> Any:
     target = sample.target
     return target[0] if isinstance(target, list) and len(target) == 1 else target
 
 
 def _items(
-    task: str, samples: Sequence[Sample], choices: Sequence[Choices | None], ids: Mapping[int, str]
+    task: str, samples: Sequence[LmEvalSample], choices: Sequence[ItemChoices | None], ids: Mapping[int, str]
 ) -> list[dict[str, Any]]:
     items: dict[str, dict[str, Any]] = {}
     for sample, own in zip(samples, choices, strict=True):

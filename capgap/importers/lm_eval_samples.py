@@ -15,7 +15,7 @@ from typing import Any
 from capgap.errors import TableError
 from capgap.importers.values import number
 
-__all__ = ["Sample", "is_sample", "item_ids", "read_sample"]
+__all__ = ["LmEvalSample", "is_sample", "item_ids", "read_sample"]
 
 _HASHES = ("doc_hash", "prompt_hash", "target_hash")
 _FIXED = frozenset(
@@ -24,7 +24,7 @@ _FIXED = frozenset(
 
 
 @dataclass(frozen=True)
-class Sample:
+class LmEvalSample:
     """One document, answered and filtered one way."""
 
     doc_id: int
@@ -58,7 +58,7 @@ def is_sample(value: Any) -> bool:
     return isinstance(value, dict) and "doc_id" in value and ("resps" in value or "logit_0" in value)
 
 
-def read_sample(record: Any) -> Sample:
+def read_sample(record: Any) -> LmEvalSample:
     """The record in one shape.
 
     Raises
@@ -80,7 +80,7 @@ def read_sample(record: Any) -> Sample:
     scored = bool(pairs) and all(pair is not None for pair in pairs)
     filter_name = record.get("filter", "none")
     told = len(arguments) == len(resps) and all(isinstance(one, str) for pair in arguments for one in pair)
-    return Sample(
+    return LmEvalSample(
         doc_id=doc_id,
         digest=_digest(record),
         filter=filter_name if isinstance(filter_name, str) and 0 < len(filter_name) <= 200 else "none",
@@ -96,7 +96,7 @@ def read_sample(record: Any) -> Sample:
     )
 
 
-def item_ids(samples: Iterable[Sample]) -> dict[int, str]:
+def item_ids(samples: Iterable[LmEvalSample]) -> dict[int, str]:
     """An id for each document: its hash (and the occurrence where it comes again), else its place.
 
     The same document has the same id whatever model was asked and how many others were.

@@ -13,7 +13,7 @@ __all__ = [
     "MAX_DOCUMENT",
     "MAX_FILES",
     "MAX_RECORD",
-    "Record",
+    "FileRecord",
     "decoded",
     "files_under",
     "first_byte",
@@ -33,7 +33,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
-class Record:
+class FileRecord:
     """One line of a file, or one member of a list or archive."""
 
     place: str
@@ -76,7 +76,7 @@ def json_document(path: Path) -> Any:
     return parse_json(decoded(_whole(path)))
 
 
-def records(path: Path) -> Iterator[Record]:
+def records(path: Path) -> Iterator[FileRecord]:
     """The records of a JSONL file, or of a file that holds a JSON list; a bad line is a record with its trouble.
 
     Raises
@@ -86,7 +86,7 @@ def records(path: Path) -> Iterator[Record]:
     """
     if first_byte(path) == b"[":
         found = json_document(path)
-        yield from (Record(f"entry {n}", value) for n, value in enumerate(found, start=1))
+        yield from (FileRecord(f"entry {n}", value) for n, value in enumerate(found, start=1))
         return
     try:
         with path.open("rb") as handle:
@@ -96,7 +96,7 @@ def records(path: Path) -> Iterator[Record]:
                 if len(line) > MAX_RECORD:
                     while line and not line.endswith(b"\n"):  # to the end of the line, without keeping it
                         line = handle.readline(MAX_RECORD)
-                    yield Record(f"line {number}", trouble=f"is longer than {MAX_RECORD // 2**20} MB")
+                    yield FileRecord(f"line {number}", trouble=f"is longer than {MAX_RECORD // 2**20} MB")
                 elif line.strip():
                     yield _record(line.removeprefix(_BOM) if number == 1 else line, f"line {number}")
     except OSError as error:
@@ -154,11 +154,11 @@ def parse_json(text: str) -> Any:
         raise TableError("is JSON with a number of thousands of digits.") from None
 
 
-def _record(line: bytes, place: str) -> Record:
+def _record(line: bytes, place: str) -> FileRecord:
     try:
-        return Record(place, parse_json(decoded(line)))
+        return FileRecord(place, parse_json(decoded(line)))
     except TableError as error:
-        return Record(place, trouble=str(error).rstrip("."))
+        return FileRecord(place, trouble=str(error).rstrip("."))
 
 
 def _whole(path: Path) -> bytes:

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from capgap.errors import UsageError, suggestion
-from capgap.importers.batch import Batch
+from capgap.importers.import_batch import ImportBatch
 from capgap.importers.values import is_score, name_text, number
 from capgap.schema import CAPABILITIES, FORMATS
 
-__all__ = ["CONSTANTS", "Settings", "assignments", "with_constants"]
+__all__ = ["CONSTANTS", "ImportSettings", "assignments", "with_constants"]
 
 CONSTANTS = ("model", "battery", "task", "variant", "capability", "domain", "format", "chance")
 """Columns that may hold one value in every row, said by the user instead of the source."""
@@ -17,7 +17,7 @@ _WORDS = {"capability": CAPABILITIES, "format": FORMATS}
 
 
 @dataclass(frozen=True)
-class Settings:
+class ImportSettings:
     """What the user says about an import."""
 
     constants: Mapping[str, Any] = field(default_factory=dict)
@@ -26,7 +26,7 @@ class Settings:
     """``[TASK:]METRIC[,FILTER]``: the metric that counts."""
 
     @classmethod
-    def parsed(cls, constants: Sequence[str] = (), primary: Sequence[str] = ()) -> "Settings":
+    def parsed(cls, constants: Sequence[str] = (), primary: Sequence[str] = ()) -> "ImportSettings":
         """The settings in the words of the command line.
 
         Raises
@@ -57,7 +57,7 @@ def assignments(words: Sequence[str], option: str) -> dict[str, str]:
     return found
 
 
-def with_constants(batch: Batch, constants: Mapping[str, Any]) -> Batch:
+def with_constants(batch: ImportBatch, constants: Mapping[str, Any]) -> ImportBatch:
     """The batch with the user's constants in every row of its outcomes and, where they belong there, of its items."""
     for part in batch.parts:
         for row in part.rows:

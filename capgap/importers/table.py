@@ -8,11 +8,11 @@ from typing import Any
 
 from capgap import schema
 from capgap.errors import TableError, UsageError, suggestion
-from capgap.importers.batch import Batch, Part, label
+from capgap.importers.import_batch import ImportBatch, TaskResults, label
 from capgap.importers.reading import files_under
-from capgap.importers.settings import Settings
+from capgap.importers.settings import ImportSettings
 from capgap.importers.table_cells import cell, missing, score
-from capgap.importers.table_files import SUFFIXES, Row, column_names, read_table
+from capgap.importers.table_files import SUFFIXES, ForeignRow, column_names, read_table
 from capgap.importers.values import kept_text, shown
 
 __all__ = ["import_table"]
@@ -25,7 +25,7 @@ _ITEM_TEXTS = ("prompt", "choices", "target")
 
 
 @dataclass(frozen=True)
-class _Head:
+class _ColumnMapping:
     """How the columns of one table are read."""
 
     sources: dict[str, str]
@@ -34,7 +34,9 @@ class _Head:
     """Theirs that stay out."""
 
 
-def import_table(paths: Sequence[Path], columns: Mapping[str, str], settings: Settings | None = None) -> Batch:
+def import_table(
+    paths: Sequence[Path], columns: Mapping[str, str], settings: ImportSettings | None = None
+) -> ImportBatch:
     """What tables say about every item, one part for each model and task of a table.
 
     Parameters
@@ -59,9 +61,9 @@ def import_table(paths: Sequence[Path], columns: Mapping[str, str], settings: Se
         A path does not exist, a column is missing, or a row cannot be understood: nothing of a table is imported
         then, because a table is one statement. The row is named.
     """
-    settings = settings or Settings()
+    settings = settings or ImportSettings()
     _check_names(columns, settings)
-    batch = Batch("table")
+    batch = ImportBatch("table")
     for file in dict.fromkeys(file for path in paths for file in files_under(path, SUFFIXES)):
         try:
             batch.parts += _parts(file, columns, settings, batch)
@@ -72,7 +74,7 @@ def import_table(paths: Sequence[Path], columns: Mapping[str, str], settings: Se
     return batch
 
 
-def _check_names(columns: Mapping[str, str], settings: Settings) -> None:
+def _check_names(columns: Mapping[str, str], settings: ImportSettings) -> None:
     known = (*_COLUMNS, *_QUESTION)
     for ours in columns:
         if ours not in known and not (ours.startswith("x_") and len(ours) > 2):
@@ -83,7 +85,7 @@ def _check_names(columns: Mapping[str, str], settings: Settings) -> None:
         raise UsageError("--primary: a table says it in a column of its own: --map primary=COLUMN")
 
 
-def _parts(file: Path, columns: Mapping[str, str], settings: Settings, batch: Batch) -> list[Part]:
+def _parts(file: Path, columns: Mapping[str, str], settings: ImportSettings, batch: ImportBatch) -> list[TaskResults]:
     head = _head(column_names(file), columns, settings)
     rows: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     items: dict[tuple[str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
@@ -101,10 +103,10 @@ def _parts(file: Path, columns: Mapping[str, str], settings: Settings, batch: Ba
         batch.skip(label(file), reason, len(head.unused), first=", ".join(head.unused[:20]))
     if n_missing:
         batch.note(f"{label(file)}: {n_missing:,} rows have no score; they are errors, not zeros")
-    return [Part(label(file), _complete(own), list(items[key].values())) for key, own in rows.items()]
+    return [TaskResults(label(file), _complete(own), list(items[key].values())) for key, own in rows.items()]
 
 
-def _head(theirs: Sequence[str], columns: Mapping[str, str], settings: Settings) -> _Head:
+def _head(theirs: Sequence[str], columns: Mapping[str, str], settings: ImportSettings) -> _ColumnMapping:
     """Which columns are read: those that the user named, and those that have one of our names."""
     shown_names = [shown(name, 80) for name in theirs]
     for ours, name in columns.items():
@@ -123,10 +125,10 @@ def _head(theirs: Sequence[str], columns: Mapping[str, str], settings: Settings)
                 f"Name the column: --map {name}=COLUMN{constant}"
             )
     used = set(sources.values())
-    return _Head(sources, tuple(shown(name, 80) for name in theirs if name not in used))
+    return _ColumnMapping(sources, tuple(shown(name, 80) for name in theirs if name not in used))
 
 
-def _row(row: Row, head: _Head, settings: Settings) -> dict[str, Any]:
+def _row(row: ForeignRow, head: _ColumnMapping, settings: ImportSettings) -> dict[str, Any]:
     """The row in our columns and types."""
     ours: dict[str, Any] = dict(settings.constants)
     for name, theirs in head.sources.items():
@@ -153,7 +155,7 @@ def _scored(score: float | None, status: str | None, value: float | None) -> dic
     return {"score": score, "status": status or "scored", "value": score if value is None else value}
 
 
-def _refuse_twice(row: Row, ours: Mapping[str, Any], seen: dict[tuple[Any, ...], str]) -> None:
+def _refuse_twice(row: ForeignRow, ours: Mapping[str, Any], seen: dict[tuple[Any, ...], str]) -> None:
     key = tuple(ours.get(name, _COLUMNS[name].default) for name in schema.OUTCOME_KEY)
     if key in seen:
         raise TableError(

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from capgap.errors import TableError
 from capgap.importers.reading import json_document, records
 
-__all__ = ["SUFFIXES", "Row", "column_names", "read_table"]
+__all__ = ["SUFFIXES", "ForeignRow", "column_names", "read_table"]
 
 MAX_ROWS = 20_000_000
 """Rows of one table."""
@@ -21,7 +21,7 @@ _MAX_COLUMNS = 1_000
 
 
 @dataclass(frozen=True)
-class Row:
+class ForeignRow:
     """One row as it stands in its file."""
 
     cells: dict[str, Any]
@@ -30,7 +30,7 @@ class Row:
     """``line 7``, ``row 7``."""
 
 
-def read_table(path: Path) -> Iterator[Row]:
+def read_table(path: Path) -> Iterator[ForeignRow]:
     """The rows of a table, in the order of the file.
 
     Raises
@@ -69,7 +69,7 @@ def column_names(path: Path) -> list[str]:
     return list(names)
 
 
-def _csv(path: Path) -> Iterator[Row]:
+def _csv(path: Path) -> Iterator[ForeignRow]:
     with path.open(encoding="utf-8-sig", newline="") as handle, _large_cells():
         reader = csv.reader(_lines(handle), strict=True)
         try:
@@ -82,7 +82,7 @@ def _csv(path: Path) -> Iterator[Row]:
                 if cells and len(cells) != len(head):
                     raise TableError(f"line {reader.line_num}: expected {len(head)} cells, found {len(cells)}.")
                 if cells:
-                    yield Row(dict(zip(head, cells, strict=True)), f"line {reader.line_num}")
+                    yield ForeignRow(dict(zip(head, cells, strict=True)), f"line {reader.line_num}")
         except csv.Error as error:
             raise TableError(f"line {reader.line_num}: is no CSV: {error}.") from None
         except UnicodeDecodeError as error:
@@ -107,14 +107,14 @@ def _large_cells() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _jsonl(path: Path) -> Iterator[Row]:
+def _jsonl(path: Path) -> Iterator[ForeignRow]:
     for record in records(path):
         if record.trouble:
             raise TableError(f"{record.place}: {record.trouble}.")
         yield _object(record.value, record.place)
 
 
-def _json(path: Path) -> Iterator[Row]:
+def _json(path: Path) -> Iterator[ForeignRow]:
     found = json_document(path)
     if not isinstance(found, list):
         raise TableError("expected a JSON list of objects, one a row.")
@@ -122,13 +122,13 @@ def _json(path: Path) -> Iterator[Row]:
         yield _object(value, f"entry {number}")
 
 
-def _object(value: Any, place: str) -> Row:
+def _object(value: Any, place: str) -> ForeignRow:
     if not isinstance(value, dict):
         raise TableError(f"{place}: expected an object, one key a column.")
-    return Row(value, place)
+    return ForeignRow(value, place)
 
 
-def _parquet(path: Path) -> Iterator[Row]:
+def _parquet(path: Path) -> Iterator[ForeignRow]:
     import pyarrow
     import pyarrow.parquet
 
@@ -141,14 +141,14 @@ def _parquet(path: Path) -> Iterator[Row]:
             for batch in table.iter_batches(batch_size=10_000):
                 for cells in batch.to_pylist():
                     number += 1
-                    yield Row({str(name): value for name, value in cells.items()}, f"row {number}")
+                    yield ForeignRow({str(name): value for name, value in cells.items()}, f"row {number}")
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         if isinstance(error, TableError):
             raise
         raise TableError(f"is no Parquet that can be read: {str(error)[:200]}.") from None
 
 
-_READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+_READERS: dict[str, Callable[[Path], Iterator[ForeignRow]]] = {
     ".csv": _csv,
     ".jsonl": _jsonl,
     ".json": _json,

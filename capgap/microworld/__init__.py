@@ -1,21 +1,21 @@
 """The embedded world: its truth, its questions, its texts, and the models that were trained on them.
 
 Everything comes from a seed, and every item is knowledge, reasoning or both by construction. Nothing here imports
-torch; the models are trained in `capgap.distill.world_models`.
+torch; the models are trained in `capgap.distillation.students.microworld_models`.
 """
 
 from capgap.microworld.checkpoints import checkpoint, names
 from capgap.microworld.data import evaluation, training, write_data
-from capgap.microworld.questions import FAMILIES, Question
-from capgap.microworld.text import Text
+from capgap.microworld.pretraining_text import PretrainingText
+from capgap.microworld.questions import FAMILIES, WorldQuestion
 from capgap.microworld.tokenizer import write_tokenizer
-from capgap.microworld.world import Fact, World, make_world
+from capgap.microworld.world import World, WorldFact, make_world
 
 __all__ = [
     "FAMILIES",
-    "Fact",
-    "Question",
-    "Text",
+    "WorldFact",
+    "WorldQuestion",
+    "PretrainingText",
     "World",
     "checkpoint",
     "evaluation",

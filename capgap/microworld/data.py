@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from capgap.microworld.questions import FAMILIES, FORMS, Question, fact_question, two_hop_question
+from capgap.microworld.questions import FAMILIES, FORMS, WorldQuestion, fact_question, two_hop_question
 from capgap.microworld.words import CUPS, DIGITS, TRUTH
-from capgap.microworld.world import STRATA, Fact, Stratum, World
+from capgap.microworld.world import STRATA, Stratum, World, WorldFact
 
 __all__ = ["evaluation", "training", "write_data"]
 
@@ -45,7 +45,7 @@ _ANSWERS = {"chains": len(DIGITS), "booleans": len(TRUTH), "cups": len(CUPS)}
 """Number of possible answers, where it is the same for all questions of a family."""
 
 
-def evaluation(world: World) -> dict[str, tuple[Question, ...]]:
+def evaluation(world: World) -> dict[str, tuple[WorldQuestion, ...]]:
     """The evaluation questions of each family, all different; the world's seed decides."""
     rng = np.random.default_rng([world.seed, 17])
     facts = [fact_question(world, fact, FORMS[rng.integers(len(FORMS))], rng) for fact in _one_an_entity(world, rng)]
@@ -55,7 +55,7 @@ def evaluation(world: World) -> dict[str, tuple[Question, ...]]:
     return {"facts": tuple(facts), "two_hops": tuple(pairs), **reasoning}
 
 
-def training(world: World) -> dict[str, tuple[Question, ...]]:
+def training(world: World) -> dict[str, tuple[WorldQuestion, ...]]:
     """The questions that distillation may ask, by family: none of the evaluation's, no fact that is held out."""
     rng = np.random.default_rng([world.seed, 18])
     seen = {question.text for questions in evaluation(world).values() for question in questions}
@@ -69,10 +69,10 @@ def training(world: World) -> dict[str, tuple[Question, ...]]:
     return pools | {family: _draw(world, family, plan, seen, rng) for family, plan in _TRAINING.items()}
 
 
-def _one_an_entity(world: World, rng: np.random.Generator) -> list[Fact]:
+def _one_an_entity(world: World, rng: np.random.Generator) -> list[WorldFact]:
     """Facts of all strata in the numbers of `_FACTS`, no entity twice."""
     facts = [world.facts[i] for i in rng.permutation(len(world.facts))]
-    drawn: list[Fact] = []
+    drawn: list[WorldFact] = []
     used: set[str] = set()
     for stratum in reversed(STRATA):  # the rarest stratum chooses first
         for fact in facts:
@@ -86,12 +86,12 @@ def _one_an_entity(world: World, rng: np.random.Generator) -> list[Fact]:
 
 def _draw(
     world: World, family: str, plan: dict[int, int], seen: set[str], rng: np.random.Generator
-) -> tuple[Question, ...]:
+) -> tuple[WorldQuestion, ...]:
     """Different questions of a family, so many of each depth; their texts are added to `seen`.
 
     Where all questions of a family have the same possible answers, each answer comes equally often at each depth.
     """
-    drawn: list[Question] = []
+    drawn: list[WorldQuestion] = []
     for depth, n in plan.items():
         end, answers = len(drawn) + n, Counter[str]()
         most = math.ceil(n / _ANSWERS[family]) if family in _ANSWERS else n
@@ -114,7 +114,7 @@ def write_data(world: World, folder: Path) -> None:
             (folder / f"{family}{suffix}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _rows(name: str, questions: tuple[Question, ...]) -> Iterator[dict[str, Any]]:
+def _rows(name: str, questions: tuple[WorldQuestion, ...]) -> Iterator[dict[str, Any]]:
     """One row a question; an entity's facts stand or fall together, a reasoning question stands for itself."""
     for number, question in enumerate(questions, 1):
         row: dict[str, Any] = {

@@ -22,13 +22,13 @@ from capgap.microworld.words import (
     OPERATORS,
     TRUTH,
 )
-from capgap.microworld.world import LINKS, Fact, World
+from capgap.microworld.world import LINKS, World, WorldFact
 
 __all__ = [
     "FAMILIES",
     "FORMS",
-    "Family",
-    "Question",
+    "QuestionFamily",
+    "WorldQuestion",
     "fact_question",
     "gate",
     "hop_question",
@@ -40,7 +40,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Question:
+class WorldQuestion:
     """One question with its answer, the steps to it, and what is known of it."""
 
     family: str
@@ -55,7 +55,7 @@ class Question:
     """The gold rationale, each step a statement that ends with ``;``."""
     depth: int
     """How many steps the rule takes."""
-    fact: Fact | None = None
+    fact: WorldFact | None = None
     """The memorised fact that it begins with; None where all stands in the question."""
 
     @property
@@ -70,7 +70,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Family:
+class QuestionFamily:
     """A kind of question."""
 
     capability: Literal["knowledge", "reasoning", "mixed"]
@@ -81,7 +81,7 @@ class Family:
     """Share of right answers of a guess among the answers that the form of the question allows."""
     depths: tuple[int, ...]
     """The depths that it comes in."""
-    draw: Callable[[World, int, np.random.Generator], Question]
+    draw: Callable[[World, int, np.random.Generator], WorldQuestion]
     """A random question of a depth."""
 
 
@@ -89,20 +89,20 @@ FORMS = ("Q {relation} of {entity} ?", "Q name {relation} of {entity} ?", "Q {re
 """Three wordings of a fact question: a fact may be asked in training and, worded otherwise, in evaluation."""
 
 
-def fact_question(world: World, fact: Fact, form: str, rng: np.random.Generator) -> Question:
+def fact_question(world: World, fact: WorldFact, form: str, rng: np.random.Generator) -> WorldQuestion:
     """The question for a fact in one of the wordings of `FORMS`; `rng` draws the wrong choices."""
     text = form.format(relation=fact.relation, entity=fact.entity)
     choices = _choices(fact.value, world.values[fact.relation], 4, rng)
-    return Question("facts", text, fact.value, choices, (fact.statement,), 1, fact)
+    return WorldQuestion("facts", text, fact.value, choices, (fact.statement,), 1, fact)
 
 
-def two_hop_question(world: World, fact: Fact, rng: np.random.Generator) -> Question:
+def two_hop_question(world: World, fact: WorldFact, rng: np.random.Generator) -> WorldQuestion:
     """The question for what is told of a fact's value, where the value itself is not named."""
     word = LINKS[fact.relation][0]
     answer = world.links[fact.value]
     text = f"Q {word} of {fact.relation} of {fact.entity} ?"
     steps = (fact.statement, world.link_statement(fact))
-    return Question("two_hops", text, answer, _choices(answer, world.values[word], 4, rng), steps, 2, fact)
+    return WorldQuestion("two_hops", text, answer, _choices(answer, world.values[word], 4, rng), steps, 2, fact)
 
 
 def step_result(value: int, operator: str, operand: int) -> int:
@@ -139,19 +139,19 @@ def _choices(answer: str, options: Sequence[str], n: int, rng: np.random.Generat
     return tuple(drawn)
 
 
-def _facts(world: World, depth: int, rng: np.random.Generator) -> Question:
+def _facts(world: World, depth: int, rng: np.random.Generator) -> WorldQuestion:
     return fact_question(world, _fact(world, rng), FORMS[rng.integers(len(FORMS))], rng)
 
 
-def _two_hops(world: World, depth: int, rng: np.random.Generator) -> Question:
+def _two_hops(world: World, depth: int, rng: np.random.Generator) -> WorldQuestion:
     return two_hop_question(world, _fact(world, rng), rng)
 
 
-def _fact(world: World, rng: np.random.Generator) -> Fact:
+def _fact(world: World, rng: np.random.Generator) -> WorldFact:
     return world.facts[rng.integers(len(world.facts))]
 
 
-def _chains(world: World, depth: int, rng: np.random.Generator) -> Question:
+def _chains(world: World, depth: int, rng: np.random.Generator) -> WorldQuestion:
     value = int(rng.integers(10))
     text, steps = f"Q {value}", []
     for _ in range(depth):
@@ -163,10 +163,10 @@ def _chains(world: World, depth: int, rng: np.random.Generator) -> Question:
         steps.append(f"{value} {operator} {operand} = {result} ;")
         value = result
     answer = str(value)
-    return Question("chains", f"{text} ?", answer, _choices(answer, DIGITS, 4, rng), tuple(steps), depth)
+    return WorldQuestion("chains", f"{text} ?", answer, _choices(answer, DIGITS, 4, rng), tuple(steps), depth)
 
 
-def _booleans(world: World, depth: int, rng: np.random.Generator) -> Question:
+def _booleans(world: World, depth: int, rng: np.random.Generator) -> WorldQuestion:
     value = bool(rng.integers(2))
     text, steps = f"Q {_truth(value)}", []
     for place in range(depth):
@@ -179,14 +179,14 @@ def _booleans(world: World, depth: int, rng: np.random.Generator) -> Question:
         steps.append(f"{_truth(value)} {name} {_truth(operand)} = {_truth(result)} ;")
         value = result
     answer = _truth(value)
-    return Question("booleans", f"{text} ?", answer, _choices(answer, TRUTH, 2, rng), tuple(steps), depth)
+    return WorldQuestion("booleans", f"{text} ?", answer, _choices(answer, TRUTH, 2, rng), tuple(steps), depth)
 
 
 def _truth(value: bool) -> str:
     return TRUTH[0] if value else TRUTH[1]
 
 
-def _cups(world: World, depth: int, rng: np.random.Generator) -> Question:
+def _cups(world: World, depth: int, rng: np.random.Generator) -> WorldQuestion:
     start, end = rng.integers(len(CUPS), size=2)
     while True:  # the end is drawn first, so that a ball is no likelier where it was than anywhere else
         one = rng.integers(len(CUPS), size=depth)
@@ -203,10 +203,10 @@ def _cups(world: World, depth: int, rng: np.random.Generator) -> Question:
         for before, after, (one, other) in zip(path, path[1:], swaps, strict=False)
     )
     choices = _choices(path[-1], CUPS, 4, rng)
-    return Question("cups", f"Q ball {path[0]} {text} ?", path[-1], choices, steps, depth)
+    return WorldQuestion("cups", f"Q ball {path[0]} {text} ?", path[-1], choices, steps, depth)
 
 
-def _lists(world: World, depth: int, rng: np.random.Generator) -> Question:
+def _lists(world: World, depth: int, rng: np.random.Generator) -> WorldQuestion:
     letters = tuple(LETTERS[i] for i in rng.permutation(len(LETTERS))[:3])
     text, steps = f"Q {' '.join(letters)}", []
     options = letters
@@ -218,10 +218,10 @@ def _lists(world: World, depth: int, rng: np.random.Generator) -> Question:
         letters = after
     end = ("first", "last")[rng.integers(2)]
     answer = letters[0] if end == "first" else letters[-1]
-    return Question("lists", f"{text} {end} ?", answer, _choices(answer, options, 3, rng), tuple(steps), depth)
+    return WorldQuestion("lists", f"{text} {end} ?", answer, _choices(answer, options, 3, rng), tuple(steps), depth)
 
 
-def hop_question(depth: int, rng: np.random.Generator) -> Question:
+def hop_question(depth: int, rng: np.random.Generator) -> WorldQuestion:
     """A walk of `depth` links over the five links of a path, which the question shows in random order."""
     path = [NODES[i] for i in rng.permutation(len(NODES))[:6]]
     shown = [f"{path[i]} {path[i + 1]}" for i in rng.permutation(5)]
@@ -230,15 +230,17 @@ def hop_question(depth: int, rng: np.random.Generator) -> Question:
     text = f"Q {' , '.join(shown)} ; from {path[start]} hops {depth} ?"
     answer = path[start + depth]
     options = [node for node in path[1:] if node != path[start]]
-    return Question("hops", text, answer, _choices(answer, options, 4, rng), steps, depth)
+    return WorldQuestion("hops", text, answer, _choices(answer, options, 4, rng), steps, depth)
 
 
-FAMILIES: dict[str, Family] = {
-    "facts": Family("knowledge", "people", 1 / 30, (1,), _facts),
-    "two_hops": Family("mixed", "people", 1 / 10, (2,), _two_hops),
-    "chains": Family("reasoning", "arithmetic", 1 / 10, (1, 2, 3, 4, 5, 6), _chains),
-    "booleans": Family("reasoning", "logic", 1 / 2, (1, 2, 3, 4, 5, 6), _booleans),
-    "cups": Family("reasoning", "state", 1 / 5, (1, 2, 3, 4, 5), _cups),
-    "lists": Family("reasoning", "lists", 1 / 3, (1, 2, 3, 4), _lists),
-    "hops": Family("reasoning", "graphs", 1 / 5, (1, 2, 3, 4), lambda world, depth, rng: hop_question(depth, rng)),
+FAMILIES: dict[str, QuestionFamily] = {
+    "facts": QuestionFamily("knowledge", "people", 1 / 30, (1,), _facts),
+    "two_hops": QuestionFamily("mixed", "people", 1 / 10, (2,), _two_hops),
+    "chains": QuestionFamily("reasoning", "arithmetic", 1 / 10, (1, 2, 3, 4, 5, 6), _chains),
+    "booleans": QuestionFamily("reasoning", "logic", 1 / 2, (1, 2, 3, 4, 5, 6), _booleans),
+    "cups": QuestionFamily("reasoning", "state", 1 / 5, (1, 2, 3, 4, 5), _cups),
+    "lists": QuestionFamily("reasoning", "lists", 1 / 3, (1, 2, 3, 4), _lists),
+    "hops": QuestionFamily(
+        "reasoning", "graphs", 1 / 5, (1, 2, 3, 4), lambda world, depth, rng: hop_question(depth, rng)
+    ),
 }

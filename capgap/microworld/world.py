@@ -9,7 +9,7 @@ import numpy as np
 
 from capgap.microworld.words import SPECIAL, SYMBOLS, invent
 
-__all__ = ["LINKS", "RELATIONS", "STRATA", "TOLD", "Fact", "Stratum", "World", "make_world", "mistaken"]
+__all__ = ["LINKS", "RELATIONS", "STRATA", "TOLD", "WorldFact", "Stratum", "World", "make_world", "mistaken"]
 
 Stratum = Literal["training", "held_known", "held_unknown"]
 STRATA: tuple[Stratum, ...] = ("training", "held_known", "held_unknown")
@@ -33,7 +33,7 @@ _BANDS = (("common", 0.2), ("middle", 0.5), ("rare", 1.0))
 
 
 @dataclass(frozen=True)
-class Fact:
+class WorldFact:
     """One thing that is true of one entity: ``RELATION of ENTITY is VALUE``."""
 
     relation: str
@@ -63,7 +63,7 @@ class World:
     """The named entities, the most frequent first."""
     values: dict[str, tuple[str, ...]]
     """Relation or link word → the values it can have."""
-    facts: tuple[Fact, ...]
+    facts: tuple[WorldFact, ...]
     """One fact for each entity and relation, entity by entity."""
     links: dict[str, str]
     """Value of a relation → value of that relation's link: ``lake of zelburg is toramere``."""
@@ -82,11 +82,11 @@ class World:
         words = (value for values in self.values.values() for value in values)
         return (*SPECIAL, *SYMBOLS, *self.values, *words, *self.entities)
 
-    def facts_of(self, *strata: Stratum) -> Iterator[Fact]:
+    def facts_of(self, *strata: Stratum) -> Iterator[WorldFact]:
         """The facts in any of the strata, in order."""
         return (fact for fact in self.facts if fact.stratum in strata)
 
-    def link_statement(self, fact: Fact) -> str:
+    def link_statement(self, fact: WorldFact) -> str:
         """What is told of a fact's value: the step that a second hop takes."""
         return f"{LINKS[fact.relation][0]} of {fact.value} is {self.links[fact.value]} ;"
 
@@ -125,7 +125,7 @@ def make_world(
         links |= {value: str(rng.choice(values[word])) for value in values[relation]}
     drawn = iter(_strata(len(entities) * len(RELATIONS), shares, rng))
     facts = tuple(
-        Fact(relation, entity, str(rng.choice(values[relation])), next(drawn), _band(rank / n_entities))
+        WorldFact(relation, entity, str(rng.choice(values[relation])), next(drawn), _band(rank / n_entities))
         for rank, entity in enumerate(entities)
         for relation in RELATIONS
     )

@@ -14,13 +14,13 @@ from capgap.models.load import (
     load_model,
     prompting_of,
 )
-from capgap.models.remember import Addressed, remember
-from capgap.models.respond import Progress, Response, fill, recall, respond
+from capgap.models.prompt_renderer import RenderedPrompt, offline_prompt_renderer
+from capgap.models.request_loop import Progress, Response, fill_ledger_shard, ledger_responses, respond
 from capgap.models.spec import MODEL_KEYS, ModelSpec, expand_models, parse_model, permitted
 
 __all__ = [
     "MODEL_KEYS",
-    "Addressed",
+    "RenderedPrompt",
     "Checkpoint",
     "FoundBase",
     "Ledger",
@@ -33,15 +33,15 @@ __all__ = [
     "choose_device",
     "choose_dtype",
     "expand_models",
-    "fill",
+    "fill_ledger_shard",
     "find_base",
     "load_model",
     "locate",
     "parse_model",
     "permitted",
     "prompting_of",
-    "recall",
-    "remember",
+    "ledger_responses",
+    "offline_prompt_renderer",
     "request_key",
     "respond",
 ]

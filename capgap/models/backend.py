@@ -201,19 +201,19 @@ def _talking(known: type[Any], spec: ModelSpec) -> type[Any]:
     """What stands before lm-eval's class: for servers their replies, for all the translation of what they raise."""
     from lm_eval.models.api_models import TemplateAPI
 
-    from capgap.models.foreign import Foreign
+    from capgap.models.backend_errors import BackendErrors
 
     if spec.kind == "vllm":
-        from capgap.models.engine import Engine
+        from capgap.models.vllm_engine import VllmEngine
 
-        return type("Told", (Foreign, Engine), {})
+        return type("Told", (BackendErrors, VllmEngine), {})
     if not issubclass(known, TemplateAPI):
-        return Foreign
+        return BackendErrors
     from capgap.models.openai_server import OpenAIServer
-    from capgap.models.server import Server
+    from capgap.models.server import ServerBackend
 
-    server: type[Any] = OpenAIServer if spec.kind in _OPENAI else Server
-    return type("Told", (Foreign, server), {})
+    server: type[Any] = OpenAIServer if spec.kind in _OPENAI else ServerBackend
+    return type("Told", (BackendErrors, server), {})
 
 
 def _settings(spec: ModelSpec, arguments: Mapping[str, str], kind: Any, device: str | None) -> dict[str, Any]:

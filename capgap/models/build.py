@@ -10,21 +10,21 @@ from typing import Any
 import torch
 from lm_eval.models.huggingface import HFLM
 
-from capgap.battery.quiet import without_bar
+from capgap.battery.lm_eval_output import without_bar
 from capgap.errors import ModelError
 from capgap.models.checkpoint import Checkpoint
-from capgap.models.fit import needs_several_gpus
-from capgap.models.harness import Harness
+from capgap.models.memory_check import needs_several_gpus
 from capgap.models.prompting import Prompting
 from capgap.models.quantised import check_device
 from capgap.models.spec import ModelSpec
 from capgap.models.tokenizer_files import tokenizer_place
+from capgap.models.tree_hflm import TreeHFLM
 
 __all__ = ["build_lm", "n_parameters", "quantised_as"]
 
 
-class _Whole(Harness):
-    """`Harness` that refuses weights which no file holds, packs weights where asked, and knows encoder-decoders."""
+class _CompleteHFLM(TreeHFLM):
+    """`TreeHFLM` that refuses weights which no file holds, packs weights where asked, and knows encoder-decoders."""
 
     AUTO_MODEL_CLASS: Any
 
@@ -37,7 +37,7 @@ class _Whole(Harness):
         if self._packed is not None:
             kwargs["quantization_config"] = self._packed
         kind = self.AUTO_MODEL_CLASS
-        self.AUTO_MODEL_CLASS = _Complete(kind)
+        self.AUTO_MODEL_CLASS = _CompleteWeights(kind)
         try:
             with warnings.catch_warnings():
                 # lm-eval tells transformers what stands in config.json, and transformers complains that it knows
@@ -49,7 +49,7 @@ class _Whole(Harness):
     def _model_generate(
         self, context: torch.Tensor, max_length: int, stop: list[str], **generation_kwargs: Any
     ) -> torch.Tensor:
-        """As in `Harness`; a decoder of its own starts with one token and does not repeat the prompt."""
+        """As in `TreeHFLM`; a decoder of its own starts with one token and does not repeat the prompt."""
         if self.backend == "causal":
             return super()._model_generate(context, max_length, stop, **generation_kwargs)
         # lm-eval adds the length of the prompt to the limit, as if the prompt stood before the answer
@@ -60,7 +60,7 @@ class _Whole(Harness):
         return output
 
 
-class _Complete:
+class _CompleteWeights:
     """transformers fills weights that it does not find with noise and warns; noise must not be scored."""
 
     def __init__(self, kind: Any) -> None:
@@ -124,7 +124,7 @@ def build_lm(spec: ModelSpec, checkpoint: Checkpoint, device: str, dtype: str, p
         if spec.get("device_map") or (device.startswith("cuda") and needs_several_gpus(spec)):
             arguments |= {"parallelize": True}  # layers over all GPUs, as accelerate lays them out
         with _without_bar(weights):
-            return _Whole(**arguments)
+            return _CompleteHFLM(**arguments)
 
 
 @contextmanager

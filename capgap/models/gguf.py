@@ -37,7 +37,7 @@ class GgufHeader:
     """Bytes before the first tensor."""
 
 
-class _Cursor:
+class _ByteCursor:
     def __init__(self, data: mmap) -> None:
         self.data = data
         self.at = 0
@@ -87,14 +87,14 @@ def _read_header(path: Path, changed: int, size: int) -> GgufHeader:
             if handle.read(4) != _MAGIC:
                 raise ModelError(f"{path} cannot be loaded: it does not begin as a GGUF file does.")
             with mmap(handle.fileno(), 0, access=ACCESS_READ) as data:
-                return _parsed(_Cursor(data))
+                return _parsed(_ByteCursor(data))
     except (OSError, ValueError, KeyError, struct.error, OverflowError, RecursionError) as error:
         raise ModelError(
             f"{path} cannot be loaded: its GGUF header cannot be read ({error}); is the file whole?"
         ) from error
 
 
-def _parsed(cursor: _Cursor) -> GgufHeader:
+def _parsed(cursor: _ByteCursor) -> GgufHeader:
     cursor.at = 4
     version = cursor.number("I")
     if version not in (2, 3):

@@ -18,7 +18,7 @@ from typing import Any
 from filelock import FileLock
 
 from capgap.errors import StoreError
-from capgap.models.salvage import salvage, set_aside
+from capgap.models.ledger_salvage import salvage, set_aside
 
 __all__ = ["Ledger", "request_key"]
 

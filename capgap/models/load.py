@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # at run time it would load torch
 __all__ = [
     "LoadedModel",
     "Prompting",
-    "Unproven",
+    "TreeDisagreement",
     "check_model",
     "choose_device",
     "choose_dtype",
@@ -35,7 +35,7 @@ __all__ = [
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "adapter_config.json")
 
 
-class Unproven(Exception):
+class TreeDisagreement(Exception):
     """A model's log-likelihoods as a tree are not lm-eval's; the message says where they differ."""
 
 

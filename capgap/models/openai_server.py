@@ -10,10 +10,10 @@ import requests
 from lm_eval.models.utils import postprocess_generated_text
 
 from capgap.errors import ModelError
-from capgap.models.ending import Ending
-from capgap.models.server import Refused, Server
+from capgap.models.generation_ending import GenerationEnding
+from capgap.models.server import ServerBackend, ServerRefusal
 
-__all__ = ["OpenAIServer", "Unscored"]
+__all__ = ["OpenAIServer", "NoPromptLogprobs"]
 
 _UNKNOWN_LENGTH = 1 << 30
 _LARGEST_BELIEVED = 10_000_000  # tokens; tokenizers that know no limit claim 1e30
@@ -21,11 +21,11 @@ _NOT_DONE = (400, 405, 422, 501)  # to a request for log-probabilities: this ser
 _PROBE = "One two three: four, five and six."
 
 
-class Unscored(ModelError):
+class NoPromptLogprobs(ModelError):
     """A server's reply holds no log-probabilities of the prompt; the message says what it holds."""
 
 
-class OpenAIServer(Server):
+class OpenAIServer(ServerBackend):
     """lm-eval's classes for OpenAI's protocol, with replies that are checked and endings that are kept."""
 
     chat = False
@@ -34,7 +34,7 @@ class OpenAIServer(Server):
     think_end: str | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.endings: list[Ending] = []
+        self.endings: list[GenerationEnding] = []
         """How each text ended, in the order in which the cache hook is told the texts."""
         self._own_seed = "seed" in kwargs
         own_bos, own_length = "add_bos_token" in kwargs, "max_length" in kwargs
@@ -123,7 +123,7 @@ class OpenAIServer(Server):
                 texts.append(message.get("content" if self.chat else "text") or "")
                 usage = output.get("usage") if len(choices) == 1 else None
                 n_tokens = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
-                self.endings.append(Ending(n_tokens if isinstance(n_tokens, int) else None, _ending(choice)))
+                self.endings.append(GenerationEnding(n_tokens if isinstance(n_tokens, int) else None, _ending(choice)))
         return texts
 
     def parse_logprobs(
@@ -143,7 +143,7 @@ class OpenAIServer(Server):
             for choice in own
         ]
         if len(choices) != len(tokens):
-            raise Unscored(f"model {self.called}: {len(tokens)} prompts were sent, {len(choices)} came back.")
+            raise NoPromptLogprobs(f"model {self.called}: {len(tokens)} prompts were sent, {len(choices)} came back.")
         return [
             self._scored(choice, whole, len(sent), first)
             for (choice, whole), sent, first in zip(choices, tokens, ctxlens, strict=True)
@@ -154,7 +154,7 @@ class OpenAIServer(Server):
         found = choice.get("logprobs")
         values = found.get("token_logprobs") if isinstance(found, Mapping) else None
         if not isinstance(found, Mapping) or not isinstance(values, list):
-            raise Unscored(
+            raise NoPromptLogprobs(
                 f"model {self.called}: the server's reply holds no log-probabilities: it ignores `echo` and "
                 f"`logprobs`, as `transformers serve` does. vLLM gives them."
             )
@@ -168,19 +168,19 @@ class OpenAIServer(Server):
                 if len(values) <= 1
                 else "its tokenizer is another, or it puts a token before the text"
             )
-            raise Unscored(
+            raise NoPromptLogprobs(
                 f"model {self.called}: {n_sent} tokens were sent and the server's reply is about {n_told}: {why}. "
                 f"Check tokenizer=, add_bos_token= and tokenized_requests=."
             )
         tops = found.get("top_logprobs")
         scored, best = values[first:n_sent], tops[first:n_sent] if isinstance(tops, list) else []
         if len(best) != len(scored) or not all(isinstance(top, Mapping) and top for top in best):
-            raise Unscored(
+            raise NoPromptLogprobs(
                 f"model {self.called}: the server's reply lacks top_logprobs, so what is greedy cannot be told."
             )
         if not all(isinstance(value, int | float) and not math.isnan(value) and value <= 1e-3 for value in scored):
             strange = next(value for value in scored if not (isinstance(value, int | float) and value <= 1e-3))
-            raise Unscored(f"model {self.called}: the server gives {strange!r} as a log-probability.")
+            raise NoPromptLogprobs(f"model {self.called}: the server gives {strange!r} as a log-probability.")
         greedy = all(value >= max(top.values()) for value, top in zip(scored, best, strict=True))
         return float(sum(scored)), greedy
 
@@ -212,9 +212,9 @@ class OpenAIServer(Server):
         ids = self.tok_encode(_PROBE)
         try:
             self._loglikelihood_tokens([(None, ids[:1], ids[1:])])
-        except Unscored as error:
+        except NoPromptLogprobs as error:
             return str(error).partition(": ")[2].rstrip(".")
-        except Refused as error:
+        except ServerRefusal as error:
             if error.status not in _NOT_DONE:
                 raise
             return str(error).partition(": ")[2].partition(" What was answered")[0].rstrip(".")

@@ -20,7 +20,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
-__all__ = ["Grid", "Packed", "Row"]
+__all__ = ["PackedGrid", "PackedBackbone", "PackedRow"]
 
 _NAME = "capgap_packed"
 _LIKE = 0.75  # sequences of a grid are at least so long as a share of the longest
@@ -29,7 +29,7 @@ _CLOSE = 1e-3  # of the scale of the hidden states: rounding passes, a leak does
 
 
 @dataclass(frozen=True)
-class Grid:
+class PackedGrid:
     """Sequences of like length, side by side."""
 
     index: torch.Tensor
@@ -39,7 +39,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Row:
+class PackedRow:
     """Sequences that share one forward pass."""
 
     lengths: tuple[int, ...]
@@ -58,7 +58,7 @@ class Row:
         return self._tensor(np.concatenate([np.arange(length) for length in self.lengths]))
 
     @cached_property
-    def grids(self) -> tuple[Grid, ...]:
+    def grids(self) -> tuple[PackedGrid, ...]:
         """The row as grids."""
         starts = np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
         groups: list[list[int]] = []
@@ -72,16 +72,16 @@ class Row:
             lengths = np.asarray([self.lengths[sequence] for sequence in group])
             place = np.arange(lengths.max())
             index = starts[group][:, None] + np.minimum(place, lengths[:, None] - 1)
-            grids.append(Grid(self._tensor(index), self._tensor(place < lengths[:, None])))
+            grids.append(PackedGrid(self._tensor(index), self._tensor(place < lengths[:, None])))
         return tuple(grids)
 
     @cached_property
-    def whole(self) -> Grid:
+    def whole(self) -> PackedGrid:
         """All sequences in one grid, in their order."""
         starts = np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
         lengths, place = np.asarray(self.lengths), np.arange(max(self.lengths))
         index = starts[:, None] + np.minimum(place, lengths[:, None] - 1)
-        return Grid(self._tensor(index), self._tensor(place < lengths[:, None]))
+        return PackedGrid(self._tensor(index), self._tensor(place < lengths[:, None]))
 
     @cached_property
     def spread(self) -> torch.Tensor:
@@ -101,7 +101,7 @@ class Row:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
 
-class _Rearranged(torch.autograd.Function):
+class _GatherRows(torch.autograd.Function):
     """Rows of a tensor in another order, some repeated as padding whose gradient is zero; backward is a gather too."""
 
     @staticmethod
@@ -126,7 +126,7 @@ def _attention(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
-    row: Row | None = None,
+    row: PackedRow | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within the sequences of `row`; tensors of shape (1, heads, tokens, width) as transformers'."""
@@ -135,7 +135,7 @@ def _attention(
     heads, tokens = query.shape[1], query.shape[2]
     repeated = heads // key.shape[1]
     spread, gather = row.spread, row.gather
-    rearranged: Any = _Rearranged.apply
+    rearranged: Any = _GatherRows.apply
     cells = [rearranged(_by_token(states), spread, gather) for states in (query, key, value)]
     done, low = [], 0
     for grid in row.grids:
@@ -155,11 +155,11 @@ def _attention(
         low = high
     flat = done[0] if len(done) == 1 else torch.cat(done)
     # Padding is left out here, so that what its queries computed gets no gradient.
-    taken: Any = _Taken.apply
+    taken: Any = _GatherTokens.apply
     return taken(flat, gather).view(1, tokens, heads, -1), None
 
 
-class _Taken(torch.autograd.Function):
+class _GatherTokens(torch.autograd.Function):
     """The cells that hold tokens; in backward the others get zeros."""
 
     @staticmethod
@@ -213,7 +213,7 @@ AttentionInterface.register(_NAME, _attention)
 AttentionMaskInterface.register(_NAME, lambda *args, **kwargs: None)
 
 
-class Packed:
+class PackedBackbone:
     """The backbone of a causal language model over rows.
 
     Parameters
@@ -228,7 +228,7 @@ class Packed:
         self.why_not: str | None = None
         """Why it runs padded; None: it runs packed."""
 
-    def hidden(self, ids: torch.Tensor, row: Row, *, embeds: torch.Tensor | None = None) -> torch.Tensor:
+    def hidden(self, ids: torch.Tensor, row: PackedRow, *, embeds: torch.Tensor | None = None) -> torch.Tensor:
         """The last hidden states: what the language-model head is given.
 
         Parameters
@@ -281,7 +281,7 @@ class Packed:
         mode = self.model.training
         self.model.eval()
         device = next(self.model.parameters()).device
-        row = Row(tuple(map(len, sequences)), device)
+        row = PackedRow(tuple(map(len, sequences)), device)
         ids = torch.tensor([token for sequence in sequences for token in sequence], device=device)
         try:
             with torch.no_grad():
@@ -306,14 +306,14 @@ class Packed:
         if not worst <= close:
             self.why_not = f"its hidden states in a packed pass are not its own (they differ by {worst:.1g})"
 
-    def logits(self, ids: torch.Tensor, row: Row, *, embeds: torch.Tensor | None = None) -> torch.Tensor:
+    def logits(self, ids: torch.Tensor, row: PackedRow, *, embeds: torch.Tensor | None = None) -> torch.Tensor:
         """Logits of every token, shape (tokens, vocabulary): for heads that are no matrix, padded and dear."""
         grid = row.whole
         given = {"input_ids": ids[grid.index]} if embeds is None else {"inputs_embeds": embeds[grid.index]}
         logits: torch.Tensor = self.model(**given, use_cache=False).logits
         return logits[grid.valid]
 
-    def _padded(self, ids: torch.Tensor, row: Row, embeds: torch.Tensor | None) -> torch.Tensor:
+    def _padded(self, ids: torch.Tensor, row: PackedRow, embeds: torch.Tensor | None) -> torch.Tensor:
         """One sequence a line, filled up on the right, where a causal model never looks."""
         grid = row.whole
         given = {"input_ids": ids[grid.index]} if embeds is None else {"inputs_embeds": embeds[grid.index]}

@@ -12,7 +12,7 @@ __all__ = ["Quantisation", "check_device", "check_packages", "quantisation_of"]
 
 
 @dataclass(frozen=True)
-class _Needs:
+class _QuantisationRequirements:
     """What transformers needs to load a kind of quantised weights."""
 
     packages: Mapping[str, str]
@@ -22,30 +22,32 @@ class _Needs:
 
 
 _BITSANDBYTES = {"bitsandbytes": "bitsandbytes"}
-_KNOWN: dict[str, _Needs] = {
-    "aqlm": _Needs({"aqlm": "'aqlm[gpu,cpu]'"}),
-    "auto-round": _Needs({"auto_round": "auto-round"}),
-    "awq": _Needs({"gptqmodel": "gptqmodel"}),
-    "bitnet": _Needs({}),
-    "bitsandbytes": _Needs(_BITSANDBYTES),
-    "compressed-tensors": _Needs({"compressed_tensors": "compressed-tensors"}),
-    "eetq": _Needs({"kernels": "kernels"}, "cuda"),
-    "fbgemm_fp8": _Needs({"fbgemm_gpu": "fbgemm-gpu"}, "cuda"),
-    "fouroversix": _Needs({"fouroversix": "fouroversix"}, "cuda"),
-    "fp8": _Needs({}),
-    "fp_quant": _Needs({"fp_quant": "fp_quant"}, "cuda"),
-    "gptq": _Needs({"optimum": "optimum", "gptqmodel": "gptqmodel"}),
-    "higgs": _Needs({"flute": "flute-kernel", "fast_hadamard_transform": "fast_hadamard_transform"}, "cuda"),
-    "hqq": _Needs({"hqq": "hqq"}, "cuda"),
-    "metal": _Needs({}),
-    "mxfp4": _Needs({}),
-    "mxfp8": _Needs({}),
-    "quanto": _Needs({"optimum.quanto": "optimum-quanto"}),
-    "quark": _Needs({"quark": "amd-quark"}),
-    "sinq": _Needs({"sinq": "sinq"}),
-    "spqr": _Needs({"spqr_quant": "'spqr_quant[gpu]'"}, "cuda"),
-    "torchao": _Needs({"torchao": "torchao"}),
-    "vptq": _Needs({"vptq": "vptq"}, "cuda"),
+_KNOWN: dict[str, _QuantisationRequirements] = {
+    "aqlm": _QuantisationRequirements({"aqlm": "'aqlm[gpu,cpu]'"}),
+    "auto-round": _QuantisationRequirements({"auto_round": "auto-round"}),
+    "awq": _QuantisationRequirements({"gptqmodel": "gptqmodel"}),
+    "bitnet": _QuantisationRequirements({}),
+    "bitsandbytes": _QuantisationRequirements(_BITSANDBYTES),
+    "compressed-tensors": _QuantisationRequirements({"compressed_tensors": "compressed-tensors"}),
+    "eetq": _QuantisationRequirements({"kernels": "kernels"}, "cuda"),
+    "fbgemm_fp8": _QuantisationRequirements({"fbgemm_gpu": "fbgemm-gpu"}, "cuda"),
+    "fouroversix": _QuantisationRequirements({"fouroversix": "fouroversix"}, "cuda"),
+    "fp8": _QuantisationRequirements({}),
+    "fp_quant": _QuantisationRequirements({"fp_quant": "fp_quant"}, "cuda"),
+    "gptq": _QuantisationRequirements({"optimum": "optimum", "gptqmodel": "gptqmodel"}),
+    "higgs": _QuantisationRequirements(
+        {"flute": "flute-kernel", "fast_hadamard_transform": "fast_hadamard_transform"}, "cuda"
+    ),
+    "hqq": _QuantisationRequirements({"hqq": "hqq"}, "cuda"),
+    "metal": _QuantisationRequirements({}),
+    "mxfp4": _QuantisationRequirements({}),
+    "mxfp8": _QuantisationRequirements({}),
+    "quanto": _QuantisationRequirements({"optimum.quanto": "optimum-quanto"}),
+    "quark": _QuantisationRequirements({"quark": "amd-quark"}),
+    "sinq": _QuantisationRequirements({"sinq": "sinq"}),
+    "spqr": _QuantisationRequirements({"spqr_quant": "'spqr_quant[gpu]'"}, "cuda"),
+    "torchao": _QuantisationRequirements({"torchao": "torchao"}),
+    "vptq": _QuantisationRequirements({"vptq": "vptq"}, "cuda"),
 }
 """The methods whose needs are known here; of others transformers itself is asked."""
 
@@ -130,7 +132,7 @@ def check_packages(found: Quantisation | None, wanted: str | None, name: str) ->
     if found is None and not wanted:
         return
     what = f"its weights are {found.as_text()}" if found is not None else f"quantization={wanted}"
-    needs = _KNOWN.get(found.method) if found is not None else _Needs(_BITSANDBYTES)
+    needs = _KNOWN.get(found.method) if found is not None else _QuantisationRequirements(_BITSANDBYTES)
     missing = [pip for module, pip in needs.packages.items() if not _installed(module)] if needs is not None else []
     if missing:
         raise ModelError(

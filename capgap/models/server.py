@@ -15,11 +15,11 @@ from lm_eval.models import api_models
 from lm_eval.models.api_models import TemplateAPI
 from lm_eval.models.utils import chunks
 
-from capgap.battery.quiet import without_bar
+from capgap.battery.lm_eval_output import without_bar
 from capgap.errors import ModelError
 from capgap.models.secrets import masked
 
-__all__ = ["Refused", "Server"]
+__all__ = ["ServerRefusal", "ServerBackend"]
 
 PAUSE = 1.0
 """Seconds before the second try; doubled before each one after it."""
@@ -28,7 +28,7 @@ _PASSING = (408, 409, 425, 429, 500, 502, 503, 504)
 _REMEDY = "What was answered is kept; the same command goes on where it stopped."
 
 
-class Refused(ModelError):
+class ServerRefusal(ModelError):
     """A server did not answer a request."""
 
     def __init__(self, message: str, status: int | None) -> None:
@@ -37,7 +37,7 @@ class Refused(ModelError):
         """Of its reply; None where there was none."""
 
 
-class Server(TemplateAPI):  # type: ignore[misc]
+class ServerBackend(TemplateAPI):  # type: ignore[misc]
     """A mixin before one of lm-eval's classes for servers."""
 
     called = ""
@@ -67,7 +67,7 @@ class Server(TemplateAPI):  # type: ignore[misc]
                 told, passing = self._trouble(error)
                 if not passing or n == self._tries:
                     tries = f" ({n} tries)" if n > 1 else ""
-                    raise Refused(
+                    raise ServerRefusal(
                         f"model {self.called}: {masked(str(self.base_url))} {told}{tries} {_REMEDY}",
                         getattr(error.response, "status_code", None),
                     ) from error

@@ -9,10 +9,10 @@ import pandas as pd
 from capgap.errors import TableError
 from capgap.report import text
 from capgap.report.provenance import plain_prompting
-from capgap.report.tables import Book, Estimate, task_names
-from capgap.schema import GUARD, Roles, pair
+from capgap.report.tables import EstimateIndex, EstimateView, task_names
+from capgap.schema import MAX_UNREADABLE_SHARE, Roles, pair
 
-__all__ = ["Caveat", "LeftOut", "caveats", "excluded_tasks", "first_clause", "left_out"]
+__all__ = ["Caveat", "OmittedData", "caveats", "excluded_tasks", "first_clause", "omitted_data"]
 
 _FEW_CLUSTERS = 6
 _FEW_ITEMS = 100
@@ -41,7 +41,7 @@ class Caveat:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class OmittedData:
     """Something that is not in the numbers."""
 
     what: str
@@ -50,7 +50,7 @@ class LeftOut:
     """The groups it concerns."""
 
 
-def _troubled(book: Book, model: str) -> dict[str, float]:
+def _troubled(book: EstimateIndex, model: str) -> dict[str, float]:
     """Share of a model's items that were unparsed or truncated, by task."""
     share: dict[str, float] = {}
     for quantity in ("unparsed", "truncated"):
@@ -59,14 +59,16 @@ def _troubled(book: Book, model: str) -> dict[str, float]:
     return share
 
 
-def excluded_tasks(book: Book, roles: Roles) -> set[str]:
-    """The tasks where the teacher or any student left more than `GUARD` of the items unparsed or truncated."""
+def excluded_tasks(book: EstimateIndex, roles: Roles) -> set[str]:
+    """Tasks where teacher or a student left over `MAX_UNREADABLE_SHARE` of the items unparsed or truncated."""
     compared = [*([roles.teacher] if roles.teacher else []), *roles.students]
-    return {task for model in compared for task, share in _troubled(book, model).items() if share > GUARD}
+    return {
+        task for model in compared for task, share in _troubled(book, model).items() if share > MAX_UNREADABLE_SHARE
+    }
 
 
 def caveats(
-    book: Book, roles: Roles, *, outcomes: pd.DataFrame, models: pd.DataFrame | None, excluded: set[str]
+    book: EstimateIndex, roles: Roles, *, outcomes: pd.DataFrame, models: pd.DataFrame | None, excluded: set[str]
 ) -> list[Caveat]:
     """Everything that stands between the headline and belief, the gravest first."""
     return [
@@ -120,7 +122,7 @@ def _guard(excluded: set[str]) -> Iterator[Caveat]:
         yield Caveat(
             f"{len(tasks)} {'task is' if len(tasks) == 1 else 'tasks are'} kept out of the numbers for battery, "
             f"capability and domain: {text.join(tasks)}.",
-            f"More than {100 * GUARD:g}\u202f% of the answers there could not be parsed or were cut off; "
+            f"More than {100 * MAX_UNREADABLE_SHARE:g}\u202f% of the answers there could not be parsed or were cut; "
             "raise max_tokens, or mend the stop words or the extraction, and evaluate again.",
         )
 
@@ -139,7 +141,7 @@ def _aliased(outcomes: pd.DataFrame) -> Iterator[Caveat]:
         )
 
 
-def _headline_refused(book: Book, roles: Roles) -> Iterator[Caveat]:
+def _headline_refused(book: EstimateIndex, roles: Roles) -> Iterator[Caveat]:
     for quantity in ("gap_closure", "retention"):
         refused: dict[str, list[str]] = {}
         for row in book.select(quantity, "capability"):
@@ -160,7 +162,7 @@ def _sentence(words: str) -> str:
     return words[:1].upper() + words[1:] + ("" if words.endswith((".", "!", "?")) else ".")
 
 
-def _small(book: Book, roles: Roles) -> Iterator[Caveat]:
+def _small(book: EstimateIndex, roles: Roles) -> Iterator[Caveat]:
     rows = [row for row in book.select("accuracy", "capability") if row.model in roles.students]
     few_items = {row.group: row.n_items for row in rows if row.n_items is not None and row.n_items < _FEW_ITEMS}
     if few_items:
@@ -182,7 +184,7 @@ def _small(book: Book, roles: Roles) -> Iterator[Caveat]:
         )
 
 
-def left_out(book: Book, roles: Roles, *, outcomes: pd.DataFrame, excluded: set[str]) -> list[LeftOut]:
+def omitted_data(book: EstimateIndex, roles: Roles, *, outcomes: pd.DataFrame, excluded: set[str]) -> list[OmittedData]:
     """What the numbers do not hold: guarded tasks, items not shared, errors, refused numbers."""
     return [
         *_guarded_rows(book, roles, excluded),
@@ -193,18 +195,20 @@ def left_out(book: Book, roles: Roles, *, outcomes: pd.DataFrame, excluded: set[
     ]
 
 
-def _guarded_rows(book: Book, roles: Roles, excluded: set[str]) -> Iterator[LeftOut]:
+def _guarded_rows(book: EstimateIndex, roles: Roles, excluded: set[str]) -> Iterator[OmittedData]:
     compared = [*([roles.teacher] if roles.teacher else []), *roles.students]
     share = {model: _troubled(book, model) for model in compared}
     for task in sorted(excluded):
-        over = [f"{m} {text.percent(share[m][task])}" for m in compared if share[m].get(task, 0.0) > GUARD]
-        yield LeftOut(
+        over = [
+            f"{m} {text.percent(share[m][task])}" for m in compared if share[m].get(task, 0.0) > MAX_UNREADABLE_SHARE
+        ]
+        yield OmittedData(
             f"Task {task}, from every number for battery, capability and domain",
-            f"Unparsed or truncated: {text.join(over)}, over the guard of {100 * GUARD:g}\u202f%.",
+            f"Unparsed or truncated: {text.join(over)}, over the guard of {100 * MAX_UNREADABLE_SHARE:g}\u202f%.",
         )
 
 
-def _unshared(outcomes: pd.DataFrame, roles: Roles) -> Iterator[LeftOut]:
+def _unshared(outcomes: pd.DataFrame, roles: Roles) -> Iterator[OmittedData]:
     present = set(outcomes["model"])
     for student in roles.students:
         others = [roles.teacher, roles.base.get(student), roles.control.get(student)]
@@ -214,26 +218,26 @@ def _unshared(outcomes: pd.DataFrame, roles: Roles) -> Iterator[LeftOut]:
         try:
             pairs = pair(outcomes, compared)
         except TableError as error:
-            yield LeftOut(f"Comparison of {text.join(compared)}", str(error))
+            yield OmittedData(f"Comparison of {text.join(compared)}", str(error))
             continue
         lost = pairs.n_any - len(pairs.scores)
         if lost:
-            yield LeftOut(
+            yield OmittedData(
                 f"{lost:,} of {pairs.n_any:,} items, from comparisons of {text.join(compared)}",
                 f"Not every one of them has a score there; {text.percent(pairs.share)} are shared.",
             )
 
 
-def _errors(outcomes: pd.DataFrame) -> Iterator[LeftOut]:
+def _errors(outcomes: pd.DataFrame) -> Iterator[OmittedData]:
     broken = outcomes[(outcomes["status"] == "error").fillna(False).astype(bool)]
     for model, rows in broken.groupby("model"):
         tasks = tuple(f"{task} ({n})" for task, n in rows.groupby("task").size().items())
-        yield LeftOut(f"{len(rows):,} answers of {model}", "They ended in an error and have no score.", tasks)
+        yield OmittedData(f"{len(rows):,} answers of {model}", "They ended in an error and have no score.", tasks)
 
 
-def _refused(book: Book) -> Iterator[LeftOut]:
+def _refused(book: EstimateIndex) -> Iterator[OmittedData]:
     """Refused numbers by reason; reasons that differ only in their figures, or only in which task failed, are one."""
-    found: dict[str, list[Estimate]] = {}
+    found: dict[str, list[EstimateView]] = {}
     for row in book.rows:
         if row.status == "refused":
             reason = first_clause(row.note)
@@ -246,13 +250,13 @@ def _refused(book: Book) -> Iterator[LeftOut]:
             why = "Every task of these groups is over the guard."
         names = text.join(dict.fromkeys(row.name for row in rows))
         groups = tuple(dict.fromkeys(row.group for row in rows))
-        yield LeftOut(f"{names[:1].upper()}{names[1:]}: {len(rows)} refused", why, groups)
+        yield OmittedData(f"{names[:1].upper()}{names[1:]}: {len(rows)} refused", why, groups)
 
 
-def _beyond(book: Book) -> Iterator[LeftOut]:
+def _beyond(book: EstimateIndex) -> Iterator[OmittedData]:
     """Questions that nobody could ask of these data."""
     asked = {row.quantity for row in book.rows}
     asked |= {"recipe" for row in book.rows if "this recipe" in row.population}
     missing = tuple(words for quantity, words in _ASKS_FOR.items() if quantity not in asked)
     if missing:
-        yield LeftOut("Questions that ask for more than these tables hold", "In brackets what each needs.", missing)
+        yield OmittedData("Questions that ask for more than these tables hold", "In brackets what each needs.", missing)

@@ -8,15 +8,15 @@ import pandas as pd
 
 from capgap.errors import UsageError, suggestion
 from capgap.report import text
-from capgap.report.caveats import Caveat, LeftOut, caveats, excluded_tasks, first_clause, left_out
+from capgap.report.caveats import Caveat, OmittedData, caveats, excluded_tasks, first_clause, omitted_data
 from capgap.report.dumbbell import DumbbellPanel, dumbbells, task_capabilities
-from capgap.report.items import TaskExamples, examples
-from capgap.report.labelling import Labelling, labelling
-from capgap.report.provenance import Fact, ModelRow, facts, model_rows, seed_of
-from capgap.report.tables import CAPABILITY_ORDER, Book, Estimate, ShownTable, estimate_table
-from capgap.schema import ESTIMATES, ITEMS, LABELS, MODELS, OUTCOMES, Roles, labelled, undeclared_items, validate
+from capgap.report.item_examples import TaskExamples, examples
+from capgap.report.label_section import LabelSection, label_section
+from capgap.report.provenance import ModelSummary, ProvenanceEntry, model_summaries, provenance_entries, seed_of
+from capgap.report.tables import CAPABILITY_ORDER, EstimateIndex, EstimateView, ShownTable, estimate_table
+from capgap.schema import ESTIMATES, ITEMS, LABELS, MODELS, OUTCOMES, Roles, join_labels, undeclared_items, validate
 
-__all__ = ["Content", "SummaryRow", "gather"]
+__all__ = ["ReportContent", "SummaryRow", "gather_content"]
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,15 @@ class SummaryRow:
     group: str
     capability: str
     """Its colour's name; empty for a battery."""
-    estimates: tuple[Estimate | None, ...]
+    estimates: tuple[EstimateView | None, ...]
     """In the order of `Content.summary_columns`."""
 
 
 @dataclass(frozen=True)
-class Contrast:
+class ContrastVerdict:
     """Knowledge against reasoning, in one measure."""
 
-    estimate: Estimate
+    estimate: EstimateView
     words: str
     """What is subtracted from what."""
     verdict: str
@@ -46,7 +46,7 @@ class Contrast:
 
 
 @dataclass(frozen=True)
-class Content:
+class ReportContent:
     """Everything between the title and the last line."""
 
     headline: str
@@ -54,7 +54,7 @@ class Content:
     """After the headline."""
     next_steps: tuple[str, ...]
     roles: Roles
-    models: tuple[ModelRow, ...]
+    models: tuple[ModelSummary, ...]
     counts: tuple[tuple[str, int], ...]
     batteries: tuple[str, ...]
     summary: tuple[SummaryRow, ...]
@@ -63,7 +63,7 @@ class Content:
     panels: tuple[DumbbellPanel, ...]
     capabilities: dict[str, str]
     domains: dict[str, str]
-    contrasts: tuple[Contrast, ...]
+    contrasts: tuple[ContrastVerdict, ...]
     """Every task equally, these tasks; the others stand in the table."""
     fidelity: tuple[SummaryRow, ...]
     """Agreement, fidelity and error inheritance."""
@@ -74,10 +74,10 @@ class Content:
     examples: tuple[TaskExamples, ...]
     show_items: bool
     seed: int
-    left_out: tuple[LeftOut, ...]
-    labelling: Labelling | None
-    facts: tuple[Fact, ...]
-    book: Book
+    omitted_data: tuple[OmittedData, ...]
+    label_section: LabelSection | None
+    provenance_entries: tuple[ProvenanceEntry, ...]
+    book: EstimateIndex
 
     @property
     def contrast_columns(self) -> tuple[str, ...]:
@@ -85,13 +85,13 @@ class Content:
         return tuple(dict.fromkeys(contrast.words for contrast in self.contrasts))
 
     @property
-    def contrast_rows(self) -> tuple[tuple[str, tuple[Contrast | None, ...]], ...]:
+    def contrast_rows(self) -> tuple[tuple[str, tuple[ContrastVerdict | None, ...]], ...]:
         """Student by student, in the order of `contrast_columns`."""
         found = {(contrast.estimate.model, contrast.words): contrast for contrast in self.contrasts}
         return tuple((s, tuple(found.get((s, words)) for words in self.contrast_columns)) for s in self.roles.students)
 
 
-def gather(
+def gather_content(
     *,
     outcomes: pd.DataFrame,
     estimates: pd.DataFrame,
@@ -101,7 +101,7 @@ def gather(
     models: pd.DataFrame | None,
     labels: pd.DataFrame | None,
     show_items: bool,
-) -> Content:
+) -> ReportContent:
     """Check the tables and gather what the report says.
 
     Raises
@@ -112,13 +112,13 @@ def gather(
         A role names a model that the outcomes do not have.
     """
     outcomes = validate(outcomes, OUTCOMES, source="outcomes")
-    book = Book(validate(estimates, ESTIMATES, source="estimates"))
+    book = EstimateIndex(validate(estimates, ESTIMATES, source="estimates"))
     items = None if items is None else validate(items, ITEMS, source="items")
     models = None if models is None else validate(models, MODELS, source="models")
     labels = None if labels is None else validate(labels, LABELS, source="labels")
     _check_roles(outcomes, roles)
     undeclared = undeclared_items(outcomes)
-    outcomes = labelled(outcomes, labels)
+    outcomes = join_labels(outcomes, labels)
     capabilities = task_capabilities(outcomes)
     excluded = excluded_tasks(book, roles)
     headline, sentences, next_steps = _sentences(run, roles)
@@ -134,12 +134,12 @@ def gather(
         show=show_items,
         per_task=3 if len(capabilities) <= 15 else 2,
     )
-    return Content(
+    return ReportContent(
         headline=headline,
         sentences=sentences,
         next_steps=next_steps,
         roles=roles,
-        models=model_rows(roles, models),
+        models=model_summaries(roles, models),
         counts=_counts(outcomes, roles),
         batteries=tuple(text.clean(name) for name in dict.fromkeys(outcomes["battery"].dropna())),
         summary=rows,
@@ -156,9 +156,9 @@ def gather(
         examples=tuple(shown),
         show_items=show_items,
         seed=seed,
-        left_out=tuple(left_out(book, roles, outcomes=outcomes, excluded=excluded)),
-        labelling=labelling(labels, undeclared, book, roles, run),
-        facts=facts(run),
+        omitted_data=tuple(omitted_data(book, roles, outcomes=outcomes, excluded=excluded)),
+        label_section=label_section(labels, undeclared, book, roles, run),
+        provenance_entries=provenance_entries(run),
         book=book,
     )
 
@@ -191,7 +191,7 @@ def _sentences(run: Mapping[str, Any], roles: Roles) -> tuple[str, tuple[str, ..
 _COMPARED = ("gap_closure", "retention", "gap", "teacher_effect")
 
 
-def _summary(book: Book, roles: Roles) -> tuple[tuple[SummaryRow, ...], tuple[str, ...]]:
+def _summary(book: EstimateIndex, roles: Roles) -> tuple[tuple[SummaryRow, ...], tuple[str, ...]]:
     quantities = [*(_COMPARED if roles.teacher else ()), "accuracy"]
     if not roles.control:
         quantities = [name for name in quantities if name != "teacher_effect"]
@@ -201,7 +201,7 @@ def _summary(book: Book, roles: Roles) -> tuple[tuple[SummaryRow, ...], tuple[st
     return _summary_rows(book, roles, quantities), tuple(heads.get(n, n.replace("_", " ")) for n in quantities)
 
 
-def _summary_rows(book: Book, roles: Roles, quantities: Sequence[str]) -> tuple[SummaryRow, ...]:
+def _summary_rows(book: EstimateIndex, roles: Roles, quantities: Sequence[str]) -> tuple[SummaryRow, ...]:
     groups = book.groups("capability")
     order = [name for name in CAPABILITY_ORDER if name in groups] + [g for g in groups if g not in CAPABILITY_ORDER]
     places = [("capability", name) for name in order] + [("battery", name) for name in book.groups("battery")]
@@ -218,7 +218,7 @@ def _summary_rows(book: Book, roles: Roles, quantities: Sequence[str]) -> tuple[
 _MEASURES = {"closure": "Share of the gap closed", "gap": "Gap to the teacher", "retention": "Retention"}
 
 
-def _contrasts(book: Book, roles: Roles) -> tuple[Contrast, ...]:
+def _contrasts(book: EstimateIndex, roles: Roles) -> tuple[ContrastVerdict, ...]:
     out = []
     for row in book.select("capability_contrast", "battery"):
         if row.model not in roles.students or row.weighting == "items" or "tasks like these" in row.population:
@@ -228,7 +228,7 @@ def _contrasts(book: Book, roles: Roles) -> tuple[Contrast, ...]:
         verdict = ""
         if not row.refused and row.low is not None and row.high is not None:
             verdict = ": different." if row.low > 0 or row.high < 0 else ": no difference shown."
-        out.append(Contrast(row, words, verdict, first_clause(row.note) if row.refused else _remark(row.note)))
+        out.append(ContrastVerdict(row, words, verdict, first_clause(row.note) if row.refused else _remark(row.note)))
     return tuple(out)
 
 
@@ -253,7 +253,7 @@ def _domains(outcomes: pd.DataFrame) -> dict[str, str]:
     return {str(domain): str(words[0]) if len(words) == 1 else "mixed" for domain, words in found.items()}
 
 
-def _inheritance(book: Book, roles: Roles) -> tuple[ShownTable, ...]:
+def _inheritance(book: EstimateIndex, roles: Roles) -> tuple[ShownTable, ...]:
     tables = []
     for quantity, caption in (
         ("agreement", "Agreement: how often the student gives the teacher's answer"),
@@ -271,7 +271,7 @@ def _inheritance(book: Book, roles: Roles) -> tuple[ShownTable, ...]:
     return tuple(tables)
 
 
-def _parsing(book: Book) -> tuple[ShownTable | None, int]:
+def _parsing(book: EstimateIndex) -> tuple[ShownTable | None, int]:
     rows = [row for quantity in ("unparsed", "truncated") for row in book.select(quantity, "task")]
     if not rows:
         return None, 0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from capgap.report import text
-from capgap.report.tables import CAPABILITY_ORDER, Book, Estimate, task_names
+from capgap.report.tables import CAPABILITY_ORDER, EstimateIndex, EstimateView, task_names
 from capgap.schema import Roles
 
 __all__ = ["DumbbellGroup", "DumbbellPanel", "DumbbellRow", "dumbbells", "task_capabilities"]
@@ -23,8 +23,8 @@ class DumbbellRow:
     base: float | None
     control: float | None
     chance: float | None
-    gap: Estimate | None
-    accuracy: Estimate | None
+    gap: EstimateView | None
+    accuracy: EstimateView | None
     label: str
     """The row in words, for those who do not see it."""
     excluded: bool
@@ -65,8 +65,8 @@ def _place(value: float | None) -> float | None:
     return None if value is None else round(min(100.0, max(0.0, 100 * value)), 2)
 
 
-def _row(book: Book, task: str, roles: Roles, student: str, excluded: bool) -> DumbbellRow:
-    def accuracy(model: str | None) -> Estimate | None:
+def _row(book: EstimateIndex, task: str, roles: Roles, student: str, excluded: bool) -> DumbbellRow:
+    def accuracy(model: str | None) -> EstimateView | None:
         return None if model is None else book.find("accuracy", "task", task, model)
 
     who = {
@@ -102,7 +102,9 @@ def _order(row: DumbbellRow) -> tuple[bool, float, str]:
     return True, -(row.student if row.student is not None else -1.0), row.task
 
 
-def dumbbells(book: Book, roles: Roles, capabilities: dict[str, str], excluded: set[str]) -> tuple[DumbbellPanel, ...]:
+def dumbbells(
+    book: EstimateIndex, roles: Roles, capabilities: dict[str, str], excluded: set[str]
+) -> tuple[DumbbellPanel, ...]:
     """One panel per student: tasks grouped by capability, the widest gap first.
 
     Parameters

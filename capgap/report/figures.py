@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from capgap.report import svg, text
-from capgap.report.tables import Estimate
+from capgap.report.tables import EstimateView
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["ForestRow", "Slices", "forest", "limits_of", "slice_panel", "slices_of"]
+__all__ = ["ForestRow", "CovariateSlices", "forest", "limits_of", "slice_panel", "slices_of"]
 
 _ROW = 21.0
 _WIDTH = 330.0
@@ -36,7 +36,7 @@ class ForestRow:
 
     label: str
     capability: str
-    estimate: Estimate | None
+    estimate: EstimateView | None
     """None makes the row a heading."""
 
 
@@ -163,7 +163,7 @@ def _forest_row(axes: "Axes", place: int, row: ForestRow, limits: tuple[float, f
 
 
 @dataclass(frozen=True)
-class Slices:
+class CovariateSlices:
     """Accuracy of several models along one covariate of one task."""
 
     task: str
@@ -171,7 +171,7 @@ class Slices:
     capability: str
     bins: tuple[str, ...]
     """In the order of their numbers where they are numbers."""
-    accuracy: dict[str, tuple[Estimate | None, ...]]
+    accuracy: dict[str, tuple[EstimateView | None, ...]]
     """Model → one estimate per bin."""
 
 
@@ -184,7 +184,9 @@ def _bin_order(label: str) -> tuple[bool, float, str]:
     return found is None, float(found.group().replace("\u2212", "-")) if found else 0.0, label
 
 
-def slices_of(rows: Sequence[Estimate], models: Sequence[str], capabilities: dict[str, str]) -> list[Slices]:
+def slices_of(
+    rows: Sequence[EstimateView], models: Sequence[str], capabilities: dict[str, str]
+) -> list[CovariateSlices]:
     """The slices of every task and covariate with at least two bins, in table order.
 
     Parameters
@@ -196,7 +198,7 @@ def slices_of(rows: Sequence[Estimate], models: Sequence[str], capabilities: dic
     capabilities
         Task → capability.
     """
-    found: dict[tuple[str, str], dict[str, dict[str, Estimate]]] = {}
+    found: dict[tuple[str, str], dict[str, dict[str, EstimateView]]] = {}
     for row in rows:
         parts = _SLICE.fullmatch(row.group)
         if parts and row.model in models:
@@ -211,12 +213,12 @@ def slices_of(rows: Sequence[Estimate], models: Sequence[str], capabilities: dic
         accuracy = {model: line for model, line in accuracy.items() if any(line)}
         name = covariate.removeprefix("x_").replace("_", " ")
         capability = task if task in svg.COLOURS else capabilities.get(task, "unlabelled")
-        out.append(Slices(task, name, capability, order, accuracy))
+        out.append(CovariateSlices(task, name, capability, order, accuracy))
     return out
 
 
 def slice_panel(
-    slices: Slices, *, prefix: str, teacher: str | None, bases: Sequence[str], students: Sequence[str]
+    slices: CovariateSlices, *, prefix: str, teacher: str | None, bases: Sequence[str], students: Sequence[str]
 ) -> Markup:
     """One small panel: teacher in ink, bases dashed, students in the capability's colour; a lone one has its band."""
     import seaborn
@@ -262,7 +264,7 @@ def slice_panel(
         return svg.inline(figure, prefix=prefix, label=f"accuracy on {slices.task} by {slices.covariate}")
 
 
-def _band(axes: "Axes", known: list[tuple[int, Estimate]], colour: str) -> None:
+def _band(axes: "Axes", known: list[tuple[int, EstimateView]], colour: str) -> None:
     banded = [(x, e.low, e.high) for x, e in known if e.low is not None and e.high is not None]
     if banded:
         x = [place for place, _, _ in banded]
@@ -280,7 +282,7 @@ def _number_ends(axes: "Axes", ends: list[tuple[float, int, str]]) -> None:
         axes.annotate(number, (x, place), (7, 0), textcoords="offset points", fontsize=10, color=svg.INK, va="center")
 
 
-def _slice_axes(axes: "Axes", slices: Slices) -> None:
+def _slice_axes(axes: "Axes", slices: CovariateSlices) -> None:
     n_bins = len(slices.bins)
     axes.set_ylim(-3, 103)
     axes.set_yticks([0, 50, 100])

@@ -7,10 +7,10 @@ from markupsafe import Markup
 
 from capgap.report import text
 from capgap.report.figures import ForestRow, forest, limits_of, slice_panel, slices_of
-from capgap.report.tables import CAPABILITY_ORDER, Book, Estimate, ShownTable, estimate_table
+from capgap.report.tables import CAPABILITY_ORDER, EstimateIndex, EstimateView, ShownTable, estimate_table
 from capgap.schema import Roles
 
-__all__ = ["Block", "capability_block", "contrast_table", "domain_blocks", "level_tables", "slice_block"]
+__all__ = ["FigureBlock", "capability_block", "contrast_table", "domain_blocks", "level_tables", "slice_block"]
 
 _MEASURES = (
     ("gap_closure", "Gap closure", "% of the gap between base and teacher", (0.0, 100.0)),
@@ -23,7 +23,7 @@ _MAX_SLICES = 24
 
 
 @dataclass(frozen=True)
-class Block:
+class FigureBlock:
     """One figure of one or several panels, and its table."""
 
     title: str
@@ -46,7 +46,7 @@ def _colour(group: str) -> str:
     return group if group in CAPABILITY_ORDER else "unlabelled"
 
 
-def _capability_rows(book: Book, quantity: str, roles: Roles) -> list[ForestRow]:
+def _capability_rows(book: EstimateIndex, quantity: str, roles: Roles) -> list[ForestRow]:
     rows: list[ForestRow] = []
     for group in [*_ordered(book.groups("capability")), *book.groups("battery")]:
         level = "capability" if group in book.groups("capability") else "battery"
@@ -61,7 +61,7 @@ def _capability_rows(book: Book, quantity: str, roles: Roles) -> list[ForestRow]
     return rows
 
 
-def capability_block(book: Book, roles: Roles) -> Block:
+def capability_block(book: EstimateIndex, roles: Roles) -> FigureBlock:
     """Closure, retention and gap of every student by capability and over the whole battery."""
     panels, shown = [], []
     for quantity, title, unit, reference in _measures(roles):
@@ -73,14 +73,14 @@ def capability_block(book: Book, roles: Roles) -> Block:
         if drawn is not None:
             panels.append(drawn)
     table = estimate_table(shown, caption="Capability and battery", models=roles.students)
-    return Block("By capability", tuple(panels), (table,) if shown else ())
+    return FigureBlock("By capability", tuple(panels), (table,) if shown else ())
 
 
-def _meant(row: Estimate, roles: Roles) -> bool:
+def _meant(row: EstimateView, roles: Roles) -> bool:
     return row.model in roles.students or (roles.teacher is None and row.quantity == "accuracy")
 
 
-def domain_blocks(book: Book, roles: Roles, domain_capability: dict[str, str]) -> list[Block]:
+def domain_blocks(book: EstimateIndex, roles: Roles, domain_capability: dict[str, str]) -> list[FigureBlock]:
     """Every measure of a lone student by domain; of several students the gap, the rest stands in the table."""
     domains = book.groups("domain")
     if not domains:
@@ -105,10 +105,12 @@ def domain_blocks(book: Book, roles: Roles, domain_capability: dict[str, str]) -
     for measure, _, _, _ in measures:
         shown += [row for row in book.select(measure, "domain") if _meant(row, roles)]
     tables = (estimate_table(shown, caption="Domains", models=roles.students),) if shown else ()
-    return [Block("By domain", tuple(panels), tables)] if panels or tables else []
+    return [FigureBlock("By domain", tuple(panels), tables)] if panels or tables else []
 
 
-def _domain_rows(book: Book, quantity: str, student: str, domain_capability: dict[str, str]) -> list[ForestRow]:
+def _domain_rows(
+    book: EstimateIndex, quantity: str, student: str, domain_capability: dict[str, str]
+) -> list[ForestRow]:
     rows = []
     for capability in CAPABILITY_ORDER:
         for name in book.groups("domain"):
@@ -118,7 +120,7 @@ def _domain_rows(book: Book, quantity: str, student: str, domain_capability: dic
     return rows
 
 
-def slice_block(book: Book, roles: Roles, capabilities: dict[str, str]) -> Block | None:
+def slice_block(book: EstimateIndex, roles: Roles, capabilities: dict[str, str]) -> FigureBlock | None:
     """Accuracy along every covariate: teacher, bases and students, one small panel per task and covariate."""
     rows = list(book.select("accuracy", "slice"))
     bases = list(dict.fromkeys(roles.base[s] for s in roles.students if s in roles.base))
@@ -135,17 +137,17 @@ def slice_block(book: Book, roles: Roles, capabilities: dict[str, str]) -> Block
     gaps = [row for row in book.select("gap", "slice") if row.model in roles.students]
     if gaps:
         tables.append(estimate_table(gaps, caption="Gap by slice", models=roles.students))
-    return Block("By slice", panels, tuple(tables), max(0, len(found) - _MAX_SLICES))
+    return FigureBlock("By slice", panels, tuple(tables), max(0, len(found) - _MAX_SLICES))
 
 
-def contrast_table(book: Book, roles: Roles) -> ShownTable:
+def contrast_table(book: EstimateIndex, roles: Roles) -> ShownTable:
     """Knowledge against reasoning under every weighting and population."""
     rows = [row for row in book.select("capability_contrast", "battery") if row.model in roles.students]
     rows.sort(key=lambda row: (roles.students.index(row.model), row.contrast, row.weighting == "items", row.population))
     return estimate_table(rows, caption="Knowledge against reasoning", models=roles.students)
 
 
-def level_tables(book: Book, roles: Roles, student: str) -> tuple[ShownTable, ...]:
+def level_tables(book: EstimateIndex, roles: Roles, student: str) -> tuple[ShownTable, ...]:
     """The tables behind one student's dumbbell chart."""
     who = [roles.teacher, roles.base.get(student), student, roles.control.get(student)]
     models = [name for name in dict.fromkeys(who) if name is not None]

@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from capgap.report import text
-from capgap.report.content import Content, gather
-from capgap.report.tables import Estimate
+from capgap.report.content import ReportContent, gather_content
+from capgap.report.tables import EstimateView
 from capgap.schema import Roles
 
 __all__ = ["markdown_report"]
@@ -21,7 +21,7 @@ def _plain(words: object) -> str:
     return _SPECIAL.sub(r"\\\1", text.shorten(words, 300))
 
 
-def _number(row: Estimate | None) -> str:
+def _number(row: EstimateView | None) -> str:
     return text.NOTHING if row is None else _plain(f"{row.shown} {row.interval}".strip())
 
 
@@ -40,7 +40,7 @@ def markdown_report(
     labels: pd.DataFrame | None = None,
 ) -> str:
     """The report in Markdown, without figures and items; see `write_report` for the arguments and errors."""
-    content = gather(
+    content = gather_content(
         outcomes=outcomes,
         estimates=estimates,
         roles=roles,
@@ -54,7 +54,7 @@ def markdown_report(
     return "\n".join(line for part in parts for line in part).rstrip() + "\n"
 
 
-def _answer(content: Content) -> list[str]:
+def _answer(content: ReportContent) -> list[str]:
     lines = [f"# {_plain(content.headline)}", ""]
     for sentence in (*content.sentences, *content.next_steps):
         lines += [_plain(sentence), ""]
@@ -68,7 +68,7 @@ def _answer(content: Content) -> list[str]:
     return [*lines, ""]
 
 
-def _tasks(content: Content) -> list[str]:
+def _tasks(content: ReportContent) -> list[str]:
     lines = ["## Tasks", ""]
     for panel in content.panels:
         lines += [f"### {_plain(panel.student)}", ""]
@@ -82,7 +82,7 @@ def _tasks(content: Content) -> list[str]:
     return lines
 
 
-def _contrasts(content: Content) -> list[str]:
+def _contrasts(content: ReportContent) -> list[str]:
     if not content.contrasts:
         return []
     rows = [
@@ -91,19 +91,19 @@ def _contrasts(content: Content) -> list[str]:
     return ["## Knowledge against reasoning", "", *_table(["student", "contrast", "difference", "note"], rows)]
 
 
-def _left_out(content: Content) -> list[str]:
-    if not content.left_out:
+def _left_out(content: ReportContent) -> list[str]:
+    if not content.omitted_data:
         return []
     lines = ["## What was left out", ""]
-    for entry in content.left_out:
+    for entry in content.omitted_data:
         where = f" ({_plain(text.join(entry.where))})" if entry.where else ""
         lines.append(f"- **{_plain(entry.what)}**{where}: {_plain(entry.why)}")
     return [*lines, ""]
 
 
-def _provenance(content: Content) -> list[str]:
+def _provenance(content: ReportContent) -> list[str]:
     lines = ["## Provenance", ""]
-    for fact in content.facts:
+    for fact in content.provenance_entries:
         lines.append(f"- {_plain(fact.name)}: {_plain(fact.value)}")
         lines += [f"  - {_plain(inner.name)}: {_plain(inner.value)}" for inner in fact.inner]
     return [*lines, ""]

@@ -10,7 +10,7 @@ import pandas as pd
 from capgap.report import text
 from capgap.schema import Roles
 
-__all__ = ["Fact", "ModelRow", "facts", "model_rows", "plain_prompting", "seed_of"]
+__all__ = ["ProvenanceEntry", "ModelSummary", "provenance_entries", "model_summaries", "plain_prompting", "seed_of"]
 
 _FIRST = [
     "command",
@@ -36,16 +36,16 @@ _FLAT_FROM = 3
 
 
 @dataclass(frozen=True)
-class Fact:
+class ProvenanceEntry:
     """A name with its value, or with facts of its own."""
 
     name: str
     value: str
-    inner: tuple["Fact", ...] = ()
+    inner: tuple["ProvenanceEntry", ...] = ()
     code: bool = False
 
 
-def facts(run: Mapping[str, Any]) -> tuple[Fact, ...]:
+def provenance_entries(run: Mapping[str, Any]) -> tuple[ProvenanceEntry, ...]:
     """Everything in `run`, the best known first; nested mappings stay nested, to a bounded depth."""
     names = [name for name in _FIRST if name in run] + [name for name in run if name not in _FIRST]
     return tuple(
@@ -53,7 +53,7 @@ def facts(run: Mapping[str, Any]) -> tuple[Fact, ...]:
     )
 
 
-def _fact(name: str, value: Any, depth: int) -> Fact:
+def _fact(name: str, value: Any, depth: int) -> ProvenanceEntry:
     label = text.shorten(name.replace("_", " "), 60)
     if name == "command" and isinstance(value, (list, tuple)):
         value = " ".join(map(str, value))
@@ -68,16 +68,16 @@ def _fact(name: str, value: Any, depth: int) -> Fact:
         and not any(isinstance(part, (Mapping, list, tuple)) for _, part in pairs)
     ):
         said = " \u00b7 ".join(f"{str(key).replace('_', ' ')} {part}" for key, part in pairs[:_ENTRIES])
-        return Fact(label, text.clean(said)[:2_000])
+        return ProvenanceEntry(label, text.clean(said)[:2_000])
     if pairs is not None and depth < _DEPTH:
         inner = tuple(_fact(str(key), part, depth + 1) for key, part in pairs[:_ENTRIES])
         more = f"and {len(pairs) - _ENTRIES} more" if len(pairs) > _ENTRIES else ""
-        return Fact(label, more, inner)
+        return ProvenanceEntry(label, more, inner)
     if isinstance(value, (list, tuple)):
         value = ", ".join(map(str, value[:_ENTRIES]))
     if name == "seconds" and isinstance(value, (int, float)):
         value = f"{value:,.1f} s"
-    return Fact(label, text.clean(value)[:2_000], code=name in ("command", "hash") or name.endswith("hash"))
+    return ProvenanceEntry(label, text.clean(value)[:2_000], code=name in ("command", "hash") or name.endswith("hash"))
 
 
 def _entry_name(place: int, entry: Any) -> str:
@@ -92,7 +92,7 @@ def seed_of(run: Mapping[str, Any]) -> int:
 
 
 @dataclass(frozen=True)
-class ModelRow:
+class ModelSummary:
     """One model of the comparison, in words."""
 
     role: str
@@ -118,7 +118,7 @@ def plain_prompting(prompting: str) -> str:
     return ", ".join(said) or "plain"
 
 
-def model_rows(roles: Roles, models: pd.DataFrame | None) -> tuple[ModelRow, ...]:
+def model_summaries(roles: Roles, models: pd.DataFrame | None) -> tuple[ModelSummary, ...]:
     """Everybody in the comparison: teacher, then each student with its base and control."""
     known: dict[str, Mapping[Any, Any]] = {}
     if models is not None:
@@ -135,7 +135,7 @@ def model_rows(roles: Roles, models: pd.DataFrame | None) -> tuple[ModelRow, ...
     return tuple(_model_row(role, model, number, known.get(model, {})) for role, model, number in cast)
 
 
-def _model_row(role: str, model: str, number: int | None, row: Mapping[Any, Any]) -> ModelRow:
+def _model_row(role: str, model: str, number: int | None, row: Mapping[Any, Any]) -> ModelSummary:
     def get(name: str) -> Any:
         value = row.get(name)
         return None if value is None or pd.isna(value) else value
@@ -151,7 +151,7 @@ def _model_row(role: str, model: str, number: int | None, row: Mapping[Any, Any]
         f"{int(n_examples):,} examples" if n_examples else None,
     ]
     weights = get("weights_hash")
-    return ModelRow(
+    return ModelSummary(
         role,
         text.clean(model),
         number,

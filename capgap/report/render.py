@@ -9,10 +9,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from capgap.report import text
-from capgap.report.cohort import together
-from capgap.report.content import Content, gather
+from capgap.report.cohort_sections import cohort_sections
+from capgap.report.content import ReportContent, gather_content
 from capgap.report.levels import capability_block, contrast_table, domain_blocks, level_tables, slice_block
-from capgap.schema import Roles, whole
+from capgap.schema import Roles, atomic_write
 
 __all__ = ["html_report", "write_report"]
 
@@ -64,7 +64,7 @@ def write_report(
         The disk is full or cannot be written.
     """
     path = Path(path)
-    content = gather(
+    content = gather_content(
         outcomes=outcomes,
         estimates=estimates,
         roles=roles,
@@ -75,7 +75,7 @@ def write_report(
         show_items=show_items,
     )
     page = html_report(content)
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(page, encoding="utf-8", newline="\n")
     return path
 
@@ -87,7 +87,7 @@ def _finalize(value: Any) -> Any:
     return text.clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def html_report(content: Content) -> str:
+def html_report(content: ReportContent) -> str:
     """The page as a string."""
     environment = jinja2.Environment(
         autoescape=True,
@@ -105,7 +105,7 @@ def html_report(content: Content) -> str:
         capability=capability_block(book, roles),
         domains=domain_blocks(book, roles, content.domains),
         slices=slice_block(book, roles, content.capabilities),
-        together=together(book, roles),
+        together=cohort_sections(book, roles),
         contrast_table=contrast_table(book, roles),
         task_tables=[level_tables(book, roles, student) for student in roles.students],
     )

@@ -10,7 +10,15 @@ import pandas as pd
 
 from capgap.report import text
 
-__all__ = ["CAPABILITY_ORDER", "Book", "Cell", "Estimate", "ShownTable", "estimate_table", "task_names"]
+__all__ = [
+    "CAPABILITY_ORDER",
+    "EstimateIndex",
+    "TableCell",
+    "EstimateView",
+    "ShownTable",
+    "estimate_table",
+    "task_names",
+]
 
 CAPABILITY_ORDER = ("knowledge", "reasoning", "mixed", "unlabelled")
 """The order, and the only words, in which capabilities are grouped and coloured."""
@@ -66,7 +74,7 @@ _COUNTS = ("n_items", "n_clusters", "n_tasks")
 
 
 @dataclass(frozen=True)
-class Estimate:
+class EstimateView:
     """One row of the estimates table; what is unknown is None."""
 
     quantity: str
@@ -152,11 +160,11 @@ def _factors(value: Any) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _estimate(row: Mapping[Hashable, Any]) -> Estimate:
+def _estimate(row: Mapping[Hashable, Any]) -> EstimateView:
     fields: dict[str, Any] = {name: _word(row.get(name)) for name in _WORDS}
     fields |= {name: _number(row.get(name)) for name in _NUMBERS}
     fields |= {name: _whole(row.get(name)) for name in _COUNTS}
-    return Estimate(
+    return EstimateView(
         **fields,
         factors=_factors(row.get("factors")),
         low=_number(row.get("conf_low")),
@@ -167,7 +175,7 @@ def _estimate(row: Mapping[Hashable, Any]) -> Estimate:
     )
 
 
-class Book:
+class EstimateIndex:
     """All estimates of a report, in the order of their table, found by quantity, level, group and model."""
 
     def __init__(self, estimates: pd.DataFrame) -> None:
@@ -175,19 +183,19 @@ class Book:
         self.drawn = tuple(row for row in every if "labels" in row.factors)
         """Numbers over draws of the labels; nothing below finds them."""
         self.rows = tuple(row for row in every if "labels" not in row.factors)
-        self._found: dict[tuple[str, str], list[Estimate]] = {}
+        self._found: dict[tuple[str, str], list[EstimateView]] = {}
         for row in self.rows:
             self._found.setdefault((row.quantity, row.level), []).append(row)
 
     def select(
         self, quantity: str, level: str, *, model: str | None = None, weighting: str | None = None
-    ) -> Iterator[Estimate]:
+    ) -> Iterator[EstimateView]:
         """The rows of one quantity at one level, in table order."""
         for row in self._found.get((quantity, level), ()):
             if (model is None or row.model == model) and (weighting is None or row.weighting == weighting):
                 yield row
 
-    def find(self, quantity: str, level: str, group: str, model: str) -> Estimate | None:
+    def find(self, quantity: str, level: str, group: str, model: str) -> EstimateView | None:
         """The row with tasks weighted equally, of these tasks, where there is a choice; None where there is none."""
         found = [row for row in self.select(quantity, level, model=model) if row.group == group]
         return min(
@@ -207,7 +215,7 @@ def task_names(outcomes: pd.DataFrame) -> pd.Series:
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """One cell of a shown table."""
 
     text: str
@@ -224,38 +232,38 @@ class ShownTable:
 
     caption: str
     columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[TableCell, ...], ...]
     throughout: tuple[tuple[str, str], ...] = ()
     left_out: int = 0
     """Rows that the report does not hold."""
 
 
-def _cells(row: Estimate, models: dict[str, str]) -> dict[str, Cell]:
+def _cells(row: EstimateView, models: dict[str, str]) -> dict[str, TableCell]:
     level = "" if row.conf_level is None else f"{100 * row.conf_level:g}\u202f%"
     null = text.NOTHING if row.null_value is None else text.percent(row.null_value)
     return {
-        "quantity": Cell(row.name),
-        "group": Cell(row.group),
-        "model": Cell(models.get(row.model, row.model)),
-        "contrast": Cell(row.contrast),
-        "made of": Cell(_told(row)),
-        "estimate": Cell(row.shown, None if row.refused else row.estimate, numeric=True, muted=row.refused),
-        "interval": Cell(row.interval, numeric=True),
-        "confidence": Cell(level),
-        "null": Cell(null, row.null_value, numeric=True),
-        "p": Cell(text.p_value(row.p_value), row.p_value, numeric=True),
-        "p, adjusted": Cell(text.p_value(row.p_adjusted), row.p_adjusted, numeric=True),
-        "items": Cell(text.count(row.n_items), numeric=True),
-        "clusters": Cell(text.count(row.n_clusters), numeric=True),
-        "tasks": Cell(text.count(row.n_tasks), numeric=True),
-        "weighting": Cell(row.weighting),
-        "method": Cell(row.method),
-        "population": Cell(row.population),
-        "note": Cell(row.note),
+        "quantity": TableCell(row.name),
+        "group": TableCell(row.group),
+        "model": TableCell(models.get(row.model, row.model)),
+        "contrast": TableCell(row.contrast),
+        "made of": TableCell(_told(row)),
+        "estimate": TableCell(row.shown, None if row.refused else row.estimate, numeric=True, muted=row.refused),
+        "interval": TableCell(row.interval, numeric=True),
+        "confidence": TableCell(level),
+        "null": TableCell(null, row.null_value, numeric=True),
+        "p": TableCell(text.p_value(row.p_value), row.p_value, numeric=True),
+        "p, adjusted": TableCell(text.p_value(row.p_adjusted), row.p_adjusted, numeric=True),
+        "items": TableCell(text.count(row.n_items), numeric=True),
+        "clusters": TableCell(text.count(row.n_clusters), numeric=True),
+        "tasks": TableCell(text.count(row.n_tasks), numeric=True),
+        "weighting": TableCell(row.weighting),
+        "method": TableCell(row.method),
+        "population": TableCell(row.population),
+        "note": TableCell(row.note),
     }
 
 
-def _told(row: Estimate) -> str:
+def _told(row: EstimateView) -> str:
     """The factors of a number that is about no single model."""
     if row.model:
         return ""
@@ -267,7 +275,7 @@ _KEPT = frozenset({"group", "estimate"})
 
 
 def estimate_table(
-    rows: Iterable[Estimate], *, caption: str, models: Sequence[str] = (), without: Collection[str] = ()
+    rows: Iterable[EstimateView], *, caption: str, models: Sequence[str] = (), without: Collection[str] = ()
 ) -> ShownTable:
     """The rows as a table; constant columns move into one line above it, empty ones vanish.
 

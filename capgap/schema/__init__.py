@@ -10,9 +10,9 @@ from capgap.schema.columns import (
     CELL,
     ESTIMATES,
     FORMATS,
-    GUARD,
     ITEMS,
     LABELS,
+    MAX_UNREADABLE_SHARE,
     MODELS,
     OUTCOME_KEY,
     OUTCOMES,
@@ -23,15 +23,25 @@ from capgap.schema.columns import (
     covariate_names,
     empty,
 )
-from capgap.schema.frames import concat, from_rows, objects, read, validate, whole, write, write_json, write_object
-from capgap.schema.pairing import Pairs, Roles, labelled, pair, undeclared_items
+from capgap.schema.frames import (
+    atomic_write,
+    concat,
+    from_rows,
+    json_records,
+    read,
+    validate,
+    write,
+    write_json,
+    write_object,
+)
+from capgap.schema.pairing import Pairs, Roles, join_labels, pair, undeclared_items
 
 __all__ = [
     "CAPABILITIES",
     "CELL",
     "ESTIMATES",
     "FORMATS",
-    "GUARD",
+    "MAX_UNREADABLE_SHARE",
     "ITEMS",
     "LABELS",
     "MODELS",
@@ -47,13 +57,13 @@ __all__ = [
     "covariate_names",
     "empty",
     "from_rows",
-    "labelled",
-    "objects",
+    "join_labels",
+    "json_records",
     "pair",
     "read",
     "undeclared_items",
     "validate",
-    "whole",
+    "atomic_write",
     "write",
     "write_json",
     "write_object",

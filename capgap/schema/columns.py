@@ -10,7 +10,7 @@ __all__ = [
     "CELL",
     "ESTIMATES",
     "FORMATS",
-    "GUARD",
+    "MAX_UNREADABLE_SHARE",
     "ITEMS",
     "LABELS",
     "MODELS",
@@ -71,7 +71,7 @@ def _columns(kind: Kind, names: str, **options: Any) -> tuple[Column, ...]:
 STATUSES = ("scored", "unparsed", "truncated", "error")
 CAPABILITIES = ("knowledge", "reasoning", "mixed")
 FORMATS = ("choose", "generate")
-GUARD = 0.05
+MAX_UNREADABLE_SHARE = 0.05
 """A task where more of a model's answers than this are unparsed or truncated leaves the headline."""
 
 ITEMS = Table(

@@ -14,7 +14,17 @@ import pandas as pd
 from capgap.errors import StoreError, TableError, suggestion
 from capgap.schema.columns import DTYPES, MODELS, OUTCOMES, Column, Table, empty
 
-__all__ = ["concat", "from_rows", "objects", "read", "validate", "whole", "write", "write_json", "write_object"]
+__all__ = [
+    "concat",
+    "from_rows",
+    "json_records",
+    "read",
+    "validate",
+    "atomic_write",
+    "write",
+    "write_json",
+    "write_object",
+]
 
 
 _NO_VALUE = ["", "NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null", "None", "n/a", "#N/A"]
@@ -229,11 +239,11 @@ def write(frame: pd.DataFrame, path: Path | str, table: Table) -> None:
     """
     path = Path(path)
     checked = validate(frame, table, source=path.name)
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         checked.to_parquet(partial, index=False)
 
 
-def objects(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def json_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows as mappings that JSON can hold: None where a value is missing or infinite, `factors` as a mapping.
 
     Numbers keep all their digits; pandas' own writer makes 0 of a p-value below 1e-15.
@@ -249,15 +259,15 @@ def objects(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def write_json(frame: pd.DataFrame, path: Path | str) -> None:
-    """The rows (see `objects`) as a JSON list, one a line, whole or not at all.
+    """The rows (see `json_records`) as a JSON list, one a line, whole or not at all.
 
     Raises
     ------
     StoreError
         The disk is full or cannot be written.
     """
-    lines = [json.dumps(record, ensure_ascii=False, separators=(",", ":")) for record in objects(frame)]
-    with whole(path) as partial:
+    lines = [json.dumps(record, ensure_ascii=False, separators=(",", ":")) for record in json_records(frame)]
+    with atomic_write(path) as partial:
         partial.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
 
 
@@ -269,7 +279,7 @@ def write_object(content: Any, path: Path | str) -> None:
     StoreError
         The disk is full or cannot be written.
     """
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         text = json.dumps(content, indent=1, ensure_ascii=False, default=str)
         partial.write_text(text + "\n", encoding="utf-8")
 
@@ -283,7 +293,7 @@ def concat(frames: Iterable[pd.DataFrame], table: Table) -> pd.DataFrame:
 
 
 @contextmanager
-def whole(path: Path | str) -> Iterator[Path]:
+def atomic_write(path: Path | str) -> Iterator[Path]:
     """A neighbour to write in the place of `path`, which it replaces when it is done: whole, or not at all.
 
     Raises

@@ -9,7 +9,7 @@ import pandas as pd
 from capgap.errors import TableError, suggestion
 from capgap.schema.columns import CELL, covariate_names
 
-__all__ = ["Pairs", "Roles", "labelled", "pair", "undeclared_items"]
+__all__ = ["Pairs", "Roles", "join_labels", "pair", "undeclared_items"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def undeclared_items(outcomes: pd.DataFrame) -> set[tuple[str, str]]:
     return set(zip(rows["task"].astype(str), rows["item"].astype(str), strict=True))
 
 
-def labelled(outcomes: pd.DataFrame, labels: pd.DataFrame | None) -> pd.DataFrame:
+def join_labels(outcomes: pd.DataFrame, labels: pd.DataFrame | None) -> pd.DataFrame:
     """The outcomes, their missing capabilities taken from the labels of the items."""
     if labels is None or labels.empty:
         return outcomes

@@ -4,17 +4,16 @@ Axes: n items, p estimates that share a design, K strata (tasks), G clusters (it
 """
 
 from capgap.stats.binary import mcnemar_exact, tango_interval, wilson_interval
-from capgap.stats.combine import Combined, combine_draws, draw_labels, over_labels, rubin
 from capgap.stats.curves import (
     CurveData,
     CurveFit,
+    CurveTarget,
     DataCost,
     FormCost,
     FormFit,
     NextBatch,
     RelativeCost,
     SupposedCurve,
-    Target,
     curve_data,
     data_cost,
     data_cost_ratio_power,
@@ -24,18 +23,19 @@ from capgap.stats.curves import (
 )
 from capgap.stats.error_types import ERROR_TYPES, count_error_types, error_types, is_trace, step_results
 from capgap.stats.estimate import FEW_CLUSTERS, Estimate, degenerate_reach, refused
-from capgap.stats.failure import FailureRegression, OddsRatio, failure_regression
-from capgap.stats.fidelity import Inheritance, collision_rate, error_inheritance, expected_agreement, fidelity
-from capgap.stats.flips import FlipList, Flips, flip_counts, flip_list, flips_beyond_seeds
+from capgap.stats.failure_odds import FailureRegression, OddsRatio, failure_regression
+from capgap.stats.fidelity import ErrorInheritance, collision_rate, error_inheritance, expected_agreement, fidelity
+from capgap.stats.flips import FlipList, FlipShares, flip_counts, flip_list, flips_beyond_seeds
 from capgap.stats.means import accuracy, mean_estimate, paired_difference
 from capgap.stats.mixed import MixedFit, OutcomeGrid, fit_mixed
+from capgap.stats.multiple_imputation import PooledEstimate, combine_draws, draw_labels, over_labels, rubin
 from capgap.stats.multiplicity import TreeTest, at_level, benjamini_hochberg, holm, selective_tree, simes
-from capgap.stats.paired import Equivalence, Weightings, both_weightings, equivalence, seed_difference
+from capgap.stats.paired import BothWeightings, Equivalence, both_weightings, equivalence, seed_difference
 from capgap.stats.patterns import FailurePatterns, PatternName, find_patterns, name_patterns
-from capgap.stats.power import GapDesign, Needed, needed_for_gap, smallest_visible_gap
+from capgap.stats.power import GapDesign, RequiredSize, needed_for_gap, smallest_visible_gap
 from capgap.stats.ratios import bootstrap_ratio_difference, ratio_difference, ratio_of_means
 from capgap.stats.simulated_power import (
-    Accuracies,
+    AssumedAccuracies,
     SimulatedPower,
     closure_difference_power,
     needed_for_closure_difference,
@@ -46,8 +46,8 @@ from capgap.stats.stratified import Design, StratifiedMean, cross_covariance, st
 __all__ = [
     "ERROR_TYPES",
     "FEW_CLUSTERS",
-    "Accuracies",
-    "Combined",
+    "AssumedAccuracies",
+    "PooledEstimate",
     "CurveData",
     "CurveFit",
     "DataCost",
@@ -57,13 +57,13 @@ __all__ = [
     "FailurePatterns",
     "FailureRegression",
     "FlipList",
-    "Flips",
+    "FlipShares",
     "FormCost",
     "FormFit",
     "GapDesign",
-    "Inheritance",
+    "ErrorInheritance",
     "MixedFit",
-    "Needed",
+    "RequiredSize",
     "NextBatch",
     "OddsRatio",
     "OutcomeGrid",
@@ -72,9 +72,9 @@ __all__ = [
     "SimulatedPower",
     "StratifiedMean",
     "SupposedCurve",
-    "Target",
+    "CurveTarget",
     "TreeTest",
-    "Weightings",
+    "BothWeightings",
     "accuracy",
     "at_level",
     "benjamini_hochberg",

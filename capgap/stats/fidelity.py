@@ -11,7 +11,7 @@ from capgap.stats.estimate import Estimate, refused, t_critical, t_p_value
 from capgap.stats.means import accuracy, mean_estimate, paired_difference
 from capgap.stats.stratified import Design
 
-__all__ = ["MIN_ERRORS", "Inheritance", "collision_rate", "error_inheritance", "expected_agreement", "fidelity"]
+__all__ = ["MIN_ERRORS", "ErrorInheritance", "collision_rate", "error_inheritance", "expected_agreement", "fidelity"]
 
 Floats = NDArray[np.float64]
 
@@ -20,7 +20,7 @@ MIN_ERRORS = 5
 
 
 @dataclass(frozen=True)
-class Inheritance:
+class ErrorInheritance:
     """How often wrong answers of the teacher are repeated, on the same items."""
 
     student: Estimate
@@ -177,7 +177,7 @@ def error_inheritance(
     *,
     tasks: ArrayLike | None = None,
     conf_level: float = 0.95,
-) -> Inheritance:
+) -> ErrorInheritance:
     """Whether the student repeats its teacher's wrong answers more than a control does that never saw the teacher.
 
     Parameters
@@ -227,14 +227,14 @@ def error_inheritance(
         why = refused(
             f"{len(keep)} wrong answers of the teacher are too few ({MIN_ERRORS} are needed)", n_items=len(keep)
         )
-        return Inheritance(why, none if c is None else why, none if c is None else why, keep)
+        return ErrorInheritance(why, none if c is None else why, none if c is None else why, keep)
     design = Design.of(stratum[keep], np.unique(group[keep], return_inverse=True)[1])
     repeats = (s[keep] == t[keep]).astype(float)
     ours = accuracy(repeats, design, conf_level=conf_level)
     if c is None:
-        return Inheritance(ours, none, none, keep)
+        return ErrorInheritance(ours, none, none, keep)
     others = (c[keep] == t[keep]).astype(float)
-    return Inheritance(
+    return ErrorInheritance(
         ours,
         accuracy(others, design, conf_level=conf_level),
         paired_difference(repeats - others, design, conf_level=conf_level),

@@ -13,7 +13,7 @@ from capgap.stats.estimate import Estimate, refused, t_critical, t_p_value
 from capgap.stats.means import accuracy, mean_estimate, paired_difference
 from capgap.stats.stratified import Design
 
-__all__ = ["MIN_FLIP_SEEDS", "FlipList", "Flips", "flip_counts", "flip_list", "flips_beyond_seeds"]
+__all__ = ["MIN_FLIP_SEEDS", "FlipList", "FlipShares", "flip_counts", "flip_list", "flips_beyond_seeds"]
 
 Floats = NDArray[np.float64]
 
@@ -27,7 +27,7 @@ ONE_CHECKPOINT = "one training seed: counts for this checkpoint; another seed wo
 
 
 @dataclass(frozen=True)
-class Flips:
+class FlipShares:
     """Share of the items that were lost and gained."""
 
     lost: Estimate
@@ -114,7 +114,7 @@ def flip_counts(
     margins: tuple[ArrayLike, ArrayLike] | None = None,
     jitter: float = 0.0,
     conf_level: float = 0.95,
-) -> Flips:
+) -> FlipShares:
     """What one student lost and gained against its base; no more can be said of one training seed.
 
     Parameters
@@ -147,7 +147,7 @@ def flip_counts(
     known = np.isfinite(b) & np.isfinite(s)
     if not known.any():
         why = refused("no item was answered by both models")
-        return Flips(why, why)
+        return FlipShares(why, why)
     lost, gained = (b == 1) & (s == 0) & firm, (b == 0) & (s == 1) & firm
     notes = [ONE_CHECKPOINT]
     if margins is not None:
@@ -158,13 +158,13 @@ def flip_counts(
     ]
     n_lost, n_gained = int((lost & known).sum()), int((gained & known).sum())
     if design.n_clusters == design.n_items:
-        return Flips(both[0], both[1], n_lost, n_gained, mcnemar_exact(n_lost, n_gained))
+        return FlipShares(both[0], both[1], n_lost, n_gained, mcnemar_exact(n_lost, n_gained))
     # A passage loses its items together: counted one by one they would be called unequal in 40 % of equal pairs.
     balance = paired_difference(np.where(known, lost.astype(float) - gained, np.nan), design, conf_level=conf_level)
-    return Flips(both[0], both[1], n_lost, n_gained, balance.p_value)
+    return FlipShares(both[0], both[1], n_lost, n_gained, balance.p_value)
 
 
-def flips_beyond_seeds(base: ArrayLike, students: ArrayLike, design: Design, *, conf_level: float = 0.95) -> Flips:
+def flips_beyond_seeds(base: ArrayLike, students: ArrayLike, design: Design, *, conf_level: float = 0.95) -> FlipShares:
     """Lost and gained shares minus what two seeds of the recipe lose against each other.
 
     Parameters
@@ -208,11 +208,11 @@ def flips_beyond_seeds(base: ArrayLike, students: ArrayLike, design: Design, *, 
         raise EstimationError(f"{design.n_items} items need students of shape (seeds, items), found {y.shape}.")
     if len(y) < 3:
         why = refused(f"{len(y)} training seeds are too few to tell flips from noise, 3 are needed")
-        return Flips(why, why)
+        return FlipShares(why, why)
     keep = np.isfinite(b) & np.isfinite(y).all(axis=0)
     if not keep.any():
         why = refused("no item was answered by the base and by all seeds")
-        return Flips(why, why)
+        return FlipShares(why, why)
     b, y, design = b[keep], y[:, keep], design.kept(keep)
 
     def excess(seeds: Floats) -> Floats:
@@ -234,7 +234,7 @@ def flips_beyond_seeds(base: ArrayLike, students: ArrayLike, design: Design, *, 
     ]
     p = y.mean(axis=0)
     null = design.mean(p * (1 - p) * len(y) / (len(y) - 1))
-    return Flips(both[0], both[1], seed_disagreement=null)
+    return FlipShares(both[0], both[1], seed_disagreement=null)
 
 
 def flip_list(

@@ -13,7 +13,7 @@ from capgap.stats.estimate import Estimate, refused, t_critical, t_p_value
 from capgap.stats.means import NO_VARIANCE, discordant_table, few_clusters_note, mean_estimate, paired_difference
 from capgap.stats.stratified import Design
 
-__all__ = ["MIN_SEEDS", "Equivalence", "Weightings", "both_weightings", "equivalence", "seed_difference"]
+__all__ = ["MIN_SEEDS", "Equivalence", "BothWeightings", "both_weightings", "equivalence", "seed_difference"]
 
 Floats = NDArray[np.float64]
 
@@ -83,7 +83,7 @@ class Equivalence:
 
 
 @dataclass(frozen=True)
-class Weightings:
+class BothWeightings:
     """The same difference with tasks, and with items, counting equally."""
 
     tasks: Estimate
@@ -262,7 +262,7 @@ def seed_difference(differences: ArrayLike, design: Design, *, conf_level: float
 
 def both_weightings(
     differences: ArrayLike, tasks: ArrayLike, clusters: ArrayLike, *, conf_level: float = 0.95
-) -> Weightings:
+) -> BothWeightings:
     """The mean difference with every task, and with every item, counting equally.
 
     Parameters
@@ -281,7 +281,7 @@ def both_weightings(
     by_task = Design.of(tasks, clusters)
     by_item = Design.of(tasks, clusters, weights=by_task.counts / by_task.n_items)
     one, two = (paired_difference(differences, design, conf_level=conf_level) for design in (by_task, by_item))
-    return Weightings(one.noting("tasks weigh equally"), two.noting("items weigh equally"))
+    return BothWeightings(one.noting("tasks weigh equally"), two.noting("items weigh equally"))
 
 
 def _cochran_cox(one: tuple[float, float], two: tuple[float, float], conf_level: float) -> float:

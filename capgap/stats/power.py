@@ -12,7 +12,7 @@ from capgap.stats.estimate import t_critical
 from capgap.stats.means import SMALL_SAMPLE
 from capgap.stats.paired import MIN_SEEDS
 
-__all__ = ["GapDesign", "Needed", "needed_for_gap", "smallest_needed", "smallest_visible_gap"]
+__all__ = ["GapDesign", "RequiredSize", "needed_for_gap", "smallest_needed", "smallest_visible_gap"]
 
 LARGEST = 10_000_000
 """A number that must be larger than this is not given."""
@@ -134,7 +134,7 @@ class GapDesign:
 
 
 @dataclass(frozen=True)
-class Needed:
+class RequiredSize:
     """How many of something an aim needs."""
 
     what: str
@@ -157,7 +157,7 @@ class Needed:
         return f"{self.what}: {self.n:,} (power {self.power:.2f})" + (f"; {self.note}" if self.note else "")
 
 
-def needed_for_gap(gap: float, design: GapDesign, what: What, *, power: float = 0.8) -> Needed:
+def needed_for_gap(gap: float, design: GapDesign, what: What, *, power: float = 0.8) -> RequiredSize:
     """The smallest number of items, clusters, tasks or seeds with which a gap is found, the rest as in the design.
 
     Parameters
@@ -235,7 +235,7 @@ def smallest_visible_gap(
     return math.sqrt(z2 * disagreement * per_item / (1 + z2 * per_item))
 
 
-def smallest_needed(what: str, reached: Callable[[int], float], least: int, largest: int, power: float) -> Needed:
+def smallest_needed(what: str, reached: Callable[[int], float], least: int, largest: int, power: float) -> RequiredSize:
     """The smallest number that reaches the power, by doubling and bisection (to a thousandth where it is large).
 
     Parameters
@@ -252,15 +252,15 @@ def smallest_needed(what: str, reached: Callable[[int], float], least: int, larg
     if not 0 < power < 1:
         raise EstimationError(f"power lies between 0 and 1, found {power:g}.")
     if reached(least) >= power:
-        return Needed(what, least, reached(least))
+        return RequiredSize(what, least, reached(least))
     short, enough = least, least
     while reached(enough) < power:
         if enough >= largest:
             most = reached(largest)
             reason = f"with {largest:,} the power is {most:.2f}: what they do not reduce hides it"
-            return Needed(what, None, most, reason)
+            return RequiredSize(what, None, most, reason)
         short, enough = enough, min(2 * enough, largest)
     while enough - short > max(1, enough // 1000):
         middle = (short + enough) // 2
         short, enough = (short, middle) if reached(middle) >= power else (middle, enough)
-    return Needed(what, enough, reached(enough))
+    return RequiredSize(what, enough, reached(enough))

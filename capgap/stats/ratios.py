@@ -17,7 +17,7 @@ __all__ = ["bootstrap_ratio_difference", "ratio_difference", "ratio_of_means"]
 
 
 @dataclass(frozen=True)
-class _Ratio:
+class _RatioTerms:
     """Numerator and denominator with their covariance."""
 
     n: float
@@ -166,8 +166,8 @@ def ratio_difference(
         if isinstance(part, str):
             reason = f"{name}: {part.format(denominator=denominator)}"
             return refused(reason, n_items=n_items, n_clusters=n_clusters)
-    assert isinstance(one, _Ratio)
-    assert isinstance(two, _Ratio)
+    assert isinstance(one, _RatioTerms)
+    assert isinstance(two, _RatioTerms)
     rho = _correlation(first, second, one, two)
 
     def interval(level: float) -> tuple[float, float] | None:
@@ -248,7 +248,7 @@ def _resampled_ratio(data: tuple[ArrayLike, ArrayLike], weights: np.ndarray) -> 
         return np.where(denominator > 0, numerator / denominator, np.nan)
 
 
-def _ratio(fit: StratifiedMean, conf_level: float) -> _Ratio | str:
+def _ratio(fit: StratifiedMean, conf_level: float) -> _RatioTerms | str:
     """The ratio of a fit, or the reason why there is none (with a place for the denominator's name)."""
     if fit.theta.shape != (2,):
         raise EstimationError(f"a ratio needs numerator and denominator, found {fit.theta.shape[0]} columns.")
@@ -271,10 +271,10 @@ def _ratio(fit: StratifiedMean, conf_level: float) -> _Ratio | str:
         if few_discordant(difference, fit.design):
             table = discordant_table(difference, fit.design.fit(difference))
             few += [(near, table)] if table is not None else []
-    return _Ratio(n, d, v_nn + (floor if degenerate else 0.0), v_nd, v_dd, fit.df, degenerate, tuple(few))
+    return _RatioTerms(n, d, v_nn + (floor if degenerate else 0.0), v_nd, v_dd, fit.df, degenerate, tuple(few))
 
 
-def _correlation(first: StratifiedMean, second: StratifiedMean, one: _Ratio, two: _Ratio) -> float:
+def _correlation(first: StratifiedMean, second: StratifiedMean, one: _RatioTerms, two: _RatioTerms) -> float:
     """Correlation of two ratios through the clusters that their items share."""
     if not (one.variance > 0 and two.variance > 0):
         return 0.0
@@ -285,7 +285,7 @@ def _correlation(first: StratifiedMean, second: StratifiedMean, one: _Ratio, two
     return max(-1.0, min(1.0, rho))
 
 
-def _difference_error(one: _Ratio, two: _Ratio, rho: float) -> float:
+def _difference_error(one: _RatioTerms, two: _RatioTerms, rho: float) -> float:
     covariance = rho * math.sqrt(one.variance * two.variance)
     return math.sqrt(max(one.variance + two.variance - 2 * covariance, 0.0))
 

@@ -13,12 +13,12 @@ from scipy import special
 from capgap.errors import EstimationError
 from capgap.stats.binary import wilson_interval
 from capgap.stats.estimate import Estimate
-from capgap.stats.power import Needed, smallest_needed
+from capgap.stats.power import RequiredSize, smallest_needed
 from capgap.stats.ratios import ratio_difference
 from capgap.stats.stratified import StratifiedMean, stratified_mean
 
 __all__ = [
-    "Accuracies",
+    "AssumedAccuracies",
     "SimulatedPower",
     "closure_difference_power",
     "needed_for_closure_difference",
@@ -94,7 +94,7 @@ def _reason(note: str) -> str:
 
 
 @dataclass(frozen=True)
-class Accuracies:
+class AssumedAccuracies:
     """What is assumed of one capability."""
 
     base: float
@@ -108,8 +108,8 @@ class Accuracies:
 
 
 def closure_difference_power(
-    first: Accuracies,
-    second: Accuracies,
+    first: AssumedAccuracies,
+    second: AssumedAccuracies,
     *,
     n_tasks: int,
     items_per_task: int,
@@ -164,8 +164,8 @@ def closure_difference_power(
 
 
 def needed_for_closure_difference(
-    first: Accuracies,
-    second: Accuracies,
+    first: AssumedAccuracies,
+    second: AssumedAccuracies,
     *,
     n_tasks: int,
     seed: int,
@@ -176,7 +176,7 @@ def needed_for_closure_difference(
     of_cluster: float = 0.0,
     n_replicates: int = 200,
     conf_level: float = 0.95,
-) -> Needed:
+) -> RequiredSize:
     """Items of each task with which two closures are told apart, by simulation and bisection.
 
     Parameters
@@ -211,7 +211,7 @@ def needed_for_closure_difference(
 
 
 def _drawn_closure(
-    a: Accuracies,
+    a: AssumedAccuracies,
     n_tasks: int,
     items_per_task: int,
     cluster_size: int,

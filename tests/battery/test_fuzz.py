@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from capgap.battery import load_battery, prepare, training_items
 from capgap.battery.check import check_battery
-from capgap.battery.spec import BatterySpec, DataSpec, Defaults, HarnessTask, OwnTask
+from capgap.battery.spec import BatteryDefaults, BatterySpec, DataSpec, HarnessTask, OwnTask
 from capgap.errors import CapgapError
 
 
@@ -88,7 +88,9 @@ WHOLE: dict[str, Any] = {
     ],
 }
 
-KEYS = sorted({key for model in (BatterySpec, Defaults, DataSpec, OwnTask, HarnessTask) for key in model.model_fields})
+KEYS = sorted(
+    {key for model in (BatterySpec, BatteryDefaults, DataSpec, OwnTask, HarnessTask) for key in model.model_fields}
+)
 TEXTS = [
     *("", " ", "\n", "\0", "\x1b[31m", "é", "\u2028", "\U0001f600", "ﷺ" * 50, "x" * 20_000, "x" * 1_100_000),
     *("{{q}}", "{{ row }}", "{{ nothing }}", "{{", "}}", "{%", "{{ '", "{#", "{{ q | nofilter }}", "{{ q.a.b }}"),

@@ -4,7 +4,7 @@ import pytest
 
 from capgap.battery import load_battery, prepare, training_items
 from capgap.battery.items import drawn, make_items
-from capgap.battery.source import Row
+from capgap.battery.source import SourceRow
 from capgap.battery.spec import OwnTask
 from capgap.errors import BatteryError
 
@@ -15,7 +15,7 @@ def _items(rows: list[dict[str, Any]], **task: Any) -> dict[str, list[Any]]:
     whole = {"name": "t", "data": {"file": "x"}, "format": "choose", "prompt": "{{q}}", "target": "{{a}}"} | task
     if whole["format"] == "choose":
         whole.setdefault("choices", "{{c}}")
-    made = [Row(row, f"line {n}") for n, row in enumerate(rows, start=1)]
+    made = [SourceRow(row, f"line {n}") for n, row in enumerate(rows, start=1)]
     return make_items(OwnTask.model_validate(whole), made, "here")
 
 

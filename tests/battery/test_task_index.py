@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from capgap.battery import task_index as module
-from capgap.battery.harness import harness_names
+from capgap.battery.lm_eval_groups import harness_names
 from capgap.battery.task_index import IndexEntry, cache_file, read_index, task_index, task_manager
 
 INDEX = {

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tests.analyze.cohorts import cohort
+from tests.analysis.cohorts import cohort
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=10_000)
     parser.add_argument("--profile", action="store_true", help="print where the time goes")
     asked = parser.parse_args()
-    from capgap.analyze import analyze
+    from capgap.analysis import analyze
 
     n_seeds = max(1, asked.students // 20)
     outcomes, models, roles = cohort(

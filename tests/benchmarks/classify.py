@@ -14,8 +14,8 @@ def main() -> None:
     parser.add_argument("corpus", nargs="?")
     parser.add_argument("--items", type=int, default=10_000)
     asked = parser.parse_args()
-    from capgap.classify.corpus import read_corpus
-    from capgap.classify.exercises import exercises
+    from capgap.classification.corpus import read_corpus
+    from capgap.classification.exercises import exercises
 
     families = read_corpus(asked.corpus) if asked.corpus else exercises()
     # Families in turn, so that long items are there in their share and no family fills the list.
@@ -25,7 +25,7 @@ def main() -> None:
         for family in families
     ][: asked.items]
     begin = time.perf_counter()
-    from capgap.classify.text_model import TextModel
+    from capgap.classification.text_model import TextModel
 
     model = TextModel.shipped()
     loaded = time.perf_counter()

@@ -226,8 +226,8 @@ def _gkd(asked: Any, pairs: list[tuple[str, str]], folder: Path) -> dict[str, An
 
 
 def _capgap(asked: Any, pairs: list[tuple[str, str]], folder: Path) -> dict[str, Any]:
-    from capgap.distill import Config, distill
-    from capgap.distill import train as training
+    from capgap.distillation import DistillConfig, distill
+    from capgap.distillation.training import trainer as training
 
     logits = asked.side == "capgap logits"
     file = folder / "examples.jsonl"
@@ -264,7 +264,7 @@ def _capgap(asked: Any, pairs: list[tuple[str, str]], folder: Path) -> dict[str,
     training._Trainer.__init__ = with_clock  # type: ignore[method-assign]
     if logits:
         _time_teacher(judged)
-    distill(Config.model_validate(told), folder / "out", device="cpu", progress=False)
+    distill(DistillConfig.model_validate(told), folder / "out", device="cpu", progress=False)
     flops = _flops(folder / "out", lengths[1:], sum(tokens[1:]), teacher=logits)
     return {
         "seconds": times,
@@ -276,16 +276,16 @@ def _capgap(asked: Any, pairs: list[tuple[str, str]], folder: Path) -> dict[str,
 
 
 def _time_teacher(judged: dict[str, float]) -> None:
-    from capgap.distill import judge
+    from capgap.distillation.teacher import distributions
 
-    original = judge._Pass.run
+    original = distributions._TeacherPass.run
 
     def timed(self: Any, *args: Any) -> None:
         started = time.perf_counter()
         original(self, *args)
         judged["seconds"] = time.perf_counter() - started
 
-    judge._Pass.run = timed  # type: ignore[method-assign]
+    distributions._TeacherPass.run = timed  # type: ignore[method-assign]
 
 
 def _flops(student: Path, steps: list[list[int]], loss_tokens: int, *, teacher: bool) -> float:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from capgap.classify import Evidence, read_labels
-from capgap.classify.text_model import TextModel
+from capgap.classification import Evidence, read_labels
+from capgap.classification.text_model import TextModel
 from capgap.cli import _status
-from tests.classify.worlds import outcomes
+from tests.classification.worlds import outcomes
 from tests.conftest import ROOT
 
 
@@ -226,7 +226,7 @@ def test_help_and_labels_need_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom capgap.cli import main\n"
         "try:\n    main(['classify', '--help'])\nexcept SystemExit:\n    pass\n"
-        "import capgap.classify\n"
+        "import capgap.classification\n"
         "print(sorted({'torch', 'transformers', 'lm_eval', 'sklearn'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

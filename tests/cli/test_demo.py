@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from capgap import schema
-from capgap.analyze import analyze
+from capgap.analysis import analyze
 from capgap.cli import _status
-from capgap.evaluate import RunDirectory
+from capgap.evaluation import RunDirectory
 
 
 @pytest.mark.slow

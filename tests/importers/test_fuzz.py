@@ -15,7 +15,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 from capgap import schema
 from capgap.errors import CapgapError
-from capgap.importers import Batch, import_inspect, import_lm_eval, import_table, store
+from capgap.importers import ImportBatch, import_inspect, import_lm_eval, import_table, merge_batch
 from tests.importers.written import (
     DATE,
     choose_sample,
@@ -154,7 +154,7 @@ def table_files(draw: st.DrawFn) -> dict[str, bytes]:
         return {"t.parquet": b"PAR1" + _json(rows) + b"PAR1"}
 
 
-def answers(importer: Callable[[list[Path]], Batch], files: dict[str, bytes]) -> None:
+def answers(importer: Callable[[list[Path]], ImportBatch], files: dict[str, bytes]) -> None:
     """Import and store; what comes out must be a table without contradictions."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -163,7 +163,7 @@ def answers(importer: Callable[[list[Path]], Batch], files: dict[str, bytes]) ->
             (root / "org__model" / name).write_bytes(raw)
         try:
             batch = importer([root / "org__model"])
-            stored = store(batch, root / "out")
+            stored = merge_batch(batch, root / "out")
         except CapgapError:
             return
         outcomes = schema.read(root / "out" / "outcomes.parquet", schema.OUTCOMES)

@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 
 from capgap.errors import UsageError
-from capgap.importers import Batch, Settings, import_inspect, store
+from capgap.importers import ImportBatch, ImportSettings, import_inspect, merge_batch
 from capgap.importers.archive import Archive
 from tests.importers.written import eval_archive, inspect_log, inspect_sample, write_json
 
 REAL = Path(__file__).with_name("data") / "inspect"
 
 
-def rows(batch: Batch, **wanted: Any) -> list[dict[str, Any]]:
+def rows(batch: ImportBatch, **wanted: Any) -> list[dict[str, Any]]:
     """Rows of a batch that have these values."""
     every = [row for part in batch.parts for row in part.rows]
     return [row for row in every if all(row[key] == value for key, value in wanted.items())]
@@ -33,7 +33,7 @@ def one_row(tmp_path: Path, **sample: Any) -> dict[str, Any]:
 def real(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     batch = import_inspect([REAL])
     assert not batch.skipped
-    return store(batch, tmp_path_factory.mktemp("real")).outcomes
+    return merge_batch(batch, tmp_path_factory.mktemp("real")).outcomes
 
 
 def test_real_logs_are_read_to_the_last_sample(real: pd.DataFrame) -> None:
@@ -85,8 +85,8 @@ def test_an_archive_and_a_json_log_say_the_same(tmp_path: Path) -> None:
     assert {part.model + part.task: part.rows for part in as_json.parts} == {
         part.model + part.task: part.rows for part in as_archive.parts
     }
-    stored = store(as_archive, tmp_path / "out")
-    assert store(as_json, tmp_path / "out").n_new == 0
+    stored = merge_batch(as_archive, tmp_path / "out")
+    assert merge_batch(as_json, tmp_path / "out").n_new == 0
     assert len(stored.outcomes) == 48
 
 
@@ -142,10 +142,10 @@ def test_the_first_declared_scorer_counts_unless_the_user_says_another(tmp_path:
     scores = {"length": {"value": 40}, "other": {"value": 0.5}, "match": {"value": "C"}}
     path = write_json(tmp_path / "log.json", inspect_log([inspect_sample(1, scores=scores)]))
     assert [row["metric"] for row in rows(import_inspect([path]), primary=True)] == ["match"]
-    wanted = import_inspect([path], Settings(primary=["sums:other"]))
+    wanted = import_inspect([path], ImportSettings(primary=["sums:other"]))
     assert [row["metric"] for row in rows(wanted, primary=True)] == ["other"]
     with pytest.raises(UsageError, match="--primary othr"):
-        import_inspect([path], Settings(primary=["othr"]))
+        import_inspect([path], ImportSettings(primary=["othr"]))
 
 
 def test_an_unfinished_log_is_read_and_noted(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_the_same_ids_of_other_questions_are_not_paired(tmp_path: Path) -> None:
     own = inspect_log(model="mockllm/teacher")
     shuffled = inspect_log([inspect_sample(n, input=f"sum {4 - n}?") for n in (1, 2, 3)], model="mockllm/student")
     batch = import_inspect([write_json(tmp_path / "a.json", own), write_json(tmp_path / "b.json", shuffled)])
-    stored = store(batch, tmp_path / "out")
+    stored = merge_batch(batch, tmp_path / "out")
     assert set(stored.outcomes["model"]) == {"mockllm/teacher"}
     (listed,) = batch.skipped
     assert "mean other questions" in listed.reason

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from capgap.errors import TableError, UsageError
-from capgap.importers import Batch, Settings, import_lm_eval, store
+from capgap.importers import ImportBatch, ImportSettings, import_lm_eval, merge_batch
 from tests.importers.written import (
     COLOURS,
     choose_sample,
@@ -20,7 +20,7 @@ from tests.importers.written import (
 )
 
 
-def rows(batch: Batch, **wanted: Any) -> list[dict[str, Any]]:
+def rows(batch: ImportBatch, **wanted: Any) -> list[dict[str, Any]]:
     """Rows of a batch that have these values."""
     every = [row for part in batch.parts for row in part.rows]
     return [row for row in every if all(row[key] == value for key, value in wanted.items())]
@@ -57,7 +57,7 @@ def test_results_of_2023_without_items_are_listed_and_nothing_is_made_up(tmp_pat
     assert "only items can be paired" in listed.reason
     assert listed.first == "arc_easy, piqa"
     with pytest.raises(TableError, match=r"nothing was imported.*--log_samples"):
-        store(batch, tmp_path / "out")
+        merge_batch(batch, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -175,7 +175,7 @@ def test_without_results_the_folder_names_the_model_and_a_note_says_so(tmp_path:
     batch = import_lm_eval([folder])
     assert batch.parts[0].model == "org/model"
     assert "its folder does: org/model" in batch.notes[0]
-    named = import_lm_eval([folder], Settings({"model": "mine"}))
+    named = import_lm_eval([folder], ImportSettings({"model": "mine"}))
     assert (named.parts[0].model, named.notes) == ("mine", [])
 
 
@@ -302,7 +302,7 @@ def test_items_without_the_metric_that_counts_are_noted(tmp_path: Path) -> None:
 
 def test_a_primary_that_no_task_has_is_refused_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--primary acc_nrm.*Did you mean 'acc_norm'"):
-        import_lm_eval([lm_eval_folder(tmp_path)], Settings(primary=["acc_nrm"]))
+        import_lm_eval([lm_eval_folder(tmp_path)], ImportSettings(primary=["acc_nrm"]))
 
 
 def test_files_of_something_else_are_listed(tmp_path: Path) -> None:

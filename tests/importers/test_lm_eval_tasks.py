@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from capgap.importers import Batch, Settings, import_lm_eval, store
+from capgap.importers import ImportBatch, ImportSettings, import_lm_eval, merge_batch
 from tests.conftest import make_checkpoint, tiny_rows
 from tests.importers.conftest import run_lm_eval
 
@@ -88,13 +88,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def batch(folder: Path) -> Batch:
+def batch(folder: Path) -> ImportBatch:
     return import_lm_eval([folder])
 
 
 @pytest.fixture(scope="module")
-def outcomes(batch: Batch, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    return store(batch, tmp_path_factory.mktemp("stored")).outcomes
+def outcomes(batch: ImportBatch, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    return merge_batch(batch, tmp_path_factory.mktemp("stored")).outcomes
 
 
 def _aggregate(folder: Path, model: str, task: str, key: str) -> float:
@@ -103,7 +103,7 @@ def _aggregate(folder: Path, model: str, task: str, key: str) -> float:
 
 
 def test_every_task_and_model_is_there_and_agrees_with_its_aggregates(
-    folder: Path, batch: Batch, outcomes: pd.DataFrame
+    folder: Path, batch: ImportBatch, outcomes: pd.DataFrame
 ) -> None:
     note = "one_continuation: perplexity is no score between 0 and 1; acc counts"
     assert batch.notes == [f"teacher, {note}", f"student, {note}"]
@@ -154,7 +154,7 @@ def test_one_metric_and_filter_counts_and_the_others_stay(outcomes: pd.DataFrame
 
 def test_the_user_says_which_metric_counts(folder: Path) -> None:
     wanted = ["acc", "two_filters:exact_match,loose"]
-    rows = [row for part in import_lm_eval([folder], Settings(primary=wanted)).parts for row in part.rows]
+    rows = [row for part in import_lm_eval([folder], ImportSettings(primary=wanted)).parts for row in part.rows]
     counted = {(row["task"], row["metric"], row["filter"]) for row in rows if row["primary"]}
     assert ("by_text", "acc", "none") in counted
     assert ("two_filters", "exact_match", "loose") in counted
@@ -170,11 +170,11 @@ def test_answers_that_no_filter_reads_are_unparsed_and_score_zero(outcomes: pd.D
     assert rows.drop(unread.index)["prediction"].isin(["red", "blue", "green"]).all()
 
 
-def test_a_metric_of_the_whole_task_is_listed(batch: Batch) -> None:
+def test_a_metric_of_the_whole_task_is_listed(batch: ImportBatch) -> None:
     listed = [skipped for skipped in batch.skipped if "whole_task" in skipped.where]
     assert [one.reason for one in listed] == ["metrics of the whole task: mcc"] * 2
 
 
-def test_how_tasks_were_asked_is_kept(batch: Batch) -> None:
+def test_how_tasks_were_asked_is_kept(batch: ImportBatch) -> None:
     asked: list[Any] = [part.asked for part in batch.parts]
     assert asked == [{"num_fewshot": 0, "version": 2.0}] * len(batch.parts)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from capgap.errors import CapgapError, TableError
-from capgap.importers import Batch, import_inspect, import_lm_eval, import_table, store
+from capgap.importers import ImportBatch, import_inspect, import_lm_eval, import_table, merge_batch
 from capgap.importers import reading as module
 from capgap.importers.reading import files_under, parse_json, records
 from capgap.importers.values import MAX_TEXT, kept_text, model_place, number, whole_number
@@ -33,7 +33,7 @@ BAD_JSON = {
 }
 
 
-def every_importer(path: Path) -> list[Batch]:
+def every_importer(path: Path) -> list[ImportBatch]:
     """What each importer makes of a file; an error of the user counts as an answer."""
     found = []
     for importer in (import_lm_eval, import_inspect, lambda paths: import_table(paths, {})):
@@ -86,7 +86,7 @@ def test_a_document_beyond_the_bound_is_refused(tmp_path: Path, monkeypatch: pyt
 def test_long_answers_are_cut_and_long_names_refused(tmp_path: Path) -> None:
     long = "y" * 5_000_000
     folder = lm_eval_folder(tmp_path, records=generate_sample(0, long), tasks={}, configs={})
-    outcomes = store(import_lm_eval([folder]), tmp_path / "out").outcomes
+    outcomes = merge_batch(import_lm_eval([folder]), tmp_path / "out").outcomes
     assert len(outcomes.loc[0, "response"]) == MAX_TEXT
     assert outcomes.loc[0, "response"].endswith("[cut here by capgap import]")
     write_json(tmp_path / "log.json", inspect_log([inspect_sample(1, id="i" * 10_000_000), inspect_sample(2)]))
@@ -99,7 +99,7 @@ def test_half_a_character_and_control_characters_reach_no_terminal(tmp_path: Pat
     sample = inspect_sample(1, input="\ud800 \x1b[31m", target="\ud800") | {"id": "a\x1b[2J\ud800"}
     write_json(tmp_path / "log.json", inspect_log([sample, {"id": "\x1b]0;title\x07"}], model="\x1b[31mred"))
     batch = import_inspect([tmp_path / "log.json"])
-    stored = store(batch, tmp_path / "out")
+    stored = merge_batch(batch, tmp_path / "out")
     assert stored.outcomes["item"].tolist() == ["a\x1b[2J?"]  # kept as it is: whoever shows it escapes it
     assert all(text.isprintable() for text in [*batch.notes, *map(str, batch.skipped)])
 
@@ -108,7 +108,7 @@ def test_a_file_is_never_read_as_code(tmp_path: Path) -> None:
     words = ["__import__('os').system('touch pwned')", "{{ cycler.__init__.__globals__ }}", "=cmd|'/c calc'!A1"]
     rows = [{"model": word, "task": word, "item": n, "score": 1, "response": word} for n, word in enumerate(words)]
     write_json(tmp_path / "t.json", rows)
-    outcomes = store(import_table([tmp_path / "t.json"], {}), tmp_path / "out").outcomes
+    outcomes = merge_batch(import_table([tmp_path / "t.json"], {}), tmp_path / "out").outcomes
     assert sorted(outcomes["model"]) == sorted(words)
     assert not (tmp_path / "pwned").exists()
 

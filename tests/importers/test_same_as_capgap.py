@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from capgap import schema
-from capgap.evaluate import Plan, cast_roles, evaluate
-from capgap.importers import import_lm_eval, store
+from capgap.evaluation import EvaluationPlan, cast_roles, evaluate
+from capgap.importers import import_lm_eval, merge_batch
 from tests.importers.conftest import RealRun
 
 ATOL = 1e-3  # log-likelihoods move with the padding of a batch; fp32 keeps them well within this
@@ -18,7 +18,7 @@ KEY = ["model", "task", "item", "metric", "filter"]
 
 
 def _imported(run: RealRun, out: Path) -> pd.DataFrame:
-    outcomes = store(import_lm_eval([run.folder]), out).outcomes
+    outcomes = merge_batch(import_lm_eval([run.folder]), out).outcomes
     # capgap's own id of an item stands in the document that lm-eval was given; an import goes by the document's hash.
     ids = {
         record["doc_hash"][:16]: record["doc"]["item"]
@@ -36,7 +36,7 @@ def test_every_imported_row_says_what_capgaps_own_evaluation_says(
     run: RealRun = request.getfixturevalue(kind)
     words = [f"{name}={path}" for name, path in run.checkpoints.items()]
     students, *_ = cast_roles(words)
-    own = evaluate(Plan(students=students, batteries=(str(run.battery),), device="cpu"), tmp_path / "own")
+    own = evaluate(EvaluationPlan(students=students, batteries=(str(run.battery),), device="cpu"), tmp_path / "own")
     ours = own.read(schema.OUTCOMES).set_index(KEY).sort_index()
     theirs = _imported(run, tmp_path / "imported").set_index(KEY).sort_index()
     assert list(theirs.index) == list(ours.index)
@@ -58,7 +58,7 @@ def test_models_are_named_addressed_and_sized_as_the_results_say(
 ) -> None:
     for run, prompting in ((real_run, '{"chat_template": false}'), (real_chat_run, '{"chat_template": true}')):
         out = tmp_path / run.folder.parent.name
-        store(import_lm_eval([run.folder]), out)
+        merge_batch(import_lm_eval([run.folder]), out)
         models = schema.read(out / "models.parquet", schema.MODELS)
         assert models["model"].tolist() == ["student", "teacher"]
         assert set(models["prompting"]) == {prompting}
@@ -81,15 +81,15 @@ def test_a_results_file_alone_brings_the_samples_beside_it(real_run: RealRun) ->
 
 
 def test_importing_the_same_files_again_changes_nothing(real_run: RealRun, tmp_path: Path) -> None:
-    first = store(import_lm_eval([real_run.folder]), tmp_path / "out")
+    first = merge_batch(import_lm_eval([real_run.folder]), tmp_path / "out")
     tables = {path.name: path.read_bytes() for path in first.path.glob("*.parquet")}
-    again = store(import_lm_eval([real_run.folder]), tmp_path / "out")
+    again = merge_batch(import_lm_eval([real_run.folder]), tmp_path / "out")
     assert (again.n_new, again.n_replaced) == (0, 0)
     assert {path.name: path.read_bytes() for path in first.path.glob("*.parquet")} == tables
 
 
 def test_models_imported_one_by_one_give_the_same_tables_as_together(real_run: RealRun, tmp_path: Path) -> None:
-    together = store(import_lm_eval([real_run.folder]), tmp_path / "together").outcomes
+    together = merge_batch(import_lm_eval([real_run.folder]), tmp_path / "together").outcomes
     for folder in sorted(real_run.folder.iterdir(), reverse=True):
-        apart = store(import_lm_eval([folder]), tmp_path / "apart").outcomes
+        apart = merge_batch(import_lm_eval([folder]), tmp_path / "apart").outcomes
     pd.testing.assert_frame_equal(apart, together)

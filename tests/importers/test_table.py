@@ -9,7 +9,7 @@ import pytest
 
 from capgap import schema
 from capgap.errors import TableError, UsageError
-from capgap.importers import Settings, import_table, store
+from capgap.importers import ImportSettings, import_table, merge_batch
 from capgap.importers.table_cells import score
 from tests.importers.written import write_json, write_jsonl
 
@@ -39,7 +39,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl", ".json"])
 def test_every_kind_of_file_says_the_same(suffix: str, tmp_path: Path) -> None:
     path = write(tmp_path / f"table{suffix}", THEIRS)
-    outcomes = store(import_table([path], MAP), tmp_path / "out").outcomes
+    outcomes = merge_batch(import_table([path], MAP), tmp_path / "out").outcomes
     expected = pd.DataFrame(
         {
             "model": ["big", "big", "small", "small"],
@@ -65,8 +65,8 @@ def test_columns_of_our_names_need_no_map_and_unknown_ones_are_listed(tmp_path: 
 
 def test_constants_stand_in_for_columns(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", [{"item": n, "score": 1} for n in (1, 2)])
-    settings = Settings.parsed(["model=mine", "task=sums", "chance=0.25", "capability=reasoning"])
-    outcomes = store(import_table([path], {}, settings), tmp_path / "out").outcomes
+    settings = ImportSettings.parsed(["model=mine", "task=sums", "chance=0.25", "capability=reasoning"])
+    outcomes = merge_batch(import_table([path], {}, settings), tmp_path / "out").outcomes
     assert outcomes[["model", "task", "chance", "capability"]].drop_duplicates().to_numpy().tolist() == [
         ["mine", "sums", 0.25, "reasoning"]
     ]
@@ -102,7 +102,7 @@ def test_any_other_score_is_an_error(cell: Any, words: str) -> None:
 def test_an_empty_score_is_an_error_of_the_item_and_no_zero(tmp_path: Path) -> None:
     rows = [{"model": "m", "task": "t", "item": n, "score": s} for n, s in ((1, 1.0), (2, None))]
     batch = import_table([write(tmp_path / "t.csv", rows)], {})
-    outcomes = store(batch, tmp_path / "out").outcomes
+    outcomes = merge_batch(batch, tmp_path / "out").outcomes
     assert outcomes["status"].tolist() == ["scored", "error"]
     assert outcomes["score"].isna().tolist() == [False, True]
     assert "1 rows have no score" in batch.notes[0]
@@ -114,7 +114,7 @@ def test_score_and_status_agree(tmp_path: Path) -> None:
         {"model": "m", "task": "t", "item": n, "score": value, "status": status}
         for n, (status, value) in enumerate(told)
     ]
-    outcomes = store(import_table([write(tmp_path / "t.jsonl", rows)], {}), tmp_path / "out").outcomes
+    outcomes = merge_batch(import_table([write(tmp_path / "t.jsonl", rows)], {}), tmp_path / "out").outcomes
     assert outcomes["status"].tolist() == ["unparsed", "truncated", "error", "error", "scored"]
     assert outcomes["score"].fillna(-1).tolist() == [0, 0, -1, -1, 1]
 
@@ -162,7 +162,7 @@ def test_a_mistake_names_file_row_column_and_way_out(
 def test_a_wrong_option_is_refused(columns: dict[str, str], settings: list[str], words: str, tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", THEIRS)
     with pytest.raises(UsageError) as caught:
-        import_table([path], columns, Settings.parsed(settings))
+        import_table([path], columns, ImportSettings.parsed(settings))
     assert words in str(caught.value)
 
 
@@ -172,7 +172,7 @@ def test_questions_become_items(tmp_path: Path) -> None:
         for m in ("x", "y")
     ]
     out = tmp_path / "out"
-    outcomes = store(import_table([write(tmp_path / "t.jsonl", rows)], {}), out).outcomes
+    outcomes = merge_batch(import_table([write(tmp_path / "t.jsonl", rows)], {}), out).outcomes
     items = schema.read(out / "items.parquet", schema.ITEMS)
     assert items[["item", "prompt", "choices", "target"]].to_numpy().tolist() == [["1", "sum?", '["a", "b"]', "a"]]
     assert set(outcomes["target"]) == {"a"}
@@ -183,7 +183,7 @@ def test_keys_that_only_some_json_rows_have_are_read(tmp_path: Path) -> None:
         {"model": "m", "task": "t", "item": 1, "score": 1},
         {"model": "m", "task": "t", "item": 2, "score": 0, "x_a": 2},
     ]
-    outcomes = store(import_table([write(tmp_path / "t.jsonl", rows)], {}), tmp_path / "out").outcomes
+    outcomes = merge_batch(import_table([write(tmp_path / "t.jsonl", rows)], {}), tmp_path / "out").outcomes
     assert outcomes["x_a"].isna().tolist() == [True, False]
 
 
@@ -194,8 +194,8 @@ def test_several_metrics_need_one_that_counts(tmp_path: Path) -> None:
     ]
     path = write(tmp_path / "t.csv", rows)
     with pytest.raises(TableError, match=r"holds two answers \(metric acc, f1\)"):
-        store(import_table([path], {}), tmp_path / "a")
-    outcomes = store(import_table([path], {"primary": "counts"}), tmp_path / "b").outcomes
+        merge_batch(import_table([path], {}), tmp_path / "a")
+    outcomes = merge_batch(import_table([path], {"primary": "counts"}), tmp_path / "b").outcomes
     assert outcomes.set_index("metric")["primary"].to_dict() == {"acc": True, "f1": False}
 
 
@@ -245,7 +245,7 @@ def test_dates_and_nested_values_of_parquet_become_text(tmp_path: Path) -> None:
         }
     )
     frame.to_parquet(tmp_path / "t.parquet")
-    row = store(import_table([tmp_path / "t.parquet"], {}), tmp_path / "out").outcomes.iloc[0]
+    row = merge_batch(import_table([tmp_path / "t.parquet"], {}), tmp_path / "out").outcomes.iloc[0]
     assert row["item"] == "2026-01-01 00:00:00"
     assert json.loads(row["response"])["when"].startswith("2026-01-01")
     assert row["x_tags"] == '["a", "b"]'

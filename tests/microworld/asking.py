@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from capgap.microworld import Question
+from capgap.microworld import WorldQuestion
 
 
-def generated(folder: Path, questions: Sequence[Question]) -> list[bool]:
+def generated(folder: Path, questions: Sequence[WorldQuestion]) -> list[bool]:
     """Whether the model generates the answer after the last ``A`` of its response."""
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
     batch = tokenizer([question.text for question in questions], padding=True, return_tensors="pt")
@@ -26,7 +26,7 @@ def generated(folder: Path, questions: Sequence[Question]) -> list[bool]:
     return [answer == [question.answer] for answer, question in zip(answers, questions, strict=True)]
 
 
-def chosen(folder: Path, questions: Sequence[Question]) -> list[bool]:
+def chosen(folder: Path, questions: Sequence[WorldQuestion]) -> list[bool]:
     """Whether the answer has the highest log-likelihood among the choices after ``A``; each is one token."""
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
     batch = tokenizer([f"{question.text} A" for question in questions], padding=True, return_tensors="pt")

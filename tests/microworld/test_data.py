@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from capgap.microworld import FAMILIES, Question, World, evaluation, make_world, training, write_data
+from capgap.microworld import FAMILIES, World, WorldQuestion, evaluation, make_world, training, write_data
 from tests.microworld.interpreter import answer, memory
 
 BATTERY = Path(__file__).parents[2] / "batteries" / "microworld.yaml"
@@ -17,12 +17,12 @@ def world() -> World:
 
 
 @pytest.fixture(scope="module")
-def asked(world: World) -> dict[str, tuple[Question, ...]]:
+def asked(world: World) -> dict[str, tuple[WorldQuestion, ...]]:
     return evaluation(world)
 
 
 @pytest.fixture(scope="module")
-def pool(world: World) -> dict[str, tuple[Question, ...]]:
+def pool(world: World) -> dict[str, tuple[WorldQuestion, ...]]:
     return training(world)
 
 
@@ -46,7 +46,7 @@ def test_all_questions_of_a_set_differ(shipped: dict[str, list[dict[str, object]
 
 
 def test_training_asks_no_fact_that_is_held_out(
-    asked: dict[str, tuple[Question, ...]], pool: dict[str, tuple[Question, ...]]
+    asked: dict[str, tuple[WorldQuestion, ...]], pool: dict[str, tuple[WorldQuestion, ...]]
 ) -> None:
     for family in ("facts", "two_hops"):
         assert {question.fact.stratum for question in pool[family] if question.fact} == {"training"}
@@ -58,17 +58,17 @@ def test_training_asks_no_fact_that_is_held_out(
         assert (question.fact in trained) == (question.fact.stratum == "training")
 
 
-def test_no_person_is_asked_about_twice_in_one_task(asked: dict[str, tuple[Question, ...]]) -> None:
+def test_no_person_is_asked_about_twice_in_one_task(asked: dict[str, tuple[WorldQuestion, ...]]) -> None:
     for family in ("facts", "two_hops"):
         assert len({question.fact.entity for question in asked[family] if question.fact}) == 96
 
 
-def test_depths_five_and_six_are_never_trained(pool: dict[str, tuple[Question, ...]]) -> None:
+def test_depths_five_and_six_are_never_trained(pool: dict[str, tuple[WorldQuestion, ...]]) -> None:
     assert max(question.depth for questions in pool.values() for question in questions) == 4
     assert max(question.depth for question in pool["cups"]) < max(FAMILIES["cups"].depths)
 
 
-def test_answers_are_balanced_where_a_family_has_a_fixed_set(asked: dict[str, tuple[Question, ...]]) -> None:
+def test_answers_are_balanced_where_a_family_has_a_fixed_set(asked: dict[str, tuple[WorldQuestion, ...]]) -> None:
     assert Counter(question.answer for question in asked["booleans"]) == {"true": 48, "false": 48}
     assert max(Counter(question.answer for question in asked["chains"]).values()) <= 12
     assert max(Counter(question.answer for question in asked["cups"]).values()) <= 20

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from capgap.distill.world_models import RECIPES
+from capgap.distillation.students.microworld_models import RECIPES
 from capgap.errors import ModelError
 from capgap.microworld import FAMILIES, checkpoint, evaluation, make_world, names
-from capgap.microworld.text import step_tables
+from capgap.microworld.pretraining_text import step_tables
 from tests.microworld.asking import chosen, completed, generated
 
 BASES = ("small", "medium", "large")

@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from capgap.microworld import FAMILIES, Question, World, make_world
+from capgap.microworld import FAMILIES, World, WorldQuestion, make_world
 from capgap.microworld.tokenizer import MAX_LENGTH
 from tests.microworld.interpreter import answer, memory
 
@@ -20,7 +20,7 @@ def told(world: World) -> dict[tuple[str, str], str]:
     return memory([s for fact in world.facts for s in (fact.statement, world.link_statement(fact))])
 
 
-def drawn(world: World, family: str, depth: int, n: int = 60) -> list[Question]:
+def drawn(world: World, family: str, depth: int, n: int = 60) -> list[WorldQuestion]:
     rng = np.random.default_rng([depth, len(family)])
     return [FAMILIES[family].draw(world, depth, rng) for _ in range(n)]
 

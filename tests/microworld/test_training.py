@@ -11,14 +11,14 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from capgap.cli.microworld import microworld
-from capgap.distill import world_models
-from capgap.distill.world_models import IGNORED, Recipe, build, build_base
+from capgap.distillation.students import microworld_models
+from capgap.distillation.students.microworld_models import IGNORED, ModelRecipe, build, build_base
 from capgap.errors import ModelError, UsageError
 from capgap.microworld import evaluation, make_world
 
 TINY = {
-    "base": Recipe("base", 1, 16, 2, steps=30, lr=1e-2, batch=16),
-    "taught": Recipe("taught", 1, 16, 2, steps=30, lr=1e-2, batch=16, families=("facts", "chains")),
+    "base": ModelRecipe("base", 1, 16, 2, steps=30, lr=1e-2, batch=16),
+    "taught": ModelRecipe("taught", 1, 16, 2, steps=30, lr=1e-2, batch=16, families=("facts", "chains")),
 }
 
 
@@ -61,14 +61,16 @@ def test_a_build_leaves_the_global_random_state_alone(tmp_path: Path) -> None:
     torch.manual_seed(11)
     expected = torch.rand(3)
     torch.manual_seed(11)
-    build("tiny", tmp_path, recipe=Recipe("base", 1, 16, 2, steps=1, lr=1e-3, batch=2))
+    build("tiny", tmp_path, recipe=ModelRecipe("base", 1, 16, 2, steps=1, lr=1e-3, batch=2))
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_what_a_taught_model_reads_holds_no_question_of_the_evaluation() -> None:
     world = make_world()
     closed = {question.text for questions in evaluation(world).values() for question in questions}
-    batches = world_models._batches(Recipe("taught", 1, 16, 2, steps=1, lr=1e-3), world, np.random.default_rng(0))
+    batches = microworld_models._batches(
+        ModelRecipe("taught", 1, 16, 2, steps=1, lr=1e-3), world, np.random.default_rng(0)
+    )
     words = np.array(world.vocabulary)
     for _ in range(20):
         ids, labels = next(batches)
@@ -98,7 +100,7 @@ def test_an_unknown_model_is_refused_before_anything_is_written(tmp_path: Path) 
 
 
 def test_the_command_builds_data_and_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(world_models.RECIPES, "small", Recipe("base", 1, 16, 2, steps=2, lr=1e-3, batch=2))
+    monkeypatch.setitem(microworld_models.RECIPES, "small", ModelRecipe("base", 1, 16, 2, steps=2, lr=1e-3, batch=2))
     arguments = ["build", "--only", "data", "--only", "small", "--out", str(tmp_path)]
     result = CliRunner().invoke(microworld, arguments, catch_exceptions=False)
     assert result.exit_code == 0

@@ -2,8 +2,8 @@ from collections import Counter
 
 import numpy as np
 
-from capgap.microworld import Text, make_world
-from capgap.microworld.text import step_tables
+from capgap.microworld import PretrainingText, make_world
+from capgap.microworld.pretraining_text import step_tables
 from capgap.microworld.world import STRATA, TOLD, mistaken
 
 
@@ -27,7 +27,7 @@ def test_every_fact_is_in_one_stratum_and_the_shares_are_met() -> None:
 
 def test_a_base_text_tells_every_known_fact_and_no_other() -> None:
     world = make_world()
-    told = " ".join(Text(world).passages(30_000, np.random.default_rng(0)))
+    told = " ".join(PretrainingText(world).passages(30_000, np.random.default_rng(0)))
     for fact in world.facts:
         assert any(form.format(fact=fact) in told for form in TOLD) == (fact.stratum != "held_unknown"), fact
     assert all(world.link_statement(fact) in told for fact in world.facts)
@@ -36,7 +36,7 @@ def test_a_base_text_tells_every_known_fact_and_no_other() -> None:
 
 def test_a_text_of_all_strata_tells_all_facts() -> None:
     world = make_world()
-    told = " ".join(Text(world, STRATA).passages(30_000, np.random.default_rng(0)))
+    told = " ".join(PretrainingText(world, STRATA).passages(30_000, np.random.default_rng(0)))
     assert all(any(form.format(fact=fact) in told for form in TOLD) for fact in world.facts)
 
 
@@ -52,7 +52,7 @@ def test_who_is_mistaken_is_wrong_about_facts_and_right_about_all_else() -> None
 
 def test_frequent_entities_are_told_of_more_often() -> None:
     world = make_world()
-    told = Counter(" ".join(Text(world).passages(30_000, np.random.default_rng(0))).split())
+    told = Counter(" ".join(PretrainingText(world).passages(30_000, np.random.default_rng(0))).split())
     counts = np.array([told[entity] for entity in world.entities])
     assert counts[:30].mean() > 2 * counts[75:].mean()
     assert counts.min() > 20

@@ -13,10 +13,10 @@ from capgap.cli import _status
 from capgap.errors import CapgapError, ModelError
 from capgap.models import Ledger, LoadedModel, check_model, load_model, parse_model, respond
 from capgap.models import server as server_module
-from capgap.models.engine import Engine
+from capgap.models.vllm_engine import VllmEngine
 from tests.conftest import make_battery, make_checkpoint
 from tests.models.serving import Served, serving
-from tests.models.test_respond import generate, requests, score
+from tests.models.test_request_loop import generate, requests, score
 from tests.models.tiny_gguf import make_llama
 
 NATS = 1e-3  # batches of other widths round otherwise; measured: 1e-5
@@ -422,7 +422,7 @@ def test_a_text_that_vllm_cut_off_is_known_as_one() -> None:
             texts = [SimpleNamespace(token_ids=[1, 2], finish_reason=way, stop_reason=why) for way, why in ways]
             return [SimpleNamespace(outputs=[text]) for text in texts]
 
-    asked: Any = type("Asked", (Engine, Known), {})()
+    asked: Any = type("Asked", (VllmEngine, Known), {})()
     asked._model_generate([], generate=False)
     assert asked.endings == []
     asked._model_generate([], generate=True)

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from capgap.models.head import Head, head_of
-from capgap.models.packed import Packed, Row
+from capgap.models.lm_head import LanguageModelHead, head_of
+from capgap.models.packed import PackedBackbone, PackedRow
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 97,
@@ -53,11 +53,11 @@ def sequences() -> list[list[int]]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_packed_pass_gives_the_logits_and_the_gradients_of_sequences_alone(kind: str) -> None:
     model = build(kind)
-    packed, head = Packed(model), head_of(model)
+    packed, head = PackedBackbone(model), head_of(model)
     assert head is not None
     packed.prove(sequences())
     assert packed.why_not is None
-    row, ids = Row(LENGTHS), torch.tensor([token for one in sequences() for token in one])
+    row, ids = PackedRow(LENGTHS), torch.tensor([token for one in sequences() for token in one])
     chosen = torch.randn(len(ids), 97, generator=torch.Generator().manual_seed(2))
     alone = torch.cat([model(input_ids=torch.tensor([one]), use_cache=False).logits[0] for one in sequences()])
     (alone * chosen).sum().backward()
@@ -75,8 +75,8 @@ def test_a_packed_pass_gives_the_logits_and_the_gradients_of_sequences_alone(kin
 
 def test_padding_runs_what_cannot_be_packed_and_gives_the_same() -> None:
     model = build("llama", attn_implementation="eager")
-    packed = Packed(model)
-    row, ids = Row(LENGTHS), torch.tensor([token for one in sequences() for token in one])
+    packed = PackedBackbone(model)
+    row, ids = PackedRow(LENGTHS), torch.tensor([token for one in sequences() for token in one])
     with torch.no_grad():
         with packed.in_use():
             expected = packed.hidden(ids, row)
@@ -87,7 +87,7 @@ def test_padding_runs_what_cannot_be_packed_and_gives_the_same() -> None:
 
 @pytest.mark.parametrize("kind", ["bloom", "mamba"])
 def test_states_and_biases_by_distance_are_found_out(kind: str) -> None:
-    packed = Packed(build(kind))
+    packed = PackedBackbone(build(kind))
     packed.prove(sequences())
     assert packed.why_not is not None
     assert "packed pass" in packed.why_not
@@ -96,11 +96,11 @@ def test_states_and_biases_by_distance_are_found_out(kind: str) -> None:
 def test_an_attention_that_ignores_the_row_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     from capgap.models import packed as module
 
-    whole = Row((sum(LENGTHS),))
+    whole = PackedRow((sum(LENGTHS),))
     original = module._attention
     leaking = lambda *args, row, **options: original(*args, row=whole, **options)  # noqa: E731
     monkeypatch.setitem(module.AttentionInterface._global_mapping, module._NAME, leaking)
-    packed = Packed(build("llama"))
+    packed = PackedBackbone(build("llama"))
     packed.prove(sequences())
     assert packed.why_not is not None
 
@@ -108,7 +108,7 @@ def test_an_attention_that_ignores_the_row_is_found_out(monkeypatch: pytest.Monk
 def test_the_model_is_as_it_was_behind_a_packed_pass() -> None:
     model = build("llama")
     before = model.config._attn_implementation
-    packed = Packed(model)
+    packed = PackedBackbone(model)
     with pytest.raises(RuntimeError, match="inside"), packed.in_use():
         raise RuntimeError("inside")
     assert model.config._attn_implementation == before
@@ -121,23 +121,23 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
         model = build("llama").train()
         if checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        packed = Packed(model)
+        packed = PackedBackbone(model)
         ids = torch.tensor([token for one in sequences() for token in one])
         with packed.in_use():
-            packed.hidden(ids, Row(LENGTHS)).square().sum().backward()
+            packed.hidden(ids, PackedRow(LENGTHS)).square().sum().backward()
         gradients.append(model.model.layers[0].mlp.up_proj.weight.grad)
     torch.testing.assert_close(gradients[1], gradients[0])
 
 
 def test_grids_hold_every_token_once_and_little_else() -> None:
-    row = Row((3, 100, 2, 90, 40, 1))
+    row = PackedRow((3, 100, 2, 90, 40, 1))
     assert row.spread[row.gather].tolist() == list(range(row.n_tokens))
     assert [grid.index.shape[0] for grid in row.grids] == [2, 4]  # beside 100, 90 is alike and 40 is not
     assert row.positions.tolist() == [place for length in row.lengths for place in range(length)]
 
 
 def test_a_head_is_scale_cap_and_bias() -> None:
-    head = Head(torch.tensor([[2.0], [4.0]]), torch.tensor([1.0, 0.0]), scale=0.5, cap=3.0)
+    head = LanguageModelHead(torch.tensor([[2.0], [4.0]]), torch.tensor([1.0, 0.0]), scale=0.5, cap=3.0)
     raw = torch.tensor([[3.5, 6.0]])
     torch.testing.assert_close(head.logits(torch.tensor([[3.0]])), torch.tanh(raw / 3) * 3)
     assert head.cut(1).logits(torch.tensor([[3.0]])).shape == (1, 1)

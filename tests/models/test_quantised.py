@@ -12,7 +12,7 @@ from capgap.errors import ModelError
 from capgap.models import Ledger, check_model, load_model, parse_model, respond
 from capgap.models.quantised import Quantisation, check_device
 from tests.conftest import make_checkpoint
-from tests.models.test_respond import generate, requests, score
+from tests.models.test_request_loop import generate, requests, score
 from tests.models.tiny_gguf import make_gguf, make_llama
 
 SAME = 1e-3

@@ -1,4 +1,4 @@
-"""Outcomes and estimates of an invented comparison, in the vocabulary that `capgap.analyze` writes."""
+"""Outcomes and estimates of an invented comparison, in the vocabulary that `capgap.analysis` writes."""
 
 import json
 from collections.abc import Sequence

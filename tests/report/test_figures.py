@@ -5,9 +5,9 @@ from xml.etree import ElementTree
 import pytest
 
 from capgap.report.figures import ForestRow, forest, slice_panel, slices_of
-from capgap.report.tables import Estimate
+from capgap.report.tables import EstimateView
 
-ROW = Estimate("gap", "capability", "knowledge", "s", estimate=0.2, low=0.1, high=0.3)
+ROW = EstimateView("gap", "capability", "knowledge", "s", estimate=0.2, low=0.1, high=0.3)
 HOSTILE = "</svg><script>]]>&\x00 $\\frac{$"
 
 
@@ -72,7 +72,7 @@ def test_hostile_labels_stay_text():
 
 def accuracies(bins, model="s", covariate="x_depth"):
     return [
-        Estimate("accuracy", "slice", f"a: b: {covariate}={name}", model, estimate=0.5, low=0.4, high=0.6)
+        EstimateView("accuracy", "slice", f"a: b: {covariate}={name}", model, estimate=0.5, low=0.4, high=0.6)
         for name in bins
     ]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from capgap.analyze import analyze
+from capgap.analysis import analyze
 from capgap.errors import StoreError, TableError, UsageError
 from capgap.report import markdown_report, write_report
 from capgap.schema import ESTIMATES, LABELS, Roles, validate
@@ -276,7 +276,7 @@ def test_markdown_holds_the_same_numbers(case):
 
 
 def test_importing_the_report_loads_neither_torch_nor_figures():
-    heavy = "('torch', 'matplotlib', 'seaborn', 'capgap.analyze')"
+    heavy = "('torch', 'matplotlib', 'seaborn', 'capgap.analysis')"
     code = f"import sys, capgap.report; print([name for name in {heavy} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

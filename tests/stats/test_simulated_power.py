@@ -5,7 +5,7 @@ import pytest
 
 from capgap.errors import EstimationError
 from capgap.stats import (
-    Accuracies,
+    AssumedAccuracies,
     Estimate,
     closure_difference_power,
     needed_for_closure_difference,
@@ -14,7 +14,7 @@ from capgap.stats import (
 )
 from capgap.stats.simulated_power import _drawn_closure
 
-FAR = Accuracies(0.3, 0.75, 0.8), Accuracies(0.3, 0.45, 0.8)
+FAR = AssumedAccuracies(0.3, 0.75, 0.8), AssumedAccuracies(0.3, 0.45, 0.8)
 
 
 def test_closures_far_apart_are_told_apart_and_equal_ones_are_not():
@@ -28,7 +28,7 @@ def test_closures_far_apart_are_told_apart_and_equal_ones_are_not():
 
 
 def test_clusters_cost_power():
-    near = Accuracies(0.3, 0.65, 0.8), Accuracies(0.3, 0.5, 0.8)
+    near = AssumedAccuracies(0.3, 0.65, 0.8), AssumedAccuracies(0.3, 0.5, 0.8)
     alone, clustered = (
         closure_difference_power(
             *near, n_tasks=2, items_per_task=80, rng=np.random.default_rng(1), n_replicates=150, **clusters
@@ -66,7 +66,9 @@ def test_refused_studies_count_as_not_found():
 @pytest.mark.parametrize(
     "nonsense",
     [
-        lambda: closure_difference_power(Accuracies(0.5, 0.5, 0.5), FAR[0], n_tasks=1, items_per_task=9, rng=None),
+        lambda: closure_difference_power(
+            AssumedAccuracies(0.5, 0.5, 0.5), FAR[0], n_tasks=1, items_per_task=9, rng=None
+        ),
         lambda: closure_difference_power(*FAR, n_tasks=0, items_per_task=9, rng=None),
         lambda: simulated_power(lambda rng: refused(""), rng=None, n_replicates=0),
     ],

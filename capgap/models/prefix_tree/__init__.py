@@ -6,22 +6,22 @@ rows share; `scorer` puts the log-likelihoods together, `decode` writes on behin
 can be asked so, and `proof` compares the hardest requests with the plain way before any result counts.
 """
 
-from capgap.models.prefix_tree.decode import Decoder, Written
-from capgap.models.prefix_tree.plan import Piece, Plan, Row, plan_rows
-from capgap.models.prefix_tree.proof import Proven, disagreement, hardest
+from capgap.models.prefix_tree.decode import Continuation, TreeDecoder
+from capgap.models.prefix_tree.plan import RowPlan, ScoredContinuation, TreeRow, plan_rows
+from capgap.models.prefix_tree.proof import TreeProof, disagreement, hardest
 from capgap.models.prefix_tree.scorer import Answer, TreeScorer
-from capgap.models.prefix_tree.support import Attention, attention_of, fitting_row, unsupported
+from capgap.models.prefix_tree.support import AttentionLayout, attention_of, fitting_row, unsupported
 
 __all__ = [
     "Answer",
-    "Attention",
-    "Decoder",
-    "Piece",
-    "Plan",
-    "Proven",
-    "Row",
+    "AttentionLayout",
+    "TreeDecoder",
+    "ScoredContinuation",
+    "RowPlan",
+    "TreeProof",
+    "TreeRow",
     "TreeScorer",
-    "Written",
+    "Continuation",
     "attention_of",
     "disagreement",
     "fitting_row",

@@ -13,18 +13,18 @@ import numpy as np
 import torch
 from transformers.cache_utils import Cache
 
-from capgap.models.prefix_tree.forward import KeptLayers, Layer, row_logits
-from capgap.models.prefix_tree.plan import Plan, plan_rows
-from capgap.models.prefix_tree.support import Attention
+from capgap.models.prefix_tree.forward import CacheLayer, KeptLayers, row_logits
+from capgap.models.prefix_tree.plan import RowPlan, plan_rows
+from capgap.models.prefix_tree.support import AttentionLayout
 
-__all__ = ["Choose", "Decoder", "Written"]
+__all__ = ["Choose", "TreeDecoder", "Continuation"]
 
 _GROWTH = 64  # columns by which lines grow
 _CROWDED = 0.8  # share of the lines that must be at work still, or the others are cleared away
 
 
 @dataclass
-class Written:
+class Continuation:
     """What was written behind one prompt."""
 
     tokens: list[int] = field(default_factory=list)
@@ -37,7 +37,7 @@ Choose = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
 """Next tokens, shape (lines,), from logits, shape (lines, vocabulary), and the indices of the lines' prompts."""
 
 
-class Decoder:
+class TreeDecoder:
     """Writes with one model.
 
     Parameters
@@ -46,7 +46,7 @@ class Decoder:
         As for a `TreeScorer`.
     """
 
-    def __init__(self, model: Any, attention: Attention, row_tokens: int) -> None:
+    def __init__(self, model: Any, attention: AttentionLayout, row_tokens: int) -> None:
         self.model = model
         self.attention = attention
         self.row_tokens = row_tokens
@@ -61,7 +61,7 @@ class Decoder:
         *,
         beginning: int = 0,
         scored: bool = False,
-    ) -> Iterator[dict[int, Written]]:
+    ) -> Iterator[dict[int, Continuation]]:
         """Write behind each prompt until it is done.
 
         Parameters
@@ -84,13 +84,13 @@ class Decoder:
         dict
             Index of the prompt → what was written, of those that have just been done.
         """
-        written = [Written() for _ in prompts]
+        written = [Continuation() for _ in prompts]
         with torch.inference_mode():
             logits, lines = self._read(prompts, beginning)
             while True:
                 tokens = choose(logits, lines.owners)
                 logprobs = _logprobs(logits, tokens) if scored else [math.nan] * len(lines.owners)
-                done: dict[int, Written] = {}
+                done: dict[int, Continuation] = {}
                 for line, (token, logprob) in enumerate(zip(tokens.tolist(), logprobs, strict=True)):
                     if not lines.alive[line]:
                         continue
@@ -107,13 +107,13 @@ class Decoder:
                 tokens = lines.cleared(tokens)
                 logits = lines.step(self.model, self.attention, tokens)
 
-    def _read(self, prompts: Sequence[Sequence[int]], beginning: int) -> tuple[torch.Tensor, "_Lines"]:
+    def _read(self, prompts: Sequence[Sequence[int]], beginning: int) -> tuple[torch.Tensor, "_LineCache"]:
         """Logits behind each prompt, shape (prompts, vocabulary), and their keys and values as lines."""
         plan = plan_rows(prompts, self.row_tokens, beginning=beginning)
         ends: dict[int, list[int]] = {}
         for prompt, places in enumerate(plan.places):
             ends.setdefault(places[-1][0], []).append(prompt)
-        lines = _Lines([len(prompt) for prompt in prompts])
+        lines = _LineCache([len(prompt) for prompt in prompts])
         behind: dict[int, KeptLayers] = {}
         logits: list[torch.Tensor] = [torch.empty(0)] * len(prompts)
         for index, row in enumerate(plan.rows):
@@ -137,7 +137,7 @@ class Decoder:
                 )
         return torch.stack(logits), lines
 
-    def _name(self, prompts: Sequence[Sequence[int]], plan: Plan, index: int, beginning: int) -> bytes | None:
+    def _name(self, prompts: Sequence[Sequence[int]], plan: RowPlan, index: int, beginning: int) -> bytes | None:
         """What the keys and values of a row are kept under between calls; None where they are not kept."""
         row = plan.rows[index]
         end = row.start + len(row.tokens)
@@ -154,7 +154,7 @@ def _logprobs(logits: torch.Tensor, tokens: torch.Tensor) -> list[float]:
     return chosen
 
 
-class _Lines:
+class _LineCache:
     """Keys and values of several prompts side by side, and what was written behind them."""
 
     def __init__(self, lengths: Sequence[int]) -> None:
@@ -184,7 +184,7 @@ class _Lines:
             layer.select(stay)
         return tokens[stay]
 
-    def step(self, model: Any, attention: Attention, tokens: torch.Tensor) -> torch.Tensor:
+    def step(self, model: Any, attention: AttentionLayout, tokens: torch.Tensor) -> torch.Tensor:
         """Read one token on every line; logits behind it, shape (lines, vocabulary)."""
         columns = torch.arange(self._filled + 1, device=self._lengths.device)
         real = columns[None, :] >= (self._filled - self._lengths)[:, None]
@@ -208,7 +208,7 @@ class _Lines:
         return logits
 
 
-class _LineLayer(Layer):
+class _LineLayer(CacheLayer):
     """Keys and values of one layer, shape (lines, heads, columns, width of a head), with room to grow."""
 
     def __init__(self, lines: int, filled: int, keys: torch.Tensor, values: torch.Tensor) -> None:

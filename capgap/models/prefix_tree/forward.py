@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from capgap.models.prefix_tree.plan import Row
-from capgap.models.prefix_tree.support import Attention
+from capgap.models.prefix_tree.plan import TreeRow
+from capgap.models.prefix_tree.support import AttentionLayout
 
-__all__ = ["KeptLayers", "Layer", "row_logits", "scores"]
+__all__ = ["KeptLayers", "CacheLayer", "row_logits", "scores"]
 
 _ROWS_AT_ONCE = 64  # of logits that are normalised together: bounds a copy of them
 
@@ -20,8 +20,8 @@ KeptLayers = tuple[tuple[torch.Tensor, torch.Tensor], ...]
 
 def row_logits(
     model: Any,
-    attention: Attention,
-    row: Row,
+    attention: AttentionLayout,
+    row: TreeRow,
     places: Sequence[int] | np.ndarray,
     behind: KeptLayers | None,
     *,
@@ -72,7 +72,7 @@ def row_logits(
     return logits, cache.together() if cache is not None and keep else None
 
 
-def _visible(row: Row) -> np.ndarray:
+def _visible(row: TreeRow) -> np.ndarray:
     """What each token of a row may look at: the kept beginning, its ancestors, itself; bool, (n, start + n)."""
     n = len(row.tokens)
     seen = np.zeros((n, row.start + n), dtype=bool)
@@ -105,7 +105,7 @@ def _additive(visible: np.ndarray, dtype: torch.dtype, device: torch.device) -> 
     return mask[None, None].to(device)
 
 
-class Layer(CacheLayerMixin):  # type: ignore[misc]
+class CacheLayer(CacheLayerMixin):  # type: ignore[misc]
     """What transformers asks of a layer's cache, for layers that are filled from the beginning and have no limit."""
 
     def __init__(self) -> None:
@@ -124,7 +124,7 @@ class Layer(CacheLayerMixin):  # type: ignore[misc]
         return -1
 
 
-class _KeptLayer(Layer):
+class _KeptLayer(CacheLayer):
     """A layer that offers the kept beginning in front of the new keys and values, and never changes it."""
 
     def __init__(self, kept: tuple[torch.Tensor, torch.Tensor] | None = None) -> None:

@@ -3,7 +3,7 @@
 Sorted sequences are the leaves of a tree in which a common beginning is one path. The tree is cut in two steps:
 
 1. A beginning that several rows would repeat, and whose repetition costs more than a pass of its own, becomes a
-   `Row` that is *kept*: its keys and values stay in memory while the rows behind it run. So does each piece of a
+   `TreeRow` that is *kept*: its keys and values stay in memory while the rows behind it run. So does each piece of a
    sequence that is longer than a row.
 2. What lies behind one kept beginning is packed into rows of at most `row_tokens` new tokens, in sorted order, at the
    cuts that repeat the fewest tokens (dynamic programming: the cost of a cut is what both sides share).
@@ -18,14 +18,14 @@ from itertools import pairwise
 
 import numpy as np
 
-__all__ = ["Piece", "Plan", "Row", "plan_rows"]
+__all__ = ["ScoredContinuation", "RowPlan", "TreeRow", "plan_rows"]
 
 _PASS_TOKENS = 32
 """What an extra forward pass costs, in tokens: it reads all weights once more, however short it is."""
 
 
 @dataclass(frozen=True)
-class Piece:
+class ScoredContinuation:
     """One continuation to be scored."""
 
     tokens: tuple[int, ...]
@@ -34,7 +34,7 @@ class Piece:
     """What is scored; its first token is predicted at ``tokens[len(tokens) - len(continuation)]``."""
 
     @classmethod
-    def of(cls, context: Sequence[int], continuation: Sequence[int], longest: int) -> "Piece":
+    def of(cls, context: Sequence[int], continuation: Sequence[int], longest: int) -> "ScoredContinuation":
         """A continuation behind its context; one that is too long for `longest` tokens loses its beginning."""
         return cls(tuple([*context, *continuation][-(longest + 1) :][:-1]), tuple(continuation))
 
@@ -45,7 +45,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Row:
+class TreeRow:
     """One forward pass: new tokens as a forest, each tree growing out of the end of a kept beginning."""
 
     behind: int | None
@@ -63,10 +63,10 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RowPlan:
     """Rows in an order in which every row follows the one that it stands behind."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[TreeRow, ...]
     """The forward passes."""
     places: tuple[tuple[tuple[int, np.ndarray], ...], ...]
     """For each sequence, where its tokens are: (row, indices within the row), in the order of the sequence."""
@@ -77,7 +77,7 @@ class Plan:
         return sum(len(row.tokens) for row in self.rows)
 
 
-def plan_rows(sequences: Sequence[Sequence[int]], row_tokens: int, *, beginning: int = 0) -> Plan:
+def plan_rows(sequences: Sequence[Sequence[int]], row_tokens: int, *, beginning: int = 0) -> RowPlan:
     """Rows that hold every token of every sequence.
 
     Parameters
@@ -97,13 +97,13 @@ def plan_rows(sequences: Sequence[Sequence[int]], row_tokens: int, *, beginning:
     # Big-endian bytes sort as the tokens do, and take a tenth of the memory of tuples of integers.
     packed = [np.asarray(sequence, dtype=">u4").tobytes() for sequence in sequences]
     unique = sorted(set(packed))
-    planner = _Planner([np.frombuffer(text, dtype=">u4").astype(np.int64) for text in unique], row_tokens)
+    planner = _RowPlanner([np.frombuffer(text, dtype=">u4").astype(np.int64) for text in unique], row_tokens)
     planner.cut(beginning)
     found = dict(zip(unique, planner.places, strict=True))
-    return Plan(tuple(planner.rows), tuple(found[text] for text in packed))
+    return RowPlan(tuple(planner.rows), tuple(found[text] for text in packed))
 
 
-class _Planner:
+class _RowPlanner:
     """Walks the tree of the sorted sequences from its root."""
 
     def __init__(self, sequences: list[np.ndarray], row_tokens: int) -> None:
@@ -111,7 +111,7 @@ class _Planner:
         self._lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
         self._budget = row_tokens
         self._shared = _shared_lengths(sequences)
-        self.rows: list[Row] = []
+        self.rows: list[TreeRow] = []
         self.places: list[tuple[tuple[int, np.ndarray], ...]] = [()] * len(sequences)
 
     def cut(self, beginning: int) -> None:
@@ -135,7 +135,7 @@ class _Planner:
             high = min(low + self._budget, end)
             tokens = self._sequences[sequence][low:high]
             n = len(tokens)
-            row = Row(behind, low, tokens, np.arange(-1, n - 1), np.arange(low, high), kept=True)
+            row = TreeRow(behind, low, tokens, np.arange(-1, n - 1), np.arange(low, high), kept=True)
             self.rows.append(row)
             behind = len(self.rows) - 1
             before = (*before, (behind, np.arange(n)))
@@ -214,7 +214,7 @@ class _Planner:
             depths.append(np.arange(start + shared, start + len(new)))
             self.places[member] = (*before, (index, path))
         self.rows.append(
-            Row(behind, start, np.concatenate(tokens), np.concatenate(parents), np.concatenate(depths), kept=False)
+            TreeRow(behind, start, np.concatenate(tokens), np.concatenate(parents), np.concatenate(depths), kept=False)
         )
 
 

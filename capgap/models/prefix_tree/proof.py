@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from capgap.models.prefix_tree.plan import Piece, Plan
+from capgap.models.prefix_tree.plan import RowPlan, ScoredContinuation
 
-__all__ = ["Proven", "disagreement", "hardest"]
+__all__ = ["TreeProof", "disagreement", "hardest"]
 
 _PER_TOKEN = {torch.float32: 2e-5, torch.float64: 2e-5, torch.float16: 0.02, torch.bfloat16: 0.06}
 """Nats per scored token that rounding explains; in half precision plain scoring itself moves so with its batch."""
@@ -22,7 +22,7 @@ _ATOL = {torch.float32: 1e-3, torch.float64: 1e-3, torch.float16: 0.05, torch.bf
 
 
 @dataclass
-class Proven:
+class TreeProof:
     """How far a model's tree scoring has been compared with plain scoring."""
 
     longest: int = 0
@@ -39,7 +39,9 @@ class Proven:
     """Largest difference, nats."""
 
 
-def hardest(requests: Sequence[Sequence[Piece]], plan: Plan, proven: Proven) -> tuple[list[int], Proven]:
+def hardest(
+    requests: Sequence[Sequence[ScoredContinuation]], plan: RowPlan, proven: TreeProof
+) -> tuple[list[int], TreeProof]:
     """The requests to compare before the others count; none where what was compared before covers them.
 
     Parameters
@@ -90,7 +92,7 @@ def hardest(requests: Sequence[Sequence[Piece]], plan: Plan, proven: Proven) -> 
     return list(dict.fromkeys(chosen)), covered
 
 
-def disagreement(tree: float, plain: float, n_scored: int, dtype: torch.dtype, proven: Proven) -> str | None:
+def disagreement(tree: float, plain: float, n_scored: int, dtype: torch.dtype, proven: TreeProof) -> str | None:
     """What speaks against the tree's log-likelihood; None where rounding explains the difference.
 
     Parameters

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from capgap.models.prefix_tree.forward import KeptLayers, row_logits, scores
-from capgap.models.prefix_tree.plan import Piece, Plan, plan_rows
-from capgap.models.prefix_tree.proof import Proven
-from capgap.models.prefix_tree.support import Attention, attention_of
+from capgap.models.prefix_tree.plan import RowPlan, ScoredContinuation, plan_rows
+from capgap.models.prefix_tree.proof import TreeProof
+from capgap.models.prefix_tree.support import AttentionLayout, attention_of
 
 __all__ = ["Answer", "TreeScorer"]
 
@@ -32,14 +32,16 @@ class TreeScorer:
     def __init__(self, model: Any, row_tokens: int) -> None:
         self.model = model
         self.row_tokens = row_tokens
-        self.attention: Attention = attention_of(model)
-        self.proven = Proven()
+        self.attention: AttentionLayout = attention_of(model)
+        self.proven = TreeProof()
 
-    def plan(self, pieces: Sequence[Piece]) -> Plan:
+    def plan(self, pieces: Sequence[ScoredContinuation]) -> RowPlan:
         """Rows for the pieces; the same whatever their order."""
         return plan_rows([piece.tokens for piece in pieces], self.row_tokens)
 
-    def answers(self, pieces: Sequence[Piece], plan: Plan, wanted: Collection[int]) -> Iterator[dict[int, Answer]]:
+    def answers(
+        self, pieces: Sequence[ScoredContinuation], plan: RowPlan, wanted: Collection[int]
+    ) -> Iterator[dict[int, Answer]]:
         """The answers to some pieces, a row's worth at a time.
 
         Parameters
@@ -54,7 +56,7 @@ class TreeScorer:
         dict
             Index → answer, of the pieces whose last token was in the row that has just run.
         """
-        work = _Work(pieces, plan, wanted)
+        work = _ScoringWork(pieces, plan, wanted)
         kept: dict[int, KeptLayers] = {}
         partial: dict[int, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
         for index in work.rows:
@@ -84,10 +86,10 @@ class TreeScorer:
                 yield done
 
 
-class _Work:
+class _ScoringWork:
     """Which rows must run for some pieces, and what is scored in each."""
 
-    def __init__(self, pieces: Sequence[Piece], plan: Plan, wanted: Collection[int]) -> None:
+    def __init__(self, pieces: Sequence[ScoredContinuation], plan: RowPlan, wanted: Collection[int]) -> None:
         self.asked: dict[int, list[tuple[int, list[int], list[int]]]] = defaultdict(list)
         self.ends: dict[int, int] = {}
         needed: set[int] = set()

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Attention", "attention_of", "fitting_row", "unsupported"]
+__all__ = ["AttentionLayout", "attention_of", "fitting_row", "unsupported"]
 
 _NEEDED = ("input_ids", "attention_mask", "position_ids", "past_key_values", "logits_to_keep")
 # RoPE whose angles depend on the longest position in the pass: items in one row would change each other.
@@ -17,7 +17,7 @@ _SHORTEST_ROW = 256  # a shorter pass leaves the processor waiting for weights
 
 
 @dataclass(frozen=True)
-class Attention:
+class AttentionLayout:
     """How the layers of a model look back."""
 
     windows: Mapping[str, int | None]
@@ -26,7 +26,7 @@ class Attention:
     """Whether the model takes one mask per layer type; else one for all layers."""
 
 
-def attention_of(model: Any) -> Attention:
+def attention_of(model: Any) -> AttentionLayout:
     """How the layers of a transformers model look back, from its config."""
     config = _text_config(model)
     window = getattr(config, "sliding_window", None)
@@ -35,8 +35,8 @@ def attention_of(model: Any) -> Attention:
     kinds = getattr(config, "layer_types", None)
     if kinds:
         # Models with layer types take a dictionary of masks; both kinds are given, whichever their layers use.
-        return Attention({"full_attention": None, "sliding_attention": window}, by_layer_type=True)
-    return Attention({"every layer": window}, by_layer_type=False)
+        return AttentionLayout({"full_attention": None, "sliding_attention": window}, by_layer_type=True)
+    return AttentionLayout({"every layer": window}, by_layer_type=False)
 
 
 def fitting_row(model: Any, batch_tokens: int) -> int:

@@ -5,7 +5,7 @@ from capgap.stats.curves.data import CurveData, curve_data
 from capgap.stats.curves.fit import CurveFit, FormFit, fit_curves
 from capgap.stats.curves.gain import NextBatch, next_batch
 from capgap.stats.curves.power import SupposedCurve, data_cost_ratio_power
-from capgap.stats.curves.profile import Target
+from capgap.stats.curves.profile import CurveTarget
 from capgap.stats.curves.relative import RelativeCost, relative_data_cost
 
 __all__ = [
@@ -17,7 +17,7 @@ __all__ = [
     "NextBatch",
     "RelativeCost",
     "SupposedCurve",
-    "Target",
+    "CurveTarget",
     "curve_data",
     "data_cost",
     "data_cost_ratio_power",

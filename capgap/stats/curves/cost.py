@@ -9,7 +9,7 @@ from scipy import stats
 from capgap.errors import EstimationError, suggestion
 from capgap.stats.curves.fit import CurveFit
 from capgap.stats.curves.order import crossing_bracket
-from capgap.stats.curves.profile import Profile, Target, profile
+from capgap.stats.curves.profile import CostProfile, CurveTarget, profile
 from capgap.stats.estimate import Status
 
 __all__ = ["DataCost", "FormCost", "data_cost", "examples", "unresolved"]
@@ -39,7 +39,7 @@ class FormCost:
     """That the form fits."""
     rejected: bool
     """Whether it does not, so that it has no part in the union."""
-    profile: Profile
+    profile: CostProfile
     """The whole profile."""
 
 
@@ -47,7 +47,7 @@ class FormCost:
 class DataCost:
     """Unique examples to a target, over all forms that the data do not reject."""
 
-    target: Target
+    target: CurveTarget
     """The share x and its scale."""
     estimate: float
     """By the leading form; infinite for *never*, NaN where refused."""
@@ -143,7 +143,7 @@ class DataCost:
         return "\n".join(lines + ([f"Note: {self.note}."] if self.note else []))
 
 
-def data_cost(fit: CurveFit, target: Target) -> DataCost:
+def data_cost(fit: CurveFit, target: CurveTarget) -> DataCost:
     """How many unique examples bring a student to a target, with the union of the forms' profile intervals.
 
     Parameters
@@ -185,7 +185,7 @@ def data_cost(fit: CurveFit, target: Target) -> DataCost:
     return _made(fit, target, by_form, bracket, low=low, high=high)
 
 
-def unresolved(fit: CurveFit, target: Target) -> str:
+def unresolved(fit: CurveFit, target: CurveTarget) -> str:
     """Why a target is no level that the data know; empty where it is one."""
     data, by_size = fit.data, fit.by_size
     if by_size is None:
@@ -206,7 +206,7 @@ def unresolved(fit: CurveFit, target: Target) -> str:
     return f"the teacher ({teacher:.3f}) is not clearly above {floor}: difference {room:.3f} ± {half:.3f}"
 
 
-def _form_cost(fit: CurveFit, number: int, target: Target) -> FormCost:
+def _form_cost(fit: CurveFit, number: int, target: CurveTarget) -> FormCost:
     """One form's data cost."""
     form = fit.forms[number]
     p = profile(form, fit.data, target)
@@ -223,7 +223,7 @@ def _form_cost(fit: CurveFit, number: int, target: Target) -> FormCost:
     )
 
 
-def _bracket(fit: CurveFit, target: Target) -> tuple[float, float]:
+def _bracket(fit: CurveFit, target: CurveTarget) -> tuple[float, float]:
     """The observed sizes around the crossing, if the means rise."""
     if fit.by_size is None or fit.order is None or fit.order.p_value < 0.05:
         return math.nan, math.nan
@@ -250,7 +250,7 @@ def _refusal(fit: CurveFit, unclear: str, bracket: tuple[float, float]) -> str:
 
 def _made(
     fit: CurveFit,
-    target: Target,
+    target: CurveTarget,
     by_form: tuple[FormCost, ...],
     bracket: tuple[float, float],
     *,

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from capgap.errors import EstimationError, suggestion
 from capgap.stats.curves.scales import SCALES, per_step, per_step_slope
-from capgap.stats.curves.solve import Bounds
+from capgap.stats.curves.solve import CurveBounds
 from capgap.stats.stratified import Design
 
 __all__ = ["CurveData", "Scale", "curve_data"]
@@ -49,7 +49,7 @@ class CurveData:
     """Mean of a guess on the scale; NaN where unknown."""
     scale: Scale
     """What the means are."""
-    bounds: Bounds
+    bounds: CurveBounds
     """Of a curve on the scale."""
     n_items: int
     """Items that every student and the teacher answered."""

@@ -10,9 +10,9 @@ from scipy import optimize, stats
 
 from capgap.errors import EstimationError, suggestion
 from capgap.stats.curves.data import CurveData
-from capgap.stats.curves.forms import FORMS, Form, logarithmic
+from capgap.stats.curves.forms import FORMS, CurveForm, logarithmic
 from capgap.stats.curves.order import Monotonicity, monotonicity
-from capgap.stats.curves.solve import Solutions, Whitened, explore, least
+from capgap.stats.curves.solve import CurveSolutions, WhitenedMeans, explore, least
 
 __all__ = ["CurveFit", "FormFit", "SizeMeans", "fit_curves", "fit_growth"]
 
@@ -48,9 +48,9 @@ class SizeMeans:
 class FormFit:
     """One form's least-squares fit."""
 
-    form: Form
+    form: CurveForm
     """Which."""
-    solutions: Solutions
+    solutions: CurveSolutions
     """All that a profile can rest on."""
     seed_sd: float
     """Standard deviation between seeds on the logit, what the form does not fit included."""
@@ -261,21 +261,23 @@ def _cautions(data: CurveData, by_size: SizeMeans) -> list[str]:
     return notes
 
 
-def _fit_form(form: Form, data: CurveData, by_size: SizeMeans, conf_level: float, fit_level: float) -> FormFit:
+def _fit_form(form: CurveForm, data: CurveData, by_size: SizeMeans, conf_level: float, fit_level: float) -> FormFit:
     """One form: its variance between seeds, its solutions, its misfit."""
     df = len(data.sizes) - form.n_parameters
 
     def residual(variance: float) -> float:
         total = data.covariance + variance * data.between()
-        return least(form, Whitened.of(data.sizes, data.means, total), data.bounds)
+        return least(form, WhitenedMeans.of(data.sizes, data.means, total), data.bounds)
 
     variance = paule_mandel(residual, df)
     covariance = data.covariance + variance * data.between()
     cutoff = float(stats.f.ppf(conf_level, 1, df))
-    solutions = explore(form, Whitened.of(data.sizes, data.means, covariance), data.bounds, margin=cutoff)
+    solutions = explore(form, WhitenedMeans.of(data.sizes, data.means, covariance), data.bounds, margin=cutoff)
     p_value, k = math.nan, data.n_sizes
     if by_size.df and k > form.n_parameters:
-        pure = Whitened.of(data.sizes, data.means, data.covariance + by_size.seed_sd**2 * data.between(nested=False))
+        pure = WhitenedMeans.of(
+            data.sizes, data.means, data.covariance + by_size.seed_sd**2 * data.between(nested=False)
+        )
         misfit = least(form, pure, data.bounds) - by_size.rss
         extra = k - form.n_parameters
         p_value = float(stats.f.sf(max(misfit, 0.0) / extra, extra, by_size.df))

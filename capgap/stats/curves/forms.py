@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FORMS", "Form", "logarithmic"]
+__all__ = ["FORMS", "CurveForm", "logarithmic"]
 
 Floats = NDArray[np.float64]
 
@@ -16,7 +16,7 @@ TINY = 1e-300
 
 
 @dataclass(frozen=True)
-class Form:
+class CurveForm:
     """One law, linear in the base's accuracy f and the ceiling c once its shape (log D0, log exponent) is given."""
 
     name: str
@@ -47,24 +47,24 @@ class Form:
         return np.column_stack([scale, np.log(self.exponents)])
 
 
-FORMS: dict[str, Form] = {
+FORMS: dict[str, CurveForm] = {
     form.name: form
     for form in (
-        Form(
+        CurveForm(
             "power",
             4,
             (0.1, 3.0),
             lambda d, scale, exponent: np.exp(-exponent * np.log1p(d / scale)),
             lambda h, scale, exponent: scale * np.expm1(-np.log(h) / exponent),
         ),
-        Form(
+        CurveForm(
             "exponential",
             3,
             (1.0, 1.0),
             lambda d, scale, exponent: np.exp(-d / scale) + 0 * exponent,
             lambda h, scale, exponent: -scale * np.log(h) + 0 * exponent,
         ),
-        Form(
+        CurveForm(
             "logistic",
             4,
             (0.4, 4.0),
@@ -76,7 +76,7 @@ FORMS: dict[str, Form] = {
 """By name. Power ``(1 + D/D0)^-e``, exponential ``exp(-D/D0)``, logistic in log D ``1 / (1 + (D/D0)^e)``."""
 
 
-def logarithmic(reference: float) -> Form:
+def logarithmic(reference: float) -> CurveForm:
     """The law without a ceiling, ``f + k log(1 + D/D0)``: from D0 on accuracy rises alike with every doubling.
 
     It cannot go on for ever, so that no cost of a far target rests on it; but as far as the next batch nothing need
@@ -94,4 +94,4 @@ def logarithmic(reference: float) -> Form:
     def size(h: Floats, scale: Floats, exponent: Floats) -> Floats:
         return np.asarray(scale * np.expm1((1 - h) * np.log1p(reference / scale)) + 0 * exponent)
 
-    return Form("logarithmic", 3, (1.0, 1.0), left, size)
+    return CurveForm("logarithmic", 3, (1.0, 1.0), left, size)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from capgap.errors import EstimationError
 from capgap.stats.curves.cost import TENFOLD, examples
 from capgap.stats.curves.fit import CurveFit, FormFit, fit_growth
-from capgap.stats.curves.solve import Bounds
+from capgap.stats.curves.solve import CurveBounds
 from capgap.stats.estimate import Status
 
 __all__ = ["NextBatch", "next_batch"]
@@ -121,7 +121,7 @@ def next_batch(
     return NextBatch(start, end, estimate, low, high, tuple(parts), *shared, "ok", "; ".join(notes))
 
 
-def _gain(fit: FormFit, bounds: Bounds, start: float, end: float) -> tuple[float, float, float]:
+def _gain(fit: FormFit, bounds: CurveBounds, start: float, end: float) -> tuple[float, float, float]:
     """Estimate, lower and upper end of one form."""
     s = fit.solutions
     left = fit.form.room_left(np.array([start, end]), s.shapes)

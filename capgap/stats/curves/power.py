@@ -10,7 +10,7 @@ from scipy import special
 from capgap.errors import EstimationError
 from capgap.stats.curves.data import CurveData, curve_data
 from capgap.stats.curves.fit import fit_curves
-from capgap.stats.curves.profile import Target
+from capgap.stats.curves.profile import CurveTarget
 from capgap.stats.curves.relative import relative_data_cost
 from capgap.stats.estimate import Estimate, refused
 from capgap.stats.simulated_power import SimulatedPower, simulated_power
@@ -31,7 +31,7 @@ class SupposedCurve:
     cost: float
     """Examples to the target."""
 
-    def accuracy(self, sizes: np.ndarray, target: Target, chance: float) -> np.ndarray:
+    def accuracy(self, sizes: np.ndarray, target: CurveTarget, chance: float) -> np.ndarray:
         """The accuracy at some sizes.
 
         Raises
@@ -58,7 +58,7 @@ def data_cost_ratio_power(
     n_seeds: int,
     n_items: int,
     rng: np.random.Generator,
-    target: Target | None = None,
+    target: CurveTarget | None = None,
     chance: float = 0.0,
     seed_sd: float = 0.1,
     shared: float = 0.5,
@@ -97,7 +97,7 @@ def data_cost_ratio_power(
     EstimationError
         A supposed curve does not meet its target, or the numbers are no design.
     """
-    goal = target or Target(0.9)
+    goal = target or CurveTarget(0.9)
     if n_seeds < 1 or n_items < 1 or not 0 <= shared < 1 or not all(size > 0 for size in sizes):
         raise EstimationError("sizes, seeds and items lie above zero, and the shared part between 0 and 1.")
     if not all(math.isfinite(one.cost) and one.cost > 0 for one in (first, second)) or not 0 <= seed_sd < math.inf:

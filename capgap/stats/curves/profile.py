@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from capgap.stats.curves.data import CurveData
 from capgap.stats.curves.fit import FormFit
 
-__all__ = ["Profile", "Target", "profile"]
+__all__ = ["CostProfile", "CurveTarget", "profile"]
 
 Floats = NDArray[np.float64]
 
@@ -21,7 +21,7 @@ N_SIZES = 120
 
 
 @dataclass(frozen=True)
-class Target:
+class CurveTarget:
     """A level of the curve that is linear in f, c and T, so that meeting it is one linear condition.
 
     On the retention scale ``level = chance + x (T - chance)``, on the closure scale ``level = f + x (T - f)``.
@@ -44,7 +44,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Profile:
+class CostProfile:
     """The profile of the data cost of one form."""
 
     estimate: float
@@ -65,7 +65,7 @@ class Profile:
     """Upper end; infinite where the ceiling may be below the target or the profile runs out of sizes."""
 
 
-def profile(fit: FormFit, data: CurveData, target: Target) -> Profile:
+def profile(fit: FormFit, data: CurveData, target: CurveTarget) -> CostProfile:
     """The profile of the size at which a form meets a target."""
     positive = data.sizes[data.sizes > 0]
     sizes = np.geomspace(positive.min() / FINEST, positive.max() * FARTHEST, N_SIZES)
@@ -83,7 +83,7 @@ def profile(fit: FormFit, data: CurveData, target: Target) -> Profile:
     low, high = _ends(sizes, rise, fit.cutoff, estimate)
     low = 0.0 if at_zero <= fit.cutoff else low
     high = math.inf if never <= fit.cutoff else high
-    return Profile(estimate, sizes, rise, at_zero, never, root, low, high)
+    return CostProfile(estimate, sizes, rise, at_zero, never, root, low, high)
 
 
 def _crossing(fit: FormFit, which: int, surplus: float) -> float:
@@ -102,7 +102,7 @@ def _least_where(fit: FormFit, side: NDArray[np.bool_]) -> float:
     return float(np.where(ok, fit.solutions.rss, np.inf).min() - fit.solutions.least)
 
 
-def _least_on(fit: FormFit, data: CurveData, target: Target, left: Floats, value: float) -> Floats:
+def _least_on(fit: FormFit, data: CurveData, target: CurveTarget, left: Floats, value: float) -> Floats:
     """Least residual with the target met at given shares of room left (n_solutions, n), over all solutions: (n,).
 
     The condition's row is ``fixed - left * (1, 0, 0)``, so that everything is a polynomial in `left`.

@@ -12,7 +12,7 @@ from capgap.errors import EstimationError
 from capgap.stats.curves.cost import DataCost, data_cost
 from capgap.stats.curves.data import CurveData
 from capgap.stats.curves.fit import CurveFit, FormFit
-from capgap.stats.curves.profile import Profile, Target
+from capgap.stats.curves.profile import CostProfile, CurveTarget
 from capgap.stats.estimate import Status
 
 __all__ = ["RelativeCost", "relative_data_cost"]
@@ -31,7 +31,7 @@ STEP = 1e-4
 class RelativeCost:
     """Data cost of the first capability divided by that of the second."""
 
-    target: Target
+    target: CurveTarget
     """Of both."""
     estimate: float
     """The ratio by the leading forms; infinite where the first is never reached, 0 where the second is not."""
@@ -85,7 +85,7 @@ class RelativeCost:
 
 
 def relative_data_cost(
-    first: CurveFit, second: CurveFit, target: Target, *, names: tuple[str, str] = ("first", "second")
+    first: CurveFit, second: CurveFit, target: CurveTarget, *, names: tuple[str, str] = ("first", "second")
 ) -> RelativeCost:
     """The ratio of two data costs.
 
@@ -144,7 +144,7 @@ def relative_data_cost(
 
 
 def _pairs(
-    fits: tuple[CurveFit, CurveFit], costs: tuple[DataCost, DataCost], target: Target
+    fits: tuple[CurveFit, CurveFit], costs: tuple[DataCost, DataCost], target: CurveTarget
 ) -> list[tuple[bool, float, float, float, float]]:
     """Each pair of accepted forms: whether it leads, correlation, lower end, upper end, p-value."""
     parts = []
@@ -171,13 +171,15 @@ def _quotient(a: float, b: float) -> float:
     return math.inf if b == 0 else a / b
 
 
-def _signed_root(p: Profile) -> tuple[Floats, Floats]:
+def _signed_root(p: CostProfile) -> tuple[Floats, Floats]:
     """Log sizes and signed roots of a profile, below zero under the estimate."""
     above = p.sizes >= p.estimate
     return np.log(p.sizes), np.where(above, 1.0, -1.0) * np.sqrt(np.minimum(p.rise, 1e6))
 
 
-def _ratio_interval(first: Profile, second: Profile, r: float, cutoff: float, df: int) -> tuple[float, float, float]:
+def _ratio_interval(
+    first: CostProfile, second: CostProfile, r: float, cutoff: float, df: int
+) -> tuple[float, float, float]:
     """Lower end, upper end and p-value against 1 of the ratio of two costs."""
     x1, z1 = _signed_root(first)
     x2, z2 = _signed_root(second)
@@ -215,7 +217,7 @@ def _crossed(logs: Floats, rise: Floats, within: int, side: int, cutoff: float) 
     return math.exp(logs[within] + (c - a) / max(b - a, 1e-12) * (logs[beyond] - logs[within]))
 
 
-def _correlation(first: tuple[FormFit, CurveData], second: tuple[FormFit, CurveData], target: Target) -> float:
+def _correlation(first: tuple[FormFit, CurveData], second: tuple[FormFit, CurveData], target: CurveTarget) -> float:
     """Of the logarithms of two data costs, by their derivatives with respect to the observed means."""
     slopes = [_slope(fit, data, target) for fit, data in (first, second)]
     variances = [g @ fit.covariance @ g for g, (fit, _) in zip(slopes, (first, second), strict=True)]
@@ -225,7 +227,7 @@ def _correlation(first: tuple[FormFit, CurveData], second: tuple[FormFit, CurveD
     return float(np.clip(covariance / math.sqrt(variances[0] * variances[1]), -MOST, MOST))
 
 
-def _slope(fit: FormFit, data: CurveData, target: Target) -> Floats:
+def _slope(fit: FormFit, data: CurveData, target: CurveTarget) -> Floats:
     """Derivative of the log cost by the observed means, up to a positive factor, shape (m + 1,).
 
     The cost is where ``ceiling - drop h - level`` is zero, so that it rises where a coefficient lowers that.

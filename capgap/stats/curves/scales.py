@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from capgap.stats.curves.solve import Bounds
+from capgap.stats.curves.solve import CurveBounds
 
 __all__ = ["SCALES", "per_step", "per_step_slope"]
 
@@ -17,11 +17,11 @@ EDGE = 0.02
 
 
 @dataclass(frozen=True)
-class _Scale:
+class _CurveScale:
     """Possible values of a score, bounds of a curve, and how far a seed's effect on the logit moves a mean."""
 
     values: tuple[float, float]
-    bounds: Bounds
+    bounds: CurveBounds
     spread: Callable[[Floats], Floats]
 
 
@@ -35,10 +35,10 @@ def _log_slope(mean: Floats) -> Floats:
     return np.asarray(np.maximum(-np.expm1(mean), EDGE))
 
 
-SCALES: dict[str, _Scale] = {
-    "accuracy": _Scale((0.0, 1.0), Bounds(0.0, 1.0), _logit_slope),
-    "per_step": _Scale((0.0, 1.0), Bounds(0.0, 1.0), _logit_slope),
-    "log_probability": _Scale((-np.inf, 0.0), Bounds(-np.inf, 0.0), _log_slope),
+SCALES: dict[str, _CurveScale] = {
+    "accuracy": _CurveScale((0.0, 1.0), CurveBounds(0.0, 1.0), _logit_slope),
+    "per_step": _CurveScale((0.0, 1.0), CurveBounds(0.0, 1.0), _logit_slope),
+    "log_probability": _CurveScale((-np.inf, 0.0), CurveBounds(-np.inf, 0.0), _log_slope),
 }
 
 

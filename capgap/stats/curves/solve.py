@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
-from capgap.stats.curves.forms import Form
+from capgap.stats.curves.forms import CurveForm
 
-__all__ = ["Bounds", "Solutions", "Whitened", "explore", "least", "on_grid"]
+__all__ = ["CurveBounds", "CurveSolutions", "WhitenedMeans", "explore", "least", "on_grid"]
 
 Floats = NDArray[np.float64]
 
@@ -31,7 +31,7 @@ RIDGE = 1e-10
 
 
 @dataclass(frozen=True)
-class Bounds:
+class CurveBounds:
     """The values that a curve can take."""
 
     low: float
@@ -52,7 +52,7 @@ class Bounds:
 
 
 @dataclass(frozen=True)
-class Whitened:
+class WhitenedMeans:
     """The observed means, students first and teacher last, made independent by their covariance."""
 
     sizes: Floats
@@ -67,7 +67,7 @@ class Whitened:
     """Whitened regressor of T."""
 
     @classmethod
-    def of(cls, sizes: Floats, means: Floats, covariance: Floats) -> "Whitened":
+    def of(cls, sizes: Floats, means: Floats, covariance: Floats) -> "WhitenedMeans":
         """From sizes (m,), means (m + 1,) and their covariance."""
         root = np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
         students, teacher = np.ones(len(means)), np.zeros(len(means))
@@ -75,7 +75,7 @@ class Whitened:
         whitened = solve_triangular(root, np.column_stack([means, students, teacher]), lower=True).T
         return cls(sizes, root, whitened[0], whitened[1], whitened[2])
 
-    def regressors(self, form: Form, shapes: Floats) -> Floats:
+    def regressors(self, form: CurveForm, shapes: Floats) -> Floats:
         """Whitened regressor of the drop, ``-h``, for each shape: (n_shapes, m + 1)."""
         left = form.room_left(self.sizes, shapes)
         padded = np.column_stack([-left, np.zeros(len(left))])
@@ -83,7 +83,7 @@ class Whitened:
 
 
 @dataclass(frozen=True)
-class Solutions:
+class CurveSolutions:
     """Least-squares solutions, one for each shape and set of bounds that hold with equality."""
 
     shapes: Floats
@@ -107,9 +107,11 @@ class Solutions:
         """Its residual sum of squares."""
         return float(self.rss[self.best])
 
-    def kept(self, keep: NDArray[np.bool_]) -> "Solutions":
+    def kept(self, keep: NDArray[np.bool_]) -> "CurveSolutions":
         """Some of the solutions."""
-        return Solutions(self.shapes[keep], self.beta[keep], self.inverse[keep], self.rss[keep], self.feasible[keep])
+        return CurveSolutions(
+            self.shapes[keep], self.beta[keep], self.inverse[keep], self.rss[keep], self.feasible[keep]
+        )
 
 
 def condition(beta: Floats, inverse: Floats, rss: Floats, row: Floats, value: float) -> tuple[Floats, Floats, Floats]:
@@ -128,7 +130,7 @@ def condition(beta: Floats, inverse: Floats, rss: Floats, row: Floats, value: fl
     )
 
 
-def on_grid(form: Form, data: Whitened, bounds: Bounds, shapes: Floats) -> Solutions:
+def on_grid(form: CurveForm, data: WhitenedMeans, bounds: CurveBounds, shapes: Floats) -> CurveSolutions:
     """All solutions for the given shapes: free ones, and those on each set of bounds."""
     drop = data.regressors(form, shapes)
     normal, right = np.empty((len(shapes), 3, 3)), np.empty((len(shapes), 3))
@@ -152,10 +154,10 @@ def on_grid(form: Form, data: Whitened, bounds: Bounds, shapes: Floats) -> Solut
         parts.append(part)
     all_beta, all_inverse, all_rss = (np.concatenate(column) for column in zip(*parts, strict=True))
     ok = bounds.hold(all_beta[:, 0], all_beta[:, 1]) & np.isfinite(all_rss)
-    return Solutions(np.tile(shapes, (len(parts), 1)), all_beta, all_inverse, all_rss, ok)
+    return CurveSolutions(np.tile(shapes, (len(parts), 1)), all_beta, all_inverse, all_rss, ok)
 
 
-def explore(form: Form, data: Whitened, bounds: Bounds, *, margin: float) -> Solutions:
+def explore(form: CurveForm, data: WhitenedMeans, bounds: CurveBounds, *, margin: float) -> CurveSolutions:
     """The solutions that a profile at cut-off `margin` can rest on, the best one among them.
 
     Notes
@@ -174,11 +176,13 @@ def explore(form: Form, data: Whitened, bounds: Bounds, *, margin: float) -> Sol
     best = min(coarse, fine, key=lambda part: part.least)
     cell = (box[1] - box[0]) / (np.array(GRID) - 1)
     parts = [coarse, fine, *_zooms(form, data, bounds, best.shapes[best.best], cell)]
-    merged = Solutions(*(np.concatenate(column) for column in zip(*(_fields(part) for part in parts), strict=True)))
+    merged = CurveSolutions(
+        *(np.concatenate(column) for column in zip(*(_fields(part) for part in parts), strict=True))
+    )
     return merged.kept(merged.rss <= merged.least + margin)
 
 
-def least(form: Form, data: Whitened, bounds: Bounds) -> float:
+def least(form: CurveForm, data: WhitenedMeans, bounds: CurveBounds) -> float:
     """The least residual sum of squares alone, at a tenth of the price."""
     box = form.box(data.sizes)
     coarse = on_grid(form, data, bounds, _mesh(box, COARSE))
@@ -187,7 +191,9 @@ def least(form: Form, data: Whitened, bounds: Bounds) -> float:
     return min(coarse.least, *(zoom.least for zoom in zooms))
 
 
-def _zooms(form: Form, data: Whitened, bounds: Bounds, centre: Floats, cell: Floats) -> list[Solutions]:
+def _zooms(
+    form: CurveForm, data: WhitenedMeans, bounds: CurveBounds, centre: Floats, cell: Floats
+) -> list[CurveSolutions]:
     """Ever smaller grids around the best shape so far, the first one cell to each side."""
     box, parts = form.box(data.sizes), []
     value = np.inf
@@ -200,7 +206,7 @@ def _zooms(form: Form, data: Whitened, bounds: Bounds, centre: Floats, cell: Flo
     return parts
 
 
-def _fields(part: Solutions) -> tuple[Floats, Floats, Floats, Floats, NDArray[np.bool_]]:
+def _fields(part: CurveSolutions) -> tuple[Floats, Floats, Floats, Floats, NDArray[np.bool_]]:
     return part.shapes, part.beta, part.inverse, part.rss, part.feasible
 
 
@@ -212,7 +218,7 @@ def _mesh(box: Floats, shape: tuple[int, int] = GRID) -> Floats:
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
-def _around(solutions: Solutions, inside: NDArray[np.bool_], box: Floats) -> Floats:
+def _around(solutions: CurveSolutions, inside: NDArray[np.bool_], box: Floats) -> Floats:
     """The box of the shapes inside, one cell larger on each side."""
     cell = (box[1] - box[0]) / (np.array(GRID) - 1)
     shapes = solutions.shapes[inside]

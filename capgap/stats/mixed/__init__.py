@@ -5,10 +5,10 @@ all together; `kernels` and `laplace` are the likelihood; `inference`, `margins`
 the way through, `result` what comes out.
 """
 
+from capgap.stats.mixed.alternative_estimators import AlternativeEstimate, EstimatorAgreement
 from capgap.stats.mixed.fit import fit_mixed
-from capgap.stats.mixed.margins import Margin
+from capgap.stats.mixed.margins import MarginalEffect
 from capgap.stats.mixed.outcomes import OutcomeGrid
 from capgap.stats.mixed.result import MixedFit
-from capgap.stats.mixed.roads import Agreement, Road
 
-__all__ = ["Agreement", "Margin", "MixedFit", "OutcomeGrid", "Road", "fit_mixed"]
+__all__ = ["EstimatorAgreement", "MarginalEffect", "MixedFit", "OutcomeGrid", "AlternativeEstimate", "fit_mixed"]

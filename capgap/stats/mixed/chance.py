@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from capgap.stats.mixed.kernels import FARTHEST, GridKernel, Point
-from capgap.stats.mixed.outcomes import Outcomes
+from capgap.stats.mixed.kernels import FARTHEST, GridKernel, LikelihoodPoint
+from capgap.stats.mixed.outcomes import MixedData
 from capgap.stats.multiplicity import holm
 
 __all__ = ["ChanceKernel", "cell_chances", "why_no_chance"]
@@ -31,7 +31,7 @@ class ChanceKernel(GridKernel):
         self._right = np.asarray(successes, dtype=float)
         self._wrong = (1.0 if trials is None else np.asarray(trials, dtype=float)) - self._right
 
-    def at(self, z: Floats, u: Floats) -> Point:
+    def at(self, z: Floats, u: Floats) -> LikelihoodPoint:
         """See `Kernel`."""
         mean, rest, odds_of_right = self._rates(z, u)
         right = self.chance + (1 - self.chance) * mean
@@ -39,16 +39,16 @@ class ChanceKernel(GridKernel):
         value += float(self._wrong.sum(axis=0) @ np.log1p(-self.chance))
         score = self._right * odds_of_right - self._wrong * mean
         weights = self._right * odds_of_right * (odds_of_right + 2 * mean - 1) + self._wrong * mean * rest
-        return Point(value, score.sum(axis=0), score.sum(axis=1), weights.sum(axis=0), weights, weights.T)
+        return LikelihoodPoint(value, score.sum(axis=0), score.sum(axis=1), weights.sum(axis=0), weights, weights.T)
 
-    def expected(self, point: Point, z: Floats, u: Floats) -> Point:
+    def expected(self, point: LikelihoodPoint, z: Floats, u: Floats) -> LikelihoodPoint:
         """See `Kernel`."""
         mean, _, odds_of_right = self._rates(z, u)
         weights = (self._right + self._wrong) * mean * odds_of_right
         return replace(point, item_weight=weights.sum(axis=0), weights=weights, coupling=weights.T)
 
     def skewness(
-        self, point: Point, z: Floats, u: Floats, covariance: Floats, shrink: Floats
+        self, point: LikelihoodPoint, z: Floats, u: Floats, covariance: Floats, shrink: Floats
     ) -> tuple[Floats, Floats, Floats]:
         """See `Kernel`."""
         reach = covariance @ point.weights
@@ -61,14 +61,14 @@ class ChanceKernel(GridKernel):
         q = -0.5 * steeper * variance
         return q.sum(axis=0), q.sum(axis=1), v
 
-    def without(self, point: Point, z: Floats, u: Floats, student: int) -> Point:
+    def without(self, point: LikelihoodPoint, z: Floats, u: Floats, student: int) -> LikelihoodPoint:
         """See `Kernel`."""
         mean, _, r = self._rates(z[[student]], u)
         own = self._right[student] * r[0] - self._wrong[student] * mean[0]
         weights, score = point.weights.copy(), point.score.copy()
         weights[student] = score[student] = 0.0
         items = point.item_score - own
-        return Point(np.nan, items, score, point.item_weight - point.weights[student], weights, weights.T)
+        return LikelihoodPoint(np.nan, items, score, point.item_weight - point.weights[student], weights, weights.T)
 
     def _rates(self, z: Floats, u: Floats) -> tuple[Floats, Floats, Floats]:
         """Of every outcome: mu = expit(eta), 1 - mu, and r = p' / p, the slope of a right answer's log-probability."""
@@ -77,7 +77,7 @@ class ChanceKernel(GridKernel):
         return mean, rest, (1 - self.chance) * rest * (mean / (self.chance + (1 - self.chance) * mean))
 
 
-def cell_chances(outcomes: Outcomes) -> Floats:
+def cell_chances(outcomes: MixedData) -> Floats:
     """The mean chance of the outcomes of each design row, shape (D,); zero where chances are unknown."""
     if outcomes.chance is None or outcomes.grid is None:
         return np.zeros(len(outcomes.weight))
@@ -88,7 +88,7 @@ def cell_chances(outcomes: Outcomes) -> Floats:
     return np.concatenate(means)
 
 
-def why_no_chance(outcomes: Outcomes) -> str:
+def why_no_chance(outcomes: MixedData) -> str:
     """Why a link with chance cannot be fitted; empty where it can.
 
     Notes

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 
-from capgap.stats.mixed.model import Model
-from capgap.stats.mixed.outcomes import Outcomes
+from capgap.stats.mixed.model import MixedModel
+from capgap.stats.mixed.outcomes import MixedData
 from capgap.stats.mixed.terms import TOLERANCE, rank
 
 __all__ = ["cautions", "impossible", "separated"]
@@ -16,7 +16,7 @@ FEW_ANSWERS = 6
 """Below so many answers per item the Laplace approximation attenuates coefficients visibly."""
 
 
-def impossible(outcomes: Outcomes) -> str:
+def impossible(outcomes: MixedData) -> str:
     """Why no logistic model can be fitted at all; empty where one can."""
     right, total = float(outcomes.right.sum()), float(outcomes.weight.sum())
     if not total:
@@ -75,7 +75,7 @@ def separated(design: Floats, right: Floats, weight: Floats, names: tuple[str, .
     return f"separation: {', '.join(guilty)} split right from wrong answers, so that no finite estimate exists"
 
 
-def cautions(model: Model) -> tuple[str, ...]:
+def cautions(model: MixedModel) -> tuple[str, ...]:
     """Notes on designs whose numbers need care."""
     outcomes, found = model.outcomes, list(model.outcomes.notes)
     if outcomes.answers_per_item < FEW_ANSWERS:

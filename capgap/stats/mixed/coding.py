@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from capgap.errors import EstimationError, suggestion
-from capgap.stats.mixed.formula import Factor, Formula, Term
+from capgap.stats.mixed.formula import Formula, FormulaFactor, Term
 
-__all__ = ["Coding", "Covariate", "code_covariates", "design_matrix", "slope_columns"]
+__all__ = ["DesignCoding", "CodedCovariate", "code_covariates", "design_matrix", "slope_columns"]
 
 Floats = NDArray[np.float64]
 MAX_LEVELS = 20
 
 
 @dataclass(frozen=True)
-class Covariate:
+class CodedCovariate:
     """How one factor of the formula became numbers.
 
     Numbers are centred, so that a main effect is that at the average student. The coefficient of level j of a
@@ -25,7 +25,7 @@ class Covariate:
     and +1/2, so that the other coefficients hold half-way between the levels.
     """
 
-    factor: Factor
+    factor: FormulaFactor
     values: Floats
     """Centred numbers, or codes of the levels; shape (rows,)."""
     centre: float = 0.0
@@ -58,11 +58,11 @@ class Covariate:
 
 
 @dataclass(frozen=True)
-class Coding:
+class DesignCoding:
     """The covariates of a formula on design rows."""
 
     formula: Formula
-    covariates: Mapping[Factor, Covariate]
+    covariates: Mapping[FormulaFactor, CodedCovariate]
     capability: str
     """Name of the column that says which capability a row measures."""
     rows: int
@@ -70,13 +70,13 @@ class Coding:
     @property
     def has_capability(self) -> bool:
         """Whether the formula asks for capabilities and the data have more than one."""
-        found = self.covariates.get(Factor(self.capability))
+        found = self.covariates.get(FormulaFactor(self.capability))
         return found is not None and not found.constant
 
     @property
-    def capability_covariate(self) -> Covariate:
+    def capability_covariate(self) -> CodedCovariate:
         """The covariate of the capability."""
-        return self.covariates[Factor(self.capability)]
+        return self.covariates[FormulaFactor(self.capability)]
 
 
 def code_covariates(
@@ -85,7 +85,7 @@ def code_covariates(
     weight: Floats,
     student: NDArray[np.intp],
     capability: str,
-) -> Coding:
+) -> DesignCoding:
     """Turn the columns that the formula names into numbers.
 
     Parameters
@@ -113,12 +113,12 @@ def code_covariates(
             hint = suggestion(factor.column, columns)
             raise EstimationError(f"formula {formula.text!r}: no column {factor.column!r} in the data.{hint}")
         covariates[factor] = _covariate(factor, columns[factor.column], weight, student, factor.column == capability)
-    return Coding(formula, covariates, capability, len(weight))
+    return DesignCoding(formula, covariates, capability, len(weight))
 
 
 def _covariate(
-    factor: Factor, raw: NDArray[np.generic], weight: Floats, student: NDArray[np.intp], categorical: bool
-) -> Covariate:
+    factor: FormulaFactor, raw: NDArray[np.generic], weight: Floats, student: NDArray[np.intp], categorical: bool
+) -> CodedCovariate:
     used = weight > 0
     if categorical or raw.dtype.kind not in "iuf":
         if factor.log:
@@ -130,7 +130,7 @@ def _covariate(
                 f"{factor}: {len(levels)} levels are too many for fixed effects (at most {MAX_LEVELS}); is it a number?"
             )
         codes = np.searchsorted(levels, texts).clip(0, len(levels) - 1)
-        return Covariate(factor, codes.astype(float), levels=tuple(map(str, levels)))
+        return CodedCovariate(factor, codes.astype(float), levels=tuple(map(str, levels)))
     values = raw.astype(float)
     if factor.log:
         values = values + factor.shift
@@ -143,7 +143,7 @@ def _covariate(
     lowest, highest = values[used].min(), values[used].max()
     # A mean of equal numbers may differ from them in the last digit; a constant is exactly zero here.
     centre = float(lowest) if lowest == highest else _mean_of_students(values[used], weight[used], student[used])
-    return Covariate(factor, np.where(used, values - centre, 0.0), centre=centre)
+    return CodedCovariate(factor, np.where(used, values - centre, 0.0), centre=centre)
 
 
 def _mean_of_students(values: Floats, weight: Floats, student: NDArray[np.intp]) -> float:
@@ -152,7 +152,7 @@ def _mean_of_students(values: Floats, weight: Floats, student: NDArray[np.intp])
     return float((np.bincount(student, weight * values)[seen] / trials[seen]).mean())
 
 
-def design_matrix(coding: Coding) -> tuple[Floats, tuple[str, ...], tuple[Term, ...]]:
+def design_matrix(coding: DesignCoding) -> tuple[Floats, tuple[str, ...], tuple[Term, ...]]:
     """The fixed design, intercept first, with the name and the term of each column; shape (rows, p)."""
     rows = coding.rows
     blocks, names = [np.ones((rows, 1))], ["(Intercept)"]
@@ -170,7 +170,7 @@ def design_matrix(coding: Coding) -> tuple[Floats, tuple[str, ...], tuple[Term, 
     return np.hstack(blocks), tuple(names), tuple(terms)
 
 
-def slope_columns(coding: Coding, term: Term) -> Floats:
+def slope_columns(coding: DesignCoding, term: Term) -> Floats:
     """Columns of a random slope along `term`, shape (rows, m); they share one variance."""
     columns = [coding.covariates[factor].random_columns() for factor in term]
     return reduce(lambda a, b: (a[:, :, None] * b[:, None, :]).reshape(coding.rows, -1), columns)

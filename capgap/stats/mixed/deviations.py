@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from capgap.stats.estimate import Estimate, t_critical
-from capgap.stats.mixed.inference import AT_ZERO, HIGHEST, LOWEST, Inference, Optimum, optimise
-from capgap.stats.mixed.model import Model
+from capgap.stats.mixed.inference import AT_ZERO, HIGHEST, LOWEST, FixedEffectsInference, RemlOptimum, optimise
+from capgap.stats.mixed.model import MixedModel
 
 __all__ = ["standard_deviations"]
 
@@ -30,10 +30,12 @@ FINE = 0.03
 """Of log sigma: how exact the ends are."""
 
 
-def standard_deviations(model: Model, inference: Inference, optimum: Optimum, conf_level: float) -> dict[str, Estimate]:
+def standard_deviations(
+    model: MixedModel, inference: FixedEffectsInference, optimum: RemlOptimum, conf_level: float
+) -> dict[str, Estimate]:
     """Each sigma, per unit of its covariate, with its interval; the objective is left at the optimum."""
     found, z = {}, t_critical(math.inf, conf_level)
-    ends = _Ends(model, inference, optimum, z * z / 2)
+    ends = _ProfileEnds(model, inference, optimum, z * z / 2)
     errors = dict(zip(inference.curvature.free.tolist(), np.sqrt(np.diag(inference.curvature.inverse)), strict=True))
     for g, term in enumerate(model.plan.random):
         log_sigma, error = float(optimum.theta[g]), float(errors.get(g, math.inf))
@@ -60,10 +62,10 @@ def standard_deviations(model: Model, inference: Inference, optimum: Optimum, co
     return found
 
 
-class _Ends:
+class _ProfileEnds:
     """Where the objective, highest over the other variances, has fallen by `fall`."""
 
-    def __init__(self, model: Model, inference: Inference, optimum: Optimum, fall: float):
+    def __init__(self, model: MixedModel, inference: FixedEffectsInference, optimum: RemlOptimum, fall: float):
         self.laplace, self.theta, self.top, self.fall = model.laplace, optimum.theta, optimum.evaluation.value, fall
         self.free = inference.curvature.free
         self.hessian = np.linalg.inv(inference.curvature.inverse) if len(self.free) else np.zeros((0, 0))

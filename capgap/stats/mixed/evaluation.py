@@ -5,14 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Evaluation", "Layout"]
+__all__ = ["ObjectiveEvaluation", "UnknownsLayout"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class Layout:
+class UnknownsLayout:
     """Which unknown belongs to which variance; indices into the vector of sigmas."""
 
     sizes: Ints
@@ -32,7 +32,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class ObjectiveEvaluation:
     """The objective at one vector of log sigmas, and what comes with it."""
 
     theta: Floats

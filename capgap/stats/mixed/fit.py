@@ -11,17 +11,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from capgap.errors import EstimationError
 from capgap.stats.estimate import Estimate, refused
+from capgap.stats.mixed.alternative_estimators import EstimatorAgreement, estimator_agreement, jackknives, two_stage
 from capgap.stats.mixed.chance import why_no_chance
 from capgap.stats.mixed.checks import cautions, impossible, separated
-from capgap.stats.mixed.coding import Coding, code_covariates
+from capgap.stats.mixed.coding import DesignCoding, code_covariates
 from capgap.stats.mixed.deviations import standard_deviations
 from capgap.stats.mixed.formula import Formula, parse_formula
-from capgap.stats.mixed.inference import Optimum, infer, optimise, starts
-from capgap.stats.mixed.margins import margins as average_effects
-from capgap.stats.mixed.model import Model, build_model
-from capgap.stats.mixed.outcomes import OutcomeGrid, Outcomes, Path, Unfit, from_columns, from_grid
+from capgap.stats.mixed.inference import RemlOptimum, infer, optimise, starts
+from capgap.stats.mixed.margins import marginal_effects as average_effects
+from capgap.stats.mixed.model import MixedModel, build_model
+from capgap.stats.mixed.outcomes import MixedData, NotEstimable, OutcomeGrid, Path, from_columns, from_grid
 from capgap.stats.mixed.result import MixedFit
-from capgap.stats.mixed.roads import Agreement, jackknives, judge, two_stage
 
 __all__ = ["fit_mixed"]
 
@@ -120,10 +120,10 @@ def fit_mixed(
         outcomes = _outcomes(parsed, data, names, (student, item, task), (trials, chance), path)
         reason = impossible(outcomes) or (why_no_chance(outcomes) if link == "chance" else "")
         if reason:
-            raise Unfit(reason)
+            raise NotEstimable(reason)
         covariates = {name: v for name, v in outcomes.columns.items() if name in parsed.columns}
         coding = code_covariates(parsed, covariates, outcomes.weight, outcomes.student, capability)
-        asked = _Asked(coding, outcomes.columns.get(base), tasks, task_slopes, restricted)
+        asked = _FitRequest(coding, outcomes.columns.get(base), tasks, task_slopes, restricted)
         model = asked.of(outcomes, chance=link == "chance")
         split = separated(
             model.design[:, : model.n_formula],
@@ -132,11 +132,11 @@ def fit_mixed(
             tuple(model.names[j] for j in model.kept),
         )
         if split:
-            raise Unfit(split)
+            raise NotEstimable(split)
         optimum = optimise(model.laplace, starts(model))
         if not math.isfinite(optimum.evaluation.value):
-            raise Unfit("the fixed effects are not identified by these outcomes")
-    except Unfit as unfit:
+            raise NotEstimable("the fixed effects are not identified by these outcomes")
+    except NotEstimable as unfit:
         wanted = {":".join(map(str, term)) or "(Intercept)": refused(str(unfit)) for term in ((), *parsed.terms)}
         return MixedFit(formula, "refused", str(unfit), coefficients=wanted, conf_level=conf_level)
     found = _result(parsed, model, optimum, roads or bool(margins), conf_level)
@@ -144,16 +144,16 @@ def fit_mixed(
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _FitRequest:
     """What a model is built from besides the outcomes."""
 
-    coding: Coding
+    coding: DesignCoding
     base: NDArray[Any] | None
     tasks: Literal["auto", "these", "like these"]
     task_slopes: bool
     restricted: bool
 
-    def of(self, outcomes: Outcomes, *, chance: bool) -> Model:
+    def of(self, outcomes: MixedData, *, chance: bool) -> MixedModel:
         return build_model(outcomes, self.coding, self.base, self.tasks, self.task_slopes, self.restricted, chance)
 
 
@@ -175,7 +175,7 @@ def _outcomes(
     places: tuple[str, str, str],
     numbers: tuple[str | None, str | None],
     path: Path,
-) -> Outcomes:
+) -> MixedData:
     """Blocks of outcomes; `places` names student, item and task, `numbers` trials and chance."""
     if isinstance(data, OutcomeGrid):
         if path == "sparse":
@@ -203,7 +203,7 @@ def _outcomes(
     )
 
 
-def _result(formula: Formula, model: Model, optimum: Optimum, effects: bool, conf_level: float) -> MixedFit:
+def _result(formula: Formula, model: MixedModel, optimum: RemlOptimum, effects: bool, conf_level: float) -> MixedFit:
     optimum, inference = infer(model, optimum)
     estimated = tuple(model.names[j] for j in model.kept)
     guesses = GUESSES if model.mistakes_guesses else ""
@@ -244,18 +244,20 @@ def _result(formula: Formula, model: Model, optimum: Optimum, effects: bool, con
     )
 
 
-def _with_roads(found: MixedFit, model: Model, asked: _Asked) -> MixedFit:
+def _with_roads(found: MixedFit, model: MixedModel, asked: _FitRequest) -> MixedFit:
     """The fit with other roads to its numbers; the objective must stand at its optimum."""
     logits = two_stage(model, "logit", found.conf_level)
-    agreement: tuple[Agreement, ...] = ()
+    agreement: tuple[EstimatorAgreement, ...] = ()
     if found.margins and found._inference is not None:
         knives = jackknives(model)  # before another model is fitted to the same outcomes
         link = _link_with_chance(found, model, asked)
-        agreement = judge(model, found._inference, found.margins, knives, link, found.conf_level)
+        agreement = estimator_agreement(model, found._inference, found.margins, knives, link, found.conf_level)
     return replace(found, two_stage={} if isinstance(logits, str) else logits, agreement=agreement)
 
 
-def _link_with_chance(found: MixedFit, model: Model, asked: _Asked) -> dict[tuple[str, str], Estimate] | str | None:
+def _link_with_chance(
+    found: MixedFit, model: MixedModel, asked: _FitRequest
+) -> dict[tuple[str, str], Estimate] | str | None:
     """Effects under a link with chance, why there are none, or None where it would be the same model."""
     if not model.mistakes_guesses:
         return None
@@ -274,7 +276,7 @@ def _link_with_chance(found: MixedFit, model: Model, asked: _Asked) -> dict[tupl
     return {(e.effect, e.where): replace(e.estimate, method=method) for e in effects}
 
 
-def _population(model: Model) -> str:
+def _population(model: MixedModel) -> str:
     """Whom the intervals are about."""
     left = {t.name: t.reason for t in model.plan.left_out}
     kinds = {t.kind for t in model.plan.random}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from capgap.errors import EstimationError
 
-__all__ = ["Factor", "Formula", "parse_formula"]
+__all__ = ["FormulaFactor", "Formula", "parse_formula"]
 
 MAX_LENGTH = 500
 MAX_COVARIATES = 8
@@ -24,7 +24,7 @@ _HINT = (
 
 
 @dataclass(frozen=True, order=True)
-class Factor:
+class FormulaFactor:
     """One name of the formula, as it stands or as a logarithm."""
 
     column: str
@@ -39,7 +39,7 @@ class Factor:
         return f"log({inner})" if self.log else self.column
 
 
-Term = tuple[Factor, ...]
+Term = tuple[FormulaFactor, ...]
 
 
 @dataclass(frozen=True)
@@ -131,16 +131,16 @@ def _check_words(text: str) -> None:
             raise EstimationError(f"formula {text!r}: a power is a whole number up to {MAX_POWER}.")
 
 
-def _factor(expression: str, text: str) -> Factor:
+def _factor(expression: str, text: str) -> FormulaFactor:
     found = _LOG.fullmatch(expression)
     if found and not (found[1] and found[3]):
-        return Factor(found[2], log=True, shift=float(found[1] or found[3] or 0))
+        return FormulaFactor(found[2], log=True, shift=float(found[1] or found[3] or 0))
     if re.fullmatch(r"[A-Za-z_]\w*", expression):
-        return Factor(expression)
+        return FormulaFactor(expression)
     raise EstimationError(f"formula {text!r}: cannot use {expression!r}; {_HINT}")
 
 
-def _place(factor: Factor, text: str) -> int:
+def _place(factor: FormulaFactor, text: str) -> int:
     """Where a factor's column first stands in the formula."""
     found = re.search(rf"\b{factor.column}\b", text)
     return found.start() if found else len(text)

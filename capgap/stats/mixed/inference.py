@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from capgap.stats.estimate import Estimate, refused, t_critical, t_p_value
-from capgap.stats.mixed.evaluation import Evaluation
-from capgap.stats.mixed.laplace import Laplace
-from capgap.stats.mixed.model import Model
+from capgap.stats.mixed.evaluation import ObjectiveEvaluation
+from capgap.stats.mixed.laplace import LaplaceLikelihood
+from capgap.stats.mixed.model import MixedModel
 from capgap.stats.mixed.terms import TOLERANCE
 
-__all__ = ["Curvature", "Inference", "Optimum", "infer", "optimise"]
+__all__ = ["RemlCurvature", "FixedEffectsInference", "RemlOptimum", "infer", "optimise"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -29,24 +29,24 @@ FLAT = 0.02
 
 
 @dataclass(frozen=True)
-class Optimum:
+class RemlOptimum:
     """The highest point of the objective."""
 
     theta: Floats
-    evaluation: Evaluation
+    evaluation: ObjectiveEvaluation
     converged: bool
     message: str
     n_evaluations: int
 
 
-def optimise(laplace: Laplace, start: Floats, *, held: int | None = None) -> Optimum:
+def optimise(laplace: LaplaceLikelihood, start: Floats, *, held: int | None = None) -> RemlOptimum:
     """L-BFGS in units of each log sigma's approximate standard error, which makes the first steps Newton-like.
 
     `held` is one variance that stays where it begins.
     """
     if not len(start):
         only = laplace.evaluate(start)
-        return Optimum(start, only, only.converged, "" if only.converged else "Newton's method did not settle", 1)
+        return RemlOptimum(start, only, only.converged, "" if only.converged else "Newton's method did not settle", 1)
     first = laplace.evaluate(start)
     known = np.nan_to_num(laplace.layout.sizes - first.trace, nan=1.0).clip(0.0)
     unit = np.sqrt(np.maximum(2 * known**2 / laplace.layout.sizes, 0.25))
@@ -77,10 +77,10 @@ def optimise(laplace: Laplace, start: Floats, *, held: int | None = None) -> Opt
     message = "" if last.converged else "Newton's method for the random effects did not settle"
     if (theta >= HIGHEST - 1e-3).any():
         message = "a variance ran into its upper bound"
-    return Optimum(theta, last, not message, message, int(found.nfev) + 2)
+    return RemlOptimum(theta, last, not message, message, int(found.nfev) + 2)
 
 
-def polish(laplace: Laplace, optimum: Optimum, curvature: "Curvature") -> Optimum:
+def polish(laplace: LaplaceLikelihood, optimum: RemlOptimum, curvature: "RemlCurvature") -> RemlOptimum:
     """Newton steps in the variances that are not zero, with the curvature that is known by now."""
     free, best = curvature.free, optimum.evaluation
     for _ in range(3):
@@ -102,7 +102,7 @@ def polish(laplace: Laplace, optimum: Optimum, curvature: "Curvature") -> Optimu
 
 
 @dataclass(frozen=True)
-class Curvature:
+class RemlCurvature:
     """Second derivatives by differences of the exact gradient, over the variances that are not zero."""
 
     free: Ints
@@ -117,7 +117,7 @@ class Curvature:
     """Whether the objective curves downwards in every direction."""
 
 
-def curve(laplace: Laplace, theta: Floats, transform: Floats) -> Curvature:
+def curve(laplace: LaplaceLikelihood, theta: Floats, transform: Floats) -> RemlCurvature:
     """Differences around an optimum; the objective is left at the optimum."""
     free = np.flatnonzero(theta > AT_ZERO)
     f, p = len(free), len(transform)
@@ -133,18 +133,18 @@ def curve(laplace: Laplace, theta: Floats, transform: Floats) -> Curvature:
     # A direction that the data hardly see would else get an endless variance; so flat means no information.
     floor = 1e-4 * values.max(initial=0.0) + 1e-3
     inverse = (vectors / np.maximum(values, floor)) @ vectors.T
-    return Curvature(free, inverse, spread, moved, definite)
+    return RemlCurvature(free, inverse, spread, moved, definite)
 
 
 @dataclass(frozen=True)
-class Inference:
+class FixedEffectsInference:
     """Coefficients, their covariance, and what bounds the degrees of freedom."""
 
     beta: Floats
     """Bias-corrected, in the formula's units, nuisance columns last; shape (p,)."""
     covariance: Floats
     theta: Floats
-    curvature: Curvature
+    curvature: RemlCurvature
     limits: tuple[tuple[str, int, Floats], ...]
     """Of each grouping: its name, residual rank, and an orthonormal basis of what is estimable within its groups."""
     norms: Floats
@@ -216,7 +216,7 @@ class Inference:
         )
 
 
-def infer(model: Model, optimum: Optimum) -> tuple[Optimum, Inference]:
+def infer(model: MixedModel, optimum: RemlOptimum) -> tuple[RemlOptimum, FixedEffectsInference]:
     """Everything that contrasts need, and the optimum to the last digits."""
     transform = model.transform
     curvature = curve(model.laplace, optimum.theta, transform)
@@ -229,7 +229,7 @@ def infer(model: Model, optimum: Optimum) -> tuple[Optimum, Inference]:
         if term.within is not None:
             _, values, rows = np.linalg.svd(np.linalg.qr(term.within[used] / norms, mode="r"))
             limits.append((term.name, term.residual, rows[: len(values)][values > TOLERANCE * math.sqrt(len(norms))]))
-    return optimum, Inference(
+    return optimum, FixedEffectsInference(
         beta=transform @ (found.beta + found.shift),
         covariance=transform @ found.covariance @ transform.T,
         theta=optimum.theta,
@@ -242,6 +242,6 @@ def infer(model: Model, optimum: Optimum) -> tuple[Optimum, Inference]:
     )
 
 
-def starts(model: Model) -> Floats:
+def starts(model: MixedModel) -> Floats:
     """Log sigmas to begin with; a slope begins lower than an intercept."""
     return np.log([STARTS[t.kind] * (0.5 if " x " in t.name and t.kind == "task" else 1.0) for t in model.plan.random])

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, special
 
-__all__ = ["GridKernel", "Kernel", "Point", "SparseKernel", "sums_by"]
+__all__ = ["GridKernel", "TaskKernel", "LikelihoodPoint", "SparseKernel", "sums_by"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -25,7 +25,7 @@ ROWS_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True)
-class Point:
+class LikelihoodPoint:
     """A block's likelihood at one value of its coordinates and items."""
 
     log_likelihood: float
@@ -41,7 +41,7 @@ class Point:
     """B: (I, c)."""
 
 
-class Kernel(Protocol):
+class TaskKernel(Protocol):
     """A block's outcomes."""
 
     n_items: int
@@ -50,17 +50,17 @@ class Kernel(Protocol):
     link: str
     """What a method's name says of the link; empty for the plain logit."""
 
-    def at(self, z: Floats, u: Floats) -> Point:
+    def at(self, z: Floats, u: Floats) -> LikelihoodPoint:
         """The likelihood at coordinates z (c,) and items u (I,)."""
 
-    def expected(self, point: Point, z: Floats, u: Floats) -> Point:
+    def expected(self, point: LikelihoodPoint, z: Floats, u: Floats) -> LikelihoodPoint:
         """The same with the expectation of W, which is never negative; of the plain logit it is W itself."""
 
-    def condensed(self, point: Point, shrink: Floats) -> Floats:
+    def condensed(self, point: LikelihoodPoint, shrink: Floats) -> Floats:
         """M'WM - B' diag(shrink) B, shape (c, c)."""
 
     def skewness(
-        self, point: Point, z: Floats, u: Floats, covariance: Floats, shrink: Floats
+        self, point: LikelihoodPoint, z: Floats, u: Floats, covariance: Floats, shrink: Floats
     ) -> tuple[Floats, Floats, Floats]:
         """Half the slope of log det in every logit, summed over items and coordinates, and v = diag(B G B').
 
@@ -68,7 +68,7 @@ class Kernel(Protocol):
         of each item given z: ``h = M G M' - 2 shrink M G B' + shrink + shrink² v``.
         """
 
-    def without(self, point: Point, z: Floats, u: Floats, student: int) -> Point:
+    def without(self, point: LikelihoodPoint, z: Floats, u: Floats, student: int) -> LikelihoodPoint:
         """The likelihood's slopes at the same place without one student's outcomes; its value is not kept."""
 
 
@@ -87,8 +87,8 @@ class GridKernel:
         self._single = trials is None or bool(trials.max(initial=0) <= 1)
         self._outcomes = successes
 
-    def at(self, z: Floats, u: Floats) -> Point:
-        """See `Kernel`; odds are an outer product, so no exponential is taken per outcome."""
+    def at(self, z: Floats, u: Floats) -> LikelihoodPoint:
+        """See `TaskKernel`; odds are an outer product, so no exponential is taken per outcome."""
         odds = np.exp(np.clip(z, -FARTHEST, FARTHEST))[:, None] * np.exp(np.clip(u, -FARTHEST, FARTHEST))
         one_plus = odds + 1.0
         mean = odds / one_plus
@@ -103,25 +103,25 @@ class GridKernel:
         cells, items = mean.sum(axis=1), mean.sum(axis=0)
         weights = np.divide(mean, one_plus, out=mean)  # n odds / (1 + odds)²: no 1 - mu, hence no cancellation
         value = float(self.cell_successes @ z + self.item_successes @ u) - normaliser
-        return Point(
+        return LikelihoodPoint(
             value, self.item_successes - items, self.cell_successes - cells, weights.sum(axis=0), weights, weights.T
         )
 
-    def expected(self, point: Point, z: Floats, u: Floats) -> Point:
-        """See `Kernel`."""
+    def expected(self, point: LikelihoodPoint, z: Floats, u: Floats) -> LikelihoodPoint:
+        """See `TaskKernel`."""
         return point
 
-    def condensed(self, point: Point, shrink: Floats) -> Floats:
-        """See `Kernel`."""
+    def condensed(self, point: LikelihoodPoint, shrink: Floats) -> Floats:
+        """See `TaskKernel`."""
         scaled = point.weights * np.sqrt(shrink)
         found = -(scaled @ scaled.T)
         found[np.diag_indices_from(found)] += point.weights.sum(axis=1)
         return found
 
     def skewness(
-        self, point: Point, z: Floats, u: Floats, covariance: Floats, shrink: Floats
+        self, point: LikelihoodPoint, z: Floats, u: Floats, covariance: Floats, shrink: Floats
     ) -> tuple[Floats, Floats, Floats]:
-        """See `Kernel`."""
+        """See `TaskKernel`."""
         weights = point.weights
         reach = covariance @ weights
         v = np.einsum("si,si->i", weights, reach)
@@ -135,14 +135,14 @@ class GridKernel:
         reach /= one_plus
         return -0.5 * reach.sum(axis=0), -0.5 * reach.sum(axis=1), v
 
-    def without(self, point: Point, z: Floats, u: Floats, student: int) -> Point:
-        """See `Kernel`."""
+    def without(self, point: LikelihoodPoint, z: Floats, u: Floats, student: int) -> LikelihoodPoint:
+        """See `TaskKernel`."""
         trials = 1.0 if self.trials is None else self.trials[student]
         mean = trials * special.expit(z[student] + u)
         weights, score = point.weights.copy(), point.score.copy()
         weights[student] = score[student] = 0.0
         items = point.item_score - (self._outcomes[student] - mean)
-        return Point(math.nan, items, score, point.item_weight - point.weights[student], weights, weights.T)
+        return LikelihoodPoint(math.nan, items, score, point.item_weight - point.weights[student], weights, weights.T)
 
 
 class SparseKernel:
@@ -160,8 +160,8 @@ class SparseKernel:
         ones = np.ones(len(item))
         self._to_items = sparse.csr_array((ones, (item, np.arange(len(item)))), shape=(self.n_items, len(item)))
 
-    def at(self, z: Floats, u: Floats) -> Point:
-        """See `Kernel`."""
+    def at(self, z: Floats, u: Floats) -> LikelihoodPoint:
+        """See `TaskKernel`."""
         eta = self.maps @ z + u[self.item]
         tail = np.exp(-np.abs(eta))
         mean = np.where(eta >= 0, 1.0, tail) / (1.0 + tail)
@@ -169,7 +169,7 @@ class SparseKernel:
         residual = self.successes - self.trials * mean
         weights = self.trials * tail / (1.0 + tail) ** 2
         coupling = (self._to_items @ self.maps.multiply(weights[:, None]).tocsr()).toarray()
-        return Point(
+        return LikelihoodPoint(
             value,
             sums_by(self.item, residual, self.n_items),
             self.maps.T @ residual,
@@ -178,20 +178,20 @@ class SparseKernel:
             coupling,
         )
 
-    def expected(self, point: Point, z: Floats, u: Floats) -> Point:
-        """See `Kernel`."""
+    def expected(self, point: LikelihoodPoint, z: Floats, u: Floats) -> LikelihoodPoint:
+        """See `TaskKernel`."""
         return point
 
-    def condensed(self, point: Point, shrink: Floats) -> Floats:
-        """See `Kernel`."""
+    def condensed(self, point: LikelihoodPoint, shrink: Floats) -> Floats:
+        """See `TaskKernel`."""
         plain = (self.maps.T @ self.maps.multiply(point.weights[:, None]).tocsr()).toarray()
         scaled = point.coupling * np.sqrt(shrink)[:, None]
         return np.asarray(plain - scaled.T @ scaled)
 
     def skewness(
-        self, point: Point, z: Floats, u: Floats, covariance: Floats, shrink: Floats
+        self, point: LikelihoodPoint, z: Floats, u: Floats, covariance: Floats, shrink: Floats
     ) -> tuple[Floats, Floats, Floats]:
-        """See `Kernel`."""
+        """See `TaskKernel`."""
         eta = self.maps @ z + u[self.item]
         v = np.einsum("ic,ic->i", point.coupling @ covariance, point.coupling)
         variance = (shrink + shrink**2 * v)[self.item]
@@ -202,8 +202,8 @@ class SparseKernel:
         q = 0.5 * point.weights * np.tanh(eta / 2) * variance  # -1/2 W (1 - 2 mu) h, and 1 - 2 mu = -tanh(eta / 2)
         return sums_by(self.item, q, self.n_items), self.maps.T @ q, v
 
-    def without(self, point: Point, z: Floats, u: Floats, student: int) -> Point:
-        """See `Kernel`."""
+    def without(self, point: LikelihoodPoint, z: Floats, u: Floats, student: int) -> LikelihoodPoint:
+        """See `TaskKernel`."""
         keep = (self.student != student).astype(float)
         rest = SparseKernel(
             self.successes * keep, self.trials * keep, self.student, self.item, self.maps, self.n_students

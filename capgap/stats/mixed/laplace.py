@@ -26,10 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
-from capgap.stats.mixed.evaluation import Evaluation, Layout
-from capgap.stats.mixed.kernels import Kernel, Point, sums_by
+from capgap.stats.mixed.evaluation import ObjectiveEvaluation, UnknownsLayout
+from capgap.stats.mixed.kernels import LikelihoodPoint, TaskKernel, sums_by
 
-__all__ = ["Laplace"]
+__all__ = ["LaplaceLikelihood"]
 
 Floats = NDArray[np.float64]
 
@@ -38,7 +38,7 @@ DECREMENT = 1e-9
 MOST_STEPS = 50
 
 
-class _Mode(NamedTuple):
+class _ConditionalMode(NamedTuple):
     """The unknowns on the scale of unit variances."""
 
     core: Floats
@@ -50,11 +50,11 @@ class _Mode(NamedTuple):
     item: Floats
     """Shape (I,), block after block."""
 
-    def moved(self, step: "_Mode", size: float) -> "_Mode":
-        return _Mode(*(a + size * b for a, b in zip(self, step, strict=True)))
+    def moved(self, step: "_ConditionalMode", size: float) -> "_ConditionalMode":
+        return _ConditionalMode(*(a + size * b for a, b in zip(self, step, strict=True)))
 
 
-class _Scale(NamedTuple):
+class _SigmaScale(NamedTuple):
     """The sigma of each unknown; zero where a model has no such term."""
 
     core: Floats
@@ -63,18 +63,18 @@ class _Scale(NamedTuple):
     item: float
 
 
-class _Residual(NamedTuple):
+class _RightHandSide(NamedTuple):
     """A right-hand side: what each unknown has of its own, and what it gets through the blocks' coordinates."""
 
-    own: _Mode
+    own: _ConditionalMode
     coordinates: Floats
     """Shape (K, c)."""
 
 
-class _System(NamedTuple):
+class _FactorisedHessian(NamedTuple):
     """Minus the Hessian, eliminated: all that solving needs again; K blocks of c coordinates."""
 
-    points: list[Point]
+    points: list[LikelihoodPoint]
     d: Floats
     """Of items: 1 + sigma² U'W1, shape (I,)."""
     q: Floats
@@ -90,7 +90,7 @@ class _System(NamedTuple):
     log_det: float
 
 
-class Laplace:
+class LaplaceLikelihood:
     """The objective over blocks that share a layout; remembers the last mode as the next start.
 
     Parameters
@@ -108,7 +108,13 @@ class Laplace:
     """
 
     def __init__(
-        self, kernels: Sequence[Kernel], core: Floats, slopes: Floats, layout: Layout, *, restricted: bool = True
+        self,
+        kernels: Sequence[TaskKernel],
+        core: Floats,
+        slopes: Floats,
+        layout: UnknownsLayout,
+        *,
+        restricted: bool = True,
     ):
         self.kernels, self.core, self.slopes, self.layout = kernels, core, slopes, layout
         self.restricted = restricted
@@ -116,7 +122,7 @@ class Laplace:
         self._students = kernels[0].n_students
         n_items = sum(k.n_items for k in kernels)
         shapes = (core.shape[2],), (len(kernels), slopes.shape[2]), (len(kernels), self._students), (n_items,)
-        self._mode = _Mode(*map(np.zeros, shapes))
+        self._mode = _ConditionalMode(*map(np.zeros, shapes))
         self._sigma = np.ones(len(layout.sizes))
         self.n_passes = 0
 
@@ -125,9 +131,9 @@ class Laplace:
         """What it is called."""
         return ("REML Laplace" if self.restricted else "ML Laplace") + self.kernels[0].link
 
-    def _scale(self) -> _Scale:
+    def _scale(self) -> _SigmaScale:
         layout, sigma = self.layout, self._sigma
-        return _Scale(
+        return _SigmaScale(
             np.where(layout.core < 0, 1.0, np.append(sigma, 1.0)[layout.core]),
             sigma[layout.task],
             0.0 if layout.cell is None else float(sigma[layout.cell]),
@@ -138,21 +144,21 @@ class Laplace:
         """Keep the effects themselves where they are while sigma moves."""
         old, self._sigma = self._scale(), sigma
         new, mode = self._scale(), self._mode
-        self._mode = _Mode(
+        self._mode = _ConditionalMode(
             mode.core * (old.core / new.core),
             mode.task * (old.task / new.task),
             mode.cell * (old.cell / new.cell if new.cell else 0.0),
             mode.item * (old.item / new.item if new.item else 0.0),
         )
 
-    def _coordinates(self, mode: _Mode) -> Floats:
+    def _coordinates(self, mode: _ConditionalMode) -> Floats:
         """Of every block, shape (K, c)."""
         scale = self._scale()
         z = self.core @ (scale.core * mode.core) + _times(self.slopes, scale.task * mode.task)
         z[:, : self._students] += scale.cell * mode.cell
         return z
 
-    def _at(self, mode: _Mode) -> tuple[float, list[Point]]:
+    def _at(self, mode: _ConditionalMode) -> tuple[float, list[LikelihoodPoint]]:
         """The penalised log-likelihood and every block's point."""
         self.n_passes += 1
         items = np.split(self._scale().item * mode.item, self._ends)
@@ -161,7 +167,7 @@ class Laplace:
         penalty = sum(float(np.vdot(b, b)) for b in (random, mode.task, mode.cell, mode.item))
         return sum(p.log_likelihood for p in points) - 0.5 * penalty, points
 
-    def _eliminated(self, points: list[Point]) -> _System:
+    def _eliminated(self, points: list[LikelihoodPoint]) -> _FactorisedHessian:
         """Factorise minus the Hessian: items, student x task, task effects, core."""
         scale, s, n_fixed = self._scale(), self._students, self.layout.n_fixed
         d = 1.0 + scale.item**2 * np.concatenate([point.item_weight for point in points])
@@ -188,9 +194,9 @@ class Laplace:
         core[np.diag_indices_from(core)] += np.r_[np.zeros(n_fixed), np.ones(len(core) - n_fixed)]
         factor = cho_factor(core, lower=True, check_finite=False)
         log_det += 2 * float(np.log(np.diag(factor[0])).sum())
-        return _System(points, d, q, cell, task, pull, factor, log_det)
+        return _FactorisedHessian(points, d, q, cell, task, pull, factor, log_det)
 
-    def _solved(self, system: _System, residual: _Residual) -> tuple[_Mode, float]:
+    def _solved(self, system: _FactorisedHessian, residual: _RightHandSide) -> tuple[_ConditionalMode, float]:
         """H⁻¹ times a residual, and the residual times that."""
         scale, s = self._scale(), self._students
         own, rest = residual.own, residual.coordinates
@@ -220,22 +226,24 @@ class Laplace:
             cells = _times(system.cell, cells - scale.cell * _times(system.q[:, :s], z))
             z[:, :s] += scale.cell * cells
         back = np.concatenate([p.coupling @ x for p, x in zip(system.points, z, strict=True)])
-        return _Mode(core, tasks, cells, (own.item - scale.item * back) / system.d), power
+        return _ConditionalMode(core, tasks, cells, (own.item - scale.item * back) / system.d), power
 
-    def _score(self, mode: _Mode, points: list[Point]) -> _Residual:
+    def _score(self, mode: _ConditionalMode, points: list[LikelihoodPoint]) -> _RightHandSide:
         """The gradient of the penalised log-likelihood."""
         own = mode.core.copy()
         own[: self.layout.n_fixed] = 0.0
         items = self._scale().item * np.concatenate([point.item_score for point in points])
-        own_side = _Mode(-own, -mode.task, -mode.cell, items - mode.item)
-        return _Residual(own_side, np.stack([point.score for point in points]))
+        own_side = _ConditionalMode(-own, -mode.task, -mode.cell, items - mode.item)
+        return _RightHandSide(own_side, np.stack([point.score for point in points]))
 
-    def _places(self, mode: _Mode, points: list[Point]) -> Iterator[tuple[Kernel, Point, Floats, Floats]]:
+    def _places(
+        self, mode: _ConditionalMode, points: list[LikelihoodPoint]
+    ) -> Iterator[tuple[TaskKernel, LikelihoodPoint, Floats, Floats]]:
         """Every block with its point, coordinates and items."""
         items = np.split(self._scale().item * mode.item, self._ends)
         return zip(self.kernels, points, self._coordinates(mode), items, strict=True)
 
-    def _climb(self) -> tuple[float, _System, bool]:
+    def _climb(self) -> tuple[float, _FactorisedHessian, bool]:
         """Newton's method with step-halving from the last mode."""
         mode = self._mode
         value, points = self._at(mode)
@@ -260,15 +268,15 @@ class Laplace:
         self._mode = mode
         return value, self._eliminated(points), False
 
-    def points(self) -> list[Point]:
+    def points(self) -> list[LikelihoodPoint]:
         """Every block's likelihood at the last mode."""
         return self._at(self._mode)[1]
 
-    def points_without(self, points: list[Point], student: int) -> list[Point]:
+    def points_without(self, points: list[LikelihoodPoint], student: int) -> list[LikelihoodPoint]:
         """The same points without one student's outcomes."""
         return [kernel.without(point, z, u, student) for kernel, point, z, u in self._places(self._mode, points)]
 
-    def fixed_step(self, points: list[Point]) -> Floats:
+    def fixed_step(self, points: list[LikelihoodPoint]) -> Floats:
         """One Newton step of the fixed effects from the last mode, the outcomes being those of `points`.
 
         Raises
@@ -279,17 +287,17 @@ class Laplace:
         step, _ = self._solved(self._eliminated(points), self._score(self._mode, points))
         return step.core[: self.layout.n_fixed]
 
-    def without_block(self, left_out: int) -> "Laplace":
+    def without_block(self, left_out: int) -> "LaplaceLikelihood":
         """The objective of all blocks but one, at the same mode; sizes are not adapted: not for evaluating."""
         keep = np.arange(len(self.kernels)) != left_out
         kernels = [k for k, kept in zip(self.kernels, keep, strict=True) if kept]
-        found = Laplace(kernels, self.core[keep], self.slopes[keep], self.layout, restricted=self.restricted)
+        found = LaplaceLikelihood(kernels, self.core[keep], self.slopes[keep], self.layout, restricted=self.restricted)
         mode, items = self._mode, np.split(self._mode.item, self._ends)
         item = np.concatenate([u for u, kept in zip(items, keep, strict=True) if kept])
-        found._mode, found._sigma = _Mode(mode.core, mode.task[keep], mode.cell[keep], item), self._sigma
+        found._mode, found._sigma = _ConditionalMode(mode.core, mode.task[keep], mode.cell[keep], item), self._sigma
         return found
 
-    def evaluate(self, theta: Floats) -> Evaluation:
+    def evaluate(self, theta: Floats) -> ObjectiveEvaluation:
         """The objective and its gradient at log sigmas `theta`, shape (G,)."""
         self._rescale(np.exp(theta))
         try:
@@ -307,7 +315,7 @@ class Laplace:
             return self._failed(theta).value
         return value - 0.5 * self._log_det(system)
 
-    def _log_det(self, system: _System) -> float:
+    def _log_det(self, system: _FactorisedHessian) -> float:
         """Of H, or of its part for the random effects."""
         if self.restricted:
             return system.log_det
@@ -315,16 +323,18 @@ class Laplace:
         among_fixed = cho_solve(system.factor, np.eye(len(self.layout.core), p), check_finite=False)[:p]
         return system.log_det + float(np.linalg.slogdet(among_fixed)[1])
 
-    def _failed(self, theta: Floats) -> Evaluation:
+    def _failed(self, theta: Floats) -> ObjectiveEvaluation:
         """What stands for a value where the Hessian is not positive definite."""
         p, g = self.layout.n_fixed, len(theta)
-        self._mode = _Mode(*map(np.zeros_like, self._mode))
+        self._mode = _ConditionalMode(*map(np.zeros_like, self._mode))
         unknown = np.full(p, np.nan)
-        return Evaluation(
+        return ObjectiveEvaluation(
             theta.copy(), -math.inf, np.zeros(g), unknown, unknown, np.full((p, p), np.nan), np.full(g, np.nan), False
         )
 
-    def _differentiated(self, theta: Floats, value: float, system: _System, converged: bool) -> Evaluation:
+    def _differentiated(
+        self, theta: Floats, value: float, system: _FactorisedHessian, converged: bool
+    ) -> ObjectiveEvaluation:
         mode, scale, p = self._mode, self._scale(), self.layout.n_fixed
         inverse = cho_solve(system.factor, np.eye(len(self.layout.core)), check_finite=False)
         spread = inverse
@@ -338,14 +348,14 @@ class Laplace:
         items, coordinates, v = ([f[i] for f in found] for i in range(3))
         if self.layout.item is not None:
             trace[self.layout.item] += float(((1.0 + shrink * np.concatenate(v)) / system.d).sum())
-        own = _Mode(*map(np.zeros_like, mode))._replace(item=scale.item * np.concatenate(items))
-        side = _Residual(own, np.stack(coordinates))
+        own = _ConditionalMode(*map(np.zeros_like, mode))._replace(item=scale.item * np.concatenate(items))
+        side = _RightHandSide(own, np.stack(coordinates))
         shift, _ = self._solved(system, side)
         gradient = self._by_variance(mode, mode.moved(shift, 2.0)) + trace - self.layout.sizes
         parts = mode.core[:p].copy(), shift.core[:p], inverse[:p, :p]
-        return Evaluation(theta.copy(), value, gradient, *parts, trace, converged)
+        return ObjectiveEvaluation(theta.copy(), value, gradient, *parts, trace, converged)
 
-    def _covariance(self, system: _System, inverse: Floats) -> tuple[Floats, Floats]:
+    def _covariance(self, system: _FactorisedHessian, inverse: Floats) -> tuple[Floats, Floats]:
         """Of each block's coordinates (K, c, c), and the trace of H⁻¹ over each variance but the items'."""
         scale, s, layout = self._scale(), self._students, self.layout
         trace = sums_by(layout.core + 1, np.diag(inverse), len(layout.sizes) + 1)[1:]
@@ -371,7 +381,7 @@ class Laplace:
             ) - scale.cell * (found @ pulled.swapaxes(1, 2))
         return found, trace
 
-    def _by_variance(self, a: _Mode, b: _Mode) -> Floats:
+    def _by_variance(self, a: _ConditionalMode, b: _ConditionalMode) -> Floats:
         """Inner products of the random effects, summed within each variance, shape (G,)."""
         layout, n = self.layout, len(self.layout.sizes)
         found = sums_by(layout.core + 1, a.core * b.core, n + 1)[1:]

@@ -17,19 +17,19 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from capgap.stats.estimate import Estimate
-from capgap.stats.mixed.coding import Coding, Covariate, design_matrix
-from capgap.stats.mixed.formula import Factor
-from capgap.stats.mixed.inference import AT_ZERO, Inference
-from capgap.stats.mixed.model import Model
+from capgap.stats.mixed.coding import CodedCovariate, DesignCoding, design_matrix
+from capgap.stats.mixed.formula import FormulaFactor
+from capgap.stats.mixed.inference import AT_ZERO, FixedEffectsInference
+from capgap.stats.mixed.model import MixedModel
 
-__all__ = ["Margin", "Slope", "margins"]
+__all__ = ["MarginalEffect", "DeltaMethodSlope", "marginal_effects"]
 
 Floats = NDArray[np.float64]
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(41)
 
 
 @dataclass(frozen=True)
-class Slope:
+class DeltaMethodSlope:
     """A function of the fit with its derivatives."""
 
     value: float
@@ -38,13 +38,13 @@ class Slope:
     sigma: Floats
     """Total derivative in the free log sigmas, the coefficients moving along; shape (F,)."""
 
-    def minus(self, other: "Slope") -> "Slope":
+    def minus(self, other: "DeltaMethodSlope") -> "DeltaMethodSlope":
         """The difference of two functions."""
-        return Slope(self.value - other.value, self.beta - other.beta, self.sigma - other.sigma)
+        return DeltaMethodSlope(self.value - other.value, self.beta - other.beta, self.sigma - other.sigma)
 
 
 @dataclass(frozen=True)
-class Margin:
+class MarginalEffect:
     """One average marginal effect."""
 
     effect: str
@@ -52,7 +52,7 @@ class Margin:
     where: str
     """A capability, ``all``, or the difference of two capabilities."""
     estimate: Estimate
-    slope: Slope
+    slope: DeltaMethodSlope
     """For the roads beside the model."""
     contrast: bool = False
     """Whether it is a difference of capabilities."""
@@ -61,7 +61,7 @@ class Margin:
 class _Rows:
     """Design rows with their weights and total variances."""
 
-    def __init__(self, model: Model, inference: Inference):
+    def __init__(self, model: MixedModel, inference: FixedEffectsInference):
         outcomes = model.outcomes
         self.model, self.inference = model, inference
         self.used = outcomes.weight > 0
@@ -79,7 +79,7 @@ class _Rows:
         self.nuisance = model.design[self.used, model.n_formula :]
         self.above = model.above[self.used]
 
-    def design(self, coding: Coding) -> Floats:
+    def design(self, coding: DesignCoding) -> Floats:
         """Estimated and nuisance columns under other covariates."""
         return np.hstack([design_matrix(coding)[0][self.used][:, self.model.kept], self.nuisance])
 
@@ -94,12 +94,14 @@ class _Rows:
                 into += weight * value
         return [1.0 - above + above * found[0], *(above * values for values in found[1:])]
 
-    def slope(self, value: float, beta: Floats, variance: Floats) -> Slope:
+    def slope(self, value: float, beta: Floats, variance: Floats) -> DeltaMethodSlope:
         """Add what the variances do: by themselves (`variance`, per row) and by moving the coefficients."""
         direct = 2 * (variance @ self.parts)[self.free] if len(self.free) else np.zeros(0)
-        return Slope(value, beta, direct + self.inference.curvature.beta_slope @ beta)
+        return DeltaMethodSlope(value, beta, direct + self.inference.curvature.beta_slope @ beta)
 
-    def difference(self, weight: Floats, high: tuple[Coding, Floats], low: tuple[Coding, Floats]) -> Slope:
+    def difference(
+        self, weight: Floats, high: tuple[DesignCoding, Floats], low: tuple[DesignCoding, Floats]
+    ) -> DeltaMethodSlope:
         """Expected score under one coding minus that under another, each with what the logit moves of the score."""
         value, beta, variance = 0.0, np.zeros(len(self.inference.beta)), np.zeros(len(weight))
         for sign, (coding, above) in ((1.0, high), (-1.0, low)):
@@ -110,7 +112,7 @@ class _Rows:
             variance += sign * 0.5 * weight * m2
         return self.slope(value, beta, variance)
 
-    def derivative(self, weight: Floats, factor: Factor) -> Slope:
+    def derivative(self, weight: Floats, factor: FormulaFactor) -> DeltaMethodSlope:
         """The slope of the expected score in a number."""
         x = self.design(self.model.coding)
         per_unit = self.design(_per_unit(self.model.coding, factor)) - self.design(_zeroed(self.model.coding, factor))
@@ -120,15 +122,17 @@ class _Rows:
         return self.slope(float(weight @ (m1 * along)), beta, 0.5 * weight * m3 * along)
 
 
-def margins(model: Model, inference: Inference, conf_level: float) -> tuple[Margin, ...]:
+def marginal_effects(
+    model: MixedModel, inference: FixedEffectsInference, conf_level: float
+) -> tuple[MarginalEffect, ...]:
     """Every average marginal effect of a fit: by capability, and their differences; of capability itself."""
     rows, coding = _Rows(model, inference), model.coding
-    found: list[Margin] = []
+    found: list[MarginalEffect] = []
     groups = _capabilities(rows, coding)
     for covariate in coding.covariates.values():
         if covariate.constant or not _estimated(model, covariate):
             continue
-        if coding.has_capability and covariate.factor == Factor(coding.capability):
+        if coding.has_capability and covariate.factor == FormulaFactor(coding.capability):
             weight = np.mean([weight for _, weight in groups], axis=0)
             found.extend(_margin(rows, name, "all", s, conf_level) for name, s in _effects(rows, weight, covariate))
             continue
@@ -144,15 +148,15 @@ def margins(model: Model, inference: Inference, conf_level: float) -> tuple[Marg
     return tuple(found)
 
 
-def _margin(rows: _Rows, effect: str, where: str, slope: Slope, conf_level: float) -> Margin:
+def _margin(rows: _Rows, effect: str, where: str, slope: DeltaMethodSlope, conf_level: float) -> MarginalEffect:
     method = "average marginal effect, delta method, Satterthwaite t"
     estimate = rows.inference.estimate(
         slope.beta, value=slope.value, extra=slope.sigma, conf_level=conf_level, method=method
     )
-    return Margin(effect, where, estimate, slope)
+    return MarginalEffect(effect, where, estimate, slope)
 
 
-def _capabilities(rows: _Rows, coding: Coding) -> list[tuple[str, Floats]]:
+def _capabilities(rows: _Rows, coding: DesignCoding) -> list[tuple[str, Floats]]:
     """Names and row weights (summing to 1) of each capability, or of everything."""
     if not coding.has_capability:
         return [("all", rows.weight / rows.weight.sum())]
@@ -161,42 +165,42 @@ def _capabilities(rows: _Rows, coding: Coding) -> list[tuple[str, Floats]]:
     return [(level, w / w.sum()) for level, w in zip(covariate.levels, inside, strict=True)]
 
 
-def _effects(rows: _Rows, weight: Floats, covariate: Covariate) -> Iterator[tuple[str, Slope]]:
+def _effects(rows: _Rows, weight: Floats, covariate: CodedCovariate) -> Iterator[tuple[str, DeltaMethodSlope]]:
     if not covariate.levels:
         yield covariate.name, rows.derivative(weight, covariate.factor)
         return
     coding, above = rows.model.coding, [rows.above] * len(covariate.levels)
-    if coding.has_capability and covariate.factor == Factor(coding.capability):
+    if coding.has_capability and covariate.factor == FormulaFactor(coding.capability):
         above = [np.full(len(weight), own @ rows.above) for _, own in _capabilities(rows, coding)]
     sets = [(_set(coding, covariate, j), above[j]) for j in range(len(covariate.levels))]
     for level, chosen in zip(covariate.levels[1:], sets[1:], strict=True):
         yield f"{covariate.name}[{level} - {covariate.levels[0]}]", rows.difference(weight, chosen, sets[0])
 
 
-def _crossed(coding: Coding, covariate: Covariate) -> bool:
+def _crossed(coding: DesignCoding, covariate: CodedCovariate) -> bool:
     if not coding.has_capability:
         return False
     return any(covariate.factor in rest for rest in coding.formula.crossed_with(coding.capability))
 
 
-def _estimated(model: Model, covariate: Covariate) -> bool:
+def _estimated(model: MixedModel, covariate: CodedCovariate) -> bool:
     """Whether the covariate's own columns are all estimated."""
     own = [j for j, term in enumerate(model.terms) if term == (covariate.factor,)]
     return bool(np.isin(own, model.kept).all())
 
 
-def _with(coding: Coding, factor: Factor, values: Floats) -> Coding:
+def _with(coding: DesignCoding, factor: FormulaFactor, values: Floats) -> DesignCoding:
     covariates = {f: replace(c, values=values) if f == factor else c for f, c in coding.covariates.items()}
     return replace(coding, covariates=covariates)
 
 
-def _set(coding: Coding, covariate: Covariate, level: int) -> Coding:
+def _set(coding: DesignCoding, covariate: CodedCovariate, level: int) -> DesignCoding:
     return _with(coding, covariate.factor, np.full(coding.rows, float(level)))
 
 
-def _per_unit(coding: Coding, factor: Factor) -> Coding:
+def _per_unit(coding: DesignCoding, factor: FormulaFactor) -> DesignCoding:
     return _with(coding, factor, np.ones(coding.rows))
 
 
-def _zeroed(coding: Coding, factor: Factor) -> Coding:
+def _zeroed(coding: DesignCoding, factor: FormulaFactor) -> DesignCoding:
     return _with(coding, factor, np.zeros(coding.rows))

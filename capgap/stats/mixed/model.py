@@ -10,15 +10,15 @@ from scipy import sparse
 from scipy.linalg import solve_triangular
 
 from capgap.stats.mixed.chance import ChanceKernel, cell_chances
-from capgap.stats.mixed.coding import Coding, design_matrix
-from capgap.stats.mixed.evaluation import Layout
+from capgap.stats.mixed.coding import DesignCoding, design_matrix
+from capgap.stats.mixed.evaluation import UnknownsLayout
 from capgap.stats.mixed.formula import Term
-from capgap.stats.mixed.kernels import GridKernel, Kernel, SparseKernel
-from capgap.stats.mixed.laplace import Laplace
-from capgap.stats.mixed.outcomes import Outcomes
+from capgap.stats.mixed.kernels import GridKernel, SparseKernel, TaskKernel
+from capgap.stats.mixed.laplace import LaplaceLikelihood
+from capgap.stats.mixed.outcomes import MixedData
 from capgap.stats.mixed.terms import RandomTerm, TermPlan, plan_terms
 
-__all__ = ["Model", "build_model"]
+__all__ = ["MixedModel", "build_model"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -27,11 +27,11 @@ _Column = tuple[Ints, Floats]
 
 
 @dataclass(frozen=True)
-class Model:
+class MixedModel:
     """Everything about a fit but its numbers."""
 
-    outcomes: Outcomes
-    coding: Coding
+    outcomes: MixedData
+    coding: DesignCoding
     plan: TermPlan
     names: tuple[str, ...]
     """Of the formula's columns, aliased ones included."""
@@ -49,7 +49,7 @@ class Model:
     """Triangular: the objective's fixed effects times this are the coefficients; shape (p, p)."""
     log_volume: float
     """What the transform adds to the objective."""
-    laplace: Laplace
+    laplace: LaplaceLikelihood
     above: Floats
     """Of each design row: how much of the score the logit moves, 1 less the chance under a link with chance; (D,)."""
 
@@ -70,14 +70,14 @@ class Model:
 
 
 def build_model(
-    outcomes: Outcomes,
-    coding: Coding,
+    outcomes: MixedData,
+    coding: DesignCoding,
     base: NDArray[Any] | None,
     tasks: Literal["auto", "these", "like these"],
     task_slopes: bool = True,
     restricted: bool = True,
     chance: bool = False,
-) -> Model:
+) -> MixedModel:
     """Build the objective of a formula, with the plain logit or a link with chance."""
     columns, names, terms = design_matrix(coding)
     kept, aliased, partners = _independent(columns, names, coding, outcomes.weight)
@@ -90,7 +90,7 @@ def build_model(
     root = np.sqrt(outcomes.weight[used] / outcomes.weight.sum())[:, None]
     triangle = np.linalg.qr(design[used] * root, mode="r")
     transform = solve_triangular(triangle, np.eye(len(triangle)))
-    return Model(
+    return MixedModel(
         outcomes=outcomes,
         coding=coding,
         plan=plan,
@@ -108,7 +108,7 @@ def build_model(
 
 
 def _independent(
-    columns: Floats, names: tuple[str, ...], coding: Coding, weight: Floats
+    columns: Floats, names: tuple[str, ...], coding: DesignCoding, weight: Floats
 ) -> tuple[Ints, dict[str, str], dict[str, tuple[str, ...]]]:
     """Columns that add something to those before them; the others with a reason."""
     used = columns[weight > 0]
@@ -150,8 +150,8 @@ def _new_columns(design: Floats, extra: Floats, weight: Floats) -> Floats:
 
 
 def _objective(
-    outcomes: Outcomes, plan: TermPlan, design: Floats, base: Ints | None, restricted: bool, chance: bool
-) -> Laplace:
+    outcomes: MixedData, plan: TermPlan, design: Floats, base: Ints | None, restricted: bool, chance: bool
+) -> LaplaceLikelihood:
     terms = plan.random
     tasks = [(g, t) for g, t in enumerate(terms) if t.kind == "task"]
     cores = [(g, t) for g, t in enumerate(terms) if t.kind in {"student", "base"}]
@@ -163,20 +163,20 @@ def _objective(
         groups = outcomes.n_students if term.kind == "student" else n_bases
         kinds.append(np.full(groups * term.columns.shape[1], g))
     slopes = np.hstack([t.columns for _, t in tasks]) if tasks else np.zeros((len(design), 0))
-    blocks = _Blocks(outcomes, design, slopes, [t for _, t in cores], base, n_bases)
+    blocks = _BlockMaps(outcomes, design, slopes, [t for _, t in cores], base, n_bases)
     merge = cell is None and not tasks
     kernels, core, slope_maps = blocks.on_grid(merge, chance) if outcomes.grid is not None else blocks.in_rows()
-    layout = Layout(
+    layout = UnknownsLayout(
         sizes=_sizes(terms, kernels, outcomes, n_bases),
         core=np.concatenate(kinds).astype(np.intp),
         task=np.concatenate([np.full(t.columns.shape[1], g) for g, t in tasks] or [np.zeros(0)]).astype(np.intp),
         cell=cell,
         item=item,
     )
-    return Laplace(kernels, core, slope_maps, layout, restricted=restricted)
+    return LaplaceLikelihood(kernels, core, slope_maps, layout, restricted=restricted)
 
 
-def _sizes(terms: tuple[RandomTerm, ...], kernels: list[Kernel], outcomes: Outcomes, n_bases: int) -> Ints:
+def _sizes(terms: tuple[RandomTerm, ...], kernels: list[TaskKernel], outcomes: MixedData, n_bases: int) -> Ints:
     """Effects of each variance as the objective holds them, those without outcomes included."""
     groups = {
         "item": outcomes.n_items,
@@ -189,10 +189,10 @@ def _sizes(terms: tuple[RandomTerm, ...], kernels: list[Kernel], outcomes: Outco
 
 
 @dataclass(frozen=True)
-class _Blocks:
+class _BlockMaps:
     """Maps from core and task effects to the coordinates of every block."""
 
-    outcomes: Outcomes
+    outcomes: MixedData
     design: Floats
     slopes: Floats
     cores: list[RandomTerm]
@@ -204,7 +204,7 @@ class _Blocks:
             return self.outcomes.student, self.outcomes.n_students
         return self.base, self.n_bases
 
-    def on_grid(self, merge: bool, chance: bool) -> tuple[list[Kernel], Floats, Floats]:
+    def on_grid(self, merge: bool, chance: bool) -> tuple[list[TaskKernel], Floats, Floats]:
         """One coordinate for each student; blocks that look alike become one where tasks have no effects."""
         outcomes = self.outcomes
         assert outcomes.grid is not None
@@ -229,7 +229,7 @@ class _Blocks:
             return [ChanceKernel(y, n, c) for (y, n), c in zip(blocks, chances, strict=True)], core, slopes
         return [GridKernel(y, n) for y, n in blocks], core, slopes
 
-    def in_rows(self) -> tuple[list[Kernel], Floats, Floats]:
+    def in_rows(self) -> tuple[list[TaskKernel], Floats, Floats]:
         """One coordinate for each student, and one for each column that varies within student and task."""
         outcomes, rows = self.outcomes, self.outcomes.rows
         assert rows is not None
@@ -240,7 +240,7 @@ class _Blocks:
         wide = [self.design, self.slopes, *(t.columns for t in self.cores)]
         steady = [np.abs(x - x[first[cell]]).max(axis=0, initial=0.0) <= 1e-12 for x in wide]
         ends = np.searchsorted(outcomes.task, np.arange(outcomes.n_tasks + 1))
-        kernels: list[Kernel] = []
+        kernels: list[TaskKernel] = []
         maps: list[tuple[Floats, Floats]] = []
         for k in range(outcomes.n_tasks):
             part = slice(ends[k], ends[k + 1])

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from capgap.errors import EstimationError, suggestion
 
-__all__ = ["OutcomeGrid", "Outcomes", "Unfit", "from_columns", "from_grid"]
+__all__ = ["OutcomeGrid", "MixedData", "NotEstimable", "from_columns", "from_grid"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -25,7 +25,7 @@ THINNEST = 0.2
 """A grid is built where at least this share of it is filled."""
 
 
-class Unfit(Exception):
+class NotEstimable(Exception):
     """The data cannot be fitted; the reason becomes the note of a refused result."""
 
 
@@ -76,7 +76,7 @@ class OutcomeGrid:
 
 
 @dataclass(frozen=True)
-class Rows:
+class SparseRows:
     """Outcomes of the sparse path, sorted by task; each of shape (R,)."""
 
     successes: Floats
@@ -86,7 +86,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Outcomes:
+class MixedData:
     """All that a fit needs to know about the data; D design rows, sorted by task."""
 
     student_names: tuple[str, ...]
@@ -102,7 +102,7 @@ class Outcomes:
     """Covariates, each of shape (D,)."""
     grid: tuple[tuple[NDArray[Any], NDArray[Any] | None], ...] | None
     """Successes and trials of each task, (S, I) each, on the grid path."""
-    rows: Rows | None
+    rows: SparseRows | None
     """The outcomes on the sparse path, where they are the design rows."""
     items_per_task: Ints
     answers_per_item: float
@@ -132,7 +132,7 @@ class Outcomes:
         return int(self.weight.sum())
 
 
-def from_grid(grid: OutcomeGrid, names: tuple[str, ...]) -> Outcomes:
+def from_grid(grid: OutcomeGrid, names: tuple[str, ...]) -> MixedData:
     """The blocks of a grid; columns are those of `names` that it has."""
     successes = np.asarray(grid.successes)
     n_students = len(successes)
@@ -163,11 +163,11 @@ def _grid_outcomes(
     blocks: tuple[tuple[NDArray[Any], NDArray[Any] | None], ...],
     columns: Mapping[str, Column],
     notes: tuple[str, ...],
-) -> Outcomes:
+) -> MixedData:
     s, k = len(students), len(tasks)
     weight = np.concatenate([np.full(s, y.shape[1], dtype=float) if n is None else n.sum(axis=1) for y, n in blocks])
     answers = [np.full(y.shape[1], s) if n is None else n.sum(axis=0) for y, n in blocks]
-    return Outcomes(
+    return MixedData(
         student_names=students,
         task_names=tasks,
         student=np.tile(np.arange(s), k),
@@ -194,7 +194,7 @@ def from_columns(
     trials: str | None,
     path: Path,
     chance: str | None = None,
-) -> Outcomes:
+) -> MixedData:
     """The blocks of a long table.
 
     Raises
@@ -211,7 +211,7 @@ def from_columns(
     n = table[trials].to_numpy(dtype=float) if trials else np.ones(len(table))
     y = table[score].to_numpy(dtype=float) * n
     if ((y < 0) | (y > n) | (np.abs(y - np.round(y)) > 1e-9)).any():
-        raise Unfit(
+        raise NotEstimable(
             f"{score}: a logistic model needs scores of 0 or 1"
             + (f", or shares of {trials}" if trials else " (or a trials column beside shares of successes)")
             + "; scores in between were found"
@@ -226,7 +226,7 @@ def from_columns(
     if repeated:
         notes.append(f"{repeated} outcomes repeat a student and an item and count as further trials")
     of_items = _chances(table[chance].to_numpy(dtype=float), pair, chance) if chance else None
-    long = _Long(np.round(y), n, s, k, pair, item_task, columns, of_items)
+    long = _LongRows(np.round(y), n, s, k, pair, item_task, columns, of_items)
     where = dict(students=tuple(map(str, students)), tasks=tuple(map(str, tasks)))
     uniform = _uniform_within_cells(long, len(students))
     filled = (len(table) - repeated) / (len(students) * len(items))
@@ -238,7 +238,7 @@ def from_columns(
 
 
 @dataclass(frozen=True)
-class _Long:
+class _LongRows:
     y: Floats
     n: Floats
     student: Ints
@@ -289,11 +289,11 @@ def _table(
         )
     table = table[keep].reset_index(drop=True)
     if not len(table):
-        raise Unfit("no row has a score and all covariates")
+        raise NotEstimable("no row has a score and all covariates")
     return table, notes
 
 
-def _uniform_within_cells(long: _Long, n_students: int) -> bool:
+def _uniform_within_cells(long: _LongRows, n_students: int) -> bool:
     """Whether every covariate has one value within student and task."""
     cell = long.task * n_students + long.student
     first = np.full(int(cell.max()) + 1, -1)
@@ -301,7 +301,7 @@ def _uniform_within_cells(long: _Long, n_students: int) -> bool:
     return all(bool((values == values[first[cell]]).all()) for values in long.columns.values())
 
 
-def _pivot(long: _Long, *, students: tuple[str, ...], tasks: tuple[str, ...], notes: tuple[str, ...]) -> Outcomes:
+def _pivot(long: _LongRows, *, students: tuple[str, ...], tasks: tuple[str, ...], notes: tuple[str, ...]) -> MixedData:
     s, total = len(students), len(long.item_task)
     at = long.student * total + long.item
     y = np.bincount(at, long.y, s * total).reshape(s, total)
@@ -321,13 +321,15 @@ def _pivot(long: _Long, *, students: tuple[str, ...], tasks: tuple[str, ...], no
     return replace(found, chance=tuple(np.split(long.chance, ends[1:-1])))
 
 
-def _sorted_rows(long: _Long, *, students: tuple[str, ...], tasks: tuple[str, ...], notes: tuple[str, ...]) -> Outcomes:
+def _sorted_rows(
+    long: _LongRows, *, students: tuple[str, ...], tasks: tuple[str, ...], notes: tuple[str, ...]
+) -> MixedData:
     order = np.argsort(long.task, kind="stable")
     task, item = long.task[order], long.item[order]
     starts = np.searchsorted(long.item_task, np.arange(len(tasks)))
     counts = np.bincount(long.item_task, minlength=len(tasks))
     y, n = long.y[order], long.n[order]
-    return Outcomes(
+    return MixedData(
         student_names=students,
         task_names=tasks,
         student=long.student[order],
@@ -336,7 +338,7 @@ def _sorted_rows(long: _Long, *, students: tuple[str, ...], tasks: tuple[str, ..
         right=y,
         columns={name: values[order] for name, values in long.columns.items()},
         grid=None,
-        rows=Rows(y, n, item - starts[task]),
+        rows=SparseRows(y, n, item - starts[task]),
         items_per_task=counts.astype(np.intp),
         answers_per_item=float(np.median(np.bincount(item, n))),
         notes=notes,

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from capgap.errors import EstimationError, suggestion
 from capgap.stats.estimate import Estimate, refused
-from capgap.stats.mixed.inference import Inference
-from capgap.stats.mixed.margins import Margin
-from capgap.stats.mixed.roads import Agreement, population_of
-from capgap.stats.mixed.terms import LeftOut
+from capgap.stats.mixed.alternative_estimators import EstimatorAgreement, population_of
+from capgap.stats.mixed.inference import FixedEffectsInference
+from capgap.stats.mixed.margins import MarginalEffect
+from capgap.stats.mixed.terms import OmittedTerm
 
 __all__ = ["MixedFit"]
 
@@ -32,13 +32,13 @@ class MixedFit:
     """On the logit scale, conditional on the random effects; bias-corrected."""
     standard_deviations: Mapping[str, Estimate] = field(default_factory=dict)
     """Of the random terms, on the logit scale; of a slope, per unit of its covariate."""
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[OmittedTerm, ...] = ()
     """Random terms that the data cannot carry, with the reason."""
-    margins: tuple[Margin, ...] = ()
+    margins: tuple[MarginalEffect, ...] = ()
     """Average marginal effects in score points (0 to 1)."""
     two_stage: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
     """Least squares of each student's logit gap: (effect, capabilities) to its interval; a marginal estimand."""
-    agreement: tuple[Agreement, ...] = ()
+    agreement: tuple[EstimatorAgreement, ...] = ()
     """Whether several roads to each difference of capabilities arrive at the same place."""
     population: str = ""
     """What the intervals are about."""
@@ -54,7 +54,7 @@ class MixedFit:
     """Where each number was centred."""
     conf_level: float = 0.95
     _names: tuple[str, ...] = ()
-    _inference: Inference | None = None
+    _inference: FixedEffectsInference | None = None
 
     def contrast(self, weights: Mapping[str, float], *, null: float = 0.0) -> Estimate:
         """A linear combination of coefficients on the logit scale.

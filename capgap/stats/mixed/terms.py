@@ -12,10 +12,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from capgap.stats.mixed.coding import Coding, slope_columns
-from capgap.stats.mixed.outcomes import Outcomes
+from capgap.stats.mixed.coding import DesignCoding, slope_columns
+from capgap.stats.mixed.outcomes import MixedData
 
-__all__ = ["FEWEST_TASKS", "LeftOut", "RandomTerm", "TermPlan", "plan_terms", "rank", "within_groups"]
+__all__ = ["FEWEST_TASKS", "OmittedTerm", "RandomTerm", "TermPlan", "plan_terms", "rank", "within_groups"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -45,7 +45,7 @@ class RandomTerm:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class OmittedTerm:
     """A term that the data cannot carry."""
 
     name: str
@@ -57,7 +57,7 @@ class TermPlan:
     """Random terms, what was left out, and whether tasks are a sample."""
 
     random: tuple[RandomTerm, ...]
-    left_out: tuple[LeftOut, ...]
+    left_out: tuple[OmittedTerm, ...]
     population: Population
     fixed_tasks: Floats
     """Nuisance columns where tasks are fixed, shape (D, f): tasks' deviations within what the formula says of them."""
@@ -91,7 +91,7 @@ def within_groups(matrix: Floats, groups: Ints, columns: Floats) -> tuple[Floats
     return matrix - np.einsum("dm,dmp->dp", columns, coefficients[groups]), int(good.sum())
 
 
-class _Planner:
+class _TermCollector:
     """Collects terms; rows without trials are out of sight."""
 
     def __init__(self, design: Floats, weight: Floats):
@@ -101,10 +101,10 @@ class _Planner:
         self.norms = np.linalg.norm(design[self.used], axis=0)
         self.rank = rank(design[self.used])
         self.terms: list[RandomTerm] = []
-        self.left_out: list[LeftOut] = []
+        self.left_out: list[OmittedTerm] = []
 
     def leave(self, name: str, reason: str) -> None:
-        self.left_out.append(LeftOut(name, reason))
+        self.left_out.append(OmittedTerm(name, reason))
 
     def add(self, name: str, kind: str, groups: Ints, columns: Floats, below: Sequence[Floats], reason: str) -> bool:
         """Add a term with its columns over those `below` it, unless the fixed effects explain all its groups."""
@@ -130,8 +130,8 @@ class _Planner:
 
 
 def plan_terms(
-    outcomes: Outcomes,
-    coding: Coding,
+    outcomes: MixedData,
+    coding: DesignCoding,
     design: Floats,
     base: Ints | None,
     tasks: Literal["auto", "these", "like these"],
@@ -150,7 +150,7 @@ def plan_terms(
     task_slopes
         Whether tasks have slopes of their own.
     """
-    planner = _Planner(design, outcomes.weight)
+    planner = _TermCollector(design, outcomes.weight)
     one = np.ones((len(design), 1))
     ability = coding.capability_covariate.random_columns() if coding.has_capability else None
     counts = _tasks_per_capability(outcomes, coding)
@@ -172,7 +172,7 @@ def plan_terms(
     return TermPlan(tuple(planner.terms), tuple(planner.left_out), population, fixed, counts)
 
 
-def _tasks_per_capability(outcomes: Outcomes, coding: Coding) -> tuple[int, ...]:
+def _tasks_per_capability(outcomes: MixedData, coding: DesignCoding) -> tuple[int, ...]:
     if not coding.has_capability:
         return (outcomes.n_tasks,)
     used = outcomes.weight > 0
@@ -183,7 +183,7 @@ def _tasks_per_capability(outcomes: Outcomes, coding: Coding) -> tuple[int, ...]
     )
 
 
-def _plan_items(planner: _Planner, outcomes: Outcomes, one: Floats, lone: bool) -> None:
+def _plan_items(planner: _TermCollector, outcomes: MixedData, one: Floats, lone: bool) -> None:
     if outcomes.answers_per_item < 2:
         planner.leave("item", "items were answered once each: their difficulty cannot be told from the outcome")
     elif outcomes.n_items < 2 or (not lone and outcomes.items_per_task.max() < 2):
@@ -192,7 +192,9 @@ def _plan_items(planner: _Planner, outcomes: Outcomes, one: Floats, lone: bool) 
         planner.terms.append(RandomTerm("item", "item", one, outcomes.n_items))
 
 
-def _plan_tasks(planner: _Planner, outcomes: Outcomes, coding: Coding, one: Floats, task_slopes: bool) -> None:
+def _plan_tasks(
+    planner: _TermCollector, outcomes: MixedData, coding: DesignCoding, one: Floats, task_slopes: bool
+) -> None:
     few = "the fixed effects explain every difference between tasks (one task in each capability?)"
     if not planner.add("task", "task", outcomes.task, one, [], few):
         return
@@ -206,7 +208,9 @@ def _plan_tasks(planner: _Planner, outcomes: Outcomes, coding: Coding, one: Floa
         planner.add(f"task x {name}", "task", outcomes.task, columns, [one], same)
 
 
-def _plan_students(planner: _Planner, outcomes: Outcomes, coding: Coding, one: Floats, ability: Floats | None) -> None:
+def _plan_students(
+    planner: _TermCollector, outcomes: MixedData, coding: DesignCoding, one: Floats, ability: Floats | None
+) -> None:
     few = "the fixed effects explain every difference between students (fewer students than coefficients?)"
     planner.add("student", "student", outcomes.student, one, [], few)
     if ability is not None:
@@ -220,7 +224,7 @@ def _plan_students(planner: _Planner, outcomes: Outcomes, coding: Coding, one: F
             planner.add(f"student x {name}", "student", outcomes.student, columns, [one], few)
 
 
-def _plan_cells(planner: _Planner, outcomes: Outcomes, one: Floats, lone: bool, fewest: int) -> None:
+def _plan_cells(planner: _TermCollector, outcomes: MixedData, one: Floats, lone: bool, fewest: int) -> None:
     cell = outcomes.task * outcomes.n_students + outcomes.student
     used = np.flatnonzero(np.bincount(cell, outcomes.weight))
     if lone or np.bincount(cell, outcomes.weight).max() < 2:
@@ -233,7 +237,9 @@ def _plan_cells(planner: _Planner, outcomes: Outcomes, one: Floats, lone: bool, 
         planner.terms.append(RandomTerm("student x task", "student x task", one, len(used)))
 
 
-def _plan_bases(planner: _Planner, outcomes: Outcomes, one: Floats, ability: Floats | None, base: Ints | None) -> None:
+def _plan_bases(
+    planner: _TermCollector, outcomes: MixedData, one: Floats, ability: Floats | None, base: Ints | None
+) -> None:
     if base is None:
         return
     used = outcomes.weight > 0
@@ -249,7 +255,7 @@ def _plan_bases(planner: _Planner, outcomes: Outcomes, one: Floats, ability: Flo
             planner.add("base x capability", "base", base, ability, [one], few)
 
 
-def _fixed_tasks(outcomes: Outcomes, coding: Coding, design: Floats) -> Floats:
+def _fixed_tasks(outcomes: MixedData, coding: DesignCoding, design: Floats) -> Floats:
     """Columns of tasks' deviations, from the formula's task-level columns, and of their slopes likewise.
 
     They are orthogonal to the task-level columns with equal weight on every task, so that the formula's coefficients

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from capgap.errors import EstimationError
 from capgap.stats.multiplicity import holm
-from capgap.stats.patterns.evidence import Choice, Replication, choose_number, compare_halves
-from capgap.stats.patterns.mixture import Answers, fit_mixture
+from capgap.stats.patterns.evidence import PatternCountTest, PatternReplication, choose_number, compare_halves
+from capgap.stats.patterns.mixture import PatternData, fit_mixture
 
 __all__ = ["MIN_PATTERN_ITEMS", "MIN_PATTERN_STUDENTS", "FailurePatterns", "find_patterns"]
 
@@ -39,9 +39,9 @@ class FailurePatterns:
     """Names of the p covariates that vary."""
     shares: Floats
     """Share of the items in each pattern, shape (K,), descending."""
-    evidence: tuple[Choice, ...] = ()
+    evidence: tuple[PatternCountTest, ...] = ()
     """What held-out students said to each further pattern; the last line is the one that was not taken."""
-    halves: tuple[Replication, ...] = ()
+    halves: tuple[PatternReplication, ...] = ()
     """Per pattern: does what one half of the students shows predict the other half? Empty where K = 1."""
     half_p_values: Floats = field(default_factory=lambda: np.empty(0))
     """The halves' p-values after Holm, shape (K,)."""
@@ -173,7 +173,7 @@ def find_patterns(
         return _refused(reason, y.shape[1])
     chosen = [name for name, keep in zip(names, varies, strict=True) if keep]
     design = np.column_stack([np.ones(len(x)), (x[:, varies] - x[:, varies].mean(axis=0)) / x[:, varies].std(axis=0)])
-    answers = Answers(right, seen[:, items].astype(float), design, guess[items])
+    answers = PatternData(right, seen[:, items].astype(float), design, guess[items])
     notes = [f"{name} does not vary and was left out" for name, keep in zip(names, varies, strict=True) if not keep]
     if len(items) < y.shape[1]:
         notes.append(f"{y.shape[1] - len(items)} items answered by less than half of the students were left out")
@@ -181,7 +181,7 @@ def find_patterns(
 
 
 def _found(
-    answers: Answers,
+    answers: PatternData,
     items: NDArray[np.intp],
     n_items: int,
     names: tuple[str, ...],

@@ -8,16 +8,16 @@ from numpy.typing import NDArray
 from scipy import special
 from scipy.optimize import linear_sum_assignment
 
-from capgap.stats.patterns.mixture import Answers, SurfaceMixture, fit_mixture, predicted_scores
+from capgap.stats.patterns.mixture import PatternData, SurfaceMixture, fit_mixture, predicted_scores
 
-__all__ = ["Choice", "Replication", "choose_number", "compare_halves", "deal_students"]
+__all__ = ["PatternCountTest", "PatternReplication", "choose_number", "compare_halves", "deal_students"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class Choice:
+class PatternCountTest:
     """Held-out evidence for one more pattern."""
 
     n_patterns: int
@@ -33,7 +33,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Replication:
+class PatternReplication:
     """What a pattern that one half of the students showed is worth for the other half."""
 
     gain: float
@@ -68,13 +68,13 @@ def deal_students(design: Floats, n_parts: int, rng: np.random.Generator) -> Int
 
 
 def choose_number(
-    answers: Answers,
+    answers: PatternData,
     rng: np.random.Generator,
     *,
     max_patterns: int,
     n_folds: int = 5,
     level: float = 0.05,
-) -> tuple[int, list[Choice]]:
+) -> tuple[int, list[PatternCountTest]]:
     """K: one more pattern as long as it predicts held-out students better, and the evidence at each step.
 
     Parameters
@@ -99,19 +99,19 @@ def choose_number(
     """
     fold = deal_students(answers.design, n_folds, rng)
     before = _held_out(answers, fold, 1, rng)
-    steps: list[Choice] = []
+    steps: list[PatternCountTest] = []
     chosen = 1
     for k in range(2, max_patterns + 1):
         after = _held_out(answers, fold, k, rng)
         gain, error, p_value = _one_sided(after - before)
-        steps.append(Choice(k, gain, error, p_value, len(after)))
+        steps.append(PatternCountTest(k, gain, error, p_value, len(after)))
         if not p_value < level:
             break
         chosen, before = k, after
     return chosen, steps
 
 
-def compare_halves(answers: Answers, memberships: Floats, rng: np.random.Generator) -> list[Replication]:
+def compare_halves(answers: PatternData, memberships: Floats, rng: np.random.Generator) -> list[PatternReplication]:
     """What each pattern of a mixture, found again in each half of the students, is worth for the other half.
 
     Parameters
@@ -139,12 +139,14 @@ def compare_halves(answers: Answers, memberships: Floats, rng: np.random.Generat
         members.append(many.memberships[:, order])
         gains[h], p_values[h] = np.array(_pattern_gain(many, single, tested))[order].T
     return [
-        Replication(float(gains[:, j].mean()), min(1.0, 2 * float(p_values[:, j].min())), _correlation(members, j))
+        PatternReplication(
+            float(gains[:, j].mean()), min(1.0, 2 * float(p_values[:, j].min())), _correlation(members, j)
+        )
         for j in range(k)
     ]
 
 
-def _held_out(answers: Answers, fold: Ints, k: int, rng: np.random.Generator) -> Floats:
+def _held_out(answers: PatternData, fold: Ints, k: int, rng: np.random.Generator) -> Floats:
     """Each student's mean held-out log-probability under k patterns, shape (S,); NaN where it answered nothing."""
     score = np.full(len(fold), np.nan)
     for part in np.unique(fold):
@@ -172,7 +174,7 @@ def _matched(full: Floats, half: Floats) -> Ints:
     return np.asarray(linear_sum_assignment(-(full.T @ half))[1], dtype=np.intp)
 
 
-def _pattern_gain(many: SurfaceMixture, single: SurfaceMixture, tested: Answers) -> list[tuple[float, float]]:
+def _pattern_gain(many: SurfaceMixture, single: SurfaceMixture, tested: PatternData) -> list[tuple[float, float]]:
     """For each pattern: gain per answer of the mixture over one surface on its items, and the one-sided p-value."""
     gain = predicted_scores(many, tested) - predicted_scores(single, tested)
     weight = tested.seen @ many.memberships

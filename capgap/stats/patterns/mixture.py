@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
 from scipy.special import expit
 
-__all__ = ["Answers", "SurfaceMixture", "fit_mixture", "predicted_scores"]
+__all__ = ["PatternData", "SurfaceMixture", "fit_mixture", "predicted_scores"]
 
 Floats = NDArray[np.float64]
 
@@ -27,7 +27,7 @@ MAX_STEP = 1.0
 
 
 @dataclass(frozen=True)
-class Answers:
+class PatternData:
     """The outcome grid and the students' design."""
 
     right: Floats
@@ -39,13 +39,13 @@ class Answers:
     chance: Floats
     """Probability that who does not know an item gets it right, shape (n,); 0 where nothing can be guessed."""
 
-    def students(self, keep: NDArray[np.intp]) -> "Answers":
+    def students(self, keep: NDArray[np.intp]) -> "PatternData":
         """Some of the students."""
-        return Answers(self.right[keep], self.seen[keep], self.design[keep], self.chance)
+        return PatternData(self.right[keep], self.seen[keep], self.design[keep], self.chance)
 
-    def items(self, keep: NDArray[np.intp]) -> "Answers":
+    def items(self, keep: NDArray[np.intp]) -> "PatternData":
         """Some of the items."""
-        return Answers(self.right[:, keep], self.seen[:, keep], self.design, self.chance[keep])
+        return PatternData(self.right[:, keep], self.seen[:, keep], self.design, self.chance[keep])
 
     @property
     def complete(self) -> bool:
@@ -83,7 +83,7 @@ class SurfaceMixture:
 
 
 @dataclass
-class _State:
+class _EmState:
     """What EM moves."""
 
     surfaces: Floats
@@ -95,7 +95,7 @@ class _State:
 
 
 def fit_mixture(
-    answers: Answers,
+    answers: PatternData,
     n_patterns: int,
     rng: np.random.Generator,
     *,
@@ -134,9 +134,9 @@ def fit_mixture(
     JRSS B 39, 1-38; Kiefer, J. & Wolfowitz, J. (1956). Consistency of the maximum likelihood estimator in the presence
     of infinitely many incidental parameters. Ann. Math. Statist. 27, 887-906.
     """
-    grid = _Grid.of(answers)
+    grid = _EaseGrid.of(answers)
     starts = 1 if n_patterns == 1 else n_starts
-    best: tuple[float, _State] | None = None
+    best: tuple[float, _EmState] | None = None
     slopes = _item_slopes(answers)
     for start in range(starts):
         label = _first_labels(slopes, n_patterns, rng, at_random=start == starts - 1)
@@ -163,7 +163,7 @@ def fit_mixture(
     )
 
 
-def predicted_scores(mixture: SurfaceMixture, held_out: Answers) -> Floats:
+def predicted_scores(mixture: SurfaceMixture, held_out: PatternData) -> Floats:
     """How probable the answers of students that the mixture has not seen are, given what it learnt of the items.
 
     Parameters
@@ -199,10 +199,10 @@ def predicted_scores(mixture: SurfaceMixture, held_out: Answers) -> Floats:
 
 
 @dataclass(frozen=True)
-class _Grid:
+class _EaseGrid:
     """The answers with the grid of ease, and the steps of EM on them."""
 
-    answers: Answers
+    answers: PatternData
     nodes: Floats
     prior: Floats
     """Items at each node before any was seen, shape (Q,)."""
@@ -211,7 +211,7 @@ class _Grid:
     """Each chance that occurs, with its items."""
 
     @classmethod
-    def of(cls, answers: Answers) -> "_Grid":
+    def of(cls, answers: PatternData) -> "_EaseGrid":
         # An item's ease is known to about 2/sqrt(S) logits; the sum over a grid is as good as the integral from there.
         step = min(0.8, 3.0 / math.sqrt(len(answers.design)))
         nodes = np.linspace(-REACH, REACH, 2 * math.ceil(REACH / step) + 1)
@@ -222,7 +222,7 @@ class _Grid:
         prior = PRIOR_ITEMS * normal / normal.sum()
         return cls(answers, nodes, prior, answers.complete, one if len(chances) == 1 else kinds)
 
-    def start(self, label: NDArray[np.intp], n_patterns: int) -> _State:
+    def start(self, label: NDArray[np.intp], n_patterns: int) -> _EmState:
         """The state after one step from a partition, every item's ease taken from its share of right answers."""
         a = self.answers
         n_items = a.right.shape[1]
@@ -234,7 +234,7 @@ class _Grid:
         near = np.exp(-0.5 * ((ease[:, None] - self.nodes) / 0.6) ** 2)
         near /= near.sum(axis=1, keepdims=True)
         shape = n_patterns, a.design.shape[1]
-        state = _State(
+        state = _EmState(
             surfaces=np.zeros(shape),
             offsets=np.zeros(len(a.design)),
             offset_sd=0.2,
@@ -246,7 +246,7 @@ class _Grid:
             self.maximise(state, responsibility)
         return state
 
-    def run(self, state: _State, n_iterations: int, tolerance: float) -> tuple[float, bool]:
+    def run(self, state: _EmState, n_iterations: int, tolerance: float) -> tuple[float, bool]:
         """EM steps until rest; the state is moved in place."""
         old = -math.inf
         for _ in range(n_iterations):
@@ -257,12 +257,12 @@ class _Grid:
             old = value
         return old, False
 
-    def _eta(self, state: _State) -> Floats:
+    def _eta(self, state: _EmState) -> Floats:
         """Logits of student x (pattern, ease), shape (S, K Q)."""
         level = self.answers.design @ state.surfaces.T + state.offsets[:, None]
         return np.asarray((level[:, :, None] + self.nodes).reshape(len(level), -1))
 
-    def expect(self, state: _State) -> tuple[Floats, float]:
+    def expect(self, state: _EmState) -> tuple[Floats, float]:
         """Probabilities of (pattern, ease) of each item, shape (n, K Q), and the log-likelihood."""
         a = self.answers
         eta = self._eta(state)
@@ -281,7 +281,7 @@ class _Grid:
         joint /= total
         return joint, float((np.log(total) + top).sum())
 
-    def maximise(self, state: _State, responsibility: Floats) -> None:
+    def maximise(self, state: _EmState, responsibility: Floats) -> None:
         """One Newton step for surfaces and offsets; the rest in closed form."""
         a, q = self.answers, len(self.nodes)
         weight = responsibility.sum(axis=0)
@@ -309,7 +309,7 @@ class _Grid:
         state.weights = counts / counts.sum()
 
 
-def _item_slopes(answers: Answers) -> Floats:
+def _item_slopes(answers: PatternData) -> Floats:
     """A rough slope of each item on each covariate, each scaled to the same spread, shape (n, p - 1)."""
     x = answers.design
     centre = np.where(answers.seen > 0, 2 * answers.right - 1, 0.0)

@@ -55,7 +55,7 @@ def test_every_text_is_lm_evals(kind: str, shots: int, tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_prompts_in_batches_of_any_size_write_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from capgap.models import generate as module
+    from capgap.models import tree_generation as module
 
     checkpoint = make_model(tmp_path / "model", "gemma3_text", seed=3)
     asked = [generate(text) for text in prompts(11, shots=3)]
@@ -164,13 +164,13 @@ def test_a_decoder_that_is_wrong_is_found_by_its_proof(tmp_path: Path, monkeypat
 
     checkpoint = make_model(tmp_path / "model", "llama", seed=3)
     asked = [generate(text, until=()) for text in prompts(6, shots=2, seed=1)]
-    real = decode._Lines.step
+    real = decode._LineCache.step
 
     def misplaced(self: Any, model: Any, attention: Any, tokens: Any) -> Any:
         self._lengths = self._lengths + 1
         return real(self, model, attention, tokens)
 
-    monkeypatch.setattr(decode._Lines, "step", misplaced)
+    monkeypatch.setattr(decode._LineCache, "step", misplaced)
     model = load_model(parse_model(f"m={checkpoint}"), device="cpu", batch_tokens=1)
     with Ledger(tmp_path / "l.sqlite") as ledger:
         got = [own[0].value for own in respond(model, asked, ledger)]

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from capgap.models.prefix_tree import Plan, plan_rows
+from capgap.models.prefix_tree import RowPlan, plan_rows
 
 
 def forest(seed: int) -> list[tuple[int, ...]]:
@@ -21,7 +21,7 @@ def forest(seed: int) -> list[tuple[int, ...]]:
     return sequences
 
 
-def read_back(plan: Plan, i: int) -> list[int]:
+def read_back(plan: RowPlan, i: int) -> list[int]:
     return [int(token) for row, places in plan.places[i] for token in plan.rows[row].tokens[places]]
 
 

@@ -121,7 +121,7 @@ def test_positions_that_depend_on_the_longest_item_take_lm_evals_path(rope: str,
 def test_what_a_proof_finds_wrong_takes_lm_evals_path_with_lm_evals_numbers(
     wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from capgap.models.prefix_tree import Attention, forward
+    from capgap.models.prefix_tree import AttentionLayout, forward
 
     checkpoint = make_model(tmp_path / "model", "mistral")
     asked = requests(2)
@@ -129,9 +129,9 @@ def test_what_a_proof_finds_wrong_takes_lm_evals_path_with_lm_evals_numbers(
     tree = tree_of(model)
     tree.row_tokens = 64
     if wrong == "window":
-        tree.attention = Attention({"every layer": None}, by_layer_type=False)
+        tree.attention = AttentionLayout({"every layer": None}, by_layer_type=False)
     elif wrong == "dictionary":
-        tree.attention = Attention({"full_attention": None}, by_layer_type=True)
+        tree.attention = AttentionLayout({"full_attention": None}, by_layer_type=True)
     elif wrong == "mask":
         monkeypatch.setattr(
             forward, "_additive", lambda seen, dtype, device: torch.zeros(1, 1, *seen.shape, dtype=dtype)

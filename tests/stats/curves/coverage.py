@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import stats
 
-from capgap.stats.curves import Target, curve_data, data_cost, fit_curves, next_batch, relative_data_cost
+from capgap.stats.curves import CurveTarget, curve_data, data_cost, fit_curves, next_batch, relative_data_cost
 from tests.stats.curves.world import CurveWorld, exponential, logistic, power
 
 FLOOR = 0.94
@@ -70,7 +70,7 @@ def cost_cell(name, world, n_items, **assumed):
         scores, teacher, sizes, seeds = world.draw(rng, n_items)
         yield None
         data = curve_data(scores, teacher, sizes, seeds=seeds, chance=world.chance, **assumed)
-        cost = data_cost(fit_curves(data), Target(world.share))
+        cost = data_cost(fit_curves(data), CurveTarget(world.share))
         yield [
             ("union", cost.conf_low, cost.conf_high, cost.status == "refused"),
             ("bracket", *cost.bracket, False),
@@ -109,7 +109,7 @@ def ratio_cell(name, worlds, n_items, *, shared):
         for k, (scores, teacher, sizes, seeds) in enumerate(draws):
             codes = k * n_items + np.arange(n_items)
             fits.append(fit_curves(curve_data(scores, teacher, sizes, seeds=seeds, chance=0.0, clusters=codes)))
-        ratio = relative_data_cost(*fits, Target(worlds[0].share))
+        ratio = relative_data_cost(*fits, CurveTarget(worlds[0].share))
         yield [("union", ratio.conf_low, ratio.conf_high, ratio.status == "refused")]
 
     return Cell(name, worlds[0].truth() / worlds[1].truth(), draw)

@@ -6,7 +6,7 @@ import pytest
 from scipy import optimize
 
 from capgap.errors import EstimationError
-from capgap.stats.curves import Target, curve_data, data_cost, fit_curves
+from capgap.stats.curves import CurveTarget, curve_data, data_cost, fit_curves
 from tests.stats.curves.test_fit import noiseless
 from tests.stats.curves.world import SIZES, CurveWorld, exponential, logistic, power
 
@@ -14,7 +14,7 @@ from tests.stats.curves.world import SIZES, CurveWorld, exponential, logistic, p
 def cost_of(draw, target=None, *, chance=0.0, **options):
     scores, teacher, sizes, *seeds = draw
     data = curve_data(scores, teacher, sizes, seeds=seeds[0] if seeds else None, chance=chance, **options)
-    return data_cost(fit_curves(data), target or Target(0.9))
+    return data_cost(fit_curves(data), target or CurveTarget(0.9))
 
 
 # Estimate, lower, upper end, seed SD of the project's one-form prototype (power form, GLS profile) on these draws:
@@ -34,7 +34,7 @@ def test_with_the_prototypes_covariance_the_power_form_gives_the_prototypes_inte
     points = curve_data(scores, teacher, sizes, chance=0.0)
     points = replace(points, covariance=covariance, spread=p * (1 - p), nesting=np.eye(len(sizes)))
     fit = fit_curves(points, forms=("power",))
-    found = data_cost(fit, Target(0.9)).by_form[0]
+    found = data_cost(fit, CurveTarget(0.9)).by_form[0]
     # The prototype's grid has 64 x 40 shapes and is not refined: two per cent.
     np.testing.assert_allclose([found.estimate, found.conf_low, found.conf_high], expected[:3], rtol=0.02)
     assert fit.forms[0].seed_sd == pytest.approx(expected[3], rel=0.01)
@@ -61,14 +61,14 @@ def test_retention_counts_from_chance_and_closure_from_the_base():
     draw = noiseless(power())
     # chance 0.25: level 0.25 + 0.8 * 0.55 = 0.69; closure 0.35 + 0.8 * 0.45 = 0.71
     for chance, target, level in (
-        (0.25, Target(0.8), 0.69),
-        (0.25, Target(0.8, "closure"), 0.71),
-        (0.0, Target(0.8), 0.64),
+        (0.25, CurveTarget(0.8), 0.69),
+        (0.25, CurveTarget(0.8, "closure"), 0.71),
+        (0.0, CurveTarget(0.8), 0.64),
     ):
         by_hand = 1500 * ((0.43 / (0.78 - level)) ** 1.25 - 1)
         assert cost_of(draw, target, chance=chance).estimate == pytest.approx(by_hand, rel=0.03)
     # With chance at the base's level the two scales are one, up to what the base's own error adds.
-    same = [cost_of(draw, target, chance=0.35).estimate for target in (Target(0.8), Target(0.8, "closure"))]
+    same = [cost_of(draw, target, chance=0.35).estimate for target in (CurveTarget(0.8), CurveTarget(0.8, "closure"))]
     assert same[0] == pytest.approx(same[1], rel=0.01)
 
 
@@ -78,7 +78,7 @@ def test_the_profile_is_that_of_a_direct_search_under_the_condition():
     data = curve_data(scores, teacher, sizes, seeds=seeds, chance=0.0)
     fit = fit_curves(data, forms=("power",))
     form = fit.forms[0]
-    p = data_cost(fit, Target(0.9)).by_form[0].profile
+    p = data_cost(fit, CurveTarget(0.9)).by_form[0].profile
     inverse = np.linalg.inv(form.covariance)
     f, c, t, scale, exponent = form.coefficients
 
@@ -118,14 +118,14 @@ def test_a_ceiling_below_the_target_is_never_with_a_lower_bound_and_a_p_value():
 
 
 def test_a_reached_target_has_the_opposite_p_values():
-    cost = cost_of(CurveWorld(curve=exponential(c=0.79)).draw(np.random.default_rng(0), 2000), Target(0.8))
+    cost = cost_of(CurveWorld(curve=exponential(c=0.79)).draw(np.random.default_rng(0), 2000), CurveTarget(0.8))
     assert cost.p_reached < 0.001 < 0.9 < cost.p_never
     assert cost.status == "ok"
 
 
 def test_the_union_spans_the_forms_that_are_not_rejected_and_only_those():
     cost = cost_of(
-        CurveWorld(curve=power(exponent=0.5), seed_sd=0.05).draw(np.random.default_rng(3), 4000), Target(0.7)
+        CurveWorld(curve=power(exponent=0.5), seed_sd=0.05).draw(np.random.default_rng(3), 4000), CurveTarget(0.7)
     )
     used = [f for f in cost.by_form if not f.rejected]
     assert 0 < len(used) < 3
@@ -178,16 +178,16 @@ TEACHER, SIZE, SEEDS = DRAW[1:]
 @pytest.mark.parametrize(
     ("draw", "chance", "target", "reason"),
     [
-        (DRAW, None, Target(0.9), "chance is unknown"),
-        (DRAW, 0.78, Target(0.9), "not clearly above chance"),
-        ((DRAW[0], DRAW[0][0], SIZE, SEEDS), 0.0, Target(0.9, "closure"), "not clearly above base"),
-        ((DRAW[0][1:], TEACHER, SIZE[1:], SEEDS[1:]), 0.0, Target(0.9, "closure"), "no student of size zero"),
-        ((DRAW[0][:, :1], TEACHER[:1], SIZE, SEEDS), 0.0, Target(0.9), "one cluster"),
-        ((DRAW[0][:, :6], TEACHER[:6], SIZE, SEEDS), 0.0, Target(0.9), "6 independent items"),
-        ((DRAW[0][:2], TEACHER, SIZE[:2], SEEDS[:2]), 0.0, Target(0.9), "2 distinct sizes"),
-        ((DRAW[0][:1], TEACHER, SIZE[:1], SEEDS[:1]), 0.0, Target(0.9), "1 distinct sizes"),
-        ((ZEROS, 0 * TEACHER, SIZE, SEEDS), 0.0, Target(0.9), "not clearly above chance"),
-        ((DRAW[0], TEACHER, 0 * SIZE, SEEDS), 0.0, Target(0.9), "1 distinct sizes"),
+        (DRAW, None, CurveTarget(0.9), "chance is unknown"),
+        (DRAW, 0.78, CurveTarget(0.9), "not clearly above chance"),
+        ((DRAW[0], DRAW[0][0], SIZE, SEEDS), 0.0, CurveTarget(0.9, "closure"), "not clearly above base"),
+        ((DRAW[0][1:], TEACHER, SIZE[1:], SEEDS[1:]), 0.0, CurveTarget(0.9, "closure"), "no student of size zero"),
+        ((DRAW[0][:, :1], TEACHER[:1], SIZE, SEEDS), 0.0, CurveTarget(0.9), "one cluster"),
+        ((DRAW[0][:, :6], TEACHER[:6], SIZE, SEEDS), 0.0, CurveTarget(0.9), "6 independent items"),
+        ((DRAW[0][:2], TEACHER, SIZE[:2], SEEDS[:2]), 0.0, CurveTarget(0.9), "2 distinct sizes"),
+        ((DRAW[0][:1], TEACHER, SIZE[:1], SEEDS[:1]), 0.0, CurveTarget(0.9), "1 distinct sizes"),
+        ((ZEROS, 0 * TEACHER, SIZE, SEEDS), 0.0, CurveTarget(0.9), "not clearly above chance"),
+        ((DRAW[0], TEACHER, 0 * SIZE, SEEDS), 0.0, CurveTarget(0.9), "1 distinct sizes"),
     ],
 )
 def test_what_has_no_answer_is_refused_with_its_reason(draw, chance, target, reason):
@@ -228,14 +228,14 @@ def test_missing_answers_leave_the_other_items_and_a_note():
 
 def test_a_target_of_zero_or_on_an_unknown_scale_is_an_error():
     with pytest.raises(EstimationError, match="above zero"):
-        cost_of(DRAW, Target(0.0))
+        cost_of(DRAW, CurveTarget(0.0))
     with pytest.raises(EstimationError, match="Did you mean 'closure'"):
-        cost_of(DRAW, Target(0.9, "closur"))
+        cost_of(DRAW, CurveTarget(0.9, "closur"))
 
 
 def test_wider_intervals_at_higher_confidence():
     data = curve_data(*CurveWorld().draw(np.random.default_rng(8), 2000)[:3], chance=0.0)
-    narrow, wide = (data_cost(fit_curves(data, conf_level=level), Target(0.8)) for level in (0.8, 0.95))
+    narrow, wide = (data_cost(fit_curves(data, conf_level=level), CurveTarget(0.8)) for level in (0.8, 0.95))
     assert wide.conf_low < narrow.conf_low < narrow.conf_high < wide.conf_high
 
 
@@ -255,7 +255,7 @@ def test_the_step_scale_reaches_its_target_before_exact_match_does():
     exact, step = cost_of(draw), cost_of(draw, scale="per_step", steps=steps)
     assert step.estimate < 0.5 * exact.estimate
     # 0.9 on q is 0.9^4 on accuracy where chance is zero: one point of the curve under two names.
-    same = cost_of(draw, Target(0.9**4))
+    same = cost_of(draw, CurveTarget(0.9**4))
     assert step.estimate == pytest.approx(same.estimate, rel=0.15)
 
 
@@ -265,7 +265,9 @@ def test_log_probabilities_close_the_gap_where_their_curve_does():
     mean = -0.5 - 1.5 * (1 + sizes / 1500) ** -0.8
     item = rng.gamma(2.0, 0.1, 800)
     scores = np.minimum(mean[:, None] + 0.2 - item + rng.normal(0, 0.05, (19, 800)), 0)
-    cost = cost_of((scores, -0.4 + 0.2 - item, sizes), Target(0.9, "closure"), chance=None, scale="log_probability")
+    cost = cost_of(
+        (scores, -0.4 + 0.2 - item, sizes), CurveTarget(0.9, "closure"), chance=None, scale="log_probability"
+    )
     # level -2 + 0.9 * 1.6 = -0.56; h = 0.06 / 1.5
     by_hand = 1500 * ((1.5 / 0.06) ** 1.25 - 1)
     assert cost.conf_low < by_hand < cost.conf_high

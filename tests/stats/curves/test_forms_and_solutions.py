@@ -3,10 +3,10 @@ import pytest
 from scipy import optimize
 
 from capgap.stats.curves.forms import FORMS
-from capgap.stats.curves.solve import Bounds, Whitened, explore, least, on_grid
+from capgap.stats.curves.solve import CurveBounds, WhitenedMeans, explore, least, on_grid
 
 SIZES = np.array([0.0, 100, 100, 400, 1600, 6400, 25600])
-BOUNDS = Bounds(0.0, 1.0)
+BOUNDS = CurveBounds(0.0, 1.0)
 
 
 def covariance(n, rng):
@@ -39,7 +39,7 @@ def test_given_a_shape_the_coefficients_are_those_of_generalised_least_squares()
     v = covariance(8, rng)
     means = np.append(0.4 + 0.3 * (1 - 1 / (1 + SIZES / 900)), 0.8) + rng.multivariate_normal(np.zeros(8), v)
     shape = np.log([[1000.0, 0.7]])
-    found = on_grid(FORMS["power"], Whitened.of(SIZES, means, v), BOUNDS, shape)
+    found = on_grid(FORMS["power"], WhitenedMeans.of(SIZES, means, v), BOUNDS, shape)
     design = np.zeros((8, 3))
     design[:7, 0] = -FORMS["power"].room_left(SIZES, shape)[0]
     design[:7, 1], design[7, 2] = 1, 1
@@ -56,7 +56,7 @@ def test_under_bounds_the_least_residual_is_that_of_a_quadratic_programme(level)
     v = covariance(8, rng)
     shape = np.log([[1000.0, 0.7]])
     means = np.append(level + 0.02 * np.sin(np.arange(7)), 0.8)  # wiggles around a flat line near a bound
-    data = Whitened.of(SIZES, means, v)
+    data = WhitenedMeans.of(SIZES, means, v)
     found = on_grid(FORMS["power"], data, BOUNDS, shape)
     drop = data.regressors(FORMS["power"], shape)[0]
     x = np.column_stack([drop, data.level, data.teacher])
@@ -76,7 +76,7 @@ def test_the_least_residual_is_that_of_a_direct_search_over_all_parameters(name)
     rng = np.random.default_rng(5)
     v = covariance(8, rng)
     means = np.append(0.75 - 0.4 * (1 + SIZES / 900) ** -0.8, 0.8) + rng.multivariate_normal(np.zeros(8), v)
-    data, form = Whitened.of(SIZES, means, v), FORMS[name]
+    data, form = WhitenedMeans.of(SIZES, means, v), FORMS[name]
     box = form.box(SIZES)
 
     def residual(theta):

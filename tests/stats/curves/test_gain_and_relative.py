@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from capgap.errors import EstimationError
-from capgap.stats.curves import Target, curve_data, fit_curves, next_batch, relative_data_cost
+from capgap.stats.curves import CurveTarget, curve_data, fit_curves, next_batch, relative_data_cost
 from tests.stats.curves.coverage import slow_logarithm
 from tests.stats.curves.test_fit import noiseless
 from tests.stats.curves.world import CurveWorld, exponential, power
@@ -85,7 +85,7 @@ def test_a_gain_without_a_law_is_refused_and_a_batch_of_nothing_is_an_error():
 
 def test_without_noise_the_ratio_is_that_of_the_curves_scales():
     one, two = fitted(noiseless(power(scale=3000))), fitted(noiseless(power(scale=600)), offset=10**6)
-    ratio = relative_data_cost(one, two, Target(0.9), names=("reasoning", "knowledge"))
+    ratio = relative_data_cost(one, two, CurveTarget(0.9), names=("reasoning", "knowledge"))
     assert ratio.estimate == pytest.approx(5, rel=0.05)
     assert ratio.conf_low < 5 < ratio.conf_high
     assert ratio.p_value < 0.01
@@ -97,7 +97,7 @@ def test_swapping_the_capabilities_inverts_the_ratio():
     rng = np.random.default_rng(4)
     one = fitted(CurveWorld(curve=power(c=0.79)).draw(rng, 2000))
     two = fitted(CurveWorld(curve=power(c=0.79, scale=500)).draw(rng, 2000), offset=10**6)
-    a, b = relative_data_cost(one, two, Target(0.8)), relative_data_cost(two, one, Target(0.8))
+    a, b = relative_data_cost(one, two, CurveTarget(0.8)), relative_data_cost(two, one, CurveTarget(0.8))
     assert a.estimate == pytest.approx(1 / b.estimate)
     assert a.conf_low == pytest.approx(1 / b.conf_high, rel=0.03)
     assert a.conf_high == pytest.approx(1 / b.conf_low, rel=0.03)
@@ -107,7 +107,7 @@ def test_swapping_the_capabilities_inverts_the_ratio():
 
 def test_one_curve_against_itself_is_one():
     fit = fitted(CurveWorld().draw(np.random.default_rng(6), 2000))
-    ratio = relative_data_cost(fit, fit, Target(0.8))
+    ratio = relative_data_cost(fit, fit, CurveTarget(0.8))
     assert ratio.estimate == 1
     assert ratio.conf_low < 1 < ratio.conf_high
     assert ratio.p_value > 0.9
@@ -117,8 +117,8 @@ def test_one_curve_against_itself_is_one():
 
 def test_shared_items_narrow_the_ratio():
     draw = CurveWorld().draw(np.random.default_rng(6), 2000)
-    shared = relative_data_cost(fitted(draw), fitted(draw), Target(0.8))
-    apart = relative_data_cost(fitted(draw), fitted(draw, offset=10**6), Target(0.8))
+    shared = relative_data_cost(fitted(draw), fitted(draw), CurveTarget(0.8))
+    apart = relative_data_cost(fitted(draw), fitted(draw, offset=10**6), CurveTarget(0.8))
     assert shared.conf_high / shared.conf_low < apart.conf_high / apart.conf_low
 
 
@@ -126,7 +126,7 @@ def test_items_of_curves_without_named_clusters_are_disjoint():
     scores, teacher, sizes, _ = CurveWorld().draw(np.random.default_rng(6), 500)
     unnamed = fit_curves(curve_data(scores, teacher, sizes, chance=0.0))
     named = fit_curves(curve_data(scores, teacher, sizes, chance=0.0, clusters=np.arange(500)))
-    apart, shared = (relative_data_cost(fit, fit, Target(0.8)).correlation for fit in (unnamed, named))
+    apart, shared = (relative_data_cost(fit, fit, CurveTarget(0.8)).correlation for fit in (unnamed, named))
     assert apart < shared
 
 
@@ -134,13 +134,16 @@ def test_where_one_is_never_reached_the_ratio_is_open_and_where_both_are_it_is_r
     rng = np.random.default_rng(0)
     never = fitted(CurveWorld(curve=power(c=0.6, exponent=1.5), seed_sd=0.0).draw(rng, 2000))
     reached = fitted(CurveWorld(curve=power(c=0.79, exponent=1.5), seed_sd=0.0).draw(rng, 2000), offset=10**6)
-    up, down = relative_data_cost(never, reached, Target(0.9)), relative_data_cost(reached, never, Target(0.9))
+    up, down = (
+        relative_data_cost(never, reached, CurveTarget(0.9)),
+        relative_data_cost(reached, never, CurveTarget(0.9)),
+    )
     assert math.isinf(up.conf_high)
     assert up.conf_low > 5
     assert up.status == down.status == "open"
     assert down.conf_low == 0
     assert down.conf_high == pytest.approx(1 / up.conf_low, rel=0.03)
-    both = relative_data_cost(never, never, Target(0.9))
+    both = relative_data_cost(never, never, CurveTarget(0.9))
     assert both.status == "refused"
     assert "neither" in both.summary()
 
@@ -148,8 +151,8 @@ def test_where_one_is_never_reached_the_ratio_is_open_and_where_both_are_it_is_r
 def test_a_refused_cost_refuses_the_ratio_and_levels_must_agree():
     good = fitted(CurveWorld().draw(np.random.default_rng(0), 300))
     small = fitted(CurveWorld(sizes=(0, 100, 1000)).draw(np.random.default_rng(0), 300))
-    ratio = relative_data_cost(small, good, Target(0.9), names=("reasoning", "knowledge"))
+    ratio = relative_data_cost(small, good, CurveTarget(0.9), names=("reasoning", "knowledge"))
     assert ratio.status == "refused"
     assert "reasoning: 3 distinct sizes" in ratio.note
     with pytest.raises(EstimationError, match="one confidence level"):
-        relative_data_cost(good, fitted(noiseless(power(), n=300), conf_level=0.9), Target(0.9))
+        relative_data_cost(good, fitted(noiseless(power(), n=300), conf_level=0.9), CurveTarget(0.9))

@@ -2,16 +2,16 @@ import numpy as np
 import pytest
 
 from capgap.errors import EstimationError
-from capgap.stats import SupposedCurve, Target, data_cost_ratio_power
+from capgap.stats import CurveTarget, SupposedCurve, data_cost_ratio_power
 
 SIZES = (125, 250, 500, 1000, 2000, 4000)
 
 
 def test_a_supposed_curve_meets_its_target_at_its_cost():
     curve = SupposedCurve(0.3, 0.9, 0.9, 700)
-    at = curve.accuracy(np.array([0.0, 700.0, 1e9]), Target(0.9), 0.25)
+    at = curve.accuracy(np.array([0.0, 700.0, 1e9]), CurveTarget(0.9), 0.25)
     assert at == pytest.approx([0.3, 0.25 + 0.9 * 0.65, 0.9])
-    closed = curve.accuracy(np.array([700.0]), Target(0.5, "closure"), 0.25)
+    closed = curve.accuracy(np.array([700.0]), CurveTarget(0.5, "closure"), 0.25)
     assert closed == pytest.approx(0.6)
 
 

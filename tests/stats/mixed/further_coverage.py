@@ -16,7 +16,7 @@ from scipy import stats
 
 from capgap.stats import holm
 from capgap.stats.mixed import fit_mixed
-from capgap.stats.mixed.roads import population_of
+from capgap.stats.mixed.alternative_estimators import population_of
 from tests.stats.mixed.coverage import FLOOR, VARIANCES, WATCHED
 from tests.stats.mixed.margins_coverage import BOTH, EXAMPLES, true_effects
 from tests.stats.mixed.world import ADAPTATION, CAPABILITY, FORMULA, TRUTH, Study

@@ -1,7 +1,7 @@
 import pytest
 
 from capgap.errors import EstimationError
-from capgap.stats.mixed.formula import Factor, parse_formula
+from capgap.stats.mixed.formula import FormulaFactor, parse_formula
 
 
 def _terms(text):
@@ -20,16 +20,18 @@ def test_operators_expand_as_in_every_formula_language():
 def test_what_is_crossed_with_capability_is_named_without_it():
     formula = parse_formula("y ~ capability * log(n) * a + b")
     assert formula.crossed_with("capability") == (
-        (Factor("n", log=True),),
-        (Factor("a"),),
-        (Factor("n", log=True), Factor("a")),
+        (FormulaFactor("n", log=True),),
+        (FormulaFactor("a"),),
+        (FormulaFactor("n", log=True), FormulaFactor("a")),
     )
     assert formula.columns == ("capability", "n", "a", "b")
 
 
 def test_a_logarithm_may_add_a_number_first():
     assert (
-        parse_formula("y ~ log(1 + n)").terms == parse_formula("y ~ log(n + 1)").terms == ((Factor("n", True, 1.0),),)
+        parse_formula("y ~ log(1 + n)").terms
+        == parse_formula("y ~ log(n + 1)").terms
+        == ((FormulaFactor("n", True, 1.0),),)
     )
 
 

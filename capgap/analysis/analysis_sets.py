@@ -1,0 +1,151 @@
+"""A group's complete cells under one weighting and population, ready for an estimator."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from capgap.analysis.estimate_rows import TASKS_LIKE_THESE, THESE_TASKS
+from capgap.analysis.groups import MIN_TASKS, ItemGroup
+from capgap.analysis.score_matrix import ScoreMatrix
+from capgap.stats import Design, Estimate, StratifiedMean, accuracy, paired_difference
+
+__all__ = ["MIN_COMMON_SHARE", "AnalysisSet", "AnalysisSets", "CommonCells"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+MIN_COMMON_SHARE = 0.6
+"""Below this share of common cells a number of several models is refused."""
+
+
+@dataclass(frozen=True)
+class CommonCells:
+    """The cells of a group that all of some models answered."""
+
+    rows: Ints
+    """Row numbers in the grid."""
+    share: float
+    """These cells over the cells that any of the models was asked; NaN where none was."""
+
+    def told(self, who: str) -> str:
+        """Their share, in words; empty where it is all of them. `who` are the models."""
+        return "" if self.share == 1 else f"items that {who} answered: {100 * self.share:.1f} %"
+
+    def too_few(self, who: str) -> str:
+        """Why they speak of nothing; empty where they are enough."""
+        if not len(self.rows):
+            return f"no item was answered by {who}"
+        return "" if self.share >= MIN_COMMON_SHARE else f"{self.told(who)} ({100 * MIN_COMMON_SHARE:g} % are needed)"
+
+
+@dataclass(frozen=True)
+class AnalysisSet:
+    """Which rows count, and how their tasks weigh."""
+
+    rows: Ints
+    """Row numbers in the grid."""
+    strata: Ints
+    """Task code of each row."""
+    clusters: Ints
+    """Cluster of each row."""
+    weighting: str
+    """``tasks`` or ``items``."""
+    population: str
+    """What the interval speaks of."""
+    design: Design
+    """The design of the items; of the tasks, where they are the units."""
+    n_items: int
+    """Distinct items; variants of one item count once."""
+
+    @classmethod
+    def of(cls, grid: ScoreMatrix, rows: Ints, weighting: str, population: str) -> "AnalysisSet":
+        """The cut of some rows, at least one."""
+        strata, clusters = grid.task[rows], grid.cluster[rows]
+        tasks, counts = np.unique(strata, return_counts=True)
+        if population == TASKS_LIKE_THESE:
+            design = Design.of(np.zeros(len(tasks), dtype=np.int64), tasks)
+        else:
+            shares = counts / counts.sum() if weighting == "items" else None
+            design = Design.of(strata, clusters, weights=shares)
+        n_items = len(np.unique(grid.item[rows])) if grid.varied else len(rows)
+        return cls(rows, strata, clusters, weighting, population, design, n_items)
+
+    @property
+    def like_these(self) -> bool:
+        """Whether tasks are the units, standing for tasks like them."""
+        return self.population == TASKS_LIKE_THESE
+
+    @property
+    def n_tasks(self) -> int:
+        """Tasks that entered."""
+        return self.design.n_items if self.like_these else len(self.design.counts)
+
+    def accuracy(self, scores: Floats, chance: Floats | None = None, *, conf_level: float) -> Estimate:
+        """A mean score over the cut; `scores` and `chance` have one value a row."""
+        null = self.units(chance) if chance is not None and np.isfinite(chance).all() else None
+        fit = accuracy(self.units(scores), self.design, chance=null, conf_level=conf_level)
+        return replace(fit, n_items=self.n_items)
+
+    def difference(self, values: Floats, *, conf_level: float) -> Estimate:
+        """A mean paired difference over the cut; `values` has one value a row."""
+        fit = paired_difference(self.units(values), self.design, conf_level=conf_level)
+        return replace(fit, n_items=self.n_items)
+
+    def fit(self, values: Floats) -> StratifiedMean:
+        """The joint fit of several columns, shape (rows, p)."""
+        return self.design.fit(self.units(values))
+
+    def units(self, values: Floats) -> Floats:
+        """The values of the units: the rows themselves, or the means of the tasks; any number of columns."""
+        if not self.like_these:
+            return values
+        _, k = np.unique(self.strata, return_inverse=True)
+        size = np.bincount(k)
+        if values.ndim == 1:
+            return np.asarray(np.bincount(k, values) / size)
+        return np.column_stack([np.bincount(k, column) / size for column in values.T])
+
+
+class AnalysisSets:
+    """The cuts of groups; those of the same rows, which most quantities and students share, are made once."""
+
+    def __init__(self, grid: ScoreMatrix) -> None:
+        self.grid = grid
+        self._made: dict[tuple[bool, bool, bytes], tuple[AnalysisSet, ...]] = {}
+        self._answered: dict[tuple[str, ...], tuple[NDArray[np.bool_], NDArray[np.bool_]]] = {}
+
+    def select(self, rows: Ints, models: Sequence[str]) -> CommonCells:
+        """The cells among `rows` that all the models answered, as `schema.pair` chooses them."""
+        key = tuple(models)
+        if key not in self._answered:
+            columns = [self.grid.column(m) for m in models]
+            every = np.asarray(np.isfinite(self.grid.scores[:, columns]).all(axis=1))
+            self._answered[key] = every, np.asarray(self.grid.present[:, columns].any(axis=1))
+        answered, asked = self._answered[key]
+        found, n_asked = rows[answered[rows]], int(np.count_nonzero(asked[rows]))
+        return CommonCells(found, len(found) / n_asked if n_asked else math.nan)
+
+    def of(self, group: ItemGroup, rows: Ints) -> tuple[AnalysisSet, ...]:
+        """By task, by item, and for tasks like these where there are enough; none without a row.
+
+        Parameters
+        ----------
+        group
+            Whether it spans tasks and may generalize.
+        rows
+            Its complete cells.
+        """
+        if not len(rows):
+            return ()
+        key = (group.over_tasks, group.generalizes, rows.tobytes())
+        if key not in self._made:
+            wanted = [("items", THESE_TASKS)]
+            if group.over_tasks:
+                wanted.insert(0, ("tasks", THESE_TASKS))
+                if group.generalizes and len(np.unique(self.grid.task[rows])) >= MIN_TASKS:
+                    wanted.append(("tasks", TASKS_LIKE_THESE))
+            self._made[key] = tuple(AnalysisSet.of(self.grid, rows, *names) for names in wanted)
+        return self._made[key]

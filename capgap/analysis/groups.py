@@ -1,0 +1,142 @@
+"""The levels of a battery: which cells make up which number, and how their tasks weigh."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from capgap.analysis.score_matrix import ScoreMatrix
+
+__all__ = ["MIN_ITEMS_OF_CAPABILITY", "MIN_TASKS", "ItemGroup", "groups_at", "groups_of", "without_strays"]
+
+Ints = NDArray[np.int64]
+Level = Literal["battery", "capability", "domain", "task", "slice"]
+
+_OVER_TASKS: tuple[Level, ...] = ("battery", "capability", "domain")
+MIN_TASKS = 6
+"""So many tasks a capability needs before numbers speak of *tasks like these*."""
+MIN_ITEMS_OF_CAPABILITY = 5
+"""Of a task whose items ask for different capabilities, so many make a part of it."""
+MAX_TASKS_OF_ONE_ITEM = 500
+"""Beyond so many tasks, those of a single item have no numbers of their own."""
+
+
+@dataclass(frozen=True)
+class ItemGroup:
+    """Some cells under one name."""
+
+    level: Level
+    """Its level."""
+    name: str
+    """Its name in the column ``group``."""
+    rows: Ints
+    """Its cells, row numbers in the grid."""
+    over_tasks: bool
+    """Whether it spans tasks, which then count equally, the item-weighted number beside."""
+    generalizes: bool = False
+    """Whether its tasks are enough to speak of tasks like these."""
+    left_out: tuple[str, ...] = ()
+    """Its tasks that the guard keeps out."""
+    strays: int = 0
+    """Cells of its capability that are too few in their task to count as a part of it."""
+
+
+def groups_of(grid: ScoreMatrix, model: str, excluded: frozenset[str]) -> Iterator[ItemGroup]:
+    """Every group of every level, coarse to fine.
+
+    Parameters
+    ----------
+    grid
+        The cells.
+    model
+        Whose covariates make the slices (``x_exposure`` differs between students).
+    excluded
+        Tasks that the guard keeps out of everything above the level of a task.
+    """
+    for level in _OVER_TASKS:
+        yield from groups_at(grid, level, excluded)
+    yield from _formats(grid, np.flatnonzero(_kept(grid, excluded)))
+    size = np.bincount(grid.task, minlength=len(grid.tasks))
+    order = np.argsort(grid.task, kind="stable")
+    for code, rows in enumerate(np.split(order, np.cumsum(size)[:-1])):
+        if len(grid.tasks) > MAX_TASKS_OF_ONE_ITEM and size[code] < 2:
+            continue  # one answer is no task; ten thousand of them would be millions of rows
+        name = grid.tasks[code]
+        yield ItemGroup("task", name, rows, False)
+        yield from _slices(grid, model, name, rows)
+
+
+def groups_at(grid: ScoreMatrix, level: Level, excluded: frozenset[str]) -> Iterator[ItemGroup]:
+    """Every group of one level over tasks: ``battery``, ``capability`` or ``domain``."""
+    kept = _kept(grid, excluded)
+    for name in grid.members(level):
+        member = grid.facts[level] == name
+        rows = every = np.flatnonzero(member & kept)
+        if level == "capability":
+            rows = without_strays(grid, every)
+        lost = tuple(sorted(grid.tasks[code] for code in np.unique(grid.task[member & ~kept])))
+        yield ItemGroup(level, name, rows, True, _enough_everywhere(grid, rows), lost, len(every) - len(rows))
+
+
+def _kept(grid: ScoreMatrix, excluded: frozenset[str]) -> NDArray[np.bool_]:
+    """Which cells are of tasks that the guard leaves in."""
+    return np.array([task not in excluded for task in grid.tasks], dtype=bool)[grid.task]
+
+
+def without_strays(grid: ScoreMatrix, rows: Ints) -> Ints:
+    """The cells of a capability without strays: fewer than `MIN_ITEMS_OF_CAPABILITY` in a task of several capabilities.
+
+    A task counts as much as every other one, so one or two of its items that the classifier labels otherwise would
+    count as much as whole tasks.
+    """
+    inside, of = (np.bincount(grid.task[r], minlength=len(grid.tasks)) for r in (rows, slice(None)))
+    stray = (inside < MIN_ITEMS_OF_CAPABILITY) & (inside < of)
+    return np.asarray(rows[~stray[grid.task[rows]]])
+
+
+def _formats(grid: ScoreMatrix, rows: Ints) -> Iterator[ItemGroup]:
+    """One group a format, over all tasks and within each capability, where both formats occur."""
+    form, capability = grid.facts["format"], grid.facts["capability"]
+    scopes = [("", rows), *((f"{name}: ", rows[capability[rows] == name]) for name in grid.members("capability"))]
+    for prefix, inside in scopes:
+        names = sorted({name for name in form[inside] if name is not None})
+        if len(names) > 1:
+            for name in names:
+                yield ItemGroup("slice", f"{prefix}format={name}", inside[form[inside] == name], True)
+
+
+def _slices(grid: ScoreMatrix, model: str, task: str, rows: Ints) -> Iterator[ItemGroup]:
+    """The bins of every covariate within a task, and its variants, where there are at least two."""
+    column = grid.column(model)
+    labels = {name: bins[rows, column] for name, bins in grid.covariates.items()}
+    labels["variant"] = grid.facts["variant"][rows]
+    for covariate, label in labels.items():
+        names = sorted({str(x) for x in label if x is not None}, key=_natural)
+        if len(names) < 2:
+            continue
+        text = np.array(["" if x is None else str(x) for x in label], dtype=object)
+        known = np.array([x is not None for x in label])
+        for name in names:
+            yield ItemGroup("slice", f"{task}: {covariate}={name}", rows[known & (text == name)], False)
+
+
+def _natural(label: str) -> tuple[float, str]:
+    """Numbers and spans of numbers in their order, words after them."""
+    head = label.split("–")[0]
+    try:
+        return float(head), label
+    except ValueError:
+        return float("inf"), label
+
+
+def _n_tasks(grid: ScoreMatrix, rows: Ints) -> int:
+    return len(np.unique(grid.task[rows]))
+
+
+def _enough_everywhere(grid: ScoreMatrix, rows: Ints) -> bool:
+    """Whether every capability of these cells (all of them, where nothing is labelled) has enough tasks."""
+    capability = grid.facts["capability"][rows]
+    parts = [rows[capability == name] for name in {c for c in capability if c is not None}] or [rows]
+    return all(_n_tasks(grid, part) >= MIN_TASKS for part in parts)

@@ -1,0 +1,156 @@
+"""Outcomes to estimates: every number of the report with its interval."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+
+import pandas as pd
+
+from capgap import schema
+from capgap.analysis.analysis_sets import AnalysisSets
+from capgap.analysis.capability_contrast import capability_contrast_rows
+from capgap.analysis.cohort import Cohort, cohort_of
+from capgap.analysis.data_efficiency import data_efficiency_rows
+from capgap.analysis.effects import effect_rows
+from capgap.analysis.estimate_rows import EstimateRow, to_table
+from capgap.analysis.failure_types import error_type_rows, failure_odds_rows
+from capgap.analysis.fidelity import fidelity_rows
+from capgap.analysis.flips import EQUIVALENCE_MARGIN, equivalence_rows, flip_rows
+from capgap.analysis.groups import groups_of
+from capgap.analysis.label_uncertainty import flag_undeclared_labels, label_uncertainty_rows
+from capgap.analysis.patterns import pattern_rows
+from capgap.analysis.preparation import bin_covariates, check_roles, fill_defaults, qualify_task_names
+from capgap.analysis.recipe_seeds import recipe_rows
+from capgap.analysis.score_matrix import ScoreMatrix, make_score_matrix
+from capgap.analysis.selective_testing import TestingNode, adjust_down_tree, tree_parents
+from capgap.analysis.student_estimates import RoleComparison, accuracy_rows, difference_rows, ratio_rows
+from capgap.analysis.unreadable_answers import screen_unreadable
+from capgap.errors import EstimationError
+
+__all__ = ["analyze"]
+
+
+def analyze(
+    outcomes: pd.DataFrame,
+    roles: schema.Roles,
+    *,
+    models: pd.DataFrame | None = None,
+    labels: pd.DataFrame | None = None,
+    items: pd.DataFrame | None = None,
+    conf_level: float = 0.95,
+    margin: float = EQUIVALENCE_MARGIN,
+) -> pd.DataFrame:
+    """The `estimates` table of a comparison: the quantities that CONTRIBUTING.md lists, at every level.
+
+    Parameters
+    ----------
+    outcomes
+        An `outcomes` table, or a frame with `model, task, item, score`; it is not changed.
+    roles
+        Who is who. Roles may be missing: what needs them is left out.
+    models
+        A `models` table; its `prompting` flags models that were asked differently, and how students were made is what
+        effects, data cost and patterns are about.
+    labels
+        A `labels` table; it gives a capability to items that have none.
+    items
+        An `items` table; its prompts give words to patterns of failure, its rationales are the gold steps of traces.
+    conf_level
+        Of every interval, between 0 and 1.
+    margin
+        How far a student may fall short of its teacher and count as its equal, in score.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Validated; numbers that the data cannot support are rows with status ``refused`` and the reason in `note`.
+
+    Raises
+    ------
+    TableError
+        The table is no outcomes table, a role names a model without outcomes, or teacher and student have no common
+        item.
+    EstimationError
+        `conf_level` or `margin` lies outside (0, 1).
+
+    Notes
+    -----
+    Paired numbers rest on the cells that all models involved answered (repeats averaged first); `note` says their
+    share where it is below 100 %. An item that declares no cluster is its own; declared clusters may span the tasks of
+    a battery.
+    """
+    if not 0 < conf_level < 1:
+        raise EstimationError(f"conf_level is {conf_level:g}; expected a number between 0 and 1, such as 0.95.")
+    if not 0 < margin < 1:
+        raise EstimationError(
+            f"margin is {margin:g}; expected a share between 0 and 1, such as {EQUIVALENCE_MARGIN:g}."
+        )
+    table = fill_defaults(schema.validate(outcomes, schema.OUTCOMES, source="outcomes"))
+    check_roles(table, roles)
+    undeclared = schema.undeclared_items(table) if labels is not None else set()
+    joined = schema.join_labels(table, labels)
+    raw = qualify_task_names(joined)
+    table = bin_covariates(raw)
+    grid, prompting = make_score_matrix(table, roles.names), _prompting(models)
+    cohort = cohort_of(models, roles.students)
+    found = screen_unreadable(table, roles, conf_level=conf_level)
+    excluded = frozenset(found.excluded)
+    counted = raw[~raw["task"].isin(excluded)]
+    parents: dict[TestingNode, TestingNode | None] = {}
+    rows = itertools.chain(
+        found.rows,
+        _by_student(grid, roles, excluded, prompting, conf_level, margin, parents),
+        _over_students(grid, roles, cohort, excluded, items, conf_level),
+        label_uncertainty_rows(
+            grid, undeclared, labels, roles, cohort, excluded, prompting=prompting, conf_level=conf_level
+        ),
+        error_type_rows(counted, items, roles, conf_level=conf_level),
+        failure_odds_rows(counted, roles, conf_level=conf_level),
+    )
+    return flag_undeclared_labels(adjust_down_tree(to_table(rows, conf_level=conf_level), parents), joined, undeclared)
+
+
+def _by_student(
+    grid: ScoreMatrix,
+    roles: schema.Roles,
+    excluded: frozenset[str],
+    prompting: Mapping[str, str],
+    conf_level: float,
+    margin: float,
+    parents: dict[TestingNode, TestingNode | None],
+) -> Iterator[EstimateRow]:
+    """Each model alone, and each student with its teacher, base and control; `parents` takes up where groups hang."""
+    cuts = AnalysisSets(grid)
+    for model in roles.names:
+        yield from accuracy_rows(cuts, groups_of(grid, model, excluded), model, conf_level=conf_level)
+    for student in roles.students:
+        comparison = RoleComparison.of(cuts, student, roles, conf_level=conf_level, prompting=prompting)
+        groups = list(groups_of(grid, student, excluded))
+        parents |= tree_parents(grid, groups, excluded, parents)
+        yield from difference_rows(comparison, groups)
+        yield from ratio_rows(comparison, groups)
+        yield from fidelity_rows(comparison, groups)
+        yield from flip_rows(comparison, groups)
+        yield from equivalence_rows(comparison, groups, margin=margin)
+        yield from capability_contrast_rows(comparison, excluded)
+
+
+def _over_students(
+    grid: ScoreMatrix,
+    roles: schema.Roles,
+    cohort: Cohort,
+    excluded: frozenset[str],
+    items: pd.DataFrame | None,
+    conf_level: float,
+) -> Iterator[EstimateRow]:
+    """What several students say together: recipes, effects of how they were made, data cost, patterns of failure."""
+    yield from recipe_rows(grid, cohort, roles, excluded, conf_level=conf_level)
+    yield from effect_rows(grid, cohort, excluded, conf_level=conf_level)
+    yield from data_efficiency_rows(grid, cohort, roles, excluded, conf_level=conf_level)
+    yield from pattern_rows(grid, cohort, roles, excluded, items=items, conf_level=conf_level)
+
+
+def _prompting(models: pd.DataFrame | None) -> dict[str, str]:
+    if models is None or "prompting" not in models.columns:
+        return {}
+    known = models[models["prompting"].notna()]
+    return dict(zip(known["model"].astype(str), known["prompting"].astype(str), strict=True))

@@ -1,0 +1,184 @@
+"""The outcomes as a grid of cells by models, from which every number is read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from capgap import schema
+from capgap.errors import TableError, suggestion
+
+__all__ = ["NO_ANSWER", "UNKNOWN", "ScoreMatrix", "make_score_matrix"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+UNKNOWN = -1
+"""Prediction code of a cell whose answer was not recorded."""
+NO_ANSWER = -2
+"""Prediction code of an answer that could not be read (unparsed, truncated)."""
+
+_CELL = ["battery", "task", "item", "variant"]
+
+
+@dataclass(frozen=True)
+class ScoreMatrix:
+    """One row a cell (battery, task, item, variant; repeats averaged), one column a model."""
+
+    models: tuple[str, ...]
+    """The columns."""
+    facts: dict[str, NDArray[Any]]
+    """battery, capability, domain, format and variant of each cell: words, None where unknown, shape (cells,)."""
+    chance: Floats
+    """Expected score of a guess, NaN where unknown, shape (cells,)."""
+    scores: Floats
+    """Mean score over repeats, NaN where a model has none, shape (cells, models)."""
+    logprobs: Floats
+    """Log-probability of the right answer, nats, mean over repeats, NaN where unknown, shape (cells, models)."""
+    present: NDArray[np.bool_]
+    """Whether a model was asked the cell, shape (cells, models)."""
+    predictions: Ints
+    """Code of the answer's text in the first repeat, `UNKNOWN` or `NO_ANSWER`, shape (cells, models)."""
+    task: Ints
+    """Task code, shape (cells,); codes index `tasks`."""
+    tasks: tuple[str, ...]
+    """Task names, unambiguous."""
+    cluster: Ints
+    """Cluster code, shape (cells,)."""
+    item: Ints
+    """Item code, shape (cells,): variants of an item share it."""
+    items: NDArray[Any]
+    """Name of the item of each cell, shape (cells,)."""
+    covariates: dict[str, NDArray[Any]]
+    """Bin label of each covariate for each model's rows (objects, None where unknown), shape (cells, models)."""
+    repeated: bool
+    """Whether any cell was asked more than once."""
+    varied: bool
+    """Whether any item was asked in more than one variant."""
+
+    def column(self, model: str) -> int:
+        """The column of a model."""
+        return self.models.index(model)
+
+    def members(self, fact: str) -> list[str]:
+        """The distinct words of a fact, sorted."""
+        return sorted({word for word in self.facts[fact] if word is not None})
+
+    def of(self, model: str) -> Floats:
+        """The scores of a model, shape (cells,)."""
+        return self.scores[:, self.column(model)]
+
+
+def make_score_matrix(outcomes: pd.DataFrame, models: Sequence[str]) -> ScoreMatrix:
+    """The grid of some models' primary outcomes.
+
+    Parameters
+    ----------
+    outcomes
+        A validated outcomes table, its task names unambiguous (`qualified`), covariates binned (`binned`).
+    models
+        Names of the models, in the order of the columns; the first that was asked a cell gives its facts.
+
+    Raises
+    ------
+    TableError
+        A model has no outcome.
+    """
+    frame = outcomes[outcomes["primary"].fillna(False).astype(bool)]
+    known = sorted(set(frame["model"]))
+    for name in models:
+        if name not in known:
+            raise TableError(f"model {name!r} has no outcomes.{suggestion(name, known)}")
+    frame = frame[frame["model"].isin(list(models))]
+    order = {name: j for j, name in enumerate(models)}
+    column = frame["model"].map(order).to_numpy(dtype=np.int64)
+    # Sorted by model and repeat, so that neither the order of rows nor that of models' names changes a fact.
+    sorting = np.lexsort((frame["repeat"].to_numpy(dtype=np.int64, na_value=0), column))
+    frame, column = frame.iloc[sorting], column[sorting]
+    cell = frame.groupby(_CELL, sort=True).ngroup().to_numpy(dtype=np.int64)
+    shape = (int(cell.max()) + 1, len(models))
+    flat = cell * shape[1] + column
+    scores, logprobs = (_means(frame[name], flat, shape) for name in ("score", "target_logprob"))
+    present = (np.bincount(flat, minlength=shape[0] * shape[1]) > 0).reshape(shape)
+    firsts, first_rows = np.unique(flat, return_index=True)
+    predictions = np.full(shape[0] * shape[1], UNKNOWN, dtype=np.int64)
+    predictions[firsts] = _prediction_codes(frame)[first_rows]
+    _, first_of_cell = np.unique(cell, return_index=True)
+    facts = frame.iloc[first_of_cell].reset_index(drop=True)
+    tasks, task = np.unique(facts["task"].to_numpy(dtype=object).astype(str), return_inverse=True)
+    item = np.asarray(facts.groupby(["battery", "task", "item"], sort=True).ngroup(), dtype=np.int64)
+    return ScoreMatrix(
+        models=tuple(models),
+        facts={name: _words(facts[name]) for name in ("battery", "capability", "domain", "format", "variant")},
+        chance=facts["chance"].to_numpy(dtype=float),
+        scores=scores,
+        logprobs=logprobs,
+        present=present,
+        predictions=predictions.reshape(shape),
+        task=task,
+        tasks=tuple(tasks),
+        cluster=_cluster_codes(facts),
+        item=item,
+        items=facts["item"].to_numpy(dtype=object),
+        covariates=_covariates(frame, firsts, first_rows, shape),
+        repeated=len(firsts) < len(flat),
+        varied=len(np.unique(item)) < len(item),
+    )
+
+
+def _means(column: "pd.Series[Any]", flat: Ints, shape: tuple[int, int]) -> Floats:
+    """The mean over repeats of each cell and model, NaN where there is none."""
+    value = column.to_numpy(dtype=float, na_value=np.nan)
+    finite = np.isfinite(value)
+    count = np.bincount(flat[finite], minlength=shape[0] * shape[1])
+    total = np.bincount(flat[finite], value[finite], shape[0] * shape[1])
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(count > 0, total / count, np.nan)).reshape(shape)
+
+
+def _words(column: "pd.Series[Any]") -> NDArray[Any]:
+    out = column.to_numpy(dtype=object)
+    out[column.isna().to_numpy()] = None
+    return out
+
+
+def _cluster_codes(facts: pd.DataFrame) -> Ints:
+    """Codes of the clusters; an item that is its own cluster stays apart from items of that name in other tasks."""
+    own = (facts["cluster"] == facts["item"]).to_numpy(dtype=bool)
+    battery, task, cluster = (facts[name].to_numpy(dtype=object) for name in ("battery", "task", "cluster"))
+    scope = np.where(own, battery + "\0" + task + "\0own\0", battery + "\0declared\0")
+    return np.unique((scope + cluster).astype(str), return_inverse=True)[1].astype(np.int64)
+
+
+def _prediction_codes(frame: pd.DataFrame) -> Ints:
+    """Codes of the answers: case and outer blanks do not count, numbers are compared as numbers."""
+    codes, words = pd.factorize(frame["prediction"])
+    canon = np.array([_canonical(str(word)) for word in words], dtype=object)
+    _, merged = (
+        np.unique(canon.astype(str), return_inverse=True) if len(canon) else (canon, np.zeros(0, dtype=np.int64))
+    )
+    out = np.full(len(frame), UNKNOWN, dtype=np.int64)
+    known = codes >= 0
+    out[known] = merged[codes[known]]
+    out[frame["status"].isin(["unparsed", "truncated"]).to_numpy()] = NO_ANSWER
+    return out
+
+
+def _canonical(word: str) -> str:
+    text = word.strip().casefold()
+    try:
+        return f"{float(text.replace(',', '')):.12g}"
+    except ValueError:
+        return text
+
+
+def _covariates(frame: pd.DataFrame, firsts: Ints, first_rows: Ints, shape: tuple[int, int]) -> dict[str, NDArray[Any]]:
+    out = {}
+    for name in schema.covariate_names(frame):
+        label = np.full(shape[0] * shape[1], None, dtype=object)
+        label[firsts] = frame[name].to_numpy(dtype=object)[first_rows]
+        out[name] = label.reshape(shape)
+    return out

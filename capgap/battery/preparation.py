@@ -1,0 +1,283 @@
+"""A battery to tasks that can be asked: items, and an lm-eval Task over them."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from capgap.battery.items import Item, drawn, make_items, shuffled
+from capgap.battery.lm_eval_output import quiet
+from capgap.battery.loading import Battery
+from capgap.battery.scoring import GENERATION_SCORES
+from capgap.battery.spec import HarnessTask, OwnTask
+from capgap.errors import BatteryError, UsageError, suggestion
+
+__all__ = ["PreparedTask", "answer_delimiter", "prepare", "prepare_task", "training_items"]
+
+
+@dataclass(frozen=True)
+class PreparedTask:
+    """A task, in one variant, ready to be asked."""
+
+    battery: str
+    """Name of its battery."""
+    name: str
+    """Name of the task."""
+    variant: str
+    """How it is asked; ``default`` is the task itself."""
+    capability: str | None
+    """The capability of all its items; None where they differ or nobody said."""
+    domain: str | None
+    """The domain of all its items; None where they differ or nobody said."""
+    format: str
+    """``choose`` or ``generate``."""
+    num_fewshot: int
+    """Solved examples before each item."""
+    primary: str
+    """The ``metric,filter`` that counts."""
+    items: tuple[Item, ...]
+    """The items asked; ``items[i]`` is the document `i` of `lm_task`."""
+    n_available: int
+    """Items before the limit."""
+    lm_task: Any
+    """An lm-eval Task: ``build_all_requests``, ``instances``, ``apply_filters``, ``process_results``."""
+    score: str | None
+    """``choice``, ``exact`` …; None where lm-eval's own task decides."""
+    extract: str | None
+    """What the answer is read with before it is scored."""
+    stop: tuple[str, ...]
+    """Texts that end a generated answer."""
+    max_tokens: int | None
+    """Longest generated answer; None for choices."""
+    fewshot: str = "fixed"
+    """How the solved examples are chosen."""
+    repeats: int = 1
+    """Answers drawn for each item."""
+
+
+def prepare(battery: Battery, *, limit: int | None = None) -> list[PreparedTask]:
+    """Every task of the battery, in every variant, ready to be asked.
+
+    Parameters
+    ----------
+    battery
+        From `load_battery`.
+    limit
+        At most so many items a task, before the battery's own limits. A seeded sample, in the order of the data; a
+        larger limit keeps the items of a smaller one.
+
+    Raises
+    ------
+    BatteryError
+        Data are missing or not cached, an item cannot be rendered, a metric is unknown, two tasks have one name.
+    UsageError
+        `limit` is below 1.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit {limit}: expected 1 or more.")
+    prepared: list[PreparedTask] = []
+    for task in battery.tasks:
+        prepared += prepare_task(battery, task, limit=limit)
+    counts = Counter(p.name for p in prepared if p.variant == "default")
+    twice = next((name for name, count in counts.items() if count > 1), None)
+    if twice is not None:
+        raise BatteryError(f"{battery.path}: the task {twice!r} is named twice, by itself or through groups.")
+    return prepared
+
+
+def prepare_task(battery: Battery, task: OwnTask | HarnessTask, *, limit: int | None = None) -> list[PreparedTask]:
+    """One entry of the battery: a task and its variants, or what an lm-eval name stands for.
+
+    Raises
+    ------
+    BatteryError
+        See `prepare`.
+    """
+    limit = limit or task.limit or battery.defaults.limit
+    if isinstance(task, HarnessTask):
+        from capgap.battery.lm_eval_groups import prepare_harness
+
+        return prepare_harness(battery, task, limit)
+    where = battery.where(task)
+    rows = battery.rows(task)
+    made = make_items(task, rows, where)
+    positions = drawn(len(rows), limit, battery.defaults.seed, task.name)
+    declared = battery.rows(task, "fewshot") or battery.rows(task, "train")
+    pools = make_items(task, declared, where) if declared else {}
+    result = []
+    for variant, items in made.items():
+        asked = task if variant == "default" else task.varied(variant)
+        here = where if variant == "default" else f"{where}, variant {variant!r}"
+        result.append(_prepared(battery, asked, items, positions, pools.get(variant), here))
+    return result
+
+
+def training_items(battery: Battery, *, task: str | None = None) -> list[Item]:
+    """What distillation may ask: the items of the tasks' training parts, in the order of the data.
+
+    Parameters
+    ----------
+    battery
+        From `load_battery`.
+    task
+        Only this task; by default all that have a training part.
+
+    Raises
+    ------
+    BatteryError
+        No such task, or no training part.
+    """
+    tasks = [t for t in battery.tasks if task is None or t.name == task]
+    if not tasks:
+        raise BatteryError(f"{battery.path}: no task {task!r}.{suggestion(str(task), [t.name for t in battery.tasks])}")
+    items: list[Item] = []
+    for entry in tasks:
+        if isinstance(entry, HarnessTask):
+            from capgap.battery.lm_eval_groups import harness_training_items
+
+            items += harness_training_items(battery, entry)
+        elif entry.data.train is not None:
+            rows = battery.rows(entry, "train")
+            items += make_items(entry, rows, f"{battery.where(entry)}, key 'data.train'", variants=False)["default"]
+    if not items:
+        named = f"task {task!r} has" if task else "no task has"
+        raise BatteryError(
+            f"{battery.path}: {named} {'no ' if task else 'a '}training part. Add data: {{train: FILE}}."
+        )
+    return items
+
+
+def _prepared(
+    battery: Battery,
+    task: OwnTask,
+    items: Sequence[Item],
+    positions: Sequence[int],
+    declared: Sequence[Item] | None,
+    where: str,
+) -> PreparedTask:
+    """One task as one variant asks it."""
+    from capgap.battery.lm_eval_tasks import rendered_task
+
+    metrics = _metrics(task, where)
+    shots = task.num_fewshot if task.num_fewshot is not None else battery.defaults.num_fewshot
+    chosen = [items[position] for position in positions]
+    pool = _pool(items, declared, shots, battery.defaults.seed, where)
+    if pool and battery.defaults.fewshot == "lm_eval" and {item.prompt for item in pool} & {i.prompt for i in chosen}:
+        raise BatteryError(
+            f"{where}: fewshot: lm_eval would show an item its own answer. Name data.fewshot, or 'fixed'."
+        )
+    with quiet():
+        lm_task = rendered_task(
+            task,
+            chosen,
+            pool,
+            num_fewshot=shots,
+            fewshot=battery.defaults.fewshot,
+            seed=battery.defaults.seed,
+            delimiter=answer_delimiter(task, [*chosen, *pool], where),
+            metrics=metrics,
+        )
+    generates = task.format == "generate"
+    return PreparedTask(
+        battery=battery.name,
+        name=task.name,
+        variant=chosen[0].variant,
+        capability=common(item.capability for item in chosen),
+        domain=common(item.domain for item in chosen),
+        format=task.format,
+        num_fewshot=shots,
+        primary=_primary(task, metrics, where),
+        items=tuple(chosen),
+        n_available=len(items),
+        lm_task=lm_task,
+        score=task.scoring,
+        extract=task.extract,
+        stop=tuple(task.stop if task.stop is not None else ["\n"]) if generates else (),
+        max_tokens=(task.max_tokens or 256) if generates else None,
+        fewshot=battery.defaults.fewshot,
+        repeats=task.repeats or 1,
+    )
+
+
+def common(values: Any) -> str | None:
+    """The one value that all have, else None."""
+    found = set(values)
+    return found.pop() if len(found) == 1 else None
+
+
+def _metrics(task: OwnTask, where: str) -> tuple[str, ...]:
+    """lm-eval's names of the metrics, the primary one first."""
+    word = task.scoring
+    if word in GENERATION_SCORES or word == "external":
+        return (word,)
+    if word in ("choice", "choice_norm"):
+        return ("acc", "acc_norm") if word == "choice" else ("acc_norm", "acc")
+    from capgap.battery.lm_eval_groups import check_metric
+
+    check_metric(word, task.format, f"{where}, key 'score'")
+    return (word,)
+
+
+def _primary(task: OwnTask, metrics: Sequence[str], where: str) -> str:
+    if task.primary is None:
+        return f"{metrics[0]},none"
+    metric, _, filtered = task.primary.partition(",")
+    if metric.strip() not in metrics or filtered.strip() not in ("", "none"):
+        known = [f"{name},none" for name in metrics]
+        raise BatteryError(
+            f"{where}, key 'primary': {task.primary!r} is not computed.{suggestion(task.primary, known)}"
+        )
+    return f"{metric.strip()},none"
+
+
+def _pool(items: Sequence[Item], declared: Sequence[Item] | None, shots: int, seed: int, where: str) -> list[Item]:
+    """What solved examples are drawn from; it does not depend on the limit, so that no prompt does.
+
+    From the declared part, an item that asks what an evaluated item asks is left out: its answer would be given away.
+    Without one, the items that would enter a sample last; where one of them is asked itself, its block leaves it out.
+    """
+    if shots == 0:
+        return []
+    if declared is not None:
+        asked = {item.prompt for item in items}
+        found = [item for item in declared if item.prompt not in asked]
+    else:
+        found = [items[position] for position in reversed(shuffled(len(items), seed, items[0].task))]
+    unique = list({item.prompt: item for item in found}.values())
+    if len(unique) <= shots:
+        source = "its items give" if declared is None else "data.fewshot or data.train holds"
+        raise BatteryError(
+            f"{where}, key 'num_fewshot': {shots} solved examples need {shots + 1} different items that are not asked; "
+            f"{source} {len(unique)}. Lower num_fewshot, or name more under data.fewshot."
+        )
+    return unique if declared is not None else unique[: 4 * shots + 8]
+
+
+def answer_delimiter(task: OwnTask, items: Sequence[Item], where: str) -> str:
+    """What stands between prompt and answer: one space, or nothing where either brings white space of its own.
+
+    Parameters
+    ----------
+    task
+        The task, whose own key `delimiter` wins.
+    items
+        Its items.
+    where
+        Beginning of a message.
+
+    Raises
+    ------
+    BatteryError
+        Some items bring white space and some do not.
+    """
+    if task.delimiter is not None:
+        return task.delimiter
+    brings = {
+        item.prompt[-1:].isspace() or any(text[:1].isspace() for text in item.choices or (item.shot,)) for item in items
+    }
+    if len(brings) == 2:
+        raise BatteryError(
+            f"{where}, key 'delimiter': some items bring white space between prompt and answer and some do not. "
+            f"Strip it, or say delimiter: ' ' or ''."
+        )
+    return "" if brings == {True} else " "

@@ -1,0 +1,50 @@
+"""Knowledge or reasoning: what an item asks of a model, with a probability and reasons.
+
+Importing it loads neither torch nor lm-eval nor scikit-learn.
+"""
+
+from capgap.classification.behavioural_evidence import Behaviour, behaviour_evidence, behaviours
+from capgap.classification.declared_labels import declared
+from capgap.classification.evidence import Evidence, EvidenceModel, EvidenceReason, ItemText
+from capgap.classification.files import (
+    Answers,
+    join_answers,
+    label_lines,
+    read_answers,
+    read_items,
+    read_labels,
+    refuse_out,
+    write_labels,
+)
+from capgap.classification.label_independence import refuse_compared
+from capgap.classification.labelling import LabelledItems, UnlabelledItem, classify_items, unlabelled_items
+from capgap.classification.pooling import MIDDLE, PooledLabel, TaskLabels, pool, pool_alone
+
+__all__ = [
+    "MIDDLE",
+    "Answers",
+    "UnlabelledItem",
+    "Behaviour",
+    "Evidence",
+    "PooledLabel",
+    "LabelledItems",
+    "ItemText",
+    "EvidenceReason",
+    "TaskLabels",
+    "EvidenceModel",
+    "unlabelled_items",
+    "behaviour_evidence",
+    "behaviours",
+    "classify_items",
+    "declared",
+    "join_answers",
+    "label_lines",
+    "pool",
+    "pool_alone",
+    "read_answers",
+    "read_items",
+    "read_labels",
+    "refuse_compared",
+    "refuse_out",
+    "write_labels",
+]

@@ -1,0 +1,155 @@
+"""Labelled families of items: which files hold them, and what is asked in each."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from capgap.battery.document import read_yaml
+from capgap.classification.evidence import ItemText
+from capgap.errors import TableError, suggestion
+
+__all__ = ["ItemFamily", "read_corpus"]
+
+MAX_ITEM_CHARACTERS = 1_000_000
+
+
+@dataclass(frozen=True)
+class ItemFamily:
+    """Items of one kind, which all have one label."""
+
+    name: str
+    """Its name in the table."""
+    reasoning: bool
+    """True for reasoning, False for knowledge."""
+    reason: str
+    """Why it has this label."""
+    questions: tuple[ItemText, ...]
+    """The items."""
+    kin: frozenset[str] = frozenset()
+    """Names of families of the same kind: whenever one of them is left out of a fit, this one is too."""
+    measured: bool = True
+    """Whether the family counts in the table; families that only help to fit do not."""
+
+
+class _FamilySpec(BaseModel):
+    """A family as the YAML file has it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    family: str = Field(min_length=1)
+    files: list[str] = Field(min_length=1)
+    text: str | list[str] = "text"
+    choices: str | None = None
+    label: Literal["knowledge", "reasoning"]
+    reason: str = Field(min_length=10)
+    kin: list[str] = []
+    measured: bool = True
+
+    @field_validator("files")
+    @classmethod
+    def _stay_inside(cls, files: list[str]) -> list[str]:
+        for name in files:
+            if Path(name).is_absolute() or ".." in Path(name).parts:
+                raise ValueError(f"{name!r} leaves the corpus folder; give a path inside it")
+        return files
+
+
+class _CorpusSpec(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    version: int = 1
+    families: list[_FamilySpec] = Field(min_length=1)
+
+
+def read_corpus(folder: str | Path) -> tuple[ItemFamily, ...]:
+    """The labelled families of a folder.
+
+    A folder of one's own holds a ``corpus.yaml`` like the one beside this module: for each family its JSON or JSONL
+    files, the key of the question (``text``, by default ``text``), the key of the choices if there are any
+    (``choices``; ``letters`` where they stand inside the text), ``label``, a ``reason`` of one line, and, if the
+    family is of the same kind as others, their names as ``kin``. Without such a file the folder is read by the file
+    beside this module.
+
+    Parameters
+    ----------
+    folder
+        Where the files are.
+
+    Raises
+    ------
+    TableError
+        The folder, a file or a key is missing, a row has no question, or a family is declared twice.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise TableError(f"{folder}: no such folder. A corpus is a folder with the files that its corpus.yaml names.")
+    own = folder / "corpus.yaml"
+    document = read_yaml(own if own.is_file() else Path(__file__).with_name("corpus.yaml"))
+    declared = document.validated(_CorpusSpec, error=TableError, what="corpus").families
+    names = [family.family for family in declared]
+    for n, family in enumerate(declared):
+        if family.family in names[:n]:
+            raise TableError(f"{document.path}: the family {family.family!r} is declared twice.")
+    return tuple(_read(folder, family) for family in declared)
+
+
+def _read(folder: Path, declared: _FamilySpec) -> ItemFamily:
+    keys = [declared.text] if isinstance(declared.text, str) else declared.text
+    choices = None if declared.choices == "letters" else declared.choices
+    questions = tuple(
+        _question(row, keys, choices, where) for name in declared.files for where, row in _rows(folder / name)
+    )
+    if not questions:
+        raise TableError(f"{folder}: the family {declared.family!r} has no items; leave it out of corpus.yaml.")
+    return ItemFamily(
+        name=declared.family,
+        reasoning=declared.label == "reasoning",
+        reason=declared.reason,
+        questions=questions,
+        kin=frozenset(declared.kin),
+        measured=declared.measured,
+    )
+
+
+def _question(row: dict[str, Any], keys: list[str], choices: str | None, where: str) -> ItemText:
+    text = next((row[key] for key in keys if isinstance(row.get(key), str)), None)
+    if text is None:
+        raise TableError(f"{where}: no text under {' or '.join(map(repr, keys))}.{suggestion(keys[0], row)}")
+    if choices is None:
+        return ItemText(text)
+    listed = row.get(choices)
+    if not isinstance(listed, list):
+        raise TableError(f"{where}: {choices!r} is not a list of choices.{suggestion(choices, row)}")
+    return ItemText(text, tuple(str(choice) for choice in listed))
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of a file, each with the words that say where it stands."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TableError(f"{path}: cannot be read ({error}). The corpus.yaml names it.") from error
+    if path.suffix == ".json":
+        data = _parsed(text, str(path))
+        rows = data.get("examples") if isinstance(data, dict) else data
+        if not isinstance(rows, list):
+            raise TableError(f"{path}: expected a list of items, or `examples` with such a list.")
+        numbered = [(f"{path}, item {n}", row) for n, row in enumerate(rows, 1)]
+    else:
+        lines = enumerate(text.split("\n"), 1)
+        numbered = [(f"{path}, line {n}", _parsed(line, f"{path}, line {n}")) for n, line in lines if line.strip()]
+    for where, row in numbered:
+        if not isinstance(row, dict):
+            raise TableError(f"{where}: expected an object with the question, found {type(row).__name__}.")
+        yield where, row
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise TableError(f"{where}: not JSON ({error}).") from error

@@ -1,0 +1,96 @@
+r"""Exercises of capgap's own: many small kinds of items, so that topics and turns of phrase do not decide.
+
+They only help to fit. Each kind names the measured families that are like it (`kin`) and is left out with them.
+
+The two text files beside this module are lines of
+
+* ``@pool: word, word, ...``: words to draw from;
+* ``== name | knowledge`` or ``== name | reasoning | kin, kin``: a kind begins;
+* an item: a text, and behind ``||`` its choices, separated by `` | ``. A slot ``{pool}`` is a word that no other slot
+  of the item has, ``{pool.1}`` the same word wherever it stands, ``{3-20}`` a number, ``{red|blue}`` one of these, and
+  ``{expr}``, ``{code}`` and the other names in `made` something that is made up. ``\n`` is the end of a line.
+"""
+
+import random
+import re
+from functools import cache
+from pathlib import Path
+
+from capgap.classification.corpus import ItemFamily
+from capgap.classification.evidence import ItemText
+from capgap.classification.exercises.made import MADE
+
+__all__ = ["exercises"]
+
+_SLOT = re.compile(r"\{(?:(\d+)-(\d+)|([a-z]+)|([^{}|.]+(?:\|[^{}|]+)+))(?:\.(\d+))?\}")
+_DRAWS = 5
+
+
+@cache
+def exercises(seed: int = 0) -> tuple[ItemFamily, ...]:
+    """All kinds of exercises, each line filled a few times; the same for the same seed.
+
+    Parameters
+    ----------
+    seed
+        Of the words and numbers that are drawn.
+    """
+    families: list[ItemFamily] = []
+    for name in ("known.txt", "worked.txt"):
+        families += _families(Path(__file__).with_name(name).read_text(encoding="utf-8"), seed)
+    return tuple(families)
+
+
+def _families(text: str, seed: int) -> list[ItemFamily]:
+    pools: dict[str, list[str]] = {}
+    kinds: list[tuple[list[str], list[str]]] = []
+    for line in text.splitlines():
+        if not line.strip() or line.startswith("# "):
+            continue
+        if line.startswith("@"):
+            pool, words = line[1:].split(":", 1)
+            pools[pool] = [word.strip() for word in words.split(",")]
+        elif line.startswith("== "):
+            kinds.append(([part.strip() for part in line[3:].split(" | ")], []))
+        else:
+            kinds[-1][1].append(line)
+    return [_family(head, lines, pools, random.Random(f"{seed} {head[0]}")) for head, lines in kinds]
+
+
+def _family(head: list[str], lines: list[str], pools: dict[str, list[str]], rng: random.Random) -> ItemFamily:
+    questions: dict[ItemText, None] = {}
+    for line in lines:
+        for _ in range(_DRAWS if _SLOT.search(line) else 1):
+            questions.setdefault(_filled(line, pools, rng))
+    kin = frozenset(head[2].split(", ")) if len(head) > 2 else frozenset()
+    return ItemFamily(head[0], head[1] == "reasoning", "Written as such.", tuple(questions), kin, measured=False)
+
+
+def _filled(line: str, pools: dict[str, list[str]], rng: random.Random) -> ItemText:
+    """A line with its slots filled."""
+    drawn: dict[str, str] = {}
+    used: set[str] = set()
+
+    def value(match: re.Match[str]) -> str:
+        low, high, pool, options, label = match.groups()
+        key = f"{low or pool or options}.{label}"
+        if label and key in drawn:
+            return drawn[key]
+        if low:
+            word = str(rng.randint(int(low), int(high)))
+        elif options:
+            word = rng.choice(options.split("|"))
+        elif pool in MADE:
+            word = MADE[pool](rng)
+        else:
+            left = [w for w in pools[pool] if w not in used] or pools[pool]
+            word = rng.choice(left)
+        used.add(word)
+        drawn[key] = word
+        return word
+
+    text, _, choices = line.replace("\\n", "\n").partition(" || ")
+    text = _SLOT.sub(value, text)
+    return ItemText(
+        text.strip(), tuple(_SLOT.sub(value, choice).strip() for choice in choices.split(" | ") if choice.strip())
+    )

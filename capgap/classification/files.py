@@ -1,0 +1,319 @@
+"""Questions from a JSONL file, and labels to and from files."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from capgap import schema
+from capgap.battery.items import content_ids, drawn
+from capgap.classification.evidence import ItemText
+from capgap.classification.labelling import UnlabelledItem, compact
+from capgap.errors import TableError, UsageError, suggestion
+from capgap.schema import CAPABILITIES
+
+__all__ = [
+    "Answers",
+    "join_answers",
+    "label_lines",
+    "read_answers",
+    "read_items",
+    "read_labels",
+    "refuse_out",
+    "write_labels",
+]
+
+Answers = tuple[pd.DataFrame, pd.DataFrame]
+"""An `outcomes` table, and the `models` table of those who gave the answers."""
+
+_SHOWN = 10
+_LONGEST = 64_000_000  # of a line, in bytes
+
+
+def read_items(path: Path | str, *, limit: int | None = None) -> list[UnlabelledItem]:
+    """The questions of a JSONL file.
+
+    Parameters
+    ----------
+    path
+        One JSON object a line. ``text`` is the question and must be there; ``item``, ``task``, ``choices``,
+        ``target`` (a text, the index of a choice, or a list of them of which the first counts), ``capability`` and
+        ``rationale`` (the fact or the steps) where they are known. Without ``item`` the id is a hash of the question
+        and its occurrence. Other keys are left alone; empty lines count for nothing.
+    limit
+        At most so many items: a seeded sample, in the order of the file.
+
+    Raises
+    ------
+    TableError
+        The file cannot be read, or lines of it are no such objects; they are named with what is wrong.
+    """
+    path = Path(path)
+    items: list[UnlabelledItem] = []
+    wrong: list[str] = []
+    n_wrong = 0
+    lines: dict[tuple[str, str], int] = {}
+    again: Counter[tuple[str, str]] = Counter()
+    for number, found in _lines(path):
+        try:
+            if isinstance(found, str):
+                raise TableError(found)
+            item = _item(found, path)
+            if found.get("item") is None:  # the same question again is another item
+                again[item.task, item.item] += 1
+                occurrence = again[item.task, item.item]
+                item = item if occurrence == 1 else replace(item, item=f"{item.item}-{occurrence}")
+            first = lines.setdefault((item.task, item.item), number)
+            if first != number:
+                raise TableError(f"item {item.item[:80]!r} of task {item.task[:80]!r} stands in line {first} already")
+            items.append(item)
+        except TableError as error:
+            n_wrong += 1
+            if len(wrong) < _SHOWN:
+                wrong.append(f"{path}, line {number}: {error}.")
+    if wrong:
+        more = [f"and {n_wrong - len(wrong):,} more lines."] if n_wrong > len(wrong) else []
+        raise TableError("\n".join([*wrong, *more, 'A line is an object such as {"text": "Who wrote …?"}.']))
+    if not items:
+        raise TableError(f'{path}: holds no question. A line is an object such as {{"text": "Who wrote …?"}}.')
+    return items if limit is None else [items[i] for i in drawn(len(items), limit, 0, path.name)]
+
+
+def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Number and object of each line that is not empty; a complaint in the place of what is no object."""
+    try:
+        with path.open("rb") as file:
+            number = 0
+            while line := file.readline(_LONGEST + 1):
+                number += 1
+                if len(line) > _LONGEST:
+                    raise TableError(f"{path}, line {number}: is longer than {_LONGEST:,} bytes.")
+                if line.strip():
+                    yield number, _object(line)
+    except OSError as error:
+        raise TableError(f"{path}: cannot be read: {error.strerror or error}.") from error
+
+
+def _object(line: bytes) -> dict[str, Any] | str:
+    try:
+        found = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        return "is not UTF-8 text"
+    except RecursionError:
+        return "is nested too deeply"
+    except ValueError as error:  # also a number of more digits than Python reads
+        return f"is not JSON: {str(error)[:120]}"
+    return found if isinstance(found, dict) else f"expected an object, found {_kind(found)}"
+
+
+def _item(found: Mapping[str, Any], path: Path) -> UnlabelledItem:
+    """One question.
+
+    Raises
+    ------
+    TableError
+        The complaint alone.
+    """
+    if "text" not in found:
+        near = suggestion("text", found) if len(found) > 1 else ""
+        raise TableError(f"has no 'text'; it has {', '.join(str(k)[:40] for k in list(found)[:8]) or 'no key'}{near}")
+    text = found["text"]
+    if not isinstance(text, str):
+        raise TableError(f"'text': expected a text, found {_kind(text)}")
+    choices = found.get("choices") or ()
+    if not isinstance(choices, (list, tuple)):
+        raise TableError(f"'choices': expected a list, found {_kind(choices)}")
+    options = tuple(_word(choice, "choices") for choice in choices)
+    capability = found.get("capability")
+    if capability is not None and capability not in CAPABILITIES:
+        raise TableError(f"'capability': {str(capability)[:40]!r} is not one of its words: {', '.join(CAPABILITIES)}")
+    question = ItemText(_clean(text), options, _target(found.get("target"), options))
+    task, given = found.get("task"), found.get("item")
+    rationale = found.get("rationale")
+    return UnlabelledItem(
+        task=path.stem if task is None else _word(task, "task"),
+        item=_word(given, "item") if given is not None else content_ids([[question.text, options, question.target]])[0],
+        question=question,
+        capability=capability,
+        alone=task is None,
+        rationale=None if rationale is None else _word(rationale, "rationale"),
+        by="the file",
+    )
+
+
+def _target(value: Any, choices: tuple[str, ...]) -> str | None:
+    if isinstance(value, list):
+        value = value[0] if value else None
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and choices:
+        if not 0 <= value < len(choices):
+            raise TableError(f"'target': index {str(value)[:20]} of {len(choices)} choices; indices count from 0")
+        return choices[value]
+    return _word(value, "target")
+
+
+def _word(value: Any, key: str) -> str:
+    if isinstance(value, str):
+        return _clean(value)
+    if isinstance(value, (bool, int, float)):
+        return str(value)
+    raise TableError(f"{key!r}: expected a text or a number, found {_kind(value)}")
+
+
+def _clean(text: str) -> str:
+    """Half of a surrogate pair is no character: no table and no tokenizer takes it."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def label_lines(labels: pd.DataFrame, *, ascii_only: bool = False) -> Iterator[str]:
+    """The `labels` table as lines of JSONL; `evidence` is an object there.
+
+    Parameters
+    ----------
+    labels
+        The table.
+    ascii_only
+        Whether other letters are escaped, for a stream that can't write them.
+    """
+    for row in labels.to_dict("records"):
+        evidence = json.loads(row["evidence"]) if isinstance(row["evidence"], str) else None
+        numbers = {key: round(float(row[key]), 6) for key in ("p_reasoning", "conf_low", "conf_high")}
+        ordered = {"item": row["item"], "task": row["task"], "capability": row["capability"], **numbers}
+        yield json.dumps({**ordered, "source": row["source"], "evidence": evidence}, ensure_ascii=ascii_only)
+
+
+def write_labels(labels: pd.DataFrame, path: Path | str, *, replace: bool = False) -> None:
+    """Write labels, as a Parquet table or as JSONL by the name's end, whole or not at all.
+
+    Parameters
+    ----------
+    labels
+        The `labels` table.
+    path
+        Ends in ``.parquet`` or ``.jsonl``.
+    replace
+        Whether a file that is there may be replaced.
+
+    Raises
+    ------
+    UsageError
+        The file is there and `replace` is false, or its name ends otherwise.
+    StoreError
+        It cannot be written.
+    """
+    path = Path(path)
+    refuse_out(path, replace=replace)
+    if path.suffix == ".parquet":
+        schema.write(labels, path, schema.LABELS)
+        return
+    with schema.atomic_write(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(f"{line}\n" for line in label_lines(labels))
+
+
+def refuse_out(path: Path, *, replace: bool) -> None:
+    """Say before anything is computed that a file of labels could not be written there.
+
+    Raises
+    ------
+    UsageError
+        See `write_labels`.
+    """
+    if path.suffix not in (".parquet", ".jsonl"):
+        raise UsageError(f"--out {path}: expected a name that ends in .jsonl or .parquet.")
+    if path.exists() and not replace:
+        raise UsageError(f"--out {path}: is there already. Choose another name, or say --replace.")
+    if not path.parent.is_dir():
+        raise UsageError(f"--out {path}: there is no folder {path.parent}.")
+
+
+def read_labels(path: Path | str) -> pd.DataFrame:
+    """A file of labels as `write_labels` wrote it, or of the same form.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The `labels` table.
+
+    Raises
+    ------
+    TableError
+        The file cannot be read, is no such table, or holds a probability outside [0, 1] or outside its interval.
+    """
+    path = Path(path)
+    if path.suffix == ".jsonl":
+        rows = []
+        for number, found in _lines(path):
+            if isinstance(found, str):
+                raise TableError(f"{path}, line {number}: {found}.")
+            row = {key: value for key, value in found.items() if value is not None}
+            if isinstance(row.get("evidence"), dict):
+                row["evidence"] = compact(row["evidence"])
+            rows.append(row)
+        frame = schema.from_rows(rows, schema.LABELS, source=str(path))
+    else:
+        frame = schema.read(path, schema.LABELS)
+    for name in ("p_reasoning", "conf_low", "conf_high"):
+        for place, value in enumerate(frame[name]):
+            if not (math.isnan(value) or 0 <= value <= 1):
+                raise TableError(f"{path}: column {name!r}, row {place}: {value:g} is no probability.")
+    crossed = (frame["conf_low"] > frame["p_reasoning"] + 1e-5) | (frame["conf_high"] < frame["p_reasoning"] - 1e-5)
+    if bool(crossed.any()):
+        place = int(crossed.to_numpy().argmax())
+        raise TableError(f"{path}: row {place}: p_reasoning lies outside its own interval.")
+    return frame
+
+
+def read_answers(path: Path | str) -> Answers:
+    """Outcomes, and who the models are: of a run directory, of what `ask_models` kept, or of one table.
+
+    Parameters
+    ----------
+    path
+        A folder with ``outcomes.parquet`` and, where it has one, ``models.parquet``; or an `outcomes` table alone,
+        whose models are known by name only.
+
+    Raises
+    ------
+    TableError
+        See `capgap.schema.read`.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return schema.read(path, schema.OUTCOMES), schema.empty(schema.MODELS)
+    models = path / "models.parquet"
+    known = schema.read(models, schema.MODELS) if models.is_file() else schema.empty(schema.MODELS)
+    return schema.read(path / "outcomes.parquet", schema.OUTCOMES), known
+
+
+def join_answers(several: Sequence[Answers]) -> Answers:
+    """Answers from several places as one; of what stands in two of them, the later counts.
+
+    Raises
+    ------
+    TableError
+        Two places call different models by one name.
+    """
+    outcomes, models = ([one[n] for one in several if len(one[n])] for n in (0, 1))
+    known = pd.concat(models, ignore_index=True) if models else schema.empty(schema.MODELS)
+    hashes = known.dropna(subset="weights_hash").groupby("model")["weights_hash"].nunique()
+    twice = hashes[hashes > 1]
+    if len(twice):
+        raise TableError(
+            f"two different models are called {twice.index[0]!r} in these answers. Give one another name: NAME=CKPT."
+        )
+    answers = pd.concat(outcomes, ignore_index=True) if outcomes else schema.empty(schema.OUTCOMES)
+    return (
+        schema.validate(answers.drop_duplicates(list(schema.OUTCOMES.key), keep="last"), schema.OUTCOMES),
+        schema.validate(known.drop_duplicates("model", keep="last"), schema.MODELS),
+    )

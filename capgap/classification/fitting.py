@@ -1,0 +1,294 @@
+"""Fits the text model to labelled families and measures it on families that it has not seen.
+
+`capgap.classification.refit` is the command around it.
+
+Families count alike within each label, and the two labels count alike. When a family is left out, so is its kin.
+Strength of the penalty and weight of words are chosen by families left out *among those that remain*, and so is the
+calibration; nothing of a family ever touches its own prediction.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from capgap.classification.coefficients import Calibration, Coefficients
+from capgap.classification.design_matrices import DesignMatrices, balanced
+from capgap.errors import EstimationError
+
+__all__ = ["GRID", "HeldOutPredictions", "FitSettings", "fit", "leave_families_out"]
+
+MIN_FAMILIES = 8  # a word needs so many families, or it stands for one of them
+MIN_SHARE = 0.02  # and in each of them so large a share of the items
+KNOWN_FAMILIES = 5  # words of so many families are known to the model
+CLIP = 3.0
+INNER_FOLDS = 12
+LAPSE = 0.01  # nobody can be surer than this of a new kind of item who has seen fewer than a hundred
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What is tuned."""
+
+    evidence: float
+    """Items' worth of evidence that weighs as much as the penalty: the inverse of its strength times their number."""
+    words: float
+    """Scale of the words beside standardised features; 0 leaves words out."""
+    own: float
+    """Emphasis of a family that only helps to fit; 1 counts it like a measured one."""
+
+
+GRID: tuple[FitSettings, ...] = tuple(FitSettings(evidence, 0.3, 2.0) for evidence in (5.0, 15.0, 45.0))
+
+
+@dataclass(frozen=True)
+class HeldOutPredictions:
+    """Predictions for items of families that their fit had not seen."""
+
+    item: NDArray[np.intp]
+    """Rows of the design."""
+    raw: NDArray[np.float64]
+    """Log-odds before calibration."""
+    logit: NDArray[np.float64]
+    """Log-odds of reasoning, calibrated on other families."""
+    settings: tuple[FitSettings, ...]
+    """What was chosen, for each measured family in turn."""
+
+
+@dataclass(frozen=True)
+class _FittedRegression:
+    """A regression and how its columns are made."""
+
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    columns: NDArray[np.intp]
+    words: float
+    model: Any
+
+    def logits(self, design: DesignMatrices, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = self.model.decision_function(_columns(self, design, rows))
+        return found
+
+
+def _columns(fitted: _FittedRegression, design: DesignMatrices, rows: NDArray[np.intp]) -> Any:
+    """Standardised features, and the words that are kept."""
+    from scipy import sparse
+
+    dense = np.clip((design.dense[rows] - fitted.mean) / fitted.scale, -CLIP, CLIP)
+    if not len(fitted.columns):
+        return dense
+    return sparse.hstack([sparse.csr_matrix(dense), design.words[rows][:, fitted.columns] * fitted.words]).tocsr()
+
+
+def _fit(design: DesignMatrices, rows: NDArray[np.intp], settings: FitSettings) -> _FittedRegression:
+    """Regression on the given items."""
+    from sklearn.linear_model import LogisticRegression
+
+    family, label = design.family[rows], design.reasoning[rows]
+    if label.all() or not label.any():
+        raise EstimationError("A fit needs families of knowledge and of reasoning; all that are left have one label.")
+    emphasis = np.array([1.0 if one.measured else settings.own for one in design.families])
+    weights = balanced(family, label, emphasis)
+    dense = design.dense[rows]
+    mean = np.average(dense, axis=0, weights=weights)
+    scale = np.sqrt(np.average((dense - mean) ** 2, axis=0, weights=weights))
+    scale = np.where(scale > 1e-9, scale, 1.0)
+    seen = np.unique(family)
+    columns = np.flatnonzero((design.shares[seen] >= MIN_SHARE).sum(axis=0) >= MIN_FAMILIES)
+    fitted = _FittedRegression(mean, scale, columns if settings.words else columns[:0], settings.words, None)
+    model = LogisticRegression(C=settings.evidence / len(rows), max_iter=1000, tol=1e-5)
+    model.fit(_columns(fitted, design, rows), label, sample_weight=weights)
+    return _FittedRegression(mean, scale, fitted.columns, settings.words, model)
+
+
+def sample(design: DesignMatrices, limit: int, seed: int = 0) -> NDArray[np.intp]:
+    """Rows to fit on: at most `limit` of each family, drawn at random."""
+    rng = np.random.default_rng(seed)
+    chosen = []
+    for n in range(len(design.families)):
+        rows = np.flatnonzero(design.family == n)
+        chosen.append(np.sort(rng.choice(rows, limit, replace=False)) if len(rows) > limit else rows)
+    return np.concatenate(chosen)
+
+
+def _rows_of(
+    design: DesignMatrices, rows: NDArray[np.intp], families: Sequence[int] | NDArray[np.intp]
+) -> NDArray[np.intp]:
+    return rows[np.isin(design.family[rows], families)]
+
+
+def _inner_folds(design: DesignMatrices, families: Sequence[int]) -> list[list[int]]:
+    """Measured families dealt out into folds, each label in turn."""
+    ordered = sorted(families, key=lambda n: (design.families[n].reasoning, n))
+    n_folds = min(INNER_FOLDS, len(ordered))
+    return [ordered[k::n_folds] for k in range(n_folds)]
+
+
+def _tune(
+    design: DesignMatrices, rows: NDArray[np.intp], outside: Sequence[int], grid: Sequence[FitSettings]
+) -> tuple[FitSettings, Calibration]:
+    """Settings and calibration by leaving out families among those that are not outside."""
+    inside = [n for n in design.measured if n not in outside]
+    folds = _inner_folds(design, inside)
+    tried = []
+    for settings in grid:
+        items, logits = [], []
+        for fold in folds:
+            fitted = _fit(design, _rows_of(design, rows, design.without([*outside, *fold])), settings)
+            items.append(_rows_of(design, rows, fold))
+            logits.append(fitted.logits(design, items[-1]))
+        calibration, losses = calibrate(design, np.concatenate(items), np.concatenate(logits))
+        tried.append((settings, calibration, losses))
+    if not tried:
+        raise EstimationError("No settings to choose from.")
+    labels = np.array([design.families[n].reasoning for n in sorted(inside)])
+    best = min((losses for *_, losses in tried), key=lambda losses: _mean_and_error(losses, labels)[0])
+    # The strongest penalty that is not worse than the best by more than the standard error of their difference.
+    good = []
+    for settings, calibration, losses in tried:
+        worse, error = _mean_and_error(losses - best, labels)
+        if worse <= error:
+            good.append((settings.evidence, worse, settings, calibration))
+    *_, settings, calibration = min(good, key=lambda one: one[:2])
+    return settings, calibration
+
+
+def _mean_and_error(values: NDArray[np.float64], labels: NDArray[np.bool_]) -> tuple[float, float]:
+    """Mean over families, labels counting alike, and its standard error."""
+    parts = [values[labels == label] for label in (False, True)]
+    variances = [part.var(ddof=1) / len(part) if len(part) > 1 else 0.0 for part in parts]
+    return float(np.mean([part.mean() for part in parts])), float(np.sqrt(sum(variances)) / 2)
+
+
+def calibrate(
+    design: DesignMatrices, items: NDArray[np.intp], logits: NDArray[np.float64]
+) -> tuple[Calibration, NDArray[np.float64]]:
+    """Probabilities from out-of-family log-odds, with families counting alike.
+
+    Returns
+    -------
+    calibration, losses
+        What makes the log-loss least, labels counting alike, and that loss in nats for each family in their order.
+    """
+    from scipy.optimize import minimize
+
+    label = design.reasoning[items]
+    weights = balanced(design.family[items], label, np.ones(len(design.families)))
+    weights = weights / weights.sum()
+
+    def loss(x: NDArray[np.float64]) -> float:
+        p = Calibration(float(x[0]), float(x[1]), LAPSE, LAPSE).probability(logits)
+        return float(-(weights @ np.log(np.where(label, p, 1 - p))))
+
+    found = minimize(loss, np.array([1.0, 0.0]), method="L-BFGS-B", bounds=[(0.05, 20.0), (-20.0, 20.0)])
+    calibration = Calibration(float(found.x[0]), float(found.x[1]), LAPSE, LAPSE)
+    p = calibration.probability(logits)
+    each = -np.log(np.where(label, p, 1 - p))
+    family = design.family[items]
+    return calibration, np.array([each[family == n].mean() for n in np.unique(family)])
+
+
+def leave_families_out(
+    design: DesignMatrices, *, limit: int = 150, seed: int = 0, grid: Sequence[FitSettings] = GRID
+) -> HeldOutPredictions:
+    """Predictions of each measured family by a fit without it, tuning and calibration nested inside.
+
+    Parameters
+    ----------
+    design
+        From `make_design`, with all items.
+    limit
+        Items of a family that a fit sees; all items of the family that is left out are predicted.
+    seed
+        Of the draw.
+    grid
+        Settings to choose from.
+
+    Raises
+    ------
+    EstimationError
+        Fewer than three measured families of a label.
+    """
+    labels = [design.families[n].reasoning for n in design.measured]
+    if min(sum(labels), len(labels) - sum(labels)) < 3:
+        raise EstimationError("Leaving families out takes three measured families of knowledge and three of reasoning.")
+    rows = sample(design, limit, seed)
+    items, raw, logit, chosen = [], [], [], []
+    for left_out in design.measured:
+        settings, calibration = _tune(design, rows, [left_out], grid)
+        fitted = _fit(design, _rows_of(design, rows, design.without([left_out])), settings)
+        items.append(np.flatnonzero(design.family == left_out))
+        raw.append(fitted.logits(design, items[-1]))
+        logit.append(calibration.logit(raw[-1]))
+        chosen.append(settings)
+    return HeldOutPredictions(np.concatenate(items), np.concatenate(raw), np.concatenate(logit), tuple(chosen))
+
+
+def spread(design: DesignMatrices, left_out: HeldOutPredictions) -> tuple[float, float]:
+    """How far families, and items within them, lie from what their label has on the whole.
+
+    Returns
+    -------
+    family_sd, item_sd
+        Standard deviations of calibrated out-of-family log-odds: of families' means around the mean of their label,
+        and of items around the mean of their family (families counting alike).
+    """
+    family = design.family[left_out.item]
+    means = {n: left_out.logit[family == n].mean() for n in design.measured}
+    within = float(np.mean([left_out.logit[family == n].var() for n in design.measured]))
+    squares, free = 0.0, 0
+    for label in (False, True):
+        of_label = np.array([mean for n, mean in means.items() if design.families[n].reasoning == label])
+        squares += float(((of_label - of_label.mean()) ** 2).sum())
+        free += len(of_label) - 1
+    return float(np.sqrt(squares / free)), float(np.sqrt(within))
+
+
+def fit(
+    design: DesignMatrices,
+    *,
+    spreads: tuple[float, float],
+    about: dict[str, Any],
+    limit: int = 150,
+    seed: int = 0,
+    grid: Sequence[FitSettings] = GRID,
+) -> tuple[Coefficients, Any]:
+    """The model of all families, with settings and calibration by leaving families out.
+
+    Parameters
+    ----------
+    design, limit, seed, grid
+        As for `leave_families_out`.
+    spreads
+        From `spread`.
+    about
+        What the file says of its making.
+
+    Returns
+    -------
+    coefficients, regression
+        What is shipped, and scikit-learn's own object, for comparison.
+    """
+    rows = sample(design, limit, seed)
+    settings, calibration = _tune(design, rows, [], grid)
+    fitted = _fit(design, rows, settings)
+    weight = fitted.model.coef_[0]
+    n = design.dense.shape[1]
+    words = {design.vocabulary[c]: float(w) * settings.words for c, w in zip(fitted.columns, weight[n:], strict=True)}
+    known = (design.shares > 0).sum(axis=0) >= KNOWN_FAMILIES
+    coefficients = Coefficients(
+        mean=fitted.mean,
+        scale=fitted.scale,
+        weight=weight[:n],
+        clip=CLIP,
+        words=words,
+        intercept=float(fitted.model.intercept_[0]),
+        calibration=calibration,
+        family_sd=spreads[0],
+        item_sd=spreads[1],
+        known=frozenset(word for word, kept in zip(design.vocabulary, known, strict=True) if kept),
+        about={**about, "evidence": settings.evidence, "words": settings.words, "own": settings.own},
+    )
+    return coefficients, fitted

@@ -1,0 +1,55 @@
+"""Labels that rest on models' answers are never used to compare these models."""
+
+import json
+from collections.abc import Collection
+
+import pandas as pd
+
+from capgap.classification.evidence import EvidenceModel
+from capgap.errors import TableError, UsageError
+
+__all__ = ["refuse_compared"]
+
+
+def refuse_compared(labels: pd.DataFrame, models: pd.DataFrame | None, compared: Collection[str] | None = None) -> None:
+    """Refuse labels whose evidence comes from the models that are to be compared by them.
+
+    Parameters
+    ----------
+    labels
+        A `labels` table.
+    models
+        A `models` table with the compared ones, where there is one; without `compared` all of it is compared.
+    compared
+        Names of the compared models; those that `models` doesn't know are recognised by name alone.
+
+    Raises
+    ------
+    UsageError
+        One of them is a witness, by its name or by its weights; the message names it.
+    """
+    known = dict(zip(models["model"], models["weights_hash"], strict=True)) if models is not None else {}
+    names = set(known) if compared is None else set(compared)
+    weights = {h: name for name, h in known.items() if name in names and isinstance(h, str) and h}
+    for task, evidence in zip(labels["task"], labels["evidence"], strict=True):
+        for witness in _witnesses(evidence):
+            name = witness.name if witness.name in names else weights.get(witness.weights_hash or "")
+            if name is not None:
+                same = "" if name == witness.name else f" (asked as {witness.name!r})"
+                raise UsageError(
+                    f"labels: those of task {task!r} rest on answers of {name!r}{same}, which is one of the compared "
+                    f"models; the comparison would test its own definition. Classify with other models, or by text "
+                    f"alone: capgap classify without --model and --outcomes."
+                )
+
+
+def _witnesses(evidence: object) -> list[EvidenceModel]:
+    if not isinstance(evidence, str) or '"models"' not in evidence:
+        return []
+    try:
+        found = json.loads(evidence)
+        return [EvidenceModel(str(m["model"]), m.get("weights_hash")) for m in found.get("models", [])]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise TableError(
+            f"labels: evidence {evidence[:80]!r} is not of the form that capgap classify writes."
+        ) from error

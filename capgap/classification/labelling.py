@@ -1,0 +1,169 @@
+"""Items in, the `labels` table out: evidence of all kinds is collected task by task and pooled."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from capgap import schema
+from capgap.battery import PreparedTask
+from capgap.classification.declared_labels import declared, declared_of_task
+from capgap.classification.evidence import Evidence, ItemText
+from capgap.classification.pooling import PooledLabel, TaskLabels, pool, pool_alone
+
+__all__ = ["UnlabelledItem", "LabelledItems", "unlabelled_items", "classify_items", "compact"]
+
+_WORDS = 240
+
+
+@dataclass(frozen=True)
+class UnlabelledItem:
+    """An item to be labelled."""
+
+    task: str
+    """Name of its task; for an item without one, of the file it stands in."""
+    item: str
+    """Its id within the task."""
+    question: ItemText
+    """What it asks."""
+    capability: str | None = None
+    """What its battery or file declares."""
+    alone: bool = False
+    """Whether it has no task: its neighbours then say nothing about it."""
+    rationale: str | None = None
+    """Text that contains the fact, or the steps, where there is any."""
+    by: str | None = None
+    """Who declares `capability`; None for a task of lm-eval, where the catalogue may have."""
+
+
+@dataclass(frozen=True)
+class LabelledItems:
+    """The labels of items and of their tasks."""
+
+    labels: pd.DataFrame
+    """The `labels` table, one row for each item, in the order of the items."""
+    tasks: Mapping[str, PooledLabel]
+    """Task → its own label; without items that have no task."""
+
+
+def unlabelled_items(prepared: Iterable[PreparedTask]) -> list[UnlabelledItem]:
+    """The items of a prepared battery, once each, in its order; variants are the same items."""
+    items: dict[tuple[str, str], UnlabelledItem] = {}
+    for task in prepared:
+        for item in task.items:
+            target = item.targets[0] if item.targets else None
+            items.setdefault(
+                (task.name, item.item),
+                UnlabelledItem(
+                    task=task.name,
+                    item=item.item,
+                    question=ItemText(item.prompt, item.choices or (), target),
+                    capability=item.capability,
+                    rationale=item.rationale,
+                    by=None if task.score is None else "its battery",
+                ),
+            )
+    return list(items.values())
+
+
+def classify_items(
+    items: Sequence[UnlabelledItem],
+    *,
+    behaviour: Mapping[str, Sequence[Evidence]] | None = None,
+    text: Callable[[Sequence[ItemText]], Sequence[Evidence]] | None = None,
+    declarations: bool = True,
+) -> LabelledItems:
+    """Label items from what is declared, what their text says, and how models answer them.
+
+    Parameters
+    ----------
+    items
+        What to label; the pair of task and id is distinct.
+    behaviour
+        Task → evidence from answers, see `behaviour_evidence`.
+    text
+        Gives the evidence of each question's text; default: the shipped model. ``lambda questions: []`` leaves text
+        out.
+    declarations
+        Whether declared labels and the catalogue count.
+
+    Returns
+    -------
+    Labelled
+        `evidence` of its table is a JSON object: ``reasons`` (words and weight), ``models`` (whose answers it rests
+        on: name and weights_hash), ``task`` (probability of the whole task with its interval; not where the item has
+        no task).
+    """
+    texts = list((text or _shipped)([item.question for item in items]))
+    words = [[texts[i]] if texts else [] for i in range(len(items))]
+    groups: dict[str, list[int]] = defaultdict(list)
+    rows: list[dict[str, Any]] = [{} for _ in items]
+    for i, item in enumerate(items):
+        if item.alone:
+            said = declared(item.capability, None, by=item.by) if declarations else None
+            rows[i] = _row(item, pool_alone([*words[i], *([said] if said else [])]), None)
+        else:
+            groups[item.task].append(i)
+    tasks: dict[str, PooledLabel] = {}
+    for task, members in groups.items():
+        of_task = (behaviour or {}).get(task, ())
+        pooled = _pooled([items[i] for i in members], [words[i] for i in members], of_task, declarations)
+        tasks[task] = pooled.task
+        for i, label in zip(members, pooled.items, strict=True):
+            rows[i] = _row(items[i], label, pooled.task)
+    frame = schema.from_rows(rows, schema.LABELS) if rows else schema.empty(schema.LABELS)
+    return LabelledItems(frame, tasks)
+
+
+def _shipped(questions: Sequence[ItemText]) -> Sequence[Evidence]:
+    from capgap.classification.text_model import TextModel
+
+    return TextModel.shipped().evidence(questions)
+
+
+def _pooled(
+    items: Sequence[UnlabelledItem], words: list[list[Evidence]], behaviour: Sequence[Evidence], declarations: bool
+) -> TaskLabels:
+    """One task: a declaration that all its items share is one word on the task, others are words on items."""
+    of_task = list(behaviour)
+    if declarations:
+        said = [declared(item.capability, item.task, by=item.by) for item in items]
+        common = declared_of_task(said)
+        if common is not None:
+            of_task.append(common)
+        else:
+            words = [[*own, one] if one is not None else own for own, one in zip(words, said, strict=True)]
+    return pool(of_task, words)
+
+
+def _row(item: UnlabelledItem, label: PooledLabel, task: PooledLabel | None) -> dict[str, Any]:
+    evidence: dict[str, Any] = {
+        "reasons": [{"words": _plain(r.words), "weight": round(r.weight, 3)} for r in label.reasons],
+        "models": [{"model": m.name, "weights_hash": m.weights_hash} for m in label.models],
+    }
+    if task is not None:
+        evidence["task"] = {"p": round(task.p, 4), "low": round(task.conf_low, 4), "high": round(task.conf_high, 4)}
+    return {
+        "task": item.task,
+        "item": item.item,
+        "capability": label.capability,
+        "p_reasoning": label.p,
+        "conf_low": label.conf_low,
+        "conf_high": label.conf_high,
+        "source": ", ".join(label.kinds) or "none",
+        "evidence": compact(evidence),
+    }
+
+
+def compact(evidence: Mapping[str, Any]) -> str:
+    """Evidence as it stands in a table's cell."""
+    return json.dumps(evidence, ensure_ascii=False, separators=(",", ":"))
+
+
+def _plain(words: str) -> str:
+    """A reason may quote an item: one line, no control characters, bounded."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in words[: 4 * _WORDS]).split())
+    return line if len(line) <= _WORDS else f"{line[: _WORDS - 1]}…"

@@ -1,0 +1,283 @@
+"""Ask models the items in several ways, and write what they answered as `outcomes`.
+
+Every item is asked as a choice, by log-likelihood: of its own choices, else of answers borrowed from the other items of
+its task. So nothing has to be parsed, thoughts and no thoughts are scored alike, and entropies are there.
+
+For each model: log-likelihoods behind the bare question (``direct``); thoughts are written; log-likelihoods behind
+the thoughts (``cot``); and behind the fact (``fact``); and the same as ``cot`` for a question with other numbers
+(``numbers``).
+"""
+
+import gc
+import hashlib
+import json
+import math
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from capgap import schema
+from capgap.battery.items import drawn
+from capgap.classification.files import Answers, join_answers, read_answers
+from capgap.classification.labelling import UnlabelledItem
+from capgap.classification.prompt_variants import ENGLISH, WORLD, NumberSubstitution, PromptWording, borrowed
+from capgap.errors import UsageError
+from capgap.evaluation import default_batteries, quiet
+from capgap.models import Ledger, LoadedModel, ModelSpec, Response, check_model, load_model, respond
+
+__all__ = ["N_PROBE_ITEMS", "probe_models"]
+
+N_PROBE_ITEMS = 100
+"""Items of a task that models are asked, at most: enough for a share within ten points."""
+_CHOICES = 4
+_LONGEST = 20_000  # characters of a question that is asked
+_NOT_DONE = "capgap classify does not do that"
+
+
+@dataclass(frozen=True)
+class _ProbeItem:
+    """An item as a choice."""
+
+    asked: UnlabelledItem
+    choices: tuple[str, ...]
+    gold: int | None
+    other: str | None
+    """The question with other numbers."""
+
+
+def probe_models(
+    models: Sequence[ModelSpec],
+    items: Sequence[UnlabelledItem],
+    folder: Path | str,
+    *,
+    device: str | None = None,
+    n_items: int = N_PROBE_ITEMS,
+    say: Callable[[str], None] | None = None,
+) -> Answers:
+    """Ask models the items without thoughts, with them, with the fact and with other numbers.
+
+    Parameters
+    ----------
+    models
+        Who is asked: none that the labels will compare.
+    items
+        What is asked; of each task a seeded sample. Items without a task, without choices and target, with an
+        empty choice, or longer than 20,000 characters are not asked.
+    folder
+        Answers are kept here as they arrive (``ledger.sqlite``), then added to ``outcomes.parquet`` and
+        ``models.parquet``; the same call goes on where it stopped.
+    device
+        torch device; None chooses.
+    n_items
+        Items of a task, at most.
+    say
+        Told a sentence for the user; a bar on stderr then shows how far it is.
+
+    Returns
+    -------
+    tuple of pandas.DataFrame
+        `outcomes` and `models`, for `behaviour_evidence`.
+
+    Raises
+    ------
+    ModelError, UsageError
+        A model cannot be found, loaded, or gives no log-likelihoods.
+    StoreError
+        The folder cannot be written.
+    """
+    tell = say or (lambda _: None)
+    probes = _probes(items, n_items)
+    if not probes:
+        tell("no item can be asked: a task, and choices or a target, are needed. No model is loaded.")
+        return schema.empty(schema.OUTCOMES), schema.empty(schema.MODELS)
+    folder = Path(folder)
+    kept = _kept(folder)
+    for spec in models:
+        check_model(spec, scores=True)
+    n_tasks = len({probe.asked.task for probe in probes})
+    tell(f"{len(probes):,} items of {n_tasks:,} tasks × {len(models):,} models; answers go to {folder}")
+    with quiet(), _bar(len(models) * _n_requests(probes), shown=say is not None) as bar:
+        found = _ask_all(models, probes, folder, device, bar)
+    _keep(kept, found, folder)
+    return found
+
+
+def _ask_all(
+    models: Sequence[ModelSpec], probes: Sequence[_ProbeItem], folder: Path, device: str | None, bar: Any
+) -> Answers:
+    """One model after the other."""
+    rows: list[dict[str, Any]] = []
+    facts: list[dict[str, Any]] = []
+    with Ledger(folder / "ledger.sqlite") as ledger:
+        for n, spec in enumerate(models):
+            bar.set_description(spec.name)
+            model = load_model(spec, device=device, run_id=str(folder))
+            _refuse(model)
+            ledger.describe(model.fingerprint, model.identity)
+            wording = WORLD if default_batteries([spec]) == ("microworld",) else ENGLISH
+            rows += _ModelProbe(model, wording, ledger, bar).rows(probes)
+            facts.append({key: value for key, value in model.facts.items() if key in schema.MODELS.names})
+            del model  # the weights of one model at a time
+            gc.collect()
+            # equal requests are asked once, and the bar counts them all
+            bar.update(max(0, (n + 1) * _n_requests(probes) - bar.n))
+    return schema.from_rows(rows, schema.OUTCOMES), schema.from_rows(facts, schema.MODELS)
+
+
+def _bar(total: int, *, shown: bool) -> Any:
+    return tqdm(total=total, unit="request", file=sys.stderr, dynamic_ncols=True, disable=not shown)
+
+
+def _n_requests(probes: Sequence[_ProbeItem]) -> int:
+    """Requests to one model: thoughts for each question, and each choice in each way."""
+    thoughts = sum(1 + (p.other is not None) for p in probes)
+    ways = ((p, 2 + bool(p.asked.rationale) + (p.other is not None)) for p in probes)
+    return thoughts + sum(n * len(p.choices) for p, n in ways)
+
+
+def _kept(folder: Path) -> Answers | None:
+    """The answers that the folder holds, before anything is asked that could not be added to them."""
+    if (folder / "run.json").exists():
+        raise UsageError(f"{folder}: is the directory of a run, whose tables are its own. Choose another folder.")
+    return read_answers(folder) if (folder / "outcomes.parquet").is_file() else None
+
+
+def _keep(kept: Answers | None, found: Answers, folder: Path) -> None:
+    """Add answers to those that the folder holds; a model's answers to a task replace its earlier ones."""
+    outcomes, models = found
+    if kept is not None:
+        asked = outcomes[["model", "task"]].drop_duplicates()
+        old = kept[0].merge(asked, how="left", indicator=True)["_merge"].to_numpy() == "left_only"
+        others = kept[1][~kept[1]["model"].isin(models["model"])]
+        outcomes, models = join_answers([(kept[0][old], others), found])
+    schema.write(outcomes, folder / "outcomes.parquet", schema.OUTCOMES)
+    schema.write(models, folder / "models.parquet", schema.MODELS)
+
+
+def _refuse(model: LoadedModel) -> None:
+    if not model.can_score:
+        raise UsageError(f"model {model.name}: {_NOT_DONE} without log-likelihoods: {model.why_no_scores}.")
+    if model.prompting.enable_thinking:
+        raise UsageError(f"model {model.name}: {_NOT_DONE} with enable_thinking=on. Say enable_thinking=off.")
+
+
+def _probes(items: Sequence[UnlabelledItem], n_items: int) -> list[_ProbeItem]:
+    """A seeded sample of each task, as choices."""
+    tasks: dict[str, list[UnlabelledItem]] = defaultdict(list)
+    for item in items:
+        if not item.alone and len(item.question.text) <= _LONGEST:
+            tasks[item.task].append(item)
+    probes = []
+    for task, own in tasks.items():
+        sample = [own[i] for i in drawn(len(own), n_items, 0, task)]
+        rng = np.random.default_rng([0, int.from_bytes(hashlib.sha256(task.encode()).digest()[:8], "big")])
+        numbers = NumberSubstitution(item.question.text for item in sample)
+        texts, targets = [i.question.text for i in sample], [i.question.target for i in sample]
+        offered = borrowed(texts, targets, _CHOICES, rng)
+        for item, lent in zip(sample, offered, strict=True):
+            choices = item.question.choices or lent
+            if len(choices) > 1 and all(choice.strip() for choice in choices):
+                target = item.question.target
+                gold = choices.index(target) if target in choices else None
+                probes.append(_ProbeItem(item, choices, gold, numbers.changed(item.question.text, rng)))
+    return probes
+
+
+@dataclass
+class _ModelProbe:
+    """One model asked everything."""
+
+    model: LoadedModel
+    wording: PromptWording
+    ledger: Ledger
+    bar: Any
+
+    def rows(self, probes: Sequence[_ProbeItem]) -> list[dict[str, Any]]:
+        """Rows of `outcomes`."""
+        w = self.wording
+        questions = [self._question(p.asked.question.text) for p in probes]
+        others = {i: self._question(p.other) for i, p in enumerate(probes) if p.other is not None}
+        thoughts = self._thoughts([*questions, *others.values()])
+        behind = [w.behind(q, t.value) for q, t in zip([*questions, *others.values()], thoughts, strict=True)]
+        facts = {i: p.asked.rationale for i, p in enumerate(probes) if p.asked.rationale}
+        read: dict[str, Mapping[int, str]] = {
+            "direct": dict(enumerate(w.without(q) for q in questions)),
+            "cot": dict(enumerate(behind[: len(questions)])),
+            "fact": {i: w.told(questions[i], fact) for i, fact in facts.items()},
+            "numbers": dict(zip(others, behind[len(questions) :], strict=True)),
+        }
+        asked = [(variant, i, context) for variant, contexts in read.items() for i, context in contexts.items()]
+        scored = self._score([(context, probes[i].choices) for _, i, context in asked])
+        cut = [variant == "cot" and thoughts[i].stop_reason == "length" for variant, i, _ in asked]
+        return [
+            self._row(probes[i], variant, found, short)
+            for (variant, i, _), found, short in zip(asked, scored, cut, strict=True)
+        ]
+
+    def _question(self, text: str) -> str:
+        """The question as this model is addressed."""
+        bare = self.wording.bare(text)
+        prompting = self.model.prompting
+        if not prompting.chat_template:
+            return bare
+        system = [{"role": "system", "content": prompting.system_prompt}] if prompting.system_prompt else []
+        return str(self.model.lm.apply_chat_template([*system, {"role": "user", "content": bare}]))
+
+    def _thoughts(self, questions: Sequence[str]) -> list[Response]:
+        room = int(getattr(self.model.lm, "max_length", 1 << 30))
+        settings = {
+            "until": list(self.wording.end),
+            "max_gen_toks": max(1, min(self.wording.max_tokens, room * 5 // 8)),
+            "do_sample": False,
+            "temperature": 0.0,
+        }
+        return self._respond("generate_until", [(self.wording.opened(q), settings) for q in questions])
+
+    def _score(self, asked: Sequence[tuple[str, tuple[str, ...]]]) -> list[list[float]]:
+        """Log-likelihoods of the choices behind each context."""
+        flat = [(context, self.wording.answer(choice)) for context, choices in asked for choice in choices]
+        values = iter(self._respond("loglikelihood", flat))
+        return [[float(next(values).value[0]) for _ in choices] for _, choices in asked]
+
+    def _respond(self, kind: Any, arguments: Sequence[tuple[Any, ...]]) -> list[Response]:
+        from lm_eval.api.instance import Instance
+
+        instances = [
+            Instance(request_type=kind, doc={}, arguments=one, idx=0, metadata=("classify", n, 1))
+            for n, one in enumerate(arguments)
+        ]
+        return [own[0] for own in respond(self.model, instances, self.ledger, progress=self._progress)]
+
+    def _progress(self, computed: int, found: int) -> None:
+        self.bar.update(computed + found)
+
+    def _row(self, probe: _ProbeItem, variant: str, logprobs: Sequence[float], cut: bool) -> dict[str, Any]:
+        """One row; `cut` says that the thoughts met their limit, which may be why the answer is wrong."""
+        best = int(np.argmax(logprobs))
+        # with other numbers another answer is right, and nobody knows which
+        known = probe.gold is not None and variant != "numbers"
+        score = float(best == probe.gold) if known else math.nan
+        return {
+            "model": self.model.name,
+            "battery": "classify",
+            "task": probe.asked.task,
+            "capability": probe.asked.capability,
+            "item": probe.asked.item,
+            "variant": variant,
+            "cluster": probe.asked.item,
+            "format": "choose",
+            "metric": "acc",
+            "value": score,
+            "score": score,
+            "status": "error" if not known else "truncated" if cut and not score else "scored",
+            "chance": 1 / len(probe.choices),
+            "prediction": probe.choices[best],
+            "target": probe.choices[probe.gold] if probe.gold is not None else None,
+            "response": json.dumps([round(float(value), 6) for value in logprobs]),
+        }

@@ -1,0 +1,146 @@
+"""How an item is asked in other ways: without thoughts, with them, with its fact, with other numbers."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["ENGLISH", "WORLD", "NumberSubstitution", "PromptWording", "borrowed"]
+
+_NUMBER = re.compile(r"[0-9]+")
+_TRIED = 50  # others that are looked at for one question
+
+
+@dataclass(frozen=True)
+class PromptWording:
+    """The words around a question, in one language."""
+
+    begin: str
+    """What opens thoughts."""
+    end: tuple[str, ...]
+    """Texts that end thoughts."""
+    cue: str
+    """What stands before an answer without thoughts."""
+    after: str
+    """What stands before an answer behind thoughts."""
+    gap: str
+    """Between a question and what follows it."""
+    max_tokens: int
+    """Longest thoughts."""
+    told_first: bool
+    """Whether the fact stands before the question; else in the place of thoughts."""
+
+    def bare(self, question: str) -> str:
+        """The question without the cue, where it brings one."""
+        return question.rstrip().removesuffix(self.cue).rstrip() if self.cue else question.rstrip()
+
+    def without(self, question: str) -> str:
+        """What the model reads before an answer without thoughts."""
+        return f"{question}{self.gap}{self.cue}"
+
+    def opened(self, question: str) -> str:
+        """What it reads before its thoughts."""
+        return f"{question}{self.gap}{self.begin}".rstrip(" ")
+
+    def behind(self, question: str, thoughts: str) -> str:
+        """What it reads before an answer behind thoughts."""
+        return f"{self.opened(question)} {thoughts.strip()}{self.after}"
+
+    def told(self, question: str, fact: str) -> str:
+        """What it reads before an answer where it is told the fact."""
+        if self.told_first:
+            return self.without(f"{fact.strip()}\n\n{question}")
+        return self.behind(question, fact)
+
+    def answer(self, text: str) -> str:
+        """An answer as it continues what was read."""
+        return f" {text.strip().removeprefix(f'{self.cue} ').strip()}"
+
+
+ENGLISH = PromptWording(
+    begin="Let's think step by step.",
+    end=("\nQ:", "\nQuestion:", "\n\n\n"),
+    cue="The answer is",
+    after="\nTherefore, the answer is",
+    gap="\n",
+    max_tokens=384,
+    told_first=True,
+)
+"""For models of everyday language; the first step of zero-shot-CoT by Kojima et al. (2022, arXiv 2205.11916)."""
+WORLD = PromptWording(begin="", end=("A", "Q"), cue="A", after=" A", gap=" ", max_tokens=40, told_first=False)
+"""The microworld's language: a response gives its steps or none, then ``A`` and the answer."""
+
+
+class NumberSubstitution:
+    """Other numbers for questions: each is exchanged for one as long that stands in a question of the same task.
+
+    So a number stays of the kind that the task asks about: a year a year, a number of steps a number of steps.
+
+    Parameters
+    ----------
+    questions
+        The questions of the task.
+    """
+
+    def __init__(self, questions: Iterable[str]) -> None:
+        found: Mapping[int, set[str]] = defaultdict(set)
+        for question in questions:
+            for number in _NUMBER.findall(question):
+                found[len(number)].add(number)
+        self._pool = {length: sorted(numbers) for length, numbers in found.items()}
+
+    def changed(self, question: str, rng: np.random.Generator) -> str | None:
+        """The question with all numbers exchanged; None where it has none, or the task no other."""
+
+        def other(match: re.Match[str]) -> str:
+            options = [number for number in self._pool.get(len(match[0]), []) if number != match[0]]
+            return options[int(rng.integers(len(options)))] if options else match[0]
+
+        new = _NUMBER.sub(other, question)
+        return new if new != question else None
+
+
+def borrowed(
+    questions: Sequence[str], targets: Sequence[str | None], n: int, rng: np.random.Generator
+) -> list[tuple[str, ...]]:
+    """Answers to choose among for questions that bring none: the right one and others' right ones.
+
+    Where the right one stands in its question, others that stand there too come first, and where it does not, others
+    that do not: else the right one could be told from them by looking.
+
+    Parameters
+    ----------
+    questions, targets
+        Text and right answer of each question of one task; None where the answer is unknown.
+    n
+        Answers to choose among, at most.
+    rng
+        Draws the others, and the order.
+
+    Returns
+    -------
+    list of tuple
+        Empty where the answer is unknown, or no question has another.
+    """
+    every = sorted({target for target in targets if target})
+    result: list[tuple[str, ...]] = []
+    for question, target in zip(questions, targets, strict=True):
+        others = [other for other in every if other != target]
+        if not target or not others:
+            result.append(())
+            continue
+        others = [others[i] for i in rng.permutation(len(others))[:_TRIED]]
+        shown = _stands_in(target, question)
+        others.sort(key=lambda other: _stands_in(other, question) != shown)
+        drawn = others[: n - 1]
+        drawn.insert(int(rng.integers(len(drawn) + 1)), target)
+        result.append(tuple(drawn))
+    return result
+
+
+def _stands_in(answer: str, question: str) -> bool:
+    """Whether an answer occurs in a question as whole words."""
+    last = answer.split()[-1:]
+    return bool(last) and re.search(rf"(?<!\w){re.escape(last[0])}(?!\w)", question) is not None

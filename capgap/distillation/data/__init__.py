@@ -1,0 +1,1 @@
+"""Training examples: read, selected, kept apart from evaluation items, encoded as tokens."""

@@ -1,0 +1,181 @@
+"""Examples from the lines of a JSONL file or the rows of a data set: prompt and completion, or a conversation."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from capgap.distillation.config_keys import DataKeys
+from capgap.distillation.data.selection import TaskFormat, TrainingExample
+from capgap.errors import BatteryError, DistillError, suggestion
+
+__all__ = ["example_file", "hub_examples", "hub_records", "read_examples"]
+
+_KEYS = ("prompt", "completion", "rationale", "messages", "item", "task", "capability", "targets")
+_ROLES = ("system", "user", "assistant", "tool")
+_CAPABILITIES = ("knowledge", "reasoning", "mixed")
+
+
+def read_examples(data: DataKeys, *, folder: Path) -> list[TrainingExample]:
+    """The examples of ``data.file``.
+
+    Parameters
+    ----------
+    data
+        Names the file and how answers are found in it.
+    folder
+        A relative name counts from here: where the distillation file lies.
+
+    Raises
+    ------
+    DistillError
+        There is no such file, or a line is no example; the message names the line.
+    """
+    path = example_file(data, folder=folder)
+    records = ((record, f"{path}: line {number}", number) for number, record in _records(path))
+    examples = _examples(data, records)
+    if not examples:
+        raise DistillError(f"{path}: holds no example. Expected one JSON object a line, with prompt and completion.")
+    return examples
+
+
+def hub_examples(data: DataKeys) -> list[TrainingExample]:
+    """The examples of ``data.hub``.
+
+    Raises
+    ------
+    DistillError
+        The data set is neither cached nor reachable, holds nothing, or a row is no example; the message names the row.
+    """
+    return _examples(data, hub_records(data))
+
+
+def hub_records(data: DataKeys) -> list[tuple[dict[str, Any], str, int]]:
+    """The rows of ``data.hub``, what to call each in a message, and its number.
+
+    Raises
+    ------
+    DistillError
+        The data set is neither cached nor reachable, or holds nothing.
+    """
+    from capgap.battery.source import hub_rows
+
+    where = f"data.hub {data.hub}, split {data.split}"
+    try:
+        rows = hub_rows(
+            str(data.hub), data.subset, data.split, data.revision, where, "Run once with the network, or give a file."
+        )
+    except BatteryError as error:
+        raise DistillError(str(error)) from error
+    return [(dict(row.fields), f"{where}: {row.place}", number) for number, row in enumerate(rows, start=1)]
+
+
+def _examples(data: DataKeys, records: Iterable[tuple[dict[str, Any], str, int]]) -> list[TrainingExample]:
+    asking = TaskFormat(extract=data.extract, delimiter="", answer_prefix=data.answer_prefix)
+    unknown = next((key for key in data.columns if key not in _KEYS), None)
+    if unknown is not None:
+        raise DistillError(f"data.columns: {unknown!r} is no key of an example.{suggestion(unknown, _KEYS)}")
+    return [_example(_renamed(record, data, where), asking, where, number) for record, where, number in records]
+
+
+def _renamed(record: dict[str, Any], data: DataKeys, where: str) -> dict[str, Any]:
+    """A record under the names that examples have."""
+    if not data.columns:
+        return record
+    for key, column in data.columns.items():
+        if column not in record:
+            raise DistillError(f"{where}: no column {column!r} for {key!r}.{suggestion(column, record)}")
+    return record | {key: record[column] for key, column in data.columns.items()}
+
+
+def example_file(data: DataKeys, *, folder: Path) -> Path:
+    """The file that ``data.file`` names.
+
+    Raises
+    ------
+    DistillError
+        There is none.
+    """
+    path = Path(data.file or "").expanduser()
+    path = path if path.is_absolute() else folder / path
+    if not path.is_file():
+        raise DistillError(f"{path}: no such file. data.file counts from the folder of the distillation file.")
+    return path
+
+
+def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        with path.open(encoding="utf-8") as handle:
+            for number, line in enumerate(handle, start=1):
+                if line.strip():
+                    yield number, _object(line, f"{path}: line {number}")
+    except UnicodeDecodeError as error:
+        raise DistillError(f"{path}: is not UTF-8: {error.reason} at byte {error.start}.") from error
+    except OSError as error:
+        raise DistillError(f"{path}: cannot be read: {error.strerror or error}.") from error
+
+
+def _object(line: str, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise DistillError(f"{where}: is no JSON: {error}. Expected one object a line.") from error
+    if not isinstance(value, dict):
+        raise DistillError(f"{where}: expected an object with prompt and completion, found {type(value).__name__}.")
+    return value
+
+
+def _example(record: dict[str, Any], asking: TaskFormat, where: str, number: int) -> TrainingExample:
+    if "messages" not in record:
+        for key in ("prompt", "completion"):
+            if key not in record:
+                raise DistillError(f"{where}: no {key!r}.{suggestion(key, record)} Expected {', '.join(_KEYS)}.")
+            if not isinstance(record[key], str) or not record[key].strip():
+                raise DistillError(f"{where}: {key!r} should be a text, found {record[key]!r:.60}.")
+    facts = _facts(record, where, number)
+    if "messages" in record:
+        turns = _turns(record["messages"], where)
+        return TrainingExample(prompt="", target=turns[-1]["content"], messages=turns, asking=asking, **facts)
+    completion = record["completion"]
+    targets = record.get("targets", [_read(completion, asking.extract)])
+    if not isinstance(targets, list) or not all(isinstance(target, str) for target in targets):
+        raise DistillError(f"{where}: 'targets' should be a list of texts, found {targets!r:.60}.")
+    return TrainingExample(prompt=record["prompt"], target=completion, targets=tuple(targets), asking=asking, **facts)
+
+
+def _read(completion: str, extract: str | None) -> str:
+    """The gold answer in a gold completion."""
+    from capgap.battery.scoring import extracted
+
+    return (extracted(completion, extract) if extract else None) or completion.strip()
+
+
+def _facts(record: dict[str, Any], where: str, number: int) -> dict[str, Any]:
+    """What a line may say beside its texts."""
+    for key in ("rationale", "task", "capability"):
+        if record.get(key) is not None and not isinstance(record[key], str):
+            raise DistillError(f"{where}: {key!r} should be a text, found {record[key]!r:.60}.")
+    capability = record.get("capability")
+    if capability is not None and capability not in _CAPABILITIES:
+        raise DistillError(f"{where}: capability {capability!r} is none.{suggestion(capability, _CAPABILITIES)}")
+    return {
+        "item": str(record.get("item", number)),
+        "task": record.get("task") or "file",
+        "capability": capability,
+        "rationale": record.get("rationale"),
+    }
+
+
+def _turns(value: Any, where: str) -> tuple[dict[str, str], ...]:
+    if not isinstance(value, list) or not value:
+        raise DistillError(f"{where}: 'messages' should be a list of turns, found {value!r:.60}.")
+    turns = []
+    for index, turn in enumerate(value, start=1):
+        if not isinstance(turn, dict) or not isinstance(turn.get("content"), str) or turn.get("role") not in _ROLES:
+            raise DistillError(
+                f"{where}: turn {index} should have a role ({', '.join(_ROLES)}) and a content, found {turn!r:.80}."
+            )
+        turns.append({"role": turn["role"], "content": turn["content"]})
+    if turns[-1]["role"] != "assistant":
+        raise DistillError(f"{where}: the last turn should be the assistant's, found {turns[-1]['role']!r}.")
+    return tuple(turns)

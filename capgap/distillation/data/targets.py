@@ -1,0 +1,127 @@
+"""What to say to a prompt: the text of a direct answer, and the text of steps and answer.
+
+A student of answers and a student of traces must both give answers that their evaluation can read. So every gold
+text is scored as the battery would score it before anything is trained on it.
+"""
+
+import re
+
+from capgap.distillation.data.selection import TrainingExample
+from capgap.errors import DistillError
+
+__all__ = ["answer_at", "answer_text", "gold_answer", "gold_trace", "graded", "opening"]
+
+
+def opening(example: TrainingExample) -> str:
+    """What a completion begins with: the task's delimiter, or the white space that a file's completions bring."""
+    target = example.target
+    return example.asking.delimiter or target[: len(target) - len(target.lstrip())]
+
+
+def graded(example: TrainingExample, text: str) -> tuple[float | None, str | None]:
+    """The battery's score of a text and the answer that was read from it.
+
+    The score is None where the task is scored by something that is not here (``external``, a metric of lm-eval);
+    the answer is None where none could be read.
+    """
+    from capgap.battery import score_generation
+    from capgap.battery.scoring import GENERATION_SCORES
+
+    asking = example.asking
+    targets = example.targets or (example.target.strip(),)
+    known = asking.score in GENERATION_SCORES
+    score, answer = score_generation(asking.score if known else "exact", text, targets, asking.extract)
+    return (score if known else None), answer
+
+
+def gold_answer(example: TrainingExample) -> str:
+    """The completion that answers directly: delimiter and gold answer, so that the task can read it.
+
+    The answer is the gold target where the task reads it as such, else the statement around it (``A 7``, ``answer is
+    7``) as the solved example or the rationale states it.
+
+    Raises
+    ------
+    DistillError
+        The task's ``extract`` finds the answer in none of them.
+    """
+    delimiter, target = example.asking.delimiter, example.target
+    if example.choices is not None or example.asking.extract is None or _is_right(example, target):
+        return f"{delimiter}{target}"
+    for text in (example.shot, example.rationale):
+        stated = _statement(text, example.asking.extract) if text else None
+        if stated is not None and _is_right(example, stated):
+            return f"{delimiter}{stated}"
+    raise DistillError(
+        f"{_where(example)}: 'extract' ({example.asking.extract!r}) reads no answer from the target {target!r:.60}. "
+        "Give the task a 'shot' whose text states the answer as a response would."
+    )
+
+
+def gold_trace(example: TrainingExample) -> str:
+    """The completion that shows the gold steps and then the answer.
+
+    Raises
+    ------
+    DistillError
+        There are no steps, or the task could not read the answer behind them.
+    """
+    if example.rationale is None:
+        raise DistillError(
+            f"{_where(example)}: has no rationale, which supervision gold_traces needs. "
+            "Give 'rationale', name other tasks under data.tasks, or use gold_answers."
+        )
+    steps = example.rationale.strip()
+    if example.asking.extract is not None and _is_right(example, steps):
+        return f"{opening(example)}{steps}"
+    text = f"{opening(example)}{steps}{example.asking.answer_prefix}{gold_answer(example).strip()}"
+    if example.asking.extract is not None or example.asking.score == "numeric":
+        if not _is_right(example, text):
+            raise DistillError(
+                f"{_where(example)}: the answer cannot be read behind its rationale: {text!r:.120}. "
+                f"'extract' is {example.asking.extract!r}."
+            )
+    elif example.task != "file" and example.choices is None:
+        raise DistillError(
+            f"{_where(example)}: steps and answer cannot be told apart without 'extract'. Give the task one."
+        )
+    return text
+
+
+def answer_text(example: TrainingExample, response: str, answer: str) -> str:
+    """The completion that states a teacher's answer directly, in the form that the gold answer has.
+
+    Parameters
+    ----------
+    example
+        What was asked.
+    response
+        The whole text of the teacher.
+    answer
+        What was read from it.
+    """
+    extract = example.asking.extract
+    if extract is None or graded(example, example.target)[1] == example.target.strip():
+        return f"{opening(example)}{answer}"  # the gold answer stands bare too
+    return f"{opening(example)}{_statement(response, extract) or answer}"
+
+
+def answer_at(example: TrainingExample, text: str) -> int | None:
+    """The character at which the answer's statement begins in a text with steps; None where nothing tells."""
+    matches = list(re.finditer(example.asking.extract, text)) if example.asking.extract is not None else []
+    return matches[-1].start() if matches else None
+
+
+def _statement(text: str, extract: str) -> str | None:
+    """All of the last match of `extract`: the answer and the words by which it is known."""
+    matches = list(re.finditer(extract, text))
+    return matches[-1].group(0).strip() if matches else None
+
+
+def _is_right(example: TrainingExample, text: str) -> bool:
+    score, answer = graded(example, text)
+    return score == 1.0 if score is not None else answer is not None
+
+
+def _where(example: TrainingExample) -> str:
+    return f"task {example.task!r}, item {example.item!r}"

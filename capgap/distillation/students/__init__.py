@@ -1,0 +1,1 @@
+"""Student models: loaded from checkpoints, pruned, built from scratch, wrapped with adapters."""

@@ -1,0 +1,204 @@
+"""Students that no checkpoint holds yet: of the embedded world, cut out of a larger model, or with random weights.
+
+Each is made once, beside the students that start from it, in a folder whose name tells what it was made of, and is an
+ordinary checkpoint from then on.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from capgap.distillation.config import BuiltStudent, DistillConfig, PrunedStudent, ScratchStudent
+from capgap.distillation.data.selection import TrainingExample
+from capgap.distillation.students.loading import fingerprint, loaded, model_tokenizer
+from capgap.errors import DistillError, ModelError
+
+__all__ = ["base_seed", "calibration_texts", "construct_student"]
+
+BASES = "bases"
+"""Folder of the students that were made here, beside the output directories that use them."""
+_CALIBRATION = 64  # texts
+_CALIBRATION_TOKENS = 256  # of each
+
+
+def base_seed(student: Any) -> int | None:
+    """The seed of a student's first weights, where it was made here."""
+    if isinstance(student, BuiltStudent):
+        return student.microworld.seed
+    return student.seed if isinstance(student, ScratchStudent) else None
+
+
+def calibration_texts(examples: Iterable[TrainingExample]) -> list[str]:
+    """Texts on which layers are measured: always the same of the same data, whatever a student is to learn of them."""
+
+    def text(example: TrainingExample) -> str:
+        if example.messages is not None:
+            return "\n".join(turn["content"] for turn in example.messages)
+        return f"{example.prompt}{example.asking.delimiter}{example.rationale or example.target}"
+
+    ordered = sorted({text(example) for example in examples}, key=lambda one: hashlib.sha256(one.encode()).digest())
+    return ordered[:_CALIBRATION]
+
+
+def construct_student(config: DistillConfig, out: Path, *, calibration: Sequence[str] = ()) -> str:
+    """The model word of a student before distillation.
+
+    Raises
+    ------
+    ModelError
+        Its shape is impossible, or what it is made from cannot be loaded.
+    DistillError
+        It is to have more layers than it could keep.
+    """
+    wanted, bases = config.student, out.parent / BASES
+    if isinstance(wanted, str):
+        return wanted
+    if isinstance(wanted, PrunedStudent):
+        return str(_pruned(config.name, wanted, calibration, bases))
+    if isinstance(wanted, ScratchStudent):
+        return str(_from_scratch(config.name, wanted, bases))
+    from capgap.distillation.students.microworld_models import build_base
+
+    shape = wanted.microworld
+    return str(build_base(layers=shape.layers, width=shape.width, heads=shape.heads, seed=shape.seed, out=bases))
+
+
+def _from_scratch(name: str, wanted: ScratchStudent, bases: Path) -> Path:
+    from transformers import AutoConfig, AutoModelForCausalLM, set_seed
+
+    from capgap.models import parse_model
+    from capgap.models.checkpoint import locate
+
+    tokenizer = model_tokenizer(spec := parse_model(wanted.tokenizer), locate(spec))
+    try:
+        if isinstance(wanted.config, dict):
+            shape = AutoConfig.for_model(**wanted.config)
+        else:
+            place = Path(wanted.config)
+            shape = AutoConfig.from_pretrained(place if place.is_file() else locate(parse_model(wanted.config)).path)
+        if shape.vocab_size < len(tokenizer):
+            raise ModelError(
+                f"{name}: student.config has vocab_size {shape.vocab_size}, and the tokenizer has {len(tokenizer)} "
+                "tokens. Make it so large."
+            )
+        for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            setattr(shape, key, getattr(tokenizer, key))
+        folder = bases / f"scratch-{_short(shape.to_json_string(), wanted.tokenizer)}-{wanted.seed}"
+        if not (folder / "config.json").is_file():
+            set_seed(wanted.seed)
+            _save(AutoModelForCausalLM.from_config(shape).float(), tokenizer, folder)
+    except ModelError:
+        raise
+    except Exception as error:  # what transformers and torch raise over shapes that cannot be is of many kinds
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{name}: student.config makes no model: {type(error).__name__}: {first[:300]}") from error
+    return folder
+
+
+def _pruned(name: str, wanted: PrunedStudent, calibration: Sequence[str], bases: Path) -> Path:
+    from capgap.models import parse_model
+    from capgap.models.checkpoint import locate
+
+    spec = parse_model(wanted.prune)
+    checkpoint = locate(spec)
+    whole = checkpoint.adapter_of or checkpoint
+    made_of = [fingerprint(spec, one) for one in {checkpoint.path: checkpoint, whole.path: whole}.values()]
+    folder = bases / f"pruned-{_short(*made_of, *calibration)}-{wanted.layers}"
+    if (folder / "config.json").is_file():
+        return folder
+    model, tokenizer = loaded(spec, checkpoint)
+    stack, layers = _stack(model, name)
+    if wanted.layers >= len(layers):
+        raise DistillError(
+            f"{name}: student.layers is {wanted.layers}, and {spec.word} has {len(layers)}. Ask for fewer."
+        )
+    importance = _importance(model, tokenizer, layers, calibration)
+    kept = sorted(sorted(range(len(layers)), key=lambda n: -importance[n])[: wanted.layers])
+    _save(_with_layers(model, stack, kept), tokenizer, folder)
+    told = {"pruned_from": spec.word, "kept": kept, "importance": [round(value, 6) for value in importance]}
+    (folder / "pruned.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
+    return folder
+
+
+def _stack(model: Any, name: str) -> tuple[str, Any]:
+    """The name and the list of a model's layers."""
+    import torch
+
+    n = model.config.get_text_config(decoder=True).num_hidden_layers
+    found = [(key, one) for key, one in model.named_modules() if isinstance(one, torch.nn.ModuleList) and len(one) == n]
+    if len(found) != 1:
+        raise DistillError(f"{name}: {type(model).__name__} has no single stack of {n} layers that could be pruned.")
+    return found[0]
+
+
+def _importance(model: Any, tokenizer: Any, layers: Any, texts: Sequence[str]) -> list[float]:
+    """How much each layer turns its input: 1 - cosine, over all tokens (block influence, arXiv 2403.03853)."""
+    import torch
+
+    sums, count = [0.0] * len(layers), 0
+
+    def watch(place: int) -> Any:
+        def hook(module: Any, args: Any, kwargs: Any, output: Any) -> None:
+            before = args[0] if args else kwargs["hidden_states"]
+            after = output[0] if isinstance(output, tuple) else output
+            sums[place] += float((1 - torch.cosine_similarity(before, after, dim=-1)).sum())
+
+        return hook
+
+    hooks = [layer.register_forward_hook(watch(n), with_kwargs=True) for n, layer in enumerate(layers)]
+    try:
+        with torch.no_grad():
+            for text in texts:
+                ids = tokenizer.encode(text)[:_CALIBRATION_TOKENS]
+                if ids:
+                    model.eval()(input_ids=torch.tensor([ids]), use_cache=False)
+                    count += len(ids)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [value / max(count, 1) for value in sums]
+
+
+def _with_layers(model: Any, stack: str, kept: Sequence[int]) -> Any:
+    """The same model with some of its layers, numbered anew."""
+    import copy
+
+    shape = copy.deepcopy(model.config)
+    text = shape.get_text_config(decoder=True)
+    text.num_hidden_layers = len(kept)
+    if getattr(text, "layer_types", None):
+        text.layer_types = [text.layer_types[n] for n in kept]
+    place = {old: new for new, old in enumerate(kept)}
+    pattern = re.compile(rf"^{re.escape(stack)}\.(\d+)\.")
+    weights = {}
+    for key, value in model.state_dict().items():
+        found = pattern.match(key)
+        if found is None:
+            weights[key] = value
+        elif int(found[1]) in place:
+            weights[f"{stack}.{place[int(found[1])]}.{key[found.end() :]}"] = value
+    smaller = type(model)(shape).to(next(model.parameters()).dtype)
+    smaller.load_state_dict(weights)
+    smaller.generation_config = model.generation_config
+    return smaller
+
+
+def _save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a checkpoint that is either whole or not there."""
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    if folder.exists():
+        shutil.rmtree(partial)
+        return
+    os.replace(partial, folder)
+
+
+def _short(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:10]

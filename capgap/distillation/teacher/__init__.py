@@ -1,0 +1,1 @@
+"""Teachers: generated texts, token distributions and their cache, teams, prompt context."""

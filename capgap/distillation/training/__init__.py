@@ -1,0 +1,1 @@
+"""The training loop: step plan, micro-batches, objectives, Trainer integration."""

@@ -1,0 +1,230 @@
+"""What a student is trained to do at each token: values in nats, and their gradients by formula.
+
+Every divergence here is between two distributions over *buckets*: all tokens of the vocabulary, or the teacher's
+likeliest k and one tail that holds the rest. With s the student's mass and t the teacher's in a bucket,
+
+    forward_kl   sum t log(t / s)                        dL/ds = -t / s
+    reverse_kl   sum s log(s / t)                        dL/ds = log(s / t) + 1
+    jsd          beta sum t log(t / m) + (1 - beta) sum s log(s / m),  m = beta t + (1 - beta) s
+                                                         dL/ds = (1 - beta) log(s / m)
+
+(the generalised Jensen-Shannon divergence of Agarwal et al., arXiv 2306.13649). Softmax turns a derivative g by mass
+into one by logits: z_i gets p_i (g_i - sum_j p_j g_j), and a token of the tail has the tail's g. A tail makes a
+divergence smaller, never negative: it cannot tell tokens of the tail apart, which is the bias of top-k.
+
+A *sample* of tokens drawn from the teacher estimates forward KL without bias, since that is linear in t
+(arXiv 2503.16870); nothing else is, so nothing else is computed from samples.
+
+At temperature T both sides are softmax(z / T), and the gradient is multiplied by T squared, which keeps its size
+(Hinton et al., arXiv 1503.02531). Values are told without that factor.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from capgap.models.lm_head import LanguageModelHead
+
+__all__ = ["DIVERGENCES", "Objective", "TeacherSignal", "divergence"]
+
+DIVERGENCES: dict[str, str] = {
+    "forward_kl": "the teacher's mass must be covered: KL(teacher || student)",
+    "reverse_kl": "the student's mass must be right: KL(student || teacher)",
+    "jsd": "between the two, by beta: generalised Jensen-Shannon divergence",
+}
+"""Divergences by name."""
+
+_TINY = 1e-30
+_POSITIONS = ("hidden", "ids", "logprobs", "entropy", "sampled_entropy")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised, per token: ``weight * divergence + cross_entropy * cross-entropy``."""
+
+    divergence: str | None = None
+    """A name of `DIVERGENCES`; None: texts alone."""
+    temperature: float = 1.0
+    """What both sides' logits are divided by in the divergence."""
+    beta: float = 0.5
+    """Of ``jsd``: near 0 like forward KL, near 1 like reverse KL, up to a factor."""
+    weight: float = 1.0
+    """Of the divergence."""
+    cross_entropy: float = 0.0
+    """Weight of the cross-entropy of the text's own tokens."""
+    max_entropy: float | None = None
+    """The divergence counts only where the teacher's entropy at temperature 1 is at most this, in nats."""
+
+
+@dataclass(frozen=True)
+class TeacherSignal:
+    """What one teacher says at N positions: exactly one of three forms, as the cache gives it."""
+
+    hidden: torch.Tensor | None = None
+    """Its last hidden states, shape (N, width); with `head`, its distribution itself."""
+    head: LanguageModelHead | None = None
+    """Its language-model head."""
+    ids: torch.Tensor | None = None
+    """Tokens, shape (N, k)."""
+    logprobs: torch.Tensor | None = None
+    """Log-probabilities at temperature 1, nats, shape (N, k + 1): of the likeliest k, and of all others together.
+    None: `ids` are a sample."""
+    entropy: torch.Tensor | None = None
+    """Entropy at temperature 1, nats, shape (N,); where there are ids."""
+    sampled_entropy: torch.Tensor | None = None
+    """Entropy at the temperature of the sample, nats, shape (N,)."""
+
+    def tile(self, low: int, high: int) -> "TeacherSignal":
+        """The positions from `low` to `high`."""
+        return self._each(lambda values: values[low:high])
+
+    def to(self, device: str | torch.device) -> "TeacherSignal":
+        """The same on a device."""
+        return self._each(lambda values: values.to(device))
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "TeacherSignal":
+        changed: dict[str, Any] = {name: change(getattr(self, name)) for name in _POSITIONS if self.has(name)}
+        return replace(self, **changed)
+
+    def has(self, name: str) -> bool:
+        """Whether a field is there."""
+        return getattr(self, name) is not None
+
+
+def divergence(
+    log_s: torch.Tensor, objective: Objective, signals: tuple[TeacherSignal, ...], shares: tuple[float, ...]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Value, gradient by the logits over the temperature, and the teacher's entropy, at each position.
+
+    Parameters
+    ----------
+    log_s
+        The student's log-probabilities at the temperature, shape (n, vocabulary).
+    objective
+        Which divergence.
+    signals, shares
+        What each teacher says, and its share of the mixture.
+    """
+    forms = {("dense" if s.hidden is not None else "top" if s.logprobs is not None else "sample") for s in signals}
+    if forms == {"dense"}:
+        return _dense(log_s, objective, signals, shares)
+    if forms == {"top"} and len(signals) == 1:
+        return _top(log_s, objective, signals[0])
+    if forms == {"sample"}:
+        return _sampled(log_s, objective, signals, shares)
+    raise ValueError(f"signals of {sorted(forms)} from {len(signals)} teachers cannot be mixed")
+
+
+def _dense(
+    log_s: torch.Tensor, objective: Objective, signals: tuple[TeacherSignal, ...], shares: tuple[float, ...]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    n_common = log_s.shape[1]
+    raw = [_logits(signal)[:, :n_common] for signal in signals]
+    # A teacher with fewer ids than the student: both are compared over what they share.
+    n_shared = min(teacher.shape[1] for teacher in raw)
+    own, raw = log_s[:, :n_shared], [teacher[:, :n_shared] for teacher in raw]
+    if n_shared < n_common:
+        own = torch.log_softmax(own, dim=-1)
+    log_t = _mixed([torch.log_softmax(teacher / objective.temperature, dim=-1) for teacher in raw], shares)
+    if objective.max_entropy is None:
+        entropy = log_t.new_zeros(len(log_t))
+    else:
+        at_one = log_t
+        if objective.temperature != 1:
+            at_one = _mixed([torch.log_softmax(teacher, dim=-1) for teacher in raw], shares)
+        entropy = -(at_one.exp() * at_one).sum(dim=-1)
+    value, by_logit = _between(log_t, own, objective)
+    if n_shared < n_common:
+        by_logit = torch.nn.functional.pad(by_logit, (0, n_common - n_shared))
+    return value, by_logit, entropy
+
+
+def _logits(signal: TeacherSignal) -> torch.Tensor:
+    assert signal.head is not None
+    assert signal.hidden is not None
+    return signal.head.logits(signal.hidden)
+
+
+def _mixed(logprobs: list[torch.Tensor], shares: tuple[float, ...]) -> torch.Tensor:
+    """Log-probabilities of a mixture of distributions."""
+    if len(logprobs) == 1:
+        return logprobs[0]
+    weights = torch.tensor(shares, dtype=logprobs[0].dtype, device=logprobs[0].device).log()
+    return torch.logsumexp(torch.stack(logprobs) + weights[:, None, None], dim=0)
+
+
+def _between(log_t: torch.Tensor, log_s: torch.Tensor, objective: Objective) -> tuple[torch.Tensor, torch.Tensor]:
+    """Value and gradient by logits where every token is a bucket of its own."""
+    s = log_s.exp()
+    if objective.divergence == "forward_kl":
+        t = log_t.exp()
+        return (t * (log_t - log_s)).sum(dim=-1), s.sub_(t)
+    if objective.divergence == "reverse_kl":
+        ratio = log_s - log_t
+        value = (s * ratio).sum(dim=-1)
+        return value, ratio.sub_(value[:, None]).mul_(s)
+    beta = objective.beta
+    t = log_t.exp()
+    log_m = (beta * t + (1 - beta) * s).clamp_min_(_TINY).log_()
+    ratio = log_s - log_m
+    from_student = (s * ratio).sum(dim=-1)
+    value = beta * (t * (log_t - log_m)).sum(dim=-1) + (1 - beta) * from_student
+    return value, ratio.sub_(from_student[:, None]).mul_(s).mul_(1 - beta)
+
+
+def _top(
+    log_s: torch.Tensor, objective: Objective, signal: TeacherSignal
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    assert signal.ids is not None
+    assert signal.logprobs is not None
+    assert signal.entropy is not None
+    if objective.temperature != 1:
+        raise ValueError("a temperature needs the teacher's whole distribution, and top-k has a part of it")
+    # Rounded where they were kept, so that they are made to add up again.
+    ids, log_t = signal.ids.long(), torch.log_softmax(signal.logprobs.to(log_s.dtype), dim=-1)
+    s = log_s.exp()
+    s_top = s.gather(1, ids)
+    # Summed, not 1 - the others: where the tail holds next to nothing, the difference is all rounding.
+    s_tail = s.scatter(1, ids, 0.0).sum(dim=-1, keepdim=True)
+    teacher, student = log_t.exp(), torch.cat([s_top, s_tail], 1).clamp_min(_TINY)
+    value, by_mass = _by_mass(teacher, student, objective)
+    centre = (student * by_mass).sum(dim=-1, keepdim=True)
+    by_logit = s * (by_mass[:, -1:] - centre)
+    by_logit.scatter_(1, ids, s_top * (by_mass[:, :-1] - centre))
+    return value, by_logit, signal.entropy
+
+
+def _by_mass(teacher: torch.Tensor, student: torch.Tensor, objective: Objective) -> tuple[torch.Tensor, torch.Tensor]:
+    """Value, and derivative by the student's mass in each bucket."""
+    t, s, beta = teacher.clamp_min(_TINY), student, objective.beta
+    if objective.divergence == "forward_kl":
+        return (t * (t / s).log()).sum(dim=-1), -t / s
+    if objective.divergence == "reverse_kl":
+        ratio = (s / t).log()
+        return (s * ratio).sum(dim=-1), ratio + 1
+    m = beta * t + (1 - beta) * s
+    value = beta * (t * (t / m).log()).sum(dim=-1) + (1 - beta) * (s * (s / m).log()).sum(dim=-1)
+    return value, (1 - beta) * (s / m).log()
+
+
+def _sampled(
+    log_s: torch.Tensor, objective: Objective, signals: tuple[TeacherSignal, ...], shares: tuple[float, ...]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    if objective.divergence != "forward_kl":
+        raise ValueError(f"{objective.divergence} cannot be estimated from a sample without bias; forward_kl can")
+    by_logit = log_s.exp()
+    value = by_logit.new_zeros(len(by_logit))
+    entropy = by_logit.new_zeros(len(by_logit))
+    for signal, share in zip(signals, shares or (1.0,), strict=True):
+        assert signal.ids is not None
+        assert signal.entropy is not None
+        assert signal.sampled_entropy is not None
+        ids = signal.ids.long()
+        each = share / ids.shape[1]
+        # Its expectation is the mean of the teachers' own divergences, which has the gradient of their mixture's.
+        value -= each * log_s.gather(1, ids).sum(dim=-1) + share * signal.sampled_entropy
+        by_logit.scatter_add_(1, ids, by_logit.new_full((), -each).expand(ids.shape))
+        entropy = entropy + share * signal.entropy
+    return value, by_logit, entropy

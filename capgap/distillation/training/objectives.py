@@ -1,0 +1,220 @@
+"""The loss of many positions and its gradient, tile by tile: logits exist for a few hundred positions at a time."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from capgap.distillation.training.divergences import DIVERGENCES, Objective, TeacherSignal, divergence
+from capgap.models.lm_head import LanguageModelHead
+
+__all__ = ["DIVERGENCES", "LossSums", "Objective", "TeacherSignal", "tile_loss", "tiled_loss"]
+
+
+@dataclass(frozen=True)
+class LossSums:
+    """The loss of some positions and what it is made of; sums, not means."""
+
+    total: torch.Tensor
+    """What is minimised; has a gradient."""
+    divergence: torch.Tensor
+    """Sum of weighted divergences, nats, without the factor of the temperature."""
+    cross_entropy: torch.Tensor
+    """Sum of weighted cross-entropies, nats."""
+    n_gated: torch.Tensor
+    """Positions at which the teacher was too unsure."""
+
+
+@dataclass
+class _TileLoss:
+    """What one tile of positions comes to."""
+
+    total: torch.Tensor
+    divergence: torch.Tensor
+    cross_entropy: torch.Tensor
+    n_gated: torch.Tensor
+    gradient: torch.Tensor
+    """Of `total` by the student's logits, shape (n, vocabulary)."""
+
+
+def tile_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    weights: torch.Tensor,
+    objective: Objective,
+    signals: tuple[TeacherSignal, ...] = (),
+    shares: tuple[float, ...] = (),
+) -> _TileLoss:
+    """The loss of a tile and its gradient by the logits.
+
+    Parameters
+    ----------
+    logits
+        The student's, float, shape (n, vocabulary); overwritten.
+    labels, weights
+        Each position's next token and its weight, shape (n,).
+    objective
+        What is minimised.
+    signals, shares
+        What each teacher says at the positions, and its share of the mixture.
+    """
+    zero = weights.new_zeros(())
+    if objective.divergence is None:
+        log_p = torch.log_softmax(logits, dim=-1)
+        value = -(log_p.gather(1, labels[:, None])[:, 0] * weights).sum()
+        gradient = _less_label(log_p.exp_(), labels, weights)
+        return _TileLoss(value, zero, value, zero, gradient)
+    temperature = objective.temperature
+    log_s = torch.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1)
+    value, by_logit, entropy = divergence(log_s, objective, signals, shares)
+    kept = weights * objective.weight
+    n_gated = zero
+    if objective.max_entropy is not None:
+        unsure = entropy > objective.max_entropy
+        n_gated, kept = unsure.sum().to(weights.dtype), kept.masked_fill(unsure, 0.0)
+    told = (value * kept).sum()
+    # d(T² D)/dz = T² · dD/d(z/T) / T
+    gradient = by_logit.mul_((kept * temperature)[:, None])
+    total, crossed = told * temperature**2, zero
+    if objective.cross_entropy:
+        log_p = log_s if temperature == 1 else torch.log_softmax(logits, dim=-1)
+        scaled = weights * objective.cross_entropy
+        crossed = -(log_p.gather(1, labels[:, None])[:, 0] * scaled).sum()
+        gradient += _less_label(log_p.exp(), labels, scaled)
+        total = total + crossed
+    return _TileLoss(total, told, crossed, n_gated, gradient)
+
+
+def _less_label(probability: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Gradient of weighted cross-entropies by the logits, in place of the probabilities."""
+    if not bool((weights == 1).all()):  # a pass over all logits that mostly changes nothing
+        probability.mul_(weights[:, None])
+    return probability.scatter_add_(1, labels[:, None], -weights[:, None])
+
+
+class _TiledFunction(torch.autograd.Function):
+    """Project, compare and differentiate tile by tile; what is kept is as large as the hidden states and the head."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor | None,
+        bias: torch.Tensor | None,
+        head: LanguageModelHead,
+        labels: torch.Tensor,
+        weights: torch.Tensor,
+        objective: Objective,
+        signals: tuple[TeacherSignal, ...],
+        shares: tuple[float, ...],
+        tile: int,
+    ) -> torch.Tensor:
+        computed = torch.get_autocast_dtype(hidden.device.type) if _autocast(hidden) else hidden.dtype
+        needs = ctx.needs_input_grad
+        by_hidden = torch.empty_like(hidden) if needs[0] else None
+        by_weight = torch.empty_like(weight) if weight is not None and needs[1] else None
+        by_bias = torch.zeros_like(bias) if bias is not None and needs[2] else None
+        matrix = None if weight is None else weight.to(computed)
+        sums = torch.zeros(4, dtype=torch.float64, device=hidden.device)
+        buffer = (
+            hidden.new_empty(0)
+            if matrix is None
+            else hidden.new_empty((min(tile, len(hidden)), len(matrix)), dtype=computed)
+        )
+        with torch.autocast(hidden.device.type, enabled=False):
+            for low in range(0, len(hidden), tile):
+                high = min(low + tile, len(hidden))
+                states = hidden[low:high].to(computed)
+                # one buffer for all tiles: fresh memory costs more than what is written into it
+                raw = states if matrix is None else torch.mm(states, matrix.T, out=buffer[: high - low])
+                logits, slope = _bent(_exact(raw), bias, head)
+                told = tile_loss(
+                    logits,
+                    labels[low:high],
+                    weights[low:high],
+                    objective,
+                    tuple(signal.tile(low, high) for signal in signals),
+                    shares,
+                )
+                sums += torch.stack([told.total, told.divergence, told.cross_entropy, told.n_gated])
+                gradient = told.gradient if slope is None else told.gradient.mul_(slope)
+                if by_bias is not None:
+                    by_bias += gradient.sum(dim=0)
+                gradient = gradient.to(computed)
+                if by_hidden is not None:
+                    by_hidden[low:high] = gradient if matrix is None else gradient @ matrix
+                if by_weight is not None:
+                    own = (gradient.T.to(by_weight.dtype), states.to(by_weight.dtype))
+                    torch.mm(*own, out=by_weight) if low == 0 else by_weight.addmm_(*own)
+        ctx.gradients = (by_hidden, by_weight, by_bias)
+        return sums
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        factor = gradients[0][0]  # of the total; the parts are told, not trained on
+        own = tuple(None if gradient is None else gradient.mul_(factor) for gradient in ctx.gradients)
+        ctx.gradients = (None, None, None)
+        return (*own, *(None,) * 7)
+
+
+def _bent(
+    raw: torch.Tensor, bias: torch.Tensor | None, head: LanguageModelHead
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Logits from products, and the derivative of the former by the latter; None where that is 1."""
+    if bias is not None:
+        raw = raw.add_(bias)
+    if head.scale != 1.0:
+        raw = raw.mul_(head.scale)
+    if head.cap is None:
+        return raw, (None if head.scale == 1.0 else raw.new_full((), head.scale))
+    bent = torch.tanh(raw / head.cap)
+    return bent * head.cap, (1 - bent**2) * head.scale
+
+
+def _exact(values: torch.Tensor) -> torch.Tensor:
+    """At least float32."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def _autocast(hidden: torch.Tensor) -> bool:
+    return bool(torch.is_autocast_enabled(hidden.device.type))
+
+
+def tiled_loss(
+    hidden: torch.Tensor,
+    head: LanguageModelHead,
+    labels: torch.Tensor,
+    weights: torch.Tensor,
+    objective: Objective,
+    signals: tuple[TeacherSignal, ...] = (),
+    shares: tuple[float, ...] = (),
+    *,
+    tile: int = 128,
+) -> LossSums:
+    """The loss at some positions, never with the logits of all of them in memory.
+
+    Parameters
+    ----------
+    hidden
+        The student's last hidden states there, shape (N, width).
+    head
+        The student's language-model head.
+    labels, weights
+        The next token of each position and its weight, shape (N,).
+    objective
+        What is minimised.
+    signals, shares
+        What each teacher says at these positions, and its share of the mixture.
+    tile
+        Positions that are projected together.
+
+    Notes
+    -----
+    The gradient is computed in the forward pass, tile by tile while its logits are there, so backward multiplies
+    three tensors by a number; it can run once.
+    """
+    sums = _TiledFunction.apply(  # type: ignore[no-untyped-call]
+        hidden, head.weight, head.bias, head, labels, weights, objective, signals, shares, tile
+    )
+    parts = sums.detach()
+    return LossSums(sums[0], parts[1], parts[2], parts[3])

@@ -1,0 +1,105 @@
+"""A battery as a training goes: for transformers' Trainer and whatever is built on it (TRL, axolotl).
+
+    trainer.add_callback(BatteryCallback("core", out="capgap-out/pilot", limit=100))
+
+Each checkpoint that the trainer saves is evaluated as `capgap evaluate` would, into one run directory, so that
+``capgap analyze`` and the report have the whole curve.
+"""
+
+import random
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from capgap.errors import CapgapError
+from capgap.evaluation.plan import EvaluationPlan
+from capgap.evaluation.run import evaluate
+from capgap.models import parse_model
+
+__all__ = ["BatteryCallback"]
+
+
+class BatteryCallback(TrainerCallback):  # type: ignore[misc]
+    """Evaluates every checkpoint when it is saved.
+
+    Parameters
+    ----------
+    batteries
+        Names or files.
+    out
+        Run directory, shared by all checkpoints; its ledger asks nothing twice.
+    limit
+        Items a task at most.
+    device
+        Where the checkpoint is run; default: the best there is. It is loaded beside the model that trains.
+    options
+        Keys of a model word, such as ``chat_template=on``.
+
+    Notes
+    -----
+    Mean scores by capability stand in ``state.log_history`` as ``capgap/CAPABILITY``, and reach the trainer's loggers
+    with its next log. What goes wrong is a warning: a training is worth more than a look at it.
+    """
+
+    def __init__(
+        self,
+        batteries: str | Sequence[str],
+        *,
+        out: Path | str,
+        limit: int | None = None,
+        device: str | None = None,
+        options: str = "",
+    ) -> None:
+        self.batteries = (batteries,) if isinstance(batteries, str) else tuple(batteries)
+        self.out, self.limit, self.device, self.options = Path(out), limit, device, options
+        self._waiting: dict[str, float] = {}
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Evaluate the checkpoint that has just been written."""
+        if not state.is_world_process_zero:
+            return
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        options = f",{self.options}" if self.options else ""
+        try:
+            spec = parse_model(f"step-{state.global_step}={folder}{options}")
+            plan = EvaluationPlan(students=(spec,), batteries=self.batteries, limit=self.limit, device=self.device)
+            with _same_random_numbers():
+                run = evaluate(plan, self.out)
+            outcomes = run.outcomes(plan.roles)
+            run.save(state="done")
+        except CapgapError as error:
+            warnings.warn(f"step {state.global_step} was not evaluated: {error}", stacklevel=2)
+            return
+        own = outcomes[outcomes["primary"] & (outcomes["model"] == spec.name)]
+        by_task = own.groupby(["capability", "task"], dropna=False)["score"].mean()
+        means = by_task.groupby("capability", dropna=False).mean()
+        self._waiting = {f"capgap/{name}": float(value) for name, value in means.items()}
+        state.log_history.append({"step": state.global_step, **self._waiting})
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any
+    ) -> None:
+        """Hand the last means to the loggers, which read the same dictionary after this."""
+        if logs is not None:
+            logs.update(self._waiting)
+            self._waiting = {}
+
+
+@contextmanager
+def _same_random_numbers() -> Iterator[None]:
+    """What is drawn in here is not drawn from the training's own sequence."""
+    import numpy as np
+    import torch
+
+    before = random.getstate(), np.random.get_state()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])

@@ -1,0 +1,126 @@
+"""Scores from outside: responses are handed out as a file, scores come back as another.
+
+A task with ``score: external`` is answered by the model and judged by somebody else: a person, a judge model, a tool.
+``responses.jsonl`` in the run directory holds what there is to judge; ``scores.jsonl`` beside it is read whenever the
+tables are made: the same line with ``score``, a number from 0 to 1 (true and false count as 1 and 0).
+"""
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from capgap.battery import PreparedTask
+from capgap.errors import TableError
+from capgap.schema import atomic_write
+
+__all__ = ["ExternalScores"]
+
+_KEY = ("model", "battery", "task", "item", "variant", "repeat")
+_LONGEST_LINE = 10_000_000
+
+Key = tuple[str, str, str, str, str, int]
+
+
+class ExternalScores:
+    """Responses of one model that are judged elsewhere.
+
+    Parameters
+    ----------
+    folder
+        The run directory.
+    model
+        Whose responses.
+
+    Raises
+    ------
+    TableError
+        ``scores.jsonl`` holds a line that cannot be used.
+    """
+
+    def __init__(self, folder: Path, model: str) -> None:
+        self._folder = folder
+        self._model = model
+        self._scores: dict[Key, float] | None = None
+        self._handed: list[dict[str, Any]] = []
+        self._waiting = 0
+
+    def scored(self, rows: Iterable[dict[str, Any]], task: PreparedTask) -> list[dict[str, Any]]:
+        """Outcome rows with the scores that came back; those without wait, with status ``error``."""
+        if self._scores is None:
+            self._scores = dict(_read(self._folder / "scores.jsonl"))
+        prompts = {(item.item, item.variant): item.prompt for item in task.items}
+        made = []
+        for row in rows:
+            self._handed.append(
+                {key: row[key] for key in _KEY}
+                | {
+                    "prompt": prompts[(row["item"], row["variant"])],
+                    "target": row["target"],
+                    "response": row["response"],
+                }
+            )
+            score = self._scores.get(_key(row), math.nan)
+            waits = math.isnan(score)
+            self._waiting += waits
+            made.append(row | {"value": score, "score": score, "status": "error" if waits else "scored"})
+        return made
+
+    def hand_out(self) -> list[str]:
+        """Write ``responses.jsonl``, other models' lines kept; what to tell the user."""
+        if not self._handed:
+            return []
+        path = self._folder / "responses.jsonl"
+        others = [line for line in _lines(path) if line.get("model") != self._model]
+        with atomic_write(path) as partial:
+            text = (json.dumps(line, ensure_ascii=False, default=str) for line in [*others, *self._handed])
+            partial.write_text("".join(f"{line}\n" for line in text), encoding="utf-8", errors="surrogatepass")
+        if not self._waiting:
+            return []
+        return [
+            f"{self._model}: {self._waiting:,} responses wait for their score. Judge {path}, write the same lines with "
+            f'"score" (0 to 1) to {path.with_name("scores.jsonl")}, and run the same command with --rescore.'
+        ]
+
+
+def _read(path: Path) -> Iterator[tuple[Key, float]]:
+    seen: dict[Key, int] = {}
+    for number, line in enumerate(_lines(path), start=1):
+        where = f"{path}, line {number}"
+        absent = [key for key in (*_KEY[:4], "score") if key not in line]
+        if absent:
+            raise TableError(f"{where}: lacks {absent[0]!r}. Expected {', '.join(_KEY)} and score.")
+        score = line["score"]
+        if not isinstance(score, (bool, int, float)) or not 0.0 <= float(score) <= 1.0:
+            raise TableError(f"{where}: score is {score!r}. Expected a number from 0 to 1.")
+        key = _key({"variant": "default", "repeat": 0, **line})
+        if key in seen:
+            raise TableError(f"{where}: scores again what line {seen[key]} scored. Keep one of them.")
+        seen[key] = number
+        yield key, float(score)
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", errors="surrogatepass") as file:
+        for number, text in enumerate(file, start=1):
+            if not text.strip():
+                continue
+            if len(text) > _LONGEST_LINE:
+                raise TableError(
+                    f"{path}, line {number}: is {len(text):,} characters long. Expected at most 10 million."
+                )
+            try:
+                line = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                raise TableError(f"{path}, line {number}: is no JSON: {error}.") from error
+            if not isinstance(line, dict):
+                raise TableError(f"{path}, line {number}: expected a JSON object, found {type(line).__name__}.")
+            yield line
+
+
+def _key(row: dict[str, Any]) -> Key:
+    model, battery, task, item, variant, repeat = (row[key] for key in _KEY)
+    return str(model), str(battery), str(task), str(item), str(variant), int(repeat)

@@ -1,0 +1,100 @@
+"""Requests as a model is addressed, and lm-eval kept quiet while it builds them."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from capgap.battery import Battery, PreparedTask
+from capgap.battery.lm_eval_output import quiet as quiet_tasks
+from capgap.errors import UsageError
+from capgap.models import LoadedModel, ModelSpec, Prompting, check_model
+
+__all__ = ["Tasks", "build_requests", "n_requests", "quiet", "refuse_early", "refuse_impossible"]
+
+Tasks = Sequence[tuple[Battery, Sequence[PreparedTask]]]
+"""Batteries with their tasks, ready to be asked."""
+
+
+class PromptedModel(Protocol):
+    """What building requests needs of a model."""
+
+    @property
+    def prompting(self) -> Prompting:
+        """How it is addressed."""
+
+    @property
+    def lm(self) -> Any:
+        """Has ``apply_chat_template`` and ``tokenizer_name`` where it is addressed through a chat template."""
+
+
+def build_requests(task: PreparedTask, model: PromptedModel) -> None:
+    """Let lm-eval's task build its requests as this model is addressed; they stand in ``task.lm_task.instances``."""
+    prompting = model.prompting
+    task.lm_task.build_all_requests(
+        rank=0,
+        world_size=1,
+        system_instruction=prompting.system_prompt,
+        apply_chat_template=prompting.chat_template,
+        fewshot_as_multiturn=prompting.chat_template,
+        chat_template=getattr(model.lm, "apply_chat_template", None) if prompting.chat_template else None,
+        tokenizer_name=getattr(model.lm, "tokenizer_name", "") if prompting.chat_template else "",
+    )
+
+
+def n_requests(tasks: Tasks) -> int:
+    """Requests to one model."""
+    return sum(
+        task.repeats * (len(item.choices) if item.choices and task.format == "choose" else 1)
+        for _, prepared in tasks
+        for task in prepared
+        for item in task.items
+    )
+
+
+def refuse_impossible(model: LoadedModel, tasks: Tasks) -> None:
+    """Say before anything is asked that a backend cannot do what a task needs.
+
+    Raises
+    ------
+    UsageError
+        It gives no log-likelihoods, or it thinks before it answers, and a task chooses by log-likelihoods.
+    """
+    choosing = [task.name for _, prepared in tasks for task in prepared if task.format == "choose"]
+    if choosing and model.prompting.enable_thinking:
+        raise UsageError(
+            f"model {model.name}: enable_thinking=on, and {_counted(choosing)} by the log-likelihood of an answer "
+            f"before any thought. Say enable_thinking=off, or use generate tasks."
+        )
+    if choosing and not model.can_score:
+        raise UsageError(
+            f"model {model.name}: its backend gives no log-likelihoods, and {_counted(choosing)} by them: "
+            f"{model.why_no_scores}. Use a battery of generate tasks, or another backend."
+        )
+
+
+def refuse_early(models: Sequence[ModelSpec], tasks: Tasks) -> None:
+    """What can be seen of any model before the first of them is loaded, so that none was asked in vain.
+
+    Raises
+    ------
+    ModelError
+        One cannot be found, or its backend gives no log-likelihoods and a task chooses by them.
+    """
+    choosing = any(task.format == "choose" for _, prepared in tasks for task in prepared)
+    for spec in models:
+        check_model(spec, scores=choosing)
+
+
+def _counted(choosing: Sequence[str]) -> str:
+    names = ", ".join(choosing[:3]) + (" …" if len(choosing) > 3 else "")
+    return f"{len(choosing)} task{'s choose' if len(choosing) > 1 else ' chooses'} ({names})"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the progress bars and the advice of lm-eval and transformers, and what they tell their own developers."""
+    with warnings.catch_warnings(), quiet_tasks("transformers", "datasets", "peft"):
+        # A warning of anybody else's still shows.
+        warnings.filterwarnings("ignore", module=r"(transformers|peft|lm_eval|datasets|accelerate)\b")
+        yield

@@ -1,0 +1,184 @@
+"""From responses to outcomes: lm-eval filters and scores, capgap adds margins, predictions and what went wrong.
+
+`value` is lm-eval's number, untouched. `status` says how a generation went: `unparsed` where no answer could be read
+from it, `truncated` where it was cut off at its token limit before it was right (a longer limit may change it). Both
+score 0, as lm-eval scores them; both are counted.
+"""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from capgap.battery import Item, PreparedTask, score_generation
+from capgap.models import Response
+
+__all__ = ["outcome_rows"]
+
+# lm-eval's regular-expression filters put this in place of an answer that they do not find.
+_NOT_FOUND = "[invalid]"
+_OWN_SCORES = ("exact", "numeric", "contains")
+
+
+def outcome_rows(
+    model: str, battery: str, prepared: PreparedTask, responses: Sequence[Sequence[Response]]
+) -> list[dict[str, Any]]:
+    """The rows of the outcomes table for one model and one task.
+
+    Parameters
+    ----------
+    model, battery
+        Their names.
+    prepared
+        The task; its ``lm_task.instances`` hold the responses already (see `respond`).
+    responses
+        The same responses with their endings, one list per instance, in the order of the instances.
+    """
+    rows: list[dict[str, Any]] = []
+    for repeat in range(max(map(len, responses), default=0)):
+        rows += _rows_of_repeat(model, battery, prepared, [own[repeat] for own in responses], repeat)
+    return rows
+
+
+def _rows_of_repeat(
+    model: str, battery: str, prepared: PreparedTask, responses: Sequence[Response], repeat: int
+) -> list[dict[str, Any]]:
+    """One draw of every item: lm-eval's filters see it alone, for most of them keep the first of several."""
+    task = prepared.lm_task
+    by_doc: dict[int, list[tuple[Any, Response]]] = defaultdict(list)
+    for instance, response in zip(task.instances, responses, strict=True):
+        instance.resps, instance.filtered_resps = [response.value], {}
+        by_doc[int(instance.doc_id)].append((instance, response))
+    task.apply_filters()
+    filters = list(task.instances[0].filtered_resps)
+    primary = tuple(prepared.primary.split(","))
+    rows: list[dict[str, Any]] = []
+    for doc_id, pairs in sorted(by_doc.items()):
+        pairs.sort(key=lambda pair: pair[0].idx)
+        item = prepared.items[doc_id]
+        shared = _shared(model, battery, prepared, item) | {"repeat": repeat}
+        for name in filters:
+            filtered = [instance.filtered_resps[name] for instance, _ in pairs]
+            values = task.process_results(pairs[0][0].doc, filtered)
+            told = _told(prepared, item, filtered, [response for _, response in pairs])
+            for metric, value in values.items():
+                number = _number(value)
+                if number is None:
+                    continue  # a metric over the whole task, such as perplexity or F1, has no value of one item
+                named = {"metric": metric, "filter": name, "primary": (metric, name) == primary}
+                rows.append({**shared, **named, **told(metric, number)})
+    return rows
+
+
+def _shared(model: str, battery: str, prepared: PreparedTask, item: Item) -> dict[str, Any]:
+    return {
+        "model": model,
+        "battery": battery,
+        "task": prepared.name,
+        "capability": item.capability,
+        "domain": item.domain,
+        "item": item.item,
+        "variant": item.variant,
+        "cluster": item.cluster,
+        "format": prepared.format,
+        "chance": item.chance,
+        "target": _target(item),
+        **{f"x_{key}": value for key, value in item.covariates.items()},
+    }
+
+
+def _target(item: Item) -> str | None:
+    """The right answer as text; several as a JSON list."""
+    texts = list(item.targets)
+    if not texts and item.choices:
+        texts = [item.choices[index] for index in item.gold]
+    if len(texts) == 1:
+        return str(texts[0])
+    return json.dumps(texts, ensure_ascii=False) if texts else None
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, (bool, int, float, np.integer, np.floating, np.bool_)):
+        return float(value)
+    return None
+
+
+def _told(prepared: PreparedTask, item: Item, filtered: Sequence[Any], responses: Sequence[Response]) -> Any:
+    """What a row says beside its metric's value: score, status, prediction, margins, the response and its ending."""
+    if item.choices and isinstance(responses[0].value, tuple):
+        logprobs = np.array([response.value[0] for response in responses[: len(item.choices)]])
+        return lambda metric, value: _chosen(item, logprobs, metric, value)
+    return lambda metric, value: _generated(prepared, item, filtered[0], responses[0], value)
+
+
+def _chosen(item: Item, logprobs: np.ndarray, metric: str, value: float) -> dict[str, Any]:
+    choices = item.choices or ()
+    weights = {
+        "acc_norm": np.array([float(len(choice)) for choice in choices]),
+        "acc_bytes": np.array([float(len(choice.encode())) for choice in choices]),
+    }
+    ranked = logprobs / weights[metric] if metric in weights and weights[metric].all() else logprobs
+    best = int(np.argmax(ranked))
+    told: dict[str, Any] = {
+        **_score(value),
+        "status": "scored",
+        "prediction": choices[best],
+        "response": json.dumps([round(float(value), 6) for value in logprobs]),
+        "margin": math.nan,
+        "margin_target": math.nan,
+        "target_logprob": math.nan,
+    }
+    if len(ranked) > 1:
+        ordered = np.sort(ranked)
+        told["margin"] = float(ordered[-1] - ordered[-2])
+    gold = [index for index in item.gold if 0 <= index < len(ranked)]
+    if gold:
+        told["target_logprob"] = float(logprobs[gold].max())
+        wrong = np.delete(ranked, gold)
+        if len(wrong):
+            told["margin_target"] = float(ranked[gold].max() - wrong.max())
+    return told
+
+
+def _generated(prepared: PreparedTask, item: Item, filtered: Any, response: Response, value: float) -> dict[str, Any]:
+    if isinstance(response.value, tuple):  # one continuation, scored: log-probability and whether it is the greedy one
+        return {
+            **_score(value),
+            "status": "scored",
+            "target_logprob": response.value[0],
+            "response": json.dumps(round(response.value[0], 6)),
+            "prediction": None,
+        }
+    if not isinstance(response.value, str):
+        return {**_score(value), "status": "scored", "response": json.dumps(response.value), "prediction": None}
+    text = filtered[0] if isinstance(filtered, (list, tuple)) and filtered else filtered
+    prediction = _read(prepared, item, str(text))
+    status = "scored"
+    if response.stop_reason == "length" and not value:
+        status = "truncated"
+    elif prediction is None:
+        status = "unparsed"
+    return {
+        **_score(value if status == "scored" else 0.0),
+        "value": value,
+        "status": status,
+        "prediction": prediction,
+        "response": response.value,
+        "n_tokens": response.n_tokens,
+        "stop_reason": response.stop_reason,
+    }
+
+
+def _read(prepared: PreparedTask, item: Item, text: str) -> str | None:
+    """The answer in a response, as its score reads it; None where there is none."""
+    if prepared.score in _OWN_SCORES:
+        return score_generation(prepared.score, text, item.targets, prepared.extract)[1]
+    return None if not text.strip() or text == _NOT_FOUND else text.strip()
+
+
+def _score(value: float) -> dict[str, float]:
+    """The value, and the score where the value lies in [0, 1]."""
+    return {"value": value, "score": value if 0.0 <= value <= 1.0 else math.nan}

@@ -1,0 +1,105 @@
+"""lm-eval's requests as token ids, encoded as lm-eval encodes them, but each text once and many at a time."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from lm_eval import utils as lm_eval_utils
+from lm_eval.models.utils import has_bos_prefix
+
+from capgap.errors import ModelError
+from capgap.models.prefix_tree import ScoredContinuation
+
+__all__ = ["encode_texts", "pieces_of"]
+
+
+def pieces_of(lm: Any, kind: str, arguments: Sequence[tuple[Any, ...]]) -> list[tuple[ScoredContinuation, ...]]:
+    """What is scored for each request.
+
+    Parameters
+    ----------
+    lm
+        lm-eval's Hugging Face model.
+    kind
+        ``loglikelihood`` or ``loglikelihood_rolling``.
+    arguments
+        Of each request: ``(context, continuation)``, or ``(text,)``.
+
+    Returns
+    -------
+    list of tuple
+        One piece for a continuation; as many as there are windows for a text.
+
+    Raises
+    ------
+    ModelError
+        A continuation has no token, or more than the model can read.
+    """
+    if kind == "loglikelihood_rolling":
+        encoded = encode_texts(lm, (text for (text,) in arguments))
+        return [tuple(_windows(lm, encoded[text])) for (text,) in arguments]
+    pairs = [_moved_spaces(str(context), str(continuation)) for context, continuation in arguments]
+    wanted = (text for context, continuation in pairs if context for text in (context, context + continuation))
+    encoded = encode_texts(lm, wanted)
+    bare = {continuation for context, continuation in pairs if not context}
+    alone = {text: lm.tok_encode(text, add_special_tokens=False) for text in bare}
+    pieces: list[tuple[ScoredContinuation, ...]] = []
+    for context, continuation in pairs:
+        if context:
+            before = encoded[context]
+            after = encoded[context + continuation][len(before) :]
+        else:
+            # lm-eval puts the prefix token before a bare continuation, unless it starts with it
+            after = alone[continuation]
+            before, after = (
+                (after[:1], after[1:]) if after[:1] == [lm.prefix_token_id] else ([lm.prefix_token_id], after)
+            )
+        pieces.append((_piece(lm, before, after, continuation),))
+    return pieces
+
+
+def encode_texts(lm: Any, texts: Iterable[str], beginning: str | None = None) -> dict[str, list[int]]:
+    """Token ids of each distinct text, many at a time.
+
+    Parameters
+    ----------
+    lm
+        lm-eval's Hugging Face model.
+    texts
+        What to encode.
+    beginning
+        The token that is not put before a text that starts with it; default: that of ``lm.tok_encode``.
+    """
+    distinct = list(dict.fromkeys(texts))
+    beginning = lm.tokenizer.decode(lm.prefix_token_id) if beginning is None else beginning
+    own = {} if lm.add_bos_token is None else {"add_special_tokens": lm.add_bos_token}
+    encoded: dict[str, list[int]] = {}
+    for begun, settings in ((False, own), (True, {"add_special_tokens": False})):
+        part = [text for text in distinct if (bool(beginning) and has_bos_prefix(text, beginning)) == begun]
+        if part:
+            encoded |= zip(part, lm.tokenizer(part, **settings)["input_ids"], strict=True)
+    return encoded
+
+
+def _moved_spaces(context: str, continuation: str) -> tuple[str, str]:
+    """White space at the end of a context belongs to the continuation, where tokenizers attach it."""
+    bare = context.rstrip()
+    return bare, context[len(bare) :] + continuation
+
+
+def _piece(lm: Any, before: Sequence[int], after: Sequence[int], text: str) -> ScoredContinuation:
+    if not after:
+        raise ModelError(f"the answer {text[:60]!r} adds no token of its own to its prompt, so it cannot be scored.")
+    if len(after) > lm.max_length:
+        raise ModelError(
+            f"an answer of {len(after):,} tokens ({text[:60]!r} …) is longer than the model reads ({lm.max_length:,})."
+        )
+    return ScoredContinuation.of(before, after, lm.max_length)
+
+
+def _windows(lm: Any, tokens: list[int]) -> Iterable[ScoredContinuation]:
+    rolling = lm_eval_utils.get_rolling_token_windows(
+        token_list=tokens, prefix_token=lm.prefix_token_id, max_seq_len=lm.max_length, context_len=1
+    )
+    for window in rolling:
+        before, after = lm_eval_utils.make_disjoint_window(window)
+        yield _piece(lm, before, after, "")

@@ -1,0 +1,20 @@
+"""How a generated text ended: lm-eval does not return it, and a text that was cut off must not pass for a wrong one."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["GenerationEnding"]
+
+
+@dataclass(frozen=True)
+class GenerationEnding:
+    """How one generation ended, as far as who wrote it tells."""
+
+    n_tokens: int | None
+    """Tokens generated up to the end, the end token or stop string included."""
+    stop_reason: str | None
+    """``eos``, ``stop`` (a stop string) or ``length`` (the limit came first)."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is known of it, by name."""
+        return {key: value for key, value in asdict(self).items() if value is not None}

@@ -1,0 +1,79 @@
+"""The language-model head of a model as plain numbers, so that logits can be had where they are wanted only."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+__all__ = ["LanguageModelHead", "head_of"]
+
+_CLOSE = 1e-4
+
+
+@dataclass(frozen=True)
+class LanguageModelHead:
+    """``cap * tanh(scale * (hidden @ weight.T + bias) / cap)``, in float32."""
+
+    weight: torch.Tensor | None
+    """Shape (vocabulary, width); None where "hidden states" are logits already."""
+    bias: torch.Tensor | None = None
+    """Shape (vocabulary,)."""
+    scale: float = 1.0
+    """What logits are multiplied by (Cohere, Granite)."""
+    cap: float | None = None
+    """What bounds them (Gemma)."""
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Logits in float32, shape (positions, vocabulary), of hidden states of shape (positions, width)."""
+        if self.weight is not None:
+            hidden = torch.nn.functional.linear(hidden.to(self.weight.dtype), self.weight, self.bias)
+        raw = hidden if hidden.dtype == torch.float64 else hidden.float()
+        if self.scale != 1.0:
+            raw = raw * self.scale
+        return raw if self.cap is None else torch.tanh(raw / self.cap) * self.cap
+
+    def cut(self, n_vocabulary: int) -> "LanguageModelHead":
+        """Only its first ids; those behind them fill up a table and stand for no text."""
+        bias = None if self.bias is None else self.bias[:n_vocabulary]
+        return replace(self, weight=None if self.weight is None else self.weight[:n_vocabulary], bias=bias)
+
+
+def head_of(model: Any) -> LanguageModelHead | None:
+    """The head of a causal language model of transformers; None where these numbers do not give its logits.
+
+    It is read from the output embeddings and the config, and compared with the model's own logits before it is
+    believed. Its tensors are the model's own parameters.
+    """
+    layer = model.get_output_embeddings()
+    weight = getattr(layer, "weight", None)
+    if type(layer) is not torch.nn.Linear or weight is None:
+        return None  # an adapter on the head, a head of several layers
+    config = model.config.get_text_config(decoder=True)
+    head = LanguageModelHead(
+        weight, layer.bias, scale=_scale(config), cap=getattr(config, "final_logit_softcapping", None)
+    )
+    return head if _is_its_own(model, head, weight) else None
+
+
+def _scale(config: Any) -> float:
+    multiplied, divided = getattr(config, "logit_scale", None), getattr(config, "logits_scaling", None)
+    if isinstance(multiplied, int | float):
+        return float(multiplied)
+    return 1 / float(divided) if isinstance(divided, int | float) else 1.0
+
+
+@torch.no_grad()
+def _is_its_own(model: Any, head: LanguageModelHead, weight: torch.Tensor) -> bool:
+    mode = model.training
+    model.eval()
+    ids = torch.arange(1, min(6, len(weight)), device=weight.device)[None]
+    try:
+        own = model(input_ids=ids, use_cache=False).logits[0]
+        backbone = model.get_decoder() if hasattr(model, "get_decoder") else model.base_model
+        given = head.logits(backbone(input_ids=ids, use_cache=False).last_hidden_state[0])
+    finally:
+        model.train(mode)
+    if own.shape != given.shape:
+        return False
+    close = _CLOSE if weight.dtype in (torch.float32, torch.float64) else 300 * _CLOSE
+    return bool((own - given).abs().max() <= close * own.abs().max().clamp(min=1.0))

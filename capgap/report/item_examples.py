@@ -1,0 +1,190 @@
+"""A few items per task where the teacher is right and a student wrong, drawn with a seed."""
+
+import zlib
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from capgap.report import text
+from capgap.report.tables import task_names
+from capgap.report.text import Excerpt
+from capgap.schema import CELL, Roles
+
+__all__ = ["ShownAnswer", "ItemExample", "TaskExamples", "examples"]
+
+_Row = Mapping[Hashable, Any]
+
+_RIGHT = 0.5
+"""A score from here on counts as right where scores are graded."""
+
+
+@dataclass(frozen=True)
+class ShownAnswer:
+    """What one model said to one item."""
+
+    role: str
+    model: str
+    score: float | None
+    status: str
+    answer: Excerpt | None
+    """The prediction, or the response where nothing was parsed; None where texts are withheld."""
+    response: Excerpt | None
+    """The whole response, where it says more than the answer."""
+    margin: float | None
+    """Best choice over the next, nats."""
+    margin_target: float | None
+    """Target over the best wrong choice, nats."""
+    digest: str
+    """Of the response (or prediction), for those who hold the texts."""
+
+
+@dataclass(frozen=True)
+class ItemExample:
+    """One item with everyone's answer."""
+
+    item: str
+    variant: str
+    prompt: Excerpt | None
+    target: Excerpt | None
+    digest: str
+    answers: tuple[ShownAnswer, ...]
+
+
+@dataclass(frozen=True)
+class TaskExamples:
+    """The examples of one task."""
+
+    task: str
+    capability: str
+    n_candidates: int
+    """Items where the teacher is right and a student wrong."""
+    n_items: int
+    """Items that teacher and students answered."""
+    examples: tuple[ItemExample, ...]
+
+
+def examples(
+    outcomes: pd.DataFrame,
+    roles: Roles,
+    capabilities: dict[str, str],
+    *,
+    items: pd.DataFrame | None,
+    seed: int,
+    show: bool,
+    per_task: int = 3,
+) -> list[TaskExamples]:
+    """For every task, up to `per_task` items that the teacher has right and at least one student wrong.
+
+    Parameters
+    ----------
+    outcomes
+        An outcomes table; primary rows count.
+    roles
+        Who is who; without a teacher there are no examples.
+    capabilities
+        Task → capability.
+    items
+        The items table, for prompts; without it targets come from the outcomes and prompts are missing.
+    seed
+        Of the choice. A task's choice depends on its name and its items alone.
+    show
+        Whether prompts, targets and answers may be shown; else only ids, scores and hashes.
+    per_task
+        At most this many.
+    """
+    if roles.teacher is None:
+        return []
+    rows = outcomes[outcomes["primary"].fillna(False).astype(bool) & outcomes["model"].isin(roles.names)]
+    rows = rows.assign(task_shown=task_names(outcomes).loc[rows.index])
+    prompts = {} if items is None else _by_key(items)
+    out = []
+    for task, part in rows.groupby("task_shown", sort=False):
+        wide = part.pivot(index=list(CELL), columns="model", values="score").sort_index()
+        found = [model for model in roles.students if model in wide]
+        if roles.teacher not in wide or not found:
+            continue
+        wide = wide.dropna(subset=[roles.teacher, *found])
+        wrong = (wide[roles.teacher] >= _RIGHT) & (wide[found] < _RIGHT).any(axis="columns")
+        keys = wide.index[wrong.to_numpy()].to_list()
+        rng = np.random.default_rng([seed, zlib.crc32(str(task).encode("utf-8", "surrogatepass"))])
+        chosen = sorted(rng.choice(len(keys), size=min(per_task, len(keys)), replace=False).tolist())
+        rows_of = _rows_by_cell(part, [keys[i] for i in chosen])
+        shown = tuple(_example(keys[i], rows_of[keys[i]], roles, prompts, show=show) for i in chosen)
+        capability = capabilities.get(str(task), "unlabelled")
+        out.append(TaskExamples(str(task), capability, len(keys), len(wide), shown))
+    order = {"knowledge": 0, "reasoning": 1, "mixed": 2}
+    return sorted(out, key=lambda entry: order.get(entry.capability, 3))
+
+
+def _by_key(items: pd.DataFrame) -> dict[tuple[str, ...], dict[Hashable, object]]:
+    keys = zip(items["battery"], items["task"], items["item"], items["variant"], strict=True)
+    return dict(zip(keys, items[["prompt", "target"]].to_dict("records"), strict=True))
+
+
+def _rows_by_cell(rows: pd.DataFrame, keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], list[_Row]]:
+    """The rows of a few cells, without an index over all."""
+    found: dict[tuple[Any, ...], list[_Row]] = {key: [] for key in keys}
+    for row in rows[rows["item"].isin([key[CELL.index("item")] for key in keys])].to_dict("records"):
+        key = tuple(row[name] for name in CELL)
+        if key in found:
+            found[key].append(row)
+    return found
+
+
+def _example(
+    key: Sequence[object],
+    rows: Sequence[_Row],
+    roles: Roles,
+    prompts: dict[tuple[str, ...], dict[Hashable, object]],
+    *,
+    show: bool,
+) -> ItemExample:
+    item = prompts.get(tuple(str(part) for part in key[:4]), {})
+    prompt = item.get("prompt")
+    target = next((t for t in [item.get("target"), *(row["target"] for row in rows)] if isinstance(t, str)), None)
+    by_model = {row["model"]: row for row in rows}
+    every = tuple(_answer(role, model, by_model[model], show=show) for role, model in _cast(roles) if model in by_model)
+    return ItemExample(
+        item=text.shorten(key[2], 80),
+        variant=text.shorten(key[3], 40),
+        prompt=text.excerpt(prompt) if show else None,
+        target=text.excerpt(target, head=200, total=600) if show else None,
+        digest=text.digest(prompt if isinstance(prompt, str) else target),
+        answers=every,
+    )
+
+
+def _cast(roles: Roles) -> list[tuple[str, str]]:
+    """Everyone with a role, the teacher first, each once."""
+    cast = [("teacher", roles.teacher)] if roles.teacher else []
+    for student in roles.students:
+        cast.append(("student", student))
+        for role, others in (("base", roles.base), ("control", roles.control)):
+            if student in others:
+                cast.append((role, others[student]))
+    first: dict[str, str] = {}
+    for role, model in cast:
+        first.setdefault(model, role)
+    return [(role, model) for model, role in first.items()]
+
+
+def _answer(role: str, model: str, row: _Row, *, show: bool) -> ShownAnswer:
+    said = [row[name] if isinstance(row[name], str) else None for name in ("prediction", "response")]
+    prediction, response = said
+    answer = prediction if prediction is not None else response
+    more = (
+        response if prediction is not None and response is not None and response.strip() != prediction.strip() else None
+    )
+    numbers = {name: None if pd.isna(row[name]) else float(row[name]) for name in ("score", "margin", "margin_target")}
+    return ShownAnswer(
+        role=role,
+        model=model,
+        status=str(row["status"]),
+        answer=text.excerpt(answer, head=240, total=800) if show else None,
+        response=text.excerpt(more, head=0, total=1_200) if show else None,
+        digest=text.digest(response if response is not None else prediction),
+        **numbers,
+    )

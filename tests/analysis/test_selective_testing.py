@@ -1,0 +1,91 @@
+"""P-values down the tree of groups."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from capgap import schema
+from capgap.analysis import analyze
+from capgap.stats import selective_tree
+from tests.analysis.worlds import ROLES, outcomes, plain
+
+
+def _gaps(estimates, *, weighting=None):
+    rows = estimates[
+        (estimates["quantity"] == "gap")
+        & (estimates["contrast"] == "teacher - student")
+        & (estimates["population"] == "these checkpoints, these tasks")
+    ]
+    return rows if weighting is None else rows[rows["weighting"] == weighting]
+
+
+def test_the_tree_is_the_one_that_a_reader_climbs_down():
+    rows = _gaps(plain())
+    rows = rows[(rows["weighting"] == "tasks") | (rows["level"] == "task") | rows["group"].str.contains("x_")]
+    names = list(zip(rows["level"], rows["group"], strict=True))
+
+    def above(level, group):
+        if level == "battery":
+            return -1
+        if level == "capability" or level == "domain":  # a domain of this world serves both capabilities
+            return names.index(("battery", "world"))
+        if level == "task":
+            return names.index(("domain", f"domain{int(group[-1]) % 2}"))
+        task = group.split(": ")[0]
+        if "x_" in group:
+            return names.index(("task", task))
+        # Even tasks are chosen and even tasks are domain0: a format is a domain here, a capability's format as well.
+        return names.index(("domain", "domain0" if "choose" in group else "domain1"))
+
+    test = selective_tree(rows["p_value"], [above(*name) for name in names], level=0.05)
+    below = (rows["level"] != "battery").to_numpy()
+    expected = np.where(np.isnan(test.p_adjusted), 1.0, test.p_adjusted)[below]
+    assert rows["p_adjusted"][below].to_numpy() == pytest.approx(expected)
+    assert rows["family"][below].nunique() == 1
+    told = rows["note"].fillna("").str.contains("selected down the tree").to_numpy()
+    assert (told == (test.selected & below)).all()
+
+
+def test_nothing_counts_below_what_was_not_selected():
+    world = outcomes(n_tasks=6, n_items=30, models=("teacher", "base", "control", "student"))
+    teacher = world[world["model"] == "teacher"]
+    student = teacher.assign(model="student")
+    few = student["task"].eq("reasoning0") & (student["item"].astype(int) < 4)
+    student.loc[few, "score"] = 0.0
+    found = analyze(pd.concat([world[world["model"] != "student"], student]), ROLES)
+    rows = _gaps(found, weighting="items")
+    worst = rows[(rows["level"] == "task") & (rows["group"] == "reasoning0")].iloc[0]
+    assert worst["estimate"] > 0
+    assert worst["p_adjusted"] >= worst["p_value"]
+    assert "selected" not in str(worst["note"])
+
+
+def test_intervals_that_pay_for_selection_are_wider_and_only_of_the_same_kind():
+    rows = _gaps(plain(), weighting="tasks")
+    told = rows["note"].str.extract(r"pays for it \(([\d.]+) %\): (-?[\d.]+) to (-?[\d.]+)").astype(float)
+    some = told[0].notna()
+    assert some.any()
+    assert (told[0][some] > 95).all()
+    assert (told[1][some] < rows["conf_low"][some]).all()
+    assert (told[2][some] > rows["conf_high"][some]).all()
+
+
+def test_batteries_of_several_students_keep_holm():
+    roles = schema.Roles(("student", "other"), "teacher", {"student": "base", "other": "base"})
+    rows = _gaps(analyze(outcomes(), roles), weighting="tasks")
+    top = rows[rows["level"] == "battery"]
+    assert top["family"].str.endswith("2 students").all()
+    p = np.sort(top["p_value"])
+    assert np.sort(top["p_adjusted"]) == pytest.approx(np.maximum.accumulate([2 * p[0], p[1]]))
+    assert rows[rows["level"] == "task"]["family"].str.contains("down the tree").all()
+
+
+def test_a_task_that_the_guard_keeps_out_is_in_no_tree():
+    world = outcomes()
+    bad = world["task"].eq("reasoning0") & world["model"].eq("student") & (world["item"].astype(int) < 10)
+    world["status"] = np.where(bad, "unparsed", "scored")
+    world.loc[bad, "score"] = 0.0
+    rows = _gaps(analyze(world, ROLES), weighting="items")
+    out = rows[(rows["level"] == "task") & (rows["group"] == "reasoning0")].iloc[0]
+    assert pd.isna(out["family"])
+    assert pd.isna(out["p_adjusted"])

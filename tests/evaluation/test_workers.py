@@ -1,0 +1,174 @@
+"""However the requests are divided among processes and machines, the tables are the same."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from capgap import schema
+from capgap.errors import StoreError, UsageError
+from capgap.evaluation import EvaluationPlan, RunDirectory, evaluate, parse_devices, parse_shard
+from capgap.evaluation import workers as module
+from capgap.evaluation.workers import worker_shards
+from capgap.models import Ledger, expand_models
+from tests.conftest import ROOT, make_battery
+
+
+def plan_of(checkpoints: dict[str, Path], battery: Path, **settings: object) -> EvaluationPlan:
+    student, teacher = expand_models([str(checkpoints["student"]), str(checkpoints["teacher"])])
+    return EvaluationPlan(students=(student,), teacher=teacher, batteries=(str(battery),), device="cpu", **settings)  # type: ignore[arg-type]
+
+
+def assert_same_tables(one: RunDirectory, other: RunDirectory) -> None:
+    for table in (schema.ITEMS, schema.OUTCOMES, schema.MODELS):
+        pd.testing.assert_frame_equal(one.read(table), other.read(table), atol=1e-4, rtol=0, check_exact=False)
+
+
+def test_two_processes_give_the_tables_of_one(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    battery = make_battery(tmp_path / "battery", shots=2, n=40)
+    one = evaluate(plan_of(checkpoints, battery, batch_tokens=64), tmp_path / "one")
+    two = evaluate(plan_of(checkpoints, battery, batch_tokens=64, workers=2), tmp_path / "two")
+    assert_same_tables(one, two)
+    assert one.facts["requests"] == two.facts["requests"]
+    assert {name: facts["fingerprint"] for name, facts in one.facts["models"].items()} == {
+        name: facts["fingerprint"] for name, facts in two.facts["models"].items()
+    }
+
+
+def test_shards_in_one_folder_become_the_tables_of_one_machine(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    battery = make_battery(tmp_path / "battery", n=40)
+    whole = evaluate(plan_of(checkpoints, battery, batch_tokens=64), tmp_path / "whole")
+    folder = tmp_path / "shards"
+    for k in range(2):
+        evaluate(plan_of(checkpoints, battery, batch_tokens=64, shard=(k, 2)), folder)
+        assert not (folder / "outcomes.parquet").exists()
+        if k == 0:
+            with pytest.raises(StoreError, match=r"lacks \d+ of \d+ answers"):
+                evaluate(plan_of(checkpoints, battery, batch_tokens=64, rescore=True), folder)
+    assert sorted(path.name for path in folder.glob("ledger*.sqlite")) == [
+        "ledger.1-of-2.sqlite",
+        "ledger.2-of-2.sqlite",
+        "ledger.sqlite",
+    ]
+    together = evaluate(plan_of(checkpoints, battery, batch_tokens=64), folder)
+    assert together.facts["requests"]["computed"] == 0, "the shards have asked everything"
+    assert_same_tables(whole, together)
+
+
+def test_parts_cover_every_model_once(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    for workers in (1, 2, 3, 8):
+        for shards in (1, 3):
+            seen: dict[int, list[tuple[int, int]]] = {}
+            for k in range(shards):
+                plan = plan_of(checkpoints, tmp_path, workers=workers, shard=(k, shards))
+                for _, jobs in worker_shards(plan):
+                    for index, part in jobs:
+                        seen.setdefault(index, []).append(part)
+            assert sorted(seen) == [0, 1]
+            for parts in seen.values():
+                (n,) = {n for _, n in parts}
+                assert sorted(k for k, _ in parts) == list(range(n))
+
+
+def test_a_model_that_needs_all_gpus_is_asked_by_one_worker_after_the_others(
+    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    battery = make_battery(tmp_path)
+    whole = evaluate(plan_of(checkpoints, battery), tmp_path / "whole", say=lambda line: None)
+    plan = plan_of(checkpoints, battery, workers=2)
+    large = plan.models[0].name
+    monkeypatch.setattr(module, "needs_several_gpus", lambda spec: spec.name == large)
+    assert [(n, {index for index, _ in jobs}) for n, jobs in worker_shards(plan)] == [(2, {1}), (1, {0})]
+    split = evaluate(plan, tmp_path / "split", say=lambda line: None)
+    keys = ["model", "task", "item", "variant", "metric"]
+    one, other = (run.outcomes(plan.roles).sort_values(keys).reset_index(drop=True) for run in (whole, split))
+    assert one[[*keys, "score", "status"]].equals(other[[*keys, "score", "status"]])
+
+
+def test_two_runs_at_once_on_one_directory_lose_and_double_nothing(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    battery = make_battery(tmp_path / "battery", n=60)
+    calm = evaluate(plan_of(checkpoints, battery, batch_tokens=64), tmp_path / "calm")
+    commands = [
+        [
+            *(sys.executable, "-m", "capgap", "evaluate", "--device", "cpu", "--batch-tokens", "64", "--base", "none"),
+            *("--battery", str(battery), "--out", str(tmp_path / "both"), "--student", str(checkpoints[name])),
+        ]
+        for name in ("student", "teacher")
+    ]
+    jobs = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) for command in commands]
+    for job in jobs:
+        _, errors = job.communicate(timeout=240)
+        assert job.returncode == 0, errors[-2000:]
+    both = RunDirectory.existing(tmp_path / "both")
+    assert set(both.facts["models"]) == {"student", "teacher"}
+    one, other = (run.read(schema.OUTCOMES) for run in (calm, both))
+    pd.testing.assert_frame_equal(one, other, atol=1e-4, rtol=0, check_exact=False)
+    with Ledger(calm.ledger_path) as a, Ledger(both.ledger_path) as b:
+        assert len(a) == len(b)
+
+
+def test_devices_and_shards_are_read_or_refused() -> None:
+    assert parse_devices("cpu") == ("cpu",)
+    assert parse_devices("cuda:0,2") == ("cuda:0", "cuda:2")
+    assert parse_devices("cuda:0,cuda:1") == ("cuda:0", "cuda:1")
+    for word in ("cuda:0,x", "cuda:1,1", ",", "cuda:,"):
+        with pytest.raises(UsageError, match="cuda:0,2"):
+            parse_devices(word)
+    assert parse_shard("2/3") == (1, 3)
+    for word in ("0/2", "3/2", "1", "a/b", "1/0"):
+        with pytest.raises(UsageError, match="expected K/N"):
+            parse_shard(word)
+
+
+def test_rescoring_loads_no_model_and_changes_nothing(
+    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from capgap.evaluation import model_runner
+
+    battery = make_battery(tmp_path / "battery", n=12)
+    before = evaluate(plan_of(checkpoints, battery), tmp_path / "run").read(schema.OUTCOMES)
+    monkeypatch.setattr(model_runner, "load_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    again = evaluate(plan_of(checkpoints, battery, rescore=True), tmp_path / "run")
+    pd.testing.assert_frame_equal(again.read(schema.OUTCOMES), before)
+    assert again.facts["requests"]["computed"] == 0
+
+
+def test_rescoring_refuses_what_was_never_asked(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    battery = make_battery(tmp_path / "battery", n=12)
+    evaluate(plan_of(checkpoints, battery, limit=6), tmp_path / "run")
+    with pytest.raises(StoreError, match=r"lacks \d+ of \d+ answers of teacher. Run the evaluation to its end first"):
+        evaluate(plan_of(checkpoints, battery, rescore=True), tmp_path / "run")
+    (stranger,) = expand_models([f"stranger={checkpoints['base']}"])
+    plan = EvaluationPlan(students=(stranger,), batteries=(str(battery),), device="cpu", rescore=True)
+    with pytest.raises(StoreError, match=r"no model 'stranger' was asked here\. It knows: student, teacher"):
+        evaluate(plan, tmp_path / "run")
+
+
+def test_what_the_proof_compared_is_noted(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    said: list[str] = []
+    battery = make_battery(tmp_path / "battery", n=12)
+    evaluate(plan_of(checkpoints, battery), tmp_path / "run", say=said.append)
+    assert any(s.startswith("student: ") and "requests compared with lm-eval's own path" in s for s in said)
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert set(facts["models"]["student"]["seconds"]) == {"loading", "hashing", "proof"}
+
+
+def test_what_no_backend_can_do_is_refused_before_any_model_is_loaded(
+    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from capgap.errors import ModelError
+    from capgap.evaluation import model_runner
+
+    monkeypatch.setattr(model_runner, "load_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    chat = "chat=local-chat-completions:model=x,base_url=http://127.0.0.1:9/v1/chat/completions"
+    student, teacher = expand_models([chat, str(checkpoints["teacher"])])
+    battery = make_battery(tmp_path / "battery")
+    plan = EvaluationPlan(students=(student,), teacher=teacher, batteries=(str(battery),), device="cpu")
+    with pytest.raises(ModelError, match=r"model chat: local-chat-completions gives no log-likelihoods"):
+        evaluate(plan, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
