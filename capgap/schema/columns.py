@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from capgap.schema.remarks import Reason
+
 __all__ = [
     "CAPABILITIES",
     "CELL",
@@ -71,6 +73,7 @@ def _columns(kind: Kind, names: str, **options: Any) -> tuple[Column, ...]:
 STATUSES = ("scored", "unparsed", "truncated", "error")
 CAPABILITIES = ("knowledge", "reasoning", "mixed")
 FORMATS = ("choose", "generate")
+LABEL_CAPABILITIES = (*CAPABILITIES, "other")
 MAX_UNREADABLE_SHARE = 0.05
 """A task where more of a model's answers than this are unparsed or truncated leaves the headline."""
 
@@ -107,6 +110,7 @@ OUTCOMES = Table(
         *_columns("string", "prediction target response"),
         Column("n_tokens", "integer"),
         Column("stop_reason", "string"),
+        Column("n_prompt_cut", "integer"),
     ),
     key=("model", "battery", "task", "item", "variant", "repeat", "metric", "filter"),
     open_prefix="x_",
@@ -135,18 +139,48 @@ LABELS = Table(
     "labels",
     (
         *_columns("string", "task item", required=True),
-        Column("capability", "string", required=True, allowed=CAPABILITIES),
+        Column("capability", "string", required=True, allowed=LABEL_CAPABILITIES),
         *_columns("float", "p_reasoning conf_low conf_high"),
+        *_columns("float", "demand_knowledge demand_knowledge_low demand_knowledge_high"),
+        *_columns("float", "demand_steps demand_steps_low demand_steps_high"),
+        Column("p_other", "float"),
         *_columns("string", "source evidence"),
     ),
     key=("task", "item"),
 )
 
+SUBJECTS = ("model", "recipe", "model_contrast", "recipe_contrast", "cohort")
+"""Whom a number is about: one checkpoint, a recipe whichever seed, a difference of either, or all students together."""
+ESTIMATORS = (
+    "paired",
+    "mixed_model",
+    "two_stage",
+    "student_jackknife",
+    "task_jackknife",
+    "link_with_chance",
+    "multiple_imputation",
+    "learning_curve",
+    "learning_curve_per_step",
+    "learning_curve_log_probability",
+    "response_surfaces",
+    "logistic_regression",
+)
+"""Families of estimators; ``method`` says the rest. ``multiple_imputation`` is over draws of doubtful labels."""
+POPULATION_ITEMS = ("these_items", "items_like_these")
+POPULATION_TASKS = ("these_tasks", "tasks_like_these")
+POPULATION_STUDENTS = ("these_checkpoints", "this_recipe", "these_recipes", "these_recipes_bases_like_these")
+"""What intervals allow for: other items, tasks, training seeds (of one recipe, of the cohort's), other bases."""
+
 ESTIMATES = Table(
     "estimates",
     (
         *_columns("string", "quantity level group", required=True),
-        *_columns("string", "model contrast factors scale weighting population"),
+        *_columns("string", "model contrast roles factors scale weighting"),
+        Column("subject", "string", default="model", allowed=SUBJECTS),
+        Column("estimator", "string", allowed=ESTIMATORS),
+        Column("population_items", "string", allowed=POPULATION_ITEMS),
+        Column("population_tasks", "string", allowed=POPULATION_TASKS),
+        Column("population_students", "string", allowed=POPULATION_STUDENTS),
         *_columns("float", "estimate std_error df conf_low conf_high"),
         Column("conf_level", "float", default=0.95),
         Column("null_value", "float"),
@@ -156,9 +190,13 @@ ESTIMATES = Table(
         *_columns("integer", "n_items n_clusters n_tasks n_students n_seeds"),
         Column("method", "string"),
         Column("status", "string", default="ok", allowed=("ok", "open", "refused")),
+        Column("reason", "string", allowed=tuple(Reason)),
         Column("note", "string"),
     ),
-    key=("quantity", "level", "group", "model", "contrast", "factors", "scale", "weighting", "population"),
+    key=(
+        *("quantity", "level", "group", "model", "contrast", "roles", "factors", "scale", "weighting"),
+        *("subject", "estimator", "population_items", "population_tasks", "population_students"),
+    ),
 )
 
 TABLES: dict[str, Table] = {table.name: table for table in (ITEMS, OUTCOMES, MODELS, LABELS, ESTIMATES)}

@@ -6,6 +6,8 @@ from typing import Literal, Self
 
 from scipy import special
 
+from capgap.schema.remarks import Reason, Remark, reason_of, render
+
 __all__ = ["FEW_CLUSTERS", "Estimate", "degenerate_reach", "refused", "t_critical", "t_p_value"]
 
 Status = Literal["ok", "open", "refused"]
@@ -40,17 +42,27 @@ class Estimate:
     """Name of the estimator of the interval."""
     status: Status = "ok"
     """``ok``, ``open`` (an end of the interval is unknown) or ``refused`` (no number)."""
-    note: str = ""
-    """What a reader must know to use the number; the reason, where it is refused or open."""
+    remarks: tuple[Remark, ...] = ()
+    """What a reader must know to use the number, as codes; the reason first, where it is refused or open."""
 
-    def noting(self, *notes: str) -> Self:
-        """The same estimate with further notes."""
-        return replace(self, note="; ".join(n for n in (self.note, *notes) if n))
+    @property
+    def reason(self) -> Reason | None:
+        """The code that refuses or qualifies it."""
+        return reason_of(self.remarks)
+
+    @property
+    def note(self) -> str:
+        """The remarks as prose."""
+        return render(self.remarks)
+
+    def noting(self, *remarks: Remark) -> Self:
+        """The same estimate with further remarks."""
+        return replace(self, remarks=(*self.remarks, *remarks))
 
 
-def refused(reason: str, *, n_items: int = 0, n_clusters: int = 0, method: str = "") -> Estimate:
-    """An estimate without a number and the reason why."""
-    return Estimate(n_items=n_items, n_clusters=n_clusters, method=method, status="refused", note=reason)
+def refused(*remarks: Remark, n_items: int = 0, n_clusters: int = 0, method: str = "") -> Estimate:
+    """An estimate without a number, and the reason why first."""
+    return Estimate(n_items=n_items, n_clusters=n_clusters, method=method, status="refused", remarks=remarks)
 
 
 def t_critical(df: float, conf_level: float) -> float:

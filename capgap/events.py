@@ -1,0 +1,62 @@
+"""Progress events of evaluation, distillation and classification: typed, rendered by whoever listens.
+
+Library functions take ``on_event``, a `Listener`, and never print. The command line draws bars or writes plain lines
+(`capgap.cli.progress`); a study collects events of several students; a notebook may count them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["Advanced", "Begun", "Event", "Finished", "Listener", "Note", "ignore"]
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A stage of work has begun."""
+
+    stage: str
+    """What is done, in a word or two; names the stage in later events."""
+    total: int | None = None
+    """Units of work in all; None where nobody knows."""
+    unit: str = "item"
+    """What is counted, in the singular."""
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """Some of a stage's work is done."""
+
+    stage: str
+    """The stage."""
+    n: int = 1
+    """Units done since the last event of this stage."""
+    status: str = ""
+    """What is being worked on, or how it goes (``loss 1.83``); short, one line."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that the user should know, one sentence."""
+
+    text: str
+    """The sentence."""
+    level: Literal["info", "warning"] = "info"
+    """Warnings are shown even where progress is not."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A stage of work has ended, whole or not."""
+
+    stage: str
+    """The stage."""
+
+
+Event = Begun | Advanced | Note | Finished
+Listener = Callable[[Event], None]
+"""Called with every event, in order, in the process of the caller."""
+
+
+def ignore(event: Event) -> None:
+    """A listener that hears nothing: the default of library functions."""

@@ -1,0 +1,406 @@
+"""Every number of the report, declared once: title, question, formula, unit, roles, levels, multiplicity, claim word.
+
+`analyze` takes from here which roles a quantity needs and which family its p-values join, the report its titles,
+units and explanations, the grammar of claims its words, and `docs/glossary.md` all of it. A new quantity is one entry.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from capgap.schema.remarks import Reason
+
+__all__ = ["LEVELS", "QUANTITIES", "Level", "Quantity", "Unit", "claimed_quantity"]
+
+Level = Literal["battery", "capability", "domain", "task", "slice"]
+Unit = Literal["percent", "points", "ratio", "examples", "logit", "odds ratio", "count"]
+"""How a number is written: ``percent`` of a share, ``points`` of a difference of scores (both times 100), or as it is."""
+Family = Literal["students", "none"]
+"""Multiplicity: adjusted over the students or recipes that are asked the same question, and down the tree; or not."""
+
+LEVELS: tuple[Level, ...] = ("battery", "capability", "domain", "task", "slice")
+_HEADLINE: tuple[Level, ...] = ("battery", "capability")
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One kind of number."""
+
+    name: str
+    """Its code, the column ``quantity``."""
+    title: str
+    """What it is called where people read."""
+    question: str
+    """What it answers, one sentence."""
+    definition: str
+    """Its formula, in roles and probabilities."""
+    unit: Unit
+    """How it is written."""
+    roles: tuple[str, ...] = ("student",)
+    """Roles that must be taken."""
+    levels: tuple[Level, ...] = LEVELS
+    """Levels at which it stands."""
+    contrasts: dict[str, str] = field(default_factory=dict)
+    """Codes of the column ``contrast`` and their labels, where they are a fixed list."""
+    family: Family = "students"
+    """Which p-values it is adjusted with."""
+    refused_when: tuple[Reason, ...] = ()
+    """The usual reasons why there is no number."""
+    claim: str = ""
+    """Its word in claims (``closure(capability=reasoning) > 0.5``); empty where no claim can be about it."""
+    needs: str = ""
+    """What data it asks for, where most tables do not have them; said where it is missing from a report."""
+
+
+def _declared(*quantities: Quantity) -> dict[str, Quantity]:
+    return {quantity.name: quantity for quantity in quantities}
+
+
+_DENOMINATOR = (Reason.DENOMINATOR_NEAR_ZERO, Reason.UNLIKE_ITEMS, Reason.ONE_CLUSTER)
+
+QUANTITIES: dict[str, Quantity] = _declared(
+    Quantity(
+        "accuracy",
+        "accuracy",
+        "How many of the items does the model answer rightly?",
+        "mean score of the items, in [0, 1]; chance, where known, is the null value",
+        "percent",
+        family="none",
+        refused_when=(Reason.NO_ITEMS, Reason.UNREADABLE_ANSWERS),
+        claim="accuracy",
+    ),
+    Quantity(
+        "gap",
+        "gap",
+        "How far is the student behind its teacher?",
+        "teacher - student, mean over the same items",
+        "points",
+        roles=("student", "teacher"),
+        refused_when=(Reason.UNLIKE_ITEMS, Reason.UNREADABLE_ANSWERS),
+        claim="gap",
+    ),
+    Quantity(
+        "base_gap",
+        "room (teacher \u2212 base)",
+        "How much was there to learn?",
+        "teacher - base, mean over the same items",
+        "points",
+        roles=("student", "teacher", "base"),
+        family="none",
+        refused_when=(Reason.UNLIKE_ITEMS, Reason.UNREADABLE_ANSWERS),
+        claim="room",
+    ),
+    Quantity(
+        "gain",
+        "gain over base",
+        "How much better did distillation make the student?",
+        "student - base, mean over the same items",
+        "points",
+        roles=("student", "base"),
+        refused_when=(Reason.UNLIKE_ITEMS, Reason.UNREADABLE_ANSWERS),
+        claim="gain",
+    ),
+    Quantity(
+        "gap_closure",
+        "gap closure",
+        "How much of the way from base to teacher did the student go?",
+        "(student - base) / (teacher - base), not clipped",
+        "percent",
+        roles=("student", "teacher", "base"),
+        refused_when=_DENOMINATOR,
+        claim="closure",
+    ),
+    Quantity(
+        "retention",
+        "retention",
+        "How much of the teacher's ability above guessing does the student have?",
+        "(student - chance) / (teacher - chance)",
+        "percent",
+        roles=("student", "teacher"),
+        refused_when=(Reason.CHANCE_UNKNOWN, *_DENOMINATOR),
+        claim="retention",
+    ),
+    Quantity(
+        "teacher_effect",
+        "teacher effect",
+        "How much came from the teacher, and not from the prompts alone?",
+        "student - control, mean over the same items",
+        "points",
+        roles=("student", "control"),
+        refused_when=(Reason.UNLIKE_ITEMS, Reason.UNREADABLE_ANSWERS),
+        claim="teacher_effect",
+    ),
+    Quantity(
+        "agreement",
+        "agreement",
+        "How often does the student give the teacher's answer, right or wrong?",
+        "P(student's answer = teacher's answer); what equal accuracies and chance would give is the null value",
+        "percent",
+        roles=("student", "teacher"),
+        refused_when=(Reason.ANSWERS_NOT_RECORDED, Reason.UNLIKE_ITEMS),
+        claim="agreement",
+    ),
+    Quantity(
+        "fidelity",
+        "fidelity",
+        "Does the student follow its teacher beyond what two models of these accuracies share by chance?",
+        "agreement - expected agreement",
+        "points",
+        roles=("student", "teacher"),
+        refused_when=(Reason.ANSWERS_NOT_RECORDED, Reason.UNLIKE_ITEMS),
+        claim="fidelity",
+    ),
+    Quantity(
+        "error_inheritance",
+        "error inheritance",
+        "How often does the student repeat a wrong answer of its teacher?",
+        "P(teacher's wrong answer | teacher wrong); the control's, where there is one, is the null value",
+        "percent",
+        roles=("student", "teacher"),
+        refused_when=(Reason.FEW_TEACHER_ERRORS, Reason.ANSWERS_NOT_RECORDED, Reason.UNLIKE_ITEMS),
+        claim="error_inheritance",
+    ),
+    Quantity(
+        "capability_contrast",
+        "knowledge against reasoning",
+        "Does reasoning transfer differently from knowledge?",
+        "the measure of knowledge minus that of reasoning; gaps the other way round",
+        "points",
+        roles=("student", "teacher"),
+        levels=("battery",),
+        contrasts={
+            "gap_closure": "Share of the gap closed, knowledge minus reasoning",
+            "gap": "Gap to the teacher, reasoning minus knowledge",
+            "retention": "Retention, knowledge minus reasoning",
+        },
+        refused_when=(Reason.NO_CAPABILITY, *_DENOMINATOR),
+        claim="",
+    ),
+    Quantity(
+        "unparsed",
+        "unparsed",
+        "How many answers could not be read?",
+        "share of the items whose answer holds nothing that the score can read",
+        "percent",
+        levels=("task",),
+        family="none",
+        claim="unparsed",
+    ),
+    Quantity(
+        "truncated",
+        "truncated",
+        "How many answers were cut off before they were right?",
+        "share of the items whose wrong answer met its limit of tokens",
+        "percent",
+        levels=("task",),
+        family="none",
+        claim="truncated",
+    ),
+    Quantity(
+        "lost",
+        "lost",
+        "What could the base do that the student cannot?",
+        "P(base right, student wrong); of a recipe minus what its seeds lose against each other",
+        "percent",
+        roles=("student", "base"),
+        levels=("battery", "capability", "domain", "task"),
+        refused_when=(Reason.FRACTIONAL_SCORES, Reason.UNLIKE_ITEMS, Reason.FEW_SEEDS),
+        claim="lost",
+    ),
+    Quantity(
+        "gained",
+        "gained",
+        "What can the student do that its base could not?",
+        "P(base wrong, student right); of a recipe minus what its seeds gain against each other",
+        "percent",
+        roles=("student", "base"),
+        levels=("battery", "capability", "domain", "task"),
+        refused_when=(Reason.FRACTIONAL_SCORES, Reason.UNLIKE_ITEMS, Reason.FEW_SEEDS),
+        claim="gained",
+    ),
+    Quantity(
+        "equivalence",
+        "equivalence",
+        "Is the student as good as its teacher, within a margin?",
+        "teacher - student against the margin, two one-sided tests; interval of level 1 - 2 alpha",
+        "points",
+        roles=("student", "teacher"),
+        levels=_HEADLINE,
+        refused_when=(Reason.CONFIDENCE_TOO_LOW, Reason.UNLIKE_ITEMS),
+    ),
+    Quantity(
+        "effect",
+        "effect",
+        "What made students better?",
+        "average marginal effect of a factor on the score, by the mixed model over the cohort",
+        "points",
+        levels=_HEADLINE,
+        family="none",
+        refused_when=(Reason.FEW_STUDENTS, Reason.NOT_IDENTIFIED, Reason.NO_CAPABILITY),
+        claim="effect",
+        needs="six students or more, and a models table that says how each was made",
+    ),
+    Quantity(
+        "effect_difference",
+        "effect, difference of capabilities",
+        "Does what makes students better work differently in reasoning?",
+        "average marginal effect of a factor in reasoning minus that in knowledge",
+        "points",
+        levels=("battery",),
+        family="none",
+        refused_when=(Reason.FEW_STUDENTS, Reason.NOT_IDENTIFIED, Reason.NO_CAPABILITY),
+    ),
+    Quantity(
+        "coefficient",
+        "coefficient",
+        "What are the fixed effects of the mixed model?",
+        "fixed effect on the log-odds of a right answer",
+        "logit",
+        levels=("battery",),
+        family="none",
+        refused_when=(Reason.NOT_IDENTIFIED,),
+    ),
+    Quantity(
+        "spread",
+        "standard deviation",
+        "How much do students, tasks and items differ?",
+        "standard deviation of a random term, on the log-odds",
+        "logit",
+        levels=("battery",),
+        family="none",
+        refused_when=(Reason.NOT_IDENTIFIED,),
+    ),
+    Quantity(
+        "data_cost",
+        "data cost",
+        "How many unique examples does a share of the teacher cost?",
+        "examples D at which the curve of accuracy meets the target; null with an open end: never, by the leading form",
+        "examples",
+        roles=("student", "teacher"),
+        levels=("capability",),
+        family="none",
+        refused_when=(Reason.FEW_SIZES, Reason.NO_FORM_FITS, Reason.TARGET_OUT_OF_REACH),
+        claim="data_cost",
+        needs="a teacher, and students of one recipe at two sizes or more beside the base, with n_examples in the "
+        "models table",
+    ),
+    Quantity(
+        "next_batch_gain",
+        "gain of the next batch",
+        "What would twice the examples bring?",
+        "expected score at twice the largest size minus that at the largest",
+        "points",
+        roles=("student", "teacher"),
+        levels=("capability",),
+        family="none",
+        refused_when=(Reason.FEW_SIZES, Reason.NO_FORM_FITS),
+        claim="next_batch_gain",
+    ),
+    Quantity(
+        "curve_point",
+        "point of a curve",
+        "How accurate is each student at its number of examples?",
+        "mean score of one student, tasks weighted equally",
+        "percent",
+        levels=("capability",),
+        family="none",
+    ),
+    Quantity(
+        "curve",
+        "fitted curve",
+        "What does the leading form say between the points?",
+        "c - (c - f) h(D): f the base's accuracy, c the ceiling, h the share of room still left",
+        "percent",
+        levels=("capability",),
+        family="none",
+    ),
+    Quantity(
+        "relative_data_cost",
+        "relative data cost",
+        "How many times the examples does reasoning need that knowledge needs?",
+        "data cost of reasoning / data cost of knowledge, by their joint profile",
+        "ratio",
+        roles=("student", "teacher"),
+        levels=("battery",),
+        family="none",
+        refused_when=(Reason.FEW_SIZES, Reason.NO_FORM_FITS, Reason.TARGET_OUT_OF_REACH),
+        claim="relative_data_cost",
+    ),
+    Quantity(
+        "n_patterns",
+        "patterns",
+        "On how many kinds of items do students fail alike?",
+        "number of response surfaces in the mixture, by held-out students",
+        "count",
+        levels=("battery",),
+        family="none",
+        refused_when=(Reason.FEW_STUDENTS, Reason.FEW_ITEMS),
+        needs="24 students or more that a models table tells apart",
+    ),
+    Quantity(
+        "pattern",
+        "pattern",
+        "Which items make up a pattern of failure?",
+        "share of the items in one pattern",
+        "percent",
+        levels=("battery",),
+        family="none",
+    ),
+    Quantity(
+        "pattern_excess",
+        "excess failure over the base",
+        "Do students fail on a pattern more than their base does?",
+        "(students' failure - base's failure) here minus elsewhere",
+        "points",
+        roles=("student", "base"),
+        levels=("battery",),
+        family="none",
+        refused_when=(Reason.NO_BASE, Reason.FEW_ITEMS),
+    ),
+    Quantity(
+        "items_lost",
+        "items lost",
+        "Which items does the recipe lose, whichever seed?",
+        "number of items listed at an expected false share of 10 %",
+        "count",
+        roles=("student", "base"),
+        levels=_HEADLINE,
+        family="none",
+    ),
+    Quantity(
+        "items_gained",
+        "items gained",
+        "Which items does the recipe gain, whichever seed?",
+        "number of items listed at an expected false share of 10 %",
+        "count",
+        roles=("student", "base"),
+        levels=_HEADLINE,
+        family="none",
+    ),
+    Quantity(
+        "error_type",
+        "type of wrong answer",
+        "In which way are answers wrong?",
+        "share of the wrong answers (of right answers with a trace) that a rule puts into one type",
+        "percent",
+        levels=("capability",),
+        family="none",
+        needs="the texts of answers, and the capability of items",
+    ),
+    Quantity(
+        "failure_odds",
+        "odds of failure",
+        "What goes with failure?",
+        "odds ratio of a wrong answer, logistic regression on properties of the items",
+        "odds ratio",
+        levels=("battery",),
+        family="none",
+        refused_when=(Reason.FEW_ITEMS, Reason.NOT_IDENTIFIED),
+        needs="a property x_\u2026 of the items, scores of 0 and 1",
+    ),
+)
+"""Name → declaration, in the order in which reports and the glossary list them."""
+
+
+def claimed_quantity(word: str) -> Quantity | None:
+    """The quantity that a claim calls by `word`; None where there is none."""
+    return next((quantity for quantity in QUANTITIES.values() if quantity.claim == word), None)
