@@ -33,9 +33,9 @@ def code_lines(source: str) -> int:
     for node in ast.walk(ast.parse(source)):
         body = getattr(node, "body", None)
         for statement in body if isinstance(body, list) else ():
-            if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
-                if isinstance(statement.value.value, str):  # a docstring, of a field too
-                    lines -= set(range(statement.lineno, (statement.end_lineno or 0) + 1))
+            text = statement.value if isinstance(statement, ast.Expr) else None
+            if isinstance(text, ast.Constant) and isinstance(text.value, str):  # a docstring, of a field too
+                lines -= set(range(statement.lineno, (statement.end_lineno or 0) + 1))
     return len(lines)
 
 
