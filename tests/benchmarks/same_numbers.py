@@ -109,7 +109,7 @@ def canonical(table: pd.DataFrame) -> pd.DataFrame:
     out = table.copy()
     if "recipe" not in out:
         own = {"factor", "level", "reference", "transform", "target", "target_scale", "label_variance_share"}
-        own |= {"n_examples_from", "n_examples_to", "pattern", "term", "among"}
+        own |= {"n_examples_from", "n_examples_to", "pattern", "term", "among", "error_type"}
         factors = [json.loads(text) if isinstance(text, str) else {} for text in out["factors"]]
         out["recipe"] = [_json({k: str(v) for k, v in f.items() if k not in own}) for f in factors]
         out["roles"] = [_json(json.loads(text)) if isinstance(text, str) else None for text in out["roles"]]
