@@ -255,8 +255,6 @@ class Reason(StrEnum):
     )
     BASE_AS_SEED = "base_as_seed", "seen as the base that it is and as one more seed: the wider interval"
     JITTER_EXCLUDED = "jitter_excluded", "{n} flips within numerical jitter ({nats:g} nats) are not counted"
-    TASKS_WEIGH_EQUALLY = "tasks_weigh_equally", "tasks weigh equally"
-    ITEMS_WEIGH_EQUALLY = "items_weigh_equally", "items weigh equally"
     INCOMPLETE_ROWS = "incomplete_rows", "{n} of {of} rows lack an outcome or a covariate and were left out"
     REPEATED_OUTCOMES = (
         "repeated_outcomes",
@@ -291,8 +289,6 @@ INFORMATION: frozenset[Reason] = frozenset(
         Reason.ONE_SEED,
         Reason.BASE_AS_SEED,
         Reason.JITTER_EXCLUDED,
-        Reason.TASKS_WEIGH_EQUALLY,
-        Reason.ITEMS_WEIGH_EQUALLY,
         Reason.INCOMPLETE_ROWS,
         Reason.REPEATED_OUTCOMES,
         Reason.ITEMS_LEFT_OUT,

@@ -12,7 +12,7 @@ from scipy import special, stats
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason, remark
 from capgap.stats.binary import mcnemar_exact
-from capgap.stats.estimate import Estimate, Result, Status, refused, t_critical, t_p_value
+from capgap.stats.estimate import Estimate, Result, Status, refused, t_critical, t_estimate, t_p_value
 from capgap.stats.means import accuracy, mean_estimate, paired_difference
 from capgap.stats.paired import MIN_SEEDS
 from capgap.stats.stratified import Design
@@ -329,17 +329,15 @@ def _with_seeds(over_items: Estimate, spread: float, n_seeds: int, conf_level: f
         return over_items
     df_items = over_items.df if math.isfinite(over_items.df) else float(max(over_items.n_clusters - 1, 1))
     df = total**2 / (items**2 / df_items + spread**2 / (n_seeds - 1))
-    error = math.sqrt(total)
-    half = t_critical(df, conf_level) * error
-    e = over_items.estimate
-    return replace(
-        over_items,
-        std_error=error,
-        df=df,
-        conf_low=e - half,
-        conf_high=e + half,
-        p_value=t_p_value(e / error, df),
+    return t_estimate(
+        over_items.estimate,
+        math.sqrt(total),
+        df,
+        conf_level,
+        n_items=over_items.n_items,
+        n_clusters=over_items.n_clusters,
         method="CR2 over items + jackknife over seeds, t",
+        remarks=over_items.remarks,
     )
 
 

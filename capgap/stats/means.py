@@ -9,7 +9,7 @@ from scipy import special
 
 from capgap.schema.remarks import Reason, remark
 from capgap.stats.binary import mcnemar_exact, tango_interval, tango_p_value, wilson_interval
-from capgap.stats.estimate import Estimate, degenerate_reach, few_clusters, t_critical, t_p_value
+from capgap.stats.estimate import Estimate, degenerate_reach, few_clusters, t_critical, t_estimate
 from capgap.stats.stratified import Design, StratifiedMean
 
 __all__ = [
@@ -190,12 +190,18 @@ def mean_estimate(
     variance = float(fit.covariance[column, column])
     if variance <= NO_VARIANCE:
         return _without_variance(design, estimate, null, bounds, conf_level)
-    error = math.sqrt(variance)
-    half = t_critical(fit.df, conf_level) * error
-    low, high = max(bounds[0], estimate - half), min(bounds[1], estimate + half)
-    p_value = t_p_value((estimate - null) / error, fit.df) if math.isfinite(null) else math.nan
-    remarks = (*few_clusters(g), *fit.borrowed(column))
-    return Estimate(estimate, error, fit.df, low, high, p_value, null, n, g, "CR2, Bell-McCaffrey t", remarks=remarks)
+    return t_estimate(
+        estimate,
+        math.sqrt(variance),
+        fit.df,
+        conf_level,
+        null=null,
+        bounds=bounds,
+        n_items=n,
+        n_clusters=g,
+        method="CR2, Bell-McCaffrey t",
+        remarks=(*few_clusters(g), *fit.borrowed(column)),
+    )
 
 
 def _without_variance(

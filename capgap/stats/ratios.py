@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason, Remark, remark
@@ -14,7 +13,7 @@ from capgap.stats.estimate import Estimate, degenerate_reach, few_clusters, refu
 from capgap.stats.means import NO_VARIANCE, discordant_table, few_discordant
 from capgap.stats.stratified import StratifiedMean, cross_covariance
 
-__all__ = ["bootstrap_ratio_difference", "ratio_difference", "ratio_of_means"]
+__all__ = ["ratio_difference", "ratio_of_means"]
 
 
 @dataclass(frozen=True)
@@ -198,60 +197,6 @@ def ratio_difference(
         method="MOVER of two Fieller intervals" + (", dependent" if rho else ""),
         remarks=(*few, *exact),
     )
-
-
-def bootstrap_ratio_difference(
-    first: tuple[ArrayLike, ArrayLike],
-    second: tuple[ArrayLike, ArrayLike],
-    clusters: tuple[ArrayLike, ArrayLike],
-    *,
-    rng: np.random.Generator,
-    n_resamples: int = 2000,
-    conf_level: float = 0.95,
-) -> tuple[float, float]:
-    """The percentile interval of the difference of two ratios, whole clusters resampled for both at once.
-
-    Parameters
-    ----------
-    first, second
-        Values of numerator and denominator with their strata: shapes (n, 2) and (n,). Strata weigh equally.
-    clusters
-        Cluster codes of the first's and the second's items.
-    rng
-        Source of the resamples.
-    n_resamples
-        How many.
-    conf_level
-        Of the interval.
-
-    Notes
-    -----
-    A slow check of `ratio_difference`, which needs no random numbers. Resamples that empty a stratum or in
-    which a denominator is not positive are left out; where they are more than one in twenty there is no interval.
-    """
-    codes = np.concatenate([np.asarray(c, dtype=np.int64) for c in clusters])
-    labels, code = np.unique(codes, return_inverse=True)
-    split = len(np.asarray(clusters[0]))
-    counts = rng.multinomial(len(labels), np.full(len(labels), 1 / len(labels)), n_resamples).astype(float)
-    draws = _resampled_ratio(first, counts[:, code[:split]]) - _resampled_ratio(second, counts[:, code[split:]])
-    usable = draws[np.isfinite(draws)]
-    if len(usable) < 0.95 * n_resamples:
-        return math.nan, math.nan
-    tail = (1 - conf_level) / 2
-    low, high = np.quantile(usable, [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def _resampled_ratio(data: tuple[ArrayLike, ArrayLike], weights: np.ndarray) -> np.ndarray:
-    """The ratio of equally weighted stratum means in each resample, shape (resamples,); NaN where there is none."""
-    values = np.asarray(data[0], dtype=float)
-    _, stratum = np.unique(np.asarray(data[1]), return_inverse=True)
-    member = np.eye(int(stratum.max()) + 1)[stratum]
-    size = weights @ member
-    with np.errstate(invalid="ignore", divide="ignore"):
-        numerator = ((weights * values[:, 0]) @ member / size).mean(axis=1)
-        denominator = ((weights * values[:, 1]) @ member / size).mean(axis=1)
-        return np.where(denominator > 0, numerator / denominator, np.nan)
 
 
 def _ratio(fit: StratifiedMean, denominator: str, conf_level: float) -> _RatioTerms | Remark:

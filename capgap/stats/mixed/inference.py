@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from capgap.schema.remarks import Reason, Remark, remark
-from capgap.stats.estimate import Estimate, refused, t_critical, t_p_value
+from capgap.stats.estimate import Estimate, refused, t_estimate
 from capgap.stats.mixed.evaluation import ObjectiveEvaluation
 from capgap.stats.mixed.laplace import LaplaceLikelihood
 from capgap.stats.mixed.model import MixedModel
@@ -39,8 +39,6 @@ class RemlOptimum:
     """The objective there."""
     problem: Remark | None
     """Why the search did not converge; None where it did."""
-    n_evaluations: int
-    """How often the objective was evaluated with its gradient."""
 
 
 def optimise(laplace: LaplaceLikelihood, start: Floats, *, held: int | None = None) -> RemlOptimum:
@@ -50,7 +48,7 @@ def optimise(laplace: LaplaceLikelihood, start: Floats, *, held: int | None = No
     """
     if not len(start):
         only = laplace.evaluate(start)
-        return RemlOptimum(start, only, None if only.converged else remark(Reason.NOT_CONVERGED), 1)
+        return RemlOptimum(start, only, None if only.converged else remark(Reason.NOT_CONVERGED))
     first = laplace.evaluate(start)
     known = np.nan_to_num(laplace.layout.sizes - first.trace, nan=1.0).clip(0.0)
     unit = np.sqrt(np.maximum(2 * known**2 / laplace.layout.sizes, 0.25))
@@ -67,7 +65,7 @@ def optimise(laplace: LaplaceLikelihood, start: Floats, *, held: int | None = No
     bounds = [(LOWEST * float(u), HIGHEST * float(u)) for u in unit]
     if held is not None:
         bounds[held] = (float(start[held] * unit[held]), float(start[held] * unit[held]))
-    search = minimize(
+    minimize(
         negative,
         start * unit,
         jac=True,
@@ -81,7 +79,7 @@ def optimise(laplace: LaplaceLikelihood, start: Floats, *, held: int | None = No
     problem = None if last.converged else remark(Reason.NOT_CONVERGED)
     if (theta >= HIGHEST - 1e-3).any():
         problem = remark(Reason.VARIANCE_AT_UPPER_BOUND)
-    return RemlOptimum(theta, last, problem, int(search.nfev) + 2)
+    return RemlOptimum(theta, last, problem)
 
 
 def polish(laplace: LaplaceLikelihood, optimum: RemlOptimum, curvature: "RemlCurvature") -> RemlOptimum:
@@ -205,16 +203,12 @@ class FixedEffectsInference:
         if extra is not None:
             variance += float(extra @ self.curvature.inverse @ extra)
         point = float(contrast @ self.beta) if value is None else value
-        error = math.sqrt(variance)
-        reach = t_critical(df, conf_level) * error
-        return Estimate(
-            estimate=point,
-            std_error=error,
-            df=df,
-            conf_low=point - reach,
-            conf_high=point + reach,
-            p_value=t_p_value((point - null) / error, df),
-            null_value=null,
+        return t_estimate(
+            point,
+            math.sqrt(variance),
+            df,
+            conf_level,
+            null=null,
             n_items=self.n_items,
             n_clusters=self.n_students,
             method=method or f"{self.likelihood}, Satterthwaite t",

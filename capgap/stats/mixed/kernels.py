@@ -1,4 +1,4 @@
-"""What the likelihood needs from the outcomes of one task, on a grid and in sparse rows.
+"""Binomial-logit kernels of one task's outcomes, on a grid and in sparse rows: likelihood, weights, third derivatives.
 
 A block is a task. Its linear predictor is ``eta = M z + U u``: z are the block's c coordinates (one for each student,
 and, in sparse rows, one for each covariate that varies within student and task), u its I items, and M and U say which
@@ -114,9 +114,9 @@ class GridKernel:
     def condensed(self, point: LikelihoodPoint, shrink: Floats) -> Floats:
         """See `TaskKernel`."""
         scaled = point.weights * np.sqrt(shrink)
-        found = -(scaled @ scaled.T)
-        found[np.diag_indices_from(found)] += point.weights.sum(axis=1)
-        return found
+        condensed = -(scaled @ scaled.T)
+        condensed[np.diag_indices_from(condensed)] += point.weights.sum(axis=1)
+        return condensed
 
     def skewness(
         self, point: LikelihoodPoint, z: Floats, u: Floats, covariance: Floats, shrink: Floats

@@ -116,7 +116,8 @@ class _Rows:
     def derivative(self, weight: Floats, factor: FormulaFactor) -> DeltaMethodSlope:
         """The slope of the expected score in a number."""
         x = self.design(self.model.coding)
-        per_unit = self.design(_per_unit(self.model.coding, factor)) - self.design(_zeroed(self.model.coding, factor))
+        at_one, at_zero = (self.design(_fixed_at(self.model.coding, factor, value)) for value in (1.0, 0.0))
+        per_unit = at_one - at_zero
         _, m1, m2, m3 = self.moments(x, 3, self.above)
         along = per_unit @ self.inference.beta
         beta = (weight * m1) @ per_unit + (weight * m2 * along) @ x
@@ -173,7 +174,7 @@ def _effects(rows: _Rows, weight: Floats, covariate: CodedCovariate) -> Iterator
     coding, above = rows.model.coding, [rows.above] * len(covariate.levels)
     if coding.has_capability and covariate.factor == FormulaFactor(coding.capability):
         above = [np.full(len(weight), w @ rows.above) for _, w in _capabilities(rows, coding)]
-    sets = [(_set(coding, covariate, j), above[j]) for j in range(len(covariate.levels))]
+    sets = [(_fixed_at(coding, covariate.factor, j), above[j]) for j in range(len(covariate.levels))]
     for level, at_level in zip(covariate.levels[1:], sets[1:], strict=True):
         yield f"{covariate.name}[{level} - {covariate.levels[0]}]", rows.difference(weight, at_level, sets[0])
 
@@ -190,18 +191,8 @@ def _estimated(model: MixedModel, covariate: CodedCovariate) -> bool:
     return bool(np.isin(columns, model.estimated).all())
 
 
-def _with(coding: DesignCoding, factor: FormulaFactor, values: Floats) -> DesignCoding:
+def _fixed_at(coding: DesignCoding, factor: FormulaFactor, value: float) -> DesignCoding:
+    """The coding with one factor at the same number, or code of a level, in all rows."""
+    values = np.full(coding.rows, float(value))
     covariates = {f: replace(c, values=values) if f == factor else c for f, c in coding.covariates.items()}
     return replace(coding, covariates=covariates)
-
-
-def _set(coding: DesignCoding, covariate: CodedCovariate, level: int) -> DesignCoding:
-    return _with(coding, covariate.factor, np.full(coding.rows, float(level)))
-
-
-def _per_unit(coding: DesignCoding, factor: FormulaFactor) -> DesignCoding:
-    return _with(coding, factor, np.ones(coding.rows))
-
-
-def _zeroed(coding: DesignCoding, factor: FormulaFactor) -> DesignCoding:
-    return _with(coding, factor, np.zeros(coding.rows))

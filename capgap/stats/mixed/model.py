@@ -16,7 +16,7 @@ from capgap.stats.mixed.evaluation import UnknownsLayout
 from capgap.stats.mixed.formula import Term
 from capgap.stats.mixed.kernels import GridKernel, SparseKernel, TaskKernel
 from capgap.stats.mixed.laplace import LaplaceLikelihood
-from capgap.stats.mixed.outcomes import MixedData
+from capgap.stats.mixed.outcomes import MixedData, first_rows
 from capgap.stats.mixed.terms import RandomTerm, TermPlan, plan_terms
 
 __all__ = ["MixedModel", "build_model"]
@@ -236,8 +236,7 @@ class _BlockMaps:
         assert rows is not None
         s = outcomes.n_students
         cell = np.unique(outcomes.task * s + outcomes.student, return_inverse=True)[1]
-        first = np.zeros(int(cell.max()) + 1, dtype=np.intp)
-        first[cell[::-1]] = np.arange(len(cell))[::-1]
+        first = first_rows(cell, int(cell.max()) + 1)
         wide = [self.design, self.slopes, *(t.columns for t in self.cores)]
         steady = [np.abs(x - x[first[cell]]).max(axis=0, initial=0.0) <= 1e-12 for x in wide]
         ends = np.searchsorted(outcomes.task, np.arange(outcomes.n_tasks + 1))

@@ -70,7 +70,6 @@ class TermPlan:
     population: TaskPopulation
     fixed_tasks: Floats
     """Nuisance columns where tasks are fixed, shape (D, f): tasks' deviations within what the formula says of them."""
-    tasks_per_capability: tuple[int, ...]
 
 
 def rank(matrix: Floats, norms: Floats | None = None) -> int:
@@ -179,7 +178,7 @@ def plan_terms(
     _plan_cells(planner, outcomes, intercept, single_items, min(counts))
     _plan_bases(planner, outcomes, intercept, ability, base)
     population: TaskPopulation = "tasks_like_these" if sampled else "these_tasks"
-    return TermPlan(tuple(planner.terms), tuple(planner.left_out), population, fixed, counts)
+    return TermPlan(tuple(planner.terms), tuple(planner.left_out), population, fixed)
 
 
 def _tasks_per_capability(outcomes: MixedData, coding: DesignCoding) -> tuple[int, ...]:

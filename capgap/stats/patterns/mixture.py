@@ -1,4 +1,4 @@
-"""A mixture of logistic response surfaces: items that students answer alike, whatever their difficulty."""
+"""Mixture of logistic response surfaces by EM: items that students answer alike, whatever their difficulty."""
 
 import math
 from dataclasses import dataclass
@@ -218,9 +218,9 @@ class _EaseGrid:
         normal = np.exp(-0.5 * (nodes / PRIOR_SD) ** 2)
         chances = np.unique(answers.chance)
         kinds = tuple((float(c), np.flatnonzero(answers.chance == c)) for c in chances)
-        one = ((float(chances[0]), slice(None)),)  # views of the answers, no copies
+        whole = ((float(chances[0]), slice(None)),)  # views of the answers, no copies
         prior = PRIOR_ITEMS * normal / normal.sum()
-        return cls(answers, nodes, prior, answers.complete, one if len(chances) == 1 else kinds)
+        return cls(answers, nodes, prior, answers.complete, whole if len(chances) == 1 else kinds)
 
     def start(self, label: NDArray[np.intp], n_patterns: int) -> _EmState:
         """The state after one step from a partition, every item's ease taken from its share of right answers."""
