@@ -270,8 +270,8 @@ class Reason(StrEnum):
         "bracketed_below",
         "if accuracy rises with data, the target lies above {low:examples} examples",
     )
-    ALL_LAWS_SATURATE = "all_laws_saturate", "all its laws level off"
-    ONE_LAW_GROWS = "one_law_grows", "its laws level off but for one that does not"
+    ALL_LAWS_SATURATE = "all_laws_saturate", "all laws behind the gain level off"
+    ONE_LAW_GROWS = "one_law_grows", "one of the laws behind the gain does not level off"
     CHOSEN_ON_SAMPLE = (
         "chosen_on_sample",
         "K was chosen and halves were compared on {n} items drawn at random",

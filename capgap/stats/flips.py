@@ -201,10 +201,12 @@ def flips_beyond_seeds(base: ArrayLike, students: ArrayLike, design: Design, *, 
 
     def excess(seeds: Floats) -> Floats:
         p, r = seeds.mean(axis=0), len(seeds)
+        # Unbiased for the chance that one seed is right and another is wrong: p (1 - p) alone is too small by 1 - 1/r.
         null = p * (1 - p) * r / (r - 1)
         return np.column_stack([b * (1 - p) - null, (1 - b) * p - null])
 
     fit = design.fit(excess(y))
+    # The excess without each seed, shape (R, 2); its spread is the seeds' part of the variance.
     jackknife = np.array([[design.mean(c) for c in excess(np.delete(y, r, axis=0)).T] for r in range(len(y))])
     spread = (len(y) - 1) / len(y) * ((jackknife - jackknife.mean(axis=0)) ** 2).sum(axis=0)
     stand_ins = _stand_ins(y, design)
@@ -296,7 +298,7 @@ def _false_probability(flipped: NDArray[np.int_], n_seeds: int, tip: float) -> F
 
 
 def _free_posterior(counts: Floats, n_seeds: int, tip: float) -> Floats:
-    grid = (np.arange(100) + 0.5) / 100
+    grid = (np.arange(100) + 0.5) / 100  # of an item's probability to be flipped
     likelihood = stats.binom.pmf(np.arange(n_seeds + 1)[:, None], n_seeds, grid)
     weight = np.full(100, 0.01)
     for _ in range(EM_STEPS):

@@ -145,6 +145,7 @@ def discordant_table(differences: Floats, fit: StratifiedMean) -> tuple[float, f
     known, design = differences[np.isfinite(differences)], fit.design
     if not few_discordant(known, design):
         return None
+    # Weighted shares of the items on which the first, and the second, model alone is right.
     gained, lost = (design.mean((known == sign).astype(float)) for sign in (1, -1))
     size, variance = design.effective_items, float(fit.covariance[0, 0])
     independent = design.has_independent_items
@@ -214,7 +215,7 @@ def _without_variance(
     down, up = (max(1.0, d / scale) if math.isfinite(d) else 1.0 for d in (estimate - bounds[0], bounds[1] - estimate))
     p_value = math.nan
     if math.isfinite(null):
-        # the bound solved for its level; n agreeing signs alone cannot be rarer than 2^(1 - n)
+        # The bound solved for its level; n agreeing signs alone cannot be rarer than 2^(1 - n)
         span = down if estimate > null else up
         inverted = 2 * max(0.0, 1 - abs(estimate - null) / span) ** design.n_effective
         p_value = min(1.0, max(inverted, 2.0 ** (1 - min(design.n_clusters, 1000))))

@@ -88,6 +88,7 @@ def draw_labels(
     if n_draws < 1:
         raise EstimationError(f"one draw at least is needed, found {n_draws}.")
     names, code = np.unique(task, return_inverse=True)
+    # One uniform number per task and draw, compared with each item's probability: comonotone labels within a task.
     return np.asarray(rng.random((n_draws, len(names)))[:, code] < p)
 
 

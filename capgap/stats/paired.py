@@ -186,6 +186,7 @@ def seed_difference(differences: ArrayLike, design: Design, *, conf_level: float
     v_items = float(fit.covariance[0, 0])
     means = fit.theta[0] + deviations.theta
     v_seeds = float(means.var(ddof=1) / n_seeds)
+    # Each seed's own item noise is in the seeds' variance and in that of the items: counted twice without this.
     v_both = float(np.trace(deviations.cov)) / (n_seeds * (n_seeds - 1))
     between = max(v_seeds - v_both, 0.0)
     variance = max(v_items + between, v_seeds)

@@ -146,6 +146,7 @@ def _student_gaps(model: MixedModel, scale: str) -> list[Floats]:
         cell = outcomes.student * k + outcomes.task
         n, y = (np.bincount(cell, v, s * k).reshape(s, k) for v in (weight, right))
         if scale == "score":
+            # Tasks weigh equally: the mean of the task means that there are.
             share, counted = y / np.maximum(n, 1.0), (n > 0).sum(axis=1)
             value = share.sum(axis=1) / np.maximum(counted, 1)
         else:
@@ -213,6 +214,7 @@ def jackknife_estimates(
     Students: ``(S - 1) / S sum (d_s - mean)²``; tasks likewise within each capability, summed. Degrees of freedom are
     the residual rank of the grouping, where the contrast has no information within it; else groups minus strata.
     """
+    # Groupings within which the contrast has no information bound its degrees of freedom.
     capped = {
         name: residual for name, residual, basis in inference.limits if _outside(contrast, basis, inference.norms)
     }

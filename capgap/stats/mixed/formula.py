@@ -79,7 +79,7 @@ def parse_formula(text: str) -> Formula:
     from formulaic.errors import FormulaicError
     from formulaic.parser import DefaultFormulaParser
 
-    _check_words(text)
+    _check_words(text)  # before formulaic sees it: nothing but names, numbers and operators gets through
     try:
         sides = DefaultFormulaParser().get_terms(text)
         left, right = list(sides.lhs), list(sides.rhs)
@@ -97,6 +97,7 @@ def parse_formula(text: str) -> Formula:
     formula = Formula(text, response, tuple(sorted(terms, key=len)))
     if response in formula.columns:
         raise EstimationError(f"formula {text!r}: {response!r} stands on both sides.")
+    # Marginality: every interaction with all of its parts, else coefficients would hang on the coding.
     for term in formula.terms:
         for k in range(len(term)):
             part = term[:k] + term[k + 1 :]

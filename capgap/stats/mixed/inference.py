@@ -50,6 +50,7 @@ def optimise(laplace: LaplaceLikelihood, start: Floats, *, held: int | None = No
         only = laplace.evaluate(start)
         return RemlOptimum(start, only, None if only.converged else remark(Reason.NOT_CONVERGED))
     first = laplace.evaluate(start)
+    # Information on log sigma_g is about 2 (n_g - trace)² / n_g: what the data say of the group's effects.
     known = np.nan_to_num(laplace.layout.sizes - first.trace, nan=1.0).clip(0.0)
     unit = np.sqrt(np.maximum(2 * known**2 / laplace.layout.sizes, 0.25))
     best = [first]
@@ -73,6 +74,7 @@ def optimise(laplace: LaplaceLikelihood, start: Floats, *, held: int | None = No
         bounds=bounds,
         options={"gtol": FLAT / 20, "ftol": 1e-11, "maxiter": 100, "maxcor": 20},
     )
+    # The best point that was seen, not the last; what is all but zero becomes zero, which is a bound.
     theta = np.clip(best[0].theta, LOWEST, HIGHEST)
     theta[theta < AT_ZERO] = LOWEST
     last = laplace.evaluate(theta)
@@ -93,10 +95,11 @@ def polish(laplace: LaplaceLikelihood, optimum: RemlOptimum, curvature: "RemlCur
         theta = best.theta.copy()
         theta[free] = np.clip(theta[free] + step / max(1.0, np.abs(step).max()), LOWEST, HIGHEST)
         trial = laplace.evaluate(theta)
+        # A step that loses more than the curvature's error ends the polishing.
         if not trial.value >= best.value - 1e-4:
             break
         best = trial
-    laplace.value(best.theta)
+    laplace.value(best.theta)  # leaves the objective at this point
     problem = optimum.problem
     if problem is None and distance > FLAT:
         problem = remark(Reason.SEARCH_STOPPED, distance=distance)
@@ -172,6 +175,7 @@ class FixedEffectsInference:
         variance = float(contrast @ self.covariance @ contrast)
         slope = np.einsum("i,fij,j->f", contrast, self.curvature.covariance_slope, contrast)
         spread = float(slope @ self.curvature.inverse @ slope)
+        # Satterthwaite: 2 V² / Var(V), with Var(V) by the delta method from the log sigmas.
         moment = 2 * variance**2 / spread if spread > 0 else math.inf
         return max(1.0, min(moment, self.limit(contrast)[0]))
 

@@ -66,10 +66,12 @@ class _Rows:
         self.model, self.inference = model, inference
         self.used = outcomes.weight > 0
         task, student, weight = (x[self.used] for x in (outcomes.task, outcomes.student, outcomes.weight))
+        # Students of a task weigh equally whatever they answered, and so do tasks.
         cell = np.unique(task * outcomes.n_students + student, return_inverse=True)[1]
         share = weight / np.bincount(cell, weight)[cell]
         self.weight = share / np.bincount(task, share)[task]
         sigma2 = np.where(inference.theta < AT_ZERO, 0.0, np.exp(2 * inference.theta))
+        # Variance of the linear predictor by random term, shape (rows, G): z' z sigma².
         self.parts = np.column_stack(
             [s2 * np.square(t.columns[self.used]).sum(axis=1) for s2, t in zip(sigma2, model.plan.random, strict=True)]
             or [np.zeros((int(self.used.sum()), 1))]
@@ -97,6 +99,7 @@ class _Rows:
 
     def slope(self, value: float, beta: Floats, variance: Floats) -> DeltaMethodSlope:
         """Add what the variances do: by themselves (`variance`, per row) and by moving the coefficients."""
+        # d v / d log sigma = 2 sigma² z'z; and the coefficients move with the free log sigmas.
         direct = 2 * (variance @ self.parts)[self.free] if len(self.free) else np.zeros(0)
         return DeltaMethodSlope(value, beta, direct + self.inference.curvature.beta_slope @ beta)
 
@@ -110,6 +113,7 @@ class _Rows:
             m0, m1, m2 = self.moments(x, 2, above)
             value += sign * float(weight @ m0)
             beta += sign * (weight * m1) @ x
+            # d E expit(eta + N(0, v)) / d v = E expit'' / 2.
             variance += sign * 0.5 * weight * m2
         return self.slope(value, beta, variance)
 
@@ -119,6 +123,7 @@ class _Rows:
         at_one, at_zero = (self.design(_fixed_at(self.model.coding, factor, value)) for value in (1.0, 0.0))
         per_unit = at_one - at_zero
         _, m1, m2, m3 = self.moments(x, 3, self.above)
+        # The factor's slope in each row, its interactions included.
         along = per_unit @ self.inference.beta
         beta = (weight * m1) @ per_unit + (weight * m2 * along) @ x
         return self.slope(float(weight @ (m1 * along)), beta, 0.5 * weight * m3 * along)

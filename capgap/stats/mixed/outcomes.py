@@ -147,6 +147,7 @@ def from_grid(grid: OutcomeGrid, names: tuple[str, ...]) -> MixedData:
     parts = np.split(order, np.cumsum(counts)[:-1])
     blocks, chance = [], None if grid.chance is None else np.asarray(grid.chance, dtype=float)
     for part in parts:
+        # Items of a task that stand together are a view of the grid, not a copy.
         together = part[-1] - part[0] + 1 == len(part)
         at: Any = slice(part[0], part[-1] + 1) if together else part
         trials = None if grid.trials is None else np.asarray(grid.trials)[:, at]
@@ -228,6 +229,7 @@ def from_columns(
     long = _LongRows(np.round(y), n, s, k, pair, item_task, columns, of_items)
     where = dict(students=tuple(map(str, students)), tasks=tuple(map(str, tasks)))
     uniform = _uniform_within_cells(long, len(students))
+    # The grid where covariates allow it and it is not mostly empty; rows else.
     filled = (len(table) - repeated) / (len(students) * len(items))
     if path == "grid" and not uniform:
         raise EstimationError("path='grid' needs covariates that are constant within student and task; use 'auto'.")
