@@ -10,6 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from capgap.schema.remarks import Reason, remark
 from capgap.stats.estimate import Estimate, t_critical
 from capgap.stats.mixed.inference import AT_ZERO, HIGHEST, LOWEST, FixedEffectsInference, RemlOptimum, optimise
 from capgap.stats.mixed.model import MixedModel
@@ -34,12 +35,13 @@ def standard_deviations(
     model: MixedModel, inference: FixedEffectsInference, optimum: RemlOptimum, conf_level: float
 ) -> dict[str, Estimate]:
     """Each sigma, per unit of its covariate, with its interval; the objective is left at the optimum."""
-    found, z = {}, t_critical(math.inf, conf_level)
+    deviations, z = {}, t_critical(math.inf, conf_level)
     ends = _ProfileEnds(model, inference, optimum, z * z / 2)
     errors = dict(zip(inference.curvature.free.tolist(), np.sqrt(np.diag(inference.curvature.inverse)), strict=True))
     for g, term in enumerate(model.plan.random):
         log_sigma, error = float(optimum.theta[g]), float(errors.get(g, math.inf))
         at_zero = log_sigma < AT_ZERO
+        # Zero needs a look only where sigma is within reach of it.
         zero = at_zero or (error > SURE and ends.holds_zero(g))
         if error < WIDE and not zero:
             low, high = log_sigma - z * error, log_sigma + z * error
@@ -48,7 +50,7 @@ def standard_deviations(
             low, high = (LOWEST if zero else ends.lower(g)), ends.upper(g)
             method = f"{model.laplace.method}, likelihood ratio"
         sigma = math.exp(log_sigma) / term.scale
-        found[term.name] = Estimate(
+        deviations[term.name] = Estimate(
             estimate=0.0 if at_zero else sigma,
             std_error=math.nan if at_zero else sigma * error,
             conf_low=0.0 if low <= LOWEST else math.exp(low) / term.scale,
@@ -56,10 +58,10 @@ def standard_deviations(
             n_items=model.outcomes.n_items,
             n_clusters=model.outcomes.n_students,
             method=method,
-            note="the estimate is at the boundary: zero" if at_zero else "",
+            remarks=(remark(Reason.AT_BOUNDARY),) if at_zero else (),
         )
     model.laplace.value(optimum.theta)
-    return found
+    return deviations
 
 
 class _ProfileEnds:
@@ -77,6 +79,7 @@ class _ProfileEnds:
         below = self.top - self.laplace.value(trial) - self.fall
         if below <= 0 or below > CLEAR:
             return below <= 0
+        # Refitted from above zero: variances at the bound would have no slope to leave it by.
         trial = np.maximum(trial, LIFTED)
         trial[g] = LOWEST
         return self.top - optimise(self.laplace, trial, held=g).evaluation.value <= self.fall
@@ -108,6 +111,7 @@ class _ProfileEnds:
         others = self.free != g
         if not others.any():
             return self.top - there.value - self.fall
+        # One Newton step of the other variances at the optimum's curvature, shortened to one unit of log sigma.
         slope = there.gradient[self.free[others]]
         step = np.linalg.solve(self.hessian[np.ix_(others, others)], slope)
         size = 1.0 / max(1.0, float(np.abs(step).max()))

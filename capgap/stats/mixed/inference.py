@@ -1,4 +1,4 @@
-"""Where the objective is highest, how it curves there, and what that says of any contrast."""
+"""REML optimum by L-BFGS, its curvature, and Satterthwaite inference for contrasts of the fixed effects."""
 
 import math
 from dataclasses import dataclass, replace
@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from capgap.stats.estimate import Estimate, refused, t_critical, t_p_value
+from capgap.schema.remarks import Reason, Remark, remark
+from capgap.stats.estimate import Estimate, refused, t_estimate
 from capgap.stats.mixed.evaluation import ObjectiveEvaluation
 from capgap.stats.mixed.laplace import LaplaceLikelihood
 from capgap.stats.mixed.model import MixedModel
@@ -33,10 +34,11 @@ class RemlOptimum:
     """The highest point of the objective."""
 
     theta: Floats
+    """Log sigmas, shape (G,)."""
     evaluation: ObjectiveEvaluation
-    converged: bool
-    message: str
-    n_evaluations: int
+    """The objective there."""
+    problem: Remark | None
+    """Why the search did not converge; None where it did."""
 
 
 def optimise(laplace: LaplaceLikelihood, start: Floats, *, held: int | None = None) -> RemlOptimum:
@@ -46,24 +48,25 @@ def optimise(laplace: LaplaceLikelihood, start: Floats, *, held: int | None = No
     """
     if not len(start):
         only = laplace.evaluate(start)
-        return RemlOptimum(start, only, only.converged, "" if only.converged else "Newton's method did not settle", 1)
+        return RemlOptimum(start, only, None if only.converged else remark(Reason.NOT_CONVERGED))
     first = laplace.evaluate(start)
+    # Information on log sigma_g is about 2 (n_g - trace)² / n_g: what the data say of the group's effects.
     known = np.nan_to_num(laplace.layout.sizes - first.trace, nan=1.0).clip(0.0)
     unit = np.sqrt(np.maximum(2 * known**2 / laplace.layout.sizes, 0.25))
     best = [first]
 
     def negative(x: Floats) -> tuple[float, Floats]:
-        found = laplace.evaluate(x / unit)
-        if not math.isfinite(found.value):
+        here = laplace.evaluate(x / unit)
+        if not math.isfinite(here.value):
             return 1e300, np.zeros_like(x)
-        if found.value > best[0].value:
-            best[0] = found
-        return -found.value, -found.gradient / unit
+        if here.value > best[0].value:
+            best[0] = here
+        return -here.value, -here.gradient / unit
 
     bounds = [(LOWEST * float(u), HIGHEST * float(u)) for u in unit]
     if held is not None:
         bounds[held] = (float(start[held] * unit[held]), float(start[held] * unit[held]))
-    found = minimize(
+    minimize(
         negative,
         start * unit,
         jac=True,
@@ -71,13 +74,14 @@ def optimise(laplace: LaplaceLikelihood, start: Floats, *, held: int | None = No
         bounds=bounds,
         options={"gtol": FLAT / 20, "ftol": 1e-11, "maxiter": 100, "maxcor": 20},
     )
+    # The best point that was seen, not the last; what is all but zero becomes zero, which is a bound.
     theta = np.clip(best[0].theta, LOWEST, HIGHEST)
     theta[theta < AT_ZERO] = LOWEST
     last = laplace.evaluate(theta)
-    message = "" if last.converged else "Newton's method for the random effects did not settle"
+    problem = None if last.converged else remark(Reason.NOT_CONVERGED)
     if (theta >= HIGHEST - 1e-3).any():
-        message = "a variance ran into its upper bound"
-    return RemlOptimum(theta, last, not message, message, int(found.nfev) + 2)
+        problem = remark(Reason.VARIANCE_AT_UPPER_BOUND)
+    return RemlOptimum(theta, last, problem)
 
 
 def polish(laplace: LaplaceLikelihood, optimum: RemlOptimum, curvature: "RemlCurvature") -> RemlOptimum:
@@ -91,14 +95,15 @@ def polish(laplace: LaplaceLikelihood, optimum: RemlOptimum, curvature: "RemlCur
         theta = best.theta.copy()
         theta[free] = np.clip(theta[free] + step / max(1.0, np.abs(step).max()), LOWEST, HIGHEST)
         trial = laplace.evaluate(theta)
+        # A step that loses more than the curvature's error ends the polishing.
         if not trial.value >= best.value - 1e-4:
             break
         best = trial
-    laplace.value(best.theta)
-    message = optimum.message
-    if not message and distance > FLAT:
-        message = f"the search for the variances stopped on a slope, {distance:.2g} standard errors from its end"
-    return replace(optimum, theta=best.theta, evaluation=best, converged=not message, message=message)
+    laplace.value(best.theta)  # leaves the objective at this point
+    problem = optimum.problem
+    if problem is None and distance > FLAT:
+        problem = remark(Reason.SEARCH_STOPPED, distance=distance)
+    return replace(optimum, theta=best.theta, evaluation=best, problem=problem)
 
 
 @dataclass(frozen=True)
@@ -157,18 +162,20 @@ class FixedEffectsInference:
     def limit(self, contrast: Floats) -> tuple[float, str]:
         """The smallest residual rank among groupings within which the contrast cannot be estimated, and its name."""
         scaled = contrast[: len(self.norms)] / self.norms
-        size, found, name = float(np.linalg.norm(scaled)), math.inf, ""
+        size, smallest, name = float(np.linalg.norm(scaled)), math.inf, ""
         for label, residual, basis in self.limits:
+            # What is left of the contrast outside the span of what can be estimated within the groups.
             outside = scaled - basis.T @ (basis @ scaled)
-            if residual < found and np.linalg.norm(outside) > 1e-4 * size:
-                found, name = float(residual), label
-        return found, name
+            if residual < smallest and np.linalg.norm(outside) > 1e-4 * size:
+                smallest, name = float(residual), label
+        return smallest, name
 
     def degrees(self, contrast: Floats) -> float:
         """Satterthwaite's degrees of freedom, bounded by `limit`."""
         variance = float(contrast @ self.covariance @ contrast)
         slope = np.einsum("i,fij,j->f", contrast, self.curvature.covariance_slope, contrast)
         spread = float(slope @ self.curvature.inverse @ slope)
+        # Satterthwaite: 2 V² / Var(V), with Var(V) by the delta method from the log sigmas.
         moment = 2 * variance**2 / spread if spread > 0 else math.inf
         return max(1.0, min(moment, self.limit(contrast)[0]))
 
@@ -195,21 +202,17 @@ class FixedEffectsInference:
         """
         variance = float(contrast @ self.covariance @ contrast)
         if not variance > 0:
-            return refused("the contrast has no variance: it is zero, or of nothing that was estimated")
+            return refused(remark(Reason.NO_CONTRAST_VARIANCE))
         df = self.degrees(contrast)
         if extra is not None:
             variance += float(extra @ self.curvature.inverse @ extra)
         point = float(contrast @ self.beta) if value is None else value
-        error = math.sqrt(variance)
-        reach = t_critical(df, conf_level) * error
-        return Estimate(
-            estimate=point,
-            std_error=error,
-            df=df,
-            conf_low=point - reach,
-            conf_high=point + reach,
-            p_value=t_p_value((point - null) / error, df),
-            null_value=null,
+        return t_estimate(
+            point,
+            math.sqrt(variance),
+            df,
+            conf_level,
+            null=null,
             n_items=self.n_items,
             n_clusters=self.n_students,
             method=method or f"{self.likelihood}, Satterthwaite t",
@@ -221,7 +224,7 @@ def infer(model: MixedModel, optimum: RemlOptimum) -> tuple[RemlOptimum, FixedEf
     transform = model.transform
     curvature = curve(model.laplace, optimum.theta, transform)
     optimum = polish(model.laplace, optimum, curvature)
-    found = optimum.evaluation
+    at_optimum = optimum.evaluation
     used = model.outcomes.weight > 0
     norms = np.linalg.norm(model.design[used, : model.n_formula], axis=0)
     limits = []
@@ -230,8 +233,8 @@ def infer(model: MixedModel, optimum: RemlOptimum) -> tuple[RemlOptimum, FixedEf
             _, values, rows = np.linalg.svd(np.linalg.qr(term.within[used] / norms, mode="r"))
             limits.append((term.name, term.residual, rows[: len(values)][values > TOLERANCE * math.sqrt(len(norms))]))
     return optimum, FixedEffectsInference(
-        beta=transform @ (found.beta + found.shift),
-        covariance=transform @ found.covariance @ transform.T,
+        beta=transform @ (at_optimum.beta + at_optimum.shift),
+        covariance=transform @ at_optimum.covariance @ transform.T,
         theta=optimum.theta,
         curvature=curvature,
         limits=tuple(limits),

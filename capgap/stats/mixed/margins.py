@@ -53,7 +53,7 @@ class MarginalEffect:
     """A capability, ``all``, or the difference of two capabilities."""
     estimate: Estimate
     slope: DeltaMethodSlope
-    """For the roads beside the model."""
+    """Its derivatives, which the alternative estimators share."""
     contrast: bool = False
     """Whether it is a difference of capabilities."""
 
@@ -66,10 +66,12 @@ class _Rows:
         self.model, self.inference = model, inference
         self.used = outcomes.weight > 0
         task, student, weight = (x[self.used] for x in (outcomes.task, outcomes.student, outcomes.weight))
+        # Students of a task weigh equally whatever they answered, and so do tasks.
         cell = np.unique(task * outcomes.n_students + student, return_inverse=True)[1]
         share = weight / np.bincount(cell, weight)[cell]
         self.weight = share / np.bincount(task, share)[task]
         sigma2 = np.where(inference.theta < AT_ZERO, 0.0, np.exp(2 * inference.theta))
+        # Variance of the linear predictor by random term, shape (rows, G): z' z sigma².
         self.parts = np.column_stack(
             [s2 * np.square(t.columns[self.used]).sum(axis=1) for s2, t in zip(sigma2, model.plan.random, strict=True)]
             or [np.zeros((int(self.used.sum()), 1))]
@@ -81,21 +83,23 @@ class _Rows:
 
     def design(self, coding: DesignCoding) -> Floats:
         """Estimated and nuisance columns under other covariates."""
-        return np.hstack([design_matrix(coding)[0][self.used][:, self.model.kept], self.nuisance])
+        return np.hstack([design_matrix(coding)[0][self.used][:, self.model.estimated], self.nuisance])
 
     def moments(self, x: Floats, order: int, above: Floats) -> list[Floats]:
         """The expected score at rows of a design, and its derivatives in the linear predictor up to `order`."""
         eta = x @ self.inference.beta
-        found = [np.zeros(len(eta)) for _ in range(order + 1)]
+        derivatives = [np.zeros(len(eta)) for _ in range(order + 1)]
         for node, weight in zip(NODES, WEIGHTS / WEIGHTS.sum(), strict=True):
             p = expit(eta + self.spread * node)
             w = p * (1 - p)
-            for into, value in zip(found, (p, w, w * (1 - 2 * p), w * (1 - 6 * w)), strict=False):
-                into += weight * value
-        return [1.0 - above + above * found[0], *(above * values for values in found[1:])]
+            # expit and its first three derivatives.
+            for total, value in zip(derivatives, (p, w, w * (1 - 2 * p), w * (1 - 6 * w)), strict=False):
+                total += weight * value
+        return [1.0 - above + above * derivatives[0], *(above * values for values in derivatives[1:])]
 
     def slope(self, value: float, beta: Floats, variance: Floats) -> DeltaMethodSlope:
         """Add what the variances do: by themselves (`variance`, per row) and by moving the coefficients."""
+        # d v / d log sigma = 2 sigma² z'z; and the coefficients move with the free log sigmas.
         direct = 2 * (variance @ self.parts)[self.free] if len(self.free) else np.zeros(0)
         return DeltaMethodSlope(value, beta, direct + self.inference.curvature.beta_slope @ beta)
 
@@ -109,14 +113,17 @@ class _Rows:
             m0, m1, m2 = self.moments(x, 2, above)
             value += sign * float(weight @ m0)
             beta += sign * (weight * m1) @ x
+            # d E expit(eta + N(0, v)) / d v = E expit'' / 2.
             variance += sign * 0.5 * weight * m2
         return self.slope(value, beta, variance)
 
     def derivative(self, weight: Floats, factor: FormulaFactor) -> DeltaMethodSlope:
         """The slope of the expected score in a number."""
         x = self.design(self.model.coding)
-        per_unit = self.design(_per_unit(self.model.coding, factor)) - self.design(_zeroed(self.model.coding, factor))
+        at_one, at_zero = (self.design(_fixed_at(self.model.coding, factor, value)) for value in (1.0, 0.0))
+        per_unit = at_one - at_zero
         _, m1, m2, m3 = self.moments(x, 3, self.above)
+        # The factor's slope in each row, its interactions included.
         along = per_unit @ self.inference.beta
         beta = (weight * m1) @ per_unit + (weight * m2 * along) @ x
         return self.slope(float(weight @ (m1 * along)), beta, 0.5 * weight * m3 * along)
@@ -127,25 +134,25 @@ def marginal_effects(
 ) -> tuple[MarginalEffect, ...]:
     """Every average marginal effect of a fit: by capability, and their differences; of capability itself."""
     rows, coding = _Rows(model, inference), model.coding
-    found: list[MarginalEffect] = []
+    margins: list[MarginalEffect] = []
     groups = _capabilities(rows, coding)
     for covariate in coding.covariates.values():
         if covariate.constant or not _estimated(model, covariate):
             continue
         if coding.has_capability and covariate.factor == FormulaFactor(coding.capability):
             weight = np.mean([weight for _, weight in groups], axis=0)
-            found.extend(_margin(rows, name, "all", s, conf_level) for name, s in _effects(rows, weight, covariate))
+            margins.extend(_margin(rows, name, "all", s, conf_level) for name, s in _effects(rows, weight, covariate))
             continue
         sets = [dict(_effects(rows, weight, covariate)) for _, weight in groups]
         for (where, _), effects in zip(groups, sets, strict=True):
-            found.extend(_margin(rows, name, where, s, conf_level) for name, s in effects.items())
+            margins.extend(_margin(rows, name, where, s, conf_level) for name, s in effects.items())
         if _crossed(coding, covariate):
             for (where, _), effects in zip(groups[1:], sets[1:], strict=True):
                 for name, s in effects.items():
                     both = s.minus(sets[0][name])
                     label = f"{where} - {groups[0][0]}"
-                    found.append(replace(_margin(rows, name, label, both, conf_level), contrast=True))
-    return tuple(found)
+                    margins.append(replace(_margin(rows, name, label, both, conf_level), contrast=True))
+    return tuple(margins)
 
 
 def _margin(rows: _Rows, effect: str, where: str, slope: DeltaMethodSlope, conf_level: float) -> MarginalEffect:
@@ -171,10 +178,10 @@ def _effects(rows: _Rows, weight: Floats, covariate: CodedCovariate) -> Iterator
         return
     coding, above = rows.model.coding, [rows.above] * len(covariate.levels)
     if coding.has_capability and covariate.factor == FormulaFactor(coding.capability):
-        above = [np.full(len(weight), own @ rows.above) for _, own in _capabilities(rows, coding)]
-    sets = [(_set(coding, covariate, j), above[j]) for j in range(len(covariate.levels))]
-    for level, chosen in zip(covariate.levels[1:], sets[1:], strict=True):
-        yield f"{covariate.name}[{level} - {covariate.levels[0]}]", rows.difference(weight, chosen, sets[0])
+        above = [np.full(len(weight), w @ rows.above) for _, w in _capabilities(rows, coding)]
+    sets = [(_fixed_at(coding, covariate.factor, j), above[j]) for j in range(len(covariate.levels))]
+    for level, at_level in zip(covariate.levels[1:], sets[1:], strict=True):
+        yield f"{covariate.name}[{level} - {covariate.levels[0]}]", rows.difference(weight, at_level, sets[0])
 
 
 def _crossed(coding: DesignCoding, covariate: CodedCovariate) -> bool:
@@ -185,22 +192,12 @@ def _crossed(coding: DesignCoding, covariate: CodedCovariate) -> bool:
 
 def _estimated(model: MixedModel, covariate: CodedCovariate) -> bool:
     """Whether the covariate's own columns are all estimated."""
-    own = [j for j, term in enumerate(model.terms) if term == (covariate.factor,)]
-    return bool(np.isin(own, model.kept).all())
+    columns = [j for j, term in enumerate(model.terms) if term == (covariate.factor,)]
+    return bool(np.isin(columns, model.estimated).all())
 
 
-def _with(coding: DesignCoding, factor: FormulaFactor, values: Floats) -> DesignCoding:
+def _fixed_at(coding: DesignCoding, factor: FormulaFactor, value: float) -> DesignCoding:
+    """The coding with one factor at the same number, or code of a level, in all rows."""
+    values = np.full(coding.rows, float(value))
     covariates = {f: replace(c, values=values) if f == factor else c for f, c in coding.covariates.items()}
     return replace(coding, covariates=covariates)
-
-
-def _set(coding: DesignCoding, covariate: CodedCovariate, level: int) -> DesignCoding:
-    return _with(coding, covariate.factor, np.full(coding.rows, float(level)))
-
-
-def _per_unit(coding: DesignCoding, factor: FormulaFactor) -> DesignCoding:
-    return _with(coding, factor, np.ones(coding.rows))
-
-
-def _zeroed(coding: DesignCoding, factor: FormulaFactor) -> DesignCoding:
-    return _with(coding, factor, np.zeros(coding.rows))

@@ -1,4 +1,4 @@
-"""From outcomes and a formula to the objective: aliased columns out, random terms chosen, maps of every block built."""
+"""Model building: aliased columns out, random terms chosen, maps from the core to every block's coordinates."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import solve_triangular
 
+from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats.mixed.chance import ChanceKernel, cell_chances
 from capgap.stats.mixed.coding import DesignCoding, design_matrix
 from capgap.stats.mixed.evaluation import UnknownsLayout
 from capgap.stats.mixed.formula import Term
 from capgap.stats.mixed.kernels import GridKernel, SparseKernel, TaskKernel
 from capgap.stats.mixed.laplace import LaplaceLikelihood
-from capgap.stats.mixed.outcomes import MixedData
+from capgap.stats.mixed.outcomes import MixedData, first_rows
 from capgap.stats.mixed.terms import RandomTerm, TermPlan, plan_terms
 
 __all__ = ["MixedModel", "build_model"]
@@ -37,9 +38,9 @@ class MixedModel:
     """Of the formula's columns, aliased ones included."""
     terms: tuple[Term, ...]
     """The term of each column."""
-    kept: Ints
-    """Columns that are estimated."""
-    aliased: Mapping[str, str]
+    estimated: Ints
+    """Indices of the columns that are estimated."""
+    aliased: Mapping[str, Remark]
     """Columns that are not, and why."""
     partners: Mapping[str, tuple[str, ...]]
     """Estimated columns that hold for aliased ones too."""
@@ -56,7 +57,7 @@ class MixedModel:
     @property
     def n_formula(self) -> int:
         """Estimated columns of the formula, before the nuisance ones."""
-        return len(self.kept)
+        return len(self.estimated)
 
     @property
     def mistakes_guesses(self) -> bool:
@@ -80,13 +81,14 @@ def build_model(
 ) -> MixedModel:
     """Build the objective of a formula, with the plain logit or a link with chance."""
     columns, names, terms = design_matrix(coding)
-    kept, aliased, partners = _independent(columns, names, coding, outcomes.weight)
+    estimated, aliased, partners = _independent(columns, names, outcomes.weight)
     codes = None if base is None else np.unique(base.astype(str), return_inverse=True)[1]
-    plan = plan_terms(outcomes, coding, columns[:, kept], codes, tasks, task_slopes)
-    design = columns[:, kept]
+    design = columns[:, estimated]
+    plan = plan_terms(outcomes, coding, design, codes, tasks, task_slopes)
     extra = _new_columns(design, plan.fixed_tasks, outcomes.weight)
     design = np.hstack([design, extra])
     used = outcomes.weight > 0
+    # Orthonormal columns condition the objective: beta = transform @ its fixed effects, and log_volume the Jacobian.
     root = np.sqrt(outcomes.weight[used] / outcomes.weight.sum())[:, None]
     triangle = np.linalg.qr(design[used] * root, mode="r")
     transform = solve_triangular(triangle, np.eye(len(triangle)))
@@ -96,7 +98,7 @@ def build_model(
         plan=plan,
         names=names,
         terms=terms,
-        kept=kept,
+        estimated=estimated,
         aliased=aliased,
         partners=partners,
         design=design,
@@ -108,31 +110,32 @@ def build_model(
 
 
 def _independent(
-    columns: Floats, names: tuple[str, ...], coding: DesignCoding, weight: Floats
-) -> tuple[Ints, dict[str, str], dict[str, tuple[str, ...]]]:
+    columns: Floats, names: tuple[str, ...], weight: Floats
+) -> tuple[Ints, dict[str, Remark], dict[str, tuple[str, ...]]]:
     """Columns that add something to those before them; the others with a reason."""
     used = columns[weight > 0]
-    kept: list[int] = []
-    aliased: dict[str, str] = {}
+    estimated: list[int] = []
+    aliased: dict[str, Remark] = {}
     partners: dict[str, tuple[str, ...]] = {}
     for j, name in enumerate(names):
         column = used[:, j]
         norm = float(np.linalg.norm(column))
         if norm == 0:
-            aliased[name] = f"{name} does not vary in the data"
+            aliased[name] = remark(Reason.CONSTANT_COVARIATE, name=name)
             continue
-        before = used[:, kept]
-        coefficients = np.linalg.lstsq(before, column, rcond=None)[0] if kept else np.zeros(0)
-        if kept and np.linalg.norm(column - before @ coefficients) <= SAME * norm:
+        # Aliased where least squares on the columns before leaves nothing; the columns it rests on stand for it.
+        before = used[:, estimated]
+        coefficients = np.linalg.lstsq(before, column, rcond=None)[0] if estimated else np.zeros(0)
+        if estimated and np.linalg.norm(column - before @ coefficients) <= SAME * norm:
             sizes = np.abs(coefficients) * np.linalg.norm(before, axis=0)
-            with_it = tuple(names[k] for k, size in zip(kept, sizes, strict=True) if size > SAME * norm)
+            with_it = tuple(names[k] for k, size in zip(estimated, sizes, strict=True) if size > SAME * norm)
             others = [n for n in with_it if n != "(Intercept)"]
-            aliased[name] = f"cannot be told apart from {' and '.join(others) or 'the intercept'} in these data"
+            aliased[name] = remark(Reason.ALIASED_TERM, name=name, others=others or ["the intercept"])
             for other in others:
                 partners[other] = (*partners.get(other, ()), name)
         else:
-            kept.append(j)
-    return np.array(kept, dtype=np.intp), aliased, partners
+            estimated.append(j)
+    return np.array(estimated, dtype=np.intp), aliased, partners
 
 
 def _new_columns(design: Floats, extra: Floats, weight: Floats) -> Floats:
@@ -141,6 +144,7 @@ def _new_columns(design: Floats, extra: Floats, weight: Floats) -> Floats:
     basis = np.linalg.qr(design[used])[0]
     for j, column in enumerate(extra.T):
         left = column[used] - basis @ (basis.T @ column[used])
+        # Gram-Schmidt twice: once leaves rounding that is as large as what is left.
         left -= basis @ (basis.T @ left)
         norm = float(np.linalg.norm(left))
         if norm > 1e-6 * np.linalg.norm(column[used]):
@@ -152,6 +156,8 @@ def _new_columns(design: Floats, extra: Floats, weight: Floats) -> Floats:
 def _objective(
     outcomes: MixedData, plan: TermPlan, design: Floats, base: Ints | None, restricted: bool, chance: bool
 ) -> LaplaceLikelihood:
+    """The Laplace likelihood of a plan: its kernels, their maps from core and task effects, and the layout."""
+    # Indices into the variances by where their effects live: in tasks, in the core, in cells, in items.
     terms = plan.random
     tasks = [(g, t) for g, t in enumerate(terms) if t.kind == "task"]
     cores = [(g, t) for g, t in enumerate(terms) if t.kind in {"student", "base"}]
@@ -164,7 +170,7 @@ def _objective(
         kinds.append(np.full(groups * term.columns.shape[1], g))
     slopes = np.hstack([t.columns for _, t in tasks]) if tasks else np.zeros((len(design), 0))
     blocks = _BlockMaps(outcomes, design, slopes, [t for _, t in cores], base, n_bases)
-    merge = cell is None and not tasks
+    merge = cell is None and not tasks  # then blocks differ in nothing but their items
     kernels, core, slope_maps = blocks.on_grid(merge, chance) if outcomes.grid is not None else blocks.in_rows()
     layout = UnknownsLayout(
         sizes=_sizes(terms, kernels, outcomes, n_bases),
@@ -209,6 +215,7 @@ class _BlockMaps:
         outcomes = self.outcomes
         assert outcomes.grid is not None
         k, s = outcomes.n_tasks, outcomes.n_students
+        # Rows of the grid path are cells, task by task: (K S, r) becomes (K, S, r), one coordinate a student.
         parts = [self.design]
         for term in self.cores:
             codes, n = self._groups(term)
@@ -235,9 +242,9 @@ class _BlockMaps:
         assert rows is not None
         s = outcomes.n_students
         cell = np.unique(outcomes.task * s + outcomes.student, return_inverse=True)[1]
-        first = np.zeros(int(cell.max()) + 1, dtype=np.intp)
-        first[cell[::-1]] = np.arange(len(cell))[::-1]
+        first = first_rows(cell, int(cell.max()) + 1)
         wide = [self.design, self.slopes, *(t.columns for t in self.cores)]
+        # What is constant within a cell hangs on the student's coordinate; the rest gets coordinates of its own.
         steady = [np.abs(x - x[first[cell]]).max(axis=0, initial=0.0) <= 1e-12 for x in wide]
         ends = np.searchsorted(outcomes.task, np.arange(outcomes.n_tasks + 1))
         kernels: list[TaskKernel] = []
@@ -257,7 +264,7 @@ class _BlockMaps:
         s, student = self.outcomes.n_students, self.outcomes.student[part]
         n = len(student)
         hot = sparse.csr_array((np.ones(n), (np.arange(n), student)), shape=(n, s))
-        at = np.full(s, -1)
+        at = np.full(s, -1)  # a row of each student in this block, -1 for none
         at[student[::-1]] = np.arange(n)[::-1]
         seen = at >= 0
         columns: list[Any] = [hot]
@@ -279,7 +286,7 @@ class _BlockMaps:
             for j in range(x.shape[1]):
                 start, values = 0, np.zeros(s)
                 values[seen] = x[part, j][at[seen]]
-                if not same[j]:
+                if not same[j]:  # S coordinates more: the covariate's value in each student's rows
                     columns.append(sparse.csr_array((x[part, j], (np.arange(n), student)), shape=(n, s)))
                     start, values, width = width, np.ones(s), width + s
                 core.extend(
@@ -298,7 +305,8 @@ def _together(
 
 
 def _matrix(columns: list[_Column], width: int) -> Floats:
-    found = np.zeros((width, len(columns)))
+    """Columns given by their rows and values as a dense matrix, shape (width, columns)."""
+    matrix = np.zeros((width, len(columns)))
     for j, (at, values) in enumerate(columns):
-        found[at, j] = values
-    return found
+        matrix[at, j] = values
+    return matrix
