@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from statsmodels.stats.multitest import fdrcorrection
 
 from capgap.errors import EstimationError
 from capgap.stats.estimate import Estimate, t_critical
@@ -67,6 +68,8 @@ def holm(p_values: ArrayLike) -> Floats:
     ----------
     Holm, S. (1979). A simple sequentially rejective multiple test procedure. Scand. J. Statistics 6, 65-70.
     """
+    # Not statsmodels' `multipletests`, which for Holm runs the garbage collector at each call (0.1 s in a process that
+    # holds torch; here is a call for every family); a test holds both together.
     p = np.asarray(p_values, dtype=float)
     adjusted = np.full(p.shape, np.nan)
     known = np.flatnonzero(~np.isnan(p))
@@ -89,11 +92,9 @@ def benjamini_hochberg(p_values: ArrayLike) -> Floats:
     Benjamini, Y. & Hochberg, Y. (1995). Controlling the false discovery rate. JRSS B 57, 289-300.
     """
     p = np.asarray(p_values, dtype=float)
-    adjusted = np.full(p.shape, np.nan)
-    known = np.flatnonzero(~np.isnan(p))
-    order = known[np.argsort(p[known], kind="stable")]
-    ranked = p[order] * len(order) / np.arange(1, len(order) + 1)
-    adjusted[order] = np.minimum(1.0, np.minimum.accumulate(ranked[::-1])[::-1])
+    adjusted, known = np.full(p.shape, np.nan), ~np.isnan(p)
+    if known.any():
+        adjusted[known] = fdrcorrection(p[known])[1]
     return adjusted
 
 
