@@ -83,7 +83,7 @@ class Estimate(Remarked):
 
     def record(self) -> dict[str, Any]:
         """Its fields as one row; the remarks as ``reason`` and ``note``."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "remarks"}
+        values = {f.name: getattr(self, f.name) for f in fields(Estimate) if f.name != "remarks"}
         return {**values, "reason": self.reason, "note": self.note}
 
     def __str__(self) -> str:
@@ -126,7 +126,8 @@ class Result(Remarked):
                 if value not in ("", None) and value == value  # NaN is unlike itself
             )
             lines.append(f"  {', '.join(words)}: {estimate}")
-        return "\n".join([*lines, *([f"Note: {self.note}."] if self.note else [])])
+        text = "\n".join(lines)
+        return text if self.note in text else f"{text}\nNote: {self.note}."
 
 
 def _figure(value: float) -> str:
