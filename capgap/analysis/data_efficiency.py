@@ -24,7 +24,6 @@ from capgap.stats.curves import (
     next_batch,
     relative_data_cost,
 )
-from capgap.stats.estimate import _coded
 
 __all__ = ["MIN_SIZES", "data_efficiency_rows"]
 
@@ -136,7 +135,7 @@ def _curve(
             **options,  # type: ignore[arg-type]
         )
         fitted = fit_curves(data, conf_level=conf_level)
-        return replace(fitted, notes=(*(r.text for r in common.information(who)), *fitted.notes))
+        return replace(fitted, remarks=(*common.information(who), *fitted.remarks))
 
     fits = {"learning_curve": fit(grid.scores, rows, chance=grid.chance[rows])}
     steps = _steps(grid, rows)
@@ -205,7 +204,7 @@ def _curve_rows(curve: _RecipeCurve) -> Iterator[EstimateRow]:
                 contrast=_label(target),
                 factors=(*blank.factors, *_codes(target)),
                 estimator=estimator,
-                estimate=_cost_estimate(data_cost(fit, target), fit),
+                estimate=_cost_estimate(data_cost(fit, target)),
                 alternative="less",
             )
         batch = next_batch(fit)
@@ -215,16 +214,7 @@ def _curve_rows(curve: _RecipeCurve) -> Iterator[EstimateRow]:
             contrast=f"{batch.size_from:,.0f} → {batch.size_to:,.0f} examples",
             factors=(*blank.factors, ("n_examples_from", batch.size_from), ("n_examples_to", batch.size_to)),
             estimator=estimator,
-            estimate=Estimate(
-                batch.estimate,
-                conf_low=batch.conf_low,
-                conf_high=batch.conf_high,
-                n_items=batch.n_items,
-                n_clusters=batch.n_clusters,
-                method="GLS profile, union of forms",
-                status=batch.status,
-                remarks=_coded((batch.note,)),
-            ),
+            estimate=batch,
             scale=_SCALES[estimator],
         )
     yield from _figure_rows(curve.fits["learning_curve"], blank, curve.models)
@@ -238,26 +228,21 @@ def _codes(target: CurveTarget) -> Pairs:
     return ("target", target.share), ("target_scale", target.kind)
 
 
-def _cost_estimate(cost: DataCost, fit: CurveFit) -> Estimate:
-    """A data cost as an estimate; an end that is open is unknown, and so is the cost of what is never reached."""
-    reached = np.isfinite(cost.estimate)
-    remarks: list[object] = [cost.note]
-    if cost.status != "refused":
-        # "p that it is never reached" would be read as a probability, and the wrong way round.
-        remarks.append(remark(Reason.LEADING_FORM, form=cost.leading, p=cost.p_never))
-        if not reached:
-            remarks.append(remark(Reason.TARGET_OUT_OF_REACH))
-    return Estimate(
-        cost.estimate if reached else np.nan,
-        conf_low=cost.conf_low,
-        conf_high=cost.conf_high if np.isfinite(cost.conf_high) else np.nan,
-        p_value=cost.p_never,
-        n_items=cost.n_items,
-        n_clusters=cost.n_clusters,
-        method="GLS profile, union of forms",
-        status=cost.status,
-        remarks=_coded(tuple(remarks)) or _coded((fit.no_law,)),
-    )
+def _cost_estimate(cost: DataCost) -> Estimate:
+    """A data cost with what its p-value says, and that of what is never reached as unknown."""
+    if cost.status == "refused":
+        return cost
+    # "p that it is never reached" would be read as a probability, and the wrong way round.
+    remarks = [remark(Reason.LEADING_FORM, form=cost.leading, p=cost.p_value)]
+    if not np.isfinite(cost.estimate):
+        remarks.append(remark(Reason.TARGET_OUT_OF_REACH))
+    return _open_ended(cost.noting(*remarks))
+
+
+def _open_ended(estimate: Estimate) -> Estimate:
+    """An infinite cost or upper end is unknown."""
+    cost, high = (end if np.isfinite(end) else np.nan for end in (estimate.estimate, estimate.conf_high))
+    return replace(estimate, estimate=cost, conf_high=high)
 
 
 def _figure_rows(fit: CurveFit, blank: EstimateRow, models: tuple[str, ...]) -> Iterator[EstimateRow]:
@@ -300,19 +285,7 @@ def _relative_cost_rows(knowledge: _RecipeCurve, reasoning: _RecipeCurve) -> Ite
     for target in TARGETS[:2]:
         ratio = relative_data_cost(*fits, target, names=capabilities)
         # A ratio of which one cost is never met, or met without an example, is no number: zero would stand for unknown.
-        exists = np.isfinite(ratio.estimate) and all(0 < cost.estimate < np.inf for cost in ratio.costs)
-        estimate = Estimate(
-            ratio.estimate if exists else np.nan,
-            conf_low=ratio.conf_low,
-            conf_high=ratio.conf_high if np.isfinite(ratio.conf_high) else np.nan,
-            p_value=ratio.p_value,
-            null_value=1.0,
-            n_items=sum(cost.n_items for cost in ratio.costs),
-            n_clusters=sum(cost.n_clusters for cost in ratio.costs),
-            method="joint GLS profile, union of forms",
-            status=ratio.status,
-            remarks=_coded((ratio.note,)),
-        )
+        exists = all(0 < cost.estimate < np.inf for cost in ratio.costs)
         blank = _blank(knowledge)
         yield replace(
             blank,
@@ -323,5 +296,5 @@ def _relative_cost_rows(knowledge: _RecipeCurve, reasoning: _RecipeCurve) -> Ite
             contrast=_label(target),
             factors=(*blank.factors, *_codes(target)),
             scale="ratio",
-            estimate=estimate,
+            estimate=_open_ended(ratio if exists else replace(ratio, estimate=np.nan)),
         )

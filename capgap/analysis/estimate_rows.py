@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,6 +39,9 @@ _AS_THEY_ARE = (
     *("quantity", "level", "group", "model", "contrast", "scale", "weighting", "subject", "estimator"),
     *("n_tasks", "n_students", "n_seeds"),
 )
+
+
+_OF_ESTIMATE = tuple(column.name for column in fields(Estimate))
 
 
 class Population(NamedTuple):
@@ -95,7 +98,7 @@ class EstimateRow:
         return {
             **{name: getattr(self, name) for name in _AS_THEY_ARE},
             **{f"population_{axis}": code for axis, code in self.population._asdict().items()},
-            **vars(e),
+            **{name: getattr(e, name) for name in _OF_ESTIMATE},
             "roles": _as_json(self.roles),
             "factors": _as_json(self.factors),
             "df": e.df if np.isfinite(e.df) else np.nan,
