@@ -91,7 +91,9 @@ def test_aliased_formats_are_flagged():
     assert "knowledge comes only as choose and reasoning comes only as generate" in note
     assert "aliased" in note
     assert pd.isna(one(plain(), contrast=contrast)["note"])
-    assert one(estimate_table(outcomes().assign(format="choose"), ROLES), contrast=contrast)["note"].endswith("choose tasks")
+    assert one(estimate_table(outcomes().assign(format="choose"), ROLES), contrast=contrast)["note"].endswith(
+        "choose tasks"
+    )
 
 
 def test_roles_may_be_missing():
