@@ -418,7 +418,7 @@ MAX_LISTED = 5
 
 
 class _SentenceFormatter(Formatter):
-    """Python's formatter with further specifications: see `format_field`."""
+    """Python's formatter with the specifications ``list``, ``some``, ``and``, ``signed``, ``words``, ``examples`` and ``p``."""
 
     def format_field(self, value: Any, format_spec: str) -> str:
         """Names between commas, all or the first few; codes as words; counts of examples; p-values by name."""
