@@ -76,9 +76,7 @@ def one_student_short():
     """Estimates where one student answered 80 % and 20 % of what the others did."""
     outcomes, models, roles = cohort(sizes=(125, 250, 500, 1000), seeds=3, adaptations=("full",), n_tasks=2, n_items=40)
     item, of_one = outcomes["item"].astype(int), outcomes["model"] == "full-125-0"
-    return {
-        n: estimate_table(outcomes[~of_one | (item < n)], roles, models=models) for n in (32, 8)
-    }
+    return {n: estimate_table(outcomes[~of_one | (item < n)], roles, models=models) for n in (32, 8)}
 
 
 def test_items_that_enough_students_answered_price_a_recipe_and_the_share_is_said(one_student_short):
