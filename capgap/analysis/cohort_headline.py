@@ -17,7 +17,6 @@ _DOUBLED = {"n_examples": "twice the examples", "n_params": "twice the parameter
 _STUDENTS = {
     "these_checkpoints": "these checkpoints",
     "these_recipes": "these recipes",
-    "these_recipes_this_base": "these recipes on this base",
     "these_recipes_bases_like_these": "these recipes on bases like these",
 }
 """Population code → how a sentence calls it."""
@@ -33,29 +32,27 @@ def cohort_sentences(estimates: pd.DataFrame) -> list[str]:
     estimates
         From `analyze`.
     """
-    return [*_effects_line(_rows(estimates, "effect")), *_relative_costs_line(_rows(estimates, "relative_data_cost"))]
+    effects, ratios = (_records(estimates, quantity) for quantity in ("effect", "relative_data_cost"))
+    return [*_effects_line(effects), *_relative_costs_line(ratios)]
 
 
-def _rows(estimates: pd.DataFrame, quantity: str) -> pd.DataFrame:
-    """Rows of a quantity by its main estimator, their factors read."""
-    main = estimates["estimator"].isin(["mixed_model", "learning_curve"])
-    rows = estimates[(estimates["quantity"] == quantity) & main]
-    return rows.assign(factors=[json.loads(text) if isinstance(text, str) else {} for text in rows["factors"]])
+def _records(estimates: pd.DataFrame, quantity: str) -> list[dict[Any, Any]]:
+    """Rows of a quantity by its main estimator that have a number, their factors read."""
+    main = (estimates["quantity"] == quantity) & estimates["estimator"].isin(["mixed_model", "learning_curve"])
+    rows = estimates[main & (estimates["status"] != "refused")].to_dict("records")
+    return [{**row, "factors": json.loads(row["factors"])} for row in rows]
 
 
-def _effects_line(effects: pd.DataFrame) -> Iterator[str]:
-    shown = effects[(effects["status"] == "ok") & effects["group"].isin(CONTRASTED)]
-    changes = shown.assign(change=[_change(factors) for factors in shown["factors"]])
-    parts = []
-    for change, rows in changes[changes["change"] != ""].groupby("change", sort=False):
-        values = []
-        for row in rows.sort_values("group").to_dict("records"):
-            scale = math.log(2) if row["factors"].get("transform") == "log" else 1.0
-            value, low, high = (scale * float(row[end]) for end in _ENDS)
-            values.append(f"{with_interval(value, low, high, 'points')} in {row['group']}")
-        parts.append(f"{change}: {' and '.join(values)}")
-    if parts:
-        first, text = shown.iloc[0], "; ".join(parts)
+def _effects_line(effects: list[dict[Any, Any]]) -> Iterator[str]:
+    shown = [row for row in effects if row["status"] == "ok" and row["group"] in CONTRASTED]
+    values: dict[str, list[str]] = {}
+    for row in sorted(shown, key=lambda row: CONTRASTED.index(row["group"])):
+        scale = math.log(2) if row["factors"].get("transform") == "log" else 1.0
+        value, low, high = (scale * float(row[end]) for end in _ENDS)
+        in_group = f"{with_interval(value, low, high, 'points')} in {row['group']}"
+        values.setdefault(_change(row["factors"]), []).append(in_group)
+    if text := "; ".join(f"{change}: {' and '.join(of_change)}" for change, of_change in values.items() if change):
+        first = shown[0]
         population = f"{_STUDENTS[first['population_students']]}, {first['population_tasks'].replace('_', ' ')}"
         extent = f"{int(first['n_students'])} students, {int(first['n_tasks'])} tasks; {population}"
         yield f"{text[0].upper()}{text[1:]} ({extent})."
@@ -71,14 +68,12 @@ def _change(factors: Mapping[str, Any]) -> str:
     return one_line(f"{factors['level']} instead of {factors['reference']}")
 
 
-def _relative_costs_line(ratios: pd.DataFrame) -> Iterator[str]:
+def _relative_costs_line(ratios: list[dict[Any, Any]]) -> Iterator[str]:
     """The highest target that any recipe can tell of."""
-    shown = ratios[ratios["status"].isin(["ok", "open"])]
-    targets = {(factors["target"], factors["target_scale"]) for factors in shown["factors"]}
+    targets = {(row["factors"]["target"], row["factors"]["target_scale"]) for row in ratios}
     for share, scale in sorted(targets, reverse=True):
-        rows = shown[[(f["target"], f["target_scale"]) == (share, scale) for f in shown["factors"]]]
-        parts = [part for row in rows.to_dict("records") if (part := _ratio(row))]
-        if parts:
+        of_target = [row for row in ratios if row["factors"]["target"] == share]
+        if parts := [part for row in of_target if (part := _ratio(row))]:
             more = f", and {len(parts) - _MOST_RECIPES} more recipes" if len(parts) > _MOST_RECIPES else ""
             listed = "; ".join(parts[:_MOST_RECIPES])
             target = f"{100 * share:g} % {scale}"

@@ -280,10 +280,10 @@ def _relative_cost_rows(knowledge: _RecipeCurve, reasoning: _RecipeCurve) -> Ite
     """What reasoning costs for what knowledge costs."""
     if knowledge.refusal or reasoning.refusal:
         return
-    fits = [curve.fits["learning_curve"] for curve in (reasoning, knowledge)]
+    costly, cheap = (curve.fits["learning_curve"] for curve in (reasoning, knowledge))
     capabilities = (reasoning.capability, knowledge.capability)
     for target in TARGETS[:2]:
-        ratio = relative_data_cost(*fits, target, names=capabilities)
+        ratio = relative_data_cost(costly, cheap, target, names=capabilities)
         # A ratio of which one cost is never met, or met without an example, is no number: zero would stand for unknown.
         exists = all(0 < cost.estimate < np.inf for cost in ratio.costs)
         blank = _blank(knowledge)

@@ -37,7 +37,7 @@ class _MixedModelInput:
             if factor in LOG_FACTORS:
                 codes[f"log({factor})"] = (("factor", factor), ("transform", "log"))
                 continue
-            reference, *levels = sorted(set(map(str, values)))
+            reference, *levels = sorted({str(value) for value in np.asarray(values)})
             for level in levels:
                 name = f"{factor}[{level} - {reference}]"
                 codes[name] = (("factor", factor), ("level", level), ("reference", reference))
@@ -140,14 +140,8 @@ def _fit_rows(
 
 
 def _population(fit: MixedFit, estimator: str) -> Population:
-    """Whom an estimator's intervals speak of; where all students have one base, of that base."""
-    if fit.population is None:
-        return THESE_TASKS
-    students, tasks = population_of(estimator, fit.population)
-    one_base = any(term.reason == Reason.ONE_BASE for term in fit.left_out)
-    return Population(
-        tasks=tasks, students="these_recipes_this_base" if one_base and students == "these_recipes" else students
-    )
+    """Whom an estimator's intervals speak of."""
+    return Population(**population_of(estimator, fit.population)._asdict()) if fit.population else THESE_TASKS
 
 
 def _model_input(

@@ -128,9 +128,9 @@ def as_table(frame: pd.DataFrame) -> pd.DataFrame:
     """The validated `estimates` table of a frame in the making; only here do remarks become prose."""
     if not len(frame):
         return schema.empty(schema.ESTIMATES)
-    reasons = [reason_of(remarks) for remarks in frame["remarks"]]
-    notes = [render(remarks) or None for remarks in frame["remarks"]]
-    table = frame.drop(columns="remarks").assign(reason=reasons, note=notes)
+    remarks = frame["remarks"]
+    table = frame.drop(columns="remarks").assign(reason=remarks.map(reason_of), note=remarks.map(render))
+    table["note"] = table["note"].where(table["note"] != "", None)
     return schema.validate(table, schema.ESTIMATES, source="estimates")
 
 
@@ -153,8 +153,8 @@ def adjust_over_students(frame: pd.DataFrame) -> pd.DataFrame:
     tested = np.flatnonzero(is_tested(frame) & np.isfinite(p_values))
     questions = frame.assign(contrast=codes).iloc[tested].groupby(list(_FAMILY))
     for question, positions in questions.indices.items():
-        if len(positions) > 1:
-            members = tested[positions]
+        members = tested[positions]
+        if len(members) > 1:
             adjusted[members] = holm(p_values[members])
-            family[members] = "|".join(("holm", *map(str, question), str(len(members))))
+            family[members] = f"holm|{'|'.join(question)}|{len(members)}"  # type: ignore[arg-type]
     return frame.assign(p_adjusted=adjusted, family=family)

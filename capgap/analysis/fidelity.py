@@ -64,13 +64,13 @@ def _agreement(comparison: RoleComparison, subset: AnalysisSet) -> tuple[Estimat
         return (_not_recorded(recorded, subset),) * 2
     subset = subset.narrowed(comparison.grid, recorded)
     teacher, student = teacher[recorded], student[recorded]
-    scores = [comparison.score(role, subset) for role in ("teacher", "student")]
+    teacher_score, student_score = (comparison.score(role, subset) for role in ("teacher", "student"))
     same = ((teacher == student) & (teacher != NO_ANSWER)).astype(float)
-    collision = _collisions(comparison, subset, teacher, student, *scores)
+    collision = _collisions(comparison, subset, teacher, student, teacher_score, student_score)
     if subset.like_these:
-        pair = _agreement_of_tasks(comparison, subset, same, collision, *scores)
+        pair = _agreement_of_tasks(comparison, subset, same, collision, teacher_score, student_score)
     else:
-        pair = fidelity(*scores, same, collision, subset.design, conf_level=comparison.conf_level)
+        pair = fidelity(teacher_score, student_score, same, collision, subset.design, conf_level=comparison.conf_level)
     remarks = [remark(Reason.FIRST_REPEAT)] if comparison.grid.repeated else []
     if not recorded.all():
         remarks.append(remark(Reason.RECORDED_SHARE, share=100 * recorded.mean()))
