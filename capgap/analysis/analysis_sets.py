@@ -9,14 +9,12 @@ from numpy.typing import NDArray
 
 from capgap.analysis.estimate_rows import TASKS_LIKE_THESE, THESE_TASKS, Population
 from capgap.analysis.groups import MIN_TASKS, ItemGroup
-from capgap.analysis.score_matrix import ScoreMatrix
+from capgap.analysis.score_matrix import Floats, Ints, ScoreMatrix
 from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats import Design, Estimate, StratifiedMean, accuracy, paired_difference
 
 __all__ = ["MIN_COMMON_SHARE", "AnalysisSet", "AnalysisSets", "CommonCells"]
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 MIN_COMMON_SHARE = 0.6
 """Below this share of common cells a number of several models is refused."""

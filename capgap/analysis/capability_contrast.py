@@ -4,12 +4,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from capgap.analysis.analysis_sets import AnalysisSet
 from capgap.analysis.estimate_rows import EstimateRow
 from capgap.analysis.groups import CONTRASTED, ItemGroup, group_at
-from capgap.analysis.score_matrix import ScoreMatrix
+from capgap.analysis.score_matrix import Ints, ScoreMatrix
 from capgap.analysis.student_estimates import RoleComparison, chance_unknown, closure_columns, retention_columns
 from capgap.schema.quantities import QUANTITIES
 from capgap.schema.remarks import Reason, Remark, remark
@@ -17,7 +16,6 @@ from capgap.stats import Design, Estimate, paired_difference, ratio_difference, 
 
 __all__ = ["capability_contrast_rows"]
 
-Ints = NDArray[np.int64]
 _Estimator = Callable[[RoleComparison, AnalysisSet, AnalysisSet], Estimate]
 
 

@@ -4,14 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from capgap import schema
 from capgap.analysis.analysis_sets import AnalysisSets
 from capgap.analysis.cohort import Cohort, Recipe
 from capgap.analysis.estimate_rows import THESE_TASKS, THIS_RECIPE, EstimateRow, Pairs
 from capgap.analysis.groups import CONTRASTED, group_at
-from capgap.analysis.score_matrix import ScoreMatrix
+from capgap.analysis.score_matrix import Floats, Ints, ScoreMatrix
 from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats import Estimate, refused
 from capgap.stats.curves import (
@@ -27,8 +26,6 @@ from capgap.stats.curves import (
 
 __all__ = ["MIN_SIZES", "data_efficiency_rows"]
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 MIN_SIZES = 3
 """With fewer sizes, the base's zero among them, nobody asks for a curve."""
@@ -120,7 +117,8 @@ def _curve(
     if why_not := common.refusal(who):
         return _RecipeCurve(capability, recipe, (), frozenset(), {}, why_not)
     rows, columns = common.rows, [grid.column(name) for name in models]
-    seeds_of_students = [str(_data_seed(cohort, name)) for name in students]
+    facts = [cohort.facts[name] for name in students]
+    seeds_of_students = [str(known.get("data_seed", known.get("seed", 0))) for known in facts]
     seeds = [*(f"base {n}" for n in range(len(bases))), *seeds_of_students]
 
     def fit(values: Floats, cells: Ints, **options: object) -> CurveFit:
@@ -150,11 +148,6 @@ def _curve(
         logprobs = np.where(grid.logprobs > LARGEST_ROUNDING, grid.logprobs, np.minimum(grid.logprobs, 0.0))
         fits["learning_curve_log_probability"] = fit(logprobs, known, scale="log_probability")
     return _RecipeCurve(capability, recipe, models, frozenset(grid.task[rows].tolist()), fits)
-
-
-def _data_seed(cohort: Cohort, student: str) -> object:
-    facts = cohort.facts[student]
-    return facts.get("data_seed", facts.get("seed", 0))
 
 
 def _steps(grid: ScoreMatrix, rows: Ints) -> Floats | None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from capgap.analysis.analysis_sets import MIN_COMMON_SHARE, AnalysisSet
 from capgap.analysis.estimate_rows import EstimateRow
 from capgap.analysis.groups import ItemGroup
-from capgap.analysis.score_matrix import NO_ANSWER, UNKNOWN
+from capgap.analysis.score_matrix import NO_ANSWER, UNKNOWN, Floats, Ints
 from capgap.analysis.student_estimates import RoleComparison, paired_rows
 from capgap.schema.remarks import Reason, remark
 from capgap.stats import (
@@ -25,9 +25,6 @@ from capgap.stats import (
 )
 
 __all__ = ["fidelity_rows"]
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 def fidelity_rows(comparison: RoleComparison, groups: Iterable[ItemGroup]) -> Iterator[EstimateRow]:

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from capgap.analysis.score_matrix import ScoreMatrix
+from capgap.analysis.score_matrix import Ints, ScoreMatrix
 from capgap.schema.columns import MAX_UNREADABLE_SHARE
 from capgap.schema.quantities import Level
 from capgap.schema.remarks import Reason, Remark, remark
 
 __all__ = ["CONTRASTED", "MIN_TASKS", "ItemGroup", "group_at", "groups_at", "groups_of", "readable_cells"]
 
-Ints = NDArray[np.int64]
 
 CONTRASTED = ("knowledge", "reasoning")
 """The two capabilities that numbers are told apart by, in the order of tables."""

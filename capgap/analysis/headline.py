@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import pandas as pd
@@ -25,31 +25,36 @@ _FACTOR = 4
 class _HeadlineNumber:
     """One estimate as the sentence needs it."""
 
+    measure: str
+    """Its quantity."""
     capability: str
     """Empty where the number is that of everything together."""
-    value: float
-    low: float
-    high: float
+    estimate: float
+    conf_low: float
+    conf_high: float
     status: str
     note: str
-    reason: str | None
+    reason: str
     n_items: int
     n_tasks: int
 
     @property
     def exists(self) -> bool:
         """Whether there is a number."""
-        return self.status != "refused" and math.isfinite(self.value)
+        return self.status != "refused" and math.isfinite(self.estimate)
 
     @property
     def half(self) -> float:
         """Half the width of its interval, NaN where an end is open."""
-        return (self.high - self.low) / 2
+        return (self.conf_high - self.conf_low) / 2
 
     @property
     def subject(self) -> str:
         """``the knowledge gap`` or ``the gap``."""
         return f"the {self.capability} gap" if self.capability else "the gap"
+
+
+_FIELDS = [field.name for field in fields(_HeadlineNumber)]
 
 
 def sentence(estimates: pd.DataFrame, roles: schema.Roles) -> str:
@@ -94,9 +99,9 @@ def next_step(estimates: pd.DataFrame, roles: schema.Roles, run: Mapping[str, An
     if roles.teacher is None:
         return f"Next: {command} --teacher CKPT     (tells how much of a teacher's lead this student could still get)"
     bounded = [
-        (student, measure, number)
+        (student, number)
         for student in roles.students
-        for measure, number in _headline(estimates, roles, student)
+        for number in _headline(estimates, roles, student)
         if number.exists and math.isfinite(number.half)
     ]
     if not bounded:
@@ -107,9 +112,9 @@ def next_step(estimates: pd.DataFrame, roles: schema.Roles, run: Mapping[str, An
         return _without_numbers(estimates, roles, command)
     if any(student not in roles.base for student in roles.students):
         return f"Next: {command} --base CKPT     (the model before distillation: tells what distillation closed)"
-    student, measure, widest = max(bounded, key=lambda t: (t[2].half, t[0], t[2].capability))
+    student, widest = max(bounded, key=lambda pair: (pair[1].half, pair[0], pair[1].capability))
     what = f"{widest.capability or 'the number'}" + (f" of {one_line(student)}" if len(roles.students) > 1 else "")
-    unit = " points" if measure == "gap" else ""
+    unit = " points" if widest.measure == "gap" else ""
     now, then = (f"± {short(100 * half)}" for half in (widest.half, widest.half / math.sqrt(_FACTOR)))
     limit = _limit_that_binds(run)
     if limit is not None:
@@ -133,15 +138,14 @@ def _without_numbers(estimates: pd.DataFrame, roles: schema.Roles, command: str)
 
 def _line(estimates: pd.DataFrame, roles: schema.Roles, student: str, *, named: bool) -> str:
     headline = _headline(estimates, roles, student)
-    numbers = [number for _, number in headline if number.exists]
-    missing = [number for _, number in headline if not number.exists]
-    measure = headline[0][0] if headline else ""
+    numbers = [number for number in headline if number.exists]
+    missing = [number for number in headline if not number.exists]
     if numbers:
-        text = _claims(measure, numbers, one_line(student) if named else "")
-        text += f" {_extent(numbers, _n_tasks(estimates, measure, student))}"
+        text = _claims(numbers, one_line(student) if named else "")
+        text += f" {_extent(numbers, _n_tasks(estimates, numbers[0].measure, student))}"
     else:
         text = f"{one_line(student)}: no number" if named else "No number"
-    if numbers and measure != "gap_closure" and student in roles.base:
+    if numbers and numbers[0].measure != "gap_closure" and student in roles.base:
         # Every closure was refused, or retention would not have been asked for: say why.
         reasons = [f"{n.capability}: {n.note}".removeprefix(": ") for n in _numbers(estimates, "gap_closure", student)]
         text += f"; no gap closure ({'; '.join(reasons)})" if reasons else ""
@@ -155,21 +159,17 @@ def _line(estimates: pd.DataFrame, roles: schema.Roles, student: str, *, named: 
     return text
 
 
-def _headline(estimates: pd.DataFrame, roles: schema.Roles, student: str) -> list[tuple[str, _HeadlineNumber]]:
-    """Measure and number for each capability: the first measure that gives any number, or the first one's refusals."""
+def _headline(estimates: pd.DataFrame, roles: schema.Roles, student: str) -> list[_HeadlineNumber]:
+    """A number for each capability: of the first measure that gives any, or the first one's refusals."""
     if roles.teacher is None:
         measures = ["accuracy"]
     elif student in roles.base:
         measures = ["gap_closure", "retention", "gap"]
     else:
         measures = ["retention", "gap"]
-    tried: list[list[tuple[str, _HeadlineNumber]]] = []
-    for measure in measures:
-        numbers = [(measure, number) for number in _numbers(estimates, measure, student)]
-        if any(number.exists for _, number in numbers):
-            return numbers
-        tried.append(numbers)
-    return next((numbers for numbers in tried if numbers), [])
+    tried = [_numbers(estimates, measure, student) for measure in measures]
+    with_any = (numbers for numbers in tried if any(number.exists for number in numbers))
+    return next(with_any, next((numbers for numbers in tried if numbers), []))
 
 
 def _numbers(estimates: pd.DataFrame, quantity: str, student: str) -> list[_HeadlineNumber]:
@@ -183,23 +183,14 @@ def _numbers(estimates: pd.DataFrame, quantity: str, student: str) -> list[_Head
     ]
     by_capability = rows[(rows["level"] == "capability") & rows["group"].isin(CONTRASTED)]
     chosen = by_capability if len(by_capability) else rows[rows["level"] == "battery"]
-    return [
-        _HeadlineNumber(
-            capability=row["group"] if row["level"] == "capability" else "",
-            value=row["estimate"],
-            low=row["conf_low"],
-            high=row["conf_high"],
-            status=row["status"],
-            note=row["note"] if isinstance(row["note"], str) else "",
-            reason=row["reason"] if isinstance(row["reason"], str) else None,
-            n_items=int(row["n_items"]) if pd.notna(row["n_items"]) else 0,
-            n_tasks=int(row["n_tasks"]) if pd.notna(row["n_tasks"]) else 0,
-        )
-        for row in chosen.sort_values("group", kind="stable").to_dict("records")
-    ]
+    capabilities = chosen["group"].where(chosen["level"] == "capability", "")
+    known = chosen.assign(measure=quantity, capability=capabilities).sort_values("group", kind="stable")
+    known = known.fillna({"note": "", "reason": "", "n_items": 0, "n_tasks": 0})[_FIELDS]
+    return [_HeadlineNumber(*row) for row in known.itertuples(index=False)]
 
 
-def _claims(measure: str, numbers: list[_HeadlineNumber], name: str) -> str:
+def _claims(numbers: list[_HeadlineNumber], name: str) -> str:
+    measure = numbers[0].measure
     if measure == "gap_closure":
         verb, parts = "closed", [f"{_percent(n)} of {n.subject}" for n in numbers]
     elif measure == "retention":
@@ -226,14 +217,14 @@ def _absence(estimates: pd.DataFrame, student: str, number: _HeadlineNumber) -> 
 
 def _distance(gap: _HeadlineNumber) -> str:
     """``3 points [1, 5] behind the teacher``."""
-    if gap.value >= 0:
+    if gap.estimate >= 0:
         return f"{_percent(gap, unit='points')} behind the teacher"
-    ahead = replace(gap, value=-gap.value, low=-gap.high, high=-gap.low)
+    ahead = replace(gap, estimate=-gap.estimate, conf_low=-gap.conf_high, conf_high=-gap.conf_low)
     return f"{_percent(ahead, unit='points')} ahead of the teacher"
 
 
 def _percent(number: _HeadlineNumber, unit: str = "%") -> str:
-    return with_interval(number.value, number.low, number.high, unit)
+    return with_interval(number.estimate, number.conf_low, number.conf_high, unit)
 
 
 def _extent(numbers: list[_HeadlineNumber], most: int) -> str:

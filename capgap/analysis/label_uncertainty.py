@@ -19,7 +19,7 @@ from capgap.analysis.cohort import Cohort
 from capgap.analysis.effects import effect_rows
 from capgap.analysis.estimate_rows import TASKS_LIKE_THESE, EstimateRow, add_remarks
 from capgap.analysis.groups import CONTRASTED, groups_at
-from capgap.analysis.score_matrix import ScoreMatrix
+from capgap.analysis.score_matrix import Floats, Ints, ScoreMatrix
 from capgap.analysis.student_estimates import RoleComparison, difference_rows, ratio_rows
 from capgap.errors import EstimationError
 from capgap.schema.quantities import QUANTITIES
@@ -127,9 +127,7 @@ def label_uncertainty_rows(
         yield from _pooled_rows(analysis, p[uncertain], grid.task[uncertain], conf_level)
 
 
-def _pooled_rows(
-    analysis: _Analysis, p: NDArray[np.float64], tasks: NDArray[np.int64], conf_level: float
-) -> Iterator[EstimateRow]:
+def _pooled_rows(analysis: _Analysis, p: Floats, tasks: Ints, conf_level: float) -> Iterator[EstimateRow]:
     """The rows of an analysis, each number pooled over draws of the labels; `p` and `tasks` are of uncertain cells."""
     patterns: dict[str, EstimateRow] = {}
 
@@ -163,7 +161,7 @@ def _pooled_rows(
 
 def _uncertain_probabilities(
     grid: ScoreMatrix, undeclared: set[tuple[str, str]], labels: pd.DataFrame | None
-) -> NDArray[np.float64]:
+) -> Floats:
     """The probability of reasoning of each cell whose label is in doubt; NaN for the others, shape (cells,)."""
     p = np.full(len(grid.task), np.nan)
     if labels is None or "p_reasoning" not in labels.columns:

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from capgap import schema
 from capgap.analysis.cohort import CATEGORICAL_FACTORS, LOG_FACTORS, Cohort
 from capgap.analysis.estimate_rows import THESE_TASKS, EstimateRow, Population
 from capgap.analysis.groups import readable_cells
-from capgap.analysis.score_matrix import ScoreMatrix
+from capgap.analysis.score_matrix import Floats, Ints, ScoreMatrix
 from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats import Estimate, FailurePatterns, PatternName, find_patterns, name_patterns, refused
 from capgap.stats.patterns.discover import MIN_PATTERN_STUDENTS
@@ -86,7 +85,7 @@ def pattern_rows(
             yield from _rows_of_pattern(grid, rows, mixture, pattern, blank)
 
 
-def _chance(grid: ScoreMatrix, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+def _chance(grid: ScoreMatrix, rows: Ints) -> Floats:
     """Of a guess, shape (rows,); zero where nobody knows it or it is certain (nothing then tells knowing apart)."""
     chance = grid.chance[rows]
     return np.where((chance > 0) & (chance < 1), chance, 0.0)
@@ -104,7 +103,7 @@ def _count_row(mixture: FailurePatterns, blank: EstimateRow, left_out: tuple[Rem
 
 
 def _rows_of_pattern(
-    grid: ScoreMatrix, rows: NDArray[np.int64], mixture: FailurePatterns, pattern: PatternName, blank: EstimateRow
+    grid: ScoreMatrix, rows: Ints, mixture: FailurePatterns, pattern: PatternName, blank: EstimateRow
 ) -> Iterator[EstimateRow]:
     """`pattern` and `pattern_excess` of one of several patterns."""
     k = pattern.pattern
@@ -124,7 +123,7 @@ def _rows_of_pattern(
     yield replace(blank, quantity="pattern_excess", population=THESE_TASKS, scale="score", estimate=pattern.excess)
 
 
-def _student_covariates(cohort: Cohort) -> tuple[list[str], NDArray[np.float64]]:
+def _student_covariates(cohort: Cohort) -> tuple[list[str], Floats]:
     """What varies among the students, shape (students, covariates): logarithms, and indicators of further levels."""
     names: list[str] = []
     columns: list[Any] = []
@@ -141,7 +140,7 @@ def _student_covariates(cohort: Cohort) -> tuple[list[str], NDArray[np.float64]]
     return names, np.column_stack(columns) if columns else np.empty((len(cohort.students), 0))
 
 
-def _item_covariates(grid: ScoreMatrix, rows: NDArray[np.int64]) -> dict[str, Any]:
+def _item_covariates(grid: ScoreMatrix, rows: Ints) -> dict[str, Any]:
     """Covariates of the items as words, shape (rows,) each: bins, capability, format and domain."""
     covariates: dict[str, Any] = {}
     for name, labels in grid.covariates.items():
@@ -153,7 +152,7 @@ def _item_covariates(grid: ScoreMatrix, rows: NDArray[np.int64]) -> dict[str, An
     return {name: words for name, words in covariates.items() if 1 < len(set(words.tolist())) <= 20}
 
 
-def _texts(grid: ScoreMatrix, rows: NDArray[np.int64], items: pd.DataFrame | None) -> list[str] | None:
+def _texts(grid: ScoreMatrix, rows: Ints, items: pd.DataFrame | None) -> list[str] | None:
     """The prompts of the cells; None where nobody gave them."""
     if items is None or "prompt" not in items.columns:
         return None

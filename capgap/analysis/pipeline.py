@@ -8,7 +8,7 @@ import pandas as pd
 from capgap import schema
 from capgap.analysis.analysis_sets import AnalysisSets
 from capgap.analysis.capability_contrast import capability_contrast_rows
-from capgap.analysis.cohort import Cohort, cohort_of
+from capgap.analysis.cohort import cohort_of
 from capgap.analysis.data_efficiency import data_efficiency_rows
 from capgap.analysis.effects import effect_rows
 from capgap.analysis.estimate_rows import EstimateRow, adjust_over_students, as_frame, as_table
@@ -97,7 +97,10 @@ def estimate_table(
     rows = itertools.chain(
         unreadable_rows,
         _student_rows(grid, roles, excluded, prompting, conf_level, margin, parents),
-        _cohort_rows(grid, roles, cohort, excluded, items, conf_level),
+        recipe_rows(grid, cohort, roles, excluded, conf_level=conf_level),
+        effect_rows(grid, cohort, excluded, conf_level=conf_level),
+        data_efficiency_rows(grid, cohort, roles, excluded, conf_level=conf_level),
+        pattern_rows(grid, cohort, roles, excluded, items=items, conf_level=conf_level),
         label_uncertainty_rows(
             grid, undeclared, labels, roles, cohort, excluded, prompting=prompting, conf_level=conf_level
         ),
@@ -134,21 +137,6 @@ def _student_rows(
         yield from flip_rows(comparison, groups)
         yield from equivalence_rows(comparison, groups, margin=margin)
         yield from capability_contrast_rows(comparison, excluded)
-
-
-def _cohort_rows(
-    grid: ScoreMatrix,
-    roles: schema.Roles,
-    cohort: Cohort,
-    excluded: frozenset[str],
-    items: pd.DataFrame | None,
-    conf_level: float,
-) -> Iterator[EstimateRow]:
-    """What several students say together: recipes, effects of how they were made, data cost, patterns of failure."""
-    yield from recipe_rows(grid, cohort, roles, excluded, conf_level=conf_level)
-    yield from effect_rows(grid, cohort, excluded, conf_level=conf_level)
-    yield from data_efficiency_rows(grid, cohort, roles, excluded, conf_level=conf_level)
-    yield from pattern_rows(grid, cohort, roles, excluded, items=items, conf_level=conf_level)
 
 
 def _prompting(models: pd.DataFrame | None) -> dict[str, str]:

@@ -4,14 +4,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from capgap import schema
 from capgap.analysis.analysis_sets import AnalysisSet, AnalysisSets
 from capgap.analysis.cohort import Cohort, Recipe
 from capgap.analysis.estimate_rows import THESE_TASKS, THIS_RECIPE, EstimateRow
 from capgap.analysis.groups import ItemGroup, groups_at
-from capgap.analysis.score_matrix import ScoreMatrix
+from capgap.analysis.score_matrix import Ints, ScoreMatrix
 from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats import Estimate, flip_list, flips_beyond_seeds, refused, seed_difference
 
@@ -20,8 +19,6 @@ __all__ = ["recipe_rows"]
 MIN_SEEDS = 3
 """Of a recipe; two say nothing about a third."""
 _LISTED = 30  # items named in a note
-
-Ints = NDArray[np.int64]
 
 
 def recipe_rows(

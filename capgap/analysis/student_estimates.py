@@ -10,14 +10,13 @@ from capgap import schema
 from capgap.analysis.analysis_sets import AnalysisSet, AnalysisSets
 from capgap.analysis.estimate_rows import EstimateRow, Pairs
 from capgap.analysis.groups import ItemGroup
-from capgap.analysis.score_matrix import ScoreMatrix
+from capgap.analysis.score_matrix import Floats, ScoreMatrix
 from capgap.schema.quantities import QUANTITIES
 from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats import Estimate, ratio_of_means, refused
 
 __all__ = ["RoleComparison", "accuracy_rows", "difference_rows", "paired_rows", "ratio_rows"]
 
-Floats = NDArray[np.float64]
 
 _DIFFERENCES = {
     "gap": ("teacher", "student"),
