@@ -27,7 +27,7 @@ class Reason(StrEnum):
     informs: bool
     _value_: str
 
-    def __new__(cls, code: str, sentence: str, informs: bool = False) -> Self:
+    def __new__(cls, code: str, sentence: str = "", informs: bool = False) -> Self:
         """A member that is the string `code` and carries its sentence, and whether it only informs."""
         member = str.__new__(cls, code)
         member._value_, member.sentence, member.informs = code, sentence, informs
@@ -202,6 +202,10 @@ class Reason(StrEnum):
     UNDECLARED_LABELS = "undeclared_labels", "labels of {n:,} of {of:,} items were not declared"
     ESTIMATORS_DIFFER_IN_CERTAINTY = "estimators_differ_in_certainty", "several estimators: differ in certainty ({why})"
     ESTIMATORS_DISAGREE = "estimators_disagree", "several estimators: disagree ({why})"
+    NO_ABLE_MODEL = "no_able_model", "no model that can do the task was asked {ways}"
+    FEW_MODEL_SIZES = ("few_model_sizes",
+        "{n} model sizes: {least} that span a factor of {span:g} are needed, one of them able")
+    SOLVED_BY_SMALLEST = "solved_by_smallest", "the smallest model solves {share:.0f} % of the items already"
     NO_LOGARITHM = "no_logarithm", "left out, since zero has no logarithm: {students:some}"
     FACTOR_UNKNOWN = "factor_unknown", "{factor} is no part of the model: unknown of {students:some}"
     # --- what only informs ---
@@ -210,8 +214,6 @@ class Reason(StrEnum):
         "one training seed: counts for this checkpoint; another seed would lose and gain other items", _INFORMS)
     BASE_AS_SEED = "base_as_seed", "seen as the base that it is and as one more seed: the wider interval", _INFORMS
     JITTER_EXCLUDED = "jitter_excluded", "{n} flips within numerical jitter ({nats:g} nats) are not counted", _INFORMS
-    TASKS_WEIGH_EQUALLY = "tasks_weigh_equally", "tasks weigh equally", _INFORMS
-    ITEMS_WEIGH_EQUALLY = "items_weigh_equally", "items weigh equally", _INFORMS
     INCOMPLETE_ROWS = "incomplete_rows", "{n} of {of} rows lack an outcome or a covariate and were left out", _INFORMS
     REPEATED_OUTCOMES = ("repeated_outcomes",
         "{n} outcomes repeat a student and an item and count as further trials", _INFORMS)
@@ -222,8 +224,8 @@ class Reason(StrEnum):
         "if accuracy rises with data, the target lies between {low:examples} and {high:examples} examples", _INFORMS)
     BRACKETED_BELOW = ("bracketed_below",
         "if accuracy rises with data, the target lies above {low:examples} examples", _INFORMS)
-    ALL_LAWS_SATURATE = "all_laws_saturate", "all its laws level off", _INFORMS
-    ONE_LAW_GROWS = "one_law_grows", "its laws level off but for one that does not", _INFORMS
+    ALL_LAWS_SATURATE = "all_laws_saturate", "all laws behind the gain level off", _INFORMS
+    ONE_LAW_GROWS = "one_law_grows", "one of the laws behind the gain does not level off", _INFORMS
     CHOSEN_ON_SAMPLE = ("chosen_on_sample",
         "K was chosen and halves were compared on {n} items drawn at random", _INFORMS)
     MEMBERSHIPS_AS_KNOWN = "memberships_as_known", "memberships taken as known", _INFORMS

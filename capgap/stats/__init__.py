@@ -30,10 +30,10 @@ from capgap.stats.means import accuracy, mean_estimate, paired_difference
 from capgap.stats.mixed import MixedFit, OutcomeGrid, fit_mixed
 from capgap.stats.multiple_imputation import PooledEstimate, combine_draws, draw_labels, over_labels, rubin
 from capgap.stats.multiplicity import TreeTest, at_level, benjamini_hochberg, holm, selective_tree, simes
-from capgap.stats.paired import BothWeightings, Equivalence, both_weightings, equivalence, seed_difference
+from capgap.stats.paired import Equivalence, equivalence, seed_difference
 from capgap.stats.patterns import FailurePatterns, PatternName, find_patterns, name_patterns
 from capgap.stats.power import GapDesign, RequiredSize, needed_for_gap, smallest_visible_gap
-from capgap.stats.ratios import bootstrap_ratio_difference, ratio_difference, ratio_of_means
+from capgap.stats.ratios import ratio_difference, ratio_of_means
 from capgap.stats.simulated_power import (
     AssumedAccuracies,
     SimulatedPower,
@@ -74,12 +74,9 @@ __all__ = [
     "SupposedCurve",
     "CurveTarget",
     "TreeTest",
-    "BothWeightings",
     "accuracy",
     "at_level",
     "benjamini_hochberg",
-    "bootstrap_ratio_difference",
-    "both_weightings",
     "closure_difference_power",
     "collision_rate",
     "combine_draws",

@@ -1,4 +1,4 @@
-"""What kind of failure a response is, by rules; the standard library alone, in time linear in the text."""
+"""Error types of wrong responses, by rules; the standard library alone, in time linear in the text."""
 
 import re
 import unicodedata
@@ -100,27 +100,27 @@ def error_types(
     )
     if right:
         return ("wrong_steps_right_answer",) if steps is not None and steps < 0.5 else ()
-    found = []
+    kinds = []
     empty = text is not None and not any(character.isalnum() for character in text)
     if empty:
-        found.append("empty")
+        kinds.append("empty")
     if truncated:
-        found.append("truncated")
+        kinds.append("truncated")
     if text is not None and not empty:
         if is_repeated(text):
-            found.append("repeated")
+            kinds.append("repeated")
         if is_refusal(text):
-            found.append("refusal")
+            kinds.append("refusal")
         if prediction is None:
-            found.append("unparsed")
+            kinds.append("unparsed")
     if prediction is not None:
         if teacher_prediction is not None and teacher_right is False and _same(prediction, teacher_prediction):
-            found.append("teacher_answer")
+            kinds.append("teacher_answer")
         if any(near_miss(prediction, answer) for answer in gold):
-            found.append("near_miss")
+            kinds.append("near_miss")
     if steps == 1.0:
-        found.append("right_steps_wrong_answer")
-    return tuple(found) or ("other",)
+        kinds.append("right_steps_wrong_answer")
+    return tuple(kinds) or ("other",)
 
 
 def count_error_types(kinds: Iterable[tuple[str, ...]]) -> dict[str, int]:
@@ -142,22 +142,22 @@ def step_results(trace: str) -> tuple[str, ...]:
     marked = _CALCULATED.findall(trace)
     if marked:
         return tuple(result.strip() for result in marked[:MOST_STEPS])
-    found: list[str] = []
+    results: list[str] = []
     for step in _STEP_END.split(trace):
-        if len(found) == MOST_STEPS:
+        if len(results) == MOST_STEPS:
             break
         if not any(character.isalnum() for character in step) or _CONCLUDES.match(step.strip()):
             continue
-        found.append(_result(step))
-    return tuple(result for result in found if result)
+        results.append(_result(step))
+    return tuple(result for result in results if result)
 
 
 def _result(step: str) -> str:
     _, sign, tail = step.rpartition("=")
-    last = _plain(tail.split()[-1]) if tail.split() else ""
+    last = _normalised(tail.split()[-1]) if tail.split() else ""
     numbers = _NUMBER.findall(tail)
     if sign and not numbers:
-        return _plain(tail)
+        return _normalised(tail)
     return numbers[-1] if numbers and last not in _TRUTH else last
 
 
@@ -200,23 +200,24 @@ def near_miss(prediction: str, gold: str) -> str:
     str
         ``sign``, ``off by one``, ``power of ten``, ``digit`` (one digit differs) or ``within 1 %``.
     """
-    one, other = _number(prediction), _number(gold)
-    if one is None or other is None or one == other:
+    given, right = _number(prediction), _number(gold)
+    if given is None or right is None or given == right:
         return ""
-    if one == -other:
+    if given == -right:
         return "sign"
-    if abs(one - other) == 1 and abs(other) >= 2:
+    if abs(given - right) == 1 and abs(right) >= 2:
         return "off by one"
-    if one and other and any(one * ten == other or other * ten == one for ten in (10, 100, 1000)):
+    if given and right and any(given * ten == right or right * ten == given for ten in (10, 100, 1000)):
         return "power of ten"
-    digits, wanted = (re.sub(r"[^\d.]", "", number) for number in (prediction, gold))
-    if len(digits) == len(wanted) > 1 and sum(a != b for a, b in zip(digits, wanted, strict=True)) == 1:
+    digits, right_digits = (re.sub(r"[^\d.]", "", number) for number in (prediction, gold))
+    if len(digits) == len(right_digits) > 1 and sum(a != b for a, b in zip(digits, right_digits, strict=True)) == 1:
         return "digit"
-    return "within 1 %" if other and abs(one - other) <= abs(other) / 100 else ""
+    return "within 1 %" if right and abs(given - right) <= abs(right) / 100 else ""
 
 
 def _matches_with_itself(text: str) -> list[int]:
     """The Z-function: how many characters from each position on equal the text's beginning."""
+    # [left, end) is the furthest-reaching stretch known to equal the beginning: inside it a value is known already.
     n = len(text)
     z = [0] * n
     left = end = 0
@@ -246,35 +247,36 @@ def _number(text: str) -> Fraction | None:
     return (-value if sign in ("-", "−") else value) / (100 if percent else 1)
 
 
-def _same(one: str, other: str) -> bool:
+def _same(answer: str, other: str) -> bool:
     """Whether two answers are the same but for case, width, blanks and punctuation at the ends."""
-    first, second = (_number(text) for text in (one, other))
-    if first is not None and second is not None:
-        return first == second
-    return _plain(one) == _plain(other)
+    number, other_number = (_number(text) for text in (answer, other))
+    if number is not None and other_number is not None:
+        return number == other_number
+    return _normalised(answer) == _normalised(other)
 
 
-def _plain(text: str) -> str:
+def _normalised(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(" .,;:!?\"'()[]")
 
 
 def _share_of_steps(text: str, steps: Sequence[str], *, skip: Sequence[str]) -> float | None:
     """Share of the steps' results that stand in the text in order; None where no step is left to look for."""
-    wanted = [step for step in steps if not any(_same(step, answer) for answer in skip)]
-    if not wanted:
+    sought = [step for step in steps if not any(_same(step, answer) for answer in skip)]
+    if not sought:
         return None
     plain = unicodedata.normalize("NFKC", text).casefold()
     numbers = [(match.end(), _number(match.group())) for match in _NUMBER.finditer(plain)]
-    place = found = seen = 0
-    for step in wanted:
+    # `place` is where the last step that occurs ends in the text, `seen` how many numbers were passed by then.
+    place = n_present = seen = 0
+    for step in sought:
         value = _number(step)
         if value is None:
-            at = plain.find(_plain(step), place)
+            at = plain.find(_normalised(step), place)
             end = at + len(step) if at >= 0 else -1
         else:
             at = next((i for i in range(seen, len(numbers)) if numbers[i][1] == value and numbers[i][0] > place), -1)
             end = numbers[at][0] if at >= 0 else -1
             seen = at + 1 if at >= 0 else seen
         if end >= 0:
-            place, found = end, found + 1
-    return found / len(wanted)
+            place, n_present = end, n_present + 1
+    return n_present / len(sought)

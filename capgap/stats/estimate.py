@@ -18,6 +18,7 @@ __all__ = [
     "few_clusters",
     "refused",
     "t_critical",
+    "t_estimate",
     "t_p_value",
 ]
 
@@ -156,6 +157,37 @@ def t_p_value(statistic: float, df: float) -> float:
     if math.isinf(df):
         return float(2 * special.ndtr(-abs(statistic)))
     return float(2 * special.stdtr(df, -abs(statistic)))
+
+
+def t_estimate(
+    estimate: float,
+    std_error: float,
+    df: float,
+    conf_level: float,
+    *,
+    null: float = 0.0,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+    **fields: Any,
+) -> Estimate:
+    """An estimate with its t interval, cut at the values that are possible, and its p-value.
+
+    Parameters
+    ----------
+    estimate, std_error, df
+        The number, its standard error (above zero), and the degrees of freedom of the t reference.
+    conf_level
+        Of the interval.
+    null
+        Value to test against; NaN for no test.
+    bounds
+        The possible values.
+    fields
+        Further fields of `Estimate`.
+    """
+    half = t_critical(df, conf_level) * std_error
+    low, high = max(bounds[0], estimate - half), min(bounds[1], estimate + half)
+    p_value = t_p_value((estimate - null) / std_error, df) if math.isfinite(null) else math.nan
+    return Estimate(estimate, std_error, df, low, high, p_value, null, **fields)
 
 
 def degenerate_reach(n_effective: float, conf_level: float) -> float:

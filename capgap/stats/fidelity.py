@@ -132,6 +132,7 @@ def fidelity(
     agreement = accuracy(agree, design, conf_level=conf_level)
     k = design.stratum
     p, q, mean_c = ((np.bincount(k, x) / design.counts)[k] for x in (t, s, c))
+    # Accuracies and collision rates of each item's stratum, shape (n,).
     expected = expected_agreement(p, q, mean_c)
     linear = agree - (q - (1 - q) * mean_c) * (t - p) - (p - (1 - p) * mean_c) * (s - q) - expected
     excess = mean_estimate(design.fit(linear), bounds=(-1.0, 1.0), conf_level=conf_level)
@@ -192,7 +193,7 @@ def error_inheritance(
     t, s = np.asarray(teacher), np.asarray(student)
     c = None if control is None else np.asarray(control)
     group = np.asarray(clusters)
-    erred = np.asarray(wrong, dtype=bool)
+    erred = np.asarray(wrong, dtype=bool)  # of the teacher
     shapes = {t.shape, s.shape, erred.shape, group.shape} | (set() if c is None else {c.shape})
     shapes |= set() if tasks is None else {np.asarray(tasks).shape}
     if len(shapes) > 1 or t.ndim != 1:
@@ -202,6 +203,7 @@ def error_inheritance(
         np.zeros(len(t), dtype=np.int64) if tasks is None else np.unique(np.asarray(tasks), return_inverse=True)[1]
     )
     if tasks is not None:
+        # Tasks whose wrong answers stand in one cluster have no variance and are left out.
         pairs = np.unique(np.column_stack([stratum[used], group[used]]), axis=0)
         enough = np.bincount(pairs[:, 0].astype(np.intp), minlength=int(stratum.max(initial=0)) + 1) > 1
         used = used[enough[stratum[used]]]

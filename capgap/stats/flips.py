@@ -12,7 +12,7 @@ from scipy import special, stats
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason, remark
 from capgap.stats.binary import mcnemar_exact
-from capgap.stats.estimate import Estimate, Result, Status, refused, t_critical, t_p_value
+from capgap.stats.estimate import Estimate, Result, Status, refused, t_critical, t_estimate, t_p_value
 from capgap.stats.means import accuracy, mean_estimate, paired_difference
 from capgap.stats.paired import MIN_SEEDS
 from capgap.stats.stratified import Design
@@ -201,10 +201,12 @@ def flips_beyond_seeds(base: ArrayLike, students: ArrayLike, design: Design, *, 
 
     def excess(seeds: Floats) -> Floats:
         p, r = seeds.mean(axis=0), len(seeds)
+        # Unbiased for the chance that one seed is right and another is wrong: p (1 - p) alone is too small by 1 - 1/r.
         null = p * (1 - p) * r / (r - 1)
         return np.column_stack([b * (1 - p) - null, (1 - b) * p - null])
 
     fit = design.fit(excess(y))
+    # The excess without each seed, shape (R, 2); its spread is the seeds' part of the variance.
     jackknife = np.array([[design.mean(c) for c in excess(np.delete(y, r, axis=0)).T] for r in range(len(y))])
     spread = (len(y) - 1) / len(y) * ((jackknife - jackknife.mean(axis=0)) ** 2).sum(axis=0)
     stand_ins = _stand_ins(y, design)
@@ -296,7 +298,7 @@ def _false_probability(flipped: NDArray[np.int_], n_seeds: int, tip: float) -> F
 
 
 def _free_posterior(counts: Floats, n_seeds: int, tip: float) -> Floats:
-    grid = (np.arange(100) + 0.5) / 100
+    grid = (np.arange(100) + 0.5) / 100  # of an item's probability to be flipped
     likelihood = stats.binom.pmf(np.arange(n_seeds + 1)[:, None], n_seeds, grid)
     weight = np.full(100, 0.01)
     for _ in range(EM_STEPS):
@@ -329,17 +331,15 @@ def _with_seeds(over_items: Estimate, spread: float, n_seeds: int, conf_level: f
         return over_items
     df_items = over_items.df if math.isfinite(over_items.df) else float(max(over_items.n_clusters - 1, 1))
     df = total**2 / (items**2 / df_items + spread**2 / (n_seeds - 1))
-    error = math.sqrt(total)
-    half = t_critical(df, conf_level) * error
-    e = over_items.estimate
-    return replace(
-        over_items,
-        std_error=error,
-        df=df,
-        conf_low=e - half,
-        conf_high=e + half,
-        p_value=t_p_value(e / error, df),
+    return t_estimate(
+        over_items.estimate,
+        math.sqrt(total),
+        df,
+        conf_level,
+        n_items=over_items.n_items,
+        n_clusters=over_items.n_clusters,
         method="CR2 over items + jackknife over seeds, t",
+        remarks=over_items.remarks,
     )
 
 

@@ -9,7 +9,7 @@ from scipy import special
 
 from capgap.schema.remarks import Reason, remark
 from capgap.stats.binary import mcnemar_exact, tango_interval, tango_p_value, wilson_interval
-from capgap.stats.estimate import Estimate, degenerate_reach, few_clusters, t_critical, t_p_value
+from capgap.stats.estimate import Estimate, degenerate_reach, few_clusters, t_critical, t_estimate
 from capgap.stats.stratified import Design, StratifiedMean
 
 __all__ = [
@@ -145,6 +145,7 @@ def discordant_table(differences: Floats, fit: StratifiedMean) -> tuple[float, f
     known, design = differences[np.isfinite(differences)], fit.design
     if not few_discordant(known, design):
         return None
+    # Weighted shares of the items on which the first, and the second, model alone is right.
     gained, lost = (design.mean((known == sign).astype(float)) for sign in (1, -1))
     size, variance = design.effective_items, float(fit.covariance[0, 0])
     independent = design.has_independent_items
@@ -190,12 +191,18 @@ def mean_estimate(
     variance = float(fit.covariance[column, column])
     if variance <= NO_VARIANCE:
         return _without_variance(design, estimate, null, bounds, conf_level)
-    error = math.sqrt(variance)
-    half = t_critical(fit.df, conf_level) * error
-    low, high = max(bounds[0], estimate - half), min(bounds[1], estimate + half)
-    p_value = t_p_value((estimate - null) / error, fit.df) if math.isfinite(null) else math.nan
-    remarks = (*few_clusters(g), *fit.borrowed(column))
-    return Estimate(estimate, error, fit.df, low, high, p_value, null, n, g, "CR2, Bell-McCaffrey t", remarks=remarks)
+    return t_estimate(
+        estimate,
+        math.sqrt(variance),
+        fit.df,
+        conf_level,
+        null=null,
+        bounds=bounds,
+        n_items=n,
+        n_clusters=g,
+        method="CR2, Bell-McCaffrey t",
+        remarks=(*few_clusters(g), *fit.borrowed(column)),
+    )
 
 
 def _without_variance(
@@ -208,7 +215,7 @@ def _without_variance(
     down, up = (max(1.0, d / scale) if math.isfinite(d) else 1.0 for d in (estimate - bounds[0], bounds[1] - estimate))
     p_value = math.nan
     if math.isfinite(null):
-        # the bound solved for its level; n agreeing signs alone cannot be rarer than 2^(1 - n)
+        # The bound solved for its level; n agreeing signs alone cannot be rarer than 2^(1 - n)
         span = down if estimate > null else up
         inverted = 2 * max(0.0, 1 - abs(estimate - null) / span) ** design.n_effective
         p_value = min(1.0, max(inverted, 2.0 ** (1 - min(design.n_clusters, 1000))))

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason, remark
-from capgap.stats.estimate import Estimate, Result, refused, t_critical, t_p_value
+from capgap.stats.estimate import Estimate, Result, refused, t_critical, t_estimate
 
 __all__ = ["PooledEstimate", "combine_draws", "draw_labels", "over_labels", "rubin"]
 
@@ -88,6 +88,7 @@ def draw_labels(
     if n_draws < 1:
         raise EstimationError(f"one draw at least is needed, found {n_draws}.")
     names, code = np.unique(task, return_inverse=True)
+    # One uniform number per task and draw, compared with each item's probability: comonotone labels within a task.
     return np.asarray(rng.random((n_draws, len(names)))[:, code] < p)
 
 
@@ -255,10 +256,7 @@ def rubin(
     df = max(1 / inverse, 1.0) if inverse > 0 else math.inf
     if share == 0:
         df = df_complete
-    error = math.sqrt(total)
-    half = t_critical(df, conf_level) * error
-    p_value = t_p_value((mean - null) / error, df) if math.isfinite(null) else math.nan
-    estimate = Estimate(mean, error, df, mean - half, mean + half, p_value, null, method=method)
+    estimate = t_estimate(mean, math.sqrt(total), df, conf_level, null=null, method=method)
     return PooledEstimate(estimate, within, between, m)
 
 

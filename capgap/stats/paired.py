@@ -1,4 +1,4 @@
-"""Paired comparisons beyond one difference: equivalence tests, several training seeds, both weightings of tasks."""
+"""Paired comparisons beyond one difference: equivalence tests, and a recipe of several training seeds."""
 
 import math
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from scipy import optimize, special
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason, remark
 from capgap.stats.binary import tango_interval, tango_statistic
-from capgap.stats.estimate import Estimate, Result, few_clusters, refused, t_critical, t_p_value
-from capgap.stats.means import NO_VARIANCE, discordant_table, mean_estimate, paired_difference
+from capgap.stats.estimate import Estimate, Result, few_clusters, refused, t_critical, t_estimate
+from capgap.stats.means import NO_VARIANCE, discordant_table, mean_estimate
 from capgap.stats.stratified import Design
 
-__all__ = ["MIN_SEEDS", "Equivalence", "BothWeightings", "both_weightings", "equivalence", "seed_difference"]
+__all__ = ["MIN_SEEDS", "Equivalence", "equivalence", "seed_difference"]
 
 Floats = NDArray[np.float64]
 
@@ -67,26 +67,6 @@ class Equivalence(Result):
             {"conf_level": level, "margin": self.margin, "p_below": self.p_below, "p_above": self.p_above},
             self.estimate,
         )
-
-
-@dataclass(frozen=True)
-class BothWeightings(Result):
-    """The same difference with tasks, and with items, counting equally."""
-
-    tasks: Estimate
-    """Every task counts equally."""
-    items: Estimate
-    """Every item counts equally."""
-
-    @property
-    def heading(self) -> str:
-        """What is shown."""
-        return "Mean difference by what counts equally"
-
-    def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
-        """By tasks, then by items."""
-        yield {"weighting": "tasks"}, self.tasks
-        yield {"weighting": "items"}, self.items
 
 
 def equivalence(differences: ArrayLike, design: Design, margin: float, *, alpha: float = 0.05) -> Equivalence:
@@ -206,55 +186,23 @@ def seed_difference(differences: ArrayLike, design: Design, *, conf_level: float
     v_items = float(fit.covariance[0, 0])
     means = fit.theta[0] + deviations.theta
     v_seeds = float(means.var(ddof=1) / n_seeds)
+    # Each seed's own item noise is in the seeds' variance and in that of the items: counted twice without this.
     v_both = float(np.trace(deviations.cov)) / (n_seeds * (n_seeds - 1))
     between = max(v_seeds - v_both, 0.0)
     variance = max(v_items + between, v_seeds)
     if variance <= NO_VARIANCE:
         return over_items.noting(population)
     df = _cochran_cox((v_items, fit.df), (between, n_seeds - 1.0), conf_level)
-    error = math.sqrt(variance)
-    half = t_critical(df, conf_level) * error
-    e = float(fit.theta[0])
-    return Estimate(
-        estimate=e,
-        std_error=error,
-        df=df,
-        conf_low=max(-reach, e - half),
-        conf_high=min(reach, e + half),
-        p_value=t_p_value(e / error, df),
-        null_value=0.0,
+    return t_estimate(
+        float(fit.theta[0]),
+        math.sqrt(variance),
+        df,
+        conf_level,
+        bounds=(-reach, reach),
         n_items=design.n_items,
         n_clusters=design.n_clusters,
         method="two-way variance (items CR2, seeds), Cochran-Cox t",
         remarks=(*over_items.remarks, population),
-    )
-
-
-def both_weightings(
-    differences: ArrayLike, tasks: ArrayLike, clusters: ArrayLike, *, conf_level: float = 0.95
-) -> BothWeightings:
-    """The mean difference with every task, and with every item, counting equally.
-
-    Parameters
-    ----------
-    differences
-        First minus second score, shape (n,).
-    tasks, clusters
-        Of each item, shape (n,); see `Design.of`.
-    conf_level
-        Of both intervals.
-
-    Notes
-    -----
-    The item-weighted mean keeps the tasks as strata, so that its variance does not count how tasks differ.
-    """
-    by_task = Design.of(tasks, clusters)
-    by_item = Design.of(tasks, clusters, weights=by_task.counts / by_task.n_items)
-    tasks_equal, items_equal = (
-        paired_difference(differences, design, conf_level=conf_level) for design in (by_task, by_item)
-    )
-    return BothWeightings(
-        tasks_equal.noting(remark(Reason.TASKS_WEIGH_EQUALLY)), items_equal.noting(remark(Reason.ITEMS_WEIGH_EQUALLY))
     )
 
 

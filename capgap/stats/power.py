@@ -220,6 +220,7 @@ def smallest_visible_gap(
     sizes = [int(n) for n in counts if n > 0]
     if not sizes:
         return math.nan
+    # delta² = z² (disagreement - delta²) per_item, solved for delta.
     per_item = sum(1 / n for n in sizes) / len(sizes) ** 2
     z2 = float(special.ndtri(power) + special.ndtri(0.5 + conf_level / 2)) ** 2
     return math.sqrt(z2 * disagreement * per_item / (1 + z2 * per_item))
@@ -250,6 +251,7 @@ def smallest_needed(what: str, reached: Callable[[int], float], least: int, larg
             reason = remark(Reason.POWER_OUT_OF_REACH, largest=largest, power=most)
             return RequiredSize(what, None, most, remarks=(reason,))
         short, enough = enough, min(2 * enough, largest)
+    # Invariant: `short` does not reach the power, `enough` does.
     while enough - short > max(1, enough // 1000):
         middle = (short + enough) // 2
         short, enough = (short, middle) if reached(middle) >= power else (middle, enough)

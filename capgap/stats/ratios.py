@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason, Remark, remark
@@ -14,31 +13,31 @@ from capgap.stats.estimate import Estimate, degenerate_reach, few_clusters, refu
 from capgap.stats.means import NO_VARIANCE, discordant_table, few_discordant
 from capgap.stats.stratified import StratifiedMean, cross_covariance
 
-__all__ = ["bootstrap_ratio_difference", "ratio_difference", "ratio_of_means"]
+__all__ = ["ratio_difference", "ratio_of_means"]
 
 
 @dataclass(frozen=True)
 class _RatioTerms:
     """Numerator and denominator with their covariance."""
 
-    n: float
-    d: float
+    numerator: float
+    denominator: float
     v_nn: float
     v_nd: float
     v_dd: float
     df: float
     degenerate: bool
-    few: tuple[tuple[float, tuple[float, float, float]], ...] = ()
+    few_discordant: tuple[tuple[float, tuple[float, float, float]], ...] = ()
     """Of a ratio near 0 or 1 (a copy of base or teacher but for few items): which, and gained, lost and all items."""
 
     @property
     def value(self) -> float:
-        return self.n / self.d
+        return self.numerator / self.denominator
 
     @property
     def variance(self) -> float:
         """By the delta method."""
-        return (self.v_nn - 2 * self.value * self.v_nd + self.value**2 * self.v_dd) / self.d**2
+        return (self.v_nn - 2 * self.value * self.v_nd + self.value**2 * self.v_dd) / self.denominator**2
 
     def interval(self, conf_level: float) -> tuple[float, float] | None:
         """Fieller's interval; None where it is not bounded, the denominator not being clearly unlike zero.
@@ -47,16 +46,17 @@ class _RatioTerms:
         as Tango's interval of that difference over the denominator.
         """
         t2 = t_critical(self.df, conf_level) ** 2
-        a = self.d**2 - t2 * self.v_dd
+        # Fieller: the roots of a r² - 2 b r + c; bounded where the denominator is clear of zero, a > 0.
+        a = self.denominator**2 - t2 * self.v_dd
         if not a > 0:
             return None
-        b = self.n * self.d - t2 * self.v_nd
-        c = self.n**2 - t2 * self.v_nn
+        b = self.numerator * self.denominator - t2 * self.v_nd
+        c = self.numerator**2 - t2 * self.v_nn
         root = math.sqrt(max(b * b - a * c, 0.0))
         low, high = (b - root) / a, (b + root) / a
-        for near, table in self.few:
+        for near, table in self.few_discordant:  # N - near D as a difference of few discordant items, over D
             ends = tango_interval(*table, conf_level=conf_level)
-            low, high = min(low, near + ends[0] / self.d), max(high, near + ends[1] / self.d)
+            low, high = min(low, near + ends[0] / self.denominator), max(high, near + ends[1] / self.denominator)
         return low, high
 
     @property
@@ -64,8 +64,8 @@ class _RatioTerms:
         """That the ratio is zero; NaN where nothing tells."""
         if not self.v_nn > 0:
             return math.nan
-        p_value = t_p_value(self.n / math.sqrt(self.v_nn), self.df)
-        for near, table in self.few:
+        p_value = t_p_value(self.numerator / math.sqrt(self.v_nn), self.df)
+        for near, table in self.few_discordant:
             if near == 0 and table[0] + table[1] > 0:
                 p_value = max(p_value, tango_p_value(*table))
         return p_value
@@ -200,60 +200,6 @@ def ratio_difference(
     )
 
 
-def bootstrap_ratio_difference(
-    first: tuple[ArrayLike, ArrayLike],
-    second: tuple[ArrayLike, ArrayLike],
-    clusters: tuple[ArrayLike, ArrayLike],
-    *,
-    rng: np.random.Generator,
-    n_resamples: int = 2000,
-    conf_level: float = 0.95,
-) -> tuple[float, float]:
-    """The percentile interval of the difference of two ratios, whole clusters resampled for both at once.
-
-    Parameters
-    ----------
-    first, second
-        Values of numerator and denominator with their strata: shapes (n, 2) and (n,). Strata weigh equally.
-    clusters
-        Cluster codes of the first's and the second's items.
-    rng
-        Source of the resamples.
-    n_resamples
-        How many.
-    conf_level
-        Of the interval.
-
-    Notes
-    -----
-    A slow check of `ratio_difference`, which needs no random numbers. Resamples that empty a stratum or in
-    which a denominator is not positive are left out; where they are more than one in twenty there is no interval.
-    """
-    codes = np.concatenate([np.asarray(c, dtype=np.int64) for c in clusters])
-    labels, code = np.unique(codes, return_inverse=True)
-    split = len(np.asarray(clusters[0]))
-    counts = rng.multinomial(len(labels), np.full(len(labels), 1 / len(labels)), n_resamples).astype(float)
-    draws = _resampled_ratio(first, counts[:, code[:split]]) - _resampled_ratio(second, counts[:, code[split:]])
-    usable = draws[np.isfinite(draws)]
-    if len(usable) < 0.95 * n_resamples:
-        return math.nan, math.nan
-    tail = (1 - conf_level) / 2
-    low, high = np.quantile(usable, [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def _resampled_ratio(data: tuple[ArrayLike, ArrayLike], weights: np.ndarray) -> np.ndarray:
-    """The ratio of equally weighted stratum means in each resample, shape (resamples,); NaN where there is none."""
-    values = np.asarray(data[0], dtype=float)
-    _, stratum = np.unique(np.asarray(data[1]), return_inverse=True)
-    member = np.eye(int(stratum.max()) + 1)[stratum]
-    size = weights @ member
-    with np.errstate(invalid="ignore", divide="ignore"):
-        numerator = ((weights * values[:, 0]) @ member / size).mean(axis=1)
-        denominator = ((weights * values[:, 1]) @ member / size).mean(axis=1)
-        return np.where(denominator > 0, numerator / denominator, np.nan)
-
-
 def _ratio(fit: StratifiedMean, denominator: str, conf_level: float) -> _RatioTerms | Remark:
     """The ratio of a fit, or the reason why there is none."""
     if fit.theta.shape != (2,):
@@ -263,6 +209,7 @@ def _ratio(fit: StratifiedMean, denominator: str, conf_level: float) -> _RatioTe
     n, d = map(float, fit.theta)
     v_nn, v_nd, v_dd = float(fit.covariance[0, 0]), float(fit.covariance[0, 1]), float(fit.covariance[1, 1])
     critical = t_critical(fit.df, conf_level)
+    # The variance whose t half-width is the exact bound of a sample without variation.
     floor = (degenerate_reach(fit.design.n_effective, conf_level) / critical) ** 2
     if v_dd <= NO_VARIANCE:
         v_dd = floor
@@ -270,6 +217,7 @@ def _ratio(fit: StratifiedMean, denominator: str, conf_level: float) -> _RatioTe
     if not d - half > 0:
         return remark(Reason.DENOMINATOR_NEAR_ZERO, denominator=denominator, value=d, low=d - half, high=d + half)
     r = n / d
+    # Var(N - r D) is zero where every item says the same ratio: a copy of the teacher, or of the base.
     degenerate = float(fit.covariance[0, 0]) - 2 * r * v_nd + r**2 * float(fit.covariance[1, 1]) <= NO_VARIANCE
     few = []
     for near in (0.0, 1.0):
@@ -285,8 +233,8 @@ def _correlation(first: StratifiedMean, second: StratifiedMean, ratio1: _RatioTe
     if not (ratio1.variance > 0 and ratio2.variance > 0):
         return 0.0
     # Delta method: the gradient of N / D in (N, D) is (1, -r) / D.
-    gradient1 = np.array([1.0, -ratio1.value]) / ratio1.d
-    gradient2 = np.array([1.0, -ratio2.value]) / ratio2.d
+    gradient1 = np.array([1.0, -ratio1.value]) / ratio1.denominator
+    gradient2 = np.array([1.0, -ratio2.value]) / ratio2.denominator
     covariance = float(gradient1 @ cross_covariance(first, second) @ gradient2)
     return max(-1.0, min(1.0, covariance / math.sqrt(ratio1.variance * ratio2.variance)))
 
@@ -312,6 +260,7 @@ def _inverted_p_value(interval: Callable[[float], tuple[float, float] | None]) -
         ends = interval(1 - alpha)
         return ends is not None and not ends[0] <= 0 <= ends[1]
 
+    # Bisection on log alpha: zero is inside the interval at `inside`, outside of it at `outside`.
     inside, outside = math.log(1e-12), math.log(1.0 - 1e-12)
     if not excludes(math.exp(outside)):
         return 1.0

@@ -218,8 +218,9 @@ def _drawn_closure(
     item = rng.normal(size=n)
     right = {}
     for name in ("base", "student", "teacher"):
+        # Probit scale, unit variance: item, item x model, cluster x model.
         latent = math.sqrt(shared) * item + math.sqrt(1 - shared - of_cluster) * rng.normal(size=n)
         latent += math.sqrt(of_cluster) * rng.normal(size=n)[cluster]
         right[name] = (latent < special.ndtri(getattr(a, name))).astype(float)
     values = np.column_stack([right["student"] - right["base"], right["teacher"] - right["base"]])
-    return stratified_mean(values, task, 2 * cluster + which)
+    return stratified_mean(values, task, 2 * cluster + which)  # even and odd codes: no cluster is in both

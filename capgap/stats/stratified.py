@@ -127,9 +127,11 @@ class Design:
             raise EstimationError(f"{k} strata need {k} weights, found shape {c.shape}.")
         counts = np.bincount(stratum, minlength=k).astype(float)
         labels, g = np.unique(cluster, return_inverse=True)
+        # Residuals enter by their sums over (cluster, stratum) pairs: the hat matrix is constant within a pair.
         pairs, pair = np.unique(g * k + stratum, return_inverse=True)
         pair_g, pair_k = pairs // k, pairs % k
         m, n = np.bincount(pair).astype(float), counts[pair_k]
+        # A pair that is a whole stratum has no residual: its a_gk would be infinite, and the stratum no variance.
         singleton = (m == n) & (c[pair_k] != 0)
         scale = c[pair_k] / n / np.sqrt(np.where(m < n, 1 - m / n, 1.0))
         weighted = c != 0
@@ -239,7 +241,7 @@ class Design:
         inflation = np.zeros((y.shape[1],) * 2)
         if not self.n_singletons:
             sums = np.column_stack([np.bincount(self.pair, column) for column in (y - means[self.stratum]).T])
-            for j, column in enumerate(sums.T):
+            for j, column in enumerate(sums.T):  # u_g: the scaled sums of a cluster's pairs
                 scores[:, j] = np.bincount(self.pair_cluster, self.pair_scale * column, self.n_clusters)
             if self.unbalanced:
                 inflation = _positive_part(sums.T @ (self.pair_inflation[:, None] * sums))
@@ -305,7 +307,7 @@ def _positive_part(matrix: Floats) -> Floats:
     """A symmetric matrix without its negative eigenvalues."""
     if len(matrix) == 1:
         return np.maximum(matrix, 0.0)
-    values, vectors = np.linalg.eigh(matrix)
+    values, vectors = np.linalg.eigh(matrix)  # an addition to a covariance may make no contrast's variance smaller
     return np.asarray((vectors * np.maximum(values, 0.0)) @ vectors.T)
 
 
@@ -320,5 +322,5 @@ def _bell_mccaffrey(scale: Floats, m: Floats, n: Floats, pair_g: Ints, pair_k: I
     else:
         matrix = sparse.csr_array((b, (pair_g, pair_k)), shape=shape)
         gram_squared = float(((matrix.T @ matrix).data ** 2).sum())
-    norm = float((d**2).sum() - 2 * (d * b_squared).sum() + gram_squared)
+    norm = float((d**2).sum() - 2 * (d * b_squared).sum() + gram_squared)  # ||diag(D) - B B'||²
     return float(trace**2 / norm) if norm > 0 else math.nan

@@ -13,13 +13,13 @@ from capgap.stats import (
     Design,
     Estimate,
     accuracy,
-    bootstrap_ratio_difference,
     holm,
     paired_difference,
     ratio_difference,
     ratio_of_means,
     stratified_mean,
 )
+from tests.stats.references import bootstrap_ratio_difference
 
 NOMINAL, FLOOR = 0.95, 0.94
 """A cell fails when its coverage lies significantly below the floor (one-sided, Holm over the cells)."""

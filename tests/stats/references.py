@@ -58,3 +58,30 @@ def tango_statistic(delta, gained, lost, n):
     low, high = max(0.0, -delta), (1 - delta) / 2
     q = minimize_scalar(minus_log_likelihood, bounds=(low, high), method="bounded", options={"xatol": 1e-12}).x
     return (gained - lost - n * delta) / np.sqrt(n * (2 * q + delta * (1 - delta)))
+
+
+def bootstrap_ratio_difference(first, second, clusters, *, rng, n_resamples=2000, conf_level=0.95):
+    """The percentile interval of the difference of two ratios, whole clusters resampled for both at once.
+
+    `first` and `second` hold values of numerator and denominator, shape (n, 2), and strata, which weigh equally.
+    Resamples in which a denominator is not positive or a stratum is empty are left out; where they are more than one in
+    twenty there is no interval.
+    """
+    labels, code = np.unique(np.concatenate(clusters), return_inverse=True)
+    split = len(clusters[0])
+    counts = rng.multinomial(len(labels), np.full(len(labels), 1 / len(labels)), n_resamples).astype(float)
+    draws = _resampled_ratio(first, counts[:, code[:split]]) - _resampled_ratio(second, counts[:, code[split:]])
+    usable = draws[np.isfinite(draws)]
+    if len(usable) < 0.95 * n_resamples:
+        return np.nan, np.nan
+    return tuple(np.quantile(usable, [(1 - conf_level) / 2, (1 + conf_level) / 2]))
+
+
+def _resampled_ratio(data, weights):
+    """The ratio of equally weighted stratum means in each resample, shape (resamples,); NaN where there is none."""
+    values, stratum = data[0], np.unique(data[1], return_inverse=True)[1]
+    member = np.eye(int(stratum.max()) + 1)[stratum]
+    size = weights @ member
+    with np.errstate(invalid="ignore", divide="ignore"):
+        numerator, denominator = (((weights * column) @ member / size).mean(axis=1) for column in values.T)
+        return np.where(denominator > 0, numerator / denominator, np.nan)

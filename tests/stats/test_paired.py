@@ -5,7 +5,7 @@ from statsmodels.stats.weightstats import ttost_paired
 
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason
-from capgap.stats import Design, both_weightings, equivalence, paired_difference, seed_difference, tango_interval
+from capgap.stats import Design, equivalence, paired_difference, seed_difference, tango_interval
 from tests.stats.coverage import simulate
 from tests.stats.seeds_coverage import CELLS, false_equivalence
 
@@ -135,14 +135,12 @@ def test_two_seeds_are_refused():
     assert seed_difference(np.zeros((3, 9)), Design.of(np.zeros(9), np.zeros(9))).status == "open"
 
 
-def test_both_weightings_by_hand():
-    d = np.r_[np.ones(10), np.zeros(30)]
-    found = both_weightings(d, np.repeat(["a", "b"], [10, 30]), np.arange(40))
-    assert (found.tasks.estimate, found.items.estimate) == pytest.approx((0.5, 0.25))
-    assert found.tasks.codes[-1] == Reason.TASKS_WEIGH_EQUALLY
-    assert found.items.codes[-1] == Reason.ITEMS_WEIGH_EQUALLY
-    assert [row["estimate"] for row in found.tidy()] == pytest.approx([0.5, 0.25])
-    assert "\n  tasks: 0.5 [" in found.summary()
+def test_tasks_and_items_that_weigh_equally_by_hand():
+    d, task = np.r_[np.ones(10), np.zeros(30)], np.repeat(["a", "b"], [10, 30])
+    found = [paired_difference(d, Design.of(task, np.arange(40), weights=w)) for w in (None, [0.25, 0.75])]
+    assert [e.estimate for e in found] == pytest.approx([0.5, 0.25])
+    # tasks stay strata: how they differ is no error of either mean
+    assert [e.reason for e in found] == [Reason.NO_VARIATION_EXACT_BOUND] * 2
 
 
 @pytest.mark.parametrize("cell", [CELLS[2], CELLS[4]], ids=lambda cell: cell.name)

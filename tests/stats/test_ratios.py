@@ -4,14 +4,8 @@ from scipy import optimize, stats
 
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason
-from capgap.stats import (
-    Design,
-    bootstrap_ratio_difference,
-    ratio_difference,
-    ratio_of_means,
-    stratified_mean,
-    tango_interval,
-)
+from capgap.stats import Design, ratio_difference, ratio_of_means, stratified_mean, tango_interval
+from tests.stats.references import bootstrap_ratio_difference
 
 
 def _sample(seed, n=150, closure=0.6, gap=0.5, spread=0.4, n_clusters=None, n_strata=3):

@@ -146,7 +146,7 @@ def curve_data(
         slope = per_step_slope(np.maximum(means, 0.5 / (len(design.clusters) + 1)), k, weight)
         means, guess = per_step(means, k, weight), float(per_step(np.array([guess]), k, weight)[0])
         spread = spread * slope[:-1]
-    lone = (size == 0) & ((size == 0).sum() == 1)
+    lone = (size == 0) & ((size == 0).sum() == 1)  # one base was not trained: it has no seed to differ by
     return CurveData(
         sizes=size,
         means=means,
@@ -273,6 +273,7 @@ def _item_covariance(influence: Floats, n: int, slope: Floats) -> Floats:
     variance = np.maximum(np.diag(covariance), 0.5 * (slope / n) ** 2)
     sd = np.sqrt(variance)
     correlation = covariance / np.outer(sd, sd)
+    # Schäfer-Strimmer: variance of the correlations over their squared distance from the common one, at most 1.
     off = ~np.eye(len(sd), dtype=bool)
     r = correlation[off]
     mean = float(np.clip(r.mean(), 0.0, 0.99))

@@ -249,12 +249,14 @@ def _fit_form(form: CurveForm, data: CurveData, by_size: SizeMeans, conf_level: 
         total = data.covariance + variance * data.between()
         return least(form, WhitenedMeans.of(data.sizes, data.means, total), data.bounds)
 
+    # tau² by the form itself, misfit included: where a form fits badly its intervals widen.
     variance = paule_mandel(residual, df)
     covariance = data.covariance + variance * data.between()
     cutoff = float(stats.f.ppf(conf_level, 1, df))
     solutions = explore(form, WhitenedMeans.of(data.sizes, data.means, covariance), data.bounds, margin=cutoff)
     p_value, k = math.nan, data.n_sizes
     if by_size.df and k > form.n_parameters:
+        # The test has tau² from students of equal size alone, which no form can influence.
         pure = WhitenedMeans.of(
             data.sizes, data.means, data.covariance + by_size.seed_sd**2 * data.between(nested=False)
         )
@@ -268,7 +270,7 @@ def _size_means(data: CurveData) -> SizeMeans:
     """One mean per size, weighted by the covariance, and what students of equal size differ by."""
     sizes, which = np.unique(data.sizes, return_inverse=True)
     m, k = len(which), len(sizes)
-    design = np.zeros((m + 1, k + 1))
+    design = np.zeros((m + 1, k + 1))  # of students and teacher on one mean per size and the teacher's
     design[np.arange(m), which] = 1.0
     design[m, k] = 1.0
 
@@ -288,7 +290,7 @@ def paule_mandel(rss: Callable[[float], float], df: int, *, largest: float = 25.
     """The smallest variance at which a residual sum of squares that falls with it is no larger than `df`."""
     if rss(0.0) <= df:
         return 0.0
-    low, high = 0.0, 1e-3
+    low, high = 0.0, 1e-3  # the sum of squares falls with the variance: bracket its crossing of df
     while rss(high) > df:
         low, high = high, high * 4
         if high > largest:

@@ -117,10 +117,10 @@ def _gain(fit: FormFit, bounds: CurveBounds, start: float, end: float) -> Estima
     """The gain by one form with its profile interval."""
     s = fit.solutions
     left = fit.form.room_left(np.array([start, end]), s.shapes)
-    row = left[:, 0] - left[:, 1]
+    row = left[:, 0] - left[:, 1]  # the gain is drop * row
     most = bounds.high - (s.beta[:, 1] - s.beta[:, 0] * left[:, 0])  # what is left at the start, whatever the law
     gains, spread = np.minimum(s.beta[:, 0] * row, most), np.maximum(s.inverse[:, 0, 0], 0.0) * row**2
-    room = s.least + fit.cutoff - s.rss
+    room = s.least + fit.cutoff - s.rss  # how far each solution's residual may still rise
     inside = room >= 0
     reach = np.sqrt(np.maximum(room, 0.0) / np.where(spread > 1e-24, spread, np.inf))
     ends = []

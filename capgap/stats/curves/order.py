@@ -46,6 +46,7 @@ def monotonicity(means: Floats, covariance: Floats, df: float) -> Monotonicity:
     statistic, rising, _ = _project(np.linalg.solve(root, np.eye(len(means))), means)
     if statistic <= 1e-12:
         return Monotonicity(0.0, 1.0, rising)
+    # Weights of the chi-bar-square: how many steps the projection of pure noise sets to zero.
     whiten = np.linalg.inv(root)
     draws = root @ np.random.default_rng(0).standard_normal((len(means), N_DRAWS))
     zeros = np.array([_project(whiten, draw)[2] for draw in draws.T])

@@ -109,6 +109,7 @@ def data_cost_ratio_power(
 
     def drawn(level: np.ndarray, which: int) -> CurveData:
         noise = np.where(grid > 0, rng.normal(0, seed_sd, len(grid)), 0.0)
+        # Right where a latent normal lies below the model's threshold: the item's part is common to all models.
         threshold = special.ndtri(level) + np.append(noise, 0.0)
         item = math.sqrt(shared) * rng.normal(size=n_items)
         latent = item + math.sqrt(1 - shared) * rng.normal(size=(len(level), n_items))

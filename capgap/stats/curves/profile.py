@@ -74,11 +74,13 @@ def profile(fit: FormFit, data: CurveData, target: CurveTarget) -> CostProfile:
     sizes = np.geomspace(positive.min() / FINEST, positive.max() * FARTHEST, N_SIZES)
     left = fit.form.room_left(sizes, fit.solutions.shapes)
     value = target.value(data.chance)
+    # Two columns more: all room left (size zero) and none (the ceiling itself at the target).
     ends = np.broadcast_to([1.0, 0.0], (len(left), 2))
     rise = _least_on(fit, data, target, np.concatenate([left, ends], axis=1), value) - fit.solutions.least
     rise, at_zero, touching = np.maximum(rise[:-2], 0.0), max(float(rise[-2]), 0.0), float(rise[-1])
     best = fit.solutions.best
     surplus = fit.solutions.beta @ target.fixed() - value
+    # One-sided: the least residual with the ceiling below (above) the target, or touching it.
     never, reached = (max(min(touching, _least_where(fit, side)), 0.0) for side in (surplus <= 0, surplus >= 0))
     root = math.sqrt(never) if surplus[best] > 0 else -math.sqrt(reached)
     at_zero = min(at_zero, max(_least_where(fit, surplus >= fit.solutions.beta[:, 0]), 0.0))
@@ -112,6 +114,7 @@ def _least_on(fit: FormFit, data: CurveData, target: CurveTarget, left: Floats, 
     """
     s, fixed = fit.solutions, target.fixed()
     along_fixed, along_drop = s.inverse @ fixed, s.inverse[:, :, 0]
+    # For each solution and share: how far the condition is missed, and the variance of what is missed.
     miss = (s.beta @ fixed - value)[:, None] - left * s.beta[:, :1]
     constant, cross, square = along_fixed @ fixed, along_fixed[:, 0], s.inverse[:, 0, 0]
     spread = constant[:, None] - 2 * left * cross[:, None] + left**2 * square[:, None]

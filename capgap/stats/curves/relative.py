@@ -176,6 +176,7 @@ def _ratio_interval(
     logs = np.linspace(-span, span, N_RATIOS)
     if 0 < first.estimate < math.inf and 0 < second.estimate < math.inf:
         logs = np.sort(np.append(logs, math.log(first.estimate / second.estimate)))
+    # Rows are ratios, columns sizes of the second cost; the first cost is at log size + log ratio.
     grid = np.linspace(x2[0], x2[-1], 4 * len(x2))
     root2 = np.interp(grid, x2, z2)
     at = grid[None] + np.append(logs, 0.0)[:, None]
@@ -239,8 +240,10 @@ def _slope(fit: FormFit, data: CurveData, target: CurveTarget) -> Floats:
     jacobian[:m, 1], jacobian[m, 2] = 1.0, 1.0
     for axis, move in enumerate(moves):
         jacobian[:m, 3 + axis] = bend(data.sizes, move)
+    # Gauss-Newton: coefficients move by (J' V⁻¹ J)⁻¹ J' V⁻¹ per unit of the observed means.
     weighted = cho_solve(cho_factor(fit.covariance), jacobian)
     influence = np.linalg.pinv(jacobian.T @ weighted) @ weighted.T
+    # Derivative of the condition ceiling - drop h - level by drop, ceiling, teacher and the shape.
     gap = np.zeros(3 + len(moves))
     gap[:3] = target.fixed() - np.array([met[0], 0.0, 0.0])
     if np.isfinite(size[0]) and size[0] > 0:
@@ -253,7 +256,7 @@ def _cross(first: tuple[FormFit, CurveData], second: tuple[FormFit, CurveData]) 
     (fit1, a), (fit2, b) = first, second
     _, i, j = np.intersect1d(a.clusters, b.clusters, assume_unique=True, return_indices=True)
     cross = np.zeros((len(a.means), len(b.means)))
-    if a.clusters_given and b.clusters_given:
+    if a.clusters_given and b.clusters_given:  # else equal codes are not known to mean equal items
         cross += a.influence[i].T @ b.influence[j]
     _, i, j = np.intersect1d(a.students, b.students, assume_unique=True, return_indices=True)
     moved = (a.spread[i] > 0) & (b.spread[j] > 0)

@@ -107,15 +107,14 @@ class CurveSolutions:
         """Its residual sum of squares."""
         return float(self.rss[self.best])
 
-    def kept(self, keep: NDArray[np.bool_]) -> "CurveSolutions":
+    def within(self, mask: NDArray[np.bool_]) -> "CurveSolutions":
         """Some of the solutions."""
-        return CurveSolutions(
-            self.shapes[keep], self.beta[keep], self.inverse[keep], self.rss[keep], self.feasible[keep]
-        )
+        return CurveSolutions(*(column[mask] for column in _fields(self)))
 
 
 def condition(beta: Floats, inverse: Floats, rss: Floats, row: Floats, value: float) -> tuple[Floats, Floats, Floats]:
     """The solutions once more with ``row @ beta = value``."""
+    # Constrained least squares: beta moves against H⁻¹ row until the condition holds; shapes (n, 3), (n, 3, 3), (n,).
     direction = inverse @ row
     spread = np.maximum(direction @ row, 1e-300)
     miss = beta @ row - value
@@ -133,6 +132,7 @@ def condition(beta: Floats, inverse: Floats, rss: Floats, row: Floats, value: fl
 def on_grid(form: CurveForm, data: WhitenedMeans, bounds: CurveBounds, shapes: Floats) -> CurveSolutions:
     """All solutions for the given shapes: free ones, and those on each set of bounds."""
     drop = data.regressors(form, shapes)
+    # Normal equations of all shapes at once: the columns of level and teacher are common, that of the drop is not.
     normal, right = np.empty((len(shapes), 3, 3)), np.empty((len(shapes), 3))
     normal[:, 0, 0] = (drop**2).sum(axis=1)
     for j, fixed in enumerate((data.level, data.teacher), start=1):
@@ -146,6 +146,7 @@ def on_grid(form: CurveForm, data: WhitenedMeans, bounds: CurveBounds, shapes: F
     beta = (inverse @ right[:, :, None])[:, :, 0]
     fitted = drop * beta[:, :1] + data.level * beta[:, 1:2] + data.teacher * beta[:, 2:]
     rss = np.asarray(((data.observed - fitted) ** 2).sum(axis=1))
+    # Karush-Kuhn-Tucker: the constrained minimum is the best feasible solution over all sets of active bounds.
     parts = []
     for face in bounds.faces():
         part = (beta, inverse, rss)
@@ -169,6 +170,7 @@ def explore(form: CurveForm, data: WhitenedMeans, bounds: CurveBounds, *, margin
     """
     box = form.box(data.sizes)
     coarse = on_grid(form, data, bounds, _mesh(box))
+    # The residual counts free of bounds here: with bounds it only rises, so no shape is lost.
     box = _around(coarse, coarse.rss <= coarse.least + margin, box)
     fine = on_grid(form, data, bounds, _mesh(box))
     if fine.least < coarse.least:
@@ -179,7 +181,8 @@ def explore(form: CurveForm, data: WhitenedMeans, bounds: CurveBounds, *, margin
     merged = CurveSolutions(
         *(np.concatenate(column) for column in zip(*(_fields(part) for part in parts), strict=True))
     )
-    return merged.kept(merged.rss <= merged.least + margin)
+    # Beyond the cut-off even without its condition: no profile at this margin can rest on it.
+    return merged.within(merged.rss <= merged.least + margin)
 
 
 def least(form: CurveForm, data: WhitenedMeans, bounds: CurveBounds) -> float:

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError
 
 from capgap.schema.remarks import Reason, Remark, remark
-from capgap.stats.estimate import Estimate, Remarked, refused, t_critical, t_p_value
+from capgap.stats.estimate import Estimate, Remarked, refused, t_estimate
 from capgap.stats.mixed.coding import design_matrix
 from capgap.stats.mixed.formula import FormulaFactor
 from capgap.stats.mixed.inference import FixedEffectsInference
 from capgap.stats.mixed.margins import MarginalEffect
 from capgap.stats.mixed.model import MixedModel
+from capgap.stats.mixed.outcomes import first_rows
 from capgap.stats.mixed.terms import TOLERANCE, Population, rank, within_groups
 
 __all__ = [
@@ -113,10 +114,8 @@ def two_stage(
     inside, _ = within_groups(x[used][:, columns], outcomes.student[used], np.ones((int(used.sum()), 1)))
     if (np.linalg.norm(inside, axis=0) > TOLERANCE * np.linalg.norm(x[used][:, columns], axis=0)).any():
         return remark(Reason.VARIES_WITHIN_STUDENTS)
-    # A design row of each student: all of its rows are alike in these columns.
-    first = np.zeros(outcomes.n_students, dtype=np.intp)
-    first[outcomes.student[used][::-1]] = np.flatnonzero(used)[::-1]
-    design = x[first][:, columns]
+    # One design row stands for each student: all of its rows are alike in these columns.
+    design = x[used][first_rows(outcomes.student[used], outcomes.n_students)][:, columns]
     estimates: dict[tuple[str, str], Estimate] = {}
     levels = coding.capability_covariate.levels
     for level, gap in zip(levels[1:], _student_gaps(model, scale), strict=True):
@@ -147,6 +146,7 @@ def _student_gaps(model: MixedModel, scale: str) -> list[Floats]:
         cell = outcomes.student * k + outcomes.task
         n, y = (np.bincount(cell, v, s * k).reshape(s, k) for v in (weight, right))
         if scale == "score":
+            # Tasks weigh equally: the mean of the task means that there are.
             share, counted = y / np.maximum(n, 1.0), (n > 0).sum(axis=1)
             value = share.sum(axis=1) / np.maximum(counted, 1)
         else:
@@ -160,18 +160,8 @@ def _interval(point: float, error: float, df: float, conf_level: float, model: M
     n_items, n_students = model.outcomes.n_items, model.outcomes.n_students
     if not error > 0 or df < 1:
         return refused(remark(Reason.NO_RESIDUAL), n_items=n_items, n_clusters=n_students, method=method)
-    reach = t_critical(df, conf_level) * error
-    return Estimate(
-        estimate=float(point),
-        std_error=float(error),
-        df=float(df),
-        conf_low=float(point - reach),
-        conf_high=float(point + reach),
-        p_value=t_p_value(float(point / error), float(df)),
-        null_value=0.0,
-        n_items=n_items,
-        n_clusters=n_students,
-        method=method,
+    return t_estimate(
+        float(point), float(error), float(df), conf_level, n_items=n_items, n_clusters=n_students, method=method
     )
 
 
@@ -224,6 +214,7 @@ def jackknife_estimates(
     Students: ``(S - 1) / S sum (d_s - mean)²``; tasks likewise within each capability, summed. Degrees of freedom are
     the residual rank of the grouping, where the contrast has no information within it; else groups minus strata.
     """
+    # Groupings within which the contrast has no information bound its degrees of freedom.
     capped = {
         name: residual for name, residual, basis in inference.limits if _outside(contrast, basis, inference.norms)
     }

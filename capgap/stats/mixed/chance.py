@@ -57,6 +57,7 @@ class ChanceKernel(GridKernel):
         variance = np.diag(covariance)[:, None] - 2.0 * shrink * reach + shrink + shrink**2 * v
         mean, rest, r = self._rates(z, u)
         spread, slope = mean * rest, r * (1 - 2 * mean - r)
+        # Slope of W in the logit: of right answers by r and its slope, of wrong ones as in the plain logit.
         steeper = self._right * (slope * (r + 2 * mean - 1) + r * (slope + 2 * spread))
         steeper += self._wrong * spread * (rest - mean)
         q = -0.5 * steeper * variance
@@ -103,6 +104,7 @@ def chance_refusal(outcomes: MixedData) -> Remark | None:
     if outcomes.chance is None:
         return remark(Reason.CHANCE_UNKNOWN)
     chance = cell_chances(outcomes)
+    # P(as few right answers or fewer, by guessing alone) in each student x task cell.
     p_values = holm(stats.binom.cdf(outcomes.right, outcomes.weight, chance))
     worst = int(np.argmin(p_values))
     if p_values[worst] >= 0.05:

@@ -53,6 +53,7 @@ class CodedCovariate:
         """Columns for a random slope with one variance: that of the difference of two levels, whichever they are."""
         if len(self.levels) <= 2:
             return self.columns()[0]
+        # Scaled so that the variance of the difference of any two levels is one.
         n = len(self.levels)
         return np.asarray(((self.values[:, None] == np.arange(n)) - 1 / n) / np.sqrt(2))
 

@@ -41,6 +41,7 @@ def standard_deviations(
     for g, term in enumerate(model.plan.random):
         log_sigma, error = float(optimum.theta[g]), float(errors.get(g, math.inf))
         at_zero = log_sigma < AT_ZERO
+        # Zero needs a look only where sigma is within reach of it.
         zero = at_zero or (error > SURE and ends.holds_zero(g))
         if error < WIDE and not zero:
             low, high = log_sigma - z * error, log_sigma + z * error
@@ -78,6 +79,7 @@ class _ProfileEnds:
         below = self.top - self.laplace.value(trial) - self.fall
         if below <= 0 or below > CLEAR:
             return below <= 0
+        # Refitted from above zero: variances at the bound would have no slope to leave it by.
         trial = np.maximum(trial, LIFTED)
         trial[g] = LOWEST
         return self.top - optimise(self.laplace, trial, held=g).evaluation.value <= self.fall
@@ -109,6 +111,7 @@ class _ProfileEnds:
         others = self.free != g
         if not others.any():
             return self.top - there.value - self.fall
+        # One Newton step of the other variances at the optimum's curvature, shortened to one unit of log sigma.
         slope = there.gradient[self.free[others]]
         step = np.linalg.solve(self.hessian[np.ix_(others, others)], slope)
         size = 1.0 / max(1.0, float(np.abs(step).max()))

@@ -1,11 +1,21 @@
-"""Layout of the unknowns of the Laplace likelihood, and the objective with its gradient at one point."""
+"""Data types of the Laplace likelihood: its unknowns, the factorised Hessian, the objective at one point."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ObjectiveEvaluation", "UnknownsLayout"]
+from capgap.stats.mixed.kernels import LikelihoodPoint
+
+__all__ = [
+    "ConditionalMode",
+    "FactorisedHessian",
+    "ObjectiveEvaluation",
+    "RightHandSide",
+    "SigmaScale",
+    "UnknownsLayout",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -29,6 +39,59 @@ class UnknownsLayout:
     def n_fixed(self) -> int:
         """Fixed effects."""
         return int((self.core < 0).sum())
+
+
+class ConditionalMode(NamedTuple):
+    """The unknowns on the scale of unit variances."""
+
+    core: Floats
+    """Shape (r,)."""
+    task: Floats
+    """Shape (K, q)."""
+    cell: Floats
+    """Shape (K, S)."""
+    item: Floats
+    """Shape (I,), block after block."""
+
+    def moved(self, step: "ConditionalMode", size: float) -> "ConditionalMode":
+        """The unknowns after a step of the given size."""
+        return ConditionalMode(*(a + size * b for a, b in zip(self, step, strict=True)))
+
+
+class SigmaScale(NamedTuple):
+    """The sigma of each unknown; zero where a model has no such term."""
+
+    core: Floats
+    task: Floats
+    cell: float
+    item: float
+
+
+class RightHandSide(NamedTuple):
+    """A right-hand side: what falls on each unknown directly, and what it gets through the blocks' coordinates."""
+
+    direct: ConditionalMode
+    coordinates: Floats
+    """Shape (K, c)."""
+
+
+class FactorisedHessian(NamedTuple):
+    """Minus the Hessian, eliminated: all that solving needs again; K blocks of c coordinates."""
+
+    points: list[LikelihoodPoint]
+    d: Floats
+    """Of items: 1 + sigma² U'W1, shape (I,)."""
+    q: Floats
+    """After the items, (K, c, c)."""
+    cell: Floats
+    """Inverse of the student x task part, (K, S, S)."""
+    task: Floats
+    """Inverse of the part of task effects, (K, q, q)."""
+    pull: Floats
+    """Task slopes times what is left after student x task, (K, q, c)."""
+    factor: tuple[Floats, bool]
+    """Of the core."""
+    log_det: float
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The formula, read without running anything in it.
+"""Parser of model formulas that runs nothing in them.
 
 Formulas may come from files. formulaic's parser expands the operators; the words are checked before, and what is inside
 ``log(...)`` is matched by an expression of our own, so that no part of a formula is ever evaluated.
@@ -79,7 +79,7 @@ def parse_formula(text: str) -> Formula:
     from formulaic.errors import FormulaicError
     from formulaic.parser import DefaultFormulaParser
 
-    _check_words(text)
+    _check_words(text)  # before formulaic sees it: nothing but names, numbers and operators gets through
     try:
         sides = DefaultFormulaParser().get_terms(text)
         left, right = list(sides.lhs), list(sides.rhs)
@@ -97,6 +97,7 @@ def parse_formula(text: str) -> Formula:
     formula = Formula(text, response, tuple(sorted(terms, key=len)))
     if response in formula.columns:
         raise EstimationError(f"formula {text!r}: {response!r} stands on both sides.")
+    # Marginality: every interaction with all of its parts, else coefficients would hang on the coding.
     for term in formula.terms:
         for k in range(len(term)):
             part = term[:k] + term[k + 1 :]
@@ -114,11 +115,11 @@ def _check_words(text: str) -> None:
         raise EstimationError(f"a formula is a text of at most {MAX_LENGTH} characters; {_HINT}")
     at, words = 0, []
     while at < len(text.rstrip()):
-        found = _WORD.match(text, at)
-        if not found:
+        match = _WORD.match(text, at)
+        if not match:
             raise EstimationError(f"formula {text!r}: cannot use {text[at:].strip()[:20]!r}; {_HINT}")
-        words.append(found[1])
-        at = found.end()
+        words.append(match[1])
+        at = match.end()
     if words.count("~") != 1:
         raise EstimationError(f"formula {text!r}: expected one ~, found {words.count('~')}; {_HINT}")
     names = {w for w in words if w[0].isalpha() or w[0] == "_"} - {"log"}
@@ -132,9 +133,9 @@ def _check_words(text: str) -> None:
 
 
 def _factor(expression: str, text: str) -> FormulaFactor:
-    found = _LOG.fullmatch(expression)
-    if found and not (found[1] and found[3]):
-        return FormulaFactor(found[2], log=True, shift=float(found[1] or found[3] or 0))
+    logarithm = _LOG.fullmatch(expression)
+    if logarithm and not (logarithm[1] and logarithm[3]):
+        return FormulaFactor(logarithm[2], log=True, shift=float(logarithm[1] or logarithm[3] or 0))
     if re.fullmatch(r"[A-Za-z_]\w*", expression):
         return FormulaFactor(expression)
     raise EstimationError(f"formula {text!r}: cannot use {expression!r}; {_HINT}")
@@ -142,5 +143,5 @@ def _factor(expression: str, text: str) -> FormulaFactor:
 
 def _place(factor: FormulaFactor, text: str) -> int:
     """Where a factor's column first stands in the formula."""
-    found = re.search(rf"\b{factor.column}\b", text)
-    return found.start() if found else len(text)
+    match = re.search(rf"\b{factor.column}\b", text)
+    return match.start() if match else len(text)

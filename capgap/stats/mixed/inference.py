@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from capgap.schema.remarks import Reason, Remark, remark
-from capgap.stats.estimate import Estimate, refused, t_critical, t_p_value
+from capgap.stats.estimate import Estimate, refused, t_estimate
 from capgap.stats.mixed.evaluation import ObjectiveEvaluation
 from capgap.stats.mixed.laplace import LaplaceLikelihood
 from capgap.stats.mixed.model import MixedModel
@@ -39,8 +39,6 @@ class RemlOptimum:
     """The objective there."""
     problem: Remark | None
     """Why the search did not converge; None where it did."""
-    n_evaluations: int
-    """How often the objective was evaluated with its gradient."""
 
 
 def optimise(laplace: LaplaceLikelihood, start: Floats, *, held: int | None = None) -> RemlOptimum:
@@ -50,8 +48,9 @@ def optimise(laplace: LaplaceLikelihood, start: Floats, *, held: int | None = No
     """
     if not len(start):
         only = laplace.evaluate(start)
-        return RemlOptimum(start, only, None if only.converged else remark(Reason.NOT_CONVERGED), 1)
+        return RemlOptimum(start, only, None if only.converged else remark(Reason.NOT_CONVERGED))
     first = laplace.evaluate(start)
+    # Information on log sigma_g is about 2 (n_g - trace)² / n_g: what the data say of the group's effects.
     known = np.nan_to_num(laplace.layout.sizes - first.trace, nan=1.0).clip(0.0)
     unit = np.sqrt(np.maximum(2 * known**2 / laplace.layout.sizes, 0.25))
     best = [first]
@@ -67,7 +66,7 @@ def optimise(laplace: LaplaceLikelihood, start: Floats, *, held: int | None = No
     bounds = [(LOWEST * float(u), HIGHEST * float(u)) for u in unit]
     if held is not None:
         bounds[held] = (float(start[held] * unit[held]), float(start[held] * unit[held]))
-    search = minimize(
+    minimize(
         negative,
         start * unit,
         jac=True,
@@ -75,13 +74,14 @@ def optimise(laplace: LaplaceLikelihood, start: Floats, *, held: int | None = No
         bounds=bounds,
         options={"gtol": FLAT / 20, "ftol": 1e-11, "maxiter": 100, "maxcor": 20},
     )
+    # The best point that was seen, not the last; what is all but zero becomes zero, which is a bound.
     theta = np.clip(best[0].theta, LOWEST, HIGHEST)
     theta[theta < AT_ZERO] = LOWEST
     last = laplace.evaluate(theta)
     problem = None if last.converged else remark(Reason.NOT_CONVERGED)
     if (theta >= HIGHEST - 1e-3).any():
         problem = remark(Reason.VARIANCE_AT_UPPER_BOUND)
-    return RemlOptimum(theta, last, problem, int(search.nfev) + 2)
+    return RemlOptimum(theta, last, problem)
 
 
 def polish(laplace: LaplaceLikelihood, optimum: RemlOptimum, curvature: "RemlCurvature") -> RemlOptimum:
@@ -95,10 +95,11 @@ def polish(laplace: LaplaceLikelihood, optimum: RemlOptimum, curvature: "RemlCur
         theta = best.theta.copy()
         theta[free] = np.clip(theta[free] + step / max(1.0, np.abs(step).max()), LOWEST, HIGHEST)
         trial = laplace.evaluate(theta)
+        # A step that loses more than the curvature's error ends the polishing.
         if not trial.value >= best.value - 1e-4:
             break
         best = trial
-    laplace.value(best.theta)
+    laplace.value(best.theta)  # leaves the objective at this point
     problem = optimum.problem
     if problem is None and distance > FLAT:
         problem = remark(Reason.SEARCH_STOPPED, distance=distance)
@@ -174,6 +175,7 @@ class FixedEffectsInference:
         variance = float(contrast @ self.covariance @ contrast)
         slope = np.einsum("i,fij,j->f", contrast, self.curvature.covariance_slope, contrast)
         spread = float(slope @ self.curvature.inverse @ slope)
+        # Satterthwaite: 2 V² / Var(V), with Var(V) by the delta method from the log sigmas.
         moment = 2 * variance**2 / spread if spread > 0 else math.inf
         return max(1.0, min(moment, self.limit(contrast)[0]))
 
@@ -205,16 +207,12 @@ class FixedEffectsInference:
         if extra is not None:
             variance += float(extra @ self.curvature.inverse @ extra)
         point = float(contrast @ self.beta) if value is None else value
-        error = math.sqrt(variance)
-        reach = t_critical(df, conf_level) * error
-        return Estimate(
-            estimate=point,
-            std_error=error,
-            df=df,
-            conf_low=point - reach,
-            conf_high=point + reach,
-            p_value=t_p_value((point - null) / error, df),
-            null_value=null,
+        return t_estimate(
+            point,
+            math.sqrt(variance),
+            df,
+            conf_level,
+            null=null,
             n_items=self.n_items,
             n_clusters=self.n_students,
             method=method or f"{self.likelihood}, Satterthwaite t",

@@ -1,4 +1,4 @@
-"""What the likelihood needs from the outcomes of one task, on a grid and in sparse rows.
+"""Binomial-logit kernels of one task's outcomes, on a grid and in sparse rows: likelihood, weights, third derivatives.
 
 A block is a task. Its linear predictor is ``eta = M z + U u``: z are the block's c coordinates (one for each student,
 and, in sparse rows, one for each covariate that varies within student and task), u its I items, and M and U say which
@@ -92,6 +92,7 @@ class GridKernel:
         odds = np.exp(np.clip(z, -FARTHEST, FARTHEST))[:, None] * np.exp(np.clip(u, -FARTHEST, FARTHEST))
         one_plus = odds + 1.0
         mean = odds / one_plus
+        # sum of n log(1 + odds), by as few logarithms as can be.
         if self.trials is None:
             normaliser = _sum_of_logs(one_plus)
         elif self._single:
@@ -114,14 +115,15 @@ class GridKernel:
     def condensed(self, point: LikelihoodPoint, shrink: Floats) -> Floats:
         """See `TaskKernel`."""
         scaled = point.weights * np.sqrt(shrink)
-        found = -(scaled @ scaled.T)
-        found[np.diag_indices_from(found)] += point.weights.sum(axis=1)
-        return found
+        condensed = -(scaled @ scaled.T)
+        condensed[np.diag_indices_from(condensed)] += point.weights.sum(axis=1)
+        return condensed
 
     def skewness(
         self, point: LikelihoodPoint, z: Floats, u: Floats, covariance: Floats, shrink: Floats
     ) -> tuple[Floats, Floats, Floats]:
         """See `TaskKernel`."""
+        # h of the protocol, built in place: shape (S, I).
         weights = point.weights
         reach = covariance @ weights
         v = np.einsum("si,si->i", weights, reach)
@@ -163,7 +165,7 @@ class SparseKernel:
     def at(self, z: Floats, u: Floats) -> LikelihoodPoint:
         """See `TaskKernel`."""
         eta = self.maps @ z + u[self.item]
-        tail = np.exp(-np.abs(eta))
+        tail = np.exp(-np.abs(eta))  # never above 1, so that nothing overflows on either side
         mean = np.where(eta >= 0, 1.0, tail) / (1.0 + tail)
         value = float(self.successes @ eta - self.trials @ (np.maximum(eta, 0.0) + np.log1p(tail)))
         residual = self.successes - self.trials * mean
@@ -195,6 +197,7 @@ class SparseKernel:
         eta = self.maps @ z + u[self.item]
         v = np.einsum("ic,ic->i", point.coupling @ covariance, point.coupling)
         variance = (shrink + shrink**2 * v)[self.item]
+        # In slices: the dense rows of M would be as large as rows x coordinates.
         for start in range(0, len(eta), ROWS_AT_ONCE):
             part = slice(start, start + ROWS_AT_ONCE)
             rows, i = self.maps[part].toarray(), self.item[part]

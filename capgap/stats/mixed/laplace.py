@@ -20,13 +20,19 @@ Tierney, L. & Kadane, J. B. (1986). Accurate approximations for posterior moment
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
-from capgap.stats.mixed.evaluation import ObjectiveEvaluation, UnknownsLayout
+from capgap.stats.mixed.evaluation import (
+    ConditionalMode,
+    FactorisedHessian,
+    ObjectiveEvaluation,
+    RightHandSide,
+    SigmaScale,
+    UnknownsLayout,
+)
 from capgap.stats.mixed.kernels import LikelihoodPoint, TaskKernel, sums_by
 
 __all__ = ["LaplaceLikelihood"]
@@ -36,58 +42,6 @@ Floats = NDArray[np.float64]
 DECREMENT = 1e-9
 """Newton stops where a step can raise the log-likelihood by half of this only."""
 MOST_STEPS = 50
-
-
-class _ConditionalMode(NamedTuple):
-    """The unknowns on the scale of unit variances."""
-
-    core: Floats
-    """Shape (r,)."""
-    task: Floats
-    """Shape (K, q)."""
-    cell: Floats
-    """Shape (K, S)."""
-    item: Floats
-    """Shape (I,), block after block."""
-
-    def moved(self, step: "_ConditionalMode", size: float) -> "_ConditionalMode":
-        return _ConditionalMode(*(a + size * b for a, b in zip(self, step, strict=True)))
-
-
-class _SigmaScale(NamedTuple):
-    """The sigma of each unknown; zero where a model has no such term."""
-
-    core: Floats
-    task: Floats
-    cell: float
-    item: float
-
-
-class _RightHandSide(NamedTuple):
-    """A right-hand side: what each unknown has of its own, and what it gets through the blocks' coordinates."""
-
-    own: _ConditionalMode
-    coordinates: Floats
-    """Shape (K, c)."""
-
-
-class _FactorisedHessian(NamedTuple):
-    """Minus the Hessian, eliminated: all that solving needs again; K blocks of c coordinates."""
-
-    points: list[LikelihoodPoint]
-    d: Floats
-    """Of items: 1 + sigma² U'W1, shape (I,)."""
-    q: Floats
-    """After the items, (K, c, c)."""
-    cell: Floats
-    """Inverse of the student x task part, (K, S, S)."""
-    task: Floats
-    """Inverse of the part of task effects, (K, q, q)."""
-    pull: Floats
-    """Task slopes times what is left after student x task, (K, q, c)."""
-    factor: tuple[Floats, bool]
-    """Of the core."""
-    log_det: float
 
 
 class LaplaceLikelihood:
@@ -122,7 +76,7 @@ class LaplaceLikelihood:
         self._students = kernels[0].n_students
         n_items = sum(k.n_items for k in kernels)
         shapes = (core.shape[2],), (len(kernels), slopes.shape[2]), (len(kernels), self._students), (n_items,)
-        self._mode = _ConditionalMode(*map(np.zeros, shapes))
+        self._mode = ConditionalMode(*map(np.zeros, shapes))
         self._sigma = np.ones(len(layout.sizes))
         self.n_passes = 0
 
@@ -131,9 +85,9 @@ class LaplaceLikelihood:
         """What it is called."""
         return ("REML Laplace" if self.restricted else "ML Laplace") + self.kernels[0].link
 
-    def _scale(self) -> _SigmaScale:
+    def _scale(self) -> SigmaScale:
         layout, sigma = self.layout, self._sigma
-        return _SigmaScale(
+        return SigmaScale(
             np.where(layout.core < 0, 1.0, np.append(sigma, 1.0)[layout.core]),
             sigma[layout.task],
             0.0 if layout.cell is None else float(sigma[layout.cell]),
@@ -141,24 +95,24 @@ class LaplaceLikelihood:
         )
 
     def _rescale(self, sigma: Floats) -> None:
-        """Keep the effects themselves where they are while sigma moves."""
+        """Keep the effects themselves where they are while sigma moves, so that the last mode is a good start."""
         old, self._sigma = self._scale(), sigma
         new, mode = self._scale(), self._mode
-        self._mode = _ConditionalMode(
+        self._mode = ConditionalMode(
             mode.core * (old.core / new.core),
             mode.task * (old.task / new.task),
             mode.cell * (old.cell / new.cell if new.cell else 0.0),
             mode.item * (old.item / new.item if new.item else 0.0),
         )
 
-    def _coordinates(self, mode: _ConditionalMode) -> Floats:
+    def _coordinates(self, mode: ConditionalMode) -> Floats:
         """Of every block, shape (K, c)."""
         scale = self._scale()
         z = self.core @ (scale.core * mode.core) + _times(self.slopes, scale.task * mode.task)
         z[:, : self._students] += scale.cell * mode.cell
         return z
 
-    def _at(self, mode: _ConditionalMode) -> tuple[float, list[LikelihoodPoint]]:
+    def _at(self, mode: ConditionalMode) -> tuple[float, list[LikelihoodPoint]]:
         """The penalised log-likelihood and every block's point."""
         self.n_passes += 1
         items = np.split(self._scale().item * mode.item, self._ends)
@@ -167,17 +121,23 @@ class LaplaceLikelihood:
         penalty = sum(float(np.vdot(b, b)) for b in (random, mode.task, mode.cell, mode.item))
         return sum(p.log_likelihood for p in points) - 0.5 * penalty, points
 
-    def _eliminated(self, points: list[LikelihoodPoint]) -> _FactorisedHessian:
-        """Factorise minus the Hessian: items, student x task, task effects, core."""
+    def _eliminated(self, points: list[LikelihoodPoint]) -> FactorisedHessian:
+        """Factorise minus the Hessian: items, student x task, task effects, core.
+
+        Each step is a Schur complement: what is left of the coordinates' block (K, c, c) once these unknowns have been
+        solved for. The order is from many unknowns that meet in one block only to few that meet in all.
+        """
         scale, s, n_fixed = self._scale(), self._students, self.layout.n_fixed
         d = 1.0 + scale.item**2 * np.concatenate([point.item_weight for point in points])
         if not (d > 0).all():
             raise LinAlgError("not a maximum in some item")
+        # Items: a diagonal. `shrink` is the variance of each item given the coordinates.
         shrink = np.split(scale.item**2 / d, self._ends)
         q = np.stack([k.condensed(p, x) for k, p, x in zip(self.kernels, points, shrink, strict=True)])
         log_det, left = float(np.log(d).sum()), q
         cell = np.zeros((len(points), 0, 0))
         if scale.cell:
+            # Student x task: one effect on each of the first S coordinates of a block.
             cell, more = _inverted(scale.cell**2 * q[:, :s, :s] + np.eye(s))
             log_det += more
             left = q - scale.cell**2 * (q[:, :, :s] @ (cell @ q[:, :s]))
@@ -185,26 +145,31 @@ class LaplaceLikelihood:
         pull = slopes.swapaxes(1, 2) @ left
         task = np.zeros((len(points), 0, 0))
         if len(scale.task):
+            # Task effects: q of each block.
             task, more = _inverted(pull @ slopes + np.eye(len(scale.task)))
             log_det += more
             left = left - pull.swapaxes(1, 2) @ (task @ pull)
+        # The core, summed over blocks; fixed effects have no prior, random ones a unit one.
         flat = self.core.reshape(-1, len(scale.core))
         core = flat.T @ (left @ self.core).reshape(flat.shape)
         core = scale.core[:, None] * (core + core.T) / 2 * scale.core
         core[np.diag_indices_from(core)] += np.r_[np.zeros(n_fixed), np.ones(len(core) - n_fixed)]
         factor = cho_factor(core, lower=True, check_finite=False)
         log_det += 2 * float(np.log(np.diag(factor[0])).sum())
-        return _FactorisedHessian(points, d, q, cell, task, pull, factor, log_det)
+        return FactorisedHessian(points, d, q, cell, task, pull, factor, log_det)
 
-    def _solved(self, system: _FactorisedHessian, residual: _RightHandSide) -> tuple[_ConditionalMode, float]:
-        """H⁻¹ times a residual, and the residual times that."""
+    def _solved(self, system: FactorisedHessian, residual: RightHandSide) -> tuple[ConditionalMode, float]:
+        """H⁻¹ times a residual, and the residual times that.
+
+        Forward through items, student x task and task effects to the core, then back in the opposite order.
+        """
         scale, s = self._scale(), self._students
-        own, rest = residual.own, residual.coordinates
-        lowered = own.item / system.d
-        power = float(own.item @ lowered)
+        direct, rest = residual.direct, residual.coordinates
+        lowered = direct.item / system.d
+        power = float(direct.item @ lowered)
         through = np.split(scale.item * lowered, self._ends)
         rest = rest - np.stack([p.coupling.T @ x for p, x in zip(system.points, through, strict=True)])
-        cells, tasks = own.cell, own.task
+        cells, tasks = direct.cell, direct.task
         if scale.cell:
             cells = cells + scale.cell * rest[:, :s]
             solved = _times(system.cell, cells)
@@ -215,9 +180,10 @@ class LaplaceLikelihood:
             solved = _times(system.task, tasks)
             power += float(np.vdot(tasks, solved))
             rest = rest - _times(system.pull.swapaxes(1, 2), solved)
-        side = own.core + scale.core * np.tensordot(rest, self.core, 2)
+        side = direct.core + scale.core * np.tensordot(rest, self.core, 2)
         core = cho_solve(system.factor, side, check_finite=False)
         power += float(side @ core)
+        # Back substitution: z are the coordinates that the core moves, then the task effects, then student x task.
         z = self.core @ (scale.core * core)
         if len(scale.task):
             tasks = _times(system.task, tasks - _times(system.pull, z))
@@ -226,31 +192,31 @@ class LaplaceLikelihood:
             cells = _times(system.cell, cells - scale.cell * _times(system.q[:, :s], z))
             z[:, :s] += scale.cell * cells
         back = np.concatenate([p.coupling @ x for p, x in zip(system.points, z, strict=True)])
-        return _ConditionalMode(core, tasks, cells, (own.item - scale.item * back) / system.d), power
+        return ConditionalMode(core, tasks, cells, (direct.item - scale.item * back) / system.d), power
 
-    def _score(self, mode: _ConditionalMode, points: list[LikelihoodPoint]) -> _RightHandSide:
+    def _score(self, mode: ConditionalMode, points: list[LikelihoodPoint]) -> RightHandSide:
         """The gradient of the penalised log-likelihood."""
-        own = mode.core.copy()
-        own[: self.layout.n_fixed] = 0.0
+        penalised = mode.core.copy()
+        penalised[: self.layout.n_fixed] = 0.0
         items = self._scale().item * np.concatenate([point.item_score for point in points])
-        own_side = _ConditionalMode(-own, -mode.task, -mode.cell, items - mode.item)
-        return _RightHandSide(own_side, np.stack([point.score for point in points]))
+        direct = ConditionalMode(-penalised, -mode.task, -mode.cell, items - mode.item)
+        return RightHandSide(direct, np.stack([point.score for point in points]))
 
     def _places(
-        self, mode: _ConditionalMode, points: list[LikelihoodPoint]
+        self, mode: ConditionalMode, points: list[LikelihoodPoint]
     ) -> Iterator[tuple[TaskKernel, LikelihoodPoint, Floats, Floats]]:
         """Every block with its point, coordinates and items."""
         items = np.split(self._scale().item * mode.item, self._ends)
         return zip(self.kernels, points, self._coordinates(mode), items, strict=True)
 
-    def _climb(self) -> tuple[float, _FactorisedHessian, bool]:
+    def _climb(self) -> tuple[float, FactorisedHessian, bool]:
         """Newton's method with step-halving from the last mode."""
         mode = self._mode
         value, points = self._at(mode)
         for _ in range(MOST_STEPS):
             try:
                 system = self._eliminated(points)
-            except LinAlgError:
+            except LinAlgError:  # under a link with chance the Hessian may be indefinite: step by its expectation
                 system = self._eliminated([k.expected(p, z, u) for k, p, z, u in self._places(mode, points)])
             step, power = self._solved(system, self._score(mode, points))
             if power < DECREMENT:
@@ -259,12 +225,12 @@ class LaplaceLikelihood:
             size = 1.0
             while True:
                 trial = mode.moved(step, size)
-                found, reached = self._at(trial)
+                trial_value, trial_points = self._at(trial)
                 # The function is concave: only rounding can make a short step look downhill.
-                if found >= value - 1e-12 * abs(value) or size < 1e-6:
+                if trial_value >= value - 1e-12 * abs(value) or size < 1e-6:
                     break
                 size /= 2
-            mode, value, points = trial, found, reached
+            mode, value, points = trial, trial_value, trial_points
         self._mode = mode
         return value, self._eliminated(points), False
 
@@ -290,12 +256,12 @@ class LaplaceLikelihood:
     def without_block(self, left_out: int) -> "LaplaceLikelihood":
         """The objective of all blocks but one, at the same mode; sizes are not adapted: not for evaluating."""
         keep = np.arange(len(self.kernels)) != left_out
-        kernels = [k for k, kept in zip(self.kernels, keep, strict=True) if kept]
-        found = LaplaceLikelihood(kernels, self.core[keep], self.slopes[keep], self.layout, restricted=self.restricted)
+        kernels = [kernel for k, kernel in enumerate(self.kernels) if k != left_out]
+        rest = LaplaceLikelihood(kernels, self.core[keep], self.slopes[keep], self.layout, restricted=self.restricted)
         mode, items = self._mode, np.split(self._mode.item, self._ends)
-        item = np.concatenate([u for u, kept in zip(items, keep, strict=True) if kept])
-        found._mode, found._sigma = _ConditionalMode(mode.core, mode.task[keep], mode.cell[keep], item), self._sigma
-        return found
+        item = np.concatenate(items[:left_out] + items[left_out + 1 :])
+        rest._mode, rest._sigma = ConditionalMode(mode.core, mode.task[keep], mode.cell[keep], item), self._sigma
+        return rest
 
     def evaluate(self, theta: Floats) -> ObjectiveEvaluation:
         """The objective and its gradient at log sigmas `theta`, shape (G,)."""
@@ -315,7 +281,7 @@ class LaplaceLikelihood:
             return self._failed(theta).value
         return value - 0.5 * self._log_det(system)
 
-    def _log_det(self, system: _FactorisedHessian) -> float:
+    def _log_det(self, system: FactorisedHessian) -> float:
         """Of H, or of its part for the random effects."""
         if self.restricted:
             return system.log_det
@@ -326,71 +292,78 @@ class LaplaceLikelihood:
     def _failed(self, theta: Floats) -> ObjectiveEvaluation:
         """What stands for a value where the Hessian is not positive definite."""
         p, g = self.layout.n_fixed, len(theta)
-        self._mode = _ConditionalMode(*map(np.zeros_like, self._mode))
+        self._mode = ConditionalMode(*map(np.zeros_like, self._mode))
         unknown = np.full(p, np.nan)
         return ObjectiveEvaluation(
             theta.copy(), -math.inf, np.zeros(g), unknown, unknown, np.full((p, p), np.nan), np.full(g, np.nan), False
         )
 
     def _differentiated(
-        self, theta: Floats, value: float, system: _FactorisedHessian, converged: bool
+        self, theta: Floats, value: float, system: FactorisedHessian, converged: bool
     ) -> ObjectiveEvaluation:
+        """The value with its gradient: covariance of the coordinates, third derivatives, bias correction."""
         mode, scale, p = self._mode, self._scale(), self.layout.n_fixed
         inverse = cho_solve(system.factor, np.eye(len(self.layout.core)), check_finite=False)
         spread = inverse
         if not self.restricted:
+            # Given the fixed effects: the full likelihood takes h and the trace without their uncertainty.
             spread = inverse - inverse[:, :p] @ np.linalg.solve(inverse[:p, :p], inverse[:p])
         covariance, trace = self._covariance(system, spread)
         shrink = scale.item**2 / system.d
         items_at, shrinks = np.split(scale.item * mode.item, self._ends), np.split(shrink, self._ends)
         places = zip(system.points, self._coordinates(mode), items_at, covariance, shrinks, strict=True)
-        found = [kernel.skewness(*place) for kernel, place in zip(self.kernels, places, strict=True)]
-        items, coordinates, v = ([f[i] for f in found] for i in range(3))
+        skewness = [kernel.skewness(*place) for kernel, place in zip(self.kernels, places, strict=True)]
+        items, coordinates, v = zip(*skewness, strict=True)
         if self.layout.item is not None:
             trace[self.layout.item] += float(((1.0 + shrink * np.concatenate(v)) / system.d).sum())
-        own = _ConditionalMode(*map(np.zeros_like, mode))._replace(item=scale.item * np.concatenate(items))
-        side = _RightHandSide(own, np.stack(coordinates))
+        direct = ConditionalMode(*map(np.zeros_like, mode))._replace(item=scale.item * np.concatenate(items))
+        side = RightHandSide(direct, np.stack(coordinates))
+        # D of the module's docstring: H⁻¹ A'q, the distance of the posterior mean from the mode.
         shift, _ = self._solved(system, side)
         gradient = self._by_variance(mode, mode.moved(shift, 2.0)) + trace - self.layout.sizes
         parts = mode.core[:p].copy(), shift.core[:p], inverse[:p, :p]
         return ObjectiveEvaluation(theta.copy(), value, gradient, *parts, trace, converged)
 
-    def _covariance(self, system: _FactorisedHessian, inverse: Floats) -> tuple[Floats, Floats]:
+    def _covariance(self, system: FactorisedHessian, inverse: Floats) -> tuple[Floats, Floats]:
         """Of each block's coordinates (K, c, c), and the trace of H⁻¹ over each variance but the items'."""
         scale, s, layout = self._scale(), self._students, self.layout
         trace = sums_by(layout.core + 1, np.diag(inverse), len(layout.sizes) + 1)[1:]
         core = self.core * scale.core
-        found = core @ inverse @ core.swapaxes(1, 2)
+        covariance = core @ inverse @ core.swapaxes(1, 2)
         if len(scale.task):
             slopes = self.slopes * scale.task
             pulled = system.task @ system.pull
-            spread = pulled @ found
-            own = np.einsum("kii->i", system.task) + np.einsum("kic,kic->i", spread, pulled)
-            np.add.at(trace, layout.task, own)
-            # (I - N pulled) found (I - N pulled)' + N task N'
-            found = found - slopes @ spread
-            found = found + (slopes @ system.task - found @ pulled.swapaxes(1, 2)) @ slopes.swapaxes(1, 2)
+            spread = pulled @ covariance
+            of_effects = np.einsum("kii->i", system.task) + np.einsum("kic,kic->i", spread, pulled)
+            np.add.at(trace, layout.task, of_effects)
+            # (I - N pulled) covariance (I - N pulled)' + N task N'
+            covariance = covariance - slopes @ spread
+            covariance = covariance + (slopes @ system.task - covariance @ pulled.swapaxes(1, 2)) @ slopes.swapaxes(
+                1, 2
+            )
         if layout.cell is not None:
             pulled = scale.cell * (system.cell @ system.q[:, :s])
-            spread = pulled @ found
+            spread = pulled @ covariance
             trace[layout.cell] += float(np.einsum("kii->", system.cell) + np.vdot(spread, pulled))
-            found = found.copy()
-            found[:, :s] -= scale.cell * spread
-            found[:, :, :s] += scale.cell * np.pad(
-                scale.cell * system.cell, ((0, 0), (0, found.shape[1] - s), (0, 0))
-            ) - scale.cell * (found @ pulled.swapaxes(1, 2))
-        return found, trace
+            # The same once more, the effects meeting the first S coordinates only.
+            covariance = covariance.copy()
+            covariance[:, :s] -= scale.cell * spread
+            covariance[:, :, :s] += scale.cell * np.pad(
+                scale.cell * system.cell, ((0, 0), (0, covariance.shape[1] - s), (0, 0))
+            ) - scale.cell * (covariance @ pulled.swapaxes(1, 2))
+        return covariance, trace
 
-    def _by_variance(self, a: _ConditionalMode, b: _ConditionalMode) -> Floats:
+    def _by_variance(self, a: ConditionalMode, b: ConditionalMode) -> Floats:
         """Inner products of the random effects, summed within each variance, shape (G,)."""
         layout, n = self.layout, len(self.layout.sizes)
-        found = sums_by(layout.core + 1, a.core * b.core, n + 1)[1:]
-        np.add.at(found, layout.task, (a.task * b.task).sum(axis=0))
+        # Fixed effects have the code -1: they fall into the first sum, which is cut off.
+        products = sums_by(layout.core + 1, a.core * b.core, n + 1)[1:]
+        np.add.at(products, layout.task, (a.task * b.task).sum(axis=0))
         if layout.cell is not None:
-            found[layout.cell] += np.vdot(a.cell, b.cell)
+            products[layout.cell] += np.vdot(a.cell, b.cell)
         if layout.item is not None:
-            found[layout.item] += a.item @ b.item
-        return found
+            products[layout.item] += a.item @ b.item
+        return products
 
 
 def _times(matrices: Floats, vectors: Floats) -> Floats:

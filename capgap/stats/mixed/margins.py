@@ -66,10 +66,12 @@ class _Rows:
         self.model, self.inference = model, inference
         self.used = outcomes.weight > 0
         task, student, weight = (x[self.used] for x in (outcomes.task, outcomes.student, outcomes.weight))
+        # Students of a task weigh equally whatever they answered, and so do tasks.
         cell = np.unique(task * outcomes.n_students + student, return_inverse=True)[1]
         share = weight / np.bincount(cell, weight)[cell]
         self.weight = share / np.bincount(task, share)[task]
         sigma2 = np.where(inference.theta < AT_ZERO, 0.0, np.exp(2 * inference.theta))
+        # Variance of the linear predictor by random term, shape (rows, G): z' z sigma².
         self.parts = np.column_stack(
             [s2 * np.square(t.columns[self.used]).sum(axis=1) for s2, t in zip(sigma2, model.plan.random, strict=True)]
             or [np.zeros((int(self.used.sum()), 1))]
@@ -97,6 +99,7 @@ class _Rows:
 
     def slope(self, value: float, beta: Floats, variance: Floats) -> DeltaMethodSlope:
         """Add what the variances do: by themselves (`variance`, per row) and by moving the coefficients."""
+        # d v / d log sigma = 2 sigma² z'z; and the coefficients move with the free log sigmas.
         direct = 2 * (variance @ self.parts)[self.free] if len(self.free) else np.zeros(0)
         return DeltaMethodSlope(value, beta, direct + self.inference.curvature.beta_slope @ beta)
 
@@ -110,14 +113,17 @@ class _Rows:
             m0, m1, m2 = self.moments(x, 2, above)
             value += sign * float(weight @ m0)
             beta += sign * (weight * m1) @ x
+            # d E expit(eta + N(0, v)) / d v = E expit'' / 2.
             variance += sign * 0.5 * weight * m2
         return self.slope(value, beta, variance)
 
     def derivative(self, weight: Floats, factor: FormulaFactor) -> DeltaMethodSlope:
         """The slope of the expected score in a number."""
         x = self.design(self.model.coding)
-        per_unit = self.design(_per_unit(self.model.coding, factor)) - self.design(_zeroed(self.model.coding, factor))
+        at_one, at_zero = (self.design(_fixed_at(self.model.coding, factor, value)) for value in (1.0, 0.0))
+        per_unit = at_one - at_zero
         _, m1, m2, m3 = self.moments(x, 3, self.above)
+        # The factor's slope in each row, its interactions included.
         along = per_unit @ self.inference.beta
         beta = (weight * m1) @ per_unit + (weight * m2 * along) @ x
         return self.slope(float(weight @ (m1 * along)), beta, 0.5 * weight * m3 * along)
@@ -173,7 +179,7 @@ def _effects(rows: _Rows, weight: Floats, covariate: CodedCovariate) -> Iterator
     coding, above = rows.model.coding, [rows.above] * len(covariate.levels)
     if coding.has_capability and covariate.factor == FormulaFactor(coding.capability):
         above = [np.full(len(weight), w @ rows.above) for _, w in _capabilities(rows, coding)]
-    sets = [(_set(coding, covariate, j), above[j]) for j in range(len(covariate.levels))]
+    sets = [(_fixed_at(coding, covariate.factor, j), above[j]) for j in range(len(covariate.levels))]
     for level, at_level in zip(covariate.levels[1:], sets[1:], strict=True):
         yield f"{covariate.name}[{level} - {covariate.levels[0]}]", rows.difference(weight, at_level, sets[0])
 
@@ -190,18 +196,8 @@ def _estimated(model: MixedModel, covariate: CodedCovariate) -> bool:
     return bool(np.isin(columns, model.estimated).all())
 
 
-def _with(coding: DesignCoding, factor: FormulaFactor, values: Floats) -> DesignCoding:
+def _fixed_at(coding: DesignCoding, factor: FormulaFactor, value: float) -> DesignCoding:
+    """The coding with one factor at the same number, or code of a level, in all rows."""
+    values = np.full(coding.rows, float(value))
     covariates = {f: replace(c, values=values) if f == factor else c for f, c in coding.covariates.items()}
     return replace(coding, covariates=covariates)
-
-
-def _set(coding: DesignCoding, covariate: CodedCovariate, level: int) -> DesignCoding:
-    return _with(coding, covariate.factor, np.full(coding.rows, float(level)))
-
-
-def _per_unit(coding: DesignCoding, factor: FormulaFactor) -> DesignCoding:
-    return _with(coding, factor, np.ones(coding.rows))
-
-
-def _zeroed(coding: DesignCoding, factor: FormulaFactor) -> DesignCoding:
-    return _with(coding, factor, np.zeros(coding.rows))

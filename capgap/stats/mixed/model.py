@@ -16,7 +16,7 @@ from capgap.stats.mixed.evaluation import UnknownsLayout
 from capgap.stats.mixed.formula import Term
 from capgap.stats.mixed.kernels import GridKernel, SparseKernel, TaskKernel
 from capgap.stats.mixed.laplace import LaplaceLikelihood
-from capgap.stats.mixed.outcomes import MixedData
+from capgap.stats.mixed.outcomes import MixedData, first_rows
 from capgap.stats.mixed.terms import RandomTerm, TermPlan, plan_terms
 
 __all__ = ["MixedModel", "build_model"]
@@ -88,6 +88,7 @@ def build_model(
     extra = _new_columns(design, plan.fixed_tasks, outcomes.weight)
     design = np.hstack([design, extra])
     used = outcomes.weight > 0
+    # Orthonormal columns condition the objective: beta = transform @ its fixed effects, and log_volume the Jacobian.
     root = np.sqrt(outcomes.weight[used] / outcomes.weight.sum())[:, None]
     triangle = np.linalg.qr(design[used] * root, mode="r")
     transform = solve_triangular(triangle, np.eye(len(triangle)))
@@ -122,6 +123,7 @@ def _independent(
         if norm == 0:
             aliased[name] = remark(Reason.CONSTANT_COVARIATE, name=name)
             continue
+        # Aliased where least squares on the columns before leaves nothing; the columns it rests on stand for it.
         before = used[:, estimated]
         coefficients = np.linalg.lstsq(before, column, rcond=None)[0] if estimated else np.zeros(0)
         if estimated and np.linalg.norm(column - before @ coefficients) <= SAME * norm:
@@ -142,6 +144,7 @@ def _new_columns(design: Floats, extra: Floats, weight: Floats) -> Floats:
     basis = np.linalg.qr(design[used])[0]
     for j, column in enumerate(extra.T):
         left = column[used] - basis @ (basis.T @ column[used])
+        # Gram-Schmidt twice: once leaves rounding that is as large as what is left.
         left -= basis @ (basis.T @ left)
         norm = float(np.linalg.norm(left))
         if norm > 1e-6 * np.linalg.norm(column[used]):
@@ -153,6 +156,7 @@ def _new_columns(design: Floats, extra: Floats, weight: Floats) -> Floats:
 def _objective(
     outcomes: MixedData, plan: TermPlan, design: Floats, base: Ints | None, restricted: bool, chance: bool
 ) -> LaplaceLikelihood:
+    # Indices into the variances by where their effects live: in tasks, in the core, in cells, in items.
     terms = plan.random
     tasks = [(g, t) for g, t in enumerate(terms) if t.kind == "task"]
     cores = [(g, t) for g, t in enumerate(terms) if t.kind in {"student", "base"}]
@@ -165,7 +169,7 @@ def _objective(
         kinds.append(np.full(groups * term.columns.shape[1], g))
     slopes = np.hstack([t.columns for _, t in tasks]) if tasks else np.zeros((len(design), 0))
     blocks = _BlockMaps(outcomes, design, slopes, [t for _, t in cores], base, n_bases)
-    merge = cell is None and not tasks
+    merge = cell is None and not tasks  # then blocks differ in nothing but their items
     kernels, core, slope_maps = blocks.on_grid(merge, chance) if outcomes.grid is not None else blocks.in_rows()
     layout = UnknownsLayout(
         sizes=_sizes(terms, kernels, outcomes, n_bases),
@@ -210,6 +214,7 @@ class _BlockMaps:
         outcomes = self.outcomes
         assert outcomes.grid is not None
         k, s = outcomes.n_tasks, outcomes.n_students
+        # Rows of the grid path are cells, task by task: (K S, r) becomes (K, S, r), one coordinate a student.
         parts = [self.design]
         for term in self.cores:
             codes, n = self._groups(term)
@@ -236,9 +241,9 @@ class _BlockMaps:
         assert rows is not None
         s = outcomes.n_students
         cell = np.unique(outcomes.task * s + outcomes.student, return_inverse=True)[1]
-        first = np.zeros(int(cell.max()) + 1, dtype=np.intp)
-        first[cell[::-1]] = np.arange(len(cell))[::-1]
+        first = first_rows(cell, int(cell.max()) + 1)
         wide = [self.design, self.slopes, *(t.columns for t in self.cores)]
+        # What is constant within a cell hangs on the student's coordinate; the rest gets coordinates of its own.
         steady = [np.abs(x - x[first[cell]]).max(axis=0, initial=0.0) <= 1e-12 for x in wide]
         ends = np.searchsorted(outcomes.task, np.arange(outcomes.n_tasks + 1))
         kernels: list[TaskKernel] = []
@@ -258,7 +263,7 @@ class _BlockMaps:
         s, student = self.outcomes.n_students, self.outcomes.student[part]
         n = len(student)
         hot = sparse.csr_array((np.ones(n), (np.arange(n), student)), shape=(n, s))
-        at = np.full(s, -1)
+        at = np.full(s, -1)  # a row of each student in this block, -1 for none
         at[student[::-1]] = np.arange(n)[::-1]
         seen = at >= 0
         columns: list[Any] = [hot]
@@ -280,7 +285,7 @@ class _BlockMaps:
             for j in range(x.shape[1]):
                 start, values = 0, np.zeros(s)
                 values[seen] = x[part, j][at[seen]]
-                if not same[j]:
+                if not same[j]:  # S coordinates more: the covariate's value in each student's rows
                     columns.append(sparse.csr_array((x[part, j], (np.arange(n), student)), shape=(n, s)))
                     start, values, width = width, np.ones(s), width + s
                 core.extend(

@@ -16,7 +16,7 @@ from capgap.errors import EstimationError, suggestion
 from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats.estimate import Remarked
 
-__all__ = ["OutcomeGrid", "MixedData", "NotEstimable", "from_columns", "from_grid"]
+__all__ = ["OutcomeGrid", "MixedData", "NotEstimable", "first_rows", "from_columns", "from_grid"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -147,6 +147,7 @@ def from_grid(grid: OutcomeGrid, names: tuple[str, ...]) -> MixedData:
     parts = np.split(order, np.cumsum(counts)[:-1])
     blocks, chance = [], None if grid.chance is None else np.asarray(grid.chance, dtype=float)
     for part in parts:
+        # Items of a task that stand together are a view of the grid, not a copy.
         together = part[-1] - part[0] + 1 == len(part)
         at: Any = slice(part[0], part[-1] + 1) if together else part
         trials = None if grid.trials is None else np.asarray(grid.trials)[:, at]
@@ -228,6 +229,7 @@ def from_columns(
     long = _LongRows(np.round(y), n, s, k, pair, item_task, columns, of_items)
     where = dict(students=tuple(map(str, students)), tasks=tuple(map(str, tasks)))
     uniform = _uniform_within_cells(long, len(students))
+    # The grid where covariates allow it and it is not mostly empty; rows else.
     filled = (len(table) - repeated) / (len(students) * len(items))
     if path == "grid" and not uniform:
         raise EstimationError("path='grid' needs covariates that are constant within student and task; use 'auto'.")
@@ -289,11 +291,17 @@ def _table(
     return table, remarks
 
 
+def first_rows(codes: Ints, n: int) -> Ints:
+    """The first row with each code, shape (n,); 0 for codes that do not occur."""
+    first = np.zeros(n, dtype=np.intp)
+    first[codes[::-1]] = np.arange(len(codes))[::-1]  # of several writes to one place the last stays
+    return first
+
+
 def _uniform_within_cells(long: _LongRows, n_students: int) -> bool:
     """Whether every covariate has one value within student and task."""
     cell = long.task * n_students + long.student
-    first = np.full(int(cell.max()) + 1, -1)
-    first[cell[::-1]] = np.arange(len(cell))[::-1]
+    first = first_rows(cell, int(cell.max()) + 1)
     return all(bool((values == values[first[cell]]).all()) for values in long.columns.values())
 
 
@@ -308,9 +316,7 @@ def _pivot(long: _LongRows, *, students: tuple[str, ...], tasks: tuple[str, ...]
     for k in range(len(tasks)):
         part = slice(ends[k], ends[k + 1])
         blocks.append((y[:, part], None if (n[:, part] == 1).all() else n[:, part]))
-    cell = long.task * s + long.student
-    first = np.full(len(tasks) * s, 0)
-    first[cell[::-1]] = np.arange(len(cell))[::-1]
+    first = first_rows(long.task * s + long.student, len(tasks) * s)
     columns = {name: values[first] for name, values in long.columns.items()}
     data = _grid_outcomes(students, tasks, tuple(blocks), columns)
     if long.chance is None:

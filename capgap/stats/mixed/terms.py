@@ -70,7 +70,6 @@ class TermPlan:
     population: TaskPopulation
     fixed_tasks: Floats
     """Nuisance columns where tasks are fixed, shape (D, f): tasks' deviations within what the formula says of them."""
-    tasks_per_capability: tuple[int, ...]
 
 
 def rank(matrix: Floats, norms: Floats | None = None) -> int:
@@ -88,11 +87,13 @@ def within_groups(matrix: Floats, groups: Ints, columns: Floats) -> tuple[Floats
     n, m = int(groups.max()) + 1, columns.shape[1]
     columns = columns / np.maximum(np.linalg.norm(columns, axis=0), 1e-300)  # so that units do not decide ranks
     both = np.hstack([columns, matrix])
+    # Gram matrices of `columns` and their products with the matrix, group by group: (n, m, m) and (n, m, p).
     sums = np.empty((n, m, both.shape[1]))
     for i in range(m):
         for j in range(both.shape[1]):
             sums[:, i, j] = np.bincount(groups, columns[:, i] * both[:, j], n)
     gram, cross = sums[:, :, :m], sums[:, :, m:]
+    # Pseudo-inverse by eigenvalues: a group may hold fewer rows than columns.
     values, vectors = np.linalg.eigh(gram)
     good = values > TOLERANCE * np.maximum(np.abs(gram).max(axis=(1, 2)), 1e-300)[:, None]
     inverse = np.where(good, 1 / np.where(good, values, 1.0), 0.0)
@@ -121,10 +122,12 @@ class _TermCollector:
         base = np.hstack(below) if below else np.zeros((len(groups), 0))
         lower = (self.rank, self.design) if not below else self._within(groups, base)
         upper = self._within(groups, np.hstack([base, columns]))
+        # Rank that the groups add to the fixed design and to the terms below.
         residual = upper[0] - lower[0]
         if residual < 1:
             self.left_out.append(OmittedTerm(name, remarks=(reason,)))
             return False
+        # Unit mean square, so that one range of log sigma serves all terms.
         scale = float(np.sqrt(self.weight @ np.square(columns).sum(axis=1)))
         size = len(np.unique(groups[used])) * columns.shape[1]
         self.terms.append(
@@ -179,7 +182,7 @@ def plan_terms(
     _plan_cells(planner, outcomes, intercept, single_items, min(counts))
     _plan_bases(planner, outcomes, intercept, ability, base)
     population: TaskPopulation = "tasks_like_these" if sampled else "these_tasks"
-    return TermPlan(tuple(planner.terms), tuple(planner.left_out), population, fixed, counts)
+    return TermPlan(tuple(planner.terms), tuple(planner.left_out), population, fixed)
 
 
 def _tasks_per_capability(outcomes: MixedData, coding: DesignCoding) -> tuple[int, ...]:
@@ -279,6 +282,7 @@ def _fixed_tasks(outcomes: MixedData, coding: DesignCoding, design: Floats) -> F
     level = np.linalg.norm(inside, axis=0) <= TOLERANCE * norms
     first = np.array([np.flatnonzero(used & (outcomes.task == t))[0] for t in range(k)])
     u, values, _ = np.linalg.svd(design[first][:, level], full_matrices=True)
+    # An orthonormal basis of the task effects that the formula's task-level columns leave: (K, f).
     free = u[:, int((values > TOLERANCE * values.max(initial=1e-300)).sum()) :]
     blocks = [free[outcomes.task]]
     for term in coding.formula.crossed_with(coding.capability) if coding.has_capability else ():

@@ -143,7 +143,8 @@ def find_patterns(
     if len(students) < MIN_PATTERN_STUDENTS:
         return _refused(y.shape[1], remark(Reason.FEW_STUDENTS, n=len(students), least=MIN_PATTERN_STUDENTS))
     y, x, seen = y[students], x[students], seen[students]
-    varies = x.std(axis=0) > 1e-9 * (1 + np.abs(x.mean(axis=0)))
+    centre, spread = x.mean(axis=0), x.std(axis=0)
+    varies = spread > 1e-9 * (1 + np.abs(centre))
     if not varies.any():
         return _refused(y.shape[1], remark(Reason.NO_VARYING_COVARIATE))
     items = np.flatnonzero(seen.mean(axis=0) >= MIN_ANSWERED)
@@ -153,12 +154,10 @@ def find_patterns(
     n_varying = int((right.std(axis=0) > 0).sum())
     if n_varying < MIN_PATTERN_ITEMS:
         return _refused(y.shape[1], remark(Reason.FEW_VARYING_ITEMS, n=n_varying, least=MIN_PATTERN_ITEMS))
-    varying = [name for name, moves in zip(names, varies, strict=True) if moves]
-    design = np.column_stack([np.ones(len(x)), (x[:, varies] - x[:, varies].mean(axis=0)) / x[:, varies].std(axis=0)])
+    varying = tuple(name for name, moves in zip(names, varies, strict=True) if moves)
+    design = np.column_stack([np.ones(len(x)), ((x - centre) / np.where(varies, spread, 1.0))[:, varies]])
     answers = PatternData(right, seen[:, items].astype(float), design, guess[items])
-    remarks = [
-        remark(Reason.CONSTANT_COVARIATE, name=name) for name, moves in zip(names, varies, strict=True) if not moves
-    ]
+    remarks = [remark(Reason.CONSTANT_COVARIATE, name=name) for name in names if name not in varying]
     if len(items) < y.shape[1]:
         remarks.append(remark(Reason.SPARSE_ITEMS, n=y.shape[1] - len(items)))
     # K and the halves rest on a sample of the items, memberships on all of them.
@@ -179,7 +178,7 @@ def find_patterns(
     return FailurePatterns(
         memberships=memberships,
         surfaces=mixture.surfaces,
-        covariates=tuple(varying),
+        covariates=varying,
         shares=mixture.shares,
         evidence=tuple(evidence),
         halves=tuple(halves),

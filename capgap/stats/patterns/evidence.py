@@ -132,7 +132,7 @@ def compare_halves(answers: PatternData, memberships: Floats, rng: np.random.Gen
     half = deal_students(answers.design, 2, rng)
     k = memberships.shape[1]
     gains, p_values, members = np.empty((2, k)), np.empty((2, k)), []
-    for h in (0, 1):
+    for h in (0, 1):  # each half fits, the other is predicted
         fitted, tested = answers.students(np.flatnonzero(half == h)), answers.students(np.flatnonzero(half != h))
         many, single = fit_mixture(fitted, k, rng), fit_mixture(fitted, 1, rng)
         order = _matched(memberships, many.memberships)

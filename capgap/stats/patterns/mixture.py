@@ -1,4 +1,4 @@
-"""A mixture of logistic response surfaces: items that students answer alike, whatever their difficulty."""
+"""Mixture of logistic response surfaces by EM: items that students answer alike, whatever their difficulty."""
 
 import math
 from dataclasses import dataclass
@@ -189,7 +189,7 @@ def predicted_scores(mixture: SurfaceMixture, held_out: PatternData) -> Floats:
     counts = (held_out.seen * (1 - held_out.chance)) @ weights
     total = held_out.right.sum(axis=1) - held_out.seen @ held_out.chance
     offset = np.zeros(len(eta))
-    for _ in range(25):
+    for _ in range(25):  # Newton on each new student's level
         p = expit(eta + offset[:, None])
         score = total - (counts * p).sum(axis=1) - offset
         offset += np.clip(score / ((counts * p * (1 - p)).sum(axis=1) + 1), -MAX_STEP, MAX_STEP)
@@ -218,9 +218,9 @@ class _EaseGrid:
         normal = np.exp(-0.5 * (nodes / PRIOR_SD) ** 2)
         chances = np.unique(answers.chance)
         kinds = tuple((float(c), np.flatnonzero(answers.chance == c)) for c in chances)
-        one = ((float(chances[0]), slice(None)),)  # views of the answers, no copies
+        whole = ((float(chances[0]), slice(None)),)  # views of the answers, no copies
         prior = PRIOR_ITEMS * normal / normal.sum()
-        return cls(answers, nodes, prior, answers.complete, one if len(chances) == 1 else kinds)
+        return cls(answers, nodes, prior, answers.complete, whole if len(chances) == 1 else kinds)
 
     def start(self, label: NDArray[np.intp], n_patterns: int) -> _EmState:
         """The state after one step from a partition, every item's ease taken from its share of right answers."""
@@ -268,6 +268,7 @@ class _EaseGrid:
         eta = self._eta(state)
         joint = np.empty((a.right.shape[1], eta.shape[1]))
         for chance, items in self.kinds:
+            # Per answer: log P(wrong) for all, plus the log odds of right against wrong for those that are right.
             log_miss = math.log1p(-chance) - np.logaddexp(0, eta)
             odds = eta if chance == 0 else np.log(chance + (1 - chance) * expit(eta)) - log_miss
             missed = log_miss.sum(axis=0) if self.complete else a.seen[:, items].T @ log_miss
@@ -299,6 +300,7 @@ class _EaseGrid:
             hessian = a.design.T @ (curvature[:, k, None] * a.design) + ridge
             step = np.linalg.solve(hessian, a.design.T @ residual[:, k] - ridge @ surface)
             surface += np.clip(step, -MAX_STEP, MAX_STEP)
+        # Offsets: one Newton step each under their normal prior, whose variance is then set by its EM update.
         precision = state.offset_sd**-2
         information = curvature.sum(axis=1) + precision
         fresh = (y - n * expit(self._eta(state))).sum(axis=1)
