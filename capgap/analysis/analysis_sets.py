@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from capgap.analysis.estimate_rows import TASKS_LIKE_THESE, THESE_TASKS, Population
+from capgap.analysis.estimate_rows import TASKS_LIKE_THESE, THESE_TASKS, TargetPopulation
 from capgap.analysis.groups import MIN_TASKS, ItemGroup
 from capgap.analysis.score_matrix import Floats, Ints, ScoreMatrix
 from capgap.schema.remarks import Reason, Remark, remark
@@ -54,7 +54,7 @@ class AnalysisSet:
     """Cluster of each row."""
     weighting: str
     """``tasks`` or ``items``."""
-    population: Population
+    population: TargetPopulation
     """Whom the interval speaks of."""
     design: Design
     """The design of the items; of the tasks, where they are the units."""
@@ -62,13 +62,15 @@ class AnalysisSet:
     """Distinct items; variants of one item count once."""
 
     @classmethod
-    def of(cls, grid: ScoreMatrix, rows: Ints, weighting: str, population: Population) -> "AnalysisSet":
+    def of(cls, grid: ScoreMatrix, rows: Ints, weighting: str, population: TargetPopulation) -> "AnalysisSet":
         """The analysis set of some rows, at least one."""
         strata, clusters = grid.task[rows], grid.cluster[rows]
         tasks, counts = np.unique(strata, return_counts=True)
         if population == TASKS_LIKE_THESE:
+            # Tasks are the units of one stratum, each a cluster of its own.
             design = Design.of(np.zeros(len(tasks), dtype=np.int64), tasks)
         else:
+            # No weights: every stratum (task) counts equally.
             shares = counts / counts.sum() if weighting == "items" else None
             design = Design.of(strata, clusters, weights=shares)
         n_items = len(np.unique(grid.item[rows])) if grid.varied else len(rows)

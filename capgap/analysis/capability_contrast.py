@@ -113,6 +113,7 @@ def _gap_difference(comparison: RoleComparison, knowledge: AnalysisSet, reasonin
             clusters.append(subset.clusters)
             shares = counts / counts.sum() if subset.weighting == "items" else np.full(len(tasks), 1 / len(tasks))
             weights.append(sign * shares)
+    # `Design.of` takes weights in the order of sorted stratum codes.
     codes = np.concatenate([np.unique(s) for s in strata])
     design = Design.of(
         np.concatenate(strata), np.concatenate(clusters), weights=np.concatenate(weights)[np.argsort(codes)]

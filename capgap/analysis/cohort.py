@@ -115,7 +115,7 @@ class Cohort:
         def n_told_apart(indices: Sequence[int]) -> int:
             return len({tuple(key[n] for n in indices) for key in recipes})
 
-        telling: list[int] = []
+        telling: list[int] = []  # indices of columns that tell recipes apart
         for n in range(len(columns)):  # what an earlier column says already is not said again
             if n_told_apart([*telling, n]) > n_told_apart(telling):
                 telling.append(n)

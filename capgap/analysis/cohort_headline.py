@@ -19,7 +19,7 @@ _STUDENTS = {
     "these_recipes": "these recipes",
     "these_recipes_bases_like_these": "these recipes on bases like these",
 }
-"""Population code → how a sentence calls it."""
+"""TargetPopulation code → how a sentence calls it."""
 _ENDS = ("estimate", "conf_low", "conf_high")
 _MOST_RECIPES = 3
 

@@ -8,7 +8,7 @@ import numpy as np
 from capgap import schema
 from capgap.analysis.analysis_sets import AnalysisSets
 from capgap.analysis.cohort import Cohort, Recipe
-from capgap.analysis.estimate_rows import THESE_TASKS, THIS_RECIPE, EstimateRow, Pairs
+from capgap.analysis.estimate_rows import THESE_TASKS, THIS_RECIPE, EstimateRow, KeyValues
 from capgap.analysis.groups import CONTRASTED, group_at
 from capgap.analysis.score_matrix import Floats, Ints, ScoreMatrix
 from capgap.schema.remarks import Reason, Remark, remark
@@ -119,6 +119,7 @@ def _curve(
     rows, columns = common.rows, [grid.column(name) for name in models]
     facts = [cohort.facts[name] for name in students]
     seeds_of_students = [str(known.get("data_seed", known.get("seed", 0))) for known in facts]
+    # Bases share no seed with students, nor with each other.
     seeds = [*(f"base {n}" for n in range(len(bases))), *seeds_of_students]
 
     def fit(values: Floats, cells: Ints, **options: object) -> CurveFit:
@@ -217,7 +218,7 @@ def _label(target: CurveTarget) -> str:
     return f"{100 * target.share:g} % {target.kind}"
 
 
-def _codes(target: CurveTarget) -> Pairs:
+def _codes(target: CurveTarget) -> KeyValues:
     return ("target", target.share), ("target_scale", target.kind)
 
 
@@ -257,7 +258,7 @@ def _figure_rows(fit: CurveFit, blank: EstimateRow, models: tuple[str, ...]) -> 
     leading = fit.leading
     if leading is None:
         return
-    smallest = sizes[sizes > 0].min() / 4
+    smallest = sizes[sizes > 0].min() / 4  # where a logarithmic axis begins
     for size in (0.0, *np.geomspace(smallest, 2 * sizes.max(), _POINTS - 1)):
         yield replace(
             blank,

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from capgap.analysis.cohort import CATEGORICAL_FACTORS, LOG_FACTORS, Cohort
-from capgap.analysis.estimate_rows import THESE_TASKS, EstimateRow, Pairs, Population
+from capgap.analysis.estimate_rows import THESE_TASKS, EstimateRow, KeyValues, TargetPopulation
 from capgap.analysis.groups import CONTRASTED, group_at
 from capgap.analysis.score_matrix import ScoreMatrix
 from capgap.errors import EstimationError
@@ -30,9 +30,9 @@ class _MixedModelInput:
     outcomes: OutcomeGrid
     remarks: tuple[Remark, ...]
 
-    def effect_codes(self) -> dict[str, Pairs]:
+    def effect_codes(self) -> dict[str, KeyValues]:
         """The model's name of each effect → its factor, and levels or transform, as the column ``factors`` has them."""
-        codes: dict[str, Pairs] = {}
+        codes: dict[str, KeyValues] = {}
         for factor, values in {**self.outcomes.students, **self.outcomes.tasks}.items():
             if factor in LOG_FACTORS:
                 codes[f"log({factor})"] = (("factor", factor), ("transform", "log"))
@@ -64,20 +64,11 @@ def effect_rows(
     """
     cohort, left_out = cohort.above_zero()
     factors = [name for name in (*LOG_FACTORS, *CATEGORICAL_FACTORS) if cohort.varies(name)]
-    if len(cohort.students) < MIN_STUDENTS or not factors:
+    n_students = len(cohort.students)
+    if n_students < MIN_STUDENTS or not factors:
         return
-    blank = EstimateRow(
-        "effect",
-        "battery",
-        "all",
-        None,
-        refused(),
-        0,
-        weighting="tasks",
-        subject="cohort",
-        estimator="mixed_model",
-        n_students=len(cohort.students),
-    )
+    blank = EstimateRow("effect", "battery", "all", None, refused(), 0, weighting="tasks", n_students=n_students)
+    blank = replace(blank, subject="cohort", estimator="mixed_model")
     model = _model_input(grid, cohort, excluded, factors)
     if isinstance(model, Remark):
         yield replace(blank, estimate=refused(model))
@@ -94,7 +85,7 @@ def effect_rows(
 
 
 def _fit_rows(
-    fit: MixedFit, blank: EstimateRow, remarks: tuple[Remark, ...], codes: dict[str, Pairs]
+    fit: MixedFit, blank: EstimateRow, remarks: tuple[Remark, ...], codes: dict[str, KeyValues]
 ) -> Iterator[EstimateRow]:
     if fit.status == "refused":
         yield replace(blank, estimate=refused(*fit.remarks))
@@ -139,9 +130,9 @@ def _fit_rows(
             )
 
 
-def _population(fit: MixedFit, estimator: str) -> Population:
+def _population(fit: MixedFit, estimator: str) -> TargetPopulation:
     """Whom an estimator's intervals speak of."""
-    return Population(**population_of(estimator, fit.population)._asdict()) if fit.population else THESE_TASKS
+    return TargetPopulation(**population_of(estimator, fit.population)._asdict()) if fit.population else THESE_TASKS
 
 
 def _model_input(
@@ -151,7 +142,7 @@ def _model_input(
     columns = [grid.column(name) for name in cohort.students]
     groups = [group_at(grid, "capability", name, excluded) for name in CONTRASTED]
     rows = np.sort(np.concatenate([group.rows for group in groups]))
-    scores = grid.scores[rows][:, columns]
+    scores = grid.scores[rows][:, columns]  # shape (cells, students), NaN where not answered
     whole = ((scores == 0) | (scores == 1) | np.isnan(scores)).all(axis=1)
     n_fractional = int((~whole).sum())
     rows = rows[whole & np.isfinite(scores).any(axis=1)]
@@ -177,7 +168,7 @@ def _model_input(
     answered = np.isfinite(scores).T
     chance = grid.chance[rows]
     outcomes = OutcomeGrid(
-        np.where(answered, scores.T, 0.0),
+        np.where(answered, scores.T, 0.0),  # weight zero where not answered
         units[code],
         None if answered.all() else answered.astype(float),
         students={name: _column(cohort, name) for name in (*factors, *(["base"] if cohort.varies("base") else []))},

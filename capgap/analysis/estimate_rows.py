@@ -18,8 +18,8 @@ __all__ = [
     "THESE_TASKS",
     "THIS_RECIPE",
     "EstimateRow",
-    "Pairs",
-    "Population",
+    "KeyValues",
+    "TargetPopulation",
     "add_remarks",
     "adjust_over_students",
     "as_frame",
@@ -27,7 +27,7 @@ __all__ = [
     "is_tested",
 ]
 
-Pairs = tuple[tuple[str, Any], ...]
+KeyValues = tuple[tuple[str, Any], ...]
 """A JSON object as names and values."""
 
 _FAMILY = (
@@ -44,7 +44,7 @@ _AS_THEY_ARE = (
 _OF_ESTIMATE = tuple(column.name for column in fields(Estimate))
 
 
-class Population(NamedTuple):
+class TargetPopulation(NamedTuple):
     """Whom an interval speaks of, by the codes of `capgap.schema.columns`."""
 
     items: str = "items_like_these"
@@ -55,9 +55,9 @@ class Population(NamedTuple):
     """One of `POPULATION_STUDENTS`."""
 
 
-THESE_TASKS = Population()
-TASKS_LIKE_THESE = Population(tasks="tasks_like_these")
-THIS_RECIPE = Population(students="this_recipe")
+THESE_TASKS = TargetPopulation()
+TASKS_LIKE_THESE = TargetPopulation(tasks="tasks_like_these")
+THIS_RECIPE = TargetPopulation(students="this_recipe")
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,9 @@ class EstimateRow:
     n_tasks: int
     contrast: str | None = None
     """A code that the quantity declares, else a label for people."""
-    roles: Pairs = ()
+    roles: KeyValues = ()
     """Role and model of those that take part."""
-    factors: Pairs = ()
+    factors: KeyValues = ()
     """How students were made, and what else tells rows of one quantity apart: codes and numbers."""
     scale: str = "score"
     weighting: str = "items"
@@ -84,7 +84,7 @@ class EstimateRow:
     """One of `schema.columns.SUBJECTS`."""
     estimator: str = "paired"
     """One of `schema.columns.ESTIMATORS`."""
-    population: Population = THESE_TASKS
+    population: TargetPopulation = THESE_TASKS
     n_students: int = 1
     n_seeds: int | None = None
     """Training seeds that it speaks of; None where they are no part of it."""
@@ -101,6 +101,7 @@ class EstimateRow:
             **{name: getattr(e, name) for name in _OF_ESTIMATE},
             "roles": _as_json(self.roles),
             "factors": _as_json(self.factors),
+            # What is unknown is null: infinite degrees of freedom are those of a normal reference.
             "df": e.df if np.isfinite(e.df) else np.nan,
             "conf_level": self.conf_level or conf_level,
             "alternative": self.alternative if np.isfinite(e.p_value) else None,
@@ -109,23 +110,23 @@ class EstimateRow:
         }
 
 
-def _as_json(pairs: Pairs) -> str | None:
+def _as_json(pairs: KeyValues) -> str | None:
     return json.dumps(dict(pairs), ensure_ascii=False) if pairs else None
 
 
 def as_frame(rows: Iterable[EstimateRow], *, conf_level: float) -> pd.DataFrame:
-    """The rows as a frame in the making: a column ``remarks`` of codes, no note; no column where there is no row."""
+    """The rows as a draft of the table: a column ``remarks`` of codes, no note; no column where there is no row."""
     return pd.DataFrame([row.record(conf_level) for row in rows])
 
 
 def add_remarks(frame: pd.DataFrame, remarks: Iterable[tuple[Remark, ...]]) -> pd.DataFrame:
-    """A frame in the making with further remarks, a tuple for each row."""
+    """A draft of the table with further remarks, a tuple for each row."""
     longer = [(*before, *more) for before, more in zip(frame["remarks"], remarks, strict=True)]
     return frame.assign(remarks=pd.Series(longer, index=frame.index, dtype=object))
 
 
 def as_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """The validated `estimates` table of a frame in the making; only here do remarks become prose."""
+    """The validated `estimates` table of a draft; only here do remarks become prose."""
     if not len(frame):
         return schema.empty(schema.ESTIMATES)
     remarks = frame["remarks"]
@@ -150,6 +151,7 @@ def adjust_over_students(frame: pd.DataFrame) -> pd.DataFrame:
     has_codes = {name: bool(quantity.contrasts) for name, quantity in QUANTITIES.items()}
     codes = frame["contrast"].where(frame["quantity"].map(has_codes).astype(bool), "")
     p_values = frame["p_value"].to_numpy(dtype=float)
+    # Positions, not labels: groupby's indices count within `questions`.
     tested = np.flatnonzero(is_tested(frame) & np.isfinite(p_values))
     questions = frame.assign(contrast=codes).iloc[tested].groupby(list(_FAMILY))
     for question, positions in questions.indices.items():

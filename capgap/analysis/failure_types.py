@@ -87,6 +87,7 @@ def _type_rows(
         responses = [response for response, traced in zip(responses, is_traced, strict=True) if traced]
     if not responses:
         return
+    # An answer may fit several types; the first in the order of `ERROR_TYPES` counts.
     first_type = np.array([(error_types(**response) or ("",))[0] for response in responses], dtype=object)
     design = Design.of(np.zeros(len(part), dtype=np.int64), _clusters(part))
     for name, meaning in ERROR_TYPES.items():

@@ -70,6 +70,7 @@ def groups_of(grid: ScoreMatrix, model: str, excluded: frozenset[str]) -> Iterat
         yield from groups_at(grid, level, excluded)
     yield from _formats(grid, np.flatnonzero(readable_cells(grid, excluded)))
     size = np.bincount(grid.task, minlength=len(grid.tasks))
+    # Cells sorted by task, cut where the task changes.
     order = np.argsort(grid.task, kind="stable")
     for code, rows in enumerate(np.split(order, np.cumsum(size)[:-1])):
         if len(grid.tasks) > MAX_TASKS_OF_ONE_ITEM and size[code] < 2:
@@ -133,7 +134,7 @@ def _slices(grid: ScoreMatrix, model: str, task: str, rows: Ints) -> Iterator[It
     labels = {name: bins[rows, column] for name, bins in grid.covariates.items()}
     labels["variant"] = grid.facts["variant"][rows]
     for covariate, label in labels.items():
-        names = sorted({str(x) for x in label if x is not None}, key=_natural)
+        names = sorted({str(x) for x in label if x is not None}, key=_natural)  # bins in the order of their numbers
         if len(names) < 2:
             continue
         text = np.array(["" if x is None else str(x) for x in label], dtype=object)

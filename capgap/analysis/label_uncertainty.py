@@ -42,7 +42,7 @@ def flag_undeclared_labels(
     Parameters
     ----------
     frame
-        A frame in the making.
+        A draft of the table.
     outcomes
         With the labels joined and task names as they came.
     undeclared
@@ -129,6 +129,7 @@ def label_uncertainty_rows(
 
 def _pooled_rows(analysis: _Analysis, p: Floats, tasks: Ints, conf_level: float) -> Iterator[EstimateRow]:
     """The rows of an analysis, each number pooled over draws of the labels; `p` and `tasks` are of uncertain cells."""
+    # over_labels pools numbers by name; the row that a name last came from says where the pooled number stands.
     patterns: dict[str, EstimateRow] = {}
 
     def estimates(is_reasoning: NDArray[np.bool_]) -> dict[str, Estimate]:

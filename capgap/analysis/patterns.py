@@ -9,7 +9,7 @@ import pandas as pd
 
 from capgap import schema
 from capgap.analysis.cohort import CATEGORICAL_FACTORS, LOG_FACTORS, Cohort
-from capgap.analysis.estimate_rows import THESE_TASKS, EstimateRow, Population
+from capgap.analysis.estimate_rows import THESE_TASKS, EstimateRow, TargetPopulation
 from capgap.analysis.groups import readable_cells
 from capgap.analysis.score_matrix import Floats, Ints, ScoreMatrix
 from capgap.schema.remarks import Reason, Remark, remark
@@ -62,13 +62,14 @@ def pattern_rows(
         scale="share of items",
         subject="cohort",
         estimator="response_surfaces",
-        population=Population(items="these_items"),
+        population=TargetPopulation(items="these_items"),
         n_students=len(cohort.students),
     )
     if mixture.status == "refused":
         yield blank
         return
     bases = {roles.base.get(name) for name in cohort.students}
+    # Failure is compared with a base only where all students have the same one.
     base = grid.of(str(next(iter(bases))))[rows] if len(bases) == 1 and None not in bases else None
     patterns = name_patterns(
         mixture,

@@ -94,7 +94,7 @@ def _difference_rows(
             yield replace(blank, estimate=refused(*why_not, n_items=len(common.rows)))
             continue
         subset = AnalysisSet.of(grid, common.rows, "tasks", THESE_TASKS)
-        students = np.stack([grid.of(name)[common.rows] for name in recipe.students])
+        students = np.stack([grid.of(name)[common.rows] for name in recipe.students])  # shape (seeds, cells)
         differences = sign * (grid.of(other)[common.rows] - students)
         estimate = seed_difference(differences, subset.design, conf_level=conf_level)
         estimate = replace(estimate, n_items=subset.n_items).noting(*common.information(who))

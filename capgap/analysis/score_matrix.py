@@ -100,9 +100,11 @@ def make_score_matrix(outcomes: pd.DataFrame, models: Sequence[str]) -> ScoreMat
     frame, column = frame.iloc[sorting], column[sorting]
     cell = frame.groupby(_CELL, sort=True).ngroup().to_numpy(dtype=np.int64)
     shape = (int(cell.max()) + 1, len(models))
+    # Row-major position of each outcome in the matrix (cells, models); repeats share one.
     flat = cell * shape[1] + column
     scores, logprobs = (_means(frame[name], flat, shape) for name in ("score", "target_logprob"))
     present = (np.bincount(flat, minlength=shape[0] * shape[1]) > 0).reshape(shape)
+    # Repeats are sorted, so the first row of a position is its first repeat.
     firsts, first_rows = np.unique(flat, return_index=True)
     predictions = np.full(shape[0] * shape[1], UNKNOWN, dtype=np.int64)
     predictions[firsts] = _prediction_codes(frame)[first_rows]
@@ -149,6 +151,7 @@ def _cluster_codes(facts: pd.DataFrame) -> Ints:
     """Codes of the clusters; an item that is its own cluster stays apart from items of that name in other tasks."""
     its_item = (facts["cluster"] == facts["item"]).to_numpy(dtype=bool)
     battery, task, cluster = (facts[name].to_numpy(dtype=object) for name in ("battery", "task", "cluster"))
+    # An undeclared cluster is an item, named within its task; a declared one may span the tasks of its battery.
     scope = np.where(its_item, battery + "\0" + task + "\0own\0", battery + "\0declared\0")
     return np.unique((scope + cluster).astype(str), return_inverse=True)[1].astype(np.int64)
 

@@ -73,7 +73,7 @@ def adjust_down_tree(frame: pd.DataFrame, parents: Mapping[TestingNode, TestingN
     Parameters
     ----------
     frame
-        A frame in the making. One number a node is in the tree: the task-weighted one above tasks.
+        A draft of the table. One number a node is in the tree: the task-weighted one above tasks.
     parents
         Of every node.
 
@@ -101,11 +101,13 @@ def adjust_down_tree(frame: pd.DataFrame, parents: Mapping[TestingNode, TestingN
 
 def _one_tree(question: pd.DataFrame, parents: Mapping[TestingNode, TestingNode | None]) -> pd.DataFrame:
     """``p_adjusted``, ``family`` and the remark of what is selected, for the rows below a battery."""
+    # One tree a student; the batteries of all students are the first family.
     rows = list(zip(question["model"], question["level"], question["group"], strict=True))
     position = {row: i for i, row in enumerate(rows)}
     parent = np.full(len(rows), -1)  # -1: a root, or outside the tree
     for i, (model, level, group) in enumerate(rows):
         above = parents.get(TestingNode(level, group))
+        # A group without a number for this student is skipped on the way up.
         while above is not None and (model, *above) not in position:
             above = parents.get(above)
         parent[i] = -1 if above is None else position[model, *above]

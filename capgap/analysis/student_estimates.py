@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from capgap import schema
 from capgap.analysis.analysis_sets import AnalysisSet, AnalysisSets
-from capgap.analysis.estimate_rows import EstimateRow, Pairs
+from capgap.analysis.estimate_rows import EstimateRow, KeyValues
 from capgap.analysis.groups import ItemGroup
 from capgap.analysis.score_matrix import Floats, ScoreMatrix
 from capgap.schema.quantities import QUANTITIES
@@ -63,7 +63,7 @@ class RoleComparison:
         """Whether the roles are taken that the quantity needs."""
         return all(role in self.roles for role in QUANTITIES[quantity].roles)
 
-    def players(self, *roles: str) -> Pairs:
+    def players(self, *roles: str) -> KeyValues:
         """Role and model of these roles."""
         return tuple((role, self.roles[role]) for role in roles)
 
@@ -124,6 +124,7 @@ def paired_rows(
     if why_not:
         yield blank
         return
+    # Shares, tasks left out and prompting are the same for every weighting of the group.
     remarks = (*common.information(roles), *group.remarks, *comparison.prompting_remarks(*roles))
     for subset in comparison.sets.of(group, common.rows):
         yield _in_set(blank, subset, estimator(subset).noting(*remarks))
