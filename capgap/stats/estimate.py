@@ -1,4 +1,4 @@
-"""`Estimate`, the one type of a number with its interval, results that hold several, and the quantiles they share."""
+"""`Estimate`, a number with its interval and remarks; `Result`, several of them; t intervals and exact bounds."""
 
 import math
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A weighted sum of stratum means, clusters that may span strata: CR2 variance, Bell-McCaffrey degrees of freedom."""
+"""CR2 variance and Bell-McCaffrey degrees of freedom of weighted sums of stratum means; clusters may span strata."""
 
 import math
 from dataclasses import dataclass

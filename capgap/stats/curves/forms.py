@@ -1,4 +1,4 @@
-"""The saturating curves ``a(D) = c - (c - f) h(D)``: each form is its share of room still left, h, from 1 down to 0."""
+"""Saturating curve forms ``a(D) = c - (c - f) h(D)``, each by h, its share of room still left, from 1 down to 0."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What holds without a law: whether the means rise with size, and between which sizes they cross a target."""
+"""Inference without a curve form: monotonicity of the means (chi-bar-square) and a bracket of a target's crossing."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Profiles of one form: how much the residual rises where the curve meets its target at a given size."""
+"""Profile likelihood of a data cost by one form: the least residual where the curve meets its target at a size."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What the points of a curve are measured in: accuracy, accuracy per step, log-probability of the target."""
+"""Scales of a curve's points: accuracy, accuracy per step, log-probability of the target."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

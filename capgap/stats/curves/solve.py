@@ -109,7 +109,8 @@ class CurveSolutions:
 
     def within(self, mask: NDArray[np.bool_]) -> "CurveSolutions":
         """Some of the solutions."""
-        return CurveSolutions(*(column[mask] for column in _fields(self)))
+        shapes, beta, inverse, rss, feasible = _fields(self)
+        return CurveSolutions(shapes[mask], beta[mask], inverse[mask], rss[mask], feasible[mask])
 
 
 def condition(beta: Floats, inverse: Floats, rss: Floats, row: Floats, value: float) -> tuple[Floats, Floats, Floats]:

@@ -202,6 +202,7 @@ def _outcomes(
 
 
 def _result(formula: Formula, model: MixedModel, optimum: RemlOptimum, effects: bool, conf_level: float) -> MixedFit:
+    """The numbers of an optimum: coefficients, standard deviations, margins, and what qualifies them."""
     optimum, inference = infer(model, optimum)
     estimated = tuple(model.names[j] for j in model.estimated)
     guesses = (remark(Reason.GUESSES_COUNT_AS_ABILITY),) if model.mistakes_guesses else ()

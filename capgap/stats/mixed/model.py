@@ -156,6 +156,7 @@ def _new_columns(design: Floats, extra: Floats, weight: Floats) -> Floats:
 def _objective(
     outcomes: MixedData, plan: TermPlan, design: Floats, base: Ints | None, restricted: bool, chance: bool
 ) -> LaplaceLikelihood:
+    """The Laplace likelihood of a plan: its kernels, their maps from core and task effects, and the layout."""
     # Indices into the variances by where their effects live: in tasks, in the core, in cells, in items.
     terms = plan.random
     tasks = [(g, t) for g, t in enumerate(terms) if t.kind == "task"]
