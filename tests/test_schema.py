@@ -142,12 +142,12 @@ def test_a_key_may_occur_once_in_all_frames_together() -> None:
 
 
 def test_estimates_as_json_have_nulls_and_objects(tmp_path: Path) -> None:
-    row = {"quantity": "gap", "level": "task", "group": "a", "factors": '{"teacher": "t"}', "df": np.inf, "n_items": 2}
-    table = schema.validate(pd.DataFrame([row, row | {"group": "b", "factors": None}]), schema.ESTIMATES)
+    row = {"quantity": "gap", "level": "task", "group": "a", "roles": '{"teacher": "t"}', "df": np.inf, "n_items": 2}
+    table = schema.validate(pd.DataFrame([row, row | {"group": "b", "roles": None}]), schema.ESTIMATES)
     schema.write_json(table, tmp_path / "e.json")
     first, second = json.loads((tmp_path / "e.json").read_text())
-    assert first["factors"] == {"teacher": "t"}
-    assert (second["factors"], second["std_error"], second["df"]) == (None, None, None)
+    assert first["roles"] == {"teacher": "t"}
+    assert (second["roles"], second["std_error"], second["df"]) == (None, None, None)
     assert list(first) == list(schema.ESTIMATES.names)
     assert (first["n_items"], first["n_tasks"]) == (2, None)
 

@@ -1,36 +1,63 @@
-"""Estimates as rows of the `estimates` table."""
+"""Rows of the `estimates` table: one number with whose it is, how it was made and whom its interval speaks of."""
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from capgap import schema
+from capgap.schema.quantities import QUANTITIES
+from capgap.schema.remarks import Remark, reason_of, render
 from capgap.stats import Estimate, holm
 
 __all__ = [
-    "DRAWN",
-    "NO_FAMILY",
-    "THESE_TASKS",
     "TASKS_LIKE_THESE",
+    "THESE_TASKS",
     "THIS_RECIPE",
     "EstimateRow",
-    "is_sensitivity_analysis",
-    "to_table",
+    "KeyValues",
+    "TargetPopulation",
+    "add_remarks",
+    "adjust_over_students",
+    "as_frame",
+    "as_table",
+    "is_tested",
 ]
 
-THESE_TASKS = "these checkpoints, these tasks"
-TASKS_LIKE_THESE = "these checkpoints, tasks like these"
-THIS_RECIPE = "this recipe, these tasks"
+KeyValues = tuple[tuple[str, Any], ...]
+"""A JSON object as names and values."""
 
-NO_FAMILY = ("base_gap", "error_type", "failure_odds")
-"""What the base lacked is no question about the students; what goes with failure is looked at, not tested."""
-DRAWN = ("labels", "drawn")
-"""The factor of a number over draws of the labels; it asks again what a number without it asks."""
-_OF_RECIPES = ("gap", "gain", "lost", "gained")
-_FAMILY = ["quantity", "level", "group", "contrast", "scale", "weighting", "population"]
+_FAMILY = (
+    *("quantity", "level", "group", "subject", "scale", "weighting", "estimator"),
+    *("population_items", "population_tasks", "population_students", "contrast"),
+)
+"""Codes that the rows of one question share, whoever is asked; the contrast where the quantity declares codes of it."""
+_AS_THEY_ARE = (
+    *("quantity", "level", "group", "model", "contrast", "scale", "weighting", "subject", "estimator"),
+    *("n_tasks", "n_students", "n_seeds"),
+)
+
+
+_OF_ESTIMATE = tuple(column.name for column in fields(Estimate))
+
+
+class TargetPopulation(NamedTuple):
+    """Whom an interval speaks of, by the codes of `capgap.schema.columns`."""
+
+    items: str = "items_like_these"
+    """One of `POPULATION_ITEMS`."""
+    tasks: str = "these_tasks"
+    """One of `POPULATION_TASKS`."""
+    students: str = "these_checkpoints"
+    """One of `POPULATION_STUDENTS`."""
+
+
+THESE_TASKS = TargetPopulation()
+TASKS_LIKE_THESE = TargetPopulation(tasks="tasks_like_these")
+THIS_RECIPE = TargetPopulation(students="this_recipe")
 
 
 @dataclass(frozen=True)
@@ -38,6 +65,7 @@ class EstimateRow:
     """One number, where it stands, and whose it is."""
 
     quantity: str
+    """A name of `schema.QUANTITIES`."""
     level: str
     group: str
     model: str | None
@@ -45,11 +73,18 @@ class EstimateRow:
     estimate: Estimate
     n_tasks: int
     contrast: str | None = None
-    factors: tuple[tuple[str, str], ...] = ()
-    """Role and model for the roles that take part, or factor and level."""
+    """A code that the quantity declares, else a label for people."""
+    roles: KeyValues = ()
+    """Role and model of those that take part."""
+    factors: KeyValues = ()
+    """How students were made, and what else tells rows of one quantity apart: codes and numbers."""
     scale: str = "score"
     weighting: str = "items"
-    population: str = THESE_TASKS
+    subject: str = "model"
+    """One of `schema.columns.SUBJECTS`."""
+    estimator: str = "paired"
+    """One of `schema.columns.ESTIMATORS`."""
+    population: TargetPopulation = THESE_TASKS
     n_students: int = 1
     n_seeds: int | None = None
     """Training seeds that it speaks of; None where they are no part of it."""
@@ -58,67 +93,70 @@ class EstimateRow:
     alternative: str = "two-sided"
 
     def record(self, conf_level: float) -> dict[str, object]:
-        """The row as columns of the table."""
+        """The row as columns of the table, with ``remarks`` in place of ``reason`` and ``note``."""
         e = self.estimate
         return {
-            "quantity": self.quantity,
-            "level": self.level,
-            "group": self.group,
-            "model": self.model,
-            "contrast": self.contrast,
-            "factors": json.dumps(dict(self.factors), ensure_ascii=False) if self.factors else None,
-            "scale": self.scale,
-            "weighting": self.weighting,
-            "population": self.population,
-            "estimate": e.estimate,
-            "std_error": e.std_error,
+            **{name: getattr(self, name) for name in _AS_THEY_ARE},
+            **{f"population_{axis}": code for axis, code in self.population._asdict().items()},
+            **{name: getattr(e, name) for name in _OF_ESTIMATE},
+            "roles": _as_json(self.roles),
+            "factors": _as_json(self.factors),
+            # What is unknown is null: infinite degrees of freedom are those of a normal reference.
             "df": e.df if np.isfinite(e.df) else np.nan,
-            "conf_low": e.conf_low,
-            "conf_high": e.conf_high,
             "conf_level": self.conf_level or conf_level,
-            "null_value": e.null_value,
             "alternative": self.alternative if np.isfinite(e.p_value) else None,
-            "p_value": e.p_value,
-            "n_items": e.n_items,
             "n_clusters": e.n_clusters or None,  # a refusal counted none, and zero never stands for unknown
-            "n_tasks": self.n_tasks,
-            "n_students": self.n_students,
-            "n_seeds": self.n_seeds,
             "method": e.method or None,
-            "status": e.status,
-            "note": e.note or None,
         }
 
 
-def is_sensitivity_analysis(table: pd.DataFrame) -> "pd.Series[bool]":
-    """Which rows repeat a question over draws of the labels: no family counts them."""
-    told = json.dumps(dict([DRAWN]))[1:-1]
-    return table["factors"].fillna("").astype(str).str.contains(told, regex=False)
+def _as_json(pairs: KeyValues) -> str | None:
+    return json.dumps(dict(pairs), ensure_ascii=False) if pairs else None
 
 
-def to_table(rows: Iterable[EstimateRow], *, conf_level: float) -> pd.DataFrame:
-    """The validated `estimates` table of the rows, p-values of several students adjusted by Holm."""
-    records = [row.record(conf_level) for row in rows]
-    if not records:
+def as_frame(rows: Iterable[EstimateRow], *, conf_level: float) -> pd.DataFrame:
+    """The rows as a draft of the table: a column ``remarks`` of codes, no note; no column where there is no row."""
+    return pd.DataFrame([row.record(conf_level) for row in rows])
+
+
+def add_remarks(frame: pd.DataFrame, remarks: Iterable[tuple[Remark, ...]]) -> pd.DataFrame:
+    """A draft of the table with further remarks, a tuple for each row."""
+    longer = [(*before, *more) for before, more in zip(frame["remarks"], remarks, strict=True)]
+    return frame.assign(remarks=pd.Series(longer, index=frame.index, dtype=object))
+
+
+def as_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """The validated `estimates` table of a draft; only here do remarks become prose."""
+    if not len(frame):
         return schema.empty(schema.ESTIMATES)
-    return schema.validate(_with_families(pd.DataFrame(records)), schema.ESTIMATES, source="estimates")
+    remarks = frame["remarks"]
+    table = frame.drop(columns="remarks").assign(reason=remarks.map(reason_of), note=remarks.map(render))
+    table["note"] = table["note"].where(table["note"] != "", None)
+    return schema.validate(table, schema.ESTIMATES, source="estimates")
 
 
-def _with_families(table: pd.DataFrame) -> pd.DataFrame:
-    """Several students or recipes asked one question are a family; a profile is none, nor what the base lacked."""
-    adjusted = np.full(len(table), np.nan)
-    family = np.full(len(table), None, dtype=object)
-    recipe = table["model"].isna() & table["quantity"].isin(_OF_RECIPES) & (table["population"] == THIS_RECIPE)
-    question = table["contrast"].notna() & (table["model"].notna() | recipe) & ~table["quantity"].isin(NO_FAMILY)
-    question &= ~is_sensitivity_analysis(table)
-    asked = table[question & table["p_value"].notna()]
-    quantity, contrast, group = (table[name].to_numpy(dtype=object) for name in ("quantity", "contrast", "group"))
-    p_values = table["p_value"].to_numpy(dtype=float)
-    for rows in asked.groupby(_FAMILY, dropna=False).indices.values():
-        members = asked.index.to_numpy()[rows]
+def is_tested(frame: pd.DataFrame) -> "pd.Series[bool]":
+    """Which rows ask a question of the students that multiplicity counts; draws of labels ask none anew."""
+    in_family = {name: quantity.family == "students" for name, quantity in QUANTITIES.items()}
+    return frame["quantity"].map(in_family).astype(bool) & (frame["estimator"] != "multiple_imputation")
+
+
+def adjust_over_students(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows with Holm's p-values where several students or recipes were asked one question.
+
+    ``family`` becomes ``holm|quantity|level|group|…|members``: the codes of `_FAMILY` and the number of p-values.
+    """
+    adjusted = np.full(len(frame), np.nan)
+    family = np.full(len(frame), None, dtype=object)
+    has_codes = {name: bool(quantity.contrasts) for name, quantity in QUANTITIES.items()}
+    codes = frame["contrast"].where(frame["quantity"].map(has_codes).astype(bool), "")
+    p_values = frame["p_value"].to_numpy(dtype=float)
+    # Positions, not labels: groupby's indices count within `questions`.
+    tested = np.flatnonzero(is_tested(frame) & np.isfinite(p_values))
+    questions = frame.assign(contrast=codes).iloc[tested].groupby(list(_FAMILY))
+    for question, positions in questions.indices.items():
+        members = tested[positions]
         if len(members) > 1:
             adjusted[members] = holm(p_values[members])
-            one = members[0]
-            who = "recipes" if recipe[one] else "students"
-            family[members] = f"{quantity[one]} ({contrast[one]}) in {group[one]}: {len(members)} {who}"
-    return table.assign(p_adjusted=adjusted, family=family)
+            family[members] = f"holm|{'|'.join(question)}|{len(members)}"  # type: ignore[arg-type]
+    return frame.assign(p_adjusted=adjusted, family=family)

@@ -1,4 +1,4 @@
-"""Numbers and names as a sentence has them."""
+"""Number formats of sentences: intervals in percent or points, minus signs, printable names."""
 
 import math
 

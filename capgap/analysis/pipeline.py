@@ -1,4 +1,4 @@
-"""Outcomes to estimates: every number of the report with its interval."""
+"""From outcomes to the `estimates` table: every number of the report with its interval."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -8,10 +8,10 @@ import pandas as pd
 from capgap import schema
 from capgap.analysis.analysis_sets import AnalysisSets
 from capgap.analysis.capability_contrast import capability_contrast_rows
-from capgap.analysis.cohort import Cohort, cohort_of
+from capgap.analysis.cohort import cohort_of
 from capgap.analysis.data_efficiency import data_efficiency_rows
 from capgap.analysis.effects import effect_rows
-from capgap.analysis.estimate_rows import EstimateRow, to_table
+from capgap.analysis.estimate_rows import EstimateRow, adjust_over_students, as_frame, as_table
 from capgap.analysis.failure_types import error_type_rows, failure_odds_rows
 from capgap.analysis.fidelity import fidelity_rows
 from capgap.analysis.flips import EQUIVALENCE_MARGIN, equivalence_rows, flip_rows
@@ -26,10 +26,10 @@ from capgap.analysis.student_estimates import RoleComparison, accuracy_rows, dif
 from capgap.analysis.unreadable_answers import screen_unreadable
 from capgap.errors import EstimationError
 
-__all__ = ["analyze"]
+__all__ = ["estimate_table"]
 
 
-def analyze(
+def estimate_table(
     outcomes: pd.DataFrame,
     roles: schema.Roles,
     *,
@@ -39,7 +39,7 @@ def analyze(
     conf_level: float = 0.95,
     margin: float = EQUIVALENCE_MARGIN,
 ) -> pd.DataFrame:
-    """The `estimates` table of a comparison: the quantities that CONTRIBUTING.md lists, at every level.
+    """The `estimates` table of a comparison: all of `schema.QUANTITIES` that the data hold, at every level.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def analyze(
     Returns
     -------
     pandas.DataFrame
-        Validated; numbers that the data cannot support are rows with status ``refused`` and the reason in `note`.
+        Validated; numbers that the data cannot support are rows with status ``refused`` and the code of the reason.
 
     Raises
     ------
@@ -87,29 +87,34 @@ def analyze(
     table = fill_defaults(schema.validate(outcomes, schema.OUTCOMES, source="outcomes"))
     check_roles(table, roles)
     undeclared = schema.undeclared_items(table) if labels is not None else set()
-    joined = schema.join_labels(table, labels)
-    raw = qualify_task_names(joined)
-    table = bin_covariates(raw)
-    grid, prompting = make_score_matrix(table, roles.names), _prompting(models)
+    labelled = schema.join_labels(table, labels)
+    qualified = qualify_task_names(labelled)
+    grid, prompting = make_score_matrix(bin_covariates(qualified), roles.names), _prompting(models)
     cohort = cohort_of(models, roles.students)
-    found = screen_unreadable(table, roles, conf_level=conf_level)
-    excluded = frozenset(found.excluded)
-    counted = raw[~raw["task"].isin(excluded)]
+    unreadable_rows, excluded = screen_unreadable(qualified, roles, conf_level=conf_level)
+    readable = qualified[~qualified["task"].isin(excluded)]
     parents: dict[TestingNode, TestingNode | None] = {}
     rows = itertools.chain(
-        found.rows,
-        _by_student(grid, roles, excluded, prompting, conf_level, margin, parents),
-        _over_students(grid, roles, cohort, excluded, items, conf_level),
+        unreadable_rows,
+        _student_rows(grid, roles, excluded, prompting, conf_level, margin, parents),
+        recipe_rows(grid, cohort, roles, excluded, conf_level=conf_level),
+        effect_rows(grid, cohort, excluded, conf_level=conf_level),
+        data_efficiency_rows(grid, cohort, roles, excluded, conf_level=conf_level),
+        pattern_rows(grid, cohort, roles, excluded, items=items, conf_level=conf_level),
         label_uncertainty_rows(
             grid, undeclared, labels, roles, cohort, excluded, prompting=prompting, conf_level=conf_level
         ),
-        error_type_rows(counted, items, roles, conf_level=conf_level),
-        failure_odds_rows(counted, roles, conf_level=conf_level),
+        error_type_rows(readable, items, roles, conf_level=conf_level),
+        failure_odds_rows(readable, roles, conf_level=conf_level),
     )
-    return flag_undeclared_labels(adjust_down_tree(to_table(rows, conf_level=conf_level), parents), joined, undeclared)
+    frame = as_frame(rows, conf_level=conf_level)  # consumes the rows: only now are the parents known
+    if len(frame):
+        frame = adjust_down_tree(adjust_over_students(frame), parents)
+        frame = flag_undeclared_labels(frame, labelled, undeclared)
+    return as_table(frame)
 
 
-def _by_student(
+def _student_rows(
     grid: ScoreMatrix,
     roles: schema.Roles,
     excluded: frozenset[str],
@@ -119,11 +124,11 @@ def _by_student(
     parents: dict[TestingNode, TestingNode | None],
 ) -> Iterator[EstimateRow]:
     """Each model alone, and each student with its teacher, base and control; `parents` takes up where groups hang."""
-    cuts = AnalysisSets(grid)
+    sets = AnalysisSets(grid)
     for model in roles.names:
-        yield from accuracy_rows(cuts, groups_of(grid, model, excluded), model, conf_level=conf_level)
+        yield from accuracy_rows(sets, groups_of(grid, model, excluded), model, conf_level=conf_level)
     for student in roles.students:
-        comparison = RoleComparison.of(cuts, student, roles, conf_level=conf_level, prompting=prompting)
+        comparison = RoleComparison.of(sets, student, roles, conf_level=conf_level, prompting=prompting)
         groups = list(groups_of(grid, student, excluded))
         parents |= tree_parents(grid, groups, excluded, parents)
         yield from difference_rows(comparison, groups)
@@ -132,21 +137,6 @@ def _by_student(
         yield from flip_rows(comparison, groups)
         yield from equivalence_rows(comparison, groups, margin=margin)
         yield from capability_contrast_rows(comparison, excluded)
-
-
-def _over_students(
-    grid: ScoreMatrix,
-    roles: schema.Roles,
-    cohort: Cohort,
-    excluded: frozenset[str],
-    items: pd.DataFrame | None,
-    conf_level: float,
-) -> Iterator[EstimateRow]:
-    """What several students say together: recipes, effects of how they were made, data cost, patterns of failure."""
-    yield from recipe_rows(grid, cohort, roles, excluded, conf_level=conf_level)
-    yield from effect_rows(grid, cohort, excluded, conf_level=conf_level)
-    yield from data_efficiency_rows(grid, cohort, roles, excluded, conf_level=conf_level)
-    yield from pattern_rows(grid, cohort, roles, excluded, items=items, conf_level=conf_level)
 
 
 def _prompting(models: pd.DataFrame | None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The columns of each table: what they hold, what a foreign table must bring, what stands where it does not."""
+"""Columns of each table: type, whether a foreign table must bring it, default, allowed words, key."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -171,6 +171,8 @@ POPULATION_TASKS = ("these_tasks", "tasks_like_these")
 POPULATION_STUDENTS = ("these_checkpoints", "this_recipe", "these_recipes", "these_recipes_bases_like_these")
 """What intervals allow for: other items, tasks, training seeds (of one recipe, of the cohort's), other bases."""
 
+# `roles` and `factors` are JSON objects. `family` is codes: ``holm|quantity|level|group|…|members``, of one question
+# asked of several students or recipes, or ``tree|quantity|students|groups``, down the tree of groups.
 ESTIMATES = Table(
     "estimates",
     (

@@ -1,4 +1,4 @@
-"""Reading, checking, joining and writing the tables."""
+"""Tables as frames: validation, reading of Parquet, CSV and JSON, atomic writing."""
 
 import difflib
 import json
@@ -72,15 +72,15 @@ def validate(frame: pd.DataFrame, table: Table, *, source: str = "") -> pd.DataF
     return result
 
 
-def _missing(name: str, found: list[str], table: Table) -> str:
-    """What to say of a required column that is not there."""
-    listed = ", ".join(found[:20]) or "no column"
+def _missing(name: str, columns: list[str], table: Table) -> str:
+    """The message for a required column that is not there."""
+    listed = ", ".join(columns[:20]) or "no column"
     needed = ", ".join(c.name for c in table.columns if c.required)
-    nearest = difflib.get_close_matches(name, [other.strip().lower() for other in found], n=1, cutoff=0.75)
-    near = next((other for other in found if nearest and other.strip().lower() == nearest[0]), None)
-    if len(found) == 1 and (mark := next((mark for mark in ";\t|" if mark in found[0]), None)):
+    nearest = difflib.get_close_matches(name, [other.strip().lower() for other in columns], n=1, cutoff=0.75)
+    near = next((other for other in columns if nearest and other.strip().lower() == nearest[0]), None)
+    if len(columns) == 1 and (mark := next((mark for mark in ";\t|" if mark in columns[0]), None)):
         hint = f" Its columns lie between {mark!r}: separate them by commas."
-    elif {"doc_id", "filtered_resps"} <= set(found):
+    elif {"doc_id", "filtered_resps"} <= set(columns):
         return "these are samples of lm-evaluation-harness: capgap import lm-eval PATH --out DIR reads them."
     elif near is not None and near not in table.names:
         hint = f" Call {near!r} {name!r}."
@@ -91,11 +91,13 @@ def _missing(name: str, found: list[str], table: Table) -> str:
 
 
 def _unknown(name: str, table: Table) -> str:
-    """What to do with a column that the table does not have."""
+    """The advice for a column that the table does not have."""
     if table is OUTCOMES and name in MODELS.names:
         return " It says how a model was made: put it into a table with a row for each model, for --models."
-    kept = f" Drop it, or call it {table.open_prefix}{name}: a property of the items." if table.open_prefix else ""
-    return suggestion(name, table.names) + (kept or " Drop it.")
+    advice = " Drop it."
+    if table.open_prefix:
+        advice = f" Drop it, or call it {table.open_prefix}{name}: a property of the items."
+    return suggestion(name, table.names) + advice
 
 
 def from_rows(rows: Iterable[Mapping[str, Any]], table: Table, *, source: str = "") -> pd.DataFrame:
@@ -124,8 +126,8 @@ def _typed(values: "pd.Series[Any]", column: Column, where: str) -> "pd.Series[A
             typed = pd.to_numeric(values).astype("float64" if column.kind == "float" else "Int64")
     except (TypeError, ValueError) as error:
         right = " Write 1 for right and 0 for wrong, shares between." if column.name == "score" else ""
-        told = str(error).removesuffix(".")
-        raise TableError(f"{where}column {column.name!r} should hold {column.kind} values: {told}.{right}") from None
+        problem = str(error).removesuffix(".")
+        raise TableError(f"{where}column {column.name!r} should hold {column.kind} values: {problem}.{right}") from None
     if column.required and column.name != "score" and bool(typed.isna().any()):
         row = int(np.flatnonzero(typed.isna().to_numpy())[0])
         raise TableError(f"{where}column {column.name!r}, row {row}: a value is required, found none.")
@@ -172,10 +174,10 @@ def _check_key(frame: pd.DataFrame, table: Table, where: str) -> None:
     if double.any():
         row = frame.loc[np.flatnonzero(double)[0], list(table.key)]
         named = ", ".join(f"{name}={value}" for name, value in row.items() if pd.notna(value))
-        told = (
-            " Number several answers in 'repeat', or drop the doubles." if table is OUTCOMES else " Drop the doubles."
+        advice = "Number several answers in 'repeat', or drop" if table is OUTCOMES else "Drop"
+        raise TableError(
+            f"{where}{int(double.sum())} rows share their key, the first is {named}. {advice} the doubles."
         )
-        raise TableError(f"{where}{int(double.sum())} rows share their key, the first is {named}.{told}")
 
 
 def read(path: Path | str, table: Table) -> pd.DataFrame:
@@ -244,7 +246,7 @@ def write(frame: pd.DataFrame, path: Path | str, table: Table) -> None:
 
 
 def json_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows as mappings that JSON can hold: None where a value is missing or infinite, `factors` as a mapping.
+    """The rows as mappings that JSON can hold: None where a value is missing or infinite, JSON columns as mappings.
 
     Numbers keep all their digits; pandas' own writer makes 0 of a p-value below 1e-15.
     """
@@ -253,8 +255,9 @@ def json_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
         known[name] &= np.isfinite(frame[name])
     records: list[dict[str, Any]] = frame.astype(object).where(known, None).to_dict("records")  # type: ignore[assignment]
     for record in records:
-        if isinstance(record.get("factors"), str):
-            record["factors"] = json.loads(record["factors"])
+        for name in ("roles", "factors"):
+            if isinstance(record.get(name), str):
+                record[name] = json.loads(record[name])
     return records
 
 

@@ -1,4 +1,4 @@
-"""Who is compared with whom, and on which cells."""
+"""Roles of a comparison, pairing of outcomes on common cells, and the join of labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -82,5 +82,5 @@ def join_labels(outcomes: pd.DataFrame, labels: pd.DataFrame | None) -> pd.DataF
     if labels is None or labels.empty:
         return outcomes
     known = labels.drop_duplicates(["task", "item"]).set_index(["task", "item"])["capability"]
-    found = known.reindex(pd.MultiIndex.from_frame(outcomes[["task", "item"]])).to_numpy()
-    return outcomes.assign(capability=outcomes["capability"].where(outcomes["capability"].notna(), found))
+    of_labels = known.reindex(pd.MultiIndex.from_frame(outcomes[["task", "item"]])).to_numpy()
+    return outcomes.assign(capability=outcomes["capability"].where(outcomes["capability"].notna(), of_labels))
