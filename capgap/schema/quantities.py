@@ -13,7 +13,7 @@ __all__ = ["LEVELS", "QUANTITIES", "Level", "Quantity", "Unit", "claimed_quantit
 
 Level = Literal["battery", "capability", "domain", "task", "slice"]
 Unit = Literal["percent", "points", "ratio", "examples", "logit", "odds ratio", "count"]
-"""How a number is written: ``percent`` of a share, ``points`` of a difference of scores (both times 100), or as it is."""
+"""How a number is written: ``percent`` of a share, ``points`` of a difference of scores (both times 100), or as is."""
 Family = Literal["students", "none"]
 """Multiplicity: adjusted over the students or recipes that are asked the same question, and down the tree; or not."""
 
@@ -49,6 +49,14 @@ class Quantity:
     """Its word in claims (``closure(capability=reasoning) > 0.5``); empty where no claim can be about it."""
     needs: str = ""
     """What data it asks for, where most tables do not have them; said where it is missing from a report."""
+    estimator: str = ""
+    """Code of the estimator that answers; rows of any other are sensitivity analyses. Empty: there is one only."""
+    null_name: str = ""
+    """What its null value is called, where it is a number of its own."""
+    axis: str = ""
+    """What stands under an axis of it; empty: it is not drawn by group."""
+    reading: str = ""
+    """How to read it, in sentences, for who meets it in a report; empty where question and definition are enough."""
 
 
 def _declared(*quantities: Quantity) -> dict[str, Quantity]:
@@ -67,6 +75,9 @@ QUANTITIES: dict[str, Quantity] = _declared(
         family="none",
         refused_when=(Reason.NO_ITEMS, Reason.UNREADABLE_ANSWERS),
         claim="accuracy",
+        null_name="chance",
+        axis="% right",
+        reading="Chance is what guessing would reach.",
     ),
     Quantity(
         "gap",
@@ -77,6 +88,8 @@ QUANTITIES: dict[str, Quantity] = _declared(
         roles=("student", "teacher"),
         refused_when=(Reason.UNLIKE_ITEMS, Reason.UNREADABLE_ANSWERS),
         claim="gap",
+        axis="points; 0 is the teacher",
+        reading="In points out of 100. Positive: the teacher is better.",
     ),
     Quantity(
         "base_gap",
@@ -88,6 +101,8 @@ QUANTITIES: dict[str, Quantity] = _declared(
         family="none",
         refused_when=(Reason.UNLIKE_ITEMS, Reason.UNREADABLE_ANSWERS),
         claim="room",
+        reading="In points. Where it is not clearly above zero there was nothing to learn, and no share of it to "
+        "close.",
     ),
     Quantity(
         "gain",
@@ -98,6 +113,7 @@ QUANTITIES: dict[str, Quantity] = _declared(
         roles=("student", "base"),
         refused_when=(Reason.UNLIKE_ITEMS, Reason.UNREADABLE_ANSWERS),
         claim="gain",
+        reading="In points. Negative: distillation made the student worse.",
     ),
     Quantity(
         "gap_closure",
@@ -108,6 +124,9 @@ QUANTITIES: dict[str, Quantity] = _declared(
         roles=("student", "teacher", "base"),
         refused_when=_DENOMINATOR,
         claim="closure",
+        axis="% of the gap between base and teacher",
+        reading="Above 100 % the student is better than its teacher, below 0 % worse than its base. Refused where "
+        "teacher and base cannot be told apart: there was nothing to close.",
     ),
     Quantity(
         "retention",
@@ -118,6 +137,9 @@ QUANTITIES: dict[str, Quantity] = _declared(
         roles=("student", "teacher"),
         refused_when=(Reason.CHANCE_UNKNOWN, *_DENOMINATOR),
         claim="retention",
+        axis="% of the teacher above chance",
+        reading="Learnt or not: what the base could do counts too. Refused where chance is unknown or the teacher is "
+        "near it.",
     ),
     Quantity(
         "teacher_effect",
@@ -128,6 +150,8 @@ QUANTITIES: dict[str, Quantity] = _declared(
         roles=("student", "control"),
         refused_when=(Reason.UNLIKE_ITEMS, Reason.UNREADABLE_ANSWERS),
         claim="teacher_effect",
+        reading="In points. The control is the same student trained on the same prompts with gold targets; what "
+        "remains is the teacher's.",
     ),
     Quantity(
         "agreement",
@@ -138,6 +162,8 @@ QUANTITIES: dict[str, Quantity] = _declared(
         roles=("student", "teacher"),
         refused_when=(Reason.ANSWERS_NOT_RECORDED, Reason.UNLIKE_ITEMS),
         claim="agreement",
+        null_name="expected",
+        reading="A student may reach the teacher's accuracy with other answers.",
     ),
     Quantity(
         "fidelity",
@@ -148,6 +174,8 @@ QUANTITIES: dict[str, Quantity] = _declared(
         roles=("student", "teacher"),
         refused_when=(Reason.ANSWERS_NOT_RECORDED, Reason.UNLIKE_ITEMS),
         claim="fidelity",
+        reading="Fidelity counts the same answer, right or wrong, beyond what two models of these accuracies share "
+        "by chance.",
     ),
     Quantity(
         "error_inheritance",
@@ -158,6 +186,9 @@ QUANTITIES: dict[str, Quantity] = _declared(
         roles=("student", "teacher"),
         refused_when=(Reason.FEW_TEACHER_ERRORS, Reason.ANSWERS_NOT_RECORDED, Reason.UNLIKE_ITEMS),
         claim="error_inheritance",
+        null_name="control",
+        reading="Error inheritance looks only at items that the teacher gets wrong, and asks how often the student "
+        "makes that very mistake; compare it with the control's.",
     ),
     Quantity(
         "capability_contrast",
@@ -205,6 +236,7 @@ QUANTITIES: dict[str, Quantity] = _declared(
         levels=("battery", "capability", "domain", "task"),
         refused_when=(Reason.FRACTIONAL_SCORES, Reason.UNLIKE_ITEMS, Reason.FEW_SEEDS),
         claim="lost",
+        reading="What a recipe lost and gained is told beyond what two seeds of it lose and gain against each other.",
     ),
     Quantity(
         "gained",
@@ -238,6 +270,11 @@ QUANTITIES: dict[str, Quantity] = _declared(
         refused_when=(Reason.FEW_STUDENTS, Reason.NOT_IDENTIFIED, Reason.NO_CAPABILITY),
         claim="effect",
         needs="six students or more, and a models table that says how each was made",
+        estimator="mixed_model",
+        reading="A crossed mixed-effects logistic regression over all students, items and tasks, in score points: "
+        "what a factor brought in knowledge, in reasoning, and whether it brought the same; of a number such as "
+        "n_examples, per unit of its natural logarithm (2.7 times as many). A note says whether other estimators "
+        "(each student's own gap, leaving out one student or one task, a link that knows of guesses) agree.",
     ),
     Quantity(
         "effect_difference",
@@ -248,6 +285,7 @@ QUANTITIES: dict[str, Quantity] = _declared(
         levels=("battery",),
         family="none",
         refused_when=(Reason.FEW_STUDENTS, Reason.NOT_IDENTIFIED, Reason.NO_CAPABILITY),
+        estimator="mixed_model",
     ),
     Quantity(
         "coefficient",
@@ -282,6 +320,8 @@ QUANTITIES: dict[str, Quantity] = _declared(
         claim="data_cost",
         needs="a teacher, and students of one recipe at two sizes or more beside the base, with n_examples in the "
         "models table",
+        estimator="learning_curve",
+        reading="The price of a target is an interval over all laws that the data do not reject; an end may be open.",
     ),
     Quantity(
         "next_batch_gain",
@@ -294,6 +334,7 @@ QUANTITIES: dict[str, Quantity] = _declared(
         family="none",
         refused_when=(Reason.FEW_SIZES, Reason.NO_FORM_FITS),
         claim="next_batch_gain",
+        estimator="learning_curve",
     ),
     Quantity(
         "curve_point",
@@ -335,6 +376,8 @@ QUANTITIES: dict[str, Quantity] = _declared(
         family="none",
         refused_when=(Reason.FEW_STUDENTS, Reason.FEW_ITEMS),
         needs="24 students or more that a models table tells apart",
+        reading="Patterns are groups of items on which students fail alike beyond how hard each item is. One "
+        "pattern: nothing but how hard items are was found.",
     ),
     Quantity(
         "pattern",
@@ -365,6 +408,7 @@ QUANTITIES: dict[str, Quantity] = _declared(
         roles=("student", "base"),
         levels=_HEADLINE,
         family="none",
+        needs="three students or more of one recipe that differ in a known seed alone, and their base",
     ),
     Quantity(
         "items_gained",
