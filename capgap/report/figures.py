@@ -1,10 +1,8 @@
-"""The figures that seaborn draws: intervals by group, and accuracy along a covariate."""
+"""Forest plots of intervals by group, and line plots of accuracy along a covariate."""
 
 import math
 import re
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +18,6 @@ __all__ = ["ForestRow", "CovariateSlices", "forest", "limits_of", "slice_panel",
 
 _ROW = 21.0
 _WIDTH = 330.0
-
-
-@contextmanager
-def _drawing() -> Iterator[None]:
-    """The look of the figures; glyphs that the measuring font lacks are the browser's affair."""
-    with svg.style(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".*[Gg]lyph.*missing.*", category=UserWarning)
-        yield
 
 
 @dataclass(frozen=True)
@@ -88,7 +78,7 @@ def forest(
 
     if not any(row.estimate is not None and not row.estimate.refused for row in rows):
         return None
-    with _drawing():
+    with svg.style():
         figure, axes = svg.canvas(_WIDTH, 58 + _ROW * len(rows), left=110, right=10, top=24, bottom=34)
         low, high = limits or limits_of(rows, reference)
         axes.set_xlim(low, high)
@@ -100,12 +90,10 @@ def forest(
         _forest_points(axes, rows)
         axes.set_yticks([])
         axes.set(xlabel=unit, ylabel="")
-        figure.text(0.006, 1 - 14 / (58 + _ROW * len(rows)), title, fontsize=12.5, fontweight="bold", va="center")
+        svg.title(figure, title, size=12.5)
         seaborn.despine(ax=axes, left=True)
-        said = "; ".join(
-            f"{row.label} {row.estimate.shown} {row.estimate.interval}".strip() for row in rows if row.estimate
-        )
-        return svg.inline(figure, prefix=prefix, label=f"{title}: {said}")
+        spoken = "; ".join(f"{row.label} {row.estimate.shown_with_interval}" for row in rows if row.estimate)
+        return svg.inline(figure, prefix=prefix, label=f"{title}: {spoken}")
 
 
 def _forest_points(axes: "Axes", rows: Sequence[ForestRow]) -> None:
@@ -176,12 +164,14 @@ class CovariateSlices:
 
 
 _SLICE = re.compile(r"(?P<task>.*): (?P<covariate>[^=]+)=(?P<bin>.*)", re.DOTALL)
+"""A group of the level ``slice``, as the key of an estimate names it."""
 _NUMBER = re.compile("[-\u2212]?\\d+(?:\\.\\d+)?")
 
 
 def _bin_order(label: str) -> tuple[bool, float, str]:
-    found = _NUMBER.search(label)
-    return found is None, float(found.group().replace("\u2212", "-")) if found else 0.0, label
+    """Bins by the first number in their labels, those without one last."""
+    number = _NUMBER.search(label)
+    return number is None, float(number.group().replace("\u2212", "-")) if number else 0.0, label
 
 
 def slices_of(
@@ -198,23 +188,28 @@ def slices_of(
     capabilities
         Task → capability.
     """
-    found: dict[tuple[str, str], dict[str, dict[str, EstimateView]]] = {}
+    bins_of: dict[tuple[str, str], dict[str, dict[str, EstimateView]]] = {}  # bin → model → accuracy
     for row in rows:
         parts = _SLICE.fullmatch(row.group)
         if parts and row.model in models:
-            key = (parts["task"], parts["covariate"])
-            found.setdefault(key, {}).setdefault(parts["bin"], {})[row.model] = row
-    out = []
-    for (task, covariate), bins in found.items():
+            bins = bins_of.setdefault((parts["task"], parts["covariate"]), {})
+            bins.setdefault(parts["bin"], {})[row.model] = row
+    slices = []
+    for (task, covariate), bins in bins_of.items():
         if len(bins) < 2:
             continue
         order = tuple(sorted(bins, key=_bin_order))
-        accuracy = {model: tuple(bins[name].get(model) for name in order) for model in models}
-        accuracy = {model: line for model, line in accuracy.items() if any(line)}
-        name = covariate.removeprefix("x_").replace("_", " ")
-        capability = task if task in svg.COLOURS else capabilities.get(task, "unlabelled")
-        out.append(CovariateSlices(task, name, capability, order, accuracy))
-    return out
+        lines = {model: tuple(bins[label].get(model) for label in order) for model in models}
+        slices.append(
+            CovariateSlices(
+                task=task,
+                covariate=covariate.removeprefix("x_").replace("_", " "),
+                capability=task if task in svg.COLOURS else capabilities.get(task, "unlabelled"),
+                bins=order,
+                accuracy={model: line for model, line in lines.items() if any(line)},
+            )
+        )
+    return slices
 
 
 def slice_panel(
@@ -223,14 +218,14 @@ def slice_panel(
     """One small panel: teacher in ink, bases dashed, students in the capability's colour; a lone one has its band."""
     import seaborn
 
-    with _drawing():
+    with svg.style():
         figure, axes = svg.canvas(246, 190, left=34, right=18, top=30, bottom=38)
         colour = svg.COLOURS[slices.capability]
         chance = next((e.null_value for line in slices.accuracy.values() for e in line if e and e.null_value), None)
         if chance is not None:
             axes.axhline(100 * chance, color=svg.MUTED, linewidth=1.0, linestyle=(0, (1, 3)), zorder=1)
         ends = []
-        points: dict[str, list[Any]] = {"x": [], "y": [], "model": []}
+        points: dict[str, list[Any]] = {"x": [], "y": [], "model": []}  # long form: one entry per model and bin
         for model, line in slices.accuracy.items():
             known = [(x, e) for x, e in enumerate(line) if e and e.estimate is not None and not e.refused]
             x, y = [x for x, _ in known], [100 * (e.estimate or 0.0) for _, e in known]
@@ -259,7 +254,7 @@ def slice_panel(
             )
         _slice_axes(axes, slices)
         _number_ends(axes, ends)
-        figure.text(0.01, 1 - 12 / 190, text.shorten(slices.task, 34), fontsize=11.5, fontweight="bold", va="center")
+        svg.title(figure, text.shorten(slices.task, 34))
         seaborn.despine(ax=axes, left=True)
         return svg.inline(figure, prefix=prefix, label=f"accuracy on {slices.task} by {slices.covariate}")
 

@@ -22,7 +22,7 @@ def _plain(words: object) -> str:
 
 
 def _number(row: EstimateView | None) -> str:
-    return text.NOTHING if row is None else _plain(f"{row.shown} {row.interval}".strip())
+    return text.NOTHING if row is None else _plain(row.shown_with_interval)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -62,7 +62,7 @@ def _answer(content: ReportContent) -> list[str]:
     lines += _table(["role", "model", "what", "prompting"], rows)
     rows = [[_plain(r.student), _plain(r.group), *map(_number, r.estimates)] for r in content.summary]
     if rows:
-        lines += _table(["student", "of", *content.summary_columns], rows)
+        lines += _table(["student", "of", *(quantity.title for quantity in content.summary_columns)], rows)
     for caveat in content.caveats:
         lines.append(f"- **{_plain(caveat.what)}** {_plain(caveat.so)}")
     return [*lines, ""]
@@ -86,7 +86,8 @@ def _contrasts(content: ReportContent) -> list[str]:
     if not content.contrasts:
         return []
     rows = [
-        [_plain(c.estimate.model), c.words, _number(c.estimate), _plain(c.estimate.note)] for c in content.contrasts
+        [_plain(c.estimate.model), _plain(c.estimate.contrast_label), _number(c.estimate), _plain(c.estimate.note)]
+        for c in content.contrasts
     ]
     return ["## Knowledge against reasoning", "", *_table(["student", "contrast", "difference", "note"], rows)]
 
