@@ -43,7 +43,7 @@ def cohort_sections(book: EstimateIndex, roles: Roles) -> CohortSections:
     costs, other_costs = _by_estimator(book.of("data_cost"))
     batches, other_batches = _by_estimator(book.of("next_batch_gain"))
     wrong, right = (
-        [row for row in book.of("error_type") if (row.scale == "share_of_right_answers") == of_right]
+        [row for row in book.of("error_type") if (row.factors.get("among") == "right_answers_with_trace") == of_right]
         for of_right in (False, True)
     )
     flips, equivalence = (
@@ -117,19 +117,18 @@ def _curves(book: EstimateIndex, costs: Sequence[EstimateView], teacher: str | N
 
 def _curve_key(row: EstimateView) -> Hashable:
     """Capability and recipe: what a point, the curve through it and its price have in common."""
-    return row.group, tuple(sorted(_recipe(row).items()))
+    return row.group, *_any_size(row).items()
 
 
-def _recipe(row: EstimateView) -> dict[str, str]:
-    return {name: str(value) for name, value in row.factors.items() if name != "n_examples"}
+def _any_size(row: EstimateView) -> dict[str, str]:
+    """The recipe of every size that a point, a curve or a price belongs to."""
+    return {name: value for name, value in row.recipe.items() if name != "n_examples"}
 
 
 def _panel(
     rows: Sequence[EstimateView], priced: Sequence[EstimateView], mark: EstimateView | None, *, prefix: str
 ) -> Markup:
     """One drawing; `mark` is the teacher's accuracy, `priced` stands in its label for those who do not see it."""
-    import seaborn
-
     capability = rows[0].group
     colour = svg.COLOURS[capability_colour(capability)]
     points = _coordinates(rows, "curve_point")
@@ -137,7 +136,8 @@ def _panel(
     zero = min(positive) / 4  # where no example stands on a logarithmic axis
     line = [(size, y) for size, y in sorted(_coordinates(rows, "curve")) if size == 0 or size > 1.01 * zero]
     with svg.style():
-        figure, axes = svg.canvas(330, 220, left=38, right=14, top=34, bottom=40)
+        title = text.shorten(", ".join((capability, *_any_size(rows[0]).values())), 44)
+        figure, axes = svg.canvas(330, 220, title=title, left=38, right=14, top=34, bottom=40)
         axes.set_xscale("log")
         if line:
             axes.plot(
@@ -158,9 +158,6 @@ def _panel(
         axes.set_xlim(zero / 1.3, 2.4 * max(positive))
         axes.set(xlabel="unique examples", ylabel="")
         axes.grid(visible=True, axis="y")
-        title = text.shorten(", ".join((capability, *_recipe(rows[0]).values())), 44)
-        svg.title(figure, title)
-        seaborn.despine(ax=axes, left=True)
         prices = "; ".join(f"{row.contrast_label}: {row.shown_with_interval}" for row in priced)
         return svg.inline(figure, prefix=prefix, label=f"accuracy by unique examples, {title}. {prices}")
 

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
@@ -74,48 +74,28 @@ def forest(
     Markup or None
         None where no row has a number.
     """
-    import seaborn
-
-    if not any(row.estimate is not None and not row.estimate.refused for row in rows):
+    known = [(place, row) for place, row in enumerate(rows) if row.estimate is not None and not row.estimate.refused]
+    if not known:
         return None
     with svg.style():
-        figure, axes = svg.canvas(_WIDTH, 58 + _ROW * len(rows), left=110, right=10, top=24, bottom=34)
+        height = 58 + _ROW * len(rows)
+        figure, axes = svg.canvas(_WIDTH, height, title=title, left=110, right=10, top=24, bottom=34)
         low, high = limits or limits_of(rows, reference)
-        axes.set_xlim(low, high)
-        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set(xlim=(low, high), ylim=(len(rows) - 0.5, -0.5), yticks=[], xlabel=unit, ylabel="")
         for value in reference:
             axes.axvline(value, color=svg.MUTED, linewidth=1.0, zorder=0.9)
         for place, row in enumerate(rows):
             _forest_row(axes, place, row, (low, high))
-        _forest_points(axes, rows)
-        axes.set_yticks([])
-        axes.set(xlabel=unit, ylabel="")
-        svg.title(figure, title, size=12.5)
-        seaborn.despine(ax=axes, left=True)
+        points = [
+            (100 * row.estimate.estimate, place, svg.COLOURS[row.capability])
+            for place, row in known
+            if row.estimate is not None and row.estimate.estimate is not None
+        ]
+        if points:
+            x, y, colours = zip(*points, strict=True)
+            svg.points(axes, x, y, colour=colours, size=72, zorder=4)
         spoken = "; ".join(f"{row.label} {row.estimate.shown_with_interval}" for row in rows if row.estimate)
         return svg.inline(figure, prefix=prefix, label=f"{title}: {spoken}")
-
-
-def _forest_points(axes: "Axes", rows: Sequence[ForestRow]) -> None:
-    import seaborn
-
-    known = [
-        (100 * row.estimate.estimate, place, row.capability)
-        for place, row in enumerate(rows)
-        if row.estimate is not None and row.estimate.estimate is not None and not row.estimate.refused
-    ]
-    seaborn.scatterplot(
-        x=[x for x, _, _ in known],
-        y=[y for _, y, _ in known],
-        hue=[capability for _, _, capability in known],
-        palette=svg.COLOURS,
-        s=72,
-        linewidth=1.2,
-        edgecolor=svg.PAPER,
-        legend=False,
-        zorder=4,
-        ax=axes,
-    )
 
 
 def _forest_row(axes: "Axes", place: int, row: ForestRow, limits: tuple[float, float]) -> None:
@@ -139,10 +119,10 @@ def _forest_row(axes: "Axes", place: int, row: ForestRow, limits: tuple[float, f
             0.02, place, "refused", transform=transform, va="center", fontsize=10.5, color=svg.MUTED, style="italic"
         )
         return
-    left = -math.inf if row.estimate.low is None else 100 * row.estimate.low
-    right = math.inf if row.estimate.high is None else 100 * row.estimate.high
     if row.estimate.low is None and row.estimate.high is None:
         return
+    left = -math.inf if row.estimate.low is None else 100 * row.estimate.low
+    right = math.inf if row.estimate.high is None else 100 * row.estimate.high
     colour = svg.COLOURS[row.capability]
     axes.hlines(place, max(left, low), min(right, high), color=colour, linewidth=2.6, zorder=3)
     for beyond, end, marker in ((left < low, low, "<"), (right > high, high, ">")):
@@ -216,46 +196,31 @@ def slice_panel(
     slices: CovariateSlices, *, prefix: str, teacher: str | None, bases: Sequence[str], students: Sequence[str]
 ) -> Markup:
     """One small panel: teacher in ink, bases dashed, students in the capability's colour; a lone one has its band."""
-    import seaborn
-
     with svg.style():
-        figure, axes = svg.canvas(246, 190, left=34, right=18, top=30, bottom=38)
+        title = text.shorten(slices.task, 34)
+        figure, axes = svg.canvas(246, 190, title=title, left=34, right=18, top=30, bottom=38)
         colour = svg.COLOURS[slices.capability]
         chance = next((e.null_value for line in slices.accuracy.values() for e in line if e and e.null_value), None)
         if chance is not None:
             axes.axhline(100 * chance, color=svg.MUTED, linewidth=1.0, linestyle=(0, (1, 3)), zorder=1)
         ends = []
-        points: dict[str, list[Any]] = {"x": [], "y": [], "model": []}  # long form: one entry per model and bin
         for model, line in slices.accuracy.items():
             known = [(x, e) for x, e in enumerate(line) if e and e.estimate is not None and not e.refused]
+            if not known:
+                continue
             x, y = [x for x, _ in known], [100 * (e.estimate or 0.0) for _, e in known]
-            points = {"x": points["x"] + x, "y": points["y"] + y, "model": points["model"] + [model] * len(x)}
-            if model not in students or not x:
+            ink = svg.INK if model == teacher else colour if model in students else svg.MUTED
+            dashes = (4, 2) if model in bases and model not in students else (None, None)
+            axes.plot(x, y, color=ink, linewidth=1.8, dashes=dashes, zorder=3)
+            if model not in students:
                 continue
             axes.scatter(x, y, color=colour, s=30, linewidth=0, zorder=4)
             if len(students) == 1:
                 _band(axes, known, colour)
             else:
                 ends.append((y[-1], x[-1], str(list(students).index(model) + 1)))
-        inks = {m: svg.INK if m == teacher else colour if m in students else svg.MUTED for m in slices.accuracy}
-        if points["x"]:  # every number may be refused
-            seaborn.lineplot(
-                x=points["x"],
-                y=points["y"],
-                hue=points["model"],
-                palette=inks,
-                style=points["model"],
-                dashes={m: (4, 2) if m in bases and m not in students else "" for m in slices.accuracy},
-                linewidth=1.8,
-                errorbar=None,
-                legend=False,
-                ax=axes,
-                zorder=3,
-            )
         _slice_axes(axes, slices)
         _number_ends(axes, ends)
-        svg.title(figure, text.shorten(slices.task, 34))
-        seaborn.despine(ax=axes, left=True)
         return svg.inline(figure, prefix=prefix, label=f"accuracy on {slices.task} by {slices.covariate}")
 
 
@@ -279,11 +244,9 @@ def _number_ends(axes: "Axes", ends: list[tuple[float, int, str]]) -> None:
 
 def _slice_axes(axes: "Axes", slices: CovariateSlices) -> None:
     n_bins = len(slices.bins)
-    axes.set_ylim(-3, 103)
-    axes.set_yticks([0, 50, 100])
-    axes.set_xlim(-0.25, n_bins - 0.75)
     every = max(1, math.ceil(n_bins / 8))
     limit = max(3, 34 // min(n_bins, 8))
+    axes.set(xlim=(-0.25, n_bins - 0.75), ylim=(-3, 103), yticks=[0, 50, 100])
     axes.set_xticks(range(0, n_bins, every), [text.shorten(name, limit) for name in slices.bins[::every]])
     axes.set(xlabel=text.shorten(slices.covariate, 30), ylabel="")
     axes.grid(visible=False, axis="x")

@@ -200,15 +200,14 @@ def _reliability_note(measured: Mapping[str, Any]) -> str:
 
 def _reliability(measured: Mapping[str, Any]) -> Markup | None:
     """The reliability diagram of the classifier; None where nothing was measured."""
-    import seaborn
-
     bins = _bins(measured)
     if not bins:
         return None
     belief, share, weight = np.array(bins).T
     belief, share = 100 * belief, 100 * share
     with svg.style():
-        figure, axes = svg.canvas(330, 300, left=44, right=14, top=34, bottom=44)
+        title = "Reasoning among them, %"
+        figure, axes = svg.canvas(330, 300, title=title, left=44, right=14, top=34, bottom=44)
         colour = svg.COLOURS["reasoning"]
         axes.plot([0, 100], [0, 100], color=svg.INK, linewidth=1.0, linestyle=(0, (2, 3)), zorder=1)
         axes.plot(belief, share, color=colour, linewidth=1.4, zorder=2)
@@ -216,7 +215,5 @@ def _reliability(measured: Mapping[str, Any]) -> Markup | None:
         axes.set(xlim=(-4, 104), ylim=(-4, 104), xticks=range(0, 101, 25), yticks=range(0, 101, 25))
         axes.set(xlabel="belief in reasoning, %", ylabel="")
         axes.grid(visible=True, axis="both")
-        svg.title(figure, "Reasoning among them, %")
-        seaborn.despine(ax=axes, left=True)
         spoken = "; ".join(f"of {a:.0f} % belief {b:.0f} % are reasoning" for a, b in zip(belief, share, strict=True))
         return svg.inline(figure, prefix="reliability", label=f"Reliability of the classifier: {spoken}")

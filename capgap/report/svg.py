@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "INK", "LINE", "MUTED", "PAPER", "canvas", "inline", "points", "style", "title"]
+__all__ = ["COLOURS", "INK", "LINE", "MUTED", "PAPER", "canvas", "inline", "points", "style"]
 
 # Figures are drawn in stand-in colours, each replaced by the page's CSS variable, so that one drawing serves light,
 # dark and print.
@@ -77,24 +77,22 @@ def style() -> Iterator[None]:
 
 
 def canvas(
-    width: float, height: float, *, left: float, right: float, top: float, bottom: float
+    width: float, height: float, *, title: str, left: float, right: float, top: float, bottom: float
 ) -> "tuple[Figure, Axes]":
-    """A figure with one pair of axes; all lengths in CSS pixels, margins from each side."""
+    """A figure with one pair of axes under a bold title; all lengths in CSS pixels, margins from each side."""
+    import seaborn
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width / 72, height / 72))
     frame = (left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height)
-    return figure, figure.add_axes(frame)
+    axes = figure.add_axes(frame)
+    seaborn.despine(ax=axes, left=True)
+    figure.text(0.01, 1 - 14 / height, title, fontsize=12, fontweight="bold", va="center")
+    return figure, axes
 
 
-def title(figure: "Figure", words: str, *, size: float = 11.5) -> None:
-    """A bold title at the top left, whatever the figure's height; its centre is 14 pixels below the edge."""
-    height = 72 * figure.get_figheight()
-    figure.text(0.01, 1 - 14 / height, words, fontsize=size, fontweight="bold", va="center")
-
-
-def points(axes: "Axes", x: Any, y: Any, *, colour: str, size: Any, zorder: float) -> None:
-    """Filled marks with a rim in the colour of the paper; `size` is their area, one for all or one each."""
+def points(axes: "Axes", x: Any, y: Any, *, colour: Any, size: Any, zorder: float) -> None:
+    """Filled marks with a rim in the colour of the paper; `colour` and `size` (their area) one for all or one each."""
     axes.scatter(x, y, s=size, color=colour, edgecolor=PAPER, linewidth=1.0, zorder=zorder)
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from capgap.report import text
 from capgap.report.display_labels import declaration, population_label, spelled
+from capgap.schema import MODELS
 from capgap.schema.quantities import Quantity
 
 __all__ = [
@@ -54,7 +55,7 @@ class EstimateView:
     model: str
     contrast: str = ""
     factors: dict[str, Any] = field(default_factory=dict)
-    """How the students were made that the number is about."""
+    """How students were made, and what else tells rows of one quantity apart."""
     scale: str = ""
     weighting: str = ""
     subject: str = "model"
@@ -131,10 +132,9 @@ class EstimateView:
         return self.declared.contrasts.get(self.contrast, self.contrast)
 
     @property
-    def made_of(self) -> str:
-        """The factors in words, without those that are results."""
-        factors = ((name, value) for name, value in self.factors.items() if name != VARIANCE_SHARE)
-        return ", ".join(f"{spelled(name)} {value}" for name, value in factors)
+    def recipe(self) -> dict[str, str]:
+        """How the students were made: those of its factors that are columns of the models table."""
+        return {name: str(value) for name, value in self.factors.items() if name in MODELS.names}
 
 
 def _number(value: Any) -> float | None:
@@ -269,7 +269,7 @@ def _cells(row: EstimateView, models: Mapping[str, str]) -> dict[str, TableCell]
         "group": TableCell(row.group),
         "model": TableCell(models.get(row.model, row.model)),
         "contrast": TableCell(row.contrast_label),
-        "made of": TableCell(row.made_of),
+        "made of": TableCell(", ".join(f"{spelled(name)} {value}" for name, value in row.recipe.items())),
         "estimator": TableCell(spelled(row.estimator) if row.is_sensitivity_analysis else ""),
         "estimate": TableCell(row.shown, None if row.refused else row.estimate, numeric=True, muted=row.refused),
         "interval": TableCell(row.interval, numeric=True),

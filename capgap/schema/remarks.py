@@ -9,7 +9,7 @@ from enum import StrEnum
 from string import Formatter
 from typing import Any
 
-__all__ = ["INFORMATION", "Reason", "Remark", "reason_of", "render"]
+__all__ = ["INFORMATION", "Reason", "Remark", "reason_of", "render", "template"]
 
 
 class Reason(StrEnum):
@@ -76,3 +76,8 @@ def render(remarks: tuple[Remark, ...]) -> str:
 def reason_of(remarks: tuple[Remark, ...]) -> Reason | None:
     """The first code that refuses or qualifies; None where every remark only informs."""
     return next((remark.code for remark in remarks if remark.code not in INFORMATION), None)
+
+
+def template(code: Reason) -> str:
+    """The sentence of a code with its figures as ``{name}``; empty where no remark of it was ever written."""
+    return _TEXT.get(code, "")

@@ -1,0 +1,80 @@
+"""The glossary of quantities and codes in Markdown: ``python -m capgap.report.glossary > docs/glossary.md``."""
+
+from collections.abc import Iterable, Iterator
+
+from capgap.report.display_labels import formula, heading, spelled
+from capgap.schema.columns import ESTIMATORS, POPULATION_ITEMS, POPULATION_STUDENTS, POPULATION_TASKS, SUBJECTS
+from capgap.schema.quantities import QUANTITIES, Quantity
+from capgap.schema.remarks import Reason, template
+
+__all__ = ["glossary"]
+
+_FAMILIES = {
+    "students": "adjusted over the students or recipes that are asked the same, and down the tree of levels",
+    "none": "not adjusted",
+}
+_CODES = {
+    "subject": SUBJECTS,
+    "estimator": ESTIMATORS,
+    "population_items": POPULATION_ITEMS,
+    "population_tasks": POPULATION_TASKS,
+    "population_students": POPULATION_STUDENTS,
+}
+
+
+def glossary() -> str:
+    """Every quantity with its declaration, then the codes of the estimates table, as one Markdown document."""
+    lines = [
+        "# Glossary",
+        "",
+        "What the numbers of `estimates` are, and what its codes mean. Written from the declarations in",
+        "`capgap/schema/quantities.py` and `capgap/schema/remarks.py` by `python -m capgap.report.glossary`; a change",
+        "belongs there.",
+        "",
+        "## Quantities",
+        "",
+    ]
+    for quantity in QUANTITIES.values():
+        lines += _entry(quantity)
+    lines += ["## Codes", "", *(f"* `{column}`: {_codes(codes)}." for column, codes in _CODES.items()), ""]
+    lines += ["## Reasons", "", "Why a number is refused or open, or what qualifies it (column `reason`).", ""]
+    lines += [f"* `{code}`: {_quoted(template(code)) or spelled(code)}" for code in Reason]
+    return "\n".join(lines) + "\n"
+
+
+def _entry(quantity: Quantity) -> list[str]:
+    sentences = (quantity.question, f"{heading(formula(quantity))}.", quantity.reading)
+    return [
+        f"### {heading(quantity.title)} (`{quantity.name}`)",
+        "",
+        " ".join(filter(None, sentences)),
+        "",
+        *(f"* {name}: {value}." for name, value in _facts(quantity) if value),
+        "",
+    ]
+
+
+def _facts(quantity: Quantity) -> Iterator[tuple[str, str]]:
+    """What the declaration fixes, by name; an empty value is not written."""
+    yield "Unit", quantity.unit
+    yield "Roles", ", ".join(quantity.roles)
+    yield "Levels", ", ".join(quantity.levels)
+    yield "Contrasts", ", ".join(f"`{code}` ({label})" for code, label in quantity.contrasts.items())
+    yield "Null value", quantity.null_name
+    yield "Answered by", spelled(quantity.estimator)
+    yield "p-values", _FAMILIES[quantity.family]
+    yield "Refused for", _codes(quantity.refused_when)
+    yield "Needs", quantity.needs
+    yield "In claims", quantity.claim and f"`{quantity.claim}`"
+
+
+def _codes(codes: Iterable[str]) -> str:
+    return ", ".join(f"`{code}`" for code in codes)
+
+
+def _quoted(sentence: str) -> str:
+    return sentence and f"\u201c{sentence}\u201d"
+
+
+if __name__ == "__main__":
+    print(glossary(), end="")
