@@ -85,7 +85,7 @@ def cohort_sections(book: EstimateIndex, roles: Roles) -> CohortSections:
         ),
         patterns=_tables(
             (book.of("n_patterns", "pattern", "pattern_excess"), "Items on which students fail alike"),
-            without=("null", "clusters", "items", "group", "method"),
+            without=("null", "clusters", "items", "group", "method", "population"),
         ),
     )
 

@@ -25,7 +25,7 @@ from capgap.report.tables import (
 from capgap.schema import ESTIMATES, ITEMS, LABELS, MODELS, OUTCOMES, Roles, join_labels, undeclared_items, validate
 from capgap.schema.quantities import QUANTITIES, Quantity
 
-__all__ = ["ReportContent", "SummaryRow", "gather_content"]
+__all__ = ["READ_IN_SECTIONS", "ReportContent", "SummaryRow", "gather_content"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,15 @@ class SummaryRow:
     capability: str
     """Its colour's name; empty for a battery."""
     estimates: tuple[EstimateView | None, ...]
-    """In the order of `Content.summary_columns`."""
+    """In the order of the columns of its table."""
+
+
+@dataclass(frozen=True)
+class SummaryTable:
+    """Some quantities of every student, by capability and over each battery."""
+
+    columns: tuple[Quantity, ...]
+    rows: tuple[SummaryRow, ...]
 
 
 @dataclass(frozen=True)
@@ -62,17 +70,15 @@ class ReportContent:
     models: tuple[ModelSummary, ...]
     counts: tuple[tuple[str, int], ...]
     batteries: tuple[str, ...]
-    summary: tuple[SummaryRow, ...]
-    summary_columns: tuple[Quantity, ...]
+    summary: SummaryTable
     caveats: tuple[Caveat, ...]
     panels: tuple[DumbbellPanel, ...]
     capabilities: dict[str, str]
     domains: dict[str, str]
     contrasts: tuple[ContrastVerdict, ...]
     """Every task equally, these tasks; the others stand in the table."""
-    fidelity: tuple[SummaryRow, ...]
-    """In the order of `fidelity_columns`."""
-    fidelity_columns: tuple[Quantity, ...]
+    fidelity: SummaryTable
+    """Agreement, fidelity and error inheritance."""
     fidelity_tables: tuple[ShownTable, ...]
     parsing: ShownTable | None
     n_tasks_parsed: int
@@ -121,44 +127,31 @@ def gather_content(
     """
     outcomes = validate(outcomes, OUTCOMES, source="outcomes")
     book = EstimateIndex(validate(estimates, ESTIMATES, source="estimates"))
-    items = None if items is None else validate(items, ITEMS, source="items")
-    models = None if models is None else validate(models, MODELS, source="models")
-    labels = None if labels is None else validate(labels, LABELS, source="labels")
+    items, models, labels = (
+        None if frame is None else validate(frame, table, source=table.name)
+        for frame, table in ((items, ITEMS), (models, MODELS), (labels, LABELS))
+    )
     _check_roles(outcomes, roles)
     undeclared = undeclared_items(outcomes)
     outcomes = join_labels(outcomes, labels)
     capabilities = task_capabilities(outcomes)
     excluded = excluded_tasks(book, roles)
-    headline, sentences, next_steps = _sentences(run, roles)
     parsing, n_parsed = _parsing(book)
-    columns = _summary_columns(roles)
-    seed = seed_of(run)
-    item_examples = examples(
-        outcomes,
-        roles,
-        capabilities,
-        items=items,
-        seed=seed,
-        show=show_items,
-        per_task=3 if len(capabilities) <= 15 else 2,
-    )
+    seed, per_task = seed_of(run), 3 if len(capabilities) <= 15 else 2
+    item_examples = examples(outcomes, roles, capabilities, items=items, seed=seed, show=show_items, per_task=per_task)
     return ReportContent(
-        headline=headline,
-        sentences=sentences,
-        next_steps=next_steps,
+        *_sentences(run, roles),
         roles=roles,
         models=model_summaries(roles, models),
         counts=_counts(outcomes, roles),
         batteries=tuple(text.clean(name) for name in dict.fromkeys(outcomes["battery"].dropna())),
-        summary=_summary_rows(book, roles, columns),
-        summary_columns=tuple(map(declaration, columns)),
+        summary=_summary(book, roles, _supported(_COMPARED, roles)),
         caveats=tuple(caveats(book, roles, outcomes=outcomes, models=models, excluded=excluded)),
         panels=dumbbells(book, roles, capabilities, excluded),
         capabilities=capabilities,
         domains=single_capability(outcomes, "domain"),
         contrasts=tuple(_contrasts(book, roles)),
-        fidelity=_summary_rows(book, roles, _FIDELITY),
-        fidelity_columns=tuple(map(declaration, _FIDELITY)),
+        fidelity=_summary(book, roles, _FIDELITY),
         fidelity_tables=tuple(_fidelity_tables(book, roles)),
         parsing=parsing,
         n_tasks_parsed=n_parsed,
@@ -200,31 +193,23 @@ def _lines(value: Any) -> tuple[str, ...]:
 
 _COMPARED = ("gap_closure", "retention", "gap", "teacher_effect", "accuracy")
 _FIDELITY = ("agreement", "fidelity", "error_inheritance")
-_READ_IN_SECTIONS = ("effect", "data_cost", "n_patterns", "lost")
-"""Quantities whose reading stands at the head of a section of their own."""
+READ_IN_SECTIONS = (*_FIDELITY, "effect", "data_cost", "n_patterns", "lost")
+"""Quantities whose reading stands at the head of a section of their own, and not in the list of terms."""
 
 
-def _summary_columns(roles: Roles) -> list[str]:
-    """The quantities of the summary that have all their roles."""
-    taken = {
-        "student": True,
-        "teacher": roles.teacher is not None,
-        "base": bool(roles.base),
-        "control": bool(roles.control) and roles.teacher is not None,
-    }
-    return [name for name in _COMPARED if all(taken[role] for role in declaration(name).roles)]
+def _supported(quantities: Sequence[str], roles: Roles) -> list[str]:
+    """Those quantities that have all their roles taken, of one student at least."""
+    others = {"teacher": roles.teacher, "base": roles.base, "control": roles.teacher and roles.control}
+    taken = {"student", *(role for role, models in others.items() if models)}
+    return [name for name in quantities if taken.issuperset(declaration(name).roles)]
 
 
 def _terms(book: EstimateIndex) -> tuple[Quantity, ...]:
     present = {row.quantity for row in book.rows}
-    return tuple(
-        quantity
-        for quantity in QUANTITIES.values()
-        if quantity.reading and quantity.name in present and quantity.name not in _READ_IN_SECTIONS
-    )
+    return tuple(quantity for quantity in QUANTITIES.values() if quantity.reading and quantity.name in present)
 
 
-def _summary_rows(book: EstimateIndex, roles: Roles, quantities: Sequence[str]) -> tuple[SummaryRow, ...]:
+def _summary(book: EstimateIndex, roles: Roles, quantities: Sequence[str]) -> SummaryTable:
     places = [("capability", name, capability_colour(name)) for name in ordered_capabilities(book.groups("capability"))]
     places += [("battery", name, "") for name in book.groups("battery")]
     rows = []
@@ -233,7 +218,7 @@ def _summary_rows(book: EstimateIndex, roles: Roles, quantities: Sequence[str]) 
             estimates = tuple(book.find(quantity, level, group, student) for quantity in quantities)
             if any(estimates):
                 rows.append(SummaryRow(student, number, group, colour, estimates))
-    return tuple(rows)
+    return SummaryTable(tuple(map(declaration, quantities)), tuple(rows))
 
 
 def _contrasts(book: EstimateIndex, roles: Roles) -> Iterator[ContrastVerdict]:

@@ -60,9 +60,9 @@ def _answer(content: ReportContent) -> list[str]:
         lines += [_plain(sentence), ""]
     rows = [[_plain(m.role), _plain(m.model), _plain(m.what), _plain(m.prompting)] for m in content.models]
     lines += _table(["role", "model", "what", "prompting"], rows)
-    rows = [[_plain(r.student), _plain(r.group), *map(_number, r.estimates)] for r in content.summary]
+    rows = [[_plain(r.student), _plain(r.group), *map(_number, r.estimates)] for r in content.summary.rows]
     if rows:
-        lines += _table(["student", "of", *(quantity.title for quantity in content.summary_columns)], rows)
+        lines += _table(["student", "of", *(quantity.title for quantity in content.summary.columns)], rows)
     for caveat in content.caveats:
         lines.append(f"- **{_plain(caveat.what)}** {_plain(caveat.so)}")
     return [*lines, ""]

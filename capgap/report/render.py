@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from capgap.report import text
 from capgap.report.cohort_sections import cohort_sections
-from capgap.report.content import ReportContent, gather_content
+from capgap.report.content import READ_IN_SECTIONS, ReportContent, gather_content
 from capgap.report.display_labels import formula, heading
 from capgap.report.levels import capability_block, contrast_table, domain_blocks, level_tables, slice_block
 from capgap.schema import Roles, atomic_write
@@ -110,6 +110,7 @@ def html_report(content: ReportContent) -> str:
     return environment.get_template("report.html.j2").render(
         content=content,
         declared=QUANTITIES,
+        read_in_sections=READ_IN_SECTIONS,
         css=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
         capability=capability_block(book, roles),
         domains=domain_blocks(book, roles, content.domains),
