@@ -9,7 +9,7 @@ import click
 import pandas as pd
 
 from capgap import schema
-from capgap.analysis import EQUIVALENCE_MARGIN, analyze, next_step, sentence
+from capgap.analysis import EQUIVALENCE_MARGIN, estimate_table, next_step, sentence
 from capgap.cli.labels import classifier_facts, labels_for
 from capgap.report import write_report
 
@@ -83,7 +83,7 @@ def conclude(
     if margin is not None:
         run = {**run, "margin": margin}
     within = float(run.get("margin", 100 * EQUIVALENCE_MARGIN)) / 100
-    estimates = analyze(outcomes, roles, models=models, labels=labels, items=items, margin=within)
+    estimates = estimate_table(outcomes, roles, models=models, labels=labels, items=items, margin=within)
     lines = sentence(estimates, roles).splitlines()
     advice = next_step(estimates, roles, run)
     # How far the run was when the report was written is not part of what it reports.

@@ -16,7 +16,7 @@ import pandas as pd
 
 from capgap import evaluation as engine
 from capgap import schema
-from capgap.analysis import analyze
+from capgap.analysis import estimate_table
 from capgap.cli.conclude import conclude, json_option, say
 from capgap.errors import StoreError
 
@@ -162,7 +162,7 @@ def _truths(outcomes: pd.DataFrame, estimates: pd.DataFrame) -> list[str]:
         found = _one(estimates, quantity="capability_contrast", model=name, contrast="closure: knowledge - reasoning")
         lines.append(f"{name}: knowledge gap closed minus reasoning gap closed: {_points(found)}")
     # Roles belong to the comparison: here the student of traces leads, and the student of answers is compared to it.
-    duel = analyze(outcomes, schema.Roles(("answers-full",), teacher="traces-full"))
+    duel = estimate_table(outcomes, schema.Roles(("answers-full",), teacher="traces-full"))
     found = _one(duel, quantity="gap", level="slice", group="chains_generate: x_depth=1", model="answers-full")
     lines.append(f"one-step chains, traces minus answers (all weights): {_points(found)}")
     return lines

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -136,12 +137,12 @@ def closure(
     )
     needed = needed_for_closure_difference(first, second, seed=seed, power=wanted, n_replicates=replicates, **shared)
     lines = [
-        f"closures {100 * first.closure:.0f} % and {100 * second.closure:.0f} %: {found.summary()}",
+        f"closures {100 * first.closure:.0f} % and {100 * second.closure:.0f} %: {found}",
         f"median width of the interval: {100 * found.width:.0f} points",
         f"items of each task for a power of {wanted:.2f}: "
         + (f"{needed.n:,}" if needed.n is not None else f"no number is enough ({needed.note})"),
     ]
-    _say({**found.tidy()[0], "needed_items": needed.n}, lines, as_json)
+    _say({**asdict(found), "needed_items": needed.n}, lines, as_json)
 
 
 @power.command("data-cost")
@@ -198,8 +199,8 @@ def data_cost(
         width = "open, most studies do not bound the dearer cost"
     else:
         width = f"a factor of {math.exp(found.width):.2g}"
-    lines = [f"reasoning / knowledge = {reasoning / knowledge:.3g}: {found.summary()}", f"median width: {width}"]
-    _say(found.tidy()[0], lines, as_json)
+    lines = [f"reasoning / knowledge = {reasoning / knowledge:.3g}: {found}", f"median width: {width}"]
+    _say(asdict(found), lines, as_json)
 
 
 def _numbers(told: str, option: str, n: int | None = None) -> list[float]:

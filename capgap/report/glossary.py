@@ -1,11 +1,12 @@
 """The glossary of quantities and codes in Markdown: ``python -m capgap.report.glossary > docs/glossary.md``."""
 
+import re
 from collections.abc import Iterable, Iterator
 
 from capgap.report.display_labels import formula, heading, spelled
 from capgap.schema.columns import ESTIMATORS, POPULATION_ITEMS, POPULATION_STUDENTS, POPULATION_TASKS, SUBJECTS
 from capgap.schema.quantities import QUANTITIES, Quantity
-from capgap.schema.remarks import Reason, template
+from capgap.schema.remarks import INFORMATION, Reason
 
 __all__ = ["glossary"]
 
@@ -37,9 +38,16 @@ def glossary() -> str:
     for quantity in QUANTITIES.values():
         lines += _entry(quantity)
     lines += ["## Codes", "", *(f"* `{column}`: {_codes(codes)}." for column, codes in _CODES.items()), ""]
+    qualifying = [code for code in Reason if code not in INFORMATION]
     lines += ["## Reasons", "", "Why a number is refused or open, or what qualifies it (column `reason`).", ""]
-    lines += [f"* `{code}`: {_quoted(template(code)) or spelled(code)}" for code in Reason]
-    return "\n".join(lines) + "\n"
+    lines += [*map(_remark, qualifying), "", "Remarks that only inform; they stand in the column `note` alone.", ""]
+    return "\n".join([*lines, *map(_remark, sorted(INFORMATION))]) + "\n"
+
+
+def _remark(code: Reason) -> str:
+    """A code with its sentence, in which figures stand as ``{name}``."""
+    sentence = re.sub(r"\{(\w+)[^}]*\}", r"{\1}", code.sentence)
+    return f"* `{code}`: {sentence or spelled(code)}"
 
 
 def _entry(quantity: Quantity) -> list[str]:
@@ -70,10 +78,6 @@ def _facts(quantity: Quantity) -> Iterator[tuple[str, str]]:
 
 def _codes(codes: Iterable[str]) -> str:
     return ", ".join(f"`{code}`" for code in codes)
-
-
-def _quoted(sentence: str) -> str:
-    return sentence and f"\u201c{sentence}\u201d"
 
 
 if __name__ == "__main__":

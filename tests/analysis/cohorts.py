@@ -76,10 +76,10 @@ def cohort(*, sizes=SIZES, seeds=3, adaptations=("full", "lora"), n_tasks=6, n_i
 @cache
 def analysed():
     """The default cohort's estimates, made once: tests only read them."""
-    from capgap.analysis import analyze
+    from capgap.analysis import estimate_table
 
     outcomes, models, roles = cohort()
-    return analyze(outcomes, roles, models=models)
+    return estimate_table(outcomes, roles, models=models)
 
 
 def rows(quantity, **where):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from capgap import schema
-from capgap.analysis import analyze
+from capgap.analysis import estimate_table
 from capgap.analysis.cohort import Recipe, cohort_of
 from capgap.analysis.data_efficiency import _RecipeCurve, _relative
 from capgap.stats.curves import curve_data, fit_curves
@@ -54,7 +54,7 @@ def test_a_link_with_chance_is_a_further_road_where_items_can_be_guessed():
     outcomes["chance"] = np.where(outcomes["capability"] == "reasoning", 0.25, 0.0)
     rng = np.random.default_rng(1)
     outcomes["score"] = np.maximum(outcomes["score"], rng.random(len(outcomes)) < outcomes["chance"])
-    found = analyze(outcomes, roles, models=models)
+    found = estimate_table(outcomes, roles, models=models)
     roads = found[found["factors"].fillna("").str.contains("link with chance")]
     assert set(roads["contrast"]) >= {"log(n_examples)", "adaptation[lora - full]"}
     assert (roads["status"] == "ok").all()
@@ -97,13 +97,13 @@ def test_the_curve_passes_through_its_points():
 def test_a_student_without_an_example_or_of_unknown_making_stops_nothing_and_is_told():
     outcomes, models, roles = cohort(sizes=(125, 500, 2000), seeds=2, n_tasks=3, n_items=15)
     zero = models["model"].isin(["full-125-0", "lora-500-1"])
-    found = analyze(outcomes, roles, models=models.assign(n_examples=models["n_examples"].where(~zero, 0)))
+    found = estimate_table(outcomes, roles, models=models.assign(n_examples=models["n_examples"].where(~zero, 0)))
     effects = found[found["quantity"] == "effect"]
     assert "log(n_examples)" in set(effects["contrast"])
     assert (effects["n_students"] == 10).all()
     assert "since zero has no logarithm: full-125-0, lora-500-1" in effects["note"].iloc[0]
     assert len(found[(found["quantity"] == "gap") & (found["model"] == "full-125-0")])
-    found = analyze(outcomes, roles, models=models.assign(n_examples=models["n_examples"].mask(zero)))
+    found = estimate_table(outcomes, roles, models=models.assign(n_examples=models["n_examples"].mask(zero)))
     effects = found[found["quantity"] == "effect"]
     assert "log(n_examples)" not in set(effects["contrast"])
     assert "n_examples is no part of the model: unknown of full-125-0, lora-500-1" in effects["note"].iloc[0]
@@ -120,14 +120,14 @@ def test_patterns_are_the_capabilities_where_these_follow_laws_of_their_own():
 def test_students_of_unknown_making_give_no_number_about_their_making():
     outcomes, _, roles = cohort(sizes=(125, 1000), seeds=3, n_tasks=2, n_items=10)
     about = {"effect", "effect_difference", "coefficient", "data_cost", "curve", "n_patterns", "pattern"}
-    assert not about & set(analyze(outcomes, roles)["quantity"])
+    assert not about & set(estimate_table(outcomes, roles)["quantity"])
 
 
 def test_equivalence_is_shown_for_a_copy_and_not_for_a_student_far_behind():
     world = worlds.outcomes()
     teacher = world[world["model"] == "teacher"]
     world = pd.concat([world, teacher.assign(model="copy")], ignore_index=True)
-    found = analyze(world, schema.Roles(("student", "copy"), "teacher"))
+    found = estimate_table(world, schema.Roles(("student", "copy"), "teacher"))
     told = found[(found["quantity"] == "equivalence") & (found["weighting"] == "tasks") & (found["level"] == "battery")]
     told = told[told["population"] == "these checkpoints, these tasks"].set_index("model")
     assert "more than 2 points short" in told.loc["student", "note"]
@@ -147,7 +147,7 @@ def test_labels_in_doubt_widen_the_contrast_and_certain_ones_leave_it():
             p_reasoning=np.where(reasons, p, 1 - p),
             source="text",
         )
-        found = analyze(world, worlds.ROLES, labels=labels)
+        found = estimate_table(world, worlds.ROLES, labels=labels)
         found = found[(found["quantity"] == "capability_contrast") & (found["weighting"] == "tasks")]
         found = found[found["population"] == "these checkpoints, these tasks"]
         found = found[found["contrast"].str.startswith("gap")]
@@ -171,7 +171,7 @@ def test_what_made_students_better_is_fitted_anew_for_every_draw_of_the_labels()
         p_reasoning=np.where(reasons, 0.95, 0.02),
         source="text",
     )
-    found = analyze(world, roles, models=models, labels=labels)
+    found = estimate_table(world, roles, models=models, labels=labels)
     drawn = found["factors"].fillna("").str.contains("drawn")
     effects = found[found["quantity"].isin(["effect", "effect_difference"])]
     again = effects[drawn[effects.index]]
@@ -193,7 +193,7 @@ def test_types_of_wrong_answers_and_the_teachers_own_are_counted():
     world["target"], world["response"] = "0", world["prediction"]
     generated = world["format"] == "generate"
     world.loc[generated & (world["prediction"] == "3"), ["prediction", "response"]] = [None, "no no no"]
-    found = analyze(world, worlds.ROLES)
+    found = estimate_table(world, worlds.ROLES)
     types = found[(found["quantity"] == "error_type") & (found["model"] == "student")]
     shares = types.groupby("group")["estimate"].sum()
     assert np.allclose(shares, 1)
@@ -214,7 +214,7 @@ def test_right_steps_with_wrong_answers_and_wrong_steps_with_right_ones_are_told
     world["response"] = np.where(even, good, bad) + " The answer is " + world["prediction"] + "."
     world.loc[world["model"] == "other", "response"] = "The answer is 42."  # no trace, hence nothing to judge
     items = world[["battery", "task", "item"]].drop_duplicates().assign(prompt="?", rationale=f"{good} 20 + 22 = 42.")
-    found = analyze(world, schema.Roles(("student", "other"), "teacher", {}, {}), items=items)
+    found = estimate_table(world, schema.Roles(("student", "other"), "teacher", {}, {}), items=items)
     types = found[(found["quantity"] == "error_type") & (found["group"] == "reasoning")].set_index("contrast")
     own = types[types["model"] == "student"]["estimate"]
     part = world[student & written & (world["capability"] == "reasoning")]
@@ -234,7 +234,7 @@ def test_a_covariate_that_goes_with_failure_has_its_odds_ratio():
     student = (world["model"] == "student").to_numpy()
     right = rng.random(len(world)) < 1 / (1 + np.exp(-(1.5 - 0.7 * depth)))
     world.loc[student, "score"] = right[student].astype(float)
-    found = analyze(world, worlds.ROLES)
+    found = estimate_table(world, worlds.ROLES)
     row = found[(found["quantity"] == "failure_odds") & (found["contrast"] == "x_depth")].iloc[0]
     assert row["conf_low"] < np.exp(0.7) < row["conf_high"]
     assert row["conf_low"] > 1.3
@@ -266,7 +266,7 @@ def test_ten_thousand_tasks_of_one_item_are_one_number_a_capability():
     tasks["capability"] = np.where(np.arange(2000) % 2, "knowledge", "reasoning")
     answers = {"teacher": 0.8, "student": 0.5}
     world = pd.concat([tasks.assign(model=m, score=(rng.random(2000) < p).astype(float)) for m, p in answers.items()])
-    found = analyze(world, schema.Roles(("student",), "teacher"))
+    found = estimate_table(world, schema.Roles(("student",), "teacher"))
     assert len(found) < 300
     gap = found[(found["quantity"] == "gap") & (found["level"] == "capability") & (found["weighting"] == "tasks")]
     assert set(gap["group"]) == {"knowledge", "reasoning"}
@@ -297,7 +297,7 @@ def test_items_that_few_students_answered_speak_of_no_recipe_and_price_nothing()
     of_one = outcomes["model"] == "full-125-0"
     some, few = outcomes[~of_one | (item < 32)], outcomes[~of_one | (item < 8)]
     for table, share, status in ((some, "80.0 %", "ok"), (few, "20.0 % (60 % are needed)", "refused")):
-        found = analyze(table, roles, models=models)
+        found = estimate_table(table, roles, models=models)
         recipe = found[found["factors"].fillna("").str.contains('"125"') & found["model"].isna()]
         gaps = recipe[recipe["quantity"] == "gap"]
         assert set(gaps["status"]) == {status}
@@ -310,7 +310,7 @@ def test_items_that_few_students_answered_speak_of_no_recipe_and_price_nothing()
 def test_strays_are_no_tasks_of_a_recipe_or_a_curve():
     outcomes, models, roles = cohort(sizes=(125, 250, 500), seeds=3, adaptations=("full",), n_tasks=2, n_items=30)
     stray = (outcomes["capability"] == "knowledge") & (outcomes["item"] == "0")
-    found = analyze(outcomes.assign(capability=outcomes["capability"].mask(stray, "reasoning")), roles, models=models)
+    found = estimate_table(outcomes.assign(capability=outcomes["capability"].mask(stray, "reasoning")), roles, models=models)
     found = found[(found["level"] == "capability") & (found["group"] == "reasoning") & (found["weighting"] == "tasks")]
     for quantity in ("gap", "lost", "data_cost"):
         assert set(found.loc[found["quantity"] == quantity, "n_tasks"]) == {2}
@@ -319,7 +319,7 @@ def test_strays_are_no_tasks_of_a_recipe_or_a_curve():
 def test_every_effect_of_a_factor_that_stands_for_another_too_says_so():
     outcomes, models, roles = cohort(sizes=(125, 250, 500), seeds=2, n_tasks=2, n_items=25)
     models["n_params"] = np.where(models["adaptation"] == "lora", 2000, 1000)
-    found = analyze(outcomes, roles, models=models)
+    found = estimate_table(outcomes, roles, models=models)
     for quantity in ("effect", "effect_difference"):
         told = found[(found["quantity"] == quantity) & (found["contrast"] == "log(n_params)") & found["factors"].isna()]
         assert len(told)

@@ -109,6 +109,6 @@ def test_the_cohorts_lines_come_first_and_every_student_keeps_its_own():
 
 
 def test_two_students_are_no_cohort():
-    from capgap.analysis import analyze
+    from capgap.analysis import estimate_table
 
-    assert cohort_sentences(analyze(worlds.outcomes(n_items=30), worlds.ROLES)) == []
+    assert cohort_sentences(estimate_table(worlds.outcomes(n_items=30), worlds.ROLES)) == []

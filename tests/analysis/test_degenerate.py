@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from capgap import schema
-from capgap.analysis import analyze, next_step, sentence
+from capgap.analysis import estimate_table, next_step, sentence
 from capgap.errors import EstimationError, TableError
 from tests.analysis import worlds
 from tests.analysis.worlds import ROLES, one
@@ -110,7 +110,7 @@ POOR = {
 @pytest.mark.parametrize("poor", POOR)
 def test_a_poor_table_gives_honest_rows_and_words(poor):
     for roles in (ROLES, schema.Roles(("student",), "teacher")):
-        found = analyze(POOR[poor](), roles)
+        found = estimate_table(POOR[poor](), roles)
         _honest(found)
         said = sentence(found, roles)
         assert said.endswith(".")
@@ -120,7 +120,7 @@ def test_a_poor_table_gives_honest_rows_and_words(poor):
 
 def test_one_cluster_a_task_leaves_estimates_open():
     world = outcomes()
-    found = analyze(world.assign(cluster="c" + world["task"]), SIMPLE)
+    found = estimate_table(world.assign(cluster="c" + world["task"]), SIMPLE)
     row = one(found, quantity="gap", level="capability", group="knowledge")
     assert row["status"] == "open"
     assert np.isfinite(row["estimate"])
@@ -129,7 +129,7 @@ def test_one_cluster_a_task_leaves_estimates_open():
 
 
 def test_a_closure_over_no_gap_is_refused_with_the_denominator():
-    found = analyze(_teacher_is_base(), SIMPLE)
+    found = estimate_table(_teacher_is_base(), SIMPLE)
     row = one(found, quantity="gap_closure", level="battery")
     assert (row["status"], row["estimate"]) == ("refused", pytest.approx(np.nan, nan_ok=True))
     assert "teacher − base is 0.000" in row["note"]
@@ -137,12 +137,12 @@ def test_a_closure_over_no_gap_is_refused_with_the_denominator():
 
 
 def test_retention_over_chance_is_refused():
-    found = analyze(_teacher_at_chance(), SIMPLE)
+    found = estimate_table(_teacher_at_chance(), SIMPLE)
     assert one(found, quantity="retention", level="battery")["status"] == "refused"
 
 
 def test_below_sixty_percent_common_items_a_pair_is_refused():
-    found = analyze(_half_missing(), SIMPLE)
+    found = estimate_table(_half_missing(), SIMPLE)
     row = one(found, quantity="gap", level="battery")
     assert row["status"] == "refused"
     assert "% of the items were answered by all of teacher, student" in row["note"]
@@ -153,7 +153,7 @@ def test_below_sixty_percent_common_items_a_pair_is_refused():
 def test_a_copy_of_the_teacher_closes_everything_without_certainty():
     world = outcomes()
     copy = world[world["model"] == "teacher"].assign(model="student")
-    found = analyze(pd.concat([world[world["model"] != "student"], copy]), SIMPLE)
+    found = estimate_table(pd.concat([world[world["model"] != "student"], copy]), SIMPLE)
     _honest(found)
     row = one(found, quantity="gap_closure", level="battery")
     assert row["estimate"] == pytest.approx(1.0)
@@ -165,10 +165,10 @@ def test_a_copy_of_the_teacher_closes_everything_without_certainty():
 def test_unknown_answers_are_not_disagreement():
     world = outcomes()
     world.loc[world["model"] == "student", "prediction"] = None
-    row = one(analyze(world, SIMPLE), quantity="agreement", level="battery")
+    row = one(estimate_table(world, SIMPLE), quantity="agreement", level="battery")
     assert row["status"] == "refused"
     unread = world.assign(status=np.where(world["model"] == "student", "unparsed", "scored"))
-    row = one(analyze(unread, SIMPLE), quantity="agreement", level="task", group="knowledge0")
+    row = one(estimate_table(unread, SIMPLE), quantity="agreement", level="task", group="knowledge0")
     assert (row["status"], row["estimate"]) == ("ok", 0.0)
 
 
@@ -177,8 +177,8 @@ def test_numbers_and_case_do_not_make_answers_differ():
     world["prediction"] = np.where(world["model"] == "student", " " + world["prediction"] + ".0 ", world["prediction"])
     world = world[world["model"].isin(["teacher", "student"])]
     roles = schema.Roles(("student",), "teacher")
-    plain = one(analyze(outcomes(), roles), quantity="agreement", level="battery")
-    assert one(analyze(world, roles), quantity="agreement", level="battery")["estimate"] == plain["estimate"]
+    plain = one(estimate_table(outcomes(), roles), quantity="agreement", level="battery")
+    assert one(estimate_table(world, roles), quantity="agreement", level="battery")["estimate"] == plain["estimate"]
 
 
 @pytest.mark.parametrize(
@@ -192,37 +192,37 @@ def test_numbers_and_case_do_not_make_answers_differ():
 )
 def test_a_role_that_nobody_plays_is_named(roles, match):
     with pytest.raises(TableError, match=match):
-        analyze(outcomes(n_tasks=1), roles)
+        estimate_table(outcomes(n_tasks=1), roles)
 
 
 def test_teacher_and_student_without_a_common_item_are_an_error():
     world = outcomes()
     world.loc[world["model"] == "student", "item"] = "s" + world["item"]
     with pytest.raises(TableError, match=r"no common item.*teacher was asked e\.g\. world / knowledge0 / 0"):
-        analyze(world, SIMPLE)
+        estimate_table(world, SIMPLE)
 
 
 def test_a_table_without_scores_names_the_column():
     with pytest.raises(TableError, match="'score' is missing"):
-        analyze(outcomes().drop(columns="score"), SIMPLE)
+        estimate_table(outcomes().drop(columns="score"), SIMPLE)
 
 
 @pytest.mark.parametrize("level", [0, 1, 95])
 def test_a_confidence_level_is_a_probability(level):
     with pytest.raises(EstimationError, match="between 0 and 1"):
-        analyze(outcomes(n_tasks=1), SIMPLE, conf_level=level)
+        estimate_table(outcomes(n_tasks=1), SIMPLE, conf_level=level)
 
 
 def test_a_level_that_allows_no_equivalence_test_refuses_that_number_alone():
-    found = analyze(outcomes(), ROLES, conf_level=0.5)
+    found = estimate_table(outcomes(), ROLES, conf_level=0.5)
     assert set(found.loc[found["quantity"] == "equivalence", "status"]) == {"refused"}
     assert (found.loc[found["quantity"] == "gap", "status"] == "ok").all()
 
 
 def test_a_capability_of_one_task_is_called_so_where_capabilities_are_compared():
-    found = analyze(outcomes(n_tasks=1), ROLES)
+    found = estimate_table(outcomes(n_tasks=1), ROLES)
     contrast = found[found["quantity"] == "capability_contrast"]
     assert contrast["note"].str.contains("reasoning is a single task").all()
-    several = analyze(outcomes(), ROLES)
+    several = estimate_table(outcomes(), ROLES)
     notes = several.loc[several["quantity"] == "capability_contrast", "note"].fillna("")
     assert not notes.str.contains("single task").any()

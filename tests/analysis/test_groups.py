@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from capgap.analysis import analyze
+from capgap.analysis import estimate_table
 from tests.analysis.worlds import ROLES, one, outcomes
 
 
@@ -17,7 +17,7 @@ def _with_strays(n):
 
 def test_a_few_items_of_another_kind_do_not_count_as_a_task():
     world, stray = _with_strays(4)
-    found = analyze(world, ROLES)
+    found = estimate_table(world, ROLES)
     row = one(found, quantity="accuracy", level="capability", group="knowledge", model="student", weighting="tasks")
     mine = world[(world["model"] == "student") & ~stray & (world["capability"] == "knowledge")]
     assert np.isclose(row["estimate"], mine.groupby("task")["score"].mean().mean())
@@ -28,7 +28,7 @@ def test_a_few_items_of_another_kind_do_not_count_as_a_task():
 
 def test_five_items_are_a_part_of_their_task():
     world, _ = _with_strays(5)
-    row = one(analyze(world, ROLES), quantity="accuracy", level="capability", group="knowledge", model="student")
+    row = one(estimate_table(world, ROLES), quantity="accuracy", level="capability", group="knowledge", model="student")
     assert row["n_tasks"] == 4
 
 
@@ -37,7 +37,7 @@ def test_a_small_task_of_one_kind_is_no_stray():
     small = outcomes(n_tasks=1, n_items=3, seed=1)
     small = small[small["capability"] == "knowledge"].assign(task="tiny")
     row = one(
-        analyze(pd.concat([world, small]), ROLES),
+        estimate_table(pd.concat([world, small]), ROLES),
         quantity="accuracy",
         level="capability",
         group="knowledge",

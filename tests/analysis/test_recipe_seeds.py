@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from capgap.analysis import analyze
+from capgap.analysis import estimate_table
 from capgap.analysis.cohort import cohort_of
 from capgap.stats import holm
 from tests.analysis.cohorts import analysed, cohort, rows
@@ -45,7 +45,7 @@ def test_what_is_lost_is_held_against_what_seeds_lose_against_each_other():
 )
 def test_students_that_are_not_known_to_differ_in_their_seeds_do_not_speak_of_a_recipe(told, why):
     outcomes, models, roles = cohort(sizes=(1000,), seeds=5, adaptations=("full",), n_items=10)
-    found = analyze(outcomes, roles, models=models.assign(**told))
+    found = estimate_table(outcomes, roles, models=models.assign(**told))
     of_recipe = found[found["population"] == "this recipe, these tasks"]
     (row,) = of_recipe.to_dict("records")
     assert row["status"] == "refused"
@@ -57,13 +57,13 @@ def test_students_that_are_not_known_to_differ_in_their_seeds_do_not_speak_of_a_
 def test_checkpoints_of_one_run_or_of_several_recipes_are_no_seeds(column):
     outcomes, models, roles = cohort(sizes=(1000,), seeds=3, adaptations=("full",), n_items=10)
     apart = {"step": [100, 200, 300], "recipe": ["a", "b", "c"]}[column]
-    found = analyze(outcomes, roles, models=models.assign(**{column: apart + [apart[0]] * (len(models) - 3)}))
+    found = estimate_table(outcomes, roles, models=models.assign(**{column: apart + [apart[0]] * (len(models) - 3)}))
     assert not len(found[found["population"] == "this recipe, these tasks"])
 
 
 def test_five_seeds_make_a_list_of_items():
     outcomes, models, roles = cohort(sizes=(1000,), seeds=5, adaptations=("full",), n_items=30)
-    found = analyze(outcomes, roles, models=models)
+    found = estimate_table(outcomes, roles, models=models)
     listed = found[found["quantity"] == "items_gained"]
     assert set(listed["group"]) == {"world", "knowledge", "reasoning"}
     whole = listed[listed["group"] == "world"].iloc[0]

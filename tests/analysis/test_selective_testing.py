@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from capgap import schema
-from capgap.analysis import analyze
+from capgap.analysis import estimate_table
 from capgap.stats import selective_tree
 from tests.analysis.worlds import ROLES, outcomes, plain
 
@@ -52,7 +52,7 @@ def test_nothing_counts_below_what_was_not_selected():
     student = teacher.assign(model="student")
     few = student["task"].eq("reasoning0") & (student["item"].astype(int) < 4)
     student.loc[few, "score"] = 0.0
-    found = analyze(pd.concat([world[world["model"] != "student"], student]), ROLES)
+    found = estimate_table(pd.concat([world[world["model"] != "student"], student]), ROLES)
     rows = _gaps(found, weighting="items")
     worst = rows[(rows["level"] == "task") & (rows["group"] == "reasoning0")].iloc[0]
     assert worst["estimate"] > 0
@@ -72,7 +72,7 @@ def test_intervals_that_pay_for_selection_are_wider_and_only_of_the_same_kind():
 
 def test_batteries_of_several_students_keep_holm():
     roles = schema.Roles(("student", "other"), "teacher", {"student": "base", "other": "base"})
-    rows = _gaps(analyze(outcomes(), roles), weighting="tasks")
+    rows = _gaps(estimate_table(outcomes(), roles), weighting="tasks")
     top = rows[rows["level"] == "battery"]
     assert top["family"].str.endswith("2 students").all()
     p = np.sort(top["p_value"])
@@ -85,7 +85,7 @@ def test_a_task_that_the_guard_keeps_out_is_in_no_tree():
     bad = world["task"].eq("reasoning0") & world["model"].eq("student") & (world["item"].astype(int) < 10)
     world["status"] = np.where(bad, "unparsed", "scored")
     world.loc[bad, "score"] = 0.0
-    rows = _gaps(analyze(world, ROLES), weighting="items")
+    rows = _gaps(estimate_table(world, ROLES), weighting="items")
     out = rows[(rows["level"] == "task") & (rows["group"] == "reasoning0")].iloc[0]
     assert pd.isna(out["family"])
     assert pd.isna(out["p_adjusted"])

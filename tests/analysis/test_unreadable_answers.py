@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from capgap import schema
-from capgap.analysis import analyze, sentence
+from capgap.analysis import estimate_table, sentence
 from tests.analysis.worlds import ROLES, one, outcomes, plain
 
 
@@ -19,8 +19,8 @@ def _broken(model, share, status="truncated", task="knowledge1"):
 @pytest.mark.parametrize("model", ["student", "teacher"])
 def test_a_task_with_unreadable_answers_leaves_every_number_above_it(model, status, advice):
     world = _broken(model, 0.2, status)
-    found = analyze(world, ROLES)
-    without = analyze(world[world["task"] != "knowledge1"], ROLES)
+    found = estimate_table(world, ROLES)
+    without = estimate_table(world[world["task"] != "knowledge1"], ROLES)
     coarse = ["battery", "capability", "domain"]
     keys = ["quantity", "level", "group", "model", "contrast", "weighting"]
     left, right = (
@@ -39,7 +39,7 @@ def test_a_task_with_unreadable_answers_leaves_every_number_above_it(model, stat
 
 @pytest.mark.parametrize("model", ["base", "control"])
 def test_the_base_never_excludes_a_task(model):
-    found = analyze(_broken(model, 0.5), ROLES)
+    found = estimate_table(_broken(model, 0.5), ROLES)
     assert one(found, quantity="gap", level="battery")["n_tasks"] == 6
     row = one(found, quantity="truncated", level="task", group="knowledge1", model=model)
     assert row["estimate"] > 0.4
@@ -47,7 +47,7 @@ def test_the_base_never_excludes_a_task(model):
 
 
 def test_five_percent_stay():
-    found = analyze(_broken("student", 0.04), ROLES)
+    found = estimate_table(_broken("student", 0.04), ROLES)
     assert one(found, quantity="gap", level="battery")["n_tasks"] == 6
 
 
@@ -60,14 +60,14 @@ def test_every_model_and_task_has_its_share():
 
 
 def test_a_table_that_says_nothing_about_its_answers_gets_no_share():
-    found = analyze(outcomes()[["model", "task", "item", "score"]], ROLES)
+    found = estimate_table(outcomes()[["model", "task", "item", "score"]], ROLES)
     assert not found["quantity"].isin(["truncated", "unparsed"]).any()
 
 
 def test_when_every_task_is_out_the_headline_is_refused_with_the_tasks():
     world = outcomes(status="scored")
     world.loc[world["model"] == "student", "status"] = "unparsed"
-    found = analyze(world, ROLES)
+    found = estimate_table(world, ROLES)
     for quantity in ("gap", "gap_closure", "accuracy"):
         row = one(found[found["model"] == "student"], quantity=quantity, level="capability", group="reasoning")
         assert row["status"] == "refused"
@@ -78,7 +78,7 @@ def test_when_every_task_is_out_the_headline_is_refused_with_the_tasks():
 
 def test_models_that_were_prompted_differently_are_flagged():
     models = pd.DataFrame({"model": ["teacher", "student", "base"], "prompting": ["chat", "plain", "plain"]})
-    found = analyze(outcomes(), ROLES, models=models)
+    found = estimate_table(outcomes(), ROLES, models=models)
     assert "teacher and student were prompted differently" in one(found, quantity="gap", level="battery")["note"]
     assert pd.isna(one(found, quantity="gain", level="battery")["note"])
 
@@ -87,13 +87,13 @@ def test_aliased_formats_are_flagged():
     world = outcomes()
     world["format"] = np.where(world["capability"] == "knowledge", "choose", "generate")
     contrast = "closure: knowledge - reasoning"
-    note = one(analyze(world, ROLES), contrast=contrast)["note"]
+    note = one(estimate_table(world, ROLES), contrast=contrast)["note"]
     assert "knowledge comes only as choose and reasoning comes only as generate" in note
     assert "aliased" in note
     assert pd.isna(one(plain(), contrast=contrast)["note"])
-    assert one(analyze(outcomes().assign(format="choose"), ROLES), contrast=contrast)["note"].endswith("choose tasks")
+    assert one(estimate_table(outcomes().assign(format="choose"), ROLES), contrast=contrast)["note"].endswith("choose tasks")
 
 
 def test_roles_may_be_missing():
-    found = analyze(outcomes(), schema.Roles(("student",)))
+    found = estimate_table(outcomes(), schema.Roles(("student",)))
     assert set(found["quantity"]) == {"accuracy", "unparsed", "truncated", "error_type", "failure_odds"}

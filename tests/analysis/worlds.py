@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from capgap import schema
-from capgap.analysis import analyze
+from capgap.analysis import estimate_table
 
 ACCURACY = {  # model → capability → probability of a right answer
     "teacher": {"knowledge": 0.9, "reasoning": 0.85},
@@ -68,4 +68,4 @@ def one(estimates, **where):
 @cache
 def plain():
     """Estimates of the default world, made once: tests only read them."""
-    return analyze(outcomes(), ROLES)
+    return estimate_table(outcomes(), ROLES)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from capgap.analysis import analyze
+from capgap.analysis import estimate_table
 from capgap.report import write_report
 from capgap.schema import ESTIMATES, Roles, empty
 from tests.analysis import worlds
@@ -44,7 +44,7 @@ def labels_of(items: pd.DataFrame, **columns) -> pd.DataFrame:
 
 def analysed(case: Comparison) -> Comparison:
     """The comparison with estimates by the analysis."""
-    estimates = analyze(case.outcomes, case.roles, models=case.models, labels=case.labels, items=case.items)
+    estimates = estimate_table(case.outcomes, case.roles, models=case.models, labels=case.labels, items=case.items)
     return replace(case, estimates=estimates)
 
 
