@@ -24,6 +24,7 @@ from capgap.report.tables import (
 )
 from capgap.schema import ESTIMATES, ITEMS, LABELS, MODELS, OUTCOMES, Roles, join_labels, undeclared_items, validate
 from capgap.schema.quantities import QUANTITIES, Quantity
+from capgap.schema.remarks import Reason
 
 __all__ = ["READ_IN_SECTIONS", "ReportContent", "SummaryRow", "gather_content"]
 
@@ -56,6 +57,8 @@ class ContrastVerdict:
     estimate: EstimateView
     verdict: str
     """Whether the interval excludes no difference, after the number."""
+    remark: str
+    """The note, where its reason is none that the caveats give already."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,7 @@ def _lines(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text.clean(line).strip() for line in lines if str(line).strip()))
 
 
+_GIVEN_BY_CAVEATS = (Reason.UNREADABLE_ANSWERS, Reason.PROMPTED_DIFFERENTLY, Reason.FORMAT_ALIASED)
 _COMPARED = ("gap_closure", "retention", "gap", "teacher_effect", "accuracy")
 _FIDELITY = ("agreement", "fidelity", "error_inheritance")
 READ_IN_SECTIONS = (*_FIDELITY, "effect", "data_cost", "n_patterns", "lost")
@@ -227,7 +231,8 @@ def _contrasts(book: EstimateIndex, roles: Roles) -> Iterator[ContrastVerdict]:
             verdict = ""
             if not row.refused and row.low is not None and row.high is not None:
                 verdict = ": different." if row.low > 0 or row.high < 0 else ": no difference shown."
-            yield ContrastVerdict(row, verdict)
+            remark = row.note if row.refused or row.reason not in ("", *_GIVEN_BY_CAVEATS) else ""
+            yield ContrastVerdict(row, verdict, remark)
 
 
 def _counts(outcomes: pd.DataFrame, roles: Roles) -> tuple[tuple[str, int], ...]:

@@ -82,5 +82,5 @@ def labelled() -> Comparison:
 @pytest.fixture(scope="session")
 def cohort36() -> Comparison:
     """Thirty-six students of twelve recipes with their models table, two of twelve tasks undeclared, analysed."""
-    outcomes, models, roles = cohort(n_items=16)
+    outcomes, models, roles = cohort(n_items=16, depth=False)
     return undeclared(outcomes, roles, "knowledge0", "reasoning1", models=models)

@@ -6,6 +6,7 @@ from capgap.report.cohort_sections import cohort_sections
 from capgap.report.figures import CovariateSlices, ForestRow, limits_of, slice_panel
 from capgap.report.tables import EstimateIndex, estimate_table
 from capgap.schema import ESTIMATES, Roles, validate
+from capgap.schema.remarks import Reason
 
 
 def book(*rows):
@@ -63,6 +64,15 @@ def test_right_answers_with_a_trace_are_known_by_their_factor():
     wrong, right = cohort_sections(book(*rows), Roles(("s",))).failures
     assert "wrong answers" in wrong.caption
     assert right.caption.startswith("Right answers")
+
+
+def test_p_of_never_is_not_told_as_the_probability_that_a_target_is_never_reached(cohort36):
+    """A large p beside a data cost leaves the target within reach, and its sentence says so."""
+    costs = cohort36.estimates.query("quantity == 'data_cost' and p_value > 0.5")
+    assert len(costs)
+    sentence = Reason.LEADING_FORM.sentence
+    assert "p = {p:.2g} that the target is within reach (small: never)" in sentence
+    assert costs["note"].str.contains(sentence.rpartition("} ")[2], regex=False).all()
 
 
 def test_a_relative_cost_counts_the_tasks_of_both_capabilities(cohort36):

@@ -1,7 +1,5 @@
 from pathlib import Path
 
-import pytest
-
 from capgap.report.glossary import glossary
 from capgap.schema.quantities import QUANTITIES
 from capgap.schema.remarks import Reason
@@ -15,9 +13,9 @@ def test_the_committed_glossary_is_current():
     )
 
 
-@pytest.mark.parametrize("code", [*QUANTITIES, *Reason])
-def test_every_quantity_and_reason_has_an_entry(code):
-    assert f"`{code}`" in glossary()
+def test_every_quantity_and_reason_has_an_entry():
+    page = glossary()
+    assert [code for code in (*QUANTITIES, *Reason) if f"`{code}`" not in page] == []
 
 
 def test_every_claim_word_is_listed():

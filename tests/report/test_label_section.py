@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from capgap.schema import ESTIMATES, empty
+from capgap.schema.remarks import Reason
 from tests.analysis import worlds
 from tests.report.conftest import analysed, labels_of, page_of
 from tests.report.fixture import Comparison
@@ -32,6 +33,13 @@ def test_what_nobody_declared_is_counted_shown_and_marked(labelled, page):
     assert "Area under the ROC curve 0.975" in page
     assert "4 quantities &lt;b&gt;&amp;" in page
     assert "<b>&" not in page
+
+
+def test_numbers_that_rest_on_undeclared_labels_carry_the_code(labelled):
+    marked = labelled.estimates[labelled.estimates["reason"] == Reason.UNDECLARED_LABELS]
+    assert {"knowledge", "reasoning"} <= set(marked["group"])
+    assert set(marked["level"]) == {"capability", "battery"}
+    assert set(marked.loc[marked["level"] == "battery", "quantity"]) == {"capability_contrast"}
 
 
 def test_a_battery_that_declares_everything_says_so_in_one_line(tmp_path):

@@ -132,7 +132,7 @@ def test_only_rewritten_words_differ(skeletons):
     assert [pair for pair in different if MARK not in pair[1]] == []
 
 
-@pytest.mark.parametrize("name", ["cohort36", "single"])
+@pytest.mark.parametrize("name", ["single", "labelled"])
 def test_markdown_keeps_its_lines_and_columns(request, name):
     case = request.getfixturevalue(name)
     arguments = {key: value for key, value in case.arguments().items() if key != "items"}
