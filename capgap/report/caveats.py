@@ -71,6 +71,7 @@ def caveats(
         *_missing_roles(roles),
         *_prompting(roles, models),
         *_unreadable_answers(excluded),
+        # Formats of tasks that count nowhere alias nothing.
         *_aliased_formats(outcomes[~task_names(outcomes).isin(excluded)]),
         *_refused_headline(book, roles),
         *_small_samples(book, roles),

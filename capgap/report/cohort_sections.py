@@ -14,6 +14,9 @@ __all__ = ["CohortSections", "cohort_sections"]
 _MOST_CURVES = 12
 _RECIPE_QUANTITIES = ("gap", "gain", "lost", "gained", "items_lost", "items_gained")
 
+_TRACED = "right_answers_with_trace"
+"""The factor ``among`` of error types that are shares of right answers; all others are shares of wrong ones."""
+
 
 @dataclass(frozen=True)
 class CohortSections:
@@ -42,10 +45,9 @@ def cohort_sections(book: EstimateIndex, roles: Roles) -> CohortSections:
     effects, other_effects = _by_estimator(book.of("effect", "effect_difference"))
     costs, other_costs = _by_estimator(book.of("data_cost"))
     batches, other_batches = _by_estimator(book.of("next_batch_gain"))
-    wrong, right = (
-        [row for row in book.of("error_type") if (row.factors.get("among") == "right_answers_with_trace") == of_right]
-        for of_right in (False, True)
-    )
+    recipes = [row for row in book.of(*_RECIPE_QUANTITIES) if row.subject == "recipe"]
+    right = [row for row in book.of("error_type") if row.factors.get("among") == _TRACED]
+    wrong = [row for row in book.of("error_type") if row.factors.get("among") != _TRACED]
     flips, equivalence = (
         [row for row in rows if row.model in roles.students and row.level in ("battery", "capability")]
         for rows in (book.of("lost", "gained"), book.of("equivalence"))
@@ -65,12 +67,7 @@ def cohort_sections(book: EstimateIndex, roles: Roles) -> CohortSections:
             (batches, "What twice the examples would bring"),
             ([*other_costs, *other_batches], "The same on other scales"),
         ),
-        recipes=_tables(
-            (
-                [row for row in book.of(*_RECIPE_QUANTITIES) if row.subject == "recipe"],
-                "What holds for a recipe, whichever seed",
-            )
-        ),
+        recipes=_tables((recipes, "What holds for a recipe, whichever seed")),
         flips=_tables(
             (flips, "Lost and gained against the base"),
             (equivalence, "Equivalence: as good as the teacher"),
@@ -134,6 +131,7 @@ def _panel(
     points = _coordinates(rows, "curve_point")
     positive = [size for size, _ in points if size > 0]
     zero = min(positive) / 4  # where no example stands on a logarithmic axis
+    # A size that falls on the place of zero is left out there: the base stands on it.
     line = [(size, y) for size, y in sorted(_coordinates(rows, "curve")) if size == 0 or size > 1.01 * zero]
     with svg.style():
         title = text.shorten(", ".join((capability, *_any_size(rows[0]).values())), 44)

@@ -109,15 +109,15 @@ class ReportContent:
 
 
 def gather_content(
-    *,
     outcomes: pd.DataFrame,
     estimates: pd.DataFrame,
     roles: Roles,
     run: Mapping[str, Any],
-    items: pd.DataFrame | None,
-    models: pd.DataFrame | None,
-    labels: pd.DataFrame | None,
-    show_items: bool,
+    *,
+    items: pd.DataFrame | None = None,
+    models: pd.DataFrame | None = None,
+    labels: pd.DataFrame | None = None,
+    show_items: bool = False,
 ) -> ReportContent:
     """Check the tables and gather what the report says.
 
@@ -135,11 +135,12 @@ def gather_content(
         for frame, table in ((items, ITEMS), (models, MODELS), (labels, LABELS))
     )
     _check_roles(outcomes, roles)
-    undeclared = undeclared_items(outcomes)
+    undeclared = undeclared_items(outcomes)  # before labels are joined: afterwards everything has a capability
     outcomes = join_labels(outcomes, labels)
     capabilities = task_capabilities(outcomes)
     excluded = excluded_tasks(book, roles)
     parsing, n_parsed = _parsing(book)
+    # Many tasks have two examples each, so that the page stays small.
     seed, per_task = seed_of(run), 3 if len(capabilities) <= 15 else 2
     item_examples = examples(outcomes, roles, capabilities, items=items, seed=seed, show=show_items, per_task=per_task)
     return ReportContent(

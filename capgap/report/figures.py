@@ -35,6 +35,7 @@ def limits_of(rows: Sequence[ForestRow], reference: Sequence[float]) -> tuple[fl
     known = [row.estimate for row in rows if row.estimate is not None and not row.estimate.refused]
     centres = [100 * e.estimate for e in known if e.estimate is not None] + list(reference)
     ends = [100 * end for e in known for end in (e.low, e.high) if end is not None]
+    # Centres decide: an interval may reach six tenths of their range beyond, lest one wide interval flatten the rest.
     low, high = min(centres), max(centres)
     reach = max(high - low, 20.0)
     low = min([low, *(max(end, low - 0.6 * reach) for end in ends)])
@@ -103,7 +104,7 @@ def _forest_row(axes: "Axes", place: int, row: ForestRow, limits: tuple[float, f
     transform = axes.get_yaxis_transform()
     heading = row.estimate is None
     axes.text(
-        -108 / 210,
+        -108 / 210,  # 108 pixels left of axes that are 210 wide, see `forest`
         place,
         text.shorten(row.label, 18),
         transform=transform,
@@ -235,7 +236,7 @@ def _band(axes: "Axes", known: list[tuple[int, EstimateView]], colour: str) -> N
 
 def _number_ends(axes: "Axes", ends: list[tuple[float, int, str]]) -> None:
     """The students' numbers beside the ends of their lines, moved apart where they would overlap."""
-    step, place = 9.0, -math.inf
+    step, place = 9.0, -math.inf  # in per cent: the height of a number, and where the last one stands
     lowest = 100.0 - step * (len(ends) - 1)
     for i, (y, x, number) in enumerate(sorted(ends)):
         place = max(place + step, min(y, lowest + step * i))

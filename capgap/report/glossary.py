@@ -10,6 +10,10 @@ from capgap.schema.remarks import INFORMATION, Reason
 
 __all__ = ["glossary"]
 
+_ABOUT = (
+    "What the numbers of `estimates` are, and what its codes mean. Written by `python -m capgap.report.glossary` from\n"
+    "the declarations in `capgap/schema/quantities.py` and `capgap/schema/remarks.py`; a change belongs there."
+)
 _FAMILIES = {
     "students": "adjusted over the students or recipes that are asked the same, and down the tree of levels",
     "none": "not adjusted",
@@ -25,16 +29,7 @@ _CODES = {
 
 def glossary() -> str:
     """Every quantity with its declaration, then the codes of the estimates table, as one Markdown document."""
-    lines = [
-        "# Glossary",
-        "",
-        "What the numbers of `estimates` are, and what its codes mean. Written from the declarations in",
-        "`capgap/schema/quantities.py` and `capgap/schema/remarks.py` by `python -m capgap.report.glossary`; a change",
-        "belongs there.",
-        "",
-        "## Quantities",
-        "",
-    ]
+    lines = ["# Glossary", "", _ABOUT, "", "## Quantities", ""]
     for quantity in QUANTITIES.values():
         lines += _entry(quantity)
     lines += ["## Codes", "", *(f"* `{column}`: {_codes(codes)}." for column, codes in _CODES.items()), ""]

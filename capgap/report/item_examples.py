@@ -109,6 +109,7 @@ def examples(
         scores = scores.dropna(subset=[roles.teacher, *students])
         candidate = (scores[roles.teacher] >= _RIGHT) & (scores[students] < _RIGHT).any(axis="columns")
         keys = scores.index[candidate.to_numpy()].to_list()
+        # A stream of its own for each task: adding a task changes no other task's examples.
         rng = np.random.default_rng([seed, zlib.crc32(str(task).encode("utf-8", "surrogatepass"))])
         chosen = sorted(rng.choice(len(keys), size=min(per_task, len(keys)), replace=False).tolist())
         rows_of = _rows_by_cell(part, [keys[i] for i in chosen])

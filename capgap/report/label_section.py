@@ -115,6 +115,7 @@ def _task_table(inferred: pd.DataFrame) -> ShownTable:
         p = part["p_reasoning"].to_numpy(dtype=float, na_value=np.nan)
         known = bool(np.isfinite(p).any())
         mean = float(np.nanmean(p)) if known else None
+        # The item whose probability is the median's speaks for its task, with its interval and its reasons.
         middling = part.iloc[int(np.nanargmin(np.abs(p - np.nanmedian(p)))) if known else 0]
         counts = Counter(part["capability"].astype(str)).most_common()
         reasons = "; ".join(
@@ -203,7 +204,7 @@ def _reliability(measured: Mapping[str, Any]) -> Markup | None:
     bins = _bins(measured)
     if not bins:
         return None
-    belief, share, weight = np.array(bins).T
+    belief, share, weight = np.array(bins).T  # each (bins,)
     belief, share = 100 * belief, 100 * share
     with svg.style():
         title = "Reasoning among them, %"

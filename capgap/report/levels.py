@@ -105,6 +105,7 @@ def domain_blocks(book: EstimateIndex, roles: Roles, domain_capability: dict[str
         return []
     quantities, single = _drawn_quantities(roles), len(roles.students) == 1
     panels = []
+    # Each student has a panel of its own, so that only a common axis lets them be compared.
     last = [row for name in roles.students for row in _domain_rows(book, quantities[-1], name, domain_capability)]
     for number, student in enumerate(roles.students, 1):
         for quantity in quantities if single else quantities[-1:]:
@@ -115,7 +116,7 @@ def domain_blocks(book: EstimateIndex, roles: Roles, domain_capability: dict[str
                 title=heading(declaration(quantity).title) if single else text.shorten(f"{number} {student}", 40),
                 unit=declaration(quantity).axis,
                 reference=reference,
-                limits=None if single else limits_of(last, reference),  # one scale for all students
+                limits=None if single else limits_of(last, reference),
             )
             if drawn is not None:
                 panels.append(drawn)
@@ -158,6 +159,7 @@ def slice_block(book: EstimateIndex, roles: Roles, capabilities: dict[str, str])
 def contrast_table(book: EstimateIndex, roles: Roles) -> ShownTable:
     """Knowledge against reasoning under every weighting and population, contrasts in table order."""
     rows = [row for row in book.of("capability_contrast") if row.model in roles.students]
+    # Contrasts are words: rows are ordered by where a contrast first stands, never by how it is spelt.
     place = {contrast: n for n, contrast in enumerate(dict.fromkeys(row.contrast for row in rows))}
     rows.sort(
         key=lambda row: (

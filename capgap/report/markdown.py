@@ -40,16 +40,7 @@ def markdown_report(
     labels: pd.DataFrame | None = None,
 ) -> str:
     """The report in Markdown, without figures and items; see `write_report` for the arguments and errors."""
-    content = gather_content(
-        outcomes=outcomes,
-        estimates=estimates,
-        roles=roles,
-        run=run,
-        items=None,
-        models=models,
-        labels=labels,
-        show_items=False,
-    )
+    content = gather_content(outcomes, estimates, roles, run, models=models, labels=labels)
     parts = [_answer(content), _tasks(content), _contrasts(content), _left_out(content), _provenance(content)]
     return "\n".join(line for part in parts for line in part).rstrip() + "\n"
 

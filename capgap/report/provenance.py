@@ -48,6 +48,7 @@ def _fact(name: str, value: Any, depth: int) -> ProvenanceEntry:
     if name == "command" and isinstance(value, (list, tuple)):
         value = " ".join(map(str, value))
     pairs = _pairs(value)
+    # Deep mappings of plain values are one line, shallow ones a list of their own, the deepest are cut to text.
     if pairs is not None and depth >= _FLAT_FROM and not any(isinstance(part, _NESTED) for _, part in pairs):
         line = " \u00b7 ".join(f"{str(key).replace('_', ' ')} {part}" for key, part in pairs[:_ENTRIES])
         return ProvenanceEntry(label, text.clean(line)[:_MOST_CHARACTERS])

@@ -67,14 +67,7 @@ def write_report(
     """
     path = Path(path)
     content = gather_content(
-        outcomes=outcomes,
-        estimates=estimates,
-        roles=roles,
-        run=run,
-        items=items,
-        models=models,
-        labels=labels,
-        show_items=show_items,
+        outcomes, estimates, roles, run, items=items, models=models, labels=labels, show_items=show_items
     )
     page = html_report(content)
     with atomic_write(path) as partial:

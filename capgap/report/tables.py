@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import pandas as pd
@@ -37,12 +37,6 @@ VARIANCE_SHARE = "label_variance_share"
 _FORMATS = {"ratio": ".2f", "examples": ",.0f", "logit": ".2f", "odds ratio": ".2f", "count": ",.0f", "nats": ".3f"}
 """Unit → how its numbers are written; per cent and points are written in hundredths."""
 _ROW_LIMIT = 400
-_CODES = (
-    *("quantity", "level", "group", "model", "contrast", "scale", "weighting", "subject", "estimator"),
-    *("population_students", "population_tasks", "population_items", "reason", "method", "note"),
-)
-_NUMBERS = ("estimate", "conf_level", "null_value", "p_value", "p_adjusted")
-_COUNTS = ("n_items", "n_clusters", "n_tasks")
 
 
 @dataclass(frozen=True)
@@ -137,22 +131,6 @@ class EstimateView:
         return {name: str(value) for name, value in self.factors.items() if name in MODELS.names}
 
 
-def _number(value: Any) -> float | None:
-    if value is None or pd.isna(value):
-        return None
-    number = float(value)
-    return number if math.isfinite(number) else None
-
-
-def _whole(value: Any) -> int | None:
-    number = _number(value)
-    return None if number is None else int(number)
-
-
-def _word(value: Any) -> str:
-    return "" if value is None or pd.isna(value) else str(value)
-
-
 def json_object(value: Any) -> dict[str, Any]:
     """A JSON object as a dictionary; anything else is an empty one."""
     try:
@@ -162,24 +140,23 @@ def json_object(value: Any) -> dict[str, Any]:
     return parsed if isinstance(parsed, dict) else {}
 
 
-def _estimate_view(row: Mapping[Hashable, Any]) -> EstimateView:
-    fields: dict[str, Any] = {name: _word(row.get(name)) for name in _CODES}
-    fields |= {name: _number(row.get(name)) for name in _NUMBERS}
-    fields |= {name: _whole(row.get(name)) for name in _COUNTS}
-    return EstimateView(
-        **fields,
-        factors=json_object(row.get("factors")),
-        low=_number(row.get("conf_low")),
-        high=_number(row.get("conf_high")),
-        status=_word(row.get("status")) or "ok",
-    )
+def _views(estimates: pd.DataFrame) -> list[EstimateView]:
+    """The rows of a validated table; NaN, null and infinity are None, and empty where the field is a text."""
+    frame = estimates.rename(columns={"conf_low": "low", "conf_high": "high"})
+    frame = frame[[each.name for each in fields(EstimateView)]].replace([math.inf, -math.inf], math.nan)
+    texts = [each.name for each in fields(EstimateView) if each.type is str]
+    frame = frame.assign(factors=frame["factors"].map(json_object), **frame[texts].fillna(""))
+    frame = frame.astype(object)
+    records: Any = frame.where(frame.notna(), None).to_dict("records")
+    return [EstimateView(**record) for record in records]
 
 
 class EstimateIndex:
     """All estimates of a report, in the order of their table, looked up by quantity, level, group and model."""
 
     def __init__(self, estimates: pd.DataFrame) -> None:
-        views = [_estimate_view(row) for row in estimates.to_dict("records")]
+        views = _views(estimates)
+        # They ask again what other rows ask: found by a look-up they would stand beside, or instead of, the plain ones.
         self.imputed = tuple(view for view in views if view.estimator == "multiple_imputation")
         """Numbers over draws of the labels; they repeat `rows`, and no look-up returns them."""
         self.rows = tuple(view for view in views if view.estimator != "multiple_imputation")
@@ -344,5 +321,6 @@ def estimate_table(
         }
         for view in views[:_ROW_LIMIT]
     ]
+    # A group and its number stand in every row, even where there is one group; an interval wherever one is known.
     always = {"group", "estimate"} | ({"interval"} if any(view.interval for view in views) else set())
     return collapsed_table(caption, cells, always=always, left_out=max(0, len(views) - _ROW_LIMIT))
