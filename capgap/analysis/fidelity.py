@@ -38,9 +38,7 @@ def fidelity_rows(comparison: RoleComparison, groups: Iterable[ItemGroup]) -> It
     for group in groups:
         both: dict[int, tuple[Estimate, Estimate]] = {}
 
-        def estimator(
-            subset: AnalysisSet, which: int, both: dict[int, tuple[Estimate, Estimate]] = both
-        ) -> Estimate:
+        def estimator(subset: AnalysisSet, which: int, both: dict[int, tuple[Estimate, Estimate]] = both) -> Estimate:
             # Analysis sets live as long as the comparison: both quantities meet the same ones.
             if id(subset) not in both:
                 both[id(subset)] = _agreement(comparison, subset)
@@ -154,4 +152,3 @@ def _inheritance(comparison: RoleComparison, group: ItemGroup) -> Iterator[Estim
     group = replace(group, generalizes=False)
     contrast = "P(teacher's wrong answer | teacher wrong)"
     yield from paired_rows(comparison, group, "error_inheritance", contrast, roles, estimator)
-

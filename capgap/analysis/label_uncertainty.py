@@ -1,6 +1,6 @@
 """Label uncertainty: numbers that rest on undeclared labels, and their multiple imputation over draws of the labels.
 
-Labels are drawn, everything by capability is fitted again, and Rubin's rules put the spread of the draws into intervals.
+Labels are drawn, everything by capability is fitted again, Rubin's rules put the spread of the draws into intervals.
 """
 
 import itertools

@@ -78,7 +78,7 @@ def make_score_matrix(outcomes: pd.DataFrame, models: Sequence[str]) -> ScoreMat
     Parameters
     ----------
     outcomes
-        A validated outcomes table, its task names unambiguous (`qualify_task_names`), covariates binned (`bin_covariates`).
+        A validated outcomes table after `qualify_task_names` and `bin_covariates`.
     models
         Names of the models, in the order of the columns; the first that was asked a cell gives its facts.
 

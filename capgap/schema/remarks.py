@@ -96,7 +96,7 @@ class Reason(StrEnum):
         "between were found",
     )
     # --- a role or fact that is not known ---
-    NO_BASE = "no_base"
+    NO_BASE = "no_base", "there is no base"
     NO_BASE_ANSWERS = "no_base_answers", "the base's answers to these items are not there"
     NO_CONTROL = "no_control", "there is no control"
     CHANCE_UNKNOWN = "chance_unknown", "chance is not known for every item"
@@ -418,7 +418,7 @@ MAX_LISTED = 5
 
 
 class _SentenceFormatter(Formatter):
-    """Python's formatter with the specifications ``list``, ``some``, ``and``, ``signed``, ``words``, ``examples`` and ``p``."""
+    """Python's formatter with further specifications: see `format_field`."""
 
     def format_field(self, value: Any, format_spec: str) -> str:
         """Names between commas, all or the first few; codes as words; counts of examples; p-values by name."""
