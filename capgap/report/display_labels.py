@@ -6,6 +6,7 @@ __all__ = ["declaration", "formula", "heading", "population_label", "spelled"]
 
 _SPELLED = {
     "two_stage": "two-stage",
+    "these_recipes_this_base": "these recipes, this base",
     "these_recipes_bases_like_these": "these recipes, bases like these",
     "learning_curve_per_step": "learning curve per step",
     "learning_curve_log_probability": "learning curve of log-probabilities",

@@ -19,12 +19,13 @@ _FAMILIES = {
     "none": "not adjusted",
 }
 _CODES = {
-    "subject": SUBJECTS,
-    "estimator": ESTIMATORS,
-    "population_items": POPULATION_ITEMS,
-    "population_tasks": POPULATION_TASKS,
-    "population_students": POPULATION_STUDENTS,
+    "subject": ("whom a number is about", SUBJECTS),
+    "estimator": ("how it was made; `method` says the rest", ESTIMATORS),
+    "population_items": ("which items the interval speaks of", POPULATION_ITEMS),
+    "population_tasks": ("which tasks", POPULATION_TASKS),
+    "population_students": ("which students", POPULATION_STUDENTS),
 }
+"""Column → what its codes say, and the codes."""
 
 
 def glossary() -> str:
@@ -32,7 +33,7 @@ def glossary() -> str:
     lines = ["# Glossary", "", _ABOUT, "", "## Quantities", ""]
     for quantity in QUANTITIES.values():
         lines += _entry(quantity)
-    lines += ["## Codes", "", *(f"* `{column}`: {_codes(codes)}." for column, codes in _CODES.items()), ""]
+    lines += ["## Codes", "", *(f"* `{name}`, {what}: {_codes(codes)}." for name, (what, codes) in _CODES.items()), ""]
     qualifying = [code for code in Reason if code not in INFORMATION]
     lines += ["## Reasons", "", "Why a number is refused or open, or what qualifies it (column `reason`).", ""]
     lines += [*map(_remark, qualifying), "", "Remarks that only inform; they stand in the column `note` alone.", ""]
