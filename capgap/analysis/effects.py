@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from capgap.analysis.cohort import CATEGORICAL_FACTORS, LOG_FACTORS, Cohort
-from capgap.analysis.estimate_rows import EstimateRow, Pairs, Population
+from capgap.analysis.estimate_rows import THESE_TASKS, EstimateRow, Pairs, Population
 from capgap.analysis.groups import CONTRASTED, group_at
 from capgap.analysis.score_matrix import ScoreMatrix
 from capgap.errors import EstimationError
@@ -83,12 +83,12 @@ def effect_rows(
         yield replace(blank, estimate=refused(model))
         return
     try:
-        fit = fit_mixed(model.formula, model.outcomes, conf_level=conf_level, margins=True, roads=alternatives)
+        fit = fit_mixed(model.formula, model.outcomes, conf_level=conf_level, margins=True, alternatives=alternatives)
     except EstimationError as error:  # the other numbers of the analysis do not hang on this one
         yield replace(blank, estimate=refused(remark(Reason.ESTIMATION_FAILED, error=str(error))))
         return
-    remarks = (remark(Reason.FORMULA, formula=model.formula), *left_out, *model.remarks, fit.note)
-    blank = replace(blank, n_tasks=fit.n_tasks, population=_codes_of(fit.population))
+    remarks = (remark(Reason.FORMULA, formula=model.formula), *left_out, *model.remarks, *fit.remarks)
+    blank = replace(blank, n_tasks=fit.n_tasks, population=_population(fit, "mixed_model"))
     for row in _fit_rows(fit, blank, remarks, model.effect_codes()):
         yield replace(row, estimate=replace(row.estimate, n_items=fit.n_items))
 
@@ -97,7 +97,7 @@ def _fit_rows(
     fit: MixedFit, blank: EstimateRow, remarks: tuple[Remark, ...], codes: dict[str, Pairs]
 ) -> Iterator[EstimateRow]:
     if fit.status == "refused":
-        yield replace(blank, estimate=refused(fit.note))
+        yield replace(blank, estimate=refused(*fit.remarks))
         return
     verdicts = {(agreement.effect, agreement.where): agreement for agreement in fit.agreement}
     for margin in fit.margins:
@@ -111,19 +111,21 @@ def _fit_rows(
             factors=codes[margin.effect],
             estimate=margin.estimate,
         )
-        roads = f"several roads: {agreement.verdict} ({agreement.reason})" if agreement else ""
-        behind = fit.coefficients.get(margin.effect)
-        alias = behind.note if behind is not None and behind.note.startswith("stands for") else ""
-        about_the_fit = remarks if margin is fit.margins[0] else ()
-        yield replace(row, estimate=margin.estimate.noting(roads, alias, *about_the_fit))
-        for road in agreement.roads[1:] if agreement else ():
+        coefficient = fit.coefficients.get(margin.effect)
+        about = [r for r in coefficient.remarks if r.code == Reason.STANDS_FOR] if coefficient else []
+        if agreement:
+            about.insert(0, remark(Reason(f"estimators_{agreement.verdict}"), why=agreement.note))
+        if margin is fit.margins[0]:
+            about += remarks
+        yield replace(row, estimate=margin.estimate.noting(*about))
+        for other in agreement.alternatives[1:] if agreement else ():
             yield replace(
                 row,
                 quantity="effect_difference",
                 level="battery",
-                estimator=road.road.replace(" ", "_").replace("-", "_"),
-                population=_codes_of(population_of(road.road, fit.population)),
-                estimate=road.estimate,
+                estimator=other.estimator,
+                population=_population(fit, other.estimator),
+                estimate=other.estimate,
             )
     for quantity, terms in (("coefficient", fit.coefficients), ("spread", fit.standard_deviations)):
         for term, estimate in terms.items():
@@ -137,14 +139,15 @@ def _fit_rows(
             )
 
 
-def _codes_of(population: str) -> Population:
-    """Transitional: the codes of the mixed model's words."""
-    who, _, tasks = population.rpartition(", ")
-    students = "these_checkpoints"
-    if "recipes" in who:
-        students = "these_recipes_bases_like_these" if "bases like" in who else "these_recipes"
-        students = "these_recipes_this_base" if "this base" in who else students
-    return Population(tasks=tasks.replace(" ", "_"), students=students)
+def _population(fit: MixedFit, estimator: str) -> Population:
+    """Whom an estimator's intervals speak of; where all students have one base, of that base."""
+    if fit.population is None:
+        return THESE_TASKS
+    students, tasks = population_of(estimator, fit.population)
+    one_base = any(term.reason == Reason.ONE_BASE for term in fit.left_out)
+    return Population(
+        tasks=tasks, students="these_recipes_this_base" if one_base and students == "these_recipes" else students
+    )
 
 
 def _model_input(

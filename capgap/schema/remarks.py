@@ -277,6 +277,8 @@ class Reason(StrEnum):
     )
     TRUNCATED_OFTEN = "truncated_often", "the answers were cut off: raise `max_tokens` or add a `stop`"
     UNDECLARED_LABELS = "undeclared_labels", "labels of {n:,} of {of:,} items were not declared"
+    ESTIMATORS_DIFFER_IN_CERTAINTY = "estimators_differ_in_certainty", "several estimators: differ in certainty ({why})"
+    ESTIMATORS_DISAGREE = "estimators_disagree", "several estimators: disagree ({why})"
     NO_LOGARITHM = "no_logarithm", "left out, since zero has no logarithm: {students:some}"
     FACTOR_UNKNOWN = "factor_unknown", "{factor} is no part of the model: unknown of {students:some}"
     # --- what only informs ---
@@ -330,6 +332,8 @@ class Reason(StrEnum):
     SEED_DISAGREEMENT = "seed_disagreement", "two seeds differ by {share:.1f} % of the items in one direction"
     LISTED_ITEMS = "listed_items", "at most 10 % of the listed expected to be false; items: {items:list}{more}"
     NO_SURE_ITEM = "no_sure_item", "no item is sure"
+    ESTIMATORS_AGREE = "estimators_agree", "several estimators: agree ({why})"
+    ESTIMATORS_NOT_JUDGED = "estimators_not_judged", "several estimators: not judged ({why})"
     FORMULA = "formula", "{formula}"
     FRACTIONAL_ITEMS = "fractional_items", "{n} items with scores between 0 and 1 left out"
     LEADING_FORM = "leading_form", "{form} form leads; p = {p:.2g} that the target is within reach (small: never)"
@@ -371,6 +375,8 @@ INFORMATION: frozenset[Reason] = frozenset(
         Reason.SEED_DISAGREEMENT,
         Reason.LISTED_ITEMS,
         Reason.NO_SURE_ITEM,
+        Reason.ESTIMATORS_AGREE,
+        Reason.ESTIMATORS_NOT_JUDGED,
         Reason.FORMULA,
         Reason.FRACTIONAL_ITEMS,
         Reason.LEADING_FORM,

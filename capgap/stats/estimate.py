@@ -51,7 +51,7 @@ class Remarked:
 
     def noting(self, *remarks: Remark) -> Self:
         """The same with further remarks."""
-        return replace(self, remarks=(*self.remarks, *_coded(remarks)))
+        return replace(self, remarks=(*self.remarks, *remarks))
 
 
 @dataclass(frozen=True)
@@ -135,14 +135,9 @@ def _figure(value: float) -> str:
     return f"{value:,.0f}" if 1000 <= abs(value) < math.inf else f"{value:.3g}"
 
 
-def _coded(remarks: tuple[Any, ...]) -> tuple[Remark, ...]:
-    parts = (part for r in remarks for part in ([r] if isinstance(r, Remark) else filter(None, str(r).split("; "))))
-    return tuple(p if isinstance(p, Remark) else remark(Reason.FREE_TEXT, text=p) for p in parts)
-
-
 def refused(*remarks: Remark, n_items: int = 0, n_clusters: int = 0, method: str = "") -> Estimate:
     """An estimate without a number, and the reason why first."""
-    return Estimate(n_items=n_items, n_clusters=n_clusters, method=method, status="refused", remarks=_coded(remarks))
+    return Estimate(n_items=n_items, n_clusters=n_clusters, method=method, status="refused", remarks=remarks)
 
 
 def few_clusters(n_clusters: int, least: int = FEW_CLUSTERS) -> tuple[Remark, ...]:
