@@ -246,6 +246,9 @@ def _refused_numbers(book: EstimateIndex) -> Iterator[OmittedData]:
 def _missing_quantities(book: EstimateIndex) -> Iterator[OmittedData]:
     """Questions that these data do not support at all."""
     present = {row.quantity for row in book.rows}
+    # Where seeds were compared there may still be too few candidates for a list of items: that is no lack of data.
+    if any(row.subject == "recipe" for row in book.of("gap", "gain")):
+        present.add("items_lost")
     questions = tuple(f"{q.question} ({q.needs})" for q in QUANTITIES.values() if q.needs and q.name not in present)
     if questions:
         yield OmittedData(

@@ -161,7 +161,7 @@ def _imputed_table(book: EstimateIndex, roles: Roles) -> ShownTable | None:
             "model": TableCell(numbered.get(row.model, row.model)),
             "labels as they are": TableCell("" if plain is None else plain.shown_with_interval, numeric=True),
             "labels drawn": TableCell(row.shown_with_interval, numeric=True, muted=row.refused),
-            "share of variance": TableCell(_variance_share(row), numeric=True),
+            "variance from labels": TableCell(_variance_share(row), numeric=True),
             "contrast": TableCell(row.contrast_label),
         }
         for plain, row in pairs[:_MOST_IMPUTED]

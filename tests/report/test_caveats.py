@@ -56,6 +56,13 @@ def test_what_these_data_lack_is_what_the_declarations_need(quantity):
     assert question not in left_out(refused(), {"quantity": quantity, "level": "battery", "group": "all"})[-1].where
 
 
+def test_seeds_that_were_compared_are_not_missing_where_no_item_could_be_listed():
+    recipe = {"quantity": "gap", "level": "battery", "group": "all", "subject": "recipe", "estimate": 0.1}
+    question = QUANTITIES["items_lost"].question
+    assert not any(question in where for where in left_out(recipe)[-1].where)
+    assert any(question in where for where in left_out(recipe | {"subject": "model", "model": "s"})[-1].where)
+
+
 def test_a_headline_is_refused_once_and_its_variants_are_no_caveat():
     variants = [
         refused(reason="denominator_near_zero", weighting="items"),
