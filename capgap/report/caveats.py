@@ -1,33 +1,23 @@
-"""What a reader must know before believing the numbers, and what is missing from them."""
+"""Caveats before the numbers, and the data that the numbers leave out."""
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from capgap.errors import TableError
 from capgap.report import text
+from capgap.report.display_labels import declaration, heading, spelled
 from capgap.report.provenance import plain_prompting
 from capgap.report.tables import EstimateIndex, EstimateView, task_names
 from capgap.schema import MAX_UNREADABLE_SHARE, Roles, pair
+from capgap.schema.quantities import QUANTITIES
 
-__all__ = ["Caveat", "OmittedData", "caveats", "excluded_tasks", "first_clause", "omitted_data"]
+__all__ = ["Caveat", "OmittedData", "caveats", "excluded_tasks", "omitted_data"]
 
 _FEW_CLUSTERS = 6
 _FEW_ITEMS = 100
-_ASKS_FOR = {
-    "effect": "what made students better (six students or more, and a models table that says how each was made)",
-    "data_cost": "data cost and the gain of the next batch (a teacher, and students of one recipe at two sizes or more "
-    "beside the base, with n_examples in the models table)",
-    "n_patterns": "items on which students fail alike (24 students or more that a models table tells apart)",
-    "recipe": "what holds for a recipe (three students or more that differ in a known seed alone)",
-    "error_type": "types of wrong answers (the texts of answers, and the capability of items)",
-    "failure_odds": "what goes with failure (a property x_… of the items, scores of 0 and 1)",
-}
-"""What gives no row at all where the data are too few for the question, and what it asks for."""
-_GUARDED = "left out for over"
-"""How the analysis begins the reason of a number that the guard left without a task."""
+_LIMIT = f"{100 * MAX_UNREADABLE_SHARE:g}\u202f%"
 
 
 @dataclass(frozen=True)
@@ -50,20 +40,26 @@ class OmittedData:
     """The groups it concerns."""
 
 
-def _troubled(book: EstimateIndex, model: str) -> dict[str, float]:
+def _unreadable_shares(book: EstimateIndex, model: str) -> dict[str, float]:
     """Share of a model's items that were unparsed or truncated, by task."""
-    share: dict[str, float] = {}
+    shares: dict[str, float] = {}
     for quantity in ("unparsed", "truncated"):
         for row in book.select(quantity, "task", model=model):
-            share[row.group] = share.get(row.group, 0.0) + (row.estimate or 0.0)
-    return share
+            shares[row.group] = shares.get(row.group, 0.0) + (row.estimate or 0.0)
+    return shares
+
+
+def _compared_models(roles: Roles) -> list[str]:
+    return [*([roles.teacher] if roles.teacher else []), *roles.students]
 
 
 def excluded_tasks(book: EstimateIndex, roles: Roles) -> set[str]:
     """Tasks where teacher or a student left over `MAX_UNREADABLE_SHARE` of the items unparsed or truncated."""
-    compared = [*([roles.teacher] if roles.teacher else []), *roles.students]
     return {
-        task for model in compared for task, share in _troubled(book, model).items() if share > MAX_UNREADABLE_SHARE
+        task
+        for model in _compared_models(roles)
+        for task, share in _unreadable_shares(book, model).items()
+        if share > MAX_UNREADABLE_SHARE
     }
 
 
@@ -74,31 +70,32 @@ def caveats(
     return [
         *_missing_roles(roles),
         *_prompting(roles, models),
-        *_guard(excluded),
-        *_aliased(outcomes[~task_names(outcomes).isin(excluded)]),
-        *_headline_refused(book, roles),
-        *_small(book, roles),
+        *_unreadable_answers(excluded),
+        # Formats of tasks that count nowhere alias nothing.
+        *_aliased_formats(outcomes[~task_names(outcomes).isin(excluded)]),
+        *_refused_headline(book, roles),
+        *_small_samples(book, roles),
     ]
 
 
 def _missing_roles(roles: Roles) -> Iterator[Caveat]:
-    alone = text.join(student for student in roles.students)
     if roles.teacher is None:
         yield Caveat(
-            f"No teacher was given: this is a profile of {alone}, without a gap.",
+            f"No teacher was given: this is a profile of {text.join(roles.students)}, without a gap.",
             "A teacher's answers to the same items would show what the student lacks of what was there to learn.",
         )
         return
-    without = [student for student in roles.students if student not in roles.base]
-    if without:
+    without_base = [student for student in roles.students if student not in roles.base]
+    if without_base:
         yield Caveat(
-            f"No base was given for {text.join(without)}.",
+            f"No base was given for {text.join(without_base)}.",
             "Gap closure needs the model before distillation; without it, what it could already do counts as learnt.",
         )
-    without = [student for student in roles.students if student not in roles.control]
-    if without:
+    without_control = [student for student in roles.students if student not in roles.control]
+    if without_control:
+        everybody = len(without_control) == len(roles.students)
         yield Caveat(
-            f"No control was given for {text.join(without) if len(without) < len(roles.students) else 'any student'}.",
+            f"No control was given for {'any student' if everybody else text.join(without_control)}.",
             "What came from the teacher cannot be told from what the same prompts with gold targets would have taught.",
         )
 
@@ -107,27 +104,26 @@ def _prompting(roles: Roles, models: pd.DataFrame | None) -> Iterator[Caveat]:
     if models is None or "prompting" not in models:
         return
     known = models.dropna(subset=["prompting"]).drop_duplicates("model").set_index("model")["prompting"]
-    ways = {name: str(known[name]) for name in roles.names if name in known.index}
-    if len(set(ways.values())) > 1:
-        said = "; ".join(f"{name}: {text.shorten(plain_prompting(way), 80)}" for name, way in ways.items())
+    prompting = {name: str(known[name]) for name in roles.names if name in known.index}
+    if len(set(prompting.values())) > 1:
+        ways = "; ".join(f"{name}: {text.shorten(plain_prompting(way), 80)}" for name, way in prompting.items())
         yield Caveat(
-            f"The roles were prompted differently ({text.clean(said)}).",
+            f"The roles were prompted differently ({text.clean(ways)}).",
             "Part of every difference below may be the prompt's.",
         )
 
 
-def _guard(excluded: set[str]) -> Iterator[Caveat]:
-    tasks = sorted(excluded)
-    if tasks:
+def _unreadable_answers(excluded: set[str]) -> Iterator[Caveat]:
+    if excluded:
         yield Caveat(
-            f"{len(tasks)} {'task is' if len(tasks) == 1 else 'tasks are'} kept out of the numbers for battery, "
-            f"capability and domain: {text.join(tasks)}.",
-            f"More than {100 * MAX_UNREADABLE_SHARE:g}\u202f% of the answers there could not be parsed or were cut; "
+            f"{len(excluded)} {'task is' if len(excluded) == 1 else 'tasks are'} kept out of the numbers for battery, "
+            f"capability and domain: {text.join(sorted(excluded))}.",
+            f"More than {_LIMIT} of the answers there could not be parsed or were cut; "
             "raise max_tokens, or mend the stop words or the extraction, and evaluate again.",
         )
 
 
-def _aliased(outcomes: pd.DataFrame) -> Iterator[Caveat]:
+def _aliased_formats(outcomes: pd.DataFrame) -> Iterator[Caveat]:
     labelled = outcomes.dropna(subset=["capability", "format"])
     formats = labelled.groupby("capability")["format"].unique()
     if not {"knowledge", "reasoning"} <= set(formats.index):
@@ -141,74 +137,77 @@ def _aliased(outcomes: pd.DataFrame) -> Iterator[Caveat]:
         )
 
 
-def _headline_refused(book: EstimateIndex, roles: Roles) -> Iterator[Caveat]:
+def _by_reason(rows: Sequence[EstimateView]) -> list[list[EstimateView]]:
+    """The rows that share a reason code, code by code."""
+    groups: dict[str, list[EstimateView]] = {}
+    for row in rows:
+        groups.setdefault(row.reason, []).append(row)
+    return list(groups.values())
+
+
+def _example_note(rows: Sequence[EstimateView]) -> str:
+    """The note of the first row as a sentence, marked as an example where others differ; else its code in words."""
+    notes = list(dict.fromkeys(row.note for row in rows if row.note))
+    sentence = heading(notes[0] if notes else spelled(rows[0].reason) or "no reason was recorded")
+    return ("For example: " if len(notes) > 1 else "") + sentence + ("" if sentence.endswith((".", "!", "?")) else ".")
+
+
+def _refused_headline(book: EstimateIndex, roles: Roles) -> Iterator[Caveat]:
+    """Headline ratios without a number; their variants stand in `omitted_data`."""
     for quantity in ("gap_closure", "retention"):
-        refused: dict[str, list[str]] = {}
-        for row in book.select(quantity, "capability"):
-            wider = row.weighting == "items" or "tasks like these" in row.population  # said under "left out"
-            if row.status == "refused" and row.model in roles.students and not wider:
-                whose = f"{row.group} ({row.model})" if len(roles.students) > 1 else row.group
-                refused.setdefault(first_clause(row.note), []).append(whose)
-        for why, who in refused.items():
-            yield Caveat(f"No {quantity.replace('_', ' ')} for {text.join(dict.fromkeys(who))}.", _sentence(why))
+        rows = [row for row in book.select(quantity, "capability") if row.status == "refused" and row.is_headline]
+        for alike in _by_reason([row for row in rows if row.model in roles.students]):
+            whose = [f"{row.group} ({row.model})" if len(roles.students) > 1 else row.group for row in alike]
+            yield Caveat(
+                f"No {declaration(quantity).title} for {text.join(dict.fromkeys(whose))}.", _example_note(alike)
+            )
 
 
-def first_clause(note: str) -> str:
-    """The reason itself, without the remarks that follow it."""
-    return note.partition("; ")[0] or "no reason was recorded"
-
-
-def _sentence(words: str) -> str:
-    return words[:1].upper() + words[1:] + ("" if words.endswith((".", "!", "?")) else ".")
-
-
-def _small(book: EstimateIndex, roles: Roles) -> Iterator[Caveat]:
+def _small_samples(book: EstimateIndex, roles: Roles) -> Iterator[Caveat]:
     rows = [row for row in book.select("accuracy", "capability") if row.model in roles.students]
     few_items = {row.group: row.n_items for row in rows if row.n_items is not None and row.n_items < _FEW_ITEMS}
     if few_items:
-        said = text.join(f"{group} ({n} items)" for group, n in few_items.items())
-        yield Caveat(f"Few items: {said}.", "The intervals are honest but wide; more items narrow them.")
+        counts = text.join(f"{group} ({n} items)" for group, n in few_items.items())
+        yield Caveat(f"Few items: {counts}.", "The intervals are honest but wide; more items narrow them.")
     few_clusters = {r.group: r.n_clusters for r in rows if r.n_clusters is not None and r.n_clusters < _FEW_CLUSTERS}
     if few_clusters:
-        said = text.join(f"{group} ({n})" for group, n in few_clusters.items())
+        counts = text.join(f"{group} ({n})" for group, n in few_clusters.items())
         yield Caveat(
-            f"Fewer than {_FEW_CLUSTERS} independent clusters: {said}.",
+            f"Fewer than {_FEW_CLUSTERS} independent clusters: {counts}.",
             "The coverage of the intervals was never tested with so few.",
         )
-    wide = {row.group for row in rows if "tasks like these" in row.population}
-    narrow = [group for group in dict.fromkeys(row.group for row in rows) if group not in wide]
-    if narrow:
+    generalised = {row.group for row in rows if row.population_tasks == "tasks_like_these"}
+    these_tasks = [group for group in dict.fromkeys(row.group for row in rows) if group not in generalised]
+    if these_tasks:
         yield Caveat(
-            f"The numbers for {text.join(narrow)} speak of these tasks, not of the capability at large.",
+            f"The numbers for {text.join(these_tasks)} speak of these tasks, not of the capability at large.",
             "With six tasks or more per capability the interval can also cover the choice of tasks.",
         )
 
 
 def omitted_data(book: EstimateIndex, roles: Roles, *, outcomes: pd.DataFrame, excluded: set[str]) -> list[OmittedData]:
-    """What the numbers do not hold: guarded tasks, items not shared, errors, refused numbers."""
+    """What the numbers leave out: unreadable tasks, unshared items, errors, refused numbers, questions not asked."""
     return [
-        *_guarded_rows(book, roles, excluded),
-        *_unshared(outcomes, roles),
+        *_excluded_rows(book, roles, excluded),
+        *_unshared_items(outcomes, roles),
         *_errors(outcomes),
-        *_refused(book),
-        *_beyond(book),
+        *_refused_numbers(book),
+        *_missing_quantities(book),
     ]
 
 
-def _guarded_rows(book: EstimateIndex, roles: Roles, excluded: set[str]) -> Iterator[OmittedData]:
-    compared = [*([roles.teacher] if roles.teacher else []), *roles.students]
-    share = {model: _troubled(book, model) for model in compared}
+def _excluded_rows(book: EstimateIndex, roles: Roles, excluded: set[str]) -> Iterator[OmittedData]:
+    shares = {model: _unreadable_shares(book, model) for model in _compared_models(roles)}
     for task in sorted(excluded):
-        over = [
-            f"{m} {text.percent(share[m][task])}" for m in compared if share[m].get(task, 0.0) > MAX_UNREADABLE_SHARE
-        ]
+        by_model = {model: tasks.get(task, 0.0) for model, tasks in shares.items()}
+        over = [f"{model} {text.percent(share)}" for model, share in by_model.items() if share > MAX_UNREADABLE_SHARE]
         yield OmittedData(
             f"Task {task}, from every number for battery, capability and domain",
-            f"Unparsed or truncated: {text.join(over)}, over the guard of {100 * MAX_UNREADABLE_SHARE:g}\u202f%.",
+            f"Unparsed or truncated: {text.join(over)}, over the limit of {_LIMIT}.",
         )
 
 
-def _unshared(outcomes: pd.DataFrame, roles: Roles) -> Iterator[OmittedData]:
+def _unshared_items(outcomes: pd.DataFrame, roles: Roles) -> Iterator[OmittedData]:
     present = set(outcomes["model"])
     for student in roles.students:
         others = [roles.teacher, roles.base.get(student), roles.control.get(student)]
@@ -220,43 +219,38 @@ def _unshared(outcomes: pd.DataFrame, roles: Roles) -> Iterator[OmittedData]:
         except TableError as error:
             yield OmittedData(f"Comparison of {text.join(compared)}", str(error))
             continue
-        lost = pairs.n_any - len(pairs.scores)
-        if lost:
+        n_unshared = pairs.n_any - len(pairs.scores)
+        if n_unshared:
             yield OmittedData(
-                f"{lost:,} of {pairs.n_any:,} items, from comparisons of {text.join(compared)}",
+                f"{n_unshared:,} of {pairs.n_any:,} items, from comparisons of {text.join(compared)}",
                 f"Not every one of them has a score there; {text.percent(pairs.share)} are shared.",
             )
 
 
 def _errors(outcomes: pd.DataFrame) -> Iterator[OmittedData]:
-    broken = outcomes[(outcomes["status"] == "error").fillna(False).astype(bool)]
-    for model, rows in broken.groupby("model"):
+    failed = outcomes[(outcomes["status"] == "error").fillna(False).astype(bool)]
+    for model, rows in failed.groupby("model"):
         tasks = tuple(f"{task} ({n})" for task, n in rows.groupby("task").size().items())
         yield OmittedData(f"{len(rows):,} answers of {model}", "They ended in an error and have no score.", tasks)
 
 
-def _refused(book: EstimateIndex) -> Iterator[OmittedData]:
-    """Refused numbers by reason; reasons that differ only in their figures, or only in which task failed, are one."""
-    found: dict[str, list[EstimateView]] = {}
-    for row in book.rows:
-        if row.status == "refused":
-            reason = first_clause(row.note)
-            alike = _GUARDED if reason.startswith(_GUARDED) else re.sub(r"[-\u2212\d.,]+", "#", reason)
-            found.setdefault(alike, []).append(row)
-    for alike, rows in found.items():
-        reasons = list(dict.fromkeys(first_clause(row.note) for row in rows))
-        why = _sentence(reasons[0]) if len(reasons) == 1 else f"For example: {_sentence(reasons[0])}"
-        if alike == _GUARDED:
-            why = "Every task of these groups is over the guard."
-        names = text.join(dict.fromkeys(row.name for row in rows))
+def _refused_numbers(book: EstimateIndex) -> Iterator[OmittedData]:
+    """Refused numbers by reason code, each with the note of one."""
+    for rows in _by_reason([row for row in book.rows if row.status == "refused"]):
+        titles = heading(text.join(dict.fromkeys(row.declared.title for row in rows)))
+        reason = spelled(rows[0].reason)
         groups = tuple(dict.fromkeys(row.group for row in rows))
-        yield OmittedData(f"{names[:1].upper()}{names[1:]}: {len(rows)} refused", why, groups)
+        yield OmittedData(f"{titles}: {len(rows):,} refused{reason and f', {reason}'}", _example_note(rows), groups)
 
 
-def _beyond(book: EstimateIndex) -> Iterator[OmittedData]:
-    """Questions that nobody could ask of these data."""
-    asked = {row.quantity for row in book.rows}
-    asked |= {"recipe" for row in book.rows if "this recipe" in row.population}
-    missing = tuple(words for quantity, words in _ASKS_FOR.items() if quantity not in asked)
-    if missing:
-        yield OmittedData("Questions that ask for more than these tables hold", "In brackets what each needs.", missing)
+def _missing_quantities(book: EstimateIndex) -> Iterator[OmittedData]:
+    """Questions that these data do not support at all."""
+    present = {row.quantity for row in book.rows}
+    # Where seeds were compared there may still be too few candidates for a list of items: that is no lack of data.
+    if any(row.subject == "recipe" for row in book.of("gap", "gain")):
+        present.add("items_lost")
+    questions = tuple(f"{q.question} ({q.needs})" for q in QUANTITIES.values() if q.needs and q.name not in present)
+    if questions:
+        yield OmittedData(
+            "Questions that ask for more than these tables hold", "In brackets what each needs.", questions
+        )

@@ -1,6 +1,6 @@
-"""What the report says, gathered once; the page and the Markdown only set it."""
+"""The content of the report, gathered once from its tables; the page and the Markdown only set it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,15 +8,25 @@ import pandas as pd
 
 from capgap.errors import UsageError, suggestion
 from capgap.report import text
-from capgap.report.caveats import Caveat, OmittedData, caveats, excluded_tasks, first_clause, omitted_data
-from capgap.report.dumbbell import DumbbellPanel, dumbbells, task_capabilities
+from capgap.report.caveats import Caveat, OmittedData, caveats, excluded_tasks, omitted_data
+from capgap.report.display_labels import declaration, heading
+from capgap.report.dumbbell import DumbbellPanel, dumbbells, single_capability, task_capabilities
 from capgap.report.item_examples import TaskExamples, examples
 from capgap.report.label_section import LabelSection, label_section
 from capgap.report.provenance import ModelSummary, ProvenanceEntry, model_summaries, provenance_entries, seed_of
-from capgap.report.tables import CAPABILITY_ORDER, EstimateIndex, EstimateView, ShownTable, estimate_table
+from capgap.report.tables import (
+    EstimateIndex,
+    EstimateView,
+    ShownTable,
+    capability_colour,
+    estimate_table,
+    ordered_capabilities,
+)
 from capgap.schema import ESTIMATES, ITEMS, LABELS, MODELS, OUTCOMES, Roles, join_labels, undeclared_items, validate
+from capgap.schema.quantities import QUANTITIES, Quantity
+from capgap.schema.remarks import Reason
 
-__all__ = ["ReportContent", "SummaryRow", "gather_content"]
+__all__ = ["READ_IN_SECTIONS", "ReportContent", "SummaryRow", "gather_content"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +39,15 @@ class SummaryRow:
     capability: str
     """Its colour's name; empty for a battery."""
     estimates: tuple[EstimateView | None, ...]
-    """In the order of `Content.summary_columns`."""
+    """In the order of the columns of its table."""
+
+
+@dataclass(frozen=True)
+class SummaryTable:
+    """Some quantities of every student, by capability and over each battery."""
+
+    columns: tuple[Quantity, ...]
+    rows: tuple[SummaryRow, ...]
 
 
 @dataclass(frozen=True)
@@ -37,12 +55,10 @@ class ContrastVerdict:
     """Knowledge against reasoning, in one measure."""
 
     estimate: EstimateView
-    words: str
-    """What is subtracted from what."""
     verdict: str
     """Whether the interval excludes no difference, after the number."""
     remark: str
-    """Why it is refused, or what else is particular to it; what the caveats say already is left out."""
+    """The note, where its reason is none that the caveats give already."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +73,16 @@ class ReportContent:
     models: tuple[ModelSummary, ...]
     counts: tuple[tuple[str, int], ...]
     batteries: tuple[str, ...]
-    summary: tuple[SummaryRow, ...]
-    summary_columns: tuple[str, ...]
+    summary: SummaryTable
     caveats: tuple[Caveat, ...]
     panels: tuple[DumbbellPanel, ...]
     capabilities: dict[str, str]
     domains: dict[str, str]
     contrasts: tuple[ContrastVerdict, ...]
     """Every task equally, these tasks; the others stand in the table."""
-    fidelity: tuple[SummaryRow, ...]
+    fidelity: SummaryTable
     """Agreement, fidelity and error inheritance."""
-    inheritance: tuple[ShownTable, ...]
+    fidelity_tables: tuple[ShownTable, ...]
     parsing: ShownTable | None
     n_tasks_parsed: int
     """Tasks where every answer of every model was parsed."""
@@ -76,31 +91,33 @@ class ReportContent:
     seed: int
     omitted_data: tuple[OmittedData, ...]
     label_section: LabelSection | None
+    terms: tuple[Quantity, ...]
+    """Quantities of the page that are explained at its end."""
     provenance_entries: tuple[ProvenanceEntry, ...]
     book: EstimateIndex
 
     @property
-    def contrast_columns(self) -> tuple[str, ...]:
-        """What is contrasted, each once."""
-        return tuple(dict.fromkeys(contrast.words for contrast in self.contrasts))
+    def contrast_columns(self) -> dict[str, str]:
+        """Contrast → its label, each once."""
+        return {contrast.estimate.contrast: contrast.estimate.contrast_label for contrast in self.contrasts}
 
     @property
     def contrast_rows(self) -> tuple[tuple[str, tuple[ContrastVerdict | None, ...]], ...]:
         """Student by student, in the order of `contrast_columns`."""
-        found = {(contrast.estimate.model, contrast.words): contrast for contrast in self.contrasts}
-        return tuple((s, tuple(found.get((s, words)) for words in self.contrast_columns)) for s in self.roles.students)
+        cells = {(contrast.estimate.model, contrast.estimate.contrast): contrast for contrast in self.contrasts}
+        return tuple((s, tuple(cells.get((s, name)) for name in self.contrast_columns)) for s in self.roles.students)
 
 
 def gather_content(
-    *,
     outcomes: pd.DataFrame,
     estimates: pd.DataFrame,
     roles: Roles,
     run: Mapping[str, Any],
-    items: pd.DataFrame | None,
-    models: pd.DataFrame | None,
-    labels: pd.DataFrame | None,
-    show_items: bool,
+    *,
+    items: pd.DataFrame | None = None,
+    models: pd.DataFrame | None = None,
+    labels: pd.DataFrame | None = None,
+    show_items: bool = False,
 ) -> ReportContent:
     """Check the tables and gather what the report says.
 
@@ -113,51 +130,41 @@ def gather_content(
     """
     outcomes = validate(outcomes, OUTCOMES, source="outcomes")
     book = EstimateIndex(validate(estimates, ESTIMATES, source="estimates"))
-    items = None if items is None else validate(items, ITEMS, source="items")
-    models = None if models is None else validate(models, MODELS, source="models")
-    labels = None if labels is None else validate(labels, LABELS, source="labels")
+    items, models, labels = (
+        None if frame is None else validate(frame, table, source=table.name)
+        for frame, table in ((items, ITEMS), (models, MODELS), (labels, LABELS))
+    )
     _check_roles(outcomes, roles)
-    undeclared = undeclared_items(outcomes)
+    undeclared = undeclared_items(outcomes)  # before labels are joined: afterwards everything has a capability
     outcomes = join_labels(outcomes, labels)
     capabilities = task_capabilities(outcomes)
     excluded = excluded_tasks(book, roles)
-    headline, sentences, next_steps = _sentences(run, roles)
     parsing, n_parsed = _parsing(book)
-    rows, columns = _summary(book, roles)
-    seed = seed_of(run)
-    shown = examples(
-        outcomes,
-        roles,
-        capabilities,
-        items=items,
-        seed=seed,
-        show=show_items,
-        per_task=3 if len(capabilities) <= 15 else 2,
-    )
+    # Many tasks have two examples each, so that the page stays small.
+    seed, per_task = seed_of(run), 3 if len(capabilities) <= 15 else 2
+    item_examples = examples(outcomes, roles, capabilities, items=items, seed=seed, show=show_items, per_task=per_task)
     return ReportContent(
-        headline=headline,
-        sentences=sentences,
-        next_steps=next_steps,
+        *_sentences(run, roles),
         roles=roles,
         models=model_summaries(roles, models),
         counts=_counts(outcomes, roles),
         batteries=tuple(text.clean(name) for name in dict.fromkeys(outcomes["battery"].dropna())),
-        summary=rows,
-        summary_columns=columns,
+        summary=_summary(book, roles, _supported(_COMPARED, roles)),
         caveats=tuple(caveats(book, roles, outcomes=outcomes, models=models, excluded=excluded)),
         panels=dumbbells(book, roles, capabilities, excluded),
         capabilities=capabilities,
-        domains=_domains(outcomes),
-        contrasts=_contrasts(book, roles),
-        fidelity=_summary_rows(book, roles, ("agreement", "fidelity", "error_inheritance")),
-        inheritance=_inheritance(book, roles),
+        domains=single_capability(outcomes, "domain"),
+        contrasts=tuple(_contrasts(book, roles)),
+        fidelity=_summary(book, roles, _FIDELITY),
+        fidelity_tables=tuple(_fidelity_tables(book, roles)),
         parsing=parsing,
         n_tasks_parsed=n_parsed,
-        examples=tuple(shown),
+        examples=tuple(item_examples),
         show_items=show_items,
         seed=seed,
         omitted_data=tuple(omitted_data(book, roles, outcomes=outcomes, excluded=excluded)),
         label_section=label_section(labels, undeclared, book, roles, run),
+        terms=_terms(book),
         provenance_entries=provenance_entries(run),
         book=book,
     )
@@ -173,70 +180,60 @@ def _check_roles(outcomes: pd.DataFrame, roles: Roles) -> None:
 
 
 def _sentences(run: Mapping[str, Any], roles: Roles) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-    given = run.get("sentence") or []
-    lines = [given] if isinstance(given, str) else [str(line) for line in given]
-    lines = [text.clean(line).strip() for line in lines if str(line).strip()]
-    steps = tuple(line for line in lines if line.lower().startswith("next:"))
-    said = [line for line in lines if line not in steps]
-    if isinstance(run.get("next"), str) and run["next"].strip():
-        steps = tuple(dict.fromkeys((*steps, text.clean(run["next"]).strip())))
-    if said:
-        return said[0], tuple(said[1:]), steps
-    who = text.join(text.shorten(student, 60) for student in roles.students)
-    if roles.teacher is None:
-        return f"What {who} can do", (), steps
-    return f"{who} against {text.shorten(roles.teacher, 60)}", (), steps
+    """The headline, the sentences after it, and the next steps."""
+    sentences, next_steps = _lines(run.get("sentence")), _lines(run.get("next"))
+    if not sentences:
+        students = text.join(text.shorten(student, 60) for student in roles.students)
+        teacher = roles.teacher and text.shorten(roles.teacher, 60)
+        sentences = (f"{students} against {teacher}" if teacher else f"What {students} can do",)
+    return sentences[0], sentences[1:], next_steps
 
 
-_COMPARED = ("gap_closure", "retention", "gap", "teacher_effect")
+def _lines(value: Any) -> tuple[str, ...]:
+    """One text, or a list of them, as clean lines."""
+    lines = [value] if isinstance(value, str) else value if isinstance(value, (list, tuple)) else []
+    return tuple(dict.fromkeys(text.clean(line).strip() for line in lines if str(line).strip()))
 
 
-def _summary(book: EstimateIndex, roles: Roles) -> tuple[tuple[SummaryRow, ...], tuple[str, ...]]:
-    quantities = [*(_COMPARED if roles.teacher else ()), "accuracy"]
-    if not roles.control:
-        quantities = [name for name in quantities if name != "teacher_effect"]
-    if not roles.base:
-        quantities = [name for name in quantities if name != "gap_closure"]
-    heads = {"gap_closure": "gap closed", "retention": "retained"}
-    return _summary_rows(book, roles, quantities), tuple(heads.get(n, n.replace("_", " ")) for n in quantities)
+_GIVEN_BY_CAVEATS = (Reason.UNREADABLE_ANSWERS, Reason.PROMPTED_DIFFERENTLY, Reason.FORMAT_ALIASED)
+_COMPARED = ("gap_closure", "retention", "gap", "teacher_effect", "accuracy")
+_FIDELITY = ("agreement", "fidelity", "error_inheritance")
+READ_IN_SECTIONS = (*_FIDELITY, "effect", "data_cost", "n_patterns", "lost")
+"""Quantities whose reading stands at the head of a section of their own, and not in the list of terms."""
 
 
-def _summary_rows(book: EstimateIndex, roles: Roles, quantities: Sequence[str]) -> tuple[SummaryRow, ...]:
-    groups = book.groups("capability")
-    order = [name for name in CAPABILITY_ORDER if name in groups] + [g for g in groups if g not in CAPABILITY_ORDER]
-    places = [("capability", name) for name in order] + [("battery", name) for name in book.groups("battery")]
+def _supported(quantities: Sequence[str], roles: Roles) -> list[str]:
+    """Those quantities that have all their roles taken, of one student at least."""
+    others = {"teacher": roles.teacher, "base": roles.base, "control": roles.teacher and roles.control}
+    taken = {"student", *(role for role, models in others.items() if models)}
+    return [name for name in quantities if taken.issuperset(declaration(name).roles)]
+
+
+def _terms(book: EstimateIndex) -> tuple[Quantity, ...]:
+    present = {row.quantity for row in book.rows}
+    return tuple(quantity for quantity in QUANTITIES.values() if quantity.reading and quantity.name in present)
+
+
+def _summary(book: EstimateIndex, roles: Roles, quantities: Sequence[str]) -> SummaryTable:
+    places = [("capability", name, capability_colour(name)) for name in ordered_capabilities(book.groups("capability"))]
+    places += [("battery", name, "") for name in book.groups("battery")]
     rows = []
     for number, student in enumerate(roles.students, 1):
-        for level, group in places:
-            found = tuple(book.find(quantity, level, group, student) for quantity in quantities)
-            if any(found):
-                colour = "" if level == "battery" else group if group in CAPABILITY_ORDER else "unlabelled"
-                rows.append(SummaryRow(student, number, group, colour, found))
-    return tuple(rows)
+        for level, group, colour in places:
+            estimates = tuple(book.find(quantity, level, group, student) for quantity in quantities)
+            if any(estimates):
+                rows.append(SummaryRow(student, number, group, colour, estimates))
+    return SummaryTable(tuple(map(declaration, quantities)), tuple(rows))
 
 
-_MEASURES = {"closure": "Share of the gap closed", "gap": "Gap to the teacher", "retention": "Retention"}
-
-
-def _contrasts(book: EstimateIndex, roles: Roles) -> tuple[ContrastVerdict, ...]:
-    out = []
+def _contrasts(book: EstimateIndex, roles: Roles) -> Iterator[ContrastVerdict]:
     for row in book.select("capability_contrast", "battery"):
-        if row.model not in roles.students or row.weighting == "items" or "tasks like these" in row.population:
-            continue
-        measure, _, sides = row.contrast.partition(": ")
-        words = f"{_MEASURES.get(measure, measure)}, {sides.replace(' - ', ' minus ')}" if sides else row.contrast
-        verdict = ""
-        if not row.refused and row.low is not None and row.high is not None:
-            verdict = ": different." if row.low > 0 or row.high < 0 else ": no difference shown."
-        out.append(ContrastVerdict(row, words, verdict, first_clause(row.note) if row.refused else _remark(row.note)))
-    return tuple(out)
-
-
-def _remark(note: str) -> str:
-    said = [
-        part for part in note.split("; ") if not part.startswith("left out for") and "prompted differently" not in part
-    ]
-    return "; ".join(dict.fromkeys(said))
+        if row.model in roles.students and row.is_headline:
+            verdict = ""
+            if not row.refused and row.low is not None and row.high is not None:
+                verdict = ": different." if row.low > 0 or row.high < 0 else ": no difference shown."
+            remark = row.note if row.refused or row.reason not in ("", *_GIVEN_BY_CAVEATS) else ""
+            yield ContrastVerdict(row, verdict, remark)
 
 
 def _counts(outcomes: pd.DataFrame, roles: Roles) -> tuple[tuple[str, int], ...]:
@@ -248,36 +245,19 @@ def _counts(outcomes: pd.DataFrame, roles: Roles) -> tuple[tuple[str, int], ...]
     )
 
 
-def _domains(outcomes: pd.DataFrame) -> dict[str, str]:
-    found = outcomes.dropna(subset=["domain", "capability"]).groupby("domain")["capability"].unique()
-    return {str(domain): str(words[0]) if len(words) == 1 else "mixed" for domain, words in found.items()}
-
-
-def _inheritance(book: EstimateIndex, roles: Roles) -> tuple[ShownTable, ...]:
-    tables = []
-    for quantity, caption in (
-        ("agreement", "Agreement: how often the student gives the teacher's answer"),
-        ("fidelity", "Fidelity: agreement beyond what equal accuracies and chance would give"),
-        ("error_inheritance", "Error inheritance: the teacher's own wrong answer, where the teacher is wrong"),
-    ):
-        rows = [
-            row
-            for level in ("capability", "battery", "task")
-            for row in book.select(quantity, level)
-            if row.model in roles.students
-        ]
+def _fidelity_tables(book: EstimateIndex, roles: Roles) -> Iterator[ShownTable]:
+    for quantity in map(declaration, _FIDELITY):
+        levels = ("capability", "battery", "task")
+        rows = [row for level in levels for row in book.select(quantity.name, level) if row.model in roles.students]
         if rows:
-            tables.append(estimate_table(rows, caption=caption, models=roles.students))
-    return tuple(tables)
+            caption = f"{heading(quantity.title)}: {quantity.question}"
+            yield estimate_table(rows, caption=caption, models=roles.students)
 
 
 def _parsing(book: EstimateIndex) -> tuple[ShownTable | None, int]:
+    """Shares of unreadable answers above zero, the largest first, and how many tasks have none."""
     rows = [row for quantity in ("unparsed", "truncated") for row in book.select(quantity, "task")]
-    if not rows:
-        return None, 0
-    some = [row for row in rows if row.refused or row.estimate]
-    clean = {row.group for row in rows} - {row.group for row in some}
-    some.sort(key=lambda row: -(row.estimate or 0.0))
-    return (estimate_table(some, caption="Answers that could not be parsed or were cut off") if some else None), len(
-        clean
-    )
+    unreadable = sorted((row for row in rows if row.refused or row.estimate), key=lambda row: -(row.estimate or 0.0))
+    n_clean = len({row.group for row in rows} - {row.group for row in unreadable})
+    caption = "Answers that could not be parsed or were cut off"
+    return (estimate_table(unreadable, caption=caption) if unreadable else None), n_clean

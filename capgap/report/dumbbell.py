@@ -8,7 +8,7 @@ from capgap.report import text
 from capgap.report.tables import CAPABILITY_ORDER, EstimateIndex, EstimateView, task_names
 from capgap.schema import Roles
 
-__all__ = ["DumbbellGroup", "DumbbellPanel", "DumbbellRow", "dumbbells", "task_capabilities"]
+__all__ = ["DumbbellGroup", "DumbbellPanel", "DumbbellRow", "dumbbells", "single_capability", "task_capabilities"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class DumbbellRow:
     label: str
     """The row in words, for those who do not see it."""
     excluded: bool
-    """Whether the guard keeps the task out of the numbers above it."""
+    """Whether unreadable answers keep the task out of the numbers above it."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +53,29 @@ class DumbbellPanel:
         return sum(len(group.rows) for group in self.groups)
 
 
+def single_capability(frame: pd.DataFrame, by: str) -> dict[str, str]:
+    """The capability that all labelled rows of a group share; ``mixed`` where they have several.
+
+    Parameters
+    ----------
+    frame
+        With the columns `by` and ``capability``; a group without a capability is left out.
+    by
+        The column that groups.
+    """
+    capabilities = frame[[by, "capability"]].dropna().groupby(by)["capability"].unique()
+    return {str(group): str(words[0]) if len(words) == 1 else "mixed" for group, words in capabilities.items()}
+
+
 def task_capabilities(outcomes: pd.DataFrame) -> dict[str, str]:
-    """Each task's capability as its outcomes say; items of several capabilities make a task ``mixed``."""
-    frame = pd.DataFrame({"task": task_names(outcomes), "capability": outcomes["capability"]})
-    found = frame.dropna().groupby("task")["capability"].unique()
-    known = {str(task): str(words[0]) if len(words) == 1 else "mixed" for task, words in found.items()}
+    """Each task's capability by its outcomes; of several ``mixed``, of none ``unlabelled``."""
+    frame = outcomes[["capability"]].assign(task=task_names(outcomes))
+    known = single_capability(frame, "task")
     return {str(task): known.get(str(task), "unlabelled") for task in dict.fromkeys(frame["task"])}
 
 
-def _place(value: float | None) -> float | None:
+def _position(value: float | None) -> float | None:
+    """A share as per cent of the width, cut at both ends."""
     return None if value is None else round(min(100.0, max(0.0, 100 * value)), 2)
 
 
@@ -69,29 +83,26 @@ def _row(book: EstimateIndex, task: str, roles: Roles, student: str, excluded: b
     def accuracy(model: str | None) -> EstimateView | None:
         return None if model is None else book.find("accuracy", "task", task, model)
 
-    who = {
+    cast = {
         "base": roles.base.get(student),
         "student": student,
         "control": roles.control.get(student),
         "teacher": roles.teacher,
     }
-    found = {role: accuracy(model) for role, model in who.items()}
-    value = {role: None if row is None or row.refused else row.estimate for role, row in found.items()}
-    own = found["student"]
-    chance = next((row.null_value for row in found.values() if row and row.null_value is not None), None)
-    said = [f"{role} {text.percent(number)}" for role, number in value.items() if number is not None]
+    accuracies = {role: accuracy(model) for role, model in cast.items()}
+    share = {role: None if row is None or row.refused else row.estimate for role, row in accuracies.items()}
+    of_student = accuracies["student"]
+    chance = next((row.null_value for row in accuracies.values() if row and row.null_value is not None), None)
+    spoken = ", ".join(f"{role} {text.percent(value)}" for role, value in share.items() if value is not None)
     return DumbbellRow(
         task=task,
-        student=_place(value["student"]),
-        low=_place(own.low) if own else None,
-        high=_place(own.high) if own else None,
-        teacher=_place(value["teacher"]),
-        base=_place(value["base"]),
-        control=_place(value["control"]),
-        chance=_place(chance),
+        **{role: _position(value) for role, value in share.items()},
+        low=_position(of_student.low) if of_student else None,
+        high=_position(of_student.high) if of_student else None,
+        chance=_position(chance),
         gap=book.find("gap", "task", task, student),
-        accuracy=own,
-        label=f"{task}: {', '.join(said) or 'no number'}" + (f"; chance {text.percent(chance)}" if chance else ""),
+        accuracy=of_student,
+        label=f"{task}: {spoken or 'no number'}" + (f"; chance {text.percent(chance)}" if chance else ""),
         excluded=excluded,
     )
 
@@ -116,7 +127,7 @@ def dumbbells(
     capabilities
         Task → capability, see `task_capabilities`.
     excluded
-        The tasks that the guard keeps out of every number above them.
+        The tasks that unreadable answers keep out of every number above them.
     """
     panels = []
     for number, student in enumerate(roles.students, 1):

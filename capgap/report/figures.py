@@ -1,12 +1,10 @@
-"""The figures that seaborn draws: intervals by group, and accuracy along a covariate."""
+"""Forest plots of intervals by group, and line plots of accuracy along a covariate."""
 
 import math
 import re
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
@@ -20,14 +18,6 @@ __all__ = ["ForestRow", "CovariateSlices", "forest", "limits_of", "slice_panel",
 
 _ROW = 21.0
 _WIDTH = 330.0
-
-
-@contextmanager
-def _drawing() -> Iterator[None]:
-    """The look of the figures; glyphs that the measuring font lacks are the browser's affair."""
-    with svg.style(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".*[Gg]lyph.*missing.*", category=UserWarning)
-        yield
 
 
 @dataclass(frozen=True)
@@ -45,6 +35,7 @@ def limits_of(rows: Sequence[ForestRow], reference: Sequence[float]) -> tuple[fl
     known = [row.estimate for row in rows if row.estimate is not None and not row.estimate.refused]
     centres = [100 * e.estimate for e in known if e.estimate is not None] + list(reference)
     ends = [100 * end for e in known for end in (e.low, e.high) if end is not None]
+    # Centres decide: an interval may reach six tenths of their range beyond, lest one wide interval flatten the rest.
     low, high = min(centres), max(centres)
     reach = max(high - low, 20.0)
     low = min([low, *(max(end, low - 0.6 * reach) for end in ends)])
@@ -84,50 +75,28 @@ def forest(
     Markup or None
         None where no row has a number.
     """
-    import seaborn
-
-    if not any(row.estimate is not None and not row.estimate.refused for row in rows):
+    known = [(place, row) for place, row in enumerate(rows) if row.estimate is not None and not row.estimate.refused]
+    if not known:
         return None
-    with _drawing():
-        figure, axes = svg.canvas(_WIDTH, 58 + _ROW * len(rows), left=110, right=10, top=24, bottom=34)
+    with svg.style():
+        height = 58 + _ROW * len(rows)
+        figure, axes = svg.canvas(_WIDTH, height, title=title, left=110, right=10, top=24, bottom=34)
         low, high = limits or limits_of(rows, reference)
-        axes.set_xlim(low, high)
-        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set(xlim=(low, high), ylim=(len(rows) - 0.5, -0.5), yticks=[], xlabel=unit, ylabel="")
         for value in reference:
             axes.axvline(value, color=svg.MUTED, linewidth=1.0, zorder=0.9)
         for place, row in enumerate(rows):
             _forest_row(axes, place, row, (low, high))
-        _forest_points(axes, rows)
-        axes.set_yticks([])
-        axes.set(xlabel=unit, ylabel="")
-        figure.text(0.006, 1 - 14 / (58 + _ROW * len(rows)), title, fontsize=12.5, fontweight="bold", va="center")
-        seaborn.despine(ax=axes, left=True)
-        said = "; ".join(
-            f"{row.label} {row.estimate.shown} {row.estimate.interval}".strip() for row in rows if row.estimate
-        )
-        return svg.inline(figure, prefix=prefix, label=f"{title}: {said}")
-
-
-def _forest_points(axes: "Axes", rows: Sequence[ForestRow]) -> None:
-    import seaborn
-
-    known = [
-        (100 * row.estimate.estimate, place, row.capability)
-        for place, row in enumerate(rows)
-        if row.estimate is not None and row.estimate.estimate is not None and not row.estimate.refused
-    ]
-    seaborn.scatterplot(
-        x=[x for x, _, _ in known],
-        y=[y for _, y, _ in known],
-        hue=[capability for _, _, capability in known],
-        palette=svg.COLOURS,
-        s=72,
-        linewidth=1.2,
-        edgecolor=svg.PAPER,
-        legend=False,
-        zorder=4,
-        ax=axes,
-    )
+        points = [
+            (100 * row.estimate.estimate, place, svg.COLOURS[row.capability])
+            for place, row in known
+            if row.estimate is not None and row.estimate.estimate is not None
+        ]
+        if points:
+            x, y, colours = zip(*points, strict=True)
+            svg.points(axes, x, y, colour=colours, size=72, zorder=4)
+        spoken = "; ".join(f"{row.label} {row.estimate.shown_with_interval}" for row in rows if row.estimate)
+        return svg.inline(figure, prefix=prefix, label=f"{title}: {spoken}")
 
 
 def _forest_row(axes: "Axes", place: int, row: ForestRow, limits: tuple[float, float]) -> None:
@@ -135,7 +104,7 @@ def _forest_row(axes: "Axes", place: int, row: ForestRow, limits: tuple[float, f
     transform = axes.get_yaxis_transform()
     heading = row.estimate is None
     axes.text(
-        -108 / 210,
+        -108 / 210,  # 108 pixels left of axes that are 210 wide, see `forest`
         place,
         text.shorten(row.label, 18),
         transform=transform,
@@ -151,10 +120,10 @@ def _forest_row(axes: "Axes", place: int, row: ForestRow, limits: tuple[float, f
             0.02, place, "refused", transform=transform, va="center", fontsize=10.5, color=svg.MUTED, style="italic"
         )
         return
-    left = -math.inf if row.estimate.low is None else 100 * row.estimate.low
-    right = math.inf if row.estimate.high is None else 100 * row.estimate.high
     if row.estimate.low is None and row.estimate.high is None:
         return
+    left = -math.inf if row.estimate.low is None else 100 * row.estimate.low
+    right = math.inf if row.estimate.high is None else 100 * row.estimate.high
     colour = svg.COLOURS[row.capability]
     axes.hlines(place, max(left, low), min(right, high), color=colour, linewidth=2.6, zorder=3)
     for beyond, end, marker in ((left < low, low, "<"), (right > high, high, ">")):
@@ -176,12 +145,14 @@ class CovariateSlices:
 
 
 _SLICE = re.compile(r"(?P<task>.*): (?P<covariate>[^=]+)=(?P<bin>.*)", re.DOTALL)
+"""A group of the level ``slice``, as the key of an estimate names it."""
 _NUMBER = re.compile("[-\u2212]?\\d+(?:\\.\\d+)?")
 
 
 def _bin_order(label: str) -> tuple[bool, float, str]:
-    found = _NUMBER.search(label)
-    return found is None, float(found.group().replace("\u2212", "-")) if found else 0.0, label
+    """Bins by the first number in their labels, those without one last."""
+    number = _NUMBER.search(label)
+    return number is None, float(number.group().replace("\u2212", "-")) if number else 0.0, label
 
 
 def slices_of(
@@ -198,69 +169,59 @@ def slices_of(
     capabilities
         Task → capability.
     """
-    found: dict[tuple[str, str], dict[str, dict[str, EstimateView]]] = {}
+    bins_of: dict[tuple[str, str], dict[str, dict[str, EstimateView]]] = {}  # bin → model → accuracy
     for row in rows:
         parts = _SLICE.fullmatch(row.group)
         if parts and row.model in models:
-            key = (parts["task"], parts["covariate"])
-            found.setdefault(key, {}).setdefault(parts["bin"], {})[row.model] = row
-    out = []
-    for (task, covariate), bins in found.items():
+            bins = bins_of.setdefault((parts["task"], parts["covariate"]), {})
+            bins.setdefault(parts["bin"], {})[row.model] = row
+    slices = []
+    for (task, covariate), bins in bins_of.items():
         if len(bins) < 2:
             continue
         order = tuple(sorted(bins, key=_bin_order))
-        accuracy = {model: tuple(bins[name].get(model) for name in order) for model in models}
-        accuracy = {model: line for model, line in accuracy.items() if any(line)}
-        name = covariate.removeprefix("x_").replace("_", " ")
-        capability = task if task in svg.COLOURS else capabilities.get(task, "unlabelled")
-        out.append(CovariateSlices(task, name, capability, order, accuracy))
-    return out
+        lines = {model: tuple(bins[label].get(model) for label in order) for model in models}
+        slices.append(
+            CovariateSlices(
+                task=task,
+                covariate=covariate.removeprefix("x_").replace("_", " "),
+                capability=task if task in svg.COLOURS else capabilities.get(task, "unlabelled"),
+                bins=order,
+                accuracy={model: line for model, line in lines.items() if any(line)},
+            )
+        )
+    return slices
 
 
 def slice_panel(
     slices: CovariateSlices, *, prefix: str, teacher: str | None, bases: Sequence[str], students: Sequence[str]
 ) -> Markup:
     """One small panel: teacher in ink, bases dashed, students in the capability's colour; a lone one has its band."""
-    import seaborn
-
-    with _drawing():
-        figure, axes = svg.canvas(246, 190, left=34, right=18, top=30, bottom=38)
+    with svg.style():
+        title = text.shorten(slices.task, 34)
+        figure, axes = svg.canvas(246, 190, title=title, left=34, right=18, top=30, bottom=38)
         colour = svg.COLOURS[slices.capability]
         chance = next((e.null_value for line in slices.accuracy.values() for e in line if e and e.null_value), None)
         if chance is not None:
             axes.axhline(100 * chance, color=svg.MUTED, linewidth=1.0, linestyle=(0, (1, 3)), zorder=1)
         ends = []
-        points: dict[str, list[Any]] = {"x": [], "y": [], "model": []}
         for model, line in slices.accuracy.items():
             known = [(x, e) for x, e in enumerate(line) if e and e.estimate is not None and not e.refused]
+            if not known:
+                continue
             x, y = [x for x, _ in known], [100 * (e.estimate or 0.0) for _, e in known]
-            points = {"x": points["x"] + x, "y": points["y"] + y, "model": points["model"] + [model] * len(x)}
-            if model not in students or not x:
+            ink = svg.INK if model == teacher else colour if model in students else svg.MUTED
+            dashes = (4, 2) if model in bases and model not in students else (None, None)
+            axes.plot(x, y, color=ink, linewidth=1.8, dashes=dashes, zorder=3)
+            if model not in students:
                 continue
             axes.scatter(x, y, color=colour, s=30, linewidth=0, zorder=4)
             if len(students) == 1:
                 _band(axes, known, colour)
             else:
                 ends.append((y[-1], x[-1], str(list(students).index(model) + 1)))
-        inks = {m: svg.INK if m == teacher else colour if m in students else svg.MUTED for m in slices.accuracy}
-        if points["x"]:  # every number may be refused
-            seaborn.lineplot(
-                x=points["x"],
-                y=points["y"],
-                hue=points["model"],
-                palette=inks,
-                style=points["model"],
-                dashes={m: (4, 2) if m in bases and m not in students else "" for m in slices.accuracy},
-                linewidth=1.8,
-                errorbar=None,
-                legend=False,
-                ax=axes,
-                zorder=3,
-            )
         _slice_axes(axes, slices)
         _number_ends(axes, ends)
-        figure.text(0.01, 1 - 12 / 190, text.shorten(slices.task, 34), fontsize=11.5, fontweight="bold", va="center")
-        seaborn.despine(ax=axes, left=True)
         return svg.inline(figure, prefix=prefix, label=f"accuracy on {slices.task} by {slices.covariate}")
 
 
@@ -275,7 +236,7 @@ def _band(axes: "Axes", known: list[tuple[int, EstimateView]], colour: str) -> N
 
 def _number_ends(axes: "Axes", ends: list[tuple[float, int, str]]) -> None:
     """The students' numbers beside the ends of their lines, moved apart where they would overlap."""
-    step, place = 9.0, -math.inf
+    step, place = 9.0, -math.inf  # in per cent: the height of a number, and where the last one stands
     lowest = 100.0 - step * (len(ends) - 1)
     for i, (y, x, number) in enumerate(sorted(ends)):
         place = max(place + step, min(y, lowest + step * i))
@@ -284,11 +245,9 @@ def _number_ends(axes: "Axes", ends: list[tuple[float, int, str]]) -> None:
 
 def _slice_axes(axes: "Axes", slices: CovariateSlices) -> None:
     n_bins = len(slices.bins)
-    axes.set_ylim(-3, 103)
-    axes.set_yticks([0, 50, 100])
-    axes.set_xlim(-0.25, n_bins - 0.75)
     every = max(1, math.ceil(n_bins / 8))
     limit = max(3, 34 // min(n_bins, 8))
+    axes.set(xlim=(-0.25, n_bins - 0.75), ylim=(-3, 103), yticks=[0, 50, 100])
     axes.set_xticks(range(0, n_bins, every), [text.shorten(name, limit) for name in slices.bins[::every]])
     axes.set(xlabel=text.shorten(slices.covariate, 30), ylabel="")
     axes.grid(visible=False, axis="x")

@@ -1,4 +1,4 @@
-"""A few items per task where the teacher is right and a student wrong, drawn with a seed."""
+"""Example items per task where the teacher is right and a student wrong, drawn with a seed."""
 
 import zlib
 from collections.abc import Hashable, Mapping, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from capgap.report import text
-from capgap.report.tables import task_names
+from capgap.report.tables import CAPABILITY_ORDER, task_names
 from capgap.report.text import Excerpt
 from capgap.schema import CELL, Roles
 
@@ -23,7 +23,7 @@ _RIGHT = 0.5
 
 @dataclass(frozen=True)
 class ShownAnswer:
-    """What one model said to one item."""
+    """The answer of one model to one item."""
 
     role: str
     model: str
@@ -43,7 +43,7 @@ class ShownAnswer:
 
 @dataclass(frozen=True)
 class ItemExample:
-    """One item with everyone's answer."""
+    """One item with the answer of everyone that has a role."""
 
     item: str
     variant: str
@@ -100,23 +100,23 @@ def examples(
     rows = outcomes[outcomes["primary"].fillna(False).astype(bool) & outcomes["model"].isin(roles.names)]
     rows = rows.assign(task_shown=task_names(outcomes).loc[rows.index])
     prompts = {} if items is None else _by_key(items)
-    out = []
+    entries = []
     for task, part in rows.groupby("task_shown", sort=False):
-        wide = part.pivot(index=list(CELL), columns="model", values="score").sort_index()
-        found = [model for model in roles.students if model in wide]
-        if roles.teacher not in wide or not found:
+        scores = part.pivot(index=list(CELL), columns="model", values="score").sort_index()  # cells × models
+        students = [model for model in roles.students if model in scores]
+        if roles.teacher not in scores or not students:
             continue
-        wide = wide.dropna(subset=[roles.teacher, *found])
-        wrong = (wide[roles.teacher] >= _RIGHT) & (wide[found] < _RIGHT).any(axis="columns")
-        keys = wide.index[wrong.to_numpy()].to_list()
+        scores = scores.dropna(subset=[roles.teacher, *students])
+        candidate = (scores[roles.teacher] >= _RIGHT) & (scores[students] < _RIGHT).any(axis="columns")
+        keys = scores.index[candidate.to_numpy()].to_list()
+        # A stream of its own for each task: adding a task changes no other task's examples.
         rng = np.random.default_rng([seed, zlib.crc32(str(task).encode("utf-8", "surrogatepass"))])
         chosen = sorted(rng.choice(len(keys), size=min(per_task, len(keys)), replace=False).tolist())
         rows_of = _rows_by_cell(part, [keys[i] for i in chosen])
         shown = tuple(_example(keys[i], rows_of[keys[i]], roles, prompts, show=show) for i in chosen)
         capability = capabilities.get(str(task), "unlabelled")
-        out.append(TaskExamples(str(task), capability, len(keys), len(wide), shown))
-    order = {"knowledge": 0, "reasoning": 1, "mixed": 2}
-    return sorted(out, key=lambda entry: order.get(entry.capability, 3))
+        entries.append(TaskExamples(str(task), capability, len(keys), len(scores), shown))
+    return sorted(entries, key=lambda entry: CAPABILITY_ORDER.index(entry.capability))
 
 
 def _by_key(items: pd.DataFrame) -> dict[tuple[str, ...], dict[Hashable, object]]:
@@ -126,12 +126,12 @@ def _by_key(items: pd.DataFrame) -> dict[tuple[str, ...], dict[Hashable, object]
 
 def _rows_by_cell(rows: pd.DataFrame, keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], list[_Row]]:
     """The rows of a few cells, without an index over all."""
-    found: dict[tuple[Any, ...], list[_Row]] = {key: [] for key in keys}
+    by_cell: dict[tuple[Any, ...], list[_Row]] = {key: [] for key in keys}
     for row in rows[rows["item"].isin([key[CELL.index("item")] for key in keys])].to_dict("records"):
         key = tuple(row[name] for name in CELL)
-        if key in found:
-            found[key].append(row)
-    return found
+        if key in by_cell:
+            by_cell[key].append(row)
+    return by_cell
 
 
 def _example(
@@ -172,19 +172,15 @@ def _cast(roles: Roles) -> list[tuple[str, str]]:
 
 
 def _answer(role: str, model: str, row: _Row, *, show: bool) -> ShownAnswer:
-    said = [row[name] if isinstance(row[name], str) else None for name in ("prediction", "response")]
-    prediction, response = said
-    answer = prediction if prediction is not None else response
-    more = (
-        response if prediction is not None and response is not None and response.strip() != prediction.strip() else None
-    )
+    prediction, response = (row[name] if isinstance(row[name], str) else None for name in ("prediction", "response"))
+    says_more = prediction is not None and response is not None and response.strip() != prediction.strip()
     numbers = {name: None if pd.isna(row[name]) else float(row[name]) for name in ("score", "margin", "margin_target")}
     return ShownAnswer(
         role=role,
         model=model,
         status=str(row["status"]),
-        answer=text.excerpt(answer, head=240, total=800) if show else None,
-        response=text.excerpt(more, head=0, total=1_200) if show else None,
-        digest=text.digest(response if response is not None else prediction),
+        answer=text.excerpt(response if prediction is None else prediction, head=240, total=800) if show else None,
+        response=text.excerpt(response, head=0, total=1_200) if show and says_more else None,
+        digest=text.digest(prediction if response is None else response),
         **numbers,
     )

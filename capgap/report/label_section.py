@@ -1,7 +1,5 @@
-"""How items got their labels, how far the classifier can be believed, and what its doubt does to the contrast."""
+"""Where labels come from, how well the classifier is calibrated, and numbers over draws of the labels."""
 
-import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,15 +10,25 @@ import pandas as pd
 from markupsafe import Markup
 
 from capgap.report import svg, text
-from capgap.report.tables import EstimateIndex, EstimateView, ShownTable, TableCell
+from capgap.report.tables import (
+    VARIANCE_SHARE,
+    EstimateIndex,
+    EstimateView,
+    ShownTable,
+    TableCell,
+    collapsed_table,
+    json_object,
+    numbered_models,
+)
 from capgap.schema import Roles
 
 __all__ = ["LabelSection", "label_section"]
 
 Keys = set[tuple[str, str]]
-_MOST_DRAWN = 400
-_SHARE = re.compile(r"labels make (\d+) % of the variance")
-_NAMES = {"behaviour": "answers of models", "declared": "declaration", "text": "text", "none": "nothing"}
+"""Task and item."""
+_MOST_IMPUTED = 400
+_SOURCES = {"behaviour": "answers of models", "declared": "declaration", "text": "text", "none": "nothing"}
+_TASK_COLUMNS = ("task", "label", "reasoning, %", "95 % interval", "items", "from", "reasons, of a middling item")
 
 
 @dataclass(frozen=True)
@@ -28,11 +36,11 @@ class LabelSection:
     """The section on labels."""
 
     sentences: tuple[str, ...]
-    tasks: ShownTable | None
-    """Tasks that declare nothing, with the classifier's word on them."""
-    contrast: ShownTable | None
-    """Knowledge against reasoning with labels taken as certain, and with labels drawn."""
-    reliability: Markup | None
+    tasks: ShownTable | None = None
+    """Tasks that declare nothing, with the classifier's label."""
+    imputed: ShownTable | None = None
+    """Numbers with the labels taken as certain, and over draws of the labels."""
+    reliability: Markup | None = None
     """How often items called so are reasoning, on task families that the classifier had not seen."""
     reliability_note: str = ""
 
@@ -55,65 +63,49 @@ def label_section(
     """
     if labels is None or labels.empty:
         return None
-    keys = list(zip(labels["task"].astype(str), labels["item"].astype(str), strict=True))
+    keys = zip(labels["task"].astype(str), labels["item"].astype(str), strict=True)
     inferred = labels[[key in undeclared for key in keys]]
     if inferred.empty:
-        return LabelSection((f"All {len(labels):,} items declare what they ask for.",), None, None, None)
-    measured = run.get("classifier") if isinstance(run.get("classifier"), Mapping) else {}
-    drawn = _reliability(measured or {})
+        return LabelSection((f"All {len(labels):,} items declare what they ask for.",))
+    measured = json_object(run.get("classifier"))
+    reliability = _reliability(measured)
     return LabelSection(
-        tuple(_sentences(labels, inferred)),
+        tuple(_sentences(inferred, len(labels))),
         _task_table(inferred),
-        _contrast(book, roles),
-        drawn,
-        _told(measured or {}) if drawn is not None else "",
+        _imputed_table(book, roles),
+        reliability,
+        _reliability_note(measured) if reliability is not None else "",
     )
 
 
-def _sentences(labels: pd.DataFrame, inferred: pd.DataFrame) -> list[str]:
-    n, of = len(inferred), len(labels)
+def _sentences(inferred: pd.DataFrame, n_items: int) -> list[str]:
     sources = Counter(_source(value) for value in inferred["source"])
-    said = [
-        f"{n:,} of {of:,} items declare no capability; they were labelled from "
-        + text.join(f"{name} ({count:,})" for name, count in sources.most_common())
-        + "."
-    ]
-    middle = int((inferred["capability"] == "mixed").sum())
-    if middle:
-        verbs = ("lies", "counts", "stands") if middle == 1 else ("lie", "count", "stand")
-        said.append(
-            f"{middle:,} of them {verbs[0]} between knowledge and reasoning, {verbs[1]} as mixed and {verbs[2]} on "
+    counts = text.join(f"{name} ({count:,})" for name, count in sources.most_common())
+    sentences = [f"{len(inferred):,} of {n_items:,} items declare no capability; they were labelled from {counts}."]
+    n_mixed = int((inferred["capability"] == "mixed").sum())
+    if n_mixed:
+        verbs = ("lies", "counts", "stands") if n_mixed == 1 else ("lie", "count", "stand")
+        sentences.append(
+            f"{n_mixed:,} of them {verbs[0]} between knowledge and reasoning, {verbs[1]} as mixed and {verbs[2]} on "
             "neither side of the contrast."
         )
-    models = {name for value in inferred["evidence"] for name in _models(value)}
+    models = {row["model"] for value in inferred["evidence"] for row in _evidence(value, "models") if "model" in row}
     if models:
-        said.append(f"Answers were those of {text.join(sorted(models))}, which are not compared here.")
-    return said
+        names = text.join(sorted(text.shorten(model, 60) for model in models))
+        sentences.append(f"Answers were those of {names}, which are not compared here.")
+    return sentences
 
 
 def _source(value: object) -> str:
-    names = value.split(", ") if isinstance(value, str) else []
-    return " and ".join(_NAMES.get(name, text.shorten(name, 40)) for name in names) or "an unknown source"
+    """The evidence that a label rests on, in words."""
+    codes = value.split(", ") if isinstance(value, str) else []
+    return " and ".join(_SOURCES.get(code, text.shorten(code, 40)) for code in codes) or "an unknown source"
 
 
-def _evidence(value: object) -> dict[str, Any]:
-    try:
-        found = json.loads(value) if isinstance(value, str) else {}
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _models(value: object) -> list[str]:
-    found = _evidence(value).get("models")
-    rows = found if isinstance(found, list) else []
-    return [text.shorten(row["model"], 60) for row in rows if isinstance(row, dict) and "model" in row]
-
-
-def _reasons(value: object) -> str:
-    found = _evidence(value).get("reasons")
-    rows = [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
-    return "; ".join(text.shorten(row.get("words", ""), 90) for row in rows[:3])
+def _evidence(value: object, name: str) -> list[dict[str, Any]]:
+    """One list of the evidence of a label, a JSON object; empty where it is anything else."""
+    entries = json_object(value).get(name)
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
 def _task_table(inferred: pd.DataFrame) -> ShownTable:
@@ -121,134 +113,108 @@ def _task_table(inferred: pd.DataFrame) -> ShownTable:
     rows = []
     for task, part in inferred.groupby("task", sort=False):
         p = part["p_reasoning"].to_numpy(dtype=float, na_value=np.nan)
-        middle = part.iloc[int(np.nanargmin(np.abs(p - np.nanmedian(p))))] if np.isfinite(p).any() else part.iloc[0]
-        counts = Counter(part["capability"].astype(str))
-        whole = _evidence(middle["evidence"]).get("task")
-        rows.append((abs(float(np.nanmean(p)) - 0.5) if np.isfinite(p).any() else 0.0, task, p, counts, whole, middle))
-    rows.sort(key=lambda row: row[0])
-    cells = tuple(
-        (
-            TableCell(text.shorten(task, 60)),
-            TableCell(", ".join(f"{name} {n:,}" if len(counts) > 1 else name for name, n in counts.most_common())),
-            TableCell(text.percent(float(np.nanmean(p)) if np.isfinite(p).any() else None), numeric=True),
-            TableCell(_interval(whole, middle), numeric=True),
-            TableCell(text.count(len(p)), numeric=True),
-            TableCell(_source(middle["source"])),
-            TableCell(_reasons(middle["evidence"])),
+        known = bool(np.isfinite(p).any())
+        mean = float(np.nanmean(p)) if known else None
+        # The item whose probability is the median's speaks for its task, with its interval and its reasons.
+        middling = part.iloc[int(np.nanargmin(np.abs(p - np.nanmedian(p)))) if known else 0]
+        counts = Counter(part["capability"].astype(str)).most_common()
+        reasons = "; ".join(
+            text.shorten(r.get("words", ""), 90) for r in _evidence(middling["evidence"], "reasons")[:3]
         )
-        for _, task, p, counts, whole, middle in rows
+        cells = (
+            TableCell(text.shorten(task, 60)),
+            TableCell(", ".join(f"{name} {n:,}" if len(counts) > 1 else name for name, n in counts)),
+            TableCell(text.percent(mean), numeric=True),
+            TableCell(_interval(middling), numeric=True),
+            TableCell(text.count(len(p)), numeric=True),
+            TableCell(_source(middling["source"])),
+            TableCell(reasons),
+        )
+        rows.append((0.0 if mean is None else abs(mean - 0.5), cells))
+    rows.sort(key=lambda row: row[0])
+    return ShownTable(
+        "Tasks that declare no capability, least sure first", _TASK_COLUMNS, tuple(cells for _, cells in rows)
     )
-    columns = (
-        "task",
-        "label",
-        "reasoning, %",
-        "95 % interval",
-        "items",
-        "from",
-        "reasons, of a middling item",
-    )
-    return ShownTable("Tasks that declare no capability, least sure first", columns, cells)
 
 
-def _interval(whole: object, middle: pd.Series) -> str:
-    """Of the task, where the evidence tells it, else of its middling item."""
-    if isinstance(whole, dict) and all(isinstance(whole.get(end), int | float) for end in ("low", "high")):
-        return text.interval(float(whole["low"]), float(whole["high"]))
-    low, high = (None if pd.isna(middle[name]) else float(middle[name]) for name in ("conf_low", "conf_high"))
+def _interval(middling: pd.Series) -> str:
+    """Of the task, where the evidence holds it, else of its middling item."""
+    task = json_object(middling["evidence"]).get("task")
+    if isinstance(task, dict) and all(isinstance(task.get(end), int | float) for end in ("low", "high")):
+        return text.interval(float(task["low"]), float(task["high"]))
+    low, high = (None if pd.isna(middling[name]) else float(middling[name]) for name in ("conf_low", "conf_high"))
     return text.interval(low, high)
 
 
-def _contrast(book: EstimateIndex, roles: Roles) -> ShownTable | None:
-    """Each number with the labels as they are, and over draws of the labels."""
-    others = "these checkpoints, tasks like these"
-    plain = {_key(row): row for row in book.rows if row.weighting == "tasks" and row.population != others}
-    pairs = [(plain.get(_key(row)), row) for row in book.drawn]
-    told = [(one, row) for one, row in pairs if not row.refused or (one is not None and not one.refused)]
-    if not told:
+def _imputed_table(book: EstimateIndex, roles: Roles) -> ShownTable | None:
+    """Each number with the labels as they are, and over draws of the labels; None where there is none."""
+    certain = {_question(row): row for row in book.rows if row.is_headline and row.weighting == "tasks"}
+    pairs = [(certain.get(_question(row)), row) for row in book.imputed]
+    pairs = [(plain, row) for plain, row in pairs if not (row.refused and (plain is None or plain.refused))]
+    if not pairs:
         return None
-    numbered = {name: f"{i} {name}" for i, name in enumerate(roles.students, 1)} if len(roles.students) > 1 else {}
-    cells = tuple(
-        (
-            TableCell(row.name),
-            TableCell(row.group),
-            TableCell(numbered.get(row.model, row.model)),
-            TableCell(row.contrast),
-            TableCell("" if one is None else f"{one.shown} {one.interval}".strip(), numeric=True),
-            TableCell(f"{row.shown} {row.interval}".strip(), numeric=True, muted=row.refused),
-            TableCell(_share(row), numeric=True),
-        )
-        for one, row in told[:_MOST_DRAWN]
-    )
-    columns: tuple[str, ...] = (
-        "quantity",
-        "group",
-        "model",
-        "contrast",
-        "labels as they are",
-        "labels drawn",
-        "doubt of labels",
-    )
-    rows: tuple[tuple[TableCell, ...], ...] = cells
-    throughout: tuple[tuple[str, str], ...] = ()
-    if len(roles.students) == 1:
-        columns, rows = columns[:2] + columns[3:], tuple(row[:2] + row[3:] for row in cells)
-        throughout = (("model", roles.students[0]),)
-    caption = "With labels as they are, then with labels drawn by their doubt"
-    return ShownTable(caption, columns, rows, throughout, max(0, len(told) - _MOST_DRAWN))
+    numbered = numbered_models(roles.students)
+    cells = [
+        {
+            "quantity": TableCell(row.declared.title),
+            "group": TableCell(row.group),
+            "model": TableCell(numbered.get(row.model, row.model)),
+            "labels as they are": TableCell("" if plain is None else plain.shown_with_interval, numeric=True),
+            "labels drawn": TableCell(row.shown_with_interval, numeric=True, muted=row.refused),
+            "variance from labels": TableCell(_variance_share(row), numeric=True),
+            "contrast": TableCell(row.contrast_label),
+        }
+        for plain, row in pairs[:_MOST_IMPUTED]
+    ]
+    caption = "With labels as they are, then over draws of the labels by their probabilities"
+    return collapsed_table(caption, cells, always=set(cells[0]) - {"model"}, left_out=max(0, len(pairs) - len(cells)))
 
 
-def _share(row: EstimateView) -> str:
-    """Of the variance, from the note of `capgap.analysis`."""
-    found = _SHARE.search(row.note)
-    return f"{found[1]}\u202f%" if found else ""
-
-
-def _key(row: EstimateView) -> tuple[str, str, str, str, str]:
+def _question(row: EstimateView) -> tuple[str, ...]:
+    """What a number and its repetition over draws of the labels have in common."""
     return row.quantity, row.level, row.group, row.model, row.contrast
+
+
+def _variance_share(row: EstimateView) -> str:
+    share = row.factors.get(VARIANCE_SHARE)
+    return f"{100 * share:.0f}\u202f%" if isinstance(share, int | float) else ""
 
 
 def _bins(measured: Mapping[str, Any]) -> list[tuple[float, float, float]]:
     """Mean belief, share of reasoning, and weight of every bin."""
-    found = measured.get("reliability")
-    rows = found if isinstance(found, Sequence) and not isinstance(found, str) else ()
+    rows = measured.get("reliability")
     bins = []
-    for row in rows:
+    for row in rows if isinstance(rows, Sequence) and not isinstance(rows, str) else ():
         if isinstance(row, Mapping) and all(isinstance(row.get(name), int | float) for name in ("p", "share", "n")):
             bins.append((float(row["p"]), float(row["share"]), float(row["n"])))
     return [b for b in bins if 0 <= b[0] <= 1 and 0 <= b[1] <= 1 and b[2] > 0]
 
 
-def _told(measured: Mapping[str, Any]) -> str:
-    """What stands below the plot."""
-    said = ["Task families that were left out of the fit, each counted alike; the area of a point is its share."]
-    if isinstance(measured.get("auroc"), int | float):
-        said.append(f"Area under the ROC curve {measured['auroc']:.3f}.")
-    if isinstance(measured.get("ece"), int | float):
-        said.append(f"Expected calibration error {measured['ece']:.3f}.")
-    return " ".join(said)
+def _reliability_note(measured: Mapping[str, Any]) -> str:
+    """What stands below the reliability diagram."""
+    note = "Task families that were left out of the fit, each counted alike; the area of a point is its share."
+    for name, label in (("auroc", "Area under the ROC curve"), ("ece", "Expected calibration error")):
+        if isinstance(measured.get(name), int | float):
+            note += f" {label} {measured[name]:.3f}."
+    return note
 
 
 def _reliability(measured: Mapping[str, Any]) -> Markup | None:
-    import seaborn
-
+    """The reliability diagram of the classifier; None where nothing was measured."""
     bins = _bins(measured)
     if not bins:
         return None
-    weight = np.array([n for _, _, n in bins])
-    p, share = (np.array([100 * b[i] for b in bins]) for i in (0, 1))
+    belief, share, weight = np.array(bins).T  # each (bins,)
+    belief, share = 100 * belief, 100 * share
     with svg.style():
-        figure, axes = svg.canvas(330, 300, left=44, right=14, top=34, bottom=44)
+        title = "Reasoning among them, %"
+        figure, axes = svg.canvas(330, 300, title=title, left=44, right=14, top=34, bottom=44)
+        colour = svg.COLOURS["reasoning"]
         axes.plot([0, 100], [0, 100], color=svg.INK, linewidth=1.0, linestyle=(0, (2, 3)), zorder=1)
-        axes.plot(p, share, color=svg.COLOURS["reasoning"], linewidth=1.4, zorder=2)
-        sizes = 20 + 220 * weight / weight.sum()
-        axes.scatter(p, share, s=sizes, color=svg.COLOURS["reasoning"], edgecolor=svg.PAPER, linewidth=1.0, zorder=3)
-        axes.set_xlim(-4, 104)
-        axes.set_ylim(-4, 104)
-        axes.set_xticks([0, 25, 50, 75, 100])
-        axes.set_yticks([0, 25, 50, 75, 100])
+        axes.plot(belief, share, color=colour, linewidth=1.4, zorder=2)
+        svg.points(axes, belief, share, colour=colour, size=20 + 220 * weight / weight.sum(), zorder=3)
+        axes.set(xlim=(-4, 104), ylim=(-4, 104), xticks=range(0, 101, 25), yticks=range(0, 101, 25))
         axes.set(xlabel="belief in reasoning, %", ylabel="")
         axes.grid(visible=True, axis="both")
-        figure.text(0.01, 1 - 14 / 300, "Reasoning among them, %", fontsize=11.5, fontweight="bold", va="center")
-        seaborn.despine(ax=axes, left=True)
-        said = "; ".join(f"of {a:.0f} % belief {b:.0f} % are reasoning" for a, b in zip(p, share, strict=True))
-        return svg.inline(figure, prefix="reliability", label=f"Reliability of the classifier: {said}")
+        spoken = "; ".join(f"of {a:.0f} % belief {b:.0f} % are reasoning" for a, b in zip(belief, share, strict=True))
+        return svg.inline(figure, prefix="reliability", label=f"Reliability of the classifier: {spoken}")

@@ -22,7 +22,7 @@ def _plain(words: object) -> str:
 
 
 def _number(row: EstimateView | None) -> str:
-    return text.NOTHING if row is None else _plain(f"{row.shown} {row.interval}".strip())
+    return text.NOTHING if row is None else _plain(row.shown_with_interval)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -40,16 +40,7 @@ def markdown_report(
     labels: pd.DataFrame | None = None,
 ) -> str:
     """The report in Markdown, without figures and items; see `write_report` for the arguments and errors."""
-    content = gather_content(
-        outcomes=outcomes,
-        estimates=estimates,
-        roles=roles,
-        run=run,
-        items=None,
-        models=models,
-        labels=labels,
-        show_items=False,
-    )
+    content = gather_content(outcomes, estimates, roles, run, models=models, labels=labels)
     parts = [_answer(content), _tasks(content), _contrasts(content), _left_out(content), _provenance(content)]
     return "\n".join(line for part in parts for line in part).rstrip() + "\n"
 
@@ -60,9 +51,9 @@ def _answer(content: ReportContent) -> list[str]:
         lines += [_plain(sentence), ""]
     rows = [[_plain(m.role), _plain(m.model), _plain(m.what), _plain(m.prompting)] for m in content.models]
     lines += _table(["role", "model", "what", "prompting"], rows)
-    rows = [[_plain(r.student), _plain(r.group), *map(_number, r.estimates)] for r in content.summary]
+    rows = [[_plain(r.student), _plain(r.group), *map(_number, r.estimates)] for r in content.summary.rows]
     if rows:
-        lines += _table(["student", "of", *content.summary_columns], rows)
+        lines += _table(["student", "of", *(quantity.title for quantity in content.summary.columns)], rows)
     for caveat in content.caveats:
         lines.append(f"- **{_plain(caveat.what)}** {_plain(caveat.so)}")
     return [*lines, ""]
@@ -86,7 +77,8 @@ def _contrasts(content: ReportContent) -> list[str]:
     if not content.contrasts:
         return []
     rows = [
-        [_plain(c.estimate.model), c.words, _number(c.estimate), _plain(c.estimate.note)] for c in content.contrasts
+        [_plain(c.estimate.model), _plain(c.estimate.contrast_label), _number(c.estimate), _plain(c.estimate.note)]
+        for c in content.contrasts
     ]
     return ["## Knowledge against reasoning", "", *_table(["student", "contrast", "difference", "note"], rows)]
 

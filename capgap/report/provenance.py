@@ -1,6 +1,5 @@
-"""Where the numbers come from: run.json and the models table, shown as they are, whatever they hold."""
+"""Provenance: run.json and the models table, shown as they are, whatever they hold."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,29 +7,20 @@ from typing import Any
 import pandas as pd
 
 from capgap.report import text
+from capgap.report.tables import json_object
 from capgap.schema import Roles
 
 __all__ = ["ProvenanceEntry", "ModelSummary", "provenance_entries", "model_summaries", "plain_prompting", "seed_of"]
 
-_FIRST = [
-    "command",
-    "created",
-    "started",
-    "finished",
-    "seconds",
-    "state",
-    "versions",
-    "batteries",
-    "battery",
-    "seed",
-    "seeds",
-    "device",
-    "dtype",
-    "limit",
-]
+_FIRST = (
+    *("command", "created", "started", "finished", "seconds", "state", "versions", "batteries", "battery"),
+    *("seed", "seeds", "device", "dtype", "limit"),
+)
 _HIDDEN = frozenset({"sentence", "next", "classifier"})
 _DEPTH = 5
 _ENTRIES = 80
+_MOST_CHARACTERS = 2_000
+_NESTED = (Mapping, list, tuple)
 _FLAT_FROM = 3
 """From this depth on a mapping of plain values is one line."""
 
@@ -57,18 +47,11 @@ def _fact(name: str, value: Any, depth: int) -> ProvenanceEntry:
     label = text.shorten(name.replace("_", " "), 60)
     if name == "command" and isinstance(value, (list, tuple)):
         value = " ".join(map(str, value))
-    pairs: list[tuple[Any, Any]] | None = None
-    if isinstance(value, Mapping):
-        pairs = [(key, part) for key, part in value.items() if part not in (None, "", [], {})]
-    elif isinstance(value, (list, tuple)) and any(isinstance(part, (Mapping, list, tuple)) for part in value):
-        pairs = [(_entry_name(i, part), part) for i, part in enumerate(value, 1)]
-    if (
-        pairs is not None
-        and depth >= _FLAT_FROM
-        and not any(isinstance(part, (Mapping, list, tuple)) for _, part in pairs)
-    ):
-        said = " \u00b7 ".join(f"{str(key).replace('_', ' ')} {part}" for key, part in pairs[:_ENTRIES])
-        return ProvenanceEntry(label, text.clean(said)[:2_000])
+    pairs = _pairs(value)
+    # Deep mappings of plain values are one line, shallow ones a list of their own, the deepest are cut to text.
+    if pairs is not None and depth >= _FLAT_FROM and not any(isinstance(part, _NESTED) for _, part in pairs):
+        line = " \u00b7 ".join(f"{str(key).replace('_', ' ')} {part}" for key, part in pairs[:_ENTRIES])
+        return ProvenanceEntry(label, text.clean(line)[:_MOST_CHARACTERS])
     if pairs is not None and depth < _DEPTH:
         inner = tuple(_fact(str(key), part, depth + 1) for key, part in pairs[:_ENTRIES])
         more = f"and {len(pairs) - _ENTRIES} more" if len(pairs) > _ENTRIES else ""
@@ -77,12 +60,21 @@ def _fact(name: str, value: Any, depth: int) -> ProvenanceEntry:
         value = ", ".join(map(str, value[:_ENTRIES]))
     if name == "seconds" and isinstance(value, (int, float)):
         value = f"{value:,.1f} s"
-    return ProvenanceEntry(label, text.clean(value)[:2_000], code=name in ("command", "hash") or name.endswith("hash"))
+    return ProvenanceEntry(label, text.clean(value)[:_MOST_CHARACTERS], code=name == "command" or name.endswith("hash"))
+
+
+def _pairs(value: Any) -> list[tuple[Any, Any]] | None:
+    """What a mapping or a list of nested values holds, by name; None for a plain value or a list of such."""
+    if isinstance(value, Mapping):
+        return [(key, part) for key, part in value.items() if part not in (None, "", [], {})]
+    if isinstance(value, (list, tuple)) and any(isinstance(part, _NESTED) for part in value):
+        return [(_entry_name(i, part), part) for i, part in enumerate(value, 1)]
+    return None
 
 
 def _entry_name(place: int, entry: Any) -> str:
-    named = entry.get("name") if isinstance(entry, Mapping) else None
-    return str(named) if named else str(place)
+    name = entry.get("name") if isinstance(entry, Mapping) else None
+    return str(name or place)
 
 
 def seed_of(run: Mapping[str, Any]) -> int:
@@ -107,15 +99,14 @@ class ModelSummary:
 
 def plain_prompting(prompting: str) -> str:
     """A JSON object as words; anything else as it is."""
-    try:
-        found = json.loads(prompting)
-    except ValueError:
-        return prompting
-    if not isinstance(found, dict):
-        return prompting
-    words = {True: "on", False: "off"}
-    said = [f"{name.replace('_', ' ')} {words.get(v, v) if isinstance(v, bool) else v}" for name, v in found.items()]
-    return ", ".join(said) or "plain"
+    settings = json_object(prompting)
+    if not settings:
+        return "plain" if prompting.strip() == "{}" else prompting
+    switch = {True: "on", False: "off"}
+    return ", ".join(
+        f"{name.replace('_', ' ')} {switch[value] if isinstance(value, bool) else value}"
+        for name, value in settings.items()
+    )
 
 
 def model_summaries(roles: Roles, models: pd.DataFrame | None) -> tuple[ModelSummary, ...]:
@@ -142,7 +133,7 @@ def _model_row(role: str, model: str, number: int | None, row: Mapping[Any, Any]
 
     size = get("n_params")
     n_examples = get("n_examples")
-    made = [
+    descriptions = [
         get("checkpoint"),
         get("architecture"),
         f"{_short_count(float(size))} parameters" if size else None,
@@ -155,7 +146,7 @@ def _model_row(role: str, model: str, number: int | None, row: Mapping[Any, Any]
         role,
         text.clean(model),
         number,
-        " · ".join(text.shorten(part, 80) for part in made if part and str(part) != model),
+        " · ".join(text.shorten(part, 80) for part in descriptions if part and str(part) != model),
         text.shorten(plain_prompting(str(get("prompting") or "")), 200),
         text.shorten(weights, 20) if weights else "",
     )

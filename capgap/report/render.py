@@ -1,4 +1,4 @@
-"""The page: the content set through one template, written whole or not at all."""
+"""The HTML page: the content set through one Jinja template, written whole or not at all."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +10,11 @@ from markupsafe import Markup
 
 from capgap.report import text
 from capgap.report.cohort_sections import cohort_sections
-from capgap.report.content import ReportContent, gather_content
+from capgap.report.content import READ_IN_SECTIONS, ReportContent, gather_content
+from capgap.report.display_labels import formula, heading
 from capgap.report.levels import capability_block, contrast_table, domain_blocks, level_tables, slice_block
 from capgap.schema import Roles, atomic_write
+from capgap.schema.quantities import QUANTITIES
 
 __all__ = ["html_report", "write_report"]
 
@@ -42,8 +44,8 @@ def write_report(
     roles
         Who is who.
     run
-        What run.json holds. ``sentence`` (a list of lines) is the answer at the top, ``seed`` draws the examples;
-        everything else is shown as provenance.
+        What run.json holds. ``sentence`` (a list of lines) is the answer at the top, ``next`` what to do after it,
+        ``seed`` draws the examples, ``classifier`` belongs to the labels; everything else is shown as provenance.
     items, models, labels
         The other tables, where they are known.
     show_items
@@ -65,14 +67,7 @@ def write_report(
     """
     path = Path(path)
     content = gather_content(
-        outcomes=outcomes,
-        estimates=estimates,
-        roles=roles,
-        run=run,
-        items=items,
-        models=models,
-        labels=labels,
-        show_items=show_items,
+        outcomes, estimates, roles, run, items=items, models=models, labels=labels, show_items=show_items
     )
     page = html_report(content)
     with atomic_write(path) as partial:
@@ -97,10 +92,18 @@ def html_report(content: ReportContent) -> str:
         lstrip_blocks=True,
         finalize=_finalize,
     )
-    environment.filters |= {"shorten": text.shorten, "join_words": text.join, "percent": text.percent}
+    environment.filters |= {
+        "shorten": text.shorten,
+        "join_words": text.join,
+        "percent": text.percent,
+        "heading": heading,
+        "formula": formula,
+    }
     book, roles = content.book, content.roles
     return environment.get_template("report.html.j2").render(
         content=content,
+        declared=QUANTITIES,
+        read_in_sections=READ_IN_SECTIONS,
         css=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
         capability=capability_block(book, roles),
         domains=domain_blocks(book, roles, content.domains),

@@ -1,81 +1,47 @@
-"""The estimates as objects that can be looked up, and as tables to show."""
+"""The estimates as objects that can be looked up by code, and as tables to show."""
 
 import json
 import math
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import pandas as pd
 
 from capgap.report import text
+from capgap.report.display_labels import declaration, population_label, spelled
+from capgap.schema import MODELS
+from capgap.schema.quantities import Quantity
 
 __all__ = [
     "CAPABILITY_ORDER",
+    "VARIANCE_SHARE",
     "EstimateIndex",
     "TableCell",
     "EstimateView",
     "ShownTable",
+    "capability_colour",
+    "collapsed_table",
     "estimate_table",
+    "json_object",
+    "numbered_models",
+    "ordered_capabilities",
     "task_names",
 ]
 
 CAPABILITY_ORDER = ("knowledge", "reasoning", "mixed", "unlabelled")
 """The order, and the only words, in which capabilities are grouped and coloured."""
+VARIANCE_SHARE = "label_variance_share"
+"""The factor that holds the share of a number's variance which the uncertainty of labels makes."""
 
-_QUANTITIES = {
-    "accuracy": "accuracy",
-    "gap": "gap",
-    "base_gap": "room (teacher \u2212 base)",
-    "gain": "gain over base",
-    "gap_closure": "gap closure",
-    "retention": "retention",
-    "teacher_effect": "teacher effect",
-    "agreement": "agreement",
-    "fidelity": "fidelity",
-    "error_inheritance": "error inheritance",
-    "capability_contrast": "knowledge against reasoning",
-    "unparsed": "unparsed",
-    "truncated": "truncated",
-    "lost": "lost",
-    "gained": "gained",
-    "effect": "effect",
-    "effect_difference": "effect, difference of capabilities",
-    "data_cost": "data cost",
-    "relative_data_cost": "relative data cost",
-    "next_batch_gain": "gain of the next batch",
-    "error_type": "type of wrong answer",
-    "failure_odds": "odds of failure",
-    "n_patterns": "patterns",
-    "pattern": "pattern",
-    "pattern_excess": "excess failure over the base",
-    "items_lost": "items lost",
-    "items_gained": "items gained",
-}
-_PLAIN = {
-    "examples": ",.0f",
-    "logit": ".2f",
-    "odds ratio": ".2f",
-    "nats": ".3f",
-    "items": ",.0f",
-    "patterns": ".0f",
-}
-"""Scales that are no share, and how they are written."""
-_DIFFERENCES = frozenset(
-    {
-        "gap", "base_gap", "gain", "teacher_effect", "fidelity", "capability_contrast", "effect", "effect_difference",
-        "next_batch_gain", "pattern_excess", "equivalence",
-    }
-)  # fmt: skip
+_FORMATS = {"ratio": ".2f", "examples": ",.0f", "logit": ".2f", "odds ratio": ".2f", "count": ",.0f", "nats": ".3f"}
+"""Unit → how its numbers are written; per cent and points are written in hundredths."""
 _ROW_LIMIT = 400
-_WORDS = ("quantity", "level", "group", "model", "contrast", "scale", "weighting", "population")
-_NUMBERS = ("estimate", "conf_level", "null_value", "p_value", "p_adjusted")
-_COUNTS = ("n_items", "n_clusters", "n_tasks")
 
 
 @dataclass(frozen=True)
 class EstimateView:
-    """One row of the estimates table; what is unknown is None."""
+    """One row of the estimates table; what is unknown is None, a missing code or text is empty."""
 
     quantity: str
     level: str
@@ -83,9 +49,14 @@ class EstimateView:
     model: str
     contrast: str = ""
     factors: dict[str, Any] = field(default_factory=dict)
+    """How students were made, and what else tells rows of one quantity apart."""
     scale: str = ""
     weighting: str = ""
-    population: str = ""
+    subject: str = "model"
+    estimator: str = ""
+    population_students: str = ""
+    population_tasks: str = ""
+    population_items: str = ""
     estimate: float | None = None
     low: float | None = None
     high: float | None = None
@@ -96,19 +67,35 @@ class EstimateView:
     n_items: int | None = None
     n_clusters: int | None = None
     n_tasks: int | None = None
-    method: str = ""
     status: str = "ok"
+    reason: str = ""
+    method: str = ""
     note: str = ""
 
     @property
     def refused(self) -> bool:
-        """Whether there is no number; the note says why."""
+        """Whether there is no number; `reason` and `note` tell why."""
         return self.status == "refused" or (self.estimate is None and self.low is None and self.high is None)
 
     @property
+    def declared(self) -> Quantity:
+        """The declaration of its quantity."""
+        return declaration(self.quantity)
+
+    @property
+    def is_headline(self) -> bool:
+        """Whether it weights tasks equally and speaks of these tasks; the variants of it stand in tables."""
+        return self.weighting != "items" and self.population_tasks != "tasks_like_these"
+
+    @property
+    def is_sensitivity_analysis(self) -> bool:
+        """Whether its estimator is another than the one that the declaration names."""
+        return bool(self.estimator and self.declared.estimator) and self.estimator != self.declared.estimator
+
+    @property
     def _format(self) -> str:
-        """How its numbers are written, where they are no shares."""
-        return ".2f" if self.quantity == "relative_data_cost" else _PLAIN.get(self.scale, "")
+        """How its numbers are written; empty for hundredths."""
+        return _FORMATS.get("nats" if self.scale == "nats" else self.declared.unit, "")
 
     @property
     def shown(self) -> str:
@@ -116,10 +103,10 @@ class EstimateView:
         if self.refused:
             return "refused" if self.status == "refused" else text.NOTHING
         if self.estimate is None:
-            return "∞"  # never by the leading law
+            return "∞"  # never by the leading form
         if self._format:
             return text.number(self.estimate, self._format)
-        return text.points(self.estimate) if self.quantity in _DIFFERENCES else text.percent(self.estimate)
+        return text.points(self.estimate) if self.declared.unit == "points" else text.percent(self.estimate)
 
     @property
     def interval(self) -> str:
@@ -129,89 +116,97 @@ class EstimateView:
         return text.interval(self.low, self.high, form=self._format)
 
     @property
-    def name(self) -> str:
-        """The quantity in words."""
-        return _QUANTITIES.get(self.quantity, self.quantity.replace("_", " "))
+    def shown_with_interval(self) -> str:
+        """The number and its interval behind it, where there is one."""
+        return f"{self.shown} {self.interval}".strip()
+
+    @property
+    def contrast_label(self) -> str:
+        """The contrast in the words of the declaration, or as the table has it."""
+        return self.declared.contrasts.get(self.contrast, self.contrast)
+
+    @property
+    def recipe(self) -> dict[str, str]:
+        """How the students were made: those of its factors that are columns of the models table."""
+        return {name: str(value) for name, value in self.factors.items() if name in MODELS.names}
 
 
-def _number(value: Any) -> float | None:
-    if value is None or pd.isna(value):
-        return None
-    number = float(value)
-    return number if math.isfinite(number) else None
-
-
-def _whole(value: Any) -> int | None:
-    number = _number(value)
-    return None if number is None else int(number)
-
-
-def _word(value: Any) -> str:
-    return "" if value is None or pd.isna(value) else str(value)
-
-
-def _factors(value: Any) -> dict[str, Any]:
-    if isinstance(value, dict):
-        return value
+def json_object(value: Any) -> dict[str, Any]:
+    """A JSON object as a dictionary; anything else is an empty one."""
     try:
-        found = json.loads(value) if isinstance(value, str) else {}
+        parsed = json.loads(value) if isinstance(value, str) else value
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return parsed if isinstance(parsed, dict) else {}
 
 
-def _estimate(row: Mapping[Hashable, Any]) -> EstimateView:
-    fields: dict[str, Any] = {name: _word(row.get(name)) for name in _WORDS}
-    fields |= {name: _number(row.get(name)) for name in _NUMBERS}
-    fields |= {name: _whole(row.get(name)) for name in _COUNTS}
-    return EstimateView(
-        **fields,
-        factors=_factors(row.get("factors")),
-        low=_number(row.get("conf_low")),
-        high=_number(row.get("conf_high")),
-        method=_word(row.get("method")),
-        status=_word(row.get("status")) or "ok",
-        note=_word(row.get("note")),
-    )
+def _views(estimates: pd.DataFrame) -> list[EstimateView]:
+    """The rows of a validated table; NaN, null and infinity are None, and empty where the field is a text."""
+    frame = estimates.rename(columns={"conf_low": "low", "conf_high": "high"})
+    frame = frame[[each.name for each in fields(EstimateView)]].replace([math.inf, -math.inf], math.nan)
+    texts = [each.name for each in fields(EstimateView) if each.type is str]
+    frame = frame.assign(factors=frame["factors"].map(json_object), **frame[texts].fillna(""))
+    frame = frame.astype(object)
+    records: Any = frame.where(frame.notna(), None).to_dict("records")
+    return [EstimateView(**record) for record in records]
 
 
 class EstimateIndex:
-    """All estimates of a report, in the order of their table, found by quantity, level, group and model."""
+    """All estimates of a report, in the order of their table, looked up by quantity, level, group and model."""
 
     def __init__(self, estimates: pd.DataFrame) -> None:
-        every = [_estimate(row) for row in estimates.to_dict("records")]
-        self.drawn = tuple(row for row in every if "labels" in row.factors)
-        """Numbers over draws of the labels; nothing below finds them."""
-        self.rows = tuple(row for row in every if "labels" not in row.factors)
-        self._found: dict[tuple[str, str], list[EstimateView]] = {}
-        for row in self.rows:
-            self._found.setdefault((row.quantity, row.level), []).append(row)
+        views = _views(estimates)
+        # They ask again what other rows ask: found by a look-up they would stand beside, or instead of, the plain ones.
+        self.imputed = tuple(view for view in views if view.estimator == "multiple_imputation")
+        """Numbers over draws of the labels; they repeat `rows`, and no look-up returns them."""
+        self.rows = tuple(view for view in views if view.estimator != "multiple_imputation")
+        self._by_quantity: dict[str, list[EstimateView]] = {}
+        self._by_level: dict[tuple[str, str], list[EstimateView]] = {}
+        self._groups: dict[str, dict[str, None]] = {}
+        for view in self.rows:
+            self._by_quantity.setdefault(view.quantity, []).append(view)
+            self._by_level.setdefault((view.quantity, view.level), []).append(view)
+            self._groups.setdefault(view.level, {})[view.group] = None
 
-    def select(
-        self, quantity: str, level: str, *, model: str | None = None, weighting: str | None = None
-    ) -> Iterator[EstimateView]:
+    def of(self, *quantities: str) -> list[EstimateView]:
+        """All rows of one quantity after the other."""
+        return [view for quantity in quantities for view in self._by_quantity.get(quantity, ())]
+
+    def select(self, quantity: str, level: str, *, model: str | None = None) -> Iterator[EstimateView]:
         """The rows of one quantity at one level, in table order."""
-        for row in self._found.get((quantity, level), ()):
-            if (model is None or row.model == model) and (weighting is None or row.weighting == weighting):
-                yield row
+        for view in self._by_level.get((quantity, level), ()):
+            if model is None or view.model == model:
+                yield view
 
     def find(self, quantity: str, level: str, group: str, model: str) -> EstimateView | None:
         """The row with tasks weighted equally, of these tasks, where there is a choice; None where there is none."""
-        found = [row for row in self.select(quantity, level, model=model) if row.group == group]
+        candidates = [view for view in self.select(quantity, level, model=model) if view.group == group]
         return min(
-            found, key=lambda row: (row.weighting == "items", "tasks like these" in row.population), default=None
+            candidates,
+            key=lambda view: (view.weighting == "items", view.population_tasks == "tasks_like_these"),
+            default=None,
         )
 
     def groups(self, level: str) -> tuple[str, ...]:
         """The groups of a level, in table order."""
-        return tuple(dict.fromkeys(row.group for row in self.rows if row.level == level))
+        return tuple(self._groups.get(level, ()))
+
+
+def ordered_capabilities(groups: Sequence[str]) -> list[str]:
+    """Capabilities in the order of the page, unknown ones last in table order."""
+    return sorted(groups, key=lambda name: CAPABILITY_ORDER.index(name) if name in CAPABILITY_ORDER else 99)
+
+
+def capability_colour(group: str) -> str:
+    """The name of the colour of a capability."""
+    return group if group in CAPABILITY_ORDER else "unlabelled"
 
 
 def task_names(outcomes: pd.DataFrame) -> pd.Series:
     """The task of every outcome as the estimates name it: ``battery/task`` where two batteries share the name."""
-    shared = outcomes.groupby("task")["battery"].nunique()
-    double = outcomes["task"].map(shared).fillna(1) > 1
-    return outcomes["task"].where(~double, outcomes["battery"] + "/" + outcomes["task"])
+    n_batteries = outcomes["task"].map(outcomes.groupby("task")["battery"].nunique())
+    ambiguous = n_batteries.fillna(1) > 1
+    return outcomes["task"].where(~ambiguous, outcomes["battery"] + "/" + outcomes["task"])
 
 
 @dataclass(frozen=True)
@@ -238,19 +233,25 @@ class ShownTable:
     """Rows that the report does not hold."""
 
 
-def _cells(row: EstimateView, models: dict[str, str]) -> dict[str, TableCell]:
+def numbered_models(models: Sequence[str]) -> dict[str, str]:
+    """Several students with their numbers in the report before their names; nothing for a single one."""
+    return {name: f"{i} {name}" for i, name in enumerate(models, 1)} if len(models) > 1 else {}
+
+
+def _cells(row: EstimateView, models: Mapping[str, str]) -> dict[str, TableCell]:
     level = "" if row.conf_level is None else f"{100 * row.conf_level:g}\u202f%"
-    null = text.NOTHING if row.null_value is None else text.percent(row.null_value)
+    population = population_label(row.population_students, row.population_tasks, row.population_items)
     return {
-        "quantity": TableCell(row.name),
+        "quantity": TableCell(row.declared.title),
         "group": TableCell(row.group),
         "model": TableCell(models.get(row.model, row.model)),
-        "contrast": TableCell(row.contrast),
-        "made of": TableCell(_told(row)),
+        "contrast": TableCell(row.contrast_label),
+        "made of": TableCell(", ".join(f"{spelled(name)} {value}" for name, value in row.recipe.items())),
+        "estimator": TableCell(spelled(row.estimator) if row.is_sensitivity_analysis else ""),
         "estimate": TableCell(row.shown, None if row.refused else row.estimate, numeric=True, muted=row.refused),
         "interval": TableCell(row.interval, numeric=True),
         "confidence": TableCell(level),
-        "null": TableCell(null, row.null_value, numeric=True),
+        "null": TableCell(text.percent(row.null_value), row.null_value, numeric=True),
         "p": TableCell(text.p_value(row.p_value), row.p_value, numeric=True),
         "p, adjusted": TableCell(text.p_value(row.p_adjusted), row.p_adjusted, numeric=True),
         "items": TableCell(text.count(row.n_items), numeric=True),
@@ -258,26 +259,42 @@ def _cells(row: EstimateView, models: dict[str, str]) -> dict[str, TableCell]:
         "tasks": TableCell(text.count(row.n_tasks), numeric=True),
         "weighting": TableCell(row.weighting),
         "method": TableCell(row.method),
-        "population": TableCell(row.population),
+        "population": TableCell(population),
         "note": TableCell(row.note),
     }
 
 
-def _told(row: EstimateView) -> str:
-    """The factors of a number that is about no single model."""
-    if row.model:
-        return ""
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in row.factors.items())
+def collapsed_table(
+    caption: str, cells: Sequence[Mapping[str, TableCell]], *, always: Collection[str], left_out: int = 0
+) -> ShownTable:
+    """A table whose constant columns stand in one line above it, and whose empty columns vanish.
 
-
-_NULL_NAMES = {"accuracy": "chance", "agreement": "expected", "error_inheritance": "control"}
-_KEPT = frozenset({"group", "estimate"})
+    Parameters
+    ----------
+    caption
+        What the table holds.
+    cells
+        One mapping a row, from column to cell, with the same columns in the same order.
+    always
+        Columns that stay, whatever they hold.
+    left_out
+        Rows that are not shown.
+    """
+    columns, throughout = [], []
+    for column in cells[0] if cells else ():
+        values = {row[column].text for row in cells}
+        if column in always or len(values) > 1:
+            columns.append(column)
+        elif values not in ({""}, {text.NOTHING}):
+            throughout.append((column, cells[0][column].text))
+    rows = tuple(tuple(row[column] for column in columns) for row in cells)
+    return ShownTable(caption, tuple(columns), rows, tuple(throughout), left_out)
 
 
 def estimate_table(
     rows: Iterable[EstimateView], *, caption: str, models: Sequence[str] = (), without: Collection[str] = ()
 ) -> ShownTable:
-    """The rows as a table; constant columns move into one line above it, empty ones vanish.
+    """The rows as a `collapsed_table`, with all that the estimates say of each.
 
     Parameters
     ----------
@@ -290,22 +307,20 @@ def estimate_table(
     without
         Columns that say nothing here.
     """
-    every = list(rows)
-    named = {name: f"{i} {name}" for i, name in enumerate(models, 1)} if len(models) > 1 else {}
-    cells = [_cells(row, named) for row in every[:_ROW_LIMIT]]
-    kept, throughout = [], []
-    for column in (name for name in (cells[0] if cells else ()) if name not in without):
-        values = {row[column].text for row in cells}
-        if column in _KEPT or (column == "interval" and values != {""}) or len(values) > 1:
-            kept.append(column)
-        elif column != "null" and values not in ({""}, {text.NOTHING}):
-            throughout.append((column, cells[0][column].text))
-    null_names = {_NULL_NAMES.get(row.quantity, "null") for row in every}
-    heads = {"null": null_names.pop() if len(null_names) == 1 else "compared with"}
-    return ShownTable(
-        caption,
-        tuple(heads.get(column, column) for column in kept),
-        tuple(tuple(row[column] for column in kept) for row in cells),
-        tuple(throughout),
-        max(0, len(every) - _ROW_LIMIT),
-    )
+    views = list(rows)
+    null_names = {view.declared.null_name or "null" for view in views}
+    null_column = null_names.pop() if len(null_names) == 1 else "compared with"
+    if len({view.null_value for view in views}) < 2:
+        without = {*without, "null"}  # one value for all, mostly zero, tells nothing
+    numbered = numbered_models(models)
+    cells = [
+        {
+            null_column if name == "null" else name: cell
+            for name, cell in _cells(view, numbered).items()
+            if name not in without
+        }
+        for view in views[:_ROW_LIMIT]
+    ]
+    # A group and its number stand in every row, even where there is one group; an interval wherever one is known.
+    always = {"group", "estimate"} | ({"interval"} if any(view.interval for view in views) else set())
+    return collapsed_table(caption, cells, always=always, left_out=max(0, len(views) - _ROW_LIMIT))

@@ -88,49 +88,38 @@ def digest(text: object) -> str:
     return hashlib.sha256(str(text).encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
-def _signed(value: float, digits: int) -> str:
-    number = f"{abs(value):.{digits}f}"
-    negative = value < 0 and float(number) != 0
-    return (_MINUS if negative else "") + number
-
-
-def _known(value: float | None) -> bool:
-    return value is not None and not math.isnan(value)
-
-
-def percent(value: float | None, *, digits: int = 1) -> str:
-    """0.613 as ``61.3 %``; a dash where it is unknown."""
-    if value is None or math.isnan(value):
-        return NOTHING
-    return f"{_signed(100 * value, digits)}{_NARROW}%"
-
-
-def points(value: float | None, *, digits: int = 1) -> str:
-    """0.124 as ``+12.4``, in score points out of 100; a dash where it is unknown."""
-    if value is None or math.isnan(value):
-        return NOTHING
-    shown = _signed(100 * value, digits)
-    return shown if shown.startswith(_MINUS) or float(shown) == 0 else f"+{shown}"
+_HUNDREDTHS = ".1f"
 
 
 def number(value: float, form: str) -> str:
-    """A number that is no share, as ``1,234`` or ``−0.25``."""
+    """A number as ``1,234`` or ``−0.25``; what rounds to zero has no sign."""
     shown = format(abs(value), form)
     return f"{_MINUS}{shown}" if value < 0 and shown.strip("0.,") else shown
 
 
-def interval(low: float | None, high: float | None, *, digits: int = 1, form: str = "") -> str:
+def percent(value: float | None) -> str:
+    """0.613 as ``61.3 %``; a dash where it is unknown."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    return f"{number(100 * value, _HUNDREDTHS)}{_NARROW}%"
+
+
+def points(value: float | None) -> str:
+    """0.124 as ``+12.4``, in score points out of 100; a dash where it is unknown."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    shown = number(100 * value, _HUNDREDTHS)
+    return shown if shown.startswith(_MINUS) or float(shown) == 0 else f"+{shown}"
+
+
+def interval(low: float | None, high: float | None, *, form: str = "") -> str:
     """The interval in hundredths, or as `form` says; an end that the data leave open is written so; else empty."""
-    if not _known(low) and not _known(high):
+    known = [None if end is None or math.isnan(end) else end for end in (low, high)]
+    if known == [None, None]:
         return ""
-
-    def end(value: float | None) -> str:
-        if value is None or math.isnan(value):
-            return "open"
-        return number(value, form) if form else _signed(100 * value, digits)
-
-    ends = [end(low), end(high)]
-    return f"[{ends[0]}, {ends[1]}]"
+    scale, form = (1, form) if form else (100, _HUNDREDTHS)
+    ends = ("open" if end is None else number(scale * end, form) for end in known)
+    return f"[{', '.join(ends)}]"
 
 
 def count(value: int | None) -> str:

@@ -51,6 +51,14 @@ class Quantity:
     """Its word in claims (``closure(capability=reasoning) > 0.5``); empty where no claim can be about it."""
     needs: str = ""
     """What data it asks for, where most tables do not have them; said where it is missing from a report."""
+    estimator: str = ""
+    """Code of the estimator that answers; rows of any other are sensitivity analyses. Empty: there is one only."""
+    null_name: str = ""
+    """What its null value is called, where it is a number of its own."""
+    axis: str = ""
+    """What stands under an axis of it; empty: it is not drawn by group."""
+    reading: str = ""
+    """How to read it, in sentences, for who meets it in a report; empty where question and definition are enough."""
 
 
 def _declared(*quantities: Quantity) -> dict[str, Quantity]:
@@ -71,39 +79,61 @@ _CAPABILITY_CONTRASTS = {
 # fmt: off
 QUANTITIES: dict[str, Quantity] = _declared(
     Quantity("accuracy", "accuracy", "How many of the items does the model answer rightly?",
-        "mean score of the items, in [0, 1]; chance, where known, is the null value", "percent", family="none",
-        claim="accuracy", refused_when=(Reason.NO_ITEMS, Reason.UNREADABLE_ANSWERS)),
+        "mean score of the items, in [0, 1]; compared with chance, where it is known", "percent", family="none",
+        claim="accuracy", refused_when=(Reason.NO_ITEMS, Reason.UNREADABLE_ANSWERS),
+        null_name="chance", axis="% right",
+        reading="Chance is what guessing would reach."),
     Quantity("gap", "gap", "How far is the student behind its teacher?", "teacher - student, mean over the same items",
         "points", roles=("student", "teacher"), claim="gap",
-        refused_when=(*_PAIRED, Reason.SEEDS_UNKNOWN, Reason.SEEDS_SHARED)),
+        refused_when=(*_PAIRED, Reason.SEEDS_UNKNOWN, Reason.SEEDS_SHARED),
+        axis="points; 0 is the teacher",
+        reading="In points out of 100. Positive: the teacher is better."),
     Quantity("base_gap", "room (teacher \u2212 base)", "How much was there to learn?",
         "teacher - base, mean over the same items", "points", roles=("student", "teacher", "base"), family="none",
-        claim="room", refused_when=_PAIRED),
+        claim="room", refused_when=_PAIRED,
+        reading="In points. Where it is not clearly above zero there was nothing to learn, and no share of it to "
+        "close."),
     Quantity("gain", "gain over base", "How much better did distillation make the student?",
         "student - base, mean over the same items", "points", roles=("student", "base"), claim="gain",
-        refused_when=_PAIRED),
+        refused_when=_PAIRED,
+        reading="In points. Negative: distillation made the student worse."),
     Quantity("gap_closure", "gap closure", "How much of the way from base to teacher did the student go?",
         "(student - base) / (teacher - base), not clipped", "percent", roles=("student", "teacher", "base"),
-        claim="closure", refused_when=_RATIO),
+        claim="closure", refused_when=_RATIO,
+        axis="% of the gap between base and teacher",
+        reading="Above 100 % the student is better than its teacher, below 0 % worse than its base. Refused where "
+        "teacher and base cannot be told apart: there was nothing to close."),
     Quantity("retention", "retention", "How much of the teacher's ability above guessing does the student have?",
         "(student - chance) / (teacher - chance)", "percent", roles=("student", "teacher"), claim="retention",
-        refused_when=(Reason.CHANCE_UNKNOWN_FOR_ITEMS, *_RATIO)),
+        refused_when=(Reason.CHANCE_UNKNOWN_FOR_ITEMS, *_RATIO),
+        axis="% of the teacher above chance",
+        reading="Learnt or not: what the base could do counts too. Refused where chance is unknown or the teacher is "
+        "near it."),
     Quantity("teacher_effect", "teacher effect", "How much came from the teacher, and not from the prompts alone?",
         "student - control, mean over the same items", "points", roles=("student", "control"), claim="teacher_effect",
-        refused_when=_PAIRED),
+        refused_when=_PAIRED,
+        reading="In points. The control is the same student trained on the same prompts with gold targets; what "
+        "remains is the teacher's."),
     Quantity("agreement", "agreement", "How often does the student give the teacher's answer, right or wrong?",
-        "P(student's answer = teacher's answer); what equal accuracies and chance would give is the null value",
+        "P(student's answer = teacher's answer); compared with what equal accuracies and chance would give",
         "percent", roles=("student", "teacher"), claim="agreement",
-        refused_when=(Reason.ANSWERS_NOT_RECORDED, *_PAIRED)),
+        refused_when=(Reason.ANSWERS_NOT_RECORDED, *_PAIRED),
+        null_name="expected",
+        reading="A student may reach the teacher's accuracy with other answers."),
     Quantity("fidelity", "fidelity",
         "Does the student follow its teacher beyond what two models of these accuracies share by chance?",
         "agreement - expected agreement", "points", roles=("student", "teacher"), claim="fidelity",
-        refused_when=(Reason.ANSWERS_NOT_RECORDED, *_PAIRED)),
+        refused_when=(Reason.ANSWERS_NOT_RECORDED, *_PAIRED),
+        reading="Fidelity counts the same answer, right or wrong, beyond what two models of these accuracies share "
+        "by chance."),
     Quantity("error_inheritance", "error inheritance",
         "How often does the student repeat a wrong answer of its teacher?",
-        "P(teacher's wrong answer | teacher wrong); the control's, where there is one, is the null value", "percent",
+        "P(teacher's wrong answer | teacher wrong); compared with the control's, where there is one", "percent",
         roles=("student", "teacher"), claim="error_inheritance",
-        refused_when=(Reason.FEW_TEACHER_ERRORS, Reason.ANSWERS_NOT_RECORDED, *_PAIRED)),
+        refused_when=(Reason.FEW_TEACHER_ERRORS, Reason.ANSWERS_NOT_RECORDED, *_PAIRED),
+        null_name="control",
+        reading="Error inheritance looks only at items that the teacher gets wrong, and asks how often the student "
+        "makes that very mistake; compare it with the control's."),
     Quantity("capability_contrast", "knowledge against reasoning",
         "Does reasoning transfer differently from knowledge?",
         "the measure of knowledge minus that of reasoning; gaps the other way round", "points",
@@ -119,7 +149,8 @@ QUANTITIES: dict[str, Quantity] = _declared(
     Quantity("lost", "lost", "What could the base do that the student cannot?",
         "P(base right, student wrong); of a recipe minus what its seeds lose against each other", "percent",
         roles=("student", "base"), levels=LEVELS[:4], claim="lost",
-        refused_when=(Reason.FRACTIONAL_SCORES, Reason.FEW_SEEDS, *_PAIRED)),
+        refused_when=(Reason.FRACTIONAL_SCORES, Reason.FEW_SEEDS, *_PAIRED),
+        reading="What a recipe lost and gained is told beyond what two seeds of it lose and gain against each other."),
     Quantity("gained", "gained", "What can the student do that its base could not?",
         "P(base wrong, student right); of a recipe minus what its seeds gain against each other", "percent",
         roles=("student", "base"), levels=LEVELS[:4], claim="gained",
@@ -131,13 +162,19 @@ QUANTITIES: dict[str, Quantity] = _declared(
         "average marginal effect of a factor on the score, by the mixed model over the cohort", "points",
         levels=_HEADLINE, family="none", claim="effect",
         refused_when=(Reason.NO_COMPARABLE_ITEMS, Reason.ESTIMATION_FAILED, *_NOT_FITTED),
-        needs="six students or more, and a models table that says how each was made"),
+        needs="six students or more, and a models table that says how each was made",
+        estimator="mixed_model",
+        reading="A crossed mixed-effects logistic regression over all students, items and tasks, in score points: "
+        "what a factor brought in knowledge, in reasoning, and whether it brought the same; of a number such as "
+        "n_examples, per unit of its natural logarithm (2.7 times as many). A note says whether other estimators "
+        "(each student's own gap, leaving out one student or one task, a link that knows of guesses) agree."),
     Quantity("effect_difference", "effect, difference of capabilities",
         "Does what makes students better work differently in reasoning?",
         "average marginal effect of a factor in reasoning minus that in knowledge", "points", levels=("battery",),
         family="none", contrasts_capabilities=True,
         refused_when=(Reason.NO_RESIDUAL, Reason.NOT_SPARABLE, Reason.TASKS_NO_SAMPLE, Reason.ONE_TASK_IN_CAPABILITY,
-            Reason.TOO_FEW_STUDENTS, Reason.NO_CONTRAST_VARIANCE, *_NOT_FITTED)),
+            Reason.TOO_FEW_STUDENTS, Reason.NO_CONTRAST_VARIANCE, *_NOT_FITTED),
+        estimator="mixed_model"),
     Quantity("coefficient", "coefficient", "What are the fixed effects of the mixed model?",
         "fixed effect on the log-odds of a right answer", "logit", levels=("battery",), family="none",
         refused_when=(Reason.ALIASED_TERM, Reason.NO_CONTRAST_VARIANCE)),
@@ -150,10 +187,13 @@ QUANTITIES: dict[str, Quantity] = _declared(
         refused_when=(Reason.CHANCE_UNKNOWN, Reason.NO_CLOSURE_SCALE, Reason.NO_COMMON_ITEMS, Reason.UNLIKE_ITEMS,
             *_NO_CURVE),
         needs="a teacher, and students of one recipe at two sizes or more beside the base, with n_examples in "
-        "the models table"),
+        "the models table",
+        estimator="learning_curve",
+        reading="The price of a target is an interval over all laws that the data do not reject; an end may be open."),
     Quantity("next_batch_gain", "gain of the next batch", "What would twice the examples bring?",
         "expected score at twice the largest size minus that at the largest", "points", roles=("student", "teacher"),
-        levels=("capability",), family="none", claim="next_batch_gain", refused_when=_NO_CURVE),
+        levels=("capability",), family="none", claim="next_batch_gain", refused_when=_NO_CURVE,
+        estimator="learning_curve"),
     Quantity("curve_point", "point of a curve", "How accurate is each student at its number of examples?",
         "mean score of one student, tasks weighted equally", "percent", levels=("capability",), family="none"),
     Quantity("curve", "fitted curve", "What does the leading form say between the points?",
@@ -167,7 +207,9 @@ QUANTITIES: dict[str, Quantity] = _declared(
         refused_when=(Reason.CHANCE_UNKNOWN, Reason.NEVER_REACHED, Reason.RATIO_OPEN, *_NO_CURVE)),
     Quantity("n_patterns", "patterns", "On how many kinds of items do students fail alike?",
         "number of response surfaces in the mixture, by held-out students", "count", levels=("battery",),
-        family="none", needs="24 students or more that a models table tells apart"),
+        family="none", needs="24 students or more that a models table tells apart",
+        reading="Patterns are groups of items on which students fail alike beyond how hard each item is. One "
+        "pattern: nothing but how hard items are was found."),
     Quantity("pattern", "pattern", "Which items make up a pattern of failure?", "share of the items in one pattern",
         "percent", levels=("battery",), family="none",
         refused_when=(Reason.FEW_ANSWERED_ITEMS, Reason.FEW_VARYING_ITEMS, Reason.FEW_STUDENTS,
@@ -178,7 +220,8 @@ QUANTITIES: dict[str, Quantity] = _declared(
         levels=("battery",), family="none", refused_when=(Reason.NO_BASE_ANSWERS, Reason.PATTERN_TOO_SMALL)),
     Quantity("items_lost", "items lost", "Which items does the recipe lose, whichever seed?",
         "number of items listed at an expected false share of 10 %", "count", roles=("student", "base"),
-        levels=_HEADLINE, family="none"),
+        levels=_HEADLINE, family="none",
+        needs="three students or more of one recipe that differ in a known seed alone, and their base"),
     Quantity("items_gained", "items gained", "Which items does the recipe gain, whichever seed?",
         "number of items listed at an expected false share of 10 %", "count", roles=("student", "base"),
         levels=_HEADLINE, family="none"),

@@ -1,8 +1,9 @@
-"""Outcomes and estimates of an invented comparison, in the vocabulary that `capgap.analysis` writes."""
+"""Outcomes and estimates of an invented comparison, in the codes that `capgap.analysis` writes; a parser of pages."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
@@ -26,20 +27,54 @@ _SKILL = {  # teacher, base, student, control, by capability
 }
 
 
+VOID = {"meta", "link", "br", "hr", "img", "input"}
+
+
+class Page(HTMLParser):
+    """Tags, text and machine-readable numbers of a page; nesting must close."""
+
+    def __init__(self, html):
+        super().__init__(convert_charrefs=True)
+        self.tags, self.attributes, self.text, self.data, self.open = [], [], [], [], []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attrs]
+        if tag == "data":
+            self.data.append(float(dict(attrs)["value"]))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] != ["style"]:
+            self.text.append(data)
+
+
 @dataclass(frozen=True)
 class Comparison:
     """All that `write_report` takes."""
 
     outcomes: pd.DataFrame
     estimates: pd.DataFrame
-    items: pd.DataFrame
-    models: pd.DataFrame
     roles: Roles
-    run: dict
+    run: dict = field(default_factory=dict)
+    items: pd.DataFrame | None = None
+    models: pd.DataFrame | None = None
+    labels: pd.DataFrame | None = None
 
     def arguments(self, **changes) -> dict:
-        names = ("outcomes", "estimates", "items", "models", "roles", "run")
-        return {name: getattr(self, name) for name in names} | changes
+        return {each.name: getattr(self, each.name) for each in fields(self)} | changes
 
 
 def comparison(
@@ -83,10 +118,10 @@ def comparison(
     return Comparison(
         outcomes,
         validate(pd.DataFrame(_estimates(outcomes, roles, word)), ESTIMATES),
-        validate(frame, ITEMS),
-        _models(roles),
         roles,
-        _run(roles, outcomes),
+        run=_run(roles, outcomes),
+        items=validate(frame, ITEMS),
+        models=_models(roles),
     )
 
 
@@ -127,7 +162,7 @@ def _estimates(outcomes: pd.DataFrame, roles: Roles, word: str) -> list[dict]:
             for status in ("unparsed", "truncated"):
                 share = float((part["status"] == status).mean())
                 rows.append(_row(status, "task", str(task), model, share, None, None, part, "items"))
-    contrasts = ["gap: reasoning - knowledge", *(["closure: knowledge - reasoning"] if roles.base else [])]
+    contrasts = ["gap", *(["gap_closure"] if roles.base else [])]
     for student in roles.students if roles.teacher else ():
         for i, contrast in enumerate(contrasts):
             row = _row("capability_contrast", "battery", "pocket", student, 0.41 - i / 10, 0.3, 0.52, outcomes, "tasks")
@@ -152,12 +187,12 @@ def _group(rows: list[dict], part: pd.DataFrame, level: str, group: str, roles: 
         pairs = {"gap": (roles.teacher, student), "base_gap": (roles.teacher, base)}
         if level != "slice":
             pairs |= {"gain": (student, base), "teacher_effect": (student, control)}
-        for quantity, (one, other) in pairs.items():
-            if other is None:
+        for quantity, (minuend, subtrahend) in pairs.items():
+            if subtrahend is None:
                 continue
-            mean, half = _mean(wide[one] - wide[other])
+            mean, half = _mean(wide[minuend] - wide[subtrahend])
             row = _row(quantity, level, group, student, mean, mean - half, mean + half, part, weighting)
-            rows.append(row | {"factors": json.dumps({"teacher": roles.teacher, "student": student})})
+            rows.append(row | {"roles": json.dumps({"teacher": roles.teacher, "student": student})})
         if level == "slice":
             continue
         _ratios(rows, wide, level, group, student, roles, chance, part, word)
@@ -176,7 +211,8 @@ def _ratios(rows, wide, level, group, student, roles, chance, part, word) -> Non
         value = (wide[student].mean() - floor) / (teacher - floor) if teacher - floor > 0.02 else None
         row = _row(quantity, level, group, student, value, None, None, part, "tasks") | {"scale": "ratio"}
         if value is None or group == "two_hops":
-            row |= {"estimate": None, "status": "refused", "note": f"teacher and base cannot be told apart ({word})"}
+            row |= {"estimate": None, "status": "refused", "reason": "denominator_near_zero"}
+            row |= {"note": f"teacher and base cannot be told apart ({word})"}
         else:
             row |= {"conf_low": value - 0.09, "conf_high": None if group == "chains" else value + 0.08}
             row |= {"status": "open" if group == "chains" else "ok", "method": "Fieller"}
@@ -196,7 +232,11 @@ def _row(quantity, level, group, model, estimate, low, high, part, weighting) ->
         "contrast": {"gap": "teacher - student", "gain": "student - base"}.get(quantity, ""),
         "scale": "score",
         "weighting": weighting,
-        "population": "these checkpoints, these tasks",
+        "subject": "model",
+        "estimator": "paired",
+        "population_items": "items_like_these",
+        "population_tasks": "these_tasks",
+        "population_students": "these_checkpoints",
         "estimate": estimate,
         "conf_low": low,
         "conf_high": high,
@@ -233,7 +273,8 @@ def _run(roles: Roles, outcomes: pd.DataFrame) -> dict:
         for student in roles.students
     ]
     return {
-        "sentence": [*sentences, "Next: capgap evaluate --student out/student --battery pocket --limit 600"],
+        "sentence": sentences,
+        "next": "Next: capgap evaluate --student out/student --battery pocket --limit 600",
         "command": ["capgap", "evaluate", "--student", "out/student"],
         "versions": {"capgap": "0.1.0", "torch": "2.13.0", "lm-eval": "0.4.13"},
         "batteries": [{"name": "pocket", "version": 1, "hash": "b1946ac9"}],

@@ -6,19 +6,19 @@ from capgap.report.cohort_sections import cohort_sections
 from capgap.report.figures import CovariateSlices, ForestRow, limits_of, slice_panel
 from capgap.report.tables import EstimateIndex, estimate_table
 from capgap.schema import ESTIMATES, Roles, validate
-from tests.analysis.cohorts import analysed
+from capgap.schema.remarks import Reason
 
 
 def book(*rows):
     return EstimateIndex(validate(pd.DataFrame(list(rows)), ESTIMATES))
 
 
-def number(quantity, **told):
+def number(quantity, **columns):
     place = {"level": "battery", "group": "battery", "model": "s", "estimate": 0.1, "conf_low": 0.0, "conf_high": 0.2}
-    return {"quantity": quantity} | place | told
+    return {"quantity": quantity} | place | columns
 
 
-def test_levels_of_confidence_that_differ_are_never_told_as_one():
+def test_confidence_levels_that_differ_stay_a_column():
     rows = book(number("gap", conf_level=0.95), number("equivalence", conf_level=0.9)).rows
     shown = estimate_table(rows, caption="both")
     assert "confidence" in shown.columns
@@ -34,18 +34,51 @@ def test_equivalence_stands_apart_so_that_many_flips_cannot_push_it_out():
     assert dict(equal.throughout)["confidence"].startswith("90")
 
 
-def test_p_of_never_is_not_told_as_the_probability_that_a_target_is_never_reached():
-    found = analysed()
-    notes = found[(found["quantity"] == "data_cost") & (found["p_value"] > 0.5)]["note"]
-    assert len(notes)
-    assert notes.str.contains("that the target is within reach (small: never)", regex=False).all()
-    assert not notes.str.contains("p that it is never", regex=False).any()
+def test_alternative_estimators_stand_apart_from_the_declared_one():
+    rows = [
+        number("effect", estimator="mixed_model", subject="cohort", model=None),
+        number("effect_difference", estimator="two_stage", subject="cohort", model=None),
+        number("data_cost", estimator="learning_curve_per_step", subject="recipe", model=None),
+    ]
+    sections = cohort_sections(book(*rows), Roles(("s",)))
+    main, others = sections.effects
+    assert len(main.rows) == len(others.rows) == 1
+    assert dict(others.throughout)["estimator"] == "two-stage"
+    (scales,) = sections.costs
+    assert dict(scales.throughout)["estimator"] == "learning curve per step"
 
 
-def test_a_relative_cost_counts_the_tasks_of_both_capabilities():
-    found = analysed()
-    both = found[found["quantity"] == "relative_data_cost"]["n_tasks"]
-    each = found[found["quantity"] == "data_cost"].drop_duplicates("group")["n_tasks"]
+def test_recipes_are_known_by_their_subject():
+    rows = [
+        number("gap", subject=subject, model=None, factors='{"adaptation": "lora"}') for subject in ("recipe", "cohort")
+    ]
+    (table,) = cohort_sections(book(*rows), Roles(("s",))).recipes
+    assert len(table.rows) == 1
+    assert dict(table.throughout)["made of"] == "adaptation lora"
+
+
+def test_right_answers_with_a_trace_are_known_by_their_factor():
+    rows = [
+        number("error_type", factors=f'{{"among": "{name}"}}') for name in ("wrong_answers", "right_answers_with_trace")
+    ]
+    wrong, right = cohort_sections(book(*rows), Roles(("s",))).failures
+    assert "wrong answers" in wrong.caption
+    assert right.caption.startswith("Right answers")
+
+
+def test_p_of_never_is_not_told_as_the_probability_that_a_target_is_never_reached(cohort36):
+    """A large p beside a data cost leaves the target within reach, and its sentence says so."""
+    costs = cohort36.estimates.query("quantity == 'data_cost' and p_value > 0.5")
+    assert len(costs)
+    sentence = Reason.LEADING_FORM.sentence
+    assert "p = {p:.2g} that the target is within reach (small: never)" in sentence
+    assert costs["note"].str.contains(sentence.rpartition("} ")[2], regex=False).all()
+
+
+def test_a_relative_cost_counts_the_tasks_of_both_capabilities(cohort36):
+    rows = cohort36.estimates
+    both = rows[rows["quantity"] == "relative_data_cost"]["n_tasks"]
+    each = rows[rows["quantity"] == "data_cost"].drop_duplicates("group")["n_tasks"]
     assert set(both) == {each.sum()} == {12}
 
 

@@ -79,13 +79,13 @@ def accuracies(bins, model="s", covariate="x_depth"):
 
 def test_slices_are_ordered_by_number():
     rows = accuracies(["10", "2", "1"]) + accuracies(["10", "2"], model="t")
-    (found,) = slices_of(rows, ["t", "s"], {"a: b": "reasoning"})
-    assert found.task == "a: b"
-    assert found.covariate == "depth"
-    assert found.bins == ("1", "2", "10")
-    assert found.capability == "reasoning"
-    assert found.accuracy["t"][0] is None
-    panel = slice_panel(found, prefix="p", teacher="t", bases=[], students=["s"])
+    (slices,) = slices_of(rows, ["t", "s"], {"a: b": "reasoning"})
+    assert slices.task == "a: b"
+    assert slices.covariate == "depth"
+    assert slices.bins == ("1", "2", "10")
+    assert slices.capability == "reasoning"
+    assert slices.accuracy["t"][0] is None
+    panel = slice_panel(slices, prefix="p", teacher="t", bases=[], students=["s"])
     assert "var(--reasoning)" in panel
     assert "var(--ink)" in panel
 

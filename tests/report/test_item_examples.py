@@ -13,12 +13,12 @@ def case():
 def drawn(case, *, seed=0, outcomes=None, per_task=3, show=True):
     outcomes = case.outcomes if outcomes is None else outcomes
     capabilities = task_capabilities(outcomes)
-    found = examples(outcomes, case.roles, capabilities, items=case.items, seed=seed, show=show, per_task=per_task)
-    return {entry.task: entry for entry in found}
+    entries = examples(outcomes, case.roles, capabilities, items=case.items, seed=seed, show=show, per_task=per_task)
+    return {entry.task: entry for entry in entries}
 
 
-def ids(found):
-    return {task: [example.item for example in entry.examples] for task, entry in found.items()}
+def ids(entries):
+    return {task: [example.item for example in entry.examples] for task, entry in entries.items()}
 
 
 def test_the_choice_depends_on_the_seed_and_not_on_the_order_of_rows(case):

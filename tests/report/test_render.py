@@ -1,74 +1,26 @@
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from capgap.analysis import estimate_table
 from capgap.errors import StoreError, TableError, UsageError
 from capgap.report import markdown_report, write_report
 from capgap.schema import ESTIMATES, LABELS, Roles, validate
-from tests.report.fixture import TASKS, comparison
+from tests.report.conftest import SMALL, page_of
+from tests.report.fixture import Page, comparison
 
-SMALL = (TASKS[0], TASKS[3], TASKS[6])
 HOSTILE = (
     '<script>alert(1)</script>"><img src=x onerror=alert(2)> ]]> </svg></style></title><!-- '
     "\x00\x1b\u202e {{ 7*7 }} $x_1$"
 )
-VOID = {"meta", "link", "br", "hr", "img", "input"}
 
 
-class Page(HTMLParser):
-    """Tags, text and machine-readable numbers of a page; nesting must close."""
-
-    def __init__(self, html):
-        super().__init__(convert_charrefs=True)
-        self.tags, self.attributes, self.text, self.data, self.open = [], [], [], [], []
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value) for name, value in attrs]
-        if tag == "data":
-            self.data.append(float(dict(attrs)["value"]))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.handle_starttag(tag, attrs)
-        if tag not in VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open[-1:] != ["style"]:
-            self.text.append(data)
-
-
-def told(case, **changes):
+def markdown(case, **changes):
     """The report in Markdown: the same content without figures, hence fast."""
     return markdown_report(**{k: v for k, v in case.arguments(**changes).items() if k != "items"})
-
-
-def rendered(tmp_path, case, **changes):
-    return write_report(tmp_path / "report.html", **case.arguments(**changes)).read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def case():
-    return comparison(tasks=SMALL, n_items=24)
-
-
-@pytest.fixture(scope="module")
-def html(case, tmp_path_factory):
-    return rendered(tmp_path_factory.mktemp("report"), case)
 
 
 def test_every_number_of_the_page_stands_in_the_estimates(case, html):
@@ -107,7 +59,7 @@ def test_refused_numbers_say_why_and_open_ends_say_open(html):
 
 
 def test_the_same_input_gives_the_same_bytes(case, html, tmp_path):
-    assert rendered(tmp_path, case) == html
+    assert page_of(tmp_path, case) == html
 
 
 def test_examples_are_items_that_the_teacher_has_right_and_the_student_wrong(case, html):
@@ -147,10 +99,10 @@ def test_hostile_text_is_shown_and_never_markup(tmp_path):
     run = case.run | {HOSTILE: HOSTILE, "versions": {HOSTILE: [HOSTILE, {HOSTILE: HOSTILE}]}, "sentence": [HOSTILE]}
     estimates = case.estimates.assign(note=HOSTILE, method=HOSTILE)
     models = case.models.assign(prompting=[HOSTILE + str(i) for i in range(len(case.models))], weights_hash=HOSTILE)
-    page = assert_harmless(rendered(tmp_path, case, run=run, estimates=estimates, models=models))
+    page = assert_harmless(page_of(tmp_path, case, run=run, estimates=estimates, models=models))
     assert "<script>alert(1)</script>" in "".join(page.text)
     assert "\u2400" in "".join(page.text)
-    text = told(case, run=run, estimates=estimates)
+    text = markdown(case, run=run, estimates=estimates)
     assert "<script" not in text.replace("\\<script", "")
 
 
@@ -168,7 +120,7 @@ def test_every_script_and_broken_text_survives(tmp_path):
     hebrew, emoji = "\u05e9\u05dc\u05d5\u05dd \u05e2\u05d5\u05dc\u05dd", "\U0001f9ea\U0001f468\u200d\U0001f469 lab"
     tasks = [(hebrew, "knowledge", emoji, "choose"), (emoji, None, None, "generate")]
     case = comparison(tasks=tasks, n_items=12, students=(hebrew,), word=hebrew)
-    text = "".join(assert_harmless(rendered(tmp_path, case, run={"note": "\ud800 alone"})).text)
+    text = "".join(assert_harmless(page_of(tmp_path, case, run={"note": "\ud800 alone"})).text)
     assert hebrew in text
     assert emoji in text
     assert "\ufffd alone" in text
@@ -177,25 +129,25 @@ def test_every_script_and_broken_text_survives(tmp_path):
 def test_withheld_texts_do_not_leak(tmp_path):
     case = comparison(tasks=SMALL, n_items=24, word="plainsecret")
     withheld = case.estimates.assign(note="")
-    html = rendered(tmp_path, case, show_items=False, estimates=withheld)
+    html = page_of(tmp_path, case, show_items=False, estimates=withheld)
     assert "plainsecret" not in html
-    assert "plainsecret" in rendered(tmp_path, case, estimates=withheld)
+    assert "plainsecret" in page_of(tmp_path, case, estimates=withheld)
     assert re.search(r'class="id"><bdi>chains-\d+</bdi> · [0-9a-f]{12}', html)
 
 
 @pytest.mark.parametrize("missing", [["control"], ["base"], ["base", "control"], ["teacher", "base", "control"]])
 def test_missing_roles_are_named_and_nothing_is_invented(missing):
     case = comparison(tasks=SMALL, n_items=16, **dict.fromkeys(missing))
-    text = told(case)
+    text = markdown(case)
     assert ("teacher effect" in text) == ("control" not in missing)
-    assert ("gap closed" in text) == ("base" not in missing)
+    assert ("gap closure" in text) == ("base" not in missing)
     for role in missing if "teacher" not in missing else ["teacher"]:
         assert f"No {role} was given" in text
 
 
 def test_a_lone_student_gets_its_profile_and_what_a_teacher_would_add(tmp_path):
     case = comparison(tasks=SMALL, n_items=16, teacher=None, base=None, control=None)
-    page = Page(rendered(tmp_path, case))
+    page = Page(page_of(tmp_path, case))
     text = " ".join(page.text)
     assert "A teacher's answers to the same items would show" in text
     assert "Fidelity and inherited errors" not in text
@@ -228,7 +180,7 @@ def test_tasks_over_the_guard_are_marked_and_explained(case, tmp_path):
     over = (estimates.quantity == "truncated") & (estimates.group == "chains") & (estimates.model == "teacher")
     assert over.sum() == 1
     estimates.loc[over, "estimate"] = 0.25
-    text = " ".join(Page(rendered(tmp_path, case, estimates=estimates)).text)
+    text = " ".join(Page(page_of(tmp_path, case, estimates=estimates)).text)
     assert re.search(r"kept out of the numbers for battery, capability and domain:[^.]*chains", text)
     assert "Task chains, from every number" in text
     assert "†" in text
@@ -236,31 +188,31 @@ def test_tasks_over_the_guard_are_marked_and_explained(case, tmp_path):
 
 def test_different_prompting_is_flagged(case):
     models = case.models.assign(prompting=["plain", "chat template", "plain", "plain"])
-    assert "prompted differently" in told(case, models=models)
-    assert "prompted differently" not in told(case)
+    assert "prompted differently" in markdown(case, models=models)
+    assert "prompted differently" not in markdown(case)
 
 
 def test_aliased_formats_are_flagged():
     tasks = [("a", "knowledge", "d", "choose"), ("b", "reasoning", "d", "generate")]
-    assert "Format and capability are aliased" in told(comparison(tasks=tasks, n_items=12))
+    assert "Format and capability are aliased" in markdown(comparison(tasks=tasks, n_items=12))
     both = [*tasks, ("c", "knowledge", "d", "generate")]
-    assert "aliased" not in told(comparison(tasks=both, n_items=12))
+    assert "aliased" not in markdown(comparison(tasks=both, n_items=12))
 
 
 def test_labels_group_tasks_that_declare_nothing(tmp_path):
     case = comparison(tasks=[("a", None, None, "choose")], n_items=12)
     labels = validate(case.items[["task", "item"]].assign(capability="reasoning", source="classifier"), LABELS)
-    html = rendered(tmp_path, case, labels=labels)
+    html = page_of(tmp_path, case, labels=labels)
     assert '<p class="group-name">reasoning</p>' in html
     assert "12 of 12 items declare no capability; they were labelled from classifier (12)." in html
-    assert '<p class="group-name">unlabelled</p>' in rendered(tmp_path, case)
+    assert '<p class="group-name">unlabelled</p>' in page_of(tmp_path, case)
 
 
 def test_an_unknown_role_names_the_nearest_model(case, tmp_path):
     with pytest.raises(UsageError, match="Did you mean 'student'"):
-        rendered(tmp_path, case, roles=Roles(("studnet",)))
+        page_of(tmp_path, case, roles=Roles(("studnet",)))
     with pytest.raises(TableError, match="estimates"):
-        rendered(tmp_path, case, estimates=pd.DataFrame({"quantity": ["gap"]}))
+        page_of(tmp_path, case, estimates=pd.DataFrame({"quantity": ["gap"]}))
 
 
 def test_an_unwritable_place_is_a_mistake_of_the_user_and_changes_nothing(case, tmp_path):
@@ -269,7 +221,7 @@ def test_an_unwritable_place_is_a_mistake_of_the_user_and_changes_nothing(case, 
 
 
 def test_markdown_holds_the_same_numbers(case):
-    text = markdown_report(**{k: v for k, v in case.arguments().items() if k != "items"})
+    text = markdown(case)
     row = case.estimates.query("quantity == 'gap' and level == 'capability' and group == 'reasoning'").iloc[0]
     assert f"{100 * row['estimate']:.1f}" in text
     assert "## What was left out" in text
@@ -278,18 +230,19 @@ def test_markdown_holds_the_same_numbers(case):
 def test_importing_the_report_loads_neither_torch_nor_figures():
     heavy = "('torch', 'matplotlib', 'seaborn', 'capgap.analysis')"
     code = f"import sys, capgap.report; print([name for name in {heavy} if name in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "[]"
 
 
-def test_the_page_shows_what_the_analysis_finds(case, tmp_path):
-    estimates = estimate_table(case.outcomes, case.roles, models=case.models)
-    page = Page(rendered(tmp_path, case, estimates=estimates))
-    rows = estimates[(estimates["model"] == "student") & (estimates["status"] != "refused")]
+def test_the_page_shows_what_the_analysis_finds(single, tmp_path):
+    page = Page(page_of(tmp_path, single))
+    rows = single.estimates[(single.estimates["model"] == "student") & (single.estimates["status"] != "refused")]
     for level in ("battery", "capability", "task"):
-        found = rows[(rows["level"] == level) & rows["quantity"].isin(["gap", "gap_closure", "retention", "fidelity"])]
-        assert len(found)
-        assert set(found["estimate"]) <= set(page.data)
+        numbers = rows[
+            (rows["level"] == level) & rows["quantity"].isin(["gap", "gap_closure", "retention", "fidelity"])
+        ]
+        assert len(numbers)
+        assert set(numbers["estimate"]) <= set(page.data)
     contrasts = rows[rows["quantity"] == "capability_contrast"]
     assert len(contrasts)
     assert set(contrasts["estimate"]) <= set(page.data)

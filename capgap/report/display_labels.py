@@ -1,0 +1,39 @@
+"""Codes of the estimates in words: quantities by their declarations, estimators, populations and reasons."""
+
+from capgap.schema.quantities import QUANTITIES, Quantity
+
+__all__ = ["declaration", "formula", "heading", "population_label", "spelled"]
+
+_SPELLED = {
+    "two_stage": "two-stage",
+    "these_recipes_this_base": "these recipes, this base",
+    "these_recipes_bases_like_these": "these recipes, bases like these",
+    "learning_curve_per_step": "learning curve per step",
+    "learning_curve_log_probability": "learning curve of log-probabilities",
+}
+"""Codes that read badly with spaces alone in place of underscores."""
+
+
+def declaration(quantity: str) -> Quantity:
+    """The declaration of a quantity; of one that nobody declared, its code in words, read as a share."""
+    return QUANTITIES.get(quantity) or Quantity(quantity, spelled(quantity), "", "", "percent")
+
+
+def spelled(code: str) -> str:
+    """A code (of an estimator, a reason, an axis of a population) in words."""
+    return _SPELLED.get(code, code.replace("_", " "))
+
+
+def heading(words: str) -> str:
+    """The words with a capital letter first, the others as they are."""
+    return words[:1].upper() + words[1:]
+
+
+def formula(quantity: Quantity) -> str:
+    """The definition with minus signs where it subtracts."""
+    return quantity.definition.replace(" - ", " \u2212 ")
+
+
+def population_label(*codes: str) -> str:
+    """Codes of the axes of a population (students, tasks, items) in words, unknown ones left out."""
+    return ", ".join(spelled(code) for code in codes if code)
