@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from capgap.battery.document import read_yaml
+from capgap.battery.yaml_document import read_yaml
 
 __all__ = ["CatalogueLabel", "catalogue", "known_label"]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from capgap.battery.scoring import numbers
-from capgap.battery.source import SourceRow
-from capgap.battery.spec import OwnTask, check_capability
+from capgap.battery.answer_scoring import numbers
+from capgap.battery.battery_spec import OwnTask, check_capability
+from capgap.battery.data_source import SourceRow
 from capgap.battery.templates import Template
 from capgap.errors import BatteryError
 from capgap.schema import CAPABILITIES

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from capgap.battery.battery_spec import HarnessTask
 from capgap.battery.lm_eval_groups import harness_config
-from capgap.battery.spec import HarnessTask
 from capgap.errors import suggestion
 
 __all__ = ["LmEvalTaskConfig", "leaf_facts", "static_problem"]

@@ -4,14 +4,14 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from capgap.battery.battery_loading import Battery
+from capgap.battery.battery_spec import HarnessTask, check_capability
 from capgap.battery.catalogue import known_label
+from capgap.battery.data_source import fetch_remedy, not_cached, plain
 from capgap.battery.items import Item, content_ids, covariate, drawn
 from capgap.battery.lm_eval_output import quiet
-from capgap.battery.loading import Battery
-from capgap.battery.preparation import PreparedTask, common
-from capgap.battery.source import fetch_remedy, not_cached, plain
-from capgap.battery.spec import HarnessTask, check_capability
 from capgap.battery.task_index import task_index, task_manager
+from capgap.battery.task_preparation import PreparedTask, common
 from capgap.battery.templates import Template
 from capgap.errors import BatteryError, suggestion
 from capgap.schema import CAPABILITIES

@@ -11,10 +11,10 @@ import datasets
 from lm_eval.api.samplers import ContextSampler
 from lm_eval.api.task import ConfigurableTask
 
+from capgap.battery.answer_scoring import GENERATION_SCORES, score_generation
+from capgap.battery.battery_spec import OwnTask
 from capgap.battery.extraction import extracted
 from capgap.battery.items import Item
-from capgap.battery.scoring import GENERATION_SCORES, score_generation
-from capgap.battery.spec import OwnTask
 
 __all__ = ["BlockSampler", "rendered_task", "sampled"]
 

@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from capgap.battery.spec import json_schema
+from capgap.battery.battery_spec import json_schema
 from capgap.errors import BatteryError
 from capgap.schema import atomic_write
 

@@ -13,7 +13,7 @@ import click
 from capgap.errors import UsageError
 
 if TYPE_CHECKING:
-    from capgap.battery.preview import PreviewEntry
+    from capgap.battery.battery_preview import PreviewEntry
 
 __all__ = ["show"]
 
@@ -49,7 +49,7 @@ def show(
     Nothing is fetched and no model is loaded: sizes of hub data are what the file says about them.
     """
     from capgap.battery import load_battery
-    from capgap.battery.preview import outline
+    from capgap.battery.battery_preview import outline
 
     parameters = {size: _parameters(size) for size in sizes or (() if model else _SIZES)}
     loaded = load_battery(name_or_file, data_root=data_root)

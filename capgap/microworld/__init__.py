@@ -4,12 +4,12 @@ Everything comes from a seed, and every item is knowledge, reasoning or both by 
 torch; the models are trained in `capgap.distillation.students.microworld_models`.
 """
 
-from capgap.microworld.checkpoints import checkpoint, names
-from capgap.microworld.data import evaluation, training, write_data
 from capgap.microworld.pretraining_text import PretrainingText
+from capgap.microworld.question_sets import evaluation, training, write_data
 from capgap.microworld.questions import FAMILIES, WorldQuestion
-from capgap.microworld.tokenizer import write_tokenizer
+from capgap.microworld.shipped_models import checkpoint, names
 from capgap.microworld.world import World, WorldFact, make_world
+from capgap.microworld.world_tokenizer import write_tokenizer
 
 __all__ = [
     "FAMILIES",

@@ -7,7 +7,7 @@ from itertools import permutations, product
 import numpy as np
 
 from capgap.microworld.questions import gate, hop_question, rearranged, step_result, swapped
-from capgap.microworld.words import CUPS, DIGITS, GATES, LETTERS, LIST_OPERATIONS, OPERATORS, TRUTH
+from capgap.microworld.vocabulary import CUPS, DIGITS, GATES, LETTERS, LIST_OPERATIONS, OPERATORS, TRUTH
 from capgap.microworld.world import STRATA, TOLD, Stratum, World, WorldFact
 
 __all__ = ["SHARES", "PretrainingText", "step_tables"]

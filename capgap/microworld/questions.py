@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from capgap.microworld.words import (
+from capgap.microworld.vocabulary import (
     ANSWER,
     CUPS,
     DIGITS,

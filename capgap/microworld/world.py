@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from capgap.microworld.words import SPECIAL, SYMBOLS, invent
+from capgap.microworld.vocabulary import SPECIAL, SYMBOLS, invent
 
 __all__ = ["LINKS", "RELATIONS", "STRATA", "TOLD", "WorldFact", "Stratum", "World", "make_world", "mistaken"]
 

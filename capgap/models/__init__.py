@@ -5,7 +5,7 @@ Importing this package loads neither torch nor lm-eval; `load_model` and `respon
 
 from capgap.models.checkpoint import Checkpoint, FoundBase, find_base, locate
 from capgap.models.ledger import Ledger, request_key
-from capgap.models.load import (
+from capgap.models.model_loading import (
     LoadedModel,
     Prompting,
     check_model,
@@ -14,9 +14,9 @@ from capgap.models.load import (
     load_model,
     prompting_of,
 )
+from capgap.models.model_spec import MODEL_KEYS, ModelSpec, expand_models, parse_model, permitted
 from capgap.models.prompt_renderer import RenderedPrompt, offline_prompt_renderer
 from capgap.models.request_loop import Progress, Response, fill_ledger_shard, ledger_responses, respond
-from capgap.models.spec import MODEL_KEYS, ModelSpec, expand_models, parse_model, permitted
 
 __all__ = [
     "MODEL_KEYS",

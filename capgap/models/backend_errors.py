@@ -8,7 +8,7 @@ from typing import Any
 from lm_eval.api.model import LM
 
 from capgap.errors import CapgapError, ModelError
-from capgap.models.secrets import masked
+from capgap.models.secret_masking import masked
 
 __all__ = ["BackendErrors"]
 

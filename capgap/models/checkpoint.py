@@ -11,9 +11,9 @@ from typing import Any
 
 from capgap.errors import ModelError, suggestion
 from capgap.models.gguf import check_gguf, choose_gguf
-from capgap.models.quantised import Quantisation, check_packages, quantisation_of
-from capgap.models.spec import MICROWORLD, ModelSpec, parse_model
-from capgap.models.weights import check_weights
+from capgap.models.model_spec import MICROWORLD, ModelSpec, parse_model
+from capgap.models.quantisation import Quantisation, check_packages, quantisation_of
+from capgap.models.weight_files import check_weights
 
 __all__ = ["Checkpoint", "FoundBase", "file_hashes", "find_base", "identifying", "locate", "read_json"]
 

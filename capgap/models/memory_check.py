@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from capgap.models.checkpoint import locate
-from capgap.models.spec import BACKENDS, ModelSpec
+from capgap.models.model_spec import BACKENDS, ModelSpec
 
 __all__ = ["needs_several_gpus"]
 

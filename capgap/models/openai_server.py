@@ -11,7 +11,7 @@ from lm_eval.models.utils import postprocess_generated_text
 
 from capgap.errors import ModelError
 from capgap.models.generation_ending import GenerationEnding
-from capgap.models.server import ServerBackend, ServerRefusal
+from capgap.models.server_backend import ServerBackend, ServerRefusal
 
 __all__ = ["OpenAIServer", "NoPromptLogprobs"]
 

@@ -3,7 +3,7 @@
 import gc
 
 from capgap.errors import ModelError
-from capgap.models.load import LoadedModel
+from capgap.models.model_loading import LoadedModel
 
 __all__ = ["is_memory", "release"]
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from capgap.models.checkpoint import Checkpoint, locate
-from capgap.models.load import Prompting, load_model, prompting_of
-from capgap.models.spec import BACKENDS, ModelSpec
+from capgap.models.model_loading import Prompting, load_model, prompting_of
+from capgap.models.model_spec import BACKENDS, ModelSpec
 from capgap.models.tokenizer_files import tokenizer_place
 
 __all__ = ["RenderedPrompt", "offline_prompt_renderer"]

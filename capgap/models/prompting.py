@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from capgap.models.checkpoint import Checkpoint
-from capgap.models.spec import ModelSpec
+from capgap.models.model_spec import ModelSpec
 
 __all__ = ["Prompting", "prompting_of", "worded"]
 

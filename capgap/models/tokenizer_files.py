@@ -5,7 +5,7 @@ from pathlib import Path
 
 from capgap.errors import ModelError
 from capgap.models.checkpoint import Checkpoint
-from capgap.models.spec import ModelSpec
+from capgap.models.model_spec import ModelSpec
 
 __all__ = ["TOKENIZER_FILES", "tokenizer_place"]
 

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
-from capgap.models.encoding import encode_texts
-from capgap.models.load import LoadedModel, TreeDisagreement
+from capgap.models.model_loading import LoadedModel, TreeDisagreement
 from capgap.models.out_of_memory import is_memory, release
 from capgap.models.prefix_tree import Continuation, TreeDecoder, disagreement
+from capgap.models.request_encoding import encode_texts
 from capgap.models.sharding import own_shard
 
 __all__ = ["generate_by_tree", "only_lm_eval"]

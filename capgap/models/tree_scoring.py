@@ -4,10 +4,10 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from capgap.models.encoding import pieces_of
-from capgap.models.load import LoadedModel, TreeDisagreement
+from capgap.models.model_loading import LoadedModel, TreeDisagreement
 from capgap.models.out_of_memory import is_memory, release
 from capgap.models.prefix_tree import Answer, RowPlan, ScoredContinuation, TreeProof, TreeScorer, disagreement, hardest
+from capgap.models.request_encoding import pieces_of
 from capgap.models.sharding import own_shard
 
 __all__ = ["score_by_tree"]

@@ -5,7 +5,7 @@ import pytest
 
 from capgap.battery import extraction as module
 from capgap.battery import load_battery, prepare, score_generation
-from capgap.battery.check import proof
+from capgap.battery.battery_check import proof
 from capgap.battery.extraction import complaint, explosion, extracted
 from capgap.errors import BatteryError
 

@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from capgap.battery import load_battery, prepare, training_items
-from capgap.battery.check import check_battery
-from capgap.battery.spec import BatteryDefaults, BatterySpec, DataSpec, HarnessTask, OwnTask
+from capgap.battery.battery_check import check_battery
+from capgap.battery.battery_spec import BatteryDefaults, BatterySpec, DataSpec, HarnessTask, OwnTask
 from capgap.errors import CapgapError
 
 

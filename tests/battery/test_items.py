@@ -3,9 +3,9 @@ from typing import Any
 import pytest
 
 from capgap.battery import load_battery, prepare, training_items
+from capgap.battery.battery_spec import OwnTask
+from capgap.battery.data_source import SourceRow
 from capgap.battery.items import drawn, make_items
-from capgap.battery.source import SourceRow
-from capgap.battery.spec import OwnTask
 from capgap.errors import BatteryError
 
 from .conftest import Write

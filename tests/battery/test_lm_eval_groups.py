@@ -7,11 +7,11 @@ import datasets
 import pytest
 
 from capgap.battery import Battery, load_battery, prepare, training_items
+from capgap.battery.battery_check import check_battery
+from capgap.battery.battery_spec import HarnessTask
 from capgap.battery.catalogue import catalogue, known_label
-from capgap.battery.check import check_battery
 from capgap.battery.lm_eval_config import leaf_facts, static_problem
 from capgap.battery.lm_eval_groups import harness_config, harness_names, runs_code
-from capgap.battery.spec import HarnessTask
 from capgap.battery.task_index import task_index
 from capgap.errors import BatteryError
 from capgap.schema import CAPABILITIES

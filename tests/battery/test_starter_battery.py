@@ -4,7 +4,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from capgap.battery import load_battery, read_yaml
-from capgap.battery.spec import BatteryDefaults, BatterySpec, DataSpec, HarnessTask, OwnTask
+from capgap.battery.battery_spec import BatteryDefaults, BatterySpec, DataSpec, HarnessTask, OwnTask
 from capgap.battery.starter_battery import write_starter_battery
 
 

@@ -38,7 +38,7 @@ def test_every_prompt_fits_beside_the_longest_answer_and_every_gold_rationale_fi
     from transformers import AutoTokenizer
 
     from capgap.microworld import checkpoint
-    from capgap.microworld.tokenizer import MAX_LENGTH
+    from capgap.microworld.world_tokenizer import MAX_LENGTH
 
     tokenizer = AutoTokenizer.from_pretrained(checkpoint("teacher"))
     for task in prepare(load_battery("microworld")):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from capgap.microworld import FAMILIES, World, WorldQuestion, make_world
-from capgap.microworld.tokenizer import MAX_LENGTH
+from capgap.microworld.world_tokenizer import MAX_LENGTH
 from tests.microworld.interpreter import answer, memory
 
 FAMILIES_AND_DEPTHS = [(family, depth) for family, facts in FAMILIES.items() for depth in facts.depths]

@@ -58,7 +58,7 @@ def hub_records(data: DataKeys) -> list[tuple[dict[str, Any], str, int]]:
     DistillError
         The data set is neither cached nor reachable, or holds nothing.
     """
-    from capgap.battery.source import hub_rows
+    from capgap.battery.data_source import hub_rows
 
     where = f"data.hub {data.hub}, split {data.split}"
     try:
@@ -145,7 +145,7 @@ def _example(record: dict[str, Any], asking: TaskFormat, where: str, number: int
 
 def _read(completion: str, extract: str | None) -> str:
     """The gold answer in a gold completion."""
-    from capgap.battery.scoring import extracted
+    from capgap.battery.answer_scoring import extracted
 
     return (extracted(completion, extract) if extract else None) or completion.strip()
 

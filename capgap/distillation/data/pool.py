@@ -15,7 +15,7 @@ from capgap.evaluation.exposure import normalised
 
 if TYPE_CHECKING:
     from capgap.battery import Battery
-    from capgap.battery.spec import HarnessTask, OwnTask
+    from capgap.battery.battery_spec import HarnessTask, OwnTask
 
 __all__ = ["ExamplePool", "gather_examples", "source_digest"]
 
@@ -90,7 +90,7 @@ def _load(name: str, folder: Path) -> "Battery":
 
 
 def _examples(battery: "Battery", names: Sequence[str] | None) -> Iterable[TrainingExample]:
-    from capgap.battery.spec import OwnTask
+    from capgap.battery.battery_spec import OwnTask
 
     tasks = {task.name: task for task in battery.tasks}
     for name in names or ():
@@ -171,8 +171,8 @@ def _example(item: Any, asking: TaskFormat) -> TrainingExample:
 
 def _held_out(batteries: Iterable["Battery"]) -> tuple[frozenset[str], tuple[str, ...]]:
     """Prompts of all items of own tasks in all their variants, of what is evaluated of lm-eval's, and the rest."""
+    from capgap.battery.battery_spec import OwnTask
     from capgap.battery.items import make_items
-    from capgap.battery.spec import OwnTask
 
     prompts: set[str] = set()
     unchecked: list[str] = []

@@ -203,7 +203,7 @@ class _LocatedTeacher:
         """The teacher that a file names."""
         from capgap.models import choose_device
         from capgap.models.checkpoint import locate
-        from capgap.models.spec import BACKENDS
+        from capgap.models.model_spec import BACKENDS
 
         spec = teacher_spec(config, word)
         if spec.kind in BACKENDS:

@@ -6,11 +6,11 @@ rows share; `scorer` puts the log-likelihoods together, `decode` writes on behin
 can be asked so, and `proof` compares the hardest requests with the plain way before any result counts.
 """
 
-from capgap.models.prefix_tree.decode import Continuation, TreeDecoder
-from capgap.models.prefix_tree.plan import RowPlan, ScoredContinuation, TreeRow, plan_rows
-from capgap.models.prefix_tree.proof import TreeProof, disagreement, hardest
-from capgap.models.prefix_tree.scorer import Answer, TreeScorer
-from capgap.models.prefix_tree.support import AttentionLayout, attention_of, fitting_row, unsupported
+from capgap.models.prefix_tree.row_plan import RowPlan, ScoredContinuation, TreeRow, plan_rows
+from capgap.models.prefix_tree.tree_decoder import Continuation, TreeDecoder
+from capgap.models.prefix_tree.tree_proof import TreeProof, disagreement, hardest
+from capgap.models.prefix_tree.tree_scorer import Answer, TreeScorer
+from capgap.models.prefix_tree.tree_support import AttentionLayout, attention_of, fitting_row, unsupported
 
 __all__ = [
     "Answer",

@@ -121,7 +121,7 @@ def test_positions_that_depend_on_the_longest_item_take_lm_evals_path(rope: str,
 def test_what_a_proof_finds_wrong_takes_lm_evals_path_with_lm_evals_numbers(
     wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from capgap.models.prefix_tree import AttentionLayout, forward
+    from capgap.models.prefix_tree import AttentionLayout, tree_forward
 
     checkpoint = make_model(tmp_path / "model", "mistral")
     asked = requests(2)
@@ -134,7 +134,7 @@ def test_what_a_proof_finds_wrong_takes_lm_evals_path_with_lm_evals_numbers(
         tree.attention = AttentionLayout({"full_attention": None}, by_layer_type=True)
     elif wrong == "mask":
         monkeypatch.setattr(
-            forward, "_additive", lambda seen, dtype, device: torch.zeros(1, 1, *seen.shape, dtype=dtype)
+            tree_forward, "_additive", lambda seen, dtype, device: torch.zeros(1, 1, *seen.shape, dtype=dtype)
         )
     else:
         monkeypatch.setattr(type(model.lm.model), "forward", _without_positions(type(model.lm.model).forward))

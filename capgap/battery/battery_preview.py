@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from capgap.battery.battery_loading import Battery
+from capgap.battery.battery_spec import HarnessTask, OwnTask
 from capgap.battery.catalogue import known_label
 from capgap.battery.items import Item
-from capgap.battery.loading import Battery
-from capgap.battery.preparation import PreparedTask, prepare_task
-from capgap.battery.spec import HarnessTask, OwnTask
+from capgap.battery.task_preparation import PreparedTask, prepare_task
 from capgap.errors import BatteryError
 
 __all__ = ["PreviewEntry", "outline"]

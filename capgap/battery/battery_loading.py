@@ -8,12 +8,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 import capgap
-from capgap.battery.document import YamlDocument, read_yaml
+from capgap.battery.battery_spec import BatteryDefaults, BatterySpec, HarnessTask, OwnTask, check_capability
+from capgap.battery.data_source import SourceRow, fetch_remedy, find_file, hub_rows, read_rows, sha256
 from capgap.battery.extraction import explosion
 from capgap.battery.items import TaskTemplates
-from capgap.battery.source import SourceRow, fetch_remedy, find_file, hub_rows, read_rows, sha256
-from capgap.battery.spec import BatteryDefaults, BatterySpec, HarnessTask, OwnTask, check_capability
 from capgap.battery.templates import Template
+from capgap.battery.yaml_document import YamlDocument, read_yaml
 from capgap.errors import BatteryError, suggestion
 from capgap.schema import CAPABILITIES
 

@@ -12,10 +12,10 @@ from uuid import uuid4
 
 from capgap.errors import ModelError, suggestion
 from capgap.models.checkpoint import file_hashes
-from capgap.models.load import LoadedModel, digest
+from capgap.models.model_loading import LoadedModel, digest
+from capgap.models.model_spec import ModelSpec
 from capgap.models.prompting import Prompting, worded
-from capgap.models.secrets import masked
-from capgap.models.spec import ModelSpec
+from capgap.models.secret_masking import masked
 from capgap.models.tokenizer_files import TOKENIZER_FILES
 
 __all__ = ["check_backend", "load_backend"]
@@ -210,7 +210,7 @@ def _talking(known: type[Any], spec: ModelSpec) -> type[Any]:
     if not issubclass(known, TemplateAPI):
         return BackendErrors
     from capgap.models.openai_server import OpenAIServer
-    from capgap.models.server import ServerBackend
+    from capgap.models.server_backend import ServerBackend
 
     server: type[Any] = OpenAIServer if spec.kind in _OPENAI else ServerBackend
     return type("Told", (BackendErrors, server), {})
@@ -227,7 +227,7 @@ def _settings(spec: ModelSpec, arguments: Mapping[str, str], kind: Any, device: 
         )
     added: dict[str, Any] = {"batch_size": _AT_ONCE.get(spec.kind, 1)}
     if device is not None or spec.kind.startswith(("hf", "huggingface")):
-        from capgap.models.load import choose_device
+        from capgap.models.model_loading import choose_device
 
         added["device"] = choose_device(device)
     if spec.kind in _OPENAI and arguments.get("tokenizer"):

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from capgap.errors import ModelError
 from capgap.models.checkpoint import Checkpoint, file_hashes, identifying, locate
+from capgap.models.model_spec import BACKENDS, ModelSpec
 from capgap.models.prompting import Prompting, prompting_of
-from capgap.models.spec import BACKENDS, ModelSpec
 from capgap.models.tokenizer_files import TOKENIZER_FILES, tokenizer_place
 
 if TYPE_CHECKING:  # at run time it would load torch
@@ -144,10 +144,10 @@ def load_model(
         It cannot be found or loaded; the message names the file.
     """
     if spec.kind in BACKENDS:
-        from capgap.models.backend import load_backend
+        from capgap.models.lm_eval_backend import load_backend
 
         return load_backend(spec, device=device, batch_tokens=batch_tokens, run_id=run_id)
-    from capgap.models.build import build_lm
+    from capgap.models.hflm_build import build_lm
     from capgap.models.prefix_tree import TreeScorer, fitting_row, unsupported
 
     started = time.monotonic()
@@ -206,7 +206,7 @@ def check_model(spec: ModelSpec, *, scores: bool = False) -> None:
         It cannot be found or loaded here, or its backend gives no log-likelihoods.
     """
     if spec.kind in BACKENDS:
-        from capgap.models.backend import check_backend
+        from capgap.models.lm_eval_backend import check_backend
 
         check_backend(spec, scores=scores)
         return
@@ -215,7 +215,7 @@ def check_model(spec: ModelSpec, *, scores: bool = False) -> None:
 
 def _identity(spec: ModelSpec, checkpoint: Checkpoint, lm: Any, prompting: Prompting) -> dict[str, Any]:
     """All that can change an answer of a checkpoint."""
-    from capgap.models.build import quantised_as
+    from capgap.models.hflm_build import quantised_as
 
     weights = checkpoint.adapter_of or checkpoint
     allowed = identifying(spec)
@@ -243,7 +243,7 @@ def _facts(
     spec: ModelSpec, checkpoint: Checkpoint, lm: Any, prompting: Prompting, identity: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The row of the models table: what the files say, over it what `capgap distill` wrote."""
-    from capgap.models.build import n_parameters
+    from capgap.models.hflm_build import n_parameters
 
     config = lm.config
     text = getattr(config, "text_config", None) or config

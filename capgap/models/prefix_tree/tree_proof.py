@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from capgap.models.prefix_tree.plan import RowPlan, ScoredContinuation
+from capgap.models.prefix_tree.row_plan import RowPlan, ScoredContinuation
 
 __all__ = ["TreeProof", "disagreement", "hardest"]
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from capgap.battery import PreparedTask, load_battery, prepare
-from capgap.battery.check import check_battery
+from capgap.battery.battery_check import check_battery
 from capgap.errors import BatteryError, UsageError
 
 from .conftest import Write

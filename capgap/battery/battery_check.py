@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from capgap.battery.answer_scoring import extracted
+from capgap.battery.battery_loading import Battery
+from capgap.battery.battery_spec import HarnessTask, OwnTask
 from capgap.battery.items import Item
 from capgap.battery.lm_eval_output import quiet
-from capgap.battery.loading import Battery
-from capgap.battery.preparation import PreparedTask, prepare_task, training_items
-from capgap.battery.scoring import extracted
-from capgap.battery.spec import HarnessTask, OwnTask
+from capgap.battery.task_preparation import PreparedTask, prepare_task, training_items
 from capgap.errors import BatteryError
 
 __all__ = ["PromptSample", "TaskCheck", "check_battery", "proof"]

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from capgap.battery.answer_scoring import GENERATION_SCORES
+from capgap.battery.battery_loading import Battery
+from capgap.battery.battery_spec import HarnessTask, OwnTask
 from capgap.battery.items import Item, drawn, make_items, shuffled
 from capgap.battery.lm_eval_output import quiet
-from capgap.battery.loading import Battery
-from capgap.battery.scoring import GENERATION_SCORES
-from capgap.battery.spec import HarnessTask, OwnTask
 from capgap.errors import BatteryError, UsageError, suggestion
 
 __all__ = ["PreparedTask", "answer_delimiter", "prepare", "prepare_task", "training_items"]

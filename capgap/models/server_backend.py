@@ -17,7 +17,7 @@ from lm_eval.models.utils import chunks
 
 from capgap.battery.lm_eval_output import without_bar
 from capgap.errors import ModelError
-from capgap.models.secrets import masked
+from capgap.models.secret_masking import masked
 
 __all__ = ["ServerRefusal", "ServerBackend"]
 

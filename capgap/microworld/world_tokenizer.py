@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from capgap.microworld.words import END, PAD, SPECIAL, UNKNOWN
+from capgap.microworld.vocabulary import END, PAD, SPECIAL, UNKNOWN
 from capgap.microworld.world import World
 
 __all__ = ["MAX_LENGTH", "write_tokenizer"]

@@ -14,9 +14,9 @@ from capgap.battery.lm_eval_output import without_bar
 from capgap.errors import ModelError
 from capgap.models.checkpoint import Checkpoint
 from capgap.models.memory_check import needs_several_gpus
+from capgap.models.model_spec import ModelSpec
 from capgap.models.prompting import Prompting
-from capgap.models.quantised import check_device
-from capgap.models.spec import ModelSpec
+from capgap.models.quantisation import check_device
 from capgap.models.tokenizer_files import tokenizer_place
 from capgap.models.tree_hflm import TreeHFLM
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from capgap.errors import ModelError, suggestion
-from capgap.models.secrets import masked, refuse_secrets
+from capgap.models.secret_masking import masked, refuse_secrets
 
 __all__ = ["BACKENDS", "MODEL_KEYS", "ModelSpec", "expand_models", "parse_model", "permitted"]
 

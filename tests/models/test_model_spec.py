@@ -98,7 +98,7 @@ def test_one_name_for_two_models_is_refused_and_one_model_twice_is_once() -> Non
 
 
 def test_every_backend_of_lm_eval_is_a_word_and_none_is_imported_for_it() -> None:
-    code = "import sys, capgap.models.spec as s; print(s.BACKENDS); sys.exit('lm_eval' in sys.modules)"
+    code = "import sys, capgap.models.model_spec as s; print(s.BACKENDS); sys.exit('lm_eval' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     from lm_eval.models import MODEL_MAPPING
 

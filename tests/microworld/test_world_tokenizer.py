@@ -2,7 +2,7 @@ import pytest
 from transformers import AutoConfig, AutoTokenizer, LlamaConfig
 
 from capgap.microworld import make_world, training, write_tokenizer
-from capgap.microworld.tokenizer import MAX_LENGTH
+from capgap.microworld.world_tokenizer import MAX_LENGTH
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from capgap.battery.loading import Battery
-from capgap.battery.spec import HarnessTask, OwnTask
+from capgap.battery.battery_loading import Battery
+from capgap.battery.battery_spec import HarnessTask, OwnTask
 from capgap.errors import BatteryError
 
 __all__ = ["FetchReport", "fetch_battery", "needs_hub"]

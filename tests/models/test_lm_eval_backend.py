@@ -12,7 +12,7 @@ from lm_eval.api.model import LM
 from capgap.cli import _status
 from capgap.errors import CapgapError, ModelError
 from capgap.models import Ledger, LoadedModel, check_model, load_model, parse_model, respond
-from capgap.models import server as server_module
+from capgap.models import server_backend as server_module
 from capgap.models.vllm_engine import VllmEngine
 from tests.conftest import make_battery, make_checkpoint
 from tests.models.serving import Served, serving

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from capgap.microworld.questions import FAMILIES, FORMS, WorldQuestion, fact_question, two_hop_question
-from capgap.microworld.words import CUPS, DIGITS, TRUTH
+from capgap.microworld.vocabulary import CUPS, DIGITS, TRUTH
 from capgap.microworld.world import STRATA, Stratum, World, WorldFact
 
 __all__ = ["evaluation", "training", "write_data"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from capgap.battery import score_generation
-from capgap.battery.scoring import numbers
+from capgap.battery.answer_scoring import numbers
 from capgap.errors import BatteryError
 
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from capgap.battery import source
-from capgap.battery.source import find_file, hub_rows, read_rows
-from capgap.battery.spec import DataSpec
+from capgap.battery.battery_spec import DataSpec
+from capgap.battery import data_source
+from capgap.battery.data_source import find_file, hub_rows, read_rows
 from capgap.errors import BatteryError
 
 ROWS: list[dict[str, Any]] = [{"q": 'a, "b"\nc', "n": 1}, {"q": "ü", "n": 2}]
@@ -61,7 +61,7 @@ def test_what_is_not_plain_becomes_plain(tmp_path: Path) -> None:
 def test_a_parquet_file_that_says_one_value_a_billion_times_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "_MAX_ROWS", 1_000)
+    monkeypatch.setattr(data_source, "_MAX_ROWS", 1_000)
     pd.DataFrame({"q": ["x"] * 1_001}).to_parquet(tmp_path / "a.parquet")
     with pytest.raises(BatteryError, match="1,001 rows; at most 1,000"):
         read_rows(tmp_path / "a.parquet", "here")

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from capgap.battery import load_battery
-from capgap.battery.preview import PreviewEntry, outline
+from capgap.battery.battery_preview import PreviewEntry, outline
 from capgap.errors import BatteryError
 
 from .conftest import Write

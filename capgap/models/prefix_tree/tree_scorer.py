@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from capgap.models.prefix_tree.forward import KeptLayers, row_logits, scores
-from capgap.models.prefix_tree.plan import RowPlan, ScoredContinuation, plan_rows
-from capgap.models.prefix_tree.proof import TreeProof
-from capgap.models.prefix_tree.support import AttentionLayout, attention_of
+from capgap.models.prefix_tree.row_plan import RowPlan, ScoredContinuation, plan_rows
+from capgap.models.prefix_tree.tree_forward import KeptLayers, row_logits, scores
+from capgap.models.prefix_tree.tree_proof import TreeProof
+from capgap.models.prefix_tree.tree_support import AttentionLayout, attention_of
 
 __all__ = ["Answer", "TreeScorer"]
 

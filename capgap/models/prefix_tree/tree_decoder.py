@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from transformers.cache_utils import Cache
 
-from capgap.models.prefix_tree.forward import CacheLayer, KeptLayers, row_logits
-from capgap.models.prefix_tree.plan import RowPlan, plan_rows
-from capgap.models.prefix_tree.support import AttentionLayout
+from capgap.models.prefix_tree.row_plan import RowPlan, plan_rows
+from capgap.models.prefix_tree.tree_forward import CacheLayer, KeptLayers, row_logits
+from capgap.models.prefix_tree.tree_support import AttentionLayout
 
 __all__ = ["Choose", "TreeDecoder", "Continuation"]
 

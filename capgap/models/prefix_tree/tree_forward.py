@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from capgap.models.prefix_tree.plan import TreeRow
-from capgap.models.prefix_tree.support import AttentionLayout
+from capgap.models.prefix_tree.row_plan import TreeRow
+from capgap.models.prefix_tree.tree_support import AttentionLayout
 
 __all__ = ["KeptLayers", "CacheLayer", "row_logits", "scores"]
 
