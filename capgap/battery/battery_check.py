@@ -11,7 +11,8 @@ from capgap.battery.battery_loading import Battery
 from capgap.battery.battery_spec import HarnessTask, OwnTask
 from capgap.battery.items import Item
 from capgap.battery.lm_eval_output import quiet
-from capgap.battery.task_preparation import PreparedTask, prepare_task, training_items
+from capgap.battery.prepared_task import PreparedTask
+from capgap.battery.task_preparation import prepare_task, training_items
 from capgap.errors import BatteryError
 
 __all__ = ["PromptSample", "TaskCheck", "check_battery", "proof"]

@@ -12,7 +12,8 @@ from capgap.battery.battery_loading import Battery
 from capgap.battery.battery_spec import HarnessTask, OwnTask
 from capgap.battery.catalogue import known_label
 from capgap.battery.items import Item
-from capgap.battery.task_preparation import PreparedTask, prepare_task
+from capgap.battery.prepared_task import PreparedTask
+from capgap.battery.task_preparation import prepare_task
 from capgap.errors import BatteryError
 
 __all__ = ["PreviewEntry", "outline"]

@@ -10,8 +10,8 @@ from capgap.battery.catalogue import known_label
 from capgap.battery.data_source import fetch_remedy, not_cached, plain
 from capgap.battery.items import Item, content_ids, covariate, drawn
 from capgap.battery.lm_eval_output import quiet
+from capgap.battery.prepared_task import PreparedTask, common_value
 from capgap.battery.task_index import task_index, task_manager
-from capgap.battery.task_preparation import PreparedTask, common
 from capgap.battery.templates import Template
 from capgap.errors import BatteryError, suggestion
 from capgap.schema import CAPABILITIES
@@ -164,8 +164,8 @@ def _prepared(battery: Battery, task: HarnessTask, name: str, made: Any, limit: 
         battery=battery.name,
         name=name,
         variant="default",
-        capability=common(item.capability for item in items),
-        domain=common(item.domain for item in items),
+        capability=common_value(item.capability for item in items),
+        domain=common_value(item.domain for item in items),
         format="choose" if made.OUTPUT_TYPE == "multiple_choice" else "generate",
         num_fewshot=shots,
         primary=_primary(task, made, where),

@@ -2,57 +2,16 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from capgap.battery.answer_scoring import GENERATION_SCORES
 from capgap.battery.battery_loading import Battery
 from capgap.battery.battery_spec import HarnessTask, OwnTask
 from capgap.battery.items import Item, drawn, make_items, shuffled
 from capgap.battery.lm_eval_output import quiet
+from capgap.battery.prepared_task import PreparedTask, common_value
 from capgap.errors import BatteryError, UsageError, suggestion
 
-__all__ = ["PreparedTask", "answer_delimiter", "prepare", "prepare_task", "training_items"]
-
-
-@dataclass(frozen=True)
-class PreparedTask:
-    """A task, in one variant, ready to be asked."""
-
-    battery: str
-    """Name of its battery."""
-    name: str
-    """Name of the task."""
-    variant: str
-    """How it is asked; ``default`` is the task itself."""
-    capability: str | None
-    """The capability of all its items; None where they differ or nobody said."""
-    domain: str | None
-    """The domain of all its items; None where they differ or nobody said."""
-    format: str
-    """``choose`` or ``generate``."""
-    num_fewshot: int
-    """Solved examples before each item."""
-    primary: str
-    """The ``metric,filter`` that counts."""
-    items: tuple[Item, ...]
-    """The items asked; ``items[i]`` is the document `i` of `lm_task`."""
-    n_available: int
-    """Items before the limit."""
-    lm_task: Any
-    """An lm-eval Task: ``build_all_requests``, ``instances``, ``apply_filters``, ``process_results``."""
-    score: str | None
-    """``choice``, ``exact`` …; None where lm-eval's own task decides."""
-    extract: str | None
-    """What the answer is read with before it is scored."""
-    stop: tuple[str, ...]
-    """Texts that end a generated answer."""
-    max_tokens: int | None
-    """Longest generated answer; None for choices."""
-    fewshot: str = "fixed"
-    """How the solved examples are chosen."""
-    repeats: int = 1
-    """Answers drawn for each item."""
+__all__ = ["answer_delimiter", "prepare", "prepare_task", "training_items"]
 
 
 def prepare(battery: Battery, *, limit: int | None = None) -> list[PreparedTask]:
@@ -182,8 +141,8 @@ def _prepared(
         battery=battery.name,
         name=task.name,
         variant=chosen[0].variant,
-        capability=common(item.capability for item in chosen),
-        domain=common(item.domain for item in chosen),
+        capability=common_value(item.capability for item in chosen),
+        domain=common_value(item.domain for item in chosen),
         format=task.format,
         num_fewshot=shots,
         primary=_primary(task, metrics, where),
@@ -197,12 +156,6 @@ def _prepared(
         fewshot=battery.defaults.fewshot,
         repeats=task.repeats or 1,
     )
-
-
-def common(values: Any) -> str | None:
-    """The one value that all have, else None."""
-    found = set(values)
-    return found.pop() if len(found) == 1 else None
 
 
 def _metrics(task: OwnTask, where: str) -> tuple[str, ...]:

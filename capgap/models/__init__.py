@@ -4,18 +4,13 @@ Importing this package loads neither torch nor lm-eval; `load_model` and `respon
 """
 
 from capgap.models.checkpoint import Checkpoint, FoundBase, find_base, locate
+from capgap.models.devices import choose_device, choose_dtype
 from capgap.models.ledger import Ledger, request_key
-from capgap.models.model_loading import (
-    LoadedModel,
-    Prompting,
-    check_model,
-    choose_device,
-    choose_dtype,
-    load_model,
-    prompting_of,
-)
+from capgap.models.loaded_model import LoadedModel
+from capgap.models.model_loading import check_model, load_model
 from capgap.models.model_spec import MODEL_KEYS, ModelSpec, expand_models, parse_model, permitted
 from capgap.models.prompt_renderer import RenderedPrompt, offline_prompt_renderer
+from capgap.models.prompting import Prompting, prompting_of
 from capgap.models.request_loop import Progress, Response, fill_ledger_shard, ledger_responses, respond
 
 __all__ = [

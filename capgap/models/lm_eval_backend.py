@@ -12,7 +12,8 @@ from uuid import uuid4
 
 from capgap.errors import ModelError, suggestion
 from capgap.models.checkpoint import file_hashes
-from capgap.models.model_loading import LoadedModel, digest
+from capgap.models.devices import choose_device
+from capgap.models.loaded_model import LoadedModel, identity_digest
 from capgap.models.model_spec import ModelSpec
 from capgap.models.prompting import Prompting, worded
 from capgap.models.secret_masking import masked
@@ -162,7 +163,7 @@ def load_backend(
         lm=lm,
         facts={"model": spec.name, "checkpoint": spec.place, "prompting": prompting.as_text()},
         identity=identity,
-        fingerprint=digest(identity),
+        fingerprint=identity_digest(identity),
         prompting=prompting,
         # A server answers one by one, and each answer is kept at once.
         batch_tokens=batch_tokens or (1 if at_once == 1 else _UNBOUNDED if spec.kind in _AT_ONCE else 2048),
@@ -227,8 +228,6 @@ def _settings(spec: ModelSpec, arguments: Mapping[str, str], kind: Any, device: 
         )
     added: dict[str, Any] = {"batch_size": _AT_ONCE.get(spec.kind, 1)}
     if device is not None or spec.kind.startswith(("hf", "huggingface")):
-        from capgap.models.model_loading import choose_device
-
         added["device"] = choose_device(device)
     if spec.kind in _OPENAI and arguments.get("tokenizer"):
         added["tokenizer_backend"] = "huggingface"  # lm-eval's `auto` mixes up a given tokenizer with the server's

@@ -1,120 +1,23 @@
 """Load a model word as an lm-eval `LM`, with the facts about it and a fingerprint of all that can change an answer."""
 
-import hashlib
-import json
 import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Mapping
 from glob import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from capgap.errors import ModelError
 from capgap.models.checkpoint import Checkpoint, file_hashes, identifying, locate
+from capgap.models.devices import choose_device, choose_dtype
+from capgap.models.loaded_model import LoadedModel, identity_digest
 from capgap.models.model_spec import BACKENDS, ModelSpec
 from capgap.models.prompting import Prompting, prompting_of
 from capgap.models.tokenizer_files import TOKENIZER_FILES, tokenizer_place
 
-if TYPE_CHECKING:  # at run time it would load torch
-    from capgap.models.prefix_tree import TreeScorer
-
-__all__ = [
-    "LoadedModel",
-    "Prompting",
-    "TreeDisagreement",
-    "check_model",
-    "choose_device",
-    "choose_dtype",
-    "digest",
-    "load_model",
-    "prompting_of",
-]
+__all__ = ["check_model", "load_model"]
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "adapter_config.json")
-
-
-class TreeDisagreement(Exception):
-    """A model's log-likelihoods as a tree are not lm-eval's; the message says where they differ."""
-
-
-@dataclass
-class LoadedModel:
-    """A model that can be asked."""
-
-    name: str
-    """Its name in tables and reports."""
-    lm: Any
-    """An ``lm_eval.api.model.LM``."""
-    facts: dict[str, Any]
-    """Its row of the models table."""
-    identity: dict[str, Any]
-    """All that can change an answer, in words."""
-    fingerprint: str
-    """Hex digest of `identity`."""
-    prompting: Prompting = field(default_factory=Prompting)
-    """How it is addressed."""
-    batch_tokens: int = 2048
-    """Tokens in one forward pass, at most."""
-    ask_scores: Callable[[], str | None] | None = None
-    """Says why it gives no log-likelihoods, where that is not known of it; a server is asked for some."""
-    requests_at_once: int = 64
-    """Requests that are handed over at a time, at most; what is handed over is answered, or lost, together."""
-    notes: list[str] = field(default_factory=list)
-    """What its user should know, one sentence each; filled while it is asked."""
-    seconds: dict[str, float] = field(default_factory=dict)
-    """Time spent on it beside asking: ``hashing``, ``loading``, ``proof``."""
-
-    @cached_property
-    def why_no_scores(self) -> str | None:
-        """Why it gives no log-likelihoods, as the end of a sentence; None where it gives them."""
-        return self.ask_scores() if self.ask_scores is not None else None
-
-    @property
-    def can_score(self) -> bool:
-        """Whether it gives log-likelihoods."""
-        return self.why_no_scores is None
-
-    @property
-    def tree(self) -> "TreeScorer | None":
-        """What scores its log-likelihoods as a token tree; None: lm-eval's own path."""
-        scorer: TreeScorer | None = getattr(self.lm, "tree", None)
-        return scorer
-
-    def go_plain(self, why: str) -> None:
-        """From now on lm-eval's own path, and a note that says why."""
-        self.lm.tree = None
-        self.notes.append(f"{self.name} is asked on lm-eval's own, slower path: {why}.")
-
-
-def choose_device(device: str | None) -> str:
-    """The device asked for, else CUDA, else Apple's, else the CPU.
-
-    Raises
-    ------
-    ModelError
-        torch does not see the device that was asked for.
-    """
-    import torch
-
-    if device is None:
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    kind, _, index = device.partition(":")
-    visible = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if kind not in visible or (index and not index.isdigit()) or int(index or 0) >= visible[kind]:
-        found = ", ".join(f"{name} ({count})" for name, count in visible.items() if count)
-        raise ModelError(f"--device {device}: torch sees no such device here. It sees: {found}.")
-    return device
-
-
-def choose_dtype(dtype: str | None, device: str) -> str:
-    """The dtype asked for, else float32 on a CPU and the checkpoint's own elsewhere."""
-    if dtype in (None, "auto"):
-        return "float32" if device == "cpu" else "auto"
-    return str(dtype)
 
 
 def load_model(
@@ -168,7 +71,7 @@ def load_model(
         lm=lm,
         facts=_facts(spec, checkpoint, lm, prompting, identity),
         identity=identity,
-        fingerprint=digest(identity),
+        fingerprint=identity_digest(identity),
         prompting=prompting,
         batch_tokens=batch_tokens,
         seconds={"loading": loaded - started, "hashing": hashed - loaded},
@@ -265,9 +168,3 @@ def _facts(
         "prompting": prompting.as_text(),
         "weights_hash": identity["adapter"] or identity["weights"],
     }
-
-
-def digest(identity: Mapping[str, Any]) -> str:
-    """Hex digest of an identity."""
-    text = json.dumps(dict(identity), sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -3,7 +3,7 @@
 import gc
 
 from capgap.errors import ModelError
-from capgap.models.model_loading import LoadedModel
+from capgap.models.loaded_model import LoadedModel
 
 __all__ = ["is_memory", "release"]
 

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from capgap.models.checkpoint import Checkpoint, locate
-from capgap.models.model_loading import Prompting, load_model, prompting_of
+from capgap.models.model_loading import load_model
 from capgap.models.model_spec import BACKENDS, ModelSpec
+from capgap.models.prompting import Prompting, prompting_of
 from capgap.models.tokenizer_files import tokenizer_place
 
 __all__ = ["RenderedPrompt", "offline_prompt_renderer"]

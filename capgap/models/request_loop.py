@@ -11,7 +11,7 @@ from typing import Any
 
 from capgap.errors import ModelError, StoreError
 from capgap.models.ledger import Ledger, request_key
-from capgap.models.model_loading import LoadedModel, TreeDisagreement
+from capgap.models.loaded_model import LoadedModel, TreeDisagreement
 from capgap.models.sharding import own_shard
 
 __all__ = ["Progress", "Response", "fill_ledger_shard", "ledger_responses", "respond"]

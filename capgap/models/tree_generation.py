@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
-from capgap.models.model_loading import LoadedModel, TreeDisagreement
+from capgap.models.loaded_model import LoadedModel, TreeDisagreement
 from capgap.models.out_of_memory import is_memory, release
 from capgap.models.prefix_tree import Continuation, TreeDecoder, disagreement
 from capgap.models.request_encoding import encode_texts

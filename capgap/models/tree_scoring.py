@@ -4,7 +4,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from capgap.models.model_loading import LoadedModel, TreeDisagreement
+from capgap.models.loaded_model import LoadedModel, TreeDisagreement
 from capgap.models.out_of_memory import is_memory, release
 from capgap.models.prefix_tree import Answer, RowPlan, ScoredContinuation, TreeProof, TreeScorer, disagreement, hardest
 from capgap.models.request_encoding import pieces_of

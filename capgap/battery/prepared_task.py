@@ -1,0 +1,55 @@
+"""`PreparedTask`: one task of a battery, rendered to items and to an lm-eval Task."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from capgap.battery.items import Item
+
+__all__ = ["PreparedTask", "common_value"]
+
+
+@dataclass(frozen=True)
+class PreparedTask:
+    """A task in one variant: its items, an lm-eval Task over them, and how it is asked and scored."""
+
+    battery: str
+    """Name of its battery."""
+    name: str
+    """Name of the task."""
+    variant: str
+    """How it is asked; ``default`` is the task itself."""
+    capability: str | None
+    """The capability of all its items; None where they differ or nobody said."""
+    domain: str | None
+    """The domain of all its items; None where they differ or nobody said."""
+    format: str
+    """``choose`` or ``generate``."""
+    num_fewshot: int
+    """Solved examples before each item."""
+    primary: str
+    """The ``metric,filter`` that counts."""
+    items: tuple[Item, ...]
+    """The items asked; ``items[i]`` is the document `i` of `lm_task`."""
+    n_available: int
+    """Items before the limit."""
+    lm_task: Any
+    """An lm-eval Task: ``build_all_requests``, ``instances``, ``apply_filters``, ``process_results``."""
+    score: str | None
+    """``choice``, ``exact`` …; None where lm-eval's own task decides."""
+    extract: str | None
+    """What the answer is read with before it is scored."""
+    stop: tuple[str, ...]
+    """Texts that end a generated answer."""
+    max_tokens: int | None
+    """Longest generated answer; None for choices."""
+    fewshot: str = "fixed"
+    """How the solved examples are chosen."""
+    repeats: int = 1
+    """Answers drawn for each item."""
+
+
+def common_value(values: Iterable[str | None]) -> str | None:
+    """The one value that all have, else None."""
+    distinct = set(values)
+    return distinct.pop() if len(distinct) == 1 else None
