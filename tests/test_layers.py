@@ -12,7 +12,7 @@ PACKAGE = Path(capgap.__file__).parent
 
 # Left to right: each may import what stands before it; names in one group do not import each other.
 ORDER = [
-    {"errors", "events"},
+    {"errors", "events", "user_cache"},
     {"schema"},
     {"store"},
     {"battery"},

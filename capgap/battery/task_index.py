@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -17,8 +18,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from capgap.battery.lm_eval_output import quiet
-from capgap.errors import StoreError
-from capgap.schema import atomic_write
+from capgap.user_cache import user_cache, write_cached
 
 __all__ = ["IndexEntry", "cache_file", "read_index", "task_index", "task_manager"]
 
@@ -74,10 +74,8 @@ def task_manager() -> Any:
 
 def cache_file(folder: Path, version: str) -> Path:
     """Where the index of the lm-eval in that folder is kept."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    root = Path(given) if os.path.isabs(given) else Path.home() / ".cache"
     key = hashlib.sha256(f"{version}\0{folder}".encode()).hexdigest()[:16]
-    return root / "capgap" / f"lm-eval-tasks-{key}.json"
+    return user_cache() / f"lm-eval-tasks-{key}.json"
 
 
 def read_index(file: Path, fingerprint: str) -> dict[str, IndexEntry] | None:
@@ -158,12 +156,8 @@ def _named(members: Any) -> Iterator[str]:
 
 def _write(file: Path, fingerprint: str, index: dict[str, IndexEntry]) -> None:
     body = json.dumps(_Entries.dump_python(index, mode="json"), ensure_ascii=False)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(file) as partial:
-            partial.write_text(f"{json.dumps(_head(fingerprint, body))}\n{body}", encoding="utf-8")
-    except (OSError, StoreError):
-        pass  # a cache that can't be written costs time, nothing else
+    with suppress(OSError):  # a cache that can't be written costs time, nothing else
+        write_cached(file, f"{json.dumps(_head(fingerprint, body))}\n{body}".encode())
 
 
 def _head(fingerprint: str, body: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ torch; the models are trained in `capgap.distillation.students.microworld_models
 from capgap.microworld.pretraining_text import PretrainingText
 from capgap.microworld.question_sets import evaluation, training, write_data
 from capgap.microworld.questions import FAMILIES, WorldQuestion
-from capgap.microworld.shipped_models import checkpoint, names
+from capgap.microworld.shipped_models import checkpoint_folder, model_names
 from capgap.microworld.world import World, WorldFact, make_world
 from capgap.microworld.world_tokenizer import write_tokenizer
 
@@ -17,10 +17,10 @@ __all__ = [
     "WorldQuestion",
     "PretrainingText",
     "World",
-    "checkpoint",
+    "checkpoint_folder",
     "evaluation",
     "make_world",
-    "names",
+    "model_names",
     "training",
     "write_data",
     "write_tokenizer",

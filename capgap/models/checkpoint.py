@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from capgap.models.gguf import check_gguf, choose_gguf
 from capgap.models.model_spec import MICROWORLD, ModelSpec, parse_model
 from capgap.models.quantisation import Quantisation, check_packages, quantisation_of
 from capgap.models.weight_files import check_weights
+from capgap.user_cache import user_cache, write_cached
 
 __all__ = ["Checkpoint", "FoundBase", "file_hashes", "find_base", "identifying", "locate", "read_json"]
 
@@ -65,9 +65,9 @@ def locate(spec: ModelSpec) -> Checkpoint:
         unpacks its quantised weights is not installed. The message says what was looked for.
     """
     if spec.kind == MICROWORLD:
-        from capgap.microworld import checkpoint
+        from capgap.microworld import checkpoint_folder
 
-        return _open(checkpoint(spec.checkpoint), spec)
+        return _open(checkpoint_folder(spec.checkpoint), spec)
     path = Path(spec.checkpoint).expanduser()
     if path.is_dir():
         return _open(path, spec)
@@ -274,8 +274,7 @@ def identifying(spec: ModelSpec) -> tuple[str, ...]:
 def _cached_digest(file: Path) -> str:
     stat = file.resolve().stat()
     identity = f"{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
-    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "capgap" / "hashes"
-    note = folder / hashlib.sha256(identity.encode()).hexdigest()
+    note = user_cache() / "hashes" / hashlib.sha256(identity.encode()).hexdigest()
     if stat.st_size > 1_000_000:  # small files are hashed faster than their note is found
         try:
             return note.read_text()
@@ -284,13 +283,8 @@ def _cached_digest(file: Path) -> str:
     with file.open("rb") as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
     if stat.st_size > 1_000_000:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            partial = note.with_suffix(f".{os.getpid()}")
-            partial.write_text(digest)
-            os.replace(partial, note)
-        except OSError:
-            pass  # a cache that can't be written costs time, nothing else
+        with suppress(OSError):  # a cache that can't be written costs time, nothing else
+            write_cached(note, digest.encode())
     return digest
 
 

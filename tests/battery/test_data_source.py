@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from capgap.battery.battery_spec import DataSpec
 from capgap.battery import data_source
+from capgap.battery.battery_spec import DataSpec
 from capgap.battery.data_source import find_file, hub_rows, read_rows
 from capgap.errors import BatteryError
 
