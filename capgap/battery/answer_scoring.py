@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from fractions import Fraction
 
-from capgap.battery.extraction import extracted
+from capgap.battery.extraction import extract_answer
 from capgap.errors import BatteryError, suggestion
 
-__all__ = ["GENERATION_SCORES", "extracted", "numbers", "score_generation"]
+__all__ = ["GENERATION_SCORES", "extract_answer", "numbers", "score_generation"]
 
 MAX_RESPONSE = 100_000
 
@@ -54,7 +54,7 @@ def score_generation(
     if kind not in GENERATION_SCORES:
         raise BatteryError(f"unknown score {kind!r} for generated answers.{suggestion(kind, GENERATION_SCORES)}")
     text = response[-MAX_RESPONSE:]
-    found = extracted(text, extract) if extract else text.strip()
+    found = extract_answer(text, extract) if extract else text.strip()
     if not found:
         return 0.0, None
     return GENERATION_SCORES[kind](found, targets, bool(extract))

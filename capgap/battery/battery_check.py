@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from capgap.battery.answer_scoring import extracted
+from capgap.battery.answer_scoring import extract_answer
 from capgap.battery.battery_loading import Battery
-from capgap.battery.battery_spec import HarnessTask, OwnTask
+from capgap.battery.battery_spec import DataTask, LmEvalTask
 from capgap.battery.items import Item
 from capgap.battery.lm_eval_output import quiet
 from capgap.battery.prepared_task import PreparedTask
@@ -122,8 +122,8 @@ def right_answer(prepared: PreparedTask, item: Item) -> str | None:
     steps = item.rationale or ""
     made = [item.shot, steps, f"{steps} {target}", f"{steps}\n{target}", target, _filled(prepared.extract, target)]
     wanted = {text.strip() for text in item.targets}
-    exact = [text for text in made if extracted(text, prepared.extract) in wanted]
-    loose = [text for text in made if any(t in (extracted(text, prepared.extract) or "") for t in wanted)]
+    exact = [text for text in made if extract_answer(text, prepared.extract) in wanted]
+    loose = [text for text in made if any(t in (extract_answer(text, prepared.extract) or "") for t in wanted)]
     return next(iter([*exact, *loose]), None)
 
 
@@ -132,19 +132,19 @@ def _filled(extract: str, target: str) -> str:
     return re.sub(r"\\(.)", r"\1", re.sub(r"(?<!\\)\((?!\?).*?(?<!\\)\)", lambda _: target, extract, count=1))
 
 
-def _unprepared(battery: Battery, task: OwnTask | HarnessTask, error: BatteryError) -> Iterator[TaskCheck]:
+def _unprepared(battery: Battery, task: DataTask | LmEvalTask, error: BatteryError) -> Iterator[TaskCheck]:
     """A task without its data: its name and configuration are checked all the same."""
     told = str(error)
     missing = "capgap battery fetch" in told
-    if not (missing and isinstance(task, HarnessTask)):
+    if not (missing and isinstance(task, LmEvalTask)):
         yield _unproven(task.name, () if missing else (told,), (told,) if missing else (), missing)
         return
-    from capgap.battery.lm_eval_config import leaf_facts, static_problem
-    from capgap.battery.lm_eval_groups import harness_names
+    from capgap.battery.lm_eval_config import lm_eval_task_config, static_problem
+    from capgap.battery.lm_eval_groups import leaf_task_names
 
-    for name in harness_names(task.lm_eval):
+    for name in leaf_task_names(task.lm_eval):
         try:
-            leaf = leaf_facts(name, allow_code=battery.allow_code)
+            leaf = lm_eval_task_config(name, allow_code=battery.allow_code)
         except BatteryError as wrong:
             yield _unproven(name, (str(wrong),))
             continue
@@ -159,8 +159,8 @@ def _unproven(
     return TaskCheck(name, "default", None, (), None, None, problems, notes, missing_data)
 
 
-def _checked(battery: Battery, task: OwnTask | HarnessTask, prepared: PreparedTask) -> TaskCheck:
-    own = isinstance(task, OwnTask)
+def _checked(battery: Battery, task: DataTask | LmEvalTask, prepared: PreparedTask) -> TaskCheck:
+    own = isinstance(task, DataTask)
     problems: list[str] = []
     notes = list(_notes(battery, task, prepared))
     gold: float | None = None
@@ -217,12 +217,12 @@ def _samples(prepared: PreparedTask, count: int = 2) -> Iterator[PromptSample]:
         )
 
 
-def _notes(battery: Battery, task: OwnTask | HarnessTask, prepared: PreparedTask) -> Iterator[str]:
+def _notes(battery: Battery, task: DataTask | LmEvalTask, prepared: PreparedTask) -> Iterator[str]:
     if all(item.capability is None for item in prepared.items):
         yield "no capability: the classifier will decide"
-    if isinstance(task, OwnTask) and "\n" in prepared.stop and _inherits_stop(task, prepared.variant):
+    if isinstance(task, DataTask) and "\n" in prepared.stop and _inherits_stop(task, prepared.variant):
         yield f"stop {list(prepared.stop)} ends an answer that is to be extracted: steps on several lines would be cut"
-    if isinstance(task, OwnTask) and task.data.train is not None and prepared.variant == "default":
+    if isinstance(task, DataTask) and task.data.train is not None and prepared.variant == "default":
         asked = {item.prompt for item in prepared.items}
         both = sum(item.prompt in asked for item in training_items(battery, task=task.name))
         if both:
@@ -231,7 +231,7 @@ def _notes(battery: Battery, task: OwnTask | HarnessTask, prepared: PreparedTask
         yield f"a sample of {len(prepared.items)} from {prepared.n_available} items"
 
 
-def _inherits_stop(task: OwnTask, variant: str) -> bool:
+def _inherits_stop(task: DataTask, variant: str) -> bool:
     """Whether an answer is extracted here and nobody said here where it ends."""
     asked = task if variant == "default" else task.variants[variant]
     return asked.extract is not None and asked.stop is None

@@ -8,9 +8,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 import capgap
-from capgap.battery.battery_spec import BatteryDefaults, BatterySpec, HarnessTask, OwnTask, check_capability
+from capgap.battery.battery_spec import BatteryDefaults, BatterySpec, DataTask, LmEvalTask, capability_complaint
 from capgap.battery.data_source import SourceRow, fetch_remedy, find_file, hub_rows, read_rows, sha256
-from capgap.battery.extraction import explosion
+from capgap.battery.extraction import backtracking_complaint
 from capgap.battery.items import TaskTemplates
 from capgap.battery.templates import Template
 from capgap.battery.yaml_document import YamlDocument, read_yaml
@@ -32,7 +32,7 @@ class Battery:
     """What it says about itself."""
     path: Path
     """The file."""
-    tasks: tuple[OwnTask | HarnessTask, ...]
+    tasks: tuple[DataTask | LmEvalTask, ...]
     """Its tasks as the file has them."""
     defaults: BatteryDefaults
     """What holds where a task says nothing."""
@@ -45,11 +45,11 @@ class Battery:
     allow_code: bool = False
     """Whether lm-eval tasks that run code may be used."""
 
-    def where(self, task: OwnTask | HarnessTask) -> str:
+    def where(self, task: DataTask | LmEvalTask) -> str:
         """File, line and task, as messages begin."""
         return self.document.where(("tasks", self.tasks.index(task)))
 
-    def rows(self, task: OwnTask, part: str = "items") -> list[SourceRow]:
+    def rows(self, task: DataTask, part: str = "items") -> list[SourceRow]:
         """The rows of a task: ``items`` (evaluated), ``train`` or ``fewshot``; empty where the task has no such part.
 
         Raises
@@ -93,7 +93,7 @@ def load_battery(name_or_path: str | Path, *, data_root: Path | str | None = Non
     digest = hashlib.sha256(document.path.read_bytes())
     for position, task in enumerate(spec.tasks):
         where = document.where(("tasks", position))
-        if isinstance(task, OwnTask):
+        if isinstance(task, DataTask):
             for file in _data_files(task, roots, where):
                 digest.update(sha256(file).encode())
             _check_extracts(task, document, position)
@@ -150,14 +150,14 @@ def _shipped() -> dict[str, Path]:
     return {}
 
 
-def _data_files(task: OwnTask, roots: tuple[Path, ...], where: str) -> list[Path]:
+def _data_files(task: DataTask, roots: tuple[Path, ...], where: str) -> list[Path]:
     if task.data.file is None:
         return []
     named = {key: getattr(task.data, key) for key in ("file", "train", "fewshot")}
     return [find_file(name, roots, f"{where}, key 'data.{key}'") for key, name in named.items() if name is not None]
 
 
-def _check_templates(task: OwnTask, where: str) -> None:
+def _check_templates(task: DataTask, where: str) -> None:
     TaskTemplates(task, where)
     for name in task.variants:
         try:
@@ -168,13 +168,13 @@ def _check_templates(task: OwnTask, where: str) -> None:
             raise BatteryError(f"{where}, variant {name!r}: {told}") from None
 
 
-def _check_extracts(task: OwnTask, document: YamlDocument, position: int) -> None:
+def _check_extracts(task: DataTask, document: YamlDocument, position: int) -> None:
     """The first expression that never ends is refused at once: thousands of them would be tried for hours."""
     keys: tuple[str | int, ...] = ("tasks", position)
     written = {(*keys, "extract"): task.extract}
     written |= {(*keys, "variants", name, "extract"): variant.extract for name, variant in task.variants.items()}
     for key, extract in written.items():
-        wrong = explosion(extract) if extract is not None else None
+        wrong = backtracking_complaint(extract) if extract is not None else None
         if wrong is not None:
             raise BatteryError(f"{document.where(key)}: {wrong}")
 
@@ -182,6 +182,6 @@ def _check_extracts(task: OwnTask, document: YamlDocument, position: int) -> Non
 def _check_label(capability: str | None, where: str) -> None:
     if capability is None or not Template(capability, where).is_plain:
         return
-    complaint = check_capability(capability, CAPABILITIES)
+    complaint = capability_complaint(capability, CAPABILITIES)
     if complaint:
         raise BatteryError(f"{where}: {complaint}")

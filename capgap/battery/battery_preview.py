@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from capgap.battery.battery_loading import Battery
-from capgap.battery.battery_spec import HarnessTask, OwnTask
+from capgap.battery.battery_spec import DataTask, LmEvalTask
 from capgap.battery.catalogue import known_label
 from capgap.battery.items import Item
 from capgap.battery.prepared_task import PreparedTask
 from capgap.battery.task_preparation import prepare_task
 from capgap.errors import BatteryError
 
-__all__ = ["PreviewEntry", "outline"]
+__all__ = ["PreviewEntry", "preview_battery"]
 
 _LENGTH = 300
 _CHOICES = 4
@@ -59,7 +59,7 @@ class PreviewEntry:
     """The task, or a stand-in of the same size, for an estimate of cost; None where its size is unknown."""
 
 
-def outline(battery: Battery, *, limit: int | None = None) -> list[PreviewEntry]:
+def preview_battery(battery: Battery, *, limit: int | None = None) -> list[PreviewEntry]:
     """Every entry of the battery and its variants, in order.
 
     Parameters
@@ -77,7 +77,7 @@ def outline(battery: Battery, *, limit: int | None = None) -> list[PreviewEntry]
     entries: list[PreviewEntry] = []
     for task in battery.tasks:
         asked = limit or task.limit or battery.defaults.limit
-        if isinstance(task, HarnessTask):
+        if isinstance(task, LmEvalTask):
             entries.append(_of_lm_eval(battery, task, asked))
         elif task.data.hub is not None:
             entries += _of_the_hub(battery, task, asked)
@@ -86,7 +86,7 @@ def outline(battery: Battery, *, limit: int | None = None) -> list[PreviewEntry]
     return entries
 
 
-def _local(task: OwnTask, one: PreparedTask) -> PreviewEntry:
+def _local(task: DataTask, one: PreparedTask) -> PreviewEntry:
     return PreviewEntry(
         name=one.name,
         variant=one.variant,
@@ -106,7 +106,7 @@ def _local(task: OwnTask, one: PreparedTask) -> PreviewEntry:
     )
 
 
-def _of_the_hub(battery: Battery, task: OwnTask, limit: int | None) -> Iterator[PreviewEntry]:
+def _of_the_hub(battery: Battery, task: DataTask, limit: int | None) -> Iterator[PreviewEntry]:
     for variant in ("default", *task.variants):
         asked = task if variant == "default" else task.varied(variant)
         shots = asked.num_fewshot if asked.num_fewshot is not None else battery.defaults.num_fewshot
@@ -119,17 +119,17 @@ def _of_the_hub(battery: Battery, task: OwnTask, limit: int | None) -> Iterator[
         )
 
 
-def _of_lm_eval(battery: Battery, task: HarnessTask, limit: int | None) -> PreviewEntry:
-    from capgap.battery.lm_eval_config import leaf_facts
-    from capgap.battery.lm_eval_groups import harness_names, unknown_name
+def _of_lm_eval(battery: Battery, task: LmEvalTask, limit: int | None) -> PreviewEntry:
+    from capgap.battery.lm_eval_config import lm_eval_task_config
+    from capgap.battery.lm_eval_groups import leaf_task_names, unknown_name
 
-    names = harness_names(task.lm_eval)
+    names = leaf_task_names(task.lm_eval)
     if not names:
         raise BatteryError(f"{battery.where(task)}: {unknown_name(task.lm_eval)}")
     leaves = []
     for name in names:
         try:
-            leaves.append(leaf_facts(name, allow_code=battery.allow_code))
+            leaves.append(lm_eval_task_config(name, allow_code=battery.allow_code))
         except BatteryError:  # `check` says why; here the facts are only unknown
             continue
     default = battery.defaults.num_fewshot
@@ -153,14 +153,14 @@ def _same(values: set[_T]) -> _T | None:
 
 def _unread(
     battery: Battery,
-    task: OwnTask | HarnessTask,
+    task: DataTask | LmEvalTask,
     n_tasks: int,
     form: str | None,
     shots: int | None,
     primary: str | None,
 ) -> PreviewEntry:
     """An entry whose data are elsewhere, as far as its words tell."""
-    label = known_label(task.name) if isinstance(task, HarnessTask) else None
+    label = known_label(task.name) if isinstance(task, LmEvalTask) else None
     capability = task.capability or (label.capability if label else None)
     domain = task.domain or (label.domain if label else None)
     return PreviewEntry(
@@ -185,7 +185,7 @@ def _unread(
 def _sized(
     battery: Battery,
     entry: PreviewEntry,
-    task: OwnTask | HarnessTask,
+    task: DataTask | LmEvalTask,
     limit: int | None,
     n_choices: int | None,
     max_tokens: int | None,

@@ -5,14 +5,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
-from capgap.battery.extraction import complaint
+from capgap.battery.extraction import syntax_complaint
 from capgap.errors import suggestion
 
-__all__ = ["BatterySpec", "DataSpec", "BatteryDefaults", "HarnessTask", "OwnTask", "VariantSpec", "json_schema"]
+__all__ = ["BatterySpec", "DataSpec", "BatteryDefaults", "LmEvalTask", "DataTask", "VariantSpec", "json_schema"]
 
 Format = Literal["choose", "generate"]
 Fewshot = Literal["fixed", "per_item", "lm_eval"]
-OWN_SCORES = {"choose": ("choice", "choice_norm"), "generate": ("exact", "numeric", "contains", "external")}
+CAPGAP_SCORES = {"choose": ("choice", "choice_norm"), "generate": ("exact", "numeric", "contains", "external")}
 
 Scalar = str | int | float
 About = Annotated[str, Field(pattern=r"^about [1-9][0-9]{0,8}$")]
@@ -108,7 +108,7 @@ class _PromptSpec(_StrictModel):
     @field_validator("extract")
     @classmethod
     def _compiles(cls, value: str | None) -> str | None:
-        wrong = complaint(value) if value else None
+        wrong = syntax_complaint(value) if value else None
         if wrong is not None:
             raise ValueError(wrong)
         return value
@@ -125,7 +125,7 @@ class VariantSpec(_PromptSpec):
     """The same items asked another way; what it leaves out is the task's."""
 
 
-class OwnTask(_PromptSpec, _EntryDescription):
+class DataTask(_PromptSpec, _EntryDescription):
     """A task whose items are rows of data and whose prompts are templates over them."""
 
     name: Name = Field(description="Letters, digits and _ . - only; tells it from the other tasks.")
@@ -154,7 +154,7 @@ class OwnTask(_PromptSpec, _EntryDescription):
         return value
 
     @model_validator(mode="after")
-    def _consistent(self) -> "OwnTask":
+    def _consistent(self) -> "DataTask":
         other = "generate" if self.format == "choose" else "choose"
         if self.format == "choose":
             if self.choices is None:
@@ -167,9 +167,9 @@ class OwnTask(_PromptSpec, _EntryDescription):
             raise ValueError(f"key {extra[0]!r} belongs to format: {other}, and this task has format: {self.format}.")
         if (self.repeats or 1) > 1 and not self.temperature:
             raise ValueError(f"repeats: {self.repeats} needs a temperature above 0; without, all answers are the same.")
-        if self.score in OWN_SCORES[other]:
+        if self.score in CAPGAP_SCORES[other]:
             raise ValueError(
-                f"score: {self.score} belongs to format: {other}. Expected one of {', '.join(OWN_SCORES[self.format])}."
+                f"score: {self.score} belongs to format: {other}. Expected one of {', '.join(CAPGAP_SCORES[self.format])}."
             )
         return self
 
@@ -178,7 +178,7 @@ class OwnTask(_PromptSpec, _EntryDescription):
         """The word under `score`, or its default."""
         return self.score or ("choice" if self.format == "choose" else "exact")
 
-    def varied(self, name: str) -> "OwnTask":
+    def varied(self, name: str) -> "DataTask":
         """The task as this variant asks it.
 
         Raises
@@ -203,10 +203,10 @@ class OwnTask(_PromptSpec, _EntryDescription):
                 "primary",
             ):
                 whole.pop(key, None)
-        return OwnTask.model_validate(whole | change)
+        return DataTask.model_validate(whole | change)
 
 
-class HarnessTask(_EntryDescription):
+class LmEvalTask(_EntryDescription):
     """A task, group or tag that lm-eval knows."""
 
     lm_eval: str = Field(max_length=200, description="Its name there.")
@@ -232,12 +232,12 @@ _OWN, _HARNESS = "a task with data", "a task of lm-eval"
 
 
 def _which(value: Any) -> str:
-    if isinstance(value, HarnessTask) or (isinstance(value, dict) and "lm_eval" in value):
+    if isinstance(value, LmEvalTask) or (isinstance(value, dict) and "lm_eval" in value):
         return _HARNESS
     return _OWN
 
 
-AnyTask = Annotated[Annotated[OwnTask, Tag(_OWN)] | Annotated[HarnessTask, Tag(_HARNESS)], Discriminator(_which)]
+AnyTask = Annotated[Annotated[DataTask, Tag(_OWN)] | Annotated[LmEvalTask, Tag(_HARNESS)], Discriminator(_which)]
 
 
 class BatterySpec(_StrictModel):
@@ -253,14 +253,14 @@ class BatterySpec(_StrictModel):
 
     @field_validator("tasks")
     @classmethod
-    def _unique(cls, value: list[OwnTask | HarnessTask]) -> list[OwnTask | HarnessTask]:
+    def _unique(cls, value: list[DataTask | LmEvalTask]) -> list[DataTask | LmEvalTask]:
         twice = next((name for name, count in Counter(task.name for task in value).items() if count > 1), None)
         if twice is not None:
             raise ValueError(f"two tasks are named {twice!r}. Names tell tasks apart.")
         return value
 
 
-def check_capability(word: str, known: tuple[str, ...]) -> str | None:
+def capability_complaint(word: str, known: tuple[str, ...]) -> str | None:
     """A complaint about a capability that is no word of capgap's, else None."""
     return None if word in known else f"expected one of {', '.join(known)}, found {word!r}.{suggestion(word, known)}"
 

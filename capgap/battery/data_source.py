@@ -11,7 +11,7 @@ from typing import Any
 
 from capgap.errors import BatteryError, suggestion
 
-__all__ = ["SourceRow", "fetch_remedy", "find_file", "hub_rows", "not_cached", "plain", "read_rows", "sha256"]
+__all__ = ["SourceRow", "fetch_remedy", "find_file", "hub_rows", "not_cached", "plain_data", "read_rows", "sha256"]
 
 _MAX_NAME = 1_000
 _MAX_DEPTH = 50
@@ -24,7 +24,7 @@ class SourceRow:
 
     fields: dict[str, Any]
     """Field → text, number, true/false, None, list or mapping."""
-    place: str
+    location: str
     """Where it stands, for messages: ``line 12``, ``row 12``."""
 
 
@@ -212,14 +212,14 @@ def _fields(found: Any, where: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise BatteryError(f"{where}: expected an object of fields, found {type(found).__name__}.")
     try:
-        return {str(key): plain(value) for key, value in found.items()}
+        return {str(key): plain_data(value) for key, value in found.items()}
     except UnicodeEncodeError as error:
         raise BatteryError(f"{where}: holds half a character (U+{ord(error.object[error.start]):04X}).") from None
     except ValueError as error:
         raise BatteryError(f"{where}: {error}.") from None
 
 
-def plain(value: Any, depth: int = 0) -> Any:
+def plain_data(value: Any, depth: int = 0) -> Any:
     """Plain data only: dates and decimals as text, NaN as nothing.
 
     Raises
@@ -238,7 +238,7 @@ def plain(value: Any, depth: int = 0) -> Any:
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, dict):
-        return {str(key): plain(part, depth + 1) for key, part in value.items()}
+        return {str(key): plain_data(part, depth + 1) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(part, depth + 1) for part in value]
+        return [plain_data(part, depth + 1) for part in value]
     return str(value)

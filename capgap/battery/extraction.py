@@ -18,7 +18,7 @@ import regex
 
 from capgap.errors import BatteryError
 
-__all__ = ["complaint", "explosion", "extracted"]
+__all__ = ["syntax_complaint", "backtracking_complaint", "extract_answer"]
 
 MAX_SECONDS = 5.0
 """Processor time for one answer; an ordinary expression takes some thousandth of it."""
@@ -38,7 +38,7 @@ _COUNTED = re.compile(r"(?<!\\)\{(\d*)(?:,(\d*))?\}")
 
 
 @lru_cache(maxsize=512)
-def complaint(extract: str) -> str | None:
+def syntax_complaint(extract: str) -> str | None:
     """What is wrong with how an expression is written, as the end of a message; None where nothing is."""
     told = _TOLD.format(extract)
     try:
@@ -57,7 +57,7 @@ def complaint(extract: str) -> str | None:
 
 
 @lru_cache(maxsize=512)
-def explosion(extract: str) -> str | None:
+def backtracking_complaint(extract: str) -> str | None:
     """Why a well-written expression is refused all the same, as the end of a message; None where it is not.
 
     Half a second for one that explodes, a thousandth for the others; so it is no part of `complaint`, which is asked
@@ -72,7 +72,7 @@ def explosion(extract: str) -> str | None:
     )
 
 
-def extracted(response: str, extract: str) -> str | None:
+def extract_answer(response: str, extract: str) -> str | None:
     """What the last match of the expression holds, stripped; None where nothing matches.
 
     What it holds is searched again, so that ``answer is (.*)`` finds the last answer of a line that gives several.
@@ -89,7 +89,7 @@ class _Expression:
     """A compiled expression that remembers the answers that were too much for it."""
 
     def __init__(self, extract: str) -> None:
-        wrong = complaint(extract) or explosion(extract)
+        wrong = syntax_complaint(extract) or backtracking_complaint(extract)
         if wrong is not None:
             raise BatteryError(f"key 'extract': {wrong}")
         self.extract = extract

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from capgap.battery.battery_loading import Battery
-from capgap.battery.battery_spec import HarnessTask, OwnTask
+from capgap.battery.battery_spec import DataTask, LmEvalTask
 from capgap.errors import BatteryError
 
 __all__ = ["FetchReport", "fetch_battery", "needs_hub"]
@@ -12,7 +12,7 @@ __all__ = ["FetchReport", "fetch_battery", "needs_hub"]
 
 def needs_hub(battery: Battery) -> bool:
     """Whether any of its tasks takes data from the hub."""
-    return any(isinstance(task, HarnessTask) or task.data.hub is not None for task in battery.tasks)
+    return any(isinstance(task, LmEvalTask) or task.data.hub is not None for task in battery.tasks)
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ def fetch_battery(battery: Battery) -> Iterator[FetchReport]:
         yield FetchReport(task.name, n_items, None, note)
 
 
-def _fetched(battery: Battery, task: OwnTask | HarnessTask) -> int:
+def _fetched(battery: Battery, task: DataTask | LmEvalTask) -> int:
     """The number of items, once all parts of the task are here."""
-    if isinstance(task, HarnessTask):
+    if isinstance(task, LmEvalTask):
         from capgap.battery.lm_eval_groups import load_tasks
 
         return sum(len(made.eval_docs) for made in load_tasks(battery, task).values())

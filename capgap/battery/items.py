@@ -10,13 +10,21 @@ from typing import Any
 import numpy as np
 
 from capgap.battery.answer_scoring import numbers
-from capgap.battery.battery_spec import OwnTask, check_capability
+from capgap.battery.battery_spec import DataTask, capability_complaint
 from capgap.battery.data_source import SourceRow
 from capgap.battery.templates import Template
 from capgap.errors import BatteryError
 from capgap.schema import CAPABILITIES
 
-__all__ = ["Item", "TaskTemplates", "content_ids", "covariate", "drawn", "make_items", "shuffled"]
+__all__ = [
+    "Item",
+    "TaskTemplates",
+    "content_ids",
+    "checked_covariate",
+    "sample_positions",
+    "make_items",
+    "sampling_order",
+]
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ class TaskTemplates:
         A template cannot be parsed or is refused.
     """
 
-    def __init__(self, task: OwnTask, where: str) -> None:
+    def __init__(self, task: DataTask, where: str) -> None:
         self.task, self.where = task, where
         self.prompt = self._one("prompt")
         self.choices = self._many("choices")
@@ -85,12 +93,12 @@ class TaskTemplates:
 
     def item(self, row: SourceRow, variant: str) -> Item:
         """The item of a row; its id is set by `make_items`."""
-        fields, place = row.fields, row.place
+        fields, place = row.fields, row.location
         choices = self._choices(fields, place)
         targets, gold = self._right(fields, place, choices)
         shot = self.shot.text(fields, place) if self.shot else targets[0]
         capability = _word(self.capability, fields, place)
-        complaint = check_capability(capability, CAPABILITIES) if capability else None
+        complaint = capability_complaint(capability, CAPABILITIES) if capability else None
         if complaint:
             raise BatteryError(f"{self.where}, key 'capability', {place}: {complaint}")
         return Item(
@@ -106,7 +114,9 @@ class TaskTemplates:
             domain=_word(self.domain, fields, place),
             cluster=_word(self.cluster, fields, place) or "",
             covariates={
-                name: covariate(_value(template, fields, place), f"{self.where}, key 'covariates.{name}', {place}")
+                name: checked_covariate(
+                    _value(template, fields, place), f"{self.where}, key 'covariates.{name}', {place}"
+                )
                 for name, template in self.covariates.items()
             },
             rationale=_word(self.rationale, fields, place),
@@ -184,7 +194,9 @@ class TaskTemplates:
         return value
 
 
-def make_items(task: OwnTask, rows: Sequence[SourceRow], where: str, *, variants: bool = True) -> dict[str, list[Item]]:
+def make_items(
+    task: DataTask, rows: Sequence[SourceRow], where: str, *, variants: bool = True
+) -> dict[str, list[Item]]:
     """The items of all rows for the task and its variants, in the order of the rows.
 
     Parameters
@@ -216,15 +228,15 @@ def make_items(task: OwnTask, rows: Sequence[SourceRow], where: str, *, variants
     return {name: [_named(item, ids[n]) for n, item in enumerate(items)] for name, items in made.items()}
 
 
-def drawn(n: int, limit: int | None, seed: int, name: str) -> list[int]:
+def sample_positions(n: int, limit: int | None, seed: int, name: str) -> list[int]:
     """Positions of a seeded sample of at most `limit` of `n` items, sorted.
 
     A larger limit adds to the sample of a smaller one, so that answers already given stay useful.
     """
-    return sorted(shuffled(n, seed, name)[:limit])
+    return sorted(sampling_order(n, seed, name)[:limit])
 
 
-def shuffled(n: int, seed: int, name: str) -> list[int]:
+def sampling_order(n: int, seed: int, name: str) -> list[int]:
     """The order in which items enter a sample; solved examples come from its end."""
     digest = hashlib.sha256(name.encode()).digest()
     rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
@@ -249,12 +261,12 @@ def _ids(items: Sequence[Item], rows: Sequence[SourceRow], where: str) -> list[s
     first: dict[str, str] = {}
     for item, row in zip(items, rows, strict=True):
         if not item.item:
-            raise BatteryError(f"{where}, key 'id', {row.place}: expected an id, found an empty text.")
+            raise BatteryError(f"{where}, key 'id', {row.location}: expected an id, found an empty text.")
         if item.item in first:
             raise BatteryError(
-                f"{where}, key 'id', {row.place}: the id {item.item[:80]!r} stands in {first[item.item]} already."
+                f"{where}, key 'id', {row.location}: the id {item.item[:80]!r} stands in {first[item.item]} already."
             )
-        first[item.item] = row.place
+        first[item.item] = row.location
     return [item.item for item in items]
 
 
@@ -279,7 +291,7 @@ def _word(template: Any, fields: dict[str, Any], place: str) -> str | None:
     return template.text(fields, place) if isinstance(template, Template) else str(found)
 
 
-def covariate(value: Any, where: str) -> Any:
+def checked_covariate(value: Any, where: str) -> Any:
     """A value that fits a cell of a table."""
     if isinstance(value, (list, dict)) or (isinstance(value, int) and abs(value) >= 2**63):
         kind = "a list" if isinstance(value, list) else "a mapping" if isinstance(value, dict) else "too large a number"

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from capgap.battery.battery_spec import HarnessTask
-from capgap.battery.lm_eval_groups import harness_config
+from capgap.battery.battery_spec import LmEvalTask
+from capgap.battery.lm_eval_groups import compiled_task_config
 from capgap.errors import suggestion
 
-__all__ = ["LmEvalTaskConfig", "leaf_facts", "static_problem"]
+__all__ = ["LmEvalTaskConfig", "lm_eval_task_config", "static_problem"]
 
 _DEFAULT_TOKENS = 256  # lm-eval's, where a task does not say how long an answer may be
 
@@ -34,7 +34,7 @@ class LmEvalTaskConfig:
     """How many choices an item has; None where that stands in the data."""
 
 
-def leaf_facts(name: str, *, allow_code: bool = False) -> LmEvalTaskConfig:
+def lm_eval_task_config(name: str, *, allow_code: bool = False) -> LmEvalTaskConfig:
     """The facts of a leaf task.
 
     Raises
@@ -42,7 +42,7 @@ def leaf_facts(name: str, *, allow_code: bool = False) -> LmEvalTaskConfig:
     BatteryError
         lm-eval has no such leaf task, its configuration does not compile, or it runs what models write.
     """
-    config = harness_config(name, allow_code=allow_code)
+    config = compiled_task_config(name, allow_code=allow_code)
     kind = str(config.output_type)
     generation = config.generation_kwargs or {}
     choices = config.doc_to_choice
@@ -69,7 +69,7 @@ def _metrics(config: Any) -> list[str]:
     return [metric if isinstance(metric, str) else metric.__name__ for metric in named]
 
 
-def static_problem(leaf: LmEvalTaskConfig, task: HarnessTask) -> str | None:
+def static_problem(leaf: LmEvalTaskConfig, task: LmEvalTask) -> str | None:
     """What makes a task useless whatever its data are; None where nothing does."""
     if leaf.output_type == "loglikelihood_rolling":
         return f"lm-eval's {leaf.name!r} measures perplexity; it has no right answers to compare."

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from capgap.battery.battery_loading import Battery
-from capgap.battery.battery_spec import HarnessTask, check_capability
+from capgap.battery.battery_spec import LmEvalTask, capability_complaint
 from capgap.battery.catalogue import known_label
-from capgap.battery.data_source import fetch_remedy, not_cached, plain
-from capgap.battery.items import Item, content_ids, covariate, drawn
+from capgap.battery.data_source import fetch_remedy, not_cached, plain_data
+from capgap.battery.items import Item, checked_covariate, content_ids, sample_positions
 from capgap.battery.lm_eval_output import quiet
 from capgap.battery.prepared_task import PreparedTask, common_value
 from capgap.battery.task_index import task_index, task_manager
@@ -18,11 +18,11 @@ from capgap.schema import CAPABILITIES
 
 __all__ = [
     "check_metric",
-    "harness_config",
-    "harness_names",
-    "harness_training_items",
+    "compiled_task_config",
+    "leaf_task_names",
+    "lm_eval_training_items",
     "load_tasks",
-    "prepare_harness",
+    "prepare_lm_eval_task",
     "runs_code",
     "unknown_name",
 ]
@@ -47,14 +47,14 @@ def check_metric(name: str, form: str, where: str) -> None:
         raise BatteryError(f"{where}: unknown score {name!r} for format: {form}.{suggestion(name, known)}")
 
 
-def harness_names(name: str) -> list[str]:
+def leaf_task_names(name: str) -> list[str]:
     """The leaf tasks that lm-eval's name stands for, without loading their data; empty where it has no such name."""
     entry = task_index().get(name)
     if entry is None:
         return []
     if entry.kind in ("TASK", "PY_TASK"):
         return [name]
-    return list(dict.fromkeys(leaf for member in entry.members for leaf in harness_names(member)))
+    return list(dict.fromkeys(leaf for member in entry.members for leaf in leaf_task_names(member)))
 
 
 def unknown_name(name: str) -> str:
@@ -62,7 +62,7 @@ def unknown_name(name: str) -> str:
     return f"lm-eval knows no task, group or tag {name!r}.{suggestion(name, task_index())}"
 
 
-def prepare_harness(battery: Battery, task: HarnessTask, limit: int | None) -> list[PreparedTask]:
+def prepare_lm_eval_task(battery: Battery, task: LmEvalTask, limit: int | None) -> list[PreparedTask]:
     """Every task that the name stands for, with its items.
 
     Raises
@@ -74,13 +74,13 @@ def prepare_harness(battery: Battery, task: HarnessTask, limit: int | None) -> l
     return [_prepared(battery, task, name, made, limit) for name, made in load_tasks(battery, task).items()]
 
 
-def harness_training_items(battery: Battery, task: HarnessTask) -> list[Item]:
+def lm_eval_training_items(battery: Battery, task: LmEvalTask) -> list[Item]:
     """The items of the training splits, where lm-eval's tasks have any.
 
     Raises
     ------
     BatteryError
-        See `prepare_harness`.
+        See `prepare_lm_eval_task`.
     """
     items: list[Item] = []
     for name, made in load_tasks(battery, task).items():
@@ -89,18 +89,18 @@ def harness_training_items(battery: Battery, task: HarnessTask) -> list[Item]:
     return items
 
 
-def load_tasks(battery: Battery, task: HarnessTask) -> dict[str, Any]:
+def load_tasks(battery: Battery, task: LmEvalTask) -> dict[str, Any]:
     """Name → lm-eval Task, with its data, for every task that the entry stands for.
 
     Raises
     ------
     BatteryError
-        See `prepare_harness`.
+        See `prepare_lm_eval_task`.
     """
     where = battery.where(task)
     if task.lm_eval not in task_index():
         raise BatteryError(f"{where}: {unknown_name(task.lm_eval)}")
-    for name in harness_names(task.lm_eval):
+    for name in leaf_task_names(task.lm_eval):
         if runs_code(name) and not battery.allow_code:
             raise BatteryError(f"{where}: {_runs_code(name)}")
     try:
@@ -143,14 +143,14 @@ def _refuse(name: str, made: Any, battery: Battery, where: str) -> None:
         raise BatteryError(f"{where}: lm-eval's {name!r} measures perplexity; it has no right answers to compare.")
 
 
-def _prepared(battery: Battery, task: HarnessTask, name: str, made: Any, limit: int | None) -> PreparedTask:
+def _prepared(battery: Battery, task: LmEvalTask, name: str, made: Any, limit: int | None) -> PreparedTask:
     from capgap.battery.lm_eval_tasks import BlockSampler, sampled
 
     where = battery.where(task)
     docs = made.eval_docs
     if not len(docs):
         raise BatteryError(f"{where}: lm-eval's {name!r} holds no item.")
-    positions = drawn(len(docs), limit, battery.defaults.seed, name)
+    positions = sample_positions(len(docs), limit, battery.defaults.seed, name)
     every = _items(battery, task, name, made, list(docs))
     # Its own class, plus the documents that we chose: `samples=` would renumber them and `limit=` takes the first.
     own: Any = type(made)
@@ -183,7 +183,7 @@ def _prepared(battery: Battery, task: HarnessTask, name: str, made: Any, limit: 
     )
 
 
-def _fewshot(battery: Battery, task: HarnessTask, made: Any, where: str) -> int:
+def _fewshot(battery: Battery, task: LmEvalTask, made: Any, where: str) -> int:
     """Set the number of solved examples and, where lm-eval would draw them in sequence, a sampler that does not."""
     from lm_eval.api.samplers import ContextSampler
 
@@ -204,7 +204,7 @@ def _fewshot(battery: Battery, task: HarnessTask, made: Any, where: str) -> int:
     return int(shots)
 
 
-def _primary(task: HarnessTask, made: Any, where: str) -> str:
+def _primary(task: LmEvalTask, made: Any, where: str) -> str:
     metrics, filters = list(made.aggregation()), [ensemble.name for ensemble in made._filters]
     known = [f"{metric},{name}" for name in filters for metric in metrics]
     if task.primary is None:
@@ -216,7 +216,7 @@ def _primary(task: HarnessTask, made: Any, where: str) -> str:
     return wanted
 
 
-def _items(battery: Battery, task: HarnessTask, name: str, made: Any, docs: Sequence[Any]) -> list[Item]:
+def _items(battery: Battery, task: LmEvalTask, name: str, made: Any, docs: Sequence[Any]) -> list[Item]:
     where = battery.where(task)
     ids = content_ids(docs)
     label = known_label(name) or known_label(task.lm_eval)
@@ -232,10 +232,10 @@ def _items(battery: Battery, task: HarnessTask, name: str, made: Any, docs: Sequ
     }
     items = []
     for number, (doc, item_id) in enumerate(zip(docs, ids, strict=True)):
-        fields = {str(k): plain(v) for k, v in doc.items()} if isinstance(doc, dict) else {}
+        fields = {str(k): plain_data(v) for k, v in doc.items()} if isinstance(doc, dict) else {}
         place = f"document {number}"
         told = {key: template.text(fields, place) for key, template in templates.items()}
-        complaint = check_capability(told["capability"], CAPABILITIES) if "capability" in told else None
+        complaint = capability_complaint(told["capability"], CAPABILITIES) if "capability" in told else None
         if complaint:
             raise BatteryError(f"{where}, key 'capability', {place}: {complaint}")
         prompt, choices, targets, gold = _asked(made, doc)
@@ -254,7 +254,7 @@ def _items(battery: Battery, task: HarnessTask, name: str, made: Any, docs: Sequ
                 domain=told.get("domain"),
                 cluster=told.get("cluster") or item_id,
                 covariates={
-                    key: covariate(
+                    key: checked_covariate(
                         t.value(fields, place) if isinstance(t, Template) else t,
                         f"{where}, key 'covariates.{key}', {place}",
                     )
@@ -297,7 +297,7 @@ def _index(part: Any, choices: tuple[str, ...]) -> int | None:
     return int(part) if re.fullmatch(r"\d{1,3}", str(part)) and int(part) < len(choices) else None
 
 
-def harness_config(name: str, *, allow_code: bool = False) -> Any:
+def compiled_task_config(name: str, *, allow_code: bool = False) -> Any:
     """lm-eval's configuration of a leaf task, compiled without its data.
 
     Raises

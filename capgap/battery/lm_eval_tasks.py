@@ -12,8 +12,8 @@ from lm_eval.api.samplers import ContextSampler
 from lm_eval.api.task import ConfigurableTask
 
 from capgap.battery.answer_scoring import GENERATION_SCORES, score_generation
-from capgap.battery.battery_spec import OwnTask
-from capgap.battery.extraction import extracted
+from capgap.battery.battery_spec import DataTask
+from capgap.battery.extraction import extract_answer
 from capgap.battery.items import Item
 
 __all__ = ["BlockSampler", "rendered_task", "sampled"]
@@ -99,7 +99,7 @@ class _RenderedTask(sampled(ConfigurableTask)):  # type: ignore[misc]
 
 
 def rendered_task(
-    task: OwnTask,
+    task: DataTask,
     items: Sequence[Item],
     pool: Sequence[Item],
     *,
@@ -186,7 +186,7 @@ def _choose() -> dict[str, Any]:
     return {"output_type": "multiple_choice", "doc_to_target": _right, "doc_to_choice": _choices}
 
 
-def _generate(task: OwnTask) -> dict[str, Any]:
+def _generate(task: DataTask) -> dict[str, Any]:
     kind, extract = task.scoring, task.extract
     config: dict[str, Any] = {
         "output_type": "generate_until",
@@ -214,4 +214,4 @@ def _generate(task: OwnTask) -> dict[str, Any]:
 
 def _reader(extract: str) -> Callable[[Sequence[Sequence[str]], Sequence[Any]], list[list[str]]]:
     """Answers of each document to what the expression finds in them; empty where it finds nothing."""
-    return lambda answers, docs: [[extracted(answer, extract) or "" for answer in own] for own in answers]
+    return lambda answers, docs: [[extract_answer(answer, extract) or "" for answer in own] for own in answers]

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from capgap.battery.answer_scoring import GENERATION_SCORES
 from capgap.battery.battery_loading import Battery
-from capgap.battery.battery_spec import HarnessTask, OwnTask
-from capgap.battery.items import Item, drawn, make_items, shuffled
+from capgap.battery.battery_spec import DataTask, LmEvalTask
+from capgap.battery.items import Item, make_items, sample_positions, sampling_order
 from capgap.battery.lm_eval_output import quiet
 from capgap.battery.prepared_task import PreparedTask, common_value
 from capgap.errors import BatteryError, UsageError, suggestion
@@ -44,7 +44,7 @@ def prepare(battery: Battery, *, limit: int | None = None) -> list[PreparedTask]
     return prepared
 
 
-def prepare_task(battery: Battery, task: OwnTask | HarnessTask, *, limit: int | None = None) -> list[PreparedTask]:
+def prepare_task(battery: Battery, task: DataTask | LmEvalTask, *, limit: int | None = None) -> list[PreparedTask]:
     """One entry of the battery: a task and its variants, or what an lm-eval name stands for.
 
     Raises
@@ -53,14 +53,14 @@ def prepare_task(battery: Battery, task: OwnTask | HarnessTask, *, limit: int | 
         See `prepare`.
     """
     limit = limit or task.limit or battery.defaults.limit
-    if isinstance(task, HarnessTask):
-        from capgap.battery.lm_eval_groups import prepare_harness
+    if isinstance(task, LmEvalTask):
+        from capgap.battery.lm_eval_groups import prepare_lm_eval_task
 
-        return prepare_harness(battery, task, limit)
+        return prepare_lm_eval_task(battery, task, limit)
     where = battery.where(task)
     rows = battery.rows(task)
     made = make_items(task, rows, where)
-    positions = drawn(len(rows), limit, battery.defaults.seed, task.name)
+    positions = sample_positions(len(rows), limit, battery.defaults.seed, task.name)
     declared = battery.rows(task, "fewshot") or battery.rows(task, "train")
     pools = make_items(task, declared, where) if declared else {}
     result = []
@@ -91,10 +91,10 @@ def training_items(battery: Battery, *, task: str | None = None) -> list[Item]:
         raise BatteryError(f"{battery.path}: no task {task!r}.{suggestion(str(task), [t.name for t in battery.tasks])}")
     items: list[Item] = []
     for entry in tasks:
-        if isinstance(entry, HarnessTask):
-            from capgap.battery.lm_eval_groups import harness_training_items
+        if isinstance(entry, LmEvalTask):
+            from capgap.battery.lm_eval_groups import lm_eval_training_items
 
-            items += harness_training_items(battery, entry)
+            items += lm_eval_training_items(battery, entry)
         elif entry.data.train is not None:
             rows = battery.rows(entry, "train")
             items += make_items(entry, rows, f"{battery.where(entry)}, key 'data.train'", variants=False)["default"]
@@ -108,7 +108,7 @@ def training_items(battery: Battery, *, task: str | None = None) -> list[Item]:
 
 def _prepared(
     battery: Battery,
-    task: OwnTask,
+    task: DataTask,
     items: Sequence[Item],
     positions: Sequence[int],
     declared: Sequence[Item] | None,
@@ -158,7 +158,7 @@ def _prepared(
     )
 
 
-def _metrics(task: OwnTask, where: str) -> tuple[str, ...]:
+def _metrics(task: DataTask, where: str) -> tuple[str, ...]:
     """lm-eval's names of the metrics, the primary one first."""
     word = task.scoring
     if word in GENERATION_SCORES or word == "external":
@@ -171,7 +171,7 @@ def _metrics(task: OwnTask, where: str) -> tuple[str, ...]:
     return (word,)
 
 
-def _primary(task: OwnTask, metrics: Sequence[str], where: str) -> str:
+def _primary(task: DataTask, metrics: Sequence[str], where: str) -> str:
     if task.primary is None:
         return f"{metrics[0]},none"
     metric, _, filtered = task.primary.partition(",")
@@ -195,7 +195,7 @@ def _pool(items: Sequence[Item], declared: Sequence[Item] | None, shots: int, se
         asked = {item.prompt for item in items}
         found = [item for item in declared if item.prompt not in asked]
     else:
-        found = [items[position] for position in reversed(shuffled(len(items), seed, items[0].task))]
+        found = [items[position] for position in reversed(sampling_order(len(items), seed, items[0].task))]
     unique = list({item.prompt: item for item in found}.values())
     if len(unique) <= shots:
         source = "its items give" if declared is None else "data.fewshot or data.train holds"
@@ -206,7 +206,7 @@ def _pool(items: Sequence[Item], declared: Sequence[Item] | None, shots: int, se
     return unique if declared is not None else unique[: 4 * shots + 8]
 
 
-def answer_delimiter(task: OwnTask, items: Sequence[Item], where: str) -> str:
+def answer_delimiter(task: DataTask, items: Sequence[Item], where: str) -> str:
     """What stands between prompt and answer: one space, or nothing where either brings white space of its own.
 
     Parameters

@@ -129,11 +129,11 @@ def fetch_command(name_or_file: str, data_root: Path | None, allow_code: bool) -
 
 def _listed(name: str) -> dict[str, Any]:
     from capgap.battery import load_battery
-    from capgap.battery.battery_spec import OwnTask
+    from capgap.battery.battery_spec import DataTask
     from capgap.battery.hub_fetch import needs_hub
 
     loaded = load_battery(name)
-    own = [task for task in loaded.tasks if isinstance(task, OwnTask)]
+    own = [task for task in loaded.tasks if isinstance(task, DataTask)]
     items = None if needs_hub(loaded) else sum(len(loaded.rows(task)) for task in own)
     return {"name": name, "tasks": len(loaded.tasks), "items": items, "description": loaded.description}
 

@@ -49,11 +49,11 @@ def show(
     Nothing is fetched and no model is loaded: sizes of hub data are what the file says about them.
     """
     from capgap.battery import load_battery
-    from capgap.battery.battery_preview import outline
+    from capgap.battery.battery_preview import preview_battery
 
     parameters = {size: _parameters(size) for size in sizes or (() if model else _SIZES)}
     loaded = load_battery(name_or_file, data_root=data_root)
-    entries = outline(loaded, limit=limit)
+    entries = preview_battery(loaded, limit=limit)
     cost = _cost(entries, model, parameters, device)
     if as_json:
         rows = [{f.name: getattr(e, f.name) for f in fields(e) if f.name != "like"} for e in entries]

@@ -88,7 +88,7 @@ def _weights(word: str) -> str:
 
     spec = parse_model(word)
     if spec.kind in BACKENDS:
-        return spec.word
+        return spec.spec_text
     return fingerprint(spec, locate(spec), "tokenizer.json")
 
 

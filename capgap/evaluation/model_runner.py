@@ -130,7 +130,7 @@ class ModelRunner:
 
     def _enter(self, told: ModelRunSummary, spec: ModelSpec) -> None:
         facts = {
-            "word": spec.place,
+            "word": spec.location,
             "identity": told.identity,
             "prompting": told.prompting,
             "facts": {key: value for key, value in told.facts.items() if key in schema.MODELS.names},

@@ -15,10 +15,10 @@ from capgap.models.quantisation import Quantisation, check_packages, quantisatio
 from capgap.models.weight_files import check_weights
 from capgap.user_cache import user_cache, write_cached
 
-__all__ = ["Checkpoint", "FoundBase", "file_hashes", "find_base", "identifying", "locate", "read_json"]
+__all__ = ["Checkpoint", "FoundBase", "file_hashes", "find_base", "code_and_pickle_patterns", "locate", "read_json"]
 
 ADAPTER_CONFIG = "adapter_config.json"
-TRAINED = "capgap.json"
+TRAINING_RECORD = "capgap.json"
 """What `capgap distill` writes into each checkpoint: its row of the models table."""
 
 
@@ -32,7 +32,7 @@ class Checkpoint:
     """For an adapter: the checkpoint that it adapts."""
     config: Mapping[str, Any]
     """config.json, or adapter_config.json."""
-    trained: Mapping[str, Any]
+    training_record: Mapping[str, Any]
     """What `capgap distill` wrote about it; empty for other people's checkpoints."""
     gguf: str | None = None
     """Name of the GGUF file that holds everything."""
@@ -49,8 +49,8 @@ class Checkpoint:
 class FoundBase:
     """The base of a student, and what said so."""
 
-    word: str
-    """A model word."""
+    spec_text: str
+    """A model spec, as `parse_model` reads it."""
     source: str
     """The file that names it."""
 
@@ -86,7 +86,7 @@ def locate(spec: ModelSpec) -> Checkpoint:
 
 
 def _open(path: Path, spec: ModelSpec) -> Checkpoint:
-    trained = read_json(path / TRAINED) if (path / TRAINED).is_file() else {}
+    trained = read_json(path / TRAINING_RECORD) if (path / TRAINING_RECORD).is_file() else {}
     if (path / ADAPTER_CONFIG).is_file():
         config = read_json(path / ADAPTER_CONFIG)
         check_weights(path, "adapter_model", spec.name, pickles=spec.get("allow_pickle") == "on")
@@ -126,7 +126,7 @@ def _refuse_code(path: Path, config: Mapping[str, Any], spec: ModelSpec) -> None
         if content.get("auto_map"):
             raise ModelError(
                 f"model {spec.name}: {path / file} has an auto_map: the folder brings Python code of its own, which "
-                f"may do anything on this machine. Read it, then say {spec.word},allow_code=on to run it, or "
+                f"may do anything on this machine. Read it, then say {spec.spec_text},allow_code=on to run it, or "
                 f"allow_code=off to load the weights with transformers' own code."
             )
 
@@ -202,9 +202,9 @@ def find_base(spec: ModelSpec) -> FoundBase | None:
     if spec.kind not in ("checkpoint", MICROWORLD):
         return None
     checkpoint = locate(spec)
-    if checkpoint.trained.get("base"):
-        word = str(checkpoint.trained["base"])
-        return FoundBase(_relative_to(word, checkpoint.path), str(checkpoint.path / TRAINED))
+    if checkpoint.training_record.get("base"):
+        word = str(checkpoint.training_record["base"])
+        return FoundBase(_relative_to(word, checkpoint.path), str(checkpoint.path / TRAINING_RECORD))
     if checkpoint.is_adapter and checkpoint.adapter_of is not None:
         base = checkpoint.adapter_of
         return FoundBase(str(base.path / base.gguf if base.gguf else base.path), str(checkpoint.path / ADAPTER_CONFIG))
@@ -265,7 +265,7 @@ def file_hashes(path: Path, patterns: tuple[str, ...]) -> str:
     return whole.hexdigest()
 
 
-def identifying(spec: ModelSpec) -> tuple[str, ...]:
+def code_and_pickle_patterns(spec: ModelSpec) -> tuple[str, ...]:
     """Patterns of the files, beside config and safetensors, that can change what a checkpoint answers."""
     code = ("*.py",) if spec.get("allow_code") == "on" else ()
     return code + (("*.bin",) if spec.get("allow_pickle") == "on" else ())

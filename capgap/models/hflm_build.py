@@ -17,10 +17,10 @@ from capgap.models.memory_check import needs_several_gpus
 from capgap.models.model_spec import ModelSpec
 from capgap.models.prompting import Prompting
 from capgap.models.quantisation import check_device
-from capgap.models.tokenizer_files import tokenizer_place
+from capgap.models.tokenizer_files import tokenizer_location
 from capgap.models.tree_hflm import TreeHFLM
 
-__all__ = ["build_lm", "n_parameters", "quantised_as"]
+__all__ = ["build_lm", "n_parameters", "quantisation_settings"]
 
 
 class _CompleteHFLM(TreeHFLM):
@@ -118,7 +118,7 @@ def build_lm(spec: ModelSpec, checkpoint: Checkpoint, device: str, dtype: str, p
             arguments["peft"] = str(checkpoint.path)
         if weights.gguf is not None:
             arguments["gguf_file"] = weights.gguf
-        place = tokenizer_place(spec, checkpoint)
+        place = tokenizer_location(spec, checkpoint)
         if place is not None:
             arguments["tokenizer"] = str(place)
         if spec.get("device_map") or (device.startswith("cuda") and needs_several_gpus(spec)):
@@ -185,7 +185,7 @@ def _told(spec: ModelSpec, checkpoint: Checkpoint) -> Iterator[None]:
         ) from error
 
 
-def quantised_as(lm: Any, weights: Checkpoint) -> dict[str, Any] | None:
+def quantisation_settings(lm: Any, weights: Checkpoint) -> dict[str, Any] | None:
     """How the weights that answer are packed, as transformers has it after loading; None where they are plain."""
     if weights.gguf is not None:
         return {"method": "gguf", "unpacked": True}

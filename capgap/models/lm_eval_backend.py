@@ -15,7 +15,7 @@ from capgap.models.checkpoint import file_hashes
 from capgap.models.devices import choose_device
 from capgap.models.loaded_model import LoadedModel, identity_digest
 from capgap.models.model_spec import ModelSpec
-from capgap.models.prompting import Prompting, worded
+from capgap.models.prompting import Prompting, prompting_from_spec
 from capgap.models.secret_masking import masked
 from capgap.models.tokenizer_files import TOKENIZER_FILES
 
@@ -91,7 +91,7 @@ def check_backend(spec: ModelSpec, *, scores: bool = False) -> None:
             f"model {spec.name}: {spec.kind} takes messages only, so chat_template=off is not possible. "
             f"Use local-completions, where the server has it."
         )
-    why = _why_no_scores(spec, arguments)
+    why = _no_scores_reason(spec, arguments)
     if scores and why is not None:
         raise ModelError(
             f"model {spec.name}: {why}, and the battery chooses by log-likelihoods. "
@@ -116,7 +116,7 @@ def _check_server(spec: ModelSpec, arguments: Mapping[str, str]) -> None:
         raise ModelError(f"model {spec.name}: {address} is the address for {other}, and the backend is {spec.kind}.")
 
 
-def _why_no_scores(spec: ModelSpec, arguments: Mapping[str, str]) -> str | None:
+def _no_scores_reason(spec: ModelSpec, arguments: Mapping[str, str]) -> str | None:
     """Why a backend gives no log-likelihoods, from its name alone; None where it may give them."""
     if spec.kind in _CHATS:
         return f"{spec.kind} gives no log-likelihoods: a chat does not tell the probability of what is said to it"
@@ -161,23 +161,23 @@ def load_backend(
     return LoadedModel(
         name=spec.name,
         lm=lm,
-        facts={"model": spec.name, "checkpoint": spec.place, "prompting": prompting.as_text()},
+        facts={"model": spec.name, "checkpoint": spec.location, "prompting": prompting.as_text()},
         identity=identity,
         fingerprint=identity_digest(identity),
         prompting=prompting,
         # A server answers one by one, and each answer is kept at once.
         batch_tokens=batch_tokens or (1 if at_once == 1 else _UNBOUNDED if spec.kind in _AT_ONCE else 2048),
-        ask_scores=partial(_asked_why, spec, lm),
-        requests_at_once=at_once,
+        probe_scoring=partial(_asked_why, spec, lm),
+        max_batch_requests=at_once,
         notes=getattr(lm, "notes", []),
     )
 
 
 def _asked_why(spec: ModelSpec, lm: Any) -> str | None:
     """Why a started backend gives no log-likelihoods; only its replies tell it of a server."""
-    why = _why_no_scores(spec, spec.arguments)
+    why = _no_scores_reason(spec, spec.arguments)
     if why is None and spec.kind == "local-completions":
-        asked: str | None = lm.why_no_scores()
+        asked: str | None = lm.no_scores_reason()
         return asked
     return why
 
@@ -231,7 +231,7 @@ def _settings(spec: ModelSpec, arguments: Mapping[str, str], kind: Any, device: 
         added["device"] = choose_device(device)
     if spec.kind in _OPENAI and arguments.get("tokenizer"):
         added["tokenizer_backend"] = "huggingface"  # lm-eval's `auto` mixes up a given tokenizer with the server's
-    prompting = worded(spec, auto=False)
+    prompting = prompting_from_spec(spec, auto=False)
     if prompting.think_end is not None:
         added["think_end_token"] = prompting.think_end
     if prompting.enable_thinking is not None:
@@ -261,7 +261,7 @@ def _parameters(kind: Any) -> tuple[set[str], bool]:
 def _prompting(spec: ModelSpec, lm: Any) -> Prompting:
     tokenizer = getattr(lm, "tokenizer", None)
     has_template = bool(getattr(tokenizer, "chat_template", None))
-    prompting = worded(spec, auto=spec.kind in _CHATS or has_template)
+    prompting = prompting_from_spec(spec, auto=spec.kind in _CHATS or has_template)
     if prompting.chat_template and spec.kind not in _CHATS and not has_template:
         raise ModelError(f"model {spec.name}: chat_template=on, but its tokenizer has no chat template.")
     if spec.kind in _OPENAI:
@@ -322,5 +322,5 @@ def _told(spec: ModelSpec) -> Iterator[None]:
                 f"server leads to none ({masked(first)}). Say tokenizer=CKPT, a directory or hub name."
             ) from error
         raise ModelError(
-            f"model {spec.name}: lm-eval cannot start {spec.place}: {type(error).__name__}: {masked(first)}"
+            f"model {spec.name}: lm-eval cannot start {spec.location}: {type(error).__name__}: {masked(first)}"
         ) from error

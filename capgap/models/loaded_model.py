@@ -37,9 +37,9 @@ class LoadedModel:
     """How it is addressed."""
     batch_tokens: int = 2048
     """Tokens in one forward pass, at most."""
-    ask_scores: Callable[[], str | None] | None = None
+    probe_scoring: Callable[[], str | None] | None = None
     """Says why it gives no log-likelihoods, where that is not known of it; a server is asked for some."""
-    requests_at_once: int = 64
+    max_batch_requests: int = 64
     """Requests that are handed over at a time, at most; what is handed over is answered, or lost, together."""
     notes: list[str] = field(default_factory=list)
     """What its user should know, one sentence each; filled while it is asked."""
@@ -47,14 +47,14 @@ class LoadedModel:
     """Time spent on it beside asking: ``hashing``, ``loading``, ``proof``."""
 
     @cached_property
-    def why_no_scores(self) -> str | None:
+    def no_scores_reason(self) -> str | None:
         """Why it gives no log-likelihoods, as the end of a sentence; None where it gives them."""
-        return self.ask_scores() if self.ask_scores is not None else None
+        return self.probe_scoring() if self.probe_scoring is not None else None
 
     @property
     def can_score(self) -> bool:
         """Whether it gives log-likelihoods."""
-        return self.why_no_scores is None
+        return self.no_scores_reason is None
 
     @property
     def tree(self) -> "TreeScorer | None":
@@ -62,7 +62,7 @@ class LoadedModel:
         scorer: TreeScorer | None = getattr(self.lm, "tree", None)
         return scorer
 
-    def go_plain(self, why: str) -> None:
+    def drop_tree(self, why: str) -> None:
         """From now on lm-eval's own path, and a note that says why."""
         self.lm.tree = None
         self.notes.append(f"{self.name} is asked on lm-eval's own, slower path: {why}.")

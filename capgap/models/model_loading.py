@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from capgap.errors import ModelError
-from capgap.models.checkpoint import Checkpoint, file_hashes, identifying, locate
+from capgap.models.checkpoint import Checkpoint, code_and_pickle_patterns, file_hashes, locate
 from capgap.models.devices import choose_device, choose_dtype
 from capgap.models.loaded_model import LoadedModel, identity_digest
 from capgap.models.model_spec import BACKENDS, ModelSpec
 from capgap.models.prompting import Prompting, prompting_of
-from capgap.models.tokenizer_files import TOKENIZER_FILES, tokenizer_place
+from capgap.models.tokenizer_files import TOKENIZER_FILES, tokenizer_location
 
 __all__ = ["check_model", "load_model"]
 
@@ -81,7 +81,7 @@ def load_model(
     if why_not is None:
         lm.tree = TreeScorer(lm.model, fitting_row(lm.model, batch_tokens))
     else:
-        model.go_plain(why_not)
+        model.drop_tree(why_not)
     return model
 
 
@@ -113,17 +113,17 @@ def check_model(spec: ModelSpec, *, scores: bool = False) -> None:
 
         check_backend(spec, scores=scores)
         return
-    tokenizer_place(spec, locate(spec))
+    tokenizer_location(spec, locate(spec))
 
 
 def _identity(spec: ModelSpec, checkpoint: Checkpoint, lm: Any, prompting: Prompting) -> dict[str, Any]:
     """All that can change an answer of a checkpoint."""
-    from capgap.models.hflm_build import quantised_as
+    from capgap.models.hflm_build import quantisation_settings
 
     weights = checkpoint.adapter_of or checkpoint
-    allowed = identifying(spec)
+    allowed = code_and_pickle_patterns(spec)
     files = (escape(weights.gguf),) if weights.gguf is not None else _WEIGHTS
-    place = tokenizer_place(spec, checkpoint) or (None if weights.gguf is not None else weights.path)
+    place = tokenizer_location(spec, checkpoint) or (None if weights.gguf is not None else weights.path)
     folder = Path(place) if place is not None else None
     return {
         "kind": "hf",
@@ -131,7 +131,7 @@ def _identity(spec: ModelSpec, checkpoint: Checkpoint, lm: Any, prompting: Promp
         "adapter": file_hashes(checkpoint.path, _WEIGHTS + allowed) if checkpoint.is_adapter else None,
         "tokenizer": file_hashes(folder, TOKENIZER_FILES + allowed) if folder and folder.is_dir() else place,
         "dtype": str(lm.model.dtype),
-        "quantization": quantised_as(lm, weights),
+        "quantization": quantisation_settings(lm, weights),
         "device": lm.device.type,
         "attention": getattr(lm.model.config, "_attn_implementation", None),
         "max_length": lm.max_length,
@@ -158,13 +158,13 @@ def _facts(
         "adaptation": "lora" if checkpoint.is_adapter else None,
     }
     step = re.search(r"checkpoint-(\d+)$", str(checkpoint.path))
-    known = {key: value for key, value in checkpoint.trained.items() if value is not None}
+    known = {key: value for key, value in checkpoint.training_record.items() if value is not None}
     return {
         **facts,
         **({"step": int(step.group(1))} if step else {}),
         **known,
         "model": spec.name,
-        "checkpoint": spec.place,
+        "checkpoint": spec.location,
         "prompting": prompting.as_text(),
         "weights_hash": identity["adapter"] or identity["weights"],
     }

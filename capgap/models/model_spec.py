@@ -82,7 +82,7 @@ class ModelSpec:
         return {key.strip(): value for key, _, value in pieces}
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Where it is from, for tables and reports: never a path that only means something on this machine."""
         if self.kind == MICROWORLD:
             return f"{self.kind}:{self.checkpoint}"
@@ -92,7 +92,7 @@ class ModelSpec:
         return _portable(self.checkpoint)
 
     @property
-    def word(self) -> str:
+    def spec_text(self) -> str:
         """A model word that means this model, without its name."""
         head = self.checkpoint if self.kind == "checkpoint" else f"{self.kind}:{self.checkpoint}"
         return ",".join([head, *(f"{key}={value}" for key, value in self.options.items())])
@@ -264,17 +264,17 @@ def _distinct(specs: list[ModelSpec]) -> list[ModelSpec]:
     result: list[ModelSpec] = []
     for spec in specs:
         depth = 2
-        while spec.name in seen and seen[spec.name].word != spec.word and spec.kind == "checkpoint":
+        while spec.name in seen and seen[spec.name].spec_text != spec.spec_text and spec.kind == "checkpoint":
             parts = Path(spec.checkpoint).parts
             if depth > len(parts):
                 break
             spec, depth = replace(spec, name="/".join(parts[-depth:])), depth + 1
         if spec.name in seen:
-            if seen[spec.name].word == spec.word:
+            if seen[spec.name].spec_text == spec.spec_text:
                 continue
             raise ModelError(
-                f"two models are called {spec.name!r}: {seen[spec.name].word} and {spec.word}. "
-                f"Name one of them: NAME={spec.word}"
+                f"two models are called {spec.name!r}: {seen[spec.name].spec_text} and {spec.spec_text}. "
+                f"Name one of them: NAME={spec.spec_text}"
             )
         seen[spec.name] = spec
         result.append(spec)

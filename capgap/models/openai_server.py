@@ -197,7 +197,7 @@ class OpenAIServer(ServerBackend):
             f"found {json.dumps(found, default=str)[:160]}"
         )
 
-    def why_no_scores(self) -> str | None:
+    def no_scores_reason(self) -> str | None:
         """Ask for one short log-likelihood; what speaks against them, None where they come.
 
         Raises

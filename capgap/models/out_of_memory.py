@@ -5,10 +5,10 @@ import gc
 from capgap.errors import ModelError
 from capgap.models.loaded_model import LoadedModel
 
-__all__ = ["is_memory", "release"]
+__all__ = ["is_out_of_memory", "halve_batch_size"]
 
 
-def is_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Whether an exception says that memory could not be had, on a GPU or a CPU."""
     import torch
 
@@ -18,7 +18,7 @@ def is_memory(error: Exception) -> bool:
     )
 
 
-def release(model: LoadedModel, size: int, error: Exception, what: str, *, smallest: int) -> int:
+def halve_batch_size(model: LoadedModel, size: int, error: Exception, what: str, *, smallest: int) -> int:
     """Half of `size`, and a note to the user; memory that is only cached is given back.
 
     Raises

@@ -7,7 +7,7 @@ from capgap.models.checkpoint import Checkpoint, locate
 from capgap.models.model_loading import load_model
 from capgap.models.model_spec import BACKENDS, ModelSpec
 from capgap.models.prompting import Prompting, prompting_of
-from capgap.models.tokenizer_files import tokenizer_place
+from capgap.models.tokenizer_files import tokenizer_location
 
 __all__ = ["RenderedPrompt", "offline_prompt_renderer"]
 
@@ -54,7 +54,7 @@ class _ChatTemplate:
         from transformers import AutoTokenizer
 
         weights = checkpoint.adapter_of or checkpoint
-        place = tokenizer_place(spec, checkpoint)
+        place = tokenizer_location(spec, checkpoint)
         packed = {"gguf_file": weights.gguf} if place is None and weights.gguf is not None else {}
         folder = str(weights.path if place is None else place)
         self.tokenizer = AutoTokenizer.from_pretrained(

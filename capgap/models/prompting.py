@@ -7,7 +7,7 @@ from pathlib import Path
 from capgap.models.checkpoint import Checkpoint
 from capgap.models.model_spec import ModelSpec
 
-__all__ = ["Prompting", "prompting_of", "worded"]
+__all__ = ["Prompting", "prompting_of", "prompting_from_spec"]
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,14 @@ class Prompting:
 
 def prompting_of(spec: ModelSpec, checkpoint: Checkpoint) -> Prompting:
     """How a checkpoint is addressed."""
-    trained = checkpoint.trained.get("prompting")
+    trained = checkpoint.training_record.get("prompting")
     known = json.loads(trained) if isinstance(trained, str) else trained or {}
-    return worded(spec, auto=bool(known["chat_template"]) if "chat_template" in known else _has_template(checkpoint))
+    return prompting_from_spec(
+        spec, auto=bool(known["chat_template"]) if "chat_template" in known else _has_template(checkpoint)
+    )
 
 
-def worded(spec: ModelSpec, *, auto: bool) -> Prompting:
+def prompting_from_spec(spec: ModelSpec, *, auto: bool) -> Prompting:
     """What a model word says about it; `auto` is what ``chat_template=auto`` means for this model."""
     wanted = spec.get("chat_template", "auto")
     thinking = spec.get("enable_thinking")

@@ -9,10 +9,10 @@ from lm_eval.models.utils import has_bos_prefix
 from capgap.errors import ModelError
 from capgap.models.prefix_tree import ScoredContinuation
 
-__all__ = ["encode_texts", "pieces_of"]
+__all__ = ["encode_texts", "encode_requests"]
 
 
-def pieces_of(lm: Any, kind: str, arguments: Sequence[tuple[Any, ...]]) -> list[tuple[ScoredContinuation, ...]]:
+def encode_requests(lm: Any, kind: str, arguments: Sequence[tuple[Any, ...]]) -> list[tuple[ScoredContinuation, ...]]:
     """What is scored for each request.
 
     Parameters

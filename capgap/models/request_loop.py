@@ -12,7 +12,7 @@ from typing import Any
 from capgap.errors import ModelError, StoreError
 from capgap.models.ledger import Ledger, request_key
 from capgap.models.loaded_model import LoadedModel, TreeDisagreement
-from capgap.models.sharding import own_shard
+from capgap.models.sharding import shard_of
 
 __all__ = ["Progress", "Response", "fill_ledger_shard", "ledger_responses", "respond"]
 
@@ -189,21 +189,21 @@ def _asked_each_way(
     if kind != "generate_until" and not model.can_score:
         raise ModelError(
             f"model {model.name}: this backend gives no log-likelihoods, which {kind} requests need: "
-            f"{model.why_no_scores}. Use a battery of generate tasks."
+            f"{model.no_scores_reason}. Use a battery of generate tasks."
         )
     if model.tree is None:
         return _answers(asking, kind, requests, _PLAIN)
     plain: list[_RequestIdentity] = []
     if kind == "generate_until":
-        from capgap.models.tree_generation import only_lm_eval
+        from capgap.models.tree_generation import generation_unsupported
 
-        plain = [request for request in requests if only_lm_eval(model, request.arguments[1])]
+        plain = [request for request in requests if generation_unsupported(model, request.arguments[1])]
     others = set(requests) - set(plain)
     fast = [request for request in requests if request in others]
     try:
         answers = _answers(asking, kind, fast, _TREE)
     except TreeDisagreement as error:
-        model.go_plain(str(error))
+        model.drop_tree(str(error))
         answers = _answers(asking, kind, fast, _PLAIN)
     return answers | _answers(asking, kind, plain, _PLAIN)
 
@@ -250,7 +250,7 @@ def _in_batches(
     asking: _RequestTarget, kind: str, requests: Sequence[_RequestIdentity], found: Mapping[int, Any]
 ) -> Iterator[dict[int, Any]]:
     """Answers of lm-eval's own path and of other backends: a batch of the plan at a time."""
-    for batch in own_shard(_plan(asking.model, kind, requests), asking.part):
+    for batch in shard_of(_plan(asking.model, kind, requests), asking.part):
         missing = [request for request in batch if request.index not in found]
         if missing:
             results = _ask(asking.model, kind, missing)
@@ -280,8 +280,8 @@ def _plan(model: LoadedModel, kind: str, requests: Sequence[_RequestIdentity]) -
     longest = 0
     for request in todo:
         longest = max(longest, request.length)
-        many = len(batches[-1]) if batches else model.requests_at_once
-        full = many >= model.requests_at_once or (many + 1) * longest > model.batch_tokens
+        many = len(batches[-1]) if batches else model.max_batch_requests
+        full = many >= model.max_batch_requests or (many + 1) * longest > model.batch_tokens
         if full or _settings(batches[-1][0]) != _settings(request):
             batches.append([])
             longest = request.length

@@ -7,7 +7,7 @@ from capgap.errors import ModelError
 from capgap.models.checkpoint import Checkpoint
 from capgap.models.model_spec import ModelSpec
 
-__all__ = ["TOKENIZER_FILES", "tokenizer_place"]
+__all__ = ["TOKENIZER_FILES", "tokenizer_location"]
 
 TOKENIZER_FILES = (
     "tokenizer*",
@@ -22,7 +22,7 @@ TOKENIZER_FILES = (
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "tekken.json", "*.tiktoken")
 
 
-def tokenizer_place(spec: ModelSpec, checkpoint: Checkpoint) -> Path | str | None:
+def tokenizer_location(spec: ModelSpec, checkpoint: Checkpoint) -> Path | str | None:
     """What the tokenizer is loaded from; None: from where the weights are.
 
     The word's own, else the adapter's where it brings one, else that of the weights.

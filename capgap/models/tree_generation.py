@@ -15,12 +15,12 @@ import torch
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
 from capgap.models.loaded_model import LoadedModel, TreeDisagreement
-from capgap.models.out_of_memory import is_memory, release
+from capgap.models.out_of_memory import halve_batch_size, is_out_of_memory
 from capgap.models.prefix_tree import Continuation, TreeDecoder, disagreement
 from capgap.models.request_encoding import encode_texts
-from capgap.models.sharding import own_shard
+from capgap.models.sharding import shard_of
 
-__all__ = ["generate_by_tree", "only_lm_eval"]
+__all__ = ["generate_by_tree", "generation_unsupported"]
 
 _LINES = 64  # prompts written on at a time, at most
 _KEPT = 32  # tokens that all prompts share, or keeping them is not worth a pass
@@ -55,7 +55,7 @@ class _GenerationSettings:
     sampled: tuple[tuple[str, float], ...]  # temperature, top_k …; none where decoding is greedy
 
 
-def only_lm_eval(model: LoadedModel, settings: Mapping[str, Any]) -> str | None:
+def generation_unsupported(model: LoadedModel, settings: Mapping[str, Any]) -> str | None:
     """Why a request must be written on lm-eval's own path; None where it need not."""
     if model.tree is None:
         return "the model"
@@ -125,7 +125,7 @@ def _group(
         decoder = _decoder(model)
         batches = _batches(order, prompts, settings.limit, lines, 8 * model.batch_tokens)
         try:
-            for batch in own_shard(batches, part):
+            for batch in shard_of(batches, part):
                 missing = [i for i in batch if i not in done]
                 if not missing:
                     continue
@@ -134,9 +134,9 @@ def _group(
                     yield answers
             return
         except RuntimeError as error:  # torch's errors of memory are of this kind
-            if not is_memory(error):
+            if not is_out_of_memory(error):
                 raise
-            lines = release(model, lines, error, "lines", smallest=1)
+            lines = halve_batch_size(model, lines, error, "lines", smallest=1)
 
 
 def _written(
@@ -167,7 +167,7 @@ def _written(
     try:
         whole = {n: written for step in steps for n, written in step.items()}
     except Exception as error:  # whatever a model's own code raises at masks that it does not expect
-        if is_memory(error):
+        if is_out_of_memory(error):
             raise
         raise TreeDisagreement(f"it cannot write by lines ({type(error).__name__}: {str(error)[:120]})") from error
     if _prove(model, own, whole) > 1:

@@ -5,10 +5,18 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from capgap.models.loaded_model import LoadedModel, TreeDisagreement
-from capgap.models.out_of_memory import is_memory, release
-from capgap.models.prefix_tree import Answer, RowPlan, ScoredContinuation, TreeProof, TreeScorer, disagreement, hardest
-from capgap.models.request_encoding import pieces_of
-from capgap.models.sharding import own_shard
+from capgap.models.out_of_memory import halve_batch_size, is_out_of_memory
+from capgap.models.prefix_tree import (
+    Answer,
+    RowPlan,
+    ScoredContinuation,
+    TreeProof,
+    TreeScorer,
+    disagreement,
+    requests_to_prove,
+)
+from capgap.models.request_encoding import encode_requests
+from capgap.models.sharding import shard_of
 
 __all__ = ["score_by_tree"]
 
@@ -51,22 +59,22 @@ def score_by_tree(
     """
     scorer = model.tree
     assert scorer is not None
-    requests = pieces_of(model.lm, kind, arguments)
+    requests = encode_requests(model.lm, kind, arguments)
     work = _RequestContinuations(kind, requests)
     done: dict[int, Any] = dict(found)
     while True:
         try:
             plan = scorer.plan(work.pieces)
-            mine = work.ending_in(own_shard(work.last_rows(plan), part), plan)
+            mine = work.ending_in(shard_of(work.last_rows(plan), part), plan)
             if mine <= set(done):
                 return
             for answered in _proven_first(model, scorer, work, plan, done, mine):
                 done.update(answered)
                 yield answered
         except RuntimeError as error:  # torch's errors of memory are of this kind
-            if not is_memory(error):
+            if not is_out_of_memory(error):
                 raise
-            scorer.row_tokens = release(model, scorer.row_tokens, error, "tokens", smallest=_SMALLEST_ROW)
+            scorer.row_tokens = halve_batch_size(model, scorer.row_tokens, error, "tokens", smallest=_SMALLEST_ROW)
 
 
 def _proven_first(
@@ -79,7 +87,7 @@ def _proven_first(
 ) -> Iterator[dict[int, Any]]:
     """The answers to `mine` that are not `done`; those that prove the tree before the others."""
     work.partial.clear()
-    proof, covered = hardest(work.requests, plan, scorer.proven)
+    proof, covered = requests_to_prove(work.requests, plan, scorer.proven)
     proven: dict[int, Any] = {}
     for i in proof:
         ahead = {} if i in done or i in proven else _in_rows_of(scorer, work, plan, i, set(done) | set(proven))
@@ -111,7 +119,7 @@ def _in_rows_of(
         for answered in _answers(scorer, work, plan, company):
             answers |= answered
     except Exception as error:  # whatever a model's own code raises at masks that it does not expect
-        if is_memory(error):
+        if is_out_of_memory(error):
             raise
         raise TreeDisagreement(
             f"its forward pass fails on a tree ({type(error).__name__}: {str(error)[:120]})"

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from capgap.battery import load_battery
-from capgap.battery.battery_preview import PreviewEntry, outline
+from capgap.battery.battery_preview import PreviewEntry, preview_battery
 from capgap.errors import BatteryError
 
 from .conftest import Write
@@ -30,7 +30,10 @@ tasks:
 
 def _outline(tmp_path: Path, text: str = FAR, limit: int | None = None) -> dict[tuple[str, str], PreviewEntry]:
     (tmp_path / "far.yaml").write_text(text)
-    return {(entry.name, entry.variant): entry for entry in outline(load_battery(tmp_path / "far.yaml"), limit=limit)}
+    return {
+        (entry.name, entry.variant): entry
+        for entry in preview_battery(load_battery(tmp_path / "far.yaml"), limit=limit)
+    }
 
 
 def test_data_of_the_hub_are_told_without_being_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +70,7 @@ def test_a_variant_is_an_entry_of_its_own(tmp_path: Path) -> None:
 
 
 def test_local_data_are_counted(write: Write) -> None:
-    entries = outline(load_battery(write()), limit=5)
+    entries = preview_battery(load_battery(write()), limit=5)
     assert [(entry.name, entry.n_items, entry.n_asked, entry.here) for entry in entries] == [
         ("capitals", 30, 5, True),
         ("sums", 20, 5, True),

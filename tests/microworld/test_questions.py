@@ -20,7 +20,7 @@ def told(world: World) -> dict[tuple[str, str], str]:
     return memory([s for fact in world.facts for s in (fact.statement, world.link_statement(fact))])
 
 
-def drawn(world: World, family: str, depth: int, n: int = 60) -> list[WorldQuestion]:
+def sample_positions(world: World, family: str, depth: int, n: int = 60) -> list[WorldQuestion]:
     rng = np.random.default_rng([depth, len(family)])
     return [FAMILIES[family].draw(world, depth, rng) for _ in range(n)]
 

@@ -161,7 +161,7 @@ def test_a_server_that_gives_no_scores_of_the_prompt_is_noticed_before_it_is_ask
     with serving(checkpoint, fault) as running:
         model = load_model(parse_model(running.word(checkpoint)), run_id="r")
         assert not model.can_score
-        assert told in str(model.why_no_scores)
+        assert told in str(model.no_scores_reason)
         with pytest.raises(ModelError, match="no log-likelihoods"):
             answers(model, [score("Q A", " red")], tmp_path / "l")
         (text,) = answers(model, [generate("Q : one A :")], tmp_path / "l")

@@ -53,7 +53,7 @@ def test_a_word_names_one_model(word: str, name: str, kind: str, checkpoint: str
     ],
 )
 def test_the_word_of_a_spec_means_the_same_model(word: str) -> None:
-    assert parse_model(parse_model(word).word) == parse_model(word)
+    assert parse_model(parse_model(word).spec_text) == parse_model(word)
 
 
 @pytest.mark.parametrize(
@@ -136,6 +136,6 @@ def test_what_only_sounds_like_a_secret_is_none(word: str) -> None:
 
 def test_the_place_of_a_model_names_no_folder_of_this_machine_and_no_secret() -> None:
     spec = parse_model("local-completions:model=/home/me/m,base_url=http://h/v1/completions,tokenizer=/home/me/t")
-    assert spec.place == "local-completions:model=m,base_url=http://h/v1/completions,tokenizer=t"
+    assert spec.location == "local-completions:model=m,base_url=http://h/v1/completions,tokenizer=t"
     made = ModelSpec("m", "model=m,auth_token=SECRET", "local-completions")
-    assert "SECRET" not in made.place
+    assert "SECRET" not in made.location

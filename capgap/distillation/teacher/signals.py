@@ -208,7 +208,7 @@ class _LocatedTeacher:
         spec = teacher_spec(config, word)
         if spec.kind in BACKENDS:
             raise DistillError(
-                f"{config.name}: teacher {spec.word} gives texts, not distributions over every token. Use a "
+                f"{config.name}: teacher {spec.spec_text} gives texts, not distributions over every token. Use a "
                 "checkpoint, or supervision: answers or traces."
             )
         checkpoint = locate(spec)

@@ -1,4 +1,4 @@
-"""Before a model's results count: its hardest requests, scored the plain way too.
+"""Before a model's results count: its requests_to_prove requests, scored the plain way too.
 
 A tree mask that a model ignores, a window that is measured in the wrong way, a cache that is cropped: each is wrong
 without a word, and most of them only on long requests. So the proof is made on the requests themselves, where the
@@ -13,7 +13,7 @@ import torch
 
 from capgap.models.prefix_tree.row_plan import RowPlan, ScoredContinuation
 
-__all__ = ["TreeProof", "disagreement", "hardest"]
+__all__ = ["TreeProof", "disagreement", "requests_to_prove"]
 
 _PER_TOKEN = {torch.float32: 2e-5, torch.float64: 2e-5, torch.float16: 0.02, torch.bfloat16: 0.06}
 """Nats per scored token that rounding explains; in half precision plain scoring itself moves so with its batch."""
@@ -39,7 +39,7 @@ class TreeProof:
     """Largest difference, nats."""
 
 
-def hardest(
+def requests_to_prove(
     requests: Sequence[Sequence[ScoredContinuation]], plan: RowPlan, proven: TreeProof
 ) -> tuple[list[int], TreeProof]:
     """The requests to compare before the others count; none where what was compared before covers them.
