@@ -1,4 +1,4 @@
-"""Scores of generated answers, and what was read out of them."""
+"""Scores of generated answers (``exact``, ``numeric``, ``contains``) and the predictions read from them."""
 
 import re
 import unicodedata
@@ -54,10 +54,10 @@ def score_generation(
     if kind not in GENERATION_SCORES:
         raise BatteryError(f"unknown score {kind!r} for generated answers.{suggestion(kind, GENERATION_SCORES)}")
     text = response[-MAX_RESPONSE:]
-    found = extract_answer(text, extract) if extract else text.strip()
-    if not found:
+    answer = extract_answer(text, extract) if extract else text.strip()
+    if not answer:
         return 0.0, None
-    return GENERATION_SCORES[kind](found, targets, bool(extract))
+    return GENERATION_SCORES[kind](answer, targets, bool(extract))
 
 
 def numbers(text: str) -> list[Fraction]:
@@ -66,10 +66,10 @@ def numbers(text: str) -> list[Fraction]:
 
 
 def _fraction(match: re.Match[str]) -> Fraction | None:
-    whole, part = match["whole"], match["part"]
-    if whole is None and part is None:
+    integer_part, fractional_part = match["whole"], match["part"]
+    if integer_part is None and fractional_part is None:
         return None
-    value = Fraction(Decimal((whole or "0").replace(",", "") + (part or "") + (match["power"] or "")))
+    value = Fraction(Decimal((integer_part or "0").replace(",", "") + (fractional_part or "") + (match["power"] or "")))
     if match["under"] and int(match["under"]):
         value /= int(match["under"])
     return -value if (match["sign"] + match["sign2"]).strip("+") else value
@@ -79,22 +79,22 @@ def _spell(value: Fraction) -> str:
     """The shortest usual spelling: 1234, 0.5, 1/3."""
     if value.denominator == 1:
         return str(value.numerator)
-    rest = value.denominator
+    remaining_denominator = value.denominator
     for prime in (2, 5):
-        while rest % prime == 0:
-            rest //= prime
-    if rest == 1 and value.denominator < 10**30:
+        while remaining_denominator % prime == 0:
+            remaining_denominator //= prime
+    if remaining_denominator == 1 and value.denominator < 10**30:
         return format((Decimal(value.numerator) / Decimal(value.denominator)).normalize(), "f")
     return f"{value.numerator}/{value.denominator}"
 
 
-def _numeric(found: str, targets: Sequence[str], was_extracted: bool) -> tuple[float, str | None]:
-    values = numbers(found)
+def _numeric(answer: str, targets: Sequence[str], was_extracted: bool) -> tuple[float, str | None]:
+    values = numbers(answer)
     if not values:
         return 0.0, None
     value = values[0] if was_extracted else values[-1]
-    wanted = {number for target in targets for number in numbers(target)[-1:]}
-    return float(value in wanted), _spell(value)
+    target_values = {number for target in targets for number in numbers(target)[-1:]}
+    return float(value in target_values), _spell(value)
 
 
 _AROUND = " \t\n\r\"'`“”‘’«»*"
@@ -107,18 +107,18 @@ def _normal(text: str) -> str:
     return bare or folded
 
 
-def _exact(found: str, targets: Sequence[str], was_extracted: bool) -> tuple[float, str | None]:
-    normal = _normal(found)
-    return float(any(normal == _normal(target) for target in targets)), found
+def _exact(answer: str, targets: Sequence[str], was_extracted: bool) -> tuple[float, str | None]:
+    normal_answer = _normal(answer)
+    return float(any(normal_answer == _normal(target) for target in targets)), answer
 
 
-def _contains(found: str, targets: Sequence[str], was_extracted: bool) -> tuple[float, str | None]:
-    text = _normal(found)
+def _contains(answer: str, targets: Sequence[str], was_extracted: bool) -> tuple[float, str | None]:
+    normal_answer = _normal(answer)
     for target in targets:
-        wanted = _normal(target)
-        if wanted and re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", text):
+        normal_target = _normal(target)
+        if normal_target and re.search(rf"(?<!\w){re.escape(normal_target)}(?!\w)", normal_answer):
             return 1.0, target
-    return 0.0, found
+    return 0.0, answer
 
 
 GENERATION_SCORES: dict[str, Callable[[str, Sequence[str], bool], tuple[float, str | None]]] = {

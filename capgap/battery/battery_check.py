@@ -1,4 +1,4 @@
-"""The proof of a battery: what will be sent, and that right answers score 1 and empty ones 0."""
+"""Check of a battery: prompts as they will be sent, and a proof of each scorer by right and by empty answers."""
 
 import re
 from collections import defaultdict
@@ -36,7 +36,7 @@ class PromptSample:
 
 @dataclass(frozen=True)
 class TaskCheck:
-    """What was found out about a task in one variant."""
+    """The check of a task in one variant: samples of its prompts, the proof of its scorer, problems and notes."""
 
     name: str
     """The task."""
@@ -77,10 +77,10 @@ def check_battery(battery: Battery, *, limit: int | None = None) -> Iterator[Tas
         try:
             prepared = prepare_task(battery, task, limit=limit)
         except BatteryError as error:
-            yield from _unprepared(battery, task, error)
+            yield from _check_unprepared(battery, task, error)
             continue
-        for one in prepared:
-            yield _checked(battery, task, one)
+        for variant in prepared:
+            yield _check_prepared(battery, task, variant)
 
 
 def proof(prepared: PreparedTask, answer: Callable[[Item, Any], Any]) -> float:
@@ -94,7 +94,7 @@ def proof(prepared: PreparedTask, answer: Callable[[Item, Any], Any]) -> float:
         Item and lm-eval Instance → the response: text, or (log-likelihood, is greedy).
     """
     task = prepared.lm_task
-    metric, filtered = prepared.primary.split(",")
+    metric, filter_name = prepared.primary.split(",")
     _build(task)
     by_doc: dict[int, list[Any]] = defaultdict(list)
     for instance in task.instances:
@@ -103,9 +103,9 @@ def proof(prepared: PreparedTask, answer: Callable[[Item, Any], Any]) -> float:
     task.apply_filters()
     scores = []
     for doc_id, doc in enumerate(task.eval_docs):
-        asked = sorted(by_doc[doc_id], key=lambda instance: instance.idx)
-        found = task.process_results(doc, [instance.filtered_resps[filtered] for instance in asked])
-        scores.append(float(found[metric]))
+        instances = sorted(by_doc[doc_id], key=lambda instance: instance.idx)
+        values = task.process_results(doc, [instance.filtered_resps[filter_name] for instance in instances])
+        scores.append(float(values[metric]))
     return sum(scores) / len(scores)
 
 
@@ -120,36 +120,38 @@ def right_answer(prepared: PreparedTask, item: Item) -> str | None:
     if prepared.extract is None:
         return target
     steps = item.rationale or ""
-    made = [item.shot, steps, f"{steps} {target}", f"{steps}\n{target}", target, _filled(prepared.extract, target)]
-    wanted = {text.strip() for text in item.targets}
-    exact = [text for text in made if extract_answer(text, prepared.extract) in wanted]
-    loose = [text for text in made if any(t in (extract_answer(text, prepared.extract) or "") for t in wanted)]
+    candidates = [item.shot, steps, f"{steps} {target}", f"{steps}\n{target}", target]
+    candidates.append(_text_matching(prepared.extract, target))
+    targets = {text.strip() for text in item.targets}
+    answers = {text: extract_answer(text, prepared.extract) or "" for text in candidates}
+    exact = [text for text, answer in answers.items() if answer in targets]
+    loose = [text for text, answer in answers.items() if any(target in answer for target in targets)]
     return next(iter([*exact, *loose]), None)
 
 
-def _filled(extract: str, target: str) -> str:
+def _text_matching(extract: str, target: str) -> str:
     """A text that a simple expression matches: the target in place of its first group."""
     return re.sub(r"\\(.)", r"\1", re.sub(r"(?<!\\)\((?!\?).*?(?<!\\)\)", lambda _: target, extract, count=1))
 
 
-def _unprepared(battery: Battery, task: DataTask | LmEvalTask, error: BatteryError) -> Iterator[TaskCheck]:
-    """A task without its data: its name and configuration are checked all the same."""
-    told = str(error)
-    missing = "capgap battery fetch" in told
+def _check_unprepared(battery: Battery, task: DataTask | LmEvalTask, error: BatteryError) -> Iterator[TaskCheck]:
+    """A task that could not be prepared; where only its data are missing, its name and configuration are checked."""
+    message = str(error)
+    missing = "capgap battery fetch" in message
     if not (missing and isinstance(task, LmEvalTask)):
-        yield _unproven(task.name, () if missing else (told,), (told,) if missing else (), missing)
+        yield _unproven(task.name, () if missing else (message,), (message,) if missing else (), missing)
         return
     from capgap.battery.lm_eval_config import lm_eval_task_config, static_problem
     from capgap.battery.lm_eval_groups import leaf_task_names
 
     for name in leaf_task_names(task.lm_eval):
         try:
-            leaf = lm_eval_task_config(name, allow_code=battery.allow_code)
-        except BatteryError as wrong:
-            yield _unproven(name, (str(wrong),))
+            config = lm_eval_task_config(name, allow_code=battery.allow_code)
+        except BatteryError as config_error:
+            yield _unproven(name, (str(config_error),))
             continue
-        problem = static_problem(leaf, task)
-        note = f"{leaf.output_type}, scores: {'; '.join(leaf.primaries)}, data: {leaf.data}: not cached"
+        problem = static_problem(config, task)
+        note = f"{config.output_type}, scores: {'; '.join(config.primaries)}, data: {config.data}: not cached"
         yield _unproven(name, (f"{battery.where(task)}: {problem}",) if problem else (), (note,), missing_data=True)
 
 
@@ -159,17 +161,15 @@ def _unproven(
     return TaskCheck(name, "default", None, (), None, None, problems, notes, missing_data)
 
 
-def _checked(battery: Battery, task: DataTask | LmEvalTask, prepared: PreparedTask) -> TaskCheck:
-    own = isinstance(task, DataTask)
-    problems: list[str] = []
+def _check_prepared(battery: Battery, task: DataTask | LmEvalTask, prepared: PreparedTask) -> TaskCheck:
     notes = list(_notes(battery, task, prepared))
-    gold: float | None = None
-    empty: float | None = None
+    samples = tuple(_samples(prepared))
     if prepared.score == "external":
         notes.append("scored elsewhere: there is no scorer to prove")
-        return TaskCheck(
-            prepared.name, prepared.variant, prepared, tuple(_samples(prepared)), None, None, (), tuple(notes)
-        )
+        return TaskCheck(prepared.name, prepared.variant, prepared, samples, None, None, (), tuple(notes))
+    problems: list[str] = []
+    gold: float | None = None
+    empty: float | None = None
     unanswerable = prepared.format == "generate" and right_answer(prepared, prepared.items[0]) is None
     try:
         gold = None if unanswerable else proof(prepared, lambda item, request: _response(prepared, item, request, True))
@@ -180,11 +180,12 @@ def _checked(battery: Battery, task: DataTask | LmEvalTask, prepared: PreparedTa
         problems.append(
             f"no right answer matches extract {prepared.extract!r}. Give `shot`, an answer as it should look."
         )
+    # A scorer of lm-eval's is what it is: worth a note. One that the battery chose is the battery's mistake.
+    doubts = problems if isinstance(task, DataTask) else notes
     if gold is not None and gold < 1:
-        (problems if own else notes).append(f"right answers score {gold:.2f}, expected 1.00")
+        doubts.append(f"right answers score {gold:.2f}, expected 1.00")
     if empty is not None and empty > 0:
-        (problems if own else notes).append(f"empty answers score {empty:.2f}, expected 0.00")
-    samples = tuple(_samples(prepared))
+        doubts.append(f"empty answers score {empty:.2f}, expected 0.00")
     return TaskCheck(prepared.name, prepared.variant, prepared, samples, gold, empty, tuple(problems), tuple(notes))
 
 
@@ -202,15 +203,15 @@ def _response(prepared: PreparedTask, item: Item, request: Any, right: bool) -> 
 def _samples(prepared: PreparedTask, count: int = 2) -> Iterator[PromptSample]:
     task = prepared.lm_task
     last = len(prepared.items) - 1
-    shown = dict.fromkeys(round(n * last / max(count - 1, 1)) for n in range(count))
+    positions = dict.fromkeys(round(n * last / max(count - 1, 1)) for n in range(count))  # first to last, no two alike
     _build(task)
-    first = {instance.doc_id: instance for instance in reversed(task.instances)}
-    for position in shown:
+    for position in positions:
         item = prepared.items[position]
-        continuations = tuple(str(i.args[1]) for i in task.instances if i.doc_id == position)
+        requests = [instance.args for instance in task.instances if instance.doc_id == position]
+        continuations = tuple(str(arguments[1]) for arguments in requests)
         yield PromptSample(
             item=item.item,
-            prompt=str(first[position].args[0]),
+            prompt=str(requests[0][0]),
             choices=continuations if prepared.format == "choose" else None,
             targets=item.targets,
             chance=item.chance,
@@ -223,18 +224,18 @@ def _notes(battery: Battery, task: DataTask | LmEvalTask, prepared: PreparedTask
     if isinstance(task, DataTask) and "\n" in prepared.stop and _inherits_stop(task, prepared.variant):
         yield f"stop {list(prepared.stop)} ends an answer that is to be extracted: steps on several lines would be cut"
     if isinstance(task, DataTask) and task.data.train is not None and prepared.variant == "default":
-        asked = {item.prompt for item in prepared.items}
-        both = sum(item.prompt in asked for item in training_items(battery, task=task.name))
-        if both:
-            yield f"{both} training items ask what an evaluated item asks"
+        prompts = {item.prompt for item in prepared.items}
+        n_leaked = sum(item.prompt in prompts for item in training_items(battery, task=task.name))
+        if n_leaked:
+            yield f"{n_leaked} training items ask what an evaluated item asks"
     if len(prepared.items) < prepared.n_available:
         yield f"a sample of {len(prepared.items)} from {prepared.n_available} items"
 
 
 def _inherits_stop(task: DataTask, variant: str) -> bool:
     """Whether an answer is extracted here and nobody said here where it ends."""
-    asked = task if variant == "default" else task.variants[variant]
-    return asked.extract is not None and asked.stop is None
+    spec = task if variant == "default" else task.variants[variant]
+    return spec.extract is not None and spec.stop is None
 
 
 def summary(checks: Sequence[TaskCheck]) -> str:

@@ -1,4 +1,4 @@
-"""Battery files: where they are, what they hold, and whether they can be used."""
+"""Batteries by name or file: found, read, validated, hashed, with access to the rows of their data."""
 
 import hashlib
 import os
@@ -22,7 +22,7 @@ __all__ = ["Battery", "find_battery", "list_batteries", "load_battery"]
 
 @dataclass(frozen=True)
 class Battery:
-    """A battery file that was read, checked and found whole."""
+    """A battery file that was read and validated."""
 
     name: str
     """Its name."""
@@ -144,17 +144,17 @@ def _shipped() -> dict[str, Path]:
     """Name → file: inside the installed package, or at the root of a checkout."""
     package = Path(capgap.__file__).resolve().parent
     for folder in (package / "batteries", package.parent / "batteries"):
-        found = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-        if found:
-            return found
+        files = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+        if files:
+            return files
     return {}
 
 
 def _data_files(task: DataTask, roots: tuple[Path, ...], where: str) -> list[Path]:
     if task.data.file is None:
         return []
-    named = {key: getattr(task.data, key) for key in ("file", "train", "fewshot")}
-    return [find_file(name, roots, f"{where}, key 'data.{key}'") for key, name in named.items() if name is not None]
+    names = {key: getattr(task.data, key) for key in ("file", "train", "fewshot")}
+    return [find_file(name, roots, f"{where}, key 'data.{key}'") for key, name in names.items() if name is not None]
 
 
 def _check_templates(task: DataTask, where: str) -> None:
@@ -164,19 +164,19 @@ def _check_templates(task: DataTask, where: str) -> None:
             TaskTemplates(task.varied(name), f"{where}, variant {name!r}")
         except ValidationError as error:
             first = error.errors()[0]
-            told = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
-            raise BatteryError(f"{where}, variant {name!r}: {told}") from None
+            message = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
+            raise BatteryError(f"{where}, variant {name!r}: {message}") from None
 
 
 def _check_extracts(task: DataTask, document: YamlDocument, position: int) -> None:
     """The first expression that never ends is refused at once: thousands of them would be tried for hours."""
     keys: tuple[str | int, ...] = ("tasks", position)
-    written = {(*keys, "extract"): task.extract}
-    written |= {(*keys, "variants", name, "extract"): variant.extract for name, variant in task.variants.items()}
-    for key, extract in written.items():
-        wrong = backtracking_complaint(extract) if extract is not None else None
-        if wrong is not None:
-            raise BatteryError(f"{document.where(key)}: {wrong}")
+    extracts = {(*keys, "extract"): task.extract}
+    extracts |= {(*keys, "variants", name, "extract"): variant.extract for name, variant in task.variants.items()}
+    for key, extract in extracts.items():
+        complaint = backtracking_complaint(extract) if extract is not None else None
+        if complaint is not None:
+            raise BatteryError(f"{document.where(key)}: {complaint}")
 
 
 def _check_label(capability: str | None, where: str) -> None:

@@ -1,4 +1,4 @@
-"""What a battery will ask, told without asking: sizes, labels, reasons, and stand-ins for an estimate of cost.
+"""Preview of a battery without asking a model: sizes, labels, their reasons, and stand-ins for an estimate of cost.
 
 Local data are read and counted. Data of the hub are neither fetched nor looked for: the file's own `size` and
 `length` speak for them, and what it leaves out stays unknown.
@@ -18,9 +18,9 @@ from capgap.errors import BatteryError
 
 __all__ = ["PreviewEntry", "preview_battery"]
 
-_LENGTH = 300
-_CHOICES = 4
-_T = TypeVar("_T")
+_PROMPT_CHARACTERS = 300  # of a stand-in, where the file gives no length
+_N_CHOICES = 4  # of a stand-in, where neither the file nor lm-eval tells
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -45,22 +45,22 @@ class PreviewEntry:
     """The ``metric,filter`` that counts; None where its tasks differ."""
     n_items: int | None
     """Items before the limit; None where nobody said."""
-    about: bool
+    is_approximate: bool
     """Whether the number of items is only roughly known."""
-    n_asked: int | None
-    """Items that will be asked."""
-    here: bool
+    n_sampled: int | None
+    """Items that will be asked: those of the limit."""
+    is_local: bool
     """Whether its data are local files, which were read."""
-    why: str | None
+    reason: str | None
     """What it measures and why it has its label."""
     source: str | None
     """Whose items these are."""
-    like: PreparedTask | None
+    stand_in: PreparedTask | None
     """The task, or a stand-in of the same size, for an estimate of cost; None where its size is unknown."""
 
 
 def preview_battery(battery: Battery, *, limit: int | None = None) -> list[PreviewEntry]:
-    """Every entry of the battery and its variants, in order.
+    """Every entry of the battery in each of its variants, in order; nothing is fetched and no model is loaded.
 
     Parameters
     ----------
@@ -76,90 +76,91 @@ def preview_battery(battery: Battery, *, limit: int | None = None) -> list[Previ
     """
     entries: list[PreviewEntry] = []
     for task in battery.tasks:
-        asked = limit or task.limit or battery.defaults.limit
+        task_limit = limit or task.limit or battery.defaults.limit
         if isinstance(task, LmEvalTask):
-            entries.append(_of_lm_eval(battery, task, asked))
+            entries.append(_lm_eval_entry(battery, task, task_limit))
         elif task.data.hub is not None:
-            entries += _of_the_hub(battery, task, asked)
+            entries += _hub_entries(battery, task, task_limit)
         else:
-            entries += [_local(task, one) for one in prepare_task(battery, task, limit=limit)]
+            entries += [_local_entry(task, prepared) for prepared in prepare_task(battery, task, limit=limit)]
     return entries
 
 
-def _local(task: DataTask, one: PreparedTask) -> PreviewEntry:
+def _local_entry(task: DataTask, prepared: PreparedTask) -> PreviewEntry:
     return PreviewEntry(
-        name=one.name,
-        variant=one.variant,
+        name=prepared.name,
+        variant=prepared.variant,
         n_tasks=1,
-        capability=one.capability,
-        domain=one.domain,
-        format=one.format,
-        num_fewshot=one.num_fewshot,
-        primary=one.primary,
-        n_items=one.n_available,
-        about=False,
-        n_asked=len(one.items),
-        here=True,
-        why=task.description,
+        capability=prepared.capability,
+        domain=prepared.domain,
+        format=prepared.format,
+        num_fewshot=prepared.num_fewshot,
+        primary=prepared.primary,
+        n_items=prepared.n_available,
+        is_approximate=False,
+        n_sampled=len(prepared.items),
+        is_local=True,
+        reason=task.description,
         source=task.source,
-        like=one,
+        stand_in=prepared,
     )
 
 
-def _of_the_hub(battery: Battery, task: DataTask, limit: int | None) -> Iterator[PreviewEntry]:
+def _hub_entries(battery: Battery, task: DataTask, limit: int | None) -> Iterator[PreviewEntry]:
     for variant in ("default", *task.variants):
-        asked = task if variant == "default" else task.varied(variant)
-        shots = asked.num_fewshot if asked.num_fewshot is not None else battery.defaults.num_fewshot
-        entry = _unread(battery, task, 1, asked.format, shots, asked.primary or f"{asked.scoring},none")
-        n_choices = len(asked.choices) if isinstance(asked.choices, list) else None
+        varied = task if variant == "default" else task.varied(variant)
+        shots = varied.num_fewshot if varied.num_fewshot is not None else battery.defaults.num_fewshot
+        entry = _unread_entry(battery, task, 1, varied.format, shots, varied.primary or f"{varied.scoring},none")
+        n_choices = len(varied.choices) if isinstance(varied.choices, list) else None
         yield replace(
-            _sized(battery, entry, task, limit, n_choices, asked.max_tokens),
+            _with_stand_in(battery, entry, task, limit, n_choices, varied.max_tokens),
             variant=variant,
-            why=asked.description or task.description,
+            reason=varied.description or task.description,
         )
 
 
-def _of_lm_eval(battery: Battery, task: LmEvalTask, limit: int | None) -> PreviewEntry:
+def _lm_eval_entry(battery: Battery, task: LmEvalTask, limit: int | None) -> PreviewEntry:
     from capgap.battery.lm_eval_config import lm_eval_task_config
     from capgap.battery.lm_eval_groups import leaf_task_names, unknown_name
 
     names = leaf_task_names(task.lm_eval)
     if not names:
         raise BatteryError(f"{battery.where(task)}: {unknown_name(task.lm_eval)}")
-    leaves = []
+    configs = []
     for name in names:
         try:
-            leaves.append(lm_eval_task_config(name, allow_code=battery.allow_code))
-        except BatteryError:  # `check` says why; here the facts are only unknown
+            configs.append(lm_eval_task_config(name, allow_code=battery.allow_code))
+        except BatteryError:  # `check` says why; here the configuration is only unknown
             continue
     default = battery.defaults.num_fewshot
-    shots = {leaf.num_fewshot if leaf.num_fewshot is not None else default for leaf in leaves}
-    entry = _unread(
+    shots = {config.num_fewshot if config.num_fewshot is not None else default for config in configs}
+    entry = _unread_entry(
         battery,
         task,
         len(names),
-        _same({leaf.format for leaf in leaves}),
-        task.num_fewshot if task.num_fewshot is not None else _same(shots),
-        task.primary or _same({leaf.primaries[0] for leaf in leaves}),
+        _only_value({config.format for config in configs}),
+        task.num_fewshot if task.num_fewshot is not None else _only_value(shots),
+        task.primary or _only_value({config.primaries[0] for config in configs}),
     )
-    most = max((leaf.max_tokens or 0 for leaf in leaves), default=0)
-    return _sized(battery, entry, task, limit, _same({leaf.n_choices for leaf in leaves}), most or None)
+    n_choices = _only_value({config.n_choices for config in configs})
+    longest = max((config.max_tokens or 0 for config in configs), default=0)
+    return _with_stand_in(battery, entry, task, limit, n_choices, longest or None)
 
 
-def _same(values: set[_T]) -> _T | None:
-    """The one value that all have, else None."""
+def _only_value(values: set[_Value]) -> _Value | None:
+    """The one value of a set, None where it has none or several."""
     return next(iter(values)) if len(values) == 1 else None
 
 
-def _unread(
+def _unread_entry(
     battery: Battery,
     task: DataTask | LmEvalTask,
     n_tasks: int,
-    form: str | None,
+    task_format: str | None,
     shots: int | None,
     primary: str | None,
 ) -> PreviewEntry:
-    """An entry whose data are elsewhere, as far as its words tell."""
+    """An entry whose data were not read, from the battery file and the catalogue alone."""
     label = known_label(task.name) if isinstance(task, LmEvalTask) else None
     capability = task.capability or (label.capability if label else None)
     domain = task.domain or (label.domain if label else None)
@@ -167,22 +168,23 @@ def _unread(
         name=task.name,
         variant="default",
         n_tasks=n_tasks,
+        # A template gives each item its own.
         capability=None if capability and "{" in capability else capability,
         domain=None if domain and "{" in domain else domain,
-        format=form,
+        format=task_format,
         num_fewshot=shots,
         primary=primary,
         n_items=task.n_items,
-        about=isinstance(task.size, str),
-        n_asked=None,
-        here=False,
-        why=task.description or (label.reason if label else None),
+        is_approximate=isinstance(task.size, str),
+        n_sampled=None,
+        is_local=False,
+        reason=task.description or (label.reason if label else None),
         source=task.source or (label.source if label else None),
-        like=None,
+        stand_in=None,
     )
 
 
-def _sized(
+def _with_stand_in(
     battery: Battery,
     entry: PreviewEntry,
     task: DataTask | LmEvalTask,
@@ -190,17 +192,17 @@ def _sized(
     n_choices: int | None,
     max_tokens: int | None,
 ) -> PreviewEntry:
-    """The entry with the number of items asked, and a stand-in that costs about the same."""
+    """The entry with the number of items asked, and a task of copies of one item that costs about the same."""
     if entry.n_items is None:
         return entry
-    asked = min(entry.n_items, limit * entry.n_tasks) if limit else entry.n_items
-    form = entry.format or "choose"
-    choices = ("x" * 4,) * (n_choices or _CHOICES) if form == "choose" else None
+    n_sampled = min(entry.n_items, limit * entry.n_tasks) if limit else entry.n_items
+    task_format = entry.format or "choose"
+    choices = ("x" * 4,) * (n_choices or _N_CHOICES) if task_format == "choose" else None
     item = Item(
         task=entry.name,
         item="",
         variant="default",
-        prompt="x" * (task.length or _LENGTH),
+        prompt="x" * (task.length or _PROMPT_CHARACTERS),
         choices=choices,
         targets=("x",),
         gold=(0,) if choices else (),
@@ -212,22 +214,22 @@ def _sized(
         rationale=None,
         shot="x",
     )
-    like = PreparedTask(
+    stand_in = PreparedTask(
         battery=battery.name,
         name=entry.name,
         variant="default",
         capability=entry.capability,
         domain=entry.domain,
-        format=form,
+        format=task_format,
         num_fewshot=entry.num_fewshot or 0,
         primary=entry.primary or "acc,none",
-        items=(item,) * asked,
+        items=(item,) * n_sampled,
         n_available=entry.n_items,
         lm_task=None,
         score=None,
         extract=None,
         stop=(),
-        max_tokens=max_tokens if form == "generate" else None,
+        max_tokens=max_tokens if task_format == "generate" else None,
         fewshot=battery.defaults.fewshot,
     )
-    return replace(entry, n_asked=asked, like=like)
+    return replace(entry, n_sampled=n_sampled, stand_in=stand_in)

@@ -1,4 +1,4 @@
-"""The words of a battery file, as pydantic models; the JSON Schema is theirs."""
+"""Pydantic models of a battery file: its keys, their types, defaults and descriptions; the JSON Schema is theirs."""
 
 from collections import Counter
 from typing import Annotated, Any, Literal
@@ -12,10 +12,23 @@ __all__ = ["BatterySpec", "DataSpec", "BatteryDefaults", "LmEvalTask", "DataTask
 
 Format = Literal["choose", "generate"]
 Fewshot = Literal["fixed", "per_item", "lm_eval"]
+_FORMAT_KEYS = {
+    "choices",
+    "stop",
+    "max_tokens",
+    "extract",
+    "repeats",
+    "temperature",
+    "score",
+    "chance",
+    "shot",
+    "primary",
+}
+"""Keys that a variant of another format does not inherit: only the task's own format understands them."""
 CAPGAP_SCORES = {"choose": ("choice", "choice_norm"), "generate": ("exact", "numeric", "contains", "external")}
 
 Scalar = str | int | float
-About = Annotated[str, Field(pattern=r"^about [1-9][0-9]{0,8}$")]
+ApproximateSize = Annotated[str, Field(pattern=r"^about [1-9][0-9]{0,8}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$")]
 
 
@@ -26,22 +39,22 @@ class _StrictModel(BaseModel):
 
 
 class _EntryDescription(_StrictModel):
-    """What an entry says about its items to readers, and to an estimate of cost where the data are not here."""
+    """Description of an entry's items, for readers, and for an estimate of cost where the data are not here."""
 
     source: str | None = Field(None, description="For readers: whose items these are, and from when.")
-    size: Annotated[int, Field(ge=1)] | About | None = Field(
+    size: Annotated[int, Field(ge=1)] | ApproximateSize | None = Field(
         None, description="Items before any limit: a number, or 'about N' where that is not certain."
     )
     length: int | None = Field(None, ge=1, description="Characters of a prompt without solved examples, about.")
 
     @property
     def n_items(self) -> int | None:
-        """The number under `size`."""
+        """The number of `size`; None where the file has none."""
         return int(self.size.removeprefix("about ")) if isinstance(self.size, str) else self.size
 
 
 class BatteryDefaults(_StrictModel):
-    """What holds for every task that says nothing else."""
+    """Defaults of a battery, for every task that does not set the key itself."""
 
     num_fewshot: int = Field(0, ge=0, le=64, description="Solved examples before each item.")
     fewshot: Fewshot = Field(
@@ -76,7 +89,7 @@ class DataSpec(_StrictModel):
 
 
 class _PromptSpec(_StrictModel):
-    """How items are asked and scored: what a variant may change."""
+    """Keys of prompt and scoring, which a variant may change."""
 
     format: Format | None = Field(None, description="choose: log-likelihood over choices; generate: free text.")
     prompt: str | None = Field(None, description="Template of what the model reads.")
@@ -108,9 +121,9 @@ class _PromptSpec(_StrictModel):
     @field_validator("extract")
     @classmethod
     def _compiles(cls, value: str | None) -> str | None:
-        wrong = syntax_complaint(value) if value else None
-        if wrong is not None:
-            raise ValueError(wrong)
+        complaint = syntax_complaint(value) if value else None
+        if complaint is not None:
+            raise ValueError(complaint)
         return value
 
     @field_validator("stop")
@@ -169,41 +182,29 @@ class DataTask(_PromptSpec, _EntryDescription):
             raise ValueError(f"repeats: {self.repeats} needs a temperature above 0; without, all answers are the same.")
         if self.score in CAPGAP_SCORES[other]:
             raise ValueError(
-                f"score: {self.score} belongs to format: {other}. Expected one of {', '.join(CAPGAP_SCORES[self.format])}."
+                f"score: {self.score} belongs to format: {other}. "
+                f"Expected one of {', '.join(CAPGAP_SCORES[self.format])}."
             )
         return self
 
     @property
     def scoring(self) -> str:
-        """The word under `score`, or its default."""
+        """Name of the score: the key `score`, or the default of the format."""
         return self.score or ("choice" if self.format == "choose" else "exact")
 
     def varied(self, name: str) -> "DataTask":
-        """The task as this variant asks it.
+        """The task as one of its variants asks it.
 
         Raises
         ------
         ValidationError
             What the variant changes does not fit what it leaves.
         """
-        change = self.variants[name].model_dump(exclude_unset=True)
-        whole = self.model_dump(exclude_unset=True) | {"variants": {}}
-        if change.get("format", self.format) != self.format:
-            # Another format leaves behind what only the old one understands.
-            for key in (
-                "choices",
-                "stop",
-                "max_tokens",
-                "extract",
-                "repeats",
-                "temperature",
-                "score",
-                "chance",
-                "shot",
-                "primary",
-            ):
-                whole.pop(key, None)
-        return DataTask.model_validate(whole | change)
+        changed = self.variants[name].model_dump(exclude_unset=True)
+        inherited = self.model_dump(exclude_unset=True) | {"variants": {}}
+        if changed.get("format", self.format) != self.format:
+            inherited = {key: value for key, value in inherited.items() if key not in _FORMAT_KEYS}
+        return DataTask.model_validate(inherited | changed)
 
 
 class LmEvalTask(_EntryDescription):
@@ -228,16 +229,18 @@ class LmEvalTask(_EntryDescription):
         return self.lm_eval
 
 
-_OWN, _HARNESS = "a task with data", "a task of lm-eval"
+_DATA_TAG, _LM_EVAL_TAG = "a task with data", "a task of lm-eval"
 
 
-def _which(value: Any) -> str:
+def _task_tag(value: Any) -> str:
     if isinstance(value, LmEvalTask) or (isinstance(value, dict) and "lm_eval" in value):
-        return _HARNESS
-    return _OWN
+        return _LM_EVAL_TAG
+    return _DATA_TAG
 
 
-AnyTask = Annotated[Annotated[DataTask, Tag(_OWN)] | Annotated[LmEvalTask, Tag(_HARNESS)], Discriminator(_which)]
+AnyTask = Annotated[
+    Annotated[DataTask, Tag(_DATA_TAG)] | Annotated[LmEvalTask, Tag(_LM_EVAL_TAG)], Discriminator(_task_tag)
+]
 
 
 class BatterySpec(_StrictModel):
@@ -260,9 +263,11 @@ class BatterySpec(_StrictModel):
         return value
 
 
-def capability_complaint(word: str, known: tuple[str, ...]) -> str | None:
-    """A complaint about a capability that is no word of capgap's, else None."""
-    return None if word in known else f"expected one of {', '.join(known)}, found {word!r}.{suggestion(word, known)}"
+def capability_complaint(capability: str, known: tuple[str, ...]) -> str | None:
+    """What is wrong with a capability's name, as the end of a message; None where nothing is."""
+    if capability in known:
+        return None
+    return f"expected one of {', '.join(known)}, found {capability!r}.{suggestion(capability, known)}"
 
 
 def json_schema() -> dict[str, Any]:

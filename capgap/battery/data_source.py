@@ -1,4 +1,4 @@
-"""The rows behind a task: found under the battery's folder or the data root, nowhere else."""
+"""Rows of a task's data: files under the battery's folder or the data root, nowhere else, or data sets of the hub."""
 
 import csv
 import hashlib
@@ -56,18 +56,18 @@ def find_file(name: str, roots: tuple[Path, ...], where: str) -> Path:
     if ".." in pure.parts or ".." in PureWindowsPath(name).parts:
         raise BatteryError(f"{where}: {name!r} leaves the battery's folder. Move the file there, or set --data-root.")
     for root in roots:
-        found = root / pure
-        if not found.exists():
+        path = root / pure
+        if not path.exists():
             continue
-        if not found.resolve().is_relative_to(root.resolve()):
+        if not path.resolve().is_relative_to(root.resolve()):
             raise BatteryError(f"{where}: {name!r} is a link that leaves {root}. Copy the file there.")
-        if not found.is_file():
+        if not path.is_file():
             raise BatteryError(f"{where}: {name!r} under {root} is no file.")
-        return found
-    looked = " and ".join(str(root) for root in roots)
-    beside = [str(f.relative_to(r)) for r in roots for f in (r / pure).parent.glob("*") if f.suffix in _READERS]
-    near = suggestion(name, beside)
-    raise BatteryError(f"{where}: no file {name!r} under {looked}.{near} Another folder: --data-root or CAPGAP_DATA.")
+        return path
+    searched = " and ".join(str(root) for root in roots)
+    neighbours = [str(f.relative_to(r)) for r in roots for f in (r / pure).parent.glob("*") if f.suffix in _READERS]
+    near = suggestion(name, neighbours)
+    raise BatteryError(f"{where}: no file {name!r} under {searched}.{near} Another folder: --data-root or CAPGAP_DATA.")
 
 
 def read_rows(path: Path, where: str) -> list[SourceRow]:
@@ -107,17 +107,17 @@ def hub_rows(
     if Path(name).exists():  # load_dataset would take the folder of that name, wherever the command was started
         raise BatteryError(f"{where}: {name!r} is a file or folder here. Name it under 'file', beside the battery.")
     try:
-        found = datasets.load_dataset(name, subset, split=split, revision=revision)
+        dataset = datasets.load_dataset(name, subset, split=split, revision=revision)
     except Exception as error:  # the hub fails in many ways, all of which mean that its data are not here
         raise BatteryError(not_cached(f"{where}: data set {name!r}", error, remedy)) from error
-    rows = [SourceRow(_fields(fields, f"{where}: {name}, row {n}"), f"row {n}") for n, fields in enumerate(found)]
+    rows = [SourceRow(_fields(fields, f"{where}: {name}, row {n}"), f"row {n}") for n, fields in enumerate(dataset)]
     if not rows:
         raise BatteryError(f"{where}: data set {name!r}, split {split!r} holds no item.")
     return rows
 
 
 def not_cached(what: str, error: BaseException, remedy: str) -> str:
-    """The message for hub data that are not here, and what to do about it."""
+    """Message for hub data that are neither cached nor reachable, with the remedy."""
     reason = str(error).strip().split("\n")[0][:200]
     return f"{what} is not in the cache and could not be fetched ({type(error).__name__}: {reason}). {remedy}"
 
@@ -151,16 +151,16 @@ def _parse(text: str, path: Path, first_line: int) -> Any:
 
 
 def _json(path: Path) -> Iterator[tuple[Any, str]]:
-    found = _parse(path.read_text(encoding="utf-8-sig"), path, 1)
-    if isinstance(found, dict):
-        lists = {key: value for key, value in found.items() if isinstance(value, list)}
+    content = _parse(path.read_text(encoding="utf-8-sig"), path, 1)
+    if isinstance(content, dict):
+        lists = {key: value for key, value in content.items() if isinstance(value, list)}
         if len(lists) != 1:
-            named = ", ".join(lists) or "none"
-            raise BatteryError(f"{path}: expected a list, or an object with exactly one list; found lists: {named}.")
-        found = next(iter(lists.values()))
-    if not isinstance(found, list):
-        raise BatteryError(f"{path}: expected a list of items, found {type(found).__name__}.")
-    for number, fields in enumerate(found, start=1):
+            keys = ", ".join(lists) or "none"
+            raise BatteryError(f"{path}: expected a list, or an object with exactly one list; found lists: {keys}.")
+        content = next(iter(lists.values()))
+    if not isinstance(content, list):
+        raise BatteryError(f"{path}: expected a list of items, found {type(content).__name__}.")
+    for number, fields in enumerate(content, start=1):
         yield fields, f"item {number}"
 
 
@@ -208,11 +208,11 @@ _READERS: dict[str, Callable[[Path], Iterator[tuple[Any, str]]]] = {
 }
 
 
-def _fields(found: Any, where: str) -> dict[str, Any]:
-    if not isinstance(found, dict):
-        raise BatteryError(f"{where}: expected an object of fields, found {type(found).__name__}.")
+def _fields(record: Any, where: str) -> dict[str, Any]:
+    if not isinstance(record, dict):
+        raise BatteryError(f"{where}: expected an object of fields, found {type(record).__name__}.")
     try:
-        return {str(key): plain_data(value) for key, value in found.items()}
+        return {str(key): plain_data(value) for key, value in record.items()}
     except UnicodeEncodeError as error:
         raise BatteryError(f"{where}: holds half a character (U+{ord(error.object[error.start]):04X}).") from None
     except ValueError as error:
@@ -220,7 +220,7 @@ def _fields(found: Any, where: str) -> dict[str, Any]:
 
 
 def plain_data(value: Any, depth: int = 0) -> Any:
-    """Plain data only: dates and decimals as text, NaN as nothing.
+    """A value as plain data: dates and decimals as text, NaN as None.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Hub data into the cache, so that a battery works without a network afterwards."""
+"""Download of a battery's hub data into the cache, so that it works without a network afterwards."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ def needs_hub(battery: Battery) -> bool:
 
 @dataclass(frozen=True)
 class FetchReport:
-    """An entry of a battery after its data were asked for."""
+    """The download of one entry of a battery: its items, or why they could not be had."""
 
     name: str
     """The task, group or tag."""
@@ -30,27 +30,24 @@ class FetchReport:
 
 
 def fetch_battery(battery: Battery) -> Iterator[FetchReport]:
-    """Download what each task needs.
-
-    A task whose data cannot be had does not keep the others from theirs.
-    """
+    """Download the hub data of each task; one whose data cannot be had does not keep the others from theirs."""
     for task in battery.tasks:
         try:
-            n_items = _fetched(battery, task)
+            n_items = _fetch_task(battery, task)
         except BatteryError as error:
             yield FetchReport(task.name, None, str(error))
             continue
-        said = task.n_items if isinstance(task.size, int) else None
-        note = f"size: {said} in {battery.path.name}" if said not in (None, n_items) else None
+        declared = task.n_items if isinstance(task.size, int) else None
+        note = f"size: {declared} in {battery.path.name}" if declared not in (None, n_items) else None
         yield FetchReport(task.name, n_items, None, note)
 
 
-def _fetched(battery: Battery, task: DataTask | LmEvalTask) -> int:
-    """The number of items, once all parts of the task are here."""
+def _fetch_task(battery: Battery, task: DataTask | LmEvalTask) -> int:
+    """Download all parts of a task; the number of its evaluation items."""
     if isinstance(task, LmEvalTask):
         from capgap.battery.lm_eval_groups import load_tasks
 
-        return sum(len(made.eval_docs) for made in load_tasks(battery, task).values())
+        return sum(len(lm_task.eval_docs) for lm_task in load_tasks(battery, task).values())
     n_items = len(battery.rows(task))
     for part in ("train", "fewshot"):
         battery.rows(task, part)

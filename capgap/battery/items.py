@@ -1,4 +1,4 @@
-"""Rows and templates to items: what is asked, what counts as right, and how often a guess is."""
+"""Items of a task: rows of data rendered to prompt, choices, targets, chance and labels, with their ids and samples."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Item:
-    """One question of a task, as it is asked."""
+    """One item of a task: prompt, choices, targets and what is known of it."""
 
     task: str
     """Name of its task."""
@@ -72,20 +72,20 @@ class TaskTemplates:
 
     def __init__(self, task: DataTask, where: str) -> None:
         self.task, self.where = task, where
-        self.prompt = self._one("prompt")
-        self.choices = self._many("choices")
-        self.target = self._many("target")
-        self.chance, self.shot, self.id = self._one("chance"), self._one("shot"), self._one("id")
-        self.capability, self.domain = self._one("capability"), self._one("domain")
-        self.cluster, self.rationale = self._one("cluster"), self._one("rationale")
+        self.prompt = self._compile("prompt")
+        self.choices = self._compile_list("choices")
+        self.target = self._compile_list("target")
+        self.chance, self.shot, self.id = self._compile("chance"), self._compile("shot"), self._compile("id")
+        self.capability, self.domain = self._compile("capability"), self._compile("domain")
+        self.cluster, self.rationale = self._compile("cluster"), self._compile("rationale")
         self.covariates = {
             name: _template(source, f"{where}, key 'covariates.{name}'") for name, source in task.covariates.items()
         }
 
-    def _one(self, key: str) -> Any:
+    def _compile(self, key: str) -> Any:
         return _template(getattr(self.task, key), f"{self.where}, key {key!r}")
 
-    def _many(self, key: str) -> Any:
+    def _compile_list(self, key: str) -> Any:
         source = getattr(self.task, key)
         if isinstance(source, list):
             return [_template(part, f"{self.where}, key '{key}[{n}]'") for n, part in enumerate(source)]
@@ -95,15 +95,15 @@ class TaskTemplates:
         """The item of a row; its id is set by `make_items`."""
         fields, place = row.fields, row.location
         choices = self._choices(fields, place)
-        targets, gold = self._right(fields, place, choices)
+        targets, gold = self._targets_and_gold(fields, place, choices)
         shot = self.shot.text(fields, place) if self.shot else targets[0]
-        capability = _word(self.capability, fields, place)
+        capability = _optional_text(self.capability, fields, place)
         complaint = capability_complaint(capability, CAPABILITIES) if capability else None
         if complaint:
             raise BatteryError(f"{self.where}, key 'capability', {place}: {complaint}")
         return Item(
             task=self.task.name,
-            item=_word(self.id, fields, place) or "",
+            item=_optional_text(self.id, fields, place) or "",
             variant=variant,
             prompt=self.prompt.text(fields, place),
             choices=choices,
@@ -111,15 +111,15 @@ class TaskTemplates:
             gold=gold,
             chance=self._chance(fields, place, choices, gold),
             capability=capability,
-            domain=_word(self.domain, fields, place),
-            cluster=_word(self.cluster, fields, place) or "",
+            domain=_optional_text(self.domain, fields, place),
+            cluster=_optional_text(self.cluster, fields, place) or "",
             covariates={
                 name: checked_covariate(
                     _value(template, fields, place), f"{self.where}, key 'covariates.{name}', {place}"
                 )
                 for name, template in self.covariates.items()
             },
-            rationale=_word(self.rationale, fields, place),
+            rationale=_optional_text(self.rationale, fields, place),
             shot=shot,
         )
 
@@ -127,43 +127,36 @@ class TaskTemplates:
         if self.task.format == "generate":
             return None
         where = f"{self.where}, key 'choices', {place}"
-        found = (
-            [_value(t, fields, place) for t in self.choices]
-            if isinstance(self.choices, list)
-            else (self.choices.value(fields, place))
-        )
-        if not isinstance(found, list):
+        values = _values(self.choices, fields, place)
+        if not isinstance(values, list):
             raise BatteryError(
-                f"{where}: expected a list, found {type(found).__name__} {str(found)[:80]!r}. "
+                f"{where}: expected a list, found {type(values).__name__} {str(values)[:80]!r}. "
                 f'A template that is exactly one expression keeps its list: "{{{{options}}}}".'
             )
-        texts = tuple(_as_text(part, where) for part in found)
+        texts = tuple(_as_text(value, where) for value in values)
         if len(texts) < 2:
             raise BatteryError(f"{where}: expected at least two choices, found {len(texts)}.")
         if not all(texts):
             raise BatteryError(f"{where}: choice {texts.index('')} is empty.")
         return texts
 
-    def _right(
+    def _targets_and_gold(
         self, fields: dict[str, Any], place: str, choices: tuple[str, ...] | None
     ) -> tuple[tuple[str, ...], tuple[int, ...]]:
         """Targets and, for choices, their positions."""
         where = f"{self.where}, key 'target', {place}"
-        found = (
-            [_value(t, fields, place) for t in self.target]
-            if isinstance(self.target, list)
-            else (_value(self.target, fields, place))
-        )
-        parts = found if isinstance(found, list) else [found]
-        if len(parts) == 1 and isinstance(parts[0], list):
-            parts = parts[0]
-        if not parts:
+        value = _values(self.target, fields, place)
+        answers = value if isinstance(value, list) else [value]
+        if len(answers) == 1 and isinstance(answers[0], list):
+            answers = answers[0]
+        if not answers:
             raise BatteryError(f"{where}: expected an answer, found an empty list.")
         if choices is None:
-            targets = tuple(dict.fromkeys(_as_text(part, where).strip() for part in parts))
+            targets = tuple(dict.fromkeys(_as_text(answer, where).strip() for answer in answers))
             self._check_targets(targets, where)
             return targets, ()
-        right = {choices[_position(part, choices, where)] for part in parts}
+        # Equal texts among the choices are right together: log-likelihoods cannot tell them apart.
+        right = {choices[_position(answer, choices, where)] for answer in answers}
         gold = tuple(n for n, text in enumerate(choices) if text in right)
         if len(gold) == len(choices):
             raise BatteryError(f"{where}: every choice counts as right; nothing is asked.")
@@ -182,16 +175,16 @@ class TaskTemplates:
     ) -> float | None:
         if self.chance is None:
             return 0.0 if choices is None else len(gold) / len(choices)
-        found = _value(self.chance, fields, place)
+        value = _value(self.chance, fields, place)
         try:
-            value = float(found)
+            chance = float(value)
         except (TypeError, ValueError):
-            value = float("nan")
-        if not 0 <= value < 1:
+            chance = float("nan")
+        if not 0 <= chance < 1:
             raise BatteryError(
-                f"{self.where}, key 'chance', {place}: expected a number from 0 to below 1, found {found!r}."
+                f"{self.where}, key 'chance', {place}: expected a number from 0 to below 1, found {value!r}."
             )
-        return value
+        return chance
 
 
 def make_items(
@@ -220,12 +213,16 @@ def make_items(
     BatteryError
         A template, choice, target or id is wrong; the row is named.
     """
-    asked = {"default": TaskTemplates(task, where)}
+    templates = {"default": TaskTemplates(task, where)}
     for name in task.variants if variants else ():
-        asked[name] = TaskTemplates(task.varied(name), f"{where}, variant {name!r}")
-    made = {name: [templates.item(row, name) for row in rows] for name, templates in asked.items()}
-    ids = _ids(made["default"], rows, where)
-    return {name: [_named(item, ids[n]) for n, item in enumerate(items)] for name, items in made.items()}
+        templates[name] = TaskTemplates(task.varied(name), f"{where}, variant {name!r}")
+    rendered = {name: [compiled.item(row, name) for row in rows] for name, compiled in templates.items()}
+    # Ids are those of the task itself, so that an item has one id in every variant.
+    ids = _item_ids(rendered["default"], rows, where)
+    return {
+        name: [replace(item, item=ids[n], cluster=item.cluster or ids[n]) for n, item in enumerate(items)]
+        for name, items in rendered.items()
+    }
 
 
 def sample_positions(n: int, limit: int | None, seed: int, name: str) -> list[int]:
@@ -237,14 +234,14 @@ def sample_positions(n: int, limit: int | None, seed: int, name: str) -> list[in
 
 
 def sampling_order(n: int, seed: int, name: str) -> list[int]:
-    """The order in which items enter a sample; solved examples come from its end."""
+    """The seeded order in which items enter a sample; solved examples come from its end."""
     digest = hashlib.sha256(name.encode()).digest()
     rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
     return [int(position) for position in rng.permutation(n)]
 
 
 def content_ids(contents: Iterable[Any]) -> list[str]:
-    """An id for each content: a hash, and the occurrence where the same content comes again."""
+    """An id for each content: 16 hex digits of its SHA-256, and its occurrence where the same content comes again."""
     seen: Counter[str] = Counter()
     ids = []
     for content in contents:
@@ -255,7 +252,7 @@ def content_ids(contents: Iterable[Any]) -> list[str]:
     return ids
 
 
-def _ids(items: Sequence[Item], rows: Sequence[SourceRow], where: str) -> list[str]:
+def _item_ids(items: Sequence[Item], rows: Sequence[SourceRow], where: str) -> list[str]:
     if not any(item.item for item in items):
         return content_ids([item.prompt, item.choices, item.targets] for item in items)
     first: dict[str, str] = {}
@@ -270,10 +267,6 @@ def _ids(items: Sequence[Item], rows: Sequence[SourceRow], where: str) -> list[s
     return [item.item for item in items]
 
 
-def _named(item: Item, name: str) -> Item:
-    return replace(item, item=name, cluster=item.cluster or name)
-
-
 def _template(source: Any, where: str) -> Any:
     """A compiled template for text, the value itself for numbers and None."""
     return Template(source, where) if isinstance(source, str) else source
@@ -283,16 +276,29 @@ def _value(template: Any, fields: dict[str, Any], place: str) -> Any:
     return template.value(fields, place) if isinstance(template, Template) else template
 
 
-def _word(template: Any, fields: dict[str, Any], place: str) -> str | None:
+def _values(templates: Any, fields: dict[str, Any], place: str) -> Any:
+    """The value of a template, or the values of a list of them."""
+    if isinstance(templates, list):
+        return [_value(template, fields, place) for template in templates]
+    return _value(templates, fields, place)
+
+
+def _optional_text(template: Any, fields: dict[str, Any], place: str) -> str | None:
     """Text, or None where the template is absent or gives nothing."""
-    found = _value(template, fields, place)
-    if found is None or found == "":
+    value = _value(template, fields, place)
+    if value is None or value == "":
         return None
-    return template.text(fields, place) if isinstance(template, Template) else str(found)
+    return template.text(fields, place) if isinstance(template, Template) else str(value)
 
 
 def checked_covariate(value: Any, where: str) -> Any:
-    """A value that fits a cell of a table."""
+    """The value of a covariate, if it fits a cell of a table.
+
+    Raises
+    ------
+    BatteryError
+        It is a list, a mapping or too large a number.
+    """
     if isinstance(value, (list, dict)) or (isinstance(value, int) and abs(value) >= 2**63):
         kind = "a list" if isinstance(value, list) else "a mapping" if isinstance(value, dict) else "too large a number"
         raise BatteryError(f"{where}: expected a text or a number, found {kind}: {str(value)[:80]!r}.")
@@ -307,13 +313,13 @@ def _as_text(value: Any, where: str) -> str:
     return str(value)
 
 
-def _position(part: Any, choices: tuple[str, ...], where: str) -> int:
-    """Which choice a target means: an integer is an index; a text is a choice, then a letter."""
-    if isinstance(part, int) and not isinstance(part, bool):
-        if 0 <= part < len(choices):
-            return part
-        raise BatteryError(f"{where}: index {part} of {len(choices)} choices; indices count from 0.")
-    text = _as_text(part, where)
+def _position(answer: Any, choices: tuple[str, ...], where: str) -> int:
+    """Index of the choice that a target means: an integer is an index; a text is a choice, then a letter."""
+    if isinstance(answer, int) and not isinstance(answer, bool):
+        if 0 <= answer < len(choices):
+            return answer
+        raise BatteryError(f"{where}: index {answer} of {len(choices)} choices; indices count from 0.")
+    text = _as_text(answer, where)
     if text in choices:
         return choices.index(text)
     stripped = [choice.strip() for choice in choices]

@@ -28,7 +28,7 @@ class PreparedTask:
     num_fewshot: int
     """Solved examples before each item."""
     primary: str
-    """The ``metric,filter`` that counts."""
+    """The ``metric,filter`` whose value is the item's score."""
     items: tuple[Item, ...]
     """The items asked; ``items[i]`` is the document `i` of `lm_task`."""
     n_available: int

@@ -1,4 +1,4 @@
-"""A battery to tasks that can be asked: items, and an lm-eval Task over them."""
+"""From a battery to prepared tasks: items drawn by a seed, few-shot pools, delimiters, and lm-eval Tasks over them."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -59,20 +59,20 @@ def prepare_task(battery: Battery, task: DataTask | LmEvalTask, *, limit: int | 
         return prepare_lm_eval_task(battery, task, limit)
     where = battery.where(task)
     rows = battery.rows(task)
-    made = make_items(task, rows, where)
+    items_by_variant = make_items(task, rows, where)
     positions = sample_positions(len(rows), limit, battery.defaults.seed, task.name)
     declared = battery.rows(task, "fewshot") or battery.rows(task, "train")
     pools = make_items(task, declared, where) if declared else {}
     result = []
-    for variant, items in made.items():
-        asked = task if variant == "default" else task.varied(variant)
-        here = where if variant == "default" else f"{where}, variant {variant!r}"
-        result.append(_prepared(battery, asked, items, positions, pools.get(variant), here))
+    for variant, items in items_by_variant.items():
+        varied = task if variant == "default" else task.varied(variant)
+        variant_where = where if variant == "default" else f"{where}, variant {variant!r}"
+        result.append(_prepare_variant(battery, varied, items, positions, pools.get(variant), variant_where))
     return result
 
 
 def training_items(battery: Battery, *, task: str | None = None) -> list[Item]:
-    """What distillation may ask: the items of the tasks' training parts, in the order of the data.
+    """The items of the tasks' training parts, which distillation may ask, in the order of the data.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def training_items(battery: Battery, *, task: str | None = None) -> list[Item]:
     return items
 
 
-def _prepared(
+def _prepare_variant(
     battery: Battery,
     task: DataTask,
     items: Sequence[Item],
@@ -120,7 +120,7 @@ def _prepared(
     metrics = _metrics(task, where)
     shots = task.num_fewshot if task.num_fewshot is not None else battery.defaults.num_fewshot
     chosen = [items[position] for position in positions]
-    pool = _pool(items, declared, shots, battery.defaults.seed, where)
+    pool = _fewshot_pool(items, declared, shots, battery.defaults.seed, where)
     if pool and battery.defaults.fewshot == "lm_eval" and {item.prompt for item in pool} & {i.prompt for i in chosen}:
         raise BatteryError(
             f"{where}: fewshot: lm_eval would show an item its own answer. Name data.fewshot, or 'fixed'."
@@ -160,31 +160,33 @@ def _prepared(
 
 def _metrics(task: DataTask, where: str) -> tuple[str, ...]:
     """lm-eval's names of the metrics, the primary one first."""
-    word = task.scoring
-    if word in GENERATION_SCORES or word == "external":
-        return (word,)
-    if word in ("choice", "choice_norm"):
-        return ("acc", "acc_norm") if word == "choice" else ("acc_norm", "acc")
+    score = task.scoring
+    if score in GENERATION_SCORES or score == "external":
+        return (score,)
+    if score in ("choice", "choice_norm"):
+        return ("acc", "acc_norm") if score == "choice" else ("acc_norm", "acc")
     from capgap.battery.lm_eval_groups import check_metric
 
-    check_metric(word, task.format, f"{where}, key 'score'")
-    return (word,)
+    check_metric(score, task.format, f"{where}, key 'score'")
+    return (score,)
 
 
 def _primary(task: DataTask, metrics: Sequence[str], where: str) -> str:
     if task.primary is None:
         return f"{metrics[0]},none"
-    metric, _, filtered = task.primary.partition(",")
-    if metric.strip() not in metrics or filtered.strip() not in ("", "none"):
-        known = [f"{name},none" for name in metrics]
+    metric, _, filter_name = task.primary.partition(",")
+    if metric.strip() not in metrics or filter_name.strip() not in ("", "none"):
+        computed = [f"{name},none" for name in metrics]
         raise BatteryError(
-            f"{where}, key 'primary': {task.primary!r} is not computed.{suggestion(task.primary, known)}"
+            f"{where}, key 'primary': {task.primary!r} is not computed.{suggestion(task.primary, computed)}"
         )
     return f"{metric.strip()},none"
 
 
-def _pool(items: Sequence[Item], declared: Sequence[Item] | None, shots: int, seed: int, where: str) -> list[Item]:
-    """What solved examples are drawn from; it does not depend on the limit, so that no prompt does.
+def _fewshot_pool(
+    items: Sequence[Item], declared: Sequence[Item] | None, shots: int, seed: int, where: str
+) -> list[Item]:
+    """The items that solved examples are drawn from; it does not depend on the limit, so that no prompt does.
 
     From the declared part, an item that asks what an evaluated item asks is left out: its answer would be given away.
     Without one, the items that would enter a sample last; where one of them is asked itself, its block leaves it out.
@@ -192,11 +194,11 @@ def _pool(items: Sequence[Item], declared: Sequence[Item] | None, shots: int, se
     if shots == 0:
         return []
     if declared is not None:
-        asked = {item.prompt for item in items}
-        found = [item for item in declared if item.prompt not in asked]
+        prompts = {item.prompt for item in items}
+        candidates = [item for item in declared if item.prompt not in prompts]
     else:
-        found = [items[position] for position in reversed(sampling_order(len(items), seed, items[0].task))]
-    unique = list({item.prompt: item for item in found}.values())
+        candidates = [items[position] for position in reversed(sampling_order(len(items), seed, items[0].task))]
+    unique = list({item.prompt: item for item in candidates}.values())
     if len(unique) <= shots:
         source = "its items give" if declared is None else "data.fewshot or data.train holds"
         raise BatteryError(
@@ -207,7 +209,7 @@ def _pool(items: Sequence[Item], declared: Sequence[Item] | None, shots: int, se
 
 
 def answer_delimiter(task: DataTask, items: Sequence[Item], where: str) -> str:
-    """What stands between prompt and answer: one space, or nothing where either brings white space of its own.
+    """The delimiter between prompt and answer: one space, or nothing where either brings white space of its own.
 
     Parameters
     ----------

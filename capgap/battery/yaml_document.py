@@ -1,4 +1,4 @@
-"""YAML that somebody else wrote: read to plain data with a line for every key, checked against a pydantic model.
+"""Strict reader of untrusted YAML: plain data with the line of every key, validated against a pydantic model.
 
 Only the core types of YAML 1.2 exist here (text, integer, float, true/false, null): ``no`` is text, ``1e-4`` a number,
 a date is text. Tags, duplicate keys, alias bombs, deep nesting and large files are refused.
@@ -91,18 +91,18 @@ class YamlDocument:
         try:
             return model.model_validate(self.data)
         except ValidationError as failure:
-            told = [(self._present(tuple(e["loc"])), e) for e in failure.errors(include_url=False)]
+            mistakes = [(self._path_in_file(tuple(e["loc"])), e) for e in failure.errors(include_url=False)]
             # The branches of a union that do not fit complain about the whole; the one that nearly fits about a part.
-            keyed = [pair for pair in told if not any(_inside(other, pair[0]) for other, _ in told)]
+            innermost = [pair for pair in mistakes if not any(_inside(other, pair[0]) for other, _ in mistakes)]
             # A misspelt key is unknown and missing; that it is unknown says more.
-            keyed.sort(key=lambda pair: (pair[1]["type"] == "missing", self.line(pair[0])))
-            keys, first = keyed[0]
-            more = len({tuple(map(str, k)) for k, _ in keyed}) - 1
+            innermost.sort(key=lambda pair: (pair[1]["type"] == "missing", self.line(pair[0])))
+            keys, first = innermost[0]
+            more = len({tuple(map(str, path)) for path, _ in innermost}) - 1
             tail = f" ({more} more mistake{'s' if more > 1 else ''} in this {what}.)" if more else ""
             raise error(f"{self.where(keys)}: {self._complaint(keys, first, model, what)}{tail}") from None
 
-    def _present(self, loc: KeyPath) -> KeyPath:
-        """The path without pydantic's own labels for the branches of a union."""
+    def _path_in_file(self, loc: KeyPath) -> KeyPath:
+        """Pydantic's location as a path of the file: without its labels for the branches of a union."""
         node: Any = self.data
         keys: list[str | int] = []
         for position, part in enumerate(loc):
@@ -127,8 +127,8 @@ class YamlDocument:
             needed = ", ".join(_required(model, keys[:-1], self._value(keys[:-1])))
             return f"required key is missing. Expected there: {needed or keys[-1]}."
         if kind in ("model_type", "model_attributes_type", "dict_type"):
-            here = suggestion("", _field_names(model, keys, None)) if keys else ""
-            return f"expected keys and values, found {_show(error['input'])}.{here}"
+            known = suggestion("", _field_names(model, keys, None)) if keys else ""
+            return f"expected keys and values, found {_show(error['input'])}.{known}"
         if kind == "value_error":
             return str(error["ctx"]["error"])
         if kind == "literal_error":
@@ -160,9 +160,9 @@ def read_yaml(path: Path | str) -> YamlDocument:
         raise BatteryError(f"{path}{line}: this is no YAML: {problem}. Expected keys and values.") from None
     if not isinstance(root, yaml.MappingNode):
         raise BatteryError(f"{path}, line 1: expected keys and values, found {_kind(root)}.")
-    walk = _NodeConverter(path)
-    data = walk.plain(root, ())
-    return YamlDocument(path, data, walk.lines)
+    converter = _NodeConverter(path)
+    data = converter.plain(root, ())
+    return YamlDocument(path, data, converter.lines)
 
 
 def _text(path: Path) -> str:
@@ -183,7 +183,7 @@ def _text(path: Path) -> str:
 
 
 def _refuse_tags_and_depth(path: Path, text: str) -> None:
-    """A first pass over the events, which nest without recursion; composing them recurses."""
+    """Refuse tags and deep nesting in the events of the parser; composing nodes recurses, events do not."""
     depth = 0
     for event in yaml.parse(text, Loader=_YamlLoader):
         tag = getattr(event, "tag", None)
@@ -202,7 +202,7 @@ def _refuse_tags_and_depth(path: Path, text: str) -> None:
 
 
 class _NodeConverter:
-    """Nodes to plain data, counting as it goes: an alias counts as often as it is used."""
+    """Converter of YAML nodes to plain data, with a bound on values: an alias counts as often as it is used."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -232,13 +232,13 @@ class _NodeConverter:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise BatteryError(f"{self.path}, line {line}: a key is a word, found {_kind(key_node)}.")
             key = str(key_node.value)
-            here = (*keys, key)
+            key_path = (*keys, key)
             if key in result:
                 raise BatteryError(
-                    f"{self.path}, line {line}: key {key!r} is given twice, first in line {self.lines[here]}."
+                    f"{self.path}, line {line}: key {key!r} is given twice, first in line {self.lines[key_path]}."
                 )
-            self.lines[here] = line
-            result[key] = self.plain(value_node, here)
+            self.lines[key_path] = line
+            result[key] = self.plain(value_node, key_path)
         return result
 
 
@@ -251,15 +251,7 @@ def _line(node: yaml.Node) -> int:
 
 
 def _kind(node: yaml.Node | None) -> str:
-    if node is None:
-        return "nothing"
-    return (
-        "a list"
-        if isinstance(node, yaml.SequenceNode)
-        else "a mapping"
-        if isinstance(node, yaml.MappingNode)
-        else "text"
-    )
+    return {yaml.SequenceNode: "a list", yaml.MappingNode: "a mapping", type(None): "nothing"}.get(type(node), "text")
 
 
 def _scalar(node: yaml.ScalarNode) -> Any:
@@ -325,17 +317,18 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _models_at(model: type[BaseModel], keys: KeyPath) -> list[type[BaseModel]]:
+    """The models that a value under this path may follow."""
     models = [model]
     for part in keys:
         if isinstance(part, int):
             continue
-        fields = [f for here in models for n, f in here.model_fields.items() if part in (n, f.alias)]
-        inner = [found for f in fields for found in _models_in(f.annotation)]
+        fields = [field for m in models for name, field in m.model_fields.items() if part in (name, field.alias)]
+        inner = [nested for field in fields for nested in _models_in(field.annotation)]
         models = inner or models  # a key of a free mapping (a variant's name) stays with the models of its values
     return models
 
 
-def _best(model: type[BaseModel], keys: KeyPath, value: Any) -> list[type[BaseModel]]:
+def _closest_models(model: type[BaseModel], keys: KeyPath, value: Any) -> list[type[BaseModel]]:
     """Of several models that a value may follow, those that share the most keys with it."""
     models = _models_at(model, keys)
     shared = [len(set(value) & set(m.model_fields)) if isinstance(value, dict) else 0 for m in models]
@@ -343,8 +336,10 @@ def _best(model: type[BaseModel], keys: KeyPath, value: Any) -> list[type[BaseMo
 
 
 def _field_names(model: type[BaseModel], keys: KeyPath, value: Any) -> list[str]:
-    return [f.alias or name for m in _best(model, keys, value) for name, f in m.model_fields.items()]
+    return [f.alias or name for m in _closest_models(model, keys, value) for name, f in m.model_fields.items()]
 
 
 def _required(model: type[BaseModel], keys: KeyPath, value: Any) -> list[str]:
-    return [f.alias or n for m in _best(model, keys, value) for n, f in m.model_fields.items() if f.is_required()]
+    return [
+        f.alias or n for m in _closest_models(model, keys, value) for n, f in m.model_fields.items() if f.is_required()
+    ]
