@@ -49,7 +49,7 @@ def run_shard(
     for _, prepared in tasks:
         for task in prepared:
             build_requests(task, model)
-            fill_ledger_shard(model, task.lm_task.instances, ledger, part=part)
+            fill_ledger_shard(model, task.lm_task.instances, ledger, shard=part)
     return summarise_run(model)
 
 

@@ -21,7 +21,7 @@ class TreeDisagreement(Exception):
 
 @dataclass
 class LoadedModel:
-    """A model that can be asked."""
+    """A model ready to be asked: its lm-eval `LM`, facts, identity and limits."""
 
     name: str
     """Its name in tables and reports."""
@@ -30,15 +30,15 @@ class LoadedModel:
     facts: dict[str, Any]
     """Its row of the models table."""
     identity: dict[str, Any]
-    """All that can change an answer, in words."""
+    """All that can change an answer, by name."""
     fingerprint: str
     """Hex digest of `identity`."""
     prompting: Prompting = field(default_factory=Prompting)
-    """How it is addressed."""
+    """System prompt, chat template and thinking."""
     batch_tokens: int = 2048
     """Tokens in one forward pass, at most."""
     probe_scoring: Callable[[], str | None] | None = None
-    """Says why it gives no log-likelihoods, where that is not known of it; a server is asked for some."""
+    """Finds out why it gives no log-likelihoods, where that cannot be told before: a server is asked for one."""
     max_batch_requests: int = 64
     """Requests that are handed over at a time, at most; what is handed over is answered, or lost, together."""
     notes: list[str] = field(default_factory=list)
@@ -58,14 +58,14 @@ class LoadedModel:
 
     @property
     def tree(self) -> "TreeScorer | None":
-        """What scores its log-likelihoods as a token tree; None: lm-eval's own path."""
+        """The scorer of its log-likelihoods as a token tree; None: lm-eval's own path."""
         scorer: TreeScorer | None = getattr(self.lm, "tree", None)
         return scorer
 
-    def drop_tree(self, why: str) -> None:
-        """From now on lm-eval's own path, and a note that says why."""
+    def drop_tree(self, reason: str) -> None:
+        """Take lm-eval's own path from now on, and note the reason."""
         self.lm.tree = None
-        self.notes.append(f"{self.name} is asked on lm-eval's own, slower path: {why}.")
+        self.notes.append(f"{self.name} is asked on lm-eval's own, slower path: {reason}.")
 
 
 def identity_digest(identity: Mapping[str, Any]) -> str:

@@ -51,7 +51,7 @@ def load_model(
 
         return load_backend(spec, device=device, batch_tokens=batch_tokens, run_id=run_id)
     from capgap.models.hflm_build import build_lm
-    from capgap.models.prefix_tree import TreeScorer, fitting_row, unsupported
+    from capgap.models.prefix_tree import TreeScorer, fitting_row_tokens, unsupported
 
     started = time.monotonic()
     checkpoint = locate(spec)
@@ -79,7 +79,7 @@ def load_model(
     _note_unpacked(model)
     why_not = unsupported(lm.model, lm.backend)
     if why_not is None:
-        lm.tree = TreeScorer(lm.model, fitting_row(lm.model, batch_tokens))
+        lm.tree = TreeScorer(lm.model, fitting_row_tokens(lm.model, batch_tokens))
     else:
         model.drop_tree(why_not)
     return model

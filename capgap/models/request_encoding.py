@@ -1,4 +1,4 @@
-"""lm-eval's requests as token ids, encoded as lm-eval encodes them, but each text once and many at a time."""
+"""Tokenisation of lm-eval's requests as lm-eval does it, but each text once and many at a time."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ __all__ = ["encode_texts", "encode_requests"]
 
 
 def encode_requests(lm: Any, kind: str, arguments: Sequence[tuple[Any, ...]]) -> list[tuple[ScoredContinuation, ...]]:
-    """What is scored for each request.
+    """The continuations to be scored for each request, as token ids.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def encode_requests(lm: Any, kind: str, arguments: Sequence[tuple[Any, ...]]) ->
     Returns
     -------
     list of tuple
-        One piece for a continuation; as many as there are windows for a text.
+        One for a continuation; for a text as many as it has windows.
 
     Raises
     ------
@@ -38,26 +38,24 @@ def encode_requests(lm: Any, kind: str, arguments: Sequence[tuple[Any, ...]]) ->
         encoded = encode_texts(lm, (text for (text,) in arguments))
         return [tuple(_windows(lm, encoded[text])) for (text,) in arguments]
     pairs = [_moved_spaces(str(context), str(continuation)) for context, continuation in arguments]
-    wanted = (text for context, continuation in pairs if context for text in (context, context + continuation))
-    encoded = encode_texts(lm, wanted)
+    texts = (text for context, continuation in pairs if context for text in (context, context + continuation))
+    encoded = encode_texts(lm, texts)
     bare = {continuation for context, continuation in pairs if not context}
-    alone = {text: lm.tok_encode(text, add_special_tokens=False) for text in bare}
-    pieces: list[tuple[ScoredContinuation, ...]] = []
+    encoded_bare = {text: lm.tok_encode(text, add_special_tokens=False) for text in bare}
+    scored: list[tuple[ScoredContinuation, ...]] = []
     for context, continuation in pairs:
         if context:
             before = encoded[context]
             after = encoded[context + continuation][len(before) :]
         else:
             # lm-eval puts the prefix token before a bare continuation, unless it starts with it
-            after = alone[continuation]
-            before, after = (
-                (after[:1], after[1:]) if after[:1] == [lm.prefix_token_id] else ([lm.prefix_token_id], after)
-            )
-        pieces.append((_piece(lm, before, after, continuation),))
-    return pieces
+            before, after = [lm.prefix_token_id], encoded_bare[continuation]
+            after = after[1:] if after[:1] == before else after
+        scored.append((_scored_continuation(lm, before, after, continuation),))
+    return scored
 
 
-def encode_texts(lm: Any, texts: Iterable[str], beginning: str | None = None) -> dict[str, list[int]]:
+def encode_texts(lm: Any, texts: Iterable[str], bos: str | None = None) -> dict[str, list[int]]:
     """Token ids of each distinct text, many at a time.
 
     Parameters
@@ -66,27 +64,28 @@ def encode_texts(lm: Any, texts: Iterable[str], beginning: str | None = None) ->
         lm-eval's Hugging Face model.
     texts
         What to encode.
-    beginning
-        The token that is not put before a text that starts with it; default: that of ``lm.tok_encode``.
+    bos
+        Text of the beginning-of-text token, which is not put before a text that starts with it; default: that of
+        ``lm.tok_encode``.
     """
     distinct = list(dict.fromkeys(texts))
-    beginning = lm.tokenizer.decode(lm.prefix_token_id) if beginning is None else beginning
-    own = {} if lm.add_bos_token is None else {"add_special_tokens": lm.add_bos_token}
+    bos = lm.tokenizer.decode(lm.prefix_token_id) if bos is None else bos
+    default = {} if lm.add_bos_token is None else {"add_special_tokens": lm.add_bos_token}
     encoded: dict[str, list[int]] = {}
-    for begun, settings in ((False, own), (True, {"add_special_tokens": False})):
-        part = [text for text in distinct if (bool(beginning) and has_bos_prefix(text, beginning)) == begun]
-        if part:
-            encoded |= zip(part, lm.tokenizer(part, **settings)["input_ids"], strict=True)
+    for has_bos, settings in ((False, default), (True, {"add_special_tokens": False})):
+        batch = [text for text in distinct if (bool(bos) and has_bos_prefix(text, bos)) == has_bos]
+        if batch:
+            encoded |= zip(batch, lm.tokenizer(batch, **settings)["input_ids"], strict=True)
     return encoded
 
 
 def _moved_spaces(context: str, continuation: str) -> tuple[str, str]:
-    """White space at the end of a context belongs to the continuation, where tokenizers attach it."""
-    bare = context.rstrip()
-    return bare, context[len(bare) :] + continuation
+    """The pair with white space at the end of the context moved to the continuation, where tokenizers attach it."""
+    stripped = context.rstrip()
+    return stripped, context[len(stripped) :] + continuation
 
 
-def _piece(lm: Any, before: Sequence[int], after: Sequence[int], text: str) -> ScoredContinuation:
+def _scored_continuation(lm: Any, before: Sequence[int], after: Sequence[int], text: str) -> ScoredContinuation:
     if not after:
         raise ModelError(f"the answer {text[:60]!r} adds no token of its own to its prompt, so it cannot be scored.")
     if len(after) > lm.max_length:
@@ -102,4 +101,4 @@ def _windows(lm: Any, tokens: list[int]) -> Iterable[ScoredContinuation]:
     )
     for window in rolling:
         before, after = lm_eval_utils.make_disjoint_window(window)
-        yield _piece(lm, before, after, "")
+        yield _scored_continuation(lm, before, after, "")

@@ -1,20 +1,22 @@
-"""Prefix-tree scoring: lm-eval's log-likelihoods without computing a common beginning twice.
+"""Prefix-tree scoring and generation: lm-eval's numbers without computing a common prefix twice.
 
-All requests of a task form a tree of tokens. `plan` cuts it into rows of bounded size, each one forward pass; `forward`
-runs a row with a mask that shows every token its ancestors alone, behind the keys and values of beginnings that several
-rows share; `scorer` puts the log-likelihoods together, `decode` writes on behind prompts; `support` says which models
-can be asked so, and `proof` compares the requests_to_prove requests with the plain way before any result counts.
+All requests of a task form a tree of tokens. `row_plan` cuts it into rows of bounded size, each one forward pass;
+`tree_forward` runs a row with a mask that shows every token its ancestors alone, behind the keys and values of
+prefixes that several rows share; `tree_scorer` puts the log-likelihoods together, `tree_decoder` generates behind
+prompts; `tree_support` says which models can be run so, and `tree_proof` compares the hardest requests with the plain
+way before any result counts.
 """
 
 from capgap.models.prefix_tree.row_plan import RowPlan, ScoredContinuation, TreeRow, plan_rows
-from capgap.models.prefix_tree.tree_decoder import Continuation, TreeDecoder
+from capgap.models.prefix_tree.tree_decoder import Choose, Continuation, TreeDecoder
 from capgap.models.prefix_tree.tree_proof import TreeProof, disagreement, requests_to_prove
-from capgap.models.prefix_tree.tree_scorer import Answer, TreeScorer
-from capgap.models.prefix_tree.tree_support import AttentionLayout, attention_of, fitting_row, unsupported
+from capgap.models.prefix_tree.tree_scorer import LogLikelihood, TreeScorer
+from capgap.models.prefix_tree.tree_support import AttentionLayout, attention_of, fitting_row_tokens, unsupported
 
 __all__ = [
-    "Answer",
+    "LogLikelihood",
     "AttentionLayout",
+    "Choose",
     "TreeDecoder",
     "ScoredContinuation",
     "RowPlan",
@@ -24,7 +26,7 @@ __all__ = [
     "Continuation",
     "attention_of",
     "disagreement",
-    "fitting_row",
+    "fitting_row_tokens",
     "requests_to_prove",
     "plan_rows",
     "unsupported",

@@ -1,10 +1,12 @@
-"""Write on behind many prompts at a time: what they share is read once, and whoever is done leaves the batch.
+"""`TreeDecoder`: generation behind many prompts at a time, with shared prefixes read once.
 
-Prompts are read as rows of a token tree (`plan`, `forward`). Their keys and values are then laid side by side, one line
-for each prompt, filled up on the left, so that the new token of every line goes to the same column.
+Prompts are read as rows of a token tree (`row_plan`, `tree_forward`). Their keys and values are then laid side by
+side, one line for each prompt, padded on the left, so that the new token of every line goes to the same column.
+Lines whose answer is complete leave the batch.
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,18 +16,18 @@ import torch
 from transformers.cache_utils import Cache
 
 from capgap.models.prefix_tree.row_plan import RowPlan, plan_rows
-from capgap.models.prefix_tree.tree_forward import CacheLayer, KeptLayers, row_logits
+from capgap.models.prefix_tree.tree_forward import CachedPrefix, CacheLayer, row_logits
 from capgap.models.prefix_tree.tree_support import AttentionLayout
 
-__all__ = ["Choose", "TreeDecoder", "Continuation"]
+__all__ = ["Choose", "Continuation", "TreeDecoder"]
 
 _GROWTH = 64  # columns by which lines grow
-_CROWDED = 0.8  # share of the lines that must be at work still, or the others are cleared away
+_MIN_ALIVE = 0.8  # share of the lines that must be unfinished still, or the others are cleared away
 
 
 @dataclass
 class Continuation:
-    """What was written behind one prompt."""
+    """The tokens generated behind one prompt."""
 
     tokens: list[int] = field(default_factory=list)
     """Token ids, the one that ended it included."""
@@ -38,7 +40,7 @@ Choose = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
 
 
 class TreeDecoder:
-    """Writes with one model.
+    """Generates with one model.
 
     Parameters
     ----------
@@ -50,31 +52,32 @@ class TreeDecoder:
         self.model = model
         self.attention = attention
         self.row_tokens = row_tokens
-        self._kept: dict[bytes, KeptLayers] = {}
+        self._cached: dict[bytes, CachedPrefix] = {}
+        """Tokens of a prefix, packed → its keys and values; rows of one common prefix."""
 
-    def write(
+    def generate(
         self,
         prompts: Sequence[Sequence[int]],
         limit: int,
         choose: Choose,
         is_done: Callable[[Sequence[int]], bool],
         *,
-        beginning: int = 0,
+        common_prefix: int = 0,
         scored: bool = False,
     ) -> Iterator[dict[int, Continuation]]:
-        """Write behind each prompt until it is done.
+        """Generate behind each prompt until it is done.
 
         Parameters
         ----------
         prompts
             Token ids; equal ones are read once.
         limit
-            Tokens to write behind each, at most.
+            Tokens to generate behind each, at most.
         choose
             Picks the next tokens.
         is_done
-            Whether these tokens are a whole answer.
-        beginning
+            Whether these tokens are a complete answer.
+        common_prefix
             Tokens that all prompts share with those of later calls; their keys and values are kept until then.
         scored
             Whether log-probabilities are wanted; they cost a pass over the vocabulary for every token.
@@ -82,71 +85,72 @@ class TreeDecoder:
         Yields
         ------
         dict
-            Index of the prompt → what was written, of those that have just been done.
+            Index of the prompt → what was generated, of those that have just been completed.
         """
-        written = [Continuation() for _ in prompts]
+        continuations = [Continuation() for _ in prompts]
         with torch.inference_mode():
-            logits, lines = self._read(prompts, beginning)
+            logits, lines = self._read_prompts(prompts, common_prefix)
             while True:
-                tokens = choose(logits, lines.owners)
-                logprobs = _logprobs(logits, tokens) if scored else [math.nan] * len(lines.owners)
-                done: dict[int, Continuation] = {}
+                tokens = choose(logits, lines.prompts)
+                logprobs = _logprobs(logits, tokens) if scored else [math.nan] * len(lines.prompts)
+                completed: dict[int, Continuation] = {}
                 for line, (token, logprob) in enumerate(zip(tokens.tolist(), logprobs, strict=True)):
                     if not lines.alive[line]:
                         continue
-                    owner = lines.owners[line]
-                    written[owner].tokens.append(token)
-                    written[owner].logprob += logprob
-                    if len(written[owner].tokens) >= limit or is_done(written[owner].tokens):
+                    prompt = lines.prompts[line]
+                    continuation = continuations[prompt]
+                    continuation.tokens.append(token)
+                    continuation.logprob += logprob
+                    if len(continuation.tokens) >= limit or is_done(continuation.tokens):
                         lines.alive[line] = False
-                        done[owner] = written[owner]
-                if done:
-                    yield done
+                        completed[prompt] = continuation
+                if completed:
+                    yield completed
                 if not any(lines.alive):
                     return
-                tokens = lines.cleared(tokens)
+                tokens = lines.drop_finished(tokens)
                 logits = lines.step(self.model, self.attention, tokens)
 
-    def _read(self, prompts: Sequence[Sequence[int]], beginning: int) -> tuple[torch.Tensor, "_LineCache"]:
+    def _read_prompts(self, prompts: Sequence[Sequence[int]], common_prefix: int) -> tuple[torch.Tensor, "_LineCache"]:
         """Logits behind each prompt, shape (prompts, vocabulary), and their keys and values as lines."""
-        plan = plan_rows(prompts, self.row_tokens, beginning=beginning)
-        ends: dict[int, list[int]] = {}
-        for prompt, places in enumerate(plan.places):
-            ends.setdefault(places[-1][0], []).append(prompt)
+        plan = plan_rows(prompts, self.row_tokens, common_prefix=common_prefix)
+        ending: dict[int, list[int]] = defaultdict(list)  # row → prompts that end in it
+        for prompt, locations in enumerate(plan.locations):
+            ending[locations[-1][0]].append(prompt)
         lines = _LineCache([len(prompt) for prompt in prompts])
-        behind: dict[int, KeptLayers] = {}
+        prefixes: dict[int, CachedPrefix] = {}
         logits: list[torch.Tensor] = [torch.empty(0)] * len(prompts)
         for index, row in enumerate(plan.rows):
-            here = ends.get(index, [])
-            last = [int(plan.places[prompt][-1][1][-1]) for prompt in here]
-            name = self._name(prompts, plan, index, beginning)
-            if name in self._kept and not here:
-                behind[index] = self._kept[name]
+            key = self._cache_key(prompts, plan, index, common_prefix)
+            if key in self._cached and not ending[index]:
+                prefixes[index] = self._cached[key]
                 continue
-            known = None if row.behind is None else behind[row.behind]
-            own, layers = row_logits(self.model, self.attention, row, last or [0], known, keep=True)
+            prefix = None if row.prefix_row is None else prefixes[row.prefix_row]
+            last = [int(plan.locations[prompt][-1][1][-1]) for prompt in ending[index]]
+            last_logits, layers = row_logits(self.model, self.attention, row, last or [0], prefix, keep_cache=True)
             assert layers is not None
-            if row.kept:
-                behind[index] = layers
-            if name is not None:
-                self._kept[name] = layers
-            for n, prompt in enumerate(here):
-                logits[prompt] = own[n]
-                lines.put(
-                    prompt, layers, np.concatenate([np.arange(row.start), row.start + plan.places[prompt][-1][1]])
-                )
+            if row.is_cached:
+                prefixes[index] = layers
+            if key is not None:
+                self._cached[key] = layers
+            for n, prompt in enumerate(ending[index]):
+                logits[prompt] = last_logits[n]
+                own_columns = row.start + plan.locations[prompt][-1][1]
+                lines.fill(prompt, layers, np.concatenate([np.arange(row.start), own_columns]))
         return torch.stack(logits), lines
 
-    def _name(self, prompts: Sequence[Sequence[int]], plan: RowPlan, index: int, beginning: int) -> bytes | None:
-        """What the keys and values of a row are kept under between calls; None where they are not kept."""
+    def _cache_key(
+        self, prompts: Sequence[Sequence[int]], plan: RowPlan, index: int, common_prefix: int
+    ) -> bytes | None:
+        """The key under which a row's keys and values outlive this call; None where they do not."""
         row = plan.rows[index]
         end = row.start + len(row.tokens)
-        if not row.kept or end > beginning:
+        if not row.is_cached or end > common_prefix:
             return None
-        name = np.asarray(prompts[0][:end], dtype=">u4").tobytes()
-        if name not in self._kept and row.start == 0:
-            self._kept.clear()  # another beginning than before; one at a time
-        return name
+        key = np.asarray(prompts[0][:end], dtype=">u4").tobytes()
+        if key not in self._cached and row.start == 0:
+            self._cached.clear()  # another prefix than before; one at a time
+        return key
 
 
 def _logprobs(logits: torch.Tensor, tokens: torch.Tensor) -> list[float]:
@@ -155,30 +159,36 @@ def _logprobs(logits: torch.Tensor, tokens: torch.Tensor) -> list[float]:
 
 
 class _LineCache:
-    """Keys and values of several prompts side by side, and what was written behind them."""
+    """Keys and values of several prompts side by side, and of what was generated behind them.
+
+    All lines end at one column, `_filled`; a line of `n` tokens begins at column ``_filled - n``, and the mask hides
+    what stands before it.
+    """
 
     def __init__(self, lengths: Sequence[int]) -> None:
-        self.owners = list(range(len(lengths)))
+        self.prompts = list(range(len(lengths)))
+        """Index of each line's prompt."""
         self.alive = [True] * len(lengths)
+        """Whether each line's answer is unfinished."""
         self._lengths = torch.tensor(lengths)
         self._filled = max(lengths)
         self._layers: list[_LineLayer] = []
 
-    def put(self, line: int, layers: KeptLayers, columns: np.ndarray) -> None:
+    def fill(self, line: int, layers: CachedPrefix, columns: np.ndarray) -> None:
         """Copy some columns of a row's keys and values to the right end of a line."""
         if not self._layers:
-            self._layers = [_LineLayer(len(self.owners), self._filled, keys, values) for keys, values in layers]
+            self._layers = [_LineLayer(len(self.prompts), self._filled, keys, values) for keys, values in layers]
             self._lengths = self._lengths.to(layers[0][0].device)
-        for own, (keys, values) in zip(self._layers, layers, strict=True):
-            own.put(line, keys, values, torch.as_tensor(columns, device=keys.device))
+        for line_layer, (keys, values) in zip(self._layers, layers, strict=True):
+            line_layer.fill(line, keys, values, torch.as_tensor(columns, device=keys.device))
 
-    def cleared(self, tokens: torch.Tensor) -> torch.Tensor:
-        """The tokens of the lines that stay; lines that are done go once they are many."""
-        if sum(self.alive) > _CROWDED * len(self.alive):
+    def drop_finished(self, tokens: torch.Tensor) -> torch.Tensor:
+        """The tokens of the lines that stay, shape (lines,); finished lines go once they are many."""
+        if sum(self.alive) > _MIN_ALIVE * len(self.alive):
             return tokens
         stay = torch.tensor([n for n, alive in enumerate(self.alive) if alive], device=tokens.device)
-        self.owners = [owner for owner, alive in zip(self.owners, self.alive, strict=True) if alive]
-        self.alive = [True] * len(self.owners)
+        self.prompts = [prompt for prompt, alive in zip(self.prompts, self.alive, strict=True) if alive]
+        self.alive = [True] * len(self.prompts)
         self._lengths = self._lengths[stay.to(self._lengths.device)]
         for layer in self._layers:
             layer.select(stay)
@@ -187,12 +197,12 @@ class _LineCache:
     def step(self, model: Any, attention: AttentionLayout, tokens: torch.Tensor) -> torch.Tensor:
         """Read one token on every line; logits behind it, shape (lines, vocabulary)."""
         columns = torch.arange(self._filled + 1, device=self._lengths.device)
-        real = columns[None, :] >= (self._filled - self._lengths)[:, None]
+        is_token = columns[None, :] >= (self._filled - self._lengths)[:, None]  # (lines, columns); False: padding
         masks = {}
-        for kind, window in attention.windows.items():
-            seen = real if window is None else real & (self._filled - columns < window)[None, :]
-            mask = torch.full(seen.shape, torch.finfo(model.dtype).min, dtype=model.dtype, device=seen.device)
-            masks[kind] = mask.masked_fill_(seen, 0.0)[:, None, None, :]
+        for layer_type, window in attention.windows.items():
+            visible = is_token if window is None else is_token & (self._filled - columns < window)[None, :]
+            mask = torch.full(visible.shape, torch.finfo(model.dtype).min, dtype=model.dtype, device=visible.device)
+            masks[layer_type] = mask.masked_fill_(visible, 0.0)[:, None, None, :]
         for layer in self._layers:
             layer.make_room(self._filled + 1)
         logits: torch.Tensor = model(
@@ -211,14 +221,14 @@ class _LineCache:
 class _LineLayer(CacheLayer):
     """Keys and values of one layer, shape (lines, heads, columns, width of a head), with room to grow."""
 
-    def __init__(self, lines: int, filled: int, keys: torch.Tensor, values: torch.Tensor) -> None:
+    def __init__(self, n_lines: int, filled: int, keys: torch.Tensor, values: torch.Tensor) -> None:
         super().__init__()
         self._filled = filled
-        room = filled + _GROWTH
-        self._keys = keys.new_zeros(lines, keys.shape[1], room, keys.shape[3])
-        self._values = values.new_zeros(lines, values.shape[1], room, values.shape[3])
+        n_columns = filled + _GROWTH
+        self._keys = keys.new_zeros(n_lines, keys.shape[1], n_columns, keys.shape[3])
+        self._values = values.new_zeros(n_lines, values.shape[1], n_columns, values.shape[3])
 
-    def put(self, line: int, keys: torch.Tensor, values: torch.Tensor, columns: torch.Tensor) -> None:
+    def fill(self, line: int, keys: torch.Tensor, values: torch.Tensor, columns: torch.Tensor) -> None:
         """Copy some columns of a row to the right end of a line."""
         first = self._filled - len(columns)
         self._keys[line, :, first : self._filled] = keys[0][:, columns]
@@ -226,20 +236,20 @@ class _LineLayer(CacheLayer):
 
     def select(self, lines: torch.Tensor) -> None:
         """Keep some lines."""
-        here = lines.to(self._keys.device)
-        self._keys, self._values = self._keys[here], self._values[here]
+        indices = lines.to(self._keys.device)
+        self._keys, self._values = self._keys[indices], self._values[indices]
 
-    def make_room(self, columns: int) -> None:
-        """So many columns at least."""
-        if columns > self._keys.shape[2]:
-            more = (0, 0, 0, columns - self._keys.shape[2] + _GROWTH)
-            self._keys = torch.nn.functional.pad(self._keys, more)
-            self._values = torch.nn.functional.pad(self._values, more)
+    def make_room(self, n_columns: int) -> None:
+        """Grow to so many columns at least."""
+        if n_columns > self._keys.shape[2]:
+            padding = (0, 0, 0, n_columns - self._keys.shape[2] + _GROWTH)
+            self._keys = torch.nn.functional.pad(self._keys, padding)
+            self._values = torch.nn.functional.pad(self._values, padding)
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write the new column; all columns so far."""
+        """Write the new column; keys and values of all columns so far."""
         self._keys[:, :, self._filled : self._filled + 1] = key_states
         self._values[:, :, self._filled : self._filled + 1] = value_states
         self._filled += 1

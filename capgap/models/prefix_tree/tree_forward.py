@@ -1,4 +1,4 @@
-"""Run the rows of a plan: masks from the tree, keys and values of kept beginnings, the head only where it is asked."""
+"""Forward pass of a `TreeRow`: tree attention mask, cached prefix, and logits at the wanted tokens only."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,23 +10,23 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from capgap.models.prefix_tree.row_plan import TreeRow
 from capgap.models.prefix_tree.tree_support import AttentionLayout
 
-__all__ = ["KeptLayers", "CacheLayer", "row_logits", "scores"]
+__all__ = ["CacheLayer", "CachedPrefix", "row_logits", "token_logprobs"]
 
 _ROWS_AT_ONCE = 64  # of logits that are normalised together: bounds a copy of them
 
-KeptLayers = tuple[tuple[torch.Tensor, torch.Tensor], ...]
-"""Keys and values of a kept beginning, layer by layer, each of shape (1, heads, tokens, width of a head)."""
+CachedPrefix = tuple[tuple[torch.Tensor, torch.Tensor], ...]
+"""Keys and values of a prefix, layer by layer, each of shape (1, heads, tokens, width of a head)."""
 
 
 def row_logits(
     model: Any,
     attention: AttentionLayout,
     row: TreeRow,
-    places: Sequence[int] | np.ndarray,
-    behind: KeptLayers | None,
+    indices: Sequence[int] | np.ndarray,
+    prefix: CachedPrefix | None,
     *,
-    keep: bool | None = None,
-) -> tuple[torch.Tensor, KeptLayers | None]:
+    keep_cache: bool | None = None,
+) -> tuple[torch.Tensor, CachedPrefix | None]:
     """Logits at some tokens of a row.
 
     Parameters
@@ -37,69 +37,68 @@ def row_logits(
         How its layers look back.
     row
         The row.
-    places
-        Indices of the tokens whose logits are wanted.
-    behind
-        What `row.behind` kept; None where it stands behind nothing.
-    keep
+    indices
+        Tokens of the row whose logits are wanted.
+    prefix
+        Keys and values of `row.prefix_row`; None where it has none.
+    keep_cache
         Whether keys and values are wanted; default: where rows stand behind this one.
 
     Returns
     -------
     logits
-        Shape (places, vocabulary).
-    kept
-        Keys and values of the beginning together with the row, where they are wanted; else None.
+        Shape (indices, vocabulary).
+    cached
+        Keys and values of the prefix together with the row, where they are wanted; else None.
     """
     device, dtype = model.device, model.dtype
-    keep = row.kept if keep is None else keep
-    depths = np.concatenate([np.arange(row.start), row.depths])
-    visible = _visible(row)
+    keep_cache = row.is_cached if keep_cache is None else keep_cache
+    key_depths = np.concatenate([np.arange(row.start), row.depths])
+    visible = _ancestor_mask(row)
     masks = {
-        kind: _additive(_within(visible, row.depths, depths, window), dtype, device)
-        for kind, window in attention.windows.items()
+        layer_type: _additive(_windowed(visible, row.depths, key_depths, window), dtype, device)
+        for layer_type, window in attention.windows.items()
     }
-    cache = _KeptCache(behind) if behind is not None or keep else None
-    wanted = torch.as_tensor(np.asarray(places, dtype=np.int64), device=device)
+    cache = _PrefixCache(prefix) if prefix is not None or keep_cache else None
     logits: torch.Tensor = model(
         input_ids=torch.from_numpy(row.tokens)[None].to(device),
         position_ids=torch.from_numpy(row.depths)[None].to(device),
         attention_mask=masks if attention.by_layer_type else next(iter(masks.values())),
         past_key_values=cache,
         use_cache=cache is not None,
-        logits_to_keep=wanted,
+        logits_to_keep=torch.as_tensor(np.asarray(indices, dtype=np.int64), device=device),
     ).logits[0]
-    return logits, cache.together() if cache is not None and keep else None
+    return logits, cache.keys_and_values() if cache is not None and keep_cache else None
 
 
-def _visible(row: TreeRow) -> np.ndarray:
-    """What each token of a row may look at: the kept beginning, its ancestors, itself; bool, (n, start + n)."""
+def _ancestor_mask(row: TreeRow) -> np.ndarray:
+    """What each token of a row may look at: the cached prefix, its ancestors, itself; bool, shape (n, start + n)."""
     n = len(row.tokens)
-    seen = np.zeros((n, row.start + n), dtype=bool)
-    seen[:, : row.start] = True
-    own = seen[:, row.start :]
+    visible = np.zeros((n, row.start + n), dtype=bool)
+    visible[:, : row.start] = True
+    within_row = visible[:, row.start :]
     # A stretch in which each token is the child of the one before it is filled at once.
-    starts = np.flatnonzero(row.parents != np.arange(-1, n - 1))
-    for first, last in zip([0, *starts], [*starts, n], strict=True):
+    branches = np.flatnonzero(row.parents != np.arange(-1, n - 1))
+    for first, last in zip([0, *branches], [*branches, n], strict=True):
         if first == last:
             continue
         parent = row.parents[first]
         if parent >= 0:
-            own[first:last, : parent + 1] = own[parent, : parent + 1]
-        own[first:last, first:last] = np.tri(last - first, dtype=bool)
-    return seen
+            within_row[first:last, : parent + 1] = within_row[parent, : parent + 1]
+        within_row[first:last, first:last] = np.tri(last - first, dtype=bool)
+    return visible
 
 
-def _within(visible: np.ndarray, own: np.ndarray, depths: np.ndarray, window: int | None) -> np.ndarray:
-    """The part of `visible` that a sliding window leaves; distance is measured in depth, not in the row."""
-    if window is None or depths.max(initial=0) < window:
+def _windowed(visible: np.ndarray, query_depths: np.ndarray, key_depths: np.ndarray, window: int | None) -> np.ndarray:
+    """The part of a mask that a sliding window leaves; distance is measured in depth, not in the row."""
+    if window is None or key_depths.max(initial=0) < window:
         return visible
-    near: np.ndarray = np.logical_and(visible, own[:, None] - depths[None, :] < window)
+    near: np.ndarray = np.logical_and(visible, query_depths[:, None] - key_depths[None, :] < window)
     return near
 
 
 def _additive(visible: np.ndarray, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """0 where a token may look, the lowest number elsewhere: what both eager and SDPA attention take."""
+    """Additive mask, shape (1, 1, n, keys): 0 where a token may look, else the lowest number; for eager and SDPA."""
     mask = torch.full(visible.shape, torch.finfo(dtype).min, dtype=dtype)
     mask.masked_fill_(torch.from_numpy(visible), 0.0)
     return mask[None, None].to(device)
@@ -124,46 +123,46 @@ class CacheLayer(CacheLayerMixin):  # type: ignore[misc]
         return -1
 
 
-class _KeptLayer(CacheLayer):
-    """A layer that offers the kept beginning in front of the new keys and values, and never changes it."""
+class _PrefixLayer(CacheLayer):
+    """Cache layer that puts a prefix in front of the new keys and values and never changes it."""
 
-    def __init__(self, kept: tuple[torch.Tensor, torch.Tensor] | None = None) -> None:
+    def __init__(self, prefix: tuple[torch.Tensor, torch.Tensor] | None = None) -> None:
         super().__init__()
-        self._kept = kept
-        self.whole: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._prefix = prefix
+        self.keys_and_values: tuple[torch.Tensor, torch.Tensor] | None = None
+        """Of the prefix and the row, once the layer has run."""
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The beginning and the new ones in one."""
-        if self._kept is not None:
-            keys, values = self._kept
+        """Keys and values of the prefix and the row in one, shape (1, heads, tokens, width of a head)."""
+        if self._prefix is not None:
+            keys, values = self._prefix
             key_states = torch.cat([keys, key_states], dim=-2)
             value_states = torch.cat([values, value_states], dim=-2)
-        self.whole = (key_states, value_states)
+        self.keys_and_values = (key_states, value_states)
         return key_states, value_states
 
     def get_seq_length(self) -> int:
-        """Tokens of the beginning."""
-        return 0 if self._kept is None else int(self._kept[0].shape[-2])
+        """Tokens of the prefix."""
+        return 0 if self._prefix is None else int(self._prefix[0].shape[-2])
 
 
-class _KeptCache(Cache):  # type: ignore[misc]
-    """The cache that a forward pass behind a kept beginning, or one that is to be kept, is given."""
+class _PrefixCache(Cache):  # type: ignore[misc]
+    """Cache of a forward pass behind a cached prefix, or of one that is to be cached."""
 
-    def __init__(self, kept: KeptLayers | None) -> None:
-        layers = [_KeptLayer(pair) for pair in kept] if kept is not None else []
-        super().__init__(layers=layers)
-        if kept is None:
-            self.layer_class_to_replicate = _KeptLayer  # as many as the model asks for
+    def __init__(self, prefix: CachedPrefix | None) -> None:
+        super().__init__(layers=[_PrefixLayer(layer) for layer in prefix or ()])
+        if prefix is None:
+            self.layer_class_to_replicate = _PrefixLayer  # as many as the model asks for
 
-    def together(self) -> KeptLayers:
-        """Keys and values of the beginning and the row, layer by layer."""
+    def keys_and_values(self) -> CachedPrefix:
+        """Keys and values of the prefix and the row, layer by layer."""
         layers: Sequence[Any] = self.layers
-        return tuple(layer.whole for layer in layers)
+        return tuple(layer.keys_and_values for layer in layers)
 
 
-def scores(logits: torch.Tensor, rows: Sequence[int], tokens: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def token_logprobs(logits: torch.Tensor, rows: Sequence[int], tokens: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Log-probabilities of tokens, and whether each is the likeliest.
 
     Parameters
@@ -180,16 +179,16 @@ def scores(logits: torch.Tensor, rows: Sequence[int], tokens: Sequence[int]) -> 
     greedy
         Bool, shape (m,).
     """
-    at = torch.as_tensor(np.asarray(rows, dtype=np.int64), device=logits.device)
-    wanted = torch.as_tensor(np.asarray(tokens, dtype=np.int64), device=logits.device)
-    values = torch.empty(len(wanted), dtype=torch.float32, device=logits.device)
+    row_of = torch.as_tensor(np.asarray(rows, dtype=np.int64), device=logits.device)
+    ids = torch.as_tensor(np.asarray(tokens, dtype=np.int64), device=logits.device)
+    values = torch.empty(len(ids), dtype=torch.float32, device=logits.device)
     for low in range(0, len(logits), _ROWS_AT_ONCE):
-        here = (at >= low) & (at < low + _ROWS_AT_ONCE)
+        in_chunk = (row_of >= low) & (row_of < low + _ROWS_AT_ONCE)
         # log_softmax, whose rounding lm-eval's numbers have; logsumexp is closer to the truth, by 1e-5 nats a token
         logprobs = torch.log_softmax(logits[low : low + _ROWS_AT_ONCE].float(), dim=-1)
-        values[here] = logprobs[at[here] - low, wanted[here]]
-    # The likeliest token is looked for only where the wanted one has the largest logit: seldom, and it costs a pass.
-    greedy = logits[at, wanted] >= logits.amax(dim=-1)[at]
+        values[in_chunk] = logprobs[row_of[in_chunk] - low, ids[in_chunk]]
+    # argmax, which decides ties, is computed only where the token has the largest logit: seldom, and it costs a pass.
+    greedy = logits[row_of, ids] >= logits.amax(dim=-1)[row_of]
     if bool(greedy.any()):
-        greedy[greedy.clone()] = logits[at[greedy]].argmax(dim=-1) == wanted[greedy]
+        greedy[greedy.clone()] = logits[row_of[greedy]].argmax(dim=-1) == ids[greedy]
     return values.double().cpu().numpy(), greedy.cpu().numpy()

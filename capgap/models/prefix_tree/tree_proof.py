@@ -1,8 +1,8 @@
-"""Before a model's results count: its requests_to_prove requests, scored the plain way too.
+"""Proof of a model's tree scoring: its hardest requests scored the plain way too, before any result counts.
 
 A tree mask that a model ignores, a window that is measured in the wrong way, a cache that is cropped: each is wrong
 without a word, and most of them only on long requests. So the proof is made on the requests themselves, where the
-ways can differ: the longest (which is deeper than an attention window, where any is), one behind a kept beginning,
+two ways can differ: the longest (which is deeper than an attention window, where any is), one behind a cached prefix,
 and one that shares its row with others.
 """
 
@@ -27,9 +27,9 @@ class TreeProof:
 
     longest: int = 0
     """Tokens of the longest request compared."""
-    behind_kept: int = 0
-    """Tokens of the longest one compared that stood behind a kept beginning."""
-    in_company: bool = False
+    longest_behind_prefix: int = 0
+    """Tokens of the longest one compared that stood behind a cached prefix."""
+    shared_row: bool = False
     """Whether one that shares a row with others was compared."""
     longest_prompt: int = 0
     """Tokens of the longest prompt that was written on and compared."""
@@ -47,9 +47,9 @@ def requests_to_prove(
     Parameters
     ----------
     requests
-        The pieces of each request.
+        The continuations of each request.
     plan
-        Of all pieces, in the order of the requests.
+        Of all continuations, in the order of the requests.
     proven
         What was compared before.
 
@@ -61,39 +61,40 @@ def requests_to_prove(
         What is proven once they agree.
     """
     covered = replace(proven)
-    lengths = [max(len(piece.tokens) for piece in pieces) for pieces in requests]
+    lengths = [max(len(continuation.tokens) for continuation in continuations) for continuations in requests]
+    # The longest first; ties are broken by content, so that the choice does not hang on the order of the requests.
     order = sorted(
         range(len(requests)), key=lambda i: (-lengths[i], requests[i][0].tokens, requests[i][0].continuation)
     )
-    behind: set[int] = set()
-    company: dict[int, int] = {}
+    behind_prefix: set[int] = set()
+    n_foreign: dict[int, int] = {}  # request → tokens of others that stand before its own end in its row
     first = 0
-    for i, pieces in enumerate(requests):
-        for places in plan.places[first : first + len(pieces)]:
-            row, own = places[-1]
-            if plan.rows[row].behind is not None:
-                behind.add(i)
-            if len(own):
-                # tokens of others that stand before its own end in the row
-                company[i] = max(company.get(i, 0), int(own[-1]) + 1 - len(own))
-        first += len(pieces)
+    for i, continuations in enumerate(requests):
+        for locations in plan.locations[first : first + len(continuations)]:
+            row, places = locations[-1]
+            if plan.rows[row].prefix_row is not None:
+                behind_prefix.add(i)
+            if len(places):
+                n_foreign[i] = max(n_foreign.get(i, 0), int(places[-1]) + 1 - len(places))
+        first += len(continuations)
     chosen: list[int] = []
     if order and lengths[order[0]] > proven.longest:
         chosen.append(order[0])
         covered.longest = lengths[order[0]]
-    deep = next((i for i in order if i in behind), None)
-    if deep is not None and lengths[deep] > proven.behind_kept:
-        chosen.append(deep)
-        covered.behind_kept = lengths[deep]
-    crowded = max(company, key=lambda i: (company[i], -order.index(i)), default=None) if not proven.in_company else None
-    if crowded is not None and company[crowded]:
-        chosen.append(crowded)
-        covered.in_company = True
+    deepest = next((i for i in order if i in behind_prefix), None)
+    if deepest is not None and lengths[deepest] > proven.longest_behind_prefix:
+        chosen.append(deepest)
+        covered.longest_behind_prefix = lengths[deepest]
+    if n_foreign and not proven.shared_row:
+        most_shared = max(n_foreign, key=lambda i: (n_foreign[i], -order.index(i)))
+        if n_foreign[most_shared]:
+            chosen.append(most_shared)
+            covered.shared_row = True
     return list(dict.fromkeys(chosen)), covered
 
 
 def disagreement(tree: float, plain: float, n_scored: int, dtype: torch.dtype, proven: TreeProof) -> str | None:
-    """What speaks against the tree's log-likelihood; None where rounding explains the difference.
+    """How the tree's log-likelihood differs from the plain one; None where rounding explains the difference.
 
     Parameters
     ----------
@@ -104,7 +105,7 @@ def disagreement(tree: float, plain: float, n_scored: int, dtype: torch.dtype, p
     dtype
         Of the model.
     proven
-        Told of the difference.
+        Counts the request and its difference where they agree.
     """
     difference = abs(tree - plain)
     allowed = max(_ATOL.get(dtype, 0.2), _PER_TOKEN.get(dtype, 0.06) * n_scored)

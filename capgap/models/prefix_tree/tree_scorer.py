@@ -1,25 +1,26 @@
-"""Log-likelihoods of many continuations, row by row."""
+"""`TreeScorer`: log-likelihoods of many continuations over a prefix tree, row by row."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
 from capgap.models.prefix_tree.row_plan import RowPlan, ScoredContinuation, plan_rows
-from capgap.models.prefix_tree.tree_forward import KeptLayers, row_logits, scores
+from capgap.models.prefix_tree.tree_forward import CachedPrefix, row_logits, token_logprobs
 from capgap.models.prefix_tree.tree_proof import TreeProof
 from capgap.models.prefix_tree.tree_support import AttentionLayout, attention_of
 
-__all__ = ["Answer", "TreeScorer"]
+__all__ = ["LogLikelihood", "TreeScorer"]
 
-Answer = tuple[float, bool]
+LogLikelihood = tuple[float, bool]
 """Log-likelihood in nats, and whether the continuation is what greedy decoding would write."""
 
 
 class TreeScorer:
-    """Scores pieces as a token tree.
+    """Scores continuations as a token tree.
 
     Parameters
     ----------
@@ -35,83 +36,96 @@ class TreeScorer:
         self.attention: AttentionLayout = attention_of(model)
         self.proven = TreeProof()
 
-    def plan(self, pieces: Sequence[ScoredContinuation]) -> RowPlan:
-        """Rows for the pieces; the same whatever their order."""
-        return plan_rows([piece.tokens for piece in pieces], self.row_tokens)
+    def plan(self, continuations: Sequence[ScoredContinuation]) -> RowPlan:
+        """Rows for the continuations; the same whatever their order."""
+        return plan_rows([continuation.tokens for continuation in continuations], self.row_tokens)
 
-    def answers(
-        self, pieces: Sequence[ScoredContinuation], plan: RowPlan, wanted: Collection[int]
-    ) -> Iterator[dict[int, Answer]]:
-        """The answers to some pieces, a row's worth at a time.
+    def log_likelihoods(
+        self, continuations: Sequence[ScoredContinuation], plan: RowPlan, wanted: Collection[int]
+    ) -> Iterator[dict[int, LogLikelihood]]:
+        """The log-likelihoods of some continuations, a row's worth at a time.
 
         Parameters
         ----------
-        pieces, plan
-            All pieces, and their plan.
+        continuations, plan
+            All continuations, and their plan.
         wanted
-            Indices of the pieces to score; rows that none of them needs are left out.
+            Indices of the continuations to score; rows that none of them needs are left out.
 
         Yields
         ------
         dict
-            Index → answer, of the pieces whose last token was in the row that has just run.
+            Index → log-likelihood, of the continuations whose last token was in the row that has just run.
         """
-        work = _ScoringWork(pieces, plan, wanted)
-        kept: dict[int, KeptLayers] = {}
+        work = _ScoringWork(continuations, plan, wanted)
+        cached: dict[int, CachedPrefix] = {}
+        # Of continuations that several rows score: log-probabilities and greediness, a pair of arrays for each row.
         partial: dict[int, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
         for index in work.rows:
             row = plan.rows[index]
-            asked = work.asked[index]
-            places = sorted({place for _, own, _ in asked for place in own})
+            segments = work.segments[index]
+            places = sorted({place for segment in segments for place in segment.places})
             column = {place: n for n, place in enumerate(places)}
             with torch.inference_mode():
-                logits, layers = row_logits(
-                    self.model, self.attention, row, places or [0], None if row.behind is None else kept[row.behind]
-                )
-                at = [column[place] for _, own, _ in asked for place in own]
-                values, greedy = scores(logits, at, [token for _, _, tokens in asked for token in tokens])
+                prefix = None if row.prefix_row is None else cached[row.prefix_row]
+                logits, layers = row_logits(self.model, self.attention, row, places or [0], prefix)
+                columns = [column[place] for segment in segments for place in segment.places]
+                tokens = [token for segment in segments for token in segment.tokens]
+                values, greedy = token_logprobs(logits, columns, tokens)
             if layers is not None:
-                kept[index] = layers
-            for gone in work.last_use.pop(index, ()):
-                kept.pop(gone, None)
+                cached[index] = layers
+            for unused in work.freed_after.pop(index, ()):
+                cached.pop(unused, None)
             low = 0
-            done: dict[int, Answer] = {}
-            for piece, own, _ in asked:
-                partial[piece].append((values[low : low + len(own)], greedy[low : low + len(own)]))
-                low += len(own)
-                if work.ends[piece] == index:
-                    parts = partial.pop(piece)
-                    done[piece] = (float(sum(v.sum() for v, _ in parts)), bool(all(g.all() for _, g in parts)))
-            if done:
-                yield done
+            complete: dict[int, LogLikelihood] = {}
+            for segment in segments:
+                high = low + len(segment.places)
+                partial[segment.continuation].append((values[low:high], greedy[low:high]))
+                low = high
+                if work.last_row[segment.continuation] == index:
+                    parts = partial.pop(segment.continuation)
+                    total = float(sum(logprobs.sum() for logprobs, _ in parts))
+                    complete[segment.continuation] = (total, bool(all(flags.all() for _, flags in parts)))
+            if complete:
+                yield complete
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """The tokens of one continuation that one row scores."""
+
+    continuation: int
+    """Index of the continuation."""
+    places: list[int]
+    """Indices within the row at which its tokens are predicted."""
+    tokens: list[int]
+    """The tokens predicted there."""
 
 
 class _ScoringWork:
-    """Which rows must run for some pieces, and what is scored in each."""
+    """Which rows must run for some continuations, and what is scored in each."""
 
-    def __init__(self, pieces: Sequence[ScoredContinuation], plan: RowPlan, wanted: Collection[int]) -> None:
-        self.asked: dict[int, list[tuple[int, list[int], list[int]]]] = defaultdict(list)
-        self.ends: dict[int, int] = {}
+    def __init__(self, continuations: Sequence[ScoredContinuation], plan: RowPlan, wanted: Collection[int]) -> None:
+        self.segments: dict[int, list[_Segment]] = defaultdict(list)
+        self.last_row: dict[int, int] = {}
+        """Continuation → the row that scores its last token."""
         needed: set[int] = set()
         for index in sorted(wanted):
-            piece = pieces[index]
-            depth = 0
-            for row, places in plan.places[index]:
+            continuation = continuations[index]
+            depth = 0  # of the first token of a location in the sequence
+            for row, places in plan.locations[index]:
                 needed.add(row)
-                low = max(piece.first - depth, 0)
-                own = places[low:].tolist()
-                if own:
-                    offset = depth + low - piece.first
-                    self.asked[row].append((index, own, list(piece.continuation[offset : offset + len(own)])))
-                    self.ends[index] = row
+                low = max(continuation.first - depth, 0)
+                scored_places = places[low:].tolist()
+                if scored_places:
+                    offset = depth + low - continuation.first
+                    tokens = list(continuation.continuation[offset : offset + len(scored_places)])
+                    self.segments[row].append(_Segment(index, scored_places, tokens))
+                    self.last_row[index] = row
                 depth += len(places)
         self.rows = sorted(needed)
-        # A kept beginning is dropped after the last row that stands behind it.
-        last: dict[int, int] = {}
-        for row in self.rows:
-            behind = plan.rows[row].behind
-            if behind is not None:
-                last[behind] = row
-        self.last_use: dict[int, list[int]] = defaultdict(list)
-        for kept, user in last.items():
-            self.last_use[user].append(kept)
+        # A cached prefix is dropped after the last row that stands behind it.
+        last_user = {prefix: row for row in self.rows if (prefix := plan.rows[row].prefix_row) is not None}
+        self.freed_after: dict[int, list[int]] = defaultdict(list)
+        for prefix, row in last_user.items():
+            self.freed_after[row].append(prefix)

@@ -1,16 +1,16 @@
-"""Which models can be scored as a tree, and how their layers look back; for the others, the reason why not."""
+"""Support check of tree scoring: the attention layout of a model, or the reason why it cannot be scored as a tree."""
 
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["AttentionLayout", "attention_of", "fitting_row", "unsupported"]
+__all__ = ["AttentionLayout", "attention_of", "fitting_row_tokens", "unsupported"]
 
-_NEEDED = ("input_ids", "attention_mask", "position_ids", "past_key_values", "logits_to_keep")
+_FORWARD_ARGUMENTS = ("input_ids", "attention_mask", "position_ids", "past_key_values", "logits_to_keep")
 # RoPE whose angles depend on the longest position in the pass: items in one row would change each other.
 _LENGTH_DEPENDENT = ("dynamic", "longrope")
-_PLAIN_LAYERS = ("full_attention", "sliding_attention", "attention")
+_ATTENTION_LAYERS = ("full_attention", "sliding_attention", "attention")
 # Attention's share of a pass over a row; a longer row spends more on looking at tokens that the mask hides.
 _ATTENTION_SHARE = 0.15
 _SHORTEST_ROW = 256  # a shorter pass leaves the processor waiting for weights
@@ -18,7 +18,7 @@ _SHORTEST_ROW = 256  # a shorter pass leaves the processor waiting for weights
 
 @dataclass(frozen=True)
 class AttentionLayout:
-    """How the layers of a model look back."""
+    """Attention windows of a model's layers, and the form in which it takes masks."""
 
     windows: Mapping[str, int | None]
     """Layer type → tokens that it sees back, itself included; None: all."""
@@ -27,20 +27,19 @@ class AttentionLayout:
 
 
 def attention_of(model: Any) -> AttentionLayout:
-    """How the layers of a transformers model look back, from its config."""
+    """The attention layout of a transformers model, from its config."""
     config = _text_config(model)
     window = getattr(config, "sliding_window", None)
     if not getattr(config, "use_sliding_window", True):
         window = None
-    kinds = getattr(config, "layer_types", None)
-    if kinds:
+    if getattr(config, "layer_types", None):
         # Models with layer types take a dictionary of masks; both kinds are given, whichever their layers use.
         return AttentionLayout({"full_attention": None, "sliding_attention": window}, by_layer_type=True)
     return AttentionLayout({"every layer": window}, by_layer_type=False)
 
 
-def fitting_row(model: Any, batch_tokens: int) -> int:
-    """Tokens of a row that keep attention's share of the work small; `batch_tokens` at most.
+def fitting_row_tokens(model: Any, batch_tokens: int) -> int:
+    """Row length in tokens that keeps attention's share of the work small; `batch_tokens` at most.
 
     A token costs two operations per weight of the layers, and four per layer, unit of width and token of the row.
     """
@@ -58,16 +57,16 @@ def unsupported(model: Any, backend: str = "causal") -> str | None:
     """Why a model cannot be scored as a tree, as far as its config tells; None where nothing speaks against it."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     config = _text_config(model)
-    missing = [name for name in _NEEDED if name not in inspect.signature(inner.forward).parameters]
+    missing = [name for name in _FORWARD_ARGUMENTS if name not in inspect.signature(inner.forward).parameters]
     if backend != "causal":
         return "it is an encoder-decoder model"
     if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
         return "its soft prompt stands before every row"
     if getattr(inner, "_is_stateful", False):
         return "it keeps a state from token to token"
-    odd = [kind for kind in getattr(config, "layer_types", None) or () if kind not in _PLAIN_LAYERS]
-    if odd:
-        return f"it has layers of {odd[0].replace('_', ' ')}"
+    other_layers = [kind for kind in getattr(config, "layer_types", None) or () if kind not in _ATTENTION_LAYERS]
+    if other_layers:
+        return f"it has layers of {other_layers[0].replace('_', ' ')}"
     if getattr(config, "alibi", False) or config.model_type in ("bloom", "mpt"):
         return "its attention is biased by distance (ALiBi)"
     if missing:

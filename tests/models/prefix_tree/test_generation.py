@@ -61,7 +61,7 @@ def test_prompts_in_batches_of_any_size_write_the_same(tmp_path: Path, monkeypat
     asked = [generate(text) for text in prompts(11, shots=3)]
     written = []
     for lines in (1, 4, 32):
-        monkeypatch.setattr(module, "_LINES", lines)
+        monkeypatch.setattr(module, "_MAX_LINES", lines)
         model = load_model(parse_model(f"m={checkpoint}"), device="cpu")
         with Ledger(tmp_path / f"{lines}.sqlite") as ledger:
             written.append([own[0] for own in respond(model, asked, ledger)])

@@ -22,7 +22,7 @@ def forest(seed: int) -> list[tuple[int, ...]]:
 
 
 def read_back(plan: RowPlan, i: int) -> list[int]:
-    return [int(token) for row, places in plan.places[i] for token in plan.rows[row].tokens[places]]
+    return [int(token) for row, places in plan.locations[i] for token in plan.rows[row].tokens[places]]
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -33,12 +33,12 @@ def test_a_sequence_is_read_back_from_its_places_along_parents(seed: int) -> Non
         assert tuple(read_back(plan, i)) == sequence
         depth = 0
         before = None
-        for row, places in plan.places[i]:
-            here = plan.rows[row]
-            assert here.behind == before, "a row stands behind the row that holds the beginning"
-            assert here.start == depth
-            assert here.parents[places].tolist() == [-1, *places[:-1].tolist()][: len(places)]
-            assert here.depths[places].tolist() == list(range(depth, depth + len(places)))
+        for row, places in plan.locations[i]:
+            tree_row = plan.rows[row]
+            assert tree_row.prefix_row == before, "a row stands behind the row that holds the beginning"
+            assert tree_row.start == depth
+            assert tree_row.parents[places].tolist() == [-1, *places[:-1].tolist()][: len(places)]
+            assert tree_row.depths[places].tolist() == list(range(depth, depth + len(places)))
             depth += len(places)
             before = row
 
@@ -48,7 +48,7 @@ def test_rows_are_bounded_and_follow_what_they_stand_behind(seed: int) -> None:
     plan = plan_rows(forest(seed), row_tokens=64)
     for index, row in enumerate(plan.rows):
         assert 0 < len(row.tokens) <= 64
-        assert row.behind is None or (row.behind < index and plan.rows[row.behind].kept)
+        assert row.prefix_row is None or (row.prefix_row < index and plan.rows[row.prefix_row].is_cached)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -61,7 +61,7 @@ def test_neither_order_nor_repetition_changes_the_plan(seed: int) -> None:
     for a, b in zip(one.rows, other.rows, strict=True):
         assert np.array_equal(a.tokens, b.tokens)
         assert np.array_equal(a.parents, b.parents)
-        assert (a.behind, a.start, a.kept) == (b.behind, b.start, b.kept)
+        assert (a.prefix_row, a.start, a.is_cached) == (b.prefix_row, b.start, b.is_cached)
 
 
 def test_a_block_before_many_questions_is_computed_once() -> None:
@@ -70,7 +70,7 @@ def test_a_block_before_many_questions_is_computed_once() -> None:
     plan = plan_rows(sequences, row_tokens=256)
     tree = 300 + 50 * (30 + 1 + 4)
     assert tree <= plan.n_tokens <= tree + 100, (plan.n_tokens, tree)
-    assert sum(row.kept for row in plan.rows) == 2, "300 tokens in two passes of 256 at most"
+    assert sum(row.is_cached for row in plan.rows) == 2, "300 tokens in two passes of 256 at most"
 
 
 def test_cuts_repeat_the_fewest_tokens_that_any_cuts_could() -> None:
@@ -103,4 +103,4 @@ def test_cuts_repeat_the_fewest_tokens_that_any_cuts_could() -> None:
 def test_a_sequence_longer_than_a_row_is_kept_piece_by_piece() -> None:
     plan = plan_rows([tuple(range(1000))], row_tokens=64)
     assert plan.n_tokens == 1000
-    assert [row.kept for row in plan.rows] == [True] * 15 + [False]
+    assert [row.is_cached for row in plan.rows] == [True] * 15 + [False]

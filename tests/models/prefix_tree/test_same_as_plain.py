@@ -67,13 +67,13 @@ def test_every_log_likelihood_is_lm_evals(kind: str, shots: int, tmp_path: Path)
     checkpoint = make_model(tmp_path / "model", kind)
     asked = requests(shots)
     model = load_model(parse_model(f"m={checkpoint}"), device="cpu")
-    tree_of(model).row_tokens = 48  # small rows: kept beginnings and long texts in pieces
+    tree_of(model).row_tokens = 48  # small rows: cached prefixes and long texts in pieces
     assert_same(model, asked, plain_answers(checkpoint, asked), tmp_path)
     assert model.tree is not None, model.notes
     assert model.tree.proven.n_requests >= 3
     assert model.tree.proven.longest > WINDOW
-    assert model.tree.proven.behind_kept > 0
-    assert model.tree.proven.in_company
+    assert model.tree.proven.longest_behind_prefix > 0
+    assert model.tree.proven.shared_row
 
 
 @pytest.mark.parametrize("row_tokens", [32, 100, 4096])
