@@ -1,4 +1,4 @@
-"""Model words, checkpoints, the ledger, and how a model is asked.
+"""Model specs, checkpoints, model loading, the ledger and the request loop.
 
 Importing this package loads neither torch nor lm-eval; `load_model` and `respond` do.
 """

@@ -1,4 +1,4 @@
-"""Which torch device and dtype a model runs on."""
+"""Choice of the torch device and dtype that a model runs on."""
 
 from capgap.errors import ModelError
 
@@ -22,8 +22,8 @@ def choose_device(device: str | None) -> str:
     kind, _, index = device.partition(":")
     visible = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if kind not in visible or (index and not index.isdigit()) or int(index or 0) >= visible[kind]:
-        found = ", ".join(f"{name} ({count})" for name, count in visible.items() if count)
-        raise ModelError(f"--device {device}: torch sees no such device here. It sees: {found}.")
+        available = ", ".join(f"{name} ({count})" for name, count in visible.items() if count)
+        raise ModelError(f"--device {device}: torch sees no such device here. It sees: {available}.")
     return device
 
 

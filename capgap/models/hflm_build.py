@@ -1,4 +1,4 @@
-"""From the files of a checkpoint to an lm-eval `LM` that transformers runs."""
+"""Construction of an lm-eval `LM` from a checkpoint's files: weights, adapter, quantisation, tokenizer, devices."""
 
 import json
 import logging
@@ -17,6 +17,7 @@ from capgap.models.memory_check import needs_several_gpus
 from capgap.models.model_spec import ModelSpec
 from capgap.models.prompting import Prompting
 from capgap.models.quantisation import check_device
+from capgap.models.secret_masking import error_line
 from capgap.models.tokenizer_files import tokenizer_location
 from capgap.models.tree_hflm import TreeHFLM
 
@@ -24,27 +25,27 @@ __all__ = ["build_lm", "n_parameters", "quantisation_settings"]
 
 
 class _CompleteHFLM(TreeHFLM):
-    """`TreeHFLM` that refuses weights which no file holds, packs weights where asked, and knows encoder-decoders."""
+    """`TreeHFLM` that refuses incomplete weights, quantises while loading where asked, and knows encoder-decoders."""
 
     AUTO_MODEL_CLASS: Any
 
-    def __init__(self, *args: Any, packed: Any = None, **kwargs: Any) -> None:
-        self._packed = packed
+    def __init__(self, *args: Any, quantization: Any = None, **kwargs: Any) -> None:
+        self._quantization = quantization
         """A transformers quantisation config; lm-eval passes on only what config.json has."""
         super().__init__(*args, **kwargs)
 
     def _create_model(self, *args: Any, **kwargs: Any) -> None:
-        if self._packed is not None:
-            kwargs["quantization_config"] = self._packed
-        kind = self.AUTO_MODEL_CLASS
-        self.AUTO_MODEL_CLASS = _CompleteWeights(kind)
+        if self._quantization is not None:
+            kwargs["quantization_config"] = self._quantization
+        model_class = self.AUTO_MODEL_CLASS
+        self.AUTO_MODEL_CLASS = _CompleteWeights(model_class)
         try:
             with warnings.catch_warnings():
                 # lm-eval tells transformers what stands in config.json, and transformers complains that it knows
                 warnings.filterwarnings("ignore", message="You passed `quantization_config`")
                 super()._create_model(*args, **kwargs)
         finally:
-            self.AUTO_MODEL_CLASS = kind  # lm-eval compares it
+            self.AUTO_MODEL_CLASS = model_class  # lm-eval compares it
 
     def _model_generate(
         self, context: torch.Tensor, max_length: int, stop: list[str], **generation_kwargs: Any
@@ -61,25 +62,25 @@ class _CompleteHFLM(TreeHFLM):
 
 
 class _CompleteWeights:
-    """transformers fills weights that it does not find with noise and warns; noise must not be scored."""
+    """Loader that refuses incomplete weights: transformers fills missing ones with noise, which must not be scored."""
 
-    def __init__(self, kind: Any) -> None:
-        self._kind = kind
+    def __init__(self, model_class: Any) -> None:
+        self._model_class = model_class
 
     def from_pretrained(self, *args: Any, **kwargs: Any) -> Any:
         """The model, all of its weights from files."""
-        model, told = self._kind.from_pretrained(*args, output_loading_info=True, **kwargs)
-        absent = sorted(told["missing_keys"])
-        if absent:
+        model, loading_info = self._model_class.from_pretrained(*args, output_loading_info=True, **kwargs)
+        missing = sorted(loading_info["missing_keys"])
+        if missing:
             raise ModelError(
-                f"its files lack {len(absent)} of the weights that its config asks for ({absent[0]} …); "
+                f"its files lack {len(missing)} of the weights that its config asks for ({missing[0]} …); "
                 f"transformers would fill them with noise"
             )
-        strange = sorted(told["unexpected_keys"])
-        if strange and kwargs.get("quantization_config") is not None:
+        unread = sorted(loading_info["unexpected_keys"])
+        if unread and kwargs.get("quantization_config") is not None:
             # Scales that nobody reads: the integers beside them would pass for weights.
             raise ModelError(
-                f"its weights are packed, and transformers does not read {len(strange)} of their parts ({strange[0]} …)"
+                f"its weights are packed, and transformers does not read {len(unread)} of their parts ({unread[0]} …)"
             )
         return model
 
@@ -95,14 +96,13 @@ def build_lm(spec: ModelSpec, checkpoint: Checkpoint, device: str, dtype: str, p
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
-    logging.getLogger("bitsandbytes").setLevel(
-        logging.ERROR
-    )  # it says at every layer that it computes in half precision
+    # It says at every layer that it computes in half precision.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     weights = checkpoint.adapter_of or checkpoint
     check_device(weights.quantisation, device, spec.name)
     if spec.get("quantization") and device == "mps":
         raise ModelError(f"model {spec.name}: quantization= needs a CUDA device or a CPU, and this is {device}.")
-    with _told(spec, checkpoint):
+    with _loading_errors(spec, checkpoint):
         arguments: dict[str, Any] = {
             "pretrained": str(weights.path),
             "backend": "seq2seq" if _has_encoder(weights, spec) else "causal",
@@ -112,24 +112,24 @@ def build_lm(spec: ModelSpec, checkpoint: Checkpoint, device: str, dtype: str, p
             "trust_remote_code": spec.get("allow_code") == "on",
             "think_end_token": prompting.think_end,
             "enable_thinking": prompting.enable_thinking,
-            "packed": _packed(spec, weights),
+            "quantization": _quantization_config(spec, weights),
         }
         if checkpoint.is_adapter:
             arguments["peft"] = str(checkpoint.path)
         if weights.gguf is not None:
             arguments["gguf_file"] = weights.gguf
-        place = tokenizer_location(spec, checkpoint)
-        if place is not None:
-            arguments["tokenizer"] = str(place)
+        tokenizer = tokenizer_location(spec, checkpoint)
+        if tokenizer is not None:
+            arguments["tokenizer"] = str(tokenizer)
         if spec.get("device_map") or (device.startswith("cuda") and needs_several_gpus(spec)):
             arguments |= {"parallelize": True}  # layers over all GPUs, as accelerate lays them out
-        with _without_bar(weights):
+        with _without_gguf_bar(weights):
             return _CompleteHFLM(**arguments)
 
 
 @contextmanager
-def _without_bar(weights: Checkpoint) -> Iterator[None]:
-    """Transformers draws a bar over GGUF tensors, whatever it is told."""
+def _without_gguf_bar(weights: Checkpoint) -> Iterator[None]:
+    """Disable the bar that transformers draws over GGUF tensors, which no option turns off."""
     if weights.gguf is None:
         yield
         return
@@ -150,8 +150,8 @@ def _has_encoder(weights: Checkpoint, spec: ModelSpec) -> bool:
     return bool(config.is_encoder_decoder)
 
 
-def _packed(spec: ModelSpec, weights: Checkpoint) -> Any:
-    """What transformers is told about packing beside config.json; None: nothing."""
+def _quantization_config(spec: ModelSpec, weights: Checkpoint) -> Any:
+    """Transformers' quantisation config beside that of config.json; None where there is none."""
     if weights.gguf is not None:
         import transformers
 
@@ -169,42 +169,41 @@ def _packed(spec: ModelSpec, weights: Checkpoint) -> Any:
 
 
 @contextmanager
-def _told(spec: ModelSpec, checkpoint: Checkpoint) -> Iterator[None]:
-    """What loading a broken checkpoint raises, as one message that names it."""
-    place = checkpoint.path / checkpoint.gguf if checkpoint.gguf is not None else checkpoint.path
+def _loading_errors(spec: ModelSpec, checkpoint: Checkpoint) -> Iterator[None]:
+    """Turn whatever loading raises into one `ModelError` that names the checkpoint."""
+    location = checkpoint.path / checkpoint.gguf if checkpoint.gguf is not None else checkpoint.path
     try:
         yield
     except ModelError as error:
         if str(error).startswith("model "):
             raise
-        raise ModelError(f"model {spec.name}: {place} cannot be loaded: {error}.") from error
+        raise ModelError(f"model {spec.name}: {location} cannot be loaded: {error}.") from error
     except Exception as error:  # transformers, safetensors, tokenizers and peft each raise kinds of their own
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"model {spec.name}: {place} cannot be loaded: {type(error).__name__}: {first[:300]}"
+            f"model {spec.name}: {location} cannot be loaded: {type(error).__name__}: {error_line(error)}"
         ) from error
 
 
 def quantisation_settings(lm: Any, weights: Checkpoint) -> dict[str, Any] | None:
-    """How the weights that answer are packed, as transformers has it after loading; None where they are plain."""
+    """Quantisation settings of the loaded weights, as transformers has them; None where the weights are plain."""
     if weights.gguf is not None:
         return {"method": "gguf", "unpacked": True}
     settings = getattr(lm.model.config, "quantization_config", None)
     if settings is None:
         # Some are unpacked where the device has no arithmetic for them (fp8 on a CPU); they are rounded all the same.
         return {**weights.quantisation.settings, "unpacked": True} if weights.quantisation is not None else None
-    known = settings if isinstance(settings, dict) else settings.to_dict()
-    plain: dict[str, Any] = json.loads(json.dumps(known, default=str))
+    as_json = json.dumps(settings if isinstance(settings, dict) else settings.to_dict(), default=str)
+    plain: dict[str, Any] = json.loads(as_json)
     return plain
 
 
 def n_parameters(lm: Any, weights: Checkpoint) -> int | None:
-    """Parameters of a model; packed ones count as what they stand for, None where that cannot be told."""
+    """Number of a model's parameters; quantised ones count as what they stand for, None where that cannot be told."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    every = sum(p.numel() for p in lm.model.parameters())
+    n_stored = sum(p.numel() for p in lm.model.parameters())
     if getattr(lm.model.config, "quantization_config", None) is None or weights.gguf is not None:
-        return int(every)
+        return int(n_stored)
     try:
         config = AutoConfig.from_pretrained(weights.path)
         if hasattr(config, "quantization_config"):
@@ -213,6 +212,6 @@ def n_parameters(lm: Any, weights: Checkpoint) -> int | None:
             plain = AutoModelForCausalLM.from_config(config)
     except Exception:  # architectures that only their own code builds
         return None
-    prefix = getattr(getattr(lm.model, "base_model", None), "prefix", None)  # of an adapter's own weights
-    added = sum(p.numel() for name, p in lm.model.named_parameters() if isinstance(prefix, str) and prefix in name)
-    return int(sum(p.numel() for p in plain.parameters()) + added)
+    prefix = getattr(getattr(lm.model, "base_model", None), "prefix", None)  # of the names of an adapter's weights
+    n_adapter = sum(p.numel() for name, p in lm.model.named_parameters() if isinstance(prefix, str) and prefix in name)
+    return int(sum(p.numel() for p in plain.parameters()) + n_adapter)

@@ -1,4 +1,4 @@
-"""Load a model word as an lm-eval `LM`, with the facts about it and a fingerprint of all that can change an answer."""
+"""Model loading: a model spec to an lm-eval `LM`, with its facts and a fingerprint of all that can change an answer."""
 
 import re
 import time
@@ -17,7 +17,13 @@ from capgap.models.tokenizer_files import TOKENIZER_FILES, tokenizer_location
 
 __all__ = ["check_model", "load_model"]
 
-_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "adapter_config.json")
+_WEIGHT_FILES = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "config.json",
+    "generation_config.json",
+    "adapter_config.json",
+)
 
 
 def load_model(
@@ -35,7 +41,7 @@ def load_model(
     spec
         The model.
     device, dtype
-        See `choose_device` and `choose_dtype`; a key of the model word stands over `dtype`.
+        See `choose_device` and `choose_dtype`; a key of the model spec stands over `dtype`.
     batch_tokens
         Tokens in one forward pass, at most; default: what keeps its logits under 1.5 GB, 4,096 at most.
     run_id
@@ -77,24 +83,24 @@ def load_model(
         seconds={"loading": loaded - started, "hashing": hashed - loaded},
     )
     _note_unpacked(model)
-    why_not = unsupported(lm.model, lm.backend)
-    if why_not is None:
+    unsupported_reason = unsupported(lm.model, lm.backend)
+    if unsupported_reason is None:
         lm.tree = TreeScorer(lm.model, fitting_row_tokens(lm.model, batch_tokens))
     else:
-        model.drop_tree(why_not)
+        model.drop_tree(unsupported_reason)
     return model
 
 
 def _note_unpacked(model: LoadedModel) -> None:
-    packed = model.identity["quantization"]
-    if packed is not None and packed.get("unpacked"):
-        method = packed.get("method") or packed.get("quant_method")
+    quantisation = model.identity["quantization"]
+    if quantisation is not None and quantisation.get("unpacked"):
+        method = quantisation.get("method") or quantisation.get("quant_method")
         dtype = model.identity["dtype"]
         model.notes.append(f"{model.name}: its weights are {method}, unpacked to {dtype} to be computed with.")
 
 
 def check_model(spec: ModelSpec, *, scores: bool = False) -> None:
-    """Refuse now, loading and asking nothing, what would be refused when the model's turn comes.
+    """Check a model without loading or asking it; refuse now what would be refused when its turn comes.
 
     Parameters
     ----------
@@ -117,19 +123,19 @@ def check_model(spec: ModelSpec, *, scores: bool = False) -> None:
 
 
 def _identity(spec: ModelSpec, checkpoint: Checkpoint, lm: Any, prompting: Prompting) -> dict[str, Any]:
-    """All that can change an answer of a checkpoint."""
+    """Identity of a checkpoint: all that can change an answer; its digest is part of every ledger key."""
     from capgap.models.hflm_build import quantisation_settings
 
     weights = checkpoint.adapter_of or checkpoint
-    allowed = code_and_pickle_patterns(spec)
-    files = (escape(weights.gguf),) if weights.gguf is not None else _WEIGHTS
-    place = tokenizer_location(spec, checkpoint) or (None if weights.gguf is not None else weights.path)
-    folder = Path(place) if place is not None else None
+    extra_files = code_and_pickle_patterns(spec)
+    files = (escape(weights.gguf),) if weights.gguf is not None else _WEIGHT_FILES
+    tokenizer = tokenizer_location(spec, checkpoint) or (None if weights.gguf is not None else weights.path)
+    folder = Path(tokenizer) if tokenizer is not None else None
     return {
         "kind": "hf",
-        "weights": file_hashes(weights.path, files + allowed),
-        "adapter": file_hashes(checkpoint.path, _WEIGHTS + allowed) if checkpoint.is_adapter else None,
-        "tokenizer": file_hashes(folder, TOKENIZER_FILES + allowed) if folder and folder.is_dir() else place,
+        "weights": file_hashes(weights.path, files + extra_files),
+        "adapter": file_hashes(checkpoint.path, _WEIGHT_FILES + extra_files) if checkpoint.is_adapter else None,
+        "tokenizer": file_hashes(folder, TOKENIZER_FILES + extra_files) if folder and folder.is_dir() else tokenizer,
         "dtype": str(lm.model.dtype),
         "quantization": quantisation_settings(lm, weights),
         "device": lm.device.type,
@@ -145,7 +151,7 @@ def _identity(spec: ModelSpec, checkpoint: Checkpoint, lm: Any, prompting: Promp
 def _facts(
     spec: ModelSpec, checkpoint: Checkpoint, lm: Any, prompting: Prompting, identity: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The row of the models table: what the files say, over it what `capgap distill` wrote."""
+    """Row of the models table: facts from the files, overridden by those that `capgap distill` recorded."""
     from capgap.models.hflm_build import n_parameters
 
     config = lm.config
@@ -158,11 +164,11 @@ def _facts(
         "adaptation": "lora" if checkpoint.is_adapter else None,
     }
     step = re.search(r"checkpoint-(\d+)$", str(checkpoint.path))
-    known = {key: value for key, value in checkpoint.training_record.items() if value is not None}
+    recorded = {key: value for key, value in checkpoint.training_record.items() if value is not None}
     return {
         **facts,
         **({"step": int(step.group(1))} if step else {}),
-        **known,
+        **recorded,
         "model": spec.name,
         "checkpoint": spec.location,
         "prompting": prompting.as_text(),

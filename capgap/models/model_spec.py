@@ -1,4 +1,4 @@
-"""Model words: `[NAME=]CKPT[,key=value…]`, the same for every role."""
+"""Model specs: `[NAME=]CKPT[,key=value…]` parsed to `ModelSpec`, the same for every role."""
 
 import ast
 import glob
@@ -19,8 +19,8 @@ MICROWORLD = "microworld"
 
 def _lm_eval_backends() -> tuple[str, ...]:
     """The names of lm-eval's registry, read from its source: importing it would cost every command seconds."""
-    found = find_spec("lm_eval")
-    for folder in (found.submodule_search_locations or ()) if found is not None else ():
+    package = find_spec("lm_eval")
+    for folder in (package.submodule_search_locations or ()) if package is not None else ():
         source = Path(folder) / "models" / "__init__.py"
         if not source.is_file():
             continue
@@ -34,7 +34,7 @@ def _lm_eval_backends() -> tuple[str, ...]:
 
 
 BACKENDS = _lm_eval_backends()
-"""Every backend of the installed lm-eval. `hf` among them is lm-eval's own way; a plain checkpoint needs no word."""
+"""Every backend of the installed lm-eval. `hf` among them is lm-eval's own way; a checkpoint needs no backend."""
 
 MODEL_KEYS: dict[str, tuple[str, ...]] = {
     "revision": (),
@@ -50,11 +50,11 @@ MODEL_KEYS: dict[str, tuple[str, ...]] = {
     "allow_code": ("on", "off"),
     "allow_pickle": ("on", "off"),
 }
-"""The keys of a model word, and the values that each admits; an empty tuple admits any text."""
+"""The keys of a model spec, and the values that each admits; an empty tuple admits any text."""
 
 PROMPTING_KEYS = ("chat_template", "system_prompt", "enable_thinking", "think_end")
 """The keys that capgap reads from a backend's arguments too; the others are the backend's own."""
-_LM_EVAL_WORDS = {"think_end_token": "think_end"}
+_LM_EVAL_KEYS = {"think_end_token": "think_end"}
 _LM_EVAL_VALUES = {"True": "on", "true": "on", "False": "off", "false": "off"}
 
 
@@ -83,64 +83,64 @@ class ModelSpec:
 
     @property
     def location(self) -> str:
-        """Where it is from, for tables and reports: never a path that only means something on this machine."""
+        """Location of the model, for tables and reports: never a path that only means something on this machine."""
         if self.kind == MICROWORLD:
             return f"{self.kind}:{self.checkpoint}"
         if self.kind != "checkpoint":
-            told = (f"{key}={_portable(value)}" for key, value in self.arguments.items())
-            return f"{self.kind}:{masked(','.join(told))}"
+            arguments = (f"{key}={_portable(value)}" for key, value in self.arguments.items())
+            return f"{self.kind}:{masked(','.join(arguments))}"
         return _portable(self.checkpoint)
 
     @property
     def spec_text(self) -> str:
-        """A model word that means this model, without its name."""
+        """The spec as text that `parse_model` reads, without the model's name."""
         head = self.checkpoint if self.kind == "checkpoint" else f"{self.kind}:{self.checkpoint}"
         return ",".join([head, *(f"{key}={value}" for key, value in self.options.items())])
 
 
-def parse_model(word: str) -> ModelSpec:
-    """The model that a word names; nothing is looked up or loaded.
+def parse_model(text: str) -> ModelSpec:
+    """The model that a spec names; nothing is looked up or loaded.
 
     Raises
     ------
     ModelError
-        The word is empty, a key is unknown, or a value is not one that its key admits.
+        The spec is empty, a key is unknown, or a value is not one that its key admits.
     """
-    refuse_secrets(word)
-    backend = _named_backend(word.strip())
+    refuse_secrets(text)
+    backend = _named_backend(text.strip())
     if backend is not None and backend in BACKENDS:
-        return _backend_spec(word.strip(), backend)
+        return _backend_spec(text.strip(), backend)
     if backend is not None and backend != MICROWORLD:
-        raise ModelError(f"model {word!r}: {backend!r} is no backend.{suggestion(backend, (MICROWORLD, *BACKENDS))}")
-    head, options = _split_options(word.strip())
+        raise ModelError(f"model {text!r}: {backend!r} is no backend.{suggestion(backend, (MICROWORLD, *BACKENDS))}")
+    head, options = _split_options(text.strip())
     name, checkpoint = _split_name(head)
     if not checkpoint:
-        raise ModelError(f"model {word!r}: no checkpoint is named. Expected [NAME=]CKPT[,key=value…].")
+        raise ModelError(f"model {text!r}: no checkpoint is named. Expected [NAME=]CKPT[,key=value…].")
     if backend == MICROWORLD:
         _, _, which = checkpoint.partition(":")
         return ModelSpec(name or which, which, MICROWORLD, options)
     return ModelSpec(name or default_name(checkpoint), checkpoint, "checkpoint", options)
 
 
-def permitted(word: str, allow: Iterable[str]) -> str:
-    """A model word with what the user permits of every model, where the word itself says nothing of it.
+def permitted(text: str, allow: Iterable[str]) -> str:
+    """A model spec with what the user permits of every model, where the spec itself says nothing of it.
 
     Parameters
     ----------
-    word
-        Of a checkpoint; other words, ``none`` among them, come back as they are.
+    text
+        Of a checkpoint; other specs, ``none`` among them, come back as they are.
     allow
         Some of ``allow_code`` and ``allow_pickle``.
     """
-    if word == "none":
-        return word
-    spec = parse_model(word)
-    said = "".join(f",{key}=on" for key in allow if key not in spec.options)
-    return f"{word}{said}" if spec.kind == "checkpoint" else word
+    if text == "none":
+        return text
+    spec = parse_model(text)
+    permissions = "".join(f",{key}=on" for key in allow if key not in spec.options)
+    return f"{text}{permissions}" if spec.kind == "checkpoint" else text
 
 
-def expand_models(words: Iterable[str]) -> list[ModelSpec]:
-    """All the models that words and globs name, in order, under distinct names.
+def expand_models(texts: Iterable[str]) -> list[ModelSpec]:
+    """All the models that specs and globs name, in order, under distinct names.
 
     Two checkpoints with one last folder name (``a/checkpoint-100``, ``b/checkpoint-100``) get as much of their path
     as tells them apart.
@@ -148,30 +148,30 @@ def expand_models(words: Iterable[str]) -> list[ModelSpec]:
     Raises
     ------
     ModelError
-        A glob matches nothing, or two words give one name to different models.
+        A glob matches nothing, or two specs give one name to different models.
     """
     specs: list[ModelSpec] = []
-    for word in words:
-        spec = parse_model(word)
+    for text in texts:
+        spec = parse_model(text)
         if spec.kind != "checkpoint" or not re.search(r"[*?\[]", spec.checkpoint):
             specs.append(spec)
             continue
-        found = sorted((p for p in glob.glob(spec.checkpoint) if _may_be_checkpoint(Path(p))), key=_natural)
-        if not found:
+        paths = sorted(filter(_may_be_checkpoint, glob.glob(spec.checkpoint)), key=_natural_order)
+        if not paths:
             raise ModelError(
-                f"model {word!r}: no directory matches, nor a .gguf file. "
+                f"model {text!r}: no directory matches, nor a .gguf file. "
                 f"Quote globs so that the shell leaves them alone."
             )
-        specs.extend(replace(spec, checkpoint=path, name=default_name(path)) for path in found)
+        specs.extend(replace(spec, checkpoint=path, name=default_name(path)) for path in paths)
     return _distinct(specs)
 
 
-def _may_be_checkpoint(path: Path) -> bool:
-    return path.is_dir() or path.suffix == ".gguf"
+def _may_be_checkpoint(path: str) -> bool:
+    return Path(path).is_dir() or path.endswith(".gguf")
 
 
 def _portable(text: str) -> str:
-    """A path that means something on another machine too; what is no absolute path stays."""
+    """A path relative to the working directory, or its name alone; what is no absolute path stays."""
     path = Path(text)
     if not path.is_absolute():
         return text
@@ -188,57 +188,57 @@ def default_name(checkpoint: str) -> str:
     return parts[-1]
 
 
-def _named_backend(word: str) -> str | None:
-    """What stands before the first colon of a word, where it is no path of this disk."""
-    head = _pieces(word)[0]
+def _named_backend(text: str) -> str | None:
+    """The name before the first colon of a spec, where it is no path of this disk."""
+    head = _pieces(text)[0]
     _, checkpoint = _split_name(head)
     backend, colon, _ = checkpoint.partition(":")
     is_path = "/" in backend or "\\" in backend or len(backend) < 2 or Path(checkpoint).exists()
     return backend if colon and not is_path else None
 
 
-def _backend_spec(word: str, backend: str) -> ModelSpec:
-    """A backend's own arguments stay as they are; how it is prompted is capgap's."""
-    before, _, after = word.partition(f"{backend}:")
-    own: list[str] = []
+def _backend_spec(text: str, backend: str) -> ModelSpec:
+    """The spec of a backend: its own arguments stay as they are, the keys of prompting are capgap's."""
+    before, _, after = text.partition(f"{backend}:")
+    backend_arguments: list[str] = []
     options: dict[str, str] = {}
     for piece in _pieces(after):
         key, equals, value = piece.partition("=")
         key = key.strip()
         if piece and not (equals and key):
-            raise ModelError(f"model {word!r}: {piece!r} is no argument. Expected {backend}:key=value,key=value…")
-        if key in PROMPTING_KEYS or key in _LM_EVAL_WORDS:
-            ours = _LM_EVAL_WORDS.get(key, key)
-            options[ours] = _checked(word, ours, _LM_EVAL_VALUES.get(value, value) if MODEL_KEYS[ours] else value)
+            raise ModelError(f"model {text!r}: {piece!r} is no argument. Expected {backend}:key=value,key=value…")
+        if key in PROMPTING_KEYS or key in _LM_EVAL_KEYS:
+            option = _LM_EVAL_KEYS.get(key, key)
+            options[option] = _checked(text, option, _LM_EVAL_VALUES.get(value, value) if MODEL_KEYS[option] else value)
         elif piece:
-            own.append(piece)
-    arguments = ",".join(own)
+            backend_arguments.append(piece)
+    arguments = ",".join(backend_arguments)
     return ModelSpec(
         before.rstrip().rstrip("=").strip() or _backend_name(backend, arguments), arguments, backend, options
     )
 
 
 def _pieces(text: str) -> list[str]:
-    """Cut at the commas that start a ``key=``; a comma that starts none belongs to what stands before it."""
+    """A spec split at the commas that start a ``key=``; a comma that starts none belongs to what stands before it."""
     return re.split(r",(?=\s*[A-Za-z_]\w*=)", text)
 
 
-def _split_options(word: str) -> tuple[str, dict[str, str]]:
-    """The head of a word and its keys."""
-    pieces = _pieces(word)
+def _split_options(text: str) -> tuple[str, dict[str, str]]:
+    """The head of a spec, and its options."""
+    pieces = _pieces(text)
     options: dict[str, str] = {}
     for piece in pieces[1:]:
         key, _, value = piece.strip().partition("=")
         if key not in MODEL_KEYS:
-            raise ModelError(f"model {word!r}: unknown key {key!r}.{suggestion(key, MODEL_KEYS)}")
-        options[key] = _checked(word, key, value)
+            raise ModelError(f"model {text!r}: unknown key {key!r}.{suggestion(key, MODEL_KEYS)}")
+        options[key] = _checked(text, key, value)
     return pieces[0], options
 
 
-def _checked(word: str, key: str, value: str) -> str:
+def _checked(text: str, key: str, value: str) -> str:
     allowed = MODEL_KEYS[key]
     if allowed and value not in allowed:
-        raise ModelError(f"model {word!r}: {key}={value!r} is not possible.{suggestion(value, allowed)}")
+        raise ModelError(f"model {text!r}: {key}={value!r} is not possible.{suggestion(value, allowed)}")
     return value
 
 
@@ -254,7 +254,7 @@ def _backend_name(backend: str, arguments: str) -> str:
     return default_name(model.group(1)) if model else backend
 
 
-def _natural(path: str) -> list[Any]:
+def _natural_order(path: str) -> list[Any]:
     """Sort key that puts checkpoint-200 before checkpoint-1000."""
     return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", path)]
 

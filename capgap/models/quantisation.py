@@ -1,19 +1,19 @@
-"""Quantised checkpoints: what their config.json says they need, checked before any weight is read."""
+"""Quantised checkpoints: the method in config.json, and its packages and device, checked before weights are read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from capgap.errors import ModelError
+from capgap.models.installed_packages import is_installed
 
 __all__ = ["Quantisation", "check_device", "check_packages", "quantisation_of"]
 
 
 @dataclass(frozen=True)
 class _QuantisationRequirements:
-    """What transformers needs to load a kind of quantised weights."""
+    """Packages and device that transformers needs to load a kind of quantised weights."""
 
     packages: Mapping[str, str]
     """Module → what to ask pip for."""
@@ -22,7 +22,7 @@ class _QuantisationRequirements:
 
 
 _BITSANDBYTES = {"bitsandbytes": "bitsandbytes"}
-_KNOWN: dict[str, _QuantisationRequirements] = {
+_REQUIREMENTS: dict[str, _QuantisationRequirements] = {
     "aqlm": _QuantisationRequirements({"aqlm": "'aqlm[gpu,cpu]'"}),
     "auto-round": _QuantisationRequirements({"auto_round": "auto-round"}),
     "awq": _QuantisationRequirements({"gptqmodel": "gptqmodel"}),
@@ -49,15 +49,15 @@ _KNOWN: dict[str, _QuantisationRequirements] = {
     "torchao": _QuantisationRequirements({"torchao": "torchao"}),
     "vptq": _QuantisationRequirements({"vptq": "vptq"}, "cuda"),
 }
-"""The methods whose needs are known here; of others transformers itself is asked."""
+"""The methods whose requirements are known here; of others transformers itself is asked."""
 
 # Files of older tools, from before config.json said how the weights are packed: without it they load as noise.
-_OLDER = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
+_OLDER_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
 
 
 @dataclass(frozen=True)
 class Quantisation:
-    """How a checkpoint's weights are packed."""
+    """Quantisation of a checkpoint's weights: method and settings."""
 
     method: str
     """transformers' name for it: ``gptq``, ``awq``, ``bitsandbytes`` …"""
@@ -71,7 +71,7 @@ class Quantisation:
 
 
 def quantisation_of(folder: Path, config: Mapping[str, Any], name: str) -> Quantisation | None:
-    """How the weights in a folder are packed, from its config.json; None where they are plain.
+    """The quantisation of the weights in a folder, from its config.json; None where they are plain.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def quantisation_of(folder: Path, config: Mapping[str, Any], name: str) -> Quant
         nested.get("quantization_config") if isinstance(nested, Mapping) else None
     )
     if not settings:
-        older = next((file for file in _OLDER if (folder / file).is_file()), None)
+        older = next((file for file in _OLDER_FILES if (folder / file).is_file()), None)
         if older is not None or config.get("quantization"):
             what = f"it has {older}" if older is not None else "its config.json has a `quantization` (MLX?)"
             raise ModelError(
@@ -107,15 +107,15 @@ def quantisation_of(folder: Path, config: Mapping[str, Any], name: str) -> Quant
     return Quantisation(method, dict(settings))
 
 
-def check_packages(found: Quantisation | None, wanted: str | None, name: str) -> None:
-    """Whether the packages are there that unpack the weights.
+def check_packages(quantisation: Quantisation | None, requested: str | None, name: str) -> None:
+    """Check that the packages are installed that unpack the weights, or pack them while loading.
 
     Parameters
     ----------
-    found
+    quantisation
         Of the checkpoint.
-    wanted
-        ``quantization=`` of the model word.
+    requested
+        ``quantization=`` of the model spec.
     name
         The model's, for the message.
 
@@ -124,50 +124,51 @@ def check_packages(found: Quantisation | None, wanted: str | None, name: str) ->
     ModelError
         One is missing, or the checkpoint is quantised and shall be again.
     """
-    if found is not None and wanted:
+    if quantisation is not None and requested:
         raise ModelError(
-            f"model {name}: quantization={wanted}, but the checkpoint is quantised already: {found.as_text()}. "
-            f"Leave quantization= out."
+            f"model {name}: quantization={requested}, but the checkpoint is quantised already: "
+            f"{quantisation.as_text()}. Leave quantization= out."
         )
-    if found is None and not wanted:
+    if quantisation is None and not requested:
         return
-    what = f"its weights are {found.as_text()}" if found is not None else f"quantization={wanted}"
-    needs = _KNOWN.get(found.method) if found is not None else _QuantisationRequirements(_BITSANDBYTES)
-    missing = [pip for module, pip in needs.packages.items() if not _installed(module)] if needs is not None else []
+    what = f"its weights are {quantisation.as_text()}" if quantisation is not None else f"quantization={requested}"
+    requirements = (
+        _REQUIREMENTS.get(quantisation.method) if quantisation is not None else _QuantisationRequirements(_BITSANDBYTES)
+    )
+    missing = (
+        [pip for module, pip in requirements.packages.items() if not is_installed(module)]
+        if requirements is not None
+        else []
+    )
     if missing:
         raise ModelError(
             f"model {name}: {what}, and what unpacks them is not installed. pip install {' '.join(missing)}"
         )
 
 
-def check_device(found: Quantisation | None, device: str, name: str) -> None:
-    """Whether the weights can be unpacked on a device, as far as it can be told.
+def check_device(quantisation: Quantisation | None, device: str, name: str) -> None:
+    """Check that the weights can be unpacked on a device, as far as it can be told.
 
     Raises
     ------
     ModelError
         They need another one, or transformers does not know them at all.
     """
-    if found is None:
+    if quantisation is None:
         return
-    needs = _KNOWN.get(found.method)
-    if needs is None:
-        from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING as known
+    requirements = _REQUIREMENTS.get(quantisation.method)
+    if requirements is None:
+        from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING as supported
 
-        if found.method not in known:
+        if quantisation.method not in supported:
             raise ModelError(
-                f"model {name}: its weights are {found.as_text()}, which this transformers cannot unpack. "
-                f"It knows {', '.join(sorted(known))}. Update it, serve the model with vLLM, or convert the checkpoint."
+                f"model {name}: its weights are {quantisation.as_text()}, which this transformers cannot unpack. "
+                f"It knows {', '.join(sorted(supported))}. Update it, serve the model with vLLM, or convert the "
+                f"checkpoint."
             )
-    elif needs.device and not device.startswith(needs.device):
+    elif requirements.device and not device.startswith(requirements.device):
         raise ModelError(
-            f"model {name}: its weights are {found.as_text()}, which are unpacked on a {needs.device.upper()} device "
-            f"only, and this is {device}. Use --device {needs.device} on a machine that has one."
+            f"model {name}: its weights are {quantisation.as_text()}, which are unpacked on a "
+            f"{requirements.device.upper()} device only, and this is {device}. "
+            f"Use --device {requirements.device} on a machine that has one."
         )
-
-
-def _installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # a package around it is missing
-        return False

@@ -1,11 +1,11 @@
-"""Keys of other people's servers: kept out of model words, and so out of run.json, the ledger, reports and messages."""
+"""Secrets (API keys, passwords) refused in model specs and masked in messages and records."""
 
 import os
 import re
 
 from capgap.errors import ModelError
 
-__all__ = ["masked", "refuse_secrets"]
+__all__ = ["error_line", "masked", "refuse_secrets"]
 
 _NAMES = (
     r"[\w-]*(?:api|access|secret|private|subscription)[_-]?key|(?:auth|hf|access)[_-]?token|token|bearer|"
@@ -21,23 +21,23 @@ _VARIABLES = {
 }
 
 
-def refuse_secrets(word: str) -> None:
-    """Refuse a model word that holds a key: it would stand in the shell's history and in the record of the run.
+def refuse_secrets(text: str) -> None:
+    """Refuse a model spec that holds a secret: it would stand in the shell's history and in the record of the run.
 
     Raises
     ------
     ModelError
         It holds one; the message doesn't.
     """
-    found = _ARGUMENT.search(word)
-    user = _USER.search(word)
-    if found is None and user is None:
+    argument = _ARGUMENT.search(text)
+    user = _USER.search(text)
+    if argument is None and user is None:
         return
-    head = re.split(r"[:,]", word, maxsplit=1)[0].strip()[:40]
-    what = f"{found['name']}=" if found is not None else "the user before the @ of its address"
+    head = re.split(r"[:,]", text, maxsplit=1)[0].strip()[:40]
+    what = f"{argument['name']}=" if argument is not None else "the user before the @ of its address"
     variable = next((name for key, name in _VARIABLES.items() if key in head), "OPENAI_API_KEY")
     raise ModelError(
-        f"model {head}: {what} looks like a secret, and model words are kept in the record of a run. Leave it out and "
+        f"model {head}: {what} looks like a secret, and model specs are kept in the record of a run. Leave it out and "
         f"put it into the environment: {variable} for the server, HF_TOKEN for the hub."
     )
 
@@ -49,3 +49,8 @@ def masked(text: str) -> str:
             text = text.replace(value, "…")
     text = _USER.sub(r"\g<lead>", text)
     return _ARGUMENT.sub(r"\g<lead>\g<name>=…", text)
+
+
+def error_line(error: BaseException) -> str:
+    """The first line of an exception's message, 300 characters at most, without secrets."""
+    return masked((str(error).strip().splitlines() or [""])[0][:300])

@@ -1,12 +1,12 @@
-"""Models behind a server: what lm-eval asks over HTTP, with clear messages where the server does not answer as it must.
+"""`ServerBackend`: lm-eval's requests over HTTP, with retries, checked replies and clear messages.
 
-lm-eval's classes make the requests; here stand what they lack. A failure is told once, without the key; what cannot
-pass with time is not tried again. A reply is believed only where it has the shape that was asked for: a server that
-ignores `echo` answers every question about log-likelihoods with numbers of its own.
+lm-eval's classes make the requests; here stands what they lack. A failure is reported once, without the key; what
+cannot pass with time is not tried again. A reply is believed only where it has the shape that was asked for: a server
+that ignores `echo` answers every question about log-likelihoods with numbers of its own.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,12 +24,12 @@ __all__ = ["ServerRefusal", "ServerBackend"]
 PAUSE = 1.0
 """Seconds before the second try; doubled before each one after it."""
 _LONGEST_PAUSE = 30.0
-_PASSING = (408, 409, 425, 429, 500, 502, 503, 504)
+_PASSING_STATUS = (408, 409, 425, 429, 500, 502, 503, 504)
 _REMEDY = "What was answered is kept; the same command goes on where it stopped."
 
 
 class ServerRefusal(ModelError):
-    """A server did not answer a request."""
+    """A server refused a request or did not answer it."""
 
     def __init__(self, message: str, status: int | None) -> None:
         super().__init__(message)
@@ -38,9 +38,9 @@ class ServerRefusal(ModelError):
 
 
 class ServerBackend(TemplateAPI):  # type: ignore[misc]
-    """A mixin before one of lm-eval's classes for servers."""
+    """Mixin before one of lm-eval's classes for servers."""
 
-    called = ""
+    model_name = ""
     """The model's name, for messages."""
     max_retries: int
 
@@ -50,7 +50,7 @@ class ServerBackend(TemplateAPI):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         # lm-eval would try everything again, a wrong key too.
         self._tries, self.max_retries = max(1, self.max_retries), 1
-        self._cut_told = False
+        self._truncation_noted = False
 
     def model_call(self, messages: Any, **settings: Any) -> Any:
         """One request; tried again where time may mend it.
@@ -64,14 +64,14 @@ class ServerBackend(TemplateAPI):  # type: ignore[misc]
             try:
                 return super().model_call(messages, **settings)
             except requests.RequestException as error:
-                told, passing = self._trouble(error)
-                if not passing or n == self._tries:
+                diagnosis, may_pass = self._diagnose(error)
+                if not may_pass or n == self._tries:
                     tries = f" ({n} tries)" if n > 1 else ""
                     raise ServerRefusal(
-                        f"model {self.called}: {masked(str(self.base_url))} {told}{tries} {_REMEDY}",
+                        f"model {self.model_name}: {masked(str(self.base_url))} {diagnosis}{tries} {_REMEDY}",
                         getattr(error.response, "status_code", None),
                     ) from error
-                time.sleep(min(_asked_pause(error) or PAUSE * 2 ** (n - 1), _LONGEST_PAUSE))
+                time.sleep(min(_retry_after(error) or PAUSE * 2 ** (n - 1), _LONGEST_PAUSE))
         raise AssertionError("the last try raises or returns")
 
     async def get_batched_requests(
@@ -82,30 +82,30 @@ class ServerBackend(TemplateAPI):  # type: ignore[misc]
         lm-eval's own way leaves the end token out of the stop strings, so that answers would hang on the number.
         """
         size = self._batch_size
-        parts = list(chunks(requests, n=size))
-        keys, lengths = list(chunks(cache_keys, n=size)), list(chunks(ctxlens or [None] * len(requests), n=size))
+        kind = "generate_until" if generate else "loglikelihood"
+        columns = (requests, cache_keys, ctxlens or [None] * len(requests))
+        batches = list(zip(*(chunks(column, n=size) for column in columns), strict=True))
         answers: list[Any] = []
         with ThreadPoolExecutor(max_workers=self._concurrent) as pool:
-            jobs = [pool.submit(self.model_call, part, generate=generate, **settings) for part in parts]
+            jobs = [pool.submit(self.model_call, sent, generate=generate, **settings) for sent, _, _ in batches]
             try:
-                for job, part, own, context in zip(jobs, parts, keys, lengths, strict=True):
+                for job, (sent, keys, context_lengths) in zip(jobs, batches, strict=True):
                     outputs = job.result()
-                    got = (
-                        self.parse_generations(outputs=outputs)
-                        if generate
-                        else self.parse_logprobs(outputs=outputs, tokens=part, ctxlens=context)
-                    )
-                    for key, answer in zip(own, got, strict=True):
+                    if generate:
+                        parsed: list[Any] = self.parse_generations(outputs=outputs)
+                    else:
+                        parsed = self.parse_logprobs(outputs=outputs, tokens=sent, ctxlens=context_lengths)
+                    for key, answer in zip(keys, parsed, strict=True):
                         if key is not None:
-                            self.cache_hook.add_partial("generate_until" if generate else "loglikelihood", key, answer)
-                    answers.append(got)
+                            self.cache_hook.add_partial(kind, key, answer)
+                    answers.append(parsed)
             finally:
                 for job in jobs:
                     job.cancel()
         return answers
 
     def _loglikelihood_tokens(self, requests: Sequence[Any], **settings: Any) -> list[tuple[float, bool]]:
-        self._tell_cut(len(before) + len(after) > self.max_length for _, before, after in requests)
+        self._note_truncation(len(before) + len(after) > self.max_length for _, before, after in requests)
         with without_bar(api_models):
             answers: list[tuple[float, bool]] = super()._loglikelihood_tokens(requests, **settings)
         return answers
@@ -113,7 +113,7 @@ class ServerBackend(TemplateAPI):  # type: ignore[misc]
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         """The texts, as lm-eval has them from the server."""
         if self.tokenized_requests:
-            self._tell_cut(
+            self._note_truncation(
                 len(self.tok_encode(r.args[0])) > self.max_length - r.args[1].get("max_gen_toks", self._max_gen_toks)
                 for r in requests
             )
@@ -121,16 +121,16 @@ class ServerBackend(TemplateAPI):  # type: ignore[misc]
             texts: list[str] = super().generate_until(requests, disable_tqdm=disable_tqdm)
         return texts
 
-    def _tell_cut(self, cut: Iterator[bool] | Any) -> None:
-        """Say once that prompts were too long; for all that follow it may be so too."""
-        if not self._cut_told and any(cut):
-            self._cut_told = True
+    def _note_truncation(self, is_cut: Iterable[bool]) -> None:
+        """Note once that prompts were too long; for all that follow it may be so too."""
+        if not self._truncation_noted and any(is_cut):
+            self._truncation_noted = True
             self.notes.append(
-                f"{self.called}: some prompts are longer than its {self.max_length + 1:,} tokens leave room for; they "
-                f"lost their beginning. If it reads more, say max_length=N in its arguments."
+                f"{self.model_name}: some prompts are longer than its {self.max_length + 1:,} tokens leave room for; "
+                f"they lost their beginning. If it reads more, say max_length=N in its arguments."
             )
 
-    def _trouble(self, error: requests.RequestException) -> tuple[str, bool]:
+    def _diagnose(self, error: requests.RequestException) -> tuple[str, bool]:
         """What went wrong and what to do, and whether it may pass by itself."""
         if isinstance(error, requests.exceptions.JSONDecodeError):
             return f"answers with something that is no JSON: {_one_line(getattr(error, 'doc', ''))!r}.", False
@@ -141,26 +141,24 @@ class ServerBackend(TemplateAPI):  # type: ignore[misc]
             if isinstance(error, requests.ConnectionError):
                 return f"cannot be reached ({_innermost(error)}). Is the server running?", True
             return f"cannot be asked: {type(error).__name__}: {_one_line(str(error))}", False
-        said = f"answers {status}: {_said(error.response)}."
-        if status in (401, 403):
-            return f"{said} Put the server's key into the environment: OPENAI_API_KEY.", False
-        if status == 404:
-            return (
-                f"{said} Expected the whole address, …/v1/completions or …/v1/chat/completions, and a model it has.",
-                False,
-            )
-        return said, status in _PASSING
+        diagnosis = f"answers {status}: {_error_text(error.response)}."
+        remedies = {
+            401: " Put the server's key into the environment: OPENAI_API_KEY.",
+            403: " Put the server's key into the environment: OPENAI_API_KEY.",
+            404: " Expected the whole address, …/v1/completions or …/v1/chat/completions, and a model it has.",
+        }
+        return diagnosis + remedies.get(status, ""), status in _PASSING_STATUS
 
 
-def _asked_pause(error: requests.RequestException) -> float | None:
-    """Seconds that the server asks to wait."""
+def _retry_after(error: requests.RequestException) -> float | None:
+    """Seconds that the server asks to wait (``Retry-After``); None where it does not."""
     headers: Mapping[str, str] = getattr(error.response, "headers", None) or {}
     text = headers.get("Retry-After", "")
     return float(text) if text.replace(".", "", 1).isdigit() else None
 
 
-def _said(response: Any) -> str:
-    """The server's own words, one line of them."""
+def _error_text(response: Any) -> str:
+    """The server's own error message, one line of it."""
     try:
         content = response.json()
     except ValueError:
@@ -176,7 +174,7 @@ def _one_line(text: str) -> str:
 
 
 def _innermost(error: BaseException) -> str:
-    """The system's own words: `requests` wraps them in its own and urllib3's."""
+    """The operating system's message, which `requests` wraps in exceptions of its own and of urllib3."""
     while True:
         inner = error.__cause__ or error.__context__ or getattr(error, "reason", None)
         if not isinstance(inner, BaseException):

@@ -1,4 +1,4 @@
-"""The files of weights in a checkpoint's folder: there, whole, and inside it. Only headers are read."""
+"""Check of a checkpoint's weight files: there, whole, and inside its folder. Only headers are read."""
 
 import json
 import struct
@@ -15,7 +15,7 @@ _LARGEST_HEADER = 100_000_000  # bytes; safetensors itself refuses more
 
 
 def check_weights(folder: Path, stem: str, name: str, *, pickles: bool = False) -> None:
-    """Whether the weights are there and whole.
+    """Check that the weights are there and whole.
 
     Parameters
     ----------
@@ -35,35 +35,35 @@ def check_weights(folder: Path, stem: str, name: str, *, pickles: bool = False) 
         They are missing, pickled, cut off, or named outside the folder.
     """
     index = folder / f"{stem}.safetensors.index.json"
-    named = _named_by(index, name) if index.is_file() else []
+    shards = _indexed_files(index, name) if index.is_file() else []
     # Links count: a snapshot of the hub's cache is nothing else.
-    absent = [shard for shard in named if not (folder / shard).is_file()]
+    absent = [shard for shard in shards if not (folder / shard).is_file()]
     if absent:
         broken = " It is a broken link." if (folder / absent[0]).is_symlink() else ""
         raise ModelError(
             f"model {name}: {folder / absent[0]} is missing; {index.name} names it and {len(absent) - 1} more that are "
             f"not there.{broken} Fetch or copy the checkpoint again."
         )
-    found = [folder / shard for shard in named] or sorted(folder.glob(f"{stem}*.safetensors"))
-    found = found or sorted(folder.glob("*.safetensors"))
-    if not found:
+    files = [folder / shard for shard in shards] or sorted(folder.glob(f"{stem}*.safetensors"))
+    files = files or sorted(folder.glob("*.safetensors"))
+    if not files:
         if pickles and any(folder.glob(f"{_LOADABLE[stem]}*.bin")):
             return
-        raise ModelError(f"model {name}: {folder}: {_instead(folder, stem)}")
-    if not named and not (folder / f"{stem}.safetensors").is_file():
+        raise ModelError(f"model {name}: {folder}: {_no_weights(folder, stem)}")
+    if not shards and not (folder / f"{stem}.safetensors").is_file():
         raise ModelError(
-            f"model {name}: {folder} has {found[0].name}, but neither {stem}.safetensors nor {index.name}, which "
+            f"model {name}: {folder} has {files[0].name}, but neither {stem}.safetensors nor {index.name}, which "
             f"says where each weight is."
         )
-    for file in found:
+    for file in files:
         _check_whole(file, name)
 
 
-def _named_by(index: Path, name: str) -> list[str]:
+def _indexed_files(index: Path, name: str) -> list[str]:
     """The files that an index names, each inside its folder."""
     try:
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        files = sorted({str(file) for file in places.values()})
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        files = sorted({str(file) for file in weight_map.values()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"model {name}: {index} cannot be loaded: it is no index of weights: {error!r}.") from error
     for file in files:
@@ -77,7 +77,7 @@ def _named_by(index: Path, name: str) -> list[str]:
     return files
 
 
-def _instead(folder: Path, stem: str) -> str:
+def _no_weights(folder: Path, stem: str) -> str:
     pickled = sorted(path.name for kind in _PICKLED for path in folder.glob(kind))
     if pickled:
         return (
@@ -89,7 +89,7 @@ def _instead(folder: Path, stem: str) -> str:
 
 
 def _check_whole(file: Path, name: str) -> None:
-    """The header of a safetensors file says how long the file must be."""
+    """Check a safetensors file's length against its header, which says where its last tensor ends."""
     size = file.stat().st_size
     if size == 0:
         raise ModelError(f"model {name}: {file} is empty; the checkpoint was not written to its end.")

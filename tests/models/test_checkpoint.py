@@ -243,7 +243,7 @@ def test_a_sentencepiece_model_alone_needs_its_packages(tmp_path: Path, monkeypa
     for file in folder.glob("tokenizer*"):
         file.unlink()
     (folder / "tokenizer.model").write_bytes(b"\x0a\x0b")
-    monkeypatch.setattr("capgap.models.tokenizer_files.find_spec", lambda name: None)
+    monkeypatch.setattr("capgap.models.installed_packages.find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"its tokenizer as tokenizer.model only.*pip install sentencepiece protobuf"):
         check_model(parse_model(str(folder)))
 

@@ -175,7 +175,7 @@ def test_a_quantised_file_is_not_quantised_again(llama: Path, tmp_path: Path) ->
 def test_packed_weights_that_cannot_be_unpacked_are_refused_before_they_are_loaded(
     tmp_path: Path, packing: Any, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("capgap.models.quantisation.find_spec", lambda name: None)
+    monkeypatch.setattr("capgap.models.installed_packages.find_spec", lambda name: None)
     folder = say(make_checkpoint(tmp_path / "m"), quantization_config=packing)
     (folder / "model.safetensors").rename(folder / "kept")
     shutil.copy(folder / "kept", folder / "model.safetensors")
@@ -280,7 +280,7 @@ def test_compressed_tensors_are_computed_as_what_they_stand_for(tmp_path: Path) 
 def test_quantization_without_its_package_names_the_command(
     checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("capgap.models.quantisation.find_spec", lambda name: None)
+    monkeypatch.setattr("capgap.models.installed_packages.find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"quantization=4bit, and .* pip install bitsandbytes"):
         check_model(parse_model(f"{checkpoints['base']},quantization=4bit"))
 

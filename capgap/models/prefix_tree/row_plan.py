@@ -188,7 +188,7 @@ class _RowPlanner:
         if not sequences:
             return
         new = self._lengths[sequences] - start
-        # Tokens behind the prefix that each shares with the one before it; some between may be elsewhere, in cached rows.
+        # Tokens behind the prefix that each shares with the one before it; those between may be in cached rows.
         common = np.zeros(len(sequences), dtype=np.int64)
         for n, (before, after) in enumerate(pairwise(sequences), start=1):
             common[n] = max(int(self._shared[before + 1 : after + 1].min()) - start, 0)
