@@ -121,8 +121,6 @@ def _contains(answer: str, targets: Sequence[str], was_extracted: bool) -> tuple
     return 0.0, answer
 
 
-GENERATION_SCORES: dict[str, Callable[[str, Sequence[str], bool], tuple[float, str | None]]] = {
-    "exact": _exact,
-    "numeric": _numeric,
-    "contains": _contains,
-}
+_Scorer = Callable[[str, Sequence[str], bool], tuple[float, str | None]]
+"""Answer, targets, and whether it was extracted → score, and prediction (None: unparsed)."""
+GENERATION_SCORES: dict[str, _Scorer] = {"exact": _exact, "numeric": _numeric, "contains": _contains}

@@ -42,17 +42,17 @@ class TaskCheck:
     """The task."""
     variant: str
     """How it is asked."""
-    prepared: PreparedTask | None
+    prepared: PreparedTask | None = None
     """Its items and its lm-eval Task; None where it could not be prepared."""
-    samples: tuple[PromptSample, ...]
+    samples: tuple[PromptSample, ...] = ()
     """Two items."""
-    gold: float | None
+    gold: float | None = None
     """Mean primary score of right answers; 1 proves the scorer."""
-    empty: float | None
+    empty: float | None = None
     """Mean primary score of empty answers, for choices of wrong ones; 0 proves the scorer."""
-    problems: tuple[str, ...]
+    problems: tuple[str, ...] = ()
     """What makes the task useless; empty where all is well."""
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     """What a reader should know."""
     missing_data: bool = False
     """Whether its data are not in the cache; its name and configuration were checked all the same."""
@@ -138,8 +138,11 @@ def _check_unprepared(battery: Battery, task: DataTask | LmEvalTask, error: Batt
     """A task that could not be prepared; where only its data are missing, its name and configuration are checked."""
     message = str(error)
     missing = "capgap battery fetch" in message
-    if not (missing and isinstance(task, LmEvalTask)):
-        yield _unproven(task.name, () if missing else (message,), (message,) if missing else (), missing)
+    if not missing:
+        yield TaskCheck(task.name, "default", problems=(message,))
+        return
+    if isinstance(task, DataTask):
+        yield TaskCheck(task.name, "default", notes=(message,), missing_data=True)
         return
     from capgap.battery.lm_eval_config import lm_eval_task_config, static_problem
     from capgap.battery.lm_eval_groups import leaf_task_names
@@ -148,17 +151,12 @@ def _check_unprepared(battery: Battery, task: DataTask | LmEvalTask, error: Batt
         try:
             config = lm_eval_task_config(name, allow_code=battery.allow_code)
         except BatteryError as config_error:
-            yield _unproven(name, (str(config_error),))
+            yield TaskCheck(name, "default", problems=(str(config_error),))
             continue
         problem = static_problem(config, task)
+        problems = (f"{battery.where(task)}: {problem}",) if problem else ()
         note = f"{config.output_type}, scores: {'; '.join(config.primaries)}, data: {config.data}: not cached"
-        yield _unproven(name, (f"{battery.where(task)}: {problem}",) if problem else (), (note,), missing_data=True)
-
-
-def _unproven(
-    name: str, problems: tuple[str, ...], notes: tuple[str, ...] = (), missing_data: bool = False
-) -> TaskCheck:
-    return TaskCheck(name, "default", None, (), None, None, problems, notes, missing_data)
+        yield TaskCheck(name, "default", problems=problems, notes=(note,), missing_data=True)
 
 
 def _check_prepared(battery: Battery, task: DataTask | LmEvalTask, prepared: PreparedTask) -> TaskCheck:
@@ -166,7 +164,7 @@ def _check_prepared(battery: Battery, task: DataTask | LmEvalTask, prepared: Pre
     samples = tuple(_samples(prepared))
     if prepared.score == "external":
         notes.append("scored elsewhere: there is no scorer to prove")
-        return TaskCheck(prepared.name, prepared.variant, prepared, samples, None, None, (), tuple(notes))
+        return TaskCheck(prepared.name, prepared.variant, prepared, samples, notes=tuple(notes))
     problems: list[str] = []
     gold: float | None = None
     empty: float | None = None

@@ -6,13 +6,12 @@ Local data are read and counted. Data of the hub are neither fetched nor looked 
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from capgap.battery.battery_loading import Battery
 from capgap.battery.battery_spec import DataTask, LmEvalTask
 from capgap.battery.catalogue import known_label
 from capgap.battery.items import Item
-from capgap.battery.prepared_task import PreparedTask
+from capgap.battery.prepared_task import PreparedTask, common_value
 from capgap.battery.task_preparation import prepare_task
 from capgap.errors import BatteryError
 
@@ -20,7 +19,6 @@ __all__ = ["PreviewEntry", "preview_battery"]
 
 _PROMPT_CHARACTERS = 300  # of a stand-in, where the file gives no length
 _N_CHOICES = 4  # of a stand-in, where neither the file nor lm-eval tells
-_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -138,18 +136,13 @@ def _lm_eval_entry(battery: Battery, task: LmEvalTask, limit: int | None) -> Pre
         battery,
         task,
         len(names),
-        _only_value({config.format for config in configs}),
-        task.num_fewshot if task.num_fewshot is not None else _only_value(shots),
-        task.primary or _only_value({config.primaries[0] for config in configs}),
+        common_value(config.format for config in configs),
+        task.num_fewshot if task.num_fewshot is not None else common_value(shots),
+        task.primary or common_value(config.primaries[0] for config in configs),
     )
-    n_choices = _only_value({config.n_choices for config in configs})
+    n_choices = common_value(config.n_choices for config in configs)
     longest = max((config.max_tokens or 0 for config in configs), default=0)
     return _with_stand_in(battery, entry, task, limit, n_choices, longest or None)
-
-
-def _only_value(values: set[_Value]) -> _Value | None:
-    """The one value of a set, None where it has none or several."""
-    return next(iter(values)) if len(values) == 1 else None
 
 
 def _unread_entry(
@@ -218,8 +211,6 @@ def _with_stand_in(
         battery=battery.name,
         name=entry.name,
         variant="default",
-        capability=entry.capability,
-        domain=entry.domain,
         format=task_format,
         num_fewshot=entry.num_fewshot or 0,
         primary=entry.primary or "acc,none",

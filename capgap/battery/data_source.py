@@ -200,12 +200,9 @@ def _parquet(path: Path) -> Iterator[tuple[Any, str]]:
         yield fields, f"row {number}"
 
 
-_READERS: dict[str, Callable[[Path], Iterator[tuple[Any, str]]]] = {
-    ".jsonl": _jsonl,
-    ".json": _json,
-    ".csv": _csv,
-    ".parquet": _parquet,
-}
+_Reader = Callable[[Path], Iterator[tuple[Any, str]]]
+"""A file to its records, each with its location."""
+_READERS: dict[str, _Reader] = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}
 
 
 def _fields(record: Any, where: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,10 +19,12 @@ from capgap.schema import CAPABILITIES
 __all__ = [
     "Item",
     "TaskTemplates",
+    "compile_templates",
     "content_ids",
-    "checked_covariate",
-    "sample_positions",
     "make_items",
+    "render_covariates",
+    "rendered",
+    "sample_positions",
     "sampling_order",
 ]
 
@@ -61,6 +63,12 @@ class Item:
     """The answer that this item shows where it serves as a solved example."""
 
 
+_TEMPLATE_KEYS = (
+    *("prompt", "choices", "target", "chance", "shot", "id", "capability", "domain", "cluster", "rationale"),
+    "covariates",
+)
+
+
 class TaskTemplates:
     """The compiled templates of a task (or of a variant of it).
 
@@ -72,62 +80,65 @@ class TaskTemplates:
 
     def __init__(self, task: DataTask, where: str) -> None:
         self.task, self.where = task, where
-        self.prompt = self._compile("prompt")
-        self.choices = self._compile_list("choices")
-        self.target = self._compile_list("target")
-        self.chance, self.shot, self.id = self._compile("chance"), self._compile("shot"), self._compile("id")
-        self.capability, self.domain = self._compile("capability"), self._compile("domain")
-        self.cluster, self.rationale = self._compile("cluster"), self._compile("rationale")
-        self.covariates = {
-            name: _template(source, f"{where}, key 'covariates.{name}'") for name, source in task.covariates.items()
-        }
-
-    def _compile(self, key: str) -> Any:
-        return _template(getattr(self.task, key), f"{self.where}, key {key!r}")
-
-    def _compile_list(self, key: str) -> Any:
-        source = getattr(self.task, key)
-        if isinstance(source, list):
-            return [_template(part, f"{self.where}, key '{key}[{n}]'") for n, part in enumerate(source)]
-        return _template(source, f"{self.where}, key {key!r}")
+        self.templates = compile_templates({key: getattr(task, key) for key in _TEMPLATE_KEYS}, where)
 
     def item(self, row: SourceRow, variant: str) -> Item:
         """The item of a row; its id is set by `make_items`."""
-        fields, place = row.fields, row.location
-        choices = self._choices(fields, place)
-        targets, gold = self._targets_and_gold(fields, place, choices)
-        shot = self.shot.text(fields, place) if self.shot else targets[0]
-        capability = _optional_text(self.capability, fields, place)
+        return _RowRenderer(self, row).item(variant)
+
+
+class _RowRenderer:
+    """Renders the templates of a task over one row."""
+
+    def __init__(self, compiled: TaskTemplates, row: SourceRow) -> None:
+        self.task, self.templates, self.where = compiled.task, compiled.templates, compiled.where
+        self.fields, self.location = row.fields, row.location
+
+    def item(self, variant: str) -> Item:
+        choices = self.choices() if self.task.format == "choose" else None
+        targets, gold = self.targets_and_gold(choices)
+        shot = self.templates["shot"]
+        capability = self.optional_text("capability")
         complaint = capability_complaint(capability, CAPABILITIES) if capability else None
         if complaint:
-            raise BatteryError(f"{self.where}, key 'capability', {place}: {complaint}")
+            raise BatteryError(f"{self.at('capability')}: {complaint}")
         return Item(
             task=self.task.name,
-            item=_optional_text(self.id, fields, place) or "",
+            item=self.optional_text("id") or "",
             variant=variant,
-            prompt=self.prompt.text(fields, place),
+            prompt=self.templates["prompt"].text(self.fields, self.location),
             choices=choices,
             targets=targets,
             gold=gold,
-            chance=self._chance(fields, place, choices, gold),
+            chance=self.chance(choices, gold),
             capability=capability,
-            domain=_optional_text(self.domain, fields, place),
-            cluster=_optional_text(self.cluster, fields, place) or "",
-            covariates={
-                name: checked_covariate(
-                    _value(template, fields, place), f"{self.where}, key 'covariates.{name}', {place}"
-                )
-                for name, template in self.covariates.items()
-            },
-            rationale=_optional_text(self.rationale, fields, place),
-            shot=shot,
+            domain=self.optional_text("domain"),
+            cluster=self.optional_text("cluster") or "",
+            covariates=render_covariates(self.templates["covariates"], self.fields, self.where, self.location),
+            rationale=self.optional_text("rationale"),
+            shot=shot.text(self.fields, self.location) if shot else targets[0],
         )
 
-    def _choices(self, fields: dict[str, Any], place: str) -> tuple[str, ...] | None:
-        if self.task.format == "generate":
+    def at(self, key: str) -> str:
+        """File, task, key and row, as messages begin."""
+        return f"{self.where}, key {key!r}, {self.location}"
+
+    def value(self, key: str) -> Any:
+        """The value of a template, or the values of a list of them."""
+        template = self.templates[key]
+        if isinstance(template, list):
+            return [rendered(element, self.fields, self.location) for element in template]
+        return rendered(template, self.fields, self.location)
+
+    def optional_text(self, key: str) -> str | None:
+        """Text, or None where the template is absent or gives nothing."""
+        value, template = self.value(key), self.templates[key]
+        if value is None or value == "":
             return None
-        where = f"{self.where}, key 'choices', {place}"
-        values = _values(self.choices, fields, place)
+        return template.text(self.fields, self.location) if isinstance(template, Template) else str(value)
+
+    def choices(self) -> tuple[str, ...]:
+        where, values = self.at("choices"), self.value("choices")
         if not isinstance(values, list):
             raise BatteryError(
                 f"{where}: expected a list, found {type(values).__name__} {str(values)[:80]!r}. "
@@ -140,12 +151,9 @@ class TaskTemplates:
             raise BatteryError(f"{where}: choice {texts.index('')} is empty.")
         return texts
 
-    def _targets_and_gold(
-        self, fields: dict[str, Any], place: str, choices: tuple[str, ...] | None
-    ) -> tuple[tuple[str, ...], tuple[int, ...]]:
-        """Targets and, for choices, their positions."""
-        where = f"{self.where}, key 'target', {place}"
-        value = _values(self.target, fields, place)
+    def targets_and_gold(self, choices: tuple[str, ...] | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """Texts of which any is right and, for choices, the positions of the right ones."""
+        where, value = self.at("target"), self.value("target")
         answers = value if isinstance(value, list) else [value]
         if len(answers) == 1 and isinstance(answers[0], list):
             answers = answers[0]
@@ -153,7 +161,7 @@ class TaskTemplates:
             raise BatteryError(f"{where}: expected an answer, found an empty list.")
         if choices is None:
             targets = tuple(dict.fromkeys(_as_text(answer, where).strip() for answer in answers))
-            self._check_targets(targets, where)
+            self.check_targets(targets, where)
             return targets, ()
         # Equal texts among the choices are right together: log-likelihoods cannot tell them apart.
         right = {choices[_position(answer, choices, where)] for answer in answers}
@@ -162,7 +170,7 @@ class TaskTemplates:
             raise BatteryError(f"{where}: every choice counts as right; nothing is asked.")
         return tuple(dict.fromkeys(choices[n] for n in gold)), gold
 
-    def _check_targets(self, targets: Sequence[str], where: str) -> None:
+    def check_targets(self, targets: Sequence[str], where: str) -> None:
         if not all(targets):
             raise BatteryError(f"{where}: expected an answer, found an empty text.")
         if self.task.scoring == "numeric":
@@ -170,21 +178,68 @@ class TaskTemplates:
             if without:
                 raise BatteryError(f"{where}: score: numeric needs a number, found {without[0][:80]!r}.")
 
-    def _chance(
-        self, fields: dict[str, Any], place: str, choices: tuple[str, ...] | None, gold: tuple[int, ...]
-    ) -> float | None:
-        if self.chance is None:
+    def chance(self, choices: tuple[str, ...] | None, gold: tuple[int, ...]) -> float:
+        if self.templates["chance"] is None:
             return 0.0 if choices is None else len(gold) / len(choices)
-        value = _value(self.chance, fields, place)
+        value = self.value("chance")
         try:
             chance = float(value)
         except (TypeError, ValueError):
             chance = float("nan")
         if not 0 <= chance < 1:
-            raise BatteryError(
-                f"{self.where}, key 'chance', {place}: expected a number from 0 to below 1, found {value!r}."
-            )
+            raise BatteryError(f"{self.at('chance')}: expected a number from 0 to below 1, found {value!r}.")
         return chance
+
+
+def compile_templates(sources: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The templates of a task by key; numbers and None stay, lists and mappings hold what they held, compiled.
+
+    Raises
+    ------
+    BatteryError
+        A template cannot be parsed or is refused; the key is named.
+    """
+
+    def compiled(source: Any, key: str) -> Any:
+        if isinstance(source, list):
+            return [compiled(element, f"{key}[{n}]") for n, element in enumerate(source)]
+        if isinstance(source, dict):
+            return {name: compiled(element, f"{key}.{name}") for name, element in source.items()}
+        return Template(source, f"{where}, key {key!r}") if isinstance(source, str) else source
+
+    return {key: compiled(source, key) for key, source in sources.items()}
+
+
+def rendered(template: Any, fields: dict[str, Any], location: str) -> Any:
+    """The value of a compiled template over a row's fields; what is no template is its own value."""
+    return template.value(fields, location) if isinstance(template, Template) else template
+
+
+def render_covariates(
+    templates: Mapping[str, Any], fields: dict[str, Any], where: str, location: str
+) -> dict[str, Any]:
+    """The covariates of an item, each a value that fits a cell of a table.
+
+    Raises
+    ------
+    BatteryError
+        One is a list, a mapping or too large a number.
+    """
+    covariates = {name: rendered(template, fields, location) for name, template in templates.items()}
+    for name, value in covariates.items():
+        if isinstance(value, (list, dict)) or (isinstance(value, int) and abs(value) >= 2**63):
+            kind = (
+                "a list"
+                if isinstance(value, list)
+                else "a mapping"
+                if isinstance(value, dict)
+                else "too large a number"
+            )
+            raise BatteryError(
+                f"{where}, key 'covariates.{name}', {location}: expected a text or a number, found {kind}: "
+                f"{str(value)[:80]!r}."
+            )
+    return covariates
 
 
 def make_items(
@@ -265,44 +320,6 @@ def _item_ids(items: Sequence[Item], rows: Sequence[SourceRow], where: str) -> l
             )
         first[item.item] = row.location
     return [item.item for item in items]
-
-
-def _template(source: Any, where: str) -> Any:
-    """A compiled template for text, the value itself for numbers and None."""
-    return Template(source, where) if isinstance(source, str) else source
-
-
-def _value(template: Any, fields: dict[str, Any], place: str) -> Any:
-    return template.value(fields, place) if isinstance(template, Template) else template
-
-
-def _values(templates: Any, fields: dict[str, Any], place: str) -> Any:
-    """The value of a template, or the values of a list of them."""
-    if isinstance(templates, list):
-        return [_value(template, fields, place) for template in templates]
-    return _value(templates, fields, place)
-
-
-def _optional_text(template: Any, fields: dict[str, Any], place: str) -> str | None:
-    """Text, or None where the template is absent or gives nothing."""
-    value = _value(template, fields, place)
-    if value is None or value == "":
-        return None
-    return template.text(fields, place) if isinstance(template, Template) else str(value)
-
-
-def checked_covariate(value: Any, where: str) -> Any:
-    """The value of a covariate, if it fits a cell of a table.
-
-    Raises
-    ------
-    BatteryError
-        It is a list, a mapping or too large a number.
-    """
-    if isinstance(value, (list, dict)) or (isinstance(value, int) and abs(value) >= 2**63):
-        kind = "a list" if isinstance(value, list) else "a mapping" if isinstance(value, dict) else "too large a number"
-        raise BatteryError(f"{where}: expected a text or a number, found {kind}: {str(value)[:80]!r}.")
-    return value
 
 
 def _as_text(value: Any, where: str) -> str:

@@ -8,11 +8,10 @@ from capgap.battery.battery_loading import Battery
 from capgap.battery.battery_spec import LmEvalTask, capability_complaint
 from capgap.battery.catalogue import known_label
 from capgap.battery.data_source import fetch_remedy, not_cached, plain_data
-from capgap.battery.items import Item, checked_covariate, content_ids, sample_positions
+from capgap.battery.items import Item, compile_templates, content_ids, render_covariates, sample_positions
 from capgap.battery.lm_eval_output import quiet
-from capgap.battery.prepared_task import PreparedTask, common_value
+from capgap.battery.prepared_task import PreparedTask
 from capgap.battery.task_index import task_index, task_manager
-from capgap.battery.templates import Template
 from capgap.errors import BatteryError, suggestion
 from capgap.schema import CAPABILITIES
 
@@ -165,8 +164,6 @@ def _prepare_leaf(battery: Battery, task: LmEvalTask, name: str, leaf: Any, limi
         battery=battery.name,
         name=name,
         variant="default",
-        capability=common_value(item.capability for item in items),
-        domain=common_value(item.domain for item in items),
         format="choose" if leaf.OUTPUT_TYPE == "multiple_choice" else "generate",
         num_fewshot=shots,
         primary=_primary(task, leaf, where),
@@ -227,21 +224,18 @@ def _items(battery: Battery, task: LmEvalTask, name: str, leaf: Any, docs: Seque
         "domain": task.domain or (label.domain if label else None),
         "cluster": task.cluster,
     }
-    templates = {key: Template(source, f"{where}, key {key!r}") for key, source in sources.items() if source}
-    covariates = {
-        key: Template(source, f"{where}, key 'covariates.{key}'") if isinstance(source, str) else source
-        for key, source in task.covariates.items()
-    }
+    templates = compile_templates({key: source for key, source in sources.items() if source}, where)
+    covariates = compile_templates({"covariates": task.covariates}, where)["covariates"]
     items = []
     for number, (doc, item_id) in enumerate(zip(docs, ids, strict=True)):
         fields = {str(k): plain_data(v) for k, v in doc.items()} if isinstance(doc, dict) else {}
-        place = f"document {number}"
-        labels = {key: template.text(fields, place) for key, template in templates.items()}
+        location = f"document {number}"
+        labels = {key: template.text(fields, location) for key, template in templates.items()}
         complaint = capability_complaint(labels["capability"], CAPABILITIES) if "capability" in labels else None
         if complaint:
-            raise BatteryError(f"{where}, key 'capability', {place}: {complaint}")
+            raise BatteryError(f"{where}, key 'capability', {location}: {complaint}")
         prompt, choices, targets, gold = _question(leaf, doc)
-        chance = (1 / len(choices) if choices else 0.0) if task.chance is None else task.chance
+        guess = 1 / len(choices) if choices else 0.0
         items.append(
             Item(
                 task=name,
@@ -251,17 +245,11 @@ def _items(battery: Battery, task: LmEvalTask, name: str, leaf: Any, docs: Seque
                 choices=choices,
                 targets=targets,
                 gold=gold,
-                chance=chance,
+                chance=guess if task.chance is None else task.chance,
                 capability=labels.get("capability"),
                 domain=labels.get("domain"),
                 cluster=labels.get("cluster") or item_id,
-                covariates={
-                    key: checked_covariate(
-                        t.value(fields, place) if isinstance(t, Template) else t,
-                        f"{where}, key 'covariates.{key}', {place}",
-                    )
-                    for key, t in covariates.items()
-                },
+                covariates=render_covariates(covariates, fields, where, location),
                 rationale=None,
                 shot=targets[0] if targets else "",
             )

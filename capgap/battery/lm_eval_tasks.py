@@ -16,7 +16,7 @@ from lm_eval.api.samplers import ContextSampler
 from lm_eval.api.task import ConfigurableTask
 
 from capgap.battery.answer_scoring import GENERATION_SCORES, score_generation
-from capgap.battery.battery_spec import DataTask
+from capgap.battery.battery_spec import BatteryDefaults, DataTask
 from capgap.battery.extraction import extract_answer
 from capgap.battery.items import Item
 
@@ -108,8 +108,7 @@ def rendered_task(
     pool: Sequence[Item],
     *,
     num_fewshot: int,
-    fewshot: str,
-    seed: int,
+    defaults: BatteryDefaults,
     delimiter: str,
     metrics: Sequence[str],
 ) -> Any:
@@ -123,8 +122,10 @@ def rendered_task(
         The items to ask.
     pool
         Items that may serve as solved examples; `num_fewshot` and one more at least, or none.
-    num_fewshot, fewshot, seed
-        How many, chosen how (``fixed``, ``per_item``, ``lm_eval``), drawn by what.
+    num_fewshot
+        Solved examples before each item.
+    defaults
+        The battery's: how they are chosen (`fewshot`) and the seed that draws them.
     delimiter
         Between prompt and answer.
     metrics
@@ -151,9 +152,9 @@ def rendered_task(
     else:
         config |= _generate_config(task)
     lm_task = _RenderedTask(config=config)
-    lm_task.fewshot_seed = seed
-    if shots and fewshot != "lm_eval":
-        lm_task.sampler = BlockSampler(shots, seed=seed, per_item=fewshot == "per_item")
+    lm_task.fewshot_seed = defaults.seed
+    if shots and defaults.fewshot != "lm_eval":
+        lm_task.sampler = BlockSampler(shots, seed=defaults.seed, per_item=defaults.fewshot == "per_item")
     return lm_task
 
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
 
 from capgap.battery.items import Item
 
 __all__ = ["PreparedTask", "common_value"]
+
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -19,10 +22,6 @@ class PreparedTask:
     """Name of the task."""
     variant: str
     """How it is asked; ``default`` is the task itself."""
-    capability: str | None
-    """The capability of all its items; None where they differ or nobody said."""
-    domain: str | None
-    """The domain of all its items; None where they differ or nobody said."""
     format: str
     """``choose`` or ``generate``."""
     num_fewshot: int
@@ -48,8 +47,18 @@ class PreparedTask:
     repeats: int = 1
     """Answers drawn for each item."""
 
+    @cached_property
+    def capability(self) -> str | None:
+        """The capability of all its items; None where they differ or nobody said."""
+        return common_value(item.capability for item in self.items)
 
-def common_value(values: Iterable[str | None]) -> str | None:
+    @cached_property
+    def domain(self) -> str | None:
+        """The domain of all its items; None where they differ or nobody said."""
+        return common_value(item.domain for item in self.items)
+
+
+def common_value(values: Iterable[_Value | None]) -> _Value | None:
     """The one value that all have, else None."""
     distinct = set(values)
     return distinct.pop() if len(distinct) == 1 else None

@@ -267,13 +267,13 @@ class _Metering(NodeTransformer):
         self.generic_visit(node)
         return _filter_node(nodes.List(node.nodes), _JOINED)
 
-    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
-        """``a == b``, ``a in b``."""
+    def visit_Compare(self, node: nodes.Compare | nodes.Operand) -> nodes.Node:
+        """``a == b``, ``a in b``: the left side, and as `nodes.Operand` each right side."""
         self.generic_visit(node)
         node.expr = _filter_node(node.expr, _CHARGED)
-        for operand in node.ops:
-            operand.expr = _filter_node(operand.expr, _CHARGED)
         return node
+
+    visit_Operand = visit_Compare
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
         """``a[1:]``; compiled code slices without asking the environment."""

@@ -8,7 +8,7 @@ from capgap.battery.battery_loading import Battery
 from capgap.battery.battery_spec import DataTask, LmEvalTask
 from capgap.battery.items import Item, make_items, sample_positions, sampling_order
 from capgap.battery.lm_eval_output import quiet
-from capgap.battery.prepared_task import PreparedTask, common_value
+from capgap.battery.prepared_task import PreparedTask
 from capgap.errors import BatteryError, UsageError, suggestion
 
 __all__ = ["answer_delimiter", "prepare", "prepare_task", "training_items"]
@@ -131,8 +131,7 @@ def _prepare_variant(
             chosen,
             pool,
             num_fewshot=shots,
-            fewshot=battery.defaults.fewshot,
-            seed=battery.defaults.seed,
+            defaults=battery.defaults,
             delimiter=answer_delimiter(task, [*chosen, *pool], where),
             metrics=metrics,
         )
@@ -141,8 +140,6 @@ def _prepare_variant(
         battery=battery.name,
         name=task.name,
         variant=chosen[0].variant,
-        capability=common_value(item.capability for item in chosen),
-        domain=common_value(item.domain for item in chosen),
         format=task.format,
         num_fewshot=shots,
         primary=_primary(task, metrics, where),

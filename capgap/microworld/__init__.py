@@ -1,4 +1,4 @@
-"""The embedded world: its truth, its questions, its texts, and the models that were trained on them.
+"""The embedded microworld: its facts, questions, pretraining texts, and the models that were trained on them.
 
 Everything comes from a seed, and every item is knowledge, reasoning or both by construction. Nothing here imports
 torch; the models are trained in `capgap.distillation.students.microworld_models`.

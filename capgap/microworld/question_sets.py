@@ -1,4 +1,4 @@
-"""Which questions are asked in evaluation and which in distillation, and the files that hold them.
+"""Question sets of evaluation and of distillation, disjoint, and the files that hold them.
 
 A question of the evaluation never occurs in the training pool. Facts of the stratum ``training`` occur in both, in
 other words; facts that are held out never occur in the pool.
@@ -48,8 +48,11 @@ _ANSWERS = {"chains": len(DIGITS), "booleans": len(TRUTH), "cups": len(CUPS)}
 def evaluation(world: World) -> dict[str, tuple[WorldQuestion, ...]]:
     """The evaluation questions of each family, all different; the world's seed decides."""
     rng = np.random.default_rng([world.seed, 17])
-    facts = [fact_question(world, fact, FORMS[rng.integers(len(FORMS))], rng) for fact in _one_an_entity(world, rng)]
-    pairs = [two_hop_question(world, fact, rng) for fact in _one_an_entity(world, rng)]
+    facts = [
+        fact_question(world, fact, FORMS[rng.integers(len(FORMS))], rng)
+        for fact in _facts_of_distinct_entities(world, rng)
+    ]
+    pairs = [two_hop_question(world, fact, rng) for fact in _facts_of_distinct_entities(world, rng)]
     seen: set[str] = set()
     reasoning = {family: _draw(world, family, plan, seen, rng) for family, plan in _EVALUATION.items()}
     return {"facts": tuple(facts), "two_hops": tuple(pairs), **reasoning}
@@ -59,9 +62,9 @@ def training(world: World) -> dict[str, tuple[WorldQuestion, ...]]:
     """The questions that distillation may ask, by family: none of the evaluation's, no fact that is held out."""
     rng = np.random.default_rng([world.seed, 18])
     seen = {question.text for questions in evaluation(world).values() for question in questions}
-    told = list(world.facts_of("training"))
-    facts = [fact_question(world, fact, form, rng) for fact in told for form in FORMS]
-    pairs = [two_hop_question(world, fact, rng) for fact in told]
+    askable = list(world.facts_of("training"))
+    facts = [fact_question(world, fact, form, rng) for fact in askable for form in FORMS]
+    pairs = [two_hop_question(world, fact, rng) for fact in askable]
     pools = {
         "facts": tuple(question for question in facts if question.text not in seen),
         "two_hops": tuple(question for question in pairs if question.text not in seen),
@@ -69,14 +72,14 @@ def training(world: World) -> dict[str, tuple[WorldQuestion, ...]]:
     return pools | {family: _draw(world, family, plan, seen, rng) for family, plan in _TRAINING.items()}
 
 
-def _one_an_entity(world: World, rng: np.random.Generator) -> list[WorldFact]:
+def _facts_of_distinct_entities(world: World, rng: np.random.Generator) -> list[WorldFact]:
     """Facts of all strata in the numbers of `_FACTS`, no entity twice."""
     facts = [world.facts[i] for i in rng.permutation(len(world.facts))]
     drawn: list[WorldFact] = []
     used: set[str] = set()
     for stratum in reversed(STRATA):  # the rarest stratum chooses first
         for fact in facts:
-            if sum(known.stratum == stratum for known in drawn) == _FACTS[stratum]:
+            if sum(other.stratum == stratum for other in drawn) == _FACTS[stratum]:
                 break
             if fact.stratum == stratum and fact.entity not in used:
                 used.add(fact.entity)
@@ -93,13 +96,13 @@ def _draw(
     """
     drawn: list[WorldQuestion] = []
     for depth, n in plan.items():
-        end, answers = len(drawn) + n, Counter[str]()
-        most = math.ceil(n / _ANSWERS[family]) if family in _ANSWERS else n
+        end, n_by_answer = len(drawn) + n, Counter[str]()
+        max_per_answer = math.ceil(n / _ANSWERS[family]) if family in _ANSWERS else n
         while len(drawn) < end:
             question = FAMILIES[family].draw(world, depth, rng)
-            if question.text not in seen and answers[question.answer] < most:
+            if question.text not in seen and n_by_answer[question.answer] < max_per_answer:
                 seen.add(question.text)
-                answers[question.answer] += 1
+                n_by_answer[question.answer] += 1
                 drawn.append(question)
     return tuple(drawn)
 

@@ -37,15 +37,13 @@ def checkpoint_folder(name: str) -> Path:
     ModelError
         There is no such model.
     """
-    known = model_names()
-    if name not in known:
-        raise ModelError(f"microworld:{name}: the microworld has no model of this name.{suggestion(name, known)}")
+    names = model_names()
+    if name not in names:
+        raise ModelError(f"microworld:{name}: the microworld has no model of this name.{suggestion(name, names)}")
     sources = sorted(file for folder in (_SHIPPED, _SHIPPED / name) for file in folder.iterdir() if file.is_file())
     contents = {file.name: file.read_bytes() for file in sources}
-    key = hashlib.sha256()
-    for file_name, content in contents.items():
-        key.update(f"{file_name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
-    relative = Path("microworld", key.hexdigest()[:16], name)
+    digests = [f"{file} {hashlib.sha256(content).hexdigest()}" for file, content in contents.items()]
+    relative = Path("microworld", hashlib.sha256("\n".join(digests).encode()).hexdigest()[:16], name)
     try:
         return _assemble(user_cache() / relative, contents)
     except OSError:  # a home that cannot be written

@@ -1,4 +1,4 @@
-"""The words of the world: fixed marks and symbols, and invented names drawn from a seed."""
+"""Vocabulary of the microworld: fixed marks and symbols, and invented names drawn from a seed."""
 
 from collections.abc import Sequence
 
@@ -40,18 +40,7 @@ NODES = tuple("qrstuvwxyz")
 LIST_OPERATIONS = ("reverse", "rotate", "flip")
 
 SYMBOLS = (
-    QUESTION,
-    ASK,
-    ANSWER,
-    STEP,
-    *"=,",
-    *DIGITS,
-    *OPERATORS,
-    *TRUTH,
-    *GATES,
-    *CUPS,
-    *LETTERS,
-    *NODES,
+    *(QUESTION, ASK, ANSWER, STEP, *"=,", *DIGITS, *OPERATORS, *TRUTH, *GATES, *CUPS, *LETTERS, *NODES),
     *LIST_OPERATIONS,
     *("ball", "swap", "first", "last", "from", "hops", "of", "is", "name"),
 )

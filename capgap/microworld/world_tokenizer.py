@@ -1,4 +1,4 @@
-"""The tokenizer files of the world: one word, one token, split at white space.
+"""Tokenizer files of the microworld: one word, one token, split at white space.
 
 No token is added before or after a text, so that a context and its continuation, joined by a space, are encoded as
 the one after the other. Decoding joins the words with spaces. ``<eos>`` ends a completion.
@@ -19,18 +19,8 @@ MAX_LENGTH = 64
 
 def write_tokenizer(world: World, folder: Path) -> None:
     """Write ``tokenizer.json`` and ``tokenizer_config.json``, as `AutoTokenizer.from_pretrained` reads them."""
-    added = [
-        {
-            "id": i,
-            "content": word,
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": False,
-            "special": True,
-        }
-        for i, word in enumerate(SPECIAL)
-    ]
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    added = [{"id": i, "content": word, **flags} for i, word in enumerate(SPECIAL)]
     tokenizer = {
         "version": "1.0",
         "truncation": None,

@@ -123,20 +123,12 @@ def build_lm(spec: ModelSpec, checkpoint: Checkpoint, device: str, dtype: str, p
             arguments["tokenizer"] = str(tokenizer)
         if spec.get("device_map") or (device.startswith("cuda") and needs_several_gpus(spec)):
             arguments |= {"parallelize": True}  # layers over all GPUs, as accelerate lays them out
-        with _without_gguf_bar(weights):
+        if weights.gguf is None:
             return _CompleteHFLM(**arguments)
+        from transformers import modeling_gguf_pytorch_utils as gguf_reader
 
-
-@contextmanager
-def _without_gguf_bar(weights: Checkpoint) -> Iterator[None]:
-    """Disable the bar that transformers draws over GGUF tensors, which no option turns off."""
-    if weights.gguf is None:
-        yield
-        return
-    from transformers import modeling_gguf_pytorch_utils as reader
-
-    with without_bar(reader):
-        yield
+        with without_bar(gguf_reader):  # no option turns it off
+            return _CompleteHFLM(**arguments)
 
 
 def _has_encoder(weights: Checkpoint, spec: ModelSpec) -> bool:

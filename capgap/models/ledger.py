@@ -96,7 +96,8 @@ class Ledger:
     def _open(self) -> None:
         """Open the file; one that is damaged or no ledger is set aside, and its readable responses taken over."""
         try:
-            self._db = self._connect(self.path)
+            # isolation_level None: transactions are written out below, one for each batch
+            self._db = sqlite3.connect(self.path, timeout=60.0, isolation_level=None)
             damaged = self._prepare_layout()
         except sqlite3.DatabaseError as error:
             if not _is_damage(error):
@@ -106,7 +107,7 @@ class Ledger:
             return
         self._db.close()
         aside = set_aside(self.path)
-        self._db = self._connect(self.path)
+        self._db = sqlite3.connect(self.path, timeout=60.0, isolation_level=None)
         self._prepare_layout()
         n_salvaged = 0
         with self._transaction():
@@ -118,10 +119,6 @@ class Ledger:
         self.notes.append(
             f"{self.path} was {damaged}: it is kept as {aside.name}; {n_salvaged:,} responses could be taken over."
         )
-
-    def _connect(self, path: Path) -> sqlite3.Connection:
-        # isolation_level None: transactions are written out below, one for each batch
-        return sqlite3.connect(path, timeout=60.0, isolation_level=None)
 
     def _prepare_layout(self) -> str | None:
         """Create the tables where there are none; why the file cannot be used, or None."""

@@ -36,20 +36,16 @@ _OPENAI_PROTOCOL = ("local-completions", "local-chat-completions", "openai-compl
 _OPENAI_SCORED_MODELS = ("babbage-002", "davinci-002")  # OpenAI echoes log-probabilities for no other model
 
 _PACKAGES = {
-    "vllm": ("vllm", "'capgap[vllm]'"),
-    "vllm-vlm": ("vllm", "'capgap[vllm]'"),
+    **dict.fromkeys(("vllm", "vllm-vlm"), ("vllm", "'capgap[vllm]'")),
+    **dict.fromkeys(("litellm", "litellm-chat", "litellm-chat-completions"), ("litellm", "'lm-eval[litellm]'")),
+    **dict.fromkeys(("onnxruntime-genai", "winml"), ("onnxruntime_genai", "'lm-eval[onnxruntime-genai]'")),
     "sglang": ("sglang", "sglang"),
     "anthropic-completions": ("anthropic", "anthropic"),
-    "litellm": ("litellm", "'lm-eval[litellm]'"),
-    "litellm-chat": ("litellm", "'lm-eval[litellm]'"),
-    "litellm-chat-completions": ("litellm", "'lm-eval[litellm]'"),
     "openvino": ("optimum", "'lm-eval[optimum]'"),
     "ipex": ("optimum", "'lm-eval[ipex]'"),
     "habana": ("optimum", "'lm-eval[habana]'"),
     "neuronx": ("optimum", "'optimum[neuronx]'"),
     "onnxruntime": ("onnxruntime", "'lm-eval[onnxruntime]'"),
-    "onnxruntime-genai": ("onnxruntime_genai", "'lm-eval[onnxruntime-genai]'"),
-    "winml": ("onnxruntime_genai", "'lm-eval[onnxruntime-genai]'"),
     "mamba_ssm": ("mamba_ssm", "mamba-ssm"),
     "nemo_lm": ("nemo", "'nemo_toolkit[nlp]'"),
     "trtllm": ("tensorrt_llm", "tensorrt_llm"),
@@ -110,12 +106,9 @@ def _check_server(spec: ModelSpec, arguments: Mapping[str, str]) -> None:
         raise ModelError(
             f"model {spec.name}: base_url={address!r} is no address. Expected base_url=http://HOST:PORT/v1/{path}"
         )
+    is_chat = spec.kind in _CHAT_BACKENDS
     chat_address = address is not None and urlsplit(address).path.rstrip("/").endswith("/chat/completions")
-    if (
-        address is not None
-        and chat_address != (spec.kind in _CHAT_BACKENDS)
-        and address.rstrip("/").endswith("/completions")
-    ):
+    if address is not None and chat_address != is_chat and address.rstrip("/").endswith("/completions"):
         other = spec.kind.replace("-completions", "-chat-completions") if chat_address else "local-completions"
         raise ModelError(f"model {spec.name}: {address} is the address for {other}, and the backend is {spec.kind}.")
 

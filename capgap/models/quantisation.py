@@ -23,25 +23,21 @@ class _QuantisationRequirements:
 
 _BITSANDBYTES = {"bitsandbytes": "bitsandbytes"}
 _REQUIREMENTS: dict[str, _QuantisationRequirements] = {
+    **dict.fromkeys(("bitnet", "fp8", "metal", "mxfp4", "mxfp8"), _QuantisationRequirements({})),
     "aqlm": _QuantisationRequirements({"aqlm": "'aqlm[gpu,cpu]'"}),
     "auto-round": _QuantisationRequirements({"auto_round": "auto-round"}),
     "awq": _QuantisationRequirements({"gptqmodel": "gptqmodel"}),
-    "bitnet": _QuantisationRequirements({}),
     "bitsandbytes": _QuantisationRequirements(_BITSANDBYTES),
     "compressed-tensors": _QuantisationRequirements({"compressed_tensors": "compressed-tensors"}),
     "eetq": _QuantisationRequirements({"kernels": "kernels"}, "cuda"),
     "fbgemm_fp8": _QuantisationRequirements({"fbgemm_gpu": "fbgemm-gpu"}, "cuda"),
     "fouroversix": _QuantisationRequirements({"fouroversix": "fouroversix"}, "cuda"),
-    "fp8": _QuantisationRequirements({}),
     "fp_quant": _QuantisationRequirements({"fp_quant": "fp_quant"}, "cuda"),
     "gptq": _QuantisationRequirements({"optimum": "optimum", "gptqmodel": "gptqmodel"}),
     "higgs": _QuantisationRequirements(
         {"flute": "flute-kernel", "fast_hadamard_transform": "fast_hadamard_transform"}, "cuda"
     ),
     "hqq": _QuantisationRequirements({"hqq": "hqq"}, "cuda"),
-    "metal": _QuantisationRequirements({}),
-    "mxfp4": _QuantisationRequirements({}),
-    "mxfp8": _QuantisationRequirements({}),
     "quanto": _QuantisationRequirements({"optimum.quanto": "optimum-quanto"}),
     "quark": _QuantisationRequirements({"quark": "amd-quark"}),
     "sinq": _QuantisationRequirements({"sinq": "sinq"}),

@@ -25,25 +25,14 @@ __all__ = ["generate_by_tree", "generation_unsupported"]
 _MAX_LINES = 64  # prompts that are generated behind at a time
 _MIN_COMMON_PREFIX = 32  # tokens; caching a shorter prefix is not worth a pass
 _SUPPORTED_SETTINGS = {"do_sample", "temperature", "top_k", "top_p", "min_p", "until", "max_gen_toks"}
-# Fields of a model's generation_config that change what greedy decoding writes, and their neutral values.
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "num_beams": (None, 1),
-    "repetition_penalty": (None, 1.0),
-    "encoder_repetition_penalty": (None, 1.0),
-    "no_repeat_ngram_size": (None, 0),
-    "min_length": (None, 0),
-    "min_new_tokens": (None, 0),
-    "bad_words_ids": (None,),
-    "suppress_tokens": (None, []),
-    "begin_suppress_tokens": (None, []),
-    "forced_bos_token_id": (None,),
-    "forced_eos_token_id": (None,),
-    "sequence_bias": (None,),
-    "guidance_scale": (None, 1.0),
-    "exponential_decay_length_penalty": (None,),
-    "penalty_alpha": (None, 0.0),
-    "watermarking_config": (None,),
-}
+_NEUTRAL: tuple[tuple[Any, tuple[str, ...]], ...] = (
+    (1, ("num_beams", "repetition_penalty", "encoder_repetition_penalty", "guidance_scale")),
+    (0, ("no_repeat_ngram_size", "min_length", "min_new_tokens", "penalty_alpha")),
+    ([], ("suppress_tokens", "begin_suppress_tokens")),
+    (None, ("bad_words_ids", "forced_bos_token_id", "forced_eos_token_id", "sequence_bias")),
+    (None, ("exponential_decay_length_penalty", "watermarking_config")),
+)
+"""Fields of a model's generation_config that change greedy decoding, by neutral value; None is neutral too."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +52,10 @@ def generation_unsupported(model: LoadedModel, settings: Mapping[str, Any]) -> s
     if others:
         return f"the setting {others[0]}"
     configured = getattr(model.lm.model, "generation_config", None)
-    for name, neutral in _NEUTRAL.items():
-        if getattr(configured, name, None) not in neutral:
-            return f"{name} in its generation_config"
+    for neutral, names in _NEUTRAL:
+        for name in names:
+            if getattr(configured, name, None) not in (None, neutral):
+                return f"{name} in its generation_config"
     return None
 
 
@@ -251,23 +241,17 @@ class _TokenSampler:
     """Draws tokens; what is drawn for a prompt depends on the prompt and the repeat, not on its neighbours."""
 
     def __init__(self, settings: Sequence[tuple[str, float]], prompts: Sequence[tuple[tuple[int, ...], int]]) -> None:
-        from transformers.generation.logits_process import (
-            LogitsProcessorList,
-            MinPLogitsWarper,
-            TemperatureLogitsWarper,
-            TopKLogitsWarper,
-            TopPLogitsWarper,
-        )
+        from transformers.generation import logits_process
 
         values = dict(settings)
-        warpers: list[Any] = [TemperatureLogitsWarper(values["temperature"])]
+        warpers: list[Any] = [logits_process.TemperatureLogitsWarper(values["temperature"])]
         if values.get("top_k"):
-            warpers.append(TopKLogitsWarper(int(values["top_k"])))
+            warpers.append(logits_process.TopKLogitsWarper(int(values["top_k"])))
         if values.get("top_p", 1.0) < 1.0:
-            warpers.append(TopPLogitsWarper(values["top_p"]))
+            warpers.append(logits_process.TopPLogitsWarper(values["top_p"]))
         if values.get("min_p"):
-            warpers.append(MinPLogitsWarper(values["min_p"]))
-        self._warp = LogitsProcessorList(warpers)
+            warpers.append(logits_process.MinPLogitsWarper(values["min_p"]))
+        self._warp = logits_process.LogitsProcessorList(warpers)
         self._generators = [torch.Generator().manual_seed(_seed(prompt, repeat)) for prompt, repeat in prompts]
 
     def __call__(self, logits: torch.Tensor, prompts: Sequence[int]) -> torch.Tensor:

@@ -7,15 +7,9 @@ from typing import Any
 
 from capgap.models.loaded_model import LoadedModel, TreeDisagreement
 from capgap.models.out_of_memory import halve_batch_size, is_out_of_memory
-from capgap.models.prefix_tree import (
-    LogLikelihood,
-    RowPlan,
-    ScoredContinuation,
-    TreeProof,
-    TreeScorer,
-    disagreement,
-    requests_to_prove,
-)
+from capgap.models.prefix_tree.row_plan import RowPlan, ScoredContinuation
+from capgap.models.prefix_tree.tree_proof import TreeProof, disagreement, requests_to_prove
+from capgap.models.prefix_tree.tree_scorer import LogLikelihood, TreeScorer
 from capgap.models.request_encoding import encode_requests
 from capgap.models.sharding import shard_of
 

@@ -7,11 +7,11 @@ prompts; `tree_support` says which models can be run so, and `tree_proof` compar
 way before any result counts.
 """
 
-from capgap.models.prefix_tree.row_plan import RowPlan, ScoredContinuation, TreeRow, plan_rows
+from capgap.models.prefix_tree.row_plan import RowPlan, ScoredContinuation, plan_rows
 from capgap.models.prefix_tree.tree_decoder import Choose, Continuation, TreeDecoder
-from capgap.models.prefix_tree.tree_proof import TreeProof, disagreement, requests_to_prove
+from capgap.models.prefix_tree.tree_proof import disagreement
 from capgap.models.prefix_tree.tree_scorer import LogLikelihood, TreeScorer
-from capgap.models.prefix_tree.tree_support import AttentionLayout, attention_of, fitting_row_tokens, unsupported
+from capgap.models.prefix_tree.tree_support import AttentionLayout, fitting_row_tokens, unsupported
 
 __all__ = [
     "LogLikelihood",
@@ -20,14 +20,10 @@ __all__ = [
     "TreeDecoder",
     "ScoredContinuation",
     "RowPlan",
-    "TreeProof",
-    "TreeRow",
     "TreeScorer",
     "Continuation",
-    "attention_of",
     "disagreement",
     "fitting_row_tokens",
-    "requests_to_prove",
     "plan_rows",
     "unsupported",
 ]

@@ -140,9 +140,8 @@ class _RowPlanner:
             high = min(low + self._budget, end)
             tokens = self._sequences[sequence][low:high]
             n = len(tokens)
-            self.rows.append(
-                TreeRow(prefix_row, low, tokens, np.arange(-1, n - 1), np.arange(low, high), is_cached=True)
-            )
+            row = TreeRow(prefix_row, low, tokens, np.arange(-1, n - 1), np.arange(low, high), is_cached=True)
+            self.rows.append(row)
             prefix_row = len(self.rows) - 1
             prefix = (*prefix, (prefix_row, np.arange(n)))
         return prefix_row, prefix

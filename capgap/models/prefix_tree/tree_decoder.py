@@ -35,6 +35,8 @@ class Continuation:
     """Sum of their log-probabilities, nats; NaN where they were not wanted."""
 
 
+Prompts = Sequence[Sequence[int]]
+"""Token ids of each prompt."""
 Choose = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
 """Next tokens, shape (lines,), from logits, shape (lines, vocabulary), and the indices of the lines' prompts."""
 
@@ -57,7 +59,7 @@ class TreeDecoder:
 
     def generate(
         self,
-        prompts: Sequence[Sequence[int]],
+        prompts: Prompts,
         limit: int,
         choose: Choose,
         is_done: Callable[[Sequence[int]], bool],
@@ -139,9 +141,7 @@ class TreeDecoder:
                 lines.fill(prompt, layers, np.concatenate([np.arange(row.start), own_columns]))
         return torch.stack(logits), lines
 
-    def _cache_key(
-        self, prompts: Sequence[Sequence[int]], plan: RowPlan, index: int, common_prefix: int
-    ) -> bytes | None:
+    def _cache_key(self, prompts: Prompts, plan: RowPlan, index: int, common_prefix: int) -> bytes | None:
         """The key under which a row's keys and values outlive this call; None where they do not."""
         row = plan.rows[index]
         end = row.start + len(row.tokens)
