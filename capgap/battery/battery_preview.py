@@ -85,15 +85,10 @@ def preview_battery(battery: Battery, *, limit: int | None = None) -> list[Previ
 
 
 def _local_entry(task: DataTask, prepared: PreparedTask) -> PreviewEntry:
+    copied = ("name", "variant", "capability", "domain", "format", "num_fewshot", "primary")
     return PreviewEntry(
-        name=prepared.name,
-        variant=prepared.variant,
+        **{key: getattr(prepared, key) for key in copied},
         n_tasks=1,
-        capability=prepared.capability,
-        domain=prepared.domain,
-        format=prepared.format,
-        num_fewshot=prepared.num_fewshot,
-        primary=prepared.primary,
         n_items=prepared.n_available,
         is_approximate=False,
         n_sampled=len(prepared.items),
@@ -199,12 +194,8 @@ def _with_stand_in(
         choices=choices,
         targets=("x",),
         gold=(0,) if choices else (),
-        chance=None,
         capability=entry.capability,
         domain=entry.domain,
-        cluster="",
-        covariates={},
-        rationale=None,
         shot="x",
     )
     stand_in = PreparedTask(
@@ -217,9 +208,6 @@ def _with_stand_in(
         items=(item,) * n_sampled,
         n_available=entry.n_items,
         lm_task=None,
-        score=None,
-        extract=None,
-        stop=(),
         max_tokens=max_tokens if task_format == "generate" else None,
         fewshot=battery.defaults.fewshot,
     )

@@ -263,11 +263,11 @@ class BatterySpec(_StrictModel):
         return value
 
 
-def capability_complaint(capability: str, known: tuple[str, ...]) -> str | None:
+def capability_complaint(capability: str, allowed: tuple[str, ...]) -> str | None:
     """What is wrong with a capability's name, as the end of a message; None where nothing is."""
-    if capability in known:
+    if capability in allowed:
         return None
-    return f"expected one of {', '.join(known)}, found {capability!r}.{suggestion(capability, known)}"
+    return f"expected one of {', '.join(allowed)}, found {capability!r}.{suggestion(capability, allowed)}"
 
 
 def json_schema() -> dict[str, Any]:

@@ -7,6 +7,7 @@ read. What takes long only on some answer reads nothing from that answer (it is 
 reported); on the third such answer the expression is refused.
 """
 
+import math
 import re
 import time
 import warnings
@@ -138,13 +139,10 @@ def _expression(extract: str) -> _Expression:
 def _copies(extract: str) -> int:
     """How often the innermost part of a pattern is copied at most: repeated groups may stand in each other."""
 
-    def largest_counts(counts: list[tuple[str, str]]) -> list[int]:
-        return [int((high or low or "0")[:9]) for low, high in counts] or [1]
+    def counts(pattern: re.Pattern[str]) -> list[int]:
+        return [int((high or low or "0")[:9]) for low, high in pattern.findall(extract)]
 
-    product = 1
-    for count in largest_counts(_COUNTED_GROUP.findall(extract)):
-        product *= max(count, 1)
-    return product * max(largest_counts(_COUNTED.findall(extract)))
+    return math.prod(max(count, 1) for count in counts(_COUNTED_GROUP)) * max(counts(_COUNTED), default=1)
 
 
 def _backtracking_probe(pattern: Any, extract: str) -> str | None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -45,28 +45,26 @@ class Item:
     """The answers to choose from; None where an answer is generated."""
     targets: tuple[str, ...]
     """Texts of which any is right."""
-    gold: tuple[int, ...]
+    gold: tuple[int, ...] = ()
     """Positions of the right choices; empty where an answer is generated."""
-    chance: float | None
+    chance: float | None = None
     """Expected score of a guess; None where nobody knows."""
-    capability: str | None
+    capability: str | None = None
     """``knowledge``, ``reasoning``, ``mixed``, or None where nobody said."""
-    domain: str | None
+    domain: str | None = None
     """The subject, where it was said."""
-    cluster: str
+    cluster: str = ""
     """Items with one cluster stand or fall together; by default the item's id."""
-    covariates: dict[str, Any]
+    covariates: dict[str, Any] = field(default_factory=dict)
     """Facts about the item, without the ``x_`` of the tables."""
-    rationale: str | None
+    rationale: str | None = None
     """The gold steps, where there are any."""
-    shot: str
+    shot: str = ""
     """The answer that this item shows where it serves as a solved example."""
 
 
-_TEMPLATE_KEYS = (
-    *("prompt", "choices", "target", "chance", "shot", "id", "capability", "domain", "cluster", "rationale"),
-    "covariates",
-)
+_LABEL_KEYS = ("capability", "domain", "cluster", "covariates")
+_TEMPLATE_KEYS = ("prompt", "choices", "target", "chance", "shot", "id", "rationale", *_LABEL_KEYS)
 
 
 class TaskTemplates:

@@ -160,6 +160,7 @@ def _prepare_leaf(battery: Battery, task: LmEvalTask, name: str, leaf: Any, limi
     shots = _set_fewshot(battery, task, leaf, where)
     items = tuple(all_items[position] for position in positions)
     generation = leaf.get_config("generation_kwargs") or {} if leaf.OUTPUT_TYPE == "generate_until" else {}
+    until = generation.get("until") or ()
     return PreparedTask(
         battery=battery.name,
         name=name,
@@ -170,11 +171,7 @@ def _prepare_leaf(battery: Battery, task: LmEvalTask, name: str, leaf: Any, limi
         items=items,
         n_available=len(all_items),
         lm_task=leaf,
-        score=None,
-        extract=None,
-        stop=tuple(
-            [generation["until"]] if isinstance(generation.get("until"), str) else generation.get("until") or ()
-        ),
+        stop=(until,) if isinstance(until, str) else tuple(until),
         max_tokens=generation.get("max_gen_toks") or generation.get("max_new_tokens"),
         fewshot=battery.defaults.fewshot if isinstance(getattr(leaf, "sampler", None), BlockSampler) else "lm_eval",
         repeats=int(leaf.get_config("repeats") or 1),
@@ -250,7 +247,6 @@ def _items(battery: Battery, task: LmEvalTask, name: str, leaf: Any, docs: Seque
                 domain=labels.get("domain"),
                 cluster=labels.get("cluster") or item_id,
                 covariates=render_covariates(covariates, fields, where, location),
-                rationale=None,
                 shot=targets[0] if targets else "",
             )
         )
@@ -270,12 +266,8 @@ def _question(leaf: Any, doc: Any) -> tuple[str, tuple[str, ...] | None, tuple[s
         return str(text), None, tuple(dict.fromkeys(str(part).strip() for part in parts)), ()
     gold = tuple(position for position in (_choice_position(part, choices) for part in parts) if position is not None)
     targets = tuple(choices[position] for position in gold)
-    return (
-        str(text),
-        choices if leaf.OUTPUT_TYPE == "multiple_choice" else None,
-        targets,
-        (gold if leaf.OUTPUT_TYPE == "multiple_choice" else ()),
-    )
+    is_choice = leaf.OUTPUT_TYPE == "multiple_choice"
+    return str(text), choices if is_choice else None, targets, gold if is_choice else ()
 
 
 def _choice_position(part: Any, choices: tuple[str, ...]) -> int | None:

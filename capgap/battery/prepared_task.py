@@ -34,13 +34,13 @@ class PreparedTask:
     """Items before the limit."""
     lm_task: Any
     """An lm-eval Task: ``build_all_requests``, ``instances``, ``apply_filters``, ``process_results``."""
-    score: str | None
+    score: str | None = None
     """``choice``, ``exact`` …; None where lm-eval's own task decides."""
-    extract: str | None
+    extract: str | None = None
     """What the answer is read with before it is scored."""
-    stop: tuple[str, ...]
+    stop: tuple[str, ...] = ()
     """Texts that end a generated answer."""
-    max_tokens: int | None
+    max_tokens: int | None = None
     """Longest generated answer; None for choices."""
     fewshot: str = "fixed"
     """How the solved examples are chosen."""

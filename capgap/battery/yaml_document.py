@@ -10,6 +10,8 @@ import types
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -99,7 +101,7 @@ class YamlDocument:
             keys, first = innermost[0]
             more = len({tuple(map(str, path)) for path, _ in innermost}) - 1
             tail = f" ({more} more mistake{'s' if more > 1 else ''} in this {what}.)" if more else ""
-            raise error(f"{self.where(keys)}: {self._complaint(keys, first, model, what)}{tail}") from None
+            raise error(f"{self.where(keys)}: {self._complaint(keys, first, model)}{tail}") from None
 
     def _path_in_file(self, loc: KeyPath) -> KeyPath:
         """Pydantic's location as a path of the file: without its labels for the branches of a union."""
@@ -113,22 +115,18 @@ class YamlDocument:
                 keys.append(part)
         return tuple(keys)
 
-    def _value(self, keys: KeyPath) -> Any:
-        node: Any = self.data
-        for part in keys:
-            node = node[part]
-        return node
-
-    def _complaint(self, keys: KeyPath, error: Any, model: type[BaseModel], what: str) -> str:
+    def _complaint(self, keys: KeyPath, error: Any, model: type[BaseModel]) -> str:
+        """A mistake that pydantic found, in words: what was expected, what was found, the nearest valid word."""
         kind, message = error["type"], error["msg"]
-        if kind == "extra_forbidden":
-            return f"unknown key.{suggestion(str(keys[-1]), _field_names(model, keys[:-1], self._value(keys[:-1])))}"
-        if kind == "missing":
-            needed = ", ".join(_required(model, keys[:-1], self._value(keys[:-1])))
-            return f"required key is missing. Expected there: {needed or keys[-1]}."
+        if kind in ("extra_forbidden", "missing"):
+            mapping = reduce(getitem, keys[:-1], self.data)  # type: ignore[arg-type]
+            if kind == "extra_forbidden":
+                return f"unknown key.{suggestion(str(keys[-1]), _field_names(model, keys[:-1], mapping))}"
+            required = ", ".join(_required(model, keys[:-1], mapping))
+            return f"required key is missing. Expected there: {required or keys[-1]}."
         if kind in ("model_type", "model_attributes_type", "dict_type"):
-            known = suggestion("", _field_names(model, keys, None)) if keys else ""
-            return f"expected keys and values, found {_show(error['input'])}.{known}"
+            valid_keys = suggestion("", _field_names(model, keys, None)) if keys else ""
+            return f"expected keys and values, found {_show(error['input'])}.{valid_keys}"
         if kind == "value_error":
             return str(error["ctx"]["error"])
         if kind == "literal_error":

@@ -166,14 +166,11 @@ def _loading_errors(spec: ModelSpec, checkpoint: Checkpoint) -> Iterator[None]:
     location = checkpoint.path / checkpoint.gguf if checkpoint.gguf is not None else checkpoint.path
     try:
         yield
-    except ModelError as error:
-        if str(error).startswith("model "):
-            raise
-        raise ModelError(f"model {spec.name}: {location} cannot be loaded: {error}.") from error
     except Exception as error:  # transformers, safetensors, tokenizers and peft each raise kinds of their own
-        raise ModelError(
-            f"model {spec.name}: {location} cannot be loaded: {type(error).__name__}: {error_line(error)}"
-        ) from error
+        if isinstance(error, ModelError) and str(error).startswith("model "):
+            raise
+        reason = f"{error}." if isinstance(error, ModelError) else f"{type(error).__name__}: {error_line(error)}"
+        raise ModelError(f"model {spec.name}: {location} cannot be loaded: {reason}") from error
 
 
 def quantisation_settings(lm: Any, weights: Checkpoint) -> dict[str, Any] | None:

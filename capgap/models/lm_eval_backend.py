@@ -14,22 +14,14 @@ from capgap.errors import ModelError, suggestion
 from capgap.models.checkpoint import file_hashes
 from capgap.models.devices import choose_device
 from capgap.models.loaded_model import LoadedModel, identity_digest
-from capgap.models.model_spec import ModelSpec
+from capgap.models.model_spec import BACKENDS, ModelSpec
 from capgap.models.prompting import Prompting, prompting_from_spec
 from capgap.models.secret_masking import error_line, masked
 from capgap.models.tokenizer_files import TOKENIZER_FILES
 
 __all__ = ["check_backend", "load_backend"]
 
-_CHAT_BACKENDS = (
-    "anthropic-chat",
-    "anthropic-chat-completions",
-    "litellm",
-    "litellm-chat",
-    "litellm-chat-completions",
-    "local-chat-completions",
-    "openai-chat-completions",
-)
+_CHAT_BACKENDS = ("litellm", *(name for name in BACKENDS if "chat" in name))
 """Backends that take messages; none of them gives log-likelihoods."""
 _GENERATE_ONLY = ("anthropic-completions", "hf-audiolm-qwen", "hf-multimodal", "vllm-vlm", "hf-mistral3")
 _OPENAI_PROTOCOL = ("local-completions", "local-chat-completions", "openai-completions", "openai-chat-completions")
@@ -56,6 +48,8 @@ _PACKAGES = {
 """Backend → the module without which it does not start, and what to ask pip for."""
 _OWN_BATCHING = {"vllm": 1024, "vllm-vlm": 1024, "sglang": 1024}
 """Engines that form their own batches are handed many requests."""
+_NAMED_ARGUMENTS = {"base_url", "model", "pretrained", "tokenizer"}
+"""Arguments that have a place of their own in a model's identity."""
 _NO_LIMIT = 1 << 40
 
 
@@ -270,18 +264,13 @@ def _identity(
     """Identity of a model whose weights are not seen: the endpoint, the name asked for, the arguments, the run."""
     weights = arguments.get("pretrained") or arguments.get("model") or ""
     tokenizer = arguments.get("tokenizer") or weights
-    other_arguments = {
-        key: masked(value)
-        for key, value in sorted(arguments.items())
-        if key not in ("base_url", "model", "pretrained", "tokenizer")
-    }
     return {
         "kind": spec.kind,
         "endpoint": _address(str(getattr(lm, "base_url", None) or arguments.get("base_url") or "")) or None,
         "model": Path(weights).name if Path(weights).is_absolute() else weights,
         "weights": file_hashes(Path(weights), ("*.safetensors", "*.json")) if Path(weights).is_dir() else None,
         "tokenizer": file_hashes(Path(tokenizer), TOKENIZER_FILES) if Path(tokenizer).is_dir() else tokenizer,
-        "arguments": other_arguments,
+        "arguments": {key: masked(arguments[key]) for key in sorted(set(arguments) - _NAMED_ARGUMENTS)},
         "max_length": getattr(lm, "max_length", None),
         "add_bos_token": getattr(lm, "add_bos_token", None),
         "prompting": prompting.as_text(),
@@ -303,12 +292,10 @@ def _start_errors(spec: ModelSpec) -> Iterator[None]:
     except ModelError:
         raise
     except ImportError as error:
-        missing = (
-            f"needs {error.name}, which is missing. pip install {error.name}"
-            if error.name
-            else f"cannot start: {error}"
-        )
-        raise ModelError(f"model {spec.name}: the backend {spec.kind} {masked(missing)}") from error
+        reason = f"needs {error.name}, which is missing. pip install {error.name}"
+        if not error.name:
+            reason = f"cannot start: {error}"
+        raise ModelError(f"model {spec.name}: the backend {spec.kind} {masked(reason)}") from error
     except Exception as error:
         if isinstance(error, OSError) and spec.kind in _OPENAI_PROTOCOL and "tokenizer" not in spec.arguments:
             raise ModelError(

@@ -213,9 +213,8 @@ def _backend_spec(text: str, backend: str) -> ModelSpec:
         elif piece:
             backend_arguments.append(piece)
     arguments = ",".join(backend_arguments)
-    return ModelSpec(
-        before.rstrip().rstrip("=").strip() or _backend_name(backend, arguments), arguments, backend, options
-    )
+    name = before.rstrip().rstrip("=").strip() or _backend_name(backend, arguments)
+    return ModelSpec(name, arguments, backend, options)
 
 
 def _pieces(text: str) -> list[str]:

@@ -12,7 +12,7 @@ __all__ = ["Quantisation", "check_device", "check_packages", "quantisation_of"]
 
 
 @dataclass(frozen=True)
-class _QuantisationRequirements:
+class _LoadingNeeds:
     """Packages and device that transformers needs to load a kind of quantised weights."""
 
     packages: Mapping[str, str]
@@ -22,28 +22,26 @@ class _QuantisationRequirements:
 
 
 _BITSANDBYTES = {"bitsandbytes": "bitsandbytes"}
-_REQUIREMENTS: dict[str, _QuantisationRequirements] = {
-    **dict.fromkeys(("bitnet", "fp8", "metal", "mxfp4", "mxfp8"), _QuantisationRequirements({})),
-    "aqlm": _QuantisationRequirements({"aqlm": "'aqlm[gpu,cpu]'"}),
-    "auto-round": _QuantisationRequirements({"auto_round": "auto-round"}),
-    "awq": _QuantisationRequirements({"gptqmodel": "gptqmodel"}),
-    "bitsandbytes": _QuantisationRequirements(_BITSANDBYTES),
-    "compressed-tensors": _QuantisationRequirements({"compressed_tensors": "compressed-tensors"}),
-    "eetq": _QuantisationRequirements({"kernels": "kernels"}, "cuda"),
-    "fbgemm_fp8": _QuantisationRequirements({"fbgemm_gpu": "fbgemm-gpu"}, "cuda"),
-    "fouroversix": _QuantisationRequirements({"fouroversix": "fouroversix"}, "cuda"),
-    "fp_quant": _QuantisationRequirements({"fp_quant": "fp_quant"}, "cuda"),
-    "gptq": _QuantisationRequirements({"optimum": "optimum", "gptqmodel": "gptqmodel"}),
-    "higgs": _QuantisationRequirements(
-        {"flute": "flute-kernel", "fast_hadamard_transform": "fast_hadamard_transform"}, "cuda"
-    ),
-    "hqq": _QuantisationRequirements({"hqq": "hqq"}, "cuda"),
-    "quanto": _QuantisationRequirements({"optimum.quanto": "optimum-quanto"}),
-    "quark": _QuantisationRequirements({"quark": "amd-quark"}),
-    "sinq": _QuantisationRequirements({"sinq": "sinq"}),
-    "spqr": _QuantisationRequirements({"spqr_quant": "'spqr_quant[gpu]'"}, "cuda"),
-    "torchao": _QuantisationRequirements({"torchao": "torchao"}),
-    "vptq": _QuantisationRequirements({"vptq": "vptq"}, "cuda"),
+_REQUIREMENTS: dict[str, _LoadingNeeds] = {
+    **dict.fromkeys(("bitnet", "fp8", "metal", "mxfp4", "mxfp8"), _LoadingNeeds({})),
+    "aqlm": _LoadingNeeds({"aqlm": "'aqlm[gpu,cpu]'"}),
+    "auto-round": _LoadingNeeds({"auto_round": "auto-round"}),
+    "awq": _LoadingNeeds({"gptqmodel": "gptqmodel"}),
+    "bitsandbytes": _LoadingNeeds(_BITSANDBYTES),
+    "compressed-tensors": _LoadingNeeds({"compressed_tensors": "compressed-tensors"}),
+    "eetq": _LoadingNeeds({"kernels": "kernels"}, "cuda"),
+    "fbgemm_fp8": _LoadingNeeds({"fbgemm_gpu": "fbgemm-gpu"}, "cuda"),
+    "fouroversix": _LoadingNeeds({"fouroversix": "fouroversix"}, "cuda"),
+    "fp_quant": _LoadingNeeds({"fp_quant": "fp_quant"}, "cuda"),
+    "gptq": _LoadingNeeds({"optimum": "optimum", "gptqmodel": "gptqmodel"}),
+    "higgs": _LoadingNeeds({"flute": "flute-kernel", "fast_hadamard_transform": "fast_hadamard_transform"}, "cuda"),
+    "hqq": _LoadingNeeds({"hqq": "hqq"}, "cuda"),
+    "quanto": _LoadingNeeds({"optimum.quanto": "optimum-quanto"}),
+    "quark": _LoadingNeeds({"quark": "amd-quark"}),
+    "sinq": _LoadingNeeds({"sinq": "sinq"}),
+    "spqr": _LoadingNeeds({"spqr_quant": "'spqr_quant[gpu]'"}, "cuda"),
+    "torchao": _LoadingNeeds({"torchao": "torchao"}),
+    "vptq": _LoadingNeeds({"vptq": "vptq"}, "cuda"),
 }
 """The methods whose requirements are known here; of others transformers itself is asked."""
 
@@ -128,9 +126,7 @@ def check_packages(quantisation: Quantisation | None, requested: str | None, nam
     if quantisation is None and not requested:
         return
     what = f"its weights are {quantisation.as_text()}" if quantisation is not None else f"quantization={requested}"
-    requirements = (
-        _REQUIREMENTS.get(quantisation.method) if quantisation is not None else _QuantisationRequirements(_BITSANDBYTES)
-    )
+    requirements = _REQUIREMENTS.get(quantisation.method) if quantisation is not None else _LoadingNeeds(_BITSANDBYTES)
     missing = (
         [pip for module, pip in requirements.packages.items() if not is_installed(module)]
         if requirements is not None

@@ -246,12 +246,13 @@ def _computed_batches(
     path: str,
 ) -> Iterator[dict[int, Any]]:
     """Index → response of those requests of the shard that are not recorded, a batch at a time."""
+    if kind == "generate_until":
+        _check_prompt_room(target.model, requests)
     if path == _PLAIN:
         return _plain_batches(target, kind, requests, recorded)
     if kind == "generate_until":
         from capgap.models.tree_generation import generate_by_tree
 
-        _check_prompt_room(target.model, requests)
         prompts = [(request.arguments, request.repeat) for request in requests]
         return generate_by_tree(target.model, prompts, recorded, target.shard)
     from capgap.models.tree_scoring import score_by_tree
@@ -275,8 +276,6 @@ def _plan_batches(model: LoadedModel, kind: str, requests: Sequence[_RequestIden
 
     Requests of one context stay neighbours: lm-eval merges those whose answer is one token long.
     """
-    if kind == "generate_until":
-        _check_prompt_room(model, requests)
     lengths = _lengths(model, kind, [request.arguments for request in requests])
     planned = [
         _PlannedRequest(index, request.arguments, request.repeat, length)

@@ -16,7 +16,7 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, po
 
 from capgap.models.loaded_model import LoadedModel, TreeDisagreement
 from capgap.models.out_of_memory import halve_batch_size, is_out_of_memory
-from capgap.models.prefix_tree import Choose, Continuation, TreeDecoder, disagreement
+from capgap.models.prefix_tree import Choose, Continuation, TreeDecoder, TreeScorer, disagreement
 from capgap.models.request_encoding import encode_texts
 from capgap.models.sharding import shard_of
 
@@ -90,34 +90,33 @@ def generate_by_tree(
     ModelError
         The memory does not hold a single line.
     """
+    assert model.tree is not None
     groups: dict[_GenerationSettings, list[int]] = {}
     for i, ((_, settings), _) in enumerate(requests):
         groups.setdefault(_settings(model.lm, settings), []).append(i)
     for settings, members in sorted(groups.items(), key=lambda group: repr(group[0])):
         texts = [str(requests[i][0][0]) for i in members]
         prompts = dict(zip(members, _encode_prompts(model, texts, settings.limit), strict=True))
-        group = _RequestGroup(model, settings, prompts, {i: requests[i][1] for i in members})
+        group = _RequestGroup(model, model.tree, settings, prompts, {i: requests[i][1] for i in members})
         yield from group.responses(set(recorded), shard)
 
 
+@dataclass(frozen=True)
 class _RequestGroup:
-    """Generation requests of one setting: index → prompt, as token ids, and index → repeat."""
+    """Generation requests of one setting."""
 
-    def __init__(
-        self,
-        model: LoadedModel,
-        settings: _GenerationSettings,
-        prompts: Mapping[int, tuple[int, ...]],
-        repeats: Mapping[int, int],
-    ) -> None:
-        assert model.tree is not None
-        self.model, self.settings, self.prompts, self.repeats = model, settings, prompts, repeats
-        self.tree = model.tree
-        self.common_prefix = _common_prefix(list(prompts.values()))
+    model: LoadedModel
+    tree: TreeScorer
+    settings: _GenerationSettings
+    prompts: Mapping[int, tuple[int, ...]]
+    """Index of a request → its prompt's token ids."""
+    repeats: Mapping[int, int]
+    """Index of a request → its repeat."""
 
     def responses(self, done: set[int], shard: tuple[int, int]) -> Iterator[dict[int, Any]]:
         """The responses of a shard that are not `done`; with half as many lines whenever memory ends."""
         order = sorted(self.prompts, key=lambda i: (-len(self.prompts[i]), self.prompts[i], self.repeats[i]))
+        common_prefix = _common_prefix(list(self.prompts.values()))
         n_lines = _MAX_LINES
         while True:
             decoder = TreeDecoder(self.tree.model, self.tree.attention, self.tree.row_tokens)
@@ -126,7 +125,7 @@ class _RequestGroup:
                     missing = [i for i in batch if i not in done]
                     if not missing:
                         continue
-                    for responses in self._generate(decoder, missing):
+                    for responses in self._generate(decoder, missing, common_prefix):
                         done.update(responses)
                         yield responses
                 return
@@ -147,7 +146,7 @@ class _RequestGroup:
             batches[-1].append(i)
         return batches
 
-    def _generate(self, decoder: TreeDecoder, batch: Sequence[int]) -> Iterator[dict[int, Any]]:
+    def _generate(self, decoder: TreeDecoder, batch: Sequence[int], common_prefix: int) -> Iterator[dict[int, Any]]:
         """A batch's responses; all at once where they are to be proven first."""
         lm, settings = self.model.lm, self.settings
         prompts = [self.prompts[i] for i in batch]
@@ -161,7 +160,7 @@ class _RequestGroup:
             settings.limit,
             choose,
             _StopCriteria(lm, settings.until).reached,
-            common_prefix=self.common_prefix,
+            common_prefix=common_prefix,
             scored=not is_covered,
         )
         if is_covered:

@@ -39,9 +39,8 @@ class TreeHFLM(HFLM):  # type: ignore[misc]
             return self.plain(requests, disable_tqdm, override_bs)
         continuations = [ScoredContinuation.of(before, after, self.max_length) for _, before, after in requests]
         by_index: dict[int, LogLikelihood] = {}
-        for scored in self.tree.log_likelihoods(
-            continuations, self.tree.plan(continuations), range(len(continuations))
-        ):
+        plan = self.tree.plan(continuations)
+        for scored in self.tree.log_likelihoods(continuations, plan, range(len(continuations))):
             by_index |= scored
         for n, (texts, _, _) in enumerate(requests):
             if texts is not None:
