@@ -188,7 +188,7 @@ def _check_prepared(battery: Battery, task: DataTask | LmEvalTask, prepared: Pre
 
 
 def _response(prepared: PreparedTask, item: Item, request: Any, right: bool) -> Any:
-    """What a model that knows (or says nothing) would answer to this request."""
+    """The response of a made-up model that is always right, or always empty, to a request."""
     if request.request_type == "generate_until":
         return (right_answer(prepared, item) or "") if right else ""
     if prepared.format == "generate":

@@ -66,7 +66,7 @@ class BatteryDefaults(_StrictModel):
 
 
 class DataSpec(_StrictModel):
-    """Where the items of a task come from: a file, or a data set of the Hugging Face hub."""
+    """Data of a task: a file, or a data set of the Hugging Face hub."""
 
     file: str | None = Field(None, description="jsonl, json, csv or parquet under this file's folder or the data root.")
     hub: str | None = Field(

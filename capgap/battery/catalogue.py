@@ -38,7 +38,7 @@ class _Catalogue(BaseModel):
 
 @cache
 def catalogue() -> tuple[CatalogueLabel, ...]:
-    """Every family, in the order in which names are looked up."""
+    """The labels of all families, in the order in which names are looked up."""
     document = read_yaml(Path(__file__).with_name("catalogue.yaml"))
     return tuple(document.validated(_Catalogue, what="catalogue").families)
 

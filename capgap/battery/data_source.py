@@ -123,7 +123,7 @@ def not_cached(what: str, error: BaseException, remedy: str) -> str:
 
 
 def fetch_remedy(battery: str) -> str:
-    """What to do where the data of a battery are not here."""
+    """Remedy for a message about a battery's data that are not here."""
     return f"With a network: capgap battery fetch {battery}. Without: --battery pocket needs no download."
 
 

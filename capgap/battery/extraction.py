@@ -137,7 +137,7 @@ def _expression(extract: str) -> _Expression:
 
 
 def _copies(extract: str) -> int:
-    """How often the innermost part of a pattern is copied at most: repeated groups may stand in each other."""
+    """Upper bound of the copies of a pattern's innermost part: counted groups may stand in each other."""
 
     def counts(pattern: re.Pattern[str]) -> list[int]:
         return [int((high or low or "0")[:9]) for low, high in pattern.findall(extract)]

@@ -14,7 +14,7 @@ _DEFAULT_TOKENS = 256  # lm-eval's, where a task does not say how long an answer
 
 @dataclass(frozen=True)
 class LmEvalTaskConfig:
-    """What the configuration of a leaf task of lm-eval's says."""
+    """Configuration of a leaf task of lm-eval's: format, metrics, few-shot number, limits."""
 
     name: str
     """Its name."""
@@ -70,7 +70,7 @@ def _metrics(config: Any) -> list[str]:
 
 
 def static_problem(config: LmEvalTaskConfig, task: LmEvalTask) -> str | None:
-    """What makes a task useless whatever its data are; None where nothing does."""
+    """Why a task cannot be used, told from its configuration alone; None where it can."""
     if config.output_type == "loglikelihood_rolling":
         return f"lm-eval's {config.name!r} measures perplexity; it has no right answers to compare."
     if task.primary is not None:

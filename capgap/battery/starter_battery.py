@@ -1,4 +1,4 @@
-"""The battery that `capgap battery new` writes: small, right as it is, and with every key explained."""
+"""Starter battery of `capgap battery new`: small, valid as it is, and with every key explained."""
 
 import json
 import re

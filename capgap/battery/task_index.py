@@ -43,7 +43,7 @@ _Entries = TypeAdapter(dict[str, IndexEntry])
 
 @cache
 def task_index() -> dict[str, IndexEntry]:
-    """Every name of lm-eval's and what it is: from the cache where that is good, else from lm-eval, once a process."""
+    """The index by name: from the cache where that is valid, else from lm-eval; once a process."""
     folder, version = _installed()
     file, fingerprint = cache_file(folder, version), _fingerprint(folder)
     index = read_index(file, fingerprint)
@@ -73,7 +73,7 @@ def task_manager() -> Any:
 
 
 def cache_file(folder: Path, version: str) -> Path:
-    """Where the index of the lm-eval in that folder is kept."""
+    """The cache file of the index of the lm-eval in a folder."""
     key = hashlib.sha256(f"{version}\0{folder}".encode()).hexdigest()[:16]
     return user_cache() / f"lm-eval-tasks-{key}.json"
 

@@ -55,7 +55,7 @@ class WorldQuestion:
 
     @property
     def completion(self) -> str:
-        """What a good answer looks like: steps, ``A``, the answer."""
+        """The completion of a right answer with its rationale: steps, ``A``, the answer."""
         return f"{self.rationale} {ANSWER} {self.answer}"
 
 

@@ -87,7 +87,7 @@ class World:
         return (fact for fact in self.facts if fact.stratum in strata)
 
     def link_statement(self, fact: WorldFact) -> str:
-        """What is told of a fact's value: the step that a second hop takes."""
+        """The link from a fact's value to the link's value, as a statement: the step that a second hop takes."""
         return f"{LINKS[fact.relation][0]} of {fact.value} is {self.links[fact.value]} ;"
 
 

@@ -9,19 +9,19 @@ from capgap.models.ledger import Ledger, request_key
 from capgap.models.loaded_model import LoadedModel
 from capgap.models.model_loading import check_model, load_model
 from capgap.models.model_spec import MODEL_KEYS, ModelSpec, expand_models, parse_model, permitted
-from capgap.models.prompt_renderer import RenderedPrompt, offline_prompt_renderer
+from capgap.models.prompt_renderer import PromptRenderer, offline_prompt_renderer
 from capgap.models.prompting import Prompting, prompting_of
 from capgap.models.request_loop import Progress, Response, fill_ledger_shard, ledger_responses, respond
 
 __all__ = [
-    "MODEL_KEYS",
-    "RenderedPrompt",
     "Checkpoint",
     "FoundBase",
     "Ledger",
     "LoadedModel",
+    "MODEL_KEYS",
     "ModelSpec",
     "Progress",
+    "PromptRenderer",
     "Prompting",
     "Response",
     "check_model",
@@ -30,13 +30,13 @@ __all__ = [
     "expand_models",
     "fill_ledger_shard",
     "find_base",
+    "ledger_responses",
     "load_model",
     "locate",
+    "offline_prompt_renderer",
     "parse_model",
     "permitted",
     "prompting_of",
-    "ledger_responses",
-    "offline_prompt_renderer",
     "request_key",
     "respond",
 ]

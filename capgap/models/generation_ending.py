@@ -16,5 +16,5 @@ class GenerationEnding:
     """``eos``, ``stop`` (a stop string) or ``length`` (the limit came first)."""
 
     def as_dict(self) -> dict[str, Any]:
-        """What is known of it, by name."""
+        """The known fields by name, as a response in the ledger holds them."""
         return {key: value for key, value in asdict(self).items() if value is not None}

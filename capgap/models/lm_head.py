@@ -49,9 +49,8 @@ def head_of(model: Any) -> LanguageModelHead | None:
     if type(layer) is not torch.nn.Linear or weight is None:
         return None  # an adapter on the head, a head of several layers
     config = model.config.get_text_config(decoder=True)
-    head = LanguageModelHead(
-        weight, layer.bias, scale=_scale(config), cap=getattr(config, "final_logit_softcapping", None)
-    )
+    cap = getattr(config, "final_logit_softcapping", None)
+    head = LanguageModelHead(weight, layer.bias, scale=_scale(config), cap=cap)
     return head if _matches_model(model, head, weight) else None
 
 

@@ -9,12 +9,12 @@ from capgap.models.model_spec import BACKENDS, ModelSpec
 from capgap.models.prompting import Prompting, prompting_of
 from capgap.models.tokenizer_files import tokenizer_location
 
-__all__ = ["RenderedPrompt", "offline_prompt_renderer"]
+__all__ = ["PromptRenderer", "offline_prompt_renderer"]
 
 
 @dataclass(frozen=True)
-class RenderedPrompt:
-    """A model as far as building its requests needs it: name, prompting and chat template."""
+class PromptRenderer:
+    """A model as far as building its requests needs it: its name, its prompting and its chat template."""
 
     name: str
     """Its name in tables."""
@@ -24,7 +24,7 @@ class RenderedPrompt:
     """Has ``apply_chat_template`` and ``tokenizer_name`` where prompts go through a chat template; else None."""
 
 
-def offline_prompt_renderer(spec: ModelSpec) -> RenderedPrompt:
+def offline_prompt_renderer(spec: ModelSpec) -> PromptRenderer:
     """The renderer of a model whose responses are only looked up; a backend is started, a checkpoint is not loaded.
 
     Raises
@@ -35,10 +35,10 @@ def offline_prompt_renderer(spec: ModelSpec) -> RenderedPrompt:
     if spec.kind in BACKENDS:
         # A client of a server holds no weights, and only the backend knows its chat template.
         model = load_model(spec)
-        return RenderedPrompt(spec.name, model.prompting, model.lm)
+        return PromptRenderer(spec.name, model.prompting, model.lm)
     checkpoint = locate(spec)
     prompting = prompting_of(spec, checkpoint)
-    return RenderedPrompt(
+    return PromptRenderer(
         spec.name, prompting, _ChatTemplate(spec, checkpoint, prompting) if prompting.chat_template else None
     )
 

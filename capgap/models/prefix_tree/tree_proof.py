@@ -23,7 +23,7 @@ _ATOL = {torch.float32: 1e-3, torch.float64: 1e-3, torch.float16: 0.05, torch.bf
 
 @dataclass
 class TreeProof:
-    """How far a model's tree scoring has been compared with plain scoring."""
+    """Coverage of a model's proof: how far tree scoring has been compared with plain scoring."""
 
     longest: int = 0
     """Tokens of the longest request compared."""

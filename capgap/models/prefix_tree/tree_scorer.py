@@ -103,7 +103,7 @@ class _Segment:
 
 
 class _ScoringWork:
-    """Which rows must run for some continuations, and what is scored in each."""
+    """Schedule of rows for some continuations: which must run, what each scores, when cached prefixes are freed."""
 
     def __init__(self, continuations: Sequence[ScoredContinuation], plan: RowPlan, wanted: Collection[int]) -> None:
         self.segments: dict[int, list[_Segment]] = defaultdict(list)
