@@ -1,11 +1,12 @@
 """Batteries: YAML files to items and lm-eval tasks. Importing this loads neither torch nor lm-eval."""
 
-from capgap.battery.document import YamlDocument, read_yaml
+from capgap.battery.answer_scoring import score_generation
+from capgap.battery.battery_loading import Battery, find_battery, list_batteries, load_battery
+from capgap.battery.battery_spec import json_schema
 from capgap.battery.items import Item
-from capgap.battery.loading import Battery, find_battery, list_batteries, load_battery
-from capgap.battery.preparation import PreparedTask, prepare, training_items
-from capgap.battery.scoring import score_generation
-from capgap.battery.spec import json_schema
+from capgap.battery.prepared_task import PreparedTask
+from capgap.battery.task_preparation import prepare, training_items
+from capgap.battery.yaml_document import YamlDocument, read_yaml
 
 __all__ = [
     "Battery",

@@ -1,4 +1,4 @@
-"""What is known about lm-eval's tasks: capability, domain, and why."""
+"""Catalogue of lm-eval's tasks: the capability and domain of each family, with the reason for the label."""
 
 import re
 from fnmatch import translate
@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from capgap.battery.document import read_yaml
+from capgap.battery.yaml_document import read_yaml
 
 __all__ = ["CatalogueLabel", "catalogue", "known_label"]
 
@@ -38,19 +38,19 @@ class _Catalogue(BaseModel):
 
 @cache
 def catalogue() -> tuple[CatalogueLabel, ...]:
-    """Every family, in the order in which names are looked up."""
+    """The labels of all families, in the order in which names are looked up."""
     document = read_yaml(Path(__file__).with_name("catalogue.yaml"))
     return tuple(document.validated(_Catalogue, what="catalogue").families)
 
 
 @cache
 def _lookup() -> tuple[dict[str, CatalogueLabel], tuple[tuple[re.Pattern[str], CatalogueLabel], ...]]:
-    """Names that stand for themselves, and one expression for each family: lm-eval has 15,000 names to look up."""
-    named = {name: label for label in reversed(catalogue()) for name in label.tasks}
-    return named, tuple((re.compile("|".join(map(translate, label.tasks))), label) for label in catalogue())
+    """Labels by exact name, and one regular expression for each family: lm-eval has 15,000 names to look up."""
+    by_name = {name: label for label in reversed(catalogue()) for name in label.tasks}
+    return by_name, tuple((re.compile("|".join(map(translate, label.tasks))), label) for label in catalogue())
 
 
 def known_label(task: str) -> CatalogueLabel | None:
     """The label of a task of lm-eval: of its own name before a pattern; None where nobody gave one."""
-    named, families = _lookup()
-    return named.get(task) or next((label for pattern, label in families if pattern.match(task)), None)
+    by_name, families = _lookup()
+    return by_name.get(task) or next((label for pattern, label in families if pattern.match(task)), None)

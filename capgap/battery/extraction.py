@@ -1,4 +1,4 @@
-"""Regular expressions of battery files, matched against what models say, in bounded time and memory.
+"""Answer extraction: regular expressions of battery files on models' responses, in bounded time and memory.
 
 An expression is written as for Python's ``re``. It is matched by the package `regex`, which understands the same
 words and can be stopped: an expression such as ``(a|aa)+$`` needs longer than the universe has for some answers of a
@@ -7,6 +7,7 @@ read. What takes long only on some answer reads nothing from that answer (it is 
 reported); on the third such answer the expression is refused.
 """
 
+import math
 import re
 import time
 import warnings
@@ -18,7 +19,7 @@ import regex
 
 from capgap.errors import BatteryError
 
-__all__ = ["complaint", "explosion", "extracted"]
+__all__ = ["syntax_complaint", "backtracking_complaint", "extract_answer"]
 
 MAX_SECONDS = 5.0
 """Processor time for one answer; an ordinary expression takes some thousandth of it."""
@@ -26,7 +27,7 @@ MAX_READ = 20_000
 """Only the end of a longer answer is searched, so that quadratic expressions stay below the limit."""
 MAX_COPIES = 10_000
 """A counted repeat is unrolled by the matcher: ``((a{1000}){1000}){1000}`` would fill any memory."""
-_TOLD = "expected a regular expression, found {!r}"
+_EXPECTED = "expected a regular expression, found {!r}"
 _PROBE_SECONDS = 0.5
 _PROBE_LENGTH = 100
 _MAX_SLOW = 3
@@ -38,44 +39,44 @@ _COUNTED = re.compile(r"(?<!\\)\{(\d*)(?:,(\d*))?\}")
 
 
 @lru_cache(maxsize=512)
-def complaint(extract: str) -> str | None:
-    """What is wrong with how an expression is written, as the end of a message; None where nothing is."""
-    told = _TOLD.format(extract)
+def syntax_complaint(extract: str) -> str | None:
+    """Why an expression is no valid pattern, as the end of a message; None where it is one."""
+    expected = _EXPECTED.format(extract)
     try:
         # re decides what may be written; some remarks about sets are meant for the programmers of expressions.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             re.compile(extract)
             if _FUZZY.search(extract):
-                return f"{told}: write \\{{ for a brace that is meant as such."
+                return f"{expected}: write \\{{ for a brace that is meant as such."
             if _copies(extract) > MAX_COPIES:
-                return f"{told}: it repeats something more than {MAX_COPIES:,} times."
+                return f"{expected}: it repeats something more than {MAX_COPIES:,} times."
             regex.compile(extract)
     except (re.error, regex.error, OverflowError, RecursionError, MemoryError) as error:
-        return f"{told}: {error or type(error).__name__}."
+        return f"{expected}: {error or type(error).__name__}."
     return None
 
 
 @lru_cache(maxsize=512)
-def explosion(extract: str) -> str | None:
-    """Why a well-written expression is refused all the same, as the end of a message; None where it is not.
+def backtracking_complaint(extract: str) -> str | None:
+    """Why a valid expression is refused for catastrophic backtracking, as the end of a message; None where it is not.
 
     Half a second for one that explodes, a thousandth for the others; so it is no part of `complaint`, which is asked
     about every expression of a file before any is refused.
     """
-    probe = _explodes_on(regex.compile(extract), extract)
+    probe = _backtracking_probe(regex.compile(extract), extract)
     if probe is None:
         return None
     return (
-        f"{_TOLD.format(extract)}: it does not come to an end on the {len(probe)} characters {probe[:12]!r}…, since it "
-        f"can divide them in countless ways. Let the parts of a repeat begin differently: 'a+' for '(a|aa)+'."
+        f"{_EXPECTED.format(extract)}: it does not come to an end on the {len(probe)} characters {probe[:12]!r}…, "
+        f"since it can divide them in countless ways. Let the parts of a repeat begin differently: 'a+' for '(a|aa)+'."
     )
 
 
-def extracted(response: str, extract: str) -> str | None:
-    """What the last match of the expression holds, stripped; None where nothing matches.
+def extract_answer(response: str, extract: str) -> str | None:
+    """The answer in a response: the first group (else all) of the last match, stripped; None where nothing matches.
 
-    What it holds is searched again, so that ``answer is (.*)`` finds the last answer of a line that gives several.
+    That text is searched again, so that ``answer is (.*)`` finds the last answer of a line that gives several.
 
     Raises
     ------
@@ -86,12 +87,12 @@ def extracted(response: str, extract: str) -> str | None:
 
 
 class _Expression:
-    """A compiled expression that remembers the answers that were too much for it."""
+    """A compiled expression, and the answers on which it ran out of time: the third of them is an error."""
 
     def __init__(self, extract: str) -> None:
-        wrong = complaint(extract) or explosion(extract)
-        if wrong is not None:
-            raise BatteryError(f"key 'extract': {wrong}")
+        complaint = syntax_complaint(extract) or backtracking_complaint(extract)
+        if complaint is not None:
+            raise BatteryError(f"key 'extract': {complaint}")
         self.extract = extract
         self.pattern: Any = regex.compile(extract)
         self.slow: OrderedDict[str, None] = OrderedDict()
@@ -101,13 +102,13 @@ class _Expression:
             return None
         end = time.process_time() + MAX_SECONDS
         try:
-            found = self._last(text, end)
-            while found:
-                inner = self._last(found, end)
-                if inner is None or inner == found:
+            answer = self._last_match(text, end)
+            while answer:
+                inner = self._last_match(answer, end)
+                if inner is None or inner == answer:
                     break
-                found = inner
-            return found
+                answer = inner
+            return answer
         except TimeoutError:
             self.slow[text] = None
             if len(self.slow) < _MAX_SLOW:
@@ -119,7 +120,7 @@ class _Expression:
                 f"the answer, and let the parts of a repeat begin differently."
             ) from None
 
-    def _last(self, text: str, end: float) -> str | None:
+    def _last_match(self, text: str, end: float) -> str | None:
         last = None
         # The limit of regex counts from the first match on; it is processor time, which other programs do not shorten.
         for match in self.pattern.finditer(text, timeout=max(end - time.process_time(), 1e-3)):
@@ -136,18 +137,15 @@ def _expression(extract: str) -> _Expression:
 
 
 def _copies(extract: str) -> int:
-    """How often the innermost part of a pattern is copied at most: repeated groups may stand in each other."""
+    """Upper bound of the copies of a pattern's innermost part: counted groups may stand in each other."""
 
-    def most(counts: list[tuple[str, str]]) -> list[int]:
-        return [int((high or low or "0")[:9]) for low, high in counts] or [1]
+    def counts(pattern: re.Pattern[str]) -> list[int]:
+        return [int((high or low or "0")[:9]) for low, high in pattern.findall(extract)]
 
-    product = 1
-    for count in most(_COUNTED_GROUP.findall(extract)):
-        product *= max(count, 1)
-    return product * max(most(_COUNTED.findall(extract)))
+    return math.prod(max(count, 1) for count in counts(_COUNTED_GROUP)) * max(counts(_COUNTED), default=1)
 
 
-def _explodes_on(pattern: Any, extract: str) -> str | None:
+def _backtracking_probe(pattern: Any, extract: str) -> str | None:
     """A short text on which the expression does not come to an end, if one of a few dozen is such a text."""
     plain = re.sub(r"\\[AbBZ]|\\(.)|[][(){}*+?|^$.]", lambda m: m.group(1) or "", extract)
     letters = list(dict.fromkeys("a1 " + "".join(c for c in extract if not c.isascii() or c.isalnum())))[:12]

@@ -1,27 +1,37 @@
-"""Rows and templates to items: what is asked, what counts as right, and how often a guess is."""
+"""Items of a task: rows of data rendered to prompt, choices, targets, chance and labels, with their ids and samples."""
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from capgap.battery.scoring import numbers
-from capgap.battery.source import SourceRow
-from capgap.battery.spec import OwnTask, check_capability
+from capgap.battery.answer_scoring import numbers
+from capgap.battery.battery_spec import DataTask, capability_complaint
+from capgap.battery.data_source import SourceRow
 from capgap.battery.templates import Template
 from capgap.errors import BatteryError
 from capgap.schema import CAPABILITIES
 
-__all__ = ["Item", "TaskTemplates", "content_ids", "covariate", "drawn", "make_items", "shuffled"]
+__all__ = [
+    "Item",
+    "TaskTemplates",
+    "compile_templates",
+    "content_ids",
+    "make_items",
+    "render_covariates",
+    "rendered",
+    "sample_positions",
+    "sampling_order",
+]
 
 
 @dataclass(frozen=True)
 class Item:
-    """One question of a task, as it is asked."""
+    """One item of a task: prompt, choices, targets and what is known of it."""
 
     task: str
     """Name of its task."""
@@ -35,22 +45,26 @@ class Item:
     """The answers to choose from; None where an answer is generated."""
     targets: tuple[str, ...]
     """Texts of which any is right."""
-    gold: tuple[int, ...]
+    gold: tuple[int, ...] = ()
     """Positions of the right choices; empty where an answer is generated."""
-    chance: float | None
+    chance: float | None = None
     """Expected score of a guess; None where nobody knows."""
-    capability: str | None
+    capability: str | None = None
     """``knowledge``, ``reasoning``, ``mixed``, or None where nobody said."""
-    domain: str | None
+    domain: str | None = None
     """The subject, where it was said."""
-    cluster: str
+    cluster: str = ""
     """Items with one cluster stand or fall together; by default the item's id."""
-    covariates: dict[str, Any]
+    covariates: dict[str, Any] = field(default_factory=dict)
     """Facts about the item, without the ``x_`` of the tables."""
-    rationale: str | None
+    rationale: str | None = None
     """The gold steps, where there are any."""
-    shot: str
+    shot: str = ""
     """The answer that this item shows where it serves as a solved example."""
+
+
+_LABEL_KEYS = ("capability", "domain", "cluster", "covariates")
+_TEMPLATE_KEYS = ("prompt", "choices", "target", "chance", "shot", "id", "rationale", *_LABEL_KEYS)
 
 
 class TaskTemplates:
@@ -62,104 +76,99 @@ class TaskTemplates:
         A template cannot be parsed or is refused.
     """
 
-    def __init__(self, task: OwnTask, where: str) -> None:
+    def __init__(self, task: DataTask, where: str) -> None:
         self.task, self.where = task, where
-        self.prompt = self._one("prompt")
-        self.choices = self._many("choices")
-        self.target = self._many("target")
-        self.chance, self.shot, self.id = self._one("chance"), self._one("shot"), self._one("id")
-        self.capability, self.domain = self._one("capability"), self._one("domain")
-        self.cluster, self.rationale = self._one("cluster"), self._one("rationale")
-        self.covariates = {
-            name: _template(source, f"{where}, key 'covariates.{name}'") for name, source in task.covariates.items()
-        }
-
-    def _one(self, key: str) -> Any:
-        return _template(getattr(self.task, key), f"{self.where}, key {key!r}")
-
-    def _many(self, key: str) -> Any:
-        source = getattr(self.task, key)
-        if isinstance(source, list):
-            return [_template(part, f"{self.where}, key '{key}[{n}]'") for n, part in enumerate(source)]
-        return _template(source, f"{self.where}, key {key!r}")
+        self.templates = compile_templates({key: getattr(task, key) for key in _TEMPLATE_KEYS}, where)
 
     def item(self, row: SourceRow, variant: str) -> Item:
         """The item of a row; its id is set by `make_items`."""
-        fields, place = row.fields, row.place
-        choices = self._choices(fields, place)
-        targets, gold = self._right(fields, place, choices)
-        shot = self.shot.text(fields, place) if self.shot else targets[0]
-        capability = _word(self.capability, fields, place)
-        complaint = check_capability(capability, CAPABILITIES) if capability else None
+        return _RowRenderer(self, row).item(variant)
+
+
+class _RowRenderer:
+    """Renders the templates of a task over one row."""
+
+    def __init__(self, compiled: TaskTemplates, row: SourceRow) -> None:
+        self.task, self.templates, self.where = compiled.task, compiled.templates, compiled.where
+        self.fields, self.location = row.fields, row.location
+
+    def item(self, variant: str) -> Item:
+        choices = self.choices() if self.task.format == "choose" else None
+        targets, gold = self.targets_and_gold(choices)
+        shot = self.templates["shot"]
+        capability = self.optional_text("capability")
+        complaint = capability_complaint(capability, CAPABILITIES) if capability else None
         if complaint:
-            raise BatteryError(f"{self.where}, key 'capability', {place}: {complaint}")
+            raise BatteryError(f"{self.at('capability')}: {complaint}")
         return Item(
             task=self.task.name,
-            item=_word(self.id, fields, place) or "",
+            item=self.optional_text("id") or "",
             variant=variant,
-            prompt=self.prompt.text(fields, place),
+            prompt=self.templates["prompt"].text(self.fields, self.location),
             choices=choices,
             targets=targets,
             gold=gold,
-            chance=self._chance(fields, place, choices, gold),
+            chance=self.chance(choices, gold),
             capability=capability,
-            domain=_word(self.domain, fields, place),
-            cluster=_word(self.cluster, fields, place) or "",
-            covariates={
-                name: covariate(_value(template, fields, place), f"{self.where}, key 'covariates.{name}', {place}")
-                for name, template in self.covariates.items()
-            },
-            rationale=_word(self.rationale, fields, place),
-            shot=shot,
+            domain=self.optional_text("domain"),
+            cluster=self.optional_text("cluster") or "",
+            covariates=render_covariates(self.templates["covariates"], self.fields, self.where, self.location),
+            rationale=self.optional_text("rationale"),
+            shot=shot.text(self.fields, self.location) if shot else targets[0],
         )
 
-    def _choices(self, fields: dict[str, Any], place: str) -> tuple[str, ...] | None:
-        if self.task.format == "generate":
+    def at(self, key: str) -> str:
+        """File, task, key and row, as messages begin."""
+        return f"{self.where}, key {key!r}, {self.location}"
+
+    def value(self, key: str) -> Any:
+        """The value of a template, or the values of a list of them."""
+        template = self.templates[key]
+        if isinstance(template, list):
+            return [rendered(element, self.fields, self.location) for element in template]
+        return rendered(template, self.fields, self.location)
+
+    def optional_text(self, key: str) -> str | None:
+        """Text, or None where the template is absent or gives nothing."""
+        value, template = self.value(key), self.templates[key]
+        if value is None or value == "":
             return None
-        where = f"{self.where}, key 'choices', {place}"
-        found = (
-            [_value(t, fields, place) for t in self.choices]
-            if isinstance(self.choices, list)
-            else (self.choices.value(fields, place))
-        )
-        if not isinstance(found, list):
+        return template.text(self.fields, self.location) if isinstance(template, Template) else str(value)
+
+    def choices(self) -> tuple[str, ...]:
+        where, values = self.at("choices"), self.value("choices")
+        if not isinstance(values, list):
             raise BatteryError(
-                f"{where}: expected a list, found {type(found).__name__} {str(found)[:80]!r}. "
+                f"{where}: expected a list, found {type(values).__name__} {str(values)[:80]!r}. "
                 f'A template that is exactly one expression keeps its list: "{{{{options}}}}".'
             )
-        texts = tuple(_as_text(part, where) for part in found)
+        texts = tuple(_as_text(value, where) for value in values)
         if len(texts) < 2:
             raise BatteryError(f"{where}: expected at least two choices, found {len(texts)}.")
         if not all(texts):
             raise BatteryError(f"{where}: choice {texts.index('')} is empty.")
         return texts
 
-    def _right(
-        self, fields: dict[str, Any], place: str, choices: tuple[str, ...] | None
-    ) -> tuple[tuple[str, ...], tuple[int, ...]]:
-        """Targets and, for choices, their positions."""
-        where = f"{self.where}, key 'target', {place}"
-        found = (
-            [_value(t, fields, place) for t in self.target]
-            if isinstance(self.target, list)
-            else (_value(self.target, fields, place))
-        )
-        parts = found if isinstance(found, list) else [found]
-        if len(parts) == 1 and isinstance(parts[0], list):
-            parts = parts[0]
-        if not parts:
+    def targets_and_gold(self, choices: tuple[str, ...] | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """Texts of which any is right and, for choices, the positions of the right ones."""
+        where, value = self.at("target"), self.value("target")
+        answers = value if isinstance(value, list) else [value]
+        if len(answers) == 1 and isinstance(answers[0], list):
+            answers = answers[0]
+        if not answers:
             raise BatteryError(f"{where}: expected an answer, found an empty list.")
         if choices is None:
-            targets = tuple(dict.fromkeys(_as_text(part, where).strip() for part in parts))
-            self._check_targets(targets, where)
+            targets = tuple(dict.fromkeys(_as_text(answer, where).strip() for answer in answers))
+            self.check_targets(targets, where)
             return targets, ()
-        right = {choices[_position(part, choices, where)] for part in parts}
+        # Equal texts among the choices are right together: log-likelihoods cannot tell them apart.
+        right = {choices[_position(answer, choices, where)] for answer in answers}
         gold = tuple(n for n, text in enumerate(choices) if text in right)
         if len(gold) == len(choices):
             raise BatteryError(f"{where}: every choice counts as right; nothing is asked.")
         return tuple(dict.fromkeys(choices[n] for n in gold)), gold
 
-    def _check_targets(self, targets: Sequence[str], where: str) -> None:
+    def check_targets(self, targets: Sequence[str], where: str) -> None:
         if not all(targets):
             raise BatteryError(f"{where}: expected an answer, found an empty text.")
         if self.task.scoring == "numeric":
@@ -167,24 +176,73 @@ class TaskTemplates:
             if without:
                 raise BatteryError(f"{where}: score: numeric needs a number, found {without[0][:80]!r}.")
 
-    def _chance(
-        self, fields: dict[str, Any], place: str, choices: tuple[str, ...] | None, gold: tuple[int, ...]
-    ) -> float | None:
-        if self.chance is None:
+    def chance(self, choices: tuple[str, ...] | None, gold: tuple[int, ...]) -> float:
+        if self.templates["chance"] is None:
             return 0.0 if choices is None else len(gold) / len(choices)
-        found = _value(self.chance, fields, place)
+        value = self.value("chance")
         try:
-            value = float(found)
+            chance = float(value)
         except (TypeError, ValueError):
-            value = float("nan")
-        if not 0 <= value < 1:
-            raise BatteryError(
-                f"{self.where}, key 'chance', {place}: expected a number from 0 to below 1, found {found!r}."
+            chance = float("nan")
+        if not 0 <= chance < 1:
+            raise BatteryError(f"{self.at('chance')}: expected a number from 0 to below 1, found {value!r}.")
+        return chance
+
+
+def compile_templates(sources: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The templates of a task by key; numbers and None stay, lists and mappings hold what they held, compiled.
+
+    Raises
+    ------
+    BatteryError
+        A template cannot be parsed or is refused; the key is named.
+    """
+
+    def compiled(source: Any, key: str) -> Any:
+        if isinstance(source, list):
+            return [compiled(element, f"{key}[{n}]") for n, element in enumerate(source)]
+        if isinstance(source, dict):
+            return {name: compiled(element, f"{key}.{name}") for name, element in source.items()}
+        return Template(source, f"{where}, key {key!r}") if isinstance(source, str) else source
+
+    return {key: compiled(source, key) for key, source in sources.items()}
+
+
+def rendered(template: Any, fields: dict[str, Any], location: str) -> Any:
+    """The value of a compiled template over a row's fields; what is no template is its own value."""
+    return template.value(fields, location) if isinstance(template, Template) else template
+
+
+def render_covariates(
+    templates: Mapping[str, Any], fields: dict[str, Any], where: str, location: str
+) -> dict[str, Any]:
+    """The covariates of an item, each a value that fits a cell of a table.
+
+    Raises
+    ------
+    BatteryError
+        One is a list, a mapping or too large a number.
+    """
+    covariates = {name: rendered(template, fields, location) for name, template in templates.items()}
+    for name, value in covariates.items():
+        if isinstance(value, (list, dict)) or (isinstance(value, int) and abs(value) >= 2**63):
+            kind = (
+                "a list"
+                if isinstance(value, list)
+                else "a mapping"
+                if isinstance(value, dict)
+                else "too large a number"
             )
-        return value
+            raise BatteryError(
+                f"{where}, key 'covariates.{name}', {location}: expected a text or a number, found {kind}: "
+                f"{str(value)[:80]!r}."
+            )
+    return covariates
 
 
-def make_items(task: OwnTask, rows: Sequence[SourceRow], where: str, *, variants: bool = True) -> dict[str, list[Item]]:
+def make_items(
+    task: DataTask, rows: Sequence[SourceRow], where: str, *, variants: bool = True
+) -> dict[str, list[Item]]:
     """The items of all rows for the task and its variants, in the order of the rows.
 
     Parameters
@@ -208,31 +266,35 @@ def make_items(task: OwnTask, rows: Sequence[SourceRow], where: str, *, variants
     BatteryError
         A template, choice, target or id is wrong; the row is named.
     """
-    asked = {"default": TaskTemplates(task, where)}
+    templates = {"default": TaskTemplates(task, where)}
     for name in task.variants if variants else ():
-        asked[name] = TaskTemplates(task.varied(name), f"{where}, variant {name!r}")
-    made = {name: [templates.item(row, name) for row in rows] for name, templates in asked.items()}
-    ids = _ids(made["default"], rows, where)
-    return {name: [_named(item, ids[n]) for n, item in enumerate(items)] for name, items in made.items()}
+        templates[name] = TaskTemplates(task.varied(name), f"{where}, variant {name!r}")
+    rendered = {name: [compiled.item(row, name) for row in rows] for name, compiled in templates.items()}
+    # Ids are those of the task itself, so that an item has one id in every variant.
+    ids = _item_ids(rendered["default"], rows, where)
+    return {
+        name: [replace(item, item=ids[n], cluster=item.cluster or ids[n]) for n, item in enumerate(items)]
+        for name, items in rendered.items()
+    }
 
 
-def drawn(n: int, limit: int | None, seed: int, name: str) -> list[int]:
+def sample_positions(n: int, limit: int | None, seed: int, name: str) -> list[int]:
     """Positions of a seeded sample of at most `limit` of `n` items, sorted.
 
     A larger limit adds to the sample of a smaller one, so that answers already given stay useful.
     """
-    return sorted(shuffled(n, seed, name)[:limit])
+    return sorted(sampling_order(n, seed, name)[:limit])
 
 
-def shuffled(n: int, seed: int, name: str) -> list[int]:
-    """The order in which items enter a sample; solved examples come from its end."""
+def sampling_order(n: int, seed: int, name: str) -> list[int]:
+    """The seeded order in which items enter a sample; solved examples come from its end."""
     digest = hashlib.sha256(name.encode()).digest()
     rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
     return [int(position) for position in rng.permutation(n)]
 
 
 def content_ids(contents: Iterable[Any]) -> list[str]:
-    """An id for each content: a hash, and the occurrence where the same content comes again."""
+    """An id for each content: 16 hex digits of its SHA-256, and its occurrence where the same content comes again."""
     seen: Counter[str] = Counter()
     ids = []
     for content in contents:
@@ -243,48 +305,19 @@ def content_ids(contents: Iterable[Any]) -> list[str]:
     return ids
 
 
-def _ids(items: Sequence[Item], rows: Sequence[SourceRow], where: str) -> list[str]:
+def _item_ids(items: Sequence[Item], rows: Sequence[SourceRow], where: str) -> list[str]:
     if not any(item.item for item in items):
         return content_ids([item.prompt, item.choices, item.targets] for item in items)
     first: dict[str, str] = {}
     for item, row in zip(items, rows, strict=True):
         if not item.item:
-            raise BatteryError(f"{where}, key 'id', {row.place}: expected an id, found an empty text.")
+            raise BatteryError(f"{where}, key 'id', {row.location}: expected an id, found an empty text.")
         if item.item in first:
             raise BatteryError(
-                f"{where}, key 'id', {row.place}: the id {item.item[:80]!r} stands in {first[item.item]} already."
+                f"{where}, key 'id', {row.location}: the id {item.item[:80]!r} stands in {first[item.item]} already."
             )
-        first[item.item] = row.place
+        first[item.item] = row.location
     return [item.item for item in items]
-
-
-def _named(item: Item, name: str) -> Item:
-    return replace(item, item=name, cluster=item.cluster or name)
-
-
-def _template(source: Any, where: str) -> Any:
-    """A compiled template for text, the value itself for numbers and None."""
-    return Template(source, where) if isinstance(source, str) else source
-
-
-def _value(template: Any, fields: dict[str, Any], place: str) -> Any:
-    return template.value(fields, place) if isinstance(template, Template) else template
-
-
-def _word(template: Any, fields: dict[str, Any], place: str) -> str | None:
-    """Text, or None where the template is absent or gives nothing."""
-    found = _value(template, fields, place)
-    if found is None or found == "":
-        return None
-    return template.text(fields, place) if isinstance(template, Template) else str(found)
-
-
-def covariate(value: Any, where: str) -> Any:
-    """A value that fits a cell of a table."""
-    if isinstance(value, (list, dict)) or (isinstance(value, int) and abs(value) >= 2**63):
-        kind = "a list" if isinstance(value, list) else "a mapping" if isinstance(value, dict) else "too large a number"
-        raise BatteryError(f"{where}: expected a text or a number, found {kind}: {str(value)[:80]!r}.")
-    return value
 
 
 def _as_text(value: Any, where: str) -> str:
@@ -295,13 +328,13 @@ def _as_text(value: Any, where: str) -> str:
     return str(value)
 
 
-def _position(part: Any, choices: tuple[str, ...], where: str) -> int:
-    """Which choice a target means: an integer is an index; a text is a choice, then a letter."""
-    if isinstance(part, int) and not isinstance(part, bool):
-        if 0 <= part < len(choices):
-            return part
-        raise BatteryError(f"{where}: index {part} of {len(choices)} choices; indices count from 0.")
-    text = _as_text(part, where)
+def _position(answer: Any, choices: tuple[str, ...], where: str) -> int:
+    """Index of the choice that a target means: an integer is an index; a text is a choice, then a letter."""
+    if isinstance(answer, int) and not isinstance(answer, bool):
+        if 0 <= answer < len(choices):
+            return answer
+        raise BatteryError(f"{where}: index {answer} of {len(choices)} choices; indices count from 0.")
+    text = _as_text(answer, where)
     if text in choices:
         return choices.index(text)
     stripped = [choice.strip() for choice in choices]

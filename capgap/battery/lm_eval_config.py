@@ -1,20 +1,20 @@
-"""What lm-eval's files say about one of its tasks, without the task's data."""
+"""Configuration of one of lm-eval's tasks, from its YAML file and without its data."""
 
 from dataclasses import dataclass
 from typing import Any
 
-from capgap.battery.lm_eval_groups import harness_config
-from capgap.battery.spec import HarnessTask
+from capgap.battery.battery_spec import LmEvalTask
+from capgap.battery.lm_eval_groups import compiled_task_config, full_primary
 from capgap.errors import suggestion
 
-__all__ = ["LmEvalTaskConfig", "leaf_facts", "static_problem"]
+__all__ = ["LmEvalTaskConfig", "lm_eval_task_config", "static_problem"]
 
 _DEFAULT_TOKENS = 256  # lm-eval's, where a task does not say how long an answer may be
 
 
 @dataclass(frozen=True)
 class LmEvalTaskConfig:
-    """A task of lm-eval's as its configuration has it."""
+    """Configuration of a leaf task of lm-eval's: format, metrics, few-shot number, limits."""
 
     name: str
     """Its name."""
@@ -34,48 +34,47 @@ class LmEvalTaskConfig:
     """How many choices an item has; None where that stands in the data."""
 
 
-def leaf_facts(name: str, *, allow_code: bool = False) -> LmEvalTaskConfig:
-    """The facts of a leaf task.
+def lm_eval_task_config(name: str, *, allow_code: bool = False) -> LmEvalTaskConfig:
+    """The configuration of a leaf task.
 
     Raises
     ------
     BatteryError
         lm-eval has no such leaf task, its configuration does not compile, or it runs what models write.
     """
-    config = harness_config(name, allow_code=allow_code)
-    kind = str(config.output_type)
+    config = compiled_task_config(name, allow_code=allow_code)
+    output_type = str(config.output_type)
     generation = config.generation_kwargs or {}
     choices = config.doc_to_choice
     return LmEvalTaskConfig(
         name=name,
-        format="choose" if kind == "multiple_choice" else "generate",
-        output_type=kind,
+        format="choose" if output_type == "multiple_choice" else "generate",
+        output_type=output_type,
         data=str(config.dataset_path),
         num_fewshot=config.num_fewshot,
-        primaries=tuple(f"{metric},{filtered}" for filtered in _filters(config) for metric in _metrics(config)),
-        max_tokens=int(generation.get("max_gen_toks") or _DEFAULT_TOKENS) if kind == "generate_until" else None,
+        primaries=tuple(f"{metric},{filter_name}" for filter_name in _filters(config) for metric in _metrics(config)),
+        max_tokens=int(generation.get("max_gen_toks") or _DEFAULT_TOKENS) if output_type == "generate_until" else None,
         n_choices=len(choices) if isinstance(choices, list) else None,
     )
 
 
 def _filters(config: Any) -> list[str]:
-    return [str(one["name"]) for one in config.filter_list or [{"name": "none"}]]
+    return [str(pipeline["name"]) for pipeline in config.filter_list or [{"name": "none"}]]
 
 
 def _metrics(config: Any) -> list[str]:
     from lm_eval.api.registry import DEFAULT_METRIC_REGISTRY
 
-    named = [one["metric"] for one in config.metric_list or []] or DEFAULT_METRIC_REGISTRY[config.output_type]
-    return [metric if isinstance(metric, str) else metric.__name__ for metric in named]
+    names = [entry["metric"] for entry in config.metric_list or []] or DEFAULT_METRIC_REGISTRY[config.output_type]
+    return [metric if isinstance(metric, str) else metric.__name__ for metric in names]
 
 
-def static_problem(leaf: LmEvalTaskConfig, task: HarnessTask) -> str | None:
-    """What makes a task useless whatever its data are; None where nothing does."""
-    if leaf.output_type == "loglikelihood_rolling":
-        return f"lm-eval's {leaf.name!r} measures perplexity; it has no right answers to compare."
+def static_problem(config: LmEvalTaskConfig, task: LmEvalTask) -> str | None:
+    """Why a task cannot be used, told from its configuration alone; None where it can."""
+    if config.output_type == "loglikelihood_rolling":
+        return f"lm-eval's {config.name!r} measures perplexity; it has no right answers to compare."
     if task.primary is not None:
-        wanted = task.primary.replace(" ", "")
-        wanted = wanted if "," in wanted else f"{wanted},{leaf.primaries[0].split(',')[1]}"
-        if wanted not in leaf.primaries:
-            return f"key 'primary': {task.primary!r} is not computed.{suggestion(wanted, leaf.primaries)}"
+        primary = full_primary(task.primary, config.primaries)
+        if primary not in config.primaries:
+            return f"key 'primary': {task.primary!r} is not computed.{suggestion(primary, config.primaries)}"
     return None

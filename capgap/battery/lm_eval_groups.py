@@ -1,34 +1,34 @@
-"""lm-eval's own tasks as a battery names them: a task, a group or a tag."""
+"""Tasks of lm-eval's own (leaf tasks, groups, tags): their names, data, items and safety, as a battery uses them."""
 
 import re
 from collections.abc import Sequence
 from typing import Any
 
+from capgap.battery.battery_loading import Battery
+from capgap.battery.battery_spec import LmEvalTask, capability_complaint
 from capgap.battery.catalogue import known_label
-from capgap.battery.items import Item, content_ids, covariate, drawn
+from capgap.battery.data_source import fetch_remedy, not_cached, plain_data
+from capgap.battery.items import Item, compile_templates, content_ids, render_covariates, sample_positions
 from capgap.battery.lm_eval_output import quiet
-from capgap.battery.loading import Battery
-from capgap.battery.preparation import PreparedTask, common
-from capgap.battery.source import fetch_remedy, not_cached, plain
-from capgap.battery.spec import HarnessTask, check_capability
+from capgap.battery.prepared_task import PreparedTask
 from capgap.battery.task_index import task_index, task_manager
-from capgap.battery.templates import Template
 from capgap.errors import BatteryError, suggestion
 from capgap.schema import CAPABILITIES
 
 __all__ = [
     "check_metric",
-    "harness_config",
-    "harness_names",
-    "harness_training_items",
+    "compiled_task_config",
+    "leaf_task_names",
+    "lm_eval_training_items",
+    "full_primary",
     "load_tasks",
-    "prepare_harness",
+    "prepare_lm_eval_task",
     "runs_code",
     "unknown_name",
 ]
 
 
-def check_metric(name: str, form: str, where: str) -> None:
+def check_metric(name: str, task_format: str, where: str) -> None:
     """Refuse what is no metric of lm-eval that scores one item.
 
     Raises
@@ -39,31 +39,31 @@ def check_metric(name: str, form: str, where: str) -> None:
     from lm_eval.api.registry import get_aggregation, get_metric_aggregation, metric_registry
 
     fits = {"choose": ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match"), "generate": ("exact_match",)}
-    own = {"choose": ("choice", "choice_norm"), "generate": ("exact", "numeric", "contains")}[form]
+    capgap_scores = {"choose": ("choice", "choice_norm"), "generate": ("exact", "numeric", "contains")}[task_format]
     if name in metric_registry and get_metric_aggregation(name) is not get_aggregation("mean"):
         raise BatteryError(f"{where}: lm-eval's {name!r} scores a whole corpus; a score belongs to one item.")
-    if name not in fits[form]:
-        known = (*own, *fits[form])
-        raise BatteryError(f"{where}: unknown score {name!r} for format: {form}.{suggestion(name, known)}")
+    if name not in fits[task_format]:
+        allowed = (*capgap_scores, *fits[task_format])
+        raise BatteryError(f"{where}: unknown score {name!r} for format: {task_format}.{suggestion(name, allowed)}")
 
 
-def harness_names(name: str) -> list[str]:
+def leaf_task_names(name: str) -> list[str]:
     """The leaf tasks that lm-eval's name stands for, without loading their data; empty where it has no such name."""
     entry = task_index().get(name)
     if entry is None:
         return []
     if entry.kind in ("TASK", "PY_TASK"):
         return [name]
-    return list(dict.fromkeys(leaf for member in entry.members for leaf in harness_names(member)))
+    return list(dict.fromkeys(leaf for member in entry.members for leaf in leaf_task_names(member)))
 
 
 def unknown_name(name: str) -> str:
-    """The complaint about a name that lm-eval has not."""
+    """The message about a name that lm-eval has not, with the nearest one that it has."""
     return f"lm-eval knows no task, group or tag {name!r}.{suggestion(name, task_index())}"
 
 
-def prepare_harness(battery: Battery, task: HarnessTask, limit: int | None) -> list[PreparedTask]:
-    """Every task that the name stands for, with its items.
+def prepare_lm_eval_task(battery: Battery, task: LmEvalTask, limit: int | None) -> list[PreparedTask]:
+    """Every leaf task that a battery's `lm_eval` name stands for, with its items.
 
     Raises
     ------
@@ -71,50 +71,50 @@ def prepare_harness(battery: Battery, task: HarnessTask, limit: int | None) -> l
         lm-eval knows no such name, its data are neither cached nor reachable, it runs code or needs images, or it
         has no right answers.
     """
-    return [_prepared(battery, task, name, made, limit) for name, made in load_tasks(battery, task).items()]
+    return [_prepare_leaf(battery, task, name, leaf, limit) for name, leaf in load_tasks(battery, task).items()]
 
 
-def harness_training_items(battery: Battery, task: HarnessTask) -> list[Item]:
+def lm_eval_training_items(battery: Battery, task: LmEvalTask) -> list[Item]:
     """The items of the training splits, where lm-eval's tasks have any.
 
     Raises
     ------
     BatteryError
-        See `prepare_harness`.
+        See `prepare_lm_eval_task`.
     """
     items: list[Item] = []
-    for name, made in load_tasks(battery, task).items():
-        if made.has_training_docs():
-            items += _items(battery, task, name, made, list(made.training_docs()))
+    for name, leaf in load_tasks(battery, task).items():
+        if leaf.has_training_docs():
+            items += _items(battery, task, name, leaf, list(leaf.training_docs()))
     return items
 
 
-def load_tasks(battery: Battery, task: HarnessTask) -> dict[str, Any]:
+def load_tasks(battery: Battery, task: LmEvalTask) -> dict[str, Any]:
     """Name → lm-eval Task, with its data, for every task that the entry stands for.
 
     Raises
     ------
     BatteryError
-        See `prepare_harness`.
+        See `prepare_lm_eval_task`.
     """
     where = battery.where(task)
     if task.lm_eval not in task_index():
         raise BatteryError(f"{where}: {unknown_name(task.lm_eval)}")
-    for name in harness_names(task.lm_eval):
+    for name in leaf_task_names(task.lm_eval):
         if runs_code(name) and not battery.allow_code:
-            raise BatteryError(f"{where}: {_runs_code(name)}")
+            raise BatteryError(f"{where}: {_code_refusal(name)}")
     try:
         with quiet():
-            found = task_manager().load([task.lm_eval])["tasks"]
+            tasks = task_manager().load([task.lm_eval])["tasks"]
     except ImportError as error:
         raise BatteryError(f"{where}: lm-eval's {task.lm_eval!r} needs a package that is missing: {error}.") from error
     except Exception as error:  # the hub fails in many ways, all of which mean that the data are not here
         raise BatteryError(
             not_cached(f"{where}: the data of lm-eval's {task.lm_eval!r}", error, fetch_remedy(battery.name))
         ) from error
-    for name, made in found.items():
-        _refuse(name, made, battery, where)
-    return dict(found)
+    for name, leaf in tasks.items():
+        _refuse(name, leaf, battery, where)
+    return dict(tasks)
 
 
 def runs_code(name: str) -> bool:
@@ -130,116 +130,109 @@ def runs_code(name: str) -> bool:
         raise BatteryError(f"lm-eval's configuration of {name!r} cannot be read: {error}.") from error
 
 
-def _runs_code(name: str) -> str:
+def _code_refusal(name: str) -> str:
     return f"lm-eval's {name!r} runs what models write; that needs --allow-code."
 
 
-def _refuse(name: str, made: Any, battery: Battery, where: str) -> None:
-    if getattr(made, "UNSAFE_CODE", False) and not battery.allow_code:
-        raise BatteryError(f"{where}: {_runs_code(name)}")
-    if getattr(made, "MULTIMODAL", False):
+def _refuse(name: str, leaf: Any, battery: Battery, where: str) -> None:
+    if getattr(leaf, "UNSAFE_CODE", False) and not battery.allow_code:
+        raise BatteryError(f"{where}: {_code_refusal(name)}")
+    if getattr(leaf, "MULTIMODAL", False):
         raise BatteryError(f"{where}: lm-eval's {name!r} needs images or sound; capgap asks in text.")
-    if made.OUTPUT_TYPE == "loglikelihood_rolling":
+    if leaf.OUTPUT_TYPE == "loglikelihood_rolling":
         raise BatteryError(f"{where}: lm-eval's {name!r} measures perplexity; it has no right answers to compare.")
 
 
-def _prepared(battery: Battery, task: HarnessTask, name: str, made: Any, limit: int | None) -> PreparedTask:
+def _prepare_leaf(battery: Battery, task: LmEvalTask, name: str, leaf: Any, limit: int | None) -> PreparedTask:
     from capgap.battery.lm_eval_tasks import BlockSampler, sampled
 
     where = battery.where(task)
-    docs = made.eval_docs
+    docs = leaf.eval_docs
     if not len(docs):
         raise BatteryError(f"{where}: lm-eval's {name!r} holds no item.")
-    positions = drawn(len(docs), limit, battery.defaults.seed, name)
-    every = _items(battery, task, name, made, list(docs))
-    # Its own class, plus the documents that we chose: `samples=` would renumber them and `limit=` takes the first.
-    own: Any = type(made)
-    made.__class__ = sampled(own)
-    made.sampled_docs = docs.select(positions) if hasattr(docs, "select") else [docs[n] for n in positions]
-    made.fewshot_seed = battery.defaults.seed
-    shots = _fewshot(battery, task, made, where)
-    items = tuple(every[position] for position in positions)
-    generation = made.get_config("generation_kwargs") or {} if made.OUTPUT_TYPE == "generate_until" else {}
+    positions = sample_positions(len(docs), limit, battery.defaults.seed, name)
+    all_items = _items(battery, task, name, leaf, list(docs))
+    # The sample is set on the task itself: lm-eval's `samples=` would renumber documents, `limit=` takes the first.
+    leaf_class: Any = type(leaf)
+    leaf.__class__ = sampled(leaf_class)
+    leaf.sampled_docs = docs.select(positions) if hasattr(docs, "select") else [docs[n] for n in positions]
+    leaf.fewshot_seed = battery.defaults.seed
+    shots = _set_fewshot(battery, task, leaf, where)
+    items = tuple(all_items[position] for position in positions)
+    generation = leaf.get_config("generation_kwargs") or {} if leaf.OUTPUT_TYPE == "generate_until" else {}
+    until = generation.get("until") or ()
     return PreparedTask(
         battery=battery.name,
         name=name,
         variant="default",
-        capability=common(item.capability for item in items),
-        domain=common(item.domain for item in items),
-        format="choose" if made.OUTPUT_TYPE == "multiple_choice" else "generate",
+        format="choose" if leaf.OUTPUT_TYPE == "multiple_choice" else "generate",
         num_fewshot=shots,
-        primary=_primary(task, made, where),
+        primary=_primary(task, leaf, where),
         items=items,
-        n_available=len(every),
-        lm_task=made,
-        score=None,
-        extract=None,
-        stop=tuple(
-            [generation["until"]] if isinstance(generation.get("until"), str) else generation.get("until") or ()
-        ),
+        n_available=len(all_items),
+        lm_task=leaf,
+        stop=(until,) if isinstance(until, str) else tuple(until),
         max_tokens=generation.get("max_gen_toks") or generation.get("max_new_tokens"),
-        fewshot=battery.defaults.fewshot if isinstance(getattr(made, "sampler", None), BlockSampler) else "lm_eval",
-        repeats=int(made.get_config("repeats") or 1),
+        fewshot=battery.defaults.fewshot if isinstance(getattr(leaf, "sampler", None), BlockSampler) else "lm_eval",
+        repeats=int(leaf.get_config("repeats") or 1),
     )
 
 
-def _fewshot(battery: Battery, task: HarnessTask, made: Any, where: str) -> int:
-    """Set the number of solved examples and, where lm-eval would draw them in sequence, a sampler that does not."""
+def _set_fewshot(battery: Battery, task: LmEvalTask, leaf: Any, where: str) -> int:
+    """Set and return the number of solved examples; where lm-eval would draw them in sequence, set a sampler too."""
     from lm_eval.api.samplers import ContextSampler
 
     from capgap.battery.lm_eval_tasks import BlockSampler
 
-    own = made.get_config("num_fewshot")
-    shots = (
-        task.num_fewshot if task.num_fewshot is not None else own if own is not None else battery.defaults.num_fewshot
-    )
-    made.set_config("num_fewshot", shots)
-    sampler = getattr(made, "sampler", None)
+    declared = (task.num_fewshot, leaf.get_config("num_fewshot"), battery.defaults.num_fewshot)
+    shots = next(number for number in declared if number is not None)
+    leaf.set_config("num_fewshot", shots)
+    sampler = getattr(leaf, "sampler", None)
     if shots and sampler is not None and type(sampler) is ContextSampler and battery.defaults.fewshot != "lm_eval":
         pool = sampler.fewshot_docs()
         if len(pool) <= shots:
             raise BatteryError(f"{where}: {shots} solved examples need {shots + 1} documents, lm-eval has {len(pool)}.")
         per_item = battery.defaults.fewshot == "per_item"
-        made.sampler = BlockSampler(pool, seed=battery.defaults.seed, per_item=per_item)
+        leaf.sampler = BlockSampler(pool, seed=battery.defaults.seed, per_item=per_item)
     return int(shots)
 
 
-def _primary(task: HarnessTask, made: Any, where: str) -> str:
-    metrics, filters = list(made.aggregation()), [ensemble.name for ensemble in made._filters]
-    known = [f"{metric},{name}" for name in filters for metric in metrics]
-    if task.primary is None:
-        return known[0]
-    wanted = task.primary.replace(" ", "")
-    wanted = wanted if "," in wanted else f"{wanted},{filters[0]}"
-    if wanted not in known:
-        raise BatteryError(f"{where}, key 'primary': {task.primary!r} is not computed.{suggestion(wanted, known)}")
-    return wanted
+def _primary(task: LmEvalTask, leaf: Any, where: str) -> str:
+    metrics, filters = list(leaf.aggregation()), [ensemble.name for ensemble in leaf._filters]
+    computed = [f"{metric},{name}" for name in filters for metric in metrics]
+    primary = computed[0] if task.primary is None else full_primary(task.primary, computed)
+    if primary not in computed:
+        raise BatteryError(f"{where}, key 'primary': {task.primary!r} is not computed.{suggestion(primary, computed)}")
+    return primary
 
 
-def _items(battery: Battery, task: HarnessTask, name: str, made: Any, docs: Sequence[Any]) -> list[Item]:
+def full_primary(primary: str, computed: Sequence[str]) -> str:
+    """``metric,filter`` from a battery's key `primary`, whose filter may be left out: then lm-eval's first one."""
+    primary = primary.replace(" ", "")
+    return primary if "," in primary else f"{primary},{computed[0].split(',')[1]}"
+
+
+def _items(battery: Battery, task: LmEvalTask, name: str, leaf: Any, docs: Sequence[Any]) -> list[Item]:
     where = battery.where(task)
     ids = content_ids(docs)
     label = known_label(name) or known_label(task.lm_eval)
-    words = {
+    sources = {
         "capability": task.capability or (label.capability if label else None),
         "domain": task.domain or (label.domain if label else None),
         "cluster": task.cluster,
     }
-    templates = {key: Template(source, f"{where}, key {key!r}") for key, source in words.items() if source}
-    covariates = {
-        key: Template(source, f"{where}, key 'covariates.{key}'") if isinstance(source, str) else source
-        for key, source in task.covariates.items()
-    }
+    templates = compile_templates({key: source for key, source in sources.items() if source}, where)
+    covariates = compile_templates({"covariates": task.covariates}, where)["covariates"]
     items = []
     for number, (doc, item_id) in enumerate(zip(docs, ids, strict=True)):
-        fields = {str(k): plain(v) for k, v in doc.items()} if isinstance(doc, dict) else {}
-        place = f"document {number}"
-        told = {key: template.text(fields, place) for key, template in templates.items()}
-        complaint = check_capability(told["capability"], CAPABILITIES) if "capability" in told else None
+        fields = {str(k): plain_data(v) for k, v in doc.items()} if isinstance(doc, dict) else {}
+        location = f"document {number}"
+        labels = {key: template.text(fields, location) for key, template in templates.items()}
+        complaint = capability_complaint(labels["capability"], CAPABILITIES) if "capability" in labels else None
         if complaint:
-            raise BatteryError(f"{where}, key 'capability', {place}: {complaint}")
-        prompt, choices, targets, gold = _asked(made, doc)
-        chance = (1 / len(choices) if choices else 0.0) if task.chance is None else task.chance
+            raise BatteryError(f"{where}, key 'capability', {location}: {complaint}")
+        prompt, choices, targets, gold = _question(leaf, doc)
+        guess = 1 / len(choices) if choices else 0.0
         items.append(
             Item(
                 task=name,
@@ -249,47 +242,36 @@ def _items(battery: Battery, task: HarnessTask, name: str, made: Any, docs: Sequ
                 choices=choices,
                 targets=targets,
                 gold=gold,
-                chance=chance,
-                capability=told.get("capability"),
-                domain=told.get("domain"),
-                cluster=told.get("cluster") or item_id,
-                covariates={
-                    key: covariate(
-                        t.value(fields, place) if isinstance(t, Template) else t,
-                        f"{where}, key 'covariates.{key}', {place}",
-                    )
-                    for key, t in covariates.items()
-                },
-                rationale=None,
+                chance=guess if task.chance is None else task.chance,
+                capability=labels.get("capability"),
+                domain=labels.get("domain"),
+                cluster=labels.get("cluster") or item_id,
+                covariates=render_covariates(covariates, fields, where, location),
                 shot=targets[0] if targets else "",
             )
         )
     return items
 
 
-def _asked(made: Any, doc: Any) -> tuple[str, tuple[str, ...] | None, tuple[str, ...], tuple[int, ...]]:
-    """Prompt, choices, right texts and right positions of one of lm-eval's documents."""
-    text, right = made.doc_to_text(doc), made.doc_to_target(doc)
-    has_choices = bool(made.get_config("doc_to_choice"))
-    choices = tuple(str(choice) for choice in made.doc_to_choice(doc)) if has_choices else None
+def _question(leaf: Any, doc: Any) -> tuple[str, tuple[str, ...] | None, tuple[str, ...], tuple[int, ...]]:
+    """Prompt, choices, texts of which any is right, and positions of the right choices, of a document of lm-eval's."""
+    text, right = leaf.doc_to_text(doc), leaf.doc_to_target(doc)
+    has_choices = bool(leaf.get_config("doc_to_choice"))
+    choices = tuple(str(choice) for choice in leaf.doc_to_choice(doc)) if has_choices else None
     if isinstance(text, int) and choices is not None:
         # Several inputs, one continuation (Winogrande): the choices are the contexts.
         return str(right), choices, (choices[text],), (text,)
     parts = right if isinstance(right, (list, tuple)) else [right]
     if choices is None:
         return str(text), None, tuple(dict.fromkeys(str(part).strip() for part in parts)), ()
-    gold = tuple(position for position in (_index(part, choices) for part in parts) if position is not None)
+    gold = tuple(position for position in (_choice_position(part, choices) for part in parts) if position is not None)
     targets = tuple(choices[position] for position in gold)
-    return (
-        str(text),
-        choices if made.OUTPUT_TYPE == "multiple_choice" else None,
-        targets,
-        (gold if made.OUTPUT_TYPE == "multiple_choice" else ()),
-    )
+    is_choice = leaf.OUTPUT_TYPE == "multiple_choice"
+    return str(text), choices if is_choice else None, targets, gold if is_choice else ()
 
 
-def _index(part: Any, choices: tuple[str, ...]) -> int | None:
-    """The position that lm-eval would take; None where it would find none."""
+def _choice_position(part: Any, choices: tuple[str, ...]) -> int | None:
+    """The position of a target among the choices, as lm-eval takes it; None where it would find none."""
     if isinstance(part, int) and not isinstance(part, bool):
         return part if 0 <= part < len(choices) else None
     if str(part) in choices:
@@ -297,7 +279,7 @@ def _index(part: Any, choices: tuple[str, ...]) -> int | None:
     return int(part) if re.fullmatch(r"\d{1,3}", str(part)) and int(part) < len(choices) else None
 
 
-def harness_config(name: str, *, allow_code: bool = False) -> Any:
+def compiled_task_config(name: str, *, allow_code: bool = False) -> Any:
     """lm-eval's configuration of a leaf task, compiled without its data.
 
     Raises
@@ -306,7 +288,7 @@ def harness_config(name: str, *, allow_code: bool = False) -> Any:
         lm-eval has no such leaf task, its configuration does not compile, or it runs what models write.
     """
     if not allow_code and runs_code(name):
-        raise BatteryError(_runs_code(name))
+        raise BatteryError(_code_refusal(name))
     entry = task_manager().task_index.get(name)
     if entry is None or entry.yaml_path is None:
         raise BatteryError(f"lm-eval has no configuration for {name!r}.")

@@ -1,4 +1,4 @@
-"""lm-eval and its neighbours draw bars and give advice that no option turns off; one bar and one voice are enough."""
+"""Context managers that silence the progress bars and log messages of lm-eval, which no option turns off."""
 
 import logging
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ __all__ = ["quiet", "without_bar"]
 
 @contextmanager
 def without_bar(module: Any) -> Iterator[None]:
-    """While it lasts, what `module` calls ``tqdm`` draws nothing."""
+    """Disable the bars of a module that calls ``tqdm`` by that name."""
     bar = module.tqdm
     module.tqdm = partial(tqdm, disable=True)
     try:
@@ -24,7 +24,7 @@ def without_bar(module: Any) -> Iterator[None]:
 
 @contextmanager
 def quiet(*others: str) -> Iterator[None]:
-    """Without the remarks of lm-eval and of other loggers, and without lm-eval's bars over tasks."""
+    """Silence lm-eval's loggers (and `others`) below errors, and its bars over tasks."""
     import lm_eval.api.task as harness
 
     loggers = [logging.getLogger(name) for name in ("lm_eval", *others)]

@@ -1,26 +1,30 @@
-"""lm-eval Task objects over rendered columns. Importing this module imports lm-eval; nothing else here does."""
+"""lm-eval `Task` objects over rendered columns, and few-shot sampling that no other item changes.
+
+Importing this module imports lm-eval; of the package, no other module does.
+"""
 
 import hashlib
 import math
 import random
 from collections.abc import Callable, Sequence
 from functools import cache
+from operator import itemgetter
 from typing import Any, ClassVar
 
 import datasets
 from lm_eval.api.samplers import ContextSampler
 from lm_eval.api.task import ConfigurableTask
 
-from capgap.battery.extraction import extracted
+from capgap.battery.answer_scoring import GENERATION_SCORES, score_generation
+from capgap.battery.battery_spec import BatteryDefaults, DataTask
+from capgap.battery.extraction import extract_answer
 from capgap.battery.items import Item
-from capgap.battery.scoring import GENERATION_SCORES, score_generation
-from capgap.battery.spec import OwnTask
 
 __all__ = ["BlockSampler", "rendered_task", "sampled"]
 
 
 class BlockSampler(ContextSampler):  # type: ignore[misc]
-    """Solved examples that do not depend on how many items were asked before.
+    """Few-shot sampler whose solved examples do not depend on how many items were asked before.
 
     ``fixed`` shows every item the same block; where an item stands in it, the next of the pool takes its place.
     ``per_item`` draws a block seeded by the item.
@@ -40,11 +44,11 @@ class BlockSampler(ContextSampler):  # type: ignore[misc]
         """The `n` solved examples of the document being asked, never itself."""
         key = f"{self.seed}:{_content(self.current)}" if self.per_item else f"{self.seed}"
         rng = random.Random(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest())
-        own = _content(self.current)
+        current = _content(self.current)
         # Some more than needed, for what must be left out; all of them only where one document fills the pool.
         for size in (n + 8, len(self.df)):
             order = rng.sample(range(len(self.df)), min(size, len(self.df)))
-            block = [doc for doc in (self.df[position] for position in order) if _content(doc) != own][:n]
+            block = [doc for doc in (self.df[position] for position in order) if _content(doc) != current][:n]
             if len(block) == n:
                 break
         assert len(block) == n, f"{len(block)} solved examples for {n}: the pool was not checked"
@@ -52,13 +56,13 @@ class BlockSampler(ContextSampler):  # type: ignore[misc]
 
 
 def _content(doc: Any) -> str:
-    """What makes two documents one: the prompt of a rendered one, else all of it."""
+    """Identity of a document: the prompt of a rendered one, else all of it."""
     return str(doc["prompt"]) if isinstance(doc, dict) and "prompt" in doc and "shot" in doc else repr(doc)
 
 
 @cache
 def sampled(task_class: Any) -> Any:
-    """The task class, with documents that we chose and the same solved examples at every build.
+    """Subclass of a task class with a chosen sample of documents and the same solved examples at every build.
 
     A subclass with one base, so that a task that lm-eval made can change into it.
     """
@@ -99,13 +103,12 @@ class _RenderedTask(sampled(ConfigurableTask)):  # type: ignore[misc]
 
 
 def rendered_task(
-    task: OwnTask,
+    task: DataTask,
     items: Sequence[Item],
     pool: Sequence[Item],
     *,
     num_fewshot: int,
-    fewshot: str,
-    seed: int,
+    defaults: BatteryDefaults,
     delimiter: str,
     metrics: Sequence[str],
 ) -> Any:
@@ -119,40 +122,44 @@ def rendered_task(
         The items to ask.
     pool
         Items that may serve as solved examples; `num_fewshot` and one more at least, or none.
-    num_fewshot, fewshot, seed
-        How many, chosen how (``fixed``, ``per_item``, ``lm_eval``), drawn by what.
+    num_fewshot
+        Solved examples before each item.
+    defaults
+        The battery's: how they are chosen (`fewshot`) and the seed that draws them.
     delimiter
         Between prompt and answer.
     metrics
         Names of the metrics, the primary one first.
     """
-    several = (
-        any(len(item.gold) > 1 for item in (*items, *pool))
-        if task.format == "choose"
-        else any(len(item.targets) > 1 for item in (*items, *pool))
-    )
+    # A column has one type: where any item has several right answers, every item has a list of them.
+    several = any(len(item.gold if task.format == "choose" else item.targets) > 1 for item in (*items, *pool))
     shots = [_document(item, several) for item in pool]
     config: dict[str, Any] = {
         "task": items[0].task if items[0].variant == "default" else f"{items[0].task}@{items[0].variant}",
         "custom_dataset": lambda: {"test": datasets.Dataset.from_list([_document(item, several) for item in items])},
         "test_split": "test",
-        "doc_to_text": _prompt,
+        # Functions, not names of columns: lm-eval would render a column's text once more.
+        "doc_to_text": itemgetter("prompt"),
+        "doc_to_target": itemgetter("right"),
         "target_delimiter": delimiter,
         "num_fewshot": num_fewshot,
         "metric_list": [{"metric": name, "aggregation": "mean", "higher_is_better": True} for name in metrics],
     }
     if shots:
-        config["fewshot_config"] = {"samples": shots, "doc_to_target": _shot}
-    config |= _choose() if task.format == "choose" else _generate(task)
-    made = _RenderedTask(config=config)
-    made.fewshot_seed = seed
-    if shots and fewshot != "lm_eval":
-        made.sampler = BlockSampler(shots, seed=seed, per_item=fewshot == "per_item")
-    return made
+        config["fewshot_config"] = {"samples": shots, "doc_to_target": itemgetter("shot")}
+    if task.format == "choose":
+        config |= {"output_type": "multiple_choice", "doc_to_choice": itemgetter("choices")}
+    else:
+        config |= _generate_config(task)
+    lm_task = _RenderedTask(config=config)
+    lm_task.fewshot_seed = defaults.seed
+    if shots and defaults.fewshot != "lm_eval":
+        lm_task.sampler = BlockSampler(shots, seed=defaults.seed, per_item=defaults.fewshot == "per_item")
+    return lm_task
 
 
 def _document(item: Item, several: bool) -> dict[str, Any]:
-    """The columns that lm-eval receives: text and numbers, rendered."""
+    """The columns that lm-eval receives for an item: text and numbers, rendered."""
     right: Any = list(item.gold) if several else item.gold[0] if item.gold else None
     if item.choices is None:
         right = list(item.targets) if several else item.targets[0]
@@ -166,31 +173,10 @@ def _document(item: Item, several: bool) -> dict[str, Any]:
     return document if item.choices is None else document | {"choices": list(item.choices)}
 
 
-def _prompt(doc: dict[str, Any]) -> str:
-    return str(doc["prompt"])
-
-
-def _right(doc: dict[str, Any]) -> Any:
-    return doc["right"]
-
-
-def _shot(doc: dict[str, Any]) -> str:
-    return str(doc["shot"])
-
-
-def _choices(doc: dict[str, Any]) -> list[str]:
-    return list(doc["choices"])
-
-
-def _choose() -> dict[str, Any]:
-    return {"output_type": "multiple_choice", "doc_to_target": _right, "doc_to_choice": _choices}
-
-
-def _generate(task: OwnTask) -> dict[str, Any]:
-    kind, extract = task.scoring, task.extract
+def _generate_config(task: DataTask) -> dict[str, Any]:
+    score_name, extract = task.scoring, task.extract
     config: dict[str, Any] = {
         "output_type": "generate_until",
-        "doc_to_target": _right,
         "generation_kwargs": {
             "until": list(task.stop if task.stop is not None else ["\n"]),
             "max_gen_toks": task.max_tokens or 256,
@@ -199,19 +185,19 @@ def _generate(task: OwnTask) -> dict[str, Any]:
         },
         "repeats": task.repeats or 1,
     }
-    if kind == "external":
-        config["process_results"] = lambda doc, found: {kind: math.nan}  # the score comes later, from elsewhere
-    elif kind in GENERATION_SCORES:
-        config["process_results"] = lambda doc, found: {
-            kind: score_generation(kind, found[0], doc["targets"], extract)[0]
+    if score_name == "external":
+        config["process_results"] = lambda doc, responses: {score_name: math.nan}  # scored later, from elsewhere
+    elif score_name in GENERATION_SCORES:
+        config["process_results"] = lambda doc, responses: {
+            score_name: score_generation(score_name, responses[0], doc["targets"], extract)[0]
         }
     elif extract is not None:
         # Not lm-eval's own filter "regex", which nothing could stop.
-        read = {"function": "custom", "filter_fn": _reader(extract)}
-        config["filter_list"] = [{"name": "none", "filter": [read, {"function": "take_first"}]}]
+        extraction = {"function": "custom", "filter_fn": _extraction_filter(extract)}
+        config["filter_list"] = [{"name": "none", "filter": [extraction, {"function": "take_first"}]}]
     return config
 
 
-def _reader(extract: str) -> Callable[[Sequence[Sequence[str]], Sequence[Any]], list[list[str]]]:
-    """Answers of each document to what the expression finds in them; empty where it finds nothing."""
-    return lambda answers, docs: [[extracted(answer, extract) or "" for answer in own] for own in answers]
+def _extraction_filter(extract: str) -> Callable[[Sequence[Sequence[str]], Sequence[Any]], list[list[str]]]:
+    """lm-eval filter: the responses to each document → the answer extracted from each, empty where there is none."""
+    return lambda responses, docs: [[extract_answer(text, extract) or "" for text in texts] for texts in responses]

@@ -1,4 +1,4 @@
-"""Where templates of battery files are rendered: they reach the row and nothing else, and they come to an end.
+"""Jinja sandbox with allow-lists and a work budget: templates reach the row and nothing else, and always end.
 
 Jinja's immutable sandbox keeps templates from Python's insides, but not from filling the memory or running for ever.
 So the statements, filters and methods that exist here are listed one by one; every step of a rendering is charged to
@@ -59,11 +59,11 @@ _ATTRIBUTES: dict[type, frozenset[str]] = {
 # With these, a small number or text makes a large result.
 _COUNTING_FILTERS = frozenset(("batch", "round", "slice", "truncate"))
 _GROWING = frozenset(("join", "replace"))
-_WEIGHED, _LOOPED, _JOINED = "weighed value", "looped value", "joined text"  # no template can write these names
+_CHARGED, _LOOPED, _JOINED = "charged value", "looped value", "joined text"  # no template can write these names
 
 
 class WorkMeter:
-    """What is left of the work that one rendering may do."""
+    """Work budget of one rendering, in steps."""
 
     def __init__(self) -> None:
         self.left = MAX_WORK
@@ -95,7 +95,7 @@ def metered() -> Iterator[None]:
 
 
 def measured(value: Any) -> int:
-    """How many characters and values are in it, counted no further than to the bound.
+    """Size of a value: its characters and values, counted no further than to the bound.
 
     Raises
     ------
@@ -122,17 +122,17 @@ def measured(value: Any) -> int:
     return size
 
 
-def _weighed(value: Any) -> Any:
-    """The value, after its size was charged and found small enough."""
+def _charged(value: Any) -> Any:
+    """The value itself, after its size was charged to the meter and found small enough."""
     _METER.get().spend(_CALL + measured(value) // _CHARACTERS_PER_STEP)
     return value
 
 
-def _settled(value: Any) -> Any:
-    """A result: one that would only be made on demand is made now, where it can be bounded."""
+def _materialised(value: Any) -> Any:
+    """The result of a step: a lazy one is computed now, where it can be bounded, and charged."""
     if isinstance(value, (GeneratorType, map, filter, zip)):
         value = list(islice(value, MAX_SIZE + 1))
-    return _weighed(value)
+    return _charged(value)
 
 
 def _short_range(*bounds: int) -> range:
@@ -143,7 +143,7 @@ def _short_range(*bounds: int) -> range:
 
 
 def _refuse_growth(name: str, value: Any, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
-    """Refuse before anything is made what would be too large."""
+    """Refuse a filter or method whose result would be too large, before it runs."""
     numbers = [a for a in (*arguments, *named.values()) if isinstance(a, int)]
     if name in _COUNTING_FILTERS and any(abs(number) > _MAX_COUNT for number in numbers):
         raise SecurityError(f"{name!r} with a number over {_MAX_COUNT:,}")
@@ -162,56 +162,56 @@ def _refuse_growth(name: str, value: Any, arguments: tuple[Any, ...], named: Map
 
 
 def _guarded_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The filter, its arguments weighed and its result settled; it keeps what Jinja marked it with."""
+    """The filter with arguments and result charged to the meter; it keeps what Jinja marked it with."""
     skipped = 1 if hasattr(function, "jinja_pass_arg") else 0
 
     @functools.wraps(function)
-    def called(*arguments: Any, **named: Any) -> Any:
-        own = arguments[skipped:]
-        value = own[0] if own else None
+    def guarded_filter(*arguments: Any, **named: Any) -> Any:
+        context, operands = arguments[:skipped], arguments[skipped:]
+        value = operands[0] if operands else None
         if isinstance(value, GeneratorType):
-            value = _settled(value)
-            arguments, own = (*arguments[:skipped], value, *own[1:]), (value, *own[1:])
-        _weighed((own, named))
-        _refuse_growth(name, value, own[1:], named)
-        return _settled(function(*arguments, **named))
+            value = _materialised(value)
+            operands = (value, *operands[1:])
+        _charged((operands, named))
+        _refuse_growth(name, value, operands[1:], named)
+        return _materialised(function(*context, *operands, **named))
 
-    return called
+    return guarded_filter
 
 
 def _guarded_test(function: Any) -> Callable[..., Any]:
-    """The test, its arguments weighed."""
+    """The test with its arguments charged to the meter."""
     skipped = 1 if hasattr(function, "jinja_pass_arg") else 0
 
     @functools.wraps(function)
-    def called(*arguments: Any, **named: Any) -> Any:
-        _weighed((arguments[skipped:], named))
+    def guarded_test(*arguments: Any, **named: Any) -> Any:
+        _charged((arguments[skipped:], named))
         return function(*arguments, **named)
 
-    return called
+    return guarded_test
 
 
 def _looped(value: Any, cost: int) -> list[Any]:
-    """What a loop runs over, all its rounds charged before the first."""
-    found = list(islice(value, MAX_SIZE + 1))
-    if len(found) > MAX_SIZE:
+    """The elements that a loop runs over, all its rounds charged before the first."""
+    elements = list(islice(value, MAX_SIZE + 1))
+    if len(elements) > MAX_SIZE:
         raise SecurityError(f"a loop of more than {MAX_SIZE:,} rounds")
-    _METER.get().spend(len(found) * cost)
-    return found
+    _METER.get().spend(len(elements) * cost)
+    return elements
 
 
 def _joined(parts: list[Any]) -> str:
-    _weighed(parts)
+    _charged(parts)
     return "".join(map(str, parts))
 
 
 @pass_context  # marked so, Jinja does not work constants out while it compiles, where no meter runs
-def _finalized(_context: Any, value: Any) -> Any:
-    return _weighed(value)
+def _charge_output(_context: Any, value: Any) -> Any:
+    return _charged(value)
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, with a list of what may be called and a meter at every call."""
+    """Jinja's immutable sandbox with an allow-list of attributes and the meter at every operation and call."""
 
     intercepted_binops: ClassVar[frozenset[str]] = frozenset(  # type: ignore[misc]
         ("*", "**", "%", "+", "-", "/", "//")
@@ -229,7 +229,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """The operation, unless its result would be too large."""
-        _weighed((left, right))
+        _charged((left, right))
         sizes = [len(side) for side in (left, right) if isinstance(side, (str, list, tuple))]
         numbers = [side for side in (left, right) if isinstance(side, int)]
         if operator == "%" and isinstance(left, str):
@@ -238,69 +238,70 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             raise SecurityError("power of large numbers")
         if operator == "*" and sizes and numbers and sizes[0] * max(numbers) > MAX_SIZE:
             raise SecurityError(f"more than {MAX_SIZE:,} characters")
-        return _settled(super().call_binop(context, operator, left, right))
+        return _materialised(super().call_binop(context, operator, left, right))
 
     def call(self, context: Any, obj: Any, *args: Any, **kwargs: Any) -> Any:
         """The call of a method on the list, unless its result would be too large."""
         owner, name = getattr(obj, "__self__", None), getattr(obj, "__name__", "")
-        _weighed((owner, args, kwargs))
+        _charged((owner, args, kwargs))
         if isinstance(owner, str):
-            value, given = (args[0], (owner,)) if name == "join" and args else (owner, args)
-            _refuse_growth(name, value, given, kwargs)
-        return _settled(super().call(context, obj, *args, **kwargs))
+            # "sep".join(parts): what grows are the parts, by the separator
+            value, operands = (args[0], (owner,)) if name == "join" and args else (owner, args)
+            _refuse_growth(name, value, operands, kwargs)
+        return _materialised(super().call(context, obj, *args, **kwargs))
 
 
 class _Metering(NodeTransformer):
-    """Puts a weight on what no hook of the sandbox sees: loops, comparisons, ``~``, slices and ``set``."""
+    """Syntax-tree pass that charges what no hook of the sandbox sees: loops, comparisons, ``~``, slices and ``set``."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
         """A loop pays for every round, as much as its body is long."""
         cost = sum(1 for part in (*node.body, *node.else_) for _ in part.find_all(nodes.Node)) + len(node.body) + 1
         cost += 0 if node.test is None else 1 + sum(1 for _ in node.test.find_all(nodes.Node))
         self.generic_visit(node)
-        node.iter = _filtered(node.iter, _LOOPED, [nodes.Const(cost)])
+        node.iter = _filter_node(node.iter, _LOOPED, [nodes.Const(cost)])
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         """``a ~ b``."""
         self.generic_visit(node)
-        return _filtered(nodes.List(node.nodes), _JOINED)
+        return _filter_node(nodes.List(node.nodes), _JOINED)
 
-    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
-        """``a == b``, ``a in b``."""
+    def visit_Compare(self, node: nodes.Compare | nodes.Operand) -> nodes.Node:
+        """``a == b``, ``a in b``: the left side, and as `nodes.Operand` each right side."""
         self.generic_visit(node)
-        node.expr = _filtered(node.expr, _WEIGHED)
-        for operand in node.ops:
-            operand.expr = _filtered(operand.expr, _WEIGHED)
+        node.expr = _filter_node(node.expr, _CHARGED)
         return node
+
+    visit_Operand = visit_Compare
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
         """``a[1:]``; compiled code slices without asking the environment."""
         self.generic_visit(node)
         if isinstance(node.arg, nodes.Slice):
-            node.node = _filtered(node.node, _WEIGHED)
+            node.node = _filter_node(node.node, _CHARGED)
         return node
 
     def visit_Assign(self, node: nodes.Assign) -> nodes.Node:
         """``set``; lists of lists of lists could double at every one."""
         self.generic_visit(node)
-        node.node = _filtered(node.node, _WEIGHED)
+        node.node = _filter_node(node.node, _CHARGED)
         return node
 
     def visit_With(self, node: nodes.With) -> nodes.Node:
         """``with``, likewise."""
         self.generic_visit(node)
-        node.values = [_filtered(value, _WEIGHED) for value in node.values]
+        node.values = [_filter_node(value, _CHARGED) for value in node.values]
         return node
 
 
-def _filtered(node: nodes.Node, name: str, arguments: list[nodes.Expr] | None = None) -> nodes.Expr:
+def _filter_node(node: nodes.Node, name: str, arguments: list[nodes.Expr] | None = None) -> nodes.Expr:
     assert isinstance(node, nodes.Expr)
     return nodes.Filter(node, name, arguments or [], [], None, None, lineno=node.lineno)
 
 
 def guarded(tree: nodes.Template) -> nodes.Template:
-    """The parsed template with a weight on everything that could run away; it is changed in place."""
+    """The parsed template with a charge on everything that could run away; it is changed in place."""
     changed = _Metering().visit(tree)
     assert isinstance(changed, nodes.Template)
     changed.set_environment(ENVIRONMENT)
@@ -310,11 +311,15 @@ def guarded(tree: nodes.Template) -> nodes.Template:
 def _environment() -> _Sandbox:
     # Not optimized: constants would be worked out while compiling, where no meter runs.
     environment = _Sandbox(
-        undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False, optimized=False, finalize=_finalized
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,
+        optimized=False,
+        finalize=_charge_output,
     )
     environment.globals = {"range": _short_range}
     environment.filters = {name: _guarded_filter(name, environment.filters[name]) for name in FILTERS}
-    environment.filters |= {_WEIGHED: _weighed, _LOOPED: _looped, _JOINED: _joined}
+    environment.filters |= {_CHARGED: _charged, _LOOPED: _looped, _JOINED: _joined}
     environment.tests = {name: _guarded_test(environment.tests[name]) for name in environment.tests}
     return environment
 

@@ -1,10 +1,10 @@
-"""The battery that `capgap battery new` writes: small, right as it is, and with every key explained."""
+"""Starter battery of `capgap battery new`: small, valid as it is, and with every key explained."""
 
 import json
 import re
 from pathlib import Path
 
-from capgap.battery.spec import json_schema
+from capgap.battery.battery_spec import json_schema
 from capgap.errors import BatteryError
 from capgap.schema import atomic_write
 
@@ -45,16 +45,18 @@ def write_starter_battery(path: Path | str) -> list[Path]:
     if not path.parent.is_dir():
         raise BatteryError(f"{path}: there is no folder {str(path.parent)!r}. Make it, or choose another place.")
     folder = path.parent / path.stem
-    words = {"FOLDER": path.stem, "NAME": path.stem, "FILE": path.name}
+    placeholders = {"FOLDER": path.stem, "NAME": path.stem, "FILE": path.name}
     starter = (_STARTER / "battery.yaml").read_text(encoding="utf-8")
-    texts = {path: re.sub("|".join(words), lambda found: words[found.group()], starter)}
+    texts = {path: re.sub("|".join(placeholders), lambda match: placeholders[match.group()], starter)}
     for file in sorted(_STARTER.iterdir()):
         if file.suffix in (".jsonl", ".csv"):
             texts[folder / file.name] = file.read_text(encoding="utf-8")
     texts[folder / "schema.json"] = json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
-    there = next((file for file in (path, folder, *texts) if file.exists() or file.is_symlink()), None)
-    if there is not None:
-        raise BatteryError(f"{there} exists already and is left as it is. Give another name: capgap battery new FILE.")
+    existing = next((file for file in (path, folder, *texts) if file.exists() or file.is_symlink()), None)
+    if existing is not None:
+        raise BatteryError(
+            f"{existing} exists already and is left as it is. Give another name: capgap battery new FILE."
+        )
     folder.mkdir()
     # The battery last: where something fails on the way, no file promises data that are not there.
     for file, text in reversed(texts.items()):

@@ -1,4 +1,4 @@
-"""lm-eval's index of its tasks, kept in the user's cache folder.
+"""Index of lm-eval's tasks, groups and tags, kept in the user's cache folder.
 
 lm-eval reads 15,000 YAML files whenever a task is named, which takes seconds. What it finds there depends on these
 files alone: their names, sizes and times of change, lm-eval's version and its folder are the key of one JSON file.
@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -17,8 +18,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from capgap.battery.lm_eval_output import quiet
-from capgap.errors import StoreError
-from capgap.schema import atomic_write
+from capgap.user_cache import user_cache, write_cached
 
 __all__ = ["IndexEntry", "cache_file", "read_index", "task_index", "task_manager"]
 
@@ -28,7 +28,7 @@ _NOT_TASKS = {".py", ".pyc", ".md", ".txt"}
 
 @dataclass(frozen=True)
 class IndexEntry:
-    """A name of lm-eval's."""
+    """A name of lm-eval's: a task, a group or a tag."""
 
     kind: str
     """``TASK``, ``PY_TASK``, ``GROUP`` or ``TAG``."""
@@ -43,14 +43,14 @@ _Entries = TypeAdapter(dict[str, IndexEntry])
 
 @cache
 def task_index() -> dict[str, IndexEntry]:
-    """Every name of lm-eval's and what it is: from the cache where that is good, else from lm-eval, once a process."""
+    """The index by name: from the cache where that is valid, else from lm-eval; once a process."""
     folder, version = _installed()
     file, fingerprint = cache_file(folder, version), _fingerprint(folder)
-    known = read_index(file, fingerprint)
-    if known is None:
-        known = _build(folder)
-        _write(file, fingerprint, known)
-    return known
+    index = read_index(file, fingerprint)
+    if index is None:
+        index = _build(folder)
+        _write(file, fingerprint, index)
+    return index
 
 
 @cache
@@ -73,11 +73,9 @@ def task_manager() -> Any:
 
 
 def cache_file(folder: Path, version: str) -> Path:
-    """Where the index of the lm-eval in that folder is kept."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    root = Path(given) if os.path.isabs(given) else Path.home() / ".cache"
+    """The cache file of the index of the lm-eval in a folder."""
     key = hashlib.sha256(f"{version}\0{folder}".encode()).hexdigest()[:16]
-    return root / "capgap" / f"lm-eval-tasks-{key}.json"
+    return user_cache() / f"lm-eval-tasks-{key}.json"
 
 
 def read_index(file: Path, fingerprint: str) -> dict[str, IndexEntry] | None:
@@ -93,7 +91,7 @@ def read_index(file: Path, fingerprint: str) -> dict[str, IndexEntry] | None:
 
 
 def _is_sound(entry: IndexEntry) -> bool:
-    """A digest can be forged: no entry may lead out of lm-eval's folder, where a YAML file could run code."""
+    """Whether an entry stays in lm-eval's folder: a forged index must not lead to a YAML file that runs code."""
     if entry.kind == "TAG":
         return entry.path is None
     if entry.kind not in ("TASK", "PY_TASK", "GROUP") or entry.path is None:
@@ -112,15 +110,15 @@ def _installed() -> tuple[Path, str]:
 
 def _fingerprint(folder: Path) -> str:
     """Digest of name, size and time of change of every file that a task may be made of."""
-    whole_folder = hashlib.sha256()
+    digest = hashlib.sha256()
     for line in sorted(_files(str(folder), "")):
-        whole_folder.update(line.encode("utf-8", "surrogateescape"))
-    return whole_folder.hexdigest()
+        digest.update(line.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def _files(folder: str, below: str) -> Iterator[str]:
-    with os.scandir(folder) as found:
-        for entry in found:
+    with os.scandir(folder) as entries:
+        for entry in entries:
             name = f"{below}/{entry.name}"
             if entry.is_dir():
                 if entry.name != "__pycache__":
@@ -134,36 +132,32 @@ def _build(folder: Path) -> dict[str, IndexEntry]:
     from lm_eval.tasks import TaskManager
 
     with quiet():
-        found = TaskManager().task_index
-    return {name: _entry(found[name], folder) for name in sorted(found)}
+        index = TaskManager().task_index
+    return {name: _entry(index[name], folder) for name in sorted(index)}
 
 
 def _entry(entry: Any, folder: Path) -> IndexEntry:
     path = entry.yaml_path.relative_to(folder).as_posix() if entry.yaml_path is not None else None
     if entry.kind.name == "TAG":
         return IndexEntry("TAG", path, tuple(sorted(entry.tags)))
-    members = tuple(_named((entry.cfg or {}).get("task"))) if entry.kind.name == "GROUP" else ()
+    members = tuple(_member_names((entry.cfg or {}).get("task"))) if entry.kind.name == "GROUP" else ()
     return IndexEntry(entry.kind.name, path, members)
 
 
-def _named(members: Any) -> Iterator[str]:
+def _member_names(members: Any) -> Iterator[str]:
     """The names in a group's list: a text, or an entry with changes of its own; an inline group has a list again."""
     for member in members if isinstance(members, list) else [members]:
         if isinstance(member, str):
             yield member
         elif isinstance(member, Mapping):
             inner = member.get("task")
-            yield from _named(inner if inner is not None else member.get("group"))
+            yield from _member_names(inner if inner is not None else member.get("group"))
 
 
 def _write(file: Path, fingerprint: str, index: dict[str, IndexEntry]) -> None:
     body = json.dumps(_Entries.dump_python(index, mode="json"), ensure_ascii=False)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(file) as partial:
-            partial.write_text(f"{json.dumps(_head(fingerprint, body))}\n{body}", encoding="utf-8")
-    except (OSError, StoreError):
-        pass  # a cache that can't be written costs time, nothing else
+    with suppress(OSError):  # a cache that can't be written costs time, nothing else
+        write_cached(file, f"{json.dumps(_head(fingerprint, body))}\n{body}".encode())
 
 
 def _head(fingerprint: str, body: str) -> dict[str, Any]:

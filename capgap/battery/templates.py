@@ -1,4 +1,4 @@
-"""Templates of battery files: text and expressions over the fields of an item, rendered in a sandbox.
+"""Jinja templates of battery files over the fields of an item, rendered in a sandbox.
 
 lm-eval renders templates in an ordinary Jinja environment, where ``{{ ''.__class__ }}`` is the first step to a shell.
 Here they run in `capgap.battery.sandbox`, without statements that load or define.
@@ -79,7 +79,7 @@ class Template:
         return "{{" not in self.source and "{%" not in self.source and "{#" not in self.source
 
     def value(self, row: Mapping[str, Any], item: str) -> Any:
-        """What it gives for a row: text, or for a single expression whatever that is (text, number, list …).
+        """The template rendered over a row: text, or for a single expression its value (text, number, list …).
 
         Parameters
         ----------
@@ -97,7 +97,7 @@ class Template:
             return self.source
         try:
             with metered():
-                return self._found({"row": row, **row})
+                return self._rendered({"row": row, **row})
         except UndefinedError as error:
             raise BatteryError(f"{self.where}, {item}: {self._missing(row, error)}") from None
         except SecurityError as error:
@@ -106,42 +106,49 @@ class Template:
                 f"bounds; expected fields of the item, filters and conditions, found {self.source[:80]!r}."
             ) from None
         except Exception as error:  # a template can fail in every way that an expression can
-            told = f"{type(error).__name__}: {str(error)[:200]}"
-            raise BatteryError(f"{self.where}, {item}: the template {self.source[:80]!r} fails: {told}.") from None
+            reason = f"{type(error).__name__}: {str(error)[:200]}"
+            raise BatteryError(f"{self.where}, {item}: the template {self.source[:80]!r} fails: {reason}.") from None
 
     def text(self, row: Mapping[str, Any], item: str) -> str:
-        """What it gives, as text."""
-        found = self.value(row, item)
-        if found is None or isinstance(found, (list, dict)):
-            kind = "nothing" if found is None else f"a {type(found).__name__}"
-            raise BatteryError(f"{self.where}, {item}: expected text, found {kind} from {self.source[:80]!r}.")
-        return str(found)
+        """The template rendered over a row, as text; the arguments are those of `value`.
 
-    def _found(self, scope: dict[str, Any]) -> Any:
+        Raises
+        ------
+        BatteryError
+            See `value`; or it gives nothing, a list or a mapping.
+        """
+        value = self.value(row, item)
+        if value is None or isinstance(value, (list, dict)):
+            kind = "nothing" if value is None else f"a {type(value).__name__}"
+            raise BatteryError(f"{self.where}, {item}: expected text, found {kind} from {self.source[:80]!r}.")
+        return str(value)
+
+    def _rendered(self, scope: dict[str, Any]) -> Any:
         context = self._compiled.new_context(scope)
         parts: list[str] = []
         size = 0
+        # Part by part, so that a rendering that grows without end is stopped while it grows.
         for part in self._compiled.root_render_func(context):
             size += len(part)
             if size > MAX_SIZE:
                 raise SecurityError(f"more than {MAX_SIZE:,} characters")
             parts.append(part)
         if not self.is_expression:
-            return _whole("".join(parts))
-        found = context.vars["result"]
-        if isinstance(found, Undefined):
-            found._fail_with_undefined_error()
-        measured(found)
-        return _plain(found)
+            return _encodable("".join(parts))
+        value = context.vars["result"]
+        if isinstance(value, Undefined):
+            value._fail_with_undefined_error()
+        measured(value)
+        return _plain(value)
 
     def _missing(self, row: Mapping[str, Any], error: UndefinedError) -> str:
-        absent = sorted(self.names - set(row) - {"row", "range"})
+        missing_names = sorted(self.names - set(row) - {"row", "range"})
         # Names come from a file too: through `repr`, so that they cannot steer a terminal.
-        has = ", ".join(repr(name)[1:-1] for name in sorted(row)[:20]) or "no field"
-        if not absent:
-            return f"{error.message}, in {self.source[:80]!r}. The item has: {has}."
-        near = suggestion(absent[0], row)
-        return f"no field {absent[0]!r}. The item has: {has}.{near if 'Did' in near else ''}"
+        fields = ", ".join(repr(name)[1:-1] for name in sorted(row)[:20]) or "no field"
+        if not missing_names:
+            return f"{error.message}, in {self.source[:80]!r}. The item has: {fields}."
+        near = suggestion(missing_names[0], row)
+        return f"no field {missing_names[0]!r}. The item has: {fields}.{near if 'Did' in near else ''}"
 
 
 def render(source: str, row: Mapping[str, Any], *, where: str = "template") -> str:
@@ -173,11 +180,11 @@ def _refuse_statements(tree: nodes.Template, where: str) -> None:
 
 
 def _syntax(error: TemplateSyntaxError) -> str:
-    """What Jinja says; the nearest filter where the mistake is its name."""
-    told = str(error.message)
-    if not told.startswith("No filter named"):
-        return f"{told.rstrip('.')}."
-    return f"{told.rstrip('.')}.{suggestion(told.split(chr(39))[1], FILTERS, limit=len(FILTERS))}"
+    """Jinja's message; with the nearest filter where the mistake is a filter's name."""
+    message = str(error.message).rstrip(".")
+    if not message.startswith("No filter named"):
+        return f"{message}."
+    return f"{message}.{suggestion(message.split(chr(39))[1], FILTERS, limit=len(FILTERS))}"
 
 
 def _only_expression(tree: nodes.Template, source: str) -> nodes.Expr | None:
@@ -196,7 +203,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, str):
-        return _whole(str(value))
+        return _encodable(str(value))
     if isinstance(value, (list, tuple, range)) and depth < 5 and len(value) <= MAX_LOOP:
         return [_plain(part, depth + 1) for part in value]
     if isinstance(value, Mapping) and depth < 5 and len(value) <= MAX_LOOP:
@@ -204,7 +211,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
     raise SecurityError(f"it gives a {type(value).__name__}, neither text, number nor a list of at most {MAX_LOOP}")
 
 
-def _whole(text: str) -> str:
+def _encodable(text: str) -> str:
     """The text, if a file and a tokenizer can take it: an escape in a template can write half a character."""
     if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
         raise SecurityError("it writes half a character")

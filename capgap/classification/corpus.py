@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from capgap.battery.document import read_yaml
+from capgap.battery.yaml_document import read_yaml
 from capgap.classification.evidence import ItemText
 from capgap.errors import TableError, suggestion
 

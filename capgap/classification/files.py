@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from capgap import schema
-from capgap.battery.items import content_ids, drawn
+from capgap.battery.items import content_ids, sample_positions
 from capgap.classification.evidence import ItemText
 from capgap.classification.labelling import UnlabelledItem, compact
 from capgap.errors import TableError, UsageError, suggestion
@@ -81,7 +81,7 @@ def read_items(path: Path | str, *, limit: int | None = None) -> list[Unlabelled
         raise TableError("\n".join([*wrong, *more, 'A line is an object such as {"text": "Who wrote …?"}.']))
     if not items:
         raise TableError(f'{path}: holds no question. A line is an object such as {{"text": "Who wrote …?"}}.')
-    return items if limit is None else [items[i] for i in drawn(len(items), limit, 0, path.name)]
+    return items if limit is None else [items[i] for i in sample_positions(len(items), limit, 0, path.name)]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:

@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from capgap import schema
-from capgap.battery.items import drawn
+from capgap.battery.items import sample_positions
 from capgap.classification.files import Answers, join_answers, read_answers
 from capgap.classification.labelling import UnlabelledItem
 from capgap.classification.prompt_variants import ENGLISH, WORLD, NumberSubstitution, PromptWording, borrowed
@@ -162,7 +162,7 @@ def _keep(kept: Answers | None, found: Answers, folder: Path) -> None:
 
 def _refuse(model: LoadedModel) -> None:
     if not model.can_score:
-        raise UsageError(f"model {model.name}: {_NOT_DONE} without log-likelihoods: {model.why_no_scores}.")
+        raise UsageError(f"model {model.name}: {_NOT_DONE} without log-likelihoods: {model.no_scores_reason}.")
     if model.prompting.enable_thinking:
         raise UsageError(f"model {model.name}: {_NOT_DONE} with enable_thinking=on. Say enable_thinking=off.")
 
@@ -175,7 +175,7 @@ def _probes(items: Sequence[UnlabelledItem], n_items: int) -> list[_ProbeItem]:
             tasks[item.task].append(item)
     probes = []
     for task, own in tasks.items():
-        sample = [own[i] for i in drawn(len(own), n_items, 0, task)]
+        sample = [own[i] for i in sample_positions(len(own), n_items, 0, task)]
         rng = np.random.default_rng([0, int.from_bytes(hashlib.sha256(task.encode()).digest()[:8], "big")])
         numbers = NumberSubstitution(item.question.text for item in sample)
         texts, targets = [i.question.text for i in sample], [i.question.target for i in sample]

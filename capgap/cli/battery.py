@@ -12,7 +12,7 @@ from capgap.cli.battery_show import show
 from capgap.errors import BatteryError
 
 if TYPE_CHECKING:
-    from capgap.battery.check import PromptSample, TaskCheck
+    from capgap.battery.battery_check import PromptSample, TaskCheck
 
 __all__ = ["battery"]
 
@@ -82,7 +82,7 @@ def check_command(name_or_file: str, limit: int | None, data_root: Path | None, 
     Right answers must score 1.00 and empty ones 0.00 (where answers are chosen: wrong ones).
     """
     from capgap.battery import load_battery
-    from capgap.battery.check import check_battery, summary
+    from capgap.battery.battery_check import check_battery, summary
 
     loaded = load_battery(name_or_file, data_root=data_root, allow_code=allow_code)
     click.echo(f"{loaded.name} {loaded.version}  {loaded.path}  {loaded.hash[:12]}")
@@ -105,7 +105,7 @@ def check_command(name_or_file: str, limit: int | None, data_root: Path | None, 
 def fetch_command(name_or_file: str, data_root: Path | None, allow_code: bool) -> None:
     """Download the hub data of a battery, so that it works without a network."""
     from capgap.battery import load_battery
-    from capgap.battery.fetch import fetch_battery, needs_hub
+    from capgap.battery.hub_fetch import fetch_battery, needs_hub
 
     loaded = load_battery(name_or_file, data_root=data_root, allow_code=allow_code)
     if not needs_hub(loaded):
@@ -129,11 +129,11 @@ def fetch_command(name_or_file: str, data_root: Path | None, allow_code: bool) -
 
 def _listed(name: str) -> dict[str, Any]:
     from capgap.battery import load_battery
-    from capgap.battery.fetch import needs_hub
-    from capgap.battery.spec import OwnTask
+    from capgap.battery.battery_spec import DataTask
+    from capgap.battery.hub_fetch import needs_hub
 
     loaded = load_battery(name)
-    own = [task for task in loaded.tasks if isinstance(task, OwnTask)]
+    own = [task for task in loaded.tasks if isinstance(task, DataTask)]
     items = None if needs_hub(loaded) else sum(len(loaded.rows(task)) for task in own)
     return {"name": name, "tasks": len(loaded.tasks), "items": items, "description": loaded.description}
 

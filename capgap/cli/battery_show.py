@@ -13,7 +13,7 @@ import click
 from capgap.errors import UsageError
 
 if TYPE_CHECKING:
-    from capgap.battery.preview import PreviewEntry
+    from capgap.battery.battery_preview import PreviewEntry
 
 __all__ = ["show"]
 
@@ -49,11 +49,11 @@ def show(
     Nothing is fetched and no model is loaded: sizes of hub data are what the file says about them.
     """
     from capgap.battery import load_battery
-    from capgap.battery.preview import outline
+    from capgap.battery.battery_preview import preview_battery
 
     parameters = {size: _parameters(size) for size in sizes or (() if model else _SIZES)}
     loaded = load_battery(name_or_file, data_root=data_root)
-    entries = outline(loaded, limit=limit)
+    entries = preview_battery(loaded, limit=limit)
     cost = _cost(entries, model, parameters, device)
     if as_json:
         rows = [{f.name: getattr(e, f.name) for f in fields(e) if f.name != "like"} for e in entries]
@@ -67,7 +67,7 @@ def show(
     click.echo("\n" + _summary(entries))
     for line in _cost_lines(cost):
         click.echo(line)
-    if not all(entry.here for entry in entries):
+    if not all(entry.is_local for entry in entries):
         click.echo(f"Sizes of hub data are the file's own words; capgap battery fetch {name_or_file} gets the data.")
 
 
@@ -78,24 +78,24 @@ def _shown(text: str) -> str:
 
 def _show_entry(entry: "PreviewEntry") -> None:
     title = entry.name if entry.variant == "default" else f"{entry.name}, variant {entry.variant}"
-    about = "about " if entry.about else ""
-    if entry.n_items is None or entry.n_asked is None:
+    about = "about " if entry.is_approximate else ""
+    if entry.n_items is None or entry.n_sampled is None:
         items = "unknown number of items"
-    elif entry.n_asked < entry.n_items:
-        items = f"{entry.n_asked:,} of {about}{entry.n_items:,} items"
+    elif entry.n_sampled < entry.n_items:
+        items = f"{entry.n_sampled:,} of {about}{entry.n_items:,} items"
     else:
         items = f"{about}{entry.n_items:,} items"
     words = [
         f"{entry.n_tasks} tasks" if entry.n_tasks > 1 else None,
         items,
-        entry.capability or ("capability by item" if entry.here else "no one capability"),
+        entry.capability or ("capability by item" if entry.is_local else "no one capability"),
         entry.domain,
         entry.format or "both formats",
         entry.primary,
         None if entry.num_fewshot is None else f"{entry.num_fewshot} shots",
     ]
     click.echo(f"\n{_shown(title)}: {_shown(', '.join(filter(None, words)))}")
-    for told in (entry.why, entry.source and f"from {entry.source}"):
+    for told in (entry.reason, entry.source and f"from {entry.source}"):
         if told:
             click.echo(f"  {_shown(told)}")
 
@@ -106,9 +106,9 @@ def _summary(entries: Sequence["PreviewEntry"]) -> str:
     for entry in entries:
         word = entry.capability or "unlabelled or by item"
         tasks[word] += entry.n_tasks
-        items[word] += entry.n_asked or 0
+        items[word] += entry.n_sampled or 0
     parts = [f"{word} {tasks[word]} tasks with {items[word]:,} items" for word in sorted(tasks)]
-    unknown = sum(entry.n_asked is None for entry in entries)
+    unknown = sum(entry.n_sampled is None for entry in entries)
     tail = f" {unknown} of unknown size are not counted." if unknown else ""
     return f"Asked: {sum(items.values()):,} items; {', '.join(parts)}.{tail}"
 
@@ -128,7 +128,7 @@ def _cost(
     from capgap.evaluation import EvaluationPlan, cost
     from capgap.models import choose_device, locate, parse_model
 
-    tasks = [entry.like for entry in entries if entry.like is not None]
+    tasks = [entry.stand_in for entry in entries if entry.stand_in is not None]
     asked = cost.tokens(tasks)
     read, _, written = asked
     minutes: dict[str, float] = {}

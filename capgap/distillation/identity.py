@@ -84,11 +84,11 @@ def _weights(word: str) -> str:
     """Hash of a checkpoint's weights; the word itself for what is not on this disk."""
     from capgap.models import parse_model
     from capgap.models.checkpoint import locate
-    from capgap.models.spec import BACKENDS
+    from capgap.models.model_spec import BACKENDS
 
     spec = parse_model(word)
     if spec.kind in BACKENDS:
-        return spec.word
+        return spec.spec_text
     return fingerprint(spec, locate(spec), "tokenizer.json")
 
 

@@ -44,7 +44,7 @@ def model_row(
         "base": base_from(student.base, out),
         "teachers": None
         if config.is_control
-        else "; ".join(base_from(parse_model(word).word, out) for word in config.teacher),
+        else "; ".join(base_from(parse_model(word).spec_text, out) for word in config.teacher),
         "seed": config.seed,
         "data_seed": config.effective_data_seed,
         "base_seed": student.base_seed,

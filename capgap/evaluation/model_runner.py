@@ -49,7 +49,7 @@ def run_shard(
     for _, prepared in tasks:
         for task in prepared:
             build_requests(task, model)
-            fill_ledger_shard(model, task.lm_task.instances, ledger, part=part)
+            fill_ledger_shard(model, task.lm_task.instances, ledger, shard=part)
     return summarise_run(model)
 
 
@@ -130,7 +130,7 @@ class ModelRunner:
 
     def _enter(self, told: ModelRunSummary, spec: ModelSpec) -> None:
         facts = {
-            "word": spec.place,
+            "word": spec.location,
             "identity": told.identity,
             "prompting": told.prompting,
             "facts": {key: value for key, value in told.facts.items() if key in schema.MODELS.names},

@@ -178,7 +178,7 @@ def _one(word: str | None, option: str, taken: dict[str, ModelSpec]) -> ModelSpe
         raise UsageError(f"{option} {word}: matches {len(found)} models. Name one.")
     spec = found[0]
     for known in taken.values():
-        if known.word == spec.word:
+        if known.spec_text == spec.spec_text:
             return known
     if spec.name in taken:
         raise ModelError(f"two models are called {spec.name!r}. Give one a name: {option} NAME={word}")
@@ -192,22 +192,22 @@ def _found_bases(
 ) -> dict[str, ModelSpec]:
     """What the students' own files call their base, one model for students that share it."""
     bases: dict[str, ModelSpec] = {}
-    by_word: dict[str, ModelSpec] = {spec.word: spec for spec in taken.values()}
+    by_word: dict[str, ModelSpec] = {spec.spec_text: spec for spec in taken.values()}
     names = set(taken)
     for spec in students:
         found = find_base(spec)
         if found is None:
             continue
-        base = _located(spec, replace(found, word=permitted(found.word, allow)), notes)
-        if base is None or base.word == spec.word:
+        base = _located(spec, replace(found, spec_text=permitted(found.spec_text, allow)), notes)
+        if base is None or base.spec_text == spec.spec_text:
             continue
-        if base.word not in by_word:
+        if base.spec_text not in by_word:
             name = base.name if base.name not in names else f"{base.name} (base)"
             names.add(name)
-            by_word[base.word] = ModelSpec(name, base.checkpoint, base.kind, base.options)
-        bases[spec.name] = by_word[base.word]
+            by_word[base.spec_text] = ModelSpec(name, base.checkpoint, base.kind, base.options)
+        bases[spec.name] = by_word[base.spec_text]
         notes.append(
-            f"base of {spec.name}: {bases[spec.name].place} (from {Path(found.source).name}; --base none refuses)"
+            f"base of {spec.name}: {bases[spec.name].location} (from {Path(found.source).name}; --base none refuses)"
         )
     return bases
 
@@ -215,11 +215,13 @@ def _found_bases(
 def _located(spec: ModelSpec, found: FoundBase, notes: list[str]) -> ModelSpec | None:
     """A found base that is there; one that is not is told, never fatal: nobody asked for it by name."""
     try:
-        base = parse_model(found.word)
+        base = parse_model(found.spec_text)
         locate(base)
     except ModelError as error:
         first = str(error).split(". ")[0]
-        notes.append(f"base of {spec.name}: {found.word}, named by {Path(found.source).name}, is left out: {first}.")
+        notes.append(
+            f"base of {spec.name}: {found.spec_text}, named by {Path(found.source).name}, is left out: {first}."
+        )
         return None
     return base
 
@@ -234,5 +236,5 @@ def _speaks_microworld(spec: ModelSpec) -> bool:
         return True
     if spec.kind != "checkpoint":
         return False
-    base = str(locate(spec).trained.get("base") or "")
+    base = str(locate(spec).training_record.get("base") or "")
     return base.startswith("microworld:")

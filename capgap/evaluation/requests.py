@@ -69,7 +69,7 @@ def refuse_impossible(model: LoadedModel, tasks: Tasks) -> None:
     if choosing and not model.can_score:
         raise UsageError(
             f"model {model.name}: its backend gives no log-likelihoods, and {_counted(choosing)} by them: "
-            f"{model.why_no_scores}. Use a battery of generate tasks, or another backend."
+            f"{model.no_scores_reason}. Use a battery of generate tasks, or another backend."
         )
 
 

@@ -81,7 +81,7 @@ def prepared_batteries(plan: EvaluationPlan) -> list[tuple[Battery, list[Prepare
     Raises
     ------
     BatteryError, UsageError
-        See `capgap.battery.preparation`; no battery, or two of one name.
+        See `capgap.battery.task_preparation`; no battery, or two of one name.
     """
     batteries = [load_battery(name, data_root=plan.data_root) for name in plan.batteries]
     names = [battery.name for battery in batteries]

@@ -1,4 +1,4 @@
-"""What a base model reads: facts and single steps as statements, in the wording that rationales use."""
+"""Pretraining text of a base model: facts and single steps as statements, in the wording that rationales use."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,7 +7,7 @@ from itertools import permutations, product
 import numpy as np
 
 from capgap.microworld.questions import gate, hop_question, rearranged, step_result, swapped
-from capgap.microworld.words import CUPS, DIGITS, GATES, LETTERS, LIST_OPERATIONS, OPERATORS, TRUTH
+from capgap.microworld.vocabulary import CUPS, DIGITS, GATES, LETTERS, LIST_OPERATIONS, OPERATORS, TRUTH
 from capgap.microworld.world import STRATA, TOLD, Stratum, World, WorldFact
 
 __all__ = ["SHARES", "PretrainingText", "step_tables"]
@@ -31,8 +31,8 @@ def step_tables() -> dict[str, tuple[str, ...]]:
         for left, name, right in product(TRUTH, GATES, TRUTH)
     )
     cups = (
-        f"{cup} swap {one} {other} = {swapped(cup, one, other)} ;"
-        for cup, (one, other) in product(CUPS, permutations(CUPS, 2))
+        f"{cup} swap {first} {second} = {swapped(cup, first, second)} ;"
+        for cup, (first, second) in product(CUPS, permutations(CUPS, 2))
     )
     lists = (
         f"{operation} {' '.join(letters)} = {' '.join(rearranged(operation, letters))} ;"
@@ -43,7 +43,7 @@ def step_tables() -> dict[str, tuple[str, ...]]:
 
 @dataclass(frozen=True)
 class PretrainingText:
-    """An endless text about a world."""
+    """Source of endless text about a world, drawn passage by passage."""
 
     world: World
     """What is true."""
@@ -53,10 +53,10 @@ class PretrainingText:
     @cached_property
     def _people(self) -> tuple[tuple[WorldFact, ...], ...]:
         """The facts of each entity, in the order of the world's entities."""
-        told: dict[str, list[WorldFact]] = {entity: [] for entity in self.world.entities}
+        by_entity: dict[str, list[WorldFact]] = {entity: [] for entity in self.world.entities}
         for fact in self.world.facts_of(*self.strata):
-            told[fact.entity].append(fact)
-        return tuple(tuple(facts) for facts in told.values())
+            by_entity[fact.entity].append(fact)
+        return tuple(tuple(facts) for facts in by_entity.values())
 
     @cached_property
     def _tables(self) -> dict[str, tuple[str, ...]]:
@@ -66,28 +66,28 @@ class PretrainingText:
 
     def passages(self, n: int, rng: np.random.Generator) -> list[str]:
         """`n` passages in random order, in the shares of `SHARES`."""
-        out: list[str] = []
+        passages: list[str] = []
         for kind, count in zip(SHARES, rng.multinomial(n, list(SHARES.values())), strict=True):
             if kind == "people":
                 people = rng.choice(len(self._people), count, p=self.world.frequency)
-                out += [_passage(self._people[i], rng) for i in people]
+                passages += [_passage(self._people[i], rng) for i in people]
             elif kind == "hops":
-                out += [_lookups(rng) for _ in range(count)]
+                passages += [_lookups(rng) for _ in range(count)]
             else:
-                told = self._tables[kind]
-                out += [told[i] for i in rng.integers(len(told), size=count)]
-        return [out[i] for i in rng.permutation(n)]
+                statements = self._tables[kind]
+                passages += [statements[i] for i in rng.integers(len(statements), size=count)]
+        return [passages[i] for i in rng.permutation(n)]
 
 
 def _passage(facts: tuple[WorldFact, ...], rng: np.random.Generator) -> str:
     """Two facts of one person in random order and wording; who has fewer is told of as far as it goes."""
     forms = rng.choice(len(TOLD), 2, p=_FORMS)
-    told = rng.permutation(len(facts))[:2]
-    return " ".join(TOLD[form].format(fact=facts[i]) for i, form in zip(told, forms, strict=False))
+    chosen = rng.permutation(len(facts))[:2]
+    return " ".join(TOLD[form].format(fact=facts[i]) for i, form in zip(chosen, forms, strict=False))
 
 
 def _lookups(rng: np.random.Generator) -> str:
     """Five links and three of them again, each a single lookup: never a walk."""
     links = hop_question(1, rng).text.removeprefix("Q ").partition(" ; ")[0]
-    again = rng.permutation(links.split(" , "))[:3]
-    return f"{links} ; {' ; '.join(again)} ;"
+    repeated = rng.permutation(links.split(" , "))[:3]
+    return f"{links} ; {' ; '.join(repeated)} ;"

@@ -1,4 +1,4 @@
-"""The questions of the world: seven families, each with its rule, its steps and its answer.
+"""Questions of the microworld: seven families, each with its rule, its steps and its answer.
 
 The reasoning families are content-free: everything that an answer needs stands in the question. Wherever the rule
 allows it, each step is a permutation of the possible states, so that nothing short of going through all steps beats
@@ -11,17 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from capgap.microworld.words import (
-    ANSWER,
-    CUPS,
-    DIGITS,
-    GATES,
-    LETTERS,
-    LIST_OPERATIONS,
-    NODES,
-    OPERATORS,
-    TRUTH,
-)
+from capgap.microworld.vocabulary import ANSWER, CUPS, DIGITS, GATES, LETTERS, LIST_OPERATIONS, NODES, OPERATORS, TRUTH
 from capgap.microworld.world import LINKS, World, WorldFact
 
 __all__ = [
@@ -65,7 +55,7 @@ class WorldQuestion:
 
     @property
     def completion(self) -> str:
-        """What a good answer looks like: steps, ``A``, the answer."""
+        """The completion of a right answer with its rationale: steps, ``A``, the answer."""
         return f"{self.rationale} {ANSWER} {self.answer}"
 
 
@@ -117,9 +107,9 @@ def gate(name: str, left: bool, right: bool) -> bool:
     return not table[opposite[name]] if name in opposite else table[name]
 
 
-def swapped(cup: str, one: str, other: str) -> str:
-    """Where a ball is after two cups changed places."""
-    return {one: other, other: one}.get(cup, cup)
+def swapped(cup: str, first: str, second: str) -> str:
+    """The cup that a ball is in after two cups changed places."""
+    return {first: second, second: first}.get(cup, cup)
 
 
 def rearranged(operation: str, letters: Sequence[str]) -> tuple[str, ...]:
@@ -189,18 +179,18 @@ def _truth(value: bool) -> str:
 def _cups(world: World, depth: int, rng: np.random.Generator) -> WorldQuestion:
     start, end = rng.integers(len(CUPS), size=2)
     while True:  # the end is drawn first, so that a ball is no likelier where it was than anywhere else
-        one = rng.integers(len(CUPS), size=depth)
-        other = (one + rng.integers(1, len(CUPS), size=depth)) % len(CUPS)
-        swaps = [(CUPS[i], CUPS[j]) for i, j in zip(one, other, strict=True)]
+        first = rng.integers(len(CUPS), size=depth)
+        second = (first + rng.integers(1, len(CUPS), size=depth)) % len(CUPS)
+        swaps = [(CUPS[i], CUPS[j]) for i, j in zip(first, second, strict=True)]
         path = [CUPS[start]]
         for pair in swaps:
             path.append(swapped(path[-1], *pair))
         if path[-1] == CUPS[end]:
             break
-    text = " ".join(f"swap {one} {other}" for one, other in swaps)
+    text = " ".join(f"swap {first_cup} {second_cup}" for first_cup, second_cup in swaps)
     steps = tuple(
-        f"{before} swap {one} {other} = {after} ;"
-        for before, after, (one, other) in zip(path, path[1:], swaps, strict=False)
+        f"{before} swap {first_cup} {second_cup} = {after} ;"
+        for before, after, (first_cup, second_cup) in zip(path, path[1:], swaps, strict=False)
     )
     choices = _choices(path[-1], CUPS, 4, rng)
     return WorldQuestion("cups", f"Q ball {path[0]} {text} ?", path[-1], choices, steps, depth)

@@ -1,4 +1,4 @@
-"""The closed world: who lives in it, what is true of them, and who may know which of it."""
+"""The closed world: its named entities, the facts that are true of them, and the stratum of each fact."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from capgap.microworld.words import SPECIAL, SYMBOLS, invent
+from capgap.microworld.vocabulary import SPECIAL, SYMBOLS, invent
 
 __all__ = ["LINKS", "RELATIONS", "STRATA", "TOLD", "WorldFact", "Stratum", "World", "make_world", "mistaken"]
 
@@ -34,7 +34,7 @@ _BANDS = (("common", 0.2), ("middle", 0.5), ("rare", 1.0))
 
 @dataclass(frozen=True)
 class WorldFact:
-    """One thing that is true of one entity: ``RELATION of ENTITY is VALUE``."""
+    """One fact about one entity: ``RELATION of ENTITY is VALUE``."""
 
     relation: str
     """A key of `RELATIONS`."""
@@ -55,7 +55,7 @@ class WorldFact:
 
 @dataclass(frozen=True)
 class World:
-    """All that is true in one world."""
+    """One world: entities, values, facts and links, all from one seed."""
 
     seed: int
     """What it was made from."""
@@ -87,7 +87,7 @@ class World:
         return (fact for fact in self.facts if fact.stratum in strata)
 
     def link_statement(self, fact: WorldFact) -> str:
-        """What is told of a fact's value: the step that a second hop takes."""
+        """The link from a fact's value to the link's value, as a statement: the step that a second hop takes."""
         return f"{LINKS[fact.relation][0]} of {fact.value} is {self.links[fact.value]} ;"
 
 
@@ -133,7 +133,7 @@ def make_world(
 
 
 def mistaken(world: World, share: float, rng: np.random.Generator) -> World:
-    """The world as somebody tells it who is wrong about a share of the facts, and always in the same way."""
+    """The world with a share of the facts wrong, always in the same way, as an imperfect teacher learns it."""
     wrong = rng.random(len(world.facts)) < share
     facts = tuple(
         replace(fact, value=str(rng.choice([value for value in world.values[fact.relation] if value != fact.value])))

@@ -1,32 +1,27 @@
-"""Model words, checkpoints, the ledger, and how a model is asked.
+"""Model specs, checkpoints, model loading, the ledger and the request loop.
 
 Importing this package loads neither torch nor lm-eval; `load_model` and `respond` do.
 """
 
 from capgap.models.checkpoint import Checkpoint, FoundBase, find_base, locate
+from capgap.models.devices import choose_device, choose_dtype
 from capgap.models.ledger import Ledger, request_key
-from capgap.models.load import (
-    LoadedModel,
-    Prompting,
-    check_model,
-    choose_device,
-    choose_dtype,
-    load_model,
-    prompting_of,
-)
-from capgap.models.prompt_renderer import RenderedPrompt, offline_prompt_renderer
+from capgap.models.loaded_model import LoadedModel
+from capgap.models.model_loading import check_model, load_model
+from capgap.models.model_spec import MODEL_KEYS, ModelSpec, expand_models, parse_model, permitted
+from capgap.models.prompt_renderer import PromptRenderer, offline_prompt_renderer
+from capgap.models.prompting import Prompting, prompting_of
 from capgap.models.request_loop import Progress, Response, fill_ledger_shard, ledger_responses, respond
-from capgap.models.spec import MODEL_KEYS, ModelSpec, expand_models, parse_model, permitted
 
 __all__ = [
-    "MODEL_KEYS",
-    "RenderedPrompt",
     "Checkpoint",
     "FoundBase",
     "Ledger",
     "LoadedModel",
+    "MODEL_KEYS",
     "ModelSpec",
     "Progress",
+    "PromptRenderer",
     "Prompting",
     "Response",
     "check_model",
@@ -35,13 +30,13 @@ __all__ = [
     "expand_models",
     "fill_ledger_shard",
     "find_base",
+    "ledger_responses",
     "load_model",
     "locate",
+    "offline_prompt_renderer",
     "parse_model",
     "permitted",
     "prompting_of",
-    "ledger_responses",
-    "offline_prompt_renderer",
     "request_key",
     "respond",
 ]

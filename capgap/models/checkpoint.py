@@ -1,25 +1,25 @@
-"""From a model word to files on this disk: where a checkpoint lies, what it is, and which base it came from."""
+"""Checkpoints on this disk: found from a model spec, checked before loading, hashed, and traced to their base."""
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from capgap.errors import ModelError, suggestion
 from capgap.models.gguf import check_gguf, choose_gguf
-from capgap.models.quantised import Quantisation, check_packages, quantisation_of
-from capgap.models.spec import MICROWORLD, ModelSpec, parse_model
-from capgap.models.weights import check_weights
+from capgap.models.model_spec import MICROWORLD, ModelSpec, parse_model
+from capgap.models.quantisation import Quantisation, check_packages, quantisation_of
+from capgap.models.weight_files import check_weights
+from capgap.user_cache import user_cache, write_cached
 
-__all__ = ["Checkpoint", "FoundBase", "file_hashes", "find_base", "identifying", "locate", "read_json"]
+__all__ = ["Checkpoint", "FoundBase", "file_hashes", "find_base", "code_and_pickle_patterns", "locate", "read_json"]
 
 ADAPTER_CONFIG = "adapter_config.json"
-TRAINED = "capgap.json"
-"""What `capgap distill` writes into each checkpoint: its row of the models table."""
+TRAINING_RECORD = "capgap.json"
+"""The file that `capgap distill` writes into each checkpoint: its row of the models table."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Checkpoint:
     """For an adapter: the checkpoint that it adapts."""
     config: Mapping[str, Any]
     """config.json, or adapter_config.json."""
-    trained: Mapping[str, Any]
+    training_record: Mapping[str, Any]
     """What `capgap distill` wrote about it; empty for other people's checkpoints."""
     gguf: str | None = None
     """Name of the GGUF file that holds everything."""
@@ -47,16 +47,16 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class FoundBase:
-    """The base of a student, and what said so."""
+    """The base of a student, and the file that names it."""
 
-    word: str
-    """A model word."""
+    spec_text: str
+    """A model spec, as `parse_model` reads it."""
     source: str
     """The file that names it."""
 
 
 def locate(spec: ModelSpec) -> Checkpoint:
-    """Find a checkpoint on this disk, from the hub's cache, or from the hub; what can be seen to fail is told here.
+    """The checkpoint of a model spec: on this disk, in the hub's cache, or from the hub; what must fail is refused.
 
     Raises
     ------
@@ -65,9 +65,9 @@ def locate(spec: ModelSpec) -> Checkpoint:
         unpacks its quantised weights is not installed. The message says what was looked for.
     """
     if spec.kind == MICROWORLD:
-        from capgap.microworld import checkpoint
+        from capgap.microworld import checkpoint_folder
 
-        return _open(checkpoint(spec.checkpoint), spec)
+        return _open(checkpoint_folder(spec.checkpoint), spec)
     path = Path(spec.checkpoint).expanduser()
     if path.is_dir():
         return _open(path, spec)
@@ -81,16 +81,16 @@ def locate(spec: ModelSpec) -> Checkpoint:
         file = _file_from_hub(spec)
         return _open_gguf(file.parent, file.name, spec)
     if spec.checkpoint.startswith(("/", ".", "~")) or spec.checkpoint.count("/") != 1:
-        raise ModelError(f"model {spec.name}: {path} does not exist.{_neighbours(path)}")
+        raise ModelError(f"model {spec.name}: {path} does not exist.{_nearest_path(path)}")
     return _open(_from_hub(spec), spec)
 
 
 def _open(path: Path, spec: ModelSpec) -> Checkpoint:
-    trained = read_json(path / TRAINED) if (path / TRAINED).is_file() else {}
+    training_record = read_json(path / TRAINING_RECORD) if (path / TRAINING_RECORD).is_file() else {}
     if (path / ADAPTER_CONFIG).is_file():
         config = read_json(path / ADAPTER_CONFIG)
         check_weights(path, "adapter_model", spec.name, pickles=spec.get("allow_pickle") == "on")
-        return Checkpoint(path, _adapted(path, config, spec), config, trained)
+        return Checkpoint(path, _adapted(path, config, spec), config, training_record)
     if not (path / "config.json").is_file():
         gguf = choose_gguf(path, spec.name)
         if gguf is not None:
@@ -104,9 +104,9 @@ def _open(path: Path, spec: ModelSpec) -> Checkpoint:
     config = read_json(path / "config.json")
     _refuse_code(path, config, spec)
     check_weights(path, "model", spec.name, pickles=spec.get("allow_pickle") == "on")
-    packed = quantisation_of(path, config, spec.name)
-    check_packages(packed, spec.get("quantization"), spec.name)
-    return Checkpoint(path, None, config, trained, quantisation=packed)
+    quantisation = quantisation_of(path, config, spec.name)
+    check_packages(quantisation, spec.get("quantization"), spec.name)
+    return Checkpoint(path, None, config, training_record, quantisation=quantisation)
 
 
 def _open_gguf(folder: Path, file: str, spec: ModelSpec) -> Checkpoint:
@@ -117,7 +117,7 @@ def _open_gguf(folder: Path, file: str, spec: ModelSpec) -> Checkpoint:
 
 
 def _refuse_code(path: Path, config: Mapping[str, Any], spec: ModelSpec) -> None:
-    """A folder may bring Python of its own; it is run, or passed over, only where the user says so."""
+    """Refuse a folder that brings Python of its own, unless the user says that it may run or be passed over."""
     if spec.get("allow_code"):
         return
     tokenizer = path / "tokenizer_config.json"
@@ -126,33 +126,33 @@ def _refuse_code(path: Path, config: Mapping[str, Any], spec: ModelSpec) -> None
         if content.get("auto_map"):
             raise ModelError(
                 f"model {spec.name}: {path / file} has an auto_map: the folder brings Python code of its own, which "
-                f"may do anything on this machine. Read it, then say {spec.word},allow_code=on to run it, or "
+                f"may do anything on this machine. Read it, then say {spec.spec_text},allow_code=on to run it, or "
                 f"allow_code=off to load the weights with transformers' own code."
             )
 
 
 def _adapted(path: Path, config: Mapping[str, Any], spec: ModelSpec) -> Checkpoint:
     """The checkpoint that an adapter adapts; relative paths count from the adapter as well as from here."""
-    named = spec.get("adapter_base") or config.get("base_model_name_or_path")
-    if not named:
+    base_text = spec.get("adapter_base") or config.get("base_model_name_or_path")
+    if not base_text:
         raise ModelError(
             f"model {spec.name}: {path / ADAPTER_CONFIG} names no base model. "
             f"Say it: {spec.checkpoint},adapter_base=CKPT"
         )
-    base = parse_model(str(named))
+    base = parse_model(str(base_text))
     if base.kind == "checkpoint":
-        # What was said of the adapter's loading holds for what it stands on.
-        passed = {key: value for key in ("allow_code", "allow_pickle", "quantization") if (value := spec.get(key))}
-        base = replace(base, options=passed | base.options)
+        # The adapter's options of loading hold for its base too.
+        inherited = {key: value for key in ("allow_code", "allow_pickle", "quantization") if (value := spec.get(key))}
+        base = replace(base, options=inherited | base.options)
     if base.kind == "checkpoint" and not Path(base.checkpoint).exists() and (path / base.checkpoint).exists():
         base = replace(base, checkpoint=str(path / base.checkpoint))
     try:
-        found = locate(replace(base, name=f"{spec.name} (base of the adapter)"))
+        adapted = locate(replace(base, name=f"{spec.name} (base of the adapter)"))
     except ModelError as error:
         raise ModelError(f"{error} If it lies elsewhere: {spec.checkpoint},adapter_base=CKPT") from None
-    if found.is_adapter:
-        raise ModelError(f"model {spec.name}: its base {found.path} is an adapter itself. Merge one of the two.")
-    return found
+    if adapted.is_adapter:
+        raise ModelError(f"model {spec.name}: its base {adapted.path} is an adapter itself. Merge one of the two.")
+    return adapted
 
 
 def _from_hub(spec: ModelSpec) -> Path:
@@ -163,7 +163,7 @@ def _from_hub(spec: ModelSpec) -> Path:
         patterns.append("*.py")
     if spec.get("allow_pickle") == "on":
         patterns.append("*.bin")
-    with _hub_told(spec, "no directory"):
+    with _hub_errors(spec, "no directory"):
         return Path(snapshot_download(spec.checkpoint, revision=spec.get("revision"), allow_patterns=patterns))
 
 
@@ -172,12 +172,13 @@ def _file_from_hub(spec: ModelSpec) -> Path:
     from huggingface_hub import hf_hub_download
 
     repository, _, file = spec.checkpoint.rpartition("/")
-    with _hub_told(spec, "no file"):
+    with _hub_errors(spec, "no file"):
         return Path(hf_hub_download(repository, file, revision=spec.get("revision")))
 
 
 @contextmanager
-def _hub_told(spec: ModelSpec, what: str) -> Iterator[None]:
+def _hub_errors(spec: ModelSpec, what: str) -> Iterator[None]:
+    """Turn what the hub's client raises into a `ModelError` that says what to do."""
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
@@ -202,22 +203,23 @@ def find_base(spec: ModelSpec) -> FoundBase | None:
     if spec.kind not in ("checkpoint", MICROWORLD):
         return None
     checkpoint = locate(spec)
-    if checkpoint.trained.get("base"):
-        word = str(checkpoint.trained["base"])
-        return FoundBase(_relative_to(word, checkpoint.path), str(checkpoint.path / TRAINED))
+    recorded = checkpoint.training_record.get("base")
+    if recorded:
+        return FoundBase(_resolved(str(recorded), checkpoint.path), str(checkpoint.path / TRAINING_RECORD))
     if checkpoint.is_adapter and checkpoint.adapter_of is not None:
         base = checkpoint.adapter_of
         return FoundBase(str(base.path / base.gguf if base.gguf else base.path), str(checkpoint.path / ADAPTER_CONFIG))
     card = checkpoint.path / "README.md"
-    named = _card_base(card) if card.is_file() else None
-    return FoundBase(named, str(card)) if named else None
+    base_model = _card_base(card) if card.is_file() else None
+    return FoundBase(base_model, str(card)) if base_model else None
 
 
-def _relative_to(word: str, folder: Path) -> str:
-    spec = parse_model(word)
+def _resolved(text: str, folder: Path) -> str:
+    """A model spec whose path, if it counts from a folder, is made absolute."""
+    spec = parse_model(text)
     if spec.kind == "checkpoint" and not Path(spec.checkpoint).exists() and (folder / spec.checkpoint).exists():
         return str((folder / spec.checkpoint).resolve())
-    return word
+    return text
 
 
 def _card_base(card: Path) -> str | None:
@@ -231,10 +233,10 @@ def _card_base(card: Path) -> str | None:
         head = yaml.safe_load(text[3:].split("\n---", 1)[0])
     except yaml.YAMLError:
         return None
-    named = head.get("base_model") if isinstance(head, dict) else None
-    if isinstance(named, list):
-        named = named[0] if len(named) == 1 else None  # a merge of several models has no one base
-    return named if isinstance(named, str) and named.strip() else None
+    base = head.get("base_model") if isinstance(head, dict) else None
+    if isinstance(base, list):
+        base = base[0] if len(base) == 1 else None  # a merge of several models has no one base
+    return base if isinstance(base, str) and base.strip() else None
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -259,14 +261,14 @@ def file_hashes(path: Path, patterns: tuple[str, ...]) -> str:
 
     The digests are kept in the user's cache folder by path, size and time of change.
     """
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for file in sorted({f for pattern in patterns for f in path.glob(pattern) if f.is_file()}):
-        whole.update(f"{file.name}\0{_cached_digest(file)}\n".encode())
-    return whole.hexdigest()
+        digest.update(f"{file.name}\0{_cached_digest(file)}\n".encode())
+    return digest.hexdigest()
 
 
-def identifying(spec: ModelSpec) -> tuple[str, ...]:
-    """Patterns of the files, beside config and safetensors, that can change what a checkpoint answers."""
+def code_and_pickle_patterns(spec: ModelSpec) -> tuple[str, ...]:
+    """Patterns of the code and pickles that are part of a checkpoint's identity, where the spec allows them."""
     code = ("*.py",) if spec.get("allow_code") == "on" else ()
     return code + (("*.bin",) if spec.get("allow_pickle") == "on" else ())
 
@@ -274,8 +276,7 @@ def identifying(spec: ModelSpec) -> tuple[str, ...]:
 def _cached_digest(file: Path) -> str:
     stat = file.resolve().stat()
     identity = f"{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
-    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "capgap" / "hashes"
-    note = folder / hashlib.sha256(identity.encode()).hexdigest()
+    note = user_cache() / "hashes" / hashlib.sha256(identity.encode()).hexdigest()
     if stat.st_size > 1_000_000:  # small files are hashed faster than their note is found
         try:
             return note.read_text()
@@ -284,17 +285,12 @@ def _cached_digest(file: Path) -> str:
     with file.open("rb") as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
     if stat.st_size > 1_000_000:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            partial = note.with_suffix(f".{os.getpid()}")
-            partial.write_text(digest)
-            os.replace(partial, note)
-        except OSError:
-            pass  # a cache that can't be written costs time, nothing else
+        with suppress(OSError):  # a cache that can't be written costs time, nothing else
+            write_cached(note, digest.encode())
     return digest
 
 
-def _neighbours(path: Path) -> str:
+def _nearest_path(path: Path) -> str:
     parent = path.parent
     if not parent.is_dir():
         return f" Nor does {parent}."
@@ -304,10 +300,6 @@ def _neighbours(path: Path) -> str:
 
 
 def _checkpoints_below(path: Path) -> str:
-    def below() -> Iterator[str]:
-        for entry in sorted(path.iterdir()):
-            if entry.is_dir() and ((entry / "config.json").is_file() or (entry / ADAPTER_CONFIG).is_file()):
-                yield str(entry)
-
-    found = list(below())[-1:]
-    return f" Did you mean {found[0]}?" if found else ""
+    """The last checkpoint inside a folder that is none itself, as a suggestion; empty where there is none."""
+    configs = sorted(file for name in ("config.json", ADAPTER_CONFIG) for file in path.glob(f"*/{name}"))
+    return f" Did you mean {configs[-1].parent}?" if configs else ""

@@ -1,4 +1,4 @@
-"""How a generated text ended: lm-eval does not return it, and a text that was cut off must not pass for a wrong one."""
+"""Ending of a generated text, which lm-eval does not return: a text that was cut off must not pass for a wrong one."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,7 +8,7 @@ __all__ = ["GenerationEnding"]
 
 @dataclass(frozen=True)
 class GenerationEnding:
-    """How one generation ended, as far as who wrote it tells."""
+    """Token count and stop reason of one generation, as far as the backend tells."""
 
     n_tokens: int | None
     """Tokens generated up to the end, the end token or stop string included."""
@@ -16,5 +16,5 @@ class GenerationEnding:
     """``eos``, ``stop`` (a stop string) or ``length`` (the limit came first)."""
 
     def as_dict(self) -> dict[str, Any]:
-        """What is known of it, by name."""
+        """The known fields by name, as a response in the ledger holds them."""
         return {key: value for key, value in asdict(self).items() if value is not None}

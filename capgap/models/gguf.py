@@ -1,4 +1,4 @@
-"""GGUF files: what their header says, before anything is loaded from them.
+"""GGUF files: their header, read and checked before anything is loaded from them.
 
 A GGUF file holds everything in one place: the shape of the model, its tokenizer, its chat template, and tensors in
 blocks of a few bits. transformers unpacks the blocks into plain weights, so what is scored is the quantised model in
@@ -27,7 +27,7 @@ _STRING, _ARRAY = 8, 9
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """What stands before the tensors of a GGUF file."""
+    """Header of a GGUF file: metadata, and the list of its tensors."""
 
     metadata: Mapping[str, Any]
     """Scalars and strings by key; of an array its length."""
@@ -38,6 +38,8 @@ class GgufHeader:
 
 
 class _ByteCursor:
+    """Reads little-endian values one after the other."""
+
     def __init__(self, data: mmap) -> None:
         self.data = data
         self.at = 0
@@ -60,6 +62,7 @@ class _ByteCursor:
         if kind != _ARRAY:
             return self.number(_SCALARS[kind])
         inner, length = self.number("I"), self.number("Q")
+        # Arrays (the vocabulary, its scores) are skipped: only their length is kept.
         if inner in _SCALARS:
             self.at += length * struct.calcsize(f"<{_SCALARS[inner]}")
         else:
@@ -127,17 +130,17 @@ def choose_gguf(folder: Path, name: str) -> str | None:
     ModelError
         It has several.
     """
-    found = sorted(path.name for path in folder.glob("*.gguf"))
-    if len(found) > 1:
+    files = sorted(path.name for path in folder.glob("*.gguf"))
+    if len(files) > 1:
         raise ModelError(
-            f"model {name}: {folder} holds {len(found)} GGUF files. Say which: {folder / found[0]} "
-            f"(also there: {', '.join(found[1:6])})."
+            f"model {name}: {folder} holds {len(files)} GGUF files. Say which: {folder / files[0]} "
+            f"(also there: {', '.join(files[1:6])})."
         )
-    return found[0] if found else None
+    return files[0] if files else None
 
 
 def check_gguf(path: Path, name: str) -> None:
-    """Whether a GGUF file is whole and what reads it is installed.
+    """Check that a GGUF file is whole and that the package that reads it is installed.
 
     Raises
     ------
@@ -150,21 +153,21 @@ def check_gguf(path: Path, name: str) -> None:
             f"pip install 'capgap[gguf]'"
         )
     header = read_header(path)
-    parts = int(header.metadata.get("split.count", 1))
-    if parts > 1:
+    n_parts = int(header.metadata.get("split.count", 1))
+    if n_parts > 1:
         raise ModelError(
-            f"model {name}: {path} is one of {parts} parts, which transformers does not put together. "
+            f"model {name}: {path} is one of {n_parts} parts, which transformers does not put together. "
             f"Merge them first: llama-gguf-split --merge"
         )
     from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
     size = path.stat().st_size
-    for tensor, n_elements, kind, offset in header.tensors:
+    for tensor, n_elements, tensor_type, offset in header.tensors:
         try:
-            block, n_bytes = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
+            block_elements, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType(tensor_type)]
         except (ValueError, KeyError):
             continue  # a kind that this gguf does not know: transformers says so
-        if header.data_start + offset + n_elements // block * n_bytes > size:
+        if header.data_start + offset + n_elements // block_elements * block_bytes > size:
             raise ModelError(
                 f"model {name}: {path} cannot be loaded: it is truncated: its tensor {tensor} ends behind the file's "
                 f"{size:,} bytes. Fetch it again."

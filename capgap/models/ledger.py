@@ -1,4 +1,4 @@
-"""The ledger: every response of every model, in SQLite, from the moment it exists.
+"""Ledger: an SQLite store of model responses, each written as soon as it is there and found by a request key.
 
 A row is found by the hash of all that can change an answer: the model's fingerprint (weights, adapter, dtype,
 tokenizer, prompting, …), the kind of request, its text and settings, and the repeat. So a ledger can't serve one
@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from filelock import FileLock
@@ -88,17 +87,18 @@ class Ledger:
         self.notes: list[str] = []
         # WAL needs shared memory, which a network folder does not give.
         self._journal = "WAL" if shard is None else "DELETE"
-        with self._told("opened"):
+        with self._store_errors("opened"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{self.path}.lock", timeout=120):
                 self._open()
             self._others = self._open_others(main)
 
     def _open(self) -> None:
-        """Open the file; one that is damaged or not ours is set aside, and what it holds taken over."""
+        """Open the file; one that is damaged or no ledger is set aside, and its readable responses taken over."""
         try:
-            self._db = self._connect(self.path)
-            damaged = self._prepare()
+            # isolation_level None: transactions are written out below, one for each batch
+            self._db = sqlite3.connect(self.path, timeout=60.0, isolation_level=None)
+            damaged = self._prepare_layout()
         except sqlite3.DatabaseError as error:
             if not _is_damage(error):
                 raise
@@ -107,24 +107,21 @@ class Ledger:
             return
         self._db.close()
         aside = set_aside(self.path)
-        self._db = self._connect(self.path)
-        self._prepare()
-        taken = 0
+        self._db = sqlite3.connect(self.path, timeout=60.0, isolation_level=None)
+        self._prepare_layout()
+        n_salvaged = 0
         with self._transaction():
             for row in salvage(aside):
-                if _checksum(row[0], row[4]) == row[5]:
+                key, response, checksum = row[0], row[4], row[5]
+                if _checksum(key, response) == checksum:
                     self._db.execute("INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-                    taken += 1
+                    n_salvaged += 1
         self.notes.append(
-            f"{self.path} was {damaged}: it is kept as {aside.name}; {taken:,} responses could be taken over."
+            f"{self.path} was {damaged}: it is kept as {aside.name}; {n_salvaged:,} responses could be taken over."
         )
 
-    def _connect(self, path: Path) -> sqlite3.Connection:
-        # isolation_level None: transactions are written out below, one for each batch
-        return sqlite3.connect(path, timeout=60.0, isolation_level=None)
-
-    def _prepare(self) -> str | None:
-        """Make the tables where there are none; why the file cannot be used, or None."""
+    def _prepare_layout(self) -> str | None:
+        """Create the tables where there are none; why the file cannot be used, or None."""
         (application,) = self._db.execute("PRAGMA application_id").fetchone()
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -147,7 +144,7 @@ class Ledger:
         return None
 
     def _open_others(self, main: Path) -> list[sqlite3.Connection]:
-        """The ledgers of other shards, to be read; one that cannot be read is told and left where it is."""
+        """Read-only connections to the ledgers of other shards; one that cannot be read is noted and left alone."""
         others = []
         for path in sorted(main.parent.glob(f"{main.stem}*{main.suffix}")):
             if path == self.path or not path.is_file():
@@ -166,9 +163,7 @@ class Ledger:
     def __enter__(self) -> "Ledger":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -177,31 +172,23 @@ class Ledger:
             database.close()
 
     def __len__(self) -> int:
-        """Responses in all files together; one that two files hold counts twice."""
-        with self._told("read"):
-            every = [db.execute("SELECT count(*) FROM responses").fetchone()[0] for db in (self._db, *self._others)]
-        return int(sum(every))
+        """Number of responses in all files together; one that two files hold counts twice."""
+        with self._store_errors("read"):
+            counts = [db.execute("SELECT count(*) FROM responses").fetchone()[0] for db in (self._db, *self._others)]
+        return int(sum(counts))
 
     def get(self, keys: Iterable[str]) -> dict[str, Any]:
-        """The responses that are there, by key; a row whose checksum is wrong counts as absent."""
+        """The recorded responses by key; a row whose checksum is wrong counts as absent."""
         wanted = list(dict.fromkeys(keys))
-        found: dict[str, Any] = {}
-        with self._told("read"):
+        responses: dict[str, Any] = {}
+        with self._store_errors("read"):
             for database in (self._db, *self._others):
-                self._look_up(database, [key for key in wanted if key not in found], found)
-        return found
-
-    def _look_up(self, database: sqlite3.Connection, wanted: Sequence[str], found: dict[str, Any]) -> None:
-        for start in range(0, len(wanted), 500):
-            part = wanted[start : start + 500]
-            marks = ",".join("?" * len(part))
-            query = f"SELECT key, response, checksum FROM responses WHERE key IN ({marks})"
-            for key, response, checksum in database.execute(query, part):
-                if _checksum(key, response) == checksum:
-                    found[key] = json.loads(response)
+                missing = [key for key in wanted if key not in responses]
+                responses |= _look_up(database, missing)
+        return responses
 
     def describe(self, fingerprint: str, description: Mapping[str, Any]) -> None:
-        """Keep what a fingerprint stands for, so that the ledger explains itself."""
+        """Record what a fingerprint stands for, so that the ledger explains itself."""
         row = (fingerprint, json.dumps(dict(description), sort_keys=True, default=str), time.time())
         with self._transaction():
             self._db.execute("INSERT OR IGNORE INTO models VALUES (?, ?, ?)", row)
@@ -226,7 +213,7 @@ class Ledger:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._told("written"):
+        with self._store_errors("written"):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -237,8 +224,8 @@ class Ledger:
             self._db.execute("COMMIT")
 
     @contextmanager
-    def _told(self, verb: str) -> Iterator[None]:
-        """Turn what SQLite and the file system say into what the user can do."""
+    def _store_errors(self, verb: str) -> Iterator[None]:
+        """Turn the errors of SQLite and the file system into a `StoreError` that says what to do."""
         try:
             yield
         except sqlite3.DatabaseError as error:
@@ -248,6 +235,17 @@ class Ledger:
         except OSError as error:
             reason = error.strerror or str(error)
             raise StoreError(f"{self.path}: the ledger cannot be {verb}: {reason}. Choose another --out.") from error
+
+
+def _look_up(database: sqlite3.Connection, keys: Sequence[str]) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    for start in range(0, len(keys), 500):  # SQLite bounds the parameters of a statement
+        chunk = keys[start : start + 500]
+        query = f"SELECT key, response, checksum FROM responses WHERE key IN ({','.join('?' * len(chunk))})"
+        for key, response, checksum in database.execute(query, chunk):
+            if _checksum(key, response) == checksum:
+                responses[key] = json.loads(response)
+    return responses
 
 
 def _checksum(key: str, response: str) -> str:
@@ -268,5 +266,5 @@ def _remedy(message: str) -> str:
         "malformed": "It is damaged: run the same command again, which sets it aside and takes over what it can.",
         "I/O": "The disk failed: check it, or choose another --out.",
     }
-    found = (remedy for word, remedy in remedies.items() if word in message)
-    return next(found, "Move it away or choose another --out.")
+    matching = (remedy for word, remedy in remedies.items() if word in message)
+    return next(matching, "Move it away or choose another --out.")

@@ -1,4 +1,4 @@
-"""A ledger that is damaged or none of ours: set aside under another name, what can be read taken over."""
+"""Salvage of a damaged ledger: set aside under another name, its readable rows scanned."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""The language-model head of a model as plain numbers, so that logits can be had where they are wanted only."""
+"""Language-model head as plain tensors, so that logits are computed only where they are wanted."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -7,12 +7,12 @@ import torch
 
 __all__ = ["LanguageModelHead", "head_of"]
 
-_CLOSE = 1e-4
+_RTOL = 1e-4  # of the largest logit, in float32: the same arithmetic in another order
 
 
 @dataclass(frozen=True)
 class LanguageModelHead:
-    """``cap * tanh(scale * (hidden @ weight.T + bias) / cap)``, in float32."""
+    """Output projection: ``cap * tanh(scale * (hidden @ weight.T + bias) / cap)``, in float32."""
 
     weight: torch.Tensor | None
     """Shape (vocabulary, width); None where "hidden states" are logits already."""
@@ -49,10 +49,9 @@ def head_of(model: Any) -> LanguageModelHead | None:
     if type(layer) is not torch.nn.Linear or weight is None:
         return None  # an adapter on the head, a head of several layers
     config = model.config.get_text_config(decoder=True)
-    head = LanguageModelHead(
-        weight, layer.bias, scale=_scale(config), cap=getattr(config, "final_logit_softcapping", None)
-    )
-    return head if _is_its_own(model, head, weight) else None
+    cap = getattr(config, "final_logit_softcapping", None)
+    head = LanguageModelHead(weight, layer.bias, scale=_scale(config), cap=cap)
+    return head if _matches_model(model, head, weight) else None
 
 
 def _scale(config: Any) -> float:
@@ -63,17 +62,18 @@ def _scale(config: Any) -> float:
 
 
 @torch.no_grad()
-def _is_its_own(model: Any, head: LanguageModelHead, weight: torch.Tensor) -> bool:
-    mode = model.training
+def _matches_model(model: Any, head: LanguageModelHead, weight: torch.Tensor) -> bool:
+    """Whether the head gives the model's own logits for a few tokens."""
+    was_training = model.training
     model.eval()
     ids = torch.arange(1, min(6, len(weight)), device=weight.device)[None]
     try:
-        own = model(input_ids=ids, use_cache=False).logits[0]
+        expected = model(input_ids=ids, use_cache=False).logits[0]
         backbone = model.get_decoder() if hasattr(model, "get_decoder") else model.base_model
-        given = head.logits(backbone(input_ids=ids, use_cache=False).last_hidden_state[0])
+        logits = head.logits(backbone(input_ids=ids, use_cache=False).last_hidden_state[0])
     finally:
-        model.train(mode)
-    if own.shape != given.shape:
+        model.train(was_training)
+    if expected.shape != logits.shape:
         return False
-    close = _CLOSE if weight.dtype in (torch.float32, torch.float64) else 300 * _CLOSE
-    return bool((own - given).abs().max() <= close * own.abs().max().clamp(min=1.0))
+    rtol = _RTOL if weight.dtype in (torch.float32, torch.float64) else 300 * _RTOL
+    return bool((expected - logits).abs().max() <= rtol * expected.abs().max().clamp(min=1.0))

@@ -1,17 +1,15 @@
-"""Whether a model fits one GPU, as far as its files tell."""
-
-from pathlib import Path
+"""Memory check: whether a model fits one GPU, from the size of its weight files."""
 
 from capgap.models.checkpoint import locate
-from capgap.models.spec import BACKENDS, ModelSpec
+from capgap.models.model_spec import BACKENDS, ModelSpec
 
 __all__ = ["needs_several_gpus"]
 
-_ROOM = 0.8
+_MAX_WEIGHT_SHARE = 0.8
 """Share of a GPU's memory that weights may take; activations and other processes need the rest."""
-_SHARE = {"4bit": 0.3, "8bit": 0.55}
+_QUANTISED_SIZE = {"4bit": 0.3, "8bit": 0.55}
 """Bytes of packed weights for each byte of 16-bit ones."""
-_WIDTHS = {"float32": 2.0, "float64": 4.0}
+_DTYPE_SIZE = {"float32": 2.0, "float64": 4.0}
 """Bytes for each byte of 16-bit weights, where a dtype is asked for."""
 
 
@@ -25,11 +23,8 @@ def needs_several_gpus(spec: ModelSpec) -> bool:
     if spec.kind in BACKENDS or torch.cuda.device_count() < 2:
         return False
     checkpoint = locate(spec)
-    packed, wide = _SHARE.get(str(spec.get("quantization"))), _WIDTHS.get(str(spec.get("dtype")), 1.0)
-    size = _bytes((checkpoint.adapter_of or checkpoint).path) * (packed or wide)
-    room = max(torch.cuda.get_device_properties(n).total_memory for n in range(torch.cuda.device_count()))
-    return size > _ROOM * room
-
-
-def _bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    files = (checkpoint.adapter_of or checkpoint).path.glob("*.safetensors")
+    quantised = _QUANTISED_SIZE.get(str(spec.get("quantization")))
+    size = sum(file.stat().st_size for file in files) * (quantised or _DTYPE_SIZE.get(str(spec.get("dtype")), 1.0))
+    largest_gpu = max(torch.cuda.get_device_properties(n).total_memory for n in range(torch.cuda.device_count()))
+    return size > _MAX_WEIGHT_SHARE * largest_gpu

@@ -1,4 +1,4 @@
-"""Servers that speak OpenAI's protocol: vLLM, SGLang, llama.cpp, transformers serve, OpenAI itself."""
+"""`OpenAIServer`: servers of OpenAI's protocol (vLLM, SGLang, llama.cpp, transformers serve, OpenAI itself)."""
 
 import json
 import math
@@ -11,13 +11,13 @@ from lm_eval.models.utils import postprocess_generated_text
 
 from capgap.errors import ModelError
 from capgap.models.generation_ending import GenerationEnding
-from capgap.models.server import ServerBackend, ServerRefusal
+from capgap.models.server_backend import ServerBackend, ServerRefusal
 
 __all__ = ["OpenAIServer", "NoPromptLogprobs"]
 
 _UNKNOWN_LENGTH = 1 << 30
-_LARGEST_BELIEVED = 10_000_000  # tokens; tokenizers that know no limit claim 1e30
-_NOT_DONE = (400, 405, 422, 501)  # to a request for log-probabilities: this server has none
+_MAX_PLAUSIBLE_LENGTH = 10_000_000  # tokens; tokenizers that know no limit claim 1e30
+_UNSUPPORTED_STATUS = (400, 405, 422, 501)  # to a request for log-probabilities: this server has none
 _PROBE = "One two three: four, five and six."
 
 
@@ -26,7 +26,7 @@ class NoPromptLogprobs(ModelError):
 
 
 class OpenAIServer(ServerBackend):
-    """lm-eval's classes for OpenAI's protocol, with replies that are checked and endings that are kept."""
+    """Mixin before lm-eval's classes for OpenAI's protocol: replies are checked and endings recorded."""
 
     chat = False
     """Whether it takes messages instead of a text."""
@@ -36,22 +36,22 @@ class OpenAIServer(ServerBackend):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.endings: list[GenerationEnding] = []
         """How each text ended, in the order in which the cache hook is told the texts."""
-        self._own_seed = "seed" in kwargs
-        own_bos, own_length = "add_bos_token" in kwargs, "max_length" in kwargs
+        self._seed_given = "seed" in kwargs
+        bos_given, length_given = "add_bos_token" in kwargs, "max_length" in kwargs
         super().__init__(*args, **kwargs)
-        if not own_bos:
+        if not bos_given:
             # Models that transformers runs get what their tokenizers put before a text; so must token ids over HTTP.
-            self.add_bos_token = self._begins_by_itself()
-        if not own_length:
-            self.max_length = self._longest() - 1  # lm-eval keeps one token for the answer that it must ask for
+            self.add_bos_token = self._tokenizer_adds_bos()
+        if not length_given:
+            self.max_length = self._context_length() - 1  # lm-eval keeps one token for the answer that it must ask for
 
     def tok_encode(self, string: Any, left_truncate_len: int | None = None, **settings: Any) -> Any:
-        """Token ids, with the beginning-of-text token where the model is used to it, never twice."""
+        """Token ids, with the beginning-of-text token where the tokenizer adds one, never twice."""
         bos = getattr(self.tokenizer, "bos_token", None)
         if self.chat or self.tokenizer_backend != "huggingface" or not (self.add_bos_token and bos):
             return super().tok_encode(string, left_truncate_len=left_truncate_len, **settings)
-        wanted = settings.get("add_special_tokens")
-        add = self.add_bos_token if wanted is None else bool(wanted)
+        requested = settings.get("add_special_tokens")
+        add = self.add_bos_token if requested is None else bool(requested)
         texts = [string] if isinstance(string, str) else list(string)
         encoded = [
             self.tokenizer(text, add_special_tokens=add and not text.startswith(bos)).input_ids for text in texts
@@ -80,12 +80,12 @@ class OpenAIServer(ServerBackend):
 
     def _create_payload(self, messages: Any, **settings: Any) -> dict[str, Any]:
         payload: dict[str, Any] = super()._create_payload(messages, **settings)
-        if payload.get("temperature") and not self._own_seed:
+        if payload.get("temperature") and not self._seed_given:
             payload.pop("seed", None)  # one seed would make all samples of a request one
         if self.think_end and "stop" in payload:
             # Thoughts hold line breaks and questions; the stop strings count behind them, see `generate_until`.
-            payload["stop"] = [word for word in payload["stop"] or () if word == self.eos_string]
-        if "stop" in payload and not [word for word in payload["stop"] or () if word]:
+            payload["stop"] = [string for string in payload["stop"] or () if string == self.eos_string]
+        if "stop" in payload and not any(payload["stop"] or ()):
             del payload["stop"]  # some servers refuse an empty list
         if self.chat and self.enable_thinking is not None:
             payload["chat_template_kwargs"] = {"enable_thinking": self.enable_thinking}
@@ -98,7 +98,7 @@ class OpenAIServer(ServerBackend):
         """
         texts = super().generate_until(requests, disable_tqdm=disable_tqdm)
         return [
-            postprocess_generated_text(text, _words(request.args[1].get("until")), self.think_end)
+            postprocess_generated_text(text, _stop_strings(request.args[1].get("until")), self.think_end)
             for request, text in zip(requests, texts, strict=True)
         ]
 
@@ -115,12 +115,11 @@ class OpenAIServer(ServerBackend):
             choices = self._choices(output)
             for choice in choices:
                 message = choice.get("message") if self.chat else choice
-                if not isinstance(message, Mapping) or not isinstance(
-                    message.get("content" if self.chat else "text", ""), str | None
-                ):
-                    raise self._strange("a text", choice)
+                text = message.get("content" if self.chat else "text") if isinstance(message, Mapping) else 0
+                if not isinstance(text, str | None):
+                    raise self._protocol_error("a text", choice)
                 # No content is an answer too: a reasoning model that thought up to its limit, a filter.
-                texts.append(message.get("content" if self.chat else "text") or "")
+                texts.append(text or "")
                 usage = output.get("usage") if len(choices) == 1 else None
                 n_tokens = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
                 self.endings.append(GenerationEnding(n_tokens if isinstance(n_tokens, int) else None, _ending(choice)))
@@ -133,72 +132,70 @@ class OpenAIServer(ServerBackend):
 
         Raises
         ------
-        Unscored
+        NoPromptLogprobs
             It holds none of the prompt, or of another prompt.
         """
-        choices = [
-            (choice, output if len(own) == 1 else None)
-            for output in (outputs if isinstance(outputs, list) else [outputs])
-            if (own := self._choices(output)) is not None
-            for choice in own
-        ]
-        if len(choices) != len(tokens):
-            raise NoPromptLogprobs(f"model {self.called}: {len(tokens)} prompts were sent, {len(choices)} came back.")
+        # A reply to several prompts counts the tokens of all together: its usage says nothing about one of them.
+        replies: list[tuple[Mapping[str, Any], Any]] = []
+        for output in outputs if isinstance(outputs, list) else [outputs]:
+            choices = self._choices(output)
+            replies += [(choice, output.get("usage") if len(choices) == 1 else None) for choice in choices]
+        if len(replies) != len(tokens):
+            raise NoPromptLogprobs(
+                f"model {self.model_name}: {len(tokens)} prompts were sent, {len(replies)} came back."
+            )
         return [
-            self._scored(choice, whole, len(sent), first)
-            for (choice, whole), sent, first in zip(choices, tokens, ctxlens, strict=True)
+            self._log_likelihood(choice, usage, len(sent), first)
+            for (choice, usage), sent, first in zip(replies, tokens, ctxlens, strict=True)
         ]
 
-    def _scored(self, choice: Mapping[str, Any], whole: Any, n_sent: int, first: int) -> tuple[float, bool]:
+    def _log_likelihood(self, choice: Mapping[str, Any], usage: Any, n_sent: int, first: int) -> tuple[float, bool]:
         """One log-likelihood: of the tokens from `first` to the end of the prompt; the answer behind it is dropped."""
-        found = choice.get("logprobs")
-        values = found.get("token_logprobs") if isinstance(found, Mapping) else None
-        if not isinstance(found, Mapping) or not isinstance(values, list):
+        logprobs = choice.get("logprobs")
+        values = logprobs.get("token_logprobs") if isinstance(logprobs, Mapping) else None
+        if not isinstance(logprobs, Mapping) or not isinstance(values, list):
             raise NoPromptLogprobs(
-                f"model {self.called}: the server's reply holds no log-probabilities: it ignores `echo` and "
+                f"model {self.model_name}: the server's reply holds no log-probabilities: it ignores `echo` and "
                 f"`logprobs`, as `transformers serve` does. vLLM gives them."
             )
-        usage = whole.get("usage") if isinstance(whole, Mapping) else None
         n_read = usage.get("prompt_tokens") if isinstance(usage, Mapping) else None
         # The prompt, and the one token that it was asked to write; a server that writes an end token may leave it out.
         if len(values) not in (n_sent, n_sent + 1) or (isinstance(n_read, int) and n_read and n_read != n_sent):
-            n_told = n_read if len(values) in (n_sent, n_sent + 1) else len(values)
-            why = (
-                "it ignores `echo`"
-                if len(values) <= 1
-                else "its tokenizer is another, or it puts a token before the text"
-            )
+            n_replied = n_read if len(values) in (n_sent, n_sent + 1) else len(values)
+            reason = "its tokenizer is another, or it puts a token before the text"
+            if len(values) <= 1:
+                reason = "it ignores `echo`"
             raise NoPromptLogprobs(
-                f"model {self.called}: {n_sent} tokens were sent and the server's reply is about {n_told}: {why}. "
-                f"Check tokenizer=, add_bos_token= and tokenized_requests=."
+                f"model {self.model_name}: {n_sent} tokens were sent and the server's reply is about {n_replied}: "
+                f"{reason}. Check tokenizer=, add_bos_token= and tokenized_requests=."
             )
-        tops = found.get("top_logprobs")
-        scored, best = values[first:n_sent], tops[first:n_sent] if isinstance(tops, list) else []
-        if len(best) != len(scored) or not all(isinstance(top, Mapping) and top for top in best):
+        top_logprobs = logprobs.get("top_logprobs")
+        scored, tops = values[first:n_sent], top_logprobs[first:n_sent] if isinstance(top_logprobs, list) else []
+        if len(tops) != len(scored) or not all(isinstance(top, Mapping) and top for top in tops):
             raise NoPromptLogprobs(
-                f"model {self.called}: the server's reply lacks top_logprobs, so what is greedy cannot be told."
+                f"model {self.model_name}: the server's reply lacks top_logprobs, so what is greedy cannot be told."
             )
         if not all(isinstance(value, int | float) and not math.isnan(value) and value <= 1e-3 for value in scored):
-            strange = next(value for value in scored if not (isinstance(value, int | float) and value <= 1e-3))
-            raise NoPromptLogprobs(f"model {self.called}: the server gives {strange!r} as a log-probability.")
-        greedy = all(value >= max(top.values()) for value, top in zip(scored, best, strict=True))
+            invalid = next(value for value in scored if not (isinstance(value, int | float) and value <= 1e-3))
+            raise NoPromptLogprobs(f"model {self.model_name}: the server gives {invalid!r} as a log-probability.")
+        greedy = all(value >= max(top.values()) for value, top in zip(scored, tops, strict=True))
         return float(sum(scored)), greedy
 
     def _choices(self, output: Any) -> list[Mapping[str, Any]]:
         """The choices of a reply, in the order of the prompts."""
         choices = output.get("choices") if isinstance(output, Mapping) else None
         if not isinstance(choices, list) or not choices or not all(isinstance(choice, Mapping) for choice in choices):
-            raise self._strange("a list of choices", output)
+            raise self._protocol_error("a list of choices", output)
         return sorted(choices, key=lambda choice: int(choice.get("index") or 0))
 
-    def _strange(self, expected: str, found: Any) -> ModelError:
+    def _protocol_error(self, expected: str, reply: Any) -> ModelError:
         return ModelError(
-            f"model {self.called}: the server's reply is none of OpenAI's protocol: expected {expected}, "
-            f"found {json.dumps(found, default=str)[:160]}"
+            f"model {self.model_name}: the server's reply is none of OpenAI's protocol: expected {expected}, "
+            f"found {json.dumps(reply, default=str)[:160]}"
         )
 
-    def why_no_scores(self) -> str | None:
-        """Ask for one short log-likelihood; what speaks against them, None where they come.
+    def no_scores_reason(self) -> str | None:
+        """Probe one short log-likelihood; why the server gives none, or None where it does.
 
         Raises
         ------
@@ -215,30 +212,31 @@ class OpenAIServer(ServerBackend):
         except NoPromptLogprobs as error:
             return str(error).partition(": ")[2].rstrip(".")
         except ServerRefusal as error:
-            if error.status not in _NOT_DONE:
+            if error.status not in _UNSUPPORTED_STATUS:
                 raise
             return str(error).partition(": ")[2].partition(" What was answered")[0].rstrip(".")
         return None
 
-    def _begins_by_itself(self) -> bool:
+    def _tokenizer_adds_bos(self) -> bool:
         """Whether the tokenizer puts a beginning-of-text token before every text."""
         bos = getattr(self.tokenizer, "bos_token_id", None)
         if self.tokenizer_backend != "huggingface" or self.tokenizer is None or bos is None:
             return False
         return list(self.tokenizer("a").input_ids)[:1] == [bos]
 
-    def _longest(self) -> int:
+    def _context_length(self) -> int:
         """Tokens of prompt and answer that the model reads: what the server says, else the tokenizer, else 2,048."""
         if not self.tokenized_requests:
             return _UNKNOWN_LENGTH  # the server counts, and says where it is too much
-        told = self._models_told()
-        if told is not None:
-            return told
-        claimed = [getattr(self.tokenizer, "model_max_length", None), *_positions(self.tokenizer)]
-        believed = [int(n) for n in claimed if isinstance(n, int | float) and 1 < n < _LARGEST_BELIEVED]
-        return min(believed, default=2048)
+        served = self._served_length()
+        if served is not None:
+            return served
+        claimed = [getattr(self.tokenizer, "model_max_length", None), *_config_lengths(self.tokenizer)]
+        plausible = [int(n) for n in claimed if isinstance(n, int | float) and 1 < n < _MAX_PLAUSIBLE_LENGTH]
+        return min(plausible, default=2048)
 
-    def _models_told(self) -> int | None:
+    def _served_length(self) -> int | None:
+        """The model's context length in the server's list of models; None where it does not tell."""
         address = str(self.base_url).partition("/completions")[0].removesuffix("/chat") + "/models"
         try:
             reply = requests.get(address, headers=self.header, verify=self.verify_certificate, timeout=10)
@@ -250,22 +248,22 @@ class OpenAIServer(ServerBackend):
         return length if isinstance(length, int) and length > 1 else None
 
 
-def _positions(tokenizer: Any) -> list[Any]:
-    """What the config beside a tokenizer says of positions, where it lies on this disk."""
+def _config_lengths(tokenizer: Any) -> list[Any]:
+    """Maximum positions in the config beside a tokenizer, where it lies on this disk."""
     config = Path(str(getattr(tokenizer, "name_or_path", ""))) / "config.json"
     try:
-        known = json.loads(config.read_text(encoding="utf-8"))
+        values = json.loads(config.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
-    return [known.get(key) for key in ("max_position_embeddings", "n_positions")] if isinstance(known, dict) else []
+    return [values.get(key) for key in ("max_position_embeddings", "n_positions")] if isinstance(values, dict) else []
 
 
-def _words(until: Any) -> list[str]:
+def _stop_strings(until: Any) -> list[str]:
     return [until] if isinstance(until, str) else list(until or ())
 
 
 def _ending(choice: Mapping[str, Any]) -> str | None:
-    """lm-eval's words for how a text ended; `stop` is an end token or a stop string, which few servers tell apart."""
+    """Stop reason in lm-eval's words; `stop` is an end token or a stop string, which few servers tell apart."""
     reason = choice.get("finish_reason")
     if reason == "stop" and "stop_reason" in choice:  # vLLM: the stop string, or null at an end token
         return "stop" if isinstance(choice["stop_reason"], str) else "eos"

@@ -1,15 +1,15 @@
-"""When the memory ends: know it, free what can be freed, and go on with half."""
+"""Out-of-memory handling: recognise the error, free cached memory, and go on with half the batch."""
 
 import gc
 
 from capgap.errors import ModelError
-from capgap.models.load import LoadedModel
+from capgap.models.loaded_model import LoadedModel
 
-__all__ = ["is_memory", "release"]
+__all__ = ["is_out_of_memory", "halve_batch_size"]
 
 
-def is_memory(error: Exception) -> bool:
-    """Whether an exception says that memory could not be had, on a GPU or a CPU."""
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an exception is an out-of-memory error of torch's, on a GPU or a CPU."""
     import torch
 
     text = str(error).lower()
@@ -18,7 +18,7 @@ def is_memory(error: Exception) -> bool:
     )
 
 
-def release(model: LoadedModel, size: int, error: Exception, what: str, *, smallest: int) -> int:
+def halve_batch_size(model: LoadedModel, size: int, error: Exception, unit: str, *, smallest: int) -> int:
     """Half of `size`, and a note to the user; memory that is only cached is given back.
 
     Raises
@@ -30,10 +30,10 @@ def release(model: LoadedModel, size: int, error: Exception, what: str, *, small
 
     if size // 2 < smallest:
         raise ModelError(
-            f"model {model.name}: the memory does not hold a forward pass of {size} {what}. "
+            f"model {model.name}: the memory does not hold a forward pass of {size} {unit}. "
             f"Use a smaller dtype, another device, or free some memory; the same command goes on where it stopped."
         ) from error
-    model.notes.append(f"{model.name}: out of memory; going on with {size // 2} {what} at a time.")
+    model.notes.append(f"{model.name}: out of memory; going on with {size // 2} {unit} at a time.")
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

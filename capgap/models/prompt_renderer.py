@@ -1,30 +1,31 @@
-"""A model as it was addressed, without its weights: enough to build its requests again and look the answers up."""
+"""Offline prompt renderer: a model's prompting without its weights, to rebuild requests and look up their responses."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from capgap.models.checkpoint import Checkpoint, locate
-from capgap.models.load import Prompting, load_model, prompting_of
-from capgap.models.spec import BACKENDS, ModelSpec
-from capgap.models.tokenizer_files import tokenizer_place
+from capgap.models.model_loading import load_model
+from capgap.models.model_spec import BACKENDS, ModelSpec
+from capgap.models.prompting import Prompting, prompting_of
+from capgap.models.tokenizer_files import tokenizer_location
 
-__all__ = ["RenderedPrompt", "offline_prompt_renderer"]
+__all__ = ["PromptRenderer", "offline_prompt_renderer"]
 
 
 @dataclass(frozen=True)
-class RenderedPrompt:
-    """What building a model's requests needs."""
+class PromptRenderer:
+    """A model as far as building its requests needs it: its name, its prompting and its chat template."""
 
     name: str
     """Its name in tables."""
     prompting: Prompting
-    """How it is addressed."""
+    """System prompt, chat template and thinking."""
     lm: Any
-    """Has ``apply_chat_template`` and ``tokenizer_name`` where it is addressed through a chat template."""
+    """Has ``apply_chat_template`` and ``tokenizer_name`` where prompts go through a chat template; else None."""
 
 
-def offline_prompt_renderer(spec: ModelSpec) -> RenderedPrompt:
-    """A model that is only looked up.
+def offline_prompt_renderer(spec: ModelSpec) -> PromptRenderer:
+    """The renderer of a model whose responses are only looked up; a backend is started, a checkpoint is not loaded.
 
     Raises
     ------
@@ -32,32 +33,28 @@ def offline_prompt_renderer(spec: ModelSpec) -> RenderedPrompt:
         Its checkpoint is gone, or has no tokenizer.
     """
     if spec.kind in BACKENDS:
-        return _backend(spec)
+        # A client of a server holds no weights, and only the backend knows its chat template.
+        model = load_model(spec)
+        return PromptRenderer(spec.name, model.prompting, model.lm)
     checkpoint = locate(spec)
     prompting = prompting_of(spec, checkpoint)
-    return RenderedPrompt(
+    return PromptRenderer(
         spec.name, prompting, _ChatTemplate(spec, checkpoint, prompting) if prompting.chat_template else None
     )
 
 
-def _backend(spec: ModelSpec) -> RenderedPrompt:
-    """A backend, started: a client of a server holds no weights, and only it knows how it is addressed."""
-    model = load_model(spec)
-    return RenderedPrompt(spec.name, model.prompting, model.lm)
-
-
 class _ChatTemplate:
-    """lm-eval's way of applying a chat template, over a tokenizer alone."""
+    """lm-eval's chat-template rendering over a tokenizer alone."""
 
     def __init__(self, spec: ModelSpec, checkpoint: Checkpoint, prompting: Prompting) -> None:
         from transformers import AutoTokenizer
 
         weights = checkpoint.adapter_of or checkpoint
-        place = tokenizer_place(spec, checkpoint)
-        packed = {"gguf_file": weights.gguf} if place is None and weights.gguf is not None else {}
-        folder = str(weights.path if place is None else place)
+        location = tokenizer_location(spec, checkpoint)
+        options = {"gguf_file": weights.gguf} if location is None and weights.gguf is not None else {}
+        folder = str(weights.path if location is None else location)
         self.tokenizer = AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=spec.get("allow_code") == "on", **packed
+            folder, trust_remote_code=spec.get("allow_code") == "on", **options
         )
         self.tokenizer_name = folder.replace("/", "__")
         thinking = prompting.enable_thinking

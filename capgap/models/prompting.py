@@ -1,18 +1,18 @@
-"""How a model is addressed: as its word says, else as it was trained, else as its tokenizer suggests."""
+"""Prompting of a model, chat template and thinking: from its spec, else its training record, else its tokenizer."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from capgap.models.checkpoint import Checkpoint
-from capgap.models.spec import ModelSpec
+from capgap.models.model_spec import ModelSpec
 
-__all__ = ["Prompting", "prompting_of", "worded"]
+__all__ = ["Prompting", "prompting_of", "prompting_from_spec"]
 
 
 @dataclass(frozen=True)
 class Prompting:
-    """How a model is addressed; belongs to the model, not to the battery."""
+    """Prompting of a model: chat template, system prompt, thinking; it belongs to the model, not to the battery."""
 
     chat_template: bool = False
     """Whether prompts go through the tokenizer's chat template, examples as turns of their own."""
@@ -29,18 +29,19 @@ class Prompting:
 
 
 def prompting_of(spec: ModelSpec, checkpoint: Checkpoint) -> Prompting:
-    """How a checkpoint is addressed."""
-    trained = checkpoint.trained.get("prompting")
-    known = json.loads(trained) if isinstance(trained, str) else trained or {}
-    return worded(spec, auto=bool(known["chat_template"]) if "chat_template" in known else _has_template(checkpoint))
+    """The prompting of a checkpoint: from its spec, else as it was trained, else as its tokenizer suggests."""
+    recorded = checkpoint.training_record.get("prompting")
+    trained = json.loads(recorded) if isinstance(recorded, str) else recorded or {}
+    auto = bool(trained["chat_template"]) if "chat_template" in trained else _has_template(checkpoint)
+    return prompting_from_spec(spec, auto=auto)
 
 
-def worded(spec: ModelSpec, *, auto: bool) -> Prompting:
-    """What a model word says about it; `auto` is what ``chat_template=auto`` means for this model."""
-    wanted = spec.get("chat_template", "auto")
+def prompting_from_spec(spec: ModelSpec, *, auto: bool) -> Prompting:
+    """The prompting of a model spec; `auto` is what ``chat_template=auto`` means for this model."""
+    template = spec.get("chat_template", "auto")
     thinking = spec.get("enable_thinking")
     return Prompting(
-        chat_template=auto if wanted == "auto" else wanted == "on",
+        chat_template=auto if template == "auto" else template == "on",
         system_prompt=spec.get("system_prompt"),
         enable_thinking=None if thinking is None else thinking == "on",
         think_end=spec.get("think_end"),
@@ -52,9 +53,8 @@ def _has_template(checkpoint: Checkpoint) -> bool:
         from capgap.models.gguf import chat_template
 
         return chat_template(checkpoint.path / checkpoint.gguf) is not None
-    own = _template_in(checkpoint.path)
     base = checkpoint.adapter_of
-    return own or (base is not None and _has_template(base))
+    return _template_in(checkpoint.path) or (base is not None and _has_template(base))
 
 
 def _template_in(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Ask a model lm-eval's requests, from the ledger where it has the answer, batch by batch into the ledger where not.
+"""Request loop: lm-eval's requests answered from the ledger, else by the model, batch by batch into the ledger.
 
 Batches are planned from the full set of distinct requests, sorted by length and text, so that neither the order of
 the requests nor an interruption changes which requests share a forward pass.
@@ -11,16 +11,17 @@ from typing import Any
 
 from capgap.errors import ModelError, StoreError
 from capgap.models.ledger import Ledger, request_key
-from capgap.models.load import LoadedModel, TreeDisagreement
-from capgap.models.sharding import own_shard
+from capgap.models.loaded_model import LoadedModel, TreeDisagreement
+from capgap.models.sharding import shard_of
 
 __all__ = ["Progress", "Response", "fill_ledger_shard", "ledger_responses", "respond"]
 
 Progress = Callable[[int, int], None]
-"""Called with (requests that were computed, requests that were found) as they become available."""
+"""Called with (requests computed, requests found in the ledger) as responses become available."""
 
 _TREE, _PLAIN = "tree", "lm-eval"
-"""Ways to an answer, as the ledger tells them apart."""
+"""Ways to compute a response, as the ledger tells them apart."""
+_NO_LIMIT = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Response:
 
 @dataclass(frozen=True)
 class _RequestIdentity:
-    """A request as the ledger tells it from others."""
+    """One repeat of a request, as the ledger tells it from others: by type, arguments as text, and repeat."""
 
     kind: str
     text: str
@@ -46,11 +47,23 @@ class _RequestIdentity:
 
 
 @dataclass(frozen=True)
-class _KeyedRequest:
+class _PlannedRequest:
+    """A request in a batch of lm-eval's own path."""
+
     index: int
     arguments: tuple[Any, ...]
     repeat: int
     length: int  # tokens that a forward pass must hold
+
+
+@dataclass(frozen=True)
+class _RequestTarget:
+    """The model that is asked, the ledger that keeps its responses, and the shard of the requests that is computed."""
+
+    model: LoadedModel
+    ledger: Ledger
+    progress: Progress | None
+    shard: tuple[int, int] = (0, 1)
 
 
 def respond(
@@ -61,13 +74,13 @@ def respond(
     Parameters
     ----------
     model
-        Who is asked.
+        The model.
     instances
         ``lm_eval.api.instance.Instance`` objects, of any request types; their ``resps`` are filled as lm-eval would.
     ledger
         Where responses are looked up and kept.
     progress
-        Told as responses become available.
+        Called as responses become available.
 
     Raises
     ------
@@ -76,11 +89,11 @@ def respond(
     StoreError
         The ledger cannot be written; what was answered before stays.
     """
-    asked = _by_instance(instances)
-    answers: dict[_RequestIdentity, Any] = {}
-    for kind, requests in _by_kind(asked).items():
-        answers |= _asked_each_way(_RequestTarget(model, ledger, progress), kind, requests)
-    return _responses(instances, asked, answers)
+    identities = _identities(instances)
+    stored: dict[_RequestIdentity, Any] = {}
+    for kind, requests in _distinct_by_kind(identities).items():
+        stored |= _compute(_RequestTarget(model, ledger, progress), kind, requests)
+    return _responses(instances, identities, stored)
 
 
 def fill_ledger_shard(
@@ -88,16 +101,16 @@ def fill_ledger_shard(
     instances: Sequence[Any],
     ledger: Ledger,
     *,
-    part: tuple[int, int] = (0, 1),
+    shard: tuple[int, int] = (0, 1),
     progress: Progress | None = None,
 ) -> None:
-    """Ask one part of the requests, for the ledger alone.
+    """Compute one shard of the requests, for the ledger alone.
 
     Parameters
     ----------
-    part
-        ``(k, n)``: the k-th (from 0) of n parts. Rows are planned from all requests, whatever the part, so that the
-        number of parts changes no answer.
+    shard
+        ``(k, n)``: the k-th (from 0) of n shards. Rows are planned from all requests, whatever the shard, so that the
+        number of shards changes no response.
     model, instances, ledger, progress
         See `respond`.
 
@@ -106,8 +119,8 @@ def fill_ledger_shard(
     ModelError, StoreError
         See `respond`.
     """
-    for kind, requests in _by_kind(_by_instance(instances)).items():
-        _asked_each_way(_RequestTarget(model, ledger, progress, part), kind, requests)
+    for kind, requests in _distinct_by_kind(_identities(instances)).items():
+        _compute(_RequestTarget(model, ledger, progress, shard), kind, requests)
 
 
 def ledger_responses(
@@ -127,161 +140,155 @@ def ledger_responses(
     Raises
     ------
     StoreError
-        Some answers are not there.
+        Some responses are not there.
     """
-    asked = _by_instance(instances)
-    answers: dict[_RequestIdentity, Any] = {}
-    for kind, requests in _by_kind(asked).items():
-        for path in (_PLAIN, _TREE):  # a model that fails a proof is asked again on lm-eval's path, and that counts
-            wanted = [request for request in requests if request not in answers]
-            keys = {request_key(fingerprint, kind, r.arguments, r.repeat, path): r for r in wanted}
-            found = ledger.get(keys)
-            answers |= {keys[key]: answer for key, answer in found.items()}
-        missing = [request for request in requests if request not in answers]
-        if missing:
+    identities = _identities(instances)
+    stored: dict[_RequestIdentity, Any] = {}
+    for kind, requests in _distinct_by_kind(identities).items():
+        for path in (_PLAIN, _TREE):  # a model that fails its proof is asked again on lm-eval's path, and that counts
+            by_key = {
+                request_key(fingerprint, kind, r.arguments, r.repeat, path): r for r in requests if r not in stored
+            }
+            stored |= {by_key[key]: response for key, response in ledger.get(by_key).items()}
+        n_missing = sum(request not in stored for request in requests)
+        if n_missing:
             raise StoreError(
-                f"{ledger.path}: lacks {len(missing):,} of {len(requests):,} answers of {name}. "
+                f"{ledger.path}: lacks {n_missing:,} of {len(requests):,} answers of {name}. "
                 f"Run the evaluation to its end first, with the same models and settings."
             )
         if progress is not None:
             progress(0, len(requests))
-    return _responses(instances, asked, answers)
+    return _responses(instances, identities, stored)
 
 
-@dataclass(frozen=True)
-class _RequestTarget:
-    """Who is asked, where answers go, and which part of the requests is ours."""
-
-    model: LoadedModel
-    ledger: Ledger
-    progress: Progress | None
-    part: tuple[int, int] = (0, 1)
+def _identities(instances: Sequence[Any]) -> list[list[_RequestIdentity]]:
+    """The identities of each instance's repeats."""
+    return [[_identity(instance, n) for n in range(max(1, instance.repeats or 1))] for instance in instances]
 
 
-def _by_instance(instances: Sequence[Any]) -> list[list[_RequestIdentity]]:
-    return [[_asked(instance, n) for n in range(max(1, instance.repeats or 1))] for instance in instances]
+def _identity(instance: Any, repeat: int) -> _RequestIdentity:
+    text = json.dumps(list(instance.args), sort_keys=True, default=str)
+    return _RequestIdentity(instance.request_type, text, repeat, instance.args)
 
 
-def _by_kind(asked: Sequence[Sequence[_RequestIdentity]]) -> dict[str, list[_RequestIdentity]]:
+def _distinct_by_kind(identities: Sequence[Sequence[_RequestIdentity]]) -> dict[str, list[_RequestIdentity]]:
     """Distinct requests by request type, in their order."""
     kinds: dict[str, dict[_RequestIdentity, None]] = {}
-    for own in asked:
-        kinds.setdefault(own[0].kind, {}).update(dict.fromkeys(own))
+    for repeats in identities:
+        kinds.setdefault(repeats[0].kind, {}).update(dict.fromkeys(repeats))
     return {kind: list(requests) for kind, requests in kinds.items()}
 
 
 def _responses(
-    instances: Sequence[Any], asked: Sequence[Sequence[_RequestIdentity]], answers: Mapping[_RequestIdentity, Any]
+    instances: Sequence[Any], identities: Sequence[Sequence[_RequestIdentity]], stored: Mapping[_RequestIdentity, Any]
 ) -> list[list[Response]]:
     responses = []
-    for instance, own in zip(instances, asked, strict=True):
-        got = [_as_response(request.kind, answers[request]) for request in own]
-        instance.resps.extend(response.value for response in got)
-        responses.append(got)
+    for instance, repeats in zip(instances, identities, strict=True):
+        of_instance = [_as_response(request.kind, stored[request]) for request in repeats]
+        instance.resps.extend(response.value for response in of_instance)
+        responses.append(of_instance)
     return responses
 
 
-def _asked_each_way(
-    asking: _RequestTarget, kind: str, requests: Sequence[_RequestIdentity]
-) -> dict[_RequestIdentity, Any]:
-    """The answers to distinct requests of one kind, on the fast path where the model allows it."""
-    model = asking.model
+def _compute(target: _RequestTarget, kind: str, requests: Sequence[_RequestIdentity]) -> dict[_RequestIdentity, Any]:
+    """The responses to distinct requests of one kind, by tree where the model allows it, else on lm-eval's path."""
+    model = target.model
     if kind != "generate_until" and not model.can_score:
         raise ModelError(
             f"model {model.name}: this backend gives no log-likelihoods, which {kind} requests need: "
-            f"{model.why_no_scores}. Use a battery of generate tasks."
+            f"{model.no_scores_reason}. Use a battery of generate tasks."
         )
     if model.tree is None:
-        return _answers(asking, kind, requests, _PLAIN)
+        return _compute_on_path(target, kind, requests, _PLAIN)
     plain: list[_RequestIdentity] = []
     if kind == "generate_until":
-        from capgap.models.tree_generation import only_lm_eval
+        from capgap.models.tree_generation import generation_unsupported
 
-        plain = [request for request in requests if only_lm_eval(model, request.arguments[1])]
-    others = set(requests) - set(plain)
-    fast = [request for request in requests if request in others]
+        plain = [request for request in requests if generation_unsupported(model, request.arguments[1])]
+    by_lm_eval = set(plain)
+    by_tree = [request for request in requests if request not in by_lm_eval]
     try:
-        answers = _answers(asking, kind, fast, _TREE)
+        stored = _compute_on_path(target, kind, by_tree, _TREE)
     except TreeDisagreement as error:
-        model.go_plain(str(error))
-        answers = _answers(asking, kind, fast, _PLAIN)
-    return answers | _answers(asking, kind, plain, _PLAIN)
+        # What the tree computed before stays in the ledger under its own path; nobody looks there for this run.
+        model.drop_tree(str(error))
+        stored = _compute_on_path(target, kind, by_tree, _PLAIN)
+    return stored | _compute_on_path(target, kind, plain, _PLAIN)
 
 
-def _answers(
-    asking: _RequestTarget, kind: str, requests: Sequence[_RequestIdentity], path: str
+def _compute_on_path(
+    target: _RequestTarget, kind: str, requests: Sequence[_RequestIdentity], path: str
 ) -> dict[_RequestIdentity, Any]:
-    """The answers to requests that take one path, each kept as soon as it is there."""
-    model, ledger, progress = asking.model, asking.ledger, asking.progress
+    """The responses to requests that take one path, each batch in the ledger before the next is computed."""
+    model, ledger, progress = target.model, target.ledger, target.progress
     keys = [request_key(model.fingerprint, kind, r.arguments, r.repeat, path) for r in requests]
-    known = ledger.get(keys)
-    found = {i: known[key] for i, key in enumerate(keys) if key in known}
-    if progress is not None and found:
-        progress(0, len(found))
-    answers = {requests[i]: answer for i, answer in found.items()}
-    if len(found) == len(requests):
-        return answers
-    for step in _steps(asking, kind, requests, found, path):
-        rows = [(keys[i], requests[i].repeat, answer) for i, answer in step.items()]
+    in_ledger = ledger.get(keys)
+    recorded = {i: in_ledger[key] for i, key in enumerate(keys) if key in in_ledger}
+    if progress is not None and recorded:
+        progress(0, len(recorded))
+    stored = {requests[i]: response for i, response in recorded.items()}
+    if len(recorded) == len(requests):
+        return stored
+    for batch in _computed_batches(target, kind, requests, recorded, path):
+        rows = [(keys[i], requests[i].repeat, response) for i, response in batch.items()]
         ledger.put(model.fingerprint, kind, rows)
-        answers |= {requests[i]: answer for i, answer in step.items()}
+        stored |= {requests[i]: response for i, response in batch.items()}
         if progress is not None:
             progress(len(rows), 0)
-    return answers
+    return stored
 
 
-def _steps(
-    asking: _RequestTarget, kind: str, requests: Sequence[_RequestIdentity], found: Mapping[int, Any], path: str
+def _computed_batches(
+    target: _RequestTarget,
+    kind: str,
+    requests: Sequence[_RequestIdentity],
+    recorded: Mapping[int, Any],
+    path: str,
 ) -> Iterator[dict[int, Any]]:
-    """Index → answer of those of our part that were not found, some at a time."""
+    """Index → response of those requests of the shard that are not recorded, a batch at a time."""
+    if kind == "generate_until":
+        _check_prompt_room(target.model, requests)
     if path == _PLAIN:
-        return _in_batches(asking, kind, requests, found)
+        return _plain_batches(target, kind, requests, recorded)
     if kind == "generate_until":
         from capgap.models.tree_generation import generate_by_tree
 
-        _check_room(asking.model, requests)
-        return generate_by_tree(asking.model, [(r.arguments, r.repeat) for r in requests], found, asking.part)
+        prompts = [(request.arguments, request.repeat) for request in requests]
+        return generate_by_tree(target.model, prompts, recorded, target.shard)
     from capgap.models.tree_scoring import score_by_tree
 
-    return score_by_tree(asking.model, kind, [r.arguments for r in requests], found, asking.part)
+    return score_by_tree(target.model, kind, [r.arguments for r in requests], recorded, target.shard)
 
 
-def _in_batches(
-    asking: _RequestTarget, kind: str, requests: Sequence[_RequestIdentity], found: Mapping[int, Any]
+def _plain_batches(
+    target: _RequestTarget, kind: str, requests: Sequence[_RequestIdentity], recorded: Mapping[int, Any]
 ) -> Iterator[dict[int, Any]]:
-    """Answers of lm-eval's own path and of other backends: a batch of the plan at a time."""
-    for batch in own_shard(_plan(asking.model, kind, requests), asking.part):
-        missing = [request for request in batch if request.index not in found]
+    """Responses of lm-eval's own path and of other backends: what is missing of each planned batch."""
+    for batch in shard_of(_plan_batches(target.model, kind, requests), target.shard):
+        missing = [request for request in batch if request.index not in recorded]
         if missing:
-            results = _ask(asking.model, kind, missing)
-            yield {request.index: result for request, result in zip(missing, results, strict=True)}
+            responses = _ask_lm_eval(target.model, kind, missing)
+            yield {request.index: response for request, response in zip(missing, responses, strict=True)}
 
 
-def _asked(instance: Any, repeat: int) -> "_RequestIdentity":
-    return _RequestIdentity(
-        instance.request_type, json.dumps(list(instance.args), sort_keys=True, default=str), repeat, instance.args
-    )
-
-
-def _plan(model: LoadedModel, kind: str, requests: Sequence[_RequestIdentity]) -> list[list[_KeyedRequest]]:
+def _plan_batches(model: LoadedModel, kind: str, requests: Sequence[_RequestIdentity]) -> list[list[_PlannedRequest]]:
     """Cut the sorted requests into batches of at most `batch_tokens` padded tokens.
 
     Requests of one context stay neighbours: lm-eval merges those whose answer is one token long.
     """
-    if kind == "generate_until":
-        _check_room(model, requests)
     lengths = _lengths(model, kind, [request.arguments for request in requests])
-    todo = [
-        _KeyedRequest(index, request.arguments, request.repeat, length)
+    planned = [
+        _PlannedRequest(index, request.arguments, request.repeat, length)
         for index, (request, length) in enumerate(zip(requests, lengths, strict=True))
     ]
-    todo.sort(key=lambda r: (_settings(r), -r.length, tuple(map(str, r.arguments)), r.repeat))
-    batches: list[list[_KeyedRequest]] = []
+    # A total order of the requests' content: the plan is the same whatever the order in which they came.
+    planned.sort(key=lambda r: (_settings(r), -r.length, tuple(map(str, r.arguments)), r.repeat))
+    batches: list[list[_PlannedRequest]] = []
     longest = 0
-    for request in todo:
+    for request in planned:
         longest = max(longest, request.length)
-        many = len(batches[-1]) if batches else model.requests_at_once
-        full = many >= model.requests_at_once or (many + 1) * longest > model.batch_tokens
+        n_requests = len(batches[-1]) if batches else model.max_batch_requests
+        full = n_requests >= model.max_batch_requests or (n_requests + 1) * longest > model.batch_tokens
         if full or _settings(batches[-1][0]) != _settings(request):
             batches.append([])
             longest = request.length
@@ -289,42 +296,43 @@ def _plan(model: LoadedModel, kind: str, requests: Sequence[_RequestIdentity]) -
     return batches
 
 
-def _settings(request: _KeyedRequest) -> str:
+def _settings(request: _PlannedRequest) -> str:
     """Generation settings as text: requests of different settings never share a batch."""
     settings = request.arguments[1] if len(request.arguments) > 1 else None
     return repr(sorted(settings.items(), key=str)) if isinstance(settings, dict) else ""
 
 
 def _lengths(model: LoadedModel, kind: str, arguments: Sequence[tuple[Any, ...]]) -> list[int]:
+    """Tokens that a forward pass must hold for each request, generated ones included."""
     encode = getattr(model.lm, "tok_encode", None)
     tokenizer = getattr(model.lm, "tokenizer", None)
     texts = [a[0] + a[1] if kind == "loglikelihood" else a[0] for a in arguments]
     if encode is None or tokenizer is None:
         # About four characters a token; only the batches that a foreign backend is sent depend on it.
         return [len(text) // 4 + 1 for text in texts]
-    known = {text: len(encode(text)) for text in dict.fromkeys(texts)}
-    room = int(getattr(model.lm, "max_length", 1 << 30))
-    extra = [_max_tokens(model, a[1]) if kind == "generate_until" else 0 for a in arguments]
-    return [min(known[text], room) + more for text, more in zip(texts, extra, strict=True)]
+    n_tokens = {text: len(encode(text)) for text in dict.fromkeys(texts)}
+    max_length = int(getattr(model.lm, "max_length", _NO_LIMIT))
+    generated = [_max_tokens(model, a[1]) if kind == "generate_until" else 0 for a in arguments]
+    return [min(n_tokens[text], max_length) + n for text, n in zip(texts, generated, strict=True)]
 
 
 def _max_tokens(model: LoadedModel, settings: Mapping[str, Any]) -> int:
     return int(settings.get("max_gen_toks", getattr(model.lm, "max_gen_toks", 256)))
 
 
-def _check_room(model: LoadedModel, requests: Sequence[_RequestIdentity]) -> None:
-    """lm-eval asserts that a prompt token remains; say it before anything runs."""
-    room = int(getattr(model.lm, "max_length", 1 << 30))
-    most = max((_max_tokens(model, request.arguments[1]) for request in requests), default=0)
-    if most >= room:
+def _check_prompt_room(model: LoadedModel, requests: Sequence[_RequestIdentity]) -> None:
+    """Refuse generation limits that leave no prompt token, which lm-eval asserts while it runs."""
+    max_length = int(getattr(model.lm, "max_length", _NO_LIMIT))
+    limit = max((_max_tokens(model, request.arguments[1]) for request in requests), default=0)
+    if limit >= max_length:
         raise ModelError(
-            f"model {model.name}: max_tokens {most} leaves no room for a prompt in its {room} tokens. "
+            f"model {model.name}: max_tokens {limit} leaves no room for a prompt in its {max_length} tokens. "
             f"Lower max_tokens of the task."
         )
 
 
-def _ask(model: LoadedModel, kind: str, batch: Sequence[_KeyedRequest]) -> list[Any]:
-    """One batch through lm-eval; results as JSON values in the order of the batch."""
+def _ask_lm_eval(model: LoadedModel, kind: str, batch: Sequence[_PlannedRequest]) -> list[Any]:
+    """One batch through lm-eval; responses as JSON values in the order of the batch."""
     from lm_eval.api.instance import Instance
 
     instances: Any = [
@@ -348,19 +356,19 @@ class _ArrivalHook:
     def __init__(self, lm: Any) -> None:
         self._recorded: list[Any] = getattr(lm, "endings", [])
         self._recorded.clear()
-        self._taken = 0
+        self._n_paired = 0
         self._endings: dict[str, list[dict[str, Any]]] = {}
 
     def add_partial(self, kind: str, arguments: Sequence[Any], value: Any) -> None:
         """lm-eval's signature; called once a response, in the order of the batch that was generated."""
-        if kind == "generate_until" and self._taken < len(self._recorded):
-            self._endings.setdefault(_text_of(arguments), []).append(self._recorded[self._taken].as_dict())
-            self._taken += 1
+        if kind == "generate_until" and self._n_paired < len(self._recorded):
+            self._endings.setdefault(_text_of(arguments), []).append(self._recorded[self._n_paired].as_dict())
+            self._n_paired += 1
 
     def ending(self, arguments: Sequence[Any]) -> dict[str, Any]:
-        """What was recorded for a request, for its repeats in turn; empty where the backend tells nothing."""
-        own = self._endings.get(_text_of(arguments))
-        return own.pop(0) if own else {}
+        """The ending of a request's text, for its repeats in turn; empty where the backend tells nothing."""
+        endings = self._endings.get(_text_of(arguments))
+        return endings.pop(0) if endings else {}
 
 
 def _text_of(arguments: Sequence[Any]) -> str:

@@ -1,14 +1,14 @@
-"""Work in equal parts, for several processes and machines."""
+"""Shards: consecutive, nearly equal parts of work, for several processes and machines."""
 
 from collections.abc import Sequence
 from typing import TypeVar
 
-__all__ = ["own_shard"]
+__all__ = ["shard_of"]
 
-Thing = TypeVar("Thing")
+_Item = TypeVar("_Item")
 
 
-def own_shard(things: Sequence[Thing], part: tuple[int, int]) -> Sequence[Thing]:
-    """The k-th (from 0) of n consecutive parts that differ by one thing at most."""
-    k, n = part
-    return things[k * len(things) // n : (k + 1) * len(things) // n]
+def shard_of(items: Sequence[_Item], shard: tuple[int, int]) -> Sequence[_Item]:
+    """The k-th (from 0) of n consecutive shards, ``shard = (k, n)``; their sizes differ by one at most."""
+    k, n = shard
+    return items[k * len(items) // n : (k + 1) * len(items) // n]

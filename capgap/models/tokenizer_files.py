@@ -1,13 +1,13 @@
-"""Which tokenizer a checkpoint is read with, told from file names."""
+"""Location of a checkpoint's tokenizer, by file names, checked for what reads it."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 from capgap.errors import ModelError
 from capgap.models.checkpoint import Checkpoint
-from capgap.models.spec import ModelSpec
+from capgap.models.installed_packages import is_installed
+from capgap.models.model_spec import ModelSpec
 
-__all__ = ["TOKENIZER_FILES", "tokenizer_place"]
+__all__ = ["TOKENIZER_FILES", "tokenizer_location"]
 
 TOKENIZER_FILES = (
     "tokenizer*",
@@ -22,23 +22,23 @@ TOKENIZER_FILES = (
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "tekken.json", "*.tiktoken")
 
 
-def tokenizer_place(spec: ModelSpec, checkpoint: Checkpoint) -> Path | str | None:
-    """What the tokenizer is loaded from; None: from where the weights are.
+def tokenizer_location(spec: ModelSpec, checkpoint: Checkpoint) -> Path | str | None:
+    """Folder or hub name that the tokenizer is loaded from; None: where the weights are.
 
-    The word's own, else the adapter's where it brings one, else that of the weights.
+    The spec's own, else the adapter's where it brings one, else that of the weights.
 
     Raises
     ------
     ModelError
         There is none, or none that what is installed can read.
     """
-    named: str | None = spec.get("tokenizer")
-    if named:
-        path = Path(named).expanduser()
+    requested: str | None = spec.get("tokenizer")
+    if requested:
+        path = Path(requested).expanduser()
         if path.is_dir():
             _check_readable(path, spec)
             return path
-        return named
+        return requested
     weights = checkpoint.adapter_of or checkpoint
     if checkpoint.is_adapter and _has_vocabulary(checkpoint.path):
         _check_readable(checkpoint.path, spec)
@@ -59,25 +59,17 @@ def _has_vocabulary(folder: Path) -> bool:
 
 
 def _check_readable(folder: Path, spec: ModelSpec) -> None:
-    """A sentencepiece model alone is converted while it is loaded, by a package that need not be there."""
-    others = [pattern for pattern in _VOCABULARIES if pattern != "*.model"]
-    if any(file for pattern in others for file in folder.glob(pattern)):
+    """Check that a tokenizer can be read: sentencepiece alone is converted by packages that need not be there."""
+    if any(file for pattern in _VOCABULARIES if pattern != "*.model" for file in folder.glob(pattern)):
         return
     models = sorted(file.name for file in folder.glob("*.model"))
     missing = [
         pip
         for module, pip in (("sentencepiece", "sentencepiece"), ("google.protobuf", "protobuf"))
-        if not _installed(module)
+        if not is_installed(module)
     ]
     if models and missing:
         raise ModelError(
             f"model {spec.name}: {folder} has its tokenizer as {models[0]} only, and what reads it is not installed. "
             f"pip install {' '.join(missing)}"
         )
-
-
-def _installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False

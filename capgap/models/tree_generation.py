@@ -1,8 +1,8 @@
-"""Generation requests: what prompts share is read once, and every text ends where lm-eval ends it.
+"""Generation requests through the token tree: shared prefixes are read once, every text ends where lm-eval ends it.
 
-Requests of one setting are sorted by length, the longest first, and written in batches. An answer goes to the ledger
-as soon as it is whole. Before the first ones count, lm-eval's own path scores what was written: each token must have
-had the probability that the decoder saw.
+Requests of one setting are sorted by length, the longest first, and generated in batches. An answer goes to the ledger
+as soon as it is complete. Before the first ones count, lm-eval's own path scores what was generated: each token must
+have had the probability that the decoder saw.
 """
 
 import hashlib
@@ -14,68 +14,58 @@ from typing import Any
 import torch
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
-from capgap.models.encoding import encode_texts
-from capgap.models.load import LoadedModel, TreeDisagreement
-from capgap.models.out_of_memory import is_memory, release
-from capgap.models.prefix_tree import Continuation, TreeDecoder, disagreement
-from capgap.models.sharding import own_shard
+from capgap.models.loaded_model import LoadedModel, TreeDisagreement
+from capgap.models.out_of_memory import halve_batch_size, is_out_of_memory
+from capgap.models.prefix_tree import Choose, Continuation, TreeDecoder, TreeScorer, disagreement
+from capgap.models.request_encoding import encode_texts
+from capgap.models.sharding import shard_of
 
-__all__ = ["generate_by_tree", "only_lm_eval"]
+__all__ = ["generate_by_tree", "generation_unsupported"]
 
-_LINES = 64  # prompts written on at a time, at most
-_KEPT = 32  # tokens that all prompts share, or keeping them is not worth a pass
-_UNDERSTOOD = {"do_sample", "temperature", "top_k", "top_p", "min_p", "until", "max_gen_toks"}
-# Fields of a model's generation_config that change what greedy decoding writes, and their neutral values.
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "num_beams": (None, 1),
-    "repetition_penalty": (None, 1.0),
-    "encoder_repetition_penalty": (None, 1.0),
-    "no_repeat_ngram_size": (None, 0),
-    "min_length": (None, 0),
-    "min_new_tokens": (None, 0),
-    "bad_words_ids": (None,),
-    "suppress_tokens": (None, []),
-    "begin_suppress_tokens": (None, []),
-    "forced_bos_token_id": (None,),
-    "forced_eos_token_id": (None,),
-    "sequence_bias": (None,),
-    "guidance_scale": (None, 1.0),
-    "exponential_decay_length_penalty": (None,),
-    "penalty_alpha": (None, 0.0),
-    "watermarking_config": (None,),
-}
+_MAX_LINES = 64  # prompts that are generated behind at a time
+_MIN_COMMON_PREFIX = 32  # tokens; caching a shorter prefix is not worth a pass
+_SUPPORTED_SETTINGS = {"do_sample", "temperature", "top_k", "top_p", "min_p", "until", "max_gen_toks"}
+_NEUTRAL: tuple[tuple[Any, tuple[str, ...]], ...] = (
+    (1, ("num_beams", "repetition_penalty", "encoder_repetition_penalty", "guidance_scale")),
+    (0, ("no_repeat_ngram_size", "min_length", "min_new_tokens", "penalty_alpha")),
+    ([], ("suppress_tokens", "begin_suppress_tokens")),
+    (None, ("bad_words_ids", "forced_bos_token_id", "forced_eos_token_id", "sequence_bias")),
+    (None, ("exponential_decay_length_penalty", "watermarking_config")),
+)
+"""Fields of a model's generation_config that change greedy decoding, by neutral value; None is neutral too."""
 
 
 @dataclass(frozen=True)
 class _GenerationSettings:
-    """How a request is to be written, as lm-eval reads it."""
+    """Generation settings of a request, as lm-eval reads them."""
 
     until: tuple[str, ...]
     limit: int
-    sampled: tuple[tuple[str, float], ...]  # temperature, top_k …; none where decoding is greedy
+    sampling: tuple[tuple[str, float], ...]  # temperature, top_k …; none where decoding is greedy
 
 
-def only_lm_eval(model: LoadedModel, settings: Mapping[str, Any]) -> str | None:
-    """Why a request must be written on lm-eval's own path; None where it need not."""
+def generation_unsupported(model: LoadedModel, settings: Mapping[str, Any]) -> str | None:
+    """Why a request must be generated on lm-eval's own path; None where it need not."""
     if model.tree is None:
         return "the model"
-    strange = sorted(set(settings) - _UNDERSTOOD - {"max_new_tokens", "max_tokens", "max_completion_tokens"})
-    if strange:
-        return f"the setting {strange[0]}"
+    others = sorted(set(settings) - _SUPPORTED_SETTINGS - {"max_new_tokens", "max_tokens", "max_completion_tokens"})
+    if others:
+        return f"the setting {others[0]}"
     configured = getattr(model.lm.model, "generation_config", None)
-    for name, neutral in _NEUTRAL.items():
-        if getattr(configured, name, None) not in neutral:
-            return f"{name} in its generation_config"
+    for neutral, names in _NEUTRAL:
+        for name in names:
+            if getattr(configured, name, None) not in (None, neutral):
+                return f"{name} in its generation_config"
     return None
 
 
 def generate_by_tree(
     model: LoadedModel,
     requests: Sequence[tuple[tuple[Any, ...], int]],
-    found: Mapping[int, Any],
-    part: tuple[int, int] = (0, 1),
+    recorded: Mapping[int, Any],
+    shard: tuple[int, int] = (0, 1),
 ) -> Iterator[dict[int, Any]]:
-    """Answers to generation requests, as they become whole.
+    """Responses to generation requests, as they become complete.
 
     Parameters
     ----------
@@ -83,10 +73,10 @@ def generate_by_tree(
         With a `tree`.
     requests
         ``((prompt, settings), repeat)`` of every request of the task.
-    found
-        Indices of those that the ledger has.
-    part
-        ``(k, n)``: only the k-th of n parts of the batches.
+    recorded
+        Index → response, of those that the ledger has.
+    shard
+        ``(k, n)``: only the k-th of n shards of the batches.
 
     Yields
     ------
@@ -95,160 +85,154 @@ def generate_by_tree(
 
     Raises
     ------
-    Unproven
-        lm-eval's own path gives what was written another probability.
+    TreeDisagreement
+        lm-eval's own path gives what was generated another probability.
     ModelError
         The memory does not hold a single line.
     """
+    assert model.tree is not None
     groups: dict[_GenerationSettings, list[int]] = {}
     for i, ((_, settings), _) in enumerate(requests):
         groups.setdefault(_settings(model.lm, settings), []).append(i)
     for settings, members in sorted(groups.items(), key=lambda group: repr(group[0])):
         texts = [str(requests[i][0][0]) for i in members]
-        prompts = dict(zip(members, _encoded(model, texts, settings.limit), strict=True))
-        yield from _group(model, settings, prompts, {i: requests[i][1] for i in members}, set(found), part)
+        prompts = dict(zip(members, _encode_prompts(model, texts, settings.limit), strict=True))
+        group = _RequestGroup(model, model.tree, settings, prompts, {i: requests[i][1] for i in members})
+        yield from group.responses(set(recorded), shard)
 
 
-def _group(
-    model: LoadedModel,
-    settings: _GenerationSettings,
-    prompts: Mapping[int, tuple[int, ...]],
-    repeats: Mapping[int, int],
-    found: set[int],
-    part: tuple[int, int],
-) -> Iterator[dict[int, Any]]:
-    order = sorted(prompts, key=lambda i: (-len(prompts[i]), prompts[i], repeats[i]))
-    beginning = _shared(list(prompts.values()))
-    done = set(found)
-    lines = _LINES
-    while True:
-        decoder = _decoder(model)
-        batches = _batches(order, prompts, settings.limit, lines, 8 * model.batch_tokens)
-        try:
-            for batch in own_shard(batches, part):
-                missing = [i for i in batch if i not in done]
-                if not missing:
-                    continue
-                for answers in _written(model, decoder, settings, missing, prompts, repeats, beginning):
-                    done.update(answers)
-                    yield answers
+@dataclass(frozen=True)
+class _RequestGroup:
+    """Generation requests of one setting."""
+
+    model: LoadedModel
+    tree: TreeScorer
+    settings: _GenerationSettings
+    prompts: Mapping[int, tuple[int, ...]]
+    """Index of a request → its prompt's token ids."""
+    repeats: Mapping[int, int]
+    """Index of a request → its repeat."""
+
+    def responses(self, done: set[int], shard: tuple[int, int]) -> Iterator[dict[int, Any]]:
+        """The responses of a shard that are not `done`; with half as many lines whenever memory ends."""
+        order = sorted(self.prompts, key=lambda i: (-len(self.prompts[i]), self.prompts[i], self.repeats[i]))
+        common_prefix = _common_prefix(list(self.prompts.values()))
+        n_lines = _MAX_LINES
+        while True:
+            decoder = TreeDecoder(self.tree.model, self.tree.attention, self.tree.row_tokens)
+            try:
+                for batch in shard_of(self._batches(order, n_lines), shard):
+                    missing = [i for i in batch if i not in done]
+                    if not missing:
+                        continue
+                    for responses in self._generate(decoder, missing, common_prefix):
+                        done.update(responses)
+                        yield responses
+                return
+            except RuntimeError as error:  # torch's errors of memory are of this kind
+                if not is_out_of_memory(error):
+                    raise
+                n_lines = halve_batch_size(self.model, n_lines, error, "lines", smallest=1)
+
+    def _batches(self, order: Sequence[int], n_lines: int) -> list[list[int]]:
+        """Batches of at most so many lines and of eight rows' tokens, prompts and answers together."""
+        batches: list[list[int]] = []
+        longest = 0
+        for i in order:
+            padded_tokens = (len(batches[-1]) + 1) * longest if batches else 0
+            if not batches or len(batches[-1]) >= n_lines or padded_tokens > 8 * self.model.batch_tokens:
+                batches.append([])
+                longest = len(self.prompts[i]) + self.settings.limit  # the first of a batch is its longest
+            batches[-1].append(i)
+        return batches
+
+    def _generate(self, decoder: TreeDecoder, batch: Sequence[int], common_prefix: int) -> Iterator[dict[int, Any]]:
+        """A batch's responses; all at once where they are to be proven first."""
+        lm, settings = self.model.lm, self.settings
+        prompts = [self.prompts[i] for i in batch]
+        choose: Choose = _greedy
+        if settings.sampling:
+            choose = _TokenSampler(settings.sampling, [(self.prompts[i], self.repeats[i]) for i in batch])
+        proven = self.tree.proven
+        is_covered = len(prompts[0]) <= proven.longest_prompt
+        steps = decoder.generate(
+            prompts,
+            settings.limit,
+            choose,
+            _StopCriteria(lm, settings.until).reached,
+            common_prefix=common_prefix,
+            scored=not is_covered,
+        )
+        if is_covered:
+            for step in steps:
+                yield {batch[n]: _response(lm, settings, continuation.tokens) for n, continuation in step.items()}
             return
-        except RuntimeError as error:  # torch's errors of memory are of this kind
-            if not is_memory(error):
+        try:
+            continuations = {n: continuation for step in steps for n, continuation in step.items()}
+        except Exception as error:  # whatever a model's own code raises at masks that it does not expect
+            if is_out_of_memory(error):
                 raise
-            lines = release(model, lines, error, "lines", smallest=1)
+            raise TreeDisagreement(f"it cannot write by lines ({type(error).__name__}: {str(error)[:120]})") from error
+        if self._prove(prompts, continuations) > 1:
+            proven.longest_prompt = len(prompts[0])
+        yield {batch[n]: _response(lm, settings, continuation.tokens) for n, continuation in continuations.items()}
+
+    def _prove(self, prompts: Sequence[Sequence[int]], continuations: Mapping[int, Continuation]) -> int:
+        """Score on lm-eval's own path what was generated behind the longest and the shortest prompt, and the longest.
+
+        Returns
+        -------
+        int
+            Tokens of the longest answer compared; a single one says nothing about the steps behind it.
+        """
+        lm = self.model.lm
+        started = time.monotonic()
+        longest = max(continuations, key=lambda n: (len(continuations[n].tokens), -n))
+        for n in sorted({0, len(prompts) - 1, longest}):
+            tokens = continuations[n].tokens
+            ((plain, _),) = lm.plain([(None, list(prompts[n]), tokens)], override_bs=1)
+            complaint = disagreement(continuations[n].logprob, plain, len(tokens), lm.model.dtype, self.tree.proven)
+            if complaint is not None:
+                raise TreeDisagreement(f"in writing, {complaint}")
+        seconds = self.model.seconds
+        seconds["proof"] = seconds.get("proof", 0.0) + time.monotonic() - started
+        return len(continuations[longest].tokens)
 
 
-def _written(
-    model: LoadedModel,
-    decoder: TreeDecoder,
-    settings: _GenerationSettings,
-    batch: Sequence[int],
-    prompts: Mapping[int, tuple[int, ...]],
-    repeats: Mapping[int, int],
-    beginning: int,
-) -> Iterator[dict[int, Any]]:
-    """A batch's answers; all at once where they are to be proven first."""
-    ends = _StopCriteria(model.lm, settings.until)
-    own = [prompts[i] for i in batch]
-    choose = (
-        _greedy
-        if not settings.sampled
-        else _TokenSampler(settings.sampled, [(p, repeats[i]) for p, i in zip(own, batch, strict=True)])
-    )
-    assert model.tree is not None
-    proven = model.tree.proven
-    covered = len(own[0]) <= proven.longest_prompt
-    steps = decoder.write(own, settings.limit, choose, ends.reached, beginning=beginning, scored=not covered)
-    if covered:
-        for step in steps:
-            yield {batch[n]: _answer(model, settings, written.tokens) for n, written in step.items()}
-        return
-    try:
-        whole = {n: written for step in steps for n, written in step.items()}
-    except Exception as error:  # whatever a model's own code raises at masks that it does not expect
-        if is_memory(error):
-            raise
-        raise TreeDisagreement(f"it cannot write by lines ({type(error).__name__}: {str(error)[:120]})") from error
-    if _prove(model, own, whole) > 1:
-        proven.longest_prompt = len(own[0])
-    yield {batch[n]: _answer(model, settings, written.tokens) for n, written in whole.items()}
+def _settings(lm: Any, settings: Mapping[str, Any]) -> _GenerationSettings:
+    normal = normalize_gen_kwargs(dict(settings), lm.max_gen_toks)
+    until = handle_stop_sequences(normal.get("until"), eos=lm.tok_decode(lm.eot_token_id, skip_special_tokens=False))
+    sampling: dict[str, float] = {}
+    if normal.get("do_sample") and float(normal.get("temperature") or 0.0) > 0:
+        names = ("temperature", "top_k", "top_p", "min_p")
+        sampling = {name: float(normal[name]) for name in names if normal.get(name) is not None}
+    return _GenerationSettings(tuple(until), int(normal["max_gen_toks"]), tuple(sorted(sampling.items())))
 
 
-def _prove(model: LoadedModel, prompts: Sequence[Sequence[int]], whole: Mapping[int, Continuation]) -> int:
-    """Score what was written on lm-eval's own path: behind the longest and the shortest prompt, and the longest answer.
-
-    Returns
-    -------
-    int
-        Tokens of the longest answer compared; a single one says nothing about the steps behind it.
-    """
-    assert model.tree is not None
-    started = time.monotonic()
-    longest = max(whole, key=lambda n: (len(whole[n].tokens), -n))
-    for n in sorted({0, len(prompts) - 1, longest}):
-        written = whole[n]
-        ((plain, _),) = model.lm.plain([(None, list(prompts[n]), written.tokens)], override_bs=1)
-        complaint = disagreement(written.logprob, plain, len(written.tokens), model.lm.model.dtype, model.tree.proven)
-        if complaint is not None:
-            raise TreeDisagreement(f"in writing, {complaint}")
-    model.seconds["proof"] = model.seconds.get("proof", 0.0) + time.monotonic() - started
-    return len(whole[longest].tokens)
-
-
-def _decoder(model: LoadedModel) -> TreeDecoder:
-    tree = model.tree
-    assert tree is not None
-    return TreeDecoder(tree.model, tree.attention, tree.row_tokens)
-
-
-def _settings(lm: Any, given: Mapping[str, Any]) -> _GenerationSettings:
-    known = normalize_gen_kwargs(dict(given), lm.max_gen_toks)
-    until = handle_stop_sequences(known.get("until"), eos=lm.tok_decode(lm.eot_token_id, skip_special_tokens=False))
-    sampled: dict[str, float] = {}
-    if known.get("do_sample") and float(known.get("temperature") or 0.0) > 0:
-        sampled = {k: float(known[k]) for k in ("temperature", "top_k", "top_p", "min_p") if known.get(k) is not None}
-    return _GenerationSettings(tuple(until), int(known["max_gen_toks"]), tuple(sorted(sampled.items())))
-
-
-def _encoded(model: LoadedModel, texts: Sequence[str], limit: int) -> list[tuple[int, ...]]:
-    """Token ids of prompts as lm-eval encodes a batch of one; too long ones lose their beginning, which is told."""
+def _encode_prompts(model: LoadedModel, texts: Sequence[str], limit: int) -> list[tuple[int, ...]]:
+    """Token ids of prompts as lm-eval encodes a batch of one; too long ones lose their beginning, which is noted."""
     lm = model.lm
-    room = lm.max_length - limit
-    # a batch of prompts is looked through for another beginning than a single text
+    max_tokens = lm.max_length - limit
+    # lm-eval looks through a batch of prompts for another beginning token than through a single text
     encoded = encode_texts(lm, texts, getattr(lm.tokenizer, "bos_token", None) or "")
-    cut = sum(len(tokens) > room for tokens in encoded.values())
-    if cut:
+    n_cut = sum(len(tokens) > max_tokens for tokens in encoded.values())
+    if n_cut:
         model.notes.append(
-            f"{model.name}: {cut:,} prompts are longer than its {lm.max_length:,} tokens leave room for "
+            f"{model.name}: {n_cut:,} prompts are longer than its {lm.max_length:,} tokens leave room for "
             f"(max_tokens {limit}); they lost their beginning."
         )
-    return [tuple(encoded[text][-room:]) or (lm.prefix_token_id,) for text in texts]
+    return [tuple(encoded[text][-max_tokens:]) or (lm.prefix_token_id,) for text in texts]
 
 
-def _shared(prompts: Sequence[tuple[int, ...]]) -> int:
-    """Tokens that all prompts begin with; 0 where they are too few to be kept."""
-    low, high = min(prompts), max(prompts)
+def _common_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
+    """Tokens that all prompts begin with; 0 where they are too few to be cached."""
+    low, high = min(prompts), max(prompts)  # what these two share, all that lie between them share
     most = min(min(map(len, prompts)) - 1, len(low), len(high))
-    same = next((n for n in range(most) if low[n] != high[n]), most)
-    return same if same >= _KEPT and len(prompts) > 1 else 0
+    shared = next((n for n in range(most) if low[n] != high[n]), most)
+    return shared if shared >= _MIN_COMMON_PREFIX and len(prompts) > 1 else 0
 
 
-def _batches(
-    order: Sequence[int], prompts: Mapping[int, tuple[int, ...]], limit: int, lines: int, tokens: int
-) -> list[list[int]]:
-    """At most so many lines and tokens in each batch, prompts and answers together."""
-    batches: list[list[int]] = []
-    longest = 0
-    for i in order:
-        if not batches or len(batches[-1]) >= lines or (len(batches[-1]) + 1) * longest > tokens:
-            batches.append([])
-            longest = len(prompts[i]) + limit  # the first of a batch is its longest
-        batches[-1].append(i)
-    return batches
-
-
-def _greedy(logits: torch.Tensor, owners: Sequence[int]) -> torch.Tensor:
+def _greedy(logits: torch.Tensor, prompts: Sequence[int]) -> torch.Tensor:
     return logits.argmax(-1)
 
 
@@ -256,29 +240,25 @@ class _TokenSampler:
     """Draws tokens; what is drawn for a prompt depends on the prompt and the repeat, not on its neighbours."""
 
     def __init__(self, settings: Sequence[tuple[str, float]], prompts: Sequence[tuple[tuple[int, ...], int]]) -> None:
-        from transformers.generation.logits_process import (
-            LogitsProcessorList,
-            MinPLogitsWarper,
-            TemperatureLogitsWarper,
-            TopKLogitsWarper,
-            TopPLogitsWarper,
-        )
+        from transformers.generation import logits_process
 
-        given = dict(settings)
-        steps: list[Any] = [TemperatureLogitsWarper(given["temperature"])]
-        if given.get("top_k"):
-            steps.append(TopKLogitsWarper(int(given["top_k"])))
-        if given.get("top_p", 1.0) < 1.0:
-            steps.append(TopPLogitsWarper(given["top_p"]))
-        if given.get("min_p"):
-            steps.append(MinPLogitsWarper(given["min_p"]))
-        self._steps = LogitsProcessorList(steps)
-        self._draws = [torch.Generator().manual_seed(_seed(prompt, repeat)) for prompt, repeat in prompts]
+        values = dict(settings)
+        warpers: list[Any] = [logits_process.TemperatureLogitsWarper(values["temperature"])]
+        if values.get("top_k"):
+            warpers.append(logits_process.TopKLogitsWarper(int(values["top_k"])))
+        if values.get("top_p", 1.0) < 1.0:
+            warpers.append(logits_process.TopPLogitsWarper(values["top_p"]))
+        if values.get("min_p"):
+            warpers.append(logits_process.MinPLogitsWarper(values["min_p"]))
+        self._warp = logits_process.LogitsProcessorList(warpers)
+        self._generators = [torch.Generator().manual_seed(_seed(prompt, repeat)) for prompt, repeat in prompts]
 
-    def __call__(self, logits: torch.Tensor, owners: Sequence[int]) -> torch.Tensor:
-        chances = torch.softmax(self._steps(None, logits.float()), dim=-1).cpu()
+    def __call__(self, logits: torch.Tensor, prompts: Sequence[int]) -> torch.Tensor:
+        """Tokens, shape (lines,), from logits, shape (lines, vocabulary), and the prompts of the lines."""
+        probabilities = torch.softmax(self._warp(None, logits.float()), dim=-1).cpu()
         drawn = [
-            torch.multinomial(row, 1, generator=self._draws[owner]) for row, owner in zip(chances, owners, strict=True)
+            torch.multinomial(row, 1, generator=self._generators[prompt])
+            for row, prompt in zip(probabilities, prompts, strict=True)
         ]
         return torch.cat(drawn).to(logits.device)
 
@@ -288,53 +268,51 @@ def _seed(prompt: Sequence[int], repeat: int) -> int:
 
 
 class _StopCriteria:
-    """Where an answer ends: an end token, or a stop string in the text of its last tokens, as lm-eval looks for it.
+    """End of an answer: an end token, or a stop string in the text of its last tokens, as lm-eval looks for it.
 
     A model whose thoughts end at a text of its own is not stopped by what it thinks; lm-eval would stop it there.
     """
 
     def __init__(self, lm: Any, until: Sequence[str]) -> None:
         self._tokenizer = lm.tokenizer
-        self._until = [word for word in until if word]
-        self._ends = lm.end_ids()
+        self._stop_strings = [string for string in until if string]
+        self._end_ids = lm.end_ids()
         # lm-eval looks back two tokens further than the stop string's own tokenisation.
-        lengths = [len(lm.tokenizer.encode(word, add_special_tokens=False)) for word in self._until]
-        self._back = max(lengths, default=0) + 2
+        lengths = [len(lm.tokenizer.encode(string, add_special_tokens=False)) for string in self._stop_strings]
+        self._lookback = max(lengths, default=0) + 2
         self._think_end = lm.think_end_token
 
     def reached(self, tokens: Sequence[int]) -> bool:
         """Whether the last token ends the answer."""
-        if tokens[-1] in self._ends:
+        if tokens[-1] in self._end_ids:
             return True
-        if self._think_end is None:
-            back: Sequence[int] | None = tokens[-self._back :]
-        else:
-            back = _behind_thoughts(tokens, self._think_end)
-        if back is None:
+        searched: Sequence[int] | None = tokens[-self._lookback :]
+        if self._think_end is not None:
+            searched = _after_thoughts(tokens, self._think_end)
+        if searched is None:
             return False
-        text = self._tokenizer.decode(list(back))
+        text = self._tokenizer.decode(list(searched))
         if isinstance(self._think_end, str):
-            _, found, text = text.rpartition(self._think_end)
-            if not found:
+            _, separator, text = text.rpartition(self._think_end)
+            if not separator:
                 return False
-        return any(word in text for word in self._until)
+        return any(string in text for string in self._stop_strings)
 
 
-def _behind_thoughts(tokens: Sequence[int], think_end: int | str) -> Sequence[int] | None:
-    """What follows the last token that ends a thought, None where none does; all of it where a text ends it."""
+def _after_thoughts(tokens: Sequence[int], think_end: int | str) -> Sequence[int] | None:
+    """The tokens after the last one that ends a thought, None where none does; all of them where a text ends it."""
     if isinstance(think_end, str):
         return tokens
     return tokens[len(tokens) - tokens[::-1].index(think_end) :] if think_end in tokens else None
 
 
-def _answer(model: LoadedModel, settings: _GenerationSettings, tokens: list[int]) -> dict[str, Any]:
+def _response(lm: Any, settings: _GenerationSettings, tokens: list[int]) -> dict[str, Any]:
     """The text as lm-eval cuts it out, and how it ended."""
-    lm = model.lm
     ending = lm.ending(tokens, settings.limit, list(settings.until))
     think_end = lm.think_end_token
-    behind = None if think_end is None else _behind_thoughts(tokens, think_end)
-    text = lm.tok_decode(tokens if behind is None else list(behind))
+    answer = None if think_end is None else _after_thoughts(tokens, think_end)
+    text = lm.tok_decode(tokens if answer is None else list(answer))
     if isinstance(think_end, int):
         text = text.lstrip()
-    named = think_end if isinstance(think_end, str) else None
-    return {"text": postprocess_generated_text(text, list(settings.until), named), **ending.as_dict()}
+    think_end_text = think_end if isinstance(think_end, str) else None
+    return {"text": postprocess_generated_text(text, list(settings.until), think_end_text), **ending.as_dict()}

@@ -1,7 +1,7 @@
-"""lm-eval's Hugging Face model, with two things that it lacks.
+"""`TreeHFLM`: lm-eval's Hugging Face model with prefix-tree scoring and the ending of every generation.
 
-It scores continuations as a token tree (`capgap.models.prefix_tree`), where the model allows it. And it tells how each
-generation ended: lm-eval returns the text alone, and a response that was cut off at its token limit must not pass for
+Continuations are scored as a token tree (`capgap.models.prefix_tree`) where the model allows it. Endings are recorded
+because lm-eval returns the text alone, and a response that was cut off at its token limit must not pass for
 a wrong one.
 """
 
@@ -11,11 +11,11 @@ import torch
 from lm_eval.models.huggingface import HFLM
 
 from capgap.models.generation_ending import GenerationEnding
-from capgap.models.prefix_tree import Answer, ScoredContinuation, TreeScorer
+from capgap.models.prefix_tree import LogLikelihood, ScoredContinuation, TreeScorer
 
 __all__ = ["TreeHFLM"]
 
-_Scored = tuple[Any, list[int], list[int]]
+_TokenRequest = tuple[Any, list[int], list[int]]
 """lm-eval's request: its texts or None, the context's tokens, the continuation's tokens."""
 
 
@@ -32,24 +32,27 @@ class TreeHFLM(HFLM):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
 
     def _loglikelihood_tokens(
-        self, requests: list[_Scored], disable_tqdm: bool = False, override_bs: int | None = None
-    ) -> list[Answer]:
+        self, requests: list[_TokenRequest], disable_tqdm: bool = False, override_bs: int | None = None
+    ) -> list[LogLikelihood]:
         """Log-likelihood in nats of each continuation, and whether it is the greedy one."""
         if self.tree is None or not requests:
             return self.plain(requests, disable_tqdm, override_bs)
-        pieces = [ScoredContinuation.of(before, after, self.max_length) for _, before, after in requests]
-        answers: dict[int, Answer] = {}
-        for some in self.tree.answers(pieces, self.tree.plan(pieces), range(len(pieces))):
-            answers |= some
+        continuations = [ScoredContinuation.of(before, after, self.max_length) for _, before, after in requests]
+        by_index: dict[int, LogLikelihood] = {}
+        plan = self.tree.plan(continuations)
+        for scored in self.tree.log_likelihoods(continuations, plan, range(len(continuations))):
+            by_index |= scored
         for n, (texts, _, _) in enumerate(requests):
             if texts is not None:
-                self.cache_hook.add_partial("loglikelihood", texts, answers[n])
-        return [answers[n] for n in range(len(requests))]
+                self.cache_hook.add_partial("loglikelihood", texts, by_index[n])
+        return [by_index[n] for n in range(len(requests))]
 
-    def plain(self, requests: list[_Scored], disable_tqdm: bool = True, override_bs: int | None = None) -> list[Answer]:
+    def plain(
+        self, requests: list[_TokenRequest], disable_tqdm: bool = True, override_bs: int | None = None
+    ) -> list[LogLikelihood]:
         """The same on lm-eval's own path."""
-        answers: list[Answer] = super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
-        return answers
+        scored: list[LogLikelihood] = super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
+        return scored
 
     def _model_generate(
         self, context: torch.Tensor, max_length: int, stop: list[str], **generation_kwargs: Any
@@ -81,21 +84,20 @@ class TreeHFLM(HFLM):  # type: ignore[misc]
     def ending(self, tokens: list[int], limit: int, stop: list[str]) -> GenerationEnding:
         """How an answer ended, from its tokens, its limit and its stop strings."""
         ends = self.end_ids()
-        at_end = next((i for i, token in enumerate(tokens) if token in ends), None)
-        kept = tokens if at_end is None else tokens[:at_end]
-        text = self.tok_decode(kept)
-        cuts = [text.find(word) for word in stop if word and word in text]
-        if cuts:
-            before = self.tokenizer.encode(text[: min(cuts)], add_special_tokens=False)
-            return GenerationEnding(min(len(before) + 1, len(kept)), "stop")
-        if at_end is not None:
-            return GenerationEnding(at_end + 1, "eos")
+        n_before_eos = next((i for i, token in enumerate(tokens) if token in ends), len(tokens))
+        text = self.tok_decode(tokens[:n_before_eos])
+        stop_positions = [text.find(string) for string in stop if string and string in text]
+        if stop_positions:
+            before_stop = self.tokenizer.encode(text[: min(stop_positions)], add_special_tokens=False)
+            return GenerationEnding(min(len(before_stop) + 1, n_before_eos), "stop")
+        if n_before_eos < len(tokens):
+            return GenerationEnding(n_before_eos + 1, "eos")
         # generate() stops a batch when its last row is done, so a shorter row without an end was cut by its neighbours'
-        return GenerationEnding(len(kept), "length" if len(tokens) >= limit else "stop")
+        return GenerationEnding(n_before_eos, "length" if len(tokens) >= limit else "stop")
 
     def end_ids(self) -> set[int]:
         """Tokens that end a generation: the tokenizer's and those of the model's generation_config."""
         configured = getattr(self.model, "generation_config", None)
         ends = getattr(configured, "eos_token_id", None)
-        known = set(ends) if isinstance(ends, (list, tuple)) else {ends}
-        return {int(token) for token in (*known, self.eot_token_id) if token is not None}
+        ends = ends if isinstance(ends, (list, tuple)) else [ends]
+        return {int(token) for token in (*ends, self.eot_token_id) if token is not None}

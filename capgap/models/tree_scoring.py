@@ -1,28 +1,31 @@
-"""Log-likelihood requests through the token tree: proven first, a row's answers at a time, halved when memory ends."""
+"""Log-likelihood requests scored through the token tree: proven first, a row at a time, halved when memory ends."""
 
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
-from capgap.models.encoding import pieces_of
-from capgap.models.load import LoadedModel, TreeDisagreement
-from capgap.models.out_of_memory import is_memory, release
-from capgap.models.prefix_tree import Answer, RowPlan, ScoredContinuation, TreeProof, TreeScorer, disagreement, hardest
-from capgap.models.sharding import own_shard
+from capgap.models.loaded_model import LoadedModel, TreeDisagreement
+from capgap.models.out_of_memory import halve_batch_size, is_out_of_memory
+from capgap.models.prefix_tree.row_plan import RowPlan, ScoredContinuation
+from capgap.models.prefix_tree.tree_proof import TreeProof, disagreement, requests_to_prove
+from capgap.models.prefix_tree.tree_scorer import LogLikelihood, TreeScorer
+from capgap.models.request_encoding import encode_requests
+from capgap.models.sharding import shard_of
 
 __all__ = ["score_by_tree"]
 
-_SMALLEST_ROW = 32
+_MIN_ROW_TOKENS = 32
 
 
 def score_by_tree(
     model: LoadedModel,
     kind: str,
     arguments: Sequence[tuple[Any, ...]],
-    found: Mapping[int, Any],
-    part: tuple[int, int] = (0, 1),
+    recorded: Mapping[int, Any],
+    shard: tuple[int, int] = (0, 1),
 ) -> Iterator[dict[int, Any]]:
-    """Answers to log-likelihood requests, some at a time.
+    """Responses to log-likelihood requests, some at a time.
 
     Parameters
     ----------
@@ -32,10 +35,10 @@ def score_by_tree(
         ``loglikelihood`` or ``loglikelihood_rolling``.
     arguments
         Of every request of the task; the rows are planned from them all.
-    found
-        Index → answer, where the ledger has it; the others are computed.
-    part
-        ``(k, n)``: only the k-th of n parts of the rows.
+    recorded
+        Index → response, where the ledger has it; the others are computed.
+    shard
+        ``(k, n)``: only the k-th of n shards of the rows.
 
     Yields
     ------
@@ -44,138 +47,146 @@ def score_by_tree(
 
     Raises
     ------
-    Unproven
+    TreeDisagreement
         Nothing was yielded that the proof does not cover.
     ModelError
         A request cannot be asked, or the memory does not hold the shortest rows.
     """
     scorer = model.tree
     assert scorer is not None
-    requests = pieces_of(model.lm, kind, arguments)
-    work = _RequestContinuations(kind, requests)
-    done: dict[int, Any] = dict(found)
+    work = _RequestContinuations(kind, encode_requests(model.lm, kind, arguments))
+    done: dict[int, Any] = dict(recorded)
     while True:
         try:
-            plan = scorer.plan(work.pieces)
-            mine = work.ending_in(own_shard(work.last_rows(plan), part), plan)
-            if mine <= set(done):
+            plan = scorer.plan(work.continuations)
+            # Requests belong to the row in which they end, so that shards share no request.
+            in_shard = work.ending_in(shard_of(work.last_rows(plan), shard), plan)
+            if in_shard <= set(done):
                 return
-            for answered in _proven_first(model, scorer, work, plan, done, mine):
-                done.update(answered)
-                yield answered
+            for responses in _score_after_proof(model, scorer, work, plan, done, in_shard):
+                done.update(responses)
+                yield responses
         except RuntimeError as error:  # torch's errors of memory are of this kind
-            if not is_memory(error):
+            if not is_out_of_memory(error):
                 raise
-            scorer.row_tokens = release(model, scorer.row_tokens, error, "tokens", smallest=_SMALLEST_ROW)
+            scorer.row_tokens = halve_batch_size(model, scorer.row_tokens, error, "tokens", smallest=_MIN_ROW_TOKENS)
 
 
-def _proven_first(
+def _score_after_proof(
     model: LoadedModel,
     scorer: TreeScorer,
     work: "_RequestContinuations",
     plan: RowPlan,
     done: Mapping[int, Any],
-    mine: set[int],
+    wanted: set[int],
 ) -> Iterator[dict[int, Any]]:
-    """The answers to `mine` that are not `done`; those that prove the tree before the others."""
+    """The responses to `wanted` that are not `done`; those that prove the tree before the others."""
     work.partial.clear()
-    proof, covered = hardest(work.requests, plan, scorer.proven)
-    proven: dict[int, Any] = {}
-    for i in proof:
-        ahead = {} if i in done or i in proven else _in_rows_of(scorer, work, plan, i, set(done) | set(proven))
-        proven |= ahead
+    to_prove, covered = requests_to_prove(work.requests, plan, scorer.proven)
+    scored: dict[int, Any] = {}
+    for i in to_prove:
+        responses: dict[int, Any] = {}
+        if i not in done and i not in scored:
+            responses = _score_with_row(scorer, work, plan, i, set(done) | set(scored))
+            scored |= responses
         started = time.monotonic()
-        complaint = _compared(model, work, i, proven[i] if i in proven else done[i], covered)
+        complaint = _compare_with_plain(model, work, i, scored[i] if i in scored else done[i], covered)
         model.seconds["proof"] = model.seconds.get("proof", 0.0) + time.monotonic() - started
         if complaint is not None:
             raise TreeDisagreement(complaint)
-        if ahead:
-            yield ahead
+        if responses:
+            yield responses
     scorer.proven = covered
-    yield from _answers(scorer, work, plan, sorted(mine - set(done) - set(proven)))
+    yield from _score(scorer, work, plan, sorted(wanted - set(done) - set(scored)))
 
 
-def _in_rows_of(
+def _score_with_row(
     scorer: TreeScorer, work: "_RequestContinuations", plan: RowPlan, i: int, known: Collection[int]
 ) -> dict[int, Any]:
-    """The answers of a request and of all that end in its last row, unless they are known.
+    """The responses to a request and to all that end in its last row, unless they are known.
 
     Raises
     ------
-    Unproven
+    TreeDisagreement
         The model's own code fails at what a tree asks of it.
     """
-    company = work.ending_in([plan.places[work.of(i)[-1]][-1][0]], plan) - set(known)
-    answers: dict[int, Any] = {}
+    wanted = work.ending_in([work.last_row(i, plan)], plan) - set(known)
+    scored: dict[int, Any] = {}
     try:
-        for answered in _answers(scorer, work, plan, company):
-            answers |= answered
+        for responses in _score(scorer, work, plan, wanted):
+            scored |= responses
     except Exception as error:  # whatever a model's own code raises at masks that it does not expect
-        if is_memory(error):
+        if is_out_of_memory(error):
             raise
         raise TreeDisagreement(
             f"its forward pass fails on a tree ({type(error).__name__}: {str(error)[:120]})"
         ) from error
-    return answers
+    return scored
 
 
-def _answers(
-    scorer: TreeScorer, work: "_RequestContinuations", plan: RowPlan, wanted: Sequence[int] | set[int]
+def _score(
+    scorer: TreeScorer, work: "_RequestContinuations", plan: RowPlan, wanted: Collection[int]
 ) -> Iterator[dict[int, Any]]:
-    pieces = [piece for i in wanted for piece in work.of(i)]
-    for answers in scorer.answers(work.pieces, plan, pieces):
-        whole = work.put(answers)
-        if whole:
-            yield whole
+    indices = [index for i in wanted for index in work.indices(i)]
+    for log_likelihoods in scorer.log_likelihoods(work.continuations, plan, indices):
+        responses = work.add(log_likelihoods)
+        if responses:
+            yield responses
 
 
-def _compared(model: LoadedModel, work: "_RequestContinuations", i: int, answer: Any, covered: TreeProof) -> str | None:
-    """One request on lm-eval's own path, against what the tree says."""
-    pieces = work.requests[i]
-    asked = [(None, list(piece.tokens[: piece.first + 1]), list(piece.continuation)) for piece in pieces]
-    plain = sum(model.lm.plain([one], override_bs=1)[0][0] for one in asked)
-    tree = answer[0] if work.kind == "loglikelihood" else answer
-    n_scored = sum(len(piece.continuation) for piece in pieces)
+def _compare_with_plain(
+    model: LoadedModel, work: "_RequestContinuations", i: int, response: Any, covered: TreeProof
+) -> str | None:
+    """How one request on lm-eval's own path differs from the tree's response; None where it does not."""
+    continuations = work.requests[i]
+    plain = 0.0
+    for c in continuations:
+        tokenised = (None, list(c.tokens[: c.first + 1]), list(c.continuation))
+        plain += model.lm.plain([tokenised], override_bs=1)[0][0]
+    tree = response[0] if work.kind == "loglikelihood" else response
+    n_scored = sum(len(c.continuation) for c in continuations)
     return disagreement(tree, plain, n_scored, model.lm.model.dtype, covered)
 
 
 class _RequestContinuations:
-    """Requests as pieces in one list, and the answers of those whose pieces are all there."""
+    """Requests as continuations in one list, and the responses to those whose continuations are all scored."""
 
     def __init__(self, kind: str, requests: Sequence[Sequence[ScoredContinuation]]) -> None:
         self.kind = kind
         self.requests = requests
-        self.pieces = [piece for pieces in requests for piece in pieces]
-        self.owner = [i for i, pieces in enumerate(requests) for _ in pieces]
-        self.partial: dict[int, dict[int, Answer]] = {}
-        starts = [0]
-        for pieces in requests:
-            starts.append(starts[-1] + len(pieces))
-        self._starts = starts
+        self.continuations = [continuation for continuations in requests for continuation in continuations]
+        self.partial: dict[int, dict[int, LogLikelihood]] = {}
+        """Request → log-likelihoods of its continuations so far, where some are missing."""
+        self._request_of = [i for i, continuations in enumerate(requests) for _ in continuations]
+        self._starts = list(accumulate(map(len, requests), initial=0))
 
-    def of(self, i: int) -> range:
-        """Indices of the pieces of a request."""
+    def indices(self, i: int) -> range:
+        """Indices of the continuations of a request."""
         return range(self._starts[i], self._starts[i + 1])
 
+    def last_row(self, i: int, plan: RowPlan) -> int:
+        """The row in which the last continuation of a request ends."""
+        return plan.locations[self.indices(i)[-1]][-1][0]
+
     def last_rows(self, plan: RowPlan) -> list[int]:
-        """The rows in which the last pieces of the requests end."""
-        return sorted({plan.places[self.of(i)[-1]][-1][0] for i in range(len(self.requests))})
+        """The rows in which requests end, in order."""
+        return sorted({self.last_row(i, plan) for i in range(len(self.requests))})
 
     def ending_in(self, rows: Collection[int], plan: RowPlan) -> set[int]:
-        """The requests whose last piece ends in one of some rows."""
-        wanted = set(rows)
-        return {i for i in range(len(self.requests)) if plan.places[self.of(i)[-1]][-1][0] in wanted}
+        """The requests that end in one of some rows."""
+        rows = set(rows)
+        return {i for i in range(len(self.requests)) if self.last_row(i, plan) in rows}
 
-    def put(self, answers: Mapping[int, Answer]) -> dict[int, Any]:
-        """Keep answers to pieces; the answers to requests that are whole now."""
-        whole: dict[int, Any] = {}
-        for piece, answer in answers.items():
-            i = self.owner[piece]
-            own = self.partial.setdefault(i, {})
-            own[piece] = answer
-            if len(own) == len(self.requests[i]):
+    def add(self, log_likelihoods: Mapping[int, LogLikelihood]) -> dict[int, Any]:
+        """Take in log-likelihoods of continuations; the responses to requests that are complete now."""
+        responses: dict[int, Any] = {}
+        for index, log_likelihood in log_likelihoods.items():
+            i = self._request_of[index]
+            scored = self.partial.setdefault(i, {})
+            scored[index] = log_likelihood
+            if len(scored) == len(self.requests[i]):
                 del self.partial[i]
-                ordered = [own[n] for n in self.of(i)]
+                ordered = [scored[n] for n in self.indices(i)]
                 total = float(sum(value for value, _ in ordered))
-                whole[i] = [total, ordered[0][1]] if self.kind == "loglikelihood" else total
-        return whole
+                responses[i] = [total, ordered[0][1]] if self.kind == "loglikelihood" else total
+        return responses

@@ -1,4 +1,4 @@
-"""vLLM in this process: lm-eval returns its texts alone, and a text that was cut off must not pass for a wrong one."""
+"""`VllmEngine`: vLLM in this process, with the ending of every generation, which lm-eval does not return."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ __all__ = ["VllmEngine"]
 
 
 class VllmEngine(LM):  # type: ignore[misc]
-    """A mixin before lm-eval's class for vLLM; endings stand in the order in which its cache hook is told the texts."""
+    """Mixin before lm-eval's class for vLLM; endings stand in the order in which its cache hook is called."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.endings: list[GenerationEnding] = []
@@ -20,7 +20,8 @@ class VllmEngine(LM):  # type: ignore[misc]
         outputs = super()._model_generate(requests=requests, generate=generate, **settings)
         if generate:
             for output in outputs:
-                text = output.outputs[0]
-                ended = {"length": "length", "stop": "stop" if isinstance(text.stop_reason, str) else "eos"}
-                self.endings.append(GenerationEnding(len(text.token_ids), ended.get(str(text.finish_reason))))
+                completion = output.outputs[0]
+                at_stop = "stop" if isinstance(completion.stop_reason, str) else "eos"
+                reason = {"length": "length", "stop": at_stop}.get(str(completion.finish_reason))
+                self.endings.append(GenerationEnding(len(completion.token_ids), reason))
         return outputs

@@ -5,8 +5,8 @@ import pytest
 
 from capgap.battery import extraction as module
 from capgap.battery import load_battery, prepare, score_generation
-from capgap.battery.check import proof
-from capgap.battery.extraction import complaint, explosion, extracted
+from capgap.battery.battery_check import proof
+from capgap.battery.extraction import backtracking_complaint, extract_answer, syntax_complaint
 from capgap.errors import BatteryError
 
 from .conftest import Write
@@ -26,7 +26,7 @@ EXPLODING = [
 @pytest.mark.parametrize("extract", EXPLODING)
 def test_an_expression_that_explodes_is_refused_before_anything_is_asked(extract: str) -> None:
     start = time.process_time()
-    told = complaint(extract) or explosion(extract)
+    told = syntax_complaint(extract) or backtracking_complaint(extract)
     assert told is not None
     assert "does not come to an end" in told or "repeats something" in told
     assert time.process_time() - start < 3
@@ -43,11 +43,11 @@ def test_an_expression_that_explodes_is_refused_before_anything_is_asked(extract
     ],
 )
 def test_what_is_no_expression_of_pythons_says_so(extract: str, words: str) -> None:
-    told = complaint(extract)
+    told = syntax_complaint(extract)
     assert told is not None
     assert words in told
     with pytest.raises(BatteryError, match="key 'extract'"):
-        extracted("x", extract)
+        extract_answer("x", extract)
 
 
 @pytest.mark.parametrize(
@@ -64,8 +64,8 @@ def test_what_is_no_expression_of_pythons_says_so(extract: str, words: str) -> N
     ],
 )
 def test_what_people_write_is_not_refused(extract: str) -> None:
-    assert complaint(extract) is None
-    assert explosion(extract) is None
+    assert syntax_complaint(extract) is None
+    assert backtracking_complaint(extract) is None
 
 
 def test_the_battery_names_the_line_of_a_bad_expression(write: Write) -> None:
@@ -88,19 +88,19 @@ def test_an_answer_that_takes_too_long_is_unparsed_and_the_third_refuses_the_exp
 ) -> None:
     monkeypatch.setattr(module, "MAX_SECONDS", 0.05)
     extract = r"(\w+)(\w+)(\w+)\s$"
-    assert complaint(extract) is None
+    assert syntax_complaint(extract) is None
     slow = [letter * 9_999 + "!" for letter in "abc"]
     for answer in (slow[0], slow[1], slow[0]):  # the same answer again is not another one
         assert score_generation("exact", answer, ["x"], extract) == (0.0, None)
     assert score_generation("exact", "abcd ", ["c"], extract)[1] == "ab"
     for _ in range(2):
         with pytest.raises(BatteryError, match=r"stopped after 0\.05 seconds on 3 answers, the last of 10,000"):
-            extracted(slow[2], extract)
+            extract_answer(slow[2], extract)
 
 
 def test_only_the_end_of_a_long_answer_is_searched() -> None:
-    assert extracted("answer is 3\n" + "x" * module.MAX_READ, "answer is (.*)") is None
-    assert extracted("x" * module.MAX_READ + "\nanswer is 3", "answer is (.*)") == "3"
+    assert extract_answer("answer is 3\n" + "x" * module.MAX_READ, "answer is (.*)") is None
+    assert extract_answer("x" * module.MAX_READ + "\nanswer is 3", "answer is (.*)") == "3"
 
 
 def test_lm_evals_metrics_read_with_the_same_bounds(write: Write) -> None:

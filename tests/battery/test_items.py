@@ -3,9 +3,9 @@ from typing import Any
 import pytest
 
 from capgap.battery import load_battery, prepare, training_items
-from capgap.battery.items import drawn, make_items
-from capgap.battery.source import SourceRow
-from capgap.battery.spec import OwnTask
+from capgap.battery.battery_spec import DataTask
+from capgap.battery.data_source import SourceRow
+from capgap.battery.items import make_items, sample_positions
 from capgap.errors import BatteryError
 
 from .conftest import Write
@@ -16,7 +16,7 @@ def _items(rows: list[dict[str, Any]], **task: Any) -> dict[str, list[Any]]:
     if whole["format"] == "choose":
         whole.setdefault("choices", "{{c}}")
     made = [SourceRow(row, f"line {n}") for n, row in enumerate(rows, start=1)]
-    return make_items(OwnTask.model_validate(whole), made, "here")
+    return make_items(DataTask.model_validate(whole), made, "here")
 
 
 @pytest.mark.parametrize(
@@ -103,18 +103,18 @@ def test_a_variant_of_another_format_leaves_choices_behind() -> None:
 
 
 def test_a_sample_is_seeded_sorted_nested_and_not_the_first() -> None:
-    small, large = drawn(1000, 50, 0, "task"), drawn(1000, 200, 0, "task")
-    assert small == sorted(small) == drawn(1000, 50, 0, "task")
+    small, large = sample_positions(1000, 50, 0, "task"), sample_positions(1000, 200, 0, "task")
+    assert small == sorted(small) == sample_positions(1000, 50, 0, "task")
     assert len(set(small)) == 50
     assert set(small) < set(large)
     assert small != list(range(50))
-    assert small != drawn(1000, 50, 1, "task")
-    assert small != drawn(1000, 50, 0, "other")
-    assert drawn(10, 50, 0, "task") == list(range(10)) == drawn(10, None, 0, "task")
+    assert small != sample_positions(1000, 50, 1, "task")
+    assert small != sample_positions(1000, 50, 0, "other")
+    assert sample_positions(10, 50, 0, "task") == list(range(10)) == sample_positions(10, None, 0, "task")
 
 
 def test_every_position_is_equally_likely_to_be_drawn() -> None:
-    counts = [sum(position in drawn(20, 5, seed, "task") for seed in range(500)) for position in range(20)]
+    counts = [sum(position in sample_positions(20, 5, seed, "task") for seed in range(500)) for position in range(20)]
     # 500 draws at 1/4: standard deviation 9.7; five of them on either side
     assert all(76 < count < 174 for count in counts)
 

@@ -7,11 +7,11 @@ import datasets
 import pytest
 
 from capgap.battery import Battery, load_battery, prepare, training_items
+from capgap.battery.battery_check import check_battery
+from capgap.battery.battery_spec import LmEvalTask
 from capgap.battery.catalogue import catalogue, known_label
-from capgap.battery.check import check_battery
-from capgap.battery.lm_eval_config import leaf_facts, static_problem
-from capgap.battery.lm_eval_groups import harness_config, harness_names, runs_code
-from capgap.battery.spec import HarnessTask
+from capgap.battery.lm_eval_config import lm_eval_task_config, static_problem
+from capgap.battery.lm_eval_groups import compiled_task_config, leaf_task_names, runs_code
 from capgap.battery.task_index import task_index
 from capgap.errors import BatteryError
 from capgap.schema import CAPABILITIES
@@ -129,7 +129,7 @@ def test_a_primary_that_is_not_computed_names_the_nearest(tmp_path: Any) -> None
 
 @pytest.mark.usefixtures("hub")
 def test_a_task_that_comes_twice_is_refused(tmp_path: Any) -> None:
-    names = harness_names("ai2_arc")
+    names = leaf_task_names("ai2_arc")
     assert names == ["arc_challenge", "arc_easy"]
     with pytest.raises(BatteryError, match="'arc_easy' is named twice"):
         prepare(_battery(tmp_path, ARC + "  - lm_eval: ai2_arc\n"))
@@ -139,9 +139,9 @@ def test_core_is_what_lm_eval_knows_and_the_catalogue_says() -> None:
     battery = load_battery("core")
     labels = []
     for task in battery.tasks:
-        assert isinstance(task, HarnessTask)
-        assert harness_names(task.lm_eval) == [task.lm_eval]
-        assert harness_config(task.lm_eval).output_type in ("multiple_choice", "generate_until")
+        assert isinstance(task, LmEvalTask)
+        assert leaf_task_names(task.lm_eval) == [task.lm_eval]
+        assert compiled_task_config(task.lm_eval).output_type in ("multiple_choice", "generate_until")
         label = known_label(task.lm_eval)
         assert label is not None
         assert label.capability == task.capability
@@ -158,18 +158,18 @@ def test_core_is_what_lm_eval_knows_and_the_catalogue_says() -> None:
 
 
 def test_core_asks_every_capability_in_both_formats() -> None:
-    asked = {(task.capability, leaf_facts(task.name).format) for task in load_battery("core").tasks}
+    asked = {(task.capability, lm_eval_task_config(task.name).format) for task in load_battery("core").tasks}
     assert asked == {(word, form) for word in CAPABILITIES for form in ("choose", "generate")}
 
 
 def test_core_needs_no_code_of_others() -> None:
     for task in load_battery("core").tasks:
-        assert isinstance(task, HarnessTask)
-        leaf = leaf_facts(task.lm_eval)
+        assert isinstance(task, LmEvalTask)
+        leaf = lm_eval_task_config(task.lm_eval)
         assert static_problem(leaf, task) is None
         assert not runs_code(task.lm_eval)
         assert leaf.primaries
-        assert "trust_remote_code" not in (harness_config(task.lm_eval).dataset_kwargs or {})
+        assert "trust_remote_code" not in (compiled_task_config(task.lm_eval).dataset_kwargs or {})
 
 
 def test_core_is_checked_without_its_data() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from capgap.battery import task_index as module
-from capgap.battery.lm_eval_groups import harness_names
+from capgap.battery.lm_eval_groups import leaf_task_names
 from capgap.battery.task_index import IndexEntry, cache_file, read_index, task_index, task_manager
 
 INDEX = {
@@ -135,7 +135,7 @@ def test_lm_eval_finds_its_files_through_the_index() -> None:
 
 
 def test_groups_tags_and_groups_within_groups_give_their_leaves() -> None:
-    assert harness_names("arc_easy") == ["arc_easy"]
-    assert harness_names("ai2_arc") == ["arc_challenge", "arc_easy"]
-    assert len(harness_names("mmlu")) == 57
-    assert harness_names("no_such_task") == []
+    assert leaf_task_names("arc_easy") == ["arc_easy"]
+    assert leaf_task_names("ai2_arc") == ["arc_challenge", "arc_easy"]
+    assert len(leaf_task_names("mmlu")) == 57
+    assert leaf_task_names("no_such_task") == []

@@ -37,7 +37,7 @@ ROW: dict[str, Any] = {
         ("{{ options | map('upper') }}", ["A", "B"]),
         ("{{ [deep] | map(attribute='k') | list }}", [[1, 2]]),
         ("{{ code }}", "{{ 1 + 1 }}"),
-        ("plain", "plain"),
+        ("plain_data", "plain_data"),
         ("", ""),
         ("[1, 2]", "[1, 2]"),
         ("{{ '[1, 2]' }}", "[1, 2]"),

@@ -140,7 +140,7 @@ def test_the_checkpoint_says_what_it_is_as_a_row_of_the_models_table(
     assert not Path(row["base"]).is_absolute()
     found = find_base(parse_model(str(out)))
     assert found is not None
-    assert Path(found.word).resolve() == base.resolve()
+    assert Path(found.spec_text).resolve() == base.resolve()
     facts = load_model(parse_model(str(out)), device="cpu").facts
     assert (facts["model"], facts["supervision"], facts["weights_hash"]) == ("out", "gold_answers", row["weights_hash"])
 

@@ -101,7 +101,9 @@ def test_a_row_is_kept_before_the_next_is_begun(
     checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from capgap.evaluation import EvaluationPlan, cast_roles, evaluate
-    from capgap.models.prefix_tree import decode, forward, scorer
+    from capgap.models.prefix_tree import tree_decoder as decode
+    from capgap.models.prefix_tree import tree_forward as forward
+    from capgap.models.prefix_tree import tree_scorer as scorer
 
     battery = make_battery(tmp_path / "battery", n=40)
     students, *_ = cast_roles([str(checkpoints["student"])])

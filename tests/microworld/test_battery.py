@@ -37,10 +37,10 @@ def test_an_answer_scores_alike_with_and_without_its_steps(battery) -> None:
 def test_every_prompt_fits_beside_the_longest_answer_and_every_gold_rationale_fits_the_limit() -> None:
     from transformers import AutoTokenizer
 
-    from capgap.microworld import checkpoint
-    from capgap.microworld.tokenizer import MAX_LENGTH
+    from capgap.microworld import checkpoint_folder
+    from capgap.microworld.world_tokenizer import MAX_LENGTH
 
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint("teacher"))
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint_folder("teacher"))
     for task in prepare(load_battery("microworld")):
         if task.format != "generate":
             continue

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from capgap.microworld import FAMILIES, World, WorldQuestion, make_world
-from capgap.microworld.tokenizer import MAX_LENGTH
+from capgap.microworld.world_tokenizer import MAX_LENGTH
 from tests.microworld.interpreter import answer, memory
 
 FAMILIES_AND_DEPTHS = [(family, depth) for family, facts in FAMILIES.items() for depth in facts.depths]
@@ -20,7 +20,7 @@ def told(world: World) -> dict[tuple[str, str], str]:
     return memory([s for fact in world.facts for s in (fact.statement, world.link_statement(fact))])
 
 
-def drawn(world: World, family: str, depth: int, n: int = 60) -> list[WorldQuestion]:
+def drawn_questions(world: World, family: str, depth: int, n: int = 60) -> list[WorldQuestion]:
     rng = np.random.default_rng([depth, len(family)])
     return [FAMILIES[family].draw(world, depth, rng) for _ in range(n)]
 
@@ -29,7 +29,7 @@ def drawn(world: World, family: str, depth: int, n: int = 60) -> list[WorldQuest
 def test_a_second_reading_of_the_text_gives_the_same_answer(
     world: World, told: dict[tuple[str, str], str], family: str, depth: int
 ) -> None:
-    for question in drawn(world, family, depth):
+    for question in drawn_questions(world, family, depth):
         assert answer(question.text, told) == question.answer, question.text
 
 
@@ -37,7 +37,7 @@ def test_a_second_reading_of_the_text_gives_the_same_answer(
 def test_the_rationale_has_one_step_for_each_depth_and_ends_in_the_answer(
     world: World, family: str, depth: int
 ) -> None:
-    for question in drawn(world, family, depth):
+    for question in drawn_questions(world, family, depth):
         assert len(question.steps) == question.depth == depth
         assert all(step.endswith(" ;") and step.count(";") == 1 for step in question.steps)
         last = question.steps[-1].split()
@@ -52,7 +52,7 @@ def test_the_rationale_has_one_step_for_each_depth_and_ends_in_the_answer(
 @pytest.mark.parametrize(("family", "depth"), FAMILIES_AND_DEPTHS)
 def test_every_word_is_in_the_vocabulary_and_everything_fits_a_sequence(world: World, family: str, depth: int) -> None:
     vocabulary = set(world.vocabulary)
-    for question in drawn(world, family, depth):
+    for question in drawn_questions(world, family, depth):
         words = f"{question.text} {question.completion} <eos>".split()
         assert vocabulary.issuperset([*words, *question.choices])
         assert len(words) <= MAX_LENGTH
@@ -60,7 +60,7 @@ def test_every_word_is_in_the_vocabulary_and_everything_fits_a_sequence(world: W
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_choices_differ_hold_the_answer_and_place_it_anywhere(world: World, family: str) -> None:
-    questions = [q for depth in FAMILIES[family].depths for q in drawn(world, family, depth)]
+    questions = [q for depth in FAMILIES[family].depths for q in drawn_questions(world, family, depth)]
     for question in questions:
         assert len(set(question.choices)) == len(question.choices) >= 2
         assert question.answer in question.choices

@@ -76,13 +76,13 @@ def test_a_base_is_found_where_the_students_files_name_it(tmp_path: Path) -> Non
             "adapter_model.safetensors": NO_WEIGHTS,
         },
     )
-    assert find_base(parse_model(str(card))).word == "org/base"  # type: ignore[union-attr]
+    assert find_base(parse_model(str(card))).spec_text == "org/base"  # type: ignore[union-attr]
     assert find_base(parse_model(str(merge))) is None
     assert find_base(parse_model(str(base))) is None
-    assert find_base(parse_model(str(trained))).word == str(base.resolve())  # type: ignore[union-attr]
+    assert find_base(parse_model(str(trained))).spec_text == str(base.resolve())  # type: ignore[union-attr]
     found = find_base(parse_model(str(adapter)))
     assert found is not None
-    assert found.word == str(base)
+    assert found.spec_text == str(base)
     assert found.source.endswith("adapter_config.json")
 
 
@@ -243,7 +243,7 @@ def test_a_sentencepiece_model_alone_needs_its_packages(tmp_path: Path, monkeypa
     for file in folder.glob("tokenizer*"):
         file.unlink()
     (folder / "tokenizer.model").write_bytes(b"\x0a\x0b")
-    monkeypatch.setattr("capgap.models.tokenizer_files.find_spec", lambda name: None)
+    monkeypatch.setattr("capgap.models.installed_packages.find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"its tokenizer as tokenizer.model only.*pip install sentencepiece protobuf"):
         check_model(parse_model(str(folder)))
 

@@ -131,7 +131,7 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
 
 def test_grids_hold_every_token_once_and_little_else() -> None:
     row = PackedRow((3, 100, 2, 90, 40, 1))
-    assert row.spread[row.gather].tolist() == list(range(row.n_tokens))
+    assert row.token_of_cell[row.cell_of_token].tolist() == list(range(row.n_tokens))
     assert [grid.index.shape[0] for grid in row.grids] == [2, 4]  # beside 100, 90 is alike and 40 is not
     assert row.positions.tolist() == [place for length in row.lengths for place in range(length)]
 

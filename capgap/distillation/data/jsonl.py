@@ -58,7 +58,7 @@ def hub_records(data: DataKeys) -> list[tuple[dict[str, Any], str, int]]:
     DistillError
         The data set is neither cached nor reachable, or holds nothing.
     """
-    from capgap.battery.source import hub_rows
+    from capgap.battery.data_source import hub_rows
 
     where = f"data.hub {data.hub}, split {data.split}"
     try:
@@ -67,7 +67,7 @@ def hub_records(data: DataKeys) -> list[tuple[dict[str, Any], str, int]]:
         )
     except BatteryError as error:
         raise DistillError(str(error)) from error
-    return [(dict(row.fields), f"{where}: {row.place}", number) for number, row in enumerate(rows, start=1)]
+    return [(dict(row.fields), f"{where}: {row.location}", number) for number, row in enumerate(rows, start=1)]
 
 
 def _examples(data: DataKeys, records: Iterable[tuple[dict[str, Any], str, int]]) -> list[TrainingExample]:
@@ -145,9 +145,9 @@ def _example(record: dict[str, Any], asking: TaskFormat, where: str, number: int
 
 def _read(completion: str, extract: str | None) -> str:
     """The gold answer in a gold completion."""
-    from capgap.battery.scoring import extracted
+    from capgap.battery.answer_scoring import extract_answer
 
-    return (extracted(completion, extract) if extract else None) or completion.strip()
+    return (extract_answer(completion, extract) if extract else None) or completion.strip()
 
 
 def _facts(record: dict[str, Any], where: str, number: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from capgap.evaluation.exposure import normalised
 
 if TYPE_CHECKING:
     from capgap.battery import Battery
-    from capgap.battery.spec import HarnessTask, OwnTask
+    from capgap.battery.battery_spec import DataTask, LmEvalTask
 
 __all__ = ["ExamplePool", "gather_examples", "source_digest"]
 
@@ -90,7 +90,7 @@ def _load(name: str, folder: Path) -> "Battery":
 
 
 def _examples(battery: "Battery", names: Sequence[str] | None) -> Iterable[TrainingExample]:
-    from capgap.battery.spec import OwnTask
+    from capgap.battery.battery_spec import DataTask
 
     tasks = {task.name: task for task in battery.tasks}
     for name in names or ():
@@ -99,9 +99,9 @@ def _examples(battery: "Battery", names: Sequence[str] | None) -> Iterable[Train
     n_found = 0
     for name in names or tasks:
         task = tasks[name]
-        found = list(_own_examples(battery, task) if isinstance(task, OwnTask) else _harness_examples(battery, task))
+        found = list(_own_examples(battery, task) if isinstance(task, DataTask) else _harness_examples(battery, task))
         if not found and names:
-            trainable = [t.name for t in battery.tasks if isinstance(t, OwnTask) and t.data.train is not None]
+            trainable = [t.name for t in battery.tasks if isinstance(t, DataTask) and t.data.train is not None]
             raise DistillError(
                 f"battery {battery.name}: task {name!r} has no training part.{suggestion(name, trainable)}"
             )
@@ -111,7 +111,7 @@ def _examples(battery: "Battery", names: Sequence[str] | None) -> Iterable[Train
         raise DistillError(f"battery {battery.name}: no task has a training part. Give one under data: {{train: …}}.")
 
 
-def _own_examples(battery: "Battery", task: "OwnTask") -> Iterable[TrainingExample]:
+def _own_examples(battery: "Battery", task: "DataTask") -> Iterable[TrainingExample]:
     from capgap.battery import training_items
 
     if task.data.train is None:
@@ -127,11 +127,11 @@ def _own_examples(battery: "Battery", task: "OwnTask") -> Iterable[TrainingExamp
         yield _example(item, asking)
 
 
-def _harness_examples(battery: "Battery", task: "HarnessTask") -> Iterable[TrainingExample]:
+def _harness_examples(battery: "Battery", task: "LmEvalTask") -> Iterable[TrainingExample]:
     """Examples of lm-eval's training splits; how they are asked is in its tasks."""
-    from capgap.battery.lm_eval_groups import harness_training_items
+    from capgap.battery.lm_eval_groups import lm_eval_training_items
 
-    items = harness_training_items(battery, task)
+    items = lm_eval_training_items(battery, task)
     if not items:
         return
     asked = {made.name: made for made in _prepared(battery, task)}
@@ -171,14 +171,14 @@ def _example(item: Any, asking: TaskFormat) -> TrainingExample:
 
 def _held_out(batteries: Iterable["Battery"]) -> tuple[frozenset[str], tuple[str, ...]]:
     """Prompts of all items of own tasks in all their variants, of what is evaluated of lm-eval's, and the rest."""
+    from capgap.battery.battery_spec import DataTask
     from capgap.battery.items import make_items
-    from capgap.battery.spec import OwnTask
 
     prompts: set[str] = set()
     unchecked: list[str] = []
     for battery in batteries:
         for task in battery.tasks:
-            if isinstance(task, OwnTask):
+            if isinstance(task, DataTask):
                 made = make_items(task, battery.rows(task), battery.where(task))
                 prompts.update(normalised(item.prompt) for items in made.values() for item in items)
                 continue

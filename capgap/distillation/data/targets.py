@@ -25,7 +25,7 @@ def graded(example: TrainingExample, text: str) -> tuple[float | None, str | Non
     the answer is None where none could be read.
     """
     from capgap.battery import score_generation
-    from capgap.battery.scoring import GENERATION_SCORES
+    from capgap.battery.answer_scoring import GENERATION_SCORES
 
     asking = example.asking
     targets = example.targets or (example.target.strip(),)

@@ -115,12 +115,12 @@ def _pruned(name: str, wanted: PrunedStudent, calibration: Sequence[str], bases:
     stack, layers = _stack(model, name)
     if wanted.layers >= len(layers):
         raise DistillError(
-            f"{name}: student.layers is {wanted.layers}, and {spec.word} has {len(layers)}. Ask for fewer."
+            f"{name}: student.layers is {wanted.layers}, and {spec.spec_text} has {len(layers)}. Ask for fewer."
         )
     importance = _importance(model, tokenizer, layers, calibration)
     kept = sorted(sorted(range(len(layers)), key=lambda n: -importance[n])[: wanted.layers])
     _save(_with_layers(model, stack, kept), tokenizer, folder)
-    told = {"pruned_from": spec.word, "kept": kept, "importance": [round(value, 6) for value in importance]}
+    told = {"pruned_from": spec.spec_text, "kept": kept, "importance": [round(value, 6) for value in importance]}
     (folder / "pruned.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
     return folder
 

@@ -86,10 +86,10 @@ def fingerprint(spec: "ModelSpec", checkpoint: "Checkpoint", *besides: str) -> s
     besides
         Patterns of further files.
     """
-    from capgap.models.checkpoint import file_hashes, identifying
+    from capgap.models.checkpoint import code_and_pickle_patterns, file_hashes
 
     own = (escape(checkpoint.gguf),) if checkpoint.gguf is not None else ("*.safetensors", "config.json")
-    return file_hashes(checkpoint.path, (*own, "adapter_config.json", *identifying(spec), *besides))
+    return file_hashes(checkpoint.path, (*own, "adapter_config.json", *code_and_pickle_patterns(spec), *besides))
 
 
 def _options(spec: "ModelSpec", weights: "Checkpoint") -> dict[str, Any]:

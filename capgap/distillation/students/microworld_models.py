@@ -18,9 +18,9 @@ import numpy as np
 
 from capgap.errors import ModelError, StoreError, suggestion
 from capgap.microworld import FAMILIES, PretrainingText, World, WorldQuestion, evaluation, make_world, write_tokenizer
-from capgap.microworld.tokenizer import MAX_LENGTH
-from capgap.microworld.words import ANSWER, END, PAD, SPECIAL
+from capgap.microworld.vocabulary import ANSWER, END, PAD, SPECIAL
 from capgap.microworld.world import STRATA, mistaken
+from capgap.microworld.world_tokenizer import MAX_LENGTH
 
 if TYPE_CHECKING:
     import torch

@@ -85,7 +85,7 @@ def load_student(config: DistillConfig, out: Path, *, calibration: Sequence[str]
     return LoadedStudent(
         model=model,
         tokenizer=tokenizer,
-        base=spec.word,
+        base=spec.spec_text,
         weights_hash=fingerprint(spec, checkpoint),
         chat=prompting.chat_template,
         system_prompt=prompting.system_prompt,

@@ -94,7 +94,7 @@ def generate_texts(
     model = load_model(spec, device=device)
     requests = [_requests(model, example, generation, address(example)) for example in examples]
     if sure and not model.can_score:
-        raise DistillError(f"teacher {model.name}: {model.why_no_scores}, which team.choose: confidence needs.")
+        raise DistillError(f"teacher {model.name}: {model.no_scores_reason}, which team.choose: confidence needs.")
     with Ledger(ledger) as book:
         flat = respond(model, [one for group in requests for one in group], book, progress=progress)
         responses = iter(flat)

@@ -203,12 +203,12 @@ class _LocatedTeacher:
         """The teacher that a file names."""
         from capgap.models import choose_device
         from capgap.models.checkpoint import locate
-        from capgap.models.spec import BACKENDS
+        from capgap.models.model_spec import BACKENDS
 
         spec = teacher_spec(config, word)
         if spec.kind in BACKENDS:
             raise DistillError(
-                f"{config.name}: teacher {spec.word} gives texts, not distributions over every token. Use a "
+                f"{config.name}: teacher {spec.spec_text} gives texts, not distributions over every token. Use a "
                 "checkpoint, or supervision: answers or traces."
             )
         checkpoint = locate(spec)

@@ -1,31 +1,29 @@
-"""Prefix-tree scoring: lm-eval's log-likelihoods without computing a common beginning twice.
+"""Prefix-tree scoring and generation: lm-eval's numbers without computing a common prefix twice.
 
-All requests of a task form a tree of tokens. `plan` cuts it into rows of bounded size, each one forward pass; `forward`
-runs a row with a mask that shows every token its ancestors alone, behind the keys and values of beginnings that several
-rows share; `scorer` puts the log-likelihoods together, `decode` writes on behind prompts; `support` says which models
-can be asked so, and `proof` compares the hardest requests with the plain way before any result counts.
+All requests of a task form a tree of tokens. `row_plan` cuts it into rows of bounded size, each one forward pass;
+`tree_forward` runs a row with a mask that shows every token its ancestors alone, behind the keys and values of
+prefixes that several rows share; `tree_scorer` puts the log-likelihoods together, `tree_decoder` generates behind
+prompts; `tree_support` says which models can be run so, and `tree_proof` compares the hardest requests with the plain
+way before any result counts.
 """
 
-from capgap.models.prefix_tree.decode import Continuation, TreeDecoder
-from capgap.models.prefix_tree.plan import RowPlan, ScoredContinuation, TreeRow, plan_rows
-from capgap.models.prefix_tree.proof import TreeProof, disagreement, hardest
-from capgap.models.prefix_tree.scorer import Answer, TreeScorer
-from capgap.models.prefix_tree.support import AttentionLayout, attention_of, fitting_row, unsupported
+from capgap.models.prefix_tree.row_plan import RowPlan, ScoredContinuation, plan_rows
+from capgap.models.prefix_tree.tree_decoder import Choose, Continuation, TreeDecoder
+from capgap.models.prefix_tree.tree_proof import disagreement
+from capgap.models.prefix_tree.tree_scorer import LogLikelihood, TreeScorer
+from capgap.models.prefix_tree.tree_support import AttentionLayout, fitting_row_tokens, unsupported
 
 __all__ = [
-    "Answer",
+    "LogLikelihood",
     "AttentionLayout",
+    "Choose",
     "TreeDecoder",
     "ScoredContinuation",
     "RowPlan",
-    "TreeProof",
-    "TreeRow",
     "TreeScorer",
     "Continuation",
-    "attention_of",
     "disagreement",
-    "fitting_row",
-    "hardest",
+    "fitting_row_tokens",
     "plan_rows",
     "unsupported",
 ]

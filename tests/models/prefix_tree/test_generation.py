@@ -61,7 +61,7 @@ def test_prompts_in_batches_of_any_size_write_the_same(tmp_path: Path, monkeypat
     asked = [generate(text) for text in prompts(11, shots=3)]
     written = []
     for lines in (1, 4, 32):
-        monkeypatch.setattr(module, "_LINES", lines)
+        monkeypatch.setattr(module, "_MAX_LINES", lines)
         model = load_model(parse_model(f"m={checkpoint}"), device="cpu")
         with Ledger(tmp_path / f"{lines}.sqlite") as ledger:
             written.append([own[0] for own in respond(model, asked, ledger)])
@@ -160,17 +160,18 @@ def _without_penalty(checkpoint: Path, asked: list[Any], tmp_path: Path) -> list
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_decoder_that_is_wrong_is_found_by_its_proof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from capgap.models.prefix_tree import decode
 
     checkpoint = make_model(tmp_path / "model", "llama", seed=3)
     asked = [generate(text, until=()) for text in prompts(6, shots=2, seed=1)]
-    real = decode._LineCache.step
+    from capgap.models.prefix_tree import tree_decoder
+
+    real = tree_decoder._LineCache.step
 
     def misplaced(self: Any, model: Any, attention: Any, tokens: Any) -> Any:
         self._lengths = self._lengths + 1
         return real(self, model, attention, tokens)
 
-    monkeypatch.setattr(decode._LineCache, "step", misplaced)
+    monkeypatch.setattr(tree_decoder._LineCache, "step", misplaced)
     model = load_model(parse_model(f"m={checkpoint}"), device="cpu", batch_tokens=1)
     with Ledger(tmp_path / "l.sqlite") as ledger:
         got = [own[0].value for own in respond(model, asked, ledger)]

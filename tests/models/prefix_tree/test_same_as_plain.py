@@ -67,13 +67,13 @@ def test_every_log_likelihood_is_lm_evals(kind: str, shots: int, tmp_path: Path)
     checkpoint = make_model(tmp_path / "model", kind)
     asked = requests(shots)
     model = load_model(parse_model(f"m={checkpoint}"), device="cpu")
-    tree_of(model).row_tokens = 48  # small rows: kept beginnings and long texts in pieces
+    tree_of(model).row_tokens = 48  # small rows: cached prefixes and long texts in pieces
     assert_same(model, asked, plain_answers(checkpoint, asked), tmp_path)
     assert model.tree is not None, model.notes
     assert model.tree.proven.n_requests >= 3
     assert model.tree.proven.longest > WINDOW
-    assert model.tree.proven.behind_kept > 0
-    assert model.tree.proven.in_company
+    assert model.tree.proven.longest_behind_prefix > 0
+    assert model.tree.proven.shared_row
 
 
 @pytest.mark.parametrize("row_tokens", [32, 100, 4096])
@@ -121,7 +121,7 @@ def test_positions_that_depend_on_the_longest_item_take_lm_evals_path(rope: str,
 def test_what_a_proof_finds_wrong_takes_lm_evals_path_with_lm_evals_numbers(
     wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from capgap.models.prefix_tree import AttentionLayout, forward
+    from capgap.models.prefix_tree import AttentionLayout, tree_forward
 
     checkpoint = make_model(tmp_path / "model", "mistral")
     asked = requests(2)
@@ -134,7 +134,7 @@ def test_what_a_proof_finds_wrong_takes_lm_evals_path_with_lm_evals_numbers(
         tree.attention = AttentionLayout({"full_attention": None}, by_layer_type=True)
     elif wrong == "mask":
         monkeypatch.setattr(
-            forward, "_additive", lambda seen, dtype, device: torch.zeros(1, 1, *seen.shape, dtype=dtype)
+            tree_forward, "_additive", lambda seen, dtype, device: torch.zeros(1, 1, *seen.shape, dtype=dtype)
         )
     else:
         monkeypatch.setattr(type(model.lm.model), "forward", _without_positions(type(model.lm.model).forward))

@@ -1,0 +1,187 @@
+"""Batteries by name or file: found, read, validated, hashed, with access to the rows of their data."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+import capgap
+from capgap.battery.battery_spec import BatteryDefaults, BatterySpec, DataTask, LmEvalTask, capability_complaint
+from capgap.battery.data_source import SourceRow, fetch_remedy, find_file, hub_rows, read_rows, sha256
+from capgap.battery.extraction import backtracking_complaint
+from capgap.battery.items import TaskTemplates
+from capgap.battery.templates import Template
+from capgap.battery.yaml_document import YamlDocument, read_yaml
+from capgap.errors import BatteryError, suggestion
+from capgap.schema import CAPABILITIES
+
+__all__ = ["Battery", "find_battery", "list_batteries", "load_battery"]
+
+
+@dataclass(frozen=True)
+class Battery:
+    """A battery file that was read and validated."""
+
+    name: str
+    """Its name."""
+    version: str
+    """Its version."""
+    description: str
+    """What it says about itself."""
+    path: Path
+    """The file."""
+    tasks: tuple[DataTask | LmEvalTask, ...]
+    """Its tasks as the file has them."""
+    defaults: BatteryDefaults
+    """What holds where a task says nothing."""
+    hash: str
+    """SHA-256 over the file and every local data file that it names."""
+    roots: tuple[Path, ...]
+    """The folders in which data files are looked for."""
+    document: YamlDocument
+    """The file's data and lines, for messages."""
+    allow_code: bool = False
+    """Whether lm-eval tasks that run code may be used."""
+
+    def where(self, task: DataTask | LmEvalTask) -> str:
+        """File, line and task, as messages begin."""
+        return self.document.where(("tasks", self.tasks.index(task)))
+
+    def rows(self, task: DataTask, part: str = "items") -> list[SourceRow]:
+        """The rows of a task: ``items`` (evaluated), ``train`` or ``fewshot``; empty where the task has no such part.
+
+        Raises
+        ------
+        BatteryError
+            The data are missing, not cached, or cannot be read.
+        """
+        data = task.data
+        where = f"{self.where(task)}, key 'data.{('file' if data.file else 'hub') if part == 'items' else part}'"
+        if data.hub is not None:
+            split = (data.split or "test") if part == "items" else getattr(data, part)
+            remedy = fetch_remedy(self.name)
+            return hub_rows(data.hub, data.subset, split, data.revision, where, remedy) if split else []
+        name = data.file if part == "items" else getattr(data, part)
+        return read_rows(find_file(name, self.roots, where), where) if name else []
+
+
+def load_battery(name_or_path: str | Path, *, data_root: Path | str | None = None, allow_code: bool = False) -> Battery:
+    """The battery of that name, or in that file, checked as far as it can be without rendering its items.
+
+    Parameters
+    ----------
+    name_or_path
+        A shipped battery (``pocket``) or a YAML file.
+    data_root
+        A second folder for data files, after the battery's own; default the environment's ``CAPGAP_DATA``.
+    allow_code
+        Whether lm-eval tasks that run code may be used. A battery file itself never runs code.
+
+    Raises
+    ------
+    BatteryError
+        No such battery; the file is wrong; a data file is missing or outside both folders; a template is refused.
+    """
+    document = read_yaml(find_battery(name_or_path))
+    spec = document.validated(BatterySpec)
+    root = data_root if data_root is not None else os.environ.get("CAPGAP_DATA") or None
+    if root is not None and not Path(root).is_dir():
+        raise BatteryError(f"data root {str(root)!r}: no such folder.")
+    roots = (document.path.parent, *([Path(root)] if root is not None else []))
+    digest = hashlib.sha256(document.path.read_bytes())
+    for position, task in enumerate(spec.tasks):
+        where = document.where(("tasks", position))
+        if isinstance(task, DataTask):
+            for file in _data_files(task, roots, where):
+                digest.update(sha256(file).encode())
+            _check_extracts(task, document, position)
+            _check_templates(task, where)
+        _check_label(task.capability, document.where(("tasks", position, "capability")))
+    return Battery(
+        name=spec.name,
+        version=str(spec.version),
+        description=spec.description,
+        path=document.path,
+        tasks=tuple(spec.tasks),
+        defaults=spec.defaults,
+        hash=digest.hexdigest(),
+        roots=roots,
+        document=document,
+        allow_code=allow_code,
+    )
+
+
+def find_battery(name_or_path: str | Path) -> Path:
+    """The file of a battery.
+
+    Raises
+    ------
+    BatteryError
+        There is neither a shipped battery of that name nor such a file.
+    """
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    shipped = _shipped()
+    if str(name_or_path) in shipped:
+        return shipped[str(name_or_path)]
+    if path.is_dir():
+        raise BatteryError(f"battery {str(path)!r} is a folder; expected a YAML file or one of {', '.join(shipped)}.")
+    near = suggestion(str(name_or_path), shipped)
+    if path.suffix in (".yaml", ".yml"):
+        raise BatteryError(f"battery {str(path)!r}: no such file.{near}")
+    raise BatteryError(f"unknown battery {str(name_or_path)!r}.{near} The path of a YAML file is possible too.")
+
+
+def list_batteries() -> list[str]:
+    """The names of the shipped batteries."""
+    return sorted(_shipped())
+
+
+def _shipped() -> dict[str, Path]:
+    """Name → file: inside the installed package, or at the root of a checkout."""
+    package = Path(capgap.__file__).resolve().parent
+    for folder in (package / "batteries", package.parent / "batteries"):
+        files = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+        if files:
+            return files
+    return {}
+
+
+def _data_files(task: DataTask, roots: tuple[Path, ...], where: str) -> list[Path]:
+    if task.data.file is None:
+        return []
+    names = {key: getattr(task.data, key) for key in ("file", "train", "fewshot")}
+    return [find_file(name, roots, f"{where}, key 'data.{key}'") for key, name in names.items() if name is not None]
+
+
+def _check_templates(task: DataTask, where: str) -> None:
+    TaskTemplates(task, where)
+    for name in task.variants:
+        try:
+            TaskTemplates(task.varied(name), f"{where}, variant {name!r}")
+        except ValidationError as error:
+            first = error.errors()[0]
+            message = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
+            raise BatteryError(f"{where}, variant {name!r}: {message}") from None
+
+
+def _check_extracts(task: DataTask, document: YamlDocument, position: int) -> None:
+    """The first expression that never ends is refused at once: thousands of them would be tried for hours."""
+    keys: tuple[str | int, ...] = ("tasks", position)
+    extracts = {(*keys, "extract"): task.extract}
+    extracts |= {(*keys, "variants", name, "extract"): variant.extract for name, variant in task.variants.items()}
+    for key, extract in extracts.items():
+        complaint = backtracking_complaint(extract) if extract is not None else None
+        if complaint is not None:
+            raise BatteryError(f"{document.where(key)}: {complaint}")
+
+
+def _check_label(capability: str | None, where: str) -> None:
+    if capability is None or not Template(capability, where).is_plain:
+        return
+    complaint = capability_complaint(capability, CAPABILITIES)
+    if complaint:
+        raise BatteryError(f"{where}: {complaint}")

@@ -1,0 +1,214 @@
+"""Preview of a battery without asking a model: sizes, labels, their reasons, and stand-ins for an estimate of cost.
+
+Local data are read and counted. Data of the hub are neither fetched nor looked for: the file's own `size` and
+`length` speak for them, and what it leaves out stays unknown.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from capgap.battery.battery_loading import Battery
+from capgap.battery.battery_spec import DataTask, LmEvalTask
+from capgap.battery.catalogue import known_label
+from capgap.battery.items import Item
+from capgap.battery.prepared_task import PreparedTask, common_value
+from capgap.battery.task_preparation import prepare_task
+from capgap.errors import BatteryError
+
+__all__ = ["PreviewEntry", "preview_battery"]
+
+_PROMPT_CHARACTERS = 300  # of a stand-in, where the file gives no length
+_N_CHOICES = 4  # of a stand-in, where neither the file nor lm-eval tells
+
+
+@dataclass(frozen=True)
+class PreviewEntry:
+    """One entry of a battery, in one variant."""
+
+    name: str
+    """The task, group or tag."""
+    variant: str
+    """How it is asked; ``default`` is the task itself."""
+    n_tasks: int
+    """Tasks that the name stands for."""
+    capability: str | None
+    """Its capability; None where it differs by item or nobody said."""
+    domain: str | None
+    """Its domain; None where it differs by item or nobody said."""
+    format: str | None
+    """``choose`` or ``generate``; None where its tasks differ or lm-eval's files do not tell."""
+    num_fewshot: int | None
+    """Solved examples before each item; None where its tasks differ."""
+    primary: str | None
+    """The ``metric,filter`` that counts; None where its tasks differ."""
+    n_items: int | None
+    """Items before the limit; None where nobody said."""
+    is_approximate: bool
+    """Whether the number of items is only roughly known."""
+    n_sampled: int | None
+    """Items that will be asked: those of the limit."""
+    is_local: bool
+    """Whether its data are local files, which were read."""
+    reason: str | None
+    """What it measures and why it has its label."""
+    source: str | None
+    """Whose items these are."""
+    stand_in: PreparedTask | None
+    """The task, or a stand-in of the same size, for an estimate of cost; None where its size is unknown."""
+
+
+def preview_battery(battery: Battery, *, limit: int | None = None) -> list[PreviewEntry]:
+    """Every entry of the battery in each of its variants, in order; nothing is fetched and no model is loaded.
+
+    Parameters
+    ----------
+    battery
+        From `load_battery`.
+    limit
+        At most so many items a task, before the battery's own limits.
+
+    Raises
+    ------
+    BatteryError
+        A local task cannot be prepared, or lm-eval does not know a name.
+    """
+    entries: list[PreviewEntry] = []
+    for task in battery.tasks:
+        task_limit = limit or task.limit or battery.defaults.limit
+        if isinstance(task, LmEvalTask):
+            entries.append(_lm_eval_entry(battery, task, task_limit))
+        elif task.data.hub is not None:
+            entries += _hub_entries(battery, task, task_limit)
+        else:
+            entries += [_local_entry(task, prepared) for prepared in prepare_task(battery, task, limit=limit)]
+    return entries
+
+
+def _local_entry(task: DataTask, prepared: PreparedTask) -> PreviewEntry:
+    copied = ("name", "variant", "capability", "domain", "format", "num_fewshot", "primary")
+    return PreviewEntry(
+        **{key: getattr(prepared, key) for key in copied},
+        n_tasks=1,
+        n_items=prepared.n_available,
+        is_approximate=False,
+        n_sampled=len(prepared.items),
+        is_local=True,
+        reason=task.description,
+        source=task.source,
+        stand_in=prepared,
+    )
+
+
+def _hub_entries(battery: Battery, task: DataTask, limit: int | None) -> Iterator[PreviewEntry]:
+    for variant in ("default", *task.variants):
+        varied = task if variant == "default" else task.varied(variant)
+        shots = varied.num_fewshot if varied.num_fewshot is not None else battery.defaults.num_fewshot
+        entry = _unread_entry(battery, task, 1, varied.format, shots, varied.primary or f"{varied.scoring},none")
+        n_choices = len(varied.choices) if isinstance(varied.choices, list) else None
+        yield replace(
+            _with_stand_in(battery, entry, task, limit, n_choices, varied.max_tokens),
+            variant=variant,
+            reason=varied.description or task.description,
+        )
+
+
+def _lm_eval_entry(battery: Battery, task: LmEvalTask, limit: int | None) -> PreviewEntry:
+    from capgap.battery.lm_eval_config import lm_eval_task_config
+    from capgap.battery.lm_eval_groups import leaf_task_names, unknown_name
+
+    names = leaf_task_names(task.lm_eval)
+    if not names:
+        raise BatteryError(f"{battery.where(task)}: {unknown_name(task.lm_eval)}")
+    configs = []
+    for name in names:
+        try:
+            configs.append(lm_eval_task_config(name, allow_code=battery.allow_code))
+        except BatteryError:  # `check` says why; here the configuration is only unknown
+            continue
+    default = battery.defaults.num_fewshot
+    shots = {config.num_fewshot if config.num_fewshot is not None else default for config in configs}
+    entry = _unread_entry(
+        battery,
+        task,
+        len(names),
+        common_value(config.format for config in configs),
+        task.num_fewshot if task.num_fewshot is not None else common_value(shots),
+        task.primary or common_value(config.primaries[0] for config in configs),
+    )
+    n_choices = common_value(config.n_choices for config in configs)
+    longest = max((config.max_tokens or 0 for config in configs), default=0)
+    return _with_stand_in(battery, entry, task, limit, n_choices, longest or None)
+
+
+def _unread_entry(
+    battery: Battery,
+    task: DataTask | LmEvalTask,
+    n_tasks: int,
+    task_format: str | None,
+    shots: int | None,
+    primary: str | None,
+) -> PreviewEntry:
+    """An entry whose data were not read, from the battery file and the catalogue alone."""
+    label = known_label(task.name) if isinstance(task, LmEvalTask) else None
+    capability = task.capability or (label.capability if label else None)
+    domain = task.domain or (label.domain if label else None)
+    return PreviewEntry(
+        name=task.name,
+        variant="default",
+        n_tasks=n_tasks,
+        # A template gives each item its own.
+        capability=None if capability and "{" in capability else capability,
+        domain=None if domain and "{" in domain else domain,
+        format=task_format,
+        num_fewshot=shots,
+        primary=primary,
+        n_items=task.n_items,
+        is_approximate=isinstance(task.size, str),
+        n_sampled=None,
+        is_local=False,
+        reason=task.description or (label.reason if label else None),
+        source=task.source or (label.source if label else None),
+        stand_in=None,
+    )
+
+
+def _with_stand_in(
+    battery: Battery,
+    entry: PreviewEntry,
+    task: DataTask | LmEvalTask,
+    limit: int | None,
+    n_choices: int | None,
+    max_tokens: int | None,
+) -> PreviewEntry:
+    """The entry with the number of items asked, and a task of copies of one item that costs about the same."""
+    if entry.n_items is None:
+        return entry
+    n_sampled = min(entry.n_items, limit * entry.n_tasks) if limit else entry.n_items
+    task_format = entry.format or "choose"
+    choices = ("x" * 4,) * (n_choices or _N_CHOICES) if task_format == "choose" else None
+    item = Item(
+        task=entry.name,
+        item="",
+        variant="default",
+        prompt="x" * (task.length or _PROMPT_CHARACTERS),
+        choices=choices,
+        targets=("x",),
+        gold=(0,) if choices else (),
+        capability=entry.capability,
+        domain=entry.domain,
+        shot="x",
+    )
+    stand_in = PreparedTask(
+        battery=battery.name,
+        name=entry.name,
+        variant="default",
+        format=task_format,
+        num_fewshot=entry.num_fewshot or 0,
+        primary=entry.primary or "acc,none",
+        items=(item,) * n_sampled,
+        n_available=entry.n_items,
+        lm_task=None,
+        max_tokens=max_tokens if task_format == "generate" else None,
+        fewshot=battery.defaults.fewshot,
+    )
+    return replace(entry, n_sampled=n_sampled, stand_in=stand_in)

@@ -1,0 +1,276 @@
+"""Pydantic models of a battery file: its keys, their types, defaults and descriptions; the JSON Schema is theirs."""
+
+from collections import Counter
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+
+from capgap.battery.extraction import syntax_complaint
+from capgap.errors import suggestion
+
+__all__ = ["BatterySpec", "DataSpec", "BatteryDefaults", "LmEvalTask", "DataTask", "VariantSpec", "json_schema"]
+
+Format = Literal["choose", "generate"]
+Fewshot = Literal["fixed", "per_item", "lm_eval"]
+_FORMAT_KEYS = {
+    "choices",
+    "stop",
+    "max_tokens",
+    "extract",
+    "repeats",
+    "temperature",
+    "score",
+    "chance",
+    "shot",
+    "primary",
+}
+"""Keys that a variant of another format does not inherit: only the task's own format understands them."""
+CAPGAP_SCORES = {"choose": ("choice", "choice_norm"), "generate": ("exact", "numeric", "contains", "external")}
+
+Scalar = str | int | float
+ApproximateSize = Annotated[str, Field(pattern=r"^about [1-9][0-9]{0,8}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$")]
+
+
+class _StrictModel(BaseModel):
+    """Unknown keys are mistakes; a number is no text and a text no number."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class _EntryDescription(_StrictModel):
+    """Description of an entry's items, for readers, and for an estimate of cost where the data are not here."""
+
+    source: str | None = Field(None, description="For readers: whose items these are, and from when.")
+    size: Annotated[int, Field(ge=1)] | ApproximateSize | None = Field(
+        None, description="Items before any limit: a number, or 'about N' where that is not certain."
+    )
+    length: int | None = Field(None, ge=1, description="Characters of a prompt without solved examples, about.")
+
+    @property
+    def n_items(self) -> int | None:
+        """The number of `size`; None where the file has none."""
+        return int(self.size.removeprefix("about ")) if isinstance(self.size, str) else self.size
+
+
+class BatteryDefaults(_StrictModel):
+    """Defaults of a battery, for every task that does not set the key itself."""
+
+    num_fewshot: int = Field(0, ge=0, le=64, description="Solved examples before each item.")
+    fewshot: Fewshot = Field(
+        "fixed",
+        description="fixed: one seeded block for all; per_item: a block seeded by the item; lm_eval: its sampler.",
+    )
+    limit: int | None = Field(None, ge=1, description="At most so many items a task: a seeded sample, never the first.")
+    seed: int = Field(0, ge=0, description="Draws the sample and the solved examples.")
+
+
+class DataSpec(_StrictModel):
+    """Data of a task: a file, or a data set of the Hugging Face hub."""
+
+    file: str | None = Field(None, description="jsonl, json, csv or parquet under this file's folder or the data root.")
+    hub: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)?$", description="Name of a data set on the hub."
+    )
+    subset: str | None = Field(None, description="The hub's configuration name.")
+    revision: str | None = Field(None, description="The hub's revision.")
+    split: str | None = Field(None, description="The hub's split whose items are evaluated; default test.")
+    train: str | None = Field(None, description="File (or hub split) that distillation may ask.")
+    fewshot: str | None = Field(None, description="File (or hub split) that solved examples come from.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "DataSpec":
+        if (self.file is None) == (self.hub is None):
+            raise ValueError("expected exactly one of 'file' and 'hub'.")
+        extra = [k for k in ("subset", "revision", "split") if getattr(self, k) is not None]
+        if self.file is not None and extra:
+            raise ValueError(f"{extra[0]!r} belongs to a data set of the hub; beside 'file' it says nothing.")
+        return self
+
+
+class _PromptSpec(_StrictModel):
+    """Keys of prompt and scoring, which a variant may change."""
+
+    format: Format | None = Field(None, description="choose: log-likelihood over choices; generate: free text.")
+    prompt: str | None = Field(None, description="Template of what the model reads.")
+    choices: str | list[Scalar] | None = Field(None, description="Template that gives a list, or a list of templates.")
+    target: Scalar | list[Scalar] | None = Field(
+        None, description="An integer is an index, a text is a choice, then a letter; a list: any of them counts."
+    )
+    chance: Scalar | None = Field(None, description="Score of a guess; default 1 / number of choices, generated: 0.")
+    stop: list[str] | None = Field(None, description='Texts that end an answer; default ["\\n"].')
+    max_tokens: int | None = Field(None, ge=1, le=131072, description="Longest answer in tokens; default 256.")
+    repeats: int | None = Field(None, ge=1, le=1000, description="Answers drawn for each item; default 1.")
+    temperature: float | int | None = Field(
+        None, ge=0, le=10, description="Of the draws; default 0: the likeliest token, which repeats cannot vary."
+    )
+    score: str | None = Field(
+        None,
+        max_length=100,
+        description="choice | choice_norm (choose), exact | numeric | contains | external (generate), lm-eval metrics.",
+    )
+    extract: str | None = Field(None, max_length=500, description="Regular expression; its last match is the answer.")
+    shot: str | None = Field(None, description="Template of a solved example's answer; default: the target.")
+    delimiter: str | None = Field(
+        None, description="Between prompt and answer; default one space, none where either brings white space."
+    )
+    num_fewshot: int | None = Field(None, ge=0, le=64, description="Solved examples before each item.")
+    primary: str | None = Field(None, max_length=200, description="metric,filter that counts; default: as `score`.")
+    description: str | None = Field(None, description="For readers: what it measures, why it has its label.")
+
+    @field_validator("extract")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        complaint = syntax_complaint(value) if value else None
+        if complaint is not None:
+            raise ValueError(complaint)
+        return value
+
+    @field_validator("stop")
+    @classmethod
+    def _not_empty(cls, value: list[str] | None) -> list[str] | None:
+        if value is not None and not all(value):
+            raise ValueError("an empty stop text would end every answer before it begins.")
+        return value
+
+
+class VariantSpec(_PromptSpec):
+    """The same items asked another way; what it leaves out is the task's."""
+
+
+class DataTask(_PromptSpec, _EntryDescription):
+    """A task whose items are rows of data and whose prompts are templates over them."""
+
+    name: Name = Field(description="Letters, digits and _ . - only; tells it from the other tasks.")
+    data: DataSpec = Field(description="Where its items come from.")
+    format: Format = Field(description="choose: log-likelihood over choices; generate: free text.")
+    prompt: str = Field(description="Template of what the model reads.")
+    target: Scalar | list[Scalar] = Field(
+        description="An integer is an index, a text is a choice, then a letter; a list: any of them counts."
+    )
+    capability: str | None = Field(
+        None, description="knowledge, reasoning, mixed, or a template that gives one; absent: the classifier decides."
+    )
+    domain: str | None = Field(None, description="Word or template: science, arithmetic …")
+    id: str | None = Field(None, description="Template of an item's id; default: a hash of the rendered item.")
+    rationale: str | None = Field(None, description="Template of the gold steps, for traces and their control.")
+    cluster: str | None = Field(None, description="Template: items with one value stand or fall together.")
+    covariates: dict[Name, Scalar] = Field(default_factory=dict, description="Templates; become x_NAME.")
+    variants: dict[Name, VariantSpec] = Field(default_factory=dict, description="The same items asked another way.")
+    limit: int | None = Field(None, ge=1, description="At most so many items: a seeded sample.")
+
+    @field_validator("variants")
+    @classmethod
+    def _no_default(cls, value: dict[str, VariantSpec]) -> dict[str, VariantSpec]:
+        if "default" in value:
+            raise ValueError("'default' is the task itself; give the variant another name.")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DataTask":
+        other = "generate" if self.format == "choose" else "choose"
+        if self.format == "choose":
+            if self.choices is None:
+                raise ValueError("format: choose needs the key 'choices'.")
+            only_generate = ("stop", "max_tokens", "extract", "repeats", "temperature")
+            extra = [key for key in only_generate if getattr(self, key) is not None]
+        else:
+            extra = ["choices"] if self.choices is not None else []
+        if extra:
+            raise ValueError(f"key {extra[0]!r} belongs to format: {other}, and this task has format: {self.format}.")
+        if (self.repeats or 1) > 1 and not self.temperature:
+            raise ValueError(f"repeats: {self.repeats} needs a temperature above 0; without, all answers are the same.")
+        if self.score in CAPGAP_SCORES[other]:
+            raise ValueError(
+                f"score: {self.score} belongs to format: {other}. "
+                f"Expected one of {', '.join(CAPGAP_SCORES[self.format])}."
+            )
+        return self
+
+    @property
+    def scoring(self) -> str:
+        """Name of the score: the key `score`, or the default of the format."""
+        return self.score or ("choice" if self.format == "choose" else "exact")
+
+    def varied(self, name: str) -> "DataTask":
+        """The task as one of its variants asks it.
+
+        Raises
+        ------
+        ValidationError
+            What the variant changes does not fit what it leaves.
+        """
+        changed = self.variants[name].model_dump(exclude_unset=True)
+        inherited = self.model_dump(exclude_unset=True) | {"variants": {}}
+        if changed.get("format", self.format) != self.format:
+            inherited = {key: value for key, value in inherited.items() if key not in _FORMAT_KEYS}
+        return DataTask.model_validate(inherited | changed)
+
+
+class LmEvalTask(_EntryDescription):
+    """A task, group or tag that lm-eval knows."""
+
+    lm_eval: str = Field(max_length=200, description="Its name there.")
+    capability: str | None = Field(None, description="Word, or template over lm-eval's doc; absent: the catalogue's.")
+    domain: str | None = Field(None, description="Word or template.")
+    num_fewshot: int | None = Field(None, ge=0, le=64, description="Default: lm-eval's own number, then the battery's.")
+    primary: str | None = Field(
+        None, max_length=200, description="metric,filter that counts; default: lm-eval's first."
+    )
+    chance: float | None = Field(None, ge=0, lt=1, description="Score of a guess; default 1 / choices, generated: 0.")
+    cluster: str | None = Field(None, description="Template over lm-eval's doc.")
+    covariates: dict[Name, Scalar] = Field(default_factory=dict, description="Templates over lm-eval's doc.")
+    limit: int | None = Field(None, ge=1, description="At most so many items: a seeded sample.")
+    description: str | None = Field(None, description="For readers: why it has its label.")
+
+    @property
+    def name(self) -> str:
+        """Its name in messages."""
+        return self.lm_eval
+
+
+_DATA_TAG, _LM_EVAL_TAG = "a task with data", "a task of lm-eval"
+
+
+def _task_tag(value: Any) -> str:
+    if isinstance(value, LmEvalTask) or (isinstance(value, dict) and "lm_eval" in value):
+        return _LM_EVAL_TAG
+    return _DATA_TAG
+
+
+AnyTask = Annotated[
+    Annotated[DataTask, Tag(_DATA_TAG)] | Annotated[LmEvalTask, Tag(_LM_EVAL_TAG)], Discriminator(_task_tag)
+]
+
+
+class BatterySpec(_StrictModel):
+    """A battery: tasks, whose items are asked of every model."""
+
+    name: Name = Field(description="Letters, digits and _ . - only.")
+    version: Scalar = Field(1, description="Raise it when scores stop being comparable.")
+    description: str = Field("", description="What it measures and where the items come from.")
+    defaults: BatteryDefaults = Field(
+        default_factory=BatteryDefaults, description="What holds where a task says nothing."
+    )
+    tasks: list[AnyTask] = Field(min_length=1, description="Tasks with data of their own, and tasks of lm-eval.")
+
+    @field_validator("tasks")
+    @classmethod
+    def _unique(cls, value: list[DataTask | LmEvalTask]) -> list[DataTask | LmEvalTask]:
+        twice = next((name for name, count in Counter(task.name for task in value).items() if count > 1), None)
+        if twice is not None:
+            raise ValueError(f"two tasks are named {twice!r}. Names tell tasks apart.")
+        return value
+
+
+def capability_complaint(capability: str, allowed: tuple[str, ...]) -> str | None:
+    """What is wrong with a capability's name, as the end of a message; None where nothing is."""
+    if capability in allowed:
+        return None
+    return f"expected one of {', '.join(allowed)}, found {capability!r}.{suggestion(capability, allowed)}"
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of a battery file, for editors."""
+    schema = BatterySpec.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "capgap battery"} | schema

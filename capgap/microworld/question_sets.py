@@ -1,0 +1,138 @@
+"""Question sets of evaluation and of distillation, disjoint, and the files that hold them.
+
+A question of the evaluation never occurs in the training pool. Facts of the stratum ``training`` occur in both, in
+other words; facts that are held out never occur in the pool.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from capgap.microworld.questions import FAMILIES, FORMS, WorldQuestion, fact_question, two_hop_question
+from capgap.microworld.vocabulary import CUPS, DIGITS, TRUTH
+from capgap.microworld.world import STRATA, Stratum, World, WorldFact
+
+__all__ = ["evaluation", "training", "write_data"]
+
+_FACTS: dict[Stratum, int] = {"training": 40, "held_known": 40, "held_unknown": 16}
+
+_EVALUATION: dict[str, dict[int, int]] = {
+    # one-step chains are where traces and answers part first: enough of them for an interval of their own
+    "chains": {1: 40, 2: 16, 3: 10, 4: 10, 5: 10, 6: 10},
+    # one gate that leaves both answers open can be asked in sixteen ways: a quarter is kept for evaluation
+    "booleans": {1: 4, 2: 20, 3: 20, 4: 20, 5: 16, 6: 16},
+    "cups": {1: 20, 2: 20, 3: 20, 4: 18, 5: 18},
+    "lists": {1: 24, 2: 24, 3: 24, 4: 24},
+    "hops": {1: 24, 2: 24, 3: 24, 4: 24},
+}
+"""Family → depth → evaluation questions."""
+
+_TRAINING: dict[str, dict[int, int]] = {
+    "chains": {1: 170, 2: 700, 3: 600, 4: 400},
+    "booleans": {1: 12, 2: 108, 3: 240, 4: 240},
+    "cups": {1: 80, 2: 260, 3: 260},
+    "lists": {1: 200, 2: 200, 3: 200},
+    "hops": {1: 200, 2: 200, 3: 200},
+}
+"""Family → depth → training questions. Facts and pairs of facts are asked in every way that evaluation leaves."""
+
+_ANSWERS = {"chains": len(DIGITS), "booleans": len(TRUTH), "cups": len(CUPS)}
+"""Number of possible answers, where it is the same for all questions of a family."""
+
+
+def evaluation(world: World) -> dict[str, tuple[WorldQuestion, ...]]:
+    """The evaluation questions of each family, all different; the world's seed decides."""
+    rng = np.random.default_rng([world.seed, 17])
+    facts = [
+        fact_question(world, fact, FORMS[rng.integers(len(FORMS))], rng)
+        for fact in _facts_of_distinct_entities(world, rng)
+    ]
+    pairs = [two_hop_question(world, fact, rng) for fact in _facts_of_distinct_entities(world, rng)]
+    seen: set[str] = set()
+    reasoning = {family: _draw(world, family, plan, seen, rng) for family, plan in _EVALUATION.items()}
+    return {"facts": tuple(facts), "two_hops": tuple(pairs), **reasoning}
+
+
+def training(world: World) -> dict[str, tuple[WorldQuestion, ...]]:
+    """The questions that distillation may ask, by family: none of the evaluation's, no fact that is held out."""
+    rng = np.random.default_rng([world.seed, 18])
+    seen = {question.text for questions in evaluation(world).values() for question in questions}
+    askable = list(world.facts_of("training"))
+    facts = [fact_question(world, fact, form, rng) for fact in askable for form in FORMS]
+    pairs = [two_hop_question(world, fact, rng) for fact in askable]
+    pools = {
+        "facts": tuple(question for question in facts if question.text not in seen),
+        "two_hops": tuple(question for question in pairs if question.text not in seen),
+    }
+    return pools | {family: _draw(world, family, plan, seen, rng) for family, plan in _TRAINING.items()}
+
+
+def _facts_of_distinct_entities(world: World, rng: np.random.Generator) -> list[WorldFact]:
+    """Facts of all strata in the numbers of `_FACTS`, no entity twice."""
+    facts = [world.facts[i] for i in rng.permutation(len(world.facts))]
+    drawn: list[WorldFact] = []
+    used: set[str] = set()
+    for stratum in reversed(STRATA):  # the rarest stratum chooses first
+        for fact in facts:
+            if sum(other.stratum == stratum for other in drawn) == _FACTS[stratum]:
+                break
+            if fact.stratum == stratum and fact.entity not in used:
+                used.add(fact.entity)
+                drawn.append(fact)
+    return drawn
+
+
+def _draw(
+    world: World, family: str, plan: dict[int, int], seen: set[str], rng: np.random.Generator
+) -> tuple[WorldQuestion, ...]:
+    """Different questions of a family, so many of each depth; their texts are added to `seen`.
+
+    Where all questions of a family have the same possible answers, each answer comes equally often at each depth.
+    """
+    drawn: list[WorldQuestion] = []
+    for depth, n in plan.items():
+        end, n_by_answer = len(drawn) + n, Counter[str]()
+        max_per_answer = math.ceil(n / _ANSWERS[family]) if family in _ANSWERS else n
+        while len(drawn) < end:
+            question = FAMILIES[family].draw(world, depth, rng)
+            if question.text not in seen and n_by_answer[question.answer] < max_per_answer:
+                seen.add(question.text)
+                n_by_answer[question.answer] += 1
+                drawn.append(question)
+    return tuple(drawn)
+
+
+def write_data(world: World, folder: Path) -> None:
+    """Write ``FAMILY.jsonl`` and ``FAMILY-train.jsonl`` for every family into a folder, one row a question."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for suffix, sets in (("", evaluation(world)), ("-train", training(world))):
+        for family, questions in sets.items():
+            rows = _rows(f"{family}{suffix}", questions)
+            lines = (json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in rows)
+            (folder / f"{family}{suffix}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _rows(name: str, questions: tuple[WorldQuestion, ...]) -> Iterator[dict[str, Any]]:
+    """One row a question; an entity's facts stand or fall together, a reasoning question stands for itself."""
+    for number, question in enumerate(questions, 1):
+        row: dict[str, Any] = {
+            "id": f"{name}-{number:04d}",
+            "question": question.text,
+            "answer": question.answer,
+            "choices": question.choices,
+            "steps": question.rationale,
+            "depth": question.depth,
+        }
+        if question.fact is not None:
+            row |= {
+                "relation": question.fact.relation,
+                "entity": question.fact.entity,
+                "stratum": question.fact.stratum,
+                "frequency": question.fact.band,
+            }
+        yield row
