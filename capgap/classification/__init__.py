@@ -4,6 +4,7 @@ Importing it loads neither torch nor lm-eval nor scikit-learn.
 """
 
 from capgap.classification.behavioural_evidence import Behaviour, behaviour_evidence, behaviours
+from capgap.classification.classify_source import EvidenceKind, classify
 from capgap.classification.declared_labels import declared
 from capgap.classification.evidence import Evidence, EvidenceModel, EvidenceReason, ItemText
 from capgap.classification.files import (
@@ -29,12 +30,14 @@ __all__ = [
     "PooledLabel",
     "LabelledItems",
     "ItemText",
+    "EvidenceKind",
     "EvidenceReason",
     "TaskLabels",
     "EvidenceModel",
     "unlabelled_items",
     "behaviour_evidence",
     "behaviours",
+    "classify",
     "classify_items",
     "declared",
     "join_answers",
