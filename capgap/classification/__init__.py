@@ -3,13 +3,14 @@
 Importing it loads neither torch nor lm-eval nor scikit-learn.
 """
 
-from capgap.classification.behavioural_evidence import Behaviour, behaviour_evidence, behaviours
-from capgap.classification.declared_labels import declared
+from capgap.classification.behavioural_evidence import behaviour_evidence
+from capgap.classification.classify_source import EvidenceKind, classify
 from capgap.classification.evidence import Evidence, EvidenceModel, EvidenceReason, ItemText
 from capgap.classification.files import (
     Answers,
     join_answers,
     label_lines,
+    parse_items,
     read_answers,
     read_items,
     read_labels,
@@ -18,29 +19,25 @@ from capgap.classification.files import (
 )
 from capgap.classification.label_independence import refuse_compared
 from capgap.classification.labelling import LabelledItems, UnlabelledItem, classify_items, unlabelled_items
-from capgap.classification.pooling import MIDDLE, PooledLabel, TaskLabels, pool, pool_alone
+from capgap.classification.pooling import MIDDLE
 
 __all__ = [
     "MIDDLE",
     "Answers",
     "UnlabelledItem",
-    "Behaviour",
     "Evidence",
-    "PooledLabel",
     "LabelledItems",
     "ItemText",
+    "EvidenceKind",
     "EvidenceReason",
-    "TaskLabels",
     "EvidenceModel",
     "unlabelled_items",
     "behaviour_evidence",
-    "behaviours",
+    "classify",
     "classify_items",
-    "declared",
     "join_answers",
     "label_lines",
-    "pool",
-    "pool_alone",
+    "parse_items",
     "read_answers",
     "read_items",
     "read_labels",

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from capgap import __version__
+from capgap.cli.progress import printable
 from capgap.errors import CapgapError, suggestion
 
 __all__ = ["COMMANDS", "cli", "main"]
@@ -75,11 +76,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(_status(list(sys.argv[1:] if arguments is None else arguments)))
 
 
-def _printable(message: str) -> str:
-    """The message without control characters: it may quote a file, and a terminal obeys some of them."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in message)
-
-
 def _status(arguments: list[str]) -> int:
     try:
         result: Any = cli.main(args=arguments, prog_name="capgap", standalone_mode=False)
@@ -89,7 +85,7 @@ def _status(arguments: list[str]) -> int:
         error.show()
         return 2
     except CapgapError as error:
-        click.echo(f"capgap: {_printable(str(error))}", err=True)
+        click.echo(f"capgap: {printable(str(error))}", err=True)
         return 2
     except KeyboardInterrupt:
         click.echo("\ncapgap: interrupted. The same command goes on where it stopped.", err=True)

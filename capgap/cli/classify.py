@@ -8,6 +8,7 @@ import click
 
 from capgap.cli.permissions import allow_options
 from capgap.errors import UsageError
+from capgap.events import Event, Note
 
 if TYPE_CHECKING:
     from capgap.classification import Evidence, LabelledItems, UnlabelledItem
@@ -110,6 +111,11 @@ def say(line: str) -> None:
     click.echo(line, err=True)
 
 
+def _say_note(event: Event) -> None:
+    if isinstance(event, Note):
+        say(event.text)
+
+
 def _items(source: str, limit: int | None, data_root: Path | None, allow: tuple[str, ...]) -> "list[UnlabelledItem]":
     """The questions of a JSONL file, else of a battery."""
     from capgap.classification import read_items, unlabelled_items
@@ -146,7 +152,7 @@ def _behaviour(
 
         set_threads(None)
         specs = expand_models([permitted(word, allow) for word in models])
-        tables.append(probe_models(specs, items, work, device=device, say=say))
+        tables.append(probe_models(specs, items, work, device=device, on_event=_say_note))
     found = behaviour_evidence(*join_answers(tables))
     known = {item.task for item in items}
     of_ours = {task: words for task, words in found.items() if task in known and words}

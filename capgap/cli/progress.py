@@ -1,0 +1,185 @@
+"""Progress events rendered on stderr: bars on a terminal, plain lines in a pipe, a log file or CI; set-up of logging.
+
+A command writes ``with terminal_progress(quiet=quiet) as listener:`` and hands the listener to a library function as
+``on_event``. What a command says beside that while a stage runs goes through the listener too, as a `Note`: text that
+is written past a bar ends up glued to it.
+"""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from capgap.cli.terminal import is_terminal, n_columns, one_line, printable, shortened, wrapped, write_lines
+from capgap.events import Advanced, Begun, Event, Listener, Note
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+__all__ = ["configure_logging", "printable", "quiet_option", "terminal_progress", "verbose_option"]
+
+_LINE_AFTER = 30.0  # seconds
+_TENTH_AFTER = 3.0  # seconds
+_NARROWEST_BAR = 8
+_FIXED_COLUMNS = 30  # of a line with a bar: percentage, counts, time left and the marks between them
+_FORMAT = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}, {remaining} left{postfix}"
+_COUNT_FORMAT = "{desc}: {n_fmt} {unit}, {elapsed}{postfix}"
+
+
+@contextmanager
+def terminal_progress(*, quiet: bool = False, stream: TextIO | None = None) -> Iterator[Listener]:
+    """A listener that draws progress events on a stream until the block ends, however it ends.
+
+    Parameters
+    ----------
+    quiet
+        Warnings alone.
+    stream
+        Where to; stderr by default. Bars are drawn where it is a terminal (and neither ``CI`` is set nor ``TERM`` is
+        ``dumb``); anything else gets lines that end in a line feed and hold no other control character.
+    """
+    renderer = _Renderer(sys.stderr if stream is None else stream, quiet)
+    try:
+        yield renderer
+    finally:
+        renderer.close()
+
+
+@dataclass
+class _Stage:
+    """A stage that has begun and not finished."""
+
+    begun: Begun
+    started: float
+    line_at: float
+    """When its last line was written, seconds of the clock."""
+    n_at_line: int = 0
+    """Units done by then."""
+    n_done: int = 0
+    bar: "tqdm[Any] | None" = None
+    """None where plain lines are written."""
+
+    def due(self, now: float) -> bool:
+        """Whether another plain line is due: each 30 seconds, or each tenth if that is not too soon."""
+        tenth = bool(self.begun.total) and self.n_done - self.n_at_line >= (self.begun.total or 0) / 10
+        waited = now - self.line_at
+        # the last unit is told by the line at the end
+        return self.n_done != self.begun.total and (waited >= _LINE_AFTER or (tenth and waited >= _TENTH_AFTER))
+
+
+class _Renderer:
+    """Bars on a terminal, of which one line is left at the end; elsewhere plain lines for begin, progress and end."""
+
+    clock: Callable[[], float] = staticmethod(time.monotonic)
+
+    def __init__(self, stream: TextIO, quiet: bool) -> None:
+        self.stream, self.quiet = stream, quiet
+        self.stages: dict[str, _Stage] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Render one event."""
+        if isinstance(event, Note):
+            if event.level == "warning" or not self.quiet:
+                warning = event.level == "warning"
+                write_lines(self.stream, wrapped(event.text, self.stream, warning=warning), warning=warning)
+        elif self.quiet:
+            return
+        elif isinstance(event, Advanced):
+            self._advance(event)
+        else:
+            self._finish(event.stage)  # a name that is begun again is another round of it
+            if isinstance(event, Begun):
+                self._begin(event)
+
+    def close(self) -> None:
+        """End the stages that an exception left open, the innermost first."""
+        for name in reversed(list(self.stages)):
+            self._finish(name)
+
+    def _begin(self, begun: Begun) -> None:
+        now = self.clock()
+        stage = self.stages[begun.stage] = _Stage(begun, now, now)
+        if is_terminal(self.stream):
+            stage.bar = _bar(begun, self.stream)
+        else:
+            amount = "" if begun.total is None else f": {_count(begun.total, begun.unit)}"
+            write_lines(self.stream, [one_line(begun.stage + amount)])
+
+    def _advance(self, event: Advanced) -> None:
+        if event.stage not in self.stages:
+            self._begin(Begun(event.stage))
+        stage, status = self.stages[event.stage], one_line(event.status)
+        stage.n_done += event.n
+        if stage.bar is not None:
+            room = n_columns(self.stream) - len(stage.bar.desc) - _FIXED_COLUMNS - _NARROWEST_BAR
+            stage.bar.set_postfix_str(shortened(status, room) if room > 3 else "", refresh=False)
+            stage.bar.update(event.n)
+        elif stage.due(now := self.clock()):
+            stage.line_at, stage.n_at_line = now, stage.n_done
+            total = stage.begun.total
+            share = f" of {total:,} ({100 * stage.n_done / total:.0f} %)" if total else ""
+            text = f"{event.stage}: {stage.n_done:,}{share}" + (f", {status}" if status else "")
+            write_lines(self.stream, [one_line(text)])
+
+    def _finish(self, name: str) -> None:
+        stage = self.stages.pop(name, None)
+        if stage is None:
+            return
+        if stage.bar is not None:
+            stage.bar.close()
+        total, seconds = stage.begun.total, round(self.clock() - stage.started)
+        # A stage that stopped early says so.
+        part = f"{stage.n_done:,} of " if total is not None and 0 < stage.n_done < total else ""
+        amount = part + _count(stage.n_done if total is None else total, stage.begun.unit) if stage.n_done else "ended"
+        write_lines(self.stream, [one_line(f"{name}: {amount} after {seconds // 60}:{seconds % 60:02d}")])
+
+
+def _bar(begun: Begun, stream: TextIO) -> "tqdm[Any]":
+    from tqdm import tqdm
+
+    name, form = shortened(one_line(begun.stage), n_columns(stream) // 3), _FORMAT if begun.total else _COUNT_FORMAT
+    options: dict[str, Any] = {"leave": False, "dynamic_ncols": True, "miniters": 1}
+    return tqdm(desc=name, total=begun.total, unit=f"{begun.unit}s", file=stream, bar_format=form, **options)
+
+
+class _LogHandler(logging.Handler):
+    """Log records as lines on whatever stderr is now, above bars that are being drawn."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        warning = record.levelno >= logging.WARNING
+        write_lines(sys.stderr, printable(self.format(record)).splitlines(), warning=warning)
+
+
+def configure_logging(verbosity: int = 0) -> None:
+    """Send capgap's log records to stderr: warnings, with 1 what is done, with 2 or more everything.
+
+    The command line calls this; the library only ever calls ``logging.getLogger(__name__)``.
+    """
+    logger = logging.getLogger("capgap")
+    logger.setLevel([logging.WARNING, logging.INFO, logging.DEBUG][min(verbosity, 2)])
+    if not any(isinstance(handler, _LogHandler) for handler in logger.handlers):
+        handler = _LogHandler()
+        handler.setFormatter(logging.Formatter("{name}: {message}", style="{"))
+        logger.addHandler(handler)
+
+
+def _set_verbosity(ctx: click.Context, param: click.Parameter, value: int) -> None:
+    configure_logging(value)
+
+
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Warnings only, no progress.")
+"""Passes ``quiet`` to the command, for `terminal_progress`."""
+verbose_option = click.option(
+    "-v", "--verbose", count=True, expose_value=False, callback=_set_verbosity, help="Log what is done; -vv logs more."
+)
+"""Sets the level of capgap's loggers; passes nothing to the command."""
+
+
+def _count(n: int, unit: str) -> str:
+    return f"{n:,} {unit}{'' if n == 1 else 's'}"
