@@ -160,9 +160,10 @@ class ModelRunner:
 
     def _write(self, spec: ModelSpec, rows: pd.DataFrame, facts: Mapping[str, Any]) -> None:
         known = {key: value for key, value in facts.items() if key in schema.MODELS.names}
-        self.run.merge(schema.OUTCOMES, rows, replaces=("model", "battery"))
+        for battery, _ in self.tasks:
+            self.run.write_outcomes(spec.name, battery.name, rows[rows["battery"] == battery.name])
         table = schema.from_rows([known], schema.MODELS, source=f"facts about {spec.name}")
-        self.run.merge(schema.MODELS, table, replaces=("model",))
+        self.run.merge(schema.MODELS, table)
 
     def _progress(self, computed: int, found: int) -> None:
         self.counts["computed"] += computed

@@ -62,7 +62,7 @@ def evaluate(
         for battery, tasks in prepared:
             run.add_battery(battery.name, battery.hash, _battery_facts(battery, tasks, plan))
         run.save(**_asked(plan, command))
-        run.merge(schema.ITEMS, _items_table(prepared), replaces=("battery", "task", "item", "variant"))
+        run.merge(schema.ITEMS, _items_table(prepared))
         tell(first_line(plan, prepared))
         for note in plan.notes:
             tell(note)
