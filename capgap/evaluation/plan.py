@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from capgap.errors import ModelError, UsageError
 from capgap.models import FoundBase, ModelSpec, expand_models, find_base, locate, parse_model, permitted
@@ -16,7 +16,6 @@ __all__ = [
     "default_batteries",
     "parse_devices",
     "parse_shard",
-    "plan_evaluation",
 ]
 
 
@@ -83,7 +82,7 @@ class EvaluationPlan:
 
 
 class RoleModels(NamedTuple):
-    """Models in their roles, by the names of `EvaluationPlan`'s fields."""
+    """Models in their roles; ``EvaluationPlan(**models._asdict(), batteries=…)`` makes a plan of them."""
 
     students: tuple[ModelSpec, ...]
     """The compared models."""
@@ -95,50 +94,6 @@ class RoleModels(NamedTuple):
     """Student's name → the same student trained on gold targets."""
     notes: tuple[str, ...]
     """What was decided for the user, one sentence each."""
-
-
-def plan_evaluation(
-    students: Sequence[str],
-    *,
-    teacher: str | None = None,
-    base: str | None = None,
-    control: str | None = None,
-    batteries: Sequence[str] = (),
-    device: str | None = None,
-    shard: str | None = None,
-    allow: Collection[str] = (),
-    **settings: Any,
-) -> EvaluationPlan:
-    """A plan from model specs, with the batteries and devices that fit where none are given.
-
-    Parameters
-    ----------
-    students, teacher, base, control, allow
-        See `cast_roles`.
-    batteries
-        Names or files; default: `default_batteries`.
-    device
-        See `parse_devices`.
-    shard
-        See `parse_shard`.
-    **settings
-        Further fields of `EvaluationPlan`.
-
-    Raises
-    ------
-    UsageError, ModelError
-        See `cast_roles`, `parse_devices` and `parse_shard`.
-    """
-    models = cast_roles(students, teacher=teacher, base=base, control=control, allow=allow)
-    devices = parse_devices(device)
-    return EvaluationPlan(
-        **models._asdict(),
-        batteries=tuple(batteries) or default_batteries(models.students),
-        device=devices[0] if devices else None,
-        devices=devices if len(devices) > 1 else (),
-        shard=parse_shard(shard),
-        **settings,
-    )
 
 
 def cast_roles(

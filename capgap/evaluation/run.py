@@ -14,7 +14,7 @@ from capgap.evaluation.cost import expected_minutes
 from capgap.evaluation.model_runner import ModelRunner
 from capgap.evaluation.plan import EvaluationPlan
 from capgap.evaluation.prepared_batteries import PreparedBatteries, battery_facts, items_table, prepare_batteries
-from capgap.evaluation.progress import RequestProgress
+from capgap.evaluation.progress import request_progress
 from capgap.evaluation.requests import n_requests, quiet, refuse_early
 from capgap.evaluation.workers import fill_ledger
 from capgap.events import Listener, Note, ignore
@@ -99,7 +99,7 @@ def _run_models(
     """
     n_before = len(ledger)
     by_workers = not plan.rescore and (plan.n_workers > 1 or plan.shard is not None)
-    with RequestProgress(n_requests(prepared) * len(plan.models), on_event) as progress:
+    with request_progress(n_requests(prepared) * len(plan.models), on_event) as progress:
         runner = ModelRunner(run, ledger, prepared, progress, on_event)
         for sentence in ledger.notes:
             on_event(Note(sentence, level="warning"))

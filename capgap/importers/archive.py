@@ -9,11 +9,10 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from capgap.errors import TableError
-from capgap.importers.reading import decoded, parse_json
+from capgap.importers.reading import decode_utf8, parse_json
 
 __all__ = ["MAX_MEMBER", "MAX_UNPACKED", "Archive"]
 
@@ -34,7 +33,7 @@ _DAMAGE = (
 
 
 class Archive:
-    """An open archive; use it in a ``with`` statement.
+    """An open archive; use it with `contextlib.closing`.
 
     Parameters
     ----------
@@ -61,13 +60,7 @@ class Archive:
             self._zip.close()
             raise
 
-    def __enter__(self) -> Self:
-        """The archive itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         """Close the file."""
         self._zip.close()
 
@@ -84,7 +77,7 @@ class Archive:
         TableError
             It is damaged, encrypted, too large, or no JSON.
         """
-        return parse_json(decoded(self._read(self._members[name])))
+        return parse_json(decode_utf8(self._read(self._members[name])))
 
     def _read(self, member: zipfile.ZipInfo) -> bytes:
         if member.flag_bits & 0x1:

@@ -1,4 +1,4 @@
-"""The rows of a CSV, JSONL, JSON or Parquet table of somebody else, with the place of each."""
+"""Readers of foreign CSV, JSONL, JSON and Parquet tables: rows with their place in the file."""
 
 import csv
 from collections.abc import Callable, Iterator
@@ -115,10 +115,10 @@ def _jsonl(path: Path) -> Iterator[ForeignRow]:
 
 
 def _json(path: Path) -> Iterator[ForeignRow]:
-    found = json_document(path)
-    if not isinstance(found, list):
+    document = json_document(path)
+    if not isinstance(document, list):
         raise TableError("expected a JSON list of objects, one a row.")
-    for number, value in enumerate(found, start=1):
+    for number, value in enumerate(document, start=1):
         yield _object(value, f"entry {number}")
 
 

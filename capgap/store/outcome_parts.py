@@ -17,7 +17,7 @@ from capgap import schema
 from capgap.errors import StoreError, TableError
 from capgap.events import Listener, Note, ignore
 
-__all__ = ["has_outcomes", "one_type", "part_path", "read_outcomes", "unified_covariates", "write_part"]
+__all__ = ["has_outcomes", "numeric_or_text", "part_path", "read_outcomes", "unified_covariates", "write_part"]
 
 _FOLDER = "outcomes"
 _OLDER_FILE = "outcomes.parquet"
@@ -146,7 +146,7 @@ def unified_covariates(outcomes: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]
         is_text = known.map(lambda value: isinstance(value, str))
         if len(known) and not is_text.any() and known.map(lambda value: isinstance(value, bool)).all():
             continue
-        changed[name] = one_type(values)
+        changed[name] = numeric_or_text(values)
         if is_text.any() and not is_text.all():
             kind = "numbers" if pd.api.types.is_numeric_dtype(changed[name]) else "text"
             text, number = (_batteries(outcomes, known.index[mask]) for mask in (is_text, ~is_text))
@@ -154,7 +154,7 @@ def unified_covariates(outcomes: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]
     return (outcomes.assign(**changed) if changed else outcomes), notes
 
 
-def one_type(values: "pd.Series[Any]") -> "pd.Series[Any]":
+def numeric_or_text(values: "pd.Series[Any]") -> "pd.Series[Any]":
     """The values as numbers (float64) where all of them are numbers or spell some, else as text; nulls stay."""
     try:
         return pd.to_numeric(values).astype("float64")
