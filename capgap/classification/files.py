@@ -16,6 +16,7 @@ from capgap.classification.evidence import ItemText
 from capgap.classification.labelling import UnlabelledItem, compact
 from capgap.errors import TableError, UsageError, suggestion
 from capgap.schema import CAPABILITIES
+from capgap.store import has_outcomes, read_outcomes
 
 __all__ = [
     "Answers",
@@ -280,8 +281,8 @@ def read_answers(path: Path | str) -> Answers:
     Parameters
     ----------
     path
-        A folder with ``outcomes.parquet`` and, where it has one, ``models.parquet``; or an `outcomes` table alone,
-        whose models are known by name only.
+        A folder with outcomes (see `capgap.store`) and, where it has one, ``models.parquet``; or an `outcomes` table
+        alone, whose models are known by name only.
 
     Raises
     ------
@@ -293,7 +294,8 @@ def read_answers(path: Path | str) -> Answers:
         return schema.read(path, schema.OUTCOMES), schema.empty(schema.MODELS)
     models = path / "models.parquet"
     known = schema.read(models, schema.MODELS) if models.is_file() else schema.empty(schema.MODELS)
-    return schema.read(path / "outcomes.parquet", schema.OUTCOMES), known
+    outcomes = read_outcomes(path) if has_outcomes(path) else schema.read(path / "outcomes.parquet", schema.OUTCOMES)
+    return outcomes, known
 
 
 def join_answers(several: Sequence[Answers]) -> Answers:

@@ -9,14 +9,10 @@ from capgap.errors import ModelError, UsageError
 from capgap.models import FoundBase, ModelSpec, expand_models, find_base, locate, parse_model, permitted
 from capgap.schema import Roles
 
-__all__ = [
-    "EvaluationPlan",
-    "RoleModels",
-    "cast_roles",
-    "default_batteries",
-    "parse_devices",
-    "parse_shard",
-]
+__all__ = ["EvaluationPlan", "RoleModels", "Shard", "cast_roles", "default_batteries", "parse_devices", "parse_shard"]
+
+Shard = tuple[int, int]
+"""``(k, n)``: the k-th (from 0) of n parts of the requests."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +41,8 @@ class EvaluationPlan:
     """Several devices, one worker each; `device` is the first of them."""
     workers: int = 1
     """Processes that ask at the same time on one device, one thread each; for small models on a CPU."""
-    shard: tuple[int, int] | None = None
-    """``(k, n)``: this machine takes the k-th (from 0) of n parts of the requests, and makes no tables."""
+    shard: Shard | None = None
+    """The part of the requests that this machine takes; it makes no tables then."""
     rescore: bool = False
     """Make outcomes again from the ledger, without a model."""
     data_root: Path | None = None
@@ -173,7 +169,7 @@ def parse_devices(text: str | None) -> tuple[str, ...]:
     return tuple(f"{kind}:{number}" for number in numbers)
 
 
-def parse_shard(text: str | None) -> tuple[int, int] | None:
+def parse_shard(text: str | None) -> Shard | None:
     """``K/N`` (from 1) as ``(K - 1, N)``.
 
     Raises

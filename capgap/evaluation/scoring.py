@@ -123,9 +123,6 @@ def _choice_columns(item: Item, logprobs: np.ndarray, metric: str, value: float)
         "status": "scored",
         "prediction": choices[best],
         "response": json.dumps([round(float(value), 6) for value in logprobs]),
-        "margin": math.nan,
-        "margin_target": math.nan,
-        "target_logprob": math.nan,
     }
     if len(ranked) > 1:
         ordered = np.sort(ranked)

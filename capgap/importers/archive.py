@@ -54,6 +54,8 @@ class Archive:
             raise TableError(f"is no ZIP archive that can be read: {error}.") from None
         # Of two members of one name the later one counts, as for every reader of such files.
         self._members = {member.filename: member for member in self._zip.infolist()}
+        self.names = list(self._members)
+        """The members' names in the order of the archive."""
         try:
             _refuse_names(self._members)
         except TableError:
@@ -63,11 +65,6 @@ class Archive:
     def close(self) -> None:
         """Close the file."""
         self._zip.close()
-
-    @property
-    def names(self) -> list[str]:
-        """The members' names in the order of the archive."""
-        return list(self._members)
 
     def json(self, name: str) -> Any:
         """The JSON of a member.
@@ -82,8 +79,6 @@ class Archive:
     def _read(self, member: zipfile.ZipInfo) -> bytes:
         if member.flag_bits & 0x1:
             raise TableError("is encrypted.")
-        if member.file_size > MAX_MEMBER:
-            raise TableError(f"is larger than {MAX_MEMBER // 2**20} MB when unpacked.")
         try:
             raw = self._zstandard(member) if member.compress_type == _ZSTANDARD else self._deflated(member)
         except NotImplementedError:

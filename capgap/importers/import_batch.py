@@ -5,11 +5,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from capgap.battery.catalogue import known_label
 from capgap.errors import CapgapError, TableError
 from capgap.importers.reading import FileRecord
 from capgap.importers.values import bounded_text, printable
 
-__all__ = ["ImportBatch", "SkippedFile", "TaskResults", "item_row", "label"]
+__all__ = ["ImportBatch", "SkippedFile", "TaskResults", "catalogue_columns", "item_row", "label"]
 
 Sample = TypeVar("Sample")
 
@@ -30,6 +31,12 @@ def item_row(
         **{"battery": battery, "task": task, "item": item, "variant": variant},
         **{name: bounded_text(value) for name, value in texts.items()},
     }
+
+
+def catalogue_columns(task: str) -> dict[str, Any]:
+    """Capability and domain of a task that capgap's catalogue knows."""
+    known = known_label(task)
+    return {"capability": known.capability if known else None, "domain": known.domain if known else None}
 
 
 @dataclass(frozen=True)
@@ -74,11 +81,6 @@ class TaskResults:
     def model(self) -> str:
         """The model's name."""
         return str(self.rows[0]["model"])
-
-    @property
-    def battery(self) -> str:
-        """The battery that the task belongs to."""
-        return str(self.rows[0].get("battery", "battery"))
 
     @property
     def task(self) -> str:

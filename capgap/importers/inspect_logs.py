@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from capgap.battery.catalogue import known_label
 from capgap.errors import CapgapError, TableError
 from capgap.importers.archive import Archive
-from capgap.importers.import_batch import ImportBatch, TaskResults, item_row, label
+from capgap.importers.import_batch import ImportBatch, TaskResults, catalogue_columns, item_row, label
 from capgap.importers.inspect_samples import InspectSample, ScorerResult, read_inspect_sample
 from capgap.importers.primary_metric import Metric, MetricRequest, PrimaryMetric, choose_primary
 from capgap.importers.reading import FileRecord, files_under, first_byte, json_document
-from capgap.importers.settings import ImportSettings, with_constants
+from capgap.importers.settings import ImportSettings, with_settings
 from capgap.importers.values import (
     bounded_text,
     mapping,
@@ -22,6 +21,7 @@ from capgap.importers.values import (
     number,
     portable_model_name,
     score_and_status,
+    text_or_list,
     whole_number,
 )
 
@@ -87,9 +87,7 @@ def import_inspect(paths: Sequence[Path], settings: ImportSettings | None = None
         except CapgapError as error:
             batch.skip(file, str(error))
     batch.parts = [part for _, part in sorted(dated, key=lambda pair: pair[0])]
-    if batch.parts:
-        wanted.check_used()
-    return with_constants(batch, settings.constants)
+    return with_settings(batch, settings, wanted)
 
 
 @contextmanager
@@ -175,7 +173,7 @@ def _task_results(
         source=label(file),
         rows=rows,
         items=[
-            item_row("inspect", log.task, item, prompt=s.prompt, choices=s.choices, target=s.target)
+            item_row("inspect", log.task, item, prompt=s.prompt, choices=s.choices, target=text_or_list(s.targets))
             for item, s in first_epochs.items()
         ],
         facts={"checkpoint": log.checkpoint},
@@ -203,19 +201,14 @@ def _primary(log: _LogHeader, samples: Sequence[InspectSample], wanted: MetricRe
 
 def _rows(log: _LogHeader, sample: InspectSample, primary: str) -> Iterator[dict[str, Any]]:
     """A row for every scorer; one without a score where the sample failed before the one that counts."""
-    catalogued = known_label(log.task.rsplit("/", 1)[-1])
     shared = {
-        "model": log.model,
-        "battery": "inspect",
-        "task": log.task,
-        "capability": catalogued.capability if catalogued else None,
-        "domain": catalogued.domain if catalogued else None,
-        "item": sample.item,
+        **{"model": log.model, "battery": "inspect", "task": log.task, "item": sample.item},
+        **catalogue_columns(log.task.rsplit("/", 1)[-1]),
         "repeat": sample.epoch - 1,
         "format": "generate",
         # A letter is right by luck as often as there are letters; of several right ones nobody says how many count.
         "chance": 1 / len(sample.choices) if sample.choices and len(sample.targets) == 1 else None,
-        "target": bounded_text(sample.target),
+        "target": bounded_text(text_or_list(sample.targets)),
         "response": sample.response,
         "n_tokens": sample.n_tokens,
         "stop_reason": sample.stop_reason,

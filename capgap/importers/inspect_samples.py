@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from capgap.errors import TableError
-from capgap.importers.values import as_json, bounded_text, mapping, name_text, number, whole_number
+from capgap.importers.values import bounded_text, mapping, name_text, number, whole_number
 
 __all__ = ["InspectSample", "ScorerResult", "read_inspect_sample"]
 
@@ -14,10 +14,8 @@ _LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
 _WORDS = {"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 _MAX_PARTS = 100
 _NO_ANSWER = ("invalid_response_format", "no_response")
-_NO_SCORE = (
-    "grader_failed",
-    "scoring_failed",
-)  # the instrument failed: whatever stands there says nothing of the answer
+# The instrument failed: whatever stands there says nothing of the answer.
+_NO_SCORE = ("grader_failed", "scoring_failed")
 _CUT_OFF = ("max_tokens", "model_length")
 _ATTACHED = "attachment://"
 
@@ -62,13 +60,6 @@ class InspectSample:
     """Metric → what was said; parts of one score as ``scorer.part``."""
     unreadable_scorers: tuple[str, ...]
     """Scorers whose value is neither number, word nor several of these."""
-
-    @property
-    def target(self) -> str | None:
-        """The right answer as text; several as a JSON list."""
-        if len(self.targets) == 1:
-            return self.targets[0]
-        return as_json(list(self.targets)) if self.targets else None
 
 
 def read_inspect_sample(data: Any) -> InspectSample:

@@ -12,7 +12,7 @@ from capgap.importers.lm_eval_rows import task_results
 from capgap.importers.lm_eval_samples import is_sample, read_sample
 from capgap.importers.primary_metric import MetricRequest
 from capgap.importers.reading import files_under, json_document, records
-from capgap.importers.settings import ImportSettings, with_constants
+from capgap.importers.settings import ImportSettings, with_settings
 from capgap.importers.values import name_text
 
 __all__ = ["import_lm_eval"]
@@ -80,9 +80,7 @@ def import_lm_eval(paths: Sequence[Path], settings: ImportSettings | None = None
             batch.parts.append(part)
             sampled |= {(run.path, task)} if run else set()
     _skip_aggregates(files.results, sampled, batch)
-    if batch.parts:
-        wanted.check_used()
-    return with_constants(batch, settings.constants)
+    return with_settings(batch, settings, wanted)
 
 
 def _import_files(paths: Sequence[Path], batch: ImportBatch, settings: ImportSettings) -> _ImportFiles:

@@ -14,7 +14,7 @@ import numpy as np
 from capgap.errors import TableError
 from capgap.importers.lm_eval_samples import LmEvalSample
 from capgap.importers.reading import parse_json
-from capgap.importers.values import as_json
+from capgap.importers.values import as_json, text_or_list
 
 __all__ = ["ItemChoices", "RankedMetric", "read_choices"]
 
@@ -62,15 +62,12 @@ class ItemChoices:
     @property
     def target(self) -> str | None:
         """The right choice as text; several as a JSON list."""
-        if not self.gold or not self.texts:
-            return None
-        right = [self.texts[index] for index in self.gold]
-        return right[0] if len(right) == 1 else as_json(right)
+        return text_or_list([self.texts[index] for index in self.gold] if self.texts else [])
 
     def ranking(self, metric: str, value: float | None) -> RankedMetric | None:
         """The ranking of this metric; None where it contradicts the metric's own value, or is not known."""
         ranked = self._ranked(metric)
-        if ranked is None or not np.isfinite(ranked).all():
+        if ranked is None:
             return None
         best = int(np.argmax(ranked))
         if self.gold and metric in _CHECKS and value in (0.0, 1.0) and (best in self.gold) != bool(value):
@@ -85,27 +82,22 @@ class ItemChoices:
         )
 
     def _ranked(self, metric: str) -> np.ndarray | None:
+        """What the metric ranks the choices by, shape (choices,); None where it is not known or not finite."""
+        ranked = self.logprobs
         if metric == "acc_mutual_info":
-            return None if self.unconditional is None else np.asarray(self.logprobs - self.unconditional)
-        if metric not in ("acc_norm", "acc_bytes"):
-            return self.logprobs
-        sizes = [len(t) if metric == "acc_norm" else len(t.encode("utf-8", "replace")) for t in self.texts]
-        if not self.lengths_known or not sizes or not all(sizes):
-            return None
-        return np.asarray(self.logprobs / np.array(sizes, dtype=float))
+            ranked = ranked - (np.nan if self.unconditional is None else self.unconditional)
+        elif metric in ("acc_norm", "acc_bytes"):
+            sizes = [len(t) if metric == "acc_norm" else len(t.encode("utf-8", "replace")) for t in self.texts]
+            if not self.lengths_known or not sizes or not all(sizes):
+                return None
+            ranked = ranked / np.array(sizes, dtype=float)
+        return ranked if np.isfinite(ranked).all() else None
 
-    def contradictions(self, gold: tuple[int, ...], sample: LmEvalSample) -> tuple[int, int]:
-        """How many of the sample's accuracies a right choice agrees with, and how many it contradicts."""
-        n_agree = n_contradict = 0
-        for metric in _CHECKS:
-            value, ranked = sample.metrics.get(metric), self._ranked(metric)
-            if value not in (0.0, 1.0) or ranked is None or not np.isfinite(ranked).all():
-                continue
-            if (int(np.argmax(ranked)) in gold) == bool(value):
-                n_agree += 1
-            else:
-                n_contradict += 1
-        return n_agree, n_contradict
+    def agreements(self, gold: tuple[int, ...], sample: LmEvalSample) -> list[bool]:
+        """Of each accuracy of the sample, whether it is what it would be if these were the right choices."""
+        values = {metric: sample.metrics.get(metric) for metric in _CHECKS}
+        ranked = {metric: self._ranked(metric) for metric, value in values.items() if value in (0.0, 1.0)}
+        return [(int(np.argmax(r)) in gold) == bool(values[metric]) for metric, r in ranked.items() if r is not None]
 
 
 TargetReading = Callable[[LmEvalSample, ItemChoices], tuple[int, ...]]
@@ -158,8 +150,9 @@ def _confirmed_golds(samples: Sequence[LmEvalSample], choices: Sequence[ItemChoi
     survivors = []
     for reading in readings:
         golds = [reading(sample, item) for sample, item in zip(samples, choices, strict=True)]
-        counts = [item.contradictions(gold, s) for gold, item, s in zip(golds, choices, samples, strict=True) if gold]
-        if sum(n_agree for n_agree, _ in counts) and not sum(n_contradict for _, n_contradict in counts):
+        triples = zip(golds, choices, samples, strict=True)
+        agreements = [agrees for gold, item, s in triples if gold for agrees in item.agreements(gold, s)]
+        if agreements and all(agreements):
             survivors.append(golds)
     # Two readings that both agree with every accuracy count only where they say the same.
     readings_of_each = [{golds[n] for golds in survivors if golds[n]} for n in range(len(samples))]

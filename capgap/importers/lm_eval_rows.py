@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from capgap.battery.catalogue import known_label
-from capgap.importers.import_batch import ImportBatch, TaskResults, item_row, label
+from capgap.importers.import_batch import ImportBatch, TaskResults, catalogue_columns, item_row, label
 from capgap.importers.lm_eval_choices import ItemChoices, read_choices
 from capgap.importers.lm_eval_results import ResultsFile
 from capgap.importers.lm_eval_samples import LmEvalSample, item_ids
@@ -75,7 +74,7 @@ def task_results(
     if whole_task:
         batch.skip(path, f"metrics of the whole task: {whole_task}")
     counted = [row for row in rows if row["primary"]]
-    for note in _notes(counted, len(ids), primary.metric, task, run, len({sample.doc_id for sample in samples})):
+    for note in _notes(counted, len(ids), primary.metric, task, run):
         batch.note(f"{model}, {task}: {note}")
     if primary.note:
         batch.note(f"{model}, {task}: {primary.note}")
@@ -97,12 +96,7 @@ def _rows(
     ids: Mapping[int, str],
     primary: Metric,
 ) -> Iterable[dict[str, Any]]:
-    catalogued = known_label(task)
-    shared = {
-        **{"model": model, "battery": "lm-eval", "task": task},
-        "capability": catalogued.capability if catalogued else None,
-        "domain": catalogued.domain if catalogued else None,
-    }
+    shared = {"model": model, "battery": "lm-eval", "task": task, **catalogue_columns(task)}
     for sample, options in zip(samples, choices, strict=True):
         item = {**shared, "item": ids[sample.doc_id], "filter": sample.filter}
         for metric, value in sample.metrics.items():
@@ -112,15 +106,10 @@ def _rows(
 
 
 def _notes(
-    counted: Sequence[dict[str, Any]],
-    n_items: int,
-    primary: Metric,
-    task: str,
-    run: ResultsFile | None,
-    n_documents: int,
+    counted: Sequence[dict[str, Any]], n_documents: int, primary: Metric, task: str, run: ResultsFile | None
 ) -> Iterable[str]:
     """Where the rows of the metric that counts lack something, or disagree with their results file."""
-    n_without = n_items - len({row["item"] for row in counted})
+    n_without = n_documents - len({row["item"] for row in counted})
     if n_without:
         yield f"{n_without} items have no value of {','.join(primary)}, which counts"
     n_unclear = sum(1 for row in counted if math.isnan(row.get("margin_target", 0.0)))

@@ -142,9 +142,7 @@ def _scored_logprob(response: Any) -> float | None:
 
 def _logprob(value: Any) -> float | None:
     """A log-probability; minus infinity and what is no number at all are told apart from other things."""
-    if isinstance(value, float) and (value != value or value == float("-inf")):
-        return float("-inf")
-    if isinstance(value, str) and value in ("-inf", "-Infinity", "nan", "NaN"):
+    if value in ("-inf", "-Infinity", "nan", "NaN") or (isinstance(value, float) and not value > float("-inf")):
         return float("-inf")
     return None if isinstance(value, bool) else number(value)
 

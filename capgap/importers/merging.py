@@ -87,7 +87,9 @@ def _merge(batch: ImportBatch, run: RunDirectory, replace: bool, command: Sequen
         raise TableError(f"nothing was imported. {batch.skipped[-1]}.")
     outcomes, n_replaced = _joined_outcomes(before, parts, replace, batch)
     _refuse_unlike_metrics(outcomes)
-    items = _new_items(old_items, parts)
+    first_seen = {_item_key(item): item for part in reversed(parts) for item in reversed(part.items)}
+    known = set(map(_item_key, schema.json_records(old_items)))
+    new_items = [item for key, item in first_seen.items() if key not in known]
     models = _known_models(run.read(schema.MODELS), parts, batch)
     _update_setups(log["asked"], parts, batch)
     _note_common_items(outcomes, batch)
@@ -96,8 +98,8 @@ def _merge(batch: ImportBatch, run: RunDirectory, replace: bool, command: Sequen
     for (model, battery), rows in outcomes.groupby(["model", "battery"], sort=False):
         if (model, battery) in touched:
             run.write_outcomes(str(model), str(battery), rows)
-    if len(items):
-        run.merge(schema.ITEMS, items)
+    if new_items:
+        run.merge(schema.ITEMS, schema.from_rows(new_items, schema.ITEMS, source="items"))
     run.merge(schema.MODELS, models)
     schema.write_object(log, run.path / _LOG)
     run.save(state="imported", command=list(command), imported=_log_summary(log))
@@ -135,7 +137,7 @@ def _consistent_parts(batch: ImportBatch, old_items: pd.DataFrame) -> list[TaskR
     An id that is only a number may mean another question in another file, which is refused. One that stands for the
     question itself may have been asked in other words, which is noted.
     """
-    prompts = {_item_key(item): item["prompt"] for item in old_items.to_dict("records") if pd.notna(item["prompt"])}
+    prompts = {_item_key(item): item["prompt"] for item in schema.json_records(old_items) if item["prompt"]}
     parts = []
     for part in batch.parts:
         part_prompts = {_item_key(item): item["prompt"] for item in part.items if item.get("prompt")}
@@ -227,23 +229,9 @@ def _refuse_unlike_metrics(outcomes: pd.DataFrame) -> None:
         )
 
 
-def _new_items(old: pd.DataFrame, parts: Iterable[TaskResults]) -> pd.DataFrame:
-    """The questions that are not there yet, each as it was first seen."""
-    known = {_item_key(item) for item in old.to_dict("records")}
-    first_seen: dict[tuple[str, ...], dict[str, Any]] = {}
-    for part in parts:
-        for item in part.items:
-            first_seen.setdefault(_item_key(item), item)
-    rows = [item for key, item in first_seen.items() if key not in known]
-    return schema.from_rows(rows, schema.ITEMS, source="items") if rows else schema.empty(schema.ITEMS)
-
-
 def _known_models(old: pd.DataFrame, parts: Iterable[TaskResults], batch: ImportBatch) -> pd.DataFrame:
     """The models with what is known of each; the later file is right where two disagree, and a note says so."""
-    by_name = {
-        str(row["model"]): {str(name): value for name, value in row.items() if pd.notna(value)}
-        for row in old.to_dict("records")
-    }
+    by_name = {row["model"]: {k: v for k, v in row.items() if v is not None} for row in schema.json_records(old)}
     for part in parts:
         row = by_name.setdefault(part.model, {"model": part.model})
         for column, value in part.facts.items():
@@ -258,15 +246,15 @@ def _update_setups(setups: dict[str, Any], parts: Iterable[TaskResults], batch: 
     """Enter how each task was put to each model (task → model → facts); a difference between models is noted."""
     for part in parts:
         if part.setup:
-            setups.setdefault(f"{part.battery}/{part.task}", {})[part.model] = dict(part.setup)
+            battery = part.rows[0].get("battery", _DEFAULT_BATTERY)
+            setups.setdefault(f"{battery}/{part.task}", {})[part.model] = dict(part.setup)
     for task, models in setups.items():
         for fact, word in _SETUP_WORDS.items():
             values = {model: setup[fact] for model, setup in models.items() if setup.get(fact) is not None}
             if len(set(values.values())) > 1:
                 listed = ", ".join(f"{model} {value:g}" for model, value in list(values.items())[:6])
-                batch.note(
-                    f"{task}: not the same {word} for every model ({listed}); their difference is not the models'"
-                )
+                note = f"not the same {word} for every model ({listed}); their difference is not the models'"
+                batch.note(f"{task}: {note}")
 
 
 def _note_common_items(outcomes: pd.DataFrame, batch: ImportBatch) -> None:

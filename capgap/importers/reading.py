@@ -11,18 +11,7 @@ from typing import Any, BinaryIO
 
 from capgap.errors import TableError
 
-__all__ = [
-    "MAX_DOCUMENT",
-    "MAX_FILES",
-    "MAX_RECORD",
-    "FileRecord",
-    "decode_utf8",
-    "files_under",
-    "first_byte",
-    "json_document",
-    "parse_json",
-    "records",
-]
+__all__ = ["FileRecord", "decode_utf8", "files_under", "first_byte", "json_document", "parse_json", "records"]
 
 MAX_DOCUMENT = 128 * 2**20
 """Bytes of a file that has to be read in one piece."""

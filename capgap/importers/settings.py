@@ -6,10 +6,11 @@ from typing import Any
 
 from capgap.errors import UsageError, suggestion
 from capgap.importers.import_batch import ImportBatch
+from capgap.importers.primary_metric import MetricRequest
 from capgap.importers.values import is_score, name_text, number
 from capgap.schema import CAPABILITIES, FORMATS
 
-__all__ = ["CONSTANTS", "ImportSettings", "assignments", "with_constants"]
+__all__ = ["CONSTANTS", "ImportSettings", "assignments", "with_settings"]
 
 CONSTANTS = ("model", "battery", "task", "variant", "capability", "domain", "format", "chance")
 """Columns that may hold one value in every row, said by the user instead of the source."""
@@ -57,8 +58,17 @@ def assignments(texts: Sequence[str], option: str) -> dict[str, str]:
     return values
 
 
-def with_constants(batch: ImportBatch, constants: Mapping[str, Any]) -> ImportBatch:
-    """The batch with the user's constants in every row of its outcomes and, where they belong there, of its items."""
+def with_settings(batch: ImportBatch, settings: ImportSettings, wanted: MetricRequest) -> ImportBatch:
+    """The batch with the user's constants in every row of its outcomes and, where they belong there, of its items.
+
+    Raises
+    ------
+    UsageError
+        The user wants a metric that no task has.
+    """
+    if batch.parts:
+        wanted.check_used()
+    constants = settings.constants
     of_items = {column: value for column, value in constants.items() if column in ("battery", "task", "variant")}
     for part in batch.parts:
         for row in part.rows:

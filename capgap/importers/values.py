@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -20,6 +21,7 @@ __all__ = [
     "portable_model_name",
     "printable",
     "score_and_status",
+    "text_or_list",
     "whole_number",
 ]
 
@@ -48,12 +50,10 @@ def number(value: Any) -> float | None:
 
 def whole_number(value: Any) -> int | None:
     """The whole number in a value, within what a table column holds; None where there is none."""
-    if isinstance(value, bool):
+    parsed = value if isinstance(value, int) else number(value)
+    if isinstance(value, bool) or parsed is None or abs(parsed) >= _LARGEST or parsed != int(parsed):
         return None
-    if isinstance(value, int):
-        return value if abs(value) < _LARGEST else None
-    parsed = number(value)
-    return int(parsed) if parsed is not None and parsed.is_integer() and abs(parsed) < _LARGEST else None
+    return int(parsed)
 
 
 def is_score(value: float | None) -> bool:
@@ -83,6 +83,13 @@ def as_json(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False, default=str)
     except (RecursionError, TypeError, ValueError):
         raise TableError("a value is nested too deeply, or holds what cannot be written as JSON.") from None
+
+
+def text_or_list(texts: Sequence[str]) -> str | None:
+    """A single text as it is, several as a JSON list, None for none: how a table holds the right answers."""
+    if len(texts) == 1:
+        return texts[0]
+    return as_json(list(texts)) if texts else None
 
 
 def bounded_text(value: Any) -> str | None:

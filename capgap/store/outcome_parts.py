@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from capgap import schema
-from capgap.errors import StoreError, TableError
+from capgap.errors import TableError
 from capgap.events import Listener, Note, ignore
 
 __all__ = ["has_outcomes", "numeric_or_text", "part_path", "read_outcomes", "unified_covariates", "write_part"]
@@ -68,16 +68,12 @@ def write_part(folder: Path, model: str, battery: str, rows: pd.DataFrame) -> li
     StoreError
         The disk is full or cannot be written.
     """
-    rows, notes = unified_covariates(rows)
     path = part_path(folder, model, battery)
-    rows = schema.validate(rows, schema.OUTCOMES, source=f"outcomes of {model} on {battery}")
+    rows, notes = unified_covariates(schema.validate(rows, schema.OUTCOMES, source=f"outcomes of {model} on {battery}"))
     _refuse_strangers(rows, {(model, battery)}, path)
     rows = rows.sort_values(list(schema.OUTCOME_KEY), kind="stable", ignore_index=True)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"{path.parent}: cannot be written: {error.strerror or error}.") from error
     with schema.atomic_write(path) as partial:
+        partial.parent.mkdir(parents=True, exist_ok=True)
         rows.to_parquet(partial, index=False)
     return notes
 
@@ -168,7 +164,7 @@ def _as_text(value: Any) -> str:
 
 
 def _batteries(outcomes: pd.DataFrame, rows: pd.Index) -> str:
-    names = sorted(set(outcomes.loc[rows, "battery"].astype(str))) if "battery" in outcomes else ["some rows"]
+    names = sorted(set(outcomes.loc[rows, "battery"]))
     return ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
 
 
