@@ -47,6 +47,7 @@ def _minutes(counts: TokenCounts, body: float, head: float, rate: float) -> floa
     since every step reads all weights from memory.
     """
     generation = (body + head) * _GENERATION * counts.generated
+    # A multiplication and an addition a parameter; the head projects only scored and generated tokens.
     operations = 2 * (body * counts.read + head * counts.scored + generation)
     return (_SECONDS_TO_LOAD + operations / (rate * _EFFICIENCY)) / 60
 

@@ -56,6 +56,7 @@ class ExternalScores:
         for row in rows:
             texts = {"prompt": prompts[(row["item"], row["variant"])], **{k: row[k] for k in ("target", "response")}}
             self._responses.append({key: row[key] for key in _KEY} | texts)
+            # Without a score a row is an error, never a zero; it is scored when the tables are made again.
             score = self._scores.get(_key(row), math.nan)
             is_unscored = math.isnan(score)
             self._n_unscored += is_unscored

@@ -1,4 +1,4 @@
-"""One model after the other: asked or looked up, scored, and entered into the run directory."""
+"""Runner of one model: its requests answered or looked up, scored, and its tables written to the run directory."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,9 +61,9 @@ class ModelRunner:
     prepared: PreparedBatteries
     """What every model is asked."""
     progress: RequestProgress
-    """Counts the requests of all models."""
+    """Progress in requests to all models."""
     on_event: Listener
-    """Hears of what the user should know."""
+    """Listener for notes."""
 
     def run_model(self, plan: EvaluationPlan, spec: ModelSpec) -> None:
         """Load a model, ask it everything, and write its tables."""
@@ -76,12 +76,14 @@ class ModelRunner:
 
         def responses_of(task: PreparedTask) -> list[list[Response]]:
             build_requests(task, model)
+            # Each answer is in the ledger before the next batch begins, so that a run can stop at any moment.
             responses = respond(model, task.lm_task.instances, self.ledger, progress=self.progress.count)
             while model.notes:
                 self.on_event(Note(model.notes.pop(0), level="warning"))
             return responses
 
         outcomes = self._outcomes(spec, responses_of)
+        # Once more: seconds and the comparison with lm-eval's own path are known only now.
         summary = summarise_run(model)
         if summary.n_compared:
             self.on_event(Note(comparison_note(summary)))
@@ -101,6 +103,7 @@ class ModelRunner:
             names = ", ".join(sorted(self.run.facts["models"])) or "none"
             raise StoreError(f"{self.run.path}: no model {spec.name!r} was asked here. It knows: {names}.")
         self.progress.show(f"{spec.name}: from the ledger")
+        # Keys of the ledger are made of rendered prompts, so they are rendered again, without weights.
         renderer = offline_prompt_renderer(spec)
         fingerprint = str(known["fingerprint"])
 

@@ -1,4 +1,4 @@
-"""The plan of an evaluation: models in their roles, batteries, devices; checked as far as it can be without a model."""
+"""Evaluation plan: models in their roles, batteries, devices; checked as far as it can be without loading a model."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -220,32 +220,34 @@ def _found_bases(
     by_word: dict[str, ModelSpec] = {spec.word: spec for spec in by_name.values()}
     names = set(by_name)
     for student in students:
-        found = find_base(student)
-        if found is None:
+        base_hint = find_base(student)
+        if base_hint is None:
             continue
-        base = _existing_base(student, replace(found, word=permitted(found.word, allow)), notes)
+        base = _existing_base(student, replace(base_hint, word=permitted(base_hint.word, allow)), notes)
         if base is None or base.word == student.word:
             continue
         if base.word not in by_word:
+            # Names are the key of every table: a base that is called like another model gets a name of its own.
             name = base.name if base.name not in names else f"{base.name} (base)"
             names.add(name)
             by_word[base.word] = ModelSpec(name, base.checkpoint, base.kind, base.options)
         bases[student.name] = by_word[base.word]
         notes.append(
-            f"base of {student.name}: {bases[student.name].place} (from {Path(found.source).name}; --base none refuses)"
+            f"base of {student.name}: {bases[student.name].place} (from {Path(base_hint.source).name}; --base none "
+            f"refuses)"
         )
     return bases
 
 
-def _existing_base(student: ModelSpec, found: FoundBase, notes: list[str]) -> ModelSpec | None:
+def _existing_base(student: ModelSpec, base_hint: FoundBase, notes: list[str]) -> ModelSpec | None:
     """The base that a student's files name; None, with a note, where it is not there: nobody gave it by name."""
     try:
-        base = parse_model(found.word)
+        base = parse_model(base_hint.word)
         locate(base)
     except ModelError as error:
         reason = str(error).split(". ")[0]
         notes.append(
-            f"base of {student.name}: {found.word}, named by {Path(found.source).name}, is left out: {reason}."
+            f"base of {student.name}: {base_hint.word}, named by {Path(base_hint.source).name}, is left out: {reason}."
         )
         return None
     return base

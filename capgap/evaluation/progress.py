@@ -1,4 +1,4 @@
-"""The progress of an evaluation as events: requests answered now, and those that the ledger had."""
+"""Progress of an evaluation as events: requests that are computed now, and those that the ledger answers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,14 +23,14 @@ def request_progress(n_requests: int, on_event: Listener) -> Iterator["RequestPr
 
 @dataclass
 class RequestProgress:
-    """Answered requests of all models, told to a listener."""
+    """Counts of answered requests to all models, reported to a listener."""
 
     n_requests: int
     """Requests to all models together."""
     on_event: Listener
-    """Never hears of more requests than there are."""
+    """Listener; never gets more requests reported than there are."""
     n_reported: int = 0
-    """Requests that the listener has heard of."""
+    """Requests in `Advanced` events so far."""
     n_computed: int = 0
     """Requests that a model has answered now."""
     n_from_ledger: int = 0

@@ -1,4 +1,4 @@
-"""Models × batteries → outcomes: one model after the other, one task after the other, every answer into the ledger."""
+"""Evaluation run: models × batteries → ledger → outcomes, one model and one task after the other."""
 
 import gc
 import logging
@@ -55,6 +55,7 @@ def evaluate(
         A battery, a model or the directory is wrong; what was answered until then is in the ledger.
     """
     with quiet():
+        # What can be refused early is refused before the directory is made or a model is loaded.
         prepared = prepare_batteries(plan)
         if not plan.rescore:
             refuse_early(plan.models, prepared)

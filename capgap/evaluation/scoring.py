@@ -38,6 +38,7 @@ def outcome_rows(
         The same responses with their endings, shape (instances, repeats), in the order of the instances.
     """
     rows: list[dict[str, Any]] = []
+    # Tasks that draw several answers have rows for each draw; log-likelihoods have one.
     for repeat in range(max(map(len, responses), default=0)):
         rows += _rows_of_repeat(model, battery, prepared, [repeats[repeat] for repeats in responses], repeat)
     return rows
@@ -48,6 +49,7 @@ def _rows_of_repeat(
 ) -> list[dict[str, Any]]:
     """One draw of every item: lm-eval's filters see it alone, for most of them keep the first of several."""
     task = prepared.lm_task
+    # An item with n choices has n instances, which lm-eval filters and scores together; idx is the choice.
     by_doc: dict[int, list[tuple[Any, Response]]] = defaultdict(list)
     for instance, response in zip(task.instances, responses, strict=True):
         instance.resps, instance.filtered_resps = [response.value], {}
@@ -116,6 +118,7 @@ def _choice_columns(item: Item, logprobs: np.ndarray, metric: str, value: float)
         "acc_norm": np.array([float(len(choice)) for choice in choices]),
         "acc_bytes": np.array([float(len(choice.encode())) for choice in choices]),
     }
+    # lm-eval divides by characters (acc_norm) or bytes; where a choice is empty it cannot, and ranks as acc does.
     ranked = logprobs / weights[metric] if metric in weights and weights[metric].all() else logprobs
     best = int(np.argmax(ranked))
     columns: dict[str, Any] = {
@@ -128,7 +131,7 @@ def _choice_columns(item: Item, logprobs: np.ndarray, metric: str, value: float)
         ordered = np.sort(ranked)
         columns["margin"] = float(ordered[-1] - ordered[-2])
     gold = [index for index in item.gold if 0 <= index < len(ranked)]
-    if gold:
+    if gold:  # several may be right: the likeliest of them against the likeliest wrong one
         columns["target_logprob"] = float(logprobs[gold].max())
         wrong = np.delete(ranked, gold)
         if len(wrong):

@@ -82,6 +82,7 @@ def fill_ledger(
     """
     summaries: dict[str, list[ModelRunSummary]] = {}
     with _one_thread_each():
+        # Rounds follow each other: a model that needs every GPU waits until no other worker holds one.
         for n_workers, jobs in worker_shards(plan):
             _log.info("%d jobs for %d workers", len(jobs), n_workers)
             for summary in _run_jobs(plan, n_workers, jobs, ledger, run_id, on_progress):
@@ -94,6 +95,7 @@ def _run_jobs(
 ) -> list[ModelRunSummary]:
     """The summaries of some jobs, shared among processes that each take a device for good."""
     context = get_context("spawn")
+    # A queue hands each worker its device: an executor's initializer gets the same arguments in every process.
     devices = context.Queue()
     for n in range(n_workers):
         devices.put(plan.devices[n % len(plan.devices)] if plan.devices else plan.device)

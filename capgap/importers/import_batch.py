@@ -134,7 +134,7 @@ class ImportBatch:
         if line not in self.notes:
             self.notes.append(line)
 
-    def samples(
+    def read_samples(
         self,
         file: Path,
         records: Iterable[FileRecord],

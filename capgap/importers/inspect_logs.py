@@ -79,7 +79,7 @@ def import_inspect(paths: Sequence[Path], settings: ImportSettings | None = None
         try:
             with _opened(file) as (header, records):
                 log = _header(header, settings)
-                samples = batch.samples(
+                samples = batch.read_samples(
                     file, records, read_inspect_sample, lambda s: (s.item, s.epoch), double=_DOUBLE, empty=_EMPTY
                 )
                 if samples:
@@ -193,6 +193,7 @@ def _primary(log: _LogHeader, samples: Sequence[InspectSample], wanted: MetricRe
         scorer = metric[0].partition(".")[0]
         return log.scorers.index(scorer) if scorer in log.scorers else len(log.scorers)
 
+    # A scorer that gives several values has a metric for each, called scorer.part.
     ordered = {metric: values[metric] for metric in sorted(values, key=rank)}
     if not ordered:  # every sample failed
         return PrimaryMetric((log.scorers[0] if log.scorers else _NO_SCORER, "none"))

@@ -66,7 +66,7 @@ def import_lm_eval(paths: Sequence[Path], settings: ImportSettings | None = None
         run = _results_of(path, files)
         task = str(settings.constants.get("task") or _task_of(path, run))
         try:
-            samples = batch.samples(
+            samples = batch.read_samples(
                 path, records(path), read_sample, lambda s: (s.doc_id, s.filter), double=_DOUBLE, empty="is empty"
             )
             if not samples:
@@ -104,6 +104,7 @@ def _import_files(paths: Sequence[Path], batch: ImportBatch, settings: ImportSet
             samples.append(file)
         else:
             batch.skip(file, "holds neither results nor samples of lm-eval")
+    # Oldest first: with --replace a later file's answers stand.
     samples = sorted(set(samples), key=lambda file: (date_in(file.name), str(file)))
     folders = {file.parent for file in samples if file in named} - {run.path.parent for run in results}
     return _ImportFiles(results, list(_results_beside(folders, settings)), samples)

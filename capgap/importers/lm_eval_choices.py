@@ -124,6 +124,7 @@ def _choices(sample: LmEvalSample, delimiter: str) -> ItemChoices:
     contexts, continuations = sample.contexts, sample.continuations
     half = len(logprobs) // 2
     unconditional = None
+    # For acc_mutual_info lm-eval asks every choice once more without its question, after all the others.
     if "acc_mutual_info" in sample.metrics and len(logprobs) == 2 * half:
         logprobs, unconditional = logprobs[:half], logprobs[half:]
         contexts, continuations = contexts[:half], continuations[:half]
@@ -184,7 +185,7 @@ def _by_text(sample: LmEvalSample, choices: ItemChoices) -> tuple[int, ...]:
 
 
 def _by_exclusion(sample: LmEvalSample, choices: ItemChoices) -> tuple[int, ...]:
-    """Of two contexts, the one that was taken where it was right, the other one where it was wrong."""
+    """Of two contexts, the likelier one where acc is 1, the other where it is 0."""
     value, logprobs = sample.metrics.get("acc"), choices.logprobs
     if choices.lengths_known or len(logprobs) != 2 or value not in (0.0, 1.0) or not np.isfinite(logprobs).all():
         return ()

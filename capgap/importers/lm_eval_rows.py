@@ -37,10 +37,8 @@ def task_results(
 
     Parameters
     ----------
-    path
-        The samples file.
-    model, task
-        Their names.
+    path, model, task
+        The samples file, and whose it is.
     samples
         One for each document and filter, none twice.
     run
@@ -57,6 +55,7 @@ def task_results(
         batch.skip(path, f"task {task}: no metric has a value of one item; its metrics: {whole_task or 'none'}")
         return None
     lower = run.lower.get(task, frozenset()) if run else frozenset()
+    # Values, and with them the primary metric, are of the file; which items lack it is seen in the rows below.
     primary = choose_primary(values, wanted.for_task(task, list(values)), (*lower, *_PERPLEXITIES))
     ids = item_ids(samples)
     choices = _choices(samples, config, has_chat_template=run is not None and run.chat_template)

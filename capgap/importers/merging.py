@@ -79,7 +79,7 @@ def merge_batch(batch: ImportBatch, out: Path, *, replace: bool = False, command
 
 
 def _merge(batch: ImportBatch, run: RunDirectory, replace: bool, command: Sequence[str]) -> MergedImport:
-    """Check everything, then write everything; nobody else writes meanwhile."""
+    """Check everything, then write everything; the caller holds the directory's lock."""
     log = _read_log(run)
     before, old_items = run.read(schema.OUTCOMES), run.read(schema.ITEMS)
     parts = _consistent_parts(batch, old_items)
@@ -94,6 +94,7 @@ def _merge(batch: ImportBatch, run: RunDirectory, replace: bool, command: Sequen
     _update_setups(log["asked"], parts, batch)
     _note_common_items(outcomes, batch)
     log["imports"].append(_log_entry(batch, parts, command))
+    # From here on only the disk can refuse. Each file is whole or unchanged, and the same import again completes them.
     touched = {(row["model"], row.get("battery", _DEFAULT_BATTERY)) for part in parts for row in part.rows}
     for (model, battery), rows in outcomes.groupby(["model", "battery"], sort=False):
         if (model, battery) in touched:
@@ -173,10 +174,12 @@ def _joined_outcomes(
     for note in notes:
         batch.note(note)
     joined = joined.assign(**{name: numeric_or_text(joined[name]) for name in schema.covariate_names(joined)})
+    # Equal rows are one row, which belongs to the latest part that says so.
     joined = joined.drop_duplicates(joined.columns.drop("_part"), keep="last", ignore_index=True)
     is_contradicted = _contradicted(joined)
     n_replaced = 0
     if is_contradicted.any() and replace:
+        # All rows of a cell give way together, whatever their metric: a later answer may be scored by fewer metrics.
         cells = pd.MultiIndex.from_frame(joined[_CELL])
         in_question = cells.isin(cells[is_contradicted])
         latest = joined["_part"].groupby([joined[name] for name in _CELL], dropna=False).transform("max")

@@ -65,7 +65,7 @@ class PrimaryMetric:
 def choose_primary(
     values: Mapping[Metric, Sequence[float | None]], wanted: Metric | None, lower: Collection[str] = ()
 ) -> PrimaryMetric:
-    """The metric that counts.
+    """The primary metric of a task, from the values of all its metrics.
 
     Parameters
     ----------

@@ -104,6 +104,7 @@ def _task_results(
         batch.skip(file, reason, len(columns_read.unused), first=", ".join(columns_read.unused[:20]))
     if n_missing:
         batch.note(f"{label(file)}: {n_missing:,} rows have no score; they are errors, not zeros")
+    # One part for each model and task, so that what is there already can be compared task by task.
     return [
         TaskResults(label(file), _complete(task_rows), list(items[model_task].values()))
         for model_task, task_rows in rows.items()

@@ -99,7 +99,7 @@ def _lines(handle: TextIO) -> Iterator[str]:
 
 @contextmanager
 def _large_cells() -> Iterator[None]:
-    """Python's reader allows 131,072 characters a cell, which a long answer exceeds."""
+    """Raise the limit of Python's CSV reader, 131,072 characters a cell, which a long answer exceeds."""
     before = csv.field_size_limit(_MAX_CELL)
     try:
         yield

@@ -88,7 +88,7 @@ def read_outcomes(folder: Path, models: Collection[str] | None = None, *, on_eve
     models
         Only these; None reads all.
     on_event
-        Told of covariates that are numbers in one part and text in another.
+        Listener for notes on covariates that are numbers in one part and text in another.
 
     Raises
     ------
@@ -101,6 +101,7 @@ def read_outcomes(folder: Path, models: Collection[str] | None = None, *, on_eve
         pairs = _pairs(part)
         _refuse_strangers(part, {pair for pair in pairs if part_path(folder, *pair) == path}, path)
         frames.append(part)
+    # The older file is a view: what has been written anew since, in parts, stands for its rows.
     older = folder / _OLDER_FILE
     if older.is_file():
         rows = schema.read(older, schema.OUTCOMES)
@@ -184,7 +185,7 @@ def _pairs(outcomes: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _refuse_strangers(outcomes: pd.DataFrame, expected: Collection[tuple[str, str]], path: Path) -> None:
-    """A part that holds another's rows would be counted twice, or overlooked where only some models are read."""
+    """Refuse rows of another model or battery: they would be counted twice, or missed where some models are read."""
     for model, battery in _pairs(outcomes):
         if (model, battery) not in expected:
             raise TableError(

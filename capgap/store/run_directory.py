@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 class RunDirectory:
-    """One run directory; made where there is none.
+    """A run directory: its tables, ``run.json`` and lock; made where there is none.
 
     Several processes may write to one directory: parts of the outcomes are their own, and whatever they share is read
     anew, merged and written while the directory's lock is held.
@@ -52,7 +52,7 @@ class RunDirectory:
     path
         The directory; an existing one must be empty or a run directory.
     on_event
-        Told of what a user should know about the tables.
+        Listener for notes on the tables, such as covariates of two types.
 
     Attributes
     ----------
@@ -203,7 +203,7 @@ class RunDirectory:
         key = list(table.key)
         rows = schema.validate(rows, table)
         with self.locked():
-            before = self.read(table)
+            before = self.read(table)  # anew, under the lock: another process may have added rows
             replaced = pd.MultiIndex.from_frame(before[key]).isin(pd.MultiIndex.from_frame(rows[key]))
             frames = [frame for frame in (before[~replaced], rows) if len(frame)] or [before]
             # Sorted, so that the order in which models were evaluated changes nothing.
