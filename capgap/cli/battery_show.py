@@ -129,8 +129,8 @@ def _cost(
     from capgap.models import choose_device, locate, parse_model
 
     tasks = [entry.stand_in for entry in entries if entry.stand_in is not None]
-    asked = cost.tokens(tasks)
-    read, _, written = asked
+    counts = cost.count_tokens(tasks)
+    read, _, written = counts
     minutes: dict[str, float] = {}
     if model is not None:
         spec = parse_model(model)
@@ -141,7 +141,7 @@ def _cost(
     place = choose_device(device)
     if sizes:
         # All parameters are counted as layers: where the head is of weight, --model tells better.
-        times = cost.minutes(asked, list(sizes.values()), place)
+        times = cost.minutes_by_size(counts, list(sizes.values()), place)
         minutes |= dict(zip(sizes, times, strict=True))
     return {"tokens_read": round(read), "tokens_written": round(written), "device": place, "minutes": minutes}
 

@@ -11,9 +11,10 @@ import pandas as pd
 from capgap import schema
 from capgap.analysis import EQUIVALENCE_MARGIN, estimate_table, next_step, sentence
 from capgap.cli.labels import classifier_facts, labels_for
+from capgap.events import Event, Note
 from capgap.report import write_report
 
-__all__ = ["conclude", "items_option", "json_option", "margin_option", "say"]
+__all__ = ["conclude", "items_option", "json_option", "margin_option", "say", "say_notes"]
 
 items_option = click.option(
     "--items",
@@ -39,6 +40,12 @@ MOST_LINES = 12
 def say(line: str) -> None:
     """A line of progress or advice, on stderr."""
     click.echo(line, err=True)
+
+
+def say_notes(event: Event) -> None:
+    """A listener that writes the notes on stderr."""
+    if isinstance(event, Note):
+        say(event.text)
 
 
 def conclude(

@@ -17,8 +17,9 @@ import pandas as pd
 from capgap import evaluation as engine
 from capgap import schema
 from capgap.analysis import estimate_table
-from capgap.cli.conclude import conclude, json_option, say
+from capgap.cli.conclude import conclude, json_option, say, say_notes
 from capgap.errors import StoreError
+from capgap.store import RunDirectory
 
 __all__ = ["STUDENTS", "demo"]
 
@@ -137,7 +138,7 @@ def _distil(students: Path, files: dict[str, Path]) -> None:
             say(f"  {job.result()} is trained, {done} of {len(jobs)} ({time.monotonic() - started:.0f} s)")
 
 
-def _evaluate(folder: Path, students: Path) -> tuple[engine.RunDirectory, schema.Roles]:
+def _evaluate(folder: Path, students: Path) -> tuple[RunDirectory, schema.Roles]:
     words = [f"{name}={students / name}" for name in STUDENTS]
     compared, lead, bases, controls, notes = engine.cast_roles(words, teacher=f"teacher={TEACHER}", base=f"base={BASE}")
     plan = engine.EvaluationPlan(
@@ -151,7 +152,7 @@ def _evaluate(folder: Path, students: Path) -> tuple[engine.RunDirectory, schema
         notes=tuple(notes),
         workers=2,
     )
-    run = engine.evaluate(plan, folder, command=["capgap", *sys.argv[1:]], say=say)
+    run = engine.evaluate(plan, folder, command=["capgap", *sys.argv[1:]], on_event=say_notes)
     return run, plan.roles
 
 

@@ -65,7 +65,7 @@ def distill(
 def _evaluate(config: "DistillConfig", made: Path, *, folder: Path, device: str | None, allow: tuple[str, ...]) -> None:
     """What the file says to measure: the student with its base and, where it had one, its teacher."""
     from capgap import evaluation as engine
-    from capgap.cli.conclude import conclude, say
+    from capgap.cli.conclude import conclude, say_notes
 
     assert config.evaluate is not None
     named = config.evaluate.battery
@@ -83,6 +83,8 @@ def _evaluate(config: "DistillConfig", made: Path, *, folder: Path, device: str 
         device=device,
         notes=tuple(notes),
     )
-    run = engine.evaluate(plan, made.with_name(f"{made.name}-evaluation"), command=["capgap", *sys.argv[1:]], say=say)
+    run = engine.evaluate(
+        plan, made.with_name(f"{made.name}-evaluation"), command=["capgap", *sys.argv[1:]], on_event=say_notes
+    )
     conclude(run.path, run.outcomes(plan.roles), plan.roles, run.facts, show_items=True)
     run.save(state="done")

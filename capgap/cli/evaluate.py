@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from capgap.cli.conclude import conclude, items_option, json_option, margin_option, say
+from capgap.cli.conclude import conclude, items_option, json_option, margin_option, say, say_notes
 from capgap.cli.labels import labels_option
 from capgap.cli.permissions import allow_options
 
@@ -134,7 +134,7 @@ def evaluate(
         notes=tuple(notes),
     )
     folder = out or Path("capgap-out") / compared[0].name.replace("/", "-")
-    run = engine.evaluate(plan, folder, command=["capgap", *sys.argv[1:]], say=say)
+    run = engine.evaluate(plan, folder, command=["capgap", *sys.argv[1:]], on_event=say_notes)
     if plan.shard is not None:
         say(f"part {shard} is in {run.path}. With all parts there, the same command without --shard writes the report.")
         return

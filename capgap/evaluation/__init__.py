@@ -1,19 +1,15 @@
-"""Models × battery → outcomes, kept in a run directory."""
+"""Models × batteries → outcomes, kept in a run directory (`capgap.store`)."""
 
-from capgap.evaluation.plan import EvaluationPlan, cast_roles, default_batteries, parse_devices, parse_shard
+from capgap.evaluation.plan import EvaluationPlan, RoleModels, cast_roles, default_batteries, parse_devices, parse_shard
 from capgap.evaluation.requests import quiet
-from capgap.evaluation.run import evaluate, first_line
-from capgap.evaluation.scoring import outcome_rows
-from capgap.store.run_directory import RunDirectory
+from capgap.evaluation.run import evaluate
 
 __all__ = [
     "EvaluationPlan",
-    "RunDirectory",
+    "RoleModels",
     "cast_roles",
     "default_batteries",
     "evaluate",
-    "first_line",
-    "outcome_rows",
     "parse_devices",
     "parse_shard",
     "quiet",

@@ -1,0 +1,58 @@
+"""Progress of an evaluation as events: requests that are computed now, and those that the ledger answers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from capgap.events import Advanced, Begun, Finished, Listener
+
+__all__ = ["RequestProgress", "request_progress"]
+
+_STAGE = "evaluating"
+
+
+@contextmanager
+def request_progress(n_requests: int, on_event: Listener) -> Iterator["RequestProgress"]:
+    """Begin the stage ``evaluating`` of so many requests to all models, and finish it, whole or not."""
+    on_event(Begun(_STAGE, n_requests, "request"))
+    try:
+        yield RequestProgress(n_requests, on_event)
+    finally:
+        on_event(Finished(_STAGE))
+
+
+@dataclass
+class RequestProgress:
+    """Counts of answered requests to all models, reported to a listener."""
+
+    n_requests: int
+    """Requests to all models together."""
+    on_event: Listener
+    """Listener; never gets more requests reported than there are."""
+    n_reported: int = 0
+    """Requests in `Advanced` events so far."""
+    n_computed: int = 0
+    """Requests that a model has answered now."""
+    n_from_ledger: int = 0
+    """Requests whose answers the ledger had."""
+
+    def show(self, status: str) -> None:
+        """Say what is being worked on."""
+        self.on_event(Advanced(_STAGE, 0, status))
+
+    def count(self, computed: int, from_ledger: int) -> None:
+        """Count answers, and report them."""
+        self.n_computed += computed
+        self.n_from_ledger += from_ledger
+        self.report(computed + from_ledger)
+
+    def report(self, n: int) -> None:
+        """Report requests that are answered, as far as they are not reported already.
+
+        What workers have answered is reported while they run, and their answers are then read from the ledger once
+        more; equal requests are asked once, and counted as often as they stand in the tasks.
+        """
+        n = min(n, self.n_requests - self.n_reported)
+        if n > 0:
+            self.n_reported += n
+            self.on_event(Advanced(_STAGE, n))
