@@ -74,8 +74,9 @@ def sentence(estimates: pd.DataFrame, roles: schema.Roles) -> str:
         teacher leads it, else retention, else the gap in points; the accuracy of a lone model. What is refused or left
         out is said.
     """
+    rows = _headline_rows(estimates)
     several = len(roles.students) > 1
-    lines = [_line(estimates, roles, student, named=several) for student in roles.students]
+    lines = [_line(rows, roles, student, named=several) for student in roles.students]
     return "\n".join([*cohort_sentences(estimates), *lines])
 
 
@@ -94,7 +95,7 @@ def next_step(estimates: pd.DataFrame, roles: schema.Roles, run: Mapping[str, An
     str
         One line; empty where nothing is to be gained.
     """
-    run = run or {}
+    estimates, run = _headline_rows(estimates), run or {}
     command = _command(run)
     if roles.teacher is None:
         return f"Next: {command} --teacher CKPT     (tells how much of a teacher's lead this student could still get)"
@@ -124,6 +125,13 @@ def next_step(estimates: pd.DataFrame, roles: schema.Roles, run: Mapping[str, An
         f"Next: {_FACTOR} times the items, from more tasks or another battery, would narrow {what} "
         f"from {now} to about {then}{unit}"
     )
+
+
+def _headline_rows(estimates: pd.DataFrame) -> pd.DataFrame:
+    """The few rows that a headline may speak of: it asks for many of them, one student and measure at a time."""
+    measures = estimates["quantity"].isin(["gap_closure", "retention", "gap", "accuracy"])
+    left_out = (estimates["reason"] == Reason.UNREADABLE_ANSWERS) & (estimates["level"] == "task")
+    return estimates[left_out | (measures & estimates["level"].isin(["battery", "capability"]))]
 
 
 def _without_numbers(estimates: pd.DataFrame, roles: schema.Roles, command: str) -> str:

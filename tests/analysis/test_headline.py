@@ -186,7 +186,8 @@ def _with_random_prose(table):
 def _without_quotes(lines, table):
     """The lines without the notes that they quote as reasons."""
     for note in sorted(set(table["note"].dropna()), key=len, reverse=True):
-        lines = lines.replace(f"({note})", "()").replace(f": {note}", ":")
+        if note in lines:
+            lines = lines.replace(f"({note})", "()").replace(f": {note}", ":")
     return lines
 
 

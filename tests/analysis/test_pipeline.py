@@ -25,17 +25,22 @@ def outcomes(n_tasks=2, n_items=30, **columns):
     return worlds.outcomes(n_tasks, n_items, **columns).drop(columns="x_depth")
 
 
-def _honest(found):
+def _honest(estimates):
     """What must hold of any estimates table."""
-    numbers = found[found["status"] == "ok"]
+    numbers = estimates[estimates["status"] == "ok"]
     assert numbers["estimate"].notna().all()
     assert (numbers["conf_low"] < numbers["conf_high"]).all(), numbers[~(numbers["conf_low"] < numbers["conf_high"])]
     assert not (numbers["std_error"] == 0).any()
-    qualified = found[found["status"] != "ok"]
+    qualified = estimates[estimates["status"] != "ok"]
     assert qualified["reason"].notna().all()
     assert qualified["note"].fillna("").str.len().gt(0).all()
-    assert found.loc[found["status"] == "refused", ["estimate", "conf_low", "conf_high", "p_value"]].isna().all().all()
-    assert schema.validate(found, schema.ESTIMATES) is not None
+    assert (
+        estimates.loc[estimates["status"] == "refused", ["estimate", "conf_low", "conf_high", "p_value"]]
+        .isna()
+        .all()
+        .all()
+    )
+    assert schema.validate(estimates, schema.ESTIMATES) is not None
 
 
 def _one_item():
@@ -124,31 +129,31 @@ def poor_estimates(name, roles):
 @pytest.mark.parametrize("poor", POOR)
 def test_a_poor_table_gives_honest_rows_and_words(poor):
     for name, roles in (("all", ROLES), ("behind", BEHIND)):
-        found = poor_estimates(poor, name)
-        _honest(found)
-        text = sentence(found, roles)
+        estimates = poor_estimates(poor, name)
+        _honest(estimates)
+        text = sentence(estimates, roles)
         assert text.endswith(".")
         assert "nan" not in text.lower()
-        assert "nan" not in next_step(found, roles, {}).lower()
+        assert "nan" not in next_step(estimates, roles, {}).lower()
 
 
 def test_one_cluster_a_task_leaves_estimates_open():
     world = outcomes()
-    found = estimate_table(world.assign(cluster="c" + world["task"]), SIMPLE)
-    row = one(found, quantity="gap", level="capability", group="knowledge")
+    estimates = estimate_table(world.assign(cluster="c" + world["task"]), SIMPLE)
+    row = one(estimates, quantity="gap", level="capability", group="knowledge")
     assert (row["status"], row["reason"]) == ("open", Reason.ONE_CLUSTER_IN_TASK)
     assert np.isfinite(row["estimate"])
     assert pd.isna(row["conf_low"])
-    assert one(found, quantity="gap_closure", level="capability", group="knowledge")["status"] == "refused"
+    assert one(estimates, quantity="gap_closure", level="capability", group="knowledge")["status"] == "refused"
 
 
 def test_a_closure_over_no_gap_is_refused_with_the_denominator():
-    found = poor_estimates("teacher is base", "simple")
-    row = one(found, quantity="gap_closure", level="battery")
+    estimates = poor_estimates("teacher is base", "simple")
+    row = one(estimates, quantity="gap_closure", level="battery")
     assert (row["status"], row["reason"]) == ("refused", Reason.DENOMINATOR_NEAR_ZERO)
     assert np.isnan(row["estimate"])
     assert "teacher − base is 0.000" in row["note"]
-    assert "no gap closure" in sentence(found, SIMPLE)
+    assert "no gap closure" in sentence(estimates, SIMPLE)
 
 
 def test_retention_over_chance_is_refused():
@@ -157,24 +162,24 @@ def test_retention_over_chance_is_refused():
 
 
 def test_below_sixty_percent_common_items_a_pair_is_refused():
-    found = poor_estimates("half missing", "simple")
-    row = one(found, quantity="gap", level="battery")
+    estimates = poor_estimates("half missing", "simple")
+    row = one(estimates, quantity="gap", level="battery")
     assert (row["status"], row["reason"]) == ("refused", Reason.UNLIKE_ITEMS)
     assert "teacher, student" in row["note"]
-    assert one(found, quantity="base_gap", level="battery")["status"] == "ok"
-    assert one(found, quantity="accuracy", level="battery", model="student")["status"] == "ok"
+    assert one(estimates, quantity="base_gap", level="battery")["status"] == "ok"
+    assert one(estimates, quantity="accuracy", level="battery", model="student")["status"] == "ok"
 
 
 def test_a_copy_of_the_teacher_closes_everything_without_certainty():
     world = outcomes()
     copy = world[world["model"] == "teacher"].assign(model="student")
-    found = estimate_table(pd.concat([world[world["model"] != "student"], copy]), SIMPLE)
-    _honest(found)
-    row = one(found, quantity="gap_closure", level="battery")
+    estimates = estimate_table(pd.concat([world[world["model"] != "student"], copy]), SIMPLE)
+    _honest(estimates)
+    row = one(estimates, quantity="gap_closure", level="battery")
     assert row["estimate"] == pytest.approx(1.0)
     assert row["conf_low"] < 1 < row["conf_high"]
-    assert one(found, quantity="gap", level="battery")["p_value"] == 1.0
-    assert one(found, quantity="agreement", level="battery")["estimate"] == pytest.approx(1.0)
+    assert one(estimates, quantity="gap", level="battery")["p_value"] == 1.0
+    assert one(estimates, quantity="agreement", level="battery")["estimate"] == pytest.approx(1.0)
 
 
 def test_unknown_answers_are_not_disagreement():
@@ -229,21 +234,21 @@ def test_a_confidence_level_is_a_probability(level):
 
 
 def test_a_level_that_allows_no_equivalence_test_refuses_that_number_alone():
-    found = estimate_table(outcomes(), ROLES, conf_level=0.5)
-    assert set(found.loc[found["quantity"] == "equivalence", "reason"]) == {Reason.CONFIDENCE_TOO_LOW}
-    assert (found.loc[found["quantity"] == "gap", "status"] == "ok").all()
+    estimates = estimate_table(outcomes(), ROLES, conf_level=0.5)
+    assert set(estimates.loc[estimates["quantity"] == "equivalence", "reason"]) == {Reason.CONFIDENCE_TOO_LOW}
+    assert (estimates.loc[estimates["quantity"] == "gap", "status"] == "ok").all()
 
 
 def test_models_that_were_prompted_differently_are_flagged():
     models = pd.DataFrame({"model": ["teacher", "student", "base"], "prompting": ["chat", "plain", "plain"]})
-    found = estimate_table(outcomes(), ROLES, models=models)
-    assert one(found, quantity="gap", level="battery")["reason"] == Reason.PROMPTED_DIFFERENTLY
-    assert pd.isna(one(found, quantity="gain", level="battery")["note"])
+    estimates = estimate_table(outcomes(), ROLES, models=models)
+    assert one(estimates, quantity="gap", level="battery")["reason"] == Reason.PROMPTED_DIFFERENTLY
+    assert pd.isna(one(estimates, quantity="gain", level="battery")["note"])
 
 
 def test_roles_may_be_missing():
-    found = estimate_table(worlds.outcomes(), schema.Roles(("student",)))
-    assert set(found["quantity"]) == {"accuracy", "unparsed", "truncated", "error_type", "failure_odds"}
+    estimates = estimate_table(worlds.outcomes(), schema.Roles(("student",)))
+    assert set(estimates["quantity"]) == {"accuracy", "unparsed", "truncated", "error_type", "failure_odds"}
 
 
 def test_every_reason_is_one_that_the_quantity_declares():

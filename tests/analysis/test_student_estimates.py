@@ -106,10 +106,10 @@ def test_expected_agreement_of_a_choice_task_is_the_formula(world, estimates):
 
 def test_the_truth_lies_inside_the_intervals_of_a_large_world():
     large = outcomes(n_tasks=4, n_items=1500, models=("teacher", "base", "student"), seed=3)
-    found = estimate_table(large, schema.Roles(("student",), "teacher", {"student": "base"}))
+    estimates = estimate_table(large, schema.Roles(("student",), "teacher", {"student": "base"}))
     truth = {"knowledge": 0.45 / 0.5, "reasoning": 0.2 / 0.55}
     for capability, value in truth.items():
-        row = one(found, quantity="gap_closure", level="capability", group=capability)
+        row = one(estimates, quantity="gap_closure", level="capability", group=capability)
         # 99.99 %: a fixed seed should not sit on a lottery.
         assert abs(row["estimate"] - value) < 4 * row["std_error"]
         assert row["std_error"] < 0.02
@@ -152,11 +152,11 @@ def test_pairs_are_those_of_schema_pair():
 
 def test_repeats_are_averaged_within_the_cell(world):
     again = world.assign(repeat=1, score=1 - world["score"])
-    found = estimate_table(pd.concat([world, world[::2].assign(repeat=2), again]), ROLES)
+    estimates = estimate_table(pd.concat([world, world[::2].assign(repeat=2), again]), ROLES)
     doubled = pd.concat([world, world[::2], again])
     cell = doubled.groupby(["model", "task", "item"], as_index=False)["score"].mean()
     expected = cell[cell["model"] == "student"].groupby("task")["score"].mean().mean()
-    row = one(found, quantity="accuracy", level="battery", model="student")
+    row = one(estimates, quantity="accuracy", level="battery", model="student")
     assert row["estimate"] == pytest.approx(expected)
     assert row["n_items"] == len(world[world["model"] == "student"])
 
@@ -164,10 +164,10 @@ def test_repeats_are_averaged_within_the_cell(world):
 def test_variants_share_their_items_cluster():
     plain, cot = outcomes(seed=1), outcomes(seed=2, variant="cot")
     cot["x_depth"] = plain["x_depth"]
-    found = estimate_table(pd.concat([plain, cot]), ROLES)
-    task = one(found, quantity="gap", level="task", group="knowledge0")
+    estimates = estimate_table(pd.concat([plain, cot]), ROLES)
+    task = one(estimates, quantity="gap", level="task", group="knowledge0")
     assert (task["n_items"], task["n_clusters"]) == (40, 40)
-    part = one(found, quantity="gap", level="slice", group="knowledge0: variant=cot")
+    part = one(estimates, quantity="gap", level="slice", group="knowledge0: variant=cot")
     alone = one(estimate_table(cot, ROLES), quantity="gap", level="task", group="knowledge0")
     assert part["estimate"] == pytest.approx(alone["estimate"])
 
@@ -179,11 +179,11 @@ def test_rows_name_the_roles(estimates):
 
 
 def test_several_students_form_families():
-    found = of_two_students()
-    rows = found[
-        (found["quantity"] == "capability_contrast")
-        & (found["contrast"] == "gap_closure")
-        & (found["weighting"] == "tasks")
+    estimates = of_two_students()
+    rows = estimates[
+        (estimates["quantity"] == "capability_contrast")
+        & (estimates["contrast"] == "gap_closure")
+        & (estimates["weighting"] == "tasks")
     ]
     (family,) = set(rows["family"])
     assert family.startswith("holm|capability_contrast|battery|world|")
@@ -196,8 +196,8 @@ def test_several_students_form_families():
 @pytest.mark.parametrize(("n_tasks", "expected"), [(5, False), (6, True)])
 def test_tasks_like_these_need_six(n_tasks, expected):
     world = outcomes(n_tasks=n_tasks, n_items=20)
-    found = estimate_table(world, ROLES)
-    like = found[found["population_tasks"] == "tasks_like_these"]
+    estimates = estimate_table(world, ROLES)
+    like = estimates[estimates["population_tasks"] == "tasks_like_these"]
     assert bool(len(like)) == expected
     if expected:
         rows = world[(world["capability"] == "reasoning")].pivot_table("score", "task", "model")
