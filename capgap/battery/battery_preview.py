@@ -5,7 +5,8 @@ Local data are read and counted. Data of the hub are neither fetched nor looked 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from capgap.battery.battery_loading import Battery
 from capgap.battery.battery_spec import DataTask, LmEvalTask
@@ -18,6 +19,7 @@ from capgap.errors import BatteryError
 __all__ = ["PreviewEntry", "preview_battery"]
 
 _PROMPT_CHARACTERS = 300  # of a stand-in, where the file gives no length
+_JSON_KEYS = {"is_approximate": "about", "n_sampled": "n_asked", "is_local": "here", "reason": "why"}
 _N_CHOICES = 4  # of a stand-in, where neither the file nor lm-eval tells
 
 
@@ -55,6 +57,10 @@ class PreviewEntry:
     """Whose items these are."""
     stand_in: PreparedTask | None
     """The task, or a stand-in of the same size, for an estimate of cost; None where its size is unknown."""
+
+    def as_record(self) -> dict[str, Any]:
+        """The entry under the keys of ``capgap battery show --json``, which are older than the names here."""
+        return {_JSON_KEYS.get(f.name, f.name): getattr(self, f.name) for f in fields(self) if f.name != "stand_in"}
 
 
 def preview_battery(battery: Battery, *, limit: int | None = None) -> list[PreviewEntry]:

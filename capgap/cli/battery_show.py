@@ -4,7 +4,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +55,7 @@ def show(
     entries = preview_battery(loaded, limit=limit)
     cost = _cost(entries, model, parameters, device)
     if as_json:
-        rows = [{f.name: getattr(e, f.name) for f in fields(e) if f.name != "like"} for e in entries]
+        rows = [entry.as_record() for entry in entries]
         head = {"name": loaded.name, "version": loaded.version, "description": loaded.description, "hash": loaded.hash}
         click.echo(json.dumps(head | {"tasks": rows, "cost": cost}, indent=1, ensure_ascii=False))
         return

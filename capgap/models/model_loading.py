@@ -57,7 +57,6 @@ def load_model(
 
         return load_backend(spec, device=device, batch_tokens=batch_tokens, run_id=run_id)
     from capgap.models.hflm_build import build_lm
-    from capgap.models.prefix_tree import TreeScorer, fitting_row_tokens, unsupported
 
     started = time.monotonic()
     checkpoint = locate(spec)
@@ -83,12 +82,20 @@ def load_model(
         seconds={"loading": loaded - started, "hashing": hashed - loaded},
     )
     _note_unpacked(model)
+    _attach_tree(model)
+    return model
+
+
+def _attach_tree(model: LoadedModel) -> None:
+    """Score as a token tree where the model allows it, else note why not."""
+    from capgap.models.prefix_tree import TreeScorer, fitting_row_tokens, unsupported
+
+    lm = model.lm
     unsupported_reason = unsupported(lm.model, lm.backend)
     if unsupported_reason is None:
-        lm.tree = TreeScorer(lm.model, fitting_row_tokens(lm.model, batch_tokens))
+        lm.tree = TreeScorer(lm.model, fitting_row_tokens(lm.model, model.batch_tokens))
     else:
         model.drop_tree(unsupported_reason)
-    return model
 
 
 def _note_unpacked(model: LoadedModel) -> None:
