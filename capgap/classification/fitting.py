@@ -36,7 +36,7 @@ class FitSettings:
     """Items' worth of evidence that weighs as much as the penalty: the inverse of its strength times their number."""
     words: float
     """Scale of the words beside standardised features; 0 leaves words out."""
-    own: float
+    emphasis: float
     """Emphasis of a family that only helps to fit, as capgap's own exercises do; 1 counts it like a measured one."""
 
 
@@ -89,7 +89,7 @@ def _fit(design: DesignMatrices, rows: NDArray[np.intp], settings: FitSettings) 
     family, label = design.family[rows], design.reasoning[rows]
     if label.all() or not label.any():
         raise EstimationError("A fit needs families of knowledge and of reasoning; all that are left have one label.")
-    emphasis = np.array([1.0 if members.measured else settings.own for members in design.families])
+    emphasis = np.array([1.0 if members.measured else settings.emphasis for members in design.families])
     weights = balanced(family, label, emphasis)
     dense = design.dense[rows]
     mean = np.average(dense, axis=0, weights=weights)
@@ -289,6 +289,6 @@ def fit(
         family_sd=spreads[0],
         item_sd=spreads[1],
         known=frozenset(word for word, is_known in zip(design.vocabulary, known, strict=True) if is_known),
-        about={**about, "evidence": settings.evidence, "words": settings.words, "own": settings.own},
+        about={**about, "evidence": settings.evidence, "words": settings.words, "own": settings.emphasis},
     )
     return coefficients, fitted

@@ -207,7 +207,7 @@ def _readme(result: RefitResult, rows: Sequence[FamilyMetrics], command: str, pa
             f" | {row.mean_p:.2f} | {row.auroc:.3f} |"
             for row in rows
         ),
-        settings="; ".join(f"{s.evidence:g}, {s.words:g}, {s.own:g} ({n} times)" for s, n in settings),
+        settings="; ".join(f"{s.evidence:g}, {s.words:g}, {s.emphasis:g} ({n} times)" for s, n in settings),
     )
     if missed:
         text += f"\nPairs with an item on the wrong side (topic: which): {'; '.join(missed)}.\n"
