@@ -1,8 +1,8 @@
 """CPU time of adding the first and the fortieth model to a run directory: ``python -m tests.benchmarks.store``.
 
 Each model has 1,000 outcomes on one battery. Adding it means what `capgap evaluate` does beside asking: the battery,
-the items, the model and its times go into the directory, then its outcomes and its row of the models table. Time of this
-process is counted, which other work on the machine does not slow.
+the items, the model and its times go into the directory, then its outcomes and its row of the models table. The
+time of this process is counted, which other work on the machine does not slow.
 """
 
 import shutil
