@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from capgap.analysis.estimate_rows import TASKS_LIKE_THESE, THESE_TASKS
+from capgap.analysis.estimate_rows import TASKS_LIKE_THESE, THESE_TASKS, Population
 from capgap.analysis.groups import MIN_TASKS, ItemGroup
 from capgap.analysis.score_matrix import ScoreMatrix
 from capgap.stats import Design, Estimate, StratifiedMean, accuracy, paired_difference
@@ -53,15 +53,15 @@ class AnalysisSet:
     """Cluster of each row."""
     weighting: str
     """``tasks`` or ``items``."""
-    population: str
-    """What the interval speaks of."""
+    population: Population
+    """Whom the interval speaks of."""
     design: Design
     """The design of the items; of the tasks, where they are the units."""
     n_items: int
     """Distinct items; variants of one item count once."""
 
     @classmethod
-    def of(cls, grid: ScoreMatrix, rows: Ints, weighting: str, population: str) -> "AnalysisSet":
+    def of(cls, grid: ScoreMatrix, rows: Ints, weighting: str, population: Population) -> "AnalysisSet":
         """The cut of some rows, at least one."""
         strata, clusters = grid.task[rows], grid.cluster[rows]
         tasks, counts = np.unique(strata, return_counts=True)

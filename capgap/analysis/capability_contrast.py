@@ -68,7 +68,7 @@ def _contrast(
         estimate=refused("nothing computed"),
         n_tasks=0,
         contrast=question.contrast,
-        factors=comparison.factors(*question.roles),
+        roles=comparison.players(*question.roles),
         scale=question.scale,
         weighting="tasks",
     )
@@ -170,7 +170,7 @@ class _ContrastMeasure:
 
 
 _QUESTIONS = (
-    _ContrastMeasure("closure: knowledge - reasoning", ("teacher", "student", "base"), _closure_difference, "ratio"),
-    _ContrastMeasure("gap: reasoning - knowledge", ("teacher", "student"), _gap_difference, "score"),
-    _ContrastMeasure("retention: knowledge - reasoning", ("teacher", "student"), _retention_difference, "ratio"),
+    _ContrastMeasure("gap_closure", ("teacher", "student", "base"), _closure_difference, "ratio"),
+    _ContrastMeasure("gap", ("teacher", "student"), _gap_difference, "score"),
+    _ContrastMeasure("retention", ("teacher", "student"), _retention_difference, "ratio"),
 )

@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from capgap.analysis.number_format import one_line, with_interval
@@ -16,8 +15,14 @@ _DOUBLED = {"log(n_examples)": "twice the examples", "log(n_params)": "twice the
 _CAPABILITIES = ("knowledge", "reasoning")
 _ENDS = ("estimate", "conf_low", "conf_high")
 _MOST_RECIPES = 3
-_AGAIN = {"road", "by", "labels"}
-"""Factors that say how a number was made, not the students."""
+_STUDENTS = {
+    "these_checkpoints": "these checkpoints",
+    "this_recipe": "this recipe",
+    "these_recipes": "these recipes",
+    "these_recipes_this_base": "these recipes on this base",
+    "these_recipes_bases_like_these": "these recipes on bases like these",
+}
+"""Population code → how a sentence calls it."""
 
 
 def cohort_sentences(estimates: pd.DataFrame) -> list[str]:
@@ -34,8 +39,9 @@ def cohort_sentences(estimates: pd.DataFrame) -> list[str]:
 
 def _plain(estimates: pd.DataFrame, quantity: str) -> pd.DataFrame:
     """Rows of a quantity that no other road, scale or draw of labels asks again."""
-    rows = estimates[estimates["quantity"] == quantity]
-    return rows[np.array([not _AGAIN & set(_factors(told)) for told in rows["factors"]], dtype=bool)]
+    return estimates[
+        (estimates["quantity"] == quantity) & estimates["estimator"].isin(["mixed_model", "learning_curve"])
+    ]
 
 
 def _factors(told: object) -> dict[str, Any]:
@@ -57,7 +63,8 @@ def _worth(effects: pd.DataFrame) -> Iterator[str]:
     if parts:
         first = told.iloc[0]
         text = "; ".join(parts)
-        whom = str(first["population"]).removeprefix("checkpoints trained by ")
+        students = _STUDENTS[str(first["population_students"])]
+        whom = f"{students}, {str(first['population_tasks']).replace('_', ' ')}"
         extent = f"{int(first['n_students'])} students, {int(first['n_tasks'])} tasks; {whom}"
         yield f"{text[0].upper()}{text[1:]} ({extent})."
 
@@ -91,7 +98,7 @@ def _share(target: str) -> float:
 
 def _ratio(row: Mapping[Any, Any]) -> str:
     value, low, high = (float(row[end]) for end in _ENDS)
-    made = _factors(row["factors"])
+    made = {name: v for name, v in _factors(row["factors"]).items() if not name.startswith("target")}
     where = f" ({', '.join(one_line(str(v)) for v in made.values())})" if made else ""
     if math.isfinite(value) and math.isfinite(high):
         return f"{_times(value)} times [{_times(low)}, {_times(high)}]{where}"

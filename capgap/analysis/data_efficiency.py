@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from capgap import schema
 from capgap.analysis.analysis_sets import AnalysisSets
 from capgap.analysis.cohort import Cohort, Recipe
-from capgap.analysis.estimate_rows import THIS_RECIPE, EstimateRow
+from capgap.analysis.estimate_rows import THESE_TASKS, THIS_RECIPE, EstimateRow
 from capgap.analysis.groups import without_strays
 from capgap.analysis.score_matrix import ScoreMatrix
 from capgap.stats import Estimate, refused
@@ -24,6 +24,7 @@ from capgap.stats.curves import (
     next_batch,
     relative_data_cost,
 )
+from capgap.stats.estimate import free_text
 
 __all__ = ["MIN_SIZES", "data_efficiency_rows"]
 
@@ -36,6 +37,11 @@ TARGETS = (CurveTarget(0.5), CurveTarget(0.9), CurveTarget(0.9, "closure"))
 _CAPABILITIES = ("knowledge", "reasoning")
 _STEPS = ("x_steps", "x_depth")
 """Covariates that count the steps of an item, the first that is there."""
+_SCALES = {
+    "learning_curve": "score",
+    "learning_curve_per_step": "score per step",
+    "learning_curve_log_probability": "nats",
+}
 _POINTS = 25
 LARGEST_ROUNDING = 1e-5
 """Of a log-probability."""
@@ -139,12 +145,17 @@ def _curve(
     steps = _steps(grid, rows)
     binary = np.isin(grid.scores[rows][:, columns], (0.0, 1.0)).all()
     if steps is not None and binary and np.unique(steps).size > 1:
-        others.append(("per step", fitted(grid.scores, rows, chance=grid.chance[rows], scale="per_step", steps=steps)))
+        others.append(
+            (
+                "learning_curve_per_step",
+                fitted(grid.scores, rows, chance=grid.chance[rows], scale="per_step", steps=steps),
+            )
+        )
     told = rows[np.isfinite(grid.logprobs[rows][:, [*columns, grid.column(str(roles.teacher))]]).all(axis=1)]
     if len(told):
         # A certain answer may stand a rounding above zero.
         logprobs = np.where(grid.logprobs > LARGEST_ROUNDING, grid.logprobs, np.minimum(grid.logprobs, 0.0))
-        others.append(("target log-probability", fitted(logprobs, told, scale="log_probability")))
+        others.append(("learning_curve_log_probability", fitted(logprobs, told, scale="log_probability")))
     tasks = frozenset(grid.task[rows].tolist())
     return _RecipeCurve(capability, recipe, (*bases, *names), tasks, fit, tuple(others))
 
@@ -181,6 +192,8 @@ def _blank(curve: _RecipeCurve) -> EstimateRow:
         factors=curve.recipe.factors,
         scale="examples",
         weighting="tasks",
+        subject="recipe",
+        estimator="learning_curve",
         population=THIS_RECIPE,
         n_students=len(curve.recipe.students),
     )
@@ -191,13 +204,17 @@ def _rows(curve: _RecipeCurve) -> Iterator[EstimateRow]:
     if isinstance(curve.fit, str):
         yield replace(blank, estimate=refused(curve.fit))
         return
-    scored = [("score", curve.fit), *curve.others]
+    scored = [("learning_curve", curve.fit), *curve.others]
     for name, fit in scored:
-        factors = blank.factors if name == "score" else (*blank.factors, ("by", name))
-        for target in TARGETS if name != "target log-probability" else TARGETS[2:]:
+        for target in TARGETS if name != "learning_curve_log_probability" else TARGETS[2:]:
             cost = data_cost(fit, target)
             yield replace(
-                blank, contrast=_words(target), factors=factors, estimate=_priced(cost, fit), alternative="less"
+                blank,
+                contrast=_words(target),
+                factors=(*blank.factors, *_codes(target)),
+                estimator=name,
+                estimate=_priced(cost, fit),
+                alternative="less",
             )
         batch = next_batch(fit)
         estimate = Estimate(
@@ -208,16 +225,28 @@ def _rows(curve: _RecipeCurve) -> Iterator[EstimateRow]:
             n_clusters=batch.n_clusters,
             method="GLS profile, union of forms",
             status=batch.status,
-            note=batch.note,
+            remarks=free_text(batch.note),
         )
         told = f"{batch.size_from:,.0f} → {batch.size_to:,.0f} examples"
-        scale = {"score": "score", "per step": "score per step"}.get(name, "nats")
-        yield replace(blank, quantity="next_batch_gain", contrast=told, factors=factors, estimate=estimate, scale=scale)
+        sizes = (("n_examples_from", batch.size_from), ("n_examples_to", batch.size_to))
+        yield replace(
+            blank,
+            quantity="next_batch_gain",
+            contrast=told,
+            factors=(*blank.factors, *sizes),
+            estimator=name,
+            estimate=estimate,
+            scale=_SCALES[name],
+        )
     yield from _drawn(curve.fit, blank, curve.names)
 
 
 def _words(target: CurveTarget) -> str:
     return f"{100 * target.share:g} % {target.kind}"
+
+
+def _codes(target: CurveTarget) -> tuple[tuple[str, float | str], ...]:
+    return ("target", target.share), ("target_scale", target.kind)
 
 
 def _priced(cost: DataCost, fit: CurveFit) -> Estimate:
@@ -240,7 +269,7 @@ def _priced(cost: DataCost, fit: CurveFit) -> Estimate:
         n_clusters=cost.n_clusters,
         method="GLS profile, union of forms",
         status=cost.status,
-        note="; ".join(note for note in notes if note) or fit.no_law,
+        remarks=free_text("; ".join(note for note in notes if note) or fit.no_law),
     )
 
 
@@ -254,6 +283,8 @@ def _drawn(fit: CurveFit, blank: EstimateRow, names: tuple[str, ...]) -> Iterato
             quantity="curve_point",
             scale="score",
             model=names[fit.data.students[n]],
+            subject="model",
+            population=THESE_TASKS,
             factors=(*blank.factors, ("n_examples", f"{size:g}")),
             estimate=Estimate(float(fit.data.means[n]), std_error=float(spread[n]), n_items=fit.data.n_items),
             n_students=1,
@@ -292,7 +323,7 @@ def _relative(first: _RecipeCurve, second: _RecipeCurve) -> Iterator[EstimateRow
             n_clusters=sum(cost.n_clusters for cost in found.costs),
             method="joint GLS profile, union of forms",
             status=found.status,
-            note=found.note,
+            remarks=free_text(found.note),
         )
         yield replace(
             _blank(first),
@@ -301,6 +332,7 @@ def _relative(first: _RecipeCurve, second: _RecipeCurve) -> Iterator[EstimateRow
             level="battery",
             group=f"{second.capability} / {first.capability}",
             contrast=_words(target),
+            factors=(*first.recipe.factors, *_codes(target)),
             scale="ratio",
             estimate=estimate,
         )

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from capgap.analysis.cohort import CATEGORICAL_FACTORS, LOG_FACTORS, Cohort
-from capgap.analysis.estimate_rows import EstimateRow
+from capgap.analysis.estimate_rows import EstimateRow, Population
 from capgap.analysis.groups import without_strays
 from capgap.analysis.score_matrix import ScoreMatrix
 from capgap.errors import EstimationError
@@ -54,7 +54,16 @@ def effect_rows(
     if len(cohort.students) < MIN_STUDENTS or not names:
         return
     blank = EstimateRow(
-        "effect", "battery", "all", None, refused(""), 0, weighting="tasks", n_students=len(cohort.students)
+        "effect",
+        "battery",
+        "all",
+        None,
+        refused(""),
+        0,
+        weighting="tasks",
+        subject="cohort",
+        estimator="mixed_model",
+        n_students=len(cohort.students),
     )
     asked = _question(grid, cohort, excluded, names)
     if isinstance(asked, str):
@@ -66,10 +75,17 @@ def effect_rows(
         yield replace(blank, estimate=refused(str(error)))
         return
     note = "; ".join([asked.formula, *kept_out, *asked.notes, *([found.note] if found.note else [])])
-    yield from _rows(found, replace(blank, n_tasks=found.n_tasks, population=found.population), note)
+    yield from _rows(
+        found,
+        replace(blank, n_tasks=found.n_tasks, population=_codes_of(found.population)),
+        note,
+        _effect_codes(asked.outcomes),
+    )
 
 
-def _rows(found: MixedFit, blank: EstimateRow, note: str) -> Iterator[EstimateRow]:
+def _rows(
+    found: MixedFit, blank: EstimateRow, note: str, codes: dict[str, tuple[tuple[str, str], ...]]
+) -> Iterator[EstimateRow]:
     if found.status == "refused":
         yield replace(blank, estimate=refused(found.note, n_items=found.n_items))
         return
@@ -87,6 +103,7 @@ def _rows(found: MixedFit, blank: EstimateRow, note: str) -> Iterator[EstimateRo
             level=level,
             group=margin.where,
             contrast=margin.effect,
+            factors=codes[margin.effect],
             estimate=replace(margin.estimate, n_items=found.n_items).noting(
                 roads, alias, note if margin is first else ""
             ),
@@ -97,8 +114,9 @@ def _rows(found: MixedFit, blank: EstimateRow, note: str) -> Iterator[EstimateRo
                 quantity="effect_difference",
                 group=margin.where,
                 contrast=margin.effect,
-                factors=(("road", road.road),),
-                population=population_of(road.road, found.population),
+                factors=codes[margin.effect],
+                estimator=road.road.replace(" ", "_").replace("-", "_"),
+                population=_codes_of(population_of(road.road, found.population)),
                 estimate=replace(road.estimate, n_items=found.n_items),
             )
     for name, estimate in found.coefficients.items():
@@ -106,13 +124,42 @@ def _rows(found: MixedFit, blank: EstimateRow, note: str) -> Iterator[EstimateRo
             blank,
             quantity="coefficient",
             contrast=name,
+            factors=(("term", name),),
             scale="logit",
             estimate=replace(estimate, n_items=found.n_items),
         )
     for name, estimate in found.standard_deviations.items():
         yield replace(
-            blank, quantity="spread", contrast=name, scale="logit", estimate=replace(estimate, n_items=found.n_items)
+            blank,
+            quantity="spread",
+            contrast=name,
+            factors=(("term", name),),
+            scale="logit",
+            estimate=replace(estimate, n_items=found.n_items),
         )
+
+
+def _codes_of(population: str) -> Population:
+    """Transitional: the codes of the mixed model's words."""
+    who, _, tasks = population.rpartition(", ")
+    students = "these_checkpoints"
+    if "recipes" in who:
+        students = "these_recipes_bases_like_these" if "bases like" in who else "these_recipes"
+        students = "these_recipes_this_base" if "this base" in who else students
+    return Population(tasks=tasks.replace(" ", "_"), students=students)
+
+
+def _effect_codes(outcomes: OutcomeGrid) -> dict[str, tuple[tuple[str, str], ...]]:
+    """The mixed model's name of each effect → its factor, and levels or transform, as codes."""
+    codes: dict[str, tuple[tuple[str, str], ...]] = {}
+    for name, values in {**outcomes.students, **outcomes.tasks}.items():
+        if name in LOG_FACTORS:
+            codes[f"log({name})"] = (("factor", name), ("transform", "log"))
+            continue
+        first, *others = sorted(set(map(str, values)))
+        for level in others:
+            codes[f"{name}[{level} - {first}]"] = (("factor", name), ("level", level), ("reference", first))
+    return codes
 
 
 def _question(grid: ScoreMatrix, cohort: Cohort, excluded: frozenset[str], names: list[str]) -> _MixedModelInput | str:

@@ -1,36 +1,52 @@
-"""Estimates as rows of the `estimates` table."""
+"""Rows of the `estimates` table: one number with whose it is, how it was made and whom its interval speaks of."""
 
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from capgap import schema
+from capgap.schema.quantities import QUANTITIES
+from capgap.schema.remarks import reason_of, render
 from capgap.stats import Estimate, holm
 
 __all__ = [
-    "DRAWN",
-    "NO_FAMILY",
-    "THESE_TASKS",
     "TASKS_LIKE_THESE",
+    "THESE_TASKS",
     "THIS_RECIPE",
     "EstimateRow",
-    "is_sensitivity_analysis",
-    "to_table",
+    "Population",
+    "adjust_over_students",
+    "as_frame",
+    "as_table",
+    "is_tested",
 ]
 
-THESE_TASKS = "these checkpoints, these tasks"
-TASKS_LIKE_THESE = "these checkpoints, tasks like these"
-THIS_RECIPE = "this recipe, these tasks"
+_FAMILY = [
+    *("quantity", "level", "group", "subject", "scale", "weighting", "estimator"),
+    *("population_items", "population_tasks", "population_students"),
+]
+"""Codes that rows of one question share, whoever is asked; of `capability_contrast` its contrast too."""
 
-NO_FAMILY = ("base_gap", "error_type", "failure_odds")
-"""What the base lacked is no question about the students; what goes with failure is looked at, not tested."""
-DRAWN = ("labels", "drawn")
-"""The factor of a number over draws of the labels; it asks again what a number without it asks."""
-_OF_RECIPES = ("gap", "gain", "lost", "gained")
-_FAMILY = ["quantity", "level", "group", "contrast", "scale", "weighting", "population"]
+
+@dataclass(frozen=True)
+class Population:
+    """Whom an interval speaks of, by the codes of the schema."""
+
+    items: str = "items_like_these"
+    """One of `schema.columns.POPULATION_ITEMS`."""
+    tasks: str = "these_tasks"
+    """One of `schema.columns.POPULATION_TASKS`."""
+    students: str = "these_checkpoints"
+    """One of `schema.columns.POPULATION_STUDENTS`."""
+
+
+THESE_TASKS = Population()
+TASKS_LIKE_THESE = Population(tasks="tasks_like_these")
+THIS_RECIPE = Population(students="this_recipe")
 
 
 @dataclass(frozen=True)
@@ -38,6 +54,7 @@ class EstimateRow:
     """One number, where it stands, and whose it is."""
 
     quantity: str
+    """A name of `schema.QUANTITIES`."""
     level: str
     group: str
     model: str | None
@@ -45,11 +62,18 @@ class EstimateRow:
     estimate: Estimate
     n_tasks: int
     contrast: str | None = None
-    factors: tuple[tuple[str, str], ...] = ()
-    """Role and model for the roles that take part, or factor and level."""
+    """A code that the quantity declares, else a label for people."""
+    roles: tuple[tuple[str, str], ...] = ()
+    """Role and model of those that take part."""
+    factors: tuple[tuple[str, Any], ...] = ()
+    """How students were made, and what else tells rows of one quantity apart: codes and numbers."""
     scale: str = "score"
     weighting: str = "items"
-    population: str = THESE_TASKS
+    subject: str = "model"
+    """One of `schema.columns.SUBJECTS`."""
+    estimator: str = "paired"
+    """One of `schema.columns.ESTIMATORS`."""
+    population: Population = THESE_TASKS
     n_students: int = 1
     n_seeds: int | None = None
     """Training seeds that it speaks of; None where they are no part of it."""
@@ -58,7 +82,7 @@ class EstimateRow:
     alternative: str = "two-sided"
 
     def record(self, conf_level: float) -> dict[str, object]:
-        """The row as columns of the table."""
+        """The row as columns of the table, with ``remarks`` in place of ``reason`` and ``note``."""
         e = self.estimate
         return {
             "quantity": self.quantity,
@@ -66,10 +90,15 @@ class EstimateRow:
             "group": self.group,
             "model": self.model,
             "contrast": self.contrast,
-            "factors": json.dumps(dict(self.factors), ensure_ascii=False) if self.factors else None,
+            "roles": _object(self.roles),
+            "factors": _object(self.factors),
             "scale": self.scale,
             "weighting": self.weighting,
-            "population": self.population,
+            "subject": self.subject,
+            "estimator": self.estimator,
+            "population_items": self.population.items,
+            "population_tasks": self.population.tasks,
+            "population_students": self.population.students,
             "estimate": e.estimate,
             "std_error": e.std_error,
             "df": e.df if np.isfinite(e.df) else np.nan,
@@ -86,39 +115,50 @@ class EstimateRow:
             "n_seeds": self.n_seeds,
             "method": e.method or None,
             "status": e.status,
-            "note": e.note or None,
+            "remarks": e.remarks,
         }
 
 
-def is_sensitivity_analysis(table: pd.DataFrame) -> "pd.Series[bool]":
-    """Which rows repeat a question over draws of the labels: no family counts them."""
-    told = json.dumps(dict([DRAWN]))[1:-1]
-    return table["factors"].fillna("").astype(str).str.contains(told, regex=False)
+def _object(pairs: tuple[tuple[str, Any], ...]) -> str | None:
+    return json.dumps(dict(pairs), ensure_ascii=False) if pairs else None
 
 
-def to_table(rows: Iterable[EstimateRow], *, conf_level: float) -> pd.DataFrame:
-    """The validated `estimates` table of the rows, p-values of several students adjusted by Holm."""
-    records = [row.record(conf_level) for row in rows]
-    if not records:
+def as_frame(rows: Iterable[EstimateRow], *, conf_level: float) -> pd.DataFrame:
+    """The rows as a frame in the making, remarks as codes; it has no column where there is no row."""
+    return pd.DataFrame([row.record(conf_level) for row in rows])
+
+
+def as_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """The validated `estimates` table of a frame in the making: the one place where remarks become prose."""
+    if not len(frame):
         return schema.empty(schema.ESTIMATES)
-    return schema.validate(_with_families(pd.DataFrame(records)), schema.ESTIMATES, source="estimates")
+    prose = {
+        "reason": [reason_of(remarks) for remarks in frame["remarks"]],
+        "note": [render(remarks) or None for remarks in frame["remarks"]],
+    }
+    return schema.validate(frame.drop(columns="remarks").assign(**prose), schema.ESTIMATES, source="estimates")
 
 
-def _with_families(table: pd.DataFrame) -> pd.DataFrame:
-    """Several students or recipes asked one question are a family; a profile is none, nor what the base lacked."""
-    adjusted = np.full(len(table), np.nan)
-    family = np.full(len(table), None, dtype=object)
-    recipe = table["model"].isna() & table["quantity"].isin(_OF_RECIPES) & (table["population"] == THIS_RECIPE)
-    question = table["contrast"].notna() & (table["model"].notna() | recipe) & ~table["quantity"].isin(NO_FAMILY)
-    question &= ~is_sensitivity_analysis(table)
-    asked = table[question & table["p_value"].notna()]
-    quantity, contrast, group = (table[name].to_numpy(dtype=object) for name in ("quantity", "contrast", "group"))
-    p_values = table["p_value"].to_numpy(dtype=float)
-    for rows in asked.groupby(_FAMILY, dropna=False).indices.values():
-        members = asked.index.to_numpy()[rows]
-        if len(members) > 1:
+def is_tested(frame: pd.DataFrame) -> "pd.Series[bool]":
+    """Which rows ask a question of the students that multiplicity counts; draws of labels ask none anew."""
+    families = {name: quantity.family == "students" for name, quantity in QUANTITIES.items()}
+    return frame["quantity"].map(families).astype(bool) & (frame["estimator"] != "multiple_imputation")
+
+
+def adjust_over_students(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows with Holm's p-values where several students or recipes were asked one question.
+
+    ``family`` becomes ``holm|quantity|level|group|…|members``: `_FAMILY`, the contrast and how many p-values.
+    """
+    adjusted = np.full(len(frame), np.nan)
+    family = np.full(len(frame), None, dtype=object)
+    codes = frame["contrast"].where(frame["quantity"] == "capability_contrast", "")
+    p_values = frame["p_value"].to_numpy(dtype=float)
+    tested = np.flatnonzero(is_tested(frame) & frame["p_value"].notna())
+    questions = frame.assign(contrast=codes).iloc[tested]
+    for question, rows in questions.groupby([*_FAMILY, "contrast"]).indices.items():
+        if len(rows) > 1:
+            members = tested[rows]
             adjusted[members] = holm(p_values[members])
-            one = members[0]
-            who = "recipes" if recipe[one] else "students"
-            family[members] = f"{quantity[one]} ({contrast[one]}) in {group[one]}: {len(members)} {who}"
-    return table.assign(p_adjusted=adjusted, family=family)
+            family[members] = "|".join(("holm", *map(str, question), str(len(members))))
+    return frame.assign(p_adjusted=adjusted, family=family)

@@ -26,6 +26,8 @@ __all__ = ["error_type_rows", "failure_odds_rows"]
 MAX_ANSWERS = 2_000
 """Answers of a model in a capability that are looked at; more are sampled."""
 
+_AMONG = {"wrong_answers": "wrong answers", "right_answers_with_trace": "right answers with a trace"}
+
 _Answers = dict[tuple[str, str, str], tuple[str, bool]]
 """Task, item and variant → an answer and whether it was right."""
 _Steps = dict[tuple[str, str], tuple[str, ...]]
@@ -59,9 +61,9 @@ def error_type_rows(
         whose = str(model), str(capability)
         wrong = part[part["score"] < 0.5]
         own = {} if model == roles.teacher else teacher
-        yield from _type_rows(wrong, own, steps, whose, "wrong answers", conf_level)
+        yield from _type_rows(wrong, own, steps, whose, "wrong_answers", conf_level)
         traced = part[(part["score"] >= 0.5) & _has_steps(part, steps)]
-        yield from _type_rows(traced, {}, steps, whose, "right answers with a trace", conf_level)
+        yield from _type_rows(traced, {}, steps, whose, "right_answers_with_trace", conf_level)
 
 
 def _type_rows(
@@ -71,9 +73,9 @@ def _type_rows(
     n_all = len(part)
     if n_all > MAX_ANSWERS:
         part = part.iloc[np.sort(np.random.default_rng(0).choice(n_all, MAX_ANSWERS, replace=False))]
-    sampled = f"{MAX_ANSWERS:,} of {n_all:,} {among}, drawn at random" if n_all > MAX_ANSWERS else ""
+    sampled = f"{MAX_ANSWERS:,} of {n_all:,} {_AMONG[among]}, drawn at random" if n_all > MAX_ANSWERS else ""
     told = [_told(record, teacher, steps) for record in part.to_dict("records")]
-    if among != "wrong answers":  # a right answer without steps is no bad trace
+    if among != "wrong_answers":  # a right answer without steps is no bad trace
         traced = np.array([is_trace(one["text"] or "", one["gold_steps"]) for one in told], dtype=bool)
         part, told = part[traced], [one for one, is_one in zip(told, traced, strict=True) if is_one]
     if not told:
@@ -94,7 +96,8 @@ def _type_rows(
             estimate=replace(found, p_value=np.nan, null_value=np.nan).noting(meaning, sampled),
             n_tasks=int(part["task"].nunique()),
             contrast=name,
-            scale=f"share of {among}",
+            factors=(("error_type", name), ("among", among)),
+            scale=f"share of {_AMONG[among]}",
         )
 
 
@@ -130,11 +133,14 @@ def failure_odds_rows(table: pd.DataFrame, roles: schema.Roles, *, conf_level: f
             estimate=refused(found.note, n_items=found.n),
             n_tasks=int(own["task"].nunique()),
             scale="odds ratio",
+            estimator="logistic_regression",
         )
         if found.status == "refused":
             yield blank
         for term in found.terms:
-            yield replace(blank, contrast=term.name, estimate=term.odds_ratio.noting(found.note))
+            yield replace(
+                blank, contrast=term.name, factors=(("term", term.name),), estimate=term.odds_ratio.noting(found.note)
+            )
 
 
 def _covariate(column: "pd.Series[Any]") -> np.ndarray:

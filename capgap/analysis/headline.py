@@ -9,9 +9,8 @@ import pandas as pd
 
 from capgap import schema
 from capgap.analysis.cohort_headline import cohort_sentences
-from capgap.analysis.estimate_rows import THESE_TASKS, is_sensitivity_analysis
 from capgap.analysis.number_format import one_line, short, with_interval
-from capgap.analysis.unreadable_answers import LEFT_OUT
+from capgap.schema.remarks import Reason
 
 __all__ = ["next_step", "sentence"]
 
@@ -175,8 +174,8 @@ def _numbers(estimates: pd.DataFrame, quantity: str, student: str) -> list[_Head
         (estimates["quantity"] == quantity)
         & (estimates["model"] == student)
         & (estimates["weighting"] == "tasks")
-        & (estimates["population"] == THESE_TASKS)
-        & ~is_sensitivity_analysis(estimates)
+        & (estimates["population_tasks"] == "these_tasks")
+        & (estimates["estimator"] == "paired")
     ]
     by_capability = rows[(rows["level"] == "capability") & rows["group"].isin(_CAPABILITIES)]
     chosen = by_capability if len(by_capability) else rows[rows["level"] == "battery"]
@@ -251,8 +250,7 @@ def _n_tasks(estimates: pd.DataFrame, quantity: str, student: str) -> int:
 def _left_out(estimates: pd.DataFrame) -> list[str]:
     """The tasks that the guard keeps out of the headline."""
     rows = estimates[estimates["quantity"].isin(["unparsed", "truncated"])]
-    marked = rows["note"].fillna("").astype(str).str.startswith(LEFT_OUT)
-    return sorted(set(rows.loc[marked, "group"]))
+    return sorted(set(rows.loc[rows["reason"] == Reason.UNREADABLE_ANSWERS, "group"]))
 
 
 def _command(run: Mapping[str, Any]) -> str:

@@ -16,12 +16,13 @@ from capgap.analysis.analysis_sets import AnalysisSets
 from capgap.analysis.capability_contrast import capability_contrast_rows
 from capgap.analysis.cohort import Cohort
 from capgap.analysis.effects import effect_rows
-from capgap.analysis.estimate_rows import DRAWN, TASKS_LIKE_THESE, EstimateRow
+from capgap.analysis.estimate_rows import TASKS_LIKE_THESE, EstimateRow
 from capgap.analysis.groups import groups_at
 from capgap.analysis.score_matrix import ScoreMatrix
 from capgap.analysis.student_estimates import RoleComparison, difference_rows, ratio_rows
 from capgap.errors import EstimationError
 from capgap.stats import Estimate, over_labels
+from capgap.stats.estimate import free_text
 
 __all__ = ["N_LABEL_DRAWS", "label_uncertainty_rows", "flag_undeclared_labels"]
 
@@ -57,9 +58,11 @@ def flag_undeclared_labels(
     n, of = counts.loc[counts.index.isin(_CONTRASTED)].sum()
     if n:
         notes = notes.where(~table["quantity"].isin(_ACROSS), _undeclared(n, of))
-    old = table["note"].astype(object).where(table["note"].notna(), "")
-    joined = old + np.where(old != "", "; ", "") + notes.fillna("").astype(object)
-    return table.assign(note=table["note"].where(notes.isna(), joined.astype(table["note"].dtype)))
+    remarks = [
+        (*old, *free_text(new)) if isinstance(new, str) else old
+        for old, new in zip(table["remarks"], notes, strict=True)
+    ]
+    return table.assign(remarks=pd.Series(remarks, index=table.index, dtype=object))
 
 
 def _undeclared(n: int, of: int) -> str:
@@ -77,7 +80,7 @@ def label_uncertainty_rows(
     prompting: Mapping[str, str],
     conf_level: float,
 ) -> Iterator[EstimateRow]:
-    """Numbers by capability with the doubt about the labels in their intervals; their factors hold `DRAWN`.
+    """Numbers by capability with the doubt about the labels in their intervals; by multiple imputation.
 
     Of each student its numbers by capability and the contrasts; of several what made them better. Data costs are not
     drawn: their ends are open where a law says *never*, and Rubin's rules know no such interval.
@@ -141,7 +144,7 @@ def _over_draws(
         found = {}
         for row in question(drawn):
             if row.weighting == "tasks" and row.population != TASKS_LIKE_THESE:
-                name = "\0".join((row.quantity, row.level, row.group, str(row.contrast)))
+                name = str((row.quantity, row.level, row.group, row.contrast, row.factors))
                 patterns[name], found[name] = row, row.estimate
         return found
 
@@ -155,7 +158,13 @@ def _over_draws(
         share = f"labels make {100 * one.label_share:.0f} % of the variance" if one.label_share >= 0 else ""
         told = f"{N_LABEL_DRAWS} draws of the labels of {len(p)} items"
         row = patterns[name]
-        yield replace(row, estimate=one.estimate.noting(told, share), factors=(*row.factors, DRAWN))
+        share_of_variance = (("label_variance_share", round(one.label_share, 6)),) if one.label_share >= 0 else ()
+        yield replace(
+            row,
+            estimate=one.estimate.noting(told, share),
+            factors=(*row.factors, *share_of_variance),
+            estimator="multiple_imputation",
+        )
 
 
 def _uncertain_probabilities(

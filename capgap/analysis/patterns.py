@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from capgap import schema
 from capgap.analysis.cohort import CATEGORICAL_FACTORS, LOG_FACTORS, Cohort
-from capgap.analysis.estimate_rows import EstimateRow
+from capgap.analysis.estimate_rows import THESE_TASKS, EstimateRow, Population
 from capgap.analysis.score_matrix import ScoreMatrix
 from capgap.stats import Estimate, FailurePatterns, PatternName, find_patterns, name_patterns, refused
 from capgap.stats.patterns.discover import MIN_PATTERN_STUDENTS
@@ -60,6 +60,9 @@ def pattern_rows(
         estimate=refused(found.note),
         n_tasks=len(np.unique(grid.task[rows])),
         scale="share of items",
+        subject="cohort",
+        estimator="response_surfaces",
+        population=Population(items="these_items"),
         n_students=len(cohort.students),
     )
     if found.status == "refused":
@@ -120,11 +123,12 @@ def _rows(
             f"to read: {', '.join(where)}",
         )
         share = Estimate(float(found.shares[k]), p_value=float(half), n_items=found.n_items, method=found.method)
-        yield replace(blank, contrast=label, estimate=share.noting(*notes))
+        blank = replace(blank, contrast=label, factors=(("pattern", k + 1),))
+        yield replace(blank, estimate=share.noting(*notes))
         yield replace(
             blank,
             quantity="pattern_excess",
-            contrast=label,
+            population=THESE_TASKS,
             scale="score",
             estimate=pattern.excess.noting("failure of students minus the base's, here minus elsewhere"),
         )

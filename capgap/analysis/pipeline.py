@@ -11,7 +11,7 @@ from capgap.analysis.capability_contrast import capability_contrast_rows
 from capgap.analysis.cohort import Cohort, cohort_of
 from capgap.analysis.data_efficiency import data_efficiency_rows
 from capgap.analysis.effects import effect_rows
-from capgap.analysis.estimate_rows import EstimateRow, to_table
+from capgap.analysis.estimate_rows import EstimateRow, adjust_over_students, as_frame, as_table
 from capgap.analysis.failure_types import error_type_rows, failure_odds_rows
 from capgap.analysis.fidelity import fidelity_rows
 from capgap.analysis.flips import EQUIVALENCE_MARGIN, equivalence_rows, flip_rows
@@ -106,7 +106,11 @@ def analyze(
         error_type_rows(counted, items, roles, conf_level=conf_level),
         failure_odds_rows(counted, roles, conf_level=conf_level),
     )
-    return flag_undeclared_labels(adjust_down_tree(to_table(rows, conf_level=conf_level), parents), joined, undeclared)
+    frame = as_frame(rows, conf_level=conf_level)
+    if len(frame):
+        frame = adjust_down_tree(adjust_over_students(frame), parents)
+        frame = flag_undeclared_labels(frame, joined, undeclared)
+    return as_table(frame)
 
 
 def _by_student(

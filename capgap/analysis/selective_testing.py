@@ -12,16 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from capgap.analysis.estimate_rows import NO_FAMILY, THESE_TASKS, is_sensitivity_analysis
+from capgap.analysis.estimate_rows import is_tested
 from capgap.analysis.groups import ItemGroup
 from capgap.analysis.score_matrix import ScoreMatrix
 from capgap.stats import Estimate, at_level, selective_tree
+from capgap.stats.estimate import free_text
 
 __all__ = ["FALSE_DISCOVERY_RATE", "TestingNode", "adjust_down_tree", "tree_parents"]
 
 FALSE_DISCOVERY_RATE = 0.05
 """False discoveries among what is selected, one family at a time."""
-_QUESTION = ["quantity", "contrast", "scale"]
+_QUESTION = ["quantity", "scale"]
 _INTERVAL = ["estimate", "std_error", "df", "conf_low", "conf_high", "conf_level"]
 _ABOVE = ("domain", "capability", "battery")
 """Where a task hangs: the first of these that is one for all its items."""
@@ -81,8 +82,7 @@ def adjust_down_tree(table: pd.DataFrame, parents: Mapping[TestingNode, TestingN
     -----
     What stands below something that was not selected gets p_adjusted 1: nobody would have looked.
     """
-    asked = table["contrast"].notna() & table["model"].notna() & (table["population"] == THESE_TASKS)
-    asked &= ~table["quantity"].isin(NO_FAMILY) & ~is_sensitivity_analysis(table)
+    asked = is_tested(table) & (table["subject"] == "model") & (table["population_tasks"] == "these_tasks")
     numbers = pd.MultiIndex.from_frame(table[["level", "group", "model", *_QUESTION]].astype(object))
     doubled = (table["weighting"] == "items") & numbers.isin(numbers[asked & (table["weighting"] == "tasks")])
     answers = []
@@ -111,16 +111,17 @@ def _one_tree(question: pd.DataFrame, parents: Mapping[TestingNode, TestingNode 
     below = inside & (question["level"] != "battery").to_numpy() & np.isfinite(known)
     adjusted = np.where(np.isnan(test.p_adjusted), 1.0, test.p_adjusted)
     students = question["model"].nunique()
-    quantity, contrast = question["quantity"].iloc[0], question["contrast"].iloc[0]
-    name = f"{quantity} ({contrast}) down the tree: {int(inside.sum())} groups of {students} student" + "s" * (
-        students > 1
-    )
-    notes = question["note"].astype(object).where(question["note"].notna(), None).to_numpy(copy=True)
+    quantity, scale = question["quantity"].iloc[0], question["scale"].iloc[0]
+    name = f"tree|{quantity}|{scale}|{students}|{int(inside.sum())}"
+    remarks = list(question["remarks"])
     chosen = np.flatnonzero(below & test.selected).tolist()
     for i, row in zip(chosen, question.iloc[chosen][_INTERVAL].to_dict("records"), strict=True):
-        notes[i] = "; ".join(filter(None, [notes[i], _selected(row, float(test.conf_level[i]))]))
-    found = {"p_adjusted": adjusted[below], "family": name, "note": notes[below]}
-    return pd.DataFrame(found, index=question.index[below])
+        remarks[i] = (*remarks[i], *free_text(_selected(row, float(test.conf_level[i]))))
+    found = {"p_adjusted": adjusted[below], "family": name}
+    kept = [remarks[i] for i in np.flatnonzero(below)]
+    return pd.DataFrame(found, index=question.index[below]).assign(
+        remarks=pd.Series(kept, index=question.index[below], dtype=object)
+    )
 
 
 def _selected(row: Mapping[Any, Any], level: float) -> str:

@@ -62,7 +62,7 @@ class RoleComparison:
         """Whether all these roles are taken."""
         return all(role in self.roles for role in roles)
 
-    def factors(self, *roles: str) -> tuple[tuple[str, str], ...]:
+    def players(self, *roles: str) -> tuple[tuple[str, str], ...]:
         """Role and model of these roles."""
         return tuple((role, self.roles[role]) for role in roles)
 
@@ -137,7 +137,7 @@ def paired_rows(
         estimate=refused("nothing computed"),
         n_tasks=0,
         contrast=contrast,
-        factors=comparison.factors(*roles),
+        roles=comparison.players(*roles),
         scale=scale,
         weighting=_only(group),
     )

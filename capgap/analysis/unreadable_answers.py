@@ -8,12 +8,10 @@ import pandas as pd
 
 from capgap import schema
 from capgap.analysis.estimate_rows import EstimateRow
+from capgap.schema.remarks import Reason, Remark
 from capgap.stats import Design, Estimate, accuracy
 
-__all__ = ["LEFT_OUT", "UnreadableAnswers", "screen_unreadable"]
-
-LEFT_OUT = "task left out"
-"""How the note of a task starts that leaves the headline."""
+__all__ = ["UnreadableAnswers", "screen_unreadable"]
 
 _ADVICE = {
     "unparsed": "the answers hold nothing that the score can read: change `extract`, the prompt or the chat template",
@@ -66,10 +64,10 @@ def screen_unreadable(outcomes: pd.DataFrame, roles: schema.Roles, *, conf_level
 
 
 def _row(status: str, task: str, model: str, share: Estimate, over: bool) -> EstimateRow:
-    notes = []
+    remarks: list[Remark] = []
     if over and share.estimate > 0:
-        notes = [f"{LEFT_OUT} of every battery, capability and domain number; {_ADVICE[status]}"]
+        remarks = [Remark(Reason.UNREADABLE_ANSWERS, {"status": status})]
     elif share.estimate > schema.MAX_UNREADABLE_SHARE:
-        notes = [_ADVICE[status]]
-    clean = Estimate(**{**share.__dict__, "p_value": math.nan, "null_value": math.nan}).noting(*notes)
+        remarks = [Remark(Reason.FREE_TEXT, {"text": _ADVICE[status]})]
+    clean = Estimate(**{**share.__dict__, "p_value": math.nan, "null_value": math.nan}).noting(*remarks)
     return EstimateRow(quantity=status, level="task", group=task, model=model, estimate=clean, n_tasks=1)

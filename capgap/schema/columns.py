@@ -168,7 +168,13 @@ ESTIMATORS = (
 """Families of estimators; ``method`` says the rest. ``multiple_imputation`` is over draws of doubtful labels."""
 POPULATION_ITEMS = ("these_items", "items_like_these")
 POPULATION_TASKS = ("these_tasks", "tasks_like_these")
-POPULATION_STUDENTS = ("these_checkpoints", "this_recipe", "these_recipes", "these_recipes_bases_like_these")
+POPULATION_STUDENTS = (
+    "these_checkpoints",
+    "this_recipe",
+    "these_recipes",
+    "these_recipes_this_base",
+    "these_recipes_bases_like_these",
+)
 """What intervals allow for: other items, tasks, training seeds (of one recipe, of the cohort's), other bases."""
 
 ESTIMATES = Table(

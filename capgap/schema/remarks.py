@@ -48,6 +48,7 @@ INFORMATION: frozenset[Reason] = frozenset()
 
 _TEXT: dict[Reason, str] = {
     Reason.FREE_TEXT: "{text}",
+    Reason.UNREADABLE_ANSWERS: "task left out of every battery, capability and domain number",
 }
 """Code → its sentence, a format string over the remark's figures."""
 

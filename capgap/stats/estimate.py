@@ -55,14 +55,31 @@ class Estimate:
         """The remarks as prose."""
         return render(self.remarks)
 
-    def noting(self, *remarks: Remark) -> Self:
+    def noting(self, *remarks: Remark | str) -> Self:
         """The same estimate with further remarks."""
-        return replace(self, remarks=(*self.remarks, *remarks))
+        return replace(self, remarks=(*self.remarks, *_coded(remarks)))
 
 
-def refused(*remarks: Remark, n_items: int = 0, n_clusters: int = 0, method: str = "") -> Estimate:
+def free_text(note: str) -> tuple[Remark, ...]:
+    """Transitional: a note without codes."""
+    return _coded((note,))
+
+
+def _coded(remarks: tuple[Remark | str, ...]) -> tuple[Remark, ...]:
+    return tuple(
+        part
+        for remark in remarks
+        for part in (
+            [Remark(Reason.FREE_TEXT, {"text": text}) for text in remark.split("; ") if text]
+            if isinstance(remark, str)
+            else [remark]
+        )
+    )
+
+
+def refused(*remarks: Remark | str, n_items: int = 0, n_clusters: int = 0, method: str = "") -> Estimate:
     """An estimate without a number, and the reason why first."""
-    return Estimate(n_items=n_items, n_clusters=n_clusters, method=method, status="refused", remarks=remarks)
+    return Estimate(n_items=n_items, n_clusters=n_clusters, method=method, status="refused", remarks=_coded(remarks))
 
 
 def t_critical(df: float, conf_level: float) -> float:

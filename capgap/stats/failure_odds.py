@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import linalg, optimize
 
 from capgap.errors import EstimationError
-from capgap.stats.estimate import FEW_CLUSTERS, Estimate, refused, t_critical, t_p_value
+from capgap.stats.estimate import FEW_CLUSTERS, Estimate, free_text, refused, t_critical, t_p_value
 
 __all__ = ["FailureRegression", "OddsRatio", "failure_regression"]
 
@@ -278,13 +278,15 @@ def _ratios(
         ratio = math.exp(beta[j])
         if math.isnan(covariance[j, j]):
             reason = f"{n_clusters} clusters are too few for {x.shape[1] + 1} coefficients: no interval"
-            found = Estimate(ratio, n_items=n, n_clusters=n_clusters, method=METHOD, status="open", note=reason)
+            found = Estimate(
+                ratio, n_items=n, n_clusters=n_clusters, method=METHOD, status="open", remarks=free_text(reason)
+            )
         else:
             error = math.sqrt(covariance[j, j])
             half = t_critical(df, conf_level) * error
             ends = _exp(beta[j] - half), _exp(beta[j] + half)
             p_value = t_p_value(beta[j] / error, df) if error > 0 else math.nan
-            found = Estimate(ratio, error, df, *ends, p_value, 1.0, n, n_clusters, METHOD, note=note)
+            found = Estimate(ratio, error, df, *ends, p_value, 1.0, n, n_clusters, METHOD, remarks=free_text(note))
         terms[name] = OddsRatio(name, found, math.exp(beta[j] * x[:, j].std()))
     return terms
 

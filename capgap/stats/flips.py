@@ -9,7 +9,7 @@ from scipy import special, stats
 
 from capgap.errors import EstimationError
 from capgap.stats.binary import mcnemar_exact
-from capgap.stats.estimate import Estimate, refused, t_critical, t_p_value
+from capgap.stats.estimate import Estimate, free_text, refused, t_critical, t_p_value
 from capgap.stats.means import accuracy, mean_estimate, paired_difference
 from capgap.stats.stratified import Design
 
@@ -358,7 +358,7 @@ def _with_seeds(over_items: Estimate, spread: float, n_seeds: int, conf_level: f
         n_items=over_items.n_items,
         n_clusters=over_items.n_clusters,
         method="CR2 over items + jackknife over seeds, t",
-        note="; ".join(filter(None, (over_items.note, note))),
+        remarks=free_text("; ".join(filter(None, (over_items.note, note)))),
     )
 
 

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from capgap.stats.binary import mcnemar_exact, tango_interval, tango_p_value, wilson_interval
-from capgap.stats.estimate import FEW_CLUSTERS, Estimate, degenerate_reach, t_critical, t_p_value
+from capgap.stats.estimate import FEW_CLUSTERS, Estimate, degenerate_reach, free_text, t_critical, t_p_value
 from capgap.stats.stratified import Design, StratifiedMean
 
 __all__ = [
@@ -69,7 +69,7 @@ def accuracy(
     n_effective = max(p * (1 - p), 1e-12) / plain.std_error**2
     low, high = wilson_interval(p, n_effective, critical=t_critical(fit.df, conf_level))
     method = "Wilson with effective n (CR2, Bell-McCaffrey t)"
-    return Estimate(p, plain.std_error, fit.df, low, high, plain.p_value, null, n, g, method, note=plain.note)
+    return Estimate(p, plain.std_error, fit.df, low, high, plain.p_value, null, n, g, method, remarks=plain.remarks)
 
 
 def paired_difference(differences: ArrayLike, design: Design, *, conf_level: float = 0.95) -> Estimate:
@@ -107,7 +107,9 @@ def paired_difference(differences: ArrayLike, design: Design, *, conf_level: flo
             method, p_value = "Tango score interval, exact McNemar", mcnemar_exact(*_signs(d))
             p_value = max(p_value, score) if len(fit.design.counts) > 1 else p_value
         note = few_clusters_note(fit.design) if g < n else ""
-        return Estimate(float(fit.theta[0]), error, math.nan, low, high, p_value, 0.0, n, g, method, note=note)
+        return Estimate(
+            float(fit.theta[0]), error, math.nan, low, high, p_value, 0.0, n, g, method, remarks=free_text(note)
+        )
     reach = float(np.abs(fit.design.weights).sum())
     return mean_estimate(fit, bounds=(-reach, reach), conf_level=conf_level)
 
@@ -181,7 +183,13 @@ def mean_estimate(
     n, g = design.n_items, design.n_clusters
     if design.reason:
         return Estimate(
-            estimate, null_value=null, n_items=n, n_clusters=g, method="none", status="open", note=design.reason
+            estimate,
+            null_value=null,
+            n_items=n,
+            n_clusters=g,
+            method="none",
+            status="open",
+            remarks=free_text(design.reason),
         )
     variance = float(fit.covariance[column, column])
     if variance <= NO_VARIANCE:
@@ -191,7 +199,7 @@ def mean_estimate(
     low, high = max(bounds[0], estimate - half), min(bounds[1], estimate + half)
     p_value = t_p_value((estimate - null) / error, fit.df) if math.isfinite(null) else math.nan
     method, note = "CR2, Bell-McCaffrey t", "; ".join(filter(None, (few_clusters_note(design), fit.shortfall(column))))
-    return Estimate(estimate, error, fit.df, low, high, p_value, null, n, g, method, note=note)
+    return Estimate(estimate, error, fit.df, low, high, p_value, null, n, g, method, remarks=free_text(note))
 
 
 def few_clusters_note(design: Design) -> str:
@@ -224,7 +232,9 @@ def _without_variance(
         n_items=design.n_items,
         n_clusters=design.n_clusters,
         method="exact bound",
-        note="; ".join(n for n in ("no variation between items: exact bound", few_clusters_note(design)) if n),
+        remarks=free_text(
+            "; ".join(n for n in ("no variation between items: exact bound", few_clusters_note(design)) if n)
+        ),
     )
 
 

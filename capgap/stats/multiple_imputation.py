@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from capgap.errors import EstimationError
-from capgap.stats.estimate import Estimate, refused, t_critical, t_p_value
+from capgap.stats.estimate import Estimate, free_text, refused, t_critical, t_p_value
 
 __all__ = ["PooledEstimate", "combine_draws", "draw_labels", "over_labels", "rubin"]
 
@@ -200,7 +200,7 @@ def combine_draws(estimates: Sequence[Estimate], *, conf_level: float = 0.95) ->
         n_items=int(np.median([e.n_items for e in told])),
         n_clusters=int(np.median([e.n_clusters for e in told])),
         method=f"{told[0].method}; {pooled.estimate.method}",
-        note="; ".join(notes),
+        remarks=free_text("; ".join(notes)),
     )
     return replace(pooled, estimate=estimate, n_refused=n_refused)
 
@@ -260,7 +260,9 @@ def rubin(
     mean = float(q.mean())
     method = f"Rubin's rules over {m} draws of the labels"
     if not total > 0:
-        point = Estimate(mean, null_value=null, method=method, status="open", note="no draw has a variance")
+        point = Estimate(
+            mean, null_value=null, method=method, status="open", remarks=free_text("no draw has a variance")
+        )
         return PooledEstimate(point, within, between, m)
     share = extra / total
     complete = 1.0 if math.isinf(df_complete) else (df_complete + 1) / (df_complete + 3)

@@ -9,7 +9,7 @@ from scipy import optimize, special
 
 from capgap.errors import EstimationError
 from capgap.stats.binary import tango_interval, tango_statistic
-from capgap.stats.estimate import Estimate, refused, t_critical, t_p_value
+from capgap.stats.estimate import Estimate, free_text, refused, t_critical, t_p_value
 from capgap.stats.means import NO_VARIANCE, discordant_table, few_clusters_note, mean_estimate, paired_difference
 from capgap.stats.stratified import Design
 
@@ -256,7 +256,7 @@ def seed_difference(differences: ArrayLike, design: Design, *, conf_level: float
         n_items=design.n_items,
         n_clusters=design.n_clusters,
         method="two-way variance (items CR2, seeds), Cochran-Cox t",
-        note="; ".join(filter(None, (alone.note, note))),
+        remarks=free_text("; ".join(filter(None, (alone.note, note)))),
     )
 
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from capgap.errors import EstimationError
 from capgap.stats.binary import tango_interval, tango_p_value
-from capgap.stats.estimate import Estimate, degenerate_reach, refused, t_critical, t_p_value
+from capgap.stats.estimate import Estimate, degenerate_reach, free_text, refused, t_critical, t_p_value
 from capgap.stats.means import NO_VARIANCE, discordant_table, few_clusters_note, few_discordant
 from capgap.stats.stratified import StratifiedMean, cross_covariance
 
@@ -117,7 +117,9 @@ def ratio_of_means(fit: StratifiedMean, *, denominator: str = "the denominator",
         fit.design.n_items,
         fit.design.n_clusters,
         "Fieller (CR2, Bell-McCaffrey t)",
-        note="; ".join([*notes, *filter(None, [few_clusters_note(fit.design), fit.shortfall() or fit.shortfall(1)])]),
+        remarks=free_text(
+            "; ".join([*notes, *filter(None, [few_clusters_note(fit.design), fit.shortfall() or fit.shortfall(1)])])
+        ),
     )
 
 
@@ -190,7 +192,7 @@ def ratio_difference(
         n_items=n_items,
         n_clusters=n_clusters,
         method="MOVER of two Fieller intervals" + (", dependent" if rho else ""),
-        note="; ".join(notes),
+        remarks=free_text("; ".join(notes)),
     )
 
 

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from capgap.stats.estimate import Estimate, t_critical
+from capgap.stats.estimate import Estimate, free_text, t_critical
 from capgap.stats.mixed.inference import AT_ZERO, HIGHEST, LOWEST, FixedEffectsInference, RemlOptimum, optimise
 from capgap.stats.mixed.model import MixedModel
 
@@ -56,7 +56,7 @@ def standard_deviations(
             n_items=model.outcomes.n_items,
             n_clusters=model.outcomes.n_students,
             method=method,
-            note="the estimate is at the boundary: zero" if at_zero else "",
+            remarks=free_text("the estimate is at the boundary: zero" if at_zero else ""),
         )
     model.laplace.value(optimum.theta)
     return found
