@@ -10,13 +10,16 @@ from capgap.classification.files import (
     Answers,
     join_answers,
     label_lines,
+    parse_items,
     read_answers,
     read_items,
     read_labels,
     refuse_out,
     write_labels,
 )
+from capgap.classification.label_completion import classifier_facts, complete_labels
 from capgap.classification.label_independence import refuse_compared
+from capgap.classification.label_summary import label_summary
 from capgap.classification.labelling import LabelledItems, UnlabelledItem, classify_items, unlabelled_items
 from capgap.classification.pooling import MIDDLE, PooledLabel, TaskLabels, pool, pool_alone
 
@@ -35,10 +38,14 @@ __all__ = [
     "unlabelled_items",
     "behaviour_evidence",
     "behaviours",
+    "classifier_facts",
     "classify_items",
+    "complete_labels",
     "declared",
     "join_answers",
     "label_lines",
+    "label_summary",
+    "parse_items",
     "pool",
     "pool_alone",
     "read_answers",

@@ -3,8 +3,9 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ from capgap.classification.evidence import ItemText
 from capgap.classification.labelling import UnlabelledItem, compact
 from capgap.errors import TableError, UsageError, suggestion
 from capgap.schema import CAPABILITIES
+from capgap.store.run_directory import RunDirectory
 
 __all__ = [
     "Answers",
     "join_answers",
     "label_lines",
+    "parse_items",
     "read_answers",
     "read_items",
     "read_labels",
@@ -54,17 +57,39 @@ def read_items(path: Path | str, *, limit: int | None = None) -> list[Unlabelled
         The file cannot be read, or lines of it are no such objects; they are named with what is wrong.
     """
     path = Path(path)
+    return parse_items(_lines(path), path, limit=limit)
+
+
+def parse_items(
+    rows: Iterable[tuple[int, Mapping[str, Any] | str]], source: Path, *, limit: int | None = None
+) -> list[UnlabelledItem]:
+    """The questions of numbered objects with the keys of `read_items`.
+
+    Parameters
+    ----------
+    rows
+        Number and object; a text in the place of an object is a complaint about it.
+    source
+        Where they stand, for messages; its stem is the task of questions that have none.
+    limit
+        At most so many items: a seeded sample, in order.
+
+    Raises
+    ------
+    TableError
+        Some are no such objects; they are named with what is wrong.
+    """
     items: list[UnlabelledItem] = []
     wrong: list[str] = []
     n_wrong = 0
     lines: dict[tuple[str, str], int] = {}
     again: Counter[tuple[str, str]] = Counter()
-    for number, found in _lines(path):
+    for number, row in rows:
         try:
-            if isinstance(found, str):
-                raise TableError(found)
-            item = _item(found, path)
-            if found.get("item") is None:  # the same question again is another item
+            if isinstance(row, str):
+                raise TableError(row)
+            item = _item(row, source)
+            if row.get("item") is None:  # the same question again is another item
                 again[item.task, item.item] += 1
                 occurrence = again[item.task, item.item]
                 item = item if occurrence == 1 else replace(item, item=f"{item.item}-{occurrence}")
@@ -75,13 +100,13 @@ def read_items(path: Path | str, *, limit: int | None = None) -> list[Unlabelled
         except TableError as error:
             n_wrong += 1
             if len(wrong) < _SHOWN:
-                wrong.append(f"{path}, line {number}: {error}.")
+                wrong.append(f"{source}, line {number}: {error}.")
     if wrong:
         more = [f"and {n_wrong - len(wrong):,} more lines."] if n_wrong > len(wrong) else []
         raise TableError("\n".join([*wrong, *more, 'A line is an object such as {"text": "Who wrote …?"}.']))
     if not items:
-        raise TableError(f'{path}: holds no question. A line is an object such as {{"text": "Who wrote …?"}}.')
-    return items if limit is None else [items[i] for i in drawn(len(items), limit, 0, path.name)]
+        raise TableError(f'{source}: holds no question. A line is an object such as {{"text": "Who wrote …?"}}.')
+    return items if limit is None else [items[i] for i in drawn(len(items), limit, 0, source.name)]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
@@ -237,7 +262,7 @@ def refuse_out(path: Path, *, replace: bool) -> None:
         raise UsageError(f"--out {path}: there is no folder {path.parent}.")
 
 
-def read_labels(path: Path | str) -> pd.DataFrame:
+def read_labels(path: str | PathLike[str]) -> pd.DataFrame:
     """A file of labels as `write_labels` wrote it, or of the same form.
 
     Returns
@@ -274,14 +299,14 @@ def read_labels(path: Path | str) -> pd.DataFrame:
     return frame
 
 
-def read_answers(path: Path | str) -> Answers:
+def read_answers(path: str | PathLike[str]) -> Answers:
     """Outcomes, and who the models are: of a run directory, of what `ask_models` kept, or of one table.
 
     Parameters
     ----------
     path
-        A folder with ``outcomes.parquet`` and, where it has one, ``models.parquet``; or an `outcomes` table alone,
-        whose models are known by name only.
+        A run directory; a folder with ``outcomes.parquet`` and, where it has one, ``models.parquet``; or an `outcomes`
+        table alone, whose models are known by name only.
 
     Raises
     ------
@@ -291,6 +316,9 @@ def read_answers(path: Path | str) -> Answers:
     path = Path(path)
     if not path.is_dir():
         return schema.read(path, schema.OUTCOMES), schema.empty(schema.MODELS)
+    if (path / "run.json").is_file():
+        run = RunDirectory.existing(path)
+        return run.read(schema.OUTCOMES), run.read(schema.MODELS)
     models = path / "models.parquet"
     known = schema.read(models, schema.MODELS) if models.is_file() else schema.empty(schema.MODELS)
     return schema.read(path / "outcomes.parquet", schema.OUTCOMES), known

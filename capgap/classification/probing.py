@@ -12,7 +12,6 @@ import gc
 import hashlib
 import json
 import math
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from capgap import schema
 from capgap.battery.items import drawn
@@ -29,6 +27,7 @@ from capgap.classification.labelling import UnlabelledItem
 from capgap.classification.prompt_variants import ENGLISH, WORLD, NumberSubstitution, PromptWording, borrowed
 from capgap.errors import UsageError
 from capgap.evaluation import default_batteries, quiet
+from capgap.events import Advanced, Begun, Finished, Listener, Note, ignore
 from capgap.models import Ledger, LoadedModel, ModelSpec, Response, check_model, load_model, respond
 
 __all__ = ["N_PROBE_ITEMS", "probe_models"]
@@ -38,6 +37,7 @@ N_PROBE_ITEMS = 100
 _CHOICES = 4
 _LONGEST = 20_000  # characters of a question that is asked
 _NOT_DONE = "capgap classify does not do that"
+_STAGE = "asking models"
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def probe_models(
     *,
     device: str | None = None,
     n_items: int = N_PROBE_ITEMS,
-    say: Callable[[str], None] | None = None,
+    on_event: Listener = ignore,
 ) -> Answers:
     """Ask models the items without thoughts, with them, with the fact and with other numbers.
 
@@ -76,8 +76,8 @@ def probe_models(
         torch device; None chooses.
     n_items
         Items of a task, at most.
-    say
-        Told a sentence for the user; a bar on stderr then shows how far it is.
+    on_event
+        Called with notes and with progress, a unit a request.
 
     Returns
     -------
@@ -91,47 +91,52 @@ def probe_models(
     StoreError
         The folder cannot be written.
     """
-    tell = say or (lambda _: None)
     probes = _probes(items, n_items)
     if not probes:
-        tell("no item can be asked: a task, and choices or a target, are needed. No model is loaded.")
+        on_event(Note("no item can be asked: a task, and choices or a target, are needed. No model is loaded."))
         return schema.empty(schema.OUTCOMES), schema.empty(schema.MODELS)
     folder = Path(folder)
     kept = _kept(folder)
     for spec in models:
         check_model(spec, scores=True)
     n_tasks = len({probe.asked.task for probe in probes})
-    tell(f"{len(probes):,} items of {n_tasks:,} tasks × {len(models):,} models; answers go to {folder}")
-    with quiet(), _bar(len(models) * _n_requests(probes), shown=say is not None) as bar:
-        found = _ask_all(models, probes, folder, device, bar)
-    _keep(kept, found, folder)
-    return found
+    on_event(Note(f"{len(probes):,} items of {n_tasks:,} tasks × {len(models):,} models; answers go to {folder}"))
+    on_event(Begun(_STAGE, len(models) * _n_requests(probes), "request"))
+    try:
+        with quiet():
+            answers = _ask_all(models, probes, folder, device, on_event)
+    finally:
+        on_event(Finished(_STAGE))
+    _keep(kept, answers, folder)
+    return answers
 
 
 def _ask_all(
-    models: Sequence[ModelSpec], probes: Sequence[_ProbeItem], folder: Path, device: str | None, bar: Any
+    models: Sequence[ModelSpec], probes: Sequence[_ProbeItem], folder: Path, device: str | None, on_event: Listener
 ) -> Answers:
     """One model after the other."""
     rows: list[dict[str, Any]] = []
     facts: list[dict[str, Any]] = []
     with Ledger(folder / "ledger.sqlite") as ledger:
-        for n, spec in enumerate(models):
-            bar.set_description(spec.name)
+        for spec in models:
+            remaining = _n_requests(probes)
+
+            def advance(n: int, name: str = spec.name) -> None:
+                nonlocal remaining
+                remaining -= n
+                on_event(Advanced(_STAGE, n, name))
+
             model = load_model(spec, device=device, run_id=str(folder))
             _refuse(model)
             ledger.describe(model.fingerprint, model.identity)
             wording = WORLD if default_batteries([spec]) == ("microworld",) else ENGLISH
-            rows += _ModelProbe(model, wording, ledger, bar).rows(probes)
+            rows += _ModelProbe(model, wording, ledger, advance).rows(probes)
             facts.append({key: value for key, value in model.facts.items() if key in schema.MODELS.names})
             del model  # the weights of one model at a time
             gc.collect()
-            # equal requests are asked once, and the bar counts them all
-            bar.update(max(0, (n + 1) * _n_requests(probes) - bar.n))
+            # Equal requests are asked once, and the total counts them all.
+            advance(max(0, remaining))
     return schema.from_rows(rows, schema.OUTCOMES), schema.from_rows(facts, schema.MODELS)
-
-
-def _bar(total: int, *, shown: bool) -> Any:
-    return tqdm(total=total, unit="request", file=sys.stderr, dynamic_ncols=True, disable=not shown)
 
 
 def _n_requests(probes: Sequence[_ProbeItem]) -> int:
@@ -196,7 +201,8 @@ class _ModelProbe:
     model: LoadedModel
     wording: PromptWording
     ledger: Ledger
-    bar: Any
+    advance: Callable[[int], None]
+    """Called with the number of requests that were answered."""
 
     def rows(self, probes: Sequence[_ProbeItem]) -> list[dict[str, Any]]:
         """Rows of `outcomes`."""
@@ -255,7 +261,7 @@ class _ModelProbe:
         return [own[0] for own in respond(self.model, instances, self.ledger, progress=self._progress)]
 
     def _progress(self, computed: int, found: int) -> None:
-        self.bar.update(computed + found)
+        self.advance(computed + found)
 
     def _row(self, probe: _ProbeItem, variant: str, logprobs: Sequence[float], cut: bool) -> dict[str, Any]:
         """One row; `cut` says that the thoughts met their limit, which may be why the answer is wrong."""

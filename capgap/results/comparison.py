@@ -1,163 +1,120 @@
-"""Comparisons set up from tables, files and run directories: tables joined, roles assigned, unlabelled items labelled."""
+"""Comparisons set up from tables, files and run directories: tables joined, roles assigned, items labelled."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from capgap import schema
+from capgap.classification import complete_labels
 from capgap.errors import StoreError, TableError, UsageError, suggestion
-from capgap.results.item_labels import complete_labels
+from capgap.events import Listener, Note, ignore
 from capgap.results.results import Results
 from capgap.store.run_directory import RunDirectory
 
-__all__ = ["NameOrMapping", "OutcomeSource", "assign_roles", "compare", "gather_tables"]
+__all__ = ["RoleNames", "TableSource", "assign_roles", "compare"]
+
+TableSource = pd.DataFrame | str | PathLike[str]
+"""A frame, a file (Parquet, CSV, JSONL, JSON) or, for outcomes, a run directory or a run."""
+RoleNames = str | Mapping[str, str]
+"""A model that plays a role for all students, ``"none"``, or student → model."""
 
 
-class HasPath(Protocol):
-    """A run that was loaded or evaluated; its directory is read again."""
-
-    @property
-    def path(self) -> Path:
-        """The run directory."""
-
-
-OutcomeSource = pd.DataFrame | Path | str | HasPath
-"""Outcomes as a frame, a file (Parquet, CSV, JSONL, JSON), a run directory or a run."""
-TableSource = pd.DataFrame | Path | str
-NameOrMapping = str | Mapping[str, str]
-"""A model for all students, ``"none"``, or student → model."""
-
-
-@dataclass(frozen=True)
-class SourceTables:
-    """The tables of one source, or of several joined."""
+class SourceTables(NamedTuple):
+    """The tables of one source."""
 
     outcomes: pd.DataFrame
-    tables: dict[str, pd.DataFrame | None]
-    """``items``, ``models`` and ``labels``; None where no source has any."""
-    facts: tuple[dict[str, Any], ...] = ()
-    """run.json of every run directory among the sources, in order."""
-    folders: tuple[Path, ...] = ()
-    """The run directories, resolved."""
-
-
-_CARRIED = (schema.ITEMS, schema.MODELS, schema.LABELS)
+    carried: dict[schema.Table, pd.DataFrame]
+    """Items, models and labels of a run directory."""
+    facts: dict[str, Any] | None = None
+    """Its run.json."""
+    folder: Path | None = None
+    """Itself, resolved."""
 
 
 def compare(
-    outcomes: OutcomeSource | Sequence[OutcomeSource],
+    outcomes: TableSource | Sequence[TableSource],
     *,
     students: str | Sequence[str] | None = None,
     teacher: str | None = None,
-    base: NameOrMapping | None = None,
-    control: NameOrMapping | None = None,
+    base: RoleNames | None = None,
+    control: RoleNames | None = None,
     models: TableSource | None = None,
     labels: TableSource | None = None,
     items: TableSource | None = None,
     margin: float | None = None,
     conf_level: float = 0.95,
     command: Sequence[str] = (),
+    on_event: Listener = ignore,
 ) -> Results:
     """Results of a comparison whose estimates are not computed yet; arguments and errors as of `capgap.analyze`."""
-    joined = gather_tables(outcomes, models=models, items=items)
-    if isinstance(students, str):
-        students = (students,)
-    roles = assign_roles(
-        set(joined.outcomes["model"]), _remembered_roles(joined.facts), students or (), teacher, base, control
-    )
-    compared = joined.outcomes[joined.outcomes["model"].isin(roles.names)].reset_index(drop=True)
-    absent = [name for name in roles.names if name not in set(compared["model"])]
-    if absent:
-        where = joined.folders[0] if joined.folders else "the tables"
-        raise StoreError(f"{where}: has no outcomes of {absent[0]!r} yet. Run its evaluation to the end first.")
-    notes = [] if models is None else _unknown_students(models, joined.tables["models"], joined.outcomes, roles)
-    tables, label_note = complete_labels(
-        compared, joined.tables["items"], joined.tables["models"], joined.tables["labels"], roles, given=labels
-    )
-    facts = dict(joined.facts[0]) if joined.facts else {}
-    if command:
-        facts["command"] = list(command)
-    if margin is not None:
-        facts["margin"] = margin
-    return Results(
-        outcomes=compared,
-        roles=roles,
-        items=joined.tables["items"],
-        models=joined.tables["models"],
-        labels=tables,
-        facts=facts,
-        notes=tuple(filter(None, [*notes, label_note])),
-        folders=joined.folders,
-        conf_level=conf_level,
-    )
-
-
-def gather_tables(
-    outcomes: OutcomeSource | Sequence[OutcomeSource],
-    *,
-    models: TableSource | None = None,
-    items: TableSource | None = None,
-) -> SourceTables:
-    """The tables of all sources as one; what the caller brings of items and models goes before what runs hold.
-
-    Raises
-    ------
-    TableError, StoreError
-        A source is missing, holds no such table, or no outcomes.
-    """
-    several = [outcomes] if isinstance(outcomes, (pd.DataFrame, Path, str)) or hasattr(outcomes, "path") else outcomes
-    parts = [_read_source(source) for source in _distinct(several)]  # type: ignore[arg-type]
+    several = [outcomes] if isinstance(outcomes, (pd.DataFrame, str, PathLike)) else list(outcomes)
+    parts = [_read_source(source) for source in _distinct(several)]
     whole = schema.concat([part.outcomes for part in parts], schema.OUTCOMES)
     if not len(whole):
-        names = ", ".join(str(source) for source in several if isinstance(source, (Path, str))) or "outcomes"
-        raise TableError(f"{names}: no row below the names of the columns; expected outcomes.")
-    brought = {"items": items, "models": models}
-    tables = {}
-    for table in _CARRIED:
-        source = brought.get(table.name)
-        own = [] if source is None else [_table(source, table)]
-        tables[table.name] = _join([*own, *(p.tables[table.name] for p in parts)], table)
-    return SourceTables(
-        whole,
-        tables,
-        tuple(facts for part in parts for facts in part.facts),
-        tuple(folder for part in parts for folder in part.folders),
-    )
+        places = ", ".join(str(source) for source in several if not isinstance(source, pd.DataFrame))
+        raise TableError(f"{places or 'outcomes'}: no row below the names of the columns; expected outcomes.")
+    known = set(whole["model"])
+    runs = [part.facts for part in parts if part.facts is not None]
+    students = [students] if isinstance(students, str) else students or ()
+    roles = assign_roles(known, _remembered_roles(runs), students, teacher, base, control)
+    absent = [name for name in roles.names if name not in known]
+    if absent:
+        where = next((part.folder for part in parts if part.folder), "the tables")
+        raise StoreError(f"{where}: has no outcomes of {absent[0]!r} yet. Run its evaluation to the end first.")
+    described = None if models is None else _read(models, schema.MODELS)
+    compared = whole[whole["model"].isin(roles.names)].reset_index(drop=True)
+    item_table = _join(schema.ITEMS, None if items is None else _read(items, schema.ITEMS), parts)
+    model_table = _join(schema.MODELS, described, parts)
+    remembered = _join(schema.LABELS, None, parts)
+    item_labels, label_note = complete_labels(compared, item_table, model_table, remembered, roles, given=labels)
+    model_note = "" if described is None else _unknown_students(str(models), described, known, roles)
+    notes = tuple(note for note in (model_note, label_note) if note)
+    for note in notes:
+        on_event(Note(note))
+    facts = dict(runs[0]) if runs else {}
+    facts |= {"command": list(command)} if command else {}
+    facts |= {} if margin is None else {"margin": margin}
+    folders = tuple(part.folder for part in parts if part.folder)
+    return Results(compared, roles, item_table, model_table, item_labels, facts, notes, folders, conf_level)
 
 
-def _distinct(sources: Iterable[OutcomeSource]) -> list[pd.DataFrame | Path]:
+def _distinct(sources: Iterable[TableSource]) -> list[pd.DataFrame | Path]:
     """Frames as they are, everything else as a path, each path once."""
     distinct: dict[object, pd.DataFrame | Path] = {}
     for source in sources:
         if isinstance(source, pd.DataFrame):
             distinct[id(source)] = source
         else:
-            path = Path(source if isinstance(source, (Path, str)) else source.path)
-            distinct.setdefault(path.resolve(), path)
+            distinct.setdefault(Path(source).resolve(), Path(source))
     return list(distinct.values())
 
 
 def _read_source(source: pd.DataFrame | Path) -> SourceTables:
     if isinstance(source, pd.DataFrame) or not source.is_dir():
-        return SourceTables(_table(source, schema.OUTCOMES), {table.name: None for table in _CARRIED})
+        return SourceTables(_read(source, schema.OUTCOMES), {})
     run = RunDirectory.existing(source)
     outcomes = run.read(schema.OUTCOMES)
     if not len(outcomes):
         raise StoreError(f"{source}: has no outcomes yet. Run its evaluation first, or let it finish.")
-    return SourceTables(outcomes, {t.name: run.read(t) for t in _CARRIED}, (run.facts,), (source.resolve(),))
+    carried = {table: run.read(table) for table in (schema.ITEMS, schema.MODELS, schema.LABELS)}
+    return SourceTables(outcomes, carried, run.facts, source.resolve())
 
 
-def _table(source: TableSource, table: schema.Table) -> pd.DataFrame:
+def _read(source: TableSource, table: schema.Table) -> pd.DataFrame:
     if isinstance(source, pd.DataFrame):
         return schema.validate(source, table, source=table.name)
-    return schema.read(source, table)
+    return schema.read(Path(source), table)
 
 
-def _join(frames: Iterable[pd.DataFrame | None], table: schema.Table) -> pd.DataFrame | None:
-    """One row for each key: two runs of one battery hold the same items; of a model, what any source knows."""
+def _join(table: schema.Table, given: pd.DataFrame | None, parts: Sequence[SourceTables]) -> pd.DataFrame | None:
+    """One row for each key: what the user says first, then the runs, which may share items; None without any row.
+
+    Of a model, every column holds the first known value.
+    """
+    frames = [given, *(part.carried.get(table) for part in parts)]
     filled = [frame for frame in frames if frame is not None and len(frame)]
     if not filled:
         return None
@@ -170,12 +127,13 @@ def _join(frames: Iterable[pd.DataFrame | None], table: schema.Table) -> pd.Data
 def _remembered_roles(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The roles of all runs together: every student once, the first teacher, bases and controls of each student."""
     roles = [facts.get("roles") or {} for facts in runs]
-    return {
-        "students": tuple(dict.fromkeys(name for each in roles for name in each.get("students", ()))),
-        "teacher": next((each["teacher"] for each in roles if each.get("teacher")), None),
-        "base": {student: name for each in roles for student, name in each.get("base", {}).items()},
-        "control": {student: name for each in roles for student, name in each.get("control", {}).items()},
+    merged: dict[str, Any] = {
+        role: {student: name for each in roles for student, name in each.get(role, {}).items()}
+        for role in ("base", "control")
     }
+    merged["students"] = list(dict.fromkeys(name for each in roles for name in each.get("students", ())))
+    merged["teacher"] = next((each["teacher"] for each in roles if each.get("teacher")), None)
+    return merged
 
 
 def assign_roles(
@@ -183,17 +141,17 @@ def assign_roles(
     remembered: Mapping[str, Any],
     students: Sequence[str],
     teacher: str | None,
-    base: NameOrMapping | None,
-    control: NameOrMapping | None,
+    base: RoleNames | None,
+    control: RoleNames | None,
 ) -> schema.Roles:
-    """Who is who: by the arguments, what they leave open by what run directories remember.
+    """Who is who: by the arguments; what they leave open, by what run directories remember.
 
     Parameters
     ----------
     known
         The models that have outcomes.
     remembered
-        ``students``, ``teacher``, ``base`` and ``control`` of run.json; empty where there is no run.
+        ``students``, ``teacher``, ``base`` and ``control`` of run.json.
     students
         Empty: the remembered ones, else every model that plays no other role.
     teacher, base, control
@@ -204,80 +162,59 @@ def assign_roles(
     UsageError
         A name is unknown, a model has two roles that exclude each other, or no student is left.
     """
-    for role, value in (("student", students), ("teacher", teacher), ("base", base), ("control", control)):
-        for name in _model_names(value):
+    named = {"student": list(students), "teacher": _models(teacher), "base": _models(base), "control": _models(control)}
+    for role, names in named.items():
+        for name in names:
             if name not in known:
                 raise UsageError(f"{role} {name!r}: no such model in the tables.{suggestion(name, known)}")
-    lead = remembered.get("teacher") if teacher is None else None if teacher == "none" else teacher
-    bases, controls = remembered.get("base", {}), remembered.get("control", {})
-    others = {lead, *_model_names(base), *_model_names(control), *bases.values(), *controls.values()}
-    candidates = students or remembered.get("students") or [name for name in sorted(known) if name not in others]
+    lead = remembered["teacher"] if teacher is None else None if teacher == "none" else teacher
+    others = {lead, *named["base"], *named["control"], *remembered["base"].values(), *remembered["control"].values()}
+    candidates = students or remembered["students"] or [name for name in sorted(known) if name not in others]
     compared = tuple(name for name in dict.fromkeys(candidates) if name != lead)
     if not compared:
-        raise UsageError(
-            "no student is left: every model in the tables plays another role. Name one: --student NAME "
-            "(students= in Python)."
-        )
-    _refuse_clashes(students, lead, base, control)
-    return schema.Roles(
-        students=compared,
-        teacher=lead,
-        base=_by_student("base", compared, base, bases),
-        control=_by_student("control", compared, control, controls),
+        raise UsageError("no student is left: every model in the tables plays another role. Say --student NAME.")
+    gold = "the same student trained on gold targets"
+    if lead in students:
+        raise UsageError(f"student {lead!r} is the teacher too, and would be compared with itself. Leave it out.")
+    for role, expected in (("base", "the student before distillation"), ("control", gold)):
+        if lead in named[role]:
+            raise UsageError(f"{role} {lead!r} is the teacher too. Expected {expected}.")
+    for name in named["control"]:
+        if name in named["base"]:
+            raise UsageError(f"control {name!r} is the base too. Expected {gold}.")
+    bases, controls = (
+        _by_student(compared, given, remembered[role]) for given, role in ((base, "base"), (control, "control"))
     )
+    return schema.Roles(compared, lead, bases, controls)
 
 
-def _model_names(value: NameOrMapping | Sequence[str] | None) -> list[str]:
+def _models(value: RoleNames | None) -> list[str]:
     """The models that an argument names."""
     if value is None or value == "none":
         return []
-    return [value] if isinstance(value, str) else list(value.values() if isinstance(value, Mapping) else value)
+    return [value] if isinstance(value, str) else list(value.values())
 
 
-def _refuse_clashes(
-    students: Sequence[str], lead: str | None, base: NameOrMapping | None, control: NameOrMapping | None
-) -> None:
-    """Refuse a model that the arguments give two roles which exclude each other."""
-    gold = "the same student trained on gold targets"
-    if lead is not None and lead in students:
-        raise UsageError(f"student {lead!r} is the teacher too, and would be compared with itself. Leave it out.")
-    for role, value, expected in (("base", base, "the student before distillation"), ("control", control, gold)):
-        if lead is not None and lead in _model_names(value):
-            raise UsageError(f"{role} {lead!r} is the teacher too. Expected {expected}.")
-    both = set(_model_names(base)) & set(_model_names(control))
-    if both:
-        raise UsageError(f"control {min(both)!r} is the base too. Expected {gold}.")
-
-
-def _by_student(
-    role: str, students: Sequence[str], given: NameOrMapping | None, remembered: Mapping[str, str]
-) -> dict[str, str]:
+def _by_student(students: Sequence[str], given: RoleNames | None, remembered: Mapping[str, str]) -> dict[str, str]:
     """Student → its base or control."""
-    if given == "none":
-        return {}
     if isinstance(given, str):
-        return {student: given for student in students if student != given}
+        return {} if given == "none" else {student: given for student in students if student != given}
     for student in given or ():
         if student not in students:
-            raise UsageError(f"{role} of {student!r}: no such student.{suggestion(student, students)}")
+            raise UsageError(f"{student!r} has a base or control but is no student.{suggestion(student, students)}")
     pairs = remembered if given is None else given
     return {student: name for student, name in pairs.items() if student in students}
 
 
-def _unknown_students(
-    source: TableSource, models: pd.DataFrame | None, outcomes: pd.DataFrame, roles: schema.Roles
-) -> list[str]:
-    """A note on the students that a models table of the user has no row for; one of other models is refused."""
-    name = "models" if isinstance(source, pd.DataFrame) else str(source)
-    described = set(_table(source, schema.MODELS)["model"])
-    known = set(outcomes["model"])
-    if not described & known:
+def _unknown_students(source: str, models: pd.DataFrame, known: Collection[str], roles: schema.Roles) -> str:
+    """A note on students that the user's models table has no row for; a table of other models is refused."""
+    described = set(models["model"])
+    if described.isdisjoint(known):
         stranger = min(described, default="")
         raise TableError(
-            f"{name}: none of its models is in the tables, {stranger!r} for one.{suggestion(stranger, known)}"
+            f"{source}: none of its models is in the tables, {stranger!r} for one.{suggestion(stranger, known)}"
         )
     unknown = [student for student in roles.students if student not in described]
-    if not unknown:
-        return []
     more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-    return [f"{name}: has no row for {', '.join(unknown[:5])}{more}: effects, data cost and patterns may lack them."]
+    listed = f"{', '.join(unknown[:5])}{more}"
+    return f"{source}: has no row for {listed}: effects, data cost and patterns may lack them." if unknown else ""

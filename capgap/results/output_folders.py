@@ -13,14 +13,23 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 
 from capgap.errors import StoreError
 
-__all__ = ["DEFAULT_ROOT", "EARLIER", "claim_folder", "evaluation_folder", "keep_former_page", "student_folder"]
+__all__ = [
+    "DEFAULT_ROOT",
+    "EARLIER",
+    "claim_folder",
+    "evaluation_folder",
+    "keep_former_page",
+    "student_folder",
+    "writable",
+]
 
 DEFAULT_ROOT = Path("capgap-out")
 EARLIER = "earlier"
@@ -38,6 +47,15 @@ def evaluation_folder(student: str) -> Path:
 def student_folder(name: str) -> Path:
     """The default folder of a distilled student: beside evaluations, never among them."""
     return DEFAULT_ROOT / "students" / name
+
+
+@contextmanager
+def writable(place: Path) -> Iterator[Path]:
+    """The place, and what a disk says against writing there as a `StoreError`."""
+    try:
+        yield place
+    except OSError as error:
+        raise StoreError(f"{place}: cannot be written: {error.strerror or error}. Choose another --out.") from error
 
 
 def claim_folder(folder: Path | str, sources: Collection[Path]) -> Path:
@@ -61,10 +79,8 @@ def claim_folder(folder: Path | str, sources: Collection[Path]) -> Path:
             f"{folder}: holds a run of its own, whose tables would be mixed up with these. Choose another --out, or "
             f"analyse it too: capgap analyze {folder} …"
         )
-    try:
+    with writable(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"{folder}: cannot be written: {error.strerror or error}. Choose another --out.") from error
     return folder
 
 
@@ -86,8 +102,7 @@ def keep_former_page(folder: Path, estimates: pd.DataFrame) -> Path | None:
     if not (folder / "report.html").is_file():
         return None
     try:
-        former: pd.DataFrame | None = pd.read_parquet(folder / "estimates.parquet")
-        models, tasks = _comparison(former)
+        models, tasks = _comparison(pd.read_parquet(folder / "estimates.parquet"))
     except Exception:  # missing, damaged or of an older layout: what the page says cannot be told, so it is kept
         models, tasks = {"unknown": {}}, []
     new_models, new_tasks = _comparison(estimates)
@@ -97,13 +112,11 @@ def keep_former_page(folder: Path, estimates: pd.DataFrame) -> Path | None:
         return None
     digest = hashlib.sha256(json.dumps([models, tasks], sort_keys=True).encode()).hexdigest()[:6]
     place = folder / EARLIER / f"{re.sub(r'[^A-Za-z0-9_.]+', '-', '-'.join(models)).strip('-.')[:60]}-{digest}"
-    try:
+    with writable(place):
         place.mkdir(parents=True, exist_ok=True)
         for name in _PAGE_FILES:
             if (folder / name).is_file():
                 shutil.copy2(folder / name, place / name)
-    except OSError as error:
-        raise StoreError(f"{place}: cannot be written: {error.strerror or error}. Choose another --out.") from error
     return place / "report.html"
 
 

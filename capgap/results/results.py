@@ -12,12 +12,12 @@ import pandas as pd
 from capgap import schema
 from capgap.analysis import EQUIVALENCE_MARGIN, next_step, sentence
 from capgap.analysis import analyze as estimate
-from capgap.errors import StoreError, UsageError
+from capgap.classification import classifier_facts
+from capgap.errors import UsageError
 from capgap.events import Listener, Note, ignore
 from capgap.report import write_report
-from capgap.results.item_labels import classifier_facts
 from capgap.results.notebook import results_html
-from capgap.results.output_folders import claim_folder, keep_former_page
+from capgap.results.output_folders import claim_folder, keep_former_page, writable
 
 __all__ = ["Results"]
 
@@ -77,14 +77,9 @@ class Results:
         """
         margin = float(self.facts.get("margin", 100 * EQUIVALENCE_MARGIN)) / 100
         return estimate(
-            self.outcomes,
-            self.roles,
-            models=self.models,
-            labels=self.labels,
-            items=self.items,
-            conf_level=self.conf_level,
-            margin=margin,
-        )
+            self.outcomes, self.roles, models=self.models, labels=self.labels, items=self.items,
+            conf_level=self.conf_level, margin=margin,
+        )  # fmt: skip
 
     @cached_property
     def sentence(self) -> str:
@@ -119,16 +114,10 @@ class Results:
         facts = {key: value for key, value in self.facts.items() if key not in ("state", "updated")}
         facts |= {"sentence": self.sentence.splitlines(), "next": self.next_step}
         return write_report(
-            path,
-            outcomes=self.outcomes,
-            estimates=self.estimates,
-            roles=self.roles,
-            run={**facts, "classifier": classifier_facts(self.labels)},
-            items=self.items,
-            models=self.models,
-            labels=self.labels,
+            path, outcomes=self.outcomes, estimates=self.estimates, roles=self.roles, items=self.items,
+            models=self.models, labels=self.labels, run={**facts, "classifier": classifier_facts(self.labels)},
             show_items=items == "some",
-        )
+        )  # fmt: skip
 
     def write(self, folder: Path | str, *, items: ShownItems = "some", on_event: Listener = ignore) -> Path:
         """Write estimates (Parquet and JSON), labels, the other tables and ``report.html`` into a folder.
@@ -172,7 +161,9 @@ class Results:
             on_event(Note(f"the former page in {folder} is about another comparison and is kept: {former}"))
         if folder.resolve() not in self.folders:
             # What this comparison does not bring is of an earlier one.
-            _remove([folder / f"{table.name}.parquet" for table, rows in tables.items() if rows is None])
+            for table in (table for table, rows in tables.items() if rows is None):
+                with writable(folder / f"{table.name}.parquet") as path:
+                    path.unlink(missing_ok=True)
         return folder / "report.html"
 
     def __repr__(self) -> str:
@@ -186,12 +177,4 @@ class Results:
         return f"<Results: {students}{against}, {counts}>"
 
     def _repr_html_(self) -> str:
-        return results_html(self.estimates, self.roles, self.sentence, self.next_step, self.notes)
-
-
-def _remove(paths: list[Path]) -> None:
-    for path in paths:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be removed: {error.strerror or error}. Choose another --out.") from error
+        return results_html(self.estimates, self.roles, self.sentence, (self.next_step, *self.notes))

@@ -76,9 +76,9 @@ def test_analysis_and_report_never_load_torch(tmp_path: Path) -> None:
         (["--teacher", "bigg"], "no such model in the tables. Did you mean 'big'"),
         (["--student", "aftr"], "no such model in the tables. Did you mean 'after'"),
         (["--teacher", "big", "--student", "big"], "no student is left"),
-        (["--teacher", "big", "--student", "big", "--student", "after"], "--student big: is the teacher too"),
-        (["--teacher", "big", "--base", "big"], "--base big: is the teacher too"),
-        (["--teacher", "big", "--base", "before", "--control", "before"], "--control before: is the base too"),
+        (["--teacher", "big", "--student", "big", "--student", "after"], "student 'big' is the teacher too"),
+        (["--teacher", "big", "--base", "big"], "base 'big' is the teacher too"),
+        (["--teacher", "big", "--base", "before", "--control", "before"], "control 'before' is the base too"),
     ],
 )
 def test_a_wrong_role_names_the_nearest_model(
@@ -217,7 +217,7 @@ def test_a_run_that_ends_while_the_page_is_made_leaves_the_former_page_and_numbe
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("capgap.cli.conclude.write_report", stop)
+    monkeypatch.setattr("capgap.results.results.write_report", stop)
     assert _status([*arguments, "--base", "before"]) == 130
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 

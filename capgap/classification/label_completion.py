@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Collection, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from os import PathLike
+from typing import Any
 
 import pandas as pd
 
 from capgap import schema
+from capgap.classification.evidence import ItemText
+from capgap.classification.files import read_labels
+from capgap.classification.label_independence import refuse_compared
+from capgap.classification.labelling import UnlabelledItem, classify_items
+from capgap.classification.text_model import TextModel
 from capgap.errors import TableError
-
-if TYPE_CHECKING:
-    from capgap.classification import UnlabelledItem
 
 __all__ = ["classifier_facts", "complete_labels"]
 
@@ -23,7 +25,7 @@ def complete_labels(
     remembered: pd.DataFrame | None,
     roles: schema.Roles,
     *,
-    given: pd.DataFrame | Path | str | None = None,
+    given: pd.DataFrame | str | PathLike[str] | None = None,
 ) -> tuple[pd.DataFrame | None, str]:
     """The `labels` table of all items of which anything is known, and a line that says how it was made.
 
@@ -54,12 +56,13 @@ def complete_labels(
     TableError
         What the user gave is no table of labels, or holds none of the items.
     """
-    from capgap.classification import read_labels, refuse_compared
-
     known = schema.empty(schema.LABELS) if remembered is None else remembered
     if given is not None:
-        by_frame = isinstance(given, pd.DataFrame)
-        known = schema.validate(given, schema.LABELS, source="labels") if by_frame else read_labels(given)
+        known = (
+            schema.validate(given, schema.LABELS, source="labels")
+            if isinstance(given, pd.DataFrame)
+            else read_labels(given)
+        )
     questions = _questions(outcomes, items)
     keys = [(question.task, question.item) for question in questions]
     labelled = set(_keys(known))
@@ -82,16 +85,13 @@ def _keys(table: pd.DataFrame) -> list[tuple[str, str]]:
     return list(zip(table["task"].astype(str), table["item"].astype(str), strict=True))
 
 
-def _questions(outcomes: pd.DataFrame, items: pd.DataFrame | None) -> "list[UnlabelledItem]":
+def _questions(outcomes: pd.DataFrame, items: pd.DataFrame | None) -> list[UnlabelledItem]:
     """Every item once, with what it declares and, where known, what it asks; the default variant speaks first."""
-    from capgap.classification import ItemText, UnlabelledItem
-
     texts: dict[tuple[str, str], ItemText] = {}
     if items is not None:
         by_variant = items.sort_values("variant", key=lambda variant: variant != "default", kind="stable")
         for row in by_variant.drop_duplicates(["task", "item"]).itertuples(index=False):
-            prompt = "" if pd.isna(row.prompt) else str(row.prompt)
-            texts[str(row.task), str(row.item)] = ItemText(prompt, _choices(row.choices))
+            texts[str(row.task), str(row.item)] = ItemText(_text(row.prompt), _choices(row.choices))
     rows = outcomes.drop_duplicates(["task", "item"])[["task", "item", "capability"]]
     return [
         UnlabelledItem(
@@ -104,19 +104,21 @@ def _questions(outcomes: pd.DataFrame, items: pd.DataFrame | None) -> "list[Unla
     ]
 
 
+def _text(cell: Any) -> str:
+    return "" if pd.isna(cell) else str(cell)
+
+
 def _choices(cell: Any) -> tuple[str, ...]:
     """The choices of an item, which an items table keeps as a JSON list."""
     try:
-        choices = json.loads("[]" if pd.isna(cell) else str(cell))
+        choices = json.loads(_text(cell) or "[]")
     except ValueError:
         return ()
     return tuple(map(str, choices)) if isinstance(choices, list) else ()
 
 
-def _classified(questions: "Sequence[UnlabelledItem]") -> pd.DataFrame:
+def _classified(questions: Sequence[UnlabelledItem]) -> pd.DataFrame:
     """Labels by declaration, else with the words of the item; items of which nothing is known get none."""
-    from capgap.classification import classify_items
-
     with_text = {question.task for question in questions if question.question.text}
     # Of what declares, the declaration is the label; text would only add its doubt.
     by_text = [q for q in questions if q.capability is None and q.task in with_text]
@@ -131,21 +133,21 @@ def _classified(questions: "Sequence[UnlabelledItem]") -> pd.DataFrame:
     return labels[labels["source"] != "none"]
 
 
-def _summary(questions: "Sequence[UnlabelledItem]", labels: pd.DataFrame) -> str:
+def _summary(questions: Sequence[UnlabelledItem], labels: pd.DataFrame) -> str:
     undeclared: Collection[tuple[str, str]] = {(q.task, q.item) for q in questions if q.capability is None}
     if not undeclared:
         return ""
     counts = labels.loc[[key in undeclared for key in _keys(labels)], "capability"].value_counts()
     start = f"{len(undeclared):,} of {len(questions):,} items declare no capability"
     parts = [f"{int(counts[name]):,} {name}" for name in schema.CAPABILITIES if name in counts]
-    return f"{start} and are labelled {', '.join(parts)}." if parts else f"{start}, and nothing tells what they ask for."
+    return (
+        f"{start} and are labelled {', '.join(parts)}." if parts else f"{start}, and nothing tells what they ask for."
+    )
 
 
 def classifier_facts(labels: pd.DataFrame | None) -> dict[str, Any] | None:
     """The text model's measured performance on families that it had not seen; None where no label rests on it."""
     if labels is None or not labels["source"].fillna("").str.contains("text").any():
         return None
-    from capgap.classification.text_model import TextModel
-
     measured = TextModel.shipped().coefficients.about.get("measured")
     return dict(measured) if isinstance(measured, dict) else None
