@@ -17,7 +17,7 @@ from capgap.classification.evidence import ItemText
 from capgap.classification.labelling import UnlabelledItem, compact
 from capgap.errors import TableError, UsageError, suggestion
 from capgap.schema import CAPABILITIES
-from capgap.store.run_directory import RunDirectory
+from capgap.store import RunDirectory
 
 __all__ = [
     "Answers",

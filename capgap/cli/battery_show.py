@@ -116,7 +116,7 @@ def _cost(
     from capgap.models import choose_device, locate, parse_model
 
     tasks = [entry.like for entry in entries if entry.like is not None]
-    tokens = cost.tokens(tasks)
+    tokens = cost.count_tokens(tasks)
     read, _, written = tokens
     minutes: dict[str, float] = {}
     if model is not None:
@@ -128,7 +128,7 @@ def _cost(
     place = choose_device(device)
     if sizes:
         # All parameters are counted as layers: where the head is of weight, --model tells better.
-        times = cost.minutes(tokens, list(sizes.values()), place)
+        times = cost.minutes_by_size(tokens, list(sizes.values()), place)
         minutes |= dict(zip(sizes, times, strict=True))
     return {"tokens_read": round(read), "tokens_written": round(written), "device": place, "minutes": minutes}
 

@@ -1,20 +1,28 @@
-"""Models × battery → outcomes, kept in a run directory."""
+"""Models × batteries → outcomes, kept in a run directory (`capgap.store`)."""
 
-from capgap.evaluation.plan import EvaluationPlan, cast_roles, default_batteries, parse_devices, parse_shard
+from capgap.evaluation.plan import (
+    EvaluationPlan,
+    RoleModels,
+    cast_roles,
+    default_batteries,
+    parse_devices,
+    parse_shard,
+    plan_evaluation,
+)
 from capgap.evaluation.requests import quiet
-from capgap.evaluation.run import evaluate, first_line
+from capgap.evaluation.run import describe_plan, evaluate
 from capgap.evaluation.scoring import outcome_rows
-from capgap.store.run_directory import RunDirectory
 
 __all__ = [
     "EvaluationPlan",
-    "RunDirectory",
+    "RoleModels",
     "cast_roles",
     "default_batteries",
+    "describe_plan",
     "evaluate",
-    "first_line",
     "outcome_rows",
     "parse_devices",
     "parse_shard",
+    "plan_evaluation",
     "quiet",
 ]

@@ -1,4 +1,4 @@
-"""A battery as a training goes: for transformers' Trainer and whatever is built on it (TRL, axolotl).
+"""In-training evaluation: a callback of transformers' Trainer, and of what is built on it (TRL, axolotl).
 
     trainer.add_callback(BatteryCallback("core", out="capgap-out/pilot", limit=100))
 
@@ -37,7 +37,7 @@ class BatteryCallback(TrainerCallback):  # type: ignore[misc]
     device
         Where the checkpoint is run; default: the best there is. It is loaded beside the model that trains.
     options
-        Keys of a model word, such as ``chat_template=on``.
+        Keys of a model spec, such as ``chat_template=on``.
 
     Notes
     -----
@@ -56,7 +56,7 @@ class BatteryCallback(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         self.batteries = (batteries,) if isinstance(batteries, str) else tuple(batteries)
         self.out, self.limit, self.device, self.options = Path(out), limit, device, options
-        self._waiting: dict[str, float] = {}
+        self._unlogged_means: dict[str, float] = {}
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Evaluate the checkpoint that has just been written."""
@@ -67,31 +67,30 @@ class BatteryCallback(TrainerCallback):  # type: ignore[misc]
         try:
             spec = parse_model(f"step-{state.global_step}={folder}{options}")
             plan = EvaluationPlan(students=(spec,), batteries=self.batteries, limit=self.limit, device=self.device)
-            with _same_random_numbers():
+            with _preserved_random_state():
                 run = evaluate(plan, self.out)
             outcomes = run.outcomes(plan.roles)
             run.save(state="done")
         except CapgapError as error:
             warnings.warn(f"step {state.global_step} was not evaluated: {error}", stacklevel=2)
             return
-        own = outcomes[outcomes["primary"] & (outcomes["model"] == spec.name)]
-        by_task = own.groupby(["capability", "task"], dropna=False)["score"].mean()
+        by_task = outcomes[outcomes["primary"]].groupby(["capability", "task"], dropna=False)["score"].mean()
         means = by_task.groupby("capability", dropna=False).mean()
-        self._waiting = {f"capgap/{name}": float(value) for name, value in means.items()}
-        state.log_history.append({"step": state.global_step, **self._waiting})
+        self._unlogged_means = {f"capgap/{name}": float(value) for name, value in means.items()}
+        state.log_history.append({"step": state.global_step, **self._unlogged_means})
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any
     ) -> None:
         """Hand the last means to the loggers, which read the same dictionary after this."""
         if logs is not None:
-            logs.update(self._waiting)
-            self._waiting = {}
+            logs.update(self._unlogged_means)
+            self._unlogged_means = {}
 
 
 @contextmanager
-def _same_random_numbers() -> Iterator[None]:
-    """What is drawn in here is not drawn from the training's own sequence."""
+def _preserved_random_state() -> Iterator[None]:
+    """Give the random generators of Python, numpy and torch back as they were: the training draws the same numbers."""
     import numpy as np
     import torch
 

@@ -1,14 +1,14 @@
-"""How long an evaluation will take, before it starts: operations over the rate of this machine, roughly."""
+"""The expected duration of an evaluation: floating-point operations over the rate of this machine, roughly."""
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from capgap.battery import PreparedTask
 from capgap.evaluation.plan import EvaluationPlan
 from capgap.models import ModelSpec, choose_device, locate
 
-__all__ = ["Tokens", "expected_minutes", "minutes", "tokens"]
+__all__ = ["TokenCounts", "count_tokens", "expected_minutes", "minutes_by_size"]
 
 _CHARACTERS_PER_TOKEN = 4.0  # of English text under common vocabularies; only an estimate hangs on it
 _EFFICIENCY = 0.75  # share of the matrix rate that rows of some hundred tokens reach
@@ -16,38 +16,45 @@ _GENERATION = 4  # a generated token over a read one, some twenty prompts side b
 _SECONDS_TO_LOAD = 5.0
 
 
-Tokens = tuple[float, float, float]
-"""Tokens to read, those of them to score, and tokens to write."""
+class TokenCounts(NamedTuple):
+    """Tokens of all requests to one model."""
+
+    read: float
+    """Tokens that pass through the model."""
+    scored: float
+    """Those of them whose log-probability is taken."""
+    generated: float
+    """Tokens that are written."""
 
 
 def expected_minutes(plan: EvaluationPlan, tasks: Sequence[PreparedTask]) -> float:
     """Minutes that asking every model of the plan may take, ledger empty; good to a factor of about two."""
-    asked = tokens(tasks)
+    counts = count_tokens(tasks)
     rate = _matrix_rate(choose_device(plan.device))
-    return sum(_minutes(asked, *_parameters(spec), rate) for spec in plan.models)
+    return sum(_minutes(counts, *_parameters(spec), rate) for spec in plan.models)
 
 
-def minutes(asked: Tokens, sizes: Sequence[float], device: str) -> list[float]:
+def minutes_by_size(counts: TokenCounts, n_parameters: Sequence[float], device: str) -> list[float]:
     """Minutes that models of these numbers of parameters may take on a device; see `expected_minutes`."""
     rate = _matrix_rate(device)
-    return [_minutes(asked, parameters, 0.0, rate) for parameters in sizes]
+    return [_minutes(counts, n, 0.0, rate) for n in n_parameters]
 
 
-def _minutes(asked: Tokens, body: float, head: float, rate: float) -> float:
-    """Two operations per parameter and token.
+def _minutes(counts: TokenCounts, body: float, head: float, rate: float) -> float:
+    """Minutes at two operations per parameter (of the layers, `body`, and of the `head`) and token.
 
     Embeddings are looked up, and the head projects only scored and generated tokens; a generated token costs more,
     since every step reads all weights from memory.
     """
-    read, scored, generated = asked
-    operations = 2 * (body * read + head * scored + (body + head) * _GENERATION * generated)
+    generation = (body + head) * _GENERATION * counts.generated
+    operations = 2 * (body * counts.read + head * counts.scored + generation)
     return (_SECONDS_TO_LOAD + operations / (rate * _EFFICIENCY)) / 60
 
 
-def tokens(tasks: Sequence[PreparedTask]) -> Tokens:
-    """Tokens to read, those of them to score, and tokens to write.
+def count_tokens(tasks: Sequence[PreparedTask]) -> TokenCounts:
+    """Tokens of all requests of some tasks, from their characters.
 
-    What a token tree reads: a prompt once for all its answers, and a block of solved examples once for all prompts.
+    A prefix tree reads a prompt once for all its answers, and a block of solved examples once for all prompts.
     """
     read = scored = generated = 0.0
     for task in tasks:
@@ -60,11 +67,11 @@ def tokens(tasks: Sequence[PreparedTask]) -> Tokens:
             scored += answers
         else:
             generated += task.repeats * len(task.items) * min(task.max_tokens or 64, 64)
-    return read, scored, generated
+    return TokenCounts(read, scored, generated)
 
 
 def _matrix_rate(device: str) -> float:
-    """Floating-point operations per second of a 512³ product, best of five: what others slow is no property of it."""
+    """Floating-point operations per second of a 512³ matrix product; the best of five, as others' load only slows."""
     import torch
 
     a = torch.ones(512, 512, device=device)
@@ -84,7 +91,7 @@ def _parameters(spec: ModelSpec) -> tuple[float, float]:
     weights = checkpoint.adapter_of or checkpoint
     config: Any = weights.config
     half = str(config.get("dtype") or config.get("torch_dtype")) in ("float16", "bfloat16")
-    every = sum(file.stat().st_size for file in weights.path.glob("*.safetensors")) / (2 if half else 4)
+    n_parameters = sum(file.stat().st_size for file in weights.path.glob("*.safetensors")) / (2 if half else 4)
     head = float(config.get("vocab_size") or 0) * float(config.get("hidden_size") or 0)
     copies = 1 if config.get("tie_word_embeddings", True) else 2
-    return max(every - copies * head, 0.1 * every), head
+    return max(n_parameters - copies * head, 0.1 * n_parameters), head

@@ -1,4 +1,4 @@
-"""Which evaluation items a student has met in its training data: ``x_exposure`` of the outcomes.
+"""Exposure: how many training examples of a student touch an evaluation item, ``x_exposure`` of the outcomes.
 
 `capgap distill` leaves a digest of every prompt beside the weights. Prompts are compared without case, runs of
 whitespace and forms of a character; the texts themselves are not kept, so that a checkpoint can be given away.
@@ -41,13 +41,15 @@ def exposure_of(spec: ModelSpec) -> Mapping[str, int] | None:
     if spec.kind != "checkpoint":
         return None
     folder = locate(spec).path
-    found = next((place for place in (folder / EXPOSURE, folder.parent / EXPOSURE) if place.is_file()), None)
-    if found is None or (found.parent != folder and not re.fullmatch(r"checkpoint-\d+", folder.name)):
+    # The intermediate checkpoints of a student share the file of the folder above.
+    folders = [folder, folder.parent] if re.fullmatch(r"checkpoint-\d+", folder.name) else [folder]
+    file = next((parent / EXPOSURE for parent in folders if (parent / EXPOSURE).is_file()), None)
+    if file is None:
         return None
     try:
-        touches = json.loads(found.read_text(encoding="utf-8"))["touches"]
-        return {str(digest): int(n) for digest, n in touches.items()}
+        n_examples = json.loads(file.read_text(encoding="utf-8"))["touches"]
+        return {str(digest): int(n) for digest, n in n_examples.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
-            f"{found}: cannot be read: {error!r}. Remove it, and the model's exposure counts as unknown."
+            f"{file}: cannot be read: {error!r}. Remove it, and the model's exposure counts as unknown."
         ) from error

@@ -1,4 +1,4 @@
-"""Scores from outside: responses are handed out as a file, scores come back as another.
+"""External scores: responses are written to one file, their scores come back in another.
 
 A task with ``score: external`` is answered by the model and judged by somebody else: a person, a judge model, a tool.
 ``responses.jsonl`` in the run directory holds what there is to judge; ``scores.jsonl`` beside it is read whenever the
@@ -14,6 +14,7 @@ from typing import Any
 from capgap.battery import PreparedTask
 from capgap.errors import TableError
 from capgap.schema import atomic_write
+from capgap.store import RunDirectory
 
 __all__ = ["ExternalScores"]
 
@@ -24,14 +25,14 @@ Key = tuple[str, str, str, str, str, int]
 
 
 class ExternalScores:
-    """Responses of one model that are judged elsewhere.
+    """Responses of one model that are judged elsewhere, and the scores that came back.
 
     Parameters
     ----------
-    folder
+    run
         The run directory.
     model
-        Whose responses.
+        The model's name.
 
     Raises
     ------
@@ -39,53 +40,48 @@ class ExternalScores:
         ``scores.jsonl`` holds a line that cannot be used.
     """
 
-    def __init__(self, folder: Path, model: str) -> None:
-        self._folder = folder
+    def __init__(self, run: RunDirectory, model: str) -> None:
+        self._run = run
         self._model = model
         self._scores: dict[Key, float] | None = None
-        self._handed: list[dict[str, Any]] = []
-        self._waiting = 0
+        self._responses: list[dict[str, Any]] = []
+        self._n_unscored = 0
 
     def scored(self, rows: Iterable[dict[str, Any]], task: PreparedTask) -> list[dict[str, Any]]:
         """Outcome rows with the scores that came back; those without wait, with status ``error``."""
         if self._scores is None:
-            self._scores = dict(_read(self._folder / "scores.jsonl"))
+            self._scores = dict(_read_scores(self._run.path / "scores.jsonl"))
         prompts = {(item.item, item.variant): item.prompt for item in task.items}
-        made = []
+        scored_rows = []
         for row in rows:
-            self._handed.append(
-                {key: row[key] for key in _KEY}
-                | {
-                    "prompt": prompts[(row["item"], row["variant"])],
-                    "target": row["target"],
-                    "response": row["response"],
-                }
-            )
+            texts = {"prompt": prompts[(row["item"], row["variant"])], **{k: row[k] for k in ("target", "response")}}
+            self._responses.append({key: row[key] for key in _KEY} | texts)
             score = self._scores.get(_key(row), math.nan)
-            waits = math.isnan(score)
-            self._waiting += waits
-            made.append(row | {"value": score, "score": score, "status": "error" if waits else "scored"})
-        return made
+            is_unscored = math.isnan(score)
+            self._n_unscored += is_unscored
+            scored_rows.append(row | {"value": score, "score": score, "status": "error" if is_unscored else "scored"})
+        return scored_rows
 
-    def hand_out(self) -> list[str]:
-        """Write ``responses.jsonl``, other models' lines kept; what to tell the user."""
-        if not self._handed:
+    def write_responses(self) -> list[str]:
+        """Write ``responses.jsonl``, other models' lines kept; returns what the user has to do, if anything."""
+        if not self._responses:
             return []
-        path = self._folder / "responses.jsonl"
-        others = [line for line in _lines(path) if line.get("model") != self._model]
-        with atomic_write(path) as partial:
-            text = (json.dumps(line, ensure_ascii=False, default=str) for line in [*others, *self._handed])
-            partial.write_text("".join(f"{line}\n" for line in text), encoding="utf-8", errors="surrogatepass")
-        if not self._waiting:
+        path = self._run.path / "responses.jsonl"
+        with self._run.locked():  # another process may add its model's lines
+            others = [line for line in _lines(path) if line.get("model") != self._model]
+            text = (json.dumps(line, ensure_ascii=False, default=str) for line in [*others, *self._responses])
+            with atomic_write(path) as partial:
+                partial.write_text("".join(f"{line}\n" for line in text), encoding="utf-8", errors="surrogatepass")
+        if not self._n_unscored:
             return []
         return [
-            f"{self._model}: {self._waiting:,} responses wait for their score. Judge {path}, write the same lines with "
-            f'"score" (0 to 1) to {path.with_name("scores.jsonl")}, and run the same command with --rescore.'
+            f"{self._model}: {self._n_unscored:,} responses wait for their score. Judge {path}, write the same lines "
+            f'with "score" (0 to 1) to {path.with_name("scores.jsonl")}, and run the same command with --rescore.'
         ]
 
 
-def _read(path: Path) -> Iterator[tuple[Key, float]]:
-    seen: dict[Key, int] = {}
+def _read_scores(path: Path) -> Iterator[tuple[Key, float]]:
+    line_numbers: dict[Key, int] = {}
     for number, line in enumerate(_lines(path), start=1):
         where = f"{path}, line {number}"
         absent = [key for key in (*_KEY[:4], "score") if key not in line]
@@ -95,9 +91,9 @@ def _read(path: Path) -> Iterator[tuple[Key, float]]:
         if not isinstance(score, (bool, int, float)) or not 0.0 <= float(score) <= 1.0:
             raise TableError(f"{where}: score is {score!r}. Expected a number from 0 to 1.")
         key = _key({"variant": "default", "repeat": 0, **line})
-        if key in seen:
-            raise TableError(f"{where}: scores again what line {seen[key]} scored. Keep one of them.")
-        seen[key] = number
+        if key in line_numbers:
+            raise TableError(f"{where}: scores again what line {line_numbers[key]} scored. Keep one of them.")
+        line_numbers[key] = number
         yield key, float(score)
 
 

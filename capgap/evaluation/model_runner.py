@@ -12,9 +12,12 @@ from capgap.errors import StoreError
 from capgap.evaluation.exposure import exposure_of, prompt_digest
 from capgap.evaluation.external_scores import ExternalScores
 from capgap.evaluation.plan import EvaluationPlan
-from capgap.evaluation.requests import Tasks, build_requests, n_requests, refuse_impossible
-from capgap.evaluation.run_summary import ModelRunSummary, proof_line, summarise_run
+from capgap.evaluation.prepared_batteries import PreparedBatteries
+from capgap.evaluation.progress import RequestProgress
+from capgap.evaluation.requests import build_requests, n_requests, refuse_impossible
+from capgap.evaluation.run_summary import ModelRunSummary, comparison_note, summarise_run
 from capgap.evaluation.scoring import outcome_rows
+from capgap.events import Listener, Note
 from capgap.models import (
     Ledger,
     LoadedModel,
@@ -26,73 +29,72 @@ from capgap.models import (
     offline_prompt_renderer,
     respond,
 )
-from capgap.store.run_directory import RunDirectory
+from capgap.store import RunDirectory
 
-__all__ = ["ModelRunner", "Say", "run_shard"]
+__all__ = ["ModelRunner", "run_shard"]
 
-Say = Callable[[str], None]
-"""Told a sentence for the user."""
+TaskResponses = Callable[[PreparedTask], list[list[Response]]]
+"""Answers a task's requests: one list of responses (by repeat) for each, in the order of ``lm_task.instances``."""
 
 
 def run_shard(
     plan: EvaluationPlan,
     spec: ModelSpec,
-    tasks: Tasks,
+    prepared: PreparedBatteries,
     ledger: Ledger,
     run_id: str,
     device: str | None,
-    part: tuple[int, int],
+    shard: tuple[int, int],
 ) -> ModelRunSummary:
     """Ask a part of one model's requests, for the ledger alone; see `fill_ledger_shard`."""
     model = _load(plan, spec, run_id, device)
-    refuse_impossible(model, tasks)
-    for _, prepared in tasks:
-        for task in prepared:
+    refuse_impossible(model, prepared)
+    for _, tasks in prepared:
+        for task in tasks:
             build_requests(task, model)
-            fill_ledger_shard(model, task.lm_task.instances, ledger, part=part)
+            fill_ledger_shard(model, task.lm_task.instances, ledger, part=shard)
     return summarise_run(model)
 
 
 @dataclass
 class ModelRunner:
-    """Where a run's models are dealt with."""
+    """Runs the models of one evaluation, or reads them from the ledger, and writes their tables."""
 
     run: RunDirectory
     """The run directory."""
     ledger: Ledger
     """Its ledger."""
-    tasks: Tasks
+    prepared: PreparedBatteries
     """What every model is asked."""
-    bar: Any
-    """A tqdm bar of requests."""
-    tell: Say
-    """Told what the user should know."""
-    counts: dict[str, int]
-    """Requests ``computed`` now and taken ``from_ledger``, brought up to date."""
+    progress: RequestProgress
+    """Counts the requests of all models."""
+    on_event: Listener
+    """Hears of what the user should know."""
 
-    def ask(self, plan: EvaluationPlan, spec: ModelSpec) -> None:
+    def run_model(self, plan: EvaluationPlan, spec: ModelSpec) -> None:
         """Load a model, ask it everything, and write its tables."""
-        self.bar.set_description(f"{spec.name}: loading")
+        self.progress.show(f"{spec.name}: loading")
         model = _load(plan, spec, self.run.id, plan.device)
-        refuse_impossible(model, self.tasks)
+        refuse_impossible(model, self.prepared)
+        # Before it is asked anything, so that another model of its name is refused at once.
         self._enter(summarise_run(model), spec)
         self.ledger.describe(model.fingerprint, model.identity)
 
-        def answered(task: PreparedTask) -> list[list[Response]]:
+        def responses_of(task: PreparedTask) -> list[list[Response]]:
             build_requests(task, model)
-            responses = respond(model, task.lm_task.instances, self.ledger, progress=self._progress)
+            responses = respond(model, task.lm_task.instances, self.ledger, progress=self.progress.count)
             while model.notes:
-                self.tell(model.notes.pop(0))
+                self.on_event(Note(model.notes.pop(0), level="warning"))
             return responses
 
-        rows = self._rows(spec, answered)
-        told = summarise_run(model)
-        if told.proven[0]:
-            self.tell(proof_line(told))
-        self._enter(told, spec)
-        self._write(spec, rows, model.facts)
+        outcomes = self._outcomes(spec, responses_of)
+        summary = summarise_run(model)
+        if summary.n_compared:
+            self.on_event(Note(comparison_note(summary)))
+        self._enter(summary, spec)
+        self._write(spec, outcomes, model.facts)
 
-    def recall(self, spec: ModelSpec) -> None:
+    def write_from_ledger(self, spec: ModelSpec) -> None:
         """Write a model's tables from the ledger alone.
 
         Raises
@@ -104,78 +106,71 @@ class ModelRunner:
         if known is None or "facts" not in known:
             names = ", ".join(sorted(self.run.facts["models"])) or "none"
             raise StoreError(f"{self.run.path}: no model {spec.name!r} was asked here. It knows: {names}.")
-        self.bar.set_description(f"{spec.name}: from the ledger")
-        addressed = offline_prompt_renderer(spec)
+        self.progress.show(f"{spec.name}: from the ledger")
+        renderer = offline_prompt_renderer(spec)
         fingerprint = str(known["fingerprint"])
 
-        def answered(task: PreparedTask) -> list[list[Response]]:
-            build_requests(task, addressed)
+        def responses_of(task: PreparedTask) -> list[list[Response]]:
+            build_requests(task, renderer)
             return ledger_responses(
-                fingerprint, task.lm_task.instances, self.ledger, name=spec.name, progress=self._progress
+                fingerprint, task.lm_task.instances, self.ledger, name=spec.name, progress=self.progress.count
             )
 
-        self._write(spec, self._rows(spec, answered), known["facts"])
+        self._write(spec, self._outcomes(spec, responses_of), known["facts"])
 
-    def note(self, told: Sequence[ModelRunSummary], plan: EvaluationPlan) -> None:
-        """Enter a model that several workers have asked, and say what they met."""
-        for sentence in dict.fromkeys(note for asked in told for note in asked.notes):
-            self.tell(sentence)
-        spec = next(spec for spec in plan.models if spec.name == told[0].name)
-        for asked in told:
-            self._enter(asked, spec)
-        self.ledger.describe(told[0].fingerprint, told[0].identity)
-        compared = max(told, key=lambda asked: asked.proven)
-        if compared.proven[0]:
-            self.tell(proof_line(compared))
+    def enter_worker_summaries(self, summaries: Sequence[ModelRunSummary], plan: EvaluationPlan) -> None:
+        """Enter a model that several workers have asked, and pass on what they met."""
+        for sentence in dict.fromkeys(note for summary in summaries for note in summary.notes):
+            self.on_event(Note(sentence, level="warning"))
+        spec = next(spec for spec in plan.models if spec.name == summaries[0].name)
+        for summary in summaries:
+            self._enter(summary, spec)
+        self.ledger.describe(summaries[0].fingerprint, summaries[0].identity)
+        most_compared = max(summaries, key=lambda summary: (summary.n_compared, summary.largest_difference))
+        if most_compared.n_compared:
+            self.on_event(Note(comparison_note(most_compared)))
 
-    def _enter(self, told: ModelRunSummary, spec: ModelSpec) -> None:
+    def _enter(self, summary: ModelRunSummary, spec: ModelSpec) -> None:
         facts = {
             "word": spec.place,
-            "identity": told.identity,
-            "prompting": told.prompting,
-            "facts": {key: value for key, value in told.facts.items() if key in schema.MODELS.names},
-            "seconds": {key: round(value, 2) for key, value in told.seconds.items()},
+            "identity": summary.identity,
+            "prompting": summary.prompting,
+            "facts": {key: value for key, value in summary.facts.items() if key in schema.MODELS.names},
+            "seconds": {key: round(value, 2) for key, value in summary.seconds.items()},
         }
-        self.run.add_model(spec.name, told.fingerprint, facts)
-        self.run.save()
+        self.run.add_model(spec.name, summary.fingerprint, facts)
 
-    def _rows(self, spec: ModelSpec, answered: Callable[[PreparedTask], list[list[Response]]]) -> pd.DataFrame:
+    def _outcomes(self, spec: ModelSpec, responses_of: TaskResponses) -> pd.DataFrame:
         """The outcomes of one model, task by task."""
         rows: list[dict[str, Any]] = []
-        before = self.bar.n
-        external = ExternalScores(self.run.path, spec.name)
-        touches = exposure_of(spec)
-        for battery, prepared in self.tasks:
-            for task in prepared:
-                self.bar.set_description(f"{spec.name}: {task.name}")
-                made = outcome_rows(spec.name, battery.name, task, answered(task))
-                made = _exposed(made, task, touches)
-                rows += external.scored(made, task) if task.score == "external" else made
-        for sentence in external.hand_out():
-            self.tell(sentence)
-        # Equal requests are asked once, and the bar counts them all.
-        left = n_requests(self.tasks) - (self.bar.n - before)
-        self.bar.update(max(0, min(left, self.bar.total - self.bar.n)))
+        n_before = self.progress.n_reported
+        external = ExternalScores(self.run, spec.name)
+        n_examples_by_prompt = exposure_of(spec)
+        for battery, tasks in self.prepared:
+            for task in tasks:
+                self.progress.show(f"{spec.name}: {task.name}")
+                task_rows = outcome_rows(spec.name, battery.name, task, responses_of(task))
+                if n_examples_by_prompt is not None:
+                    task_rows = _with_exposure(task_rows, task, n_examples_by_prompt)
+                rows += external.scored(task_rows, task) if task.score == "external" else task_rows
+        for sentence in external.write_responses():
+            self.on_event(Note(sentence, level="warning"))
+        # Equal requests are asked once; the others of them are answered with it.
+        self.progress.report(n_requests(self.prepared) - (self.progress.n_reported - n_before))
         return schema.from_rows(rows, schema.OUTCOMES, source="outcomes")
 
-    def _write(self, spec: ModelSpec, rows: pd.DataFrame, facts: Mapping[str, Any]) -> None:
-        known = {key: value for key, value in facts.items() if key in schema.MODELS.names}
-        self.run.merge(schema.OUTCOMES, rows, replaces=("model", "battery"))
-        table = schema.from_rows([known], schema.MODELS, source=f"facts about {spec.name}")
-        self.run.merge(schema.MODELS, table, replaces=("model",))
-
-    def _progress(self, computed: int, found: int) -> None:
-        self.counts["computed"] += computed
-        self.counts["from_ledger"] += found
-        # What workers have answered stands on the bar already; the ledger's part of a resumed run does not.
-        self.bar.update(min(computed + found, max(0, self.bar.total - self.bar.n)))
+    def _write(self, spec: ModelSpec, outcomes: pd.DataFrame, facts: Mapping[str, Any]) -> None:
+        for battery, _ in self.prepared:
+            self.run.write_outcomes(spec.name, battery.name, outcomes[outcomes["battery"] == battery.name])
+        row = {key: value for key, value in facts.items() if key in schema.MODELS.names}
+        self.run.merge(schema.MODELS, schema.from_rows([row], schema.MODELS, source=f"facts about {spec.name}"))
 
 
-def _exposed(rows: list[dict[str, Any]], task: PreparedTask, touches: Mapping[str, int] | None) -> list[dict[str, Any]]:
-    """The rows of a model with how many of its training examples touch each item, where that is known."""
-    if touches is None:
-        return rows
-    counts = {(item.item, item.variant): touches.get(prompt_digest(item.prompt), 0) for item in task.items}
+def _with_exposure(
+    rows: list[dict[str, Any]], task: PreparedTask, n_examples_by_prompt: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """The rows of a model with how many of its training examples touch each item."""
+    counts = {(item.item, item.variant): n_examples_by_prompt.get(prompt_digest(item.prompt), 0) for item in task.items}
     return [{**row, "x_exposure": counts[row["item"], row["variant"]]} for row in rows]
 
 

@@ -1,14 +1,23 @@
-"""What an evaluation was asked to do, checked as far as it can be before a model is loaded."""
+"""The plan of an evaluation: models in their roles, batteries, devices; checked as far as it can be without a model."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from capgap.errors import ModelError, UsageError
 from capgap.models import FoundBase, ModelSpec, expand_models, find_base, locate, parse_model, permitted
 from capgap.schema import Roles
 
-__all__ = ["EvaluationPlan", "cast_roles", "default_batteries", "parse_devices", "parse_shard"]
+__all__ = [
+    "EvaluationPlan",
+    "RoleModels",
+    "cast_roles",
+    "default_batteries",
+    "parse_devices",
+    "parse_shard",
+    "plan_evaluation",
+]
 
 
 @dataclass(frozen=True)
@@ -49,13 +58,8 @@ class EvaluationPlan:
     @property
     def models(self) -> tuple[ModelSpec, ...]:
         """Every model once: the order in which they are asked."""
-        every = [
-            *([self.teacher] if self.teacher else []),
-            *self.bases.values(),
-            *self.controls.values(),
-            *self.students,
-        ]
-        return tuple({spec.name: spec for spec in every}.values())
+        in_order = [*filter(None, [self.teacher]), *self.bases.values(), *self.controls.values(), *self.students]
+        return tuple({spec.name: spec for spec in in_order}.values())
 
     @property
     def n_workers(self) -> int:
@@ -78,6 +82,65 @@ class EvaluationPlan:
         )
 
 
+class RoleModels(NamedTuple):
+    """Models in their roles, by the names of `EvaluationPlan`'s fields."""
+
+    students: tuple[ModelSpec, ...]
+    """The compared models."""
+    teacher: ModelSpec | None
+    """The model that they learnt from."""
+    bases: dict[str, ModelSpec]
+    """Student's name → the same model before distillation."""
+    controls: dict[str, ModelSpec]
+    """Student's name → the same student trained on gold targets."""
+    notes: tuple[str, ...]
+    """What was decided for the user, one sentence each."""
+
+
+def plan_evaluation(
+    students: Sequence[str],
+    *,
+    teacher: str | None = None,
+    base: str | None = None,
+    control: str | None = None,
+    batteries: Sequence[str] = (),
+    device: str | None = None,
+    shard: str | None = None,
+    allow: Collection[str] = (),
+    **settings: Any,
+) -> EvaluationPlan:
+    """A plan from model specs, with the batteries and devices that fit where none are given.
+
+    Parameters
+    ----------
+    students, teacher, base, control, allow
+        See `cast_roles`.
+    batteries
+        Names or files; default: `default_batteries`.
+    device
+        See `parse_devices`.
+    shard
+        See `parse_shard`.
+    **settings
+        Further fields of `EvaluationPlan`.
+
+    Raises
+    ------
+    UsageError, ModelError
+        See `cast_roles`, `parse_devices` and `parse_shard`.
+    """
+    models = cast_roles(students, teacher=teacher, base=base, control=control, allow=allow)
+    devices = parse_devices(device)
+    return EvaluationPlan(
+        **models._asdict(),
+        batteries=tuple(batteries) or default_batteries(models.students),
+        device=devices[0] if devices else None,
+        devices=devices if len(devices) > 1 else (),
+        shard=parse_shard(shard),
+        **settings,
+    )
+
+
 def cast_roles(
     students: Sequence[str],
     *,
@@ -85,75 +148,77 @@ def cast_roles(
     base: str | None = None,
     control: str | None = None,
     allow: Collection[str] = (),
-) -> tuple[tuple[ModelSpec, ...], ModelSpec | None, dict[str, ModelSpec], dict[str, ModelSpec], list[str]]:
-    """Model words in their roles: students, teacher, bases, controls, and notes on what was found.
+) -> RoleModels:
+    """The models behind model specs, in their roles.
 
-    A base that is not given is looked for in each student's own files; ``none`` refuses it. Every checkpoint is
-    located, so that a wrong path is told before anything runs. What `allow` names (``allow_code``, ``allow_pickle``)
-    holds for every checkpoint whose word does not say otherwise, a base that was found among them.
+    Parameters
+    ----------
+    students
+        Specs of the compared models, globs allowed.
+    teacher, control
+        Specs of one model each.
+    base
+        Spec of one model; None looks for one in each student's own files, ``none`` refuses that.
+    allow
+        ``allow_code``, ``allow_pickle``: hold for every checkpoint whose spec does not say otherwise, a base that was
+        found among them.
 
     Raises
     ------
     UsageError
         No student, or one model in two roles that exclude each other.
     ModelError
-        A model cannot be found.
+        A model cannot be found: every checkpoint is located, so that a wrong path is told before anything runs.
     """
     if not students:
         raise UsageError("no student. Say which model to look at: --student CKPT")
-    students = [permitted(word, allow) for word in students]
-    teacher, base, control = (word and permitted(word, allow) for word in (teacher, base, control))
-    compared = expand_models(students)
+    teacher, base, control = (spec and permitted(spec, allow) for spec in (teacher, base, control))
+    compared = expand_models([permitted(spec, allow) for spec in students])
     for spec in compared:
-        if spec.kind in ("checkpoint", "microworld"):
-            locate(spec)
-    taken = {spec.name: spec for spec in compared}
-    lead = _one(teacher, "--teacher", taken)
-    if lead is not None and lead.name in taken:
-        raise UsageError(f"{lead.name!r} is teacher and student at once. A model cannot have a gap to itself.")
-    if lead is not None:
-        taken[lead.name] = lead
+        _check_location(spec)
+    by_name = {spec.name: spec for spec in compared}
+    teacher_spec = _single_model(teacher, "--teacher", by_name)
+    if teacher_spec is not None and teacher_spec.name in by_name:
+        raise UsageError(f"{teacher_spec.name!r} is teacher and student at once. A model cannot have a gap to itself.")
+    if teacher_spec is not None:
+        by_name[teacher_spec.name] = teacher_spec
     notes: list[str] = []
     if base is None:
-        bases = _found_bases(compared, taken, notes, allow)
-    elif base == "none":
-        bases = {}
+        bases = _found_bases(compared, by_name, notes, allow)
     else:
-        given = _one(base, "--base", taken)
-        assert given is not None
-        bases = {spec.name: given for spec in compared if spec.name != given.name}
-    gold = None if control in (None, "none") else _one(control, "--control", taken)
-    controls = {spec.name: gold for spec in compared if gold is not None and spec.name != gold.name}
-    return tuple(compared), lead, bases, controls, notes
+        bases = _for_each(compared, None if base == "none" else _single_model(base, "--base", by_name))
+    control_spec = None if control == "none" else _single_model(control, "--control", by_name)
+    controls = _for_each(compared, control_spec)
+    return RoleModels(tuple(compared), teacher_spec, bases, controls, tuple(notes))
 
 
-def parse_devices(word: str | None) -> tuple[str, ...]:
-    """The devices of ``--device``: one, or several GPUs (``cuda:0,2``); without a word, all GPUs that are visible.
+def parse_devices(text: str | None) -> tuple[str, ...]:
+    """The devices of ``--device``: one, or several GPUs (``cuda:0,2``); where None is given, all visible GPUs.
 
     Returns
     -------
     tuple of str
-        Empty where there is no GPU and no word: the default device.
+        Empty where none is given and there is no GPU: the default device.
 
     Raises
     ------
     UsageError
-        The word is no list of devices.
+        The text is no list of devices.
     """
-    if word is None:
+    if text is None:
         import torch
 
         return tuple(f"cuda:{n}" for n in range(torch.cuda.device_count()))
-    kind, _, indices = word.partition(":")
-    if "," not in word:
-        return (word,)
+    kind, _, indices = text.partition(":")
+    if "," not in text:
+        return (text,)
     numbers = [part.removeprefix(f"{kind}:") for part in indices.split(",")]
     if not kind or not all(number.isdigit() for number in numbers) or len(set(numbers)) != len(numbers):
-        raise UsageError(f"--device {word}: expected one device, or several GPUs by number: cuda:0,2")
+        raise UsageError(f"--device {text}: expected one device, or several GPUs by number: cuda:0,2")
     return tuple(f"{kind}:{number}" for number in numbers)
 
 
-def parse_shard(word: str | None) -> tuple[int, int] | None:
+def parse_shard(text: str | None) -> tuple[int, int] | None:
     """``K/N`` (from 1) as ``(K - 1, N)``.
 
     Raises
@@ -161,65 +226,76 @@ def parse_shard(word: str | None) -> tuple[int, int] | None:
     UsageError
         It is no such pair.
     """
-    if word is None:
+    if text is None:
         return None
-    k, slash, n = word.partition("/")
+    k, slash, n = text.partition("/")
     if not slash or not k.isdigit() or not n.isdigit() or not 1 <= int(k) <= int(n) <= 10_000:
-        raise UsageError(f"--shard {word}: expected K/N with K from 1 to N, such as 1/4.")
+        raise UsageError(f"--shard {text}: expected K/N with K from 1 to N, such as 1/4.")
     return int(k) - 1, int(n)
 
 
-def _one(word: str | None, option: str, taken: dict[str, ModelSpec]) -> ModelSpec | None:
+def _single_model(text: str | None, option: str, by_name: Mapping[str, ModelSpec]) -> ModelSpec | None:
     """The one model behind an option; a model that is known already keeps its name."""
-    if word is None:
+    if text is None:
         return None
-    found = expand_models([word])
-    if len(found) != 1:
-        raise UsageError(f"{option} {word}: matches {len(found)} models. Name one.")
-    spec = found[0]
-    for known in taken.values():
+    specs = expand_models([text])
+    if len(specs) != 1:
+        raise UsageError(f"{option} {text}: matches {len(specs)} models. Name one.")
+    spec = specs[0]
+    for known in by_name.values():
         if known.word == spec.word:
             return known
-    if spec.name in taken:
-        raise ModelError(f"two models are called {spec.name!r}. Give one a name: {option} NAME={word}")
-    if spec.kind in ("checkpoint", "microworld"):
-        locate(spec)
+    if spec.name in by_name:
+        raise ModelError(f"two models are called {spec.name!r}. Give one a name: {option} NAME={text}")
+    _check_location(spec)
     return spec
 
 
+def _for_each(students: Sequence[ModelSpec], model: ModelSpec | None) -> dict[str, ModelSpec]:
+    """One model as the base or control of every student but itself."""
+    return {spec.name: model for spec in students if model is not None and spec.name != model.name}
+
+
+def _check_location(spec: ModelSpec) -> None:
+    if spec.kind in ("checkpoint", "microworld"):
+        locate(spec)
+
+
 def _found_bases(
-    students: Sequence[ModelSpec], taken: dict[str, ModelSpec], notes: list[str], allow: Collection[str]
+    students: Sequence[ModelSpec], by_name: Mapping[str, ModelSpec], notes: list[str], allow: Collection[str]
 ) -> dict[str, ModelSpec]:
     """What the students' own files call their base, one model for students that share it."""
     bases: dict[str, ModelSpec] = {}
-    by_word: dict[str, ModelSpec] = {spec.word: spec for spec in taken.values()}
-    names = set(taken)
-    for spec in students:
-        found = find_base(spec)
+    by_word: dict[str, ModelSpec] = {spec.word: spec for spec in by_name.values()}
+    names = set(by_name)
+    for student in students:
+        found = find_base(student)
         if found is None:
             continue
-        base = _located(spec, replace(found, word=permitted(found.word, allow)), notes)
-        if base is None or base.word == spec.word:
+        base = _existing_base(student, replace(found, word=permitted(found.word, allow)), notes)
+        if base is None or base.word == student.word:
             continue
         if base.word not in by_word:
             name = base.name if base.name not in names else f"{base.name} (base)"
             names.add(name)
             by_word[base.word] = ModelSpec(name, base.checkpoint, base.kind, base.options)
-        bases[spec.name] = by_word[base.word]
+        bases[student.name] = by_word[base.word]
         notes.append(
-            f"base of {spec.name}: {bases[spec.name].place} (from {Path(found.source).name}; --base none refuses)"
+            f"base of {student.name}: {bases[student.name].place} (from {Path(found.source).name}; --base none refuses)"
         )
     return bases
 
 
-def _located(spec: ModelSpec, found: FoundBase, notes: list[str]) -> ModelSpec | None:
-    """A found base that is there; one that is not is told, never fatal: nobody asked for it by name."""
+def _existing_base(student: ModelSpec, found: FoundBase, notes: list[str]) -> ModelSpec | None:
+    """The base that a student's files name; None, with a note, where it is not there: nobody gave it by name."""
     try:
         base = parse_model(found.word)
         locate(base)
     except ModelError as error:
-        first = str(error).split(". ")[0]
-        notes.append(f"base of {spec.name}: {found.word}, named by {Path(found.source).name}, is left out: {first}.")
+        reason = str(error).split(". ")[0]
+        notes.append(
+            f"base of {student.name}: {found.word}, named by {Path(found.source).name}, is left out: {reason}."
+        )
         return None
     return base
 

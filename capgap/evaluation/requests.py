@@ -1,19 +1,17 @@
-"""Requests as a model is addressed, and lm-eval kept quiet while it builds them."""
+"""Requests of a task in a model's prompting, refusals before the first of them, and lm-eval kept quiet meanwhile."""
 
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from capgap.battery import Battery, PreparedTask
+from capgap.battery import PreparedTask
 from capgap.battery.lm_eval_output import quiet as quiet_tasks
 from capgap.errors import UsageError
+from capgap.evaluation.prepared_batteries import PreparedBatteries
 from capgap.models import LoadedModel, ModelSpec, Prompting, check_model
 
-__all__ = ["Tasks", "build_requests", "n_requests", "quiet", "refuse_early", "refuse_impossible"]
-
-Tasks = Sequence[tuple[Battery, Sequence[PreparedTask]]]
-"""Batteries with their tasks, ready to be asked."""
+__all__ = ["build_requests", "n_requests", "quiet", "refuse_early", "refuse_impossible"]
 
 
 class PromptedModel(Protocol):
@@ -42,51 +40,51 @@ def build_requests(task: PreparedTask, model: PromptedModel) -> None:
     )
 
 
-def n_requests(tasks: Tasks) -> int:
+def n_requests(prepared: PreparedBatteries) -> int:
     """Requests to one model."""
     return sum(
         task.repeats * (len(item.choices) if item.choices and task.format == "choose" else 1)
-        for _, prepared in tasks
-        for task in prepared
+        for _, tasks in prepared
+        for task in tasks
         for item in task.items
     )
 
 
-def refuse_impossible(model: LoadedModel, tasks: Tasks) -> None:
-    """Say before anything is asked that a backend cannot do what a task needs.
+def refuse_impossible(model: LoadedModel, prepared: PreparedBatteries) -> None:
+    """Refuse, before it is asked anything, a model whose backend cannot do what a task needs.
 
     Raises
     ------
     UsageError
         It gives no log-likelihoods, or it thinks before it answers, and a task chooses by log-likelihoods.
     """
-    choosing = [task.name for _, prepared in tasks for task in prepared if task.format == "choose"]
+    choosing = [task.name for _, tasks in prepared for task in tasks if task.format == "choose"]
     if choosing and model.prompting.enable_thinking:
         raise UsageError(
-            f"model {model.name}: enable_thinking=on, and {_counted(choosing)} by the log-likelihood of an answer "
+            f"model {model.name}: enable_thinking=on, and {_count_tasks(choosing)} by the log-likelihood of an answer "
             f"before any thought. Say enable_thinking=off, or use generate tasks."
         )
     if choosing and not model.can_score:
         raise UsageError(
-            f"model {model.name}: its backend gives no log-likelihoods, and {_counted(choosing)} by them: "
+            f"model {model.name}: its backend gives no log-likelihoods, and {_count_tasks(choosing)} by them: "
             f"{model.why_no_scores}. Use a battery of generate tasks, or another backend."
         )
 
 
-def refuse_early(models: Sequence[ModelSpec], tasks: Tasks) -> None:
-    """What can be seen of any model before the first of them is loaded, so that none was asked in vain.
+def refuse_early(models: Sequence[ModelSpec], prepared: PreparedBatteries) -> None:
+    """Refuse, before the first model is loaded, what can be seen of any of them, so that none is asked in vain.
 
     Raises
     ------
     ModelError
         One cannot be found, or its backend gives no log-likelihoods and a task chooses by them.
     """
-    choosing = any(task.format == "choose" for _, prepared in tasks for task in prepared)
+    choosing = any(task.format == "choose" for _, tasks in prepared for task in tasks)
     for spec in models:
         check_model(spec, scores=choosing)
 
 
-def _counted(choosing: Sequence[str]) -> str:
+def _count_tasks(choosing: Sequence[str]) -> str:
     names = ", ".join(choosing[:3]) + (" …" if len(choosing) > 3 else "")
     return f"{len(choosing)} task{'s choose' if len(choosing) > 1 else ' chooses'} ({names})"
 

@@ -1,34 +1,34 @@
 """Models × batteries → outcomes: one model after the other, one task after the other, every answer into the ledger."""
 
 import gc
+import logging
 import platform
-import sys
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-from tqdm import tqdm
-
 from capgap import __version__, schema
-from capgap.battery import Battery, PreparedTask, load_battery, prepare
-from capgap.errors import BatteryError, UsageError
 from capgap.evaluation.cost import expected_minutes
-from capgap.evaluation.model_runner import ModelRunner, Say
+from capgap.evaluation.model_runner import ModelRunner
 from capgap.evaluation.plan import EvaluationPlan
-from capgap.evaluation.requests import Tasks, n_requests, quiet, refuse_early
+from capgap.evaluation.prepared_batteries import PreparedBatteries, battery_facts, items_table, prepare_batteries
+from capgap.evaluation.progress import RequestProgress
+from capgap.evaluation.requests import n_requests, quiet, refuse_early
 from capgap.evaluation.workers import fill_ledger
+from capgap.events import Listener, Note, ignore
 from capgap.models import Ledger
 from capgap.stats import smallest_visible_gap
-from capgap.store.run_directory import RunDirectory
+from capgap.store import RunDirectory
 
-__all__ = ["evaluate", "first_line", "prepared_batteries"]
+__all__ = ["describe_plan", "evaluate"]
+
+_log = logging.getLogger(__name__)
 
 
 def evaluate(
-    plan: EvaluationPlan, out: Path | str, *, command: Sequence[str] = (), say: Say | None = None
+    plan: EvaluationPlan, out: Path | str, *, command: Sequence[str] = (), on_event: Listener = ignore
 ) -> RunDirectory:
     """Ask every model of the plan every item of its batteries, and write the run directory's tables.
 
@@ -40,8 +40,9 @@ def evaluate(
         The run directory; what it holds already is used.
     command
         The command line, for the record.
-    say
-        Told the first line and what was decided for the user, a sentence at a time; default: silence.
+    on_event
+        Hears of the stage ``evaluating`` (in requests to all models), and notes: what the plan comes to, what was
+        decided for the user, what the models' loading and checking met.
 
     Returns
     -------
@@ -53,47 +54,28 @@ def evaluate(
     CapgapError
         A battery, a model or the directory is wrong; what was answered until then is in the ledger.
     """
-    tell = say or (lambda _: None)
     with quiet():
-        prepared = prepared_batteries(plan)
+        prepared = prepare_batteries(plan)
         if not plan.rescore:
             refuse_early(plan.models, prepared)
-        run = RunDirectory(out)
+        run = RunDirectory(out, on_event=on_event)
         for battery, tasks in prepared:
-            run.add_battery(battery.name, battery.hash, _battery_facts(battery, tasks, plan))
-        run.save(**_asked(plan, command))
-        run.merge(schema.ITEMS, _items_table(prepared), replaces=("battery", "task", "item", "variant"))
-        tell(first_line(plan, prepared))
-        for note in plan.notes:
-            tell(note)
+            run.add_battery(battery.name, battery.hash, battery_facts(battery, tasks, plan.limit))
+        run.save(**_plan_facts(plan, command))
+        run.merge(schema.ITEMS, items_table(prepared))
+        for sentence in (describe_plan(plan, prepared), *plan.notes):
+            on_event(Note(sentence))
         started = time.monotonic()
         with Ledger(run.ledger_path, shard=plan.shard_name) as ledger:
-            counts = _ask_all(plan, prepared, run, ledger, tell)
+            counts = _run_models(plan, prepared, run, ledger, on_event)
         seconds = round(time.monotonic() - started, 1)
+        _log.info("%s: %d requests computed, %d from the ledger, %.1f s", out, *counts.values(), seconds)
         state = "evaluated" if plan.shard is None else f"shard {plan.shard_name} asked"
         run.save(state=state, seconds=run.facts.get("seconds", 0) + seconds, requests=counts)
     return run
 
 
-def prepared_batteries(plan: EvaluationPlan) -> list[tuple[Battery, list[PreparedTask]]]:
-    """The batteries of a plan with their tasks ready to be asked.
-
-    Raises
-    ------
-    BatteryError, UsageError
-        See `capgap.battery.preparation`; no battery, or two of one name.
-    """
-    batteries = [load_battery(name, data_root=plan.data_root) for name in plan.batteries]
-    names = [battery.name for battery in batteries]
-    if not names:
-        raise UsageError("no battery. Say which: --battery pocket")
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise BatteryError(f"two batteries are called {twice[0]!r}. Give one of them another name.")
-    return [(battery, prepare(battery, limit=plan.limit)) for battery in batteries]
-
-
-def first_line(plan: EvaluationPlan, prepared: Tasks) -> str:
+def describe_plan(plan: EvaluationPlan, prepared: PreparedBatteries) -> str:
     """Battery, tasks, items, the minutes to expect on this device, and the smallest gap that would be seen."""
     sizes = {f"{battery.name}/{task.name}": len(task.items) for battery, tasks in prepared for task in tasks}
     names = " + ".join(f"{battery.name} {battery.version}" for battery, _ in prepared)
@@ -107,88 +89,42 @@ def first_line(plan: EvaluationPlan, prepared: Tasks) -> str:
     )
 
 
-def _ask_all(plan: EvaluationPlan, prepared: Tasks, run: RunDirectory, ledger: Ledger, tell: Say) -> dict[str, int]:
-    """Ask all models and make their tables; how much was computed now, and what the ledger had."""
-    counts = {"computed": 0, "from_ledger": 0}
-    before = len(ledger)
-    total = n_requests(prepared) * len(plan.models)
-    bar: Any
-    with tqdm(total=total, unit="request", file=sys.stderr, dynamic_ncols=True) as bar:
+def _run_models(
+    plan: EvaluationPlan, prepared: PreparedBatteries, run: RunDirectory, ledger: Ledger, on_event: Listener
+) -> dict[str, int]:
+    """Ask all models and write their tables; returns how many requests were ``computed`` and ``from_ledger``.
 
-        def tell_above(sentence: str) -> None:
-            with bar.external_write_mode(file=sys.stderr):
-                tell(sentence)
-
-        desk = ModelRunner(run=run, ledger=ledger, tasks=prepared, bar=bar, tell=tell_above, counts=counts)
-        for note in ledger.notes:
-            tell_above(note)
-        by_workers = not plan.rescore and (plan.n_workers > 1 or plan.shard is not None)
+    Either each model is loaded here, asked and written; or workers fill the ledger first, all models at once, and the
+    tables are then written from the ledger alone, as when rescoring. A shard stops after the first half.
+    """
+    n_before = len(ledger)
+    by_workers = not plan.rescore and (plan.n_workers > 1 or plan.shard is not None)
+    with RequestProgress(n_requests(prepared) * len(plan.models), on_event) as progress:
+        runner = ModelRunner(run, ledger, prepared, progress, on_event)
+        for sentence in ledger.notes:
+            on_event(Note(sentence, level="warning"))
         if by_workers:
-            bar.set_description(f"{len(plan.models)} models, {plan.n_workers} at a time")
-            for told in fill_ledger(plan, ledger, run.id, progress=bar.update).values():
-                desk.note(told, plan)
+            progress.show(f"{len(plan.models)} models, {plan.n_workers} at a time")
+            for summaries in fill_ledger(plan, ledger, run.id, on_progress=progress.report).values():
+                runner.enter_worker_summaries(summaries, plan)
         if plan.shard is None:
             for spec in plan.models:
                 if by_workers or plan.rescore:
-                    desk.recall(spec)
+                    runner.write_from_ledger(spec)
                 else:
-                    desk.ask(plan, spec)
+                    runner.run_model(plan, spec)
                 gc.collect()  # the weights of one model at a time
-            bar.update(max(0, bar.total - bar.n))
-    gained = len(ledger) - before - counts["computed"]
-    return {"computed": counts["computed"] + gained, "from_ledger": counts["from_ledger"] - gained}
+            progress.report(progress.n_requests)
+    # What workers have computed is what the ledger has gained; it was counted as the ledger's when it was read back.
+    n_by_workers = len(ledger) - n_before - progress.n_computed
+    return {"computed": progress.n_computed + n_by_workers, "from_ledger": progress.n_from_ledger - n_by_workers}
 
 
-def _items_table(prepared: Tasks) -> pd.DataFrame:
-    rows = [
-        {
-            "battery": battery.name,
-            "task": task.name,
-            "item": item.item,
-            "variant": item.variant,
-            "prompt": item.prompt,
-            "choices": list(item.choices) if item.choices else None,
-            "target": list(item.targets) if len(item.targets) > 1 else (item.targets[0] if item.targets else None),
-            "rationale": item.rationale,
-        }
-        for battery, tasks in prepared
-        for task in tasks
-        for item in task.items
-    ]
-    return schema.from_rows(rows, schema.ITEMS, source="items")
-
-
-def _battery_facts(battery: Battery, tasks: Sequence[PreparedTask], plan: EvaluationPlan) -> dict[str, Any]:
-    return {
-        "version": str(battery.version),
-        "description": battery.description,
-        "limit": plan.limit,
-        "seed": battery.defaults.seed,
-        "tasks": {
-            task.name: {
-                "n_items": len(task.items),
-                "num_fewshot": task.num_fewshot,
-                "fewshot": task.fewshot,
-                "repeats": task.repeats,
-                "format": task.format,
-                "primary": task.primary,
-            }
-            for task in tasks
-        },
-    }
-
-
-def _asked(plan: EvaluationPlan, command: Sequence[str]) -> dict[str, Any]:
-    roles = plan.roles
+def _plan_facts(plan: EvaluationPlan, command: Sequence[str]) -> dict[str, Any]:
     return {
         "state": "running",
         "command": list(command),
-        "roles": {
-            "students": list(roles.students),
-            "teacher": roles.teacher,
-            "base": roles.base,
-            "control": roles.control,
-        },
+        "roles": plan.roles,
         "device": plan.device,
         "dtype": plan.dtype,
         "limit": plan.limit,

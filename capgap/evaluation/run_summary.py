@@ -1,16 +1,16 @@
-"""What there is to tell of a model that was asked, in this process or another."""
+"""The summary of a model's run: identity, facts, notes, seconds; made in this process or in a worker."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 from capgap.models import LoadedModel
 
-__all__ = ["ModelRunSummary", "summarise_run", "proof_line"]
+__all__ = ["ModelRunSummary", "comparison_note", "summarise_run"]
 
 
 @dataclass
 class ModelRunSummary:
-    """What a worker tells of a model that it has asked."""
+    """What the run directory keeps of a model that was asked, and what the user should know."""
 
     name: str
     """The model."""
@@ -26,12 +26,14 @@ class ModelRunSummary:
     """See `LoadedModel`."""
     seconds: dict[str, float] = field(default_factory=dict)
     """See `LoadedModel`."""
-    proven: tuple[int, float] = (0, 0.0)
-    """Requests compared with lm-eval's own path, and the largest difference in nats."""
+    n_compared: int = 0
+    """Requests compared with lm-eval's own path before the prefix tree's results counted."""
+    largest_difference: float = 0.0
+    """The largest difference among them, in nats."""
 
 
 def summarise_run(model: LoadedModel) -> ModelRunSummary:
-    """What there is to tell of a loaded model."""
+    """The summary of a loaded model's run."""
     tree = model.tree
     return ModelRunSummary(
         name=model.name,
@@ -41,14 +43,16 @@ def summarise_run(model: LoadedModel) -> ModelRunSummary:
         facts=model.facts,
         notes=list(dict.fromkeys(model.notes)),
         seconds=dict(model.seconds),
-        proven=(tree.proven.n_requests, tree.proven.largest) if tree is not None else (0, 0.0),
+        n_compared=tree.proven.n_requests if tree is not None else 0,
+        largest_difference=tree.proven.largest if tree is not None else 0.0,
     )
 
 
-def proof_line(told: ModelRunSummary) -> str:
+def comparison_note(summary: ModelRunSummary) -> str:
     """What was compared before a model's results counted, and what that and hashing cost."""
-    compared, largest = told.proven
+    seconds = summary.seconds
     return (
-        f"{told.name}: {compared} requests compared with lm-eval's own path in {told.seconds.get('proof', 0.0):.1f} s, "
-        f"largest difference {largest:.1g} nats; weights hashed in {told.seconds.get('hashing', 0.0):.1f} s."
+        f"{summary.name}: {summary.n_compared} requests compared with lm-eval's own path in "
+        f"{seconds.get('proof', 0.0):.1f} s, largest difference {summary.largest_difference:.1g} nats; weights hashed "
+        f"in {seconds.get('hashing', 0.0):.1f} s."
     )

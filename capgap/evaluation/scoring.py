@@ -1,4 +1,4 @@
-"""From responses to outcomes: lm-eval filters and scores, capgap adds margins, predictions and what went wrong.
+"""Scoring of responses: lm-eval filters and scores, capgap adds margins, predictions and the status of an answer.
 
 `value` is lm-eval's number, untouched. `status` says how a generation went: `unparsed` where no answer could be read
 from it, `truncated` where it was cut off at its token limit before it was right (a longer limit may change it). Both
@@ -8,7 +8,7 @@ score 0, as lm-eval scores them; both are counted.
 import json
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,8 @@ from capgap.models import Response
 __all__ = ["outcome_rows"]
 
 # lm-eval's regular-expression filters put this in place of an answer that they do not find.
-_NOT_FOUND = "[invalid]"
-_OWN_SCORES = ("exact", "numeric", "contains")
+_NO_ANSWER = "[invalid]"
+_CAPGAP_SCORES = ("exact", "numeric", "contains")
 
 
 def outcome_rows(
@@ -35,11 +35,11 @@ def outcome_rows(
     prepared
         The task; its ``lm_task.instances`` hold the responses already (see `respond`).
     responses
-        The same responses with their endings, one list per instance, in the order of the instances.
+        The same responses with their endings, shape (instances, repeats), in the order of the instances.
     """
     rows: list[dict[str, Any]] = []
     for repeat in range(max(map(len, responses), default=0)):
-        rows += _rows_of_repeat(model, battery, prepared, [own[repeat] for own in responses], repeat)
+        rows += _rows_of_repeat(model, battery, prepared, [repeats[repeat] for repeats in responses], repeat)
     return rows
 
 
@@ -63,13 +63,13 @@ def _rows_of_repeat(
         for name in filters:
             filtered = [instance.filtered_resps[name] for instance, _ in pairs]
             values = task.process_results(pairs[0][0].doc, filtered)
-            told = _told(prepared, item, filtered, [response for _, response in pairs])
+            answer_columns = _answer_columns(prepared, item, filtered, [response for _, response in pairs])
             for metric, value in values.items():
                 number = _number(value)
                 if number is None:
                     continue  # a metric over the whole task, such as perplexity or F1, has no value of one item
-                named = {"metric": metric, "filter": name, "primary": (metric, name) == primary}
-                rows.append({**shared, **named, **told(metric, number)})
+                metric_columns = {"metric": metric, "filter": name, "primary": (metric, name) == primary}
+                rows.append({**shared, **metric_columns, **answer_columns(metric, number)})
     return rows
 
 
@@ -106,15 +106,18 @@ def _number(value: Any) -> float | None:
     return None
 
 
-def _told(prepared: PreparedTask, item: Item, filtered: Sequence[Any], responses: Sequence[Response]) -> Any:
-    """What a row says beside its metric's value: score, status, prediction, margins, the response and its ending."""
+def _answer_columns(
+    prepared: PreparedTask, item: Item, filtered: Sequence[Any], responses: Sequence[Response]
+) -> Callable[[str, float], dict[str, Any]]:
+    """Metric and its value → score, status, prediction, margins, the response and its ending."""
     if item.choices and isinstance(responses[0].value, tuple):
         logprobs = np.array([response.value[0] for response in responses[: len(item.choices)]])
-        return lambda metric, value: _chosen(item, logprobs, metric, value)
-    return lambda metric, value: _generated(prepared, item, filtered[0], responses[0], value)
+        return lambda metric, value: _choice_columns(item, logprobs, metric, value)
+    return lambda metric, value: _generation_columns(prepared, item, filtered[0], responses[0], value)
 
 
-def _chosen(item: Item, logprobs: np.ndarray, metric: str, value: float) -> dict[str, Any]:
+def _choice_columns(item: Item, logprobs: np.ndarray, metric: str, value: float) -> dict[str, Any]:
+    """Columns of an item whose choices were scored; `logprobs` (choices,) are ranked as the metric ranks them."""
     choices = item.choices or ()
     weights = {
         "acc_norm": np.array([float(len(choice)) for choice in choices]),
@@ -122,7 +125,7 @@ def _chosen(item: Item, logprobs: np.ndarray, metric: str, value: float) -> dict
     }
     ranked = logprobs / weights[metric] if metric in weights and weights[metric].all() else logprobs
     best = int(np.argmax(ranked))
-    told: dict[str, Any] = {
+    columns: dict[str, Any] = {
         **_score(value),
         "status": "scored",
         "prediction": choices[best],
@@ -133,17 +136,19 @@ def _chosen(item: Item, logprobs: np.ndarray, metric: str, value: float) -> dict
     }
     if len(ranked) > 1:
         ordered = np.sort(ranked)
-        told["margin"] = float(ordered[-1] - ordered[-2])
+        columns["margin"] = float(ordered[-1] - ordered[-2])
     gold = [index for index in item.gold if 0 <= index < len(ranked)]
     if gold:
-        told["target_logprob"] = float(logprobs[gold].max())
+        columns["target_logprob"] = float(logprobs[gold].max())
         wrong = np.delete(ranked, gold)
         if len(wrong):
-            told["margin_target"] = float(ranked[gold].max() - wrong.max())
-    return told
+            columns["margin_target"] = float(ranked[gold].max() - wrong.max())
+    return columns
 
 
-def _generated(prepared: PreparedTask, item: Item, filtered: Any, response: Response, value: float) -> dict[str, Any]:
+def _generation_columns(
+    prepared: PreparedTask, item: Item, filtered: Any, response: Response, value: float
+) -> dict[str, Any]:
     if isinstance(response.value, tuple):  # one continuation, scored: log-probability and whether it is the greedy one
         return {
             **_score(value),
@@ -155,7 +160,7 @@ def _generated(prepared: PreparedTask, item: Item, filtered: Any, response: Resp
     if not isinstance(response.value, str):
         return {**_score(value), "status": "scored", "response": json.dumps(response.value), "prediction": None}
     text = filtered[0] if isinstance(filtered, (list, tuple)) and filtered else filtered
-    prediction = _read(prepared, item, str(text))
+    prediction = _prediction(prepared, item, str(text))
     status = "scored"
     if response.stop_reason == "length" and not value:
         status = "truncated"
@@ -172,11 +177,11 @@ def _generated(prepared: PreparedTask, item: Item, filtered: Any, response: Resp
     }
 
 
-def _read(prepared: PreparedTask, item: Item, text: str) -> str | None:
+def _prediction(prepared: PreparedTask, item: Item, text: str) -> str | None:
     """The answer in a response, as its score reads it; None where there is none."""
-    if prepared.score in _OWN_SCORES:
+    if prepared.score in _CAPGAP_SCORES:
         return score_generation(prepared.score, text, item.targets, prepared.extract)[1]
-    return None if not text.strip() or text == _NOT_FOUND else text.strip()
+    return None if not text.strip() or text == _NO_ANSWER else text.strip()
 
 
 def _score(value: float) -> dict[str, float]:

@@ -1,9 +1,10 @@
-"""Several processes that fill one ledger: one for each GPU, or several for small models on a CPU.
+"""Worker processes that fill one ledger: one for each GPU, or several for small models on a CPU.
 
 The tables are made afterwards, by the main process and from the ledger alone. So the outcomes cannot depend on the
 number of workers, and a worker that dies has lost nothing that it had answered.
 """
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,21 +16,24 @@ from pathlib import Path
 from typing import Any
 
 from capgap.errors import StoreError
+from capgap.evaluation.model_runner import run_shard
 from capgap.evaluation.plan import EvaluationPlan
-from capgap.evaluation.requests import Tasks, quiet
+from capgap.evaluation.prepared_batteries import PreparedBatteries, prepare_batteries
+from capgap.evaluation.requests import quiet
 from capgap.evaluation.run_summary import ModelRunSummary
 from capgap.models import Ledger
 from capgap.models.memory_check import needs_several_gpus
 
 __all__ = ["fill_ledger", "worker_shards"]
 
+_log = logging.getLogger(__name__)
 
 Job = tuple[int, tuple[int, int]]
-"""Which model, and ``(k, n)``: which part of its requests."""
+"""Index of the model in the plan, and ``(k, n)``: the k-th (from 0) of n parts of its requests."""
 
 
 def worker_shards(plan: EvaluationPlan) -> list[tuple[int, list[Job]]]:
-    """Jobs for the workers, in rounds: how many workers, and what they share.
+    """Jobs for the workers, in rounds that follow each other: the number of workers, and what they share.
 
     A model for each worker where there are many models; else every worker takes a part of each. A shard takes its own
     part of that. Models that need several GPUs come last, one at a time, when nobody else is on any of them.
@@ -37,17 +41,18 @@ def worker_shards(plan: EvaluationPlan) -> list[tuple[int, list[Job]]]:
     large = [index for index, spec in enumerate(plan.models) if needs_several_gpus(spec)]
     small = [index for index in range(len(plan.models)) if index not in large]
     rounds = ((plan.n_workers, small), (1, large))
-    return [(workers, _jobs(plan, indices, workers)) for workers, indices in rounds if indices]
+    return [(n_workers, _jobs(plan, indices, n_workers)) for n_workers, indices in rounds if indices]
 
 
-def _jobs(plan: EvaluationPlan, indices: Sequence[int], workers: int) -> list[Job]:
-    shard, shards = plan.shard or (0, 1)
-    split = workers if len(indices) < 2 * workers else 1
-    return [(index, (shard * split + k, shards * split)) for index in indices for k in range(split)]
+def _jobs(plan: EvaluationPlan, indices: Sequence[int], n_workers: int) -> list[Job]:
+    k_shard, n_shards = plan.shard or (0, 1)
+    n_parts = n_workers if len(indices) < 2 * n_workers else 1
+    # This machine's shard is cut into parts again: part k of shard s is part s * n_parts + k of all machines' parts.
+    return [(index, (k_shard * n_parts + k, n_shards * n_parts)) for index in indices for k in range(n_parts)]
 
 
 def fill_ledger(
-    plan: EvaluationPlan, ledger: Ledger, run_id: str, *, progress: Callable[[int], None]
+    plan: EvaluationPlan, ledger: Ledger, run_id: str, *, on_progress: Callable[[int], None]
 ) -> dict[str, list[ModelRunSummary]]:
     """Ask the models of the plan everything, several processes at a time.
 
@@ -59,57 +64,59 @@ def fill_ledger(
         The file that all processes write.
     run_id
         See `load_model`.
-    progress
-        Told how many responses the ledger has gained since the last call.
+    on_progress
+        Called in this process with how many responses the ledger has gained since the last call.
 
     Returns
     -------
     dict
-        Model → what its workers told.
+        Model → the summaries of its workers.
 
     Raises
     ------
     CapgapError
         What a worker met; the others finish what they are at.
     """
-    told: dict[str, list[ModelRunSummary]] = {}
+    summaries: dict[str, list[ModelRunSummary]] = {}
     with _one_thread_each():
-        for workers, jobs in worker_shards(plan):
-            for asked in _round(plan, workers, jobs, ledger, run_id, progress):
-                told.setdefault(asked.name, []).append(asked)
-    return told
+        for n_workers, jobs in worker_shards(plan):
+            _log.info("%d jobs for %d workers", len(jobs), n_workers)
+            for summary in _run_jobs(plan, n_workers, jobs, ledger, run_id, on_progress):
+                summaries.setdefault(summary.name, []).append(summary)
+    return summaries
 
 
-def _round(
+def _run_jobs(
     plan: EvaluationPlan,
-    workers: int,
+    n_workers: int,
     jobs: Sequence[Job],
     ledger: Ledger,
     run_id: str,
-    progress: Callable[[int], None],
+    on_progress: Callable[[int], None],
 ) -> list[ModelRunSummary]:
-    """What some workers told of some jobs."""
+    """The summaries of some jobs, shared among processes that each take a device for good."""
     context = get_context("spawn")
     devices = context.Queue()
-    for n in range(workers):
+    for n in range(n_workers):
         devices.put(plan.devices[n % len(plan.devices)] if plan.devices else plan.device)
     try:
         with ProcessPoolExecutor(
-            max_workers=workers, mp_context=context, initializer=_settle, initargs=(devices,)
+            max_workers=n_workers, mp_context=context, initializer=_take_device, initargs=(devices,)
         ) as pool:
-            shard = plan.shard_name
-            running = [pool.submit(_ask_part, plan, index, part, ledger.main, shard, run_id) for index, part in jobs]
-            _watch(running, ledger, progress)
+            futures = [
+                pool.submit(_run_job, plan, index, shard, ledger.main, plan.shard_name, run_id) for index, shard in jobs
+            ]
+            _watch(futures, ledger, on_progress)
     except BrokenProcessPool as error:
         raise StoreError(
             f"{ledger.path}: a worker died (out of memory?). The same command goes on where it stopped."
         ) from error
-    return [job.result() for job in running]
+    return [future.result() for future in futures]
 
 
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """What the workers inherit before they load torch."""
+    """One OpenMP thread a worker: they inherit the variable before they load torch."""
     threads = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
@@ -120,40 +127,36 @@ def _one_thread_each() -> Iterator[None]:
             os.environ["OMP_NUM_THREADS"] = threads
 
 
-_device: str | None = None
-"""The device of this worker."""
-_prepared: Tasks | None = None
-"""The batteries of this worker, prepared by its first job."""
+# State of one worker process: set once by its initializer and its first job.
+_worker_device: str | None = None
+_worker_batteries: PreparedBatteries | None = None
 
 
-def _settle(devices: Any) -> None:
-    """A worker takes a device for good."""
-    global _device
-    _device = devices.get()
+def _take_device(devices: Any) -> None:
+    global _worker_device
+    _worker_device = devices.get()
 
 
-def _ask_part(
-    plan: EvaluationPlan, index: int, part: tuple[int, int], ledger: Path, shard: str | None, run_id: str
+def _run_job(
+    plan: EvaluationPlan, index: int, shard: tuple[int, int], ledger: Path, ledger_shard: str | None, run_id: str
 ) -> ModelRunSummary:
-    """A part of one model's requests, in a process of its own."""
+    """A part of one model's requests, in a worker process."""
     import torch
 
-    global _prepared
-    from capgap.evaluation.model_runner import run_shard
-    from capgap.evaluation.run import prepared_batteries
-
+    global _worker_batteries
     torch.set_num_threads(1)
-    with quiet(), Ledger(ledger, shard=shard) as book:
-        _prepared = _prepared or prepared_batteries(plan)
-        return run_shard(plan, plan.models[index], _prepared, book, run_id, _device, part)
+    with quiet(), Ledger(ledger, shard=ledger_shard) as worker_ledger:
+        _worker_batteries = _worker_batteries or prepare_batteries(plan)
+        return run_shard(plan, plan.models[index], _worker_batteries, worker_ledger, run_id, _worker_device, shard)
 
 
-def _watch(jobs: list[Future[ModelRunSummary]], ledger: Ledger, progress: Callable[[int], None]) -> None:
-    known = len(ledger)
-    while not all(job.done() for job in jobs):
+def _watch(futures: list[Future[ModelRunSummary]], ledger: Ledger, on_progress: Callable[[int], None]) -> None:
+    """Report, twice a second, what the ledger has gained, until all jobs are done; raise what one of them raised."""
+    n_known = len(ledger)
+    while not all(future.done() for future in futures):
         time.sleep(0.5)
-        now = len(ledger)
-        progress(now - known)
-        known = now
-    for job in jobs:
-        job.result()
+        n_now = len(ledger)
+        on_progress(n_now - n_known)
+        n_known = n_now
+    for future in futures:
+        future.result()

@@ -12,7 +12,7 @@ from capgap.classification import complete_labels
 from capgap.errors import StoreError, TableError, UsageError, suggestion
 from capgap.events import Listener, Note, ignore
 from capgap.results.results import Results
-from capgap.store.run_directory import RunDirectory
+from capgap.store import RunDirectory
 
 __all__ = ["RoleNames", "TableSource", "assign_roles", "compare"]
 

@@ -180,20 +180,14 @@ def evaluate(
     """
     from capgap import evaluation
 
-    compared, lead, bases, controls, notes = evaluation.cast_roles(
-        [_text(model) for model in _several(students)], teacher=_text(teacher), base=_text(base),
-        control=_text(control), allow=_permissions(allow_code, allow_pickle),
+    plan = evaluation.plan_evaluation(
+        [_text(model) for model in _several(students)], teacher=_text(teacher), base=_text(base), control=_text(control),
+        batteries=[_text(name) for name in _several(battery)], device=device, shard=shard,
+        allow=_permissions(allow_code, allow_pickle), limit=limit, dtype=dtype, batch_tokens=batch_tokens,
+        workers=workers, rescore=rescore, data_root=None if data_root is None else Path(data_root),
     )  # fmt: skip
-    devices = evaluation.parse_devices(device)
-    plan = evaluation.EvaluationPlan(
-        students=compared, teacher=lead, bases=bases, controls=controls,
-        batteries=tuple(_text(name) for name in _several(battery)) or evaluation.default_batteries(compared),
-        limit=limit, device=devices[0] if devices else None, devices=devices if len(devices) > 1 else (), dtype=dtype,
-        batch_tokens=batch_tokens, workers=workers, shard=evaluation.parse_shard(shard), rescore=rescore,
-        data_root=None if data_root is None else Path(data_root), notes=tuple(notes),
-    )  # fmt: skip
-    folder = evaluation_folder(compared[0].name) if out is None else Path(out)
-    directory = evaluation.evaluate(plan, folder, command=command, say=lambda line: on_event(Note(line)))
+    folder = evaluation_folder(plan.students[0].name) if out is None else Path(out)
+    directory = evaluation.evaluate(plan, folder, command=command, on_event=on_event)
     if plan.shard is not None:
         on_event(
             Note(f"part {shard} is in {folder}. With all parts there, the same without a shard writes the report.")

@@ -10,7 +10,7 @@ from capgap import schema
 from capgap.errors import StoreError
 from capgap.results.comparison import compare
 from capgap.results.results import Results
-from capgap.store.run_directory import RunDirectory
+from capgap.store import RunDirectory
 
 __all__ = ["Run", "load"]
 
@@ -72,12 +72,10 @@ class Run:
         StoreError
             It is a directory of imports, which remembers none.
         """
-        asked = self.facts.get("roles")
-        if not asked:
+        roles = self._directory.roles
+        if roles is None:
             raise StoreError(f"{self.path}: run.json names no roles. Use capgap analyze {self.path} --student NAME.")
-        return schema.Roles(
-            tuple(asked["students"]), asked.get("teacher"), asked.get("base", {}), asked.get("control", {})
-        )
+        return roles
 
     @cached_property
     def results(self) -> Results:

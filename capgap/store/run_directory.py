@@ -1,19 +1,23 @@
-"""A run directory: what was asked, the ledger, the tables, and their state.
+"""A run directory: what was run, the ledger of responses, the tables, and how far it all went.
 
 ::
 
-    DIR/run.json            what was asked and how far it went
-    DIR/ledger.sqlite       every response as it arrives
-    DIR/items.parquet  outcomes.parquet  models.parquet  (labels, estimates: written by those who make them)
-    DIR/report.html
+    DIR/run.json                          what was run: models, batteries, roles, versions, command; and its state
+    DIR/ledger.sqlite                     every response as it arrives (capgap.models)
+    DIR/outcomes/MODEL/BATTERY.parquet    outcomes in parts, see capgap.store.outcome_parts
+    DIR/items.parquet  models.parquet     what was asked, and whom
+    DIR/labels.parquet  estimates.parquet  estimates.json  report.html
+    DIR/tables.lock                       held while a file that several writers share is read, merged and written
 
 The same command on the same directory goes on where it stopped. Another model or battery is added to it; a model or
 battery of a known name with other contents is refused, because two things under one name would be one in every table.
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,43 +28,79 @@ from filelock import FileLock
 
 from capgap import schema
 from capgap.errors import StoreError
+from capgap.events import Event, Listener, Note, ignore
+from capgap.store.outcome_parts import has_outcomes, read_outcomes, write_part
 
 __all__ = ["RunDirectory"]
 
-_LAYOUT = 1
+_LAYOUT = 2
+"""1 had all outcomes in one file, and is still read."""
+_NOTE, _LOCK = "run.json", "tables.lock"
+_LOCK_SECONDS = 120
+
+_log = logging.getLogger(__name__)
 
 
 class RunDirectory:
     """One run directory; made where there is none.
 
+    Several processes may write to one directory: parts of the outcomes are their own, and whatever they share is read
+    anew, merged and written while the directory's lock is held.
+
     Parameters
     ----------
     path
         The directory; an existing one must be empty or a run directory.
+    on_event
+        Told of what a user should know about the tables.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        The directory.
+    facts : dict
+        ``run.json`` as this process last read or wrote it.
 
     Raises
     ------
     StoreError
         It is a file, holds something else, was written by a newer capgap, or cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import pandas as pd
+    >>> from capgap import schema
+    >>> from capgap.store import RunDirectory
+    >>> run = RunDirectory(tempfile.mkdtemp())
+    >>> row = {"model": "Qwen/Qwen2.5-1.5B", "battery": "pocket", "task": "capitals", "item": "1", "score": 1.0}
+    >>> run.write_outcomes("Qwen/Qwen2.5-1.5B", "pocket", pd.DataFrame([row]))
+    >>> run.save(state="evaluated", roles=schema.Roles(("Qwen/Qwen2.5-1.5B",)))
+    >>> run.outcomes(run.roles)["score"].tolist()
+    [1.0]
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, on_event: Listener = ignore) -> None:
         self.path = Path(path)
-        self.facts: dict[str, Any] = {"layout": _LAYOUT, "models": {}, "batteries": {}}
-        existing = self._existing()
+        self._on_event = on_event
+        self._notes: list[str] = []  # said since run.json was written
+        self._lock = FileLock(self.path / _LOCK, timeout=_LOCK_SECONDS)
+        existing = self._read_note()
         if existing is not None:
-            self.facts = existing
+            self.facts: dict[str, Any] = existing
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self.save(created=_now(), id=uuid4().hex, state="new")
         except OSError as error:
             raise StoreError(
                 f"{self.path}: cannot be written: {error.strerror or error}. Choose another --out."
             ) from error
+        begun = {"created": _now(), "id": uuid4().hex, "state": "new"}
+        # Another process may have begun the same directory since; then its facts stand.
+        self._update(lambda written: written.update(begun | written))
 
     @classmethod
-    def existing(cls, path: Path | str) -> "RunDirectory":
+    def existing(cls, path: Path | str, *, on_event: Listener = ignore) -> "RunDirectory":
         """A run directory that is there already.
 
         Raises
@@ -69,81 +109,9 @@ class RunDirectory:
             There is none.
         """
         path = Path(path)
-        if not (path / "run.json").is_file():
+        if not (path / _NOTE).is_file():
             raise StoreError(f"{path}: {_not_a_run(path)}")
-        return cls(path)
-
-    def _existing(self) -> dict[str, Any] | None:
-        if not self.path.exists():
-            return None
-        if not self.path.is_dir():
-            raise StoreError(f"{self.path}: is a file. --out names a directory.")
-        note = self.path / "run.json"
-        if not note.is_file():
-            others = [entry.name for entry in self.path.iterdir() if not entry.name.endswith((".partial", ".lock"))]
-            if others:
-                raise StoreError(
-                    f"{self.path}: is no run directory: it holds {', '.join(sorted(others)[:5])} and no run.json. "
-                    f"Choose another --out; nothing was changed."
-                )
-            return None
-        try:
-            facts = json.loads(note.read_text(encoding="utf-8"))
-            layout = int(facts["layout"])
-            facts["models"], facts["batteries"] = dict(facts["models"]), dict(facts["batteries"])
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise StoreError(
-                f"{note}: is no note of a run: {error!r}. Choose another --out; nothing was changed."
-            ) from error
-        if layout > _LAYOUT:
-            raise StoreError(f"{note}: was written by a newer capgap (layout {layout}). Update capgap.")
-        return dict(facts)
-
-    def save(self, **changes: Any) -> None:
-        """Write run.json with these facts changed, whole or not at all.
-
-        Models and batteries that another process has added since are kept.
-        """
-        self.facts |= {**changes, "updated": _now()}
-        with self._locked():
-            written = (self._existing() or {}) if (self.path / "run.json").is_file() else {}
-            for group in ("models", "batteries"):
-                self.facts[group] = {**written.get(group, {}), **self.facts[group]}
-            schema.write_object(self.facts, self.path / "run.json")
-
-    def add_battery(self, name: str, digest: str, facts: Mapping[str, Any]) -> None:
-        """Note a battery.
-
-        Raises
-        ------
-        StoreError
-            A battery of this name with other contents was run here.
-        """
-        known = self.facts["batteries"].get(name)
-        if known is not None and known["hash"] != digest:
-            raise StoreError(
-                f"{self.path}: holds another battery called {name!r} (hash {known['hash'][:12]}, now {digest[:12]}). "
-                f"Give the changed battery another name or version of its name, or choose another --out."
-            )
-        self.facts["batteries"][name] = {"hash": digest, **facts}
-
-    def add_model(self, name: str, fingerprint: str, facts: Mapping[str, Any]) -> None:
-        """Note a model.
-
-        Raises
-        ------
-        StoreError
-            A model of this name that differs in weights, dtype or prompting was run here.
-        """
-        known = self.facts["models"].get(name)
-        if known is not None and known["fingerprint"] != fingerprint:
-            before, now = known.get("identity", {}), facts.get("identity", {})
-            differs = [key for key in now if before.get(key) != now.get(key)]
-            raise StoreError(
-                f"{self.path}: holds another model called {name!r} (they differ in {', '.join(differs) or 'kind'}). "
-                f"Give one of them a name of its own: NAME={facts.get('word', 'CKPT')}, or choose another --out."
-            )
-        self.facts["models"][name] = {"fingerprint": fingerprint, **facts}
+        return cls(path, on_event=on_event)
 
     @property
     def ledger_path(self) -> Path:
@@ -155,72 +123,237 @@ class RunDirectory:
         """Names this run; answers of models whose weights are not seen are never shared beyond it."""
         return str(self.facts.get("id") or self.facts.get("created", ""))
 
+    @property
+    def roles(self) -> schema.Roles | None:
+        """Who was who when the run was last evaluated; None where nobody has said so yet, as after an import."""
+        roles = self.facts.get("roles")
+        if not roles:
+            return None
+        return schema.Roles(
+            tuple(roles["students"]), roles.get("teacher"), roles.get("base", {}), roles.get("control", {})
+        )
+
     def read(self, table: schema.Table) -> pd.DataFrame:
-        """One of its tables; without rows where it was not yet written."""
-        path = self.path / f"{table.name}.parquet"
+        """One of its tables, sorted by its key; without rows where it was not yet written.
+
+        Raises
+        ------
+        TableError
+            A file is damaged.
+        """
+        if table is schema.OUTCOMES:
+            return self._outcomes(None)
+        path = self._file(table)
         return schema.read(path, table) if path.is_file() else schema.empty(table)
 
     def outcomes(self, roles: schema.Roles) -> pd.DataFrame:
-        """The outcomes of the models that play a role.
+        """The outcomes of the models that play a role; nothing of other models is read.
 
         Raises
         ------
         StoreError
             One of them has none yet.
         """
-        whole = self.read(schema.OUTCOMES)
-        absent = [name for name in roles.names if name not in set(whole["model"])]
+        outcomes = self._outcomes(roles.names)
+        known = set(outcomes["model"])
+        absent = [name for name in roles.names if name not in known]
         if absent:
             raise StoreError(f"{self.path}: has no outcomes of {absent[0]!r} yet. Run its evaluation to the end first.")
-        return whole[whole["model"].isin(roles.names)].reset_index(drop=True)
+        return outcomes
 
-    def merge(self, table: schema.Table, rows: pd.DataFrame, replaces: tuple[str, ...]) -> pd.DataFrame:
-        """Add rows to a table; rows that agree with a new one in the columns `replaces` make room for it.
+    def _outcomes(self, models: Collection[str] | None) -> pd.DataFrame:
+        return read_outcomes(self.path, models, on_event=self._remember)
+
+    def _remember(self, event: Event) -> None:
+        """Pass a note on, and keep it in `facts` and for the next `save`."""
+        if isinstance(event, Note):
+            self._notes.append(event.text)
+            self._add_notes(self.facts)
+        self._on_event(event)
+
+    def _add_notes(self, facts: dict[str, Any]) -> None:
+        if self._notes:
+            facts["notes"] = list(dict.fromkeys([*facts.get("notes", ()), *self._notes]))
+
+    def write_outcomes(self, model: str, battery: str, rows: pd.DataFrame) -> None:
+        """Write all outcomes of a model on a battery, in the place of those that were there; costs nobody else's rows.
+
+        Raises
+        ------
+        TableError
+            A row is of another model or battery, or the rows are no outcomes.
+        StoreError
+            The disk is full or cannot be written.
+        """
+        for note in write_part(self.path, model, battery, rows):
+            self._remember(Note(note, level="warning"))
+        _log.debug("%s: %d outcomes of %s on %s", self.path, len(rows), model, battery)
+
+    def merge(self, table: schema.Table, rows: pd.DataFrame) -> pd.DataFrame:
+        """Add rows to `items`, `models` or `labels`; a row with the key of a new one makes room for it.
 
         Returns
         -------
         pandas.DataFrame
-            The whole table as it was written.
+            The whole table. It is written only where something is new.
+
+        Raises
+        ------
+        TableError
+            The rows are no such table.
+        StoreError
+            The disk is full or cannot be written.
         """
-        with self._locked():
-            old = self.read(table)
-            if len(old) and len(rows):
-                columns = list(replaces)
-                new_keys = pd.MultiIndex.from_frame(rows[columns].astype("str"))
-                old = old[~pd.MultiIndex.from_frame(old[columns].astype("str")).isin(new_keys)]
-            whole = schema.concat([old, rows], table)
+        key = list(table.key)
+        rows = schema.validate(rows, table)
+        with self.locked():
+            before = self.read(table)
+            replaced = pd.MultiIndex.from_frame(before[key]).isin(pd.MultiIndex.from_frame(rows[key]))
+            frames = [frame for frame in (before[~replaced], rows) if len(frame)] or [before]
             # Sorted, so that the order in which models were evaluated changes nothing.
-            whole = whole.sort_values(list(table.key), kind="stable", ignore_index=True)
-            schema.write(whole, self.path / f"{table.name}.parquet", table)
-        return whole
+            merged = pd.concat(frames).sort_values(key, kind="stable", ignore_index=True)
+            if not merged.equals(before) or not self._file(table).is_file():
+                schema.write(merged, self._file(table), table)
+        return merged
+
+    def save(self, **facts: Any) -> None:
+        """Change facts of ``run.json``, whole or not at all; what other processes have written since stays.
+
+        Parameters
+        ----------
+        **facts
+            Name → what JSON can hold, or `Roles`.
+        """
+        roles = facts.get("roles")
+        changes = {**facts, "roles": asdict(roles)} if isinstance(roles, schema.Roles) else facts
+        self._update(lambda written: written.update(changes))
+
+    def add_battery(self, name: str, digest: str, facts: Mapping[str, Any]) -> None:
+        """Enter a battery into ``run.json``.
+
+        Raises
+        ------
+        StoreError
+            A battery of this name with other contents was run here.
+        """
+
+        def enter(written: dict[str, Any]) -> None:
+            known = written["batteries"].get(name)
+            if known is not None and known["hash"] != digest:
+                raise StoreError(
+                    f"{self.path}: holds another battery called {name!r} (hash {known['hash'][:12]}, now "
+                    f"{digest[:12]}). Give the changed battery another name or version of its name, or choose another "
+                    f"--out."
+                )
+            written["batteries"][name] = {"hash": digest, **facts}
+
+        self._update(enter)
+
+    def add_model(self, name: str, fingerprint: str, facts: Mapping[str, Any]) -> None:
+        """Enter a model into ``run.json``.
+
+        Raises
+        ------
+        StoreError
+            A model of this name that differs in weights, dtype or prompting was run here.
+        """
+
+        def enter(written: dict[str, Any]) -> None:
+            known = written["models"].get(name)
+            if known is not None and known["fingerprint"] != fingerprint:
+                before, now = known.get("identity", {}), facts.get("identity", {})
+                differs = [key for key in now if before.get(key) != now.get(key)]
+                raise StoreError(
+                    f"{self.path}: holds another model called {name!r} (they differ in {', '.join(differs) or 'kind'})."
+                    f" Give one of them a name of its own: NAME={facts.get('word', 'CKPT')}, or choose another --out."
+                )
+            written["models"][name] = {"fingerprint": fingerprint, **facts}
+
+        self._update(enter)
+
+    def _update(self, change: Callable[[dict[str, Any]], object]) -> None:
+        """Read ``run.json`` anew, let `change` change it or refuse, and write it, while no other process can."""
+        with self.locked():
+            facts = self._read_note() or {"layout": _LAYOUT, "models": {}, "batteries": {}}
+            change(facts)
+            self._add_notes(facts)
+            facts |= {"layout": _LAYOUT, "updated": _now()}
+            schema.write_object(facts, self.path / _NOTE)
+        self.facts = facts
+
+    def _read_note(self) -> dict[str, Any] | None:
+        """What ``run.json`` holds; None where the directory is new or empty."""
+        if not self.path.exists():
+            return None
+        if not self.path.is_dir():
+            raise StoreError(f"{self.path}: is a file. --out names a directory.")
+        note = self.path / _NOTE
+        if not note.is_file():
+            others = [entry.name for entry in self.path.iterdir() if not entry.name.endswith((".partial", ".lock"))]
+            if others and not note.is_file():  # still: another process may have begun the directory just now
+                raise StoreError(
+                    f"{self.path}: is no run directory: it holds {', '.join(sorted(others)[:5])} and no run.json. "
+                    f"Choose another --out; nothing was changed."
+                )
+            return None
+        try:
+            facts = dict(json.loads(note.read_text(encoding="utf-8")))
+            layout = int(facts["layout"])
+            facts["models"], facts["batteries"] = dict(facts["models"]), dict(facts["batteries"])
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise StoreError(
+                f"{note}: is no note of a run: {error!r}. Choose another --out; nothing was changed."
+            ) from error
+        if layout > _LAYOUT:
+            raise StoreError(f"{note}: was written by a newer capgap (layout {layout}). Update capgap.")
+        return facts
+
+    def discard(self) -> None:
+        """Remove the directory where it holds nothing yet but its note: of a job that was refused."""
+        with suppress(OSError):
+            for name in (_NOTE, _LOCK):
+                (self.path / name).unlink(missing_ok=True)
+            self.path.rmdir()
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Two processes that add to one table wait for each other."""
+    def locked(self) -> Iterator[None]:
+        """Held while what several writers share is read, merged and written; a second entry of one thread passes.
+
+        Raises
+        ------
+        StoreError
+            Another process holds it for two minutes, or the disk knows no locks.
+        """
         try:
-            with FileLock(self.path / "tables.lock", timeout=120):
-                yield
+            self._lock.acquire()
         except (TimeoutError, OSError) as error:
             raise StoreError(f"{self.path}: its tables cannot be locked: {error}.") from error
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _file(self, table: schema.Table) -> Path:
+        return self.path / f"{table.name}.parquet"
 
 
 def _not_a_run(path: Path) -> str:
     """What is there instead of a run directory, and what to do."""
     if not path.is_dir():
-        what = "is a file" if path.exists() else "does not exist"
-        return f"{what}. Expected the --out of an evaluation or import."
-    what = "is no run directory (it has no run.json)."
-    if (path / "estimates.parquet").is_file() and not (path / "outcomes.parquet").is_file():
+        kind = "is a file" if path.exists() else "does not exist"
+        return f"{kind}. Expected the --out of an evaluation or import."
+    kind = "is no run directory (it has no run.json)."
+    if (path / "estimates.parquet").is_file() and not has_outcomes(path):
         return (
-            f"{what} It holds an analysis of tables that lie elsewhere: run that capgap analyze again, or bring "
+            f"{kind} It holds an analysis of tables that lie elsewhere: run that capgap analyze again, or bring "
             f"them into a directory first (capgap import table FILE --out DIR), which can be reported again."
         )
     if next(path.rglob("samples_*.jsonl"), None) is not None:
-        return f"{what} For the files of lm-evaluation-harness in it: capgap import lm-eval {path} --out DIR"
+        return f"{kind} For the files of lm-evaluation-harness in it: capgap import lm-eval {path} --out DIR"
     tables = sorted(f.name for f in path.iterdir() if f.suffix in (".parquet", ".csv", ".jsonl", ".json"))
     if tables:
-        return f"{what} For a table in it, name the table: capgap analyze {path / tables[0]}"
-    return f"{what} Expected the --out of an evaluation or import."
+        return f"{kind} For a table in it, name the table: capgap analyze {path / tables[0]}"
+    return f"{kind} Expected the --out of an evaluation or import."
 
 
 def _now() -> str:

@@ -8,7 +8,7 @@ import pytest
 from capgap import schema
 from capgap.analysis import analyze
 from capgap.cli import _status
-from capgap.evaluation import RunDirectory
+from capgap.store import RunDirectory
 
 
 @pytest.mark.slow

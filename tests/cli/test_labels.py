@@ -51,7 +51,7 @@ def test_a_declared_battery_keeps_its_own_word(
     assert evaluated(checkpoints, tiny_battery, out) == 0
     assert "declare no capability" not in capsys.readouterr().err
     labels = pd.read_parquet(out / "labels.parquet")
-    outcomes = pd.read_parquet(out / "outcomes.parquet").drop_duplicates(["task", "item"])
+    outcomes = pd.read_parquet(out / "outcomes").drop_duplicates(["task", "item"])
     both = labels.merge(outcomes, on=["task", "item"], suffixes=("", "_declared"))
     assert len(both) == len(labels)
     assert (both["capability"] == both["capability_declared"]).all()

@@ -47,7 +47,7 @@ def accuracy(model: str, out: Path) -> float:
     plan = engine.EvaluationPlan(
         students=students, teacher=teacher, bases=bases, controls=controls, batteries=("microworld",), limit=60
     )
-    run = engine.evaluate(plan, out, command=[], say=lambda line: None)
+    run = engine.evaluate(plan, out, command=[])
     outcomes = run.outcomes(plan.roles)
     return float(outcomes[outcomes["primary"] & (outcomes["task"] == "facts_generate")]["score"].mean())
 

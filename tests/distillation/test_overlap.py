@@ -121,8 +121,8 @@ def test_items_that_stay_in_are_counted_by_x_exposure_and_unknown_where_nobody_c
         batteries=(str(overlapping / "tiny.yaml"),),
         device="cpu",
     )
-    run = engine.evaluate(plan, overlapping / "run", command=["capgap"], say=lambda line: None)
-    table = pd.read_parquet(run.path / "outcomes.parquet").set_index("item")
+    run = engine.evaluate(plan, overlapping / "run", command=["capgap"])
+    table = pd.read_parquet(run.path / "outcomes").set_index("item")
     student = table[table["model"] == "pupil"]
     items = pd.read_parquet(run.path / "items.parquet").set_index("item")["prompt"]
     counts = {items[item]: count for item, count in student["x_exposure"].items()}

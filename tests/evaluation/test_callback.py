@@ -17,8 +17,8 @@ from transformers import (
 )
 
 from capgap.errors import ModelError
-from capgap.evaluation import RunDirectory
 from capgap.evaluation.callback import BatteryCallback
+from capgap.store import RunDirectory
 from tests.conftest import make_battery
 
 

@@ -8,8 +8,10 @@ import pytest
 
 from capgap import schema
 from capgap.errors import TableError
-from capgap.evaluation import EvaluationPlan, RunDirectory, evaluate
+from capgap.evaluation import EvaluationPlan, evaluate
+from capgap.events import Event, Listener, Note, ignore
 from capgap.models import expand_models
+from capgap.store import RunDirectory
 from tests.conftest import make_battery
 
 
@@ -20,40 +22,46 @@ def battery(tmp_path: Path) -> Path:
     return path
 
 
-def run_of(checkpoints: dict[str, Path], battery: Path, folder: Path, say: Any = None, **settings: Any) -> RunDirectory:
+def run_of(
+    checkpoints: dict[str, Path], battery: Path, folder: Path, on_event: Listener = ignore, **settings: Any
+) -> RunDirectory:
     (student,) = expand_models([f"pupil={checkpoints['student']}"])
     plan = EvaluationPlan(students=(student,), batteries=(str(battery),), device="cpu", **settings)
-    return evaluate(plan, folder, say=say)
+    return evaluate(plan, folder, on_event=on_event)
 
 
-def handed(folder: Path) -> list[dict[str, Any]]:
+def warnings(events: list[Event]) -> list[str]:
+    return [event.text for event in events if isinstance(event, Note) and event.level == "warning"]
+
+
+def written_responses(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "responses.jsonl").read_text().splitlines()]
 
 
 def test_responses_wait_until_their_scores_come_back(
     checkpoints: dict[str, Path], battery: Path, tmp_path: Path
 ) -> None:
-    said: list[str] = []
+    events: list[Event] = []
     folder = tmp_path / "run"
-    table = run_of(checkpoints, battery, folder, said.append).read(schema.OUTCOMES)
+    table = run_of(checkpoints, battery, folder, events.append).read(schema.OUTCOMES)
     waiting = table[table["task"] == "colours_generate"]
     assert set(waiting["status"]) == {"error"}
     assert waiting["score"].isna().all()
-    assert any("6 responses wait for their score" in sentence for sentence in said)
-    lines = handed(folder)
+    assert any("6 responses wait for their score" in text for text in warnings(events))
+    lines = written_responses(folder)
     assert [set(line) for line in lines[:1]] == [
         {"model", "battery", "task", "item", "variant", "repeat", "prompt", "target", "response"}
     ]
     scores = {line["item"]: n / 10 for n, line in enumerate(lines[:5])}
     text = "".join(json.dumps({**line, "score": scores[line["item"]]}) + "\n" for line in lines[:5])
     (folder / "scores.jsonl").write_text(text)
-    said.clear()
-    table = run_of(checkpoints, battery, folder, said.append, rescore=True).read(schema.OUTCOMES)
+    events.clear()
+    table = run_of(checkpoints, battery, folder, events.append, rescore=True).read(schema.OUTCOMES)
     back = table[table["task"] == "colours_generate"].set_index("item")
     assert {item: row["score"] for item, row in back.iterrows() if row["status"] == "scored"} == scores
     assert (back["status"] == "error").sum() == 1
-    assert any("1 responses wait" in sentence for sentence in said)
-    assert len(handed(folder)) == 6
+    assert any("1 responses wait" in text for text in warnings(events))
+    assert len(written_responses(folder)) == 6
 
 
 @pytest.mark.parametrize(

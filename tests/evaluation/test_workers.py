@@ -9,11 +9,13 @@ import pandas as pd
 import pytest
 
 from capgap import schema
-from capgap.errors import StoreError, UsageError
-from capgap.evaluation import EvaluationPlan, RunDirectory, evaluate, parse_devices, parse_shard
+from capgap.errors import StoreError
+from capgap.evaluation import EvaluationPlan, evaluate
 from capgap.evaluation import workers as module
 from capgap.evaluation.workers import worker_shards
+from capgap.events import Advanced, Event, Note
 from capgap.models import Ledger, expand_models
+from capgap.store import RunDirectory
 from tests.conftest import ROOT, make_battery
 
 
@@ -30,7 +32,9 @@ def assert_same_tables(one: RunDirectory, other: RunDirectory) -> None:
 def test_two_processes_give_the_tables_of_one(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     battery = make_battery(tmp_path / "battery", shots=2, n=40)
     one = evaluate(plan_of(checkpoints, battery, batch_tokens=64), tmp_path / "one")
-    two = evaluate(plan_of(checkpoints, battery, batch_tokens=64, workers=2), tmp_path / "two")
+    events: list[Event] = []
+    two = evaluate(plan_of(checkpoints, battery, batch_tokens=64, workers=2), tmp_path / "two", on_event=events.append)
+    assert sum(event.n for event in events if isinstance(event, Advanced)) == 2 * (3 + 1) * 40
     assert_same_tables(one, two)
     assert one.facts["requests"] == two.facts["requests"]
     assert {name: facts["fingerprint"] for name, facts in one.facts["models"].items()} == {
@@ -44,7 +48,7 @@ def test_shards_in_one_folder_become_the_tables_of_one_machine(checkpoints: dict
     folder = tmp_path / "shards"
     for k in range(2):
         evaluate(plan_of(checkpoints, battery, batch_tokens=64, shard=(k, 2)), folder)
-        assert not (folder / "outcomes.parquet").exists()
+        assert not (folder / "outcomes").exists()
         if k == 0:
             with pytest.raises(StoreError, match=r"lacks \d+ of \d+ answers"):
                 evaluate(plan_of(checkpoints, battery, batch_tokens=64, rescore=True), folder)
@@ -77,12 +81,12 @@ def test_a_model_that_needs_all_gpus_is_asked_by_one_worker_after_the_others(
     checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     battery = make_battery(tmp_path)
-    whole = evaluate(plan_of(checkpoints, battery), tmp_path / "whole", say=lambda line: None)
+    whole = evaluate(plan_of(checkpoints, battery), tmp_path / "whole")
     plan = plan_of(checkpoints, battery, workers=2)
     large = plan.models[0].name
     monkeypatch.setattr(module, "needs_several_gpus", lambda spec: spec.name == large)
     assert [(n, {index for index, _ in jobs}) for n, jobs in worker_shards(plan)] == [(2, {1}), (1, {0})]
-    split = evaluate(plan, tmp_path / "split", say=lambda line: None)
+    split = evaluate(plan, tmp_path / "split")
     keys = ["model", "task", "item", "variant", "metric"]
     one, other = (run.outcomes(plan.roles).sort_values(keys).reset_index(drop=True) for run in (whole, split))
     assert one[[*keys, "score", "status"]].equals(other[[*keys, "score", "status"]])
@@ -93,14 +97,17 @@ def test_two_runs_at_once_on_one_directory_lose_and_double_nothing(
 ) -> None:
     battery = make_battery(tmp_path / "battery", n=60)
     calm = evaluate(plan_of(checkpoints, battery, batch_tokens=64), tmp_path / "calm")
-    commands = [
-        [
-            *(sys.executable, "-m", "capgap", "evaluate", "--device", "cpu", "--batch-tokens", "64", "--base", "none"),
-            *("--battery", str(battery), "--out", str(tmp_path / "both"), "--student", str(checkpoints[name])),
-        ]
+    code = (
+        "import sys; from capgap.evaluation import evaluate, plan_evaluation; student, battery, out = sys.argv[1:];"
+        "evaluate(plan_evaluation([student], base='none', batteries=[battery], device='cpu', batch_tokens=64), out)"
+    )
+    jobs = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(checkpoints[name]), str(battery), str(tmp_path / "both")],
+            cwd=ROOT, stderr=subprocess.PIPE, text=True,
+        )
         for name in ("student", "teacher")
-    ]
-    jobs = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) for command in commands]
+    ]  # fmt: skip
     for job in jobs:
         _, errors = job.communicate(timeout=240)
         assert job.returncode == 0, errors[-2000:]
@@ -110,19 +117,6 @@ def test_two_runs_at_once_on_one_directory_lose_and_double_nothing(
     pd.testing.assert_frame_equal(one, other, atol=1e-4, rtol=0, check_exact=False)
     with Ledger(calm.ledger_path) as a, Ledger(both.ledger_path) as b:
         assert len(a) == len(b)
-
-
-def test_devices_and_shards_are_read_or_refused() -> None:
-    assert parse_devices("cpu") == ("cpu",)
-    assert parse_devices("cuda:0,2") == ("cuda:0", "cuda:2")
-    assert parse_devices("cuda:0,cuda:1") == ("cuda:0", "cuda:1")
-    for word in ("cuda:0,x", "cuda:1,1", ",", "cuda:,"):
-        with pytest.raises(UsageError, match="cuda:0,2"):
-            parse_devices(word)
-    assert parse_shard("2/3") == (1, 3)
-    for word in ("0/2", "3/2", "1", "a/b", "1/0"):
-        with pytest.raises(UsageError, match="expected K/N"):
-            parse_shard(word)
 
 
 def test_rescoring_loads_no_model_and_changes_nothing(
@@ -150,10 +144,11 @@ def test_rescoring_refuses_what_was_never_asked(checkpoints: dict[str, Path], tm
 
 
 def test_what_the_proof_compared_is_noted(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    said: list[str] = []
+    events: list[Event] = []
     battery = make_battery(tmp_path / "battery", n=12)
-    evaluate(plan_of(checkpoints, battery), tmp_path / "run", say=said.append)
-    assert any(s.startswith("student: ") and "requests compared with lm-eval's own path" in s for s in said)
+    evaluate(plan_of(checkpoints, battery), tmp_path / "run", on_event=events.append)
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert any(n.startswith("student: ") and "requests compared with lm-eval's own path" in n for n in notes)
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert set(facts["models"]["student"]["seconds"]) == {"loading", "hashing", "proof"}
 

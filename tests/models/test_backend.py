@@ -351,7 +351,7 @@ def test_evaluate_over_a_server_gives_the_same_outcomes_and_keeps_no_key(
     status, said = evaluate(capsys, *words, "--battery", str(battery), "--out", str(out))
     assert status == 0, said
     assert "Requesting API" not in said, "one bar is enough"
-    rows = pd.read_parquet(out / "outcomes.parquet").set_index(["model", "task", "item", "metric", "filter"])
+    rows = pd.read_parquet(out / "outcomes").set_index(["model", "task", "item", "metric", "filter"])
     direct, remote = rows.loc["direct"], rows.loc["remote"].loc[rows.loc["direct"].index]
     for column in ("score", "status", "prediction"):
         assert direct[column].equals(remote[column]), column

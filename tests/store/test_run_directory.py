@@ -1,10 +1,17 @@
+"""One run directory: what is refused, what is merged, and several processes that write to it at once."""
+
 import json
+import multiprocessing
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from capgap.errors import StoreError
-from capgap.evaluation import RunDirectory
+from capgap import schema
+from capgap.errors import StoreError, TableError
+from capgap.store import RunDirectory
+from tests.store.rows import item_rows, outcome_rows
 
 
 def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -52,3 +59,102 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be written"):
         RunDirectory(tmp_path / "file" / "run")
+
+
+def test_roles_are_remembered(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    assert run.roles is None
+    roles = schema.Roles(("s", "t"), teacher="lead", base={"s": "b"}, control={"t": "c"})
+    run.save(roles=roles)
+    assert run.roles == roles
+    assert RunDirectory.existing(tmp_path / "run").roles == roles
+    run.save(roles=schema.Roles(("s",)))
+    assert run.roles == schema.Roles(("s",))
+
+
+def test_a_row_of_a_known_key_makes_room_and_nothing_new_writes_nothing(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.merge(schema.ITEMS, item_rows("b"))
+    path = run.path / "items.parquet"
+    written = path.stat().st_mtime_ns
+    assert len(run.merge(schema.ITEMS, item_rows("b", n=2))) == 3
+    assert path.stat().st_mtime_ns == written
+    merged = run.merge(schema.ITEMS, item_rows("b", n=1).assign(prompt="other"))
+    assert merged["prompt"].tolist() == ["other", "Q:", "Q:"]
+    pd.testing.assert_frame_equal(run.read(schema.ITEMS), merged)
+    with pytest.raises(TableError, match="'item' is missing"):
+        run.merge(schema.ITEMS, item_rows("b").drop(columns="item"))
+
+
+def test_what_another_process_has_saved_since_stays(tmp_path: Path) -> None:
+    first, second = RunDirectory(tmp_path / "run"), RunDirectory(tmp_path / "run")
+    assert first.id == second.id
+    first.save(margin=3)
+    first.add_model("m", "x", {})
+    second.save(state="done")
+    second.add_battery("b", "0" * 64, {})
+    assert second.facts["margin"] == 3
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (facts["margin"], facts["state"], set(facts["models"]), set(facts["batteries"])) == (3, "done", {"m"}, {"b"})
+    with pytest.raises(StoreError, match="another model called 'm'"):
+        second.add_model("m", "y", {})
+
+
+def test_a_run_of_an_older_layout_opens(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    roles = {"students": ["m"], "teacher": None, "base": {}, "control": {}}
+    (folder / "run.json").write_text(json.dumps({"layout": 1, "models": {}, "batteries": {}, "roles": roles}))
+    schema.write(outcome_rows("m", "b"), folder / "outcomes.parquet", schema.OUTCOMES)
+    run = RunDirectory.existing(folder)
+    assert run.roles is not None
+    assert len(run.outcomes(run.roles)) == 3
+    run.save(state="done")
+    assert RunDirectory.existing(folder).facts["layout"] == 2, "an older capgap would not see the parts"
+
+
+def test_a_directory_of_which_nothing_came_is_discarded(tmp_path: Path) -> None:
+    RunDirectory(tmp_path / "empty").discard()
+    assert not (tmp_path / "empty").exists()
+    run = RunDirectory(tmp_path / "run")
+    run.write_outcomes("m", "b", outcome_rows("m", "b"))
+    run.discard()
+    assert len(run.read(schema.OUTCOMES)) == 3
+
+
+def _add_models(folder: Path, writer: int, n_models: int, start: Barrier) -> None:
+    start.wait()
+    run = RunDirectory(folder)
+    for n in range(n_models):
+        name = f"model {writer}-{n}"
+        run.add_battery("shared", "0" * 64, {})
+        run.add_battery(f"b{writer}-{n}", "1" * 64, {})
+        run.add_model(name, name, {"word": name})
+        run.merge(schema.ITEMS, item_rows(f"b{writer}-{n}"))
+        run.write_outcomes(name, "shared", outcome_rows(name, "shared"))
+        run.merge(schema.MODELS, pd.DataFrame({"model": [name], "seed": [writer]}))
+        run.save(**{f"fact {writer}-{n}": n})
+
+
+def test_processes_that_add_models_at_once_lose_nothing(tmp_path: Path) -> None:
+    folder, n_writers, n_models = tmp_path / "run", 3, 6
+    context = multiprocessing.get_context("spawn")
+    start = context.Barrier(n_writers)
+    writers = [
+        context.Process(target=_add_models, args=(folder, writer, n_models, start)) for writer in range(n_writers)
+    ]
+    for process in writers:
+        process.start()
+    for process in writers:
+        process.join(timeout=120)
+    assert [process.exitcode for process in writers] == [0] * n_writers
+    run = RunDirectory.existing(folder)
+    names = {f"model {writer}-{n}" for writer in range(n_writers) for n in range(n_models)}
+    batteries = {name.replace("model ", "b") for name in names}
+    assert set(run.facts["models"]) == names
+    assert set(run.facts["batteries"]) == {"shared", *batteries}
+    assert {name.replace("model", "fact") for name in names} <= set(run.facts)
+    assert set(run.read(schema.MODELS)["model"]) == names
+    assert set(run.read(schema.OUTCOMES)["model"]) == names
+    assert set(run.read(schema.ITEMS)["battery"]) == batteries
+    assert not list(folder.rglob("*.partial"))

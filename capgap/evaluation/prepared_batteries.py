@@ -1,0 +1,75 @@
+"""Batteries with their tasks prepared, and what the run directory keeps of them: the items and some facts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from capgap import schema
+from capgap.battery import Battery, PreparedTask, load_battery, prepare
+from capgap.errors import BatteryError, UsageError
+from capgap.evaluation.plan import EvaluationPlan
+
+__all__ = ["PreparedBatteries", "battery_facts", "items_table", "prepare_batteries"]
+
+PreparedBatteries = Sequence[tuple[Battery, Sequence[PreparedTask]]]
+"""Batteries with their tasks, ready to be asked."""
+
+
+def prepare_batteries(plan: EvaluationPlan) -> PreparedBatteries:
+    """The batteries of a plan with their tasks ready to be asked.
+
+    Raises
+    ------
+    BatteryError, UsageError
+        See `capgap.battery.preparation`; no battery, or two of one name.
+    """
+    batteries = [load_battery(name, data_root=plan.data_root) for name in plan.batteries]
+    names = [battery.name for battery in batteries]
+    if not names:
+        raise UsageError("no battery. Say which: --battery pocket")
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise BatteryError(f"two batteries are called {twice[0]!r}. Give one of them another name.")
+    return [(battery, prepare(battery, limit=plan.limit)) for battery in batteries]
+
+
+def items_table(prepared: PreparedBatteries) -> pd.DataFrame:
+    """The `items` table of the batteries."""
+    rows = [
+        {
+            "battery": battery.name,
+            "task": task.name,
+            "item": item.item,
+            "variant": item.variant,
+            "prompt": item.prompt,
+            "choices": list(item.choices) if item.choices else None,
+            "target": list(item.targets) if len(item.targets) > 1 else (item.targets[0] if item.targets else None),
+            "rationale": item.rationale,
+        }
+        for battery, tasks in prepared
+        for task in tasks
+        for item in task.items
+    ]
+    return schema.from_rows(rows, schema.ITEMS, source="items")
+
+
+def battery_facts(battery: Battery, tasks: Sequence[PreparedTask], limit: int | None) -> dict[str, Any]:
+    """What ``run.json`` says of a battery beside its hash."""
+    return {
+        "version": str(battery.version),
+        "description": battery.description,
+        "limit": limit,
+        "seed": battery.defaults.seed,
+        "tasks": {
+            task.name: {
+                "n_items": len(task.items),
+                "num_fewshot": task.num_fewshot,
+                "fewshot": task.fewshot,
+                "repeats": task.repeats,
+                "format": task.format,
+                "primary": task.primary,
+            }
+            for task in tasks
+        },
+    }

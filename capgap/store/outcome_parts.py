@@ -1,0 +1,197 @@
+"""Outcomes in parts, one Parquet file for each model and battery, read as one table.
+
+A part is written whole or not at all and belongs to nobody else, so that writing it needs no lock and costs the same
+however many others there are. ``outcomes.parquet`` of an older capgap beside them is read too and never rewritten: a
+part stands for the rows of its model and battery there. ``pandas.read_parquet(DIR / "outcomes")`` reads the parts too.
+"""
+
+import hashlib
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from capgap import schema
+from capgap.errors import StoreError, TableError
+from capgap.events import Listener, Note, ignore
+
+__all__ = ["has_outcomes", "one_type", "part_path", "read_outcomes", "unified_covariates", "write_part"]
+
+_FOLDER = "outcomes"
+_OLDER_FILE = "outcomes.parquet"
+_PART = ["model", "battery"]
+# Lower case, because some file systems do not tell "A" from "a"; no dot at the end, which Windows drops.
+_PLAIN_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9_-])?")
+_WINDOWS_DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?")
+
+
+def part_path(folder: Path, model: str, battery: str) -> Path:
+    """Where the outcomes of a model on a battery lie in a run directory.
+
+    Names may hold anything. A plain lower-case name is its own file name; any other is its letters and digits, ``+``
+    (which no plain name holds) and sixteen hex digits of its SHA-256. The true names stand in the table.
+    """
+    return folder / _FOLDER / _file_name(model) / f"{_file_name(battery)}.parquet"
+
+
+def _file_name(name: str) -> str:
+    if _PLAIN_NAME.fullmatch(name) and not _WINDOWS_DEVICE.fullmatch(name):
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    letters = re.sub(r"[^a-z0-9]+", "-", name.lower())[:40].strip("-")
+    return f"{letters or 'name'}+{digest}"
+
+
+def write_part(folder: Path, model: str, battery: str, rows: pd.DataFrame) -> list[str]:
+    """Write all outcomes of a model on a battery, in the place of those that were there.
+
+    Parameters
+    ----------
+    folder
+        The run directory.
+    model, battery
+        Their names.
+    rows
+        Outcomes of this model on this battery and of no other.
+
+    Returns
+    -------
+    list of str
+        Notes on covariates that were given one type; see `unified_covariates`.
+
+    Raises
+    ------
+    TableError
+        A row is of another model or battery, or the rows are no outcomes.
+    StoreError
+        The disk is full or cannot be written.
+    """
+    rows, notes = unified_covariates(rows)
+    path = part_path(folder, model, battery)
+    rows = schema.validate(rows, schema.OUTCOMES, source=f"outcomes of {model} on {battery}")
+    _refuse_strangers(rows, {(model, battery)}, path)
+    rows = rows.sort_values(list(schema.OUTCOME_KEY), kind="stable", ignore_index=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{path.parent}: cannot be written: {error.strerror or error}.") from error
+    with schema.atomic_write(path) as partial:
+        rows.to_parquet(partial, index=False)
+    return notes
+
+
+def read_outcomes(folder: Path, models: Collection[str] | None = None, *, on_event: Listener = ignore) -> pd.DataFrame:
+    """The outcomes in a folder as one table, sorted by its key, whoever wrote them in whatever order.
+
+    Parameters
+    ----------
+    folder
+        Holds parts, ``outcomes.parquet``, or both; empty where it holds neither.
+    models
+        Only these; None reads all.
+    on_event
+        Told of covariates that are numbers in one part and text in another.
+
+    Raises
+    ------
+    TableError
+        A file is damaged, or holds outcomes of another model or battery than its name says.
+    """
+    frames = []
+    for path in _part_files(folder, models):
+        part = schema.read(path, schema.OUTCOMES)
+        pairs = _pairs(part)
+        _refuse_strangers(part, {pair for pair in pairs if part_path(folder, *pair) == path}, path)
+        frames.append(part)
+    older = folder / _OLDER_FILE
+    if older.is_file():
+        rows = schema.read(older, schema.OUTCOMES)
+        superseded = [pair for pair in _pairs(rows) if part_path(folder, *pair).is_file()]
+        rows = rows[~pd.MultiIndex.from_frame(rows[_PART]).isin(superseded)]
+        frames.append(rows if models is None else rows[rows["model"].isin(list(models))])
+    frames = [frame for frame in frames if len(frame)]
+    if not frames:
+        return schema.empty(schema.OUTCOMES)
+    # Each part is validated and no two hold one model and battery, so that keys need no second look.
+    outcomes, notes = unified_covariates(pd.concat(frames, ignore_index=True))
+    for note in notes:
+        on_event(Note(note, level="warning"))
+    return outcomes.sort_values(list(schema.OUTCOME_KEY), kind="stable", ignore_index=True)
+
+
+def has_outcomes(folder: Path) -> bool:
+    """Whether a folder holds outcomes, in parts or in an older capgap's one file."""
+    return (folder / _OLDER_FILE).is_file() or next(iter(_part_files(folder, None)), None) is not None
+
+
+def unified_covariates(outcomes: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The outcomes with one type in each covariate: numbers where all its values are numbers, else text.
+
+    Returns
+    -------
+    outcomes
+        The frame given, or a changed copy.
+    notes
+        A sentence for each covariate that was a number in some rows and text in others.
+    """
+    changed: dict[str, pd.Series[Any]] = {}
+    notes = []
+    for name in schema.covariate_names(outcomes):
+        values = outcomes[name]
+        if values.dtype != object:
+            continue  # one type already; parts of unlike types make an object column when they are joined
+        known = values.dropna()
+        is_text = known.map(lambda value: isinstance(value, str))
+        if len(known) and not is_text.any() and known.map(lambda value: isinstance(value, bool)).all():
+            continue
+        changed[name] = one_type(values)
+        if is_text.any() and not is_text.all():
+            kind = "numbers" if pd.api.types.is_numeric_dtype(changed[name]) else "text"
+            text, number = (_batteries(outcomes, known.index[mask]) for mask in (is_text, ~is_text))
+            notes.append(f"covariate {name} is text in {text} and a number in {number}; all of it is taken as {kind}")
+    return (outcomes.assign(**changed) if changed else outcomes), notes
+
+
+def one_type(values: "pd.Series[Any]") -> "pd.Series[Any]":
+    """The values as numbers (float64) where all of them are numbers or spell some, else as text; nulls stay."""
+    try:
+        return pd.to_numeric(values).astype("float64")
+    except (TypeError, ValueError, OverflowError):
+        return values.map(_as_text, na_action="ignore").astype("str")
+
+
+def _as_text(value: Any) -> str:
+    """A number as text has no point where it is whole: 3 of one battery is the 3 of another, whatever their types."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _batteries(outcomes: pd.DataFrame, rows: pd.Index) -> str:
+    names = sorted(set(outcomes.loc[rows, "battery"].astype(str))) if "battery" in outcomes else ["some rows"]
+    return ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
+
+
+def _part_files(folder: Path, models: Collection[str] | None) -> list[Path]:
+    """The parts of some models, or all; neighbours that are being written (``….partial``) are none."""
+    parts = folder / _FOLDER
+    if models is None:
+        return sorted(parts.glob("*/*.parquet"))
+    return [
+        path for name in sorted({_file_name(m) for m in models}) for path in sorted((parts / name).glob("*.parquet"))
+    ]
+
+
+def _pairs(outcomes: pd.DataFrame) -> list[tuple[str, str]]:
+    """Each model and battery that occur together, once."""
+    return list(outcomes[_PART].drop_duplicates().itertuples(index=False, name=None))
+
+
+def _refuse_strangers(outcomes: pd.DataFrame, expected: Collection[tuple[str, str]], path: Path) -> None:
+    """A part that holds another's rows would be counted twice, or overlooked where only some models are read."""
+    for model, battery in _pairs(outcomes):
+        if (model, battery) not in expected:
+            raise TableError(
+                f"{path}: holds outcomes of model {model!r} on battery {battery!r}, which do not belong there. Bring "
+                f"tables of others in with capgap import table FILE --out DIR."
+            )
