@@ -51,7 +51,7 @@ def compare(
 ) -> Results:
     """Results of a comparison whose estimates are not computed yet; arguments and errors as of `capgap.analyze`."""
     several = [outcomes] if isinstance(outcomes, (pd.DataFrame, str, PathLike)) else list(outcomes)
-    parts = [_read_source(source) for source in _distinct(several)]
+    parts = [_read_source(source, on_event) for source in _distinct(several)]
     whole = schema.concat([part.outcomes for part in parts], schema.OUTCOMES)
     if not len(whole):
         places = ", ".join(str(source) for source in several if not isinstance(source, pd.DataFrame))
@@ -92,10 +92,10 @@ def _distinct(sources: Iterable[TableSource]) -> list[pd.DataFrame | Path]:
     return list(distinct.values())
 
 
-def _read_source(source: pd.DataFrame | Path) -> SourceTables:
+def _read_source(source: pd.DataFrame | Path, on_event: Listener) -> SourceTables:
     if isinstance(source, pd.DataFrame) or not source.is_dir():
         return SourceTables(_read(source, schema.OUTCOMES), {})
-    run = RunDirectory.existing(source)
+    run = RunDirectory.existing(source, on_event=on_event)
     outcomes = run.read(schema.OUTCOMES)
     if not len(outcomes):
         raise StoreError(f"{source}: has no outcomes yet. Run its evaluation first, or let it finish.")

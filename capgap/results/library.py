@@ -170,9 +170,9 @@ def evaluate(
     Examples
     --------
     >>> import capgap
-    >>> run = capgap.evaluate(
-    ...     "microworld:small", teacher="microworld:teacher", limit=4, device="cpu", out=folder / "small"
-    ... )
+    >>> run = capgap.evaluate("microworld:small", teacher="microworld:teacher", limit=4, device="cpu")
+    >>> run.path
+    PosixPath('capgap-out/small')
     >>> run.results
     <Results: 'small' against 'teacher', 14 tasks, 56 items>
     >>> sorted(run.outcomes["model"].unique())
@@ -181,7 +181,8 @@ def evaluate(
     from capgap import evaluation
 
     plan = evaluation.plan_evaluation(
-        [_text(model) for model in _several(students)], teacher=_text(teacher), base=_text(base), control=_text(control),
+        [_text(model) for model in _several(students)],
+        teacher=_text(teacher), base=_text(base), control=_text(control),
         batteries=[_text(name) for name in _several(battery)], device=device, shard=shard,
         allow=_permissions(allow_code, allow_pickle), limit=limit, dtype=dtype, batch_tokens=batch_tokens,
         workers=workers, rescore=rescore, data_root=None if data_root is None else Path(data_root),
@@ -242,9 +243,9 @@ def distill(
 
     Examples
     --------
+    >>> from pathlib import Path
     >>> import capgap
-    >>> file = folder / "pupil.yaml"
-    >>> _ = file.write_text('''
+    >>> _ = Path("pupil.yaml").write_text('''
     ... name: pupil
     ... student: microworld:small
     ... data: {battery: microworld, tasks: [facts_generate]}
@@ -252,9 +253,8 @@ def distill(
     ... supervision: gold_answers
     ... training: {max_steps: 1}
     ... ''')
-    >>> student = capgap.distill(file, out=folder / "pupil", device="cpu")
-    >>> student.path.name
-    'pupil'
+    >>> capgap.distill("pupil.yaml", device="cpu")
+    DistilledStudent(path=PosixPath('capgap-out/students/pupil'), run=None)
     """
     from capgap import distillation
     from capgap.evaluation import quiet

@@ -23,7 +23,7 @@ from capgap.errors import StoreError
 
 __all__ = [
     "DEFAULT_ROOT",
-    "EARLIER",
+    "PAGE_FILES",
     "claim_folder",
     "evaluation_folder",
     "keep_former_page",
@@ -32,10 +32,7 @@ __all__ = [
 ]
 
 DEFAULT_ROOT = Path("capgap-out")
-EARLIER = "earlier"
-"""The folder inside a run directory that holds pages of former comparisons."""
-
-_PAGE_FILES = ("report.html", "estimates.parquet", "estimates.json")
+PAGE_FILES = ("estimates.parquet", "estimates.json", "report.html")
 _ROLES = ("teacher", "base", "control")
 
 
@@ -111,10 +108,10 @@ def keep_former_page(folder: Path, estimates: pd.DataFrame) -> Path | None:
     ):
         return None
     digest = hashlib.sha256(json.dumps([models, tasks], sort_keys=True).encode()).hexdigest()[:6]
-    place = folder / EARLIER / f"{re.sub(r'[^A-Za-z0-9_.]+', '-', '-'.join(models)).strip('-.')[:60]}-{digest}"
+    place = folder / "earlier" / f"{re.sub(r'[^A-Za-z0-9_.]+', '-', '-'.join(models)).strip('-.')[:60]}-{digest}"
     with writable(place):
         place.mkdir(parents=True, exist_ok=True)
-        for name in _PAGE_FILES:
+        for name in PAGE_FILES:
             if (folder / name).is_file():
                 shutil.copy2(folder / name, place / name)
     return place / "report.html"

@@ -17,7 +17,8 @@ from capgap.errors import UsageError
 from capgap.events import Listener, Note, ignore
 from capgap.report import write_report
 from capgap.results.notebook import results_html
-from capgap.results.output_folders import claim_folder, keep_former_page, writable
+from capgap.results.output_folders import PAGE_FILES, claim_folder, keep_former_page, writable
+from capgap.store import RunDirectory
 
 __all__ = ["Results"]
 
@@ -120,9 +121,9 @@ class Results:
         )  # fmt: skip
 
     def write(self, folder: Path | str, *, items: ShownItems = "some", on_event: Listener = ignore) -> Path:
-        """Write estimates (Parquet and JSON), labels, the other tables and ``report.html`` into a folder.
+        """Write estimates (Parquet and JSON), items, models, labels and ``report.html`` into a folder.
 
-        All are made first and put in place together, last: whoever stops this finds the former page with its numbers.
+        All are made first; page and numbers take their place together, last: whoever stops this finds the former ones.
         A former page about another comparison is kept in ``earlier/``, see `capgap.results.output_folders`.
 
         Parameters
@@ -145,25 +146,27 @@ class Results:
             The folder holds a run that is no part of this comparison, or cannot be written.
         """
         folder = claim_folder(folder, self.folders)
-        tables = {schema.ITEMS: self.items, schema.MODELS: self.models, schema.LABELS: self.labels}
+        run = RunDirectory.existing(folder) if folder.resolve() in self.folders else None
         with ExitStack() as files:
             # Left last in, first out: the page takes its place after the numbers that it shows.
-            page = files.enter_context(schema.atomic_write(folder / "report.html"))
-            as_json = files.enter_context(schema.atomic_write(folder / "estimates.json"))
-            for table, rows in {**tables, schema.ESTIMATES: self.estimates}.items():
-                if rows is not None:
-                    partial = files.enter_context(schema.atomic_write(folder / f"{table.name}.parquet"))
-                    schema.write(rows, partial, table)
+            page, as_json, numbers = (
+                files.enter_context(schema.atomic_write(folder / name)) for name in reversed(PAGE_FILES)
+            )
+            schema.write(self.estimates, numbers, schema.ESTIMATES)
             schema.write_json(self.estimates, as_json)
             self.report(page, items=items)
+            for table, rows in ((schema.ITEMS, self.items), (schema.MODELS, self.models), (schema.LABELS, self.labels)):
+                path = folder / f"{table.name}.parquet"
+                if run is not None:
+                    run.merge(table, schema.empty(table) if rows is None else rows)  # others may be writing there
+                elif rows is not None:
+                    schema.write(rows, path, table)
+                else:  # of an earlier comparison
+                    with writable(path):
+                        path.unlink(missing_ok=True)
             former = keep_former_page(folder, self.estimates)
         if former is not None:
             on_event(Note(f"the former page in {folder} is about another comparison and is kept: {former}"))
-        if folder.resolve() not in self.folders:
-            # What this comparison does not bring is of an earlier one.
-            for table in (table for table, rows in tables.items() if rows is None):
-                with writable(folder / f"{table.name}.parquet") as path:
-                    path.unlink(missing_ok=True)
         return folder / "report.html"
 
     def __repr__(self) -> str:
