@@ -10,7 +10,10 @@ export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
 VALIDATION ?= .venv/validation
 
-.PHONY: demo test test-slow test-browser test-gpu test-real validate validate-all check format clean
+RELEASE_VENV := .venv-release
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' capgap/__init__.py)
+
+.PHONY: demo test test-slow test-browser test-gpu test-real test-oracles validate validate-all check format dist release clean
 
 demo: $(READY)
 	$(BIN)/capgap demo
@@ -52,6 +55,12 @@ test-gpu: $(READY)
 test-real: $(READY)
 	$(BIN)/pytest -m real
 
+# Whole fits of independent packages, in their own run: the dependency group `oracles`.
+test-oracles: $(READY)
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["oracles"])' \
+	  | xargs $(BIN)/python -m pip install --quiet --disable-pip-version-check
+	$(BIN)/pytest -m oracle
+
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -61,6 +70,26 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The source archive and the wheel, and the wheel installed afresh with what it declares, tried outside the clone.
+dist: $(READY)
+	rm -rf dist $(RELEASE_VENV)
+	$(BIN)/hatchling build
+	$(PYTHON) -m venv $(RELEASE_VENV)
+	$(RELEASE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock dist/*.whl
+	$(RELEASE_VENV)/bin/python -m pip check --disable-pip-version-check
+	cd $(RELEASE_VENV) && unset PYTHONPATH && bin/capgap --version && bin/capgap --help >/dev/null \
+	  && bin/python -c 'import capgap, pathlib; assert pathlib.Path(capgap.__file__).with_name("py.typed").exists()' \
+	  && bin/capgap battery check pocket >/dev/null && bin/capgap demo --out demo >/dev/null && test -s demo/report.html
+
+# Tests, builds, tries and tags the version of capgap/__init__.py; uploading dist/ and pushing the tag are left to whoever may.
+release:
+	git diff --quiet HEAD || { echo 'There are changes that no commit holds.'; exit 2; }
+	grep -q '^## $(VERSION) ' CHANGELOG.md || { echo 'CHANGELOG.md has no section "## $(VERSION) (DATE)".'; exit 2; }
+	! git rev-parse -q --verify 'refs/tags/v$(VERSION)' || { echo 'v$(VERSION) is tagged already.'; exit 2; }
+	$(MAKE) check test test-slow test-oracles dist
+	git tag -a 'v$(VERSION)' -m 'capgap $(VERSION)'
+	@echo 'Tagged v$(VERSION); dist/ holds what to upload.'
+
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
@@ -68,4 +97,4 @@ $(READY): requirements.lock pyproject.toml
 	@touch $(READY)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(RELEASE_VENV) dist .pytest_cache .mypy_cache .ruff_cache

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from capgap.battery import load_battery
+    from capgap.classification import classify
     from capgap.errors import CapgapError
-    from capgap.results import Results, analyze, classify, distill, evaluate, load
+    from capgap.results import Results, analyze, distill, evaluate, load
     from capgap.schema import Roles
 
 __all__ = [
@@ -26,7 +27,10 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_HOMES = {"CapgapError": "capgap.errors", "Roles": "capgap.schema", "load_battery": "capgap.battery"}
+_HOMES = {
+    "CapgapError": "capgap.errors", "Roles": "capgap.schema", "load_battery": "capgap.battery",
+    "classify": "capgap.classification",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -20,6 +20,7 @@ _MARKED = {
     "browser": "chromium and chromedriver: make test-browser",
     "real": "CAPGAP_REAL_MODELS and CAPGAP_SHARED_DATA: make test-real",
     "gpu": "a CUDA device: make test-gpu",
+    "oracle": "glmm and mixedlm: make test-oracles",
 }
 _not_run: dict[str, int] = {}
 

@@ -1,4 +1,4 @@
-"""Evidence from how models answer: what thoughts, facts, other numbers and size change, task by task.
+"""Behavioural evidence by task: what thoughts, facts, other numbers and model size change in models' answers.
 
 Single items carry little, so a task is the unit. Variants of the `outcomes` table say how an item was asked:
 
@@ -12,9 +12,9 @@ Single items carry little, so a task is the unit. Variants of the `outcomes` tab
 
 A model counts as far as it can do the task: what the thoughts of a model that only guesses do not bring, says nothing
 about the task. Its ability is its accuracy with thoughts (where there are none, without), from 0 at chance to 1; below
-what luck may bring it is left out, above that it weighs by its ability. Where more than `capgap.schema.GUARD` of its
-answers in one way are cut off or cannot be read, it was not asked in that way: longer thoughts are cut off more often,
-and would seem to help less.
+what luck may bring it is left out, above that it weighs by its ability. Where more than
+`capgap.schema.MAX_UNREADABLE_SHARE` of its answers in one way are cut off or cannot be read, it was not asked in that
+way: longer thoughts are cut off more often, and would seem to help less.
 """
 
 import json
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from capgap import schema
 from capgap.classification.behaviour_links import linked
 from capgap.classification.evidence import Evidence, EvidenceModel
+from capgap.schema.remarks import Reason, Remark
 from capgap.stats import Design, Estimate, accuracy, mean_estimate, ratio_of_means, refused
 
 __all__ = ["MIN_ITEMS", "Behaviour", "behaviour_evidence", "behaviours"]
@@ -37,8 +38,8 @@ MIN_ITEMS = 10
 """Below so many items of a task its models' answers are no evidence."""
 VARIANTS = {"without": ("direct", "default"), "with": ("cot",), "fact": ("fact",), "numbers": ("numbers",)}
 """Role → the variants that can play it, the first that was asked."""
-_ROOM = "the share of errors without thoughts"
 _SATURATED = 0.9  # a task that the smallest model solves can't grow with size
+_MIN_SIZES = 3
 _SPAN = 3.0  # least ratio of the largest to the smallest number of parameters
 Floats = NDArray[np.float64]
 
@@ -79,18 +80,30 @@ class _TaskAnswers:
     ability: Mapping[str, float] = field(default_factory=dict)
     """Name → ability of the models that are better than chance, above 0 to 1."""
 
-    def who(self, *roles: str) -> tuple[EvidenceModel, ...]:
+    @property
+    def design(self) -> Design:
+        """One stratum, items in their clusters."""
+        return Design.of(np.zeros(len(self.cluster)), self.cluster)
+
+    def able_models(self, *roles: str) -> tuple[EvidenceModel, ...]:
         """The able models that were asked in all these ways."""
         return tuple(self.models[m] for m in self.ability if all((m, role) in self.scores for role in roles))
 
-    def total(self, who: Sequence[EvidenceModel], role: str) -> Floats:
-        """Sum of models' scores on each item, each times its ability."""
-        return np.asarray(np.sum([self.ability[w.name] * self.scores[w.name, role] for w in who], axis=0))
+    def weighted_scores(self, models: Sequence[EvidenceModel], role: str) -> Floats:
+        """Sum of models' scores on each item, each times its ability, shape (items,)."""
+        return np.asarray(np.sum([self.ability[m.name] * self.scores[m.name, role] for m in models], axis=0))
 
-    def told(self, name: str, estimate: Estimate, who: Sequence[EvidenceModel]) -> Behaviour:
-        """A behaviour of these models."""
-        weights = [self.ability[w.name] for w in who]
-        return Behaviour(name, estimate, tuple(who), sum(a * a for a in weights) / sum(weights))
+    def behaviour(self, name: str, estimate: Estimate, models: Sequence[EvidenceModel]) -> Behaviour:
+        """A behaviour of these models, with their mean ability, weighted by itself."""
+        weights = [self.ability[m.name] for m in models]
+        return Behaviour(name, estimate, tuple(models), sum(a * a for a in weights) / sum(weights))
+
+    def estimate_ratio(self, numerator: Floats, denominator: Floats, name: str) -> Estimate:
+        """A ratio of means over the items of which both parts are known; `name` is the denominator's."""
+        known = np.isfinite(numerator) & np.isfinite(denominator)
+        if known.sum() < MIN_ITEMS:
+            return _few_items(int(known.sum()))
+        return ratio_of_means(self.design.fit(np.column_stack([numerator, denominator])), denominator=name)
 
 
 def behaviour_evidence(outcomes: pd.DataFrame, models: pd.DataFrame | None = None) -> dict[str, tuple[Evidence, ...]]:
@@ -103,8 +116,10 @@ def behaviour_evidence(outcomes: pd.DataFrame, models: pd.DataFrame | None = Non
     models
         A `models` table: sizes, and the hashes by which a compared model is recognised later.
     """
-    found = behaviours(outcomes, models)
-    return {task: tuple(e for b in several if (e := b.evidence) is not None) for task, several in found.items()}
+    return {
+        task: tuple(e for behaviour in by_task if (e := behaviour.evidence) is not None)
+        for task, by_task in behaviours(outcomes, models).items()
+    }
 
 
 def behaviours(outcomes: pd.DataFrame, models: pd.DataFrame | None = None) -> dict[str, tuple[Behaviour, ...]]:
@@ -116,7 +131,7 @@ def behaviours(outcomes: pd.DataFrame, models: pd.DataFrame | None = None) -> di
         See `behaviour_evidence`.
     """
     primary = outcomes[outcomes["primary"].fillna(False).astype(bool)]
-    sizes, hashes = _known(models)
+    sizes, hashes = _sizes_and_hashes(models)
     result: dict[str, tuple[Behaviour, ...]] = {}
     for task, rows in primary.groupby("task", sort=False):
         answers = _answers(rows, hashes)
@@ -130,7 +145,7 @@ def behaviours(outcomes: pd.DataFrame, models: pd.DataFrame | None = None) -> di
     return result
 
 
-def _known(models: pd.DataFrame | None) -> tuple[dict[str, float], dict[str, str]]:
+def _sizes_and_hashes(models: pd.DataFrame | None) -> tuple[dict[str, float], dict[str, str]]:
     """Parameters and hash of each model, where they are known."""
     if models is None:
         return {}, {}
@@ -142,25 +157,25 @@ def _known(models: pd.DataFrame | None) -> tuple[dict[str, float], dict[str, str
 
 def _answers(rows: pd.DataFrame, hashes: Mapping[str, str]) -> _TaskAnswers:
     """One task's rows as arrays over its items."""
-    items = {item: n for n, item in enumerate(rows["item"].unique())}
-    at = rows["item"].map(items).to_numpy()
+    index_of = {item: n for n, item in enumerate(rows["item"].unique())}
+    positions = rows["item"].map(index_of).to_numpy()
     first = rows.drop_duplicates("item")
     chance = rows.groupby("item", sort=False)["chance"].max()
     scores: dict[tuple[str, str], Floats] = {}
     choices: dict[tuple[str, str], list[Floats | None]] = {}
-    for model, own in rows.groupby("model", sort=True):
-        asked = set(own["variant"])
-        for role, names in VARIANTS.items():
-            variant = next((name for name in names if name in asked), None)
+    for model, of_model in rows.groupby("model", sort=True):
+        variants = set(of_model["variant"])
+        for role, candidates in VARIANTS.items():
+            variant = next((name for name in candidates if name in variants), None)
             if variant is None:
                 continue
-            chosen = own[own["variant"] == variant]
-            if not _fair(chosen, variant, asked):
+            chosen = of_model[of_model["variant"] == variant]
+            if not _judgeable(chosen, variant, variants):
                 continue
-            means = chosen.groupby(at[rows.index.get_indexer(chosen.index)])["score"].mean()
-            scores[str(model), role] = np.full(len(items), np.nan)
+            means = chosen.groupby(positions[rows.index.get_indexer(chosen.index)])["score"].mean()
+            scores[str(model), role] = np.full(len(index_of), np.nan)
             scores[str(model), role][means.index.to_numpy()] = means.to_numpy()
-            choices[str(model), role] = _probabilities(chosen, items)
+            choices[str(model), role] = _choice_probabilities(chosen, index_of)
     answers = _TaskAnswers(
         scores,
         choices,
@@ -171,18 +186,18 @@ def _answers(rows: pd.DataFrame, hashes: Mapping[str, str]) -> _TaskAnswers:
     return replace(answers, ability={name: a for name in answers.models if (a := _ability(answers, name)) > 0})
 
 
-def _fair(chosen: pd.DataFrame, variant: str, asked: Collection[str]) -> bool:
-    """Whether a model's answers in one way can be judged as that."""
-    if chosen["status"].isin(["unparsed", "truncated"]).mean() > schema.MAX_UNREADABLE_SHARE:
+def _judgeable(rows: pd.DataFrame, variant: str, variants: Collection[str]) -> bool:
+    """Whether a model's answers in one variant can be judged as that; `variants` are all in which it was asked."""
+    if rows["status"].isin(["unparsed", "truncated"]).mean() > schema.MAX_UNREADABLE_SHARE:
         return False
-    return variant != "default" or "cot" in asked or bool((chosen["format"] == "choose").all())
+    return variant != "default" or "cot" in variants or bool((rows["format"] == "choose").all())
 
 
-def _probabilities(rows: pd.DataFrame, items: Mapping[str, int]) -> list[Floats | None]:
+def _choice_probabilities(rows: pd.DataFrame, index_of: Mapping[str, int]) -> list[Floats | None]:
     """Probabilities of the choices of each item, of its first repeat; None where it did not choose."""
-    found: list[Floats | None] = [None] * len(items)
+    probabilities: list[Floats | None] = [None] * len(index_of)
     for item, form, response in zip(rows["item"], rows["format"], rows["response"], strict=True):
-        if form != "choose" or not isinstance(response, str) or found[items[item]] is not None:
+        if form != "choose" or not isinstance(response, str) or probabilities[index_of[item]] is not None:
             continue
         try:
             logprobs = np.array(json.loads(response), dtype=float)
@@ -190,97 +205,97 @@ def _probabilities(rows: pd.DataFrame, items: Mapping[str, int]) -> list[Floats 
             continue
         if logprobs.ndim == 1 and len(logprobs) > 1 and np.isfinite(logprobs).all():
             p = np.exp(logprobs - logprobs.max())
-            found[items[item]] = p / p.sum()
-    return found
+            probabilities[index_of[item]] = p / p.sum()
+    return probabilities
 
 
 def _ability(answers: _TaskAnswers, model: str) -> float:
     """Accuracy with thoughts (else without) from 0 at chance to 1; 0 where it may be luck."""
     for role in ("with", "without"):
-        y = answers.scores.get((model, role))
-        if y is None or np.isfinite(y).sum() < MIN_ITEMS:
+        scores = answers.scores.get((model, role))
+        if scores is None or np.isfinite(scores).sum() < MIN_ITEMS:
             continue
         chance = float(np.nanmean(answers.chance)) if np.isfinite(answers.chance).any() else 0.0
-        found = accuracy(y, _design(answers))
+        estimate = accuracy(scores, answers.design)
         # above chance implies that chance is below 1
-        return (found.estimate - chance) / (1 - chance) if found.conf_low > chance else 0.0
+        return (estimate.estimate - chance) / (1 - chance) if estimate.conf_low > chance else 0.0
     return 0.0
 
 
-def _design(answers: _TaskAnswers) -> Design:
-    return Design.of(np.zeros(len(answers.cluster)), answers.cluster)
-
-
-def _ratio(answers: _TaskAnswers, numerator: Floats, denominator: Floats, name: str) -> Estimate:
-    """A ratio of means over the items of which both parts are known."""
-    keep = np.isfinite(numerator) & np.isfinite(denominator)
-    if keep.sum() < MIN_ITEMS:
-        return refused(f"{int(keep.sum())} items are too few", n_items=int(keep.sum()))
-    return ratio_of_means(_design(answers).fit(np.column_stack([numerator, denominator])), denominator=name)
-
-
 def _steps(answers: _TaskAnswers) -> Behaviour:
-    who = answers.who("without", "with")
-    if not who:
-        return _none("steps", "no able model was asked without and with thoughts (that were not cut off)")
-    without, thinking = answers.total(who, "without"), answers.total(who, "with")
-    room = sum(answers.ability[w.name] for w in who) - without
-    return answers.told("steps", _ratio(answers, thinking - without, room, _ROOM), who)
+    models = answers.able_models("without", "with")
+    if not models:
+        return _not_asked("steps", "without and with thoughts that were not cut off")
+    without, thinking = answers.weighted_scores(models, "without"), answers.weighted_scores(models, "with")
+    room = sum(answers.ability[m.name] for m in models) - without
+    ratio = answers.estimate_ratio(thinking - without, room, "the share of errors without thoughts")
+    return answers.behaviour("steps", ratio, models)
 
 
 def _fact(answers: _TaskAnswers) -> Behaviour:
-    who = answers.who("without", "with", "fact")
-    if not who:
-        return _none("fact", "no able model was asked without thoughts, with them, and with the fact")
-    without = answers.total(who, "without")
-    thinking, told = answers.total(who, "with") - without, answers.total(who, "fact") - without
-    return answers.told("fact", _ratio(answers, thinking, told, "what the fact in the prompt brings"), who)
+    models = answers.able_models("without", "with", "fact")
+    if not models:
+        return _not_asked("fact", "without thoughts, with them, and with the fact")
+    without, thinking, informed = (answers.weighted_scores(models, role) for role in ("without", "with", "fact"))
+    ratio = answers.estimate_ratio(thinking - without, informed - without, "what the fact in the prompt brings")
+    return answers.behaviour("fact", ratio, models)
 
 
 def _entropy(answers: _TaskAnswers) -> Behaviour:
-    who = answers.who("without", "with")
+    models = answers.able_models("without", "with")
     entropy, right = np.zeros(len(answers.cluster)), np.zeros(len(answers.cluster))
-    for w in who:
-        for i, p in enumerate(answers.choices[w.name, "without"]):
-            if p is not None and answers.scores[w.name, "with"][i] == 1:
-                right[i] += answers.ability[w.name]
-                bits = float((p * np.log(np.maximum(p, 1e-300))).sum()) / math.log(len(p))
-                entropy[i] -= answers.ability[w.name] * bits
+    for model in models:
+        weight = answers.ability[model.name]
+        for i, p in enumerate(answers.choices[model.name, "without"]):
+            if p is not None and answers.scores[model.name, "with"][i] == 1:
+                right[i] += weight
+                # of 1, whatever the number of choices; a probability of zero adds nothing
+                entropy[i] -= weight * (float((p * np.log(np.maximum(p, 1e-300))).sum()) / math.log(len(p)))
     if not right.any():
-        return _none("entropy", "no able model chose without thoughts and was right with them")
-    return answers.told("entropy", _ratio(answers, entropy, right, "the share of right answers"), who)
+        return _not_asked("entropy", "to choose without thoughts and was right with them")
+    return answers.behaviour("entropy", answers.estimate_ratio(entropy, right, "the share of right answers"), models)
 
 
 def _numbers(answers: _TaskAnswers) -> Behaviour:
-    who = answers.who("with", "numbers")
-    moved, asked = np.zeros(len(answers.cluster)), np.zeros(len(answers.cluster))
-    for w in who:
-        pairs = zip(answers.choices[w.name, "with"], answers.choices[w.name, "numbers"], strict=True)
+    models = answers.able_models("with", "numbers")
+    moved, weights = np.zeros(len(answers.cluster)), np.zeros(len(answers.cluster))
+    for model in models:
+        pairs = zip(answers.choices[model.name, "with"], answers.choices[model.name, "numbers"], strict=True)
         for i, (before, after) in enumerate(pairs):
             if before is not None and after is not None and len(before) == len(after):
-                asked[i] += answers.ability[w.name]
-                moved[i] += answers.ability[w.name] * float(np.abs(before - after).sum()) / 2
-    if (asked > 0).sum() < MIN_ITEMS:
-        return _none("numbers", "too few questions with numbers were asked with others")
-    moved[asked == 0] = np.nan
-    return answers.told("numbers", _ratio(answers, moved, asked, "the share of questions with numbers"), who)
+                weights[i] += answers.ability[model.name]
+                # total variation between the two distributions over the choices
+                moved[i] += answers.ability[model.name] * float(np.abs(before - after).sum()) / 2
+    if (weights > 0).sum() < MIN_ITEMS:
+        return Behaviour("numbers", _few_items(int((weights > 0).sum())), ())
+    moved[weights == 0] = np.nan
+    ratio = answers.estimate_ratio(moved, weights, "the share of questions with numbers")
+    return answers.behaviour("numbers", ratio, models)
 
 
 def _size(answers: _TaskAnswers, sizes: Mapping[str, float]) -> Behaviour:
     names = [m for (m, role) in answers.scores if role == "without" and m in sizes]
     x = np.log10([sizes[name] for name in names])
-    if len(set(x)) < 3 or x.max() - x.min() < math.log10(_SPAN) or not answers.ability:
-        return _none("size", f"three sizes that span a factor of {_SPAN:g} are needed, one of them able")
+    n_sizes = len(set(x))
+    if n_sizes < _MIN_SIZES or x.max() - x.min() < math.log10(_SPAN) or not answers.ability:
+        figures = {"n": n_sizes, "least": _MIN_SIZES, "span": _SPAN}
+        return Behaviour("size", refused(Remark(Reason.FEW_MODEL_SIZES, figures)), ())
     y = np.array([answers.scores[name, "without"] for name in names])
-    keep = np.isfinite(y).all(axis=0)
-    if keep.sum() < MIN_ITEMS:
-        return _none("size", f"{int(keep.sum())} items are too few")
-    if y[int(np.argmin(x))][keep].mean() > _SATURATED:
-        return _none("size", "the smallest model solves it already")
+    complete = np.isfinite(y).all(axis=0)
+    if complete.sum() < MIN_ITEMS:
+        return Behaviour("size", _few_items(int(complete.sum())), ())
+    accuracy_of_smallest = y[int(np.argmin(x))][complete].mean()
+    if accuracy_of_smallest > _SATURATED:
+        return Behaviour("size", refused(Remark(Reason.SOLVED_BY_SMALLEST, {"share": 100 * accuracy_of_smallest})), ())
+    # an item's least-squares slope over the models; their mean is the task's
     slope = ((x - x.mean())[:, None] * y).sum(axis=0) / ((x - x.mean()) ** 2).sum()
-    estimate = mean_estimate(_design(answers).fit(slope))
+    estimate = mean_estimate(answers.design.fit(slope))
     return Behaviour("size", estimate, tuple(answers.models[n] for n in names), max(answers.ability.values()))
 
 
-def _none(name: str, why: str) -> Behaviour:
-    return Behaviour(name, refused(why), ())
+def _not_asked(name: str, ways: str) -> Behaviour:
+    return Behaviour(name, refused(Remark(Reason.NO_ABLE_MODEL, {"ways": ways})), ())
+
+
+def _few_items(n: int) -> Estimate:
+    return refused(Remark(Reason.FEW_ITEMS, {"n": n, "least": MIN_ITEMS}), n_items=n)

@@ -1,4 +1,4 @@
-"""Ask models the items in several ways, and write what they answered as `outcomes`.
+"""Probing: models are asked items in several variants, and their answers become `outcomes`.
 
 Every item is asked as a choice, by log-likelihood: of its own choices, else of answers borrowed from the other items of
 its task. So nothing has to be parsed, thoughts and no thoughts are scored alike, and entropies are there.
@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,11 +44,12 @@ _STAGE = "asking models"
 class _ProbeItem:
     """An item as a choice."""
 
-    asked: UnlabelledItem
+    item: UnlabelledItem
     choices: tuple[str, ...]
     gold: int | None
-    other: str | None
-    """The question with other numbers."""
+    """Index of the right choice, where it is known."""
+    changed: str | None
+    """The question with other numbers; None where it has none."""
 
 
 def probe_models(
@@ -60,7 +61,7 @@ def probe_models(
     n_items: int = N_PROBE_ITEMS,
     on_event: Listener = ignore,
 ) -> Answers:
-    """Ask models the items without thoughts, with them, with the fact and with other numbers.
+    """The `outcomes` of models that are asked items without thoughts, with them, with the fact and with other numbers.
 
     Parameters
     ----------
@@ -77,7 +78,7 @@ def probe_models(
     n_items
         Items of a task, at most.
     on_event
-        Called with notes and with progress, a unit a request.
+        Told of progress in requests.
 
     Returns
     -------
@@ -93,74 +94,76 @@ def probe_models(
     """
     probes = _probes(items, n_items)
     if not probes:
-        on_event(Note("no item can be asked: a task, and choices or a target, are needed. No model is loaded."))
+        sentence = "no item can be asked: a task, and choices or a target, are needed. No model is loaded."
+        on_event(Note(sentence, "warning"))
         return schema.empty(schema.OUTCOMES), schema.empty(schema.MODELS)
     folder = Path(folder)
-    kept = _kept(folder)
+    earlier = _earlier_answers(folder)  # before anything is asked that could not be added to them
     for spec in models:
         check_model(spec, scores=True)
-    n_tasks = len({probe.asked.task for probe in probes})
+    n_tasks = len({probe.item.task for probe in probes})
     on_event(Note(f"{len(probes):,} items of {n_tasks:,} tasks × {len(models):,} models; answers go to {folder}"))
     on_event(Begun(_STAGE, len(models) * _n_requests(probes), "request"))
     try:
         with quiet():
-            answers = _ask_all(models, probes, folder, device, on_event)
+            answers = _probe_all(models, probes, folder, device, on_event)
     finally:
         on_event(Finished(_STAGE))
-    _keep(kept, answers, folder)
+    _store(earlier, answers, folder)
     return answers
 
 
-def _ask_all(
+def _probe_all(
     models: Sequence[ModelSpec], probes: Sequence[_ProbeItem], folder: Path, device: str | None, on_event: Listener
 ) -> Answers:
-    """One model after the other."""
+    """Answers of one model after the other, so that the weights of one are in memory at a time."""
     rows: list[dict[str, Any]] = []
     facts: list[dict[str, Any]] = []
     with Ledger(folder / "ledger.sqlite") as ledger:
         for spec in models:
-            remaining = _n_requests(probes)
-
-            def advance(n: int, name: str = spec.name) -> None:
-                nonlocal remaining
-                remaining -= n
-                on_event(Advanced(_STAGE, n, name))
-
+            on_event(Advanced(_STAGE, 0, spec.name))
             model = load_model(spec, device=device, run_id=str(folder))
             _refuse(model)
             ledger.describe(model.fingerprint, model.identity)
             wording = WORLD if default_batteries([spec]) == ("microworld",) else ENGLISH
-            rows += _ModelProbe(model, wording, ledger, advance).rows(probes)
+            probe = _ModelProbe(model, wording, ledger, on_event)
+            rows += probe.rows(probes)
+            # equal requests are asked once, and the total counts them all
+            on_event(Advanced(_STAGE, max(0, _n_requests(probes) - probe.n_answered), spec.name))
             facts.append({key: value for key, value in model.facts.items() if key in schema.MODELS.names})
-            del model  # the weights of one model at a time
+            del model, probe
             gc.collect()
-            # Equal requests are asked once, and the total counts them all.
-            advance(max(0, remaining))
     return schema.from_rows(rows, schema.OUTCOMES), schema.from_rows(facts, schema.MODELS)
 
 
 def _n_requests(probes: Sequence[_ProbeItem]) -> int:
     """Requests to one model: thoughts for each question, and each choice in each way."""
-    thoughts = sum(1 + (p.other is not None) for p in probes)
-    ways = ((p, 2 + bool(p.asked.rationale) + (p.other is not None)) for p in probes)
-    return thoughts + sum(n * len(p.choices) for p, n in ways)
+    n_thoughts = sum(1 + (p.changed is not None) for p in probes)
+    n_ways = ((p, 2 + bool(p.item.rationale) + (p.changed is not None)) for p in probes)
+    return n_thoughts + sum(n * len(p.choices) for p, n in n_ways)
 
 
-def _kept(folder: Path) -> Answers | None:
-    """The answers that the folder holds, before anything is asked that could not be added to them."""
+def _earlier_answers(folder: Path) -> Answers | None:
+    """The answers that the folder holds.
+
+    Raises
+    ------
+    UsageError
+        It is a run directory, whose tables belong to the run.
+    """
     if (folder / "run.json").exists():
         raise UsageError(f"{folder}: is the directory of a run, whose tables are its own. Choose another folder.")
     return read_answers(folder) if (folder / "outcomes.parquet").is_file() else None
 
 
-def _keep(kept: Answers | None, found: Answers, folder: Path) -> None:
+def _store(earlier: Answers | None, answers: Answers, folder: Path) -> None:
     """Add answers to those that the folder holds; a model's answers to a task replace its earlier ones."""
-    outcomes, models = found
-    if kept is not None:
-        asked = outcomes[["model", "task"]].drop_duplicates()
-        old = kept[0].merge(asked, how="left", indicator=True)["_merge"].to_numpy() == "left_only"
-        others = kept[1][~kept[1]["model"].isin(models["model"])]
-        outcomes, models = join_answers([(kept[0][old], others), found])
+    outcomes, models = answers
+    if earlier is not None:
+        replaced = outcomes[["model", "task"]].drop_duplicates()
+        remaining = earlier[0].merge(replaced, how="left", indicator=True)["_merge"].to_numpy() == "left_only"
+        others = earlier[1][~earlier[1]["model"].isin(models["model"])]
+        outcomes, models = join_answers([(earlier[0][remaining], others), answers])
     schema.write(outcomes, folder / "outcomes.parquet", schema.OUTCOMES)
     schema.write(models, folder / "models.parquet", schema.MODELS)
 
@@ -174,19 +177,19 @@ def _refuse(model: LoadedModel) -> None:
 
 def _probes(items: Sequence[UnlabelledItem], n_items: int) -> list[_ProbeItem]:
     """A seeded sample of each task, as choices."""
-    tasks: dict[str, list[UnlabelledItem]] = defaultdict(list)
+    by_task: dict[str, list[UnlabelledItem]] = defaultdict(list)
     for item in items:
         if not item.alone and len(item.question.text) <= _LONGEST:
-            tasks[item.task].append(item)
+            by_task[item.task].append(item)
     probes = []
-    for task, own in tasks.items():
-        sample = [own[i] for i in drawn(len(own), n_items, 0, task)]
+    for task, members in by_task.items():
+        sample = [members[i] for i in drawn(len(members), n_items, 0, task)]
         rng = np.random.default_rng([0, int.from_bytes(hashlib.sha256(task.encode()).digest()[:8], "big")])
         numbers = NumberSubstitution(item.question.text for item in sample)
         texts, targets = [i.question.text for i in sample], [i.question.target for i in sample]
-        offered = borrowed(texts, targets, _CHOICES, rng)
-        for item, lent in zip(sample, offered, strict=True):
-            choices = item.question.choices or lent
+        borrowed_choices = borrowed(texts, targets, _CHOICES, rng)
+        for item, from_others in zip(sample, borrowed_choices, strict=True):
+            choices = item.question.choices or from_others
             if len(choices) > 1 and all(choice.strip() for choice in choices):
                 target = item.question.target
                 gold = choices.index(target) if target in choices else None
@@ -196,38 +199,43 @@ def _probes(items: Sequence[UnlabelledItem], n_items: int) -> list[_ProbeItem]:
 
 @dataclass
 class _ModelProbe:
-    """One model asked everything."""
+    """All requests to one model, and its rows of `outcomes`.
+
+    Thoughts are written first, since the contexts of ``cot`` and ``numbers`` contain them.
+    """
 
     model: LoadedModel
     wording: PromptWording
     ledger: Ledger
-    advance: Callable[[int], None]
-    """Called with the number of requests that were answered."""
+    on_event: Listener
+    n_answered: int = 0
+    """Requests answered so far, from the ledger or by the model; equal requests count once."""
 
     def rows(self, probes: Sequence[_ProbeItem]) -> list[dict[str, Any]]:
-        """Rows of `outcomes`."""
-        w = self.wording
-        questions = [self._question(p.asked.question.text) for p in probes]
-        others = {i: self._question(p.other) for i, p in enumerate(probes) if p.other is not None}
-        thoughts = self._thoughts([*questions, *others.values()])
-        behind = [w.behind(q, t.value) for q, t in zip([*questions, *others.values()], thoughts, strict=True)]
-        facts = {i: p.asked.rationale for i, p in enumerate(probes) if p.asked.rationale}
-        read: dict[str, Mapping[int, str]] = {
-            "direct": dict(enumerate(w.without(q) for q in questions)),
+        """Rows of `outcomes`, one for each item and variant."""
+        wording = self.wording
+        questions = [self._addressed(p.item.question.text) for p in probes]
+        changed = {i: self._addressed(p.changed) for i, p in enumerate(probes) if p.changed is not None}
+        both = [*questions, *changed.values()]
+        thoughts = self._thoughts(both)
+        behind = [wording.behind(question, t.value) for question, t in zip(both, thoughts, strict=True)]
+        contexts: dict[str, Mapping[int, str]] = {  # variant → index of the probe → what is read before a choice
+            "direct": dict(enumerate(map(wording.without, questions))),
             "cot": dict(enumerate(behind[: len(questions)])),
-            "fact": {i: w.told(questions[i], fact) for i, fact in facts.items()},
-            "numbers": dict(zip(others, behind[len(questions) :], strict=True)),
+            "fact": {
+                i: wording.with_fact(questions[i], p.item.rationale) for i, p in enumerate(probes) if p.item.rationale
+            },
+            "numbers": dict(zip(changed, behind[len(questions) :], strict=True)),
         }
-        asked = [(variant, i, context) for variant, contexts in read.items() for i, context in contexts.items()]
-        scored = self._score([(context, probes[i].choices) for _, i, context in asked])
-        cut = [variant == "cot" and thoughts[i].stop_reason == "length" for variant, i, _ in asked]
+        requests = [(variant, i, context) for variant, by_probe in contexts.items() for i, context in by_probe.items()]
+        logprobs = self._score([(context, probes[i].choices) for _, i, context in requests])
         return [
-            self._row(probes[i], variant, found, short)
-            for (variant, i, _), found, short in zip(asked, scored, cut, strict=True)
+            self._row(probes[i], variant, values, cut=variant == "cot" and thoughts[i].stop_reason == "length")
+            for (variant, i, _), values in zip(requests, logprobs, strict=True)
         ]
 
-    def _question(self, text: str) -> str:
-        """The question as this model is addressed."""
+    def _addressed(self, text: str) -> str:
+        """The question without its cue, in the model's chat template where it has one."""
         bare = self.wording.bare(text)
         prompting = self.model.prompting
         if not prompting.chat_template:
@@ -236,35 +244,38 @@ class _ModelProbe:
         return str(self.model.lm.apply_chat_template([*system, {"role": "user", "content": bare}]))
 
     def _thoughts(self, questions: Sequence[str]) -> list[Response]:
-        room = int(getattr(self.model.lm, "max_length", 1 << 30))
+        """A chain of thought for each question; at most 5/8 of the model's length: the rest is the prompt's."""
+        n_context = int(getattr(self.model.lm, "max_length", 1 << 30))
         settings = {
             "until": list(self.wording.end),
-            "max_gen_toks": max(1, min(self.wording.max_tokens, room * 5 // 8)),
+            "max_gen_toks": max(1, min(self.wording.max_tokens, n_context * 5 // 8)),
             "do_sample": False,
             "temperature": 0.0,
         }
         return self._respond("generate_until", [(self.wording.opened(q), settings) for q in questions])
 
-    def _score(self, asked: Sequence[tuple[str, tuple[str, ...]]]) -> list[list[float]]:
+    def _score(self, requests: Sequence[tuple[str, tuple[str, ...]]]) -> list[list[float]]:
         """Log-likelihoods of the choices behind each context."""
-        flat = [(context, self.wording.answer(choice)) for context, choices in asked for choice in choices]
+        flat = [(context, self.wording.answer(choice)) for context, choices in requests for choice in choices]
         values = iter(self._respond("loglikelihood", flat))
-        return [[float(next(values).value[0]) for _ in choices] for _, choices in asked]
+        return [[float(next(values).value[0]) for _ in choices] for _, choices in requests]
 
     def _respond(self, kind: Any, arguments: Sequence[tuple[Any, ...]]) -> list[Response]:
         from lm_eval.api.instance import Instance
 
         instances = [
-            Instance(request_type=kind, doc={}, arguments=one, idx=0, metadata=("classify", n, 1))
-            for n, one in enumerate(arguments)
+            Instance(request_type=kind, doc={}, arguments=pair, idx=0, metadata=("classify", n, 1))
+            for n, pair in enumerate(arguments)
         ]
-        return [own[0] for own in respond(self.model, instances, self.ledger, progress=self._progress)]
+        responses = respond(self.model, instances, self.ledger, progress=self._advance)
+        return [repeats[0] for repeats in responses]
 
-    def _progress(self, computed: int, found: int) -> None:
-        self.advance(computed + found)
+    def _advance(self, n_computed: int, n_from_ledger: int) -> None:
+        self.n_answered += n_computed + n_from_ledger
+        self.on_event(Advanced(_STAGE, n_computed + n_from_ledger, self.model.name))
 
-    def _row(self, probe: _ProbeItem, variant: str, logprobs: Sequence[float], cut: bool) -> dict[str, Any]:
-        """One row; `cut` says that the thoughts met their limit, which may be why the answer is wrong."""
+    def _row(self, probe: _ProbeItem, variant: str, logprobs: Sequence[float], *, cut: bool) -> dict[str, Any]:
+        """One row of `outcomes`; `cut` says that the thoughts met their limit, which may be why the answer is wrong."""
         best = int(np.argmax(logprobs))
         # with other numbers another answer is right, and nobody knows which
         known = probe.gold is not None and variant != "numbers"
@@ -272,11 +283,11 @@ class _ModelProbe:
         return {
             "model": self.model.name,
             "battery": "classify",
-            "task": probe.asked.task,
-            "capability": probe.asked.capability,
-            "item": probe.asked.item,
+            "task": probe.item.task,
+            "capability": probe.item.capability,
+            "item": probe.item.item,
             "variant": variant,
-            "cluster": probe.asked.item,
+            "cluster": probe.item.item,
             "format": "choose",
             "metric": "acc",
             "value": score,

@@ -1,4 +1,4 @@
-"""How an item is asked in other ways: without thoughts, with them, with its fact, with other numbers."""
+"""Prompt variants of an item: without thoughts, with them, with its fact, with other numbers."""
 
 import re
 from collections import defaultdict
@@ -10,7 +10,7 @@ import numpy as np
 __all__ = ["ENGLISH", "WORLD", "NumberSubstitution", "PromptWording", "borrowed"]
 
 _NUMBER = re.compile(r"[0-9]+")
-_TRIED = 50  # others that are looked at for one question
+_MAX_CANDIDATES = 50  # others that are looked at for one question
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class PromptWording:
     """Between a question and what follows it."""
     max_tokens: int
     """Longest thoughts."""
-    told_first: bool
+    fact_first: bool
     """Whether the fact stands before the question; else in the place of thoughts."""
 
     def bare(self, question: str) -> str:
@@ -48,9 +48,9 @@ class PromptWording:
         """What it reads before an answer behind thoughts."""
         return f"{self.opened(question)} {thoughts.strip()}{self.after}"
 
-    def told(self, question: str, fact: str) -> str:
-        """What it reads before an answer where it is told the fact."""
-        if self.told_first:
+    def with_fact(self, question: str, fact: str) -> str:
+        """What it reads before an answer where the fact, or the steps, are given."""
+        if self.fact_first:
             return self.without(f"{fact.strip()}\n\n{question}")
         return self.behind(question, fact)
 
@@ -66,10 +66,10 @@ ENGLISH = PromptWording(
     after="\nTherefore, the answer is",
     gap="\n",
     max_tokens=384,
-    told_first=True,
+    fact_first=True,
 )
 """For models of everyday language; the first step of zero-shot-CoT by Kojima et al. (2022, arXiv 2205.11916)."""
-WORLD = PromptWording(begin="", end=("A", "Q"), cue="A", after=" A", gap=" ", max_tokens=40, told_first=False)
+WORLD = PromptWording(begin="", end=("A", "Q"), cue="A", after=" A", gap=" ", max_tokens=40, fact_first=False)
 """The microworld's language: a response gives its steps or none, then ``A`` and the answer."""
 
 
@@ -85,11 +85,11 @@ class NumberSubstitution:
     """
 
     def __init__(self, questions: Iterable[str]) -> None:
-        found: Mapping[int, set[str]] = defaultdict(set)
+        by_length: Mapping[int, set[str]] = defaultdict(set)
         for question in questions:
             for number in _NUMBER.findall(question):
-                found[len(number)].add(number)
-        self._pool = {length: sorted(numbers) for length, numbers in found.items()}
+                by_length[len(number)].add(number)
+        self._pool = {length: sorted(numbers) for length, numbers in by_length.items()}
 
     def changed(self, question: str, rng: np.random.Generator) -> str | None:
         """The question with all numbers exchanged; None where it has none, or the task no other."""
@@ -124,14 +124,14 @@ def borrowed(
     list of tuple
         Empty where the answer is unknown, or no question has another.
     """
-    every = sorted({target for target in targets if target})
+    candidates = sorted({target for target in targets if target})
     result: list[tuple[str, ...]] = []
     for question, target in zip(questions, targets, strict=True):
-        others = [other for other in every if other != target]
+        others = [other for other in candidates if other != target]
         if not target or not others:
             result.append(())
             continue
-        others = [others[i] for i in rng.permutation(len(others))[:_TRIED]]
+        others = [others[i] for i in rng.permutation(len(others))[:_MAX_CANDIDATES]]
         shown = _stands_in(target, question)
         others.sort(key=lambda other: _stands_in(other, question) != shown)
         drawn = others[: n - 1]

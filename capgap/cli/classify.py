@@ -12,6 +12,8 @@ from capgap.events import Note
 
 __all__ = ["classify"]
 
+_KINDS = ("declared", "text", "behaviour")
+
 
 @click.command()
 @click.argument("source", metavar="FILE|BATTERY")
@@ -24,7 +26,7 @@ __all__ = ["classify"]
     help="Answers that are there already, with variants such as cot; repeatable.",
 )  # fmt: skip
 @click.option(
-    "--evidence", multiple=True, type=click.Choice(["declared", "text", "behaviour"]),
+    "--evidence", multiple=True, type=click.Choice(_KINDS), default=_KINDS,
     help="Only this kind of evidence; repeatable. Default: all that there is.",
 )  # fmt: skip
 @click.option(

@@ -5,8 +5,8 @@ here.
 """
 
 from capgap.results.comparison import compare
-from capgap.results.library import DistilledStudent, analyze, classify, distill, evaluate
+from capgap.results.library import DistilledStudent, analyze, distill, evaluate
 from capgap.results.results import Results
 from capgap.results.run import Run, load
 
-__all__ = ["DistilledStudent", "Results", "Run", "analyze", "classify", "compare", "distill", "evaluate", "load"]
+__all__ = ["DistilledStudent", "Results", "Run", "analyze", "compare", "distill", "evaluate", "load"]

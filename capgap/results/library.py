@@ -1,28 +1,24 @@
 """The functions of ``import capgap``: each does what the command of the same word does, and prints nothing."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
-from capgap import classification, schema
-from capgap.classification import Answers, Evidence, UnlabelledItem
-from capgap.errors import UsageError
 from capgap.events import Listener, Note, ignore
 from capgap.results.comparison import RoleNames, TableSource, compare
-from capgap.results.output_folders import DEFAULT_ROOT, evaluation_folder, student_folder
+from capgap.results.output_folders import evaluation_folder, student_folder
 from capgap.results.results import Results, ShownItems
 from capgap.results.run import Run
 
-__all__ = ["DistilledStudent", "analyze", "classify", "distill", "evaluate"]
+__all__ = ["DistilledStudent", "analyze", "distill", "evaluate"]
 
 OnePath = str | PathLike[str]
 OneOrMore = OnePath | Sequence[OnePath]
 """A model or battery as text or path, or several."""
-EvidenceKind = Literal["declared", "text", "behaviour"]
 
 
 @dataclass(frozen=True)
@@ -119,7 +115,7 @@ def evaluate(
     teacher: OnePath | None = None, base: OnePath | None = None, control: OnePath | None = None,
     battery: OneOrMore = (), limit: int | None = None, data_root: Path | str | None = None,
     device: str | None = None, dtype: str | None = None, batch_tokens: int | None = None, workers: int = 1,
-    shard: str | None = None, rescore: bool = False, allow_code: bool = False, allow_pickle: bool = False,
+    shard: str | None = None, rescore: bool = False, allow: Collection[str] = (),
     labels: TableSource | None = None, margin: float | None = None, items: ShownItems = "some",
     out: Path | str | None = None, command: Sequence[str] = (), on_event: Listener = ignore,
 ) -> Run:  # fmt: skip
@@ -143,8 +139,8 @@ def evaluate(
         Make the tables again from the ledger, without a model.
     data_root
         Second folder for the data of batteries.
-    allow_code, allow_pickle
-        Permit what the files of models may do: run Python code of their own, be loaded from pickles.
+    allow
+        What the files of models may do: ``"allow_code"``, run Python code of their own; ``"allow_pickle"``, be pickles.
     labels, margin
         As of `analyze`.
     items
@@ -184,7 +180,7 @@ def evaluate(
         [_text(model) for model in _several(students)],
         teacher=_text(teacher), base=_text(base), control=_text(control),
         batteries=[_text(name) for name in _several(battery)], device=device, shard=shard,
-        allow=_permissions(allow_code, allow_pickle), limit=limit, dtype=dtype, batch_tokens=batch_tokens,
+        allow=allow, limit=limit, dtype=dtype, batch_tokens=batch_tokens,
         workers=workers, rescore=rescore, data_root=None if data_root is None else Path(data_root),
     )  # fmt: skip
     folder = evaluation_folder(plan.students[0].name) if out is None else Path(out)
@@ -207,8 +203,7 @@ def distill(
     file: Path | str,
     *,
     out: Path | str | None = None, device: str | None = None, ledger: Path | str | None = None,
-    allow_code: bool = False, allow_pickle: bool = False,
-    command: Sequence[str] = (), on_event: Listener = ignore,
+    allow: Collection[str] = (), command: Sequence[str] = (), on_event: Listener = ignore,
 ) -> DistilledStudent:  # fmt: skip
     """Train the student that a distillation file describes; evaluate it where the file says so.
 
@@ -224,7 +219,7 @@ def distill(
         ``cpu``, ``cuda`` …; default: the best there is.
     ledger
         The teacher's responses, which several students may share; default in `out`.
-    allow_code, allow_pickle
+    allow
         As of `evaluate`.
     command
         Command line, for the record of an evaluation.
@@ -260,7 +255,7 @@ def distill(
     from capgap.evaluation import quiet
 
     config, folder = distillation.load_config(file), Path(file).parent
-    config = config.permitting(_permissions(allow_code, allow_pickle))
+    config = config.permitting(allow)
     target = student_folder(config.name) if out is None else Path(out)
     with quiet():
         distillation.distill(config, target, folder=folder, device=device, ledger=ledger, progress=False)
@@ -273,127 +268,9 @@ def distill(
         battery=[folder / name if (folder / name).is_file() else name for name in names],
         limit=config.evaluate.limit,
         out=evaluation_folder(config.name) if out is None else target.with_name(f"{target.name}-evaluation"),
-        device=device, allow_code=allow_code, allow_pickle=allow_pickle, command=command, on_event=on_event,
+        device=device, allow=allow, command=command, on_event=on_event,
     )  # fmt: skip
     return DistilledStudent(target, run)
-
-
-def classify(
-    source: TableSource | Sequence[str],
-    *,
-    models: OneOrMore = (), outcomes: TableSource | Sequence[TableSource] = (), evidence: Sequence[EvidenceKind] = (),
-    limit: int | None = None, data_root: Path | str | None = None, device: str | None = None,
-    allow_code: bool = False, allow_pickle: bool = False,
-    work: Path | str = DEFAULT_ROOT / "classify", on_event: Listener = ignore,
-) -> pd.DataFrame:  # fmt: skip
-    """Knowledge or reasoning for each item, with a probability, an interval and reasons; by text without torch.
-
-    Parameters
-    ----------
-    source
-        A list of questions; a frame or a JSONL file with ``text`` and, where known, ``item``, ``task``, ``choices``,
-        ``target``, ``capability`` and ``rationale``; or the name or file of a battery.
-    models
-        Models to be asked too, with and without thoughts; never ones that the labels will compare.
-    outcomes
-        Answers that are there already, with variants such as ``cot``: `outcomes` tables or run directories.
-    evidence
-        Only these kinds of evidence; default: all that there is.
-    work
-        Where answers of `models` are kept; the same call goes on where it stopped.
-    limit
-        Items (of a battery: of a task), at most: a seeded sample.
-    device, data_root, allow_code, allow_pickle
-        As of `evaluate`.
-    on_event
-        Called with progress events, see `capgap.events`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The `labels` table, one row an item, in order.
-
-    Raises
-    ------
-    TableError, BatteryError, ModelError, UsageError
-        The source, a table or a model is wrong.
-
-    Examples
-    --------
-    >>> import capgap
-    >>> labels = capgap.classify(["What is 17 + 25 - 8?", "Who wrote Hamlet?"])
-    >>> labels["capability"].tolist()
-    ['reasoning', 'knowledge']
-    """
-    if evidence and "behaviour" not in evidence and (_several(models) or _several(outcomes)):
-        raise UsageError("models and outcomes give evidence of behaviour, which evidence (--evidence) leaves out.")
-    allow = _permissions(allow_code, allow_pickle)
-    questions = _questions(source, limit, data_root, allow_code)
-    answers = [_answers(table) for table in _several(outcomes)]
-    if models:
-        from capgap.classification.probing import probe_models
-        from capgap.models import expand_models, permitted
-
-        specs = expand_models([permitted(_text(model), allow) for model in _several(models)])
-        answers.append(probe_models(specs, questions, work, device=device, on_event=on_event))
-    labelled = classification.classify_items(
-        questions,
-        behaviour=_behaviour(questions, answers, on_event) if answers else {},
-        text=None if not evidence or "text" in evidence else lambda _: [],
-        declarations=not evidence or "declared" in evidence,
-    )
-    for line in classification.label_summary(questions, labelled):
-        on_event(Note(line))
-    return labelled.labels
-
-
-def _questions(
-    source: TableSource | Sequence[str], limit: int | None, data_root: Path | str | None, allow_code: bool
-) -> list[UnlabelledItem]:
-    """The questions of a list, a frame, a JSONL file or a battery."""
-    from capgap.battery import load_battery, prepare
-
-    if not isinstance(source, (str, PathLike)):
-        rows = _known_cells(source) if isinstance(source, pd.DataFrame) else ({"text": text} for text in source)
-        return classification.parse_items(enumerate(rows, 1), Path("questions"), limit=limit)
-    path = Path(source)
-    if path.suffix in (".jsonl", ".ndjson"):
-        return classification.read_items(path, limit=limit)
-    if path.is_file() and path.suffix not in (".yaml", ".yml"):
-        raise UsageError(f"{source}: expected a name that ends in .jsonl (one JSON object a line), or a battery.")
-    battery = load_battery(str(source), data_root=data_root, allow_code=allow_code)
-    return classification.unlabelled_items(prepare(battery, limit=limit))
-
-
-def _known_cells(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """The rows without what is null; arrays, which Parquet makes of lists, as lists."""
-    for row in frame.to_dict("records"):
-        cells = {str(key): cell.tolist() if hasattr(cell, "tolist") else cell for key, cell in row.items()}
-        yield {key: cell for key, cell in cells.items() if isinstance(cell, (list, tuple)) or pd.notna(cell)}
-
-
-def _answers(table: TableSource) -> Answers:
-    if isinstance(table, pd.DataFrame):
-        return schema.validate(table, schema.OUTCOMES, source="outcomes"), schema.empty(schema.MODELS)
-    return classification.read_answers(table)
-
-
-def _behaviour(
-    questions: Sequence[UnlabelledItem], answers: Sequence[Answers], on_event: Listener
-) -> dict[str, tuple[Evidence, ...]]:
-    """Task → evidence from answers, for tasks of these questions."""
-    tasks = {question.task for question in questions}
-    evidence = classification.behaviour_evidence(*classification.join_answers(answers))
-    of_ours = {task: parts for task, parts in evidence.items() if task in tasks and parts}
-    if not of_ours:
-        on_event(
-            Note(
-                "the answers of models are no evidence on any of these tasks: needed are ten items or more of a task, "
-                "asked without thoughts (variant direct or default) and with them (variant cot), of a model that is "
-                "better than chance."
-            )
-        )
-    return of_ours
 
 
 def _several(value: Any) -> list[Any]:
@@ -404,8 +281,3 @@ def _several(value: Any) -> list[Any]:
 def _text(model: OnePath | None) -> Any:
     """A model spec or a battery as text; None stays."""
     return None if model is None else fspath(model)
-
-
-def _permissions(allow_code: bool, allow_pickle: bool) -> tuple[str, ...]:
-    """The keys of model specs that are permitted."""
-    return tuple(key for key, on in (("allow_code", allow_code), ("allow_pickle", allow_pickle)) if on)

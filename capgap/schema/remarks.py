@@ -29,6 +29,9 @@ class Reason(StrEnum):
     ANSWERS_NOT_RECORDED = "answers_not_recorded"
     FRACTIONAL_SCORES = "fractional_scores"
     # --- a role or fact that is not known ---
+    NO_ABLE_MODEL = "no_able_model"
+    FEW_MODEL_SIZES = "few_model_sizes"
+    SOLVED_BY_SMALLEST = "solved_by_smallest"
     NO_BASE = "no_base"
     CHANCE_UNKNOWN = "chance_unknown"
     # --- a number that does not exist, or cannot be told ---
@@ -47,6 +50,9 @@ INFORMATION: frozenset[Reason] = frozenset()
 """Codes that inform and neither refuse nor qualify: they never stand in the column ``reason``."""
 
 _TEXT: dict[Reason, str] = {
+    Reason.NO_ABLE_MODEL: "no model that can do the task was asked {ways}",
+    Reason.FEW_MODEL_SIZES: "{n} model sizes: {least} that span a factor of {span:g} are needed, one of them able",
+    Reason.SOLVED_BY_SMALLEST: "the smallest model solves {share:.0f} % of the items already",
     Reason.FREE_TEXT: "{text}",
     Reason.UNREADABLE_ANSWERS: "task left out of every battery, capability and domain number",
 }

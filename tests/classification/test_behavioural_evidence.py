@@ -11,6 +11,7 @@ from capgap.classification import (
     behaviours,
     pool,
 )
+from capgap.schema.remarks import Reason
 from tests.classification.worlds import models, outcomes
 
 STEPS_HELP = {("m", "direct"): 0.4, ("m", "cot"): 0.9}
@@ -68,7 +69,7 @@ def test_what_only_the_fact_brings_is_knowledge_and_what_thoughts_bring_as_well_
 def test_a_fact_that_changes_nothing_says_nothing() -> None:
     found = of(outcomes({**NOTHING_HELPS, ("m", "fact"): 0.6}))["fact"]
     assert found.estimate.status == "refused"
-    assert "not clearly above zero" in found.estimate.note
+    assert found.estimate.reason is Reason.DENOMINATOR_NEAR_ZERO
 
 
 @pytest.mark.parametrize(("logprob", "entropy"), [(0.0, 1.0), (60.0, 0.0)])

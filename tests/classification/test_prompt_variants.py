@@ -12,7 +12,7 @@ def test_the_microworld_is_asked_in_its_own_language() -> None:
     assert WORLD.without(question) == "Q 7 * 7 ? A"
     assert WORLD.opened(question) == "Q 7 * 7 ?"
     assert WORLD.behind(question, " 7 * 7 = 9 ; ") == "Q 7 * 7 ? 7 * 7 = 9 ; A"
-    assert WORLD.told(question, "7 * 7 = 9 ;") == "Q 7 * 7 ? 7 * 7 = 9 ; A"
+    assert WORLD.with_fact(question, "7 * 7 = 9 ;") == "Q 7 * 7 ? 7 * 7 = 9 ; A"
     assert WORLD.answer("9") == WORLD.answer("A 9") == " 9"
 
 
@@ -21,7 +21,7 @@ def test_thoughts_stand_between_the_question_and_the_same_cue() -> None:
     assert ENGLISH.without(question) == "How many?\nThe answer is"
     assert ENGLISH.behind(question, " One. Two. ").startswith(ENGLISH.opened(question) + " One. Two.")
     assert ENGLISH.behind(question, "x").endswith("the answer is")
-    assert ENGLISH.told(question, "There are two.") == "There are two.\n\nHow many?\nThe answer is"
+    assert ENGLISH.with_fact(question, "There are two.") == "There are two.\n\nHow many?\nThe answer is"
     assert ENGLISH.answer("two") == " two"
 
 

@@ -52,9 +52,9 @@ def test_whole_fits_of_independent_packages_come_out_by_full_likelihood():
     assert fit.coefficients[CAPABILITY].method.startswith("ML Laplace")
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("package", ["glmm", "mixedlm"])
 def test_an_installed_package_agrees_in_its_own_run(package):
-    pytest.importorskip(package)
     from tests.stats.mixed import references
 
     theirs = references.with_glmm()[0] if package == "glmm" else references.with_mixedlm()
