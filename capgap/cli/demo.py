@@ -121,9 +121,7 @@ def _make_student(file: str, ledger: str) -> str:
     torch.set_num_threads(1)
     path = Path(file)
     with engine.quiet():
-        made = distill(
-            load_config(path), path.with_suffix(""), folder=path.parent, device="cpu", ledger=ledger, progress=False
-        )
+        made = distill(load_config(path), path.with_suffix(""), folder=path.parent, device="cpu", ledger=ledger)
     return made.name
 
 

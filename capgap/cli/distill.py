@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from capgap.cli.permissions import allow_options
+from capgap.events import Event, Note, ignore
 
 if TYPE_CHECKING:
     from capgap.distillation import DistillConfig
@@ -56,10 +57,16 @@ def distill(
     config = load_config(file).permitting(allow)
     set_threads(threads)
     target = out or Path("capgap-out") / config.name
-    made = make(config, target, folder=file.parent, device=device, ledger=ledger, progress=not quiet)
+    listener = ignore if quiet else _print_note
+    made = make(config, target, folder=file.parent, device=device, ledger=ledger, on_event=listener)
     click.echo(made)
     if config.evaluate is not None:
         _evaluate(config, made, folder=file.parent, device=device, allow=allow)
+
+
+def _print_note(event: Event) -> None:
+    if isinstance(event, Note):
+        click.echo(event.text, err=True)
 
 
 def _evaluate(config: "DistillConfig", made: Path, *, folder: Path, device: str | None, allow: tuple[str, ...]) -> None:

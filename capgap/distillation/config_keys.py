@@ -1,8 +1,12 @@
-"""The parts of a distillation file: what its keys may hold, each with its default and what it means."""
+"""Pydantic models of the parts of a distillation file: what each key may hold, its default and what it means."""
 
+from collections.abc import Callable, Collection
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from capgap.distillation.supervision import SUPERVISIONS, TEXTS
+from capgap.errors import suggestion
 
 __all__ = [
     "AdaptationName",
@@ -23,7 +27,7 @@ __all__ = [
     "StudentSpec",
     "SupervisionName",
     "TeamKeys",
-    "Texts",
+    "TextsName",
     "TraceWeights",
     "TrainingKeys",
 ]
@@ -35,8 +39,20 @@ def _share(value: float) -> float:
     return value
 
 
-SupervisionName = Literal["gold_answers", "gold_traces", "answers", "traces", "logits", "context", "on_policy"]
-Texts = Literal["gold_answers", "gold_traces", "answers", "traces"]
+def _key_of(known: Collection[str]) -> Callable[[str], str]:
+    """A validator that admits the keys which a dictionary has at the time, so that an entry of it is all there is."""
+
+    def validate(word: str) -> str:
+        if word not in known:
+            near = suggestion(word, known)
+            raise ValueError(f"expected one of {', '.join(known)}, found {word!r}.{near if 'Did' in near else ''}")
+        return word
+
+    return validate
+
+
+SupervisionName = Annotated[str, AfterValidator(_key_of(SUPERVISIONS))]
+TextsName = Annotated[str, AfterValidator(_key_of(TEXTS))]
 AdaptationName = Literal["full", "lora", "soft_prompt"]
 Share = Annotated[float, AfterValidator(_share)]
 Words = Annotated[tuple[str, ...], Field(strict=False)]
@@ -88,22 +104,27 @@ class ScratchStudent(StrictKeys):
     """Of its weights."""
 
 
-_WORD = "a model word"
-_KINDS: dict[str, type[BaseModel]] = {"microworld": BuiltStudent, "prune": PrunedStudent, "config": ScratchStudent}
+_MODEL_WORD = "a model word"
+_STUDENT_KINDS: dict[str, type[BaseModel]] = {
+    "microworld": BuiltStudent,
+    "prune": PrunedStudent,
+    "config": ScratchStudent,
+}
 
 
-def _kind(value: Any) -> str:
+def _student_kind(value: Any) -> str:
+    """The tag of the union's branch: the key that tells it from the others, so that mistakes are those of the branch."""
     if isinstance(value, dict):
-        return next((key for key in _KINDS if key in value), "microworld")
-    return next((key for key, kind in _KINDS.items() if isinstance(value, kind)), _WORD)
+        return next((key for key in _STUDENT_KINDS if key in value), "microworld")
+    return next((key for key, kind in _STUDENT_KINDS.items() if isinstance(value, kind)), _MODEL_WORD)
 
 
 StudentSpec = Annotated[
-    Annotated[str, Tag(_WORD)]
+    Annotated[str, Tag(_MODEL_WORD)]
     | Annotated[BuiltStudent, Tag("microworld")]
     | Annotated[PrunedStudent, Tag("prune")]
     | Annotated[ScratchStudent, Tag("config")],
-    Discriminator(_kind),
+    Discriminator(_student_kind),
 ]
 
 
@@ -137,12 +158,12 @@ class DataKeys(StrictKeys):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        named = [key for key in ("battery", "file", "hub") if getattr(self, key) is not None]
-        if len(named) != 1:
+        sources = [key for key in ("battery", "file", "hub") if getattr(self, key) is not None]
+        if len(sources) != 1:
             raise ValueError("expected exactly one of 'battery', 'file' and 'hub'.")
-        for key, wanted in (("tasks", "battery"), ("subset", "hub"), ("split", "hub"), ("revision", "hub")):
-            if key in self.model_fields_set and named != [wanted]:
-                raise ValueError(f"{key!r} belongs to {wanted!r}; beside {named[0]!r} it says nothing.")
+        for key, source in (("tasks", "battery"), ("subset", "hub"), ("split", "hub"), ("revision", "hub")):
+            if key in self.model_fields_set and sources != [source]:
+                raise ValueError(f"{key!r} belongs to {source!r}; beside {sources[0]!r} it says nothing.")
         if self.battery is not None and self.columns:
             raise ValueError("'columns' belongs to a file or the hub; a battery's templates name its columns.")
         if self.battery is not None and self.extract is not None:

@@ -1,4 +1,4 @@
-"""The files of a checkpoint as a model and a tokenizer in memory, and the digest that names them."""
+"""Loading of checkpoints for training and for teachers: model, tokenizer, config, and the digest of their files."""
 
 from glob import escape
 from typing import TYPE_CHECKING, Any
@@ -58,7 +58,8 @@ def model_tokenizer(spec: "ModelSpec", checkpoint: "Checkpoint") -> Any:
     weights = checkpoint.adapter_of or checkpoint
     if spec.get("tokenizer"):
         return AutoTokenizer.from_pretrained(spec.get("tokenizer"), trust_remote_code=code)
-    folder = next((one.path for one in (checkpoint, weights) if any(one.path.glob("tokenizer*"))), None)
+    # an adapter's own tokenizer goes before its base's
+    folder = next((place.path for place in (checkpoint, weights) if any(place.path.glob("tokenizer*"))), None)
     if folder is not None:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=code)
     if weights.gguf is not None:
@@ -88,12 +89,12 @@ def fingerprint(spec: "ModelSpec", checkpoint: "Checkpoint", *besides: str) -> s
     """
     from capgap.models.checkpoint import file_hashes, identifying
 
-    own = (escape(checkpoint.gguf),) if checkpoint.gguf is not None else ("*.safetensors", "config.json")
-    return file_hashes(checkpoint.path, (*own, "adapter_config.json", *identifying(spec), *besides))
+    weights = (escape(checkpoint.gguf),) if checkpoint.gguf is not None else ("*.safetensors", "config.json")
+    return file_hashes(checkpoint.path, (*weights, "adapter_config.json", *identifying(spec), *besides))
 
 
 def _options(spec: "ModelSpec", weights: "Checkpoint") -> dict[str, Any]:
-    """What transformers must be told beside the folder."""
+    """Options of transformers' loaders beside the folder."""
     if weights.gguf is None:
         return {"trust_remote_code": spec.get("allow_code") == "on"}
     import transformers

@@ -1,19 +1,23 @@
-"""The loss of many positions and its gradient, tile by tile: logits exist for a few hundred positions at a time."""
+"""Tiled loss of many positions with its gradient: logits exist for a few hundred positions at a time.
+
+Shapes: N positions that carry loss, n of them in a tile, a hidden size `width`, a vocabulary of V.
+"""
 
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from capgap.distillation.training.divergences import DIVERGENCES, Objective, TeacherSignal, divergence
+from capgap.distillation.teacher.signal_forms import TeacherSignal
+from capgap.distillation.training.divergences import Objective, divergence
 from capgap.models.lm_head import LanguageModelHead
 
-__all__ = ["DIVERGENCES", "LossSums", "Objective", "TeacherSignal", "tile_loss", "tiled_loss"]
+__all__ = ["LossSums", "tile_loss", "tiled_loss"]
 
 
 @dataclass(frozen=True)
 class LossSums:
-    """The loss of some positions and what it is made of; sums, not means."""
+    """The loss of some positions and its parts; sums over positions, not means, each of shape ()."""
 
     total: torch.Tensor
     """What is minimised; has a gradient."""
@@ -27,7 +31,7 @@ class LossSums:
 
 @dataclass
 class _TileLoss:
-    """What one tile of positions comes to."""
+    """Loss, parts and gradient of one tile; sums of shape ()."""
 
     total: torch.Tensor
     divergence: torch.Tensor
@@ -56,7 +60,7 @@ def tile_loss(
     objective
         What is minimised.
     signals, shares
-        What each teacher says at the positions, and its share of the mixture.
+        Each teacher's signal at the positions, and its share of the mixture.
     """
     zero = weights.new_zeros(())
     if objective.divergence is None:
@@ -67,33 +71,36 @@ def tile_loss(
     temperature = objective.temperature
     log_s = torch.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1)
     value, by_logit, entropy = divergence(log_s, objective, signals, shares)
-    kept = weights * objective.weight
+    divergence_weights = weights * objective.weight
     n_gated = zero
     if objective.max_entropy is not None:
         unsure = entropy > objective.max_entropy
-        n_gated, kept = unsure.sum().to(weights.dtype), kept.masked_fill(unsure, 0.0)
-    told = (value * kept).sum()
+        n_gated, divergence_weights = unsure.sum().to(weights.dtype), divergence_weights.masked_fill(unsure, 0.0)
+    diverged = (value * divergence_weights).sum()
     # d(T² D)/dz = T² · dD/d(z/T) / T
-    gradient = by_logit.mul_((kept * temperature)[:, None])
-    total, crossed = told * temperature**2, zero
+    gradient = by_logit.mul_((divergence_weights * temperature)[:, None])
+    total, crossed = diverged * temperature**2, zero
     if objective.cross_entropy:
         log_p = log_s if temperature == 1 else torch.log_softmax(logits, dim=-1)
-        scaled = weights * objective.cross_entropy
-        crossed = -(log_p.gather(1, labels[:, None])[:, 0] * scaled).sum()
-        gradient += _less_label(log_p.exp(), labels, scaled)
+        label_weights = weights * objective.cross_entropy
+        crossed = -(log_p.gather(1, labels[:, None])[:, 0] * label_weights).sum()
+        gradient += _less_label(log_p.exp(), labels, label_weights)
         total = total + crossed
-    return _TileLoss(total, told, crossed, n_gated, gradient)
+    return _TileLoss(total, diverged, crossed, n_gated, gradient)
 
 
 def _less_label(probability: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Gradient of weighted cross-entropies by the logits, in place of the probabilities."""
+    """Gradient of weighted cross-entropies by the logits, shape (n, V), in place of the probabilities."""
     if not bool((weights == 1).all()):  # a pass over all logits that mostly changes nothing
         probability.mul_(weights[:, None])
     return probability.scatter_add_(1, labels[:, None], -weights[:, None])
 
 
 class _TiledFunction(torch.autograd.Function):
-    """Project, compare and differentiate tile by tile; what is kept is as large as the hidden states and the head."""
+    """Autograd function that projects, compares and differentiates tile by tile, all of it in the forward pass.
+
+    What it keeps for backward is as large as the hidden states and the head, never as the logits.
+    """
 
     @staticmethod
     def forward(
@@ -109,6 +116,7 @@ class _TiledFunction(torch.autograd.Function):
         shares: tuple[float, ...],
         tile: int,
     ) -> torch.Tensor:
+        # Custom functions are outside of autocast: the products run in its dtype, losses in float32 or float64.
         computed = torch.get_autocast_dtype(hidden.device.type) if _autocast(hidden) else hidden.dtype
         needs = ctx.needs_input_grad
         by_hidden = torch.empty_like(hidden) if needs[0] else None
@@ -127,8 +135,8 @@ class _TiledFunction(torch.autograd.Function):
                 states = hidden[low:high].to(computed)
                 # one buffer for all tiles: fresh memory costs more than what is written into it
                 raw = states if matrix is None else torch.mm(states, matrix.T, out=buffer[: high - low])
-                logits, slope = _bent(_exact(raw), bias, head)
-                told = tile_loss(
+                logits, slope = _scaled_and_capped(_at_least_float32(raw), bias, head)
+                loss = tile_loss(
                     logits,
                     labels[low:high],
                     weights[low:high],
@@ -136,47 +144,50 @@ class _TiledFunction(torch.autograd.Function):
                     tuple(signal.tile(low, high) for signal in signals),
                     shares,
                 )
-                sums += torch.stack([told.total, told.divergence, told.cross_entropy, told.n_gated])
-                gradient = told.gradient if slope is None else told.gradient.mul_(slope)
+                sums += torch.stack([loss.total, loss.divergence, loss.cross_entropy, loss.n_gated])
+                # by logits, shape (n, V); from here by the products that the logits were made of
+                gradient = loss.gradient if slope is None else loss.gradient.mul_(slope)
                 if by_bias is not None:
                     by_bias += gradient.sum(dim=0)
                 gradient = gradient.to(computed)
                 if by_hidden is not None:
                     by_hidden[low:high] = gradient if matrix is None else gradient @ matrix
                 if by_weight is not None:
-                    own = (gradient.T.to(by_weight.dtype), states.to(by_weight.dtype))
-                    torch.mm(*own, out=by_weight) if low == 0 else by_weight.addmm_(*own)
+                    factors = (gradient.T.to(by_weight.dtype), states.to(by_weight.dtype))
+                    # the first tile writes over what `empty_like` left there
+                    torch.mm(*factors, out=by_weight) if low == 0 else by_weight.addmm_(*factors)
         ctx.gradients = (by_hidden, by_weight, by_bias)
         return sums
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        factor = gradients[0][0]  # of the total; the parts are told, not trained on
-        own = tuple(None if gradient is None else gradient.mul_(factor) for gradient in ctx.gradients)
+        factor = gradients[0][0]  # of the total; the parts are reported, not trained on
+        scaled = tuple(None if gradient is None else gradient.mul_(factor) for gradient in ctx.gradients)
         ctx.gradients = (None, None, None)
-        return (*own, *(None,) * 7)
+        return (*scaled, *(None,) * 7)
 
 
-def _bent(
+def _scaled_and_capped(
     raw: torch.Tensor, bias: torch.Tensor | None, head: LanguageModelHead
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Logits from products, and the derivative of the former by the latter; None where that is 1."""
+    """Logits from products of shape (n, V), and the derivative of the former by the latter; None where that is 1."""
     if bias is not None:
         raw = raw.add_(bias)
     if head.scale != 1.0:
         raw = raw.mul_(head.scale)
     if head.cap is None:
         return raw, (None if head.scale == 1.0 else raw.new_full((), head.scale))
-    bent = torch.tanh(raw / head.cap)
-    return bent * head.cap, (1 - bent**2) * head.scale
+    squashed = torch.tanh(raw / head.cap)
+    return squashed * head.cap, (1 - squashed**2) * head.scale
 
 
-def _exact(values: torch.Tensor) -> torch.Tensor:
-    """At least float32."""
+def _at_least_float32(values: torch.Tensor) -> torch.Tensor:
+    """The values in float32, or float64 where they are."""
     return values if values.dtype == torch.float64 else values.float()
 
 
 def _autocast(hidden: torch.Tensor) -> bool:
+    """Whether autocast is on for the tensor's device."""
     return bool(torch.is_autocast_enabled(hidden.device.type))
 
 
@@ -204,7 +215,7 @@ def tiled_loss(
     objective
         What is minimised.
     signals, shares
-        What each teacher says at these positions, and its share of the mixture.
+        Each teacher's signal at these positions, and its share of the mixture.
     tile
         Positions that are projected together.
 
