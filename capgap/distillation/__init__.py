@@ -18,16 +18,6 @@ Progress is told as events (`capgap.events`); nothing here prints. Torch is not 
 
 from capgap.distillation.config import ADAPTATIONS, NOT_YET, DistillConfig, load_config
 from capgap.distillation.run import distill
-from capgap.distillation.supervision import SUPERVISIONS, TEXTS, Supervision, TextKind
+from capgap.distillation.supervision import SUPERVISIONS
 
-__all__ = [
-    "ADAPTATIONS",
-    "NOT_YET",
-    "SUPERVISIONS",
-    "TEXTS",
-    "DistillConfig",
-    "Supervision",
-    "TextKind",
-    "distill",
-    "load_config",
-]
+__all__ = ["ADAPTATIONS", "NOT_YET", "SUPERVISIONS", "DistillConfig", "distill", "load_config"]

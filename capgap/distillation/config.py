@@ -12,40 +12,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from capgap.distillation.config_keys import (
-    AdaptationName,
-    BuiltStudent,
-    CacheKeys,
-    ContextKeys,
-    DataKeys,
-    EvaluateKeys,
-    GenerationKeys,
-    LoraKeys,
-    ObjectiveKeys,
-    OnPolicyKeys,
-    PrunedStudent,
-    ScratchStudent,
-    SoftPromptKeys,
-    StrictKeys,
-    StudentSpec,
-    SupervisionName,
-    TeamKeys,
-    TextsName,
-    TraceWeights,
-    TrainingKeys,
-)
+from capgap.distillation import config_keys as keys
 from capgap.distillation.supervision import SUPERVISIONS, TEXTS, Supervision, TextKind
 from capgap.errors import DistillError
 
-__all__ = [
-    "ADAPTATIONS",
-    "NOT_YET",
-    "BuiltStudent",
-    "DistillConfig",
-    "PrunedStudent",
-    "ScratchStudent",
-    "load_config",
-]
+__all__ = ["ADAPTATIONS", "NOT_YET", "DistillConfig", "load_config"]
 
 ADAPTATIONS: dict[str, str] = {
     "full": "every weight trains",
@@ -83,18 +54,18 @@ _DEFAULT_LR = {"full": 2e-5, "lora": 2e-4, "soft_prompt": 3e-2}
 _DEFAULT_EPOCHS = 3.0
 
 
-class DistillConfig(StrictKeys):
+class DistillConfig(keys.StrictKeys):
     """One distillation file."""
 
     name: str = Field(min_length=1)
     """Name of the student."""
     teacher: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """A model word, or a list of them: one team of teachers."""
-    team: TeamKeys = TeamKeys()
+    team: keys.TeamKeys = keys.TeamKeys()
     """How a team of teachers becomes one."""
-    student: StudentSpec
+    student: keys.StudentSpec
     """A model word, or what to build."""
-    data: DataKeys
+    data: keys.DataKeys
     """The examples."""
     n_examples: int | None = Field(None, ge=1)
     """How many of them; the smaller number is always a part of the greater. Default: all."""
@@ -102,36 +73,36 @@ class DistillConfig(StrictKeys):
     """One task, the tasks of one capability, or all."""
     train_tasks: str | None = None
     """The task (``single``) or the capability (``multi``)."""
-    supervision: SupervisionName
+    supervision: keys.SupervisionName
     """One of `SUPERVISIONS`."""
-    adaptation: AdaptationName = "full"
+    adaptation: keys.AdaptationName = "full"
     """One of `ADAPTATIONS`."""
-    lora: LoraKeys = LoraKeys()
+    lora: keys.LoraKeys = keys.LoraKeys()
     """The adapter, where there is one."""
-    soft_prompt: SoftPromptKeys = SoftPromptKeys()
+    soft_prompt: keys.SoftPromptKeys = keys.SoftPromptKeys()
     """The virtual tokens, where there are any."""
-    texts: TextsName | None = None
+    texts: keys.TextsName | None = None
     """For ``logits`` and ``context``: the texts over which distributions are learnt; default ``traces``, what the
     teacher itself writes: over texts that it would not write, its distributions say how to leave them."""
-    trace_weights: TraceWeights = TraceWeights()
+    trace_weights: keys.TraceWeights = keys.TraceWeights()
     """Where texts have steps: what their tokens weigh."""
-    objective: ObjectiveKeys = ObjectiveKeys()
+    objective: keys.ObjectiveKeys = keys.ObjectiveKeys()
     """For ``logits``, ``context`` and ``on_policy``: what is minimised."""
-    cache: CacheKeys = CacheKeys()
+    cache: keys.CacheKeys = keys.CacheKeys()
     """For ``logits`` and ``context``: how the teacher's distributions are kept."""
-    context: ContextKeys = ContextKeys()
+    context: keys.ContextKeys = keys.ContextKeys()
     """For ``context``: what the teacher sees besides."""
-    on_policy: OnPolicyKeys = OnPolicyKeys()
+    on_policy: keys.OnPolicyKeys = keys.OnPolicyKeys()
     """For ``on_policy``: how the student writes."""
     seed: int = Field(0, ge=0)
     """Of the adapter's first weights, dropout and the order of the examples."""
     data_seed: int | None = Field(None, ge=0)
     """Of the choice of examples; default: the seed."""
-    training: TrainingKeys = TrainingKeys()
+    training: keys.TrainingKeys = keys.TrainingKeys()
     """How it is trained."""
-    generation: GenerationKeys = GenerationKeys()
+    generation: keys.GenerationKeys = keys.GenerationKeys()
     """How the teacher answers."""
-    evaluate: EvaluateKeys | None = None
+    evaluate: keys.EvaluateKeys | None = None
     """What to measure when it is done."""
 
     @field_validator("teacher", mode="before")
@@ -148,13 +119,11 @@ class DistillConfig(StrictKeys):
         self._check_supervision()
         self._check_team()
         self._check_cache()
-        if (self.diversity == "universal") != (self.train_tasks is None):
-            missing = {"single": "the task", "multi": "the capability"}.get(self.diversity)
-            raise ValueError(
-                f"diversity: {self.diversity} needs the key 'train_tasks': {missing}."
-                if missing
-                else "'train_tasks' goes with diversity: single (a task) or multi (a capability)."
-            )
+        needed = {"single": "the task", "multi": "the capability"}.get(self.diversity)
+        if needed and self.train_tasks is None:
+            raise ValueError(f"diversity: {self.diversity} needs the key 'train_tasks': {needed}.")
+        if not needed and self.train_tasks is not None:
+            raise ValueError("'train_tasks' goes with diversity: single (a task) or multi (a capability).")
         return self
 
     def _check_supervision(self) -> None:
@@ -170,7 +139,7 @@ class DistillConfig(StrictKeys):
         for key, content in kind.required.items():
             if getattr(self, key) == type(self).model_fields[key].default:
                 raise ValueError(f"supervision: {self.supervision} needs the key {key!r}: {content}.")
-        if self.trace_weights != TraceWeights() and not self.text_kind.has_steps:
+        if self.trace_weights != keys.TraceWeights() and not self.text_kind.has_steps:
             raise ValueError(f"trace_weights belong to texts with steps, and these are {self.effective_texts}.")
 
     def _check_team(self) -> None:
@@ -250,9 +219,9 @@ class DistillConfig(StrictKeys):
         student = self.student
         if isinstance(student, str):
             student = permitted(student, allow)
-        elif isinstance(student, PrunedStudent):
+        elif isinstance(student, keys.PrunedStudent):
             student = student.model_copy(update={"prune": permitted(student.prune, allow)})
-        elif isinstance(student, ScratchStudent):
+        elif isinstance(student, keys.ScratchStudent):
             student = student.model_copy(update={"tokenizer": permitted(student.tokenizer, allow)})
         teachers = tuple(permitted(word, allow) for word in self.teacher)
         return self.model_copy(update={"student": student, "teacher": teachers})
@@ -265,40 +234,29 @@ class DistillConfig(StrictKeys):
         version adds with a default that changes nothing leaves the canonical form as it is. Changing a default, or
         anything else here, makes other students of the same files: it needs another ``identity_version``.
         """
-        objective, training = self.objective, self.training
-        # None is what each of these keys has where the file does not say it.
-        underived = self.model_copy(
-            update={
-                "data_seed": _none_if(self.data_seed, self.seed),
-                "texts": _none_if(self.texts, self.supervision_kind.texts),
-                "objective": objective.model_copy(
-                    update={"divergence": _none_if(objective.divergence, self.supervision_kind.divergence)}
-                ),
-                "training": training.model_copy(
-                    update={
-                        "lr": _none_if(training.lr, _DEFAULT_LR[self.adaptation]),
-                        "epochs": _none_if(training.epochs, _DEFAULT_EPOCHS),
-                    }
-                ),
-            }
-        )
+        kind = self.supervision_kind
         exclude = _NOT_IDENTITY | {key: True for key in ("lora", "soft_prompt") if key != self.adaptation}
-        if self.supervision_kind.is_control:
+        if kind.is_control:
             exclude |= {"teacher": True, "generation": True, "team": True}
         elif not self.text_kind.from_teacher:
             exclude |= {"generation": True}
-        plain = underived.model_dump(mode="json", exclude=exclude, exclude_defaults=True)
-        # A part whose keys were all excluded stays as an empty one.
-        return {"identity_version": 2, **{key: value for key, value in sorted(plain.items()) if value != {}}}
+        plain = self.model_dump(mode="json", exclude=exclude, exclude_defaults=True)
+        for part, key, default in (
+            (plain, "data_seed", self.seed),
+            (plain, "texts", kind.texts),
+            (plain.get("objective", {}), "divergence", kind.divergence),
+            (plain.get("training", {}), "lr", _DEFAULT_LR[self.adaptation]),
+            (plain.get("training", {}), "epochs", _DEFAULT_EPOCHS),
+        ):
+            if part.get(key) == default:
+                part.pop(key, None)
+        # A part whose keys were all left out stays as an empty one.
+        return {"identity_version": 2, **{key: value for key, value in plain.items() if value != {}}}
 
     @property
     def hash(self) -> str:
         """Hex digest of `canonical`."""
         return hashlib.sha256(json.dumps(self.canonical, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _none_if(value: Any, default: Any) -> Any:
-    return None if value == default else value
 
 
 def load_config(path: Path | str) -> DistillConfig:

@@ -1,6 +1,7 @@
 """Pydantic models of the parts of a distillation file: what each key may hold, its default and what it means."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
+from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
@@ -9,52 +10,24 @@ from capgap.distillation.supervision import SUPERVISIONS, TEXTS
 from capgap.errors import suggestion
 
 __all__ = [
-    "AdaptationName",
-    "BuiltStudent",
-    "CacheKeys",
-    "ContextKeys",
-    "DataKeys",
-    "EvaluateKeys",
-    "GenerationKeys",
-    "LoraKeys",
-    "MicroworldStudent",
-    "ObjectiveKeys",
-    "OnPolicyKeys",
-    "PrunedStudent",
-    "ScratchStudent",
-    "SoftPromptKeys",
-    "StrictKeys",
-    "StudentSpec",
-    "SupervisionName",
-    "TeamKeys",
-    "TextsName",
-    "TraceWeights",
+    "AdaptationName", "BuiltStudent", "CacheKeys", "ContextKeys", "DataKeys", "EvaluateKeys", "GenerationKeys",
+    "LoraKeys", "MicroworldStudent", "ObjectiveKeys", "OnPolicyKeys", "PrunedStudent", "ScratchStudent",
+    "SoftPromptKeys", "StrictKeys", "StudentSpec", "SupervisionName", "TeamKeys", "TextsName", "TraceWeights",
     "TrainingKeys",
-]
+]  # fmt: skip
 
 
-def _share(value: float) -> float:
-    if not 0 <= value < 1:
-        raise ValueError(f"expected a share, from 0 up to but not including 1, found {value:g}.")
-    return value
+def _known(names: Collection[str], name: str) -> str:
+    """The name, if a dictionary has it at the time: an entry there is all that a new one needs."""
+    if name not in names:
+        raise ValueError(f"expected one of {', '.join(names)}, found {name!r}.{suggestion(name, names)}")
+    return name
 
 
-def _key_of(known: Collection[str]) -> Callable[[str], str]:
-    """A validator that admits the keys which a dictionary has at the time, so that an entry of it is all there is."""
-
-    def validate(word: str) -> str:
-        if word not in known:
-            near = suggestion(word, known)
-            raise ValueError(f"expected one of {', '.join(known)}, found {word!r}.{near if 'Did' in near else ''}")
-        return word
-
-    return validate
-
-
-SupervisionName = Annotated[str, AfterValidator(_key_of(SUPERVISIONS))]
-TextsName = Annotated[str, AfterValidator(_key_of(TEXTS))]
+SupervisionName = Annotated[str, AfterValidator(partial(_known, SUPERVISIONS))]
+TextsName = Annotated[str, AfterValidator(partial(_known, TEXTS))]
 AdaptationName = Literal["full", "lora", "soft_prompt"]
-Share = Annotated[float, AfterValidator(_share)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 Words = Annotated[tuple[str, ...], Field(strict=False)]
 
 
@@ -105,15 +78,11 @@ class ScratchStudent(StrictKeys):
 
 
 _MODEL_WORD = "a model word"
-_STUDENT_KINDS: dict[str, type[BaseModel]] = {
-    "microworld": BuiltStudent,
-    "prune": PrunedStudent,
-    "config": ScratchStudent,
-}
+_STUDENT_KINDS = {"microworld": BuiltStudent, "prune": PrunedStudent, "config": ScratchStudent}
 
 
 def _student_kind(value: Any) -> str:
-    """The tag of the union's branch: the key that tells it from the others, so that mistakes are those of the branch."""
+    """The tag of the union's branch, so that a mistake is told of the branch that nearly fits."""
     if isinstance(value, dict):
         return next((key for key in _STUDENT_KINDS if key in value), "microworld")
     return next((key for key, kind in _STUDENT_KINDS.items() if isinstance(value, kind)), _MODEL_WORD)

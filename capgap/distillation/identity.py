@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from capgap.distillation.config import DistillConfig, PrunedStudent
-from capgap.distillation.config_keys import DataKeys
+from capgap.distillation.config import DistillConfig
+from capgap.distillation.config_keys import DataKeys, PrunedStudent
 from capgap.distillation.data.pool import source_digest
 from capgap.distillation.students.loading import fingerprint
 from capgap.errors import DistillError, StoreError
@@ -86,9 +86,7 @@ def is_finished(out: Path, wanted: dict[str, Any]) -> bool:
         raise StoreError(f"{begun}: cannot be read: {error}. Remove {out}, or choose another --out.") from error
     difference = _first_difference(present, json.loads(json.dumps(wanted)))
     if difference:
-        raise DistillError(
-            f"{out}: holds another student: {difference}. Choose another --out, or remove it to make this one."
-        )
+        raise DistillError(f"{out}: holds another student: {difference}. Choose another --out, or remove it.")
     if is_old and finished.is_file():
         # Seeds of one recipe are pooled by its hash, so old students must have that of new ones. A directory that
         # cannot be written is still the student that was asked for.
@@ -143,9 +141,7 @@ def _weights_digest(word: str) -> str:
     from capgap.models.spec import BACKENDS
 
     spec = parse_model(word)
-    if spec.kind in BACKENDS:
-        return spec.word
-    return fingerprint(spec, locate(spec), "tokenizer.json")
+    return spec.word if spec.kind in BACKENDS else fingerprint(spec, locate(spec), "tokenizer.json")
 
 
 def _first_difference(present: Any, wanted: Any, path: str = "") -> str | None:
@@ -153,11 +149,11 @@ def _first_difference(present: Any, wanted: Any, path: str = "") -> str | None:
     sides = (present, wanted)
     if dict in map(type, sides) and all(side is None or isinstance(side, dict) for side in sides):
         present, wanted = present or {}, wanted or {}
-        keys = [*wanted, *(key for key in present if key not in wanted)]
-        differences = (
-            _first_difference(present.get(key), wanted.get(key), f"{path}.{key}" if path else key) for key in keys
-        )
-        return next((difference for difference in differences if difference), None)
+        for key in [*wanted, *(key for key in present if key not in wanted)]:
+            difference = _first_difference(present.get(key), wanted.get(key), f"{path}.{key}" if path else key)
+            if difference:
+                return difference
+        return None
     if present == wanted:
         return None
     if path in ("data", "student", "teacher"):

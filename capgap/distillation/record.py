@@ -1,7 +1,6 @@
 """Files beside a student's weights: its row of the models table (``capgap.json``) and the record of its training."""
 
-import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from capgap.distillation.config import DistillConfig
 from capgap.distillation.data.selection import SelectedExamples, count_by_capability
 from capgap.distillation.data.tokenised import TokenisedDataset
 from capgap.distillation.identity import recipe_hash
+from capgap.distillation.job import DistillJob
 from capgap.distillation.teacher.generations import TeacherGenerations
 from capgap.distillation.training.step_plan import StepPlan
 
@@ -21,31 +21,28 @@ __all__ = ["model_row", "row_after_training", "run_record"]
 
 
 def model_row(
-    config: DistillConfig,
+    job: DistillJob,
     student: "LoadedStudent",
     model: Any,
-    *,
     selection: SelectedExamples,
     dataset: TokenisedDataset,
     plan: StepPlan,
-    out: Path,
 ) -> dict[str, Any]:
     """The student's row of the models table, as far as it is known before training.
 
     Parameters
     ----------
-    config, student
-        The file, and the student before it learns.
+    job, student
+        The file and the directory, to which paths of base and teachers are relative, and the student before it learns.
     model
         The student's model as it will train, with its adapter.
     selection, dataset, plan
         What it learns from, and for how long.
-    out
-        Its directory; paths of its base and teachers are relative to it.
     """
     from capgap.distillation.students.student import base_from
     from capgap.models import parse_model
 
+    config, out = job.config, job.out
     architecture = getattr(student.model.config, "text_config", None) or student.model.config
     parameters = list(model.parameters())
     n_trainable = sum(p.numel() for p in parameters if p.requires_grad)
@@ -76,7 +73,7 @@ def model_row(
         "lr": config.lr,
         "epochs": plan.epochs,
         "data_hash": dataset.data_hash,
-        "prompting": _prompting(student),
+        "prompting": replace(student.prompting, think_end=None).as_text(),
     }
 
 
@@ -144,13 +141,3 @@ def _objective(config: DistillConfig) -> str:
     if not config.supervision_kind.learns_distributions:
         return "cross_entropy"
     return f"{config.divergence}{' + cross_entropy' if config.objective.cross_entropy else ''}"
-
-
-def _prompting(student: "LoadedStudent") -> str:
-    """How it is addressed, as JSON; what nobody said is left out."""
-    options = {
-        "chat_template": student.chat,
-        "system_prompt": student.system_prompt,
-        "enable_thinking": student.enable_thinking,
-    }
-    return json.dumps({key: value for key, value in options.items() if value is not None}, sort_keys=True)

@@ -7,21 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from capgap.distillation.config import DistillConfig
-from capgap.distillation.data.pool import ExamplePool, gather_examples
-from capgap.distillation.data.selection import (
-    SelectedExamples,
-    TrainingExample,
-    count_by_capability,
-    exposure,
-    select_examples,
-)
+from capgap.distillation.data.pool import gather_examples
+from capgap.distillation.data.selection import SelectedExamples, TrainingExample, exposure, select_examples
 from capgap.distillation.data.targets import gold_completions
 from capgap.distillation.data.tokenised import tokenise
 from capgap.distillation.identity import FINISHED, begin, identity, is_finished
 from capgap.distillation.job import DistillJob
 from capgap.distillation.record import model_row, row_after_training, run_record
 from capgap.distillation.teacher.generations import TeacherGenerations, generate_texts
-from capgap.distillation.teacher.prompt_context import PromptContext, teacher_spec
+from capgap.distillation.teacher.prompt_context import PromptContext
 from capgap.distillation.teacher.team import select_texts
 from capgap.distillation.training.step_plan import plan_steps
 from capgap.errors import StoreError
@@ -84,44 +78,27 @@ def distill(
         begin(job.out, wanted)
         pool = gather_examples(config, folder=job.folder)
         selection = select_examples(pool.examples, config, held_out=pool.held_out)
-        job.note(_selection_summary(config, selection, pool))
+        job.note(selection.summary(config.data, n_unchecked=len(pool.unchecked)))
         context = PromptContext(config, pool.examples)
         generations = None
         if config.text_kind.from_teacher:
-            generations = _generate(job, selection, context, ledger=Path(ledger or job.out / "ledger.sqlite"))
+            generations = _generate(job, selection, context, Path(ledger or job.out / "ledger.sqlite"))
         pairs = generations.pairs if generations is not None else gold_completions(selection.examples, config)
         _train(job, wanted, pool.examples, selection, pairs, generations, context)
     return job.out
 
 
-def _generate(
-    job: DistillJob, selection: SelectedExamples, context: PromptContext, *, ledger: Path
-) -> TeacherGenerations:
+def _generate(job: DistillJob, selection: SelectedExamples, context: PromptContext, ledger: Path) -> TeacherGenerations:
     """The texts of the teacher, or of a team of them, for the selected prompts."""
     import torch
 
     config = job.config
     torch.manual_seed(config.seed)  # a temperature above 0 samples
-    by_teacher = [
-        generate_texts(
-            teacher_spec(config, word),
-            selection.examples,
-            config.effective_texts,
-            config.generation,
-            ledger=ledger,
-            device=job.device,
-            prompt_of=context.prompt,
-            with_confidence=len(config.teacher) > 1 and config.team.choose == "confidence",
-            on_event=job.on_event,
-        )
-        for word in config.teacher
-    ]
+    by_teacher = [generate_texts(job, word, selection.examples, context, ledger=ledger) for word in config.teacher]
     generations = select_texts(by_teacher, config.team.choose, name=config.name)
     if generations.shares:
-        shares = ", ".join(
-            f"{share:.0%} {word}" for share, word in zip(generations.shares, config.teacher, strict=True)
-        )
-        job.note(f"texts of {shares} (by {config.team.choose})")
+        shares = zip(generations.shares, config.teacher, strict=True)
+        job.note(f"texts of {', '.join(f'{n:.0%} {word}' for n, word in shares)} (by {config.team.choose})")
     accuracy = "unknown" if generations.accuracy is None else f"{generations.accuracy:.1%}"
     job.note(
         f"the teacher is right on {accuracy} of {generations.n_asked:,} prompts; dropped: {generations.n_unparsed} "
@@ -163,9 +140,9 @@ def _train(
     job.note(f"{dataset.summary()}; {plan.n_steps:,} steps")
     set_seed(config.seed)  # an adapter's first weights
     model = adapt(student.model, config, student.tokenizer)
-    row = model_row(config, student, model, selection=selection, dataset=dataset, plan=plan, out=out)
+    row = model_row(job, student, model, selection, dataset, plan)
     source = STEP_SOURCES[config.supervision_kind.signal](job, student, model, dataset, context)
-    engine = LossEngine(model, objective_of(config), config.shares)
+    engine = LossEngine(model, objective_of(config))
     engine.packed.prove([encoded.input_ids for encoded in dataset.encoded])
     if engine.packed.why_not is not None:
         job.note(f"examples are padded, not packed: {engine.packed.why_not}")
@@ -178,7 +155,7 @@ def _train(
     drop_checkpoints(out, whole=False)
     if training.gradient_checkpointing:
         student.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    result = train(engine, source, config, plan, out=out, save=save, device=job.device, on_event=job.on_event)
+    result = train(job, engine, source, plan, save)
     save_student(model, student.tokenizer, student.base, out)
     record = run_record(wanted, selection, dataset, generations, source.signals_record(), result)
     write_object(record, out / RECORD)
@@ -187,23 +164,6 @@ def _train(
         drop_checkpoints(out, whole=True)
     first, last = result.losses[0][1], result.losses[-1][1]
     job.note(f"{out} is finished; loss {first:.4f} → {last:.4f} nats a token")
-
-
-def _selection_summary(config: DistillConfig, selection: SelectedExamples, pool: ExamplePool) -> str:
-    """How many examples were selected, and what was left out, in one line."""
-    counts = count_by_capability(selection.examples)
-    parts = ", ".join(f"{count:,} {capability}" for capability, count in counts.items())
-    line = f"{len(selection.examples):,} of {selection.n_available:,} examples ({parts})"
-    fate = "stay out" if config.data.overlap == "exclude" else "stay in, counted by x_exposure"
-    if selection.n_held_out:
-        line += f"; {selection.n_held_out:,} are evaluation items and {fate}"
-    if selection.n_near:
-        line += f"; {selection.n_near:,} are evaluation items in almost the same words and {fate}"
-    if selection.n_without_trace:
-        line += f"; {selection.n_without_trace:,} choice examples have no steps and stay out"
-    if pool.unchecked:
-        line += f"; the items of {len(pool.unchecked)} tasks are not on this machine and were not compared"
-    return line
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def self_tests(device: str) -> Iterator[Finding]:
     other, _ = loaded(spec := parse_model("microworld:medium"), locate(spec))
     model, other = model.to(device).train(), other.to(device).eval()
     examples = _examples(tokenizer)
-    source = StoredBatches(examples, tuple(map(str, range(len(examples)))))
+    source = StoredBatches(tuple(map(str, range(len(examples)))), examples)
     yield _label_mask(tokenizer, examples[0])
     yield _packed_and_padded(model, source, device)
     yield _whole_and_in_passes(model, source, device)

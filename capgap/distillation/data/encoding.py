@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from capgap.errors import DistillError
+from capgap.models.prompting import Prompting
 
 __all__ = ["IGNORE", "EncodedExample", "ExampleEncoder", "Message"]
 
@@ -65,12 +66,9 @@ class ExampleEncoder:
         A transformers tokenizer with an end-of-text token.
     max_length
         Longest example in tokens.
-    chat
-        Put each prompt into the tokenizer's chat template, as the evaluation of the student will.
-    system_prompt
-        What stands before the prompt: the system turn of the template, or text.
-    template_options
-        Further variables of that template (``enable_thinking``).
+    prompting
+        How its model is addressed in evaluation: through the tokenizer's chat template or not, and behind which system
+        prompt (the system turn of the template, or text).
 
     Raises
     ------
@@ -78,29 +76,20 @@ class ExampleEncoder:
         The tokenizer has no end-of-text token, or no chat template though `chat` asks for it.
     """
 
-    def __init__(
-        self,
-        tokenizer: Any,
-        *,
-        max_length: int,
-        chat: bool = False,
-        system_prompt: str | None = None,
-        template_options: dict[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, tokenizer: Any, *, max_length: int, prompting: Prompting | None = None) -> None:
         if tokenizer.eos_token_id is None:
             raise DistillError(
                 "the student's tokenizer has no end-of-text token, so a student could not learn to stop. "
                 "Set eos_token in its tokenizer_config.json."
             )
-        if chat and not getattr(tokenizer, "chat_template", None):
-            raise DistillError(
-                "chat_template=on, but the student's tokenizer has no chat template. Use chat_template=off."
-            )
+        prompting = prompting or Prompting()
+        if prompting.chat_template and not getattr(tokenizer, "chat_template", None):
+            raise DistillError("chat_template=on, but the student's tokenizer has none. Use chat_template=off.")
         self.tokenizer = tokenizer
         self.max_length = max_length
-        self.chat = chat
-        self.system_prompt = system_prompt
-        self.template_options = template_options or {}
+        self.prompting = prompting
+        thinking = prompting.enable_thinking
+        self.template_options = {} if thinking is None else {"enable_thinking": thinking}
         self.eos = int(tokenizer.eos_token_id)
 
     def pair(
@@ -124,13 +113,13 @@ class ExampleEncoder:
         weights
             Of the tokens before the answer, and of the answer and the end of text.
         """
-        if self.chat:
+        if self.prompting.chat_template:
             # after a generation prompt, no space stands before what the model says
             stripped = completion.lstrip(" ")
             answer_start = None if answer_start is None else max(answer_start - (len(completion) - len(stripped)), 0)
             prompt, completion = self._templated(prompt), stripped
-        elif self.system_prompt:
-            prompt = f"{self.system_prompt}{prompt}"  # as lm-eval joins them
+        elif self.prompting.system_prompt:
+            prompt = f"{self.prompting.system_prompt}{prompt}"  # as lm-eval joins them
         whole, n_prompt = self._joined(prompt, completion)
         ids = [*whole, self.eos]
         n_prompt = max(n_prompt, 1)  # a first token has nothing before it that could predict it
@@ -174,9 +163,7 @@ class ExampleEncoder:
             There is no template, or it rewrites earlier turns when later ones follow and marks nothing.
         """
         if not getattr(self.tokenizer, "chat_template", None):
-            raise DistillError(
-                "messages need a chat template, and the student's tokenizer has none. Use prompt/completion."
-            )
+            raise DistillError("messages need a chat template, and the tokenizer has none. Use prompt/completion.")
         ids, mask = self._mask_by_prefixes(turns)
         if not any(mask):
             raise DistillError("a conversation has no assistant turn, so nothing in it could be learnt.")
@@ -256,7 +243,7 @@ class ExampleEncoder:
         return list(encoding["input_ids"])
 
     def _templated(self, prompt: str) -> str:
-        system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
+        system = [{"role": "system", "content": first}] if (first := self.prompting.system_prompt) else []
         text: str = self.tokenizer.apply_chat_template(
             [*system, {"role": "user", "content": prompt}],
             tokenize=False,

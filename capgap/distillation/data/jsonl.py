@@ -60,11 +60,9 @@ def hub_records(data: DataKeys) -> list[tuple[dict[str, Any], str, int]]:
     """
     from capgap.battery.source import hub_rows
 
-    where = f"data.hub {data.hub}, split {data.split}"
+    where, remedy = f"data.hub {data.hub}, split {data.split}", "Run once with the network, or give a file."
     try:
-        rows = hub_rows(
-            str(data.hub), data.subset, data.split, data.revision, where, "Run once with the network, or give a file."
-        )
+        rows = hub_rows(str(data.hub), data.subset, data.split, data.revision, where, remedy)
     except BatteryError as error:
         raise DistillError(str(error)) from error
     return [(dict(row.fields), f"{where}: {row.place}", number) for number, row in enumerate(rows, start=1)]
@@ -174,9 +172,8 @@ def _turns(value: Any, where: str) -> tuple[dict[str, str], ...]:
     turns = []
     for index, turn in enumerate(value, start=1):
         if not isinstance(turn, dict) or not isinstance(turn.get("content"), str) or turn.get("role") not in _ROLES:
-            raise DistillError(
-                f"{where}: turn {index} should have a role ({', '.join(_ROLES)}) and a content, found {turn!r:.80}."
-            )
+            wanted = f"a role ({', '.join(_ROLES)}) and a content"
+            raise DistillError(f"{where}: turn {index} should have {wanted}, found {turn!r:.80}.")
         turns.append({"role": turn["role"], "content": turn["content"]})
     if turns[-1]["role"] != "assistant":
         raise DistillError(f"{where}: the last turn should be the assistant's, found {turns[-1]['role']!r}.")

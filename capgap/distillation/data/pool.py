@@ -76,11 +76,9 @@ def source_digest(config: DistillConfig, *, folder: Path) -> str:
 
 def _battery_names(config: DistillConfig) -> list[str]:
     """The batteries of the data and of the evaluation, each once."""
-    names = [config.data.battery] if config.data.battery else []
-    if config.evaluate is not None:
-        evaluated = config.evaluate.battery
-        names += [evaluated] if isinstance(evaluated, str) else list(evaluated)
-    return list(dict.fromkeys(names))
+    evaluated = config.evaluate.battery if config.evaluate is not None else ()
+    names = [config.data.battery, *([evaluated] if isinstance(evaluated, str) else evaluated)]
+    return list(dict.fromkeys(name for name in names if name))
 
 
 def _load(name: str, folder: Path) -> "Battery":
@@ -104,9 +102,8 @@ def _examples(battery: "Battery", names: Sequence[str] | None) -> Iterable[Train
         examples = list(_own_examples(battery, task) if isinstance(task, OwnTask) else _harness_examples(battery, task))
         if not examples and names:
             trainable = [t.name for t in battery.tasks if isinstance(t, OwnTask) and t.data.train is not None]
-            raise DistillError(
-                f"battery {battery.name}: task {name!r} has no training part.{suggestion(name, trainable)}"
-            )
+            near = suggestion(name, trainable)
+            raise DistillError(f"battery {battery.name}: task {name!r} has no training part.{near}")
         n_examples += len(examples)
         yield from examples
     if not n_examples:

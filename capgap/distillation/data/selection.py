@@ -7,20 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from capgap.distillation.config import DistillConfig
+from capgap.distillation.config_keys import DataKeys
 from capgap.distillation.data.encoding import Message
 from capgap.distillation.data.overlap import near_items
 from capgap.errors import DistillError, suggestion
 from capgap.evaluation.exposure import normalised, prompt_digest
 
 __all__ = [
-    "SelectedExamples",
-    "TaskFormat",
-    "TrainingExample",
-    "count_by_capability",
-    "data_hash",
-    "exposure",
+    "Pair", "SelectedExamples", "TaskFormat", "TrainingExample", "count_by_capability", "data_hash", "exposure",
     "select_examples",
-]
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -95,10 +91,29 @@ class SelectedExamples:
     touched: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Where they were kept: a prompt of `examples` → digests of the evaluation prompts that it is near to."""
 
+    def summary(self, data: DataKeys, *, n_unchecked: int = 0) -> str:
+        """The counts in one line, for a note; `n_unchecked` tasks could not be compared."""
+        parts = ", ".join(f"{count:,} {capability}" for capability, count in count_by_capability(self.examples).items())
+        line = f"{len(self.examples):,} of {self.n_available:,} examples ({parts})"
+        fate = "stay out" if data.overlap == "exclude" else "stay in, counted by x_exposure"
+        if self.n_held_out:
+            line += f"; {self.n_held_out:,} are evaluation items and {fate}"
+        if self.n_near:
+            line += f"; {self.n_near:,} are evaluation items in almost the same words and {fate}"
+        if self.n_without_trace:
+            line += f"; {self.n_without_trace:,} choice examples have no steps and stay out"
+        if n_unchecked:
+            line += f"; the items of {n_unchecked} tasks are not on this machine and were not compared"
+        return line
+
 
 def count_by_capability(examples: Iterable[TrainingExample]) -> dict[str, int]:
     """Number of examples of each capability; ``unknown`` where nobody said."""
     return dict(sorted(Counter(example.capability or "unknown" for example in examples).items()))
+
+
+Pair = tuple[TrainingExample, str]
+"""An example and the completion that is trained on."""
 
 
 def select_examples(

@@ -8,19 +8,10 @@ import re
 from collections.abc import Callable, Sequence
 
 from capgap.distillation.config import DistillConfig
-from capgap.distillation.data.selection import TrainingExample
+from capgap.distillation.data.selection import Pair, TrainingExample
 from capgap.errors import DistillError
 
-__all__ = [
-    "GOLD_TEXTS",
-    "answer_start",
-    "answer_text",
-    "gold_answer",
-    "gold_completions",
-    "gold_trace",
-    "graded",
-    "opening",
-]
+__all__ = ["answer_start", "answer_text", "gold_answer", "gold_completions", "gold_trace", "graded", "opening"]
 
 
 def opening(example: TrainingExample) -> str:
@@ -93,9 +84,7 @@ def gold_trace(example: TrainingExample) -> str:
                 f"'extract' is {example.task_format.extract!r}."
             )
     elif example.task != "file" and example.choices is None:
-        raise DistillError(
-            f"{_where(example)}: steps and answer cannot be told apart without 'extract'. Give the task one."
-        )
+        raise DistillError(f"{_where(example)}: without 'extract', nothing tells steps and answer apart. Give one.")
     return text
 
 
@@ -121,7 +110,7 @@ GOLD_TEXTS: dict[str, Callable[[TrainingExample], str]] = {"gold_answers": gold_
 """Completions of the gold texts of `supervision.TEXTS`."""
 
 
-def gold_completions(examples: Sequence[TrainingExample], config: DistillConfig) -> list[tuple[TrainingExample, str]]:
+def gold_completions(examples: Sequence[TrainingExample], config: DistillConfig) -> list[Pair]:
     """Examples with the gold completions that the file asks for; a conversation brings its own, and has ``""``.
 
     Raises
@@ -130,17 +119,15 @@ def gold_completions(examples: Sequence[TrainingExample], config: DistillConfig)
         Steps are asked for, and there are conversations, which have none; or as `gold_answer` and `gold_trace`.
     """
     if config.text_kind.has_steps and any(example.messages is not None for example in examples):
-        raise DistillError(
-            f"{config.name}: messages have no rationale; use gold_answers, or prompt, completion, rationale."
-        )
+        advice = "use gold_answers, or prompt, completion, rationale."
+        raise DistillError(f"{config.name}: messages have no rationale; {advice}")
     completion = GOLD_TEXTS[config.effective_texts]
     return [(example, "" if example.messages is not None else completion(example)) for example in examples]
 
 
 def answer_start(example: TrainingExample, text: str) -> int | None:
     """The character at which the answer's statement begins in a text with steps; None where nothing tells."""
-    extract = example.task_format.extract
-    statement = None if extract is None else _last_match(extract, text)
+    statement = _last_match(example.task_format.extract, text)
     return None if statement is None else statement.start()
 
 
@@ -150,8 +137,9 @@ def _statement(text: str, extract: str) -> str | None:
     return None if statement is None else statement.group(0).strip()
 
 
-def _last_match(pattern: str, text: str) -> re.Match[str] | None:
-    return next(reversed(list(re.finditer(pattern, text))), None)
+def _last_match(pattern: str | None, text: str) -> re.Match[str] | None:
+    matches = [] if pattern is None else list(re.finditer(pattern, text))
+    return matches[-1] if matches else None
 
 
 def _is_right(example: TrainingExample, text: str) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from capgap.distillation.config import DistillConfig
 from capgap.distillation.config_keys import TraceWeights
 from capgap.distillation.data.encoding import EncodedExample, ExampleEncoder
-from capgap.distillation.data.selection import TrainingExample, data_hash
+from capgap.distillation.data.selection import Pair, TrainingExample, data_hash
 from capgap.distillation.data.targets import answer_start
 from capgap.errors import DistillError
 
@@ -36,9 +36,9 @@ class TokenisedDataset:
     """Hash of the texts."""
 
     @property
-    def items(self) -> list[str]:
+    def items(self) -> tuple[str, ...]:
         """``task/item`` of each example, for messages."""
-        return [f"{example.task}/{example.item}" for example in self.examples]
+        return tuple(f"{example.task}/{example.item}" for example in self.examples)
 
     def summary(self) -> str:
         """The counts in one line, for a note."""
@@ -52,9 +52,7 @@ class TokenisedDataset:
         return line
 
 
-def tokenise(
-    config: DistillConfig, student: "LoadedStudent", pairs: Sequence[tuple[TrainingExample, str]]
-) -> TokenisedDataset:
+def tokenise(config: DistillConfig, student: "LoadedStudent", pairs: Sequence[Pair]) -> TokenisedDataset:
     """Encode examples and their completions for a student.
 
     Raises
@@ -65,9 +63,7 @@ def tokenise(
     encoder = ExampleEncoder(
         student.tokenizer,
         max_length=config.training.max_length or student.max_length,
-        chat=student.chat,
-        system_prompt=student.system_prompt,
-        template_options={} if student.enable_thinking is None else {"enable_thinking": student.enable_thinking},
+        prompting=student.prompting,
     )
     fitting = _encode(config, encoder, pairs)
     examples, completions, encoded = zip(*fitting, strict=True)
@@ -83,36 +79,33 @@ def tokenise(
 
 
 def _encode(
-    config: DistillConfig, encoder: ExampleEncoder, pairs: Sequence[tuple[TrainingExample, str]]
+    config: DistillConfig, encoder: ExampleEncoder, pairs: Sequence[Pair]
 ) -> list[tuple[TrainingExample, str, EncodedExample]]:
     """The examples in tokens; those that are too long are left out."""
     fitting: list[tuple[TrainingExample, str, EncodedExample]] = []
     for example, completion in pairs:
-        if example.messages is not None:
-            encoded = encoder.messages(example.messages)
-        else:
-            encoded = _pair(config, encoder, example, completion)
+        encoded = _encode_one(config.trace_weights, encoder, example, completion)
         if encoded is not None:
             fitting.append((example, completion, encoded))
     if not fitting:
-        raise DistillError(
-            f"{config.name}: no completion fits into {encoder.max_length} tokens. Raise training.max_length."
-        )
+        limit = f"{encoder.max_length} tokens. Raise training.max_length."
+        raise DistillError(f"{config.name}: no completion fits into {limit}")
     return fitting
 
 
-def _pair(
-    config: DistillConfig, encoder: ExampleEncoder, example: TrainingExample, completion: str
+def _encode_one(
+    weights: TraceWeights, encoder: ExampleEncoder, example: TrainingExample, completion: str
 ) -> EncodedExample | None:
-    """Prompt and completion in tokens, weighted where the file weighs reasoning and answer apart."""
-    weights = config.trace_weights
+    """A conversation, or prompt and completion, weighted where the file weighs reasoning and answer apart."""
+    if example.messages is not None:
+        return encoder.messages(example.messages)
     if weights == TraceWeights():
         return encoder.pair(example.prompt, completion)
     start = answer_start(example, completion)
     if start is None:
         raise DistillError(
-            f"{config.name}: trace_weights: the answer of task {example.task!r}, item {example.item!r} cannot be told "
-            "from its reasoning. Give the data an 'extract'."
+            f"trace_weights: the answer of task {example.task!r}, item {example.item!r} cannot be told from its "
+            "reasoning. Give the data an 'extract'."
         )
     return encoder.pair(example.prompt, completion, answer_start=start, weights=(weights.reasoning, weights.answer))
 

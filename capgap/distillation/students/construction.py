@@ -6,16 +6,15 @@ ordinary checkpoint from then on.
 
 import hashlib
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from capgap.distillation.config import BuiltStudent, DistillConfig, PrunedStudent, ScratchStudent
+from capgap.distillation.config import DistillConfig
+from capgap.distillation.config_keys import BuiltStudent, PrunedStudent, ScratchStudent
 from capgap.distillation.data.selection import TrainingExample
-from capgap.distillation.students.loading import fingerprint, loaded, model_tokenizer
+from capgap.distillation.students.loading import fingerprint, loaded, model_tokenizer, whole_folder
 from capgap.errors import DistillError, ModelError
 
 __all__ = ["base_seed", "calibration_texts", "construct_student"]
@@ -92,7 +91,10 @@ def _from_scratch(name: str, scratch: ScratchStudent, bases: Path) -> Path:
         folder = bases / f"scratch-{_short_hash(shape.to_json_string(), scratch.tokenizer)}-{scratch.seed}"
         if not (folder / "config.json").is_file():
             set_seed(scratch.seed)
-            _save(AutoModelForCausalLM.from_config(shape).float(), tokenizer, folder)
+            model = AutoModelForCausalLM.from_config(shape).float()
+            with whole_folder(folder) as partial:
+                model.save_pretrained(partial)
+                tokenizer.save_pretrained(partial)
     except ModelError:
         raise
     except Exception as error:  # what transformers and torch raise over shapes that cannot be is of many kinds
@@ -117,14 +119,14 @@ def _pruned(name: str, pruned: PrunedStudent, calibration: Sequence[str], bases:
     model, tokenizer = loaded(spec, checkpoint)
     stack, layers = _layer_stack(model, name)
     if pruned.layers >= len(layers):
-        raise DistillError(
-            f"{name}: student.layers is {pruned.layers}, and {spec.word} has {len(layers)}. Ask for fewer."
-        )
+        raise DistillError(f"{name}: {spec.word} has {len(layers)} layers, and student.layers is {pruned.layers}.")
     influence = _block_influence(model, tokenizer, layers, calibration)
     remaining = sorted(sorted(range(len(layers)), key=lambda n: -influence[n])[: pruned.layers])
-    _save(_with_layers(model, stack, remaining), tokenizer, folder)
     facts = {"pruned_from": spec.word, "kept": remaining, "importance": [round(value, 6) for value in influence]}
-    (folder / "pruned.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    with whole_folder(folder) as partial:
+        _with_layers(model, stack, remaining).save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        (partial / "pruned.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return folder
 
 
@@ -191,18 +193,6 @@ def _with_layers(model: Any, stack: str, remaining: Sequence[int]) -> Any:
     smaller.load_state_dict(weights)
     smaller.generation_config = model.generation_config
     return smaller
-
-
-def _save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write a checkpoint that is either whole or not there."""
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    if folder.exists():
-        shutil.rmtree(partial)
-        return
-    os.replace(partial, folder)
 
 
 def _short_hash(*parts: str) -> str:

@@ -7,8 +7,6 @@ evaluation.
 """
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from capgap.distillation.students.loading import whole_folder
 from capgap.errors import ModelError, StoreError, suggestion
 from capgap.microworld import FAMILIES, PretrainingText, World, WorldQuestion, evaluation, make_world, write_tokenizer
 from capgap.microworld.tokenizer import MAX_LENGTH
@@ -338,15 +337,11 @@ def _same_origin(folder: Path, origin: dict[str, Any]) -> None:
 
 
 def _save(model: "LlamaForCausalLM", world: World, target: Path, origin: dict[str, Any]) -> None:
-    """Save beside the target, then rename: a folder of this name is always a whole checkpoint."""
-    partial = target.with_name(f"{target.name}.partial")
+    """Save an ordinary checkpoint with its origin in ``config.json``."""
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        model.config.capgap = origin
-        model.save_pretrained(partial)
-        write_tokenizer(world, partial)
-        os.replace(partial, target)
+        with whole_folder(target) as partial:
+            model.config.capgap = origin
+            model.save_pretrained(partial)
+            write_tokenizer(world, partial)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise StoreError(f"{target}: cannot be written: {error.strerror or error}.") from error

@@ -12,6 +12,7 @@ from capgap.distillation.config_keys import LoraKeys
 from capgap.distillation.students.construction import base_seed, construct_student
 from capgap.distillation.students.loading import fingerprint, loaded
 from capgap.errors import DistillError
+from capgap.models.prompting import Prompting
 
 __all__ = ["LoadedStudent", "adapt", "base_from", "load_student", "save_student"]
 
@@ -28,12 +29,8 @@ class LoadedStudent:
     """The model word of what it was before."""
     weights_hash: str
     """Hash of the weights that it starts from."""
-    chat: bool
-    """Whether prompts go through its chat template."""
-    system_prompt: str | None
-    """What stands before its prompts."""
-    enable_thinking: bool | None
-    """A variable of its chat template; None leaves it to the template."""
+    prompting: Prompting
+    """How it is addressed."""
     base_seed: int | None = None
     """Seed of a base that was built here."""
 
@@ -81,15 +78,12 @@ def load_student(config: DistillConfig, out: Path, *, calibration: Sequence[str]
             "Merge it into its base first, or use adaptation: full."
         )
     model, tokenizer = loaded(spec, checkpoint)
-    prompting = prompting_of(spec, checkpoint)
     return LoadedStudent(
         model=model,
         tokenizer=tokenizer,
         base=spec.word,
         weights_hash=fingerprint(spec, checkpoint),
-        chat=prompting.chat_template,
-        system_prompt=prompting.system_prompt,
-        enable_thinking=prompting.enable_thinking,
+        prompting=prompting_of(spec, checkpoint),
         base_seed=base_seed(config.student),
     )
 
@@ -152,9 +146,8 @@ def _with_soft_prompt(model: Any, config: DistillConfig, tokenizer: Any) -> Any:
         generator = torch.Generator().manual_seed(config.seed)
         ids = torch.randint(len(tokenizer), (config.soft_prompt.tokens,), generator=generator).tolist()
     with torch.no_grad():
-        wrapped.prompt_encoder["default"].embedding.weight.copy_(
-            table(torch.tensor(ids, device=table.weight.device)).float()
-        )
+        embeddings = table(torch.tensor(ids, device=table.weight.device)).float()
+        wrapped.prompt_encoder["default"].embedding.weight.copy_(embeddings)
     return wrapped
 
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
@@ -29,7 +30,7 @@ from safetensors.torch import save_file
 from capgap.errors import StoreError
 from capgap.events import Listener, Note, ignore
 from capgap.models.lm_head import LanguageModelHead
-from capgap.schema import write_object
+from capgap.schema import atomic_write, write_object
 
 __all__ = ["TeacherCache", "address"]
 
@@ -79,19 +80,15 @@ class TeacherCache:
         self._open_shards: dict[str, Any] = {}
         self.folder.mkdir(parents=True, exist_ok=True)
         config = self.folder / CONFIG
-        if config.is_file():
-            self._check(config)
-        else:
+        if not config.is_file():
             write_object({"identity": self.identity}, config)
-        self.read()
-
-    def _check(self, config: Path) -> None:
         try:
-            identity = json.loads(config.read_text(encoding="utf-8"))["identity"]
+            is_same = self.facts()["identity"] == self.identity
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{config}: cannot be read: {error}. Remove {self.folder}.") from error
-        if identity != self.identity:
+        if not is_same:
             raise StoreError(f"{self.folder}: holds another teacher's signals. Remove it, or choose another folder.")
+        self.read()
 
     def lock(self) -> AbstractContextManager[Any]:
         """Held while signals are computed and written, so that no two processes compute the same."""
@@ -129,30 +126,25 @@ class TeacherCache:
     def __contains__(self, key: str) -> bool:
         return key in self._slices
 
-    def append(self, keys: Sequence[str], parts: Sequence[Mapping[str, torch.Tensor]]) -> None:
+    def append(self, examples: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
         """Write a shard.
 
         Parameters
         ----------
-        keys
-            Addresses of examples.
-        parts
-            Their tensors, each with a row for each position; all have the same names.
+        examples
+            Address of an example → its tensors, each with a row for each position; all have the same names.
         """
         numbers = [int(file.stem.split("-")[1]) for file in self.folder.glob("shard-*.safetensors")]
         shard = f"shard-{max(numbers, default=-1) + 1:04d}"
-        low = 0
-        examples: list[tuple[str, int, int]] = []
-        for key, part in zip(keys, parts, strict=True):
-            n = len(next(iter(part.values())))
-            examples.append((key, low, low + n))
-            low += n
+        ends = np.cumsum([len(next(iter(tensors.values()))) for tensors in examples.values()]).tolist()
+        slices = list(zip(examples, [0, *ends[:-1]], ends, strict=True))
+        parts = list(examples.values())
         tensors = {name: torch.cat([part[name] for part in parts]).contiguous() for name in parts[0]}
         self._write(tensors, self._file(shard))
         # The index comes last: a shard without one was cut off.
-        write_object({"examples": examples, "sha256": _digest(self._file(shard))}, self.folder / f"{shard}.json")
-        self._slices.update({key: _ShardSlice(shard, first, last) for key, first, last in examples})
-        logger.debug("%s: wrote %s, %d examples, %d positions", self.folder, shard, len(keys), low)
+        write_object({"examples": slices, "sha256": _digest(self._file(shard))}, self.folder / f"{shard}.json")
+        self._slices.update({key: _ShardSlice(shard, first, last) for key, first, last in slices})
+        logger.debug("%s: wrote %s, %d examples, %d positions", self.folder, shard, len(slices), ends[-1])
 
     def get(self, keys: Iterable[str]) -> dict[str, torch.Tensor]:
         """Tensors of some examples, one after the other, shape (positions, …); read from the disk on demand."""
@@ -197,16 +189,13 @@ class TeacherCache:
         write_object({**self.facts(), **facts}, self.folder / CONFIG)
 
     def _write(self, tensors: dict[str, torch.Tensor], file: Path) -> None:
-        partial = file.with_name(f"partial-{os.getpid()}-{file.name}")
         try:
-            save_file(tensors, partial)
-            os.replace(partial, file)
+            with atomic_write(file) as partial:
+                save_file(tensors, partial)
         except SafetensorError as error:  # what a full disk is to safetensors; it names no file
             if "No space left" not in str(error):
                 raise
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file)) from error
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 def _digest(file: Path) -> str:

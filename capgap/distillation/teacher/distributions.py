@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from capgap.distillation.data.packing import first_fit
-from capgap.distillation.stages import stage
+from capgap.distillation.job import stage
 from capgap.distillation.teacher.cache import TeacherCache, address
 from capgap.distillation.teacher.signal_forms import CacheForm, TeacherSignal
 from capgap.errors import DistillError
@@ -189,7 +189,7 @@ class _CachingPass:
         """Compute the distributions over all texts and write them shard by shard."""
         if self.form.mode == "hidden":
             self.cache.keep_head(self.head)
-        waiting: list[tuple[str, dict[str, torch.Tensor]]] = []
+        waiting: dict[str, dict[str, torch.Tensor]] = {}
         n_waiting = 0
         for low in range(0, len(texts), _LAID_OUT_TOGETHER):
             block = texts[low : low + _LAID_OUT_TOGETHER]
@@ -198,18 +198,15 @@ class _CachingPass:
                 states = self.teacher.states([text.ids for text in together], [text.positions for text in together])
                 for text, text_states in zip(together, states, strict=True):
                     tensors = self._compressed(text, text_states)
-                    waiting.append((text.key, {name: values.cpu() for name, values in tensors.items()}))
+                    waiting[text.key] = {name: values.cpu() for name, values in tensors.items()}
                     n_waiting += len(text.positions)
                 advance(len(group))
                 if n_waiting >= _SHARD_TOKENS:
-                    self._write(waiting)
-                    waiting, n_waiting = [], 0
+                    self.cache.append(waiting)
+                    waiting, n_waiting = {}, 0
         if waiting:
-            self._write(waiting)
+            self.cache.append(waiting)
         self.cache.record(error={"what": _ERRORS[self.form.mode], "mean": float(np.mean(self.errors))})
-
-    def _write(self, waiting: list[tuple[str, dict[str, torch.Tensor]]]) -> None:
-        self.cache.append([key for key, _ in waiting], [tensors for _, tensors in waiting])
 
     def _compressed(self, text: ScoredText, states: torch.Tensor) -> dict[str, torch.Tensor]:
         """The tensors of `TeacherSignal` in the cache's form, from hidden states of shape (positions, width)."""

@@ -28,9 +28,7 @@ def teacher_spec(config: DistillConfig, word: str) -> "ModelSpec":
     if system is None:
         return spec
     if spec.get("system_prompt"):
-        raise DistillError(
-            f"{config.name}: the teacher has a system_prompt of its own beside context.system. Keep one."
-        )
+        raise DistillError(f"{config.name}: the teacher has a system_prompt beside context.system. Keep one.")
     return replace(spec, options={**spec.options, "system_prompt": system})
 
 

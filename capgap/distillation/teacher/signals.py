@@ -65,12 +65,10 @@ def teacher_signals(
         divergence=config.divergence, n_tokens=sum(encoded.n_loss for encoded in dataset.encoded),
         width=sum(teacher.text_config.hidden_size for teacher in teachers),
     )  # fmt: skip
-    signals = TeacherSignals(
-        tuple(_signals_of(job, teacher, dataset, context, form, n_vocabulary) for teacher in teachers), form.mode
-    )
-    n_computed = sum(signals.record()["computed"])
+    by_teacher = tuple(_signals_of(job, teacher, dataset, context, form, n_vocabulary) for teacher in teachers)
+    n_computed = sum(signals.n_computed for signals in by_teacher)
     job.note(f"the teacher was asked {n_computed:,} of {len(dataset.examples):,} texts")
-    return signals
+    return TeacherSignals(by_teacher, form.mode)
 
 
 def _signals_of(
@@ -153,8 +151,8 @@ class LocatedTeacher:
                 "checkpoint, or supervision: answers or traces."
             )
         checkpoint = locate(spec)
-        tokenizer = model_tokenizer(spec, checkpoint)
-        return cls(spec, checkpoint, tokenizer, model_config(spec, checkpoint), choose_device(device))
+        text_config = model_config(spec, checkpoint)
+        return cls(spec, checkpoint, model_tokenizer(spec, checkpoint), text_config, choose_device(device))
 
     @property
     def dtype(self) -> str:
@@ -175,15 +173,9 @@ class LocatedTeacher:
         """The encoder of its prompts, as its evaluation addresses it."""
         from capgap.models import prompting_of
 
+        longest = int(getattr(self.text_config, "max_position_embeddings", None) or 1 << 30)
         prompting = prompting_of(self.spec, self.checkpoint)
-        thinking = prompting.enable_thinking
-        return ExampleEncoder(
-            self.tokenizer,
-            max_length=int(getattr(self.text_config, "max_position_embeddings", None) or 1 << 30),
-            chat=prompting.chat_template,
-            system_prompt=prompting.system_prompt,
-            template_options={} if thinking is None else {"enable_thinking": thinking},
-        )
+        return ExampleEncoder(self.tokenizer, max_length=longest, prompting=prompting)
 
     def load(self) -> Any:
         """The model itself."""
@@ -218,9 +210,7 @@ def check_tokenizers(name: str, student: Any, teacher: Any) -> str | None:
     shared = ids.keys() & teacher_ids.keys()
     smaller, larger = sorted((len(ids), len(teacher_ids)))
     if differ is not None or not cut_alike or len(shared) < 0.99 * smaller:
-        what = (
-            f"token {differ!r} is {ids[differ]} and {teacher_ids[differ]}" if differ else "they cut a text differently"
-        )
+        what = f"token {differ!r} is {ids[differ]} and {teacher_ids[differ]}" if differ else "texts are cut differently"
         raise DistillError(
             f"{name}: the teacher's tokenizer is not the student's ({what}), and a distribution over other tokens "
             "cannot be learnt. Use supervision: answers or traces, which pass texts on."

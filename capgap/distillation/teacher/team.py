@@ -45,10 +45,7 @@ def select_texts(generations: Sequence[TeacherGenerations], how: str, *, name: s
         best = _best_by_task(generations, name)
         chosen = {key: best[key[0]] for key in texts}
     elif how == "confidence":
-        chosen = {
-            key: max(candidates, key=lambda teacher: generations[teacher].confidence[key])
-            for key, candidates in texts.items()
-        }
+        chosen = {key: max(own, key=lambda n: generations[n].confidence[key]) for key, own in texts.items()}
     else:
         chosen = {key: _majority(examples[key], candidates) for key, candidates in texts.items()}
     # the best teacher of a task may have no text for a prompt of it
@@ -84,6 +81,5 @@ def _best_by_task(generations: Sequence[TeacherGenerations], name: str) -> dict[
                     "right. Use agreement or confidence."
                 )
             n_right[example.task][teacher] += score
-    return {
-        task: max(range(len(sums)), key=lambda teacher: (sums[teacher], -teacher)) for task, sums in n_right.items()
-    }
+    # index gives the first of equals
+    return {task: sums.index(max(sums)) for task, sums in n_right.items()}

@@ -1,8 +1,9 @@
 """Batch sources: where the trainer gets the micro-batches of an optimizer step from; here, from stored texts."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from capgap.distillation.data.encoding import EncodedExample
 from capgap.distillation.data.packing import first_fit
@@ -15,13 +16,14 @@ if TYPE_CHECKING:
 __all__ = ["BatchSource", "StoredBatches"]
 
 
-class BatchSource(Protocol):
+@dataclass(frozen=True)
+class BatchSource(ABC):
     """What a training run reads."""
 
-    @property
-    def items(self) -> tuple[str, ...]:
-        """Names of the examples, for messages, shape (examples,)."""
+    items: tuple[str, ...]
+    """Names of the examples, for messages, shape (examples,)."""
 
+    @abstractmethod
     def passes(self, step: Sequence[int], tokens: int, n_virtual: int = 0) -> list[MicroBatch]:
         """The forward passes of an optimizer step.
 
@@ -37,19 +39,19 @@ class BatchSource(Protocol):
 
     def token_counts(self, plan: StepPlan) -> tuple[int, int] | None:
         """Tokens of a whole run and those of them that carry loss; None where only the run itself can tell."""
+        return None
 
     def signals_record(self) -> dict[str, Any] | None:
         """Facts about the teacher's cached distributions, for ``distill.json``; None where there are none."""
+        return None
 
 
 @dataclass(frozen=True)
-class StoredBatches:
-    """Texts that are known beforehand, with the teacher's signals or without; a `BatchSource`."""
+class StoredBatches(BatchSource):
+    """Micro-batches of texts that are known beforehand, with the teacher's signals or without."""
 
     examples: tuple[EncodedExample, ...]
     """In tokens, shape (examples,)."""
-    items: tuple[str, ...]
-    """Their names, for messages."""
     signals: "TeacherSignals | None" = None
     """The teachers' distributions over them, where they are learnt."""
 

@@ -18,8 +18,7 @@ A *sample* of tokens drawn from the teacher estimates forward KL without bias, s
 At temperature T both sides are softmax(z / T), and the gradient is multiplied by T squared, which keeps its size
 (Hinton et al., arXiv 1503.02531). Values are given without that factor.
 
-Shapes: n positions, V tokens that student and teacher share. Functions return (value, gradient by the logits over the
-temperature, teacher's entropy) of shapes (n,), (n, V) and (n,).
+Shapes: n positions, V tokens that student and teacher share.
 """
 
 from dataclasses import dataclass
@@ -37,6 +36,8 @@ DIVERGENCES: dict[str, str] = {
 }
 """Divergences by name."""
 
+PositionLoss = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Value, gradient by the logits over the temperature, teacher's entropy: shapes (n,), (n, V), (n,)."""
 _TINY = 1e-30  # a mass below which logarithms are cut off
 
 
@@ -56,11 +57,11 @@ class Objective:
     """Weight of the cross-entropy of the text's own tokens."""
     max_entropy: float | None = None
     """The divergence counts only where the teacher's entropy at temperature 1 is at most this, in nats."""
+    shares: tuple[float, ...] = (1.0,)
+    """Share of each teacher in their mixture, shape (teachers,); they add up to 1."""
 
 
-def divergence(
-    log_s: torch.Tensor, objective: Objective, signals: tuple[TeacherSignal, ...], shares: tuple[float, ...]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def divergence(log_s: torch.Tensor, objective: Objective, signals: tuple[TeacherSignal, ...]) -> PositionLoss:
     """Value, gradient by the logits over the temperature, and the teacher's entropy, at each position.
 
     Parameters
@@ -69,8 +70,8 @@ def divergence(
         The student's log-probabilities at the temperature, shape (n, vocabulary).
     objective
         Which divergence.
-    signals, shares
-        Each teacher's signal at the n positions, and its share of the mixture.
+    signals
+        Each teacher's signal at the n positions.
 
     Returns
     -------
@@ -79,17 +80,15 @@ def divergence(
     """
     forms = {("dense" if s.hidden is not None else "top" if s.logprobs is not None else "sample") for s in signals}
     if forms == {"dense"}:
-        return _dense(log_s, objective, signals, shares)
+        return _dense(log_s, objective, signals)
     if forms == {"top"} and len(signals) == 1:
         return _top(log_s, objective, signals[0])
     if forms == {"sample"}:
-        return _sampled(log_s, objective, signals, shares)
+        return _sampled(log_s, objective, signals)
     raise ValueError(f"signals of {sorted(forms)} from {len(signals)} teachers cannot be mixed")
 
 
-def _dense(
-    log_s: torch.Tensor, objective: Objective, signals: tuple[TeacherSignal, ...], shares: tuple[float, ...]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _dense(log_s: torch.Tensor, objective: Objective, signals: tuple[TeacherSignal, ...]) -> PositionLoss:
     """From whole distributions of any number of teachers."""
     n_student = log_s.shape[1]
     logits = [_logits(signal) for signal in signals]
@@ -98,12 +97,13 @@ def _dense(
     logits = [teacher[:, :n_shared] for teacher in logits]
     if n_shared < n_student:
         log_s = torch.log_softmax(log_s[:, :n_shared], dim=-1)
-    log_t = _mixture([torch.log_softmax(teacher / objective.temperature, dim=-1) for teacher in logits], shares)
+    temperature, shares = objective.temperature, objective.shares
+    log_t = _mixture([torch.log_softmax(teacher / temperature, dim=-1) for teacher in logits], shares)
     if objective.max_entropy is None:
         entropy = log_t.new_zeros(len(log_t))
     else:
         at_one = log_t
-        if objective.temperature != 1:
+        if temperature != 1:
             at_one = _mixture([torch.log_softmax(teacher, dim=-1) for teacher in logits], shares)
         entropy = -(at_one.exp() * at_one).sum(dim=-1)
     value, by_logit = _by_token(log_t, log_s, objective)
@@ -145,9 +145,7 @@ def _by_token(log_t: torch.Tensor, log_s: torch.Tensor, objective: Objective) ->
     return value, ratio.sub_(from_student[:, None]).mul_(s).mul_(1 - beta)
 
 
-def _top(
-    log_s: torch.Tensor, objective: Objective, signal: TeacherSignal
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _top(log_s: torch.Tensor, objective: Objective, signal: TeacherSignal) -> PositionLoss:
     """From the likeliest k tokens of one teacher and one tail for all others."""
     assert signal.ids is not None
     assert signal.logprobs is not None
@@ -182,16 +180,14 @@ def _by_mass(teacher: torch.Tensor, student: torch.Tensor, objective: Objective)
     return value, (1 - beta) * (s / m).log()
 
 
-def _sampled(
-    log_s: torch.Tensor, objective: Objective, signals: tuple[TeacherSignal, ...], shares: tuple[float, ...]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _sampled(log_s: torch.Tensor, objective: Objective, signals: tuple[TeacherSignal, ...]) -> PositionLoss:
     """From tokens drawn from the teachers: an estimate of forward KL, whose gradient is unbiased."""
     if objective.divergence != "forward_kl":
         raise ValueError(f"{objective.divergence} cannot be estimated from a sample without bias; forward_kl can")
     by_logit = log_s.exp()
     value = by_logit.new_zeros(len(by_logit))
     entropy = by_logit.new_zeros(len(by_logit))
-    for signal, share in zip(signals, shares or (1.0,), strict=True):
+    for signal, share in zip(signals, objective.shares, strict=True):
         assert signal.ids is not None
         assert signal.entropy is not None
         assert signal.sampled_entropy is not None

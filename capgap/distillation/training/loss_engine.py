@@ -24,14 +24,11 @@ class LossEngine:
         A causal language model of transformers, or peft's wrapper around one (LoRA, prompt tuning).
     objective
         What is minimised.
-    shares
-        Share of each teacher in their mixture.
     """
 
-    def __init__(self, model: Any, objective: Objective, shares: tuple[float, ...] = ()) -> None:
+    def __init__(self, model: Any, objective: Objective) -> None:
         self.model = model
         self.objective = objective
-        self.shares = shares
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.packed = PackedBackbone(inner)
         # A head that is no plain matrix stays in the model: its logits then stand where hidden states would.
@@ -57,7 +54,7 @@ class LossEngine:
         """The loss of a pass, summed over its positions."""
         states = self.hidden(batch)
         return tiled_loss(
-            states, self.head, batch.labels, batch.weights, self.objective, batch.signals, self.shares,
+            states, self.head, batch.labels, batch.weights, self.objective, batch.signals,
             tile=_tile_size(states),
         )  # fmt: skip
 
@@ -66,8 +63,7 @@ def objective_of(config: DistillConfig) -> Objective:
     """What a distillation file minimises."""
     if not config.supervision_kind.learns_distributions:
         return Objective(cross_entropy=1.0)
-    keys = config.objective
-    return Objective(config.divergence, keys.temperature, keys.beta, keys.weight, keys.cross_entropy, keys.max_entropy)
+    return Objective(**config.objective.model_dump() | {"divergence": config.divergence}, shares=config.shares)
 
 
 def n_virtual_tokens(model: Any) -> int:

@@ -29,14 +29,10 @@ class LossSums:
     """Positions at which the teacher was too unsure."""
 
 
-@dataclass
-class _TileLoss:
-    """Loss, parts and gradient of one tile; sums of shape ()."""
+@dataclass(frozen=True)
+class TileLoss(LossSums):
+    """The loss of one tile, with its gradient."""
 
-    total: torch.Tensor
-    divergence: torch.Tensor
-    cross_entropy: torch.Tensor
-    n_gated: torch.Tensor
     gradient: torch.Tensor
     """Of `total` by the student's logits, shape (n, vocabulary)."""
 
@@ -47,8 +43,7 @@ def tile_loss(
     weights: torch.Tensor,
     objective: Objective,
     signals: tuple[TeacherSignal, ...] = (),
-    shares: tuple[float, ...] = (),
-) -> _TileLoss:
+) -> TileLoss:
     """The loss of a tile and its gradient by the logits.
 
     Parameters
@@ -59,18 +54,18 @@ def tile_loss(
         Each position's next token and its weight, shape (n,).
     objective
         What is minimised.
-    signals, shares
-        Each teacher's signal at the positions, and its share of the mixture.
+    signals
+        Each teacher's signal at the positions.
     """
     zero = weights.new_zeros(())
     if objective.divergence is None:
         log_p = torch.log_softmax(logits, dim=-1)
         value = -(log_p.gather(1, labels[:, None])[:, 0] * weights).sum()
         gradient = _less_label(log_p.exp_(), labels, weights)
-        return _TileLoss(value, zero, value, zero, gradient)
+        return TileLoss(value, zero, value, zero, gradient)
     temperature = objective.temperature
     log_s = torch.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1)
-    value, by_logit, entropy = divergence(log_s, objective, signals, shares)
+    value, by_logit, entropy = divergence(log_s, objective, signals)
     divergence_weights = weights * objective.weight
     n_gated = zero
     if objective.max_entropy is not None:
@@ -86,7 +81,7 @@ def tile_loss(
         crossed = -(log_p.gather(1, labels[:, None])[:, 0] * label_weights).sum()
         gradient += _less_label(log_p.exp(), labels, label_weights)
         total = total + crossed
-    return _TileLoss(total, diverged, crossed, n_gated, gradient)
+    return TileLoss(total, diverged, crossed, n_gated, gradient)
 
 
 def _less_label(probability: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -113,37 +108,28 @@ class _TiledFunction(torch.autograd.Function):
         weights: torch.Tensor,
         objective: Objective,
         signals: tuple[TeacherSignal, ...],
-        shares: tuple[float, ...],
         tile: int,
     ) -> torch.Tensor:
         # Custom functions are outside of autocast: the products run in its dtype, losses in float32 or float64.
-        computed = torch.get_autocast_dtype(hidden.device.type) if _autocast(hidden) else hidden.dtype
+        device = hidden.device.type
+        computed = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
         needs = ctx.needs_input_grad
         by_hidden = torch.empty_like(hidden) if needs[0] else None
         by_weight = torch.empty_like(weight) if weight is not None and needs[1] else None
         by_bias = torch.zeros_like(bias) if bias is not None and needs[2] else None
         matrix = None if weight is None else weight.to(computed)
         sums = torch.zeros(4, dtype=torch.float64, device=hidden.device)
-        buffer = (
-            hidden.new_empty(0)
-            if matrix is None
-            else hidden.new_empty((min(tile, len(hidden)), len(matrix)), dtype=computed)
-        )
-        with torch.autocast(hidden.device.type, enabled=False):
+        n_columns = 0 if matrix is None else len(matrix)
+        buffer = hidden.new_empty((min(tile, len(hidden)), n_columns), dtype=computed)
+        with torch.autocast(device, enabled=False):
             for low in range(0, len(hidden), tile):
                 high = min(low + tile, len(hidden))
                 states = hidden[low:high].to(computed)
                 # one buffer for all tiles: fresh memory costs more than what is written into it
                 raw = states if matrix is None else torch.mm(states, matrix.T, out=buffer[: high - low])
                 logits, slope = _scaled_and_capped(_at_least_float32(raw), bias, head)
-                loss = tile_loss(
-                    logits,
-                    labels[low:high],
-                    weights[low:high],
-                    objective,
-                    tuple(signal.tile(low, high) for signal in signals),
-                    shares,
-                )
+                tiles = tuple(signal.tile(low, high) for signal in signals)
+                loss = tile_loss(logits, labels[low:high], weights[low:high], objective, tiles)
                 sums += torch.stack([loss.total, loss.divergence, loss.cross_entropy, loss.n_gated])
                 # by logits, shape (n, V); from here by the products that the logits were made of
                 gradient = loss.gradient if slope is None else loss.gradient.mul_(slope)
@@ -164,7 +150,7 @@ class _TiledFunction(torch.autograd.Function):
         factor = gradients[0][0]  # of the total; the parts are reported, not trained on
         scaled = tuple(None if gradient is None else gradient.mul_(factor) for gradient in ctx.gradients)
         ctx.gradients = (None, None, None)
-        return (*scaled, *(None,) * 7)
+        return (*scaled, *(None,) * 6)
 
 
 def _scaled_and_capped(
@@ -186,11 +172,6 @@ def _at_least_float32(values: torch.Tensor) -> torch.Tensor:
     return values if values.dtype == torch.float64 else values.float()
 
 
-def _autocast(hidden: torch.Tensor) -> bool:
-    """Whether autocast is on for the tensor's device."""
-    return bool(torch.is_autocast_enabled(hidden.device.type))
-
-
 def tiled_loss(
     hidden: torch.Tensor,
     head: LanguageModelHead,
@@ -198,7 +179,6 @@ def tiled_loss(
     weights: torch.Tensor,
     objective: Objective,
     signals: tuple[TeacherSignal, ...] = (),
-    shares: tuple[float, ...] = (),
     *,
     tile: int = 128,
 ) -> LossSums:
@@ -214,8 +194,8 @@ def tiled_loss(
         The next token of each position and its weight, shape (N,).
     objective
         What is minimised.
-    signals, shares
-        Each teacher's signal at these positions, and its share of the mixture.
+    signals
+        Each teacher's signal at these positions.
     tile
         Positions that are projected together.
 
@@ -225,7 +205,7 @@ def tiled_loss(
     three tensors by a number; it can run once.
     """
     sums = _TiledFunction.apply(  # type: ignore[no-untyped-call]
-        hidden, head.weight, head.bias, head, labels, weights, objective, signals, shares, tile
+        hidden, head.weight, head.bias, head, labels, weights, objective, signals, tile
     )
     parts = sums.detach()
     return LossSums(sums[0], parts[1], parts[2], parts[3])

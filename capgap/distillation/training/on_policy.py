@@ -19,9 +19,9 @@ from capgap.distillation.teacher.distributions import OnlineTeacher
 from capgap.distillation.teacher.prompt_context import PromptContext
 from capgap.distillation.teacher.signal_forms import TeacherSignal
 from capgap.distillation.teacher.signals import LocatedTeacher, shared_vocabulary
+from capgap.distillation.training.batch_source import BatchSource
 from capgap.distillation.training.loss_engine import n_virtual_tokens
 from capgap.distillation.training.micro_batches import MicroBatch, pack
-from capgap.distillation.training.step_plan import StepPlan
 from capgap.errors import DistillError
 
 if TYPE_CHECKING:
@@ -33,11 +33,9 @@ _DEFAULT_MAX_TOKENS = 256
 
 
 @dataclass(frozen=True)
-class OnPolicyBatches:
-    """Micro-batches of texts that the student samples itself; a `BatchSource`."""
+class OnPolicyBatches(BatchSource):
+    """Micro-batches of texts that the student samples itself."""
 
-    items: tuple[str, ...]
-    """Names of the examples, for messages, shape (examples,)."""
     prompts: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
     """Token ids of each prompt, as the student and as the teacher are given it, shape (examples,)."""
     student: Any
@@ -58,7 +56,10 @@ class OnPolicyBatches:
     def passes(self, step: Sequence[int], tokens: int, n_virtual: int = 0) -> list[MicroBatch]:
         """The forward passes of an optimizer step; see `BatchSource.passes`."""
         texts = self._sample(step)
-        examples = [_encoded(self.prompts[index][0], text) for index, text in zip(step, texts, strict=True)]
+        examples = []  # every token of a text carries loss
+        for index, text in zip(step, texts, strict=True):
+            prompt = self.prompts[index][0]
+            examples.append(EncodedExample((*prompt, *text), (*[IGNORE] * len(prompt), *text)))
         passes = []
         for group in first_fit([example.n_inputs + n_virtual for example in examples], tokens):
             batch = pack([examples[place] for place in group], [step[place] for place in group], n_virtual=n_virtual)
@@ -71,12 +72,6 @@ class OnPolicyBatches:
             signal = TeacherSignal(hidden=torch.cat(states), head=self.teacher.head)
             passes.append(replace(batch, signals=(signal,)))
         return passes
-
-    def token_counts(self, plan: StepPlan) -> None:
-        """None: how long the texts are is known when they are sampled."""
-
-    def signals_record(self) -> None:
-        """None: nothing is cached."""
 
     @torch.no_grad()
     def _sample(self, step: Sequence[int]) -> list[tuple[int, ...]]:
@@ -105,7 +100,8 @@ class OnPolicyBatches:
                 top_p=1.0, repetition_penalty=1.0, eos_token_id=self.eos, pad_token_id=self.pad,
             )  # fmt: skip
         self.student.train(was_training)
-        return [_ended(row, self.eos) for row in output[:, n_given:].tolist()]
+        rows = (tuple(row) for row in output[:, n_given:].tolist())
+        return [row[: row.index(self.eos) + 1] if self.eos in row else row for row in rows]
 
 
 def on_policy_batches(
@@ -143,14 +139,11 @@ def on_policy_batches(
     room = student.max_length - max(len(prompt) for prompt, _ in prompts)
     max_tokens = min(config.on_policy.max_tokens or min(longest_answer, _DEFAULT_MAX_TOKENS), room)
     if max_tokens < 1:
-        raise DistillError(
-            f"{config.name}: a prompt fills all of the {student.max_length} tokens that a student holds."
-        )
-    online = OnlineTeacher(
-        teacher.load().to(teacher.device), n_vocabulary, [prompt for _, prompt in prompts], job.on_event
-    )
+        raise DistillError(f"{config.name}: a prompt fills all {student.max_length} tokens that a student holds.")
+    loaded = teacher.load().to(teacher.device)
+    online = OnlineTeacher(loaded, n_vocabulary, [prompt for _, prompt in prompts], job.on_event)
     return OnPolicyBatches(
-        tuple(dataset.items), tuple(prompts), model, online, max_tokens=max_tokens,
+        dataset.items, tuple(prompts), model, online, max_tokens=max_tokens,
         temperature=config.on_policy.temperature, seed=config.seed, eos=int(student.tokenizer.eos_token_id),
         pad=student.pad,
     )  # fmt: skip
@@ -169,13 +162,3 @@ def _with_virtual_tokens(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> d
         rows.append(torch.cat([embedded[:n_padding], virtual.to(embedded.dtype), embedded[n_padding:]]))
         masks.append(torch.cat([row_mask[:n_padding], row_mask.new_ones(len(virtual)), row_mask[n_padding:]]))
     return {"inputs_embeds": torch.stack(rows), "attention_mask": torch.stack(masks)}
-
-
-def _ended(row: Sequence[int], eos: int) -> tuple[int, ...]:
-    """A text up to its end; at least one token."""
-    return tuple(row[: row.index(eos) + 1]) if eos in row else tuple(row)
-
-
-def _encoded(prompt: tuple[int, ...], text: tuple[int, ...]) -> EncodedExample:
-    """A prompt and a sampled text, every token of which carries loss."""
-    return EncodedExample((*prompt, *text), (*[IGNORE] * len(prompt), *text))

@@ -39,12 +39,7 @@ class StepPlan:
 
 
 def plan_steps(
-    n: int,
-    *,
-    batch_size: int,
-    epochs: float | None = None,
-    max_steps: int | None = None,
-    rng: np.random.Generator,
+    n: int, *, batch_size: int, epochs: float | None = None, max_steps: int | None = None, rng: np.random.Generator
 ) -> StepPlan:
     """The plan of a run.
 

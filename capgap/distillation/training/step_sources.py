@@ -19,19 +19,17 @@ __all__ = ["STEP_SOURCES"]
 def _stored_texts(
     job: DistillJob, student: "LoadedStudent", model: Any, dataset: TokenisedDataset, context: PromptContext
 ) -> BatchSource:
-    return StoredBatches(dataset.encoded, tuple(dataset.items))
+    return StoredBatches(dataset.items, dataset.encoded)
 
 
 def _cached_distributions(
     job: DistillJob, student: "LoadedStudent", model: Any, dataset: TokenisedDataset, context: PromptContext
 ) -> BatchSource:
-    return StoredBatches(dataset.encoded, tuple(dataset.items), teacher_signals(job, student, dataset, context))
+    return StoredBatches(dataset.items, dataset.encoded, teacher_signals(job, student, dataset, context))
 
 
-STEP_SOURCES: dict[str, Callable[[DistillJob, "LoadedStudent", Any, TokenisedDataset, PromptContext], BatchSource]] = {
-    "texts": _stored_texts,
-    "cached": _cached_distributions,
-    "online": on_policy_batches,
-}
+STEP_SOURCES: dict[str, Callable[..., BatchSource]] = {
+    "texts": _stored_texts, "cached": _cached_distributions, "online": on_policy_batches
+}  # fmt: skip
 """By the words of `supervision.SIGNALS`; each gets the job, the student, its model as it trains (with the adapter),
 the dataset and what the teacher sees besides."""

@@ -6,6 +6,7 @@ so that their number may differ from step to step.
 
 import json
 import logging
+import math
 import os
 import shutil
 import time
@@ -17,17 +18,16 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from capgap.distillation.config import DistillConfig
-from capgap.distillation.stages import stage
+from capgap.distillation.config_keys import TrainingKeys
+from capgap.distillation.job import DistillJob, stage
 from capgap.distillation.training.batch_source import BatchSource
 from capgap.distillation.training.divergences import Objective
 from capgap.distillation.training.loss_engine import LossEngine
 from capgap.distillation.training.micro_batches import MicroBatch
 from capgap.distillation.training.step_plan import StepPlan
 from capgap.errors import DistillError
-from capgap.events import Listener, ignore
 from capgap.models import choose_device
 
 __all__ = ["StepLoss", "TrainingResult", "drop_checkpoints", "last_checkpoint", "train"]
@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 Save = Callable[[Path, int], None]
 """Writes the weights into a directory, at a step."""
+Advance = Callable[[int, str], None]
+"""Tells of steps done, and how it goes."""
 
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 _STATE = "trainer_state.json"
@@ -55,12 +57,15 @@ class TrainingResult:
     taken up again, so that nobody knows all of them."""
     loss_tokens: int | None
     """Those of them that carried loss."""
-    losses: tuple[tuple[int, float], ...]
-    """Mean loss, nats per token, up to each of some steps."""
     terms: tuple[dict[str, float], ...]
-    """The same with what the loss is made of: see `StepLoss`."""
+    """The learning curve: of each of some steps, the means up to it of the loss and its parts; see `StepLoss`."""
     seconds: float
     """Time of this call; a part only where the run was taken up again."""
+
+    @property
+    def losses(self) -> tuple[tuple[int, float], ...]:
+        """Step and loss, nats per token, of each point of the curve."""
+        return tuple((int(point["step"]), point["loss"]) for point in self.terms)
 
 
 @dataclass(frozen=True)
@@ -95,22 +100,26 @@ class StepLoss:
 class _PlannedTrainer(Trainer):  # type: ignore[misc]
     """Trainer over whole steps of packed passes, which stops where a number is not finite."""
 
-    def __init__(self, *, engine: LossEngine, plan: StepPlan, items: Sequence[str], save: Save, **options: Any) -> None:
-        super().__init__(**options)
-        self.engine, self.plan, self.items, self._save_to = engine, plan, items, save
+    def __init__(
+        self, job: DistillJob, engine: LossEngine, source: BatchSource, plan: StepPlan, save: Save, advance: Advance
+    ) -> None:
+        super().__init__(
+            model=engine.model,
+            args=_arguments(job, plan),
+            train_dataset=list(range(len(source.items))),
+            data_collator=lambda step: source.passes(step, job.config.training.pass_tokens, engine.n_virtual),
+        )
+        self.remove_callback(PrinterCallback)  # stdout belongs to results
+        self.add_callback(_TrainerCallback(self, job.config.training, advance))
+        self.engine, self.plan, self.items, self._save_to = engine, plan, source.items, save
         self.terms: list[StepLoss] = []
         """The loss of each step of this process; shorter than the plan where the run was resumed."""
-        self._trainable = [p for p in options["model"].parameters() if p.requires_grad]
+        self._trainable = [p for p in engine.model.parameters() if p.requires_grad]
 
     def get_train_dataloader(self) -> Any:
-        loader: Any = DataLoader(
-            self.train_dataset,
-            batch_sampler=[list(step) for step in self.plan.steps],
-            collate_fn=self.data_collator,
-            num_workers=0,
-        )
-        # accelerate's loader serves several processes; the tiny models feel its weight
-        return loader
+        # not accelerate's loader, which serves several processes: the tiny models feel its weight
+        steps = [list(step) for step in self.plan.steps]
+        return DataLoader(self.train_dataset, batch_sampler=steps, collate_fn=self.data_collator, num_workers=0)
 
     def training_step(self, model: Any, inputs: Sequence[MicroBatch], num_items_in_batch: Any = None) -> torch.Tensor:
         """Forward and backward of all passes of a step; the gradients that add up are those of the step's mean."""
@@ -163,9 +172,9 @@ class _PlannedTrainer(Trainer):  # type: ignore[misc]
 class _TrainerCallback(TrainerCallback):  # type: ignore[misc]
     """Progress with loss and speed, points of the learning curve, and a checkpoint every some minutes."""
 
-    def __init__(self, *, minutes: float | None, advance: Callable[..., None]) -> None:
-        self._minutes, self._advance = minutes, advance
-        self.trainer: _PlannedTrainer | None = None
+    def __init__(self, trainer: _PlannedTrainer, training: TrainingKeys, advance: Advance) -> None:
+        self.trainer, self._advance = trainer, advance
+        self._seconds_between_saves = math.inf if training.save_steps else 60 * training.save_minutes
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._saved = self._started = time.monotonic()
@@ -175,19 +184,17 @@ class _TrainerCallback(TrainerCallback):  # type: ignore[misc]
             self._advance(state.global_step, "from a checkpoint")
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        assert self.trainer is not None
         now, step, terms = time.monotonic(), state.global_step, self.trainer.terms
         self._loss_tokens += terms[-1].loss_tokens
         if step % self._steps_per_point == 0 or step == state.max_steps:
             self._log(step, terms[-self._steps_per_point :])
         speed = self._loss_tokens / max(now - self._started, 1e-9)
         self._advance(1, f"{terms[-1].words(self.trainer.engine.objective)}, {speed:,.0f} loss tokens/s")
-        if self._minutes is not None and now - self._saved > 60 * self._minutes and step < state.max_steps:
+        if now - self._saved > self._seconds_between_saves and step < state.max_steps:
             control.should_save, self._saved = True, now
 
     def _log(self, step: int, recent: Sequence[StepLoss]) -> None:
         """A point of the curve: means since the last one, for the record and for the loggers."""
-        assert self.trainer is not None
         point = {name: sum(getattr(loss, name) for loss in recent) / len(recent) for name in _TERMS}
         self.trainer.state.log_history.append({"step": step, **point})
         if self.trainer.args.report_to:
@@ -196,60 +203,33 @@ class _TrainerCallback(TrainerCallback):  # type: ignore[misc]
             )
 
 
-def train(
-    engine: LossEngine,
-    source: BatchSource,
-    config: DistillConfig,
-    plan: StepPlan,
-    *,
-    out: Path,
-    save: Save,
-    device: str | None = None,
-    on_event: Listener = ignore,
-) -> TrainingResult:
+def train(job: DistillJob, engine: LossEngine, source: BatchSource, plan: StepPlan, save: Save) -> TrainingResult:
     """Train a student; its weights change in place.
 
     Parameters
     ----------
+    job
+        How, on which device, and the directory for checkpoints: the newest whole one in it is where the run goes on.
+        Its listener hears of the stage "training", step by step.
     engine
         The student and its objective.
     source
         The micro-batches of each step.
-    config, plan
-        How, and in which order.
-    out
-        Directory for checkpoints; the newest whole one in it is where the run goes on.
+    plan
+        The examples of each step.
     save
         Writes the weights into a directory; gets the step.
-    device
-        ``cpu``, ``cuda`` …; default: what Trainer finds.
-    on_event
-        Hears of the stage "training", step by step.
 
     Raises
     ------
     DistillError
         A loss or a weight is not finite, or the device has too little memory.
     """
-    model = engine.model
-    resume = last_checkpoint(out)
+    config, model = job.config, engine.model
+    resume = last_checkpoint(job.out)
     logger.debug("%s: %d steps, from %s", config.name, plan.n_steps, resume or "the beginning")
-    minutes = None if config.training.save_steps else config.training.save_minutes
-    with stage(on_event, "training", plan.n_steps, "step") as advance:
-        callback = _TrainerCallback(minutes=minutes, advance=advance)
-        trainer = _PlannedTrainer(
-            engine=engine,
-            plan=plan,
-            items=source.items,
-            save=save,
-            model=model,
-            args=_arguments(config, plan, out, device),
-            train_dataset=list(range(len(source.items))),
-            data_collator=lambda step: source.passes(step, config.training.pass_tokens, engine.n_virtual),
-            callbacks=[callback],
-        )
-        callback.trainer = trainer
-        _remove_printer(trainer)
+    with stage(job.on_event, "training", plan.n_steps, "step") as advance:
+        trainer = _PlannedTrainer(job, engine, source, plan, save, advance)
         model.train()
         started = time.monotonic()
         try:
@@ -277,7 +257,6 @@ def _result(trainer: _PlannedTrainer, source: BatchSource, seconds: float) -> Tr
         steps=plan.n_steps,
         tokens=tokens,
         loss_tokens=loss_tokens,
-        losses=tuple((point["step"], point["loss"]) for point in points),
         terms=tuple({name: point[name] for name in ("step", *_TERMS)} for point in points),
         seconds=seconds,
     )
@@ -285,8 +264,9 @@ def _result(trainer: _PlannedTrainer, source: BatchSource, seconds: float) -> Tr
 
 def last_checkpoint(out: Path) -> Path | None:
     """The newest whole ``checkpoint-N`` in a directory."""
-    whole = [folder for folder in out.glob("checkpoint-*") if _is_whole(folder) and _step_of(folder).isdigit()]
-    return max(whole, key=lambda folder: int(_step_of(folder)), default=None)
+    by_step = {folder.name.removeprefix("checkpoint-"): folder for folder in out.glob("checkpoint-*")}
+    whole = {int(step): folder for step, folder in by_step.items() if step.isdigit() and _is_whole(folder)}
+    return whole[max(whole)] if whole else None
 
 
 def drop_checkpoints(out: Path, *, whole: bool) -> None:
@@ -294,10 +274,6 @@ def drop_checkpoints(out: Path, *, whole: bool) -> None:
     for folder in out.glob("checkpoint-*"):
         if whole or not _is_whole(folder):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _step_of(folder: Path) -> str:
-    return folder.name.removeprefix("checkpoint-")
 
 
 def _is_whole(folder: Path) -> bool:
@@ -314,21 +290,20 @@ def all_finite(model: Any) -> bool:
     return all(bool(torch.isfinite(p).all()) for p in model.parameters() if p.requires_grad)
 
 
-def _arguments(config: DistillConfig, plan: StepPlan, out: Path, device: str | None) -> TrainingArguments:
+def _arguments(job: DistillJob, plan: StepPlan) -> TrainingArguments:
     """Trainer's arguments, or an error where it cannot train on this device or log as asked."""
-    training = config.training
-    where = choose_device(device)
+    config, training = job.config, job.config.training
+    where = choose_device(job.device)
     if where.startswith("cuda:") and where != "cuda:0":
-        raise DistillError(
-            f"{config.name}: to train on {where}, set CUDA_VISIBLE_DEVICES={where[5:]} and leave --device out."
-        )
+        advice = f"set CUDA_VISIBLE_DEVICES={where[5:]} and leave --device out."
+        raise DistillError(f"{config.name}: to train on {where}, {advice}")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise DistillError(f"{config.name}: training in several processes is not in this version. Start one.")
     for package in training.log_to:
         if find_spec(package) is None:
             raise DistillError(f"{config.name}: training.log_to: {package} is not installed. pip install {package}")
     arguments = TrainingArguments(
-        output_dir=str(out),
+        output_dir=str(job.out),
         max_steps=plan.n_steps,
         per_device_train_batch_size=1,  # a whole step, see `_PlannedTrainer`
         learning_rate=config.lr,
@@ -352,10 +327,3 @@ def _arguments(config: DistillConfig, plan: StepPlan, out: Path, device: str | N
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # never DataParallel: it would split a batch behind the plan's back
     return arguments
-
-
-def _remove_printer(trainer: Trainer) -> None:
-    """Take out Trainer's printer: stdout belongs to results."""
-    from transformers import PrinterCallback
-
-    trainer.remove_callback(PrinterCallback)
