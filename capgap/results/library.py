@@ -258,7 +258,7 @@ def distill(
     config = config.permitting(allow)
     target = student_folder(config.name) if out is None else Path(out)
     with quiet():
-        distillation.distill(config, target, folder=folder, device=device, ledger=ledger, progress=False)
+        distillation.distill(config, target, folder=folder, device=device, ledger=ledger, on_event=on_event)
     if config.evaluate is None:
         return DistilledStudent(target)
     names = _several(config.evaluate.battery)
