@@ -1,7 +1,7 @@
-"""Outcomes, models and labels to estimates, and the sentence that they come to."""
+"""Analysis: outcomes, models and labels to the `estimates` table, and the headline sentence that it comes to."""
 
 from capgap.analysis.flips import EQUIVALENCE_MARGIN
 from capgap.analysis.headline import next_step, sentence
-from capgap.analysis.pipeline import analyze
+from capgap.analysis.pipeline import estimate_table
 
-__all__ = ["EQUIVALENCE_MARGIN", "analyze", "next_step", "sentence"]
+__all__ = ["EQUIVALENCE_MARGIN", "estimate_table", "next_step", "sentence"]

@@ -1,4 +1,4 @@
-"""A group's complete cells under one weighting and population, ready for an estimator."""
+"""Analysis sets: the complete cells of a group under one weighting and population, ready for an estimator."""
 
 import math
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from capgap.analysis.estimate_rows import TASKS_LIKE_THESE, THESE_TASKS, Population
 from capgap.analysis.groups import MIN_TASKS, ItemGroup
 from capgap.analysis.score_matrix import ScoreMatrix
+from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats import Design, Estimate, StratifiedMean, accuracy, paired_difference
 
 __all__ = ["MIN_COMMON_SHARE", "AnalysisSet", "AnalysisSets", "CommonCells"]
@@ -30,20 +31,22 @@ class CommonCells:
     share: float
     """These cells over the cells that any of the models was asked; NaN where none was."""
 
-    def told(self, who: str) -> str:
-        """Their share, in words; empty where it is all of them. `who` are the models."""
-        return "" if self.share == 1 else f"items that {who} answered: {100 * self.share:.1f} %"
+    def information(self, who: Sequence[str]) -> tuple[Remark, ...]:
+        """Their share, where it is not all; `who` are the roles that answered."""
+        return () if self.share == 1 else (remark(Reason.COMMON_SHARE, who=who, share=100 * self.share),)
 
-    def too_few(self, who: str) -> str:
-        """Why they speak of nothing; empty where they are enough."""
+    def refusal(self, who: Sequence[str]) -> tuple[Remark, ...]:
+        """Why a number of `who` cannot rest on them; empty where they are enough."""
         if not len(self.rows):
-            return f"no item was answered by {who}"
-        return "" if self.share >= MIN_COMMON_SHARE else f"{self.told(who)} ({100 * MIN_COMMON_SHARE:g} % are needed)"
+            return (remark(Reason.NO_COMMON_ITEMS),)
+        if self.share >= MIN_COMMON_SHARE:
+            return ()
+        return (remark(Reason.UNLIKE_ITEMS, who=who, share=100 * self.share, least=100 * MIN_COMMON_SHARE),)
 
 
 @dataclass(frozen=True)
 class AnalysisSet:
-    """Which rows count, and how their tasks weigh."""
+    """Which cells count, and how their tasks weigh."""
 
     rows: Ints
     """Row numbers in the grid."""
@@ -62,7 +65,7 @@ class AnalysisSet:
 
     @classmethod
     def of(cls, grid: ScoreMatrix, rows: Ints, weighting: str, population: Population) -> "AnalysisSet":
-        """The cut of some rows, at least one."""
+        """The analysis set of some rows, at least one."""
         strata, clusters = grid.task[rows], grid.cluster[rows]
         tasks, counts = np.unique(strata, return_counts=True)
         if population == TASKS_LIKE_THESE:
@@ -72,6 +75,10 @@ class AnalysisSet:
             design = Design.of(strata, clusters, weights=shares)
         n_items = len(np.unique(grid.item[rows])) if grid.varied else len(rows)
         return cls(rows, strata, clusters, weighting, population, design, n_items)
+
+    def narrowed(self, grid: ScoreMatrix, mask: NDArray[np.bool_]) -> "AnalysisSet":
+        """The same of some of its rows, a mask over them."""
+        return self if mask.all() else AnalysisSet.of(grid, self.rows[mask], self.weighting, self.population)
 
     @property
     def like_these(self) -> bool:
@@ -83,14 +90,14 @@ class AnalysisSet:
         """Tasks that entered."""
         return self.design.n_items if self.like_these else len(self.design.counts)
 
-    def accuracy(self, scores: Floats, chance: Floats | None = None, *, conf_level: float) -> Estimate:
-        """A mean score over the cut; `scores` and `chance` have one value a row."""
-        null = self.units(chance) if chance is not None and np.isfinite(chance).all() else None
+    def accuracy(self, scores: Floats, chance: Floats, *, conf_level: float) -> Estimate:
+        """A mean score; `scores` and `chance` have one value a row, the null value is chance where all is known."""
+        null = self.units(chance) if np.isfinite(chance).all() else None
         fit = accuracy(self.units(scores), self.design, chance=null, conf_level=conf_level)
         return replace(fit, n_items=self.n_items)
 
     def difference(self, values: Floats, *, conf_level: float) -> Estimate:
-        """A mean paired difference over the cut; `values` has one value a row."""
+        """A mean paired difference; `values` has one value a row."""
         fit = paired_difference(self.units(values), self.design, conf_level=conf_level)
         return replace(fit, n_items=self.n_items)
 
@@ -99,7 +106,7 @@ class AnalysisSet:
         return self.design.fit(self.units(values))
 
     def units(self, values: Floats) -> Floats:
-        """The values of the units: the rows themselves, or the means of the tasks; any number of columns."""
+        """The values of the units, shape (rows, …) or (tasks, …): the rows themselves, or the means of the tasks."""
         if not self.like_these:
             return values
         _, k = np.unique(self.strata, return_inverse=True)
@@ -110,23 +117,23 @@ class AnalysisSet:
 
 
 class AnalysisSets:
-    """The cuts of groups; those of the same rows, which most quantities and students share, are made once."""
+    """Cache of analysis sets: those of the same rows, which most quantities and students share, are built once."""
 
     def __init__(self, grid: ScoreMatrix) -> None:
         self.grid = grid
-        self._made: dict[tuple[bool, bool, bytes], tuple[AnalysisSet, ...]] = {}
-        self._answered: dict[tuple[str, ...], tuple[NDArray[np.bool_], NDArray[np.bool_]]] = {}
+        self._sets: dict[tuple[bool, bool, bytes], tuple[AnalysisSet, ...]] = {}
+        self._masks: dict[tuple[str, ...], tuple[NDArray[np.bool_], NDArray[np.bool_]]] = {}
 
     def select(self, rows: Ints, models: Sequence[str]) -> CommonCells:
         """The cells among `rows` that all the models answered, as `schema.pair` chooses them."""
         key = tuple(models)
-        if key not in self._answered:
-            columns = [self.grid.column(m) for m in models]
-            every = np.asarray(np.isfinite(self.grid.scores[:, columns]).all(axis=1))
-            self._answered[key] = every, np.asarray(self.grid.present[:, columns].any(axis=1))
-        answered, asked = self._answered[key]
-        found, n_asked = rows[answered[rows]], int(np.count_nonzero(asked[rows]))
-        return CommonCells(found, len(found) / n_asked if n_asked else math.nan)
+        if key not in self._masks:
+            columns = [self.grid.column(model) for model in models]
+            scored_by_all = np.asarray(np.isfinite(self.grid.scores[:, columns]).all(axis=1))
+            self._masks[key] = scored_by_all, np.asarray(self.grid.present[:, columns].any(axis=1))
+        scored_by_all, asked_of_any = self._masks[key]
+        common, n_any = rows[scored_by_all[rows]], int(np.count_nonzero(asked_of_any[rows]))
+        return CommonCells(common, len(common) / n_any if n_any else math.nan)
 
     def of(self, group: ItemGroup, rows: Ints) -> tuple[AnalysisSet, ...]:
         """By task, by item, and for tasks like these where there are enough; none without a row.
@@ -141,11 +148,11 @@ class AnalysisSets:
         if not len(rows):
             return ()
         key = (group.over_tasks, group.generalizes, rows.tobytes())
-        if key not in self._made:
-            wanted = [("items", THESE_TASKS)]
+        if key not in self._sets:
+            kinds = [("items", THESE_TASKS)]
             if group.over_tasks:
-                wanted.insert(0, ("tasks", THESE_TASKS))
+                kinds.insert(0, ("tasks", THESE_TASKS))
                 if group.generalizes and len(np.unique(self.grid.task[rows])) >= MIN_TASKS:
-                    wanted.append(("tasks", TASKS_LIKE_THESE))
-            self._made[key] = tuple(AnalysisSet.of(self.grid, rows, *names) for names in wanted)
-        return self._made[key]
+                    kinds.append(("tasks", TASKS_LIKE_THESE))
+            self._sets[key] = tuple(AnalysisSet.of(self.grid, rows, *kind) for kind in kinds)
+        return self._sets[key]

@@ -1,4 +1,4 @@
-"""The students of a comparison as a grid of recipes: what they were made of, and what varies among them."""
+"""Cohort of a comparison: its students' rows of the models table, recipes, training seeds and varying factors."""
 
 import json
 import math
@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from capgap import schema
+from capgap.schema.remarks import Reason, Remark, remark
 
 __all__ = ["CATEGORICAL_FACTORS", "LOG_FACTORS", "Cohort", "Recipe", "cohort_of"]
 
@@ -55,11 +56,9 @@ class Cohort:
     """Students left out: checkpoints of a training run of which a later one is here."""
 
     @property
-    def note(self) -> str:
-        """What to say of those; empty where there are none."""
-        if not self.n_earlier:
-            return ""
-        return f"of each training run the last checkpoint counts, {self.n_earlier} earlier left out"
+    def remarks(self) -> tuple[Remark, ...]:
+        """How many those are; empty where there are none."""
+        return (remark(Reason.EARLIER_CHECKPOINTS, n=self.n_earlier),) if self.n_earlier else ()
 
     def known(self, column: str) -> dict[str, Any]:
         """The value of a column for every student that has one."""
@@ -67,28 +66,28 @@ class Cohort:
 
     def varies(self, column: str) -> bool:
         """Whether every student has a value, and not all the same."""
-        found = self.known(column)
-        return len(found) == len(self.students) and len(set(map(str, found.values()))) > 1
+        known = self.known(column)
+        return len(known) == len(self.students) and len(set(map(str, known.values()))) > 1
 
-    def above_zero(self) -> "tuple[Cohort, tuple[str, ...]]":
-        """The students whose numbers have a logarithm, and a note of what stays out of a model for want of a number."""
-        zero = [n for n in self.students if any(float(self.facts[n].get(name, 1)) <= 0 for name in LOG_FACTORS)]
-        kept = tuple(name for name in self.students if name not in zero)
-        left = Cohort(kept, {name: self.facts[name] for name in kept}, self.n_earlier)
-        notes = [self.note] if self.note else []
-        notes += [f"left out, since zero has no logarithm: {_few(zero)}"] if zero else []
+    def above_zero(self) -> "tuple[Cohort, tuple[Remark, ...]]":
+        """The students whose numbers have a logarithm, and which students and factors stay out of a model."""
+        zero = [s for s in self.students if any(float(self.facts[s].get(name, 1)) <= 0 for name in LOG_FACTORS)]
+        positive = tuple(student for student in self.students if student not in zero)
+        cohort = Cohort(positive, {student: self.facts[student] for student in positive}, self.n_earlier)
+        remarks = [*self.remarks, *([remark(Reason.NO_LOGARITHM, students=zero)] if zero else [])]
         for name in (*LOG_FACTORS, *CATEGORICAL_FACTORS):
-            known = left.known(name)
-            if len(known) < len(kept) and len(set(map(str, known.values()))) > 1:
-                notes.append(f"{name} is no part of the model: unknown of {_few([n for n in kept if n not in known])}")
-        return left, tuple(notes)
+            known = cohort.known(name)
+            unknown = [student for student in positive if student not in known]
+            if unknown and len(set(map(str, known.values()))) > 1:
+                remarks.append(remark(Reason.FACTOR_UNKNOWN, factor=name, students=unknown))
+        return cohort, tuple(remarks)
 
     def size(self, student: str, capability: str | None = None) -> float:
         """Unique examples of a capability (of all, where None or where nobody counted) that a student learnt from."""
         facts = self.facts[student]
-        counted = _counted(facts.get("n_examples_by_capability"))
-        if capability is not None and counted is not None:
-            return counted.get(capability, 0.0)
+        counts = _counts(facts.get("n_examples_by_capability"))
+        if capability is not None and counts is not None:
+            return counts.get(capability, 0.0)
         return float(facts.get("n_unique", facts.get("n_examples", math.nan)))
 
     def recipes(self) -> Iterator[Recipe]:
@@ -99,28 +98,28 @@ class Cohort:
         """The recipes with the number of examples as a part of them: students that differ in their seeds alone."""
         yield from self._alike((*RECIPE_WORDS, *RECIPE_NUMBERS, "n_examples", "step", "recipe"))
 
-    def unlike_seeds(self, students: Sequence[str]) -> str:
-        """Why students that differ in nothing known are no training seeds of one recipe; empty where they are."""
+    def unlike_seeds(self, students: Sequence[str]) -> Remark | None:
+        """Why students that differ in nothing known are no training seeds of one recipe; None where they are."""
         seeds = [_columns_of(self.facts[s], SEED_COLUMNS) for s in students]
         if not all(any(seed) for seed in seeds):
-            return f"{len(students)} students may be seeds of one recipe: the models table names no seed of each"
-        if len(set(seeds)) < len(seeds):
-            return f"{len(students)} students may be seeds of one recipe, but two of them have one seed"
-        return ""
+            return remark(Reason.SEEDS_UNKNOWN, n=len(students))
+        return remark(Reason.SEEDS_SHARED, n=len(students)) if len(set(seeds)) < len(seeds) else None
 
     def _alike(self, names: Sequence[str]) -> Iterator[Recipe]:
         columns = [name for name in names if any(name in self.facts[s] for s in self.students)]
-        found: dict[tuple[str, ...], list[str]] = {}
+        recipes: dict[tuple[str, ...], list[str]] = {}
         for student in self.students:
             key = tuple(str(self.facts[student].get(name, "unknown")) for name in columns)
-            found.setdefault(key, []).append(student)
+            recipes.setdefault(key, []).append(student)
+
+        def n_told_apart(indices: Sequence[int]) -> int:
+            return len({tuple(key[n] for n in indices) for key in recipes})
+
         telling: list[int] = []
         for n in range(len(columns)):  # what an earlier column says already is not said again
-            if len({tuple(key[m] for m in (*telling, n)) for key in found}) > len(
-                {tuple(key[m] for m in telling) for key in found}
-            ):
+            if n_told_apart([*telling, n]) > n_told_apart(telling):
                 telling.append(n)
-        for key, students in found.items():
+        for key, students in recipes.items():
             yield Recipe(tuple(students), tuple((columns[n], key[n]) for n in telling))
 
 
@@ -155,8 +154,8 @@ def _last_checkpoints(facts: dict[str, dict[str, Any]]) -> dict[str, dict[str, A
     for name, known in facts.items():
         if "step" not in known or not any(_columns_of(known, SEED_COLUMNS)):
             continue
-        names = (*RECIPE_WORDS, *RECIPE_NUMBERS, "recipe", "n_examples", "n_unique", "data_hash", *SEED_COLUMNS)
-        run[name] = _columns_of(known, names)
+        run_columns = (*RECIPE_WORDS, *RECIPE_NUMBERS, "recipe", "n_examples", "n_unique", "data_hash", *SEED_COLUMNS)
+        run[name] = _columns_of(known, run_columns)
         first = latest.setdefault(run[name], name)
         if float(known["step"]) > float(facts[first]["step"]):
             latest[run[name]] = name
@@ -168,13 +167,9 @@ def _columns_of(facts: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ..
     return tuple(str(facts.get(name, "")) for name in names)
 
 
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def _counted(told: Any) -> dict[str, float] | None:
+def _counts(text: Any) -> dict[str, float] | None:
     """The examples of each capability, from the table's JSON; None where it holds anything else."""
     try:
-        return {str(name): float(n) for name, n in json.loads(told).items()}
+        return {str(name): float(n) for name, n in json.loads(text).items()}
     except (TypeError, ValueError, AttributeError):
         return None

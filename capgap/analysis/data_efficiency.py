@@ -1,4 +1,4 @@
-"""How far more examples carry: data-efficiency curves, data cost, and what the next batch would bring."""
+"""Data efficiency of recipes: curves of accuracy over examples, data costs, and the gain of the next batch."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from capgap import schema
 from capgap.analysis.analysis_sets import AnalysisSets
 from capgap.analysis.cohort import Cohort, Recipe
-from capgap.analysis.estimate_rows import THESE_TASKS, THIS_RECIPE, EstimateRow
-from capgap.analysis.groups import without_strays
+from capgap.analysis.estimate_rows import THESE_TASKS, THIS_RECIPE, EstimateRow, Pairs
+from capgap.analysis.groups import CONTRASTED, group_at
 from capgap.analysis.score_matrix import ScoreMatrix
+from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats import Estimate, refused
 from capgap.stats.curves import (
-    CurveData,
     CurveFit,
     CurveTarget,
     DataCost,
@@ -24,17 +24,16 @@ from capgap.stats.curves import (
     next_batch,
     relative_data_cost,
 )
-from capgap.stats.estimate import free_text
 
 __all__ = ["MIN_SIZES", "data_efficiency_rows"]
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 MIN_SIZES = 3
 """With fewer sizes, the base's zero among them, nobody asks for a curve."""
 TARGETS = (CurveTarget(0.5), CurveTarget(0.9), CurveTarget(0.9, "closure"))
 """What examples are priced for."""
-_CAPABILITIES = ("knowledge", "reasoning")
 _STEPS = ("x_steps", "x_depth")
 """Covariates that count the steps of an item, the first that is there."""
 _SCALES = {
@@ -42,6 +41,7 @@ _SCALES = {
     "learning_curve_per_step": "score per step",
     "learning_curve_log_probability": "nats",
 }
+"""Estimator → the scale of its gain of the next batch."""
 _POINTS = 25
 LARGEST_ROUNDING = 1e-5
 """Of a log-probability."""
@@ -53,14 +53,14 @@ class _RecipeCurve:
 
     capability: str
     recipe: Recipe
-    names: tuple[str, ...]
-    """Bases and students, the rows of the outcomes behind the fit."""
+    models: tuple[str, ...]
+    """Bases and students, the rows of the outcomes behind the fits."""
     tasks: frozenset[int]
     """Tasks, which count equally."""
-    fit: CurveFit | str
-    """The fit on the scale of scores, or the reason why there is none."""
-    others: tuple[tuple[str, CurveFit], ...]
-    """The same curve on other scales: what they are called, and the fit."""
+    fits: dict[str, CurveFit]
+    """Estimator → fit; first the one on the scale of scores, without which there is none."""
+    refusal: tuple[Remark, ...] = ()
+    """Why there is no fit."""
 
 
 def data_efficiency_rows(
@@ -77,107 +77,99 @@ def data_efficiency_rows(
     roles
         Names the teacher, without whom nothing has a price, and the bases.
     excluded
-        Tasks that the guard keeps out.
+        Tasks left out for unreadable answers.
     conf_level
         Of every interval.
     """
     if roles.teacher is None:
         return
-    cuts = AnalysisSets(grid)
+    sets = AnalysisSets(grid)
     for recipe in cohort.recipes():
-        curves = [
-            curve
-            for capability in _CAPABILITIES
-            if (curve := _curve(cuts, cohort, roles, recipe, capability, excluded, conf_level)) is not None
-        ]
+        curves = []
+        for capability in CONTRASTED:
+            rows = group_at(grid, "capability", capability, excluded).rows
+            if curve := _curve(sets, cohort, roles, recipe, capability, rows, conf_level):
+                curves.append(curve)
         for curve in curves:
-            for row in _rows(curve):
+            for row in _curve_rows(curve):
                 priced = row.quantity in ("data_cost", "next_batch_gain")
-                yield replace(row, estimate=row.estimate.noting(cohort.note)) if priced else row
+                yield replace(row, estimate=row.estimate.noting(*cohort.remarks)) if priced else row
         if len(curves) == 2:
-            yield from _relative(curves[0], curves[1])
+            yield from _relative_cost_rows(curves[0], curves[1])
 
 
 def _curve(
-    cuts: AnalysisSets,
+    sets: AnalysisSets,
     cohort: Cohort,
     roles: schema.Roles,
     recipe: Recipe,
     capability: str,
-    excluded: frozenset[str],
+    rows: Ints,
     conf_level: float,
 ) -> _RecipeCurve | None:
-    """The curve of a recipe in a capability; None where nobody asks for one."""
-    names = [name for name in recipe.students if np.isfinite(cohort.size(name, capability))]
-    bases = list(dict.fromkeys(roles.base[name] for name in names if name in roles.base))
-    sizes = [0.0] * len(bases) + [cohort.size(name, capability) for name in names]
+    """The curve of a recipe in a capability, whose cells are `rows`; None where nobody asks for one."""
+    grid, teacher = sets.grid, str(roles.teacher)
+    students = [name for name in recipe.students if np.isfinite(cohort.size(name, capability))]
+    bases = list(dict.fromkeys(roles.base[name] for name in students if name in roles.base))
+    models = (*bases, *students)
+    sizes = [0.0] * len(bases) + [cohort.size(name, capability) for name in students]
     if len(set(sizes)) < MIN_SIZES or max(sizes) == 0:
         return None
-    grid = cuts.grid
-    task = np.array(grid.tasks, dtype=object)[grid.task]
-    rows = without_strays(
-        grid, np.flatnonzero((grid.facts["capability"] == capability) & ~np.isin(task, list(excluded)))
-    )
-    columns = [grid.column(name) for name in (*bases, *names)]
-    seeds = [f"base {n}" for n in range(len(bases))] + [str(_seed(cohort, name)) for name in names]
-    answered = cuts.select(rows, [*bases, *names, str(roles.teacher)])
-    rows, who = answered.rows, "all of these students and the teacher"
-    if too_few := answered.too_few(who):
-        return _RecipeCurve(capability, recipe, (), frozenset(), too_few, ())
-    redrawn = len({seed for seed in seeds if not seed.startswith("base")}) > 1
+    who = ("teacher", "base", "students")
+    common = sets.select(rows, [*models, teacher])
+    if why_not := common.refusal(who):
+        return _RecipeCurve(capability, recipe, (), frozenset(), {}, why_not)
+    rows, columns = common.rows, [grid.column(name) for name in models]
+    seeds_of_students = [str(_data_seed(cohort, name)) for name in students]
+    seeds = [*(f"base {n}" for n in range(len(bases))), *seeds_of_students]
 
-    def fitted(values: Floats, at: NDArray[np.int64], **options: object) -> CurveFit:
-        data: CurveData = curve_data(
-            values[at][:, columns].T,
-            values[at, grid.column(str(roles.teacher))],
+    def fit(values: Floats, cells: Ints, **options: object) -> CurveFit:
+        data = curve_data(
+            values[cells][:, columns].T,
+            values[cells, grid.column(teacher)],
             sizes,
             seeds=seeds,
-            tasks=grid.task[at],
-            clusters=grid.cluster[at],
-            redrawn=redrawn,
+            tasks=grid.task[cells],
+            clusters=grid.cluster[cells],
+            redrawn=len(set(seeds_of_students)) > 1,
             **options,  # type: ignore[arg-type]
         )
-        fit = fit_curves(data, conf_level=conf_level)
-        return replace(fit, notes=(*filter(None, [answered.told(who)]), *fit.notes))
+        fitted = fit_curves(data, conf_level=conf_level)
+        return replace(fitted, remarks=(*common.information(who), *fitted.remarks))
 
-    fit = fitted(grid.scores, rows, chance=grid.chance[rows])
-    others = []
+    fits = {"learning_curve": fit(grid.scores, rows, chance=grid.chance[rows])}
     steps = _steps(grid, rows)
     binary = np.isin(grid.scores[rows][:, columns], (0.0, 1.0)).all()
     if steps is not None and binary and np.unique(steps).size > 1:
-        others.append(
-            (
-                "learning_curve_per_step",
-                fitted(grid.scores, rows, chance=grid.chance[rows], scale="per_step", steps=steps),
-            )
+        fits["learning_curve_per_step"] = fit(
+            grid.scores, rows, chance=grid.chance[rows], scale="per_step", steps=steps
         )
-    told = rows[np.isfinite(grid.logprobs[rows][:, [*columns, grid.column(str(roles.teacher))]]).all(axis=1)]
-    if len(told):
+    known = rows[np.isfinite(grid.logprobs[rows][:, [*columns, grid.column(teacher)]]).all(axis=1)]
+    if len(known):
         # A certain answer may stand a rounding above zero.
         logprobs = np.where(grid.logprobs > LARGEST_ROUNDING, grid.logprobs, np.minimum(grid.logprobs, 0.0))
-        others.append(("learning_curve_log_probability", fitted(logprobs, told, scale="log_probability")))
-    tasks = frozenset(grid.task[rows].tolist())
-    return _RecipeCurve(capability, recipe, (*bases, *names), tasks, fit, tuple(others))
+        fits["learning_curve_log_probability"] = fit(logprobs, known, scale="log_probability")
+    return _RecipeCurve(capability, recipe, models, frozenset(grid.task[rows].tolist()), fits)
 
 
-def _seed(cohort: Cohort, student: str) -> object:
+def _data_seed(cohort: Cohort, student: str) -> object:
     facts = cohort.facts[student]
     return facts.get("data_seed", facts.get("seed", 0))
 
 
-def _steps(grid: ScoreMatrix, rows: NDArray[np.int64]) -> Floats | None:
-    """The number of steps of each item, where a covariate counts them for all."""
+def _steps(grid: ScoreMatrix, rows: Ints) -> Floats | None:
+    """The number of steps of each item, shape (rows,), where a covariate counts them for all."""
     for name in _STEPS:
         if name not in grid.covariates:
             continue
-        words = grid.covariates[name][rows]
-        first = [next((str(word) for word in row if word is not None), "") for row in words]
+        labels = grid.covariates[name][rows]
+        first = [next((str(label) for label in of_cell if label is not None), "") for of_cell in labels]
         try:
-            found = np.array([float(word) for word in first])
+            steps = np.array([float(label) for label in first])
         except ValueError:
             continue  # binned, or no number
-        if (found >= 1).all() and (found == found.round()).all():
-            return found
+        if (steps >= 1).all() and (steps == steps.round()).all():
+            return steps
     return None
 
 
@@ -187,7 +179,7 @@ def _blank(curve: _RecipeCurve) -> EstimateRow:
         level="capability",
         group=curve.capability,
         model=None,
-        estimate=refused(""),
+        estimate=refused(*curve.refusal),
         n_tasks=len(curve.tasks),
         factors=curve.recipe.factors,
         scale="examples",
@@ -199,101 +191,81 @@ def _blank(curve: _RecipeCurve) -> EstimateRow:
     )
 
 
-def _rows(curve: _RecipeCurve) -> Iterator[EstimateRow]:
+def _curve_rows(curve: _RecipeCurve) -> Iterator[EstimateRow]:
+    """Costs and gains on every scale, then the points and the leading form for a figure."""
     blank = _blank(curve)
-    if isinstance(curve.fit, str):
-        yield replace(blank, estimate=refused(curve.fit))
+    if curve.refusal:
+        yield blank
         return
-    scored = [("learning_curve", curve.fit), *curve.others]
-    for name, fit in scored:
-        for target in TARGETS if name != "learning_curve_log_probability" else TARGETS[2:]:
-            cost = data_cost(fit, target)
+    for estimator, fit in curve.fits.items():
+        for target in TARGETS if estimator != "learning_curve_log_probability" else TARGETS[2:]:
             yield replace(
                 blank,
-                contrast=_words(target),
+                contrast=_label(target),
                 factors=(*blank.factors, *_codes(target)),
-                estimator=name,
-                estimate=_priced(cost, fit),
+                estimator=estimator,
+                estimate=_cost_estimate(data_cost(fit, target)),
                 alternative="less",
             )
         batch = next_batch(fit)
-        estimate = Estimate(
-            batch.estimate,
-            conf_low=batch.conf_low,
-            conf_high=batch.conf_high,
-            n_items=batch.n_items,
-            n_clusters=batch.n_clusters,
-            method="GLS profile, union of forms",
-            status=batch.status,
-            remarks=free_text(batch.note),
-        )
-        told = f"{batch.size_from:,.0f} → {batch.size_to:,.0f} examples"
-        sizes = (("n_examples_from", batch.size_from), ("n_examples_to", batch.size_to))
         yield replace(
             blank,
             quantity="next_batch_gain",
-            contrast=told,
-            factors=(*blank.factors, *sizes),
-            estimator=name,
-            estimate=estimate,
-            scale=_SCALES[name],
+            contrast=f"{batch.size_from:,.0f} → {batch.size_to:,.0f} examples",
+            factors=(*blank.factors, ("n_examples_from", batch.size_from), ("n_examples_to", batch.size_to)),
+            estimator=estimator,
+            estimate=batch,
+            scale=_SCALES[estimator],
         )
-    yield from _drawn(curve.fit, blank, curve.names)
+    yield from _figure_rows(curve.fits["learning_curve"], blank, curve.models)
 
 
-def _words(target: CurveTarget) -> str:
+def _label(target: CurveTarget) -> str:
     return f"{100 * target.share:g} % {target.kind}"
 
 
-def _codes(target: CurveTarget) -> tuple[tuple[str, float | str], ...]:
+def _codes(target: CurveTarget) -> Pairs:
     return ("target", target.share), ("target_scale", target.kind)
 
 
-def _priced(cost: DataCost, fit: CurveFit) -> Estimate:
-    """A data cost as an estimate; an end that is open is unknown, and so is the cost of what is never reached."""
-    finite = np.isfinite([cost.estimate, cost.conf_high])
-    notes = [cost.note]
-    if cost.status != "refused":
-        # "p that it is never reached" would be read as a probability, and the wrong way round.
-        notes.append(
-            f"{cost.leading} form leads; p = {cost.p_never:.2g} that the target is within reach (small: never)"
-        )
-        if not finite[0]:
-            notes.append("by the leading form never reached")
-    return Estimate(
-        cost.estimate if finite[0] else np.nan,
-        conf_low=cost.conf_low,
-        conf_high=cost.conf_high if finite[1] else np.nan,
-        p_value=cost.p_never,
-        n_items=cost.n_items,
-        n_clusters=cost.n_clusters,
-        method="GLS profile, union of forms",
-        status=cost.status,
-        remarks=free_text("; ".join(note for note in notes if note) or fit.no_law),
-    )
+def _cost_estimate(cost: DataCost) -> Estimate:
+    """A data cost with what its p-value says, and that of what is never reached as unknown."""
+    if cost.status == "refused":
+        return cost
+    # "p that it is never reached" would be read as a probability, and the wrong way round.
+    remarks = [remark(Reason.LEADING_FORM, form=cost.leading, p=cost.p_value)]
+    if not np.isfinite(cost.estimate):
+        remarks.append(remark(Reason.TARGET_OUT_OF_REACH))
+    return _open_ended(cost.noting(*remarks))
 
 
-def _drawn(fit: CurveFit, blank: EstimateRow, names: tuple[str, ...]) -> Iterator[EstimateRow]:
-    """The points and the leading curve, for a figure."""
+def _open_ended(estimate: Estimate) -> Estimate:
+    """An infinite cost or upper end is unknown."""
+    cost, high = (end if np.isfinite(end) else np.nan for end in (estimate.estimate, estimate.conf_high))
+    return replace(estimate, estimate=cost, conf_high=high)
+
+
+def _figure_rows(fit: CurveFit, blank: EstimateRow, models: tuple[str, ...]) -> Iterator[EstimateRow]:
+    """The points and the leading curve."""
     sizes = fit.data.sizes
-    spread = np.sqrt(np.diag(fit.data.covariance))
+    errors = np.sqrt(np.diag(fit.data.covariance))
     for n, size in enumerate(sizes):
         yield replace(
             blank,
             quantity="curve_point",
             scale="score",
-            model=names[fit.data.students[n]],
+            model=models[fit.data.students[n]],
             subject="model",
             population=THESE_TASKS,
             factors=(*blank.factors, ("n_examples", f"{size:g}")),
-            estimate=Estimate(float(fit.data.means[n]), std_error=float(spread[n]), n_items=fit.data.n_items),
+            estimate=Estimate(float(fit.data.means[n]), std_error=float(errors[n]), n_items=fit.data.n_items),
             n_students=1,
         )
     leading = fit.leading
     if leading is None:
         return
-    low = sizes[sizes > 0].min() / 4
-    for size in (0.0, *np.geomspace(low, 2 * sizes.max(), _POINTS - 1)):
+    smallest = sizes[sizes > 0].min() / 4
+    for size in (0.0, *np.geomspace(smallest, 2 * sizes.max(), _POINTS - 1)):
         yield replace(
             blank,
             quantity="curve",
@@ -304,35 +276,25 @@ def _drawn(fit: CurveFit, blank: EstimateRow, names: tuple[str, ...]) -> Iterato
         )
 
 
-def _relative(first: _RecipeCurve, second: _RecipeCurve) -> Iterator[EstimateRow]:
+def _relative_cost_rows(knowledge: _RecipeCurve, reasoning: _RecipeCurve) -> Iterator[EstimateRow]:
     """What reasoning costs for what knowledge costs."""
-    if isinstance(first.fit, str) or isinstance(second.fit, str):
+    if knowledge.refusal or reasoning.refusal:
         return
+    fits = [curve.fits["learning_curve"] for curve in (reasoning, knowledge)]
+    capabilities = (reasoning.capability, knowledge.capability)
     for target in TARGETS[:2]:
-        found = relative_data_cost(second.fit, first.fit, target, names=(second.capability, first.capability))
+        ratio = relative_data_cost(*fits, target, names=capabilities)
         # A ratio of which one cost is never met, or met without an example, is no number: zero would stand for unknown.
-        told = all(0 < cost.estimate < np.inf for cost in found.costs)
-        finite = np.isfinite([found.estimate, found.conf_high])
-        estimate = Estimate(
-            found.estimate if finite[0] and told else np.nan,
-            conf_low=found.conf_low,
-            conf_high=found.conf_high if finite[1] else np.nan,
-            p_value=found.p_value,
-            null_value=1.0,
-            n_items=sum(cost.n_items for cost in found.costs),
-            n_clusters=sum(cost.n_clusters for cost in found.costs),
-            method="joint GLS profile, union of forms",
-            status=found.status,
-            remarks=free_text(found.note),
-        )
+        exists = all(0 < cost.estimate < np.inf for cost in ratio.costs)
+        blank = _blank(knowledge)
         yield replace(
-            _blank(first),
+            blank,
             quantity="relative_data_cost",
-            n_tasks=len(first.tasks | second.tasks),
+            n_tasks=len(knowledge.tasks | reasoning.tasks),
             level="battery",
-            group=f"{second.capability} / {first.capability}",
-            contrast=_words(target),
-            factors=(*first.recipe.factors, *_codes(target)),
+            group=" / ".join(capabilities),
+            contrast=_label(target),
+            factors=(*blank.factors, *_codes(target)),
             scale="ratio",
-            estimate=estimate,
+            estimate=_open_ended(ratio if exists else replace(ratio, estimate=np.nan)),
         )

@@ -1,4 +1,4 @@
-"""What made students better, and whether reasoning follows the laws of knowledge: the mixed model over a cohort."""
+"""Effects of how students were made, in knowledge and in reasoning: the mixed model over a cohort."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from capgap.analysis.cohort import CATEGORICAL_FACTORS, LOG_FACTORS, Cohort
-from capgap.analysis.estimate_rows import EstimateRow, Population
-from capgap.analysis.groups import without_strays
+from capgap.analysis.estimate_rows import THESE_TASKS, EstimateRow, Pairs, Population
+from capgap.analysis.groups import CONTRASTED, group_at
 from capgap.analysis.score_matrix import ScoreMatrix
 from capgap.errors import EstimationError
+from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats import refused
 from capgap.stats.mixed import MixedFit, OutcomeGrid, fit_mixed
 from capgap.stats.mixed.alternative_estimators import population_of
@@ -19,20 +20,32 @@ __all__ = ["MIN_STUDENTS", "effect_rows"]
 
 MIN_STUDENTS = 6
 """With fewer students no model of how they were made is tried."""
-_CAPABILITIES = ("knowledge", "reasoning")
 
 
 @dataclass(frozen=True)
 class _MixedModelInput:
-    """A formula and the outcomes that it is asked of."""
+    """A formula and the outcomes that it is fitted to."""
 
     formula: str
     outcomes: OutcomeGrid
-    notes: tuple[str, ...]
+    remarks: tuple[Remark, ...]
+
+    def effect_codes(self) -> dict[str, Pairs]:
+        """The model's name of each effect → its factor, and levels or transform, as the column ``factors`` has them."""
+        codes: dict[str, Pairs] = {}
+        for factor, values in {**self.outcomes.students, **self.outcomes.tasks}.items():
+            if factor in LOG_FACTORS:
+                codes[f"log({factor})"] = (("factor", factor), ("transform", "log"))
+                continue
+            reference, *levels = sorted(set(map(str, values)))
+            for level in levels:
+                name = f"{factor}[{level} - {reference}]"
+                codes[name] = (("factor", factor), ("level", level), ("reference", reference))
+        return codes
 
 
 def effect_rows(
-    grid: ScoreMatrix, cohort: Cohort, excluded: frozenset[str], *, conf_level: float, roads: bool = True
+    grid: ScoreMatrix, cohort: Cohort, excluded: frozenset[str], *, conf_level: float, alternatives: bool = True
 ) -> Iterator[EstimateRow]:
     """`effect`, `effect_difference`, `coefficient` and `spread` of every factor that varies among the students.
 
@@ -43,166 +56,141 @@ def effect_rows(
     cohort
         The students. Fewer than `MIN_STUDENTS`, or students that differ in nothing known, give no row.
     excluded
-        Tasks that the guard keeps out.
+        Tasks left out for unreadable answers.
     conf_level
         Of every interval.
-    roads
-        Whether other roads to the same numbers stand beside them.
+    alternatives
+        Whether other estimators of the same differences stand beside the mixed model's.
     """
-    cohort, kept_out = cohort.above_zero()
-    names = [name for name in (*LOG_FACTORS, *CATEGORICAL_FACTORS) if cohort.varies(name)]
-    if len(cohort.students) < MIN_STUDENTS or not names:
+    cohort, left_out = cohort.above_zero()
+    factors = [name for name in (*LOG_FACTORS, *CATEGORICAL_FACTORS) if cohort.varies(name)]
+    if len(cohort.students) < MIN_STUDENTS or not factors:
         return
     blank = EstimateRow(
         "effect",
         "battery",
         "all",
         None,
-        refused(""),
+        refused(),
         0,
         weighting="tasks",
         subject="cohort",
         estimator="mixed_model",
         n_students=len(cohort.students),
     )
-    asked = _question(grid, cohort, excluded, names)
-    if isinstance(asked, str):
-        yield replace(blank, estimate=refused(asked))
+    model = _model_input(grid, cohort, excluded, factors)
+    if isinstance(model, Remark):
+        yield replace(blank, estimate=refused(model))
         return
     try:
-        found = fit_mixed(asked.formula, asked.outcomes, conf_level=conf_level, margins=True, roads=roads)
+        fit = fit_mixed(model.formula, model.outcomes, conf_level=conf_level, margins=True, alternatives=alternatives)
     except EstimationError as error:  # the other numbers of the analysis do not hang on this one
-        yield replace(blank, estimate=refused(str(error)))
+        yield replace(blank, estimate=refused(remark(Reason.ESTIMATION_FAILED, error=str(error))))
         return
-    note = "; ".join([asked.formula, *kept_out, *asked.notes, *([found.note] if found.note else [])])
-    yield from _rows(
-        found,
-        replace(blank, n_tasks=found.n_tasks, population=_codes_of(found.population)),
-        note,
-        _effect_codes(asked.outcomes),
-    )
+    remarks = (remark(Reason.FORMULA, formula=model.formula), *left_out, *model.remarks, *fit.remarks)
+    blank = replace(blank, n_tasks=fit.n_tasks, population=_population(fit, "mixed_model"))
+    for row in _fit_rows(fit, blank, remarks, model.effect_codes()):
+        yield replace(row, estimate=replace(row.estimate, n_items=fit.n_items))
 
 
-def _rows(
-    found: MixedFit, blank: EstimateRow, note: str, codes: dict[str, tuple[tuple[str, str], ...]]
+def _fit_rows(
+    fit: MixedFit, blank: EstimateRow, remarks: tuple[Remark, ...], codes: dict[str, Pairs]
 ) -> Iterator[EstimateRow]:
-    if found.status == "refused":
-        yield replace(blank, estimate=refused(found.note, n_items=found.n_items))
+    if fit.status == "refused":
+        yield replace(blank, estimate=refused(*fit.remarks))
         return
-    verdicts = {(judged.effect, judged.where): judged for judged in found.agreement}
-    first = found.margins[0] if found.margins else None
-    for margin in found.margins:
-        judged = verdicts.get((margin.effect, margin.where))
-        roads = f"several roads: {judged.verdict} ({judged.reason})" if judged else ""
-        behind = found.coefficients.get(margin.effect)
-        alias = behind.note if behind is not None and behind.note.startswith("stands for") else ""
-        level = "capability" if margin.where in _CAPABILITIES else "battery"
-        yield replace(
+    verdicts = {(agreement.effect, agreement.where): agreement for agreement in fit.agreement}
+    for margin in fit.margins:
+        agreement = verdicts.get((margin.effect, margin.where))
+        row = replace(
             blank,
             quantity="effect_difference" if margin.contrast else "effect",
-            level=level,
+            level="capability" if margin.where in CONTRASTED else "battery",
             group=margin.where,
             contrast=margin.effect,
             factors=codes[margin.effect],
-            estimate=replace(margin.estimate, n_items=found.n_items).noting(
-                roads, alias, note if margin is first else ""
-            ),
+            estimate=margin.estimate,
         )
-        for road in judged.roads[1:] if judged else ():
+        coefficient = fit.coefficients.get(margin.effect)
+        about = [r for r in coefficient.remarks if r.code == Reason.STANDS_FOR] if coefficient else []
+        if agreement:
+            about.insert(0, remark(Reason(f"estimators_{agreement.verdict}"), why=agreement.note))
+        if margin is fit.margins[0]:
+            about += remarks
+        yield replace(row, estimate=margin.estimate.noting(*about))
+        for other in agreement.alternatives[1:] if agreement else ():
+            yield replace(
+                row,
+                quantity="effect_difference",
+                level="battery",
+                estimator=other.estimator,
+                population=_population(fit, other.estimator),
+                estimate=other.estimate,
+            )
+    for quantity, terms in (("coefficient", fit.coefficients), ("spread", fit.standard_deviations)):
+        for term, estimate in terms.items():
             yield replace(
                 blank,
-                quantity="effect_difference",
-                group=margin.where,
-                contrast=margin.effect,
-                factors=codes[margin.effect],
-                estimator=road.road.replace(" ", "_").replace("-", "_"),
-                population=_codes_of(population_of(road.road, found.population)),
-                estimate=replace(road.estimate, n_items=found.n_items),
+                quantity=quantity,
+                contrast=term,
+                factors=(("term", term),),
+                scale="logit",
+                estimate=estimate,
             )
-    for name, estimate in found.coefficients.items():
-        yield replace(
-            blank,
-            quantity="coefficient",
-            contrast=name,
-            factors=(("term", name),),
-            scale="logit",
-            estimate=replace(estimate, n_items=found.n_items),
-        )
-    for name, estimate in found.standard_deviations.items():
-        yield replace(
-            blank,
-            quantity="spread",
-            contrast=name,
-            factors=(("term", name),),
-            scale="logit",
-            estimate=replace(estimate, n_items=found.n_items),
-        )
 
 
-def _codes_of(population: str) -> Population:
-    """Transitional: the codes of the mixed model's words."""
-    who, _, tasks = population.rpartition(", ")
-    students = "these_checkpoints"
-    if "recipes" in who:
-        students = "these_recipes_bases_like_these" if "bases like" in who else "these_recipes"
-        students = "these_recipes_this_base" if "this base" in who else students
-    return Population(tasks=tasks.replace(" ", "_"), students=students)
+def _population(fit: MixedFit, estimator: str) -> Population:
+    """Whom an estimator's intervals speak of; where all students have one base, of that base."""
+    if fit.population is None:
+        return THESE_TASKS
+    students, tasks = population_of(estimator, fit.population)
+    one_base = any(term.reason == Reason.ONE_BASE for term in fit.left_out)
+    return Population(
+        tasks=tasks, students="these_recipes_this_base" if one_base and students == "these_recipes" else students
+    )
 
 
-def _effect_codes(outcomes: OutcomeGrid) -> dict[str, tuple[tuple[str, str], ...]]:
-    """The mixed model's name of each effect → its factor, and levels or transform, as codes."""
-    codes: dict[str, tuple[tuple[str, str], ...]] = {}
-    for name, values in {**outcomes.students, **outcomes.tasks}.items():
-        if name in LOG_FACTORS:
-            codes[f"log({name})"] = (("factor", name), ("transform", "log"))
-            continue
-        first, *others = sorted(set(map(str, values)))
-        for level in others:
-            codes[f"{name}[{level} - {first}]"] = (("factor", name), ("level", level), ("reference", first))
-    return codes
-
-
-def _question(grid: ScoreMatrix, cohort: Cohort, excluded: frozenset[str], names: list[str]) -> _MixedModelInput | str:
+def _model_input(
+    grid: ScoreMatrix, cohort: Cohort, excluded: frozenset[str], factors: list[str]
+) -> _MixedModelInput | Remark:
     """The formula and the outcomes, or the reason why there are none."""
     columns = [grid.column(name) for name in cohort.students]
-    scores = grid.scores[:, columns]
-    capability, form = grid.facts["capability"], grid.facts["format"]
-    names_of_tasks = np.array(grid.tasks, dtype=object)[grid.task]
-    wanted = np.isin(capability.astype(str), _CAPABILITIES) & ~np.isin(names_of_tasks, list(excluded))
-    for name in _CAPABILITIES:
-        own = np.flatnonzero(wanted & (capability == name))
-        wanted[np.setdiff1d(own, without_strays(grid, own))] = False
+    groups = [group_at(grid, "capability", name, excluded) for name in CONTRASTED]
+    rows = np.sort(np.concatenate([group.rows for group in groups]))
+    scores = grid.scores[rows][:, columns]
     whole = ((scores == 0) | (scores == 1) | np.isnan(scores)).all(axis=1)
-    kept = np.flatnonzero(wanted & whole & np.isfinite(scores).any(axis=1))
-    missing = [name for name in _CAPABILITIES if not (capability[kept] == name).any()]
+    n_fractional = int((~whole).sum())
+    rows = rows[whole & np.isfinite(scores).any(axis=1)]
+    scores, capability, form = grid.scores[rows][:, columns], grid.facts["capability"][rows], grid.facts["format"][rows]
+    missing = [name for name in CONTRASTED if not (capability == name).any()]
     if missing:
-        return f"no {' and no '.join(missing)} item with scores of 0 or 1 that could be compared"
-    notes = []
-    if (wanted & ~whole).any():
-        notes.append(f"{int((wanted & ~whole).sum())} items with scores between 0 and 1 left out")
+        return remark(Reason.NO_COMPARABLE_ITEMS, capabilities=missing)
+    remarks = [remark(Reason.FRACTIONAL_ITEMS, n=n_fractional)] if n_fractional else []
     # A unit has one capability and one format, which a task with labels or variants of its own need not have.
-    unit = np.array([f"{t}\0{c}\0{f}" for t, c, f in zip(names_of_tasks, capability, form, strict=True)])[kept]
+    tasks = np.array(grid.tasks, dtype=object)[grid.task[rows]]
+    unit = np.array([f"{t}\0{c}\0{f}" for t, c, f in zip(tasks, capability, form, strict=True)])
     units, code = np.unique(unit, return_inverse=True)
-    of_capability = np.array([name.split("\0")[1] for name in units], dtype=object)
-    of_format = np.array([name.split("\0")[2] for name in units], dtype=object)
-    terms = " + ".join(f"log({name})" if name in LOG_FACTORS else name for name in names)
-    aliased = _aliased(of_capability, of_format)
-    formula = f"score ~ capability * ({terms})" + ("" if aliased or len(set(of_format)) < 2 else " + format")
-    if aliased:
-        notes.append("capability and format coincide: a difference of capabilities may be one of formats")
-    answered = np.isfinite(scores[kept]).T
-    students = {name: _column(cohort, name) for name in names}
-    if cohort.varies("base"):
-        students["base"] = _column(cohort, "base")
+    of_unit = {
+        name: np.array([unit.split("\0")[part] for unit in units], dtype=object)
+        for part, name in ((1, "capability"), (2, "format"))
+    }
+    terms = " + ".join(f"log({name})" if name in LOG_FACTORS else name for name in factors)
+    formula = f"score ~ capability * ({terms})"
+    if _aliased(of_unit["capability"], of_unit["format"]):
+        remarks.append(remark(Reason.FORMAT_ALIASED))
+    elif len(set(of_unit["format"])) > 1:
+        formula += " + format"
+    answered = np.isfinite(scores).T
+    chance = grid.chance[rows]
     outcomes = OutcomeGrid(
-        np.where(answered, scores[kept].T, 0.0),
+        np.where(answered, scores.T, 0.0),
         units[code],
         None if answered.all() else answered.astype(float),
-        students=students,
-        tasks={"capability": of_capability, "format": of_format},
-        chance=grid.chance[kept] if np.isfinite(grid.chance[kept]).all() else None,
+        students={name: _column(cohort, name) for name in (*factors, *(["base"] if cohort.varies("base") else []))},
+        tasks=of_unit,
+        chance=chance if np.isfinite(chance).all() else None,
     )
-    return _MixedModelInput(formula, outcomes, tuple(notes))
+    return _MixedModelInput(formula, outcomes, tuple(remarks))
 
 
 def _column(cohort: Cohort, name: str) -> NDArray[np.object_]:
@@ -212,6 +200,6 @@ def _column(cohort: Cohort, name: str) -> NDArray[np.object_]:
 
 
 def _aliased(capability: NDArray[np.object_], form: NDArray[np.object_]) -> bool:
-    """Whether the format is told by the capability, so that both cannot be in one formula."""
+    """Whether the format follows from the capability, so that both cannot be in one formula; shapes (units,)."""
     pairs = set(zip(capability.tolist(), form.tolist(), strict=True))
     return len(set(form)) > 1 and len(pairs) == len(set(capability))

@@ -2,15 +2,15 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from capgap import schema
 from capgap.schema.quantities import QUANTITIES
-from capgap.schema.remarks import reason_of, render
+from capgap.schema.remarks import Remark, reason_of, render
 from capgap.stats import Estimate, holm
 
 __all__ = [
@@ -18,30 +18,41 @@ __all__ = [
     "THESE_TASKS",
     "THIS_RECIPE",
     "EstimateRow",
+    "Pairs",
     "Population",
+    "add_remarks",
     "adjust_over_students",
     "as_frame",
     "as_table",
     "is_tested",
 ]
 
-_FAMILY = [
+Pairs = tuple[tuple[str, Any], ...]
+"""A JSON object as names and values."""
+
+_FAMILY = (
     *("quantity", "level", "group", "subject", "scale", "weighting", "estimator"),
-    *("population_items", "population_tasks", "population_students"),
-]
-"""Codes that rows of one question share, whoever is asked; of `capability_contrast` its contrast too."""
+    *("population_items", "population_tasks", "population_students", "contrast"),
+)
+"""Codes that the rows of one question share, whoever is asked; the contrast where the quantity declares codes of it."""
+_AS_THEY_ARE = (
+    *("quantity", "level", "group", "model", "contrast", "scale", "weighting", "subject", "estimator"),
+    *("n_tasks", "n_students", "n_seeds"),
+)
 
 
-@dataclass(frozen=True)
-class Population:
-    """Whom an interval speaks of, by the codes of the schema."""
+_OF_ESTIMATE = tuple(column.name for column in fields(Estimate))
+
+
+class Population(NamedTuple):
+    """Whom an interval speaks of, by the codes of `capgap.schema.columns`."""
 
     items: str = "items_like_these"
-    """One of `schema.columns.POPULATION_ITEMS`."""
+    """One of `POPULATION_ITEMS`."""
     tasks: str = "these_tasks"
-    """One of `schema.columns.POPULATION_TASKS`."""
+    """One of `POPULATION_TASKS`."""
     students: str = "these_checkpoints"
-    """One of `schema.columns.POPULATION_STUDENTS`."""
+    """One of `POPULATION_STUDENTS`."""
 
 
 THESE_TASKS = Population()
@@ -63,9 +74,9 @@ class EstimateRow:
     n_tasks: int
     contrast: str | None = None
     """A code that the quantity declares, else a label for people."""
-    roles: tuple[tuple[str, str], ...] = ()
+    roles: Pairs = ()
     """Role and model of those that take part."""
-    factors: tuple[tuple[str, Any], ...] = ()
+    factors: Pairs = ()
     """How students were made, and what else tells rows of one quantity apart: codes and numbers."""
     scale: str = "score"
     weighting: str = "items"
@@ -85,80 +96,65 @@ class EstimateRow:
         """The row as columns of the table, with ``remarks`` in place of ``reason`` and ``note``."""
         e = self.estimate
         return {
-            "quantity": self.quantity,
-            "level": self.level,
-            "group": self.group,
-            "model": self.model,
-            "contrast": self.contrast,
-            "roles": _object(self.roles),
-            "factors": _object(self.factors),
-            "scale": self.scale,
-            "weighting": self.weighting,
-            "subject": self.subject,
-            "estimator": self.estimator,
-            "population_items": self.population.items,
-            "population_tasks": self.population.tasks,
-            "population_students": self.population.students,
-            "estimate": e.estimate,
-            "std_error": e.std_error,
+            **{name: getattr(self, name) for name in _AS_THEY_ARE},
+            **{f"population_{axis}": code for axis, code in self.population._asdict().items()},
+            **{name: getattr(e, name) for name in _OF_ESTIMATE},
+            "roles": _as_json(self.roles),
+            "factors": _as_json(self.factors),
             "df": e.df if np.isfinite(e.df) else np.nan,
-            "conf_low": e.conf_low,
-            "conf_high": e.conf_high,
             "conf_level": self.conf_level or conf_level,
-            "null_value": e.null_value,
             "alternative": self.alternative if np.isfinite(e.p_value) else None,
-            "p_value": e.p_value,
-            "n_items": e.n_items,
             "n_clusters": e.n_clusters or None,  # a refusal counted none, and zero never stands for unknown
-            "n_tasks": self.n_tasks,
-            "n_students": self.n_students,
-            "n_seeds": self.n_seeds,
             "method": e.method or None,
-            "status": e.status,
-            "remarks": e.remarks,
         }
 
 
-def _object(pairs: tuple[tuple[str, Any], ...]) -> str | None:
+def _as_json(pairs: Pairs) -> str | None:
     return json.dumps(dict(pairs), ensure_ascii=False) if pairs else None
 
 
 def as_frame(rows: Iterable[EstimateRow], *, conf_level: float) -> pd.DataFrame:
-    """The rows as a frame in the making, remarks as codes; it has no column where there is no row."""
+    """The rows as a frame in the making: a column ``remarks`` of codes, no note; no column where there is no row."""
     return pd.DataFrame([row.record(conf_level) for row in rows])
 
 
+def add_remarks(frame: pd.DataFrame, remarks: Iterable[tuple[Remark, ...]]) -> pd.DataFrame:
+    """A frame in the making with further remarks, a tuple for each row."""
+    longer = [(*before, *more) for before, more in zip(frame["remarks"], remarks, strict=True)]
+    return frame.assign(remarks=pd.Series(longer, index=frame.index, dtype=object))
+
+
 def as_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """The validated `estimates` table of a frame in the making: the one place where remarks become prose."""
+    """The validated `estimates` table of a frame in the making; only here do remarks become prose."""
     if not len(frame):
         return schema.empty(schema.ESTIMATES)
-    prose = {
-        "reason": [reason_of(remarks) for remarks in frame["remarks"]],
-        "note": [render(remarks) or None for remarks in frame["remarks"]],
-    }
-    return schema.validate(frame.drop(columns="remarks").assign(**prose), schema.ESTIMATES, source="estimates")
+    reasons = [reason_of(remarks) for remarks in frame["remarks"]]
+    notes = [render(remarks) or None for remarks in frame["remarks"]]
+    table = frame.drop(columns="remarks").assign(reason=reasons, note=notes)
+    return schema.validate(table, schema.ESTIMATES, source="estimates")
 
 
 def is_tested(frame: pd.DataFrame) -> "pd.Series[bool]":
     """Which rows ask a question of the students that multiplicity counts; draws of labels ask none anew."""
-    families = {name: quantity.family == "students" for name, quantity in QUANTITIES.items()}
-    return frame["quantity"].map(families).astype(bool) & (frame["estimator"] != "multiple_imputation")
+    in_family = {name: quantity.family == "students" for name, quantity in QUANTITIES.items()}
+    return frame["quantity"].map(in_family).astype(bool) & (frame["estimator"] != "multiple_imputation")
 
 
 def adjust_over_students(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows with Holm's p-values where several students or recipes were asked one question.
 
-    ``family`` becomes ``holm|quantity|level|group|…|members``: `_FAMILY`, the contrast and how many p-values.
+    ``family`` becomes ``holm|quantity|level|group|…|members``: the codes of `_FAMILY` and the number of p-values.
     """
     adjusted = np.full(len(frame), np.nan)
     family = np.full(len(frame), None, dtype=object)
-    codes = frame["contrast"].where(frame["quantity"] == "capability_contrast", "")
+    has_codes = {name: bool(quantity.contrasts) for name, quantity in QUANTITIES.items()}
+    codes = frame["contrast"].where(frame["quantity"].map(has_codes).astype(bool), "")
     p_values = frame["p_value"].to_numpy(dtype=float)
-    tested = np.flatnonzero(is_tested(frame) & frame["p_value"].notna())
-    questions = frame.assign(contrast=codes).iloc[tested]
-    for question, rows in questions.groupby([*_FAMILY, "contrast"]).indices.items():
-        if len(rows) > 1:
-            members = tested[rows]
+    tested = np.flatnonzero(is_tested(frame) & np.isfinite(p_values))
+    questions = frame.assign(contrast=codes).iloc[tested].groupby(list(_FAMILY))
+    for question, positions in questions.indices.items():
+        if len(positions) > 1:
+            members = tested[positions]
             adjusted[members] = holm(p_values[members])
             family[members] = "|".join(("holm", *map(str, question), str(len(members))))
     return frame.assign(p_adjusted=adjusted, family=family)

@@ -1,4 +1,4 @@
-"""How a model fails: types of wrong answers by rules, and what goes with failure."""
+"""Types of wrong answers by rules, and odds ratios of failure by properties of the items."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -10,6 +10,7 @@ import pandas as pd
 
 from capgap import schema
 from capgap.analysis.estimate_rows import EstimateRow
+from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats import (
     ERROR_TYPES,
     Design,
@@ -25,8 +26,11 @@ __all__ = ["error_type_rows", "failure_odds_rows"]
 
 MAX_ANSWERS = 2_000
 """Answers of a model in a capability that are looked at; more are sampled."""
-
-_AMONG = {"wrong_answers": "wrong answers", "right_answers_with_trace": "right answers with a trace"}
+_SCALES = {
+    "wrong_answers": "share of wrong answers",
+    "right_answers_with_trace": "share of right answers with a trace",
+}
+"""Code of the answers among which types are counted → the scale of their share."""
 
 _Answers = dict[tuple[str, str, str], tuple[str, bool]]
 """Task, item and variant → an answer and whether it was right."""
@@ -56,49 +60,52 @@ def error_type_rows(
     if not (primary["prediction"].notna() | primary["response"].notna()).any():
         return
     known = primary[primary["capability"].notna() & primary["score"].notna()]
-    teacher, steps = _answers_of(primary, roles.teacher), _gold_steps(items)
+    teacher_answers, steps = _answers_of(primary, roles.teacher), _gold_steps(items)
     for (model, capability), part in known.groupby(["model", "capability"], sort=True):
-        whose = str(model), str(capability)
-        wrong = part[part["score"] < 0.5]
-        own = {} if model == roles.teacher else teacher
-        yield from _type_rows(wrong, own, steps, whose, "wrong_answers", conf_level)
-        traced = part[(part["score"] >= 0.5) & _has_steps(part, steps)]
-        yield from _type_rows(traced, {}, steps, whose, "right_answers_with_trace", conf_level)
+        blank = EstimateRow("error_type", "capability", str(capability), str(model), refused(), 0)
+        right = part["score"] >= 0.5
+        answers = {} if model == roles.teacher else teacher_answers
+        wrong = part[~right]
+        yield from _type_rows(wrong, answers, steps, blank, "wrong_answers", conf_level)
+        traced = part[right & _has_steps(part, steps)]
+        yield from _type_rows(traced, {}, steps, blank, "right_answers_with_trace", conf_level)
 
 
 def _type_rows(
-    part: pd.DataFrame, teacher: _Answers, steps: _Steps, whose: tuple[str, str], among: str, conf_level: float
+    part: pd.DataFrame, answers: _Answers, steps: _Steps, blank: EstimateRow, among: str, conf_level: float
 ) -> Iterator[EstimateRow]:
-    """The types of some answers of one model in one capability."""
+    """The types of some answers of one model in one capability; `answers` are the teacher's, `among` a code."""
     n_all = len(part)
+    sampled: tuple[Remark, ...] = ()
     if n_all > MAX_ANSWERS:
         part = part.iloc[np.sort(np.random.default_rng(0).choice(n_all, MAX_ANSWERS, replace=False))]
-    sampled = f"{MAX_ANSWERS:,} of {n_all:,} {_AMONG[among]}, drawn at random" if n_all > MAX_ANSWERS else ""
-    told = [_told(record, teacher, steps) for record in part.to_dict("records")]
-    if among != "wrong_answers":  # a right answer without steps is no bad trace
-        traced = np.array([is_trace(one["text"] or "", one["gold_steps"]) for one in told], dtype=bool)
-        part, told = part[traced], [one for one, is_one in zip(told, traced, strict=True) if is_one]
-    if not told:
+        sampled = (remark(Reason.SAMPLED_ANSWERS, n=MAX_ANSWERS, of=n_all, among=among),)
+    responses = [_response(record, answers, steps) for record in part.to_dict("records")]
+    if among == "right_answers_with_trace":  # a right answer without steps is no bad trace
+        is_traced = [is_trace(response["text"] or "", response["gold_steps"]) for response in responses]
+        part = part[np.array(is_traced, dtype=bool)]
+        responses = [response for response, traced in zip(responses, is_traced, strict=True) if traced]
+    if not responses:
         return
-    first = np.array([(error_types(**one) or ("",))[0] for one in told], dtype=object)
-    cluster = pd.factorize(part["task"].astype(str) + "\0" + part["cluster"].astype(str))[0]
-    design = Design.of(np.zeros(len(part), dtype=np.int64), cluster)
+    first_type = np.array([(error_types(**response) or ("",))[0] for response in responses], dtype=object)
+    design = Design.of(np.zeros(len(part), dtype=np.int64), _clusters(part))
     for name, meaning in ERROR_TYPES.items():
-        share = (first == name).astype(float)
-        if not share.any():
-            continue
-        found = accuracy(share, design, conf_level=conf_level)
-        yield EstimateRow(
-            quantity="error_type",
-            level="capability",
-            group=whose[1],
-            model=whose[0],
-            estimate=replace(found, p_value=np.nan, null_value=np.nan).noting(meaning, sampled),
-            n_tasks=int(part["task"].nunique()),
-            contrast=name,
-            factors=(("error_type", name), ("among", among)),
-            scale=f"share of {_AMONG[among]}",
-        )
+        is_type = (first_type == name).astype(float)
+        if is_type.any():
+            share = replace(accuracy(is_type, design, conf_level=conf_level), p_value=np.nan, null_value=np.nan)
+            yield replace(
+                blank,
+                estimate=share.noting(remark(Reason.ERROR_MEANING, meaning=meaning), *sampled),
+                n_tasks=int(part["task"].nunique()),
+                contrast=name,
+                factors=(("error_type", name), ("among", among)),
+                scale=_SCALES[among],
+            )
+
+
+def _clusters(part: pd.DataFrame) -> np.ndarray:
+    """Codes of the clusters, those of different tasks apart, shape (rows,)."""
+    return np.asarray(pd.factorize(part["task"].astype(str) + "\0" + part["cluster"].astype(str))[0])
 
 
 def failure_odds_rows(table: pd.DataFrame, roles: schema.Roles, *, conf_level: float) -> Iterator[EstimateRow]:
@@ -116,30 +123,29 @@ def failure_odds_rows(table: pd.DataFrame, roles: schema.Roles, *, conf_level: f
     names = schema.covariate_names(table)
     primary = table[table["primary"].fillna(False).astype(bool)]
     for student in roles.students:
-        own = primary[(primary["model"] == student) & primary["score"].isin([0.0, 1.0])]
-        columns = {name: _covariate(own[name]) for name in names if own[name].notna().mean() > 0.5}
-        if not columns or not len(own):
+        rows = primary[(primary["model"] == student) & primary["score"].isin([0.0, 1.0])]
+        columns = {name: _covariate(rows[name]) for name in names if rows[name].notna().mean() > 0.5}
+        if not columns or not len(rows):
             continue
         for name in ("capability", "format"):
-            if own[name].nunique() > 1 and own[name].notna().all():
-                columns[name] = own[name].astype(str).to_numpy()
-        cluster = pd.factorize(own["task"].astype(str) + "\0" + own["cluster"].astype(str))[0]
-        found = failure_regression(1 - own["score"].to_numpy(), columns, cluster, conf_level=conf_level)
+            if rows[name].nunique() > 1 and rows[name].notna().all():
+                columns[name] = rows[name].astype(str).to_numpy()
+        fit = failure_regression(1 - rows["score"].to_numpy(), columns, _clusters(rows), conf_level=conf_level)
         blank = EstimateRow(
             quantity="failure_odds",
             level="battery",
-            group=" + ".join(sorted(set(own["battery"]))),
+            group=" + ".join(sorted(set(rows["battery"]))),
             model=student,
-            estimate=refused(found.note, n_items=found.n),
-            n_tasks=int(own["task"].nunique()),
+            estimate=refused(*fit.remarks, n_items=fit.n),
+            n_tasks=int(rows["task"].nunique()),
             scale="odds ratio",
             estimator="logistic_regression",
         )
-        if found.status == "refused":
+        if fit.status == "refused":
             yield blank
-        for term in found.terms:
+        for term in fit.terms:
             yield replace(
-                blank, contrast=term.name, factors=(("term", term.name),), estimate=term.odds_ratio.noting(found.note)
+                blank, contrast=term.name, factors=(("term", term.name),), estimate=term.odds_ratio.noting(*fit.remarks)
             )
 
 
@@ -158,8 +164,8 @@ def _answers_of(primary: pd.DataFrame, teacher: str | None) -> _Answers:
         ["task", "item", "variant"]
     )
     keys = zip(rows["task"].astype(str), rows["item"].astype(str), rows["variant"].astype(str), strict=True)
-    told = zip(rows["prediction"].astype(str), rows["score"] >= 0.5, strict=True)
-    return dict(zip(keys, ((word, bool(right)) for word, right in told), strict=True))
+    right = (rows["score"] >= 0.5).tolist()
+    return dict(zip(keys, zip(rows["prediction"].astype(str), right, strict=True), strict=True))
 
 
 def _gold_steps(items: pd.DataFrame | None) -> _Steps:
@@ -167,12 +173,12 @@ def _gold_steps(items: pd.DataFrame | None) -> _Steps:
     if items is None or "rationale" not in items.columns:
         return {}
     rows = items[items["rationale"].notna()].drop_duplicates(["battery", "task", "item"])
-    found = {}
+    steps_of = {}
     for battery, task, item, text in rows[["battery", "task", "item", "rationale"]].itertuples(index=False):
         if steps := step_results(str(text)):
             # A task's name that stands in two batteries is written with its battery.
-            found[str(task), str(item)] = found[f"{battery}/{task}", str(item)] = steps
-    return found
+            steps_of[str(task), str(item)] = steps_of[f"{battery}/{task}", str(item)] = steps
+    return steps_of
 
 
 def _has_steps(part: pd.DataFrame, steps: _Steps) -> "pd.Series[bool]":
@@ -181,11 +187,11 @@ def _has_steps(part: pd.DataFrame, steps: _Steps) -> "pd.Series[bool]":
     return pd.Series([key in steps for key in keys], index=part.index, dtype=bool) & written
 
 
-def _told(record: Mapping[Any, Any], teacher: _Answers, steps: _Steps) -> dict[str, Any]:
-    """One answer as `error_types` wants it."""
+def _response(record: Mapping[Any, Any], answers: _Answers, steps: _Steps) -> dict[str, Any]:
+    """One answer as the arguments of `error_types`."""
     written = record["format"] == "generate"
     task, item = str(record["task"]), str(record["item"])
-    answer, right = teacher.get((task, item, str(record["variant"])), (None, None))
+    answer, right = answers.get((task, item, str(record["variant"])), (None, None))
     return {
         "text": _text(record["response"]) if written else None,
         "right": bool(record["score"] >= 0.5),
@@ -209,9 +215,9 @@ def _gold(value: Any) -> list[str]:
         return []
     if text.startswith("["):
         try:
-            found = json.loads(text)
+            several = json.loads(text)
         except ValueError:
             return [text]
-        if isinstance(found, list):
-            return [str(one) for one in found]
+        if isinstance(several, list):
+            return [str(answer) for answer in several]
     return [text]

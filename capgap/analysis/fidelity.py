@@ -1,4 +1,4 @@
-"""Does the student give the teacher's answers? Agreement, fidelity, inherited errors."""
+"""Agreement with the teacher, fidelity beyond chance, and inherited errors of one student."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -12,6 +12,7 @@ from capgap.analysis.estimate_rows import EstimateRow
 from capgap.analysis.groups import ItemGroup
 from capgap.analysis.score_matrix import NO_ANSWER, UNKNOWN
 from capgap.analysis.student_estimates import RoleComparison, paired_rows
+from capgap.schema.remarks import Reason, remark
 from capgap.stats import (
     Estimate,
     accuracy,
@@ -31,19 +32,22 @@ Ints = NDArray[np.int64]
 
 def fidelity_rows(comparison: RoleComparison, groups: Iterable[ItemGroup]) -> Iterator[EstimateRow]:
     """`agreement`, `fidelity` and `error_inheritance` in every group, where there is a teacher."""
-    if not comparison.has("teacher"):
+    if not comparison.can("agreement"):
         return
     roles = ("teacher", "student")
     for group in groups:
-        found: dict[int, tuple[Estimate, Estimate]] = {}
+        both: dict[int, tuple[Estimate, Estimate]] = {}
 
-        def number(cut: AnalysisSet, which: int, found: dict[int, tuple[Estimate, Estimate]] = found) -> Estimate:
-            if id(cut) not in found:  # cuts live as long as the comparison: both quantities meet the same ones
-                found[id(cut)] = _agreement(comparison, cut)
-            return found[id(cut)][which]
+        def estimator(subset: AnalysisSet, which: int, both: dict[int, tuple[Estimate, Estimate]] = both) -> Estimate:
+            # Analysis sets live as long as the comparison: both quantities meet the same ones.
+            if id(subset) not in both:
+                both[id(subset)] = _agreement(comparison, subset)
+            return both[id(subset)][which]
 
-        yield from paired_rows(comparison, group, "agreement", "student = teacher", roles, partial(number, which=0))
-        yield from paired_rows(comparison, group, "fidelity", "agreement - expected", roles, partial(number, which=1))
+        yield from paired_rows(comparison, group, "agreement", "student = teacher", roles, partial(estimator, which=0))
+        yield from paired_rows(
+            comparison, group, "fidelity", "agreement - expected", roles, partial(estimator, which=1)
+        )
         yield from _inheritance(comparison, group)
 
 
@@ -52,115 +56,99 @@ def _answers(comparison: RoleComparison, role: str, rows: Ints) -> Ints:
     return np.asarray(grid.predictions[rows, grid.column(comparison.roles[role])])
 
 
-def _agreement(comparison: RoleComparison, cut: AnalysisSet) -> tuple[Estimate, Estimate]:
+def _agreement(comparison: RoleComparison, subset: AnalysisSet) -> tuple[Estimate, Estimate]:
     """Agreement and its excess over what independent answers would give, on cells whose answers were recorded."""
-    teacher, student = (_answers(comparison, role, cut.rows) for role in ("teacher", "student"))
+    teacher, student = (_answers(comparison, role, subset.rows) for role in ("teacher", "student"))
     recorded = (teacher != UNKNOWN) & (student != UNKNOWN)
     if recorded.mean() < MIN_COMMON_SHARE:
-        return (refused(_unrecorded(recorded), n_items=cut.n_items),) * 2
-    cut = _narrow(comparison, cut, recorded)
+        return (_not_recorded(recorded, subset),) * 2
+    subset = subset.narrowed(comparison.grid, recorded)
     teacher, student = teacher[recorded], student[recorded]
-    scores = [comparison.score(role, cut) for role in ("teacher", "student")]
+    scores = [comparison.score(role, subset) for role in ("teacher", "student")]
     same = ((teacher == student) & (teacher != NO_ANSWER)).astype(float)
-    collision = _collisions(comparison, cut, teacher, student, *scores)
-    if cut.like_these:
-        pair = _agreement_of_tasks(comparison, cut, same, collision, *scores)
+    collision = _collisions(comparison, subset, teacher, student, *scores)
+    if subset.like_these:
+        pair = _agreement_of_tasks(comparison, subset, same, collision, *scores)
     else:
-        pair = fidelity(
-            scores[0],
-            scores[1],
-            same,
-            collision,
-            cut.design,
-            conf_level=comparison.conf_level,
-        )
-    notes = ["answers of the first repeat"] if comparison.grid.repeated else []
+        pair = fidelity(*scores, same, collision, subset.design, conf_level=comparison.conf_level)
+    remarks = [remark(Reason.FIRST_REPEAT)] if comparison.grid.repeated else []
     if not recorded.all():
-        notes.append(f"both answers recorded: {100 * recorded.mean():.1f} %")
-    one, two = (replace(e, n_items=cut.n_items).noting(*notes) for e in pair)
-    return one, two
+        remarks.append(remark(Reason.RECORDED_SHARE, share=100 * recorded.mean()))
+    agreement, excess = (replace(estimate, n_items=subset.n_items).noting(*remarks) for estimate in pair)
+    return agreement, excess
 
 
-def _unrecorded(recorded: NDArray[np.bool_]) -> str:
-    return f"the answers were recorded for {100 * recorded.mean():.0f} % of the items only (60 % are needed)"
+def _not_recorded(recorded: NDArray[np.bool_], subset: AnalysisSet) -> Estimate:
+    shares = {"share": 100 * recorded.mean(), "least": 100 * MIN_COMMON_SHARE}
+    return refused(remark(Reason.ANSWERS_NOT_RECORDED, **shares), n_items=subset.n_items)
 
 
 def _agreement_of_tasks(
-    comparison: RoleComparison, cut: AnalysisSet, same: Floats, collision: Floats, teacher: Floats, student: Floats
+    comparison: RoleComparison, subset: AnalysisSet, same: Floats, collision: Floats, teacher: Floats, student: Floats
 ) -> tuple[Estimate, Estimate]:
     """The same with the tasks as units."""
-    agree, p, q, c = cut.units(np.column_stack([same, teacher, student, collision])).T
+    agree, p, q, c = subset.units(np.column_stack([same, teacher, student, collision])).T
     expected = expected_agreement(p, q, c)
-    agreement = accuracy(agree, cut.design, conf_level=comparison.conf_level)
-    excess = paired_difference(agree - expected, cut.design, conf_level=comparison.conf_level)
+    agreement = accuracy(agree, subset.design, conf_level=comparison.conf_level)
+    excess = paired_difference(agree - expected, subset.design, conf_level=comparison.conf_level)
     return replace(agreement, null_value=float(expected.mean()), p_value=excess.p_value), excess
 
 
 def _collisions(
     comparison: RoleComparison,
-    cut: AnalysisSet,
+    subset: AnalysisSet,
     teacher: Ints,
     student: Ints,
     teacher_score: Floats,
     student_score: Floats,
 ) -> Floats:
     """How likely two wrong answers coincide by chance: among k - 1 wrong choices, else as wrong answers were seen."""
-    chance = comparison.grid.chance[cut.rows]
-    chosen = (comparison.grid.facts["format"][cut.rows] != "generate") & (chance > 0) & (chance <= 0.5)
-    out = np.where(chosen, chance / np.where(chosen, 1 - chance, 1.0), 0.0)
-    for code in np.unique(cut.strata[~chosen]):
-        inside = (cut.strata == code) & ~chosen
+    chance = comparison.grid.chance[subset.rows]
+    chosen = (comparison.grid.facts["format"][subset.rows] != "generate") & (chance > 0) & (chance <= 0.5)
+    # Of k choices chance is 1 / k: two wrong answers coincide with probability 1 / (k - 1).
+    probability = np.where(chosen, chance / np.where(chosen, 1 - chance, 1.0), 0.0)
+    for code in np.unique(subset.strata[~chosen]):
+        inside = (subset.strata == code) & ~chosen
         wrong = [
             answers[inside & (score < 0.5) & (answers >= 0)]
             for answers, score in ((teacher, teacher_score), (student, student_score))
         ]
         rate = collision_rate(wrong[0], wrong[1])
-        out[inside] = 0.0 if np.isnan(rate) else rate
-    return out
+        probability[inside] = 0.0 if np.isnan(rate) else rate
+    return probability
 
 
 def _inheritance(comparison: RoleComparison, group: ItemGroup) -> Iterator[EstimateRow]:
-    roles = ("teacher", "student", "control") if comparison.has("control") else ("teacher", "student")
+    roles = tuple(role for role in ("teacher", "student", "control") if role in comparison.roles)
 
-    def number(cut: AnalysisSet) -> Estimate:
-        answers = {role: _answers(comparison, role, cut.rows) for role in roles}
+    def estimator(subset: AnalysisSet) -> Estimate:
+        answers = {role: _answers(comparison, role, subset.rows) for role in roles}
         recorded = np.logical_and.reduce([answer != UNKNOWN for answer in answers.values()])
         if recorded.mean() < MIN_COMMON_SHARE:
-            return refused(_unrecorded(recorded), n_items=cut.n_items)
-        wrong = recorded & (answers["teacher"] >= 0) & (comparison.score("teacher", cut) < 0.5)
+            return _not_recorded(recorded, subset)
+        wrong = recorded & (answers["teacher"] >= 0) & (comparison.score("teacher", subset) < 0.5)
         # Pooled over items where items count: a task in which the teacher errs once is no stratum of its own.
-        told = error_inheritance(
+        inheritance = error_inheritance(
             answers["teacher"],
             answers["student"],
             answers.get("control"),
             wrong,
-            cut.clusters,
-            tasks=cut.strata if cut.weighting == "tasks" else None,
+            subset.clusters,
+            tasks=subset.strata if subset.weighting == "tasks" else None,
             conf_level=comparison.conf_level,
         )
-        if told.student.status == "refused":
-            return told.student
-        n_items = len(np.unique(comparison.grid.item[cut.rows[told.used]]))
-        found = replace(told.student, n_items=n_items).noting(_tasks_note(cut, told.used))
+        if inheritance.student.status == "refused":
+            return inheritance.student
+        used = subset.rows[inheritance.used]
+        estimate = replace(inheritance.student, n_items=len(np.unique(comparison.grid.item[used])))
+        n_tasks = len(np.unique(comparison.grid.task[used]))
+        if subset.weighting == "tasks" and n_tasks < subset.n_tasks:
+            estimate = estimate.noting(remark(Reason.TASKS_WITH_ERRORS, n=n_tasks, of=subset.n_tasks))
         if "control" not in roles:
-            return found
-        return replace(found, null_value=told.control.estimate, p_value=told.difference.p_value)
+            return estimate
+        return replace(estimate, null_value=inheritance.control.estimate, p_value=inheritance.difference.p_value)
 
     # Tasks like these are not spoken of: a task's share of inherited errors hangs on how often its teacher errs.
     group = replace(group, generalizes=False)
     contrast = "P(teacher's wrong answer | teacher wrong)"
-    yield from paired_rows(comparison, group, "error_inheritance", contrast, roles, number)
-
-
-def _tasks_note(cut: AnalysisSet, used: Ints) -> str:
-    n_used = len(np.unique(cut.strata[used]))
-    if cut.weighting != "tasks" or n_used == cut.n_tasks:
-        return ""
-    return f"{n_used} of {cut.n_tasks} tasks have enough wrong answers of the teacher"
-
-
-def _narrow(comparison: RoleComparison, cut: AnalysisSet, keep: NDArray[np.bool_]) -> AnalysisSet:
-    """The cut without some of its rows."""
-    if keep.all():
-        return cut
-    return AnalysisSet.of(comparison.grid, cut.rows[keep], cut.weighting, cut.population)
+    yield from paired_rows(comparison, group, "error_inheritance", contrast, roles, estimator)

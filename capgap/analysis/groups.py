@@ -1,19 +1,22 @@
-"""The levels of a battery: which cells make up which number, and how their tasks weigh."""
+"""Item groups at the levels of a battery: battery, capability, domain, task, slice."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from capgap.analysis.score_matrix import ScoreMatrix
+from capgap.schema.columns import MAX_UNREADABLE_SHARE
+from capgap.schema.quantities import Level
+from capgap.schema.remarks import Reason, Remark, remark
 
-__all__ = ["MIN_ITEMS_OF_CAPABILITY", "MIN_TASKS", "ItemGroup", "groups_at", "groups_of", "without_strays"]
+__all__ = ["CONTRASTED", "MIN_TASKS", "ItemGroup", "group_at", "groups_at", "groups_of", "readable_cells"]
 
 Ints = NDArray[np.int64]
-Level = Literal["battery", "capability", "domain", "task", "slice"]
 
+CONTRASTED = ("knowledge", "reasoning")
+"""The two capabilities that numbers are told apart by, in the order of tables."""
 _OVER_TASKS: tuple[Level, ...] = ("battery", "capability", "domain")
 MIN_TASKS = 6
 """So many tasks a capability needs before numbers speak of *tasks like these*."""
@@ -38,9 +41,18 @@ class ItemGroup:
     generalizes: bool = False
     """Whether its tasks are enough to speak of tasks like these."""
     left_out: tuple[str, ...] = ()
-    """Its tasks that the guard keeps out."""
+    """Its tasks that are left out for unreadable answers."""
     strays: int = 0
     """Cells of its capability that are too few in their task to count as a part of it."""
+
+    @property
+    def remarks(self) -> tuple[Remark, ...]:
+        """Which of its tasks, and how many strays, no number of it counts."""
+        left_out = {"most": 100 * MAX_UNREADABLE_SHARE, "tasks": self.left_out}
+        return (
+            *([remark(Reason.UNREADABLE_ANSWERS, **left_out)] if self.left_out else []),
+            *([remark(Reason.STRAY_ITEMS, n=self.strays, capability=self.name)] if self.strays else []),
+        )
 
 
 def groups_of(grid: ScoreMatrix, model: str, excluded: frozenset[str]) -> Iterator[ItemGroup]:
@@ -53,11 +65,11 @@ def groups_of(grid: ScoreMatrix, model: str, excluded: frozenset[str]) -> Iterat
     model
         Whose covariates make the slices (``x_exposure`` differs between students).
     excluded
-        Tasks that the guard keeps out of everything above the level of a task.
+        Tasks whose answers could not be read: they leave everything above the level of a task.
     """
     for level in _OVER_TASKS:
         yield from groups_at(grid, level, excluded)
-    yield from _formats(grid, np.flatnonzero(_kept(grid, excluded)))
+    yield from _formats(grid, np.flatnonzero(readable_cells(grid, excluded)))
     size = np.bincount(grid.task, minlength=len(grid.tasks))
     order = np.argsort(grid.task, kind="stable")
     for code, rows in enumerate(np.split(order, np.cumsum(size)[:-1])):
@@ -70,29 +82,38 @@ def groups_of(grid: ScoreMatrix, model: str, excluded: frozenset[str]) -> Iterat
 
 def groups_at(grid: ScoreMatrix, level: Level, excluded: frozenset[str]) -> Iterator[ItemGroup]:
     """Every group of one level over tasks: ``battery``, ``capability`` or ``domain``."""
-    kept = _kept(grid, excluded)
     for name in grid.members(level):
-        member = grid.facts[level] == name
-        rows = every = np.flatnonzero(member & kept)
-        if level == "capability":
-            rows = without_strays(grid, every)
-        lost = tuple(sorted(grid.tasks[code] for code in np.unique(grid.task[member & ~kept])))
-        yield ItemGroup(level, name, rows, True, _enough_everywhere(grid, rows), lost, len(every) - len(rows))
+        yield group_at(grid, level, name, excluded)
 
 
-def _kept(grid: ScoreMatrix, excluded: frozenset[str]) -> NDArray[np.bool_]:
-    """Which cells are of tasks that the guard leaves in."""
+def group_at(
+    grid: ScoreMatrix, level: Level, name: str, excluded: frozenset[str], *, battery: str | None = None
+) -> ItemGroup:
+    """One group over tasks, of one battery or of all; without a row where the grid holds nothing of that name."""
+    member = np.asarray(grid.facts[level] == name)
+    if battery is not None:
+        member = member & (grid.facts["battery"] == battery)
+    readable = readable_cells(grid, excluded)
+    rows = every = np.flatnonzero(member & readable)
+    if level == "capability":
+        rows = _without_strays(grid, every)
+    left_out = tuple(sorted(grid.tasks[code] for code in np.unique(grid.task[member & ~readable])))
+    return ItemGroup(level, name, rows, True, _enough_everywhere(grid, rows), left_out, len(every) - len(rows))
+
+
+def readable_cells(grid: ScoreMatrix, excluded: frozenset[str]) -> NDArray[np.bool_]:
+    """Which cells are of no excluded task, shape (cells,)."""
     return np.array([task not in excluded for task in grid.tasks], dtype=bool)[grid.task]
 
 
-def without_strays(grid: ScoreMatrix, rows: Ints) -> Ints:
+def _without_strays(grid: ScoreMatrix, rows: Ints) -> Ints:
     """The cells of a capability without strays: fewer than `MIN_ITEMS_OF_CAPABILITY` in a task of several capabilities.
 
     A task counts as much as every other one, so one or two of its items that the classifier labels otherwise would
     count as much as whole tasks.
     """
-    inside, of = (np.bincount(grid.task[r], minlength=len(grid.tasks)) for r in (rows, slice(None)))
-    stray = (inside < MIN_ITEMS_OF_CAPABILITY) & (inside < of)
+    in_capability, in_task = (np.bincount(grid.task[r], minlength=len(grid.tasks)) for r in (rows, slice(None)))
+    stray = (in_capability < MIN_ITEMS_OF_CAPABILITY) & (in_capability < in_task)
     return np.asarray(rows[~stray[grid.task[rows]]])
 
 
@@ -131,12 +152,8 @@ def _natural(label: str) -> tuple[float, str]:
         return float("inf"), label
 
 
-def _n_tasks(grid: ScoreMatrix, rows: Ints) -> int:
-    return len(np.unique(grid.task[rows]))
-
-
 def _enough_everywhere(grid: ScoreMatrix, rows: Ints) -> bool:
-    """Whether every capability of these cells (all of them, where nothing is labelled) has enough tasks."""
+    """Whether every capability of these cells (all of them, where nothing is labelled) has `MIN_TASKS`."""
     capability = grid.facts["capability"][rows]
     parts = [rows[capability == name] for name in {c for c in capability if c is not None}] or [rows]
-    return all(_n_tasks(grid, part) >= MIN_TASKS for part in parts)
+    return all(len(np.unique(grid.task[part])) >= MIN_TASKS for part in parts)

@@ -1,4 +1,4 @@
-"""Estimates in a sentence: what the terminal says last, and which command would say it better."""
+"""Headline sentence of a comparison, and the next step: the command that would narrow its widest interval."""
 
 import math
 from collections.abc import Mapping
@@ -9,12 +9,14 @@ import pandas as pd
 
 from capgap import schema
 from capgap.analysis.cohort_headline import cohort_sentences
+from capgap.analysis.groups import CONTRASTED
 from capgap.analysis.number_format import one_line, short, with_interval
 from capgap.schema.remarks import Reason
 
 __all__ = ["next_step", "sentence"]
 
-_CAPABILITIES = ("knowledge", "reasoning")
+_UNLIKE = {Reason.UNLIKE_ITEMS, Reason.NO_COMMON_ITEMS}
+_ONE_CLUSTER = {Reason.ONE_CLUSTER, Reason.ONE_CLUSTER_IN_TASK, Reason.DOMINANT_CLUSTER}
 _FACTOR = 4
 """Next steps ask for so many times the items: half the width."""
 
@@ -30,12 +32,13 @@ class _HeadlineNumber:
     high: float
     status: str
     note: str
+    reason: str | None
     n_items: int
     n_tasks: int
 
     @property
-    def told(self) -> bool:
-        """Whether there is a number to tell."""
+    def exists(self) -> bool:
+        """Whether there is a number."""
         return self.status != "refused" and math.isfinite(self.value)
 
     @property
@@ -90,13 +93,13 @@ def next_step(estimates: pd.DataFrame, roles: schema.Roles, run: Mapping[str, An
     command = _command(run)
     if roles.teacher is None:
         return f"Next: {command} --teacher CKPT     (tells how much of a teacher's lead this student could still get)"
-    told = [
+    bounded = [
         (student, measure, number)
         for student in roles.students
         for measure, number in _headline(estimates, roles, student)
-        if number.told and math.isfinite(number.half)
+        if number.exists and math.isfinite(number.half)
     ]
-    if not told:
+    if not bounded:
         if _left_out(estimates):
             return (
                 "Next: mend the tasks whose answers could not be read (see `unparsed` and `truncated`), then run again"
@@ -104,14 +107,14 @@ def next_step(estimates: pd.DataFrame, roles: schema.Roles, run: Mapping[str, An
         return _without_numbers(estimates, roles, command)
     if any(student not in roles.base for student in roles.students):
         return f"Next: {command} --base CKPT     (the model before distillation: tells what distillation closed)"
-    student, measure, widest = max(told, key=lambda t: (t[2].half, t[0], t[2].capability))
+    student, measure, widest = max(bounded, key=lambda t: (t[2].half, t[0], t[2].capability))
     what = f"{widest.capability or 'the number'}" + (f" of {one_line(student)}" if len(roles.students) > 1 else "")
     unit = " points" if measure == "gap" else ""
     now, then = (f"± {short(100 * half)}" for half in (widest.half, widest.half / math.sqrt(_FACTOR)))
     limit = _limit_that_binds(run)
     if limit is not None:
-        asked = f"{command} --limit {_FACTOR * limit}"
-        return f"Next: {asked}     (narrows {what} from {now} to about {then}{unit}, where tasks have so many items)"
+        larger = f"{command} --limit {_FACTOR * limit}"
+        return f"Next: {larger}     (narrows {what} from {now} to about {then}{unit}, where tasks have so many items)"
     return (
         f"Next: {_FACTOR} times the items, from more tasks or another battery, would narrow {what} "
         f"from {now} to about {then}{unit}"
@@ -120,34 +123,35 @@ def next_step(estimates: pd.DataFrame, roles: schema.Roles, run: Mapping[str, An
 
 def _without_numbers(estimates: pd.DataFrame, roles: schema.Roles, command: str) -> str:
     """What to do where no headline number has an interval, by the reasons that they give."""
-    notes = [n.note for s in roles.students for q in ("gap_closure", "gap") for n in _numbers(estimates, q, s)]
-    if any("answered by all" in note or "that all of" in note for note in notes):
+    reasons = {n.reason for s in roles.students for q in ("gap_closure", "gap") for n in _numbers(estimates, q, s)}
+    if reasons & _UNLIKE:
         return "Next: have teacher, base and students answer the same items: numbers are of items that all of them did"
-    if any("one cluster" in note for note in notes):
+    if reasons & _ONE_CLUSTER:
         return "Next: items of more clusters (passages, templates) in each task: one cluster tells nothing about luck"
     return f"Next: a teacher that is clearly better than its base on these tasks, or more items: {command}"
 
 
 def _line(estimates: pd.DataFrame, roles: schema.Roles, student: str, *, named: bool) -> str:
-    found = _headline(estimates, roles, student)
-    told = [(measure, number) for measure, number in found if number.told]
-    missing = [number for _, number in found if not number.told]
-    if told:
-        text = _claims(told, one_line(student) if named else "")
-        text += f" {_extent([number for _, number in told], _n_tasks(estimates, told[0][0], student))}"
+    headline = _headline(estimates, roles, student)
+    numbers = [number for _, number in headline if number.exists]
+    missing = [number for _, number in headline if not number.exists]
+    measure = headline[0][0] if headline else ""
+    if numbers:
+        text = _claims(measure, numbers, one_line(student) if named else "")
+        text += f" {_extent(numbers, _n_tasks(estimates, measure, student))}"
     else:
         text = f"{one_line(student)}: no number" if named else "No number"
-    if told and told[0][0] != "gap_closure" and student in roles.base:
+    if numbers and measure != "gap_closure" and student in roles.base:
         # Every closure was refused, or retention would not have been asked for: say why.
         reasons = [f"{n.capability}: {n.note}".removeprefix(": ") for n in _numbers(estimates, "gap_closure", student)]
         text += f"; no gap closure ({'; '.join(reasons)})" if reasons else ""
     if missing:
         text += "; " + "; ".join(_absence(estimates, student, number) for number in missing)
     text += "."
-    if roles.teacher is None and told:
+    if roles.teacher is None and numbers:
         text += " With a teacher (--teacher) capgap would say how much of its lead this model got."
-    if out := _left_out(estimates):
-        text += f" Left out, answers unreadable: {', '.join(out)}."
+    if left_out := _left_out(estimates):
+        text += f" Left out, answers unreadable: {', '.join(left_out)}."
     return text
 
 
@@ -162,7 +166,7 @@ def _headline(estimates: pd.DataFrame, roles: schema.Roles, student: str) -> lis
     tried: list[list[tuple[str, _HeadlineNumber]]] = []
     for measure in measures:
         numbers = [(measure, number) for number in _numbers(estimates, measure, student)]
-        if any(number.told for _, number in numbers):
+        if any(number.exists for _, number in numbers):
             return numbers
         tried.append(numbers)
     return next((numbers for numbers in tried if numbers), [])
@@ -177,7 +181,7 @@ def _numbers(estimates: pd.DataFrame, quantity: str, student: str) -> list[_Head
         & (estimates["population_tasks"] == "these_tasks")
         & (estimates["estimator"] == "paired")
     ]
-    by_capability = rows[(rows["level"] == "capability") & rows["group"].isin(_CAPABILITIES)]
+    by_capability = rows[(rows["level"] == "capability") & rows["group"].isin(CONTRASTED)]
     chosen = by_capability if len(by_capability) else rows[rows["level"] == "battery"]
     return [
         _HeadlineNumber(
@@ -187,6 +191,7 @@ def _numbers(estimates: pd.DataFrame, quantity: str, student: str) -> list[_Head
             high=row["conf_high"],
             status=row["status"],
             note=row["note"] if isinstance(row["note"], str) else "",
+            reason=row["reason"] if isinstance(row["reason"], str) else None,
             n_items=int(row["n_items"]) if pd.notna(row["n_items"]) else 0,
             n_tasks=int(row["n_tasks"]) if pd.notna(row["n_tasks"]) else 0,
         )
@@ -194,9 +199,7 @@ def _numbers(estimates: pd.DataFrame, quantity: str, student: str) -> list[_Head
     ]
 
 
-def _claims(told: list[tuple[str, _HeadlineNumber]], name: str) -> str:
-    measure = told[0][0]
-    numbers = [number for _, number in told]
+def _claims(measure: str, numbers: list[_HeadlineNumber], name: str) -> str:
     if measure == "gap_closure":
         verb, parts = "closed", [f"{_percent(n)} of {n.subject}" for n in numbers]
     elif measure == "retention":
@@ -217,7 +220,7 @@ def _claims(told: list[tuple[str, _HeadlineNumber]], name: str) -> str:
 def _absence(estimates: pd.DataFrame, student: str, number: _HeadlineNumber) -> str:
     """Why there is no number, and the gap in points where that can be told."""
     text = f"no share of {number.subject} ({number.note})" if number.note else f"no share of {number.subject}"
-    gaps = [n for n in _numbers(estimates, "gap", student) if n.capability == number.capability and n.told]
+    gaps = [n for n in _numbers(estimates, "gap", student) if n.capability == number.capability and n.exists]
     return f"{text}: {_distance(gaps[0])}" if gaps else text
 
 
@@ -248,7 +251,7 @@ def _n_tasks(estimates: pd.DataFrame, quantity: str, student: str) -> int:
 
 
 def _left_out(estimates: pd.DataFrame) -> list[str]:
-    """The tasks that the guard keeps out of the headline."""
+    """The tasks that leave the headline for unreadable answers."""
     rows = estimates[estimates["quantity"].isin(["unparsed", "truncated"])]
     return sorted(set(rows.loc[rows["reason"] == Reason.UNREADABLE_ANSWERS, "group"]))
 

@@ -1,8 +1,9 @@
-"""Labels that nobody declared: which numbers rest on them, and what their doubt does to these.
+"""Label uncertainty: numbers that rest on undeclared labels, and their multiple imputation over draws of the labels.
 
-Labels are drawn, everything by capability is fitted anew, and Rubin's rules put the spread of the draws into intervals.
+Labels are drawn, everything by capability is fitted again, Rubin's rules put the spread of the draws into intervals.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -16,32 +17,32 @@ from capgap.analysis.analysis_sets import AnalysisSets
 from capgap.analysis.capability_contrast import capability_contrast_rows
 from capgap.analysis.cohort import Cohort
 from capgap.analysis.effects import effect_rows
-from capgap.analysis.estimate_rows import TASKS_LIKE_THESE, EstimateRow
-from capgap.analysis.groups import groups_at
+from capgap.analysis.estimate_rows import TASKS_LIKE_THESE, EstimateRow, add_remarks
+from capgap.analysis.groups import CONTRASTED, groups_at
 from capgap.analysis.score_matrix import ScoreMatrix
 from capgap.analysis.student_estimates import RoleComparison, difference_rows, ratio_rows
 from capgap.errors import EstimationError
+from capgap.schema.quantities import QUANTITIES
+from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats import Estimate, over_labels
-from capgap.stats.estimate import free_text
 
 __all__ = ["N_LABEL_DRAWS", "label_uncertainty_rows", "flag_undeclared_labels"]
 
 N_LABEL_DRAWS = 20
 """Of the labels."""
-_CONTRASTED = ("knowledge", "reasoning")
-_ACROSS = ("capability_contrast", "effect_difference", "relative_data_cost")
-"""Quantities that set one capability against the other."""
+_Analysis = Callable[[NDArray[np.bool_]], Iterator[EstimateRow]]
+"""From a draw of the uncertain labels, a mask of reasoning with shape (uncertain cells,), to rows."""
 
 
 def flag_undeclared_labels(
-    table: pd.DataFrame, outcomes: pd.DataFrame, undeclared: set[tuple[str, str]]
+    frame: pd.DataFrame, outcomes: pd.DataFrame, undeclared: set[tuple[str, str]]
 ) -> pd.DataFrame:
-    """The estimates, with a note on every number by capability that rests on labels which nobody declared.
+    """The estimates, with a remark on every number by capability that rests on labels which nobody declared.
 
     Parameters
     ----------
-    table
-        Estimates.
+    frame
+        A frame in the making.
     outcomes
         With the labels joined and task names as they came.
     undeclared
@@ -51,22 +52,19 @@ def flag_undeclared_labels(
     keys = zip(items["task"].astype(str), items["item"].astype(str), strict=True)
     inferred = pd.Series([key in undeclared for key in keys], index=items.index, dtype=bool)
     if not inferred.any():
-        return table
+        return frame
     counts = inferred.groupby(items["capability"].astype(str)).agg(["sum", "size"])
-    told = {name: _undeclared(n, of) for name, n, of in counts.itertuples() if n}
-    notes = table["group"].map(told).where(table["level"] == "capability")
-    n, of = counts.loc[counts.index.isin(_CONTRASTED)].sum()
-    if n:
-        notes = notes.where(~table["quantity"].isin(_ACROSS), _undeclared(n, of))
-    remarks = [
-        (*old, *free_text(new)) if isinstance(new, str) else old
-        for old, new in zip(table["remarks"], notes, strict=True)
-    ]
-    return table.assign(remarks=pd.Series(remarks, index=table.index, dtype=object))
+    of_capability = {str(name): (int(n), int(of)) for name, n, of in counts.itertuples()}
+    of_both = tuple(map(sum, zip(*(of_capability.get(name, (0, 0)) for name in CONTRASTED), strict=True)))
+    contrasting = {name for name, quantity in QUANTITIES.items() if quantity.contrasts_capabilities}
 
+    def remarks(quantity: str, level: str, group: str) -> tuple[Remark, ...]:
+        by_capability = of_capability.get(group, (0, 0)) if level == "capability" else (0, 0)
+        n, of = of_both if quantity in contrasting else by_capability
+        return (remark(Reason.UNDECLARED_LABELS, n=n, of=of),) if n else ()
 
-def _undeclared(n: int, of: int) -> str:
-    return f"labels of {n:,} of {of:,} items were not declared"
+    places = zip(frame["quantity"], frame["level"], frame["group"], strict=True)
+    return add_remarks(frame, itertools.starmap(remarks, places))
 
 
 def label_uncertainty_rows(
@@ -80,7 +78,7 @@ def label_uncertainty_rows(
     prompting: Mapping[str, str],
     conf_level: float,
 ) -> Iterator[EstimateRow]:
-    """Numbers by capability with the doubt about the labels in their intervals; by multiple imputation.
+    """Numbers by capability by multiple imputation, the uncertainty of the labels in their intervals.
 
     Of each student its numbers by capability and the contrasts; of several what made them better. Data costs are not
     drawn: their ends are open where a law says *never*, and Rubin's rules know no such interval.
@@ -96,73 +94,69 @@ def label_uncertainty_rows(
     roles, cohort
         Who is who, and how students were made.
     excluded
-        Tasks that the guard keeps out.
+        Tasks left out for unreadable answers.
     prompting
         Model → how it was prompted.
     conf_level
         Of the intervals.
     """
     p = _uncertain_probabilities(grid, undeclared, labels)
-    unsure = np.flatnonzero(np.isfinite(p))
-    if not len(unsure):
+    uncertain = np.flatnonzero(np.isfinite(p))
+    if not len(uncertain):
         return
 
-    def redrawn(drawn: NDArray[np.bool_]) -> ScoreMatrix:
+    def relabelled(is_reasoning: NDArray[np.bool_]) -> ScoreMatrix:
         capability = grid.facts["capability"].copy()
-        capability[unsure] = np.where(drawn, "reasoning", "knowledge")
+        capability[uncertain] = np.where(is_reasoning, "reasoning", "knowledge")
         return replace(grid, facts={**grid.facts, "capability": capability})
 
-    def of_student(drawn: NDArray[np.bool_], student: str) -> Iterator[EstimateRow]:
-        again = redrawn(drawn)
-        comparison = RoleComparison.of(AnalysisSets(again), student, roles, conf_level=conf_level, prompting=prompting)
-        groups = list(groups_at(again, "capability", excluded))
+    def of_student(is_reasoning: NDArray[np.bool_], student: str) -> Iterator[EstimateRow]:
+        matrix = relabelled(is_reasoning)
+        comparison = RoleComparison.of(AnalysisSets(matrix), student, roles, conf_level=conf_level, prompting=prompting)
+        groups = list(groups_at(matrix, "capability", excluded))
         yield from capability_contrast_rows(comparison, excluded)
         yield from difference_rows(comparison, groups)
         yield from ratio_rows(comparison, groups)
 
-    def of_cohort(drawn: NDArray[np.bool_]) -> Iterator[EstimateRow]:
-        found = effect_rows(redrawn(drawn), cohort, excluded, conf_level=conf_level, roads=False)
-        yield from (row for row in found if row.quantity in ("effect", "effect_difference"))
+    def of_cohort(is_reasoning: NDArray[np.bool_]) -> Iterator[EstimateRow]:
+        rows = effect_rows(relabelled(is_reasoning), cohort, excluded, conf_level=conf_level, alternatives=False)
+        yield from (row for row in rows if row.quantity in ("effect", "effect_difference"))
 
-    asked: list[Callable[[NDArray[np.bool_]], Iterator[EstimateRow]]] = [
-        partial(of_student, student=student) for student in roles.students
-    ]
-    for question in [*(asked if roles.teacher is not None else []), of_cohort]:
-        yield from _over_draws(question, p[unsure], grid.task[unsure], conf_level)
+    of_students: list[_Analysis] = [partial(of_student, student=student) for student in roles.students]
+    for analysis in [*(of_students if roles.teacher is not None else []), of_cohort]:
+        yield from _pooled_rows(analysis, p[uncertain], grid.task[uncertain], conf_level)
 
 
-def _over_draws(
-    question: Callable[[NDArray[np.bool_]], Iterator[EstimateRow]],
-    p: NDArray[np.float64],
-    tasks: NDArray[np.int64],
-    conf_level: float,
+def _pooled_rows(
+    analysis: _Analysis, p: NDArray[np.float64], tasks: NDArray[np.int64], conf_level: float
 ) -> Iterator[EstimateRow]:
-    """The rows of a question, each number pooled over draws of the labels."""
+    """The rows of an analysis, each number pooled over draws of the labels; `p` and `tasks` are of uncertain cells."""
     patterns: dict[str, EstimateRow] = {}
 
-    def numbers(drawn: NDArray[np.bool_]) -> dict[str, Estimate]:
-        found = {}
-        for row in question(drawn):
+    def estimates(is_reasoning: NDArray[np.bool_]) -> dict[str, Estimate]:
+        of_draw = {}
+        for row in analysis(is_reasoning):
             if row.weighting == "tasks" and row.population != TASKS_LIKE_THESE:
-                name = str((row.quantity, row.level, row.group, row.contrast, row.factors))
-                patterns[name], found[name] = row, row.estimate
-        return found
+                contrast = row.contrast if QUANTITIES[row.quantity].contrasts else None
+                key = str((row.quantity, row.level, row.group, contrast, row.factors))
+                patterns[key], of_draw[key] = row, row.estimate
+        return of_draw
 
     try:
-        combined = over_labels(
-            numbers, p, tasks, rng=np.random.default_rng(0), n_draws=N_LABEL_DRAWS, conf_level=conf_level
+        pooled = over_labels(
+            estimates, p, tasks, rng=np.random.default_rng(0), n_draws=N_LABEL_DRAWS, conf_level=conf_level
         )
     except EstimationError:
         return  # no draw gave any number: the plain rows say why
-    for name, one in combined.items():
-        share = f"labels make {100 * one.label_share:.0f} % of the variance" if one.label_share >= 0 else ""
-        told = f"{N_LABEL_DRAWS} draws of the labels of {len(p)} items"
-        row = patterns[name]
-        share_of_variance = (("label_variance_share", round(one.label_share, 6)),) if one.label_share >= 0 else ()
+    for key, combined in pooled.items():
+        row, share = patterns[key], combined.label_share  # NaN where no draw has a variance
+        remarks = [remark(Reason.LABEL_DRAWS, n=N_LABEL_DRAWS, of=len(p))]
+        if share >= 0:
+            remarks.append(remark(Reason.LABEL_VARIANCE, share=100 * share))
         yield replace(
             row,
-            estimate=one.estimate.noting(told, share),
-            factors=(*row.factors, *share_of_variance),
+            estimate=combined.estimate.noting(*remarks),
+            factors=(*row.factors, *([("label_variance_share", share)] if share >= 0 else [])),
             estimator="multiple_imputation",
         )
 

@@ -1,4 +1,4 @@
-"""Groups of items on which students fail alike, named by what their items have in common."""
+"""Patterns of failure: groups of items on which students fail alike, named by what their items have in common."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from capgap import schema
 from capgap.analysis.cohort import CATEGORICAL_FACTORS, LOG_FACTORS, Cohort
 from capgap.analysis.estimate_rows import THESE_TASKS, EstimateRow, Population
+from capgap.analysis.groups import readable_cells
 from capgap.analysis.score_matrix import ScoreMatrix
+from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats import Estimate, FailurePatterns, PatternName, find_patterns, name_patterns, refused
 from capgap.stats.patterns.discover import MIN_PATTERN_STUDENTS
 
@@ -36,28 +38,27 @@ def pattern_rows(
     cohort
         The students; with fewer than 24, or where they differ in nothing known, there is no row.
     roles
-        Names the base, beside which failure is told.
+        Names the base, with whose failure that of students is compared.
     excluded
-        Tasks that the guard keeps out.
+        Tasks left out for unreadable answers.
     items
         An `items` table, whose prompts give words to the patterns.
     conf_level
         Of the intervals.
     """
-    cohort, kept_out = cohort.above_zero()
-    names, columns = _covariates(cohort)
+    cohort, left_out = cohort.above_zero()
+    names, columns = _student_covariates(cohort)
     if len(cohort.students) < MIN_PATTERN_STUDENTS or not names:
         return
-    task = np.array(grid.tasks, dtype=object)[grid.task]
-    rows = np.flatnonzero(~np.isin(task, list(excluded)))
+    rows = np.flatnonzero(readable_cells(grid, excluded))
     scores = grid.scores[rows][:, [grid.column(name) for name in cohort.students]].T
-    found = find_patterns(scores, columns, names, rng=np.random.default_rng(0), chance=_chance(grid, rows))
+    mixture = find_patterns(scores, columns, names, rng=np.random.default_rng(0), chance=_chance(grid, rows))
     blank = EstimateRow(
         quantity="pattern",
         level="battery",
         group="all",
         model=None,
-        estimate=refused(found.note),
+        estimate=refused(*mixture.remarks),
         n_tasks=len(np.unique(grid.task[rows])),
         scale="share of items",
         subject="cohort",
@@ -65,13 +66,13 @@ def pattern_rows(
         population=Population(items="these_items"),
         n_students=len(cohort.students),
     )
-    if found.status == "refused":
+    if mixture.status == "refused":
         yield blank
         return
-    bases = set(roles.base.get(name) for name in cohort.students)
+    bases = {roles.base.get(name) for name in cohort.students}
     base = grid.of(str(next(iter(bases))))[rows] if len(bases) == 1 and None not in bases else None
-    named = name_patterns(
-        found,
+    patterns = name_patterns(
+        mixture,
         scores,
         base=base,
         covariates=_item_covariates(grid, rows),
@@ -79,63 +80,52 @@ def pattern_rows(
         clusters=grid.cluster[rows],
         conf_level=conf_level,
     )
-    yield from _rows(grid, rows, found, named, blank, kept_out)
+    yield _count_row(mixture, blank, left_out)
+    if mixture.n_patterns > 1:
+        for pattern in patterns:
+            yield from _rows_of_pattern(grid, rows, mixture, pattern, blank)
 
 
 def _chance(grid: ScoreMatrix, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Of a guess; zero where nobody knows it or it is certain (nothing then tells knowing from guessing)."""
+    """Of a guess, shape (rows,); zero where nobody knows it or it is certain (nothing then tells knowing apart)."""
     chance = grid.chance[rows]
     return np.where((chance > 0) & (chance < 1), chance, 0.0)
 
 
-def _rows(
-    grid: ScoreMatrix,
-    rows: NDArray[np.int64],
-    found: FailurePatterns,
-    named: list[PatternName],
-    blank: EstimateRow,
-    kept_out: tuple[str, ...],
+def _count_row(mixture: FailurePatterns, blank: EstimateRow, left_out: tuple[Remark, ...]) -> EstimateRow:
+    """`n_patterns`, with the tests that chose it."""
+    evidence = [
+        remark(Reason.PATTERNS_COMPARED, n=step.n_patterns, fewer=step.n_patterns - 1, p=step.p_value)
+        for step in mixture.evidence
+    ]
+    count = Estimate(float(mixture.n_patterns), n_items=mixture.n_items, method=mixture.method)
+    remarks = (remark(Reason.HELD_OUT_STUDENTS), *evidence, *mixture.remarks, *left_out)
+    return replace(blank, quantity="n_patterns", scale="patterns", estimate=count.noting(*remarks))
+
+
+def _rows_of_pattern(
+    grid: ScoreMatrix, rows: NDArray[np.int64], mixture: FailurePatterns, pattern: PatternName, blank: EstimateRow
 ) -> Iterator[EstimateRow]:
-    chosen = "; ".join(
-        f"{step.n_patterns} against {step.n_patterns - 1} patterns: p = {step.p_value:.2g}" for step in found.evidence
+    """`pattern` and `pattern_excess` of one of several patterns."""
+    k = pattern.pattern
+    # Column 0 of the surfaces is the intercept.
+    slopes = dict(zip(mixture.covariates, mixture.surfaces[k, 1:], strict=True))
+    examples = [f"{grid.tasks[grid.task[rows[n]]]}/{grid.items[rows[n]]}" for n in pattern.examples]
+    p_value = float(mixture.half_p_values[k])
+    share = Estimate(float(mixture.shares[k]), p_value=p_value, n_items=mixture.n_items, method=mixture.method)
+    blank = replace(blank, contrast=f"{k + 1}: {pattern.label}", factors=(("pattern", k + 1),))
+    remarks = (
+        remark(Reason.PATTERN_SLOPES, slopes=slopes),
+        remark(Reason.HALF_TESTED, p=p_value),
+        remark(Reason.PATTERN_FAILURE, share=100 * pattern.failure),
+        remark(Reason.EXAMPLE_ITEMS, items=examples),
     )
-    count = Estimate(float(found.n_patterns), n_items=found.n_items, method=found.method)
-    yield replace(
-        blank,
-        quantity="n_patterns",
-        scale="patterns",
-        estimate=count.noting("by held-out students", chosen, found.note, *kept_out),
-    )
-    if found.n_patterns < 2:
-        return
-    for pattern in named:
-        k = pattern.pattern
-        label = f"{k + 1}: {pattern.label}"
-        slopes = ", ".join(
-            f"{name} {slope:+.2f}" for name, slope in zip(found.covariates, found.surfaces[k, 1:], strict=True)
-        )
-        where = [f"{grid.tasks[grid.task[rows[n]]]}/{grid.items[rows[n]]}" for n in pattern.examples]
-        half = found.half_p_values[k]
-        notes = (
-            f"logits per standard deviation of a student's covariate: {slopes}",
-            f"tested on the other half of the students: p = {half:.2g} (Holm)",
-            f"students fail {100 * pattern.failure:.0f} % of it",
-            f"to read: {', '.join(where)}",
-        )
-        share = Estimate(float(found.shares[k]), p_value=float(half), n_items=found.n_items, method=found.method)
-        blank = replace(blank, contrast=label, factors=(("pattern", k + 1),))
-        yield replace(blank, estimate=share.noting(*notes))
-        yield replace(
-            blank,
-            quantity="pattern_excess",
-            population=THESE_TASKS,
-            scale="score",
-            estimate=pattern.excess.noting("failure of students minus the base's, here minus elsewhere"),
-        )
+    yield replace(blank, estimate=share.noting(*remarks))
+    yield replace(blank, quantity="pattern_excess", population=THESE_TASKS, scale="score", estimate=pattern.excess)
 
 
-def _covariates(cohort: Cohort) -> tuple[list[str], NDArray[np.float64]]:
-    """What varies among the students, as numbers: logarithms, and one column for every further level of a word."""
+def _student_covariates(cohort: Cohort) -> tuple[list[str], NDArray[np.float64]]:
+    """What varies among the students, shape (students, covariates): logarithms, and indicators of further levels."""
     names: list[str] = []
     columns: list[Any] = []
     for name in LOG_FACTORS:
@@ -144,23 +134,23 @@ def _covariates(cohort: Cohort) -> tuple[list[str], NDArray[np.float64]]:
             columns.append(np.log([float(cohort.facts[s][name]) for s in cohort.students]))
     for name in CATEGORICAL_FACTORS:
         if cohort.varies(name):
-            told = [str(cohort.facts[s][name]) for s in cohort.students]
-            for level in sorted(set(told))[1:]:
+            words = [str(cohort.facts[s][name]) for s in cohort.students]
+            for level in sorted(set(words))[1:]:
                 names.append(f"{name} {level}")
-                columns.append([float(word == level) for word in told])
+                columns.append([float(word == level) for word in words])
     return names, np.column_stack(columns) if columns else np.empty((len(cohort.students), 0))
 
 
 def _item_covariates(grid: ScoreMatrix, rows: NDArray[np.int64]) -> dict[str, Any]:
-    """Covariates of the items as words: bins, capability, format and task."""
-    found: dict[str, Any] = {}
+    """Covariates of the items as words, shape (rows,) each: bins, capability, format and domain."""
+    covariates: dict[str, Any] = {}
     for name, labels in grid.covariates.items():
         first = [next((str(word) for word in row if word is not None), "unknown") for row in labels[rows]]
-        found[name.removeprefix("x_")] = np.array(first, dtype=object)
+        covariates[name.removeprefix("x_")] = np.array(first, dtype=object)
     for name in ("capability", "format", "domain"):
         words = np.array(["unknown" if word is None else str(word) for word in grid.facts[name][rows]], dtype=object)
-        found[name] = words
-    return {name: words for name, words in found.items() if 1 < len(set(words.tolist())) <= 20}
+        covariates[name] = words
+    return {name: words for name, words in covariates.items() if 1 < len(set(words.tolist())) <= 20}
 
 
 def _texts(grid: ScoreMatrix, rows: NDArray[np.int64], items: pd.DataFrame | None) -> list[str] | None:
@@ -173,9 +163,9 @@ def _texts(grid: ScoreMatrix, rows: NDArray[np.int64], items: pd.DataFrame | Non
         for (battery, task, item), prompt in zip(known.index.tolist(), known.tolist(), strict=True)
         if isinstance(prompt, str)
     }
-    told = []
+    texts = []
     for row in rows:
         battery = str(grid.facts["battery"][row])
         task = grid.tasks[grid.task[row]].removeprefix(f"{battery}/")
-        told.append(prompts.get((battery, task, str(grid.items[row])), ""))
-    return told if any(told) else None
+        texts.append(prompts.get((battery, task, str(grid.items[row])), ""))
+    return texts if any(texts) else None

@@ -1,4 +1,4 @@
-"""Outcomes to estimates: every number of the report with its interval."""
+"""From outcomes to the `estimates` table: every number of the report with its interval."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -26,10 +26,10 @@ from capgap.analysis.student_estimates import RoleComparison, accuracy_rows, dif
 from capgap.analysis.unreadable_answers import screen_unreadable
 from capgap.errors import EstimationError
 
-__all__ = ["analyze"]
+__all__ = ["estimate_table"]
 
 
-def analyze(
+def estimate_table(
     outcomes: pd.DataFrame,
     roles: schema.Roles,
     *,
@@ -39,7 +39,7 @@ def analyze(
     conf_level: float = 0.95,
     margin: float = EQUIVALENCE_MARGIN,
 ) -> pd.DataFrame:
-    """The `estimates` table of a comparison: the quantities that CONTRIBUTING.md lists, at every level.
+    """The `estimates` table of a comparison: all of `schema.QUANTITIES` that the data hold, at every level.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def analyze(
     Returns
     -------
     pandas.DataFrame
-        Validated; numbers that the data cannot support are rows with status ``refused`` and the reason in `note`.
+        Validated; numbers that the data cannot support are rows with status ``refused`` and the code of the reason.
 
     Raises
     ------
@@ -87,33 +87,31 @@ def analyze(
     table = fill_defaults(schema.validate(outcomes, schema.OUTCOMES, source="outcomes"))
     check_roles(table, roles)
     undeclared = schema.undeclared_items(table) if labels is not None else set()
-    joined = schema.join_labels(table, labels)
-    raw = qualify_task_names(joined)
-    table = bin_covariates(raw)
-    grid, prompting = make_score_matrix(table, roles.names), _prompting(models)
+    labelled = schema.join_labels(table, labels)
+    qualified = qualify_task_names(labelled)
+    grid, prompting = make_score_matrix(bin_covariates(qualified), roles.names), _prompting(models)
     cohort = cohort_of(models, roles.students)
-    found = screen_unreadable(table, roles, conf_level=conf_level)
-    excluded = frozenset(found.excluded)
-    counted = raw[~raw["task"].isin(excluded)]
+    unreadable_rows, excluded = screen_unreadable(qualified, roles, conf_level=conf_level)
+    readable = qualified[~qualified["task"].isin(excluded)]
     parents: dict[TestingNode, TestingNode | None] = {}
     rows = itertools.chain(
-        found.rows,
-        _by_student(grid, roles, excluded, prompting, conf_level, margin, parents),
-        _over_students(grid, roles, cohort, excluded, items, conf_level),
+        unreadable_rows,
+        _student_rows(grid, roles, excluded, prompting, conf_level, margin, parents),
+        _cohort_rows(grid, roles, cohort, excluded, items, conf_level),
         label_uncertainty_rows(
             grid, undeclared, labels, roles, cohort, excluded, prompting=prompting, conf_level=conf_level
         ),
-        error_type_rows(counted, items, roles, conf_level=conf_level),
-        failure_odds_rows(counted, roles, conf_level=conf_level),
+        error_type_rows(readable, items, roles, conf_level=conf_level),
+        failure_odds_rows(readable, roles, conf_level=conf_level),
     )
-    frame = as_frame(rows, conf_level=conf_level)
+    frame = as_frame(rows, conf_level=conf_level)  # consumes the rows: only now are the parents known
     if len(frame):
         frame = adjust_down_tree(adjust_over_students(frame), parents)
-        frame = flag_undeclared_labels(frame, joined, undeclared)
+        frame = flag_undeclared_labels(frame, labelled, undeclared)
     return as_table(frame)
 
 
-def _by_student(
+def _student_rows(
     grid: ScoreMatrix,
     roles: schema.Roles,
     excluded: frozenset[str],
@@ -123,11 +121,11 @@ def _by_student(
     parents: dict[TestingNode, TestingNode | None],
 ) -> Iterator[EstimateRow]:
     """Each model alone, and each student with its teacher, base and control; `parents` takes up where groups hang."""
-    cuts = AnalysisSets(grid)
+    sets = AnalysisSets(grid)
     for model in roles.names:
-        yield from accuracy_rows(cuts, groups_of(grid, model, excluded), model, conf_level=conf_level)
+        yield from accuracy_rows(sets, groups_of(grid, model, excluded), model, conf_level=conf_level)
     for student in roles.students:
-        comparison = RoleComparison.of(cuts, student, roles, conf_level=conf_level, prompting=prompting)
+        comparison = RoleComparison.of(sets, student, roles, conf_level=conf_level, prompting=prompting)
         groups = list(groups_of(grid, student, excluded))
         parents |= tree_parents(grid, groups, excluded, parents)
         yield from difference_rows(comparison, groups)
@@ -138,7 +136,7 @@ def _by_student(
         yield from capability_contrast_rows(comparison, excluded)
 
 
-def _over_students(
+def _cohort_rows(
     grid: ScoreMatrix,
     roles: schema.Roles,
     cohort: Cohort,

@@ -1,4 +1,4 @@
-"""Outcomes made ready: unambiguous task names, capabilities from labels, covariates as bins, answers that failed."""
+"""Preparation of outcomes: roles checked, gaps filled with defaults, task names qualified, covariates binned."""
 
 import numpy as np
 import pandas as pd
@@ -30,13 +30,13 @@ def check_roles(outcomes: pd.DataFrame, roles: schema.Roles) -> None:
             raise TableError(f"model {name!r} has no outcomes.{suggestion(name, known)}")
     if roles.teacher is None:
         return
-    names = ["battery", "task", "item"]
-    item = outcomes.groupby(names, sort=True).ngroup().to_numpy()
-    asked = {name: item[(outcomes["model"] == name).to_numpy()] for name in (roles.teacher, *roles.students)}
+    columns = ["battery", "task", "item"]
+    item = outcomes.groupby(columns, sort=True).ngroup().to_numpy()
+    items_of = {name: item[(outcomes["model"] == name).to_numpy()] for name in (roles.teacher, *roles.students)}
     for student in roles.students:
-        if not np.isin(asked[student], asked[roles.teacher]).any():
+        if not np.isin(items_of[student], items_of[roles.teacher]).any():
             teacher_row, student_row = (
-                " / ".join(map(str, outcomes[names].iloc[int(np.flatnonzero(item == asked[name].min())[0])]))
+                " / ".join(map(str, outcomes[columns].iloc[int(np.flatnonzero(item == items_of[name].min())[0])]))
                 for name in (roles.teacher, student)
             )
             raise TableError(
@@ -47,51 +47,51 @@ def check_roles(outcomes: pd.DataFrame, roles: schema.Roles) -> None:
 
 def fill_defaults(outcomes: pd.DataFrame) -> pd.DataFrame:
     """The outcomes with the defaults of the schema also where a column that names cells is there but has gaps."""
-    names = {"battery", "variant", "repeat", "primary", "status"}
-    gaps = {c.name: c.default for c in schema.OUTCOMES.columns if c.name in names and outcomes[c.name].isna().any()}
+    keys = {"battery", "variant", "repeat", "primary", "status"}
+    gaps = {c.name: c.default for c in schema.OUTCOMES.columns if c.name in keys and outcomes[c.name].isna().any()}
     return outcomes.fillna(gaps) if gaps else outcomes
 
 
 def qualify_task_names(outcomes: pd.DataFrame) -> pd.DataFrame:
     """The outcomes with task names that stand in two batteries written ``battery/task``."""
-    homes = outcomes[["battery", "task"]].drop_duplicates()
-    twice = homes["task"][homes["task"].duplicated()].unique()
-    if not len(twice):
+    pairs = outcomes[["battery", "task"]].drop_duplicates()
+    shared = pairs["task"][pairs["task"].duplicated()].unique()
+    if not len(shared):
         return outcomes
-    ambiguous = outcomes["task"].isin(twice)
+    ambiguous = outcomes["task"].isin(shared)
     return outcomes.assign(task=outcomes["task"].where(~ambiguous, outcomes["battery"] + "/" + outcomes["task"]))
 
 
 def bin_covariates(outcomes: pd.DataFrame) -> pd.DataFrame:
     """The outcomes with every covariate replaced by the label of its bin, the same for all models; None is unknown."""
-    replaced = {}
+    binned = {}
     for name in schema.covariate_names(outcomes):
         label = pd.Series(None, index=outcomes.index, dtype=object)
         for _, rows in outcomes.groupby("task").indices.items():
             label.iloc[rows] = _bin_labels(outcomes[name].iloc[rows], outcomes["item"].iloc[rows])
-        replaced[name] = label
-    return outcomes.assign(**replaced)
+        binned[name] = label
+    return outcomes.assign(**binned)
 
 
 def _bin_labels(values: pd.Series, items: pd.Series) -> np.ndarray:
-    """Labels for the values of one covariate in one task."""
-    out = np.full(len(values), None, dtype=object)
+    """The bin label of each value of one covariate in one task, None where unknown, shape (rows,)."""
+    labels = np.full(len(values), None, dtype=object)
     known = values.notna().to_numpy()
     if not known.any():
-        return out
+        return labels
     number = pd.to_numeric(values[known], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
     if pd.api.types.is_bool_dtype(values.dtype) or not np.isfinite(number).all():
         words = values[known].astype(str).to_numpy(dtype=object)
         names, counts = np.unique(words.astype(str), return_counts=True)
         if len(names) > MAX_CATEGORIES:
-            kept = set(names[np.argsort(-counts, kind="stable")[: MAX_CATEGORIES - 1]])
-            words = np.array([w if w in kept else "(all others)" for w in words], dtype=object)
-        out[known] = words
-        return out
+            frequent = set(names[np.argsort(-counts, kind="stable")[: MAX_CATEGORIES - 1]])
+            words = np.array([w if w in frequent else "(all others)" for w in words], dtype=object)
+        labels[known] = words
+        return labels
     distinct = np.unique(number)
     if len(distinct) <= MAX_VALUES:
-        out[known] = [f"{x:g}" for x in number]
-        return out
+        labels[known] = [f"{x:g}" for x in number]
+        return labels
     # Quarters of the items, not of the rows: models that were asked more often would move the edges.
     per_item = pd.Series(number).groupby(items[known].to_numpy(dtype=object)).mean().to_numpy()
     edges = np.unique(np.quantile(per_item, [0.25, 0.5, 0.75]))
@@ -99,5 +99,5 @@ def _bin_labels(values: pd.Series, items: pd.Series) -> np.ndarray:
     for q in np.unique(quarter):
         inside = number[quarter == q]
         span = f"{inside.min():.4g}" if inside.min() == inside.max() else f"{inside.min():.4g}–{inside.max():.4g}"
-        out[np.flatnonzero(known)[quarter == q]] = span
-    return out
+        labels[np.flatnonzero(known)[quarter == q]] = span
+    return labels

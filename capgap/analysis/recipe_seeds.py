@@ -1,4 +1,4 @@
-"""What is true of a recipe, not of one checkpoint: several training seeds of it."""
+"""Recipes by their training seeds: gap, gain and flips of a recipe, not of one checkpoint."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,8 +10,9 @@ from capgap import schema
 from capgap.analysis.analysis_sets import AnalysisSet, AnalysisSets
 from capgap.analysis.cohort import Cohort, Recipe
 from capgap.analysis.estimate_rows import THESE_TASKS, THIS_RECIPE, EstimateRow
-from capgap.analysis.groups import without_strays
+from capgap.analysis.groups import ItemGroup, groups_at
 from capgap.analysis.score_matrix import ScoreMatrix
+from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats import Estimate, flip_list, flips_beyond_seeds, refused, seed_difference
 
 __all__ = ["recipe_rows"]
@@ -19,7 +20,6 @@ __all__ = ["recipe_rows"]
 MIN_SEEDS = 3
 """Of a recipe; two say nothing about a third."""
 _LISTED = 30  # items named in a note
-_ALL = "all seeds and what they are compared with"
 
 Ints = NDArray[np.int64]
 
@@ -38,50 +38,39 @@ def recipe_rows(
     roles
         Teacher and bases.
     excluded
-        Tasks that the guard keeps out.
+        Tasks left out for unreadable answers.
     conf_level
         Of every interval, which counts seeds and items.
     """
-    task = np.array(grid.tasks, dtype=object)[grid.task]
-    kept = ~np.isin(task, list(excluded))
-    scopes = [("battery", name, grid.facts["battery"] == name) for name in grid.members("battery")]
-    scopes += [("capability", name, grid.facts["capability"] == name) for name in grid.members("capability")]
-    cuts = AnalysisSets(grid)
+    groups = [group for level in ("battery", "capability") for group in groups_at(grid, level, excluded)]
+    sets = AnalysisSets(grid)
     for recipe in cohort.trainings():
         if len(recipe.students) < MIN_SEEDS:
             continue
-        if why := cohort.unlike_seeds(recipe.students):
+        if why_not := cohort.unlike_seeds(recipe.students):
             # Checkpoints of one run, or students of which little is known, would pass for seeds.
-            level, name, member = scopes[0]
-            rows = np.flatnonzero(member & kept)
-            yield replace(
-                _blank(level, name, recipe),
-                contrast="teacher - student",
-                estimate=refused(why, n_items=len(rows)),
-                n_tasks=len(np.unique(grid.task[rows])),
-                n_seeds=None,
-            )
+            blank, rows = _blank(groups[0], recipe), groups[0].rows
+            nothing = refused(why_not, n_items=len(rows))
+            yield replace(blank, estimate=nothing, n_tasks=len(np.unique(grid.task[rows])), n_seeds=None)
             continue
         bases = {roles.base.get(name) for name in recipe.students}
         base = next(iter(bases)) if len(bases) == 1 else None
-        for level, name, member in scopes:
-            blank = _blank(level, name, recipe)
-            rows = np.flatnonzero(member & kept)
-            rows = without_strays(grid, rows) if level == "capability" else rows
-            found = [*_differences(cuts, recipe, rows, roles.teacher, base, blank, conf_level)]
+        for group in groups:
+            rows_of_recipe = [*_difference_rows(sets, recipe, group, roles.teacher, base, conf_level)]
             if base is not None:
-                found += _flips(cuts, recipe, rows, base, blank, conf_level)
-            yield from (replace(row, estimate=row.estimate.noting(cohort.note)) for row in found)
+                rows_of_recipe += _flip_rows(sets, recipe, group, base, conf_level)
+            yield from (replace(row, estimate=row.estimate.noting(*cohort.remarks)) for row in rows_of_recipe)
 
 
-def _blank(level: str, group: str, recipe: Recipe) -> EstimateRow:
+def _blank(group: ItemGroup, recipe: Recipe) -> EstimateRow:
     return EstimateRow(
         quantity="gap",
-        level=level,
-        group=group,
+        level=group.level,
+        group=group.name,
         model=None,
-        estimate=refused(""),
+        estimate=refused(),
         n_tasks=0,
+        contrast="teacher - student",
         factors=recipe.factors,
         weighting="tasks",
         subject="recipe",
@@ -91,80 +80,66 @@ def _blank(level: str, group: str, recipe: Recipe) -> EstimateRow:
     )
 
 
-def _differences(
-    cuts: AnalysisSets,
-    recipe: Recipe,
-    rows: Ints,
-    teacher: str | None,
-    base: str | None,
-    blank: EstimateRow,
-    conf_level: float,
+def _difference_rows(
+    sets: AnalysisSets, recipe: Recipe, group: ItemGroup, teacher: str | None, base: str | None, conf_level: float
 ) -> Iterator[EstimateRow]:
-    for quantity, other, sign in (("gap", teacher, 1.0), ("gain", base, -1.0)):
-        if other is None:
+    grid = sets.grid
+    for quantity, contrast, role, other, sign in (
+        ("gap", "teacher - student", "teacher", teacher, 1.0),
+        ("gain", "student - base", "base", base, -1.0),
+    ):
+        if other is None or not len(group.rows):
             continue
-        answered = cuts.select(rows, [other, *recipe.students])
-        common = answered.rows
-        contrast = "teacher - student" if quantity == "gap" else "student - base"
-        if too_few := answered.too_few(_ALL):
-            if len(rows):
-                nothing = refused(too_few, n_items=len(common))
-                yield replace(blank, quantity=quantity, contrast=contrast, estimate=nothing)
+        who = (role, "seeds")
+        common = sets.select(group.rows, [other, *recipe.students])
+        blank = replace(_blank(group, recipe), quantity=quantity, contrast=contrast)
+        if why_not := common.refusal(who):
+            yield replace(blank, estimate=refused(*why_not, n_items=len(common.rows)))
             continue
-        grid = cuts.grid
-        cut = AnalysisSet.of(grid, common, "tasks", THESE_TASKS)
-        students = np.stack([grid.of(name)[common] for name in recipe.students])
-        found = seed_difference(sign * (grid.of(other)[common] - students), cut.design, conf_level=conf_level)
-        yield replace(
-            blank,
-            quantity=quantity,
-            contrast=contrast,
-            estimate=replace(found, n_items=cut.n_items).noting(answered.told(_ALL)),
-            n_tasks=cut.n_tasks,
-        )
+        subset = AnalysisSet.of(grid, common.rows, "tasks", THESE_TASKS)
+        students = np.stack([grid.of(name)[common.rows] for name in recipe.students])
+        differences = sign * (grid.of(other)[common.rows] - students)
+        estimate = seed_difference(differences, subset.design, conf_level=conf_level)
+        estimate = replace(estimate, n_items=subset.n_items).noting(*common.information(who))
+        yield replace(blank, estimate=estimate, n_tasks=subset.n_tasks)
 
 
-def _flips(
-    cuts: AnalysisSets, recipe: Recipe, rows: Ints, base: str, blank: EstimateRow, conf_level: float
+def _flip_rows(
+    sets: AnalysisSets, recipe: Recipe, group: ItemGroup, base: str, conf_level: float
 ) -> Iterator[EstimateRow]:
-    grid = cuts.grid
-    answered = cuts.select(rows, [base, *recipe.students])
-    common = answered.rows
-    before, after = grid.of(base)[common], np.stack([grid.of(name)[common] for name in recipe.students])
-    if answered.too_few(_ALL) or not np.isin(before, (0.0, 1.0)).all() or not np.isin(after, (0.0, 1.0)).all():
+    grid, who = sets.grid, ("base", "seeds")
+    common = sets.select(group.rows, [base, *recipe.students])
+    before, after = grid.of(base)[common.rows], np.stack([grid.of(name)[common.rows] for name in recipe.students])
+    if common.refusal(who) or not np.isin(before, (0.0, 1.0)).all() or not np.isin(after, (0.0, 1.0)).all():
         return  # the gain says why, where items are too few
-    cut = AnalysisSet.of(grid, common, "tasks", THESE_TASKS)
-    found = flips_beyond_seeds(before, after, cut.design, conf_level=conf_level)
-    told = f"two seeds differ by {100 * found.seed_disagreement:.1f} % of the items in one direction"
+    subset = AnalysisSet.of(grid, common.rows, "tasks", THESE_TASKS)
+    flips = flips_beyond_seeds(before, after, subset.design, conf_level=conf_level)
+    disagreement = remark(Reason.SEED_DISAGREEMENT, share=100 * flips.seed_disagreement)
     both = {
-        "lost": (found.lost, "base right, student wrong, minus what seeds lose against each other"),
-        "gained": (found.gained, "base wrong, student right, minus what seeds lose against each other"),
+        "lost": (flips.lost, "base right, student wrong, minus what seeds lose against each other"),
+        "gained": (flips.gained, "base wrong, student right, minus what seeds lose against each other"),
     }
-    for quantity, (estimate, contrast) in both.items():
-        yield replace(
-            blank,
-            quantity=quantity,
-            contrast=contrast,
-            estimate=replace(estimate, n_items=cut.n_items).noting(told, answered.told(_ALL)),
-            n_tasks=cut.n_tasks,
-        )
+    for quantity, (share, contrast) in both.items():
+        estimate = replace(share, n_items=subset.n_items).noting(disagreement, *common.information(who))
+        blank = replace(_blank(group, recipe), quantity=quantity, contrast=contrast, n_tasks=subset.n_tasks)
+        yield replace(blank, estimate=estimate)
         listed = flip_list(before, after, direction=quantity)
         if listed.status != "refused":
-            estimate = Estimate(float(len(listed.items)), n_items=listed.n_candidates, method="empirical Bayes list")
-            named = _named(grid, common[listed.items])
-            note = f"at most 10 % of the listed expected to be false; items: {named}" if named else "no item is sure"
+            count = Estimate(float(len(listed.items)), n_items=listed.n_candidates, method="empirical Bayes list")
             yield replace(
                 blank,
                 quantity=f"items_{quantity}",
                 contrast=f"{quantity} whichever seed",
-                population=replace(THIS_RECIPE, items="these_items"),
                 scale="items",
-                estimate=estimate.noting(note),
-                n_tasks=cut.n_tasks,
+                estimate=count.noting(_list_remark(grid, common.rows[listed.items])),
+                population=THIS_RECIPE._replace(items="these_items"),
             )
 
 
-def _named(grid: ScoreMatrix, rows: Ints) -> str:
+def _list_remark(grid: ScoreMatrix, rows: Ints) -> Remark:
     """Tasks and items, the surest first."""
+    if not len(rows):
+        return remark(Reason.NO_SURE_ITEM)
     names = [f"{grid.tasks[grid.task[row]]}/{grid.items[row]}" for row in rows[:_LISTED]]
-    return ", ".join(names) + (f" and {len(rows) - _LISTED} more" if len(rows) > _LISTED else "")
+    more = f" and {len(rows) - _LISTED} more" if len(rows) > _LISTED else ""
+    return remark(Reason.LISTED_ITEMS, items=names, more=more)

@@ -1,4 +1,4 @@
-"""The outcomes as a grid of cells by models, from which every number is read."""
+"""Score matrix: outcomes as cells by models, with the facts of each cell."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,7 +78,7 @@ def make_score_matrix(outcomes: pd.DataFrame, models: Sequence[str]) -> ScoreMat
     Parameters
     ----------
     outcomes
-        A validated outcomes table, its task names unambiguous (`qualified`), covariates binned (`binned`).
+        A validated outcomes table after `qualify_task_names` and `bin_covariates`.
     models
         Names of the models, in the order of the columns; the first that was asked a cell gives its facts.
 
@@ -140,16 +140,16 @@ def _means(column: "pd.Series[Any]", flat: Ints, shape: tuple[int, int]) -> Floa
 
 
 def _words(column: "pd.Series[Any]") -> NDArray[Any]:
-    out = column.to_numpy(dtype=object)
-    out[column.isna().to_numpy()] = None
-    return out
+    words = column.to_numpy(dtype=object)
+    words[column.isna().to_numpy()] = None
+    return words
 
 
 def _cluster_codes(facts: pd.DataFrame) -> Ints:
     """Codes of the clusters; an item that is its own cluster stays apart from items of that name in other tasks."""
-    own = (facts["cluster"] == facts["item"]).to_numpy(dtype=bool)
+    its_item = (facts["cluster"] == facts["item"]).to_numpy(dtype=bool)
     battery, task, cluster = (facts[name].to_numpy(dtype=object) for name in ("battery", "task", "cluster"))
-    scope = np.where(own, battery + "\0" + task + "\0own\0", battery + "\0declared\0")
+    scope = np.where(its_item, battery + "\0" + task + "\0own\0", battery + "\0declared\0")
     return np.unique((scope + cluster).astype(str), return_inverse=True)[1].astype(np.int64)
 
 
@@ -160,11 +160,11 @@ def _prediction_codes(frame: pd.DataFrame) -> Ints:
     _, merged = (
         np.unique(canon.astype(str), return_inverse=True) if len(canon) else (canon, np.zeros(0, dtype=np.int64))
     )
-    out = np.full(len(frame), UNKNOWN, dtype=np.int64)
+    answers = np.full(len(frame), UNKNOWN, dtype=np.int64)
     known = codes >= 0
-    out[known] = merged[codes[known]]
-    out[frame["status"].isin(["unparsed", "truncated"]).to_numpy()] = NO_ANSWER
-    return out
+    answers[known] = merged[codes[known]]
+    answers[frame["status"].isin(["unparsed", "truncated"]).to_numpy()] = NO_ANSWER
+    return answers
 
 
 def _canonical(word: str) -> str:
@@ -176,9 +176,10 @@ def _canonical(word: str) -> str:
 
 
 def _covariates(frame: pd.DataFrame, firsts: Ints, first_rows: Ints, shape: tuple[int, int]) -> dict[str, NDArray[Any]]:
-    out = {}
+    """Bin label of each covariate, shape (cells, models); `firsts` are flat positions, `first_rows` their rows."""
+    covariates = {}
     for name in schema.covariate_names(frame):
         label = np.full(shape[0] * shape[1], None, dtype=object)
         label[firsts] = frame[name].to_numpy(dtype=object)[first_rows]
-        out[name] = label.reshape(shape)
-    return out
+        covariates[name] = label.reshape(shape)
+    return covariates

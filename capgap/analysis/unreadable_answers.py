@@ -1,36 +1,27 @@
-"""Tasks whose answers could not be read leave the headline, and a row says so."""
+"""Shares of unparsed and truncated answers, and the tasks that leave the headline for them."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from capgap import schema
 from capgap.analysis.estimate_rows import EstimateRow
-from capgap.schema.remarks import Reason, Remark
-from capgap.stats import Design, Estimate, accuracy
+from capgap.schema.columns import MAX_UNREADABLE_SHARE
+from capgap.schema.pairing import Roles
+from capgap.schema.remarks import Reason, remark
+from capgap.stats import Design, accuracy
 
-__all__ = ["UnreadableAnswers", "screen_unreadable"]
+__all__ = ["screen_unreadable"]
 
-_ADVICE = {
-    "unparsed": "the answers hold nothing that the score can read: change `extract`, the prompt or the chat template",
-    "truncated": "the answers were cut off: raise `max_tokens` or add a `stop`",
-}
-
-
-@dataclass(frozen=True)
-class UnreadableAnswers:
-    """What the guard found."""
-
-    rows: list[EstimateRow]
-    """`unparsed` and `truncated` for every model and task."""
-    excluded: dict[str, str] = field(default_factory=dict)
-    """Task → which models failed it, and how often."""
+_OFTEN = {"unparsed": Reason.UNPARSED_OFTEN, "truncated": Reason.TRUNCATED_OFTEN}
+"""Quantity, a status of outcomes → what to say where it is frequent."""
 
 
-def screen_unreadable(outcomes: pd.DataFrame, roles: schema.Roles, *, conf_level: float) -> UnreadableAnswers:
-    """Shares of unreadable answers, and the tasks in which the teacher or a compared student has too many.
+def screen_unreadable(
+    outcomes: pd.DataFrame, roles: Roles, *, conf_level: float
+) -> tuple[list[EstimateRow], frozenset[str]]:
+    """Rows of `unparsed` and `truncated` for every model and task, and the tasks that leave the headline.
 
     Parameters
     ----------
@@ -44,30 +35,24 @@ def screen_unreadable(outcomes: pd.DataFrame, roles: schema.Roles, *, conf_level
     compared = {roles.teacher, *roles.students}
     primary = outcomes[outcomes["primary"].fillna(False).astype(bool) & outcomes["model"].isin(roles.names)]
     rows: list[EstimateRow] = []
-    excluded: dict[str, list[str]] = {}
-    coded = {status: (primary["status"] == status).to_numpy(dtype=float) for status in _ADVICE}
-    primary = primary[["task", "model", "format"]].assign(cluster=pd.factorize(primary["item"])[0], **coded)
+    excluded = set()
+    masks = {status: (primary["status"] == status).to_numpy(dtype=float) for status in _OFTEN}
+    primary = primary[["task", "model", "format"]].assign(cluster=pd.factorize(primary["item"])[0], **masks)
     for (task, model), part in primary.groupby(["task", "model"], sort=True):
-        failed = {status: part[status].to_numpy() for status in _ADVICE}
-        total = sum(float(values.mean()) for values in failed.values())
-        over = total > schema.MAX_UNREADABLE_SHARE and model in compared
-        if over:
-            shares = " and ".join(f"{100 * v.mean():.0f} % {status}" for status, v in failed.items() if v.any())
-            excluded.setdefault(str(task), []).append(f"{model}: {shares}")
+        total = sum(float(part[status].mean()) for status in _OFTEN)
+        unreadable = total > MAX_UNREADABLE_SHARE and model in compared
+        if unreadable:
+            excluded.add(str(task))
         if part["format"].isna().all() and total == 0:
             continue  # a foreign table that says nothing about its answers: unknown, not zero
         design = Design.of(np.zeros(len(part)), part["cluster"].to_numpy())
-        for status, values in failed.items():
-            share = accuracy(values, design, conf_level=conf_level)
-            rows.append(_row(status, str(task), str(model), share, over))
-    return UnreadableAnswers(rows, {task: ", ".join(who) for task, who in excluded.items()})
-
-
-def _row(status: str, task: str, model: str, share: Estimate, over: bool) -> EstimateRow:
-    remarks: list[Remark] = []
-    if over and share.estimate > 0:
-        remarks = [Remark(Reason.UNREADABLE_ANSWERS, {"status": status})]
-    elif share.estimate > schema.MAX_UNREADABLE_SHARE:
-        remarks = [Remark(Reason.FREE_TEXT, {"text": _ADVICE[status]})]
-    clean = Estimate(**{**share.__dict__, "p_value": math.nan, "null_value": math.nan}).noting(*remarks)
-    return EstimateRow(quantity=status, level="task", group=task, model=model, estimate=clean, n_tasks=1)
+        left_out = remark(Reason.UNREADABLE_ANSWERS, most=100 * MAX_UNREADABLE_SHARE, tasks=(str(task),))
+        for status, often in _OFTEN.items():
+            share = accuracy(part[status].to_numpy(), design, conf_level=conf_level)
+            share = replace(share, p_value=math.nan, null_value=math.nan)
+            if unreadable and share.estimate > 0:
+                share = share.noting(left_out, remark(often))
+            elif share.estimate > MAX_UNREADABLE_SHARE:
+                share = share.noting(remark(often))
+            rows.append(EstimateRow(status, "task", str(task), str(model), share, 1))
+    return rows, frozenset(excluded)

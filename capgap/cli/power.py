@@ -1,6 +1,7 @@
 """`capgap power`: what a design can see before anything runs."""
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -117,12 +118,12 @@ def closure(
     simulated = closure_difference_power(first, second, items_per_task=items_per_task, rng=rng, **options)
     needed = needed_for_closure_difference(first, second, seed=seed, power=power, **options)
     lines = [
-        f"closures {100 * first.closure:.0f} % and {100 * second.closure:.0f} %: {simulated.summary()}",
+        f"closures {100 * first.closure:.0f} % and {100 * second.closure:.0f} %: {simulated}",
         f"median width of the interval: {100 * simulated.width:.0f} points",
         f"items of each task for a power of {power:.2f}: "
         + (f"{needed.n:,}" if needed.n is not None else f"no number is enough ({needed.note})"),
     ]
-    _print({**simulated.tidy()[0], "needed_items": needed.n}, lines, as_json)
+    _print({**asdict(simulated), "needed_items": needed.n}, lines, as_json)
 
 
 @power.command("data-cost")
@@ -170,8 +171,8 @@ def data_cost(
         width = "open, most studies do not bound the dearer cost"
     else:
         width = f"a factor of {math.exp(simulated.width):.2g}"
-    lines = [f"reasoning / knowledge = {reasoning / knowledge:.3g}: {simulated.summary()}", f"median width: {width}"]
-    _print(simulated.tidy()[0], lines, as_json)
+    lines = [f"reasoning / knowledge = {reasoning / knowledge:.3g}: {simulated}", f"median width: {width}"]
+    _print(asdict(simulated), lines, as_json)
 
 
 def _numbers(text: str, option: str, n: int | None = None) -> list[float]:

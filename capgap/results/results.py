@@ -10,8 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from capgap import schema
-from capgap.analysis import EQUIVALENCE_MARGIN, next_step, sentence
-from capgap.analysis import analyze as estimate
+from capgap.analysis import EQUIVALENCE_MARGIN, estimate_table, next_step, sentence
 from capgap.classification import classifier_facts
 from capgap.errors import UsageError
 from capgap.events import Listener, Note, ignore
@@ -77,7 +76,7 @@ class Results:
             Teacher and student have no common item, or `conf_level` or the margin is out of range.
         """
         margin = float(self.facts.get("margin", 100 * EQUIVALENCE_MARGIN)) / 100
-        return estimate(
+        return estimate_table(
             self.outcomes, self.roles, models=self.models, labels=self.labels, items=self.items,
             conf_level=self.conf_level, margin=margin,
         )  # fmt: skip

@@ -4,49 +4,420 @@ Estimators and analysis attach `Remark` values (a code and its figures) to their
 the first code that refuses or qualifies, ``note`` the rendered text of all. Programs read codes, never notes.
 """
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from string import Formatter
-from typing import Any
+from typing import Any, Self
 
-__all__ = ["INFORMATION", "Reason", "Remark", "reason_of", "render"]
+__all__ = ["INFORMATION", "Reason", "Remark", "count_text", "reason_of", "remark", "render"]
 
 
 class Reason(StrEnum):
-    """Why a number is refused or open, what qualifies it, or what else stands beside it."""
+    """Why a number is refused or open, what qualifies it, or what else stands beside it; each with its sentence.
+
+    A sentence is a format string over the remark's figures; `_SentenceFormatter` has the specifications that are not
+    Python's own.
+    """
+
+    sentence: str
+    _value_: str
+
+    def __new__(cls, code: str, sentence: str = "") -> Self:
+        """A member that is the string `code` and carries its sentence."""
+        member = str.__new__(cls, code)
+        member._value_, member.sentence = code, sentence
+        return member
 
     # --- too little data ---
-    NO_ITEMS = "no_items"
-    FEW_ITEMS = "few_items"
-    FEW_CLUSTERS = "few_clusters"
-    ONE_CLUSTER = "one_cluster"
-    FEW_STUDENTS = "few_students"
-    FEW_SEEDS = "few_seeds"
-    FEW_SIZES = "few_sizes"
-    FEW_TEACHER_ERRORS = "few_teacher_errors"
-    UNLIKE_ITEMS = "unlike_items"
-    NO_CAPABILITY = "no_capability"
-    ANSWERS_NOT_RECORDED = "answers_not_recorded"
-    FRACTIONAL_SCORES = "fractional_scores"
+    NO_ITEMS = "no_items", "no scored item"
+    NO_COMMON_ITEMS = "no_common_items", "no item was answered by all the models that are compared"
+    FEW_ITEMS = "few_items", "{n} independent items or clusters are too few, {least} are needed"
+    FEW_ANSWERED_ITEMS = (
+        "few_answered_items",
+        "{n} items were answered by half of the students or more, {least} are needed",
+    )
+    FEW_VARYING_ITEMS = (
+        "few_varying_items",
+        "only {n} items were answered differently by different students, {least} are needed",
+    )
+    FEW_CANDIDATES = "few_candidates", "{n} items could have been {direction}, {least} are needed to learn how often"
+    FEW_CLUSTERS = "few_clusters", "only {n} clusters: coverage of the interval is untested below {least}"
+    TOO_FEW_CLUSTERS = "too_few_clusters", "{n} clusters are too few for {n_coefficients} coefficients: no interval"
+    ONE_CLUSTER = "one_cluster", "all items stand in one cluster: no interval"
+    ONE_CLUSTER_IN_TASK = "one_cluster_in_task", "{n} of {of} strata have all their items in one cluster: no interval"
+    DOMINANT_CLUSTER = "dominant_cluster", "{share:.0f} % of the items' weight stand in one cluster: no interval"
+    NO_COVARIANCE = "no_covariance", "all items of a task stand in one cluster: no covariance, no curve"
+    FEW_STUDENTS = "few_students", "{n} students are too few, {least} are needed"
+    ONE_STUDENT = (
+        "one_student",
+        "one student only: there is nothing to compare; intervals of one checkpoint are those of accuracy",
+    )
+    TOO_FEW_STUDENTS = (
+        "too_few_students",
+        "{n} students with both capabilities are too few for {n_coefficients} coefficients",
+    )
+    ONE_ITEM = "one_item", "one item only"
+    FEW_SEEDS = "few_seeds", "{n} training seeds are too few to tell the recipe from its seeds, {least} are needed"
+    FEW_SIZES = "few_sizes", "{n} distinct sizes: a curve with four parameters needs {enough}, at least {least}"
+    FEW_TEACHER_ERRORS = "few_teacher_errors", "{n} wrong answers of the teacher are too few ({least} are needed)"
+    FEW_OUTCOMES = "few_outcomes", "{n} {kind} of {of} are too few ({least} are needed)"
+    TOO_MANY_COVARIATES = (
+        "too_many_covariates",
+        "{n} outcomes of the rarer kind allow no more covariates ({least} for each)",
+    )
+    FEW_TASKS = (
+        "few_tasks",
+        "fewer than {least} tasks in a capability: no sample, their effects are fixed, numbers are about these tasks",
+    )
+    ONE_TASK_IN_CAPABILITY = "one_task_in_capability", "a capability has one task only"
+    UNLIKE_ITEMS = (
+        "unlike_items",
+        "only {share:.0f} % of the items were answered by all of {who:list} ({least:.0f} % are needed)",
+    )
+    NO_CAPABILITY = "no_capability", "no task of this capability"
+    ONE_CAPABILITY = "one_capability", "there is one capability only"
+    NO_OUTCOME = "no_outcome", "there is no outcome"
+    NO_COMPLETE_ROW = "no_complete_row", "no row has a score and all covariates"
+    NO_COVARIATE = "no_covariate", "there is no covariate"
+    NO_VARYING_COVARIATE = "no_varying_covariate", "no covariate of the students varies"
+    ANSWERS_NOT_RECORDED = (
+        "answers_not_recorded",
+        "the answers were recorded for {share:.0f} % of the items only ({least:.0f} % are needed)",
+    )
+    FRACTIONAL_SCORES = (
+        "fractional_scores",
+        "scores between 0 and 1 (or means over repeats) neither lose nor gain an item",
+    )
+    NOT_BINARY = (
+        "not_binary",
+        "{score}: a logistic model needs scores of 0 or 1, or shares of successes beside a column of trials; scores in "
+        "between were found",
+    )
     # --- a role or fact that is not known ---
-    NO_ABLE_MODEL = "no_able_model"
-    FEW_MODEL_SIZES = "few_model_sizes"
-    SOLVED_BY_SMALLEST = "solved_by_smallest"
-    NO_BASE = "no_base"
-    CHANCE_UNKNOWN = "chance_unknown"
+    NO_ABLE_MODEL = "no_able_model", "no model that can do the task was asked {ways}"
+    FEW_MODEL_SIZES = (
+        "few_model_sizes",
+        "{n} model sizes: {least} that span a factor of {span:g} are needed, one of them able",
+    )
+    SOLVED_BY_SMALLEST = "solved_by_smallest", "the smallest model solves {share:.0f} % of the items already"
+    NO_BASE = "no_base", "there is no base"
+    NO_BASE_ANSWERS = "no_base_answers", "the base's answers to these items are not there"
+    NO_CONTROL = "no_control", "there is no control"
+    CHANCE_UNKNOWN = "chance_unknown", "chance is not known for every item"
     # --- a number that does not exist, or cannot be told ---
-    DENOMINATOR_NEAR_ZERO = "denominator_near_zero"
-    NOT_IDENTIFIED = "not_identified"
-    NO_FORM_FITS = "no_form_fits"
-    TARGET_OUT_OF_REACH = "target_out_of_reach"
-    CONFIDENCE_TOO_LOW = "confidence_too_low"
+    DENOMINATOR_NEAR_ZERO = (
+        "denominator_near_zero",
+        "{denominator} is {value:.3f} [{low:.3f}, {high:.3f}] in score, not clearly above zero",
+    )
+    TEACHER_NOT_ABOVE = (
+        "teacher_not_above",
+        "the teacher ({teacher:.3f}) is not clearly above {floor} ({level:.3f}): difference {room:.3f} ± {half:.3f}",
+    )
+    NO_CLOSURE_SCALE = "no_closure_scale", "no student of size zero: no closure scale"
+    NOT_IDENTIFIED = "not_identified", "the fixed effects are not identified by these outcomes"
+    CONSTANT_OUTCOME = "constant_outcome", "every answer is {kind}: no finite estimate exists"
+    SEPARATION = (
+        "separation",
+        "separation: {names:list} split right from wrong answers, so that no finite estimate exists",
+    )
+    CONSTANT_COVARIATE = "constant_covariate", "{name} does not vary and was left out"
+    ALIASED_TERM = "aliased_term", "{name} cannot be told apart from {others:list} in these data"
+    NO_CONTRAST_VARIANCE = (
+        "no_contrast_variance",
+        "the contrast has no variance: it is zero, or of nothing that was estimated",
+    )
+    NO_RESIDUAL = "no_residual", "nothing is left to estimate an error from"
+    NO_DRAW_VARIANCE = "no_draw_variance", "no draw has a variance"
+    NO_FORM_FITS = "no_form_fits", "no law fits ({p_values:p})"
+    FORM_REJECTED = "form_rejected", "rejected: does not fit (p = {p:.2g})"
+    TARGET_OUT_OF_REACH = "target_out_of_reach", "by the leading form never reached"
+    CEILING_BELOW_TARGET = (
+        "ceiling_below_target",
+        "the ceiling lies below the target: never, or beyond {low:examples} examples",
+    )
+    NEVER_REACHED = "never_reached", "neither capability reaches the target: their data costs have no ratio"
+    RATIO_OPEN = (
+        "ratio_open",
+        "neither end of the ratio is known ({first}: {low1:examples} to {high1:examples} examples; "
+        "{second}: {low2:examples} to {high2:examples} examples)",
+    )
+    CONFIDENCE_TOO_LOW = "confidence_too_low", "equivalence needs an interval of more than 50 %, asked were {level:g} %"
+    VARIES_WITHIN_STUDENTS = (
+        "varies_within_students",
+        "a covariate that is crossed with capability varies within students",
+    )
+    NO_SUCH_EFFECT = "no_such_effect", "the formula's columns are no such effect"
+    NOT_SPARABLE = "not_sparable", "without one of the {groups} a coefficient cannot be estimated"
+    TASKS_NO_SAMPLE = "tasks_no_sample", "numbers are about these tasks, which are no sample to leave one out of"
+    NO_MAXIMUM = "no_maximum", "not converged: no maximum was found"
+    TOO_MANY_OUTCOMES = (
+        "too_many_outcomes",
+        "more than {most:,} outcomes: fit_mixed(…, link='chance') has no such limit",
+    )
+    CHANCE_NEEDS_GRID = (
+        "chance_needs_grid",
+        "a link with chance needs covariates that are constant within student and task",
+    )
+    BELOW_CHANCE = (
+        "below_chance",
+        "{student} is right on {share:.3g} % of {task}, significantly less than guessing gives ({chance:.3g} %): no "
+        "link with chance fits",
+    )
+    PATTERN_TOO_SMALL = "pattern_too_small", "the pattern has less than two items, or all of them"
+    DRAWS_REFUSED = (
+        "draws_refused",
+        "{n} of {of} draws of the labels gave no interval, the first because {why}",
+    )
+    NOT_IN_DRAW = "not_in_draw", "not in this draw"
+    NO_ESTIMATE = "no_estimate", "no estimate was given"
+    ESTIMATION_FAILED = "estimation_failed", "{error}"
+    """The message of an error that stopped an estimator; the other numbers do not hang on it."""
+    POWER_OUT_OF_REACH = (
+        "power_out_of_reach",
+        "with {largest:,} the power is {power:.2f}: what they do not reduce hides it",
+    )
+    # --- a random term that the data cannot carry ---
+    ITEMS_ANSWERED_ONCE = (
+        "items_answered_once",
+        "items were answered once each: their difficulty cannot be told from the outcome",
+    )
+    ONE_ITEM_PER_TASK = "one_item_per_task", "every task has one item, so that items stand for tasks"
+    NO_TASK_OF_TWO_ITEMS = "no_task_of_two_items", "no task has two items"
+    EXPLAINED_BY_FIXED_EFFECTS = (
+        "explained_by_fixed_effects",
+        "the fixed effects explain every difference between {groups} (fewer {groups} than coefficients?)",
+    )
+    SLOPES_NOT_ASKED = "slopes_not_asked", "not asked for: where tasks differ in slopes, intervals are too narrow"
+    CONSTANT_WITHIN_TASKS = (
+        "constant_within_tasks",
+        "{name} takes one value within each task, or one slope in each capability is all there is",
+    )
+    ONE_OUTCOME_PER_CELL = "one_outcome_per_cell", "one outcome for each student and task"
+    NO_CROSSED_CELLS = "no_crossed_cells", "needs two students and two tasks"
+    NO_SHARED_BASE = "no_shared_base", "no two students share a base: it is the same as student"
     # --- what qualifies a number ---
-    UNREADABLE_ANSWERS = "unreadable_answers"
+    ONE_BASE = "one_base", "all students have one base: numbers are about students of this base"
+    UNREADABLE_ANSWERS = (
+        "unreadable_answers",
+        "left out for over {most:.0f} % unparsed or truncated answers: {tasks:list}",
+    )
+    NO_VARIATION_EXACT_BOUND = "no_variation_exact_bound", "no variation between items: exact bound"
+    EXACT_RATIO = "exact_ratio", "no item tells it from an exact ratio: exact bound"
+    BORROWED_VARIANCE = (
+        "borrowed_variance",
+        "tasks of few items count much, and their variance is mostly that of the other tasks",
+    )
+    AT_BOUNDARY = "at_boundary", "the estimate is at the boundary: zero"
+    STANDS_FOR = "stands_for", "{name} cannot be told apart from {others:list}: it stands for both"
+    GUESSES_COUNT_AS_ABILITY = (
+        "guesses_count_as_ability",
+        "takes guesses for ability: read the effects in score points, or use a link with chance",
+    )
+    FEW_ANSWERS_PER_ITEM = (
+        "few_answers_per_item",
+        "{n:g} answers per item: below {least}, coefficients are drawn towards zero by 8-18 %, about half of which the "
+        "bias correction restores",
+    )
+    SPARSE_STUDENTS = "sparse_students", "fewer than half of the usual number of outcomes: {students:some}"
+    NOT_CONVERGED = "not_converged", "not converged: Newton's method for the random effects did not settle"
+    VARIANCE_AT_UPPER_BOUND = "variance_at_upper_bound", "not converged: a variance ran into its upper bound"
+    SEARCH_STOPPED = (
+        "search_stopped",
+        "not converged: the search for the variances stopped on a slope, {distance:.2g} standard errors from its end",
+    )
+    FLAT_LIKELIHOOD = (
+        "flat_likelihood",
+        "the likelihood is flat or curves upwards at the optimum in some variance",
+    )
+    EM_NOT_CONVERGED = "em_not_converged", "EM did not come to rest"
+    SOME_DRAWS_REFUSED = "some_draws_refused", "{n} of {of} draws of the labels gave no number"
+    FEW_SIZES_UNTESTED = (
+        "few_sizes_untested",
+        "{n} distinct sizes: coverage of the intervals is untested below {least}",
+    )
+    NO_SIZE_ZERO = "no_size_zero", "no student of size zero: the base's level is extrapolated"
+    ONE_SEED_PER_SIZE = (
+        "one_seed_per_size",
+        "one seed per size: misfit cannot be told from seeds, no form is rejected",
+    )
+    SUBSETS_NOT_REDRAWN = (
+        "subsets_not_redrawn",
+        "every seed had the same subsets: the interval is for these subsets, not for others of their size",
+    )
+    CEILING_MAY_BE_BELOW = "ceiling_may_be_below", "the ceiling may lie below the target: no upper end"
+    BASE_MEETS_TARGET = "base_meets_target", "the base already meets the target"
+    BASE_MAY_MEET_TARGET = "base_may_meet_target", "the base may meet the target already: no lower end"
+    EXTRAPOLATED = "extrapolated", "the {what} is extrapolated beyond the largest size, {largest:examples}"
+    EXTRAPOLATED_TENFOLD = (
+        "extrapolated_tenfold",
+        "the {what} is extrapolated beyond the largest size, {largest:examples}, more than tenfold ({times:.0f} times)",
+    )
+    FORMS_REJECTED = "forms_rejected", "rejected as not fitting: {forms:list}"
+    NOT_MONOTONE = "not_monotone", "the means do not rise with size (p = {p:.2g})"
+    EXACT_TEST_DESIGN = (
+        "exact_test_design",
+        "so few items are judged by an exact test, which finds a gap less often: plan for half as many again",
+    )
+    MORE_PATTERNS_NOT_TRIED = "more_patterns_not_tried", "more than {most} patterns were not tried"
+    OPPOSITE_SIGN = "opposite_sign", "{sure:words} is clear of zero, {other:words} lies on the other side"
+    OUTSIDE_INTERVAL = "outside_interval", "{other:words} lies outside the interval of the {first:words}"
+    UNEQUAL_CERTAINTY = "unequal_certainty", "{sure:words} clear of zero, {unsure:words} not"
+    ONE_ESTIMATOR = "one_estimator", "fewer than two estimators gave a number"
+    # --- of analysis: what refuses or qualifies ---
+    NO_COMPARABLE_ITEMS = (
+        "no_comparable_items",
+        "no {capabilities:and} item with scores of 0 or 1 that could be compared",
+    )
+    CHANCE_UNKNOWN_FOR_ITEMS = "chance_unknown_for_items", "chance is unknown for {n} of {of} items ({tasks:some})"
+    STRAY_ITEMS = "stray_items", "left out as too few of their task: {n} of {capability}"
+    SEEDS_UNKNOWN = "seeds_unknown", "{n} students may be seeds of one recipe: the models table names no seed of each"
+    SEEDS_SHARED = "seeds_shared", "{n} students may be seeds of one recipe, but two of them have one seed"
+    PROMPTED_DIFFERENTLY = "prompted_differently", "{roles:and} were prompted differently"
+    FORMAT_ALIASED = "format_aliased", "format and capability are aliased, the difference may be one of format"
+    SINGLE_TASK = "single_task", "{capability} is a single task: what is told of it may be that task's own"
+    UNPARSED_OFTEN = (
+        "unparsed_often",
+        "the answers hold nothing that the score can read: change `extract`, the prompt or the chat template",
+    )
+    TRUNCATED_OFTEN = "truncated_often", "the answers were cut off: raise `max_tokens` or add a `stop`"
+    UNDECLARED_LABELS = "undeclared_labels", "labels of {n:,} of {of:,} items were not declared"
+    ESTIMATORS_DIFFER_IN_CERTAINTY = "estimators_differ_in_certainty", "several estimators: differ in certainty ({why})"
+    ESTIMATORS_DISAGREE = "estimators_disagree", "several estimators: disagree ({why})"
+    NO_LOGARITHM = "no_logarithm", "left out, since zero has no logarithm: {students:some}"
+    FACTOR_UNKNOWN = "factor_unknown", "{factor} is no part of the model: unknown of {students:some}"
+    # --- what only informs ---
+    SEEDS_POPULATION = "seeds_population", "{n} training seeds; population: this recipe, items like these"
+    ONE_SEED = (
+        "one_seed",
+        "one training seed: counts for this checkpoint; another seed would lose and gain other items",
+    )
+    BASE_AS_SEED = "base_as_seed", "seen as the base that it is and as one more seed: the wider interval"
+    JITTER_EXCLUDED = "jitter_excluded", "{n} flips within numerical jitter ({nats:g} nats) are not counted"
+    TASKS_WEIGH_EQUALLY = "tasks_weigh_equally", "tasks weigh equally"
+    ITEMS_WEIGH_EQUALLY = "items_weigh_equally", "items weigh equally"
+    INCOMPLETE_ROWS = "incomplete_rows", "{n} of {of} rows lack an outcome or a covariate and were left out"
+    REPEATED_OUTCOMES = (
+        "repeated_outcomes",
+        "{n} outcomes repeat a student and an item and count as further trials",
+    )
+    ITEMS_LEFT_OUT = "items_left_out", "{n} of {of} items left out: not every student and the teacher answered them"
+    SPARSE_ITEMS = "sparse_items", "{n} items answered by less than half of the students were left out"
+    BRACKETED = (
+        "bracketed",
+        "if accuracy rises with data, the target lies between {low:examples} and {high:examples} examples",
+    )
+    BRACKETED_BELOW = (
+        "bracketed_below",
+        "if accuracy rises with data, the target lies above {low:examples} examples",
+    )
+    ALL_LAWS_SATURATE = "all_laws_saturate", "all its laws level off"
+    ONE_LAW_GROWS = "one_law_grows", "its laws level off but for one that does not"
+    CHOSEN_ON_SAMPLE = (
+        "chosen_on_sample",
+        "K was chosen and halves were compared on {n} items drawn at random",
+    )
+    MEMBERSHIPS_AS_KNOWN = "memberships_as_known", "memberships taken as known"
+    ALL_CLEAR_OF_ZERO = "all_clear_of_zero", "all clear of zero on one side"
+    NONE_CLEAR_OF_ZERO = "none_clear_of_zero", "none is clear of zero"
+    SCORED_SHARE = "scored_share", "scored: {share:.1f} % of its items"
+    COMMON_SHARE = "common_share", "items that all of {who:list} answered: {share:.1f} %"
+    RECORDED_SHARE = "recorded_share", "both answers recorded: {share:.1f} %"
+    FIRST_REPEAT = "first_repeat", "answers of the first repeat"
+    TASKS_WITH_ERRORS = "tasks_with_errors", "{n} of {of} tasks have enough wrong answers of the teacher"
+    FLIP_COUNTS = "flip_counts", "{lost} lost, {gained} gained of {of}"
+    EQUIVALENT = "equivalent", "as good as the teacher within {points:g} points"
+    NOT_INFERIOR = "not_inferior", "at most {points:g} points short of the teacher"
+    INFERIOR = "inferior", "more than {points:g} points short of the teacher"
+    NOT_EQUIVALENT = "not_equivalent", "not shown to be within {points:g} points, nor beyond"
+    NOT_TESTED = "not_tested", "not tested"
+    ONE_FORMAT = "one_format", "both capabilities come only as {format} tasks"
+    ONE_FORMAT_OF_CAPABILITY = "one_format_of_capability", "comes only as {format}"
+    EARLIER_CHECKPOINTS = "earlier_checkpoints", "of each training run the last checkpoint counts, {n} earlier left out"
+    SEED_DISAGREEMENT = "seed_disagreement", "two seeds differ by {share:.1f} % of the items in one direction"
+    LISTED_ITEMS = "listed_items", "at most 10 % of the listed expected to be false; items: {items:list}{more}"
+    NO_SURE_ITEM = "no_sure_item", "no item is sure"
+    ESTIMATORS_AGREE = "estimators_agree", "several estimators: agree ({why})"
+    ESTIMATORS_NOT_JUDGED = "estimators_not_judged", "several estimators: not judged ({why})"
+    FORMULA = "formula", "{formula}"
+    FRACTIONAL_ITEMS = "fractional_items", "{n} items with scores between 0 and 1 left out"
+    LEADING_FORM = "leading_form", "{form} form leads; p = {p:.2g} that the target is within reach (small: never)"
+    ERROR_MEANING = "error_meaning", "{meaning}"
+    SAMPLED_ANSWERS = "sampled_answers", "{n:,} of {of:,} {among:words}, drawn at random"
+    HELD_OUT_STUDENTS = "held_out_students", "by held-out students"
+    PATTERNS_COMPARED = "patterns_compared", "{n} against {fewer} patterns: p = {p:.2g}"
+    PATTERN_SLOPES = "pattern_slopes", "logits per standard deviation of a student's covariate: {slopes:signed}"
+    HALF_TESTED = "half_tested", "tested on the other half of the students: p = {p:.2g} (Holm)"
+    PATTERN_FAILURE = "pattern_failure", "students fail {share:.0f} % of it"
+    EXAMPLE_ITEMS = "example_items", "to read: {items:list}"
+    LABEL_DRAWS = "label_draws", "{n} draws of the labels of {of} items"
+    LABEL_VARIANCE = "label_variance", "labels make {share:.0f} % of the variance"
+    SELECTED_IN_TREE = "selected_in_tree", "selected down the tree of groups"
+    SELECTION_INTERVAL = (
+        "selection_interval",
+        "selected down the tree of groups, the interval that pays for it ({level:.2f} %): {low:.3f} to {high:.3f}",
+    )
     FREE_TEXT = "free_text"
     """Transitional: prose without a code. No code of capgap may use it once every note has one."""
 
 
-INFORMATION: frozenset[Reason] = frozenset()
+INFORMATION: frozenset[Reason] = frozenset(
+    {
+        Reason.SCORED_SHARE,
+        Reason.COMMON_SHARE,
+        Reason.RECORDED_SHARE,
+        Reason.FIRST_REPEAT,
+        Reason.TASKS_WITH_ERRORS,
+        Reason.FLIP_COUNTS,
+        Reason.EQUIVALENT,
+        Reason.NOT_INFERIOR,
+        Reason.INFERIOR,
+        Reason.NOT_EQUIVALENT,
+        Reason.NOT_TESTED,
+        Reason.ONE_FORMAT,
+        Reason.ONE_FORMAT_OF_CAPABILITY,
+        Reason.EARLIER_CHECKPOINTS,
+        Reason.SEED_DISAGREEMENT,
+        Reason.LISTED_ITEMS,
+        Reason.NO_SURE_ITEM,
+        Reason.ESTIMATORS_AGREE,
+        Reason.ESTIMATORS_NOT_JUDGED,
+        Reason.FORMULA,
+        Reason.FRACTIONAL_ITEMS,
+        Reason.LEADING_FORM,
+        Reason.ERROR_MEANING,
+        Reason.SAMPLED_ANSWERS,
+        Reason.HELD_OUT_STUDENTS,
+        Reason.PATTERNS_COMPARED,
+        Reason.PATTERN_SLOPES,
+        Reason.HALF_TESTED,
+        Reason.PATTERN_FAILURE,
+        Reason.EXAMPLE_ITEMS,
+        Reason.LABEL_DRAWS,
+        Reason.LABEL_VARIANCE,
+        Reason.SELECTED_IN_TREE,
+        Reason.SELECTION_INTERVAL,
+        Reason.SEEDS_POPULATION,
+        Reason.ONE_SEED,
+        Reason.BASE_AS_SEED,
+        Reason.JITTER_EXCLUDED,
+        Reason.TASKS_WEIGH_EQUALLY,
+        Reason.ITEMS_WEIGH_EQUALLY,
+        Reason.INCOMPLETE_ROWS,
+        Reason.REPEATED_OUTCOMES,
+        Reason.ITEMS_LEFT_OUT,
+        Reason.SPARSE_ITEMS,
+        Reason.BRACKETED,
+        Reason.BRACKETED_BELOW,
+        Reason.ALL_LAWS_SATURATE,
+        Reason.ONE_LAW_GROWS,
+        Reason.CHOSEN_ON_SAMPLE,
+        Reason.MEMBERSHIPS_AS_KNOWN,
+        Reason.ALL_CLEAR_OF_ZERO,
+        Reason.NONE_CLEAR_OF_ZERO,
+    }
+)
 """Codes that inform and neither refuse nor qualify: they never stand in the column ``reason``."""
 
 _TEXT: dict[Reason, str] = {
@@ -54,9 +425,41 @@ _TEXT: dict[Reason, str] = {
     Reason.FEW_MODEL_SIZES: "{n} model sizes: {least} that span a factor of {span:g} are needed, one of them able",
     Reason.SOLVED_BY_SMALLEST: "the smallest model solves {share:.0f} % of the items already",
     Reason.FREE_TEXT: "{text}",
-    Reason.UNREADABLE_ANSWERS: "task left out of every battery, capability and domain number",
 }
-"""Code → its sentence, a format string over the remark's figures."""
+"""Code → its sentence, where the code does not bring it."""
+
+MAX_LISTED = 5
+"""Names that the specification ``some`` lists."""
+
+
+class _SentenceFormatter(Formatter):
+    """Python's formatter with further specifications: see `format_field`."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        """Names between commas, all or the first few; codes as words; counts of examples; p-values by name."""
+        match format_spec:
+            case "list":
+                return ", ".join(map(str, value))
+            case "some":
+                return ", ".join(map(str, value[:MAX_LISTED])) + (" and others" if len(value) > MAX_LISTED else "")
+            case "and":
+                return " and ".join(map(str, value))
+            case "signed":
+                return ", ".join(f"{name} {number:+.2f}" for name, number in value.items())
+            case "words":
+                return ", ".join([value] if isinstance(value, str) else value).replace("_", " ")
+            case "examples":
+                return count_text(value)
+            case "p":
+                return ", ".join(f"{name} p = {p:.2g}" for name, p in value.items())
+        return str(super().format_field(value, format_spec))
+
+
+def count_text(size: float) -> str:
+    """A number of examples to three digits, for sentences; infinitely many are needed where a target is never met."""
+    if math.isinf(size):
+        return "never"
+    return f"{float(f'{size:.3g}'):,.0f}" if size >= 1 or size == 0 else f"{size:.2g}"
 
 
 @dataclass(frozen=True)
@@ -65,20 +468,36 @@ class Remark:
 
     code: Reason
     """What is said."""
-    values: dict[str, Any] = field(default_factory=dict)
-    """Figures and names, by the fields of the code's sentence."""
+    values: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Figures and names, by the fields of the code's sentence; a remark among them stands for its sentence."""
+    part: str = ""
+    """Which part of a composed number it speaks of (``reasoning``, ``first``); empty: the whole."""
 
     @property
     def text(self) -> str:
-        """The sentence, without a full stop."""
-        return Formatter().vformat(_TEXT[self.code], (), self.values)
+        """The sentence, without a full stop; a part's name and a colon before it."""
+        sentence = self.code.sentence or _TEXT[self.code]
+        text = _SentenceFormatter().vformat(sentence, (), self.values)
+        return f"{self.part}: {text}" if self.part else text
+
+    def __str__(self) -> str:
+        return self.text
+
+    def of(self, part: str) -> "Remark":
+        """The same remark as one about a part of a composed number."""
+        return replace(self, part=f"{part}: {self.part}" if self.part else part)
 
 
-def render(remarks: tuple[Remark, ...]) -> str:
+def remark(code: Reason, **values: Any) -> Remark:
+    """A remark with its figures as keywords."""
+    return Remark(code, values)
+
+
+def render(remarks: Iterable[Remark]) -> str:
     """The note: all sentences in order, each once, separated by semicolons."""
     return "; ".join(dict.fromkeys(text for remark in remarks if (text := remark.text)))
 
 
-def reason_of(remarks: tuple[Remark, ...]) -> Reason | None:
+def reason_of(remarks: Iterable[Remark]) -> Reason | None:
     """The first code that refuses or qualifies; None where every remark only informs."""
     return next((remark.code for remark in remarks if remark.code not in INFORMATION), None)

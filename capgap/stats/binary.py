@@ -1,9 +1,10 @@
-"""Intervals and tests for right and wrong answers of items that stand alone: Wilson, Tango, exact McNemar."""
+"""Intervals and tests for binary scores of independent items: Wilson, Tango, exact McNemar."""
 
 import math
 from functools import lru_cache
 
 from scipy import special
+from statsmodels.stats.contingency_tables import mcnemar
 
 from capgap.errors import EstimationError
 
@@ -28,6 +29,7 @@ def wilson_interval(share: float, n: float, *, critical: float) -> tuple[float, 
     """
     if not n > 0:
         raise EstimationError("a share of no item has no interval.")
+    # Not statsmodels' `proportion_confint`, which knows no critical value but the normal's; a test holds both together.
     z2 = critical**2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = critical / (1 + z2 / n) * math.sqrt(max(share * (1 - share), 0.0) / n + z2 / (4 * n**2))
@@ -108,7 +110,4 @@ def mcnemar_exact(gained: int, lost: int) -> float:
     McNemar, Q. (1947). Note on the sampling error of the difference between correlated proportions or percentages.
     Psychometrika 12, 153-157. Here by the binomial tail, doubled.
     """
-    discordant = gained + lost
-    if not discordant:
-        return 1.0
-    return min(1.0, 2 * float(special.bdtr(min(gained, lost), discordant, 0.5)))
+    return float(mcnemar([[0, gained], [lost, 0]], exact=True).pvalue)

@@ -1,14 +1,25 @@
-"""What every estimator returns, and the few quantiles that they share."""
+"""`Estimate`, the one type of a number with its interval, results that hold several, and the quantiles they share."""
 
 import math
-from dataclasses import dataclass, replace
-from typing import Literal, Self
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, Self
 
 from scipy import special
 
-from capgap.schema.remarks import Reason, Remark, reason_of, render
+from capgap.schema.remarks import Reason, Remark, reason_of, remark, render
 
-__all__ = ["FEW_CLUSTERS", "Estimate", "degenerate_reach", "refused", "t_critical", "t_p_value"]
+__all__ = [
+    "FEW_CLUSTERS",
+    "Estimate",
+    "Remarked",
+    "Result",
+    "degenerate_reach",
+    "few_clusters",
+    "refused",
+    "t_critical",
+    "t_p_value",
+]
 
 Status = Literal["ok", "open", "refused"]
 
@@ -17,7 +28,34 @@ FEW_CLUSTERS = 6
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Remarked:
+    """What carries remarks: codes with figures, from which its reason and its note are made."""
+
+    remarks: tuple[Remark, ...] = field(default=(), kw_only=True)
+    """What a reader must know, as codes; the reason first, where it is refused or open."""
+
+    @property
+    def reason(self) -> Reason | None:
+        """The code that refuses or qualifies it."""
+        return reason_of(self.remarks)
+
+    @property
+    def codes(self) -> tuple[Reason, ...]:
+        """The codes of all remarks, those that only inform too."""
+        return tuple(remark.code for remark in self.remarks)
+
+    @property
+    def note(self) -> str:
+        """The remarks as prose."""
+        return render(self.remarks)
+
+    def noting(self, *remarks: Remark) -> Self:
+        """The same with further remarks."""
+        return replace(self, remarks=(*self.remarks, *remarks))
+
+
+@dataclass(frozen=True)
+class Estimate(Remarked):
     """One number with its interval; what is unknown is NaN, never zero."""
 
     estimate: float = math.nan
@@ -42,44 +80,69 @@ class Estimate:
     """Name of the estimator of the interval."""
     status: Status = "ok"
     """``ok``, ``open`` (an end of the interval is unknown) or ``refused`` (no number)."""
-    remarks: tuple[Remark, ...] = ()
-    """What a reader must know to use the number, as codes; the reason first, where it is refused or open."""
+
+    def record(self) -> dict[str, Any]:
+        """Its fields as one row; the remarks as ``reason`` and ``note``."""
+        values = {f.name: getattr(self, f.name) for f in fields(Estimate) if f.name != "remarks"}
+        return {**values, "reason": self.reason, "note": self.note}
+
+    def __str__(self) -> str:
+        """Number, interval, degrees of freedom and p-value, as far as they are known, and the note."""
+        if self.status == "refused":
+            return f"refused, {self.note}"
+        interval = f" [{_figure(self.conf_low)}, {_figure(self.conf_high)}]"
+        parts = [
+            _figure(self.estimate) + ("" if math.isnan(self.conf_low) and math.isnan(self.conf_high) else interval),
+            *([f"df = {self.df:.1f}"] if math.isfinite(self.df) else []),
+            *([f"p = {self.p_value:.3g}"] if math.isfinite(self.p_value) else []),
+        ]
+        return ", ".join(parts) + (f" ({self.note})" if self.note else "")
+
+
+@dataclass(frozen=True)
+class Result(Remarked):
+    """Estimates that belong together; a subclass says which, and gets its rows and its text from here."""
 
     @property
-    def reason(self) -> Reason | None:
-        """The code that refuses or qualifies it."""
-        return reason_of(self.remarks)
+    def heading(self) -> str:
+        """First line of the summary."""
+        raise NotImplementedError
 
-    @property
-    def note(self) -> str:
-        """The remarks as prose."""
-        return render(self.remarks)
+    def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
+        """Each number after its labels: what tells it from the others, and figures that belong to it."""
+        raise NotImplementedError
 
-    def noting(self, *remarks: Remark | str) -> Self:
-        """The same estimate with further remarks."""
-        return replace(self, remarks=(*self.remarks, *_coded(remarks)))
+    def tidy(self) -> list[dict[str, Any]]:
+        """One row for each number: its labels and the fields of `Estimate`."""
+        return [{**labels, **estimate.record()} for labels, estimate in self.estimates()]
 
-
-def free_text(note: str) -> tuple[Remark, ...]:
-    """Transitional: a note without codes."""
-    return _coded((note,))
-
-
-def _coded(remarks: tuple[Remark | str, ...]) -> tuple[Remark, ...]:
-    return tuple(
-        part
-        for remark in remarks
-        for part in (
-            [Remark(Reason.FREE_TEXT, {"text": text}) for text in remark.split("; ") if text]
-            if isinstance(remark, str)
-            else [remark]
-        )
-    )
+    def summary(self) -> str:
+        """Plain text: the heading, a line for each number, the note."""
+        lines = [self.heading]
+        for labels, estimate in self.estimates():
+            words = (
+                value if isinstance(value, str) else f"{name} {_figure(value)}"
+                for name, value in labels.items()
+                if value not in ("", None) and value == value  # NaN is unlike itself
+            )
+            lines.append(f"  {', '.join(words)}: {estimate}")
+        text = "\n".join(lines)
+        return text if self.note in text else f"{text}\nNote: {self.note}."
 
 
-def refused(*remarks: Remark | str, n_items: int = 0, n_clusters: int = 0, method: str = "") -> Estimate:
+def _figure(value: float) -> str:
+    """A number to three digits, thousands not as powers of ten."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < math.inf else f"{value:.3g}"
+
+
+def refused(*remarks: Remark, n_items: int = 0, n_clusters: int = 0, method: str = "") -> Estimate:
     """An estimate without a number, and the reason why first."""
-    return Estimate(n_items=n_items, n_clusters=n_clusters, method=method, status="refused", remarks=_coded(remarks))
+    return Estimate(n_items=n_items, n_clusters=n_clusters, method=method, status="refused", remarks=remarks)
+
+
+def few_clusters(n_clusters: int, least: int = FEW_CLUSTERS) -> tuple[Remark, ...]:
+    """A remark where the clusters are fewer than the coverage of an interval was ever measured with; else none."""
+    return () if n_clusters >= least else (remark(Reason.FEW_CLUSTERS, n=n_clusters, least=least),)
 
 
 def t_critical(df: float, conf_level: float) -> float:

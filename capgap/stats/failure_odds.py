@@ -1,16 +1,18 @@
-"""What goes with failure: a logistic regression on covariates of the items, with odds ratios."""
+"""Odds ratios of failure: a logistic regression on covariates of the items, with a cluster jackknife."""
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import linalg, optimize
 
 from capgap.errors import EstimationError
-from capgap.stats.estimate import FEW_CLUSTERS, Estimate, free_text, refused, t_critical, t_p_value
+from capgap.schema.remarks import Reason, Remark, remark
+from capgap.stats.estimate import Estimate, Result, Status, few_clusters, refused, t_critical, t_p_value
 
 __all__ = ["FailureRegression", "OddsRatio", "failure_regression"]
 
@@ -25,7 +27,7 @@ METHOD = "logistic regression, cluster jackknife t"
 
 @dataclass(frozen=True)
 class OddsRatio:
-    """One covariate."""
+    """The odds ratio of one covariate."""
 
     name: str
     """The covariate; for words ``name = level``, against the most frequent level."""
@@ -36,7 +38,7 @@ class OddsRatio:
 
 
 @dataclass(frozen=True)
-class FailureRegression:
+class FailureRegression(Result):
     """Odds ratios of failure."""
 
     terms: tuple[OddsRatio, ...]
@@ -47,42 +49,19 @@ class FailureRegression:
     """Those that failed."""
     n_clusters: int
     """Clusters."""
-    status: str = "ok"
+    status: Status = "ok"
     """``ok`` or ``refused``."""
-    note: str = ""
-    """What a reader must know; the reason, where it is refused."""
 
-    def tidy(self) -> list[dict[str, object]]:
-        """One row per covariate."""
-        return [
-            {
-                "term": term.name,
-                "odds_ratio": term.odds_ratio.estimate,
-                "log_std_error": term.odds_ratio.std_error,
-                "df": term.odds_ratio.df,
-                "conf_low": term.odds_ratio.conf_low,
-                "conf_high": term.odds_ratio.conf_high,
-                "p_value": term.odds_ratio.p_value,
-                "odds_ratio_per_sd": term.per_sd,
-                "n_items": self.n,
-                "n_clusters": self.n_clusters,
-                "method": METHOD,
-                "status": term.odds_ratio.status,
-                "note": term.odds_ratio.note,
-            }
-            for term in self.terms
-        ]
+    @property
+    def heading(self) -> str:
+        """Failures, responses and clusters."""
+        head = f"Odds ratios of failure: {self.n_failures} failures of {self.n} in {self.n_clusters} clusters"
+        return head + (", refused" if self.status == "refused" else "")
 
-    def summary(self) -> str:
-        """Plain text."""
-        if self.status == "refused":
-            return f"Failure regression: refused, {self.note}."
-        lines = [f"Failure regression: {self.n_failures} failures of {self.n} in {self.n_clusters} clusters"]
+    def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
+        """The odds ratio of each covariate; `std_error` is that of its logarithm."""
         for term in self.terms:
-            e = term.odds_ratio
-            numbers = f"odds ratio {e.estimate:.2f} [{e.conf_low:.2f}, {e.conf_high:.2f}], p = {e.p_value:.3g}"
-            lines.append(f"  {term.name}: {numbers if e.status == 'ok' else f'{e.status}, {e.note}'}")
-        return "\n".join([*lines, *([f"  {self.note}"] if self.note else [])])
+            yield {"term": term.name, "odds_ratio_per_sd": term.per_sd}, term.odds_ratio
 
 
 def failure_regression(
@@ -139,16 +118,16 @@ def failure_regression(
     y, code = y[known], np.unique(group[known], return_inverse=True)[1]
     columns = {name: values[known] for name, values in columns.items()}
     n_left_out = int((~known).sum())
-    note = f"{n_left_out} responses without an outcome or covariate were left out" if n_left_out else ""
+    incomplete = [remark(Reason.INCOMPLETE_ROWS, n=n_left_out, of=len(known))] if n_left_out else []
     n, n_failures, n_clusters = len(y), int(y.sum()), int(code.max(initial=-1)) + 1
-    reason = ""
+    reason = None
     if min(n_failures, n - n_failures) < MIN_OUTCOMES:
-        few, word = (n_failures, "failures") if 2 * n_failures <= n else (n - n_failures, "successes")
-        reason = f"{few} {word} of {n} are too few ({MIN_OUTCOMES} are needed)"
+        few, kind = (n_failures, "failures") if 2 * n_failures <= n else (n - n_failures, "successes")
+        reason = remark(Reason.FEW_OUTCOMES, n=few, kind=kind, of=n, least=MIN_OUTCOMES)
     elif not columns:
-        reason = "there is no covariate"
-    if reason:
-        return FailureRegression((), n, n_failures, n_clusters, "refused", reason)
+        reason = remark(Reason.NO_COVARIATE)
+    if reason is not None:
+        return FailureRegression((), n, n_failures, n_clusters, "refused", remarks=(reason,))
     dropped = _not_estimable(columns, min(n_failures, n - n_failures))
     terms: dict[str, OddsRatio] = {}
     while True:
@@ -160,12 +139,12 @@ def failure_regression(
         if not separated:
             terms = _ratios(names, x, beta, covariance, (n, n_clusters), conf_level)
             break
-        dropped |= {
-            names[j]: "separation: it tells failures from successes, alone or with others named so" for j in separated
-        }
+        splitting = [names[j] for j in separated]
+        dropped |= dict.fromkeys(splitting, remark(Reason.SEPARATION, names=splitting))
     for name, why in dropped.items():
         terms[name] = OddsRatio(name, refused(why, n_items=n, n_clusters=n_clusters, method=METHOD), math.nan)
-    return FailureRegression(tuple(terms[name] for name in columns), n, n_failures, n_clusters, "ok", note)
+    in_order = tuple(terms[name] for name in columns)
+    return FailureRegression(in_order, n, n_failures, n_clusters, remarks=tuple(incomplete))
 
 
 def _columns(covariates: Mapping[str, ArrayLike], n: int) -> tuple[dict[str, Floats], NDArray[np.bool_]]:
@@ -186,28 +165,29 @@ def _columns(covariates: Mapping[str, ArrayLike], n: int) -> tuple[dict[str, Flo
         reference = words[np.argmax(counts)] if len(words) else ""
         text = np.where(missing, "", values.astype(str))
         if len(words) < 2:
-            columns[name] = np.zeros(n)  # one word: told as a constant
+            columns[name] = np.zeros(n)  # one word: refused as a constant
         columns |= {f"{name} = {word}": (text == word).astype(float) for word in words if word != reference}
     return columns, known
 
 
-def _not_estimable(columns: dict[str, Floats], n_fewer: int) -> dict[str, str]:
+def _not_estimable(columns: dict[str, Floats], n_fewer: int) -> dict[str, Remark]:
     """Covariates that do not vary, repeat those before them, or are too many, with the reason."""
-    dropped: dict[str, str] = {}
-    kept = np.ones((len(next(iter(columns.values()))), 1))
+    dropped: dict[str, Remark] = {}
+    design = np.ones((len(next(iter(columns.values()))), 1))
     for name, values in columns.items():
         spread = values.std()
         if not spread > 1e-9 * (1 + abs(values.mean())):
-            dropped[name] = "it does not vary"
+            dropped[name] = remark(Reason.CONSTANT_COVARIATE, name=name)
             continue
         scaled = (values - values.mean()) / spread
-        residual = scaled - kept @ linalg.lstsq(kept, scaled)[0]
+        residual = scaled - design @ linalg.lstsq(design, scaled)[0]
         if residual.std() < 1e-6:
-            dropped[name] = "it repeats the covariates before it"
-        elif kept.shape[1] > n_fewer / MIN_OUTCOMES:
-            dropped[name] = f"{n_fewer} outcomes of the rarer kind allow no more covariates ({MIN_OUTCOMES} for each)"
+            before = [other for other in columns if other not in dropped]
+            dropped[name] = remark(Reason.ALIASED_TERM, name=name, others=before[: before.index(name)])
+        elif design.shape[1] > n_fewer / MIN_OUTCOMES:
+            dropped[name] = remark(Reason.TOO_MANY_COVARIATES, n=n_fewer, least=MIN_OUTCOMES)
         else:
-            kept = np.column_stack([kept, scaled])
+            design = np.column_stack([design, scaled])
     return dropped
 
 
@@ -233,6 +213,7 @@ def _fit(x: Floats, y: Floats, code: NDArray[np.intp]) -> tuple[Floats, Floats, 
     weight, width = p * (1 - p), range(z.shape[1])
     score = np.column_stack([np.bincount(code, z[:, i] * (y - p)) for i in width]).astype(float)
     by_cluster = np.array([[np.bincount(code, weight * z[:, i] * z[:, j]) for j in width] for i in width])
+    # H - H_g of every cluster g at once, shape (p, p, G): a step without the cluster, from the fit to all.
     rest = (z.T @ (weight[:, None] * z))[:, :, None] - by_cluster
     moves = _solved(np.moveaxis(rest, 2, 0), score)
     covariance = (n_clusters - 1) / n_clusters * (moves.T @ moves)
@@ -249,10 +230,10 @@ def _solved(matrices: Floats, vectors: Floats) -> Floats:
 
 def _separated(z: Floats, y: Floats) -> list[int]:
     """Columns (the constant not counted) that separate the outcomes: alone where any does, else together."""
-    together = _direction(z, y)
-    if together is None:
+    direction = _direction(z, y)
+    if direction is None:
         return []
-    involved = [j for j in range(1, z.shape[1]) if abs(together[j]) > 1e-7]
+    involved = [j for j in range(1, z.shape[1]) if abs(direction[j]) > 1e-7]
     alone = [j for j in involved if _direction(z[:, [0, j]], y) is not None]
     return [j - 1 for j in alone or involved]
 
@@ -260,10 +241,10 @@ def _separated(z: Floats, y: Floats) -> list[int]:
 def _direction(z: Floats, y: Floats) -> Floats | None:
     """A direction of the coefficients that contradicts no outcome and agrees with some; None where there is none."""
     signed = np.unique(np.round(z * (2 * y - 1)[:, None], 9), axis=0)
-    found = optimize.linprog(-signed.sum(axis=0), A_ub=-signed, b_ub=np.zeros(len(signed)), bounds=(-1, 1))
-    if not found.success:
+    optimum = optimize.linprog(-signed.sum(axis=0), A_ub=-signed, b_ub=np.zeros(len(signed)), bounds=(-1, 1))
+    if not optimum.success:
         return None
-    direction = np.asarray(found.x, dtype=float)
+    direction = np.asarray(optimum.x, dtype=float)
     return direction if (signed @ direction).sum() > 1e-6 * len(signed) else None
 
 
@@ -272,22 +253,23 @@ def _ratios(
 ) -> dict[str, OddsRatio]:
     n, n_clusters = size
     df = float(n_clusters - x.shape[1] - 1)
-    note = "" if n_clusters >= FEW_CLUSTERS else f"only {n_clusters} clusters: coverage is untested"
     terms = {}
     for j, name in enumerate(names):
         ratio = math.exp(beta[j])
         if math.isnan(covariance[j, j]):
-            reason = f"{n_clusters} clusters are too few for {x.shape[1] + 1} coefficients: no interval"
-            found = Estimate(
-                ratio, n_items=n, n_clusters=n_clusters, method=METHOD, status="open", remarks=free_text(reason)
+            reason = remark(Reason.TOO_FEW_CLUSTERS, n=n_clusters, n_coefficients=x.shape[1] + 1)
+            estimate = Estimate(
+                ratio, n_items=n, n_clusters=n_clusters, method=METHOD, status="open", remarks=(reason,)
             )
         else:
             error = math.sqrt(covariance[j, j])
             half = t_critical(df, conf_level) * error
             ends = _exp(beta[j] - half), _exp(beta[j] + half)
             p_value = t_p_value(beta[j] / error, df) if error > 0 else math.nan
-            found = Estimate(ratio, error, df, *ends, p_value, 1.0, n, n_clusters, METHOD, remarks=free_text(note))
-        terms[name] = OddsRatio(name, found, math.exp(beta[j] * x[:, j].std()))
+            estimate = Estimate(
+                ratio, error, df, *ends, p_value, 1.0, n, n_clusters, METHOD, remarks=few_clusters(n_clusters)
+            )
+        terms[name] = OddsRatio(name, estimate, math.exp(beta[j] * x[:, j].std()))
     return terms
 
 

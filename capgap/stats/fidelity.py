@@ -1,13 +1,16 @@
-"""How faithfully a student repeats its teacher: agreement, what chance would give, inherited errors."""
+"""Fidelity of a student to its teacher: agreement beyond chance, and inheritance of the teacher's errors."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from capgap.errors import EstimationError
-from capgap.stats.estimate import Estimate, refused, t_critical, t_p_value
+from capgap.schema.remarks import Reason, remark
+from capgap.stats.estimate import Estimate, Result, refused, t_critical, t_p_value
 from capgap.stats.means import accuracy, mean_estimate, paired_difference
 from capgap.stats.stratified import Design
 
@@ -20,7 +23,7 @@ MIN_ERRORS = 5
 
 
 @dataclass(frozen=True)
-class ErrorInheritance:
+class ErrorInheritance(Result):
     """How often wrong answers of the teacher are repeated, on the same items."""
 
     student: Estimate
@@ -32,36 +35,16 @@ class ErrorInheritance:
     used: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, dtype=np.intp))
     """Positions of the items behind it: the teacher's wrong answers, in tasks with enough of them."""
 
-    def tidy(self) -> list[dict[str, object]]:
-        """Three rows: student, control, difference."""
-        parts = {"student": self.student, "control": self.control, "student - control": self.difference}
-        return [
-            {
-                "contrast": name,
-                "estimate": e.estimate,
-                "std_error": e.std_error,
-                "conf_low": e.conf_low,
-                "conf_high": e.conf_high,
-                "p_value": e.p_value,
-                "n_items": e.n_items,
-                "n_clusters": e.n_clusters,
-                "method": e.method,
-                "status": e.status,
-                "note": e.note,
-            }
-            for name, e in parts.items()
-        ]
+    @property
+    def heading(self) -> str:
+        """What is shown."""
+        return "Share of the teacher's wrong answers that are repeated"
 
-    def summary(self) -> str:
-        """Plain text."""
-        lines = []
-        for row in self.tidy():
-            if row["status"] == "refused":
-                lines.append(f"{row['contrast']}: refused, {row['note']}")
-            else:
-                numbers = row["estimate"], row["conf_low"], row["conf_high"]
-                lines.append("{}: {:.3f} [{:.3f}, {:.3f}]".format(row["contrast"], *numbers))
-        return "\n".join(lines)
+    def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
+        """Student, control, and their difference."""
+        yield {"contrast": "student"}, self.student
+        yield {"contrast": "control"}, self.control
+        yield {"contrast": "student - control"}, self.difference
 
 
 def collision_rate(first: ArrayLike, second: ArrayLike) -> float:
@@ -143,21 +126,21 @@ def fidelity(
     """
     t, s = np.asarray(teacher, dtype=float), np.asarray(student, dtype=float)
     agree, c = np.asarray(same, dtype=float), np.asarray(collision, dtype=float)
-    keep = np.isfinite(t) & np.isfinite(s) & np.isfinite(agree)
-    t, s, agree, c = t[keep], s[keep], agree[keep], c[keep]
-    design = design.kept(keep)
+    known = np.isfinite(t) & np.isfinite(s) & np.isfinite(agree)
+    t, s, agree, c = t[known], s[known], agree[known], c[known]
+    design = design.subset(known)
     agreement = accuracy(agree, design, conf_level=conf_level)
     k = design.stratum
     p, q, mean_c = ((np.bincount(k, x) / design.counts)[k] for x in (t, s, c))
     expected = expected_agreement(p, q, mean_c)
     linear = agree - (q - (1 - q) * mean_c) * (t - p) - (p - (1 - p) * mean_c) * (s - q) - expected
     excess = mean_estimate(design.fit(linear), bounds=(-1.0, 1.0), conf_level=conf_level)
-    apart = (1 - p) * (1 - q) * ((1 + mean_c) ** 2 * p * q + mean_c * (1 - mean_c))
-    excess = _at_least(excess, design.mean(apart * (design.weights / design.counts)[k]), conf_level)
+    if_independent = (1 - p) * (1 - q) * ((1 + mean_c) ** 2 * p * q + mean_c * (1 - mean_c))
+    excess = _with_least_variance(excess, design.mean(if_independent * (design.weights / design.counts)[k]), conf_level)
     return replace(agreement, null_value=design.mean(expected), p_value=excess.p_value), excess
 
 
-def _at_least(e: Estimate, variance: float, conf_level: float) -> Estimate:
+def _with_least_variance(e: Estimate, variance: float, conf_level: float) -> Estimate:
     """The same number with at least this variance; an exact bound stays as it is."""
     if not e.std_error**2 < variance:
         return e
@@ -214,29 +197,28 @@ def error_inheritance(
     shapes |= set() if tasks is None else {np.asarray(tasks).shape}
     if len(shapes) > 1 or t.ndim != 1:
         raise EstimationError(f"answers, wrong, clusters and tasks need one shape (n,), found {sorted(shapes)}.")
-    keep = np.flatnonzero(erred & (t >= 0))
+    used = np.flatnonzero(erred & (t >= 0))
     stratum = (
         np.zeros(len(t), dtype=np.int64) if tasks is None else np.unique(np.asarray(tasks), return_inverse=True)[1]
     )
     if tasks is not None:
-        pairs = np.unique(np.column_stack([stratum[keep], group[keep]]), axis=0)
+        pairs = np.unique(np.column_stack([stratum[used], group[used]]), axis=0)
         enough = np.bincount(pairs[:, 0].astype(np.intp), minlength=int(stratum.max(initial=0)) + 1) > 1
-        keep = keep[enough[stratum[keep]]]
-    none = refused("there is no control")
-    if len(keep) < MIN_ERRORS:
-        why = refused(
-            f"{len(keep)} wrong answers of the teacher are too few ({MIN_ERRORS} are needed)", n_items=len(keep)
-        )
-        return ErrorInheritance(why, none if c is None else why, none if c is None else why, keep)
-    design = Design.of(stratum[keep], np.unique(group[keep], return_inverse=True)[1])
-    repeats = (s[keep] == t[keep]).astype(float)
-    ours = accuracy(repeats, design, conf_level=conf_level)
+        used = used[enough[stratum[used]]]
+    no_control = refused(remark(Reason.NO_CONTROL))
+    if len(used) < MIN_ERRORS:
+        few = refused(remark(Reason.FEW_TEACHER_ERRORS, n=len(used), least=MIN_ERRORS), n_items=len(used))
+        of_control = no_control if c is None else few
+        return ErrorInheritance(few, of_control, of_control, used)
+    design = Design.of(stratum[used], np.unique(group[used], return_inverse=True)[1])
+    by_student = (s[used] == t[used]).astype(float)
+    student_share = accuracy(by_student, design, conf_level=conf_level)
     if c is None:
-        return ErrorInheritance(ours, none, none, keep)
-    others = (c[keep] == t[keep]).astype(float)
+        return ErrorInheritance(student_share, no_control, no_control, used)
+    by_control = (c[used] == t[used]).astype(float)
     return ErrorInheritance(
-        ours,
-        accuracy(others, design, conf_level=conf_level),
-        paired_difference(repeats - others, design, conf_level=conf_level),
-        keep,
+        student_share,
+        accuracy(by_control, design, conf_level=conf_level),
+        paired_difference(by_student - by_control, design, conf_level=conf_level),
+        used,
     )

@@ -1,16 +1,20 @@
-"""Items that a student lost or gained against its base, beside what two seeds of one recipe differ by anyway."""
+"""Flips of a student against its base: items lost and gained, beside what two seeds of one recipe differ by anyway."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
 from capgap.errors import EstimationError
+from capgap.schema.remarks import Reason, remark
 from capgap.stats.binary import mcnemar_exact
-from capgap.stats.estimate import Estimate, free_text, refused, t_critical, t_p_value
+from capgap.stats.estimate import Estimate, Result, Status, refused, t_critical, t_p_value
 from capgap.stats.means import accuracy, mean_estimate, paired_difference
+from capgap.stats.paired import MIN_SEEDS
 from capgap.stats.stratified import Design
 
 __all__ = ["MIN_FLIP_SEEDS", "FlipList", "FlipShares", "flip_counts", "flip_list", "flips_beyond_seeds"]
@@ -23,11 +27,10 @@ MIN_LIST_ITEMS = 50
 """The prior of a list is learnt from the items; fewer do not tell it."""
 EM_STEPS = 500
 """Of the nonparametric prior."""
-ONE_CHECKPOINT = "one training seed: counts for this checkpoint; another seed would lose and gain other items"
 
 
 @dataclass(frozen=True)
-class FlipShares:
+class FlipShares(Result):
     """Share of the items that were lost and gained."""
 
     lost: Estimate
@@ -43,37 +46,20 @@ class FlipShares:
     seed_disagreement: float = math.nan
     """Share of the items that one seed answers rightly and another wrongly (one direction)."""
 
-    def tidy(self) -> list[dict[str, object]]:
-        """Two rows, lost and gained."""
-        return [
-            {
-                "direction": name,
-                "estimate": e.estimate,
-                "conf_low": e.conf_low,
-                "conf_high": e.conf_high,
-                "p_value": e.p_value,
-                "seed_disagreement": self.seed_disagreement,
-                "n_items": e.n_items,
-                "method": e.method,
-                "status": e.status,
-                "note": e.note,
-            }
-            for name, e in (("lost", self.lost), ("gained", self.gained))
-        ]
+    @property
+    def heading(self) -> str:
+        """What is shown."""
+        beyond = "" if math.isnan(self.seed_disagreement) else " beyond those between seeds"
+        return f"Flips against the base{beyond}, shares of all items"
 
-    def summary(self) -> str:
-        """Plain text."""
-        lines = []
-        for name, e in (("lost", self.lost), ("gained", self.gained)):
-            if e.status == "refused":
-                lines.append(f"{name}: refused, {e.note}")
-            else:
-                lines.append(f"{name}: {100 * e.estimate:.1f} % [{100 * e.conf_low:.1f}, {100 * e.conf_high:.1f}]")
-        return "\n".join(lines)
+    def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
+        """Lost, then gained."""
+        for direction, share in (("lost", self.lost), ("gained", self.gained)):
+            yield {"direction": direction, "seed_disagreement": self.seed_disagreement}, share
 
 
 @dataclass(frozen=True)
-class FlipList:
+class FlipList(Result):
     """Items that the recipe, not one seed, gets wrong though the base got them right (or the reverse)."""
 
     items: NDArray[np.intp]
@@ -86,24 +72,22 @@ class FlipList:
     """Items that the base answered rightly (for lost ones), wrongly (for gained ones)."""
     n_seeds: int = 0
     """Training seeds."""
-    status: str = "ok"
+    status: Status = "ok"
     """``ok`` or ``refused``."""
-    note: str = ""
-    """The reason, where it is refused."""
 
-    def tidy(self) -> list[dict[str, object]]:
-        """One row per listed item."""
-        return [
-            {"item": int(i), "false_probability": float(p)}
-            for i, p in zip(self.items, self.false_probability, strict=True)
-        ]
-
-    def summary(self) -> str:
-        """Plain text."""
+    @property
+    def heading(self) -> str:
+        """How many items, and how many of them are expected to be false."""
         if self.status == "refused":
-            return f"List of items: refused, {self.note}."
-        told = f"{len(self.items)} of {self.n_candidates} items listed from {self.n_seeds} seeds"
-        return f"{told}, {100 * self.expected_fdr:.1f} % of them expected to be false" if len(self.items) else told
+            return "List of items: refused"
+        listed = f"{len(self.items)} of {self.n_candidates} items listed from {self.n_seeds} seeds"
+        share = f", {100 * self.expected_fdr:.1f} % of them expected to be false" if len(self.items) else ""
+        return f"{listed}{share}; probability that each does not belong there"
+
+    def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
+        """The false probability of each listed item."""
+        for item, probability in zip(self.items, self.false_probability, strict=True):
+            yield {"item": int(item)}, Estimate(float(probability))
 
 
 def flip_counts(
@@ -136,7 +120,7 @@ def flip_counts(
     EstimationError
         Shapes disagree, a score is neither right nor wrong, or `jitter` is given without margins.
     """
-    b, s = _binary(base, "base"), _binary(student, "student")
+    b, s = _right_or_wrong(base, "base"), _right_or_wrong(student, "student")
     if b.shape != s.shape or len(b) != design.n_items:
         raise EstimationError(f"{design.n_items} items need as many scores, found {len(b)} and {len(s)}.")
     if jitter > 0 and margins is None:
@@ -146,13 +130,13 @@ def flip_counts(
         firm = np.all([np.abs(np.asarray(m, dtype=float)) > jitter for m in margins], axis=0)
     known = np.isfinite(b) & np.isfinite(s)
     if not known.any():
-        why = refused("no item was answered by both models")
-        return FlipShares(why, why)
+        none = refused(remark(Reason.NO_COMMON_ITEMS))
+        return FlipShares(none, none)
     lost, gained = (b == 1) & (s == 0) & firm, (b == 0) & (s == 1) & firm
-    notes = [ONE_CHECKPOINT]
+    notes = [remark(Reason.ONE_SEED)]
     if margins is not None:
         n_loose = int(((b != s) & known & ~firm).sum())
-        notes.append(f"{n_loose} flips within numerical jitter ({jitter:g} nats) are not counted")
+        notes.append(remark(Reason.JITTER_EXCLUDED, n=n_loose, nats=jitter))
     both = [
         accuracy(np.where(known, flip, np.nan), design, conf_level=conf_level).noting(*notes) for flip in (lost, gained)
     ]
@@ -180,7 +164,7 @@ def flips_beyond_seeds(base: ArrayLike, students: ArrayLike, design: Design, *, 
 
     Returns
     -------
-    Flips
+    FlipShares
         Excess shares; refused with fewer than three seeds. Zero means: the base differs from a student no more than
         another seed would.
 
@@ -203,17 +187,17 @@ def flips_beyond_seeds(base: ArrayLike, students: ArrayLike, design: Design, *, 
     Crawford, J. R. & Howell, D. C. (1998). Comparing an individual's test score against norms derived from small
     samples. The Clinical Neuropsychologist 12, 482-486.
     """
-    b, y = _binary(base, "base"), _binary(students, "students")
+    b, y = _right_or_wrong(base, "base"), _right_or_wrong(students, "students")
     if y.ndim != 2 or y.shape[1] != len(b) or len(b) != design.n_items:
         raise EstimationError(f"{design.n_items} items need students of shape (seeds, items), found {y.shape}.")
-    if len(y) < 3:
-        why = refused(f"{len(y)} training seeds are too few to tell flips from noise, 3 are needed")
-        return FlipShares(why, why)
-    keep = np.isfinite(b) & np.isfinite(y).all(axis=0)
-    if not keep.any():
-        why = refused("no item was answered by the base and by all seeds")
-        return FlipShares(why, why)
-    b, y, design = b[keep], y[:, keep], design.kept(keep)
+    if len(y) < MIN_SEEDS:
+        none = refused(remark(Reason.FEW_SEEDS, n=len(y), least=MIN_SEEDS))
+        return FlipShares(none, none)
+    answered = np.isfinite(b) & np.isfinite(y).all(axis=0)
+    if not answered.any():
+        none = refused(remark(Reason.NO_COMMON_ITEMS))
+        return FlipShares(none, none)
+    b, y, design = b[answered], y[:, answered], design.subset(answered)
 
     def excess(seeds: Floats) -> Floats:
         p, r = seeds.mean(axis=0), len(seeds)
@@ -225,7 +209,7 @@ def flips_beyond_seeds(base: ArrayLike, students: ArrayLike, design: Design, *, 
     spread = (len(y) - 1) / len(y) * ((jackknife - jackknife.mean(axis=0)) ** 2).sum(axis=0)
     stand_ins = _stand_ins(y, design)
     both = [
-        _one_more_seed(
+        _base_as_seed(
             _with_seeds(mean_estimate(fit, column=j, conf_level=conf_level), float(spread[j]), len(y), conf_level),
             stand_ins[:, j],
             conf_level,
@@ -276,25 +260,26 @@ def flip_list(
         raise EstimationError(f"direction is 'lost' or 'gained', found {direction!r}.")
     if not 0 < fdr < 1 or not 0 < tipping < 1:
         raise EstimationError(f"fdr and tipping lie between 0 and 1, found {fdr:g} and {tipping:g}.")
-    b, y = _binary(base, "base"), _binary(students, "students")
+    b, y = _right_or_wrong(base, "base"), _right_or_wrong(students, "students")
     if y.ndim != 2 or y.shape[1] != len(b):
         raise EstimationError(f"{len(b)} items need students of shape (seeds, items), found {y.shape}.")
     n_seeds = len(y)
     candidates = np.flatnonzero((b == (direction == "lost")) & np.isfinite(y).all(axis=0) & np.isfinite(b))
-    reason = ""
+    reason = None
     if n_seeds < MIN_FLIP_SEEDS:
-        reason = f"{n_seeds} training seeds are too few for a list of items, {MIN_FLIP_SEEDS} are needed"
+        reason = remark(Reason.FEW_SEEDS, n=n_seeds, least=MIN_FLIP_SEEDS)
     elif len(candidates) < MIN_LIST_ITEMS:
-        reason = f"{len(candidates)} items could have been {direction}, {MIN_LIST_ITEMS} are needed to learn how often"
-    if reason:
-        return FlipList(np.empty(0, dtype=np.intp), np.empty(0), math.nan, len(candidates), n_seeds, "refused", reason)
+        reason = remark(Reason.FEW_CANDIDATES, n=len(candidates), direction=direction, least=MIN_LIST_ITEMS)
+    if reason is not None:
+        empty = np.empty(0, dtype=np.intp), np.empty(0)
+        return FlipList(*empty, math.nan, len(candidates), n_seeds, "refused", remarks=(reason,))
     flipped = (y[:, candidates] == (direction == "gained")).sum(axis=0).astype(int)
     tip = tipping if direction == "gained" else 1 - tipping
     chance = _false_probability(flipped, n_seeds, tip)
     order = np.argsort(chance[flipped], kind="stable")
     listed = chance[flipped][order]
-    keep = np.cumsum(listed) / np.arange(1, len(listed) + 1) <= fdr
-    n_listed = int(np.flatnonzero(keep)[-1]) + 1 if keep.any() else 0
+    below = np.cumsum(listed) / np.arange(1, len(listed) + 1) <= fdr
+    n_listed = int(np.flatnonzero(below)[-1]) + 1 if below.any() else 0
     while n_listed and n_listed < len(listed) and listed[n_listed] == listed[n_listed - 1]:
         n_listed -= int((listed[:n_listed] == listed[n_listed - 1]).sum())  # a group that does not fit whole stays out
     mean = float(listed[:n_listed].mean()) if n_listed else math.nan
@@ -335,58 +320,53 @@ def _beta_prior(counts: Floats, n_seeds: int) -> tuple[float, float]:
 
 def _with_seeds(over_items: Estimate, spread: float, n_seeds: int, conf_level: float) -> Estimate:
     """The same number with the seeds' variance added."""
-    note = f"{n_seeds} training seeds; population: this recipe, items like these"
+    over_items = over_items.noting(remark(Reason.SEEDS_POPULATION, n=n_seeds))
     if over_items.status != "ok":
-        return over_items.noting(note)
+        return over_items
     items = 0.0 if math.isnan(over_items.std_error) else over_items.std_error**2
     total = items + spread
     if not total > 0:
-        return over_items.noting(note)
+        return over_items
     df_items = over_items.df if math.isfinite(over_items.df) else float(max(over_items.n_clusters - 1, 1))
     df = total**2 / (items**2 / df_items + spread**2 / (n_seeds - 1))
     error = math.sqrt(total)
     half = t_critical(df, conf_level) * error
     e = over_items.estimate
-    return Estimate(
-        estimate=e,
+    return replace(
+        over_items,
         std_error=error,
         df=df,
         conf_low=e - half,
         conf_high=e + half,
         p_value=t_p_value(e / error, df),
-        null_value=0.0,
-        n_items=over_items.n_items,
-        n_clusters=over_items.n_clusters,
         method="CR2 over items + jackknife over seeds, t",
-        remarks=free_text("; ".join(filter(None, (over_items.note, note)))),
     )
 
 
 def _stand_ins(y: Floats, design: Design) -> Floats:
     """Lost and gained shares with each seed in the base's place, against the other seeds, shape (R, 2)."""
     others = (y.sum(axis=0) - y) / (len(y) - 1)
-    return np.array(
-        [[design.mean(one * (1 - p)), design.mean((1 - one) * p)] for one, p in zip(y, others, strict=True)]
-    )
+    pairs = zip(y, others, strict=True)
+    return np.array([[design.mean(seed * (1 - p)), design.mean((1 - seed) * p)] for seed, p in pairs])
 
 
-def _one_more_seed(known: Estimate, stand_ins: Floats, conf_level: float) -> Estimate:
+def _base_as_seed(as_it_is: Estimate, stand_ins: Floats, conf_level: float) -> Estimate:
     """The same number with the wider interval and the larger p-value of the base as it is and as one more seed."""
     n_seeds = len(stand_ins)
     error = float(stand_ins.std(ddof=1)) * math.sqrt(1 + 1 / n_seeds)
-    if known.status != "ok" or not error > 0:
-        return known
-    df, e = n_seeds - 1.0, known.estimate
+    if as_it_is.status != "ok" or not error > 0:
+        return as_it_is
+    df, e = n_seeds - 1.0, as_it_is.estimate
     half = t_critical(df, conf_level) * error
-    p_value = max(known.p_value, t_p_value(e / error, df))
-    known = known.noting("seen as the base that it is and as one more seed: the wider interval")
-    if half <= (known.conf_high - known.conf_low) / 2:
-        return replace(known, p_value=p_value)
+    p_value = max(as_it_is.p_value, t_p_value(e / error, df))
+    wider = replace(as_it_is.noting(remark(Reason.BASE_AS_SEED)), p_value=p_value)
+    if half <= (as_it_is.conf_high - as_it_is.conf_low) / 2:
+        return wider
     method = "base as one more seed, Crawford-Howell t"
-    return replace(known, std_error=error, df=df, conf_low=e - half, conf_high=e + half, p_value=p_value, method=method)
+    return replace(wider, std_error=error, df=df, conf_low=e - half, conf_high=e + half, method=method)
 
 
-def _binary(scores: ArrayLike, name: str) -> Floats:
+def _right_or_wrong(scores: ArrayLike, name: str) -> Floats:
     y = np.asarray(scores, dtype=float)
     if (np.isfinite(y) & (y != 0) & (y != 1)).any():
         raise EstimationError(f"{name}: a flip is between right (1) and wrong (0); found other scores.")

@@ -1,13 +1,15 @@
 """Accuracies and paired differences with intervals that never have zero width."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from capgap.schema.remarks import Reason, remark
 from capgap.stats.binary import mcnemar_exact, tango_interval, tango_p_value, wilson_interval
-from capgap.stats.estimate import FEW_CLUSTERS, Estimate, degenerate_reach, free_text, t_critical, t_p_value
+from capgap.stats.estimate import Estimate, degenerate_reach, few_clusters, t_critical, t_p_value
 from capgap.stats.stratified import Design, StratifiedMean
 
 __all__ = [
@@ -59,17 +61,17 @@ def accuracy(
     n, g = design.n_items, design.n_clusters
     null = _chance_of(y, design, chance)
     p = float(np.clip(fit.theta[0], 0.0, 1.0))
-    if design.alone and _only(y, (0.0, 1.0)):
+    if design.is_simple_random and _only(y, (0.0, 1.0)):
         low, high = wilson_interval(p, n, critical=t_critical(math.inf, conf_level))
         error = math.sqrt(p * (1 - p) / (n - 1)) if n > 1 and 0 < p < 1 else math.nan
         return Estimate(p, error, math.nan, low, high, _score_p_value(p, null, n), null, n, g, "Wilson")
-    plain = mean_estimate(fit, null=null, bounds=(0.0, 1.0), conf_level=conf_level)
-    if plain.status != "ok" or not plain.std_error > 0:
-        return plain
-    n_effective = max(p * (1 - p), 1e-12) / plain.std_error**2
+    by_t = mean_estimate(fit, null=null, bounds=(0.0, 1.0), conf_level=conf_level)
+    if by_t.status != "ok" or not by_t.std_error > 0:
+        return by_t
+    n_effective = max(p * (1 - p), 1e-12) / by_t.std_error**2
     low, high = wilson_interval(p, n_effective, critical=t_critical(fit.df, conf_level))
     method = "Wilson with effective n (CR2, Bell-McCaffrey t)"
-    return Estimate(p, plain.std_error, fit.df, low, high, plain.p_value, null, n, g, method, remarks=plain.remarks)
+    return replace(by_t, estimate=p, df=fit.df, conf_low=low, conf_high=high, method=method)
 
 
 def paired_difference(differences: ArrayLike, design: Design, *, conf_level: float = 0.95) -> Estimate:
@@ -106,10 +108,8 @@ def paired_difference(differences: ArrayLike, design: Design, *, conf_level: flo
         else:
             method, p_value = "Tango score interval, exact McNemar", mcnemar_exact(*_signs(d))
             p_value = max(p_value, score) if len(fit.design.counts) > 1 else p_value
-        note = few_clusters_note(fit.design) if g < n else ""
-        return Estimate(
-            float(fit.theta[0]), error, math.nan, low, high, p_value, 0.0, n, g, method, remarks=free_text(note)
-        )
+        remarks = few_clusters(g) if g < n else ()
+        return Estimate(float(fit.theta[0]), error, math.nan, low, high, p_value, 0.0, n, g, method, remarks=remarks)
     reach = float(np.abs(fit.design.weights).sum())
     return mean_estimate(fit, bounds=(-reach, reach), conf_level=conf_level)
 
@@ -119,17 +119,17 @@ def few_discordant(differences: Floats, design: Design) -> bool:
 
     In clusters: fewer than `FEW_DISCORDANT` clusters, and at most half of them all, hold any that is not.
     """
-    if not design.averages:
+    if not design.is_average:
         return False
-    lone, nonzero = design.n_clusters == design.n_items, np.count_nonzero(differences)
-    if lone and design.n_items >= SMALL_SAMPLE and nonzero >= FEW_DISCORDANT:
+    nonzero = np.count_nonzero(differences)
+    if design.has_independent_items and design.n_items >= SMALL_SAMPLE and nonzero >= FEW_DISCORDANT:
         return False
     if not _only(differences, (-1.0, 0.0, 1.0)):
         return False
-    if lone:
+    if design.has_independent_items:
         return True
     touched = len(np.unique(design.cluster[differences != 0])) if nonzero else 0
-    return not design.reason and 0 < touched < FEW_DISCORDANT and 2 * touched <= design.n_clusters
+    return design.refusal is None and 0 < touched < FEW_DISCORDANT and 2 * touched <= design.n_clusters
 
 
 def discordant_table(differences: Floats, fit: StratifiedMean) -> tuple[float, float, float] | None:
@@ -147,11 +147,13 @@ def discordant_table(differences: Floats, fit: StratifiedMean) -> tuple[float, f
         return None
     gained, lost = (design.mean((known == sign).astype(float)) for sign in (1, -1))
     size, variance = design.effective_items, float(fit.covariance[0, 0])
-    lone = design.n_clusters == design.n_items
-    if variance > NO_VARIANCE and not (lone and len(design.counts) == 1):
-        told = (gained + lost - (gained - lost) ** 2) / variance
-        size = min(size, told if lone else told * (t_critical(math.inf, 0.95) / t_critical(design.df, 0.95)) ** 2)
-    elif not lone:
+    independent = design.has_independent_items
+    if variance > NO_VARIANCE and not (independent and len(design.counts) == 1):
+        by_variance = (gained + lost - (gained - lost) ** 2) / variance
+        if not independent:
+            by_variance *= (t_critical(math.inf, 0.95) / t_critical(design.df, 0.95)) ** 2
+        size = min(size, by_variance)
+    elif not independent:
         return None
     return gained * size, lost * size, size
 
@@ -181,15 +183,9 @@ def mean_estimate(
     """
     estimate, design = float(fit.theta[column]), fit.design
     n, g = design.n_items, design.n_clusters
-    if design.reason:
+    if design.refusal is not None:
         return Estimate(
-            estimate,
-            null_value=null,
-            n_items=n,
-            n_clusters=g,
-            method="none",
-            status="open",
-            remarks=free_text(design.reason),
+            estimate, null_value=null, n_items=n, n_clusters=g, method="none", status="open", remarks=(design.refusal,)
         )
     variance = float(fit.covariance[column, column])
     if variance <= NO_VARIANCE:
@@ -198,15 +194,8 @@ def mean_estimate(
     half = t_critical(fit.df, conf_level) * error
     low, high = max(bounds[0], estimate - half), min(bounds[1], estimate + half)
     p_value = t_p_value((estimate - null) / error, fit.df) if math.isfinite(null) else math.nan
-    method, note = "CR2, Bell-McCaffrey t", "; ".join(filter(None, (few_clusters_note(design), fit.shortfall(column))))
-    return Estimate(estimate, error, fit.df, low, high, p_value, null, n, g, method, remarks=free_text(note))
-
-
-def few_clusters_note(design: Design) -> str:
-    """What to say where the clusters are fewer than was ever tested; empty otherwise."""
-    if design.n_clusters >= FEW_CLUSTERS:
-        return ""
-    return f"only {design.n_clusters} clusters: coverage of the interval is untested below {FEW_CLUSTERS}"
+    remarks = (*few_clusters(g), *fit.borrowed(column))
+    return Estimate(estimate, error, fit.df, low, high, p_value, null, n, g, "CR2, Bell-McCaffrey t", remarks=remarks)
 
 
 def _without_variance(
@@ -232,9 +221,7 @@ def _without_variance(
         n_items=design.n_items,
         n_clusters=design.n_clusters,
         method="exact bound",
-        remarks=free_text(
-            "; ".join(n for n in ("no variation between items: exact bound", few_clusters_note(design)) if n)
-        ),
+        remarks=(remark(Reason.NO_VARIATION_EXACT_BOUND), *few_clusters(design.n_clusters)),
     )
 
 
@@ -244,10 +231,7 @@ def _signs(differences: Floats) -> tuple[int, int]:
 
 def _only(values: Floats, allowed: tuple[float, ...]) -> bool:
     """Whether the finite values are all among the allowed ones."""
-    known = ~np.isfinite(values)
-    for value in allowed:
-        known |= values == value
-    return bool(known.all())
+    return bool((np.isin(values, allowed) | ~np.isfinite(values)).all())
 
 
 def _chance_of(y: Floats, design: Design, chance: ArrayLike | None) -> float:

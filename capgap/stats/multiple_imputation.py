@@ -1,15 +1,17 @@
-"""Labels that are not certain: drawn jointly per task, everything refitted, combined by Rubin's rules."""
+"""Multiple imputation of doubtful labels: joint draws per task, refits, pooling by Rubin's rules."""
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from capgap.errors import EstimationError
-from capgap.stats.estimate import Estimate, free_text, refused, t_critical, t_p_value
+from capgap.schema.remarks import Reason, remark
+from capgap.stats.estimate import Estimate, Result, refused, t_critical, t_p_value
 
 __all__ = ["PooledEstimate", "combine_draws", "draw_labels", "over_labels", "rubin"]
 
@@ -18,7 +20,7 @@ MAX_REFUSED = 0.2
 
 
 @dataclass(frozen=True)
-class PooledEstimate:
+class PooledEstimate(Result):
     """One number over draws of the labels."""
 
     estimate: Estimate
@@ -39,34 +41,15 @@ class PooledEstimate:
         total = self.within + extra
         return extra / total if total > 0 else math.nan
 
-    def tidy(self) -> list[dict[str, object]]:
-        """One row."""
-        e = self.estimate
-        return [
-            {
-                "estimate": e.estimate,
-                "std_error": e.std_error,
-                "df": e.df,
-                "conf_low": e.conf_low,
-                "conf_high": e.conf_high,
-                "p_value": e.p_value,
-                "label_share": self.label_share,
-                "n_draws": self.n_draws,
-                "n_items": e.n_items,
-                "n_clusters": e.n_clusters,
-                "method": e.method,
-                "status": e.status,
-                "note": e.note,
-            }
-        ]
-
-    def summary(self) -> str:
-        """Plain text."""
-        e = self.estimate
-        if e.status == "refused":
-            return f"Refused: {e.note}."
+    @property
+    def heading(self) -> str:
+        """How many draws, and how much of the variance is theirs."""
         share = f", labels make {100 * self.label_share:.0f} % of the variance" if self.label_share >= 0 else ""
-        return f"{e.estimate:.3f} [{e.conf_low:.3f}, {e.conf_high:.3f}] over {self.n_draws} draws of the labels{share}"
+        return f"Pooled over {self.n_draws} draws of the labels{share}"
+
+    def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
+        """The pooled number."""
+        yield {"n_draws": self.n_draws, "label_share": self.label_share}, self.estimate
 
 
 def draw_labels(
@@ -140,25 +123,25 @@ def over_labels(
     are wide: where there is no difference they covered zero in all of 500 replicates with 10 % or more of them wrong.
     """
     draws = draw_labels(p_reasoning, tasks, n_draws=n_draws, rng=rng)
-    known: dict[bytes, Mapping[str, Estimate] | EstimationError] = {}
+    by_draw: dict[bytes, Mapping[str, Estimate] | EstimationError] = {}  # equal draws are fitted once
     for labels in draws:
-        if labels.tobytes() not in known:
+        if labels.tobytes() not in by_draw:
             try:
-                known[labels.tobytes()] = refit(labels)
+                by_draw[labels.tobytes()] = refit(labels)
             except EstimationError as error:
-                known[labels.tobytes()] = error
-    fits = [known[labels.tobytes()] for labels in draws]
+                by_draw[labels.tobytes()] = error
+    fits = [by_draw[labels.tobytes()] for labels in draws]
     names = dict.fromkeys(name for fit in fits if not isinstance(fit, EstimationError) for name in fit)
     if not names:
         raise EstimationError(f"no draw of the labels gave a number: {fits[0]}")
-    out = {}
-    for name in names:
-        estimates = [
-            refused(str(fit)) if isinstance(fit, EstimationError) else fit.get(name, refused("not in this draw"))
-            for fit in fits
-        ]
-        out[name] = combine_draws(estimates, conf_level=conf_level)
-    return out
+    absent = refused(remark(Reason.NOT_IN_DRAW))
+
+    def of_draw(fit: Mapping[str, Estimate] | EstimationError, name: str) -> Estimate:
+        if isinstance(fit, EstimationError):
+            return refused(remark(Reason.ESTIMATION_FAILED, error=str(fit)))
+        return fit.get(name, absent)
+
+    return {name: combine_draws([of_draw(fit, name) for fit in fits], conf_level=conf_level) for name in names}
 
 
 def combine_draws(estimates: Sequence[Estimate], *, conf_level: float = 0.95) -> PooledEstimate:
@@ -174,33 +157,34 @@ def combine_draws(estimates: Sequence[Estimate], *, conf_level: float = 0.95) ->
 
     Returns
     -------
-    Combined
+    PooledEstimate
         Refused where more than a fifth of the draws gave no interval.
     """
-    told = [e for e in estimates if e.status == "ok"]
-    n_refused = len(estimates) - len(told)
-    if not told or n_refused > MAX_REFUSED * len(estimates):
-        reasons = dict.fromkeys(e.note for e in estimates if e.status != "ok" and e.note)
-        first = next(iter(reasons), "no estimate was given")
-        why = f"{n_refused} of {len(estimates)} draws of the labels gave no interval, the first because {first}"
-        return PooledEstimate(refused(why), math.nan, math.nan, len(told), n_refused)
-    if all(e == told[0] for e in told) and not n_refused:
-        return PooledEstimate(told[0], _error(told[0], conf_level) ** 2, 0.0, len(told))
-    q = np.array([e.estimate for e in told])
-    u = np.array([_error(e, conf_level) ** 2 for e in told])
-    df = _df_of_mean(u, np.array([e.df for e in told]))
-    nulls = {e.null_value for e in told if not math.isnan(e.null_value)}
+    usable = [e for e in estimates if e.status == "ok"]
+    n_refused = len(estimates) - len(usable)
+    if not usable or n_refused > MAX_REFUSED * len(estimates):
+        reasons = (note for e in estimates if e.status != "ok" for note in e.remarks)
+        first = next(reasons, remark(Reason.NO_ESTIMATE))
+        why = remark(Reason.DRAWS_REFUSED, n=n_refused, of=len(estimates), why=first)
+        return PooledEstimate(refused(why), math.nan, math.nan, len(usable), n_refused)
+    if all(e == usable[0] for e in usable) and not n_refused:
+        return PooledEstimate(usable[0], _error(usable[0], conf_level) ** 2, 0.0, len(usable))
+    q = np.array([e.estimate for e in usable])
+    u = np.array([_error(e, conf_level) ** 2 for e in usable])
+    df = _df_of_mean(u, np.array([e.df for e in usable]))
+    nulls = {e.null_value for e in usable if not math.isnan(e.null_value)}
     null = nulls.pop() if len(nulls) == 1 else math.nan
     pooled = rubin(q, u, df_complete=df, null=null, conf_level=conf_level)
-    said = Counter(part for e in told for part in dict.fromkeys(filter(None, e.note.split("; "))))
-    notes = [part for part, n in said.items() if n > len(told) / 2]  # what one odd draw says is not true of the whole
-    notes += [f"{n_refused} of {len(estimates)} draws of the labels gave no number"] if n_refused else []
+    # What one odd draw remarks is not true of the whole.
+    counts = Counter(note for e in usable for note in dict.fromkeys(e.remarks))
+    remarks = [note for note, n in counts.items() if n > len(usable) / 2]
+    remarks += [remark(Reason.SOME_DRAWS_REFUSED, n=n_refused, of=len(estimates))] if n_refused else []
     estimate = replace(
         pooled.estimate,
-        n_items=int(np.median([e.n_items for e in told])),
-        n_clusters=int(np.median([e.n_clusters for e in told])),
-        method=f"{told[0].method}; {pooled.estimate.method}",
-        remarks=free_text("; ".join(notes)),
+        n_items=int(np.median([e.n_items for e in usable])),
+        n_clusters=int(np.median([e.n_clusters for e in usable])),
+        method=f"{usable[0].method}; {pooled.estimate.method}",
+        remarks=tuple(remarks),
     )
     return replace(pooled, estimate=estimate, n_refused=n_refused)
 
@@ -260,9 +244,8 @@ def rubin(
     mean = float(q.mean())
     method = f"Rubin's rules over {m} draws of the labels"
     if not total > 0:
-        point = Estimate(
-            mean, null_value=null, method=method, status="open", remarks=free_text("no draw has a variance")
-        )
+        reason = remark(Reason.NO_DRAW_VARIANCE)
+        point = Estimate(mean, null_value=null, method=method, status="open", remarks=(reason,))
         return PooledEstimate(point, within, between, m)
     share = extra / total
     complete = 1.0 if math.isinf(df_complete) else (df_complete + 1) / (df_complete + 3)

@@ -1,11 +1,11 @@
-"""Many comparisons: Holm in a family, Benjamini-Hochberg, and Benjamini-Bogomolov down a tree."""
+"""Multiplicity: Holm in a family, Benjamini-Hochberg, and Benjamini-Bogomolov's selective tests down a tree."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from statsmodels.stats.multitest import fdrcorrection
 
 from capgap.errors import EstimationError
 from capgap.stats.estimate import Estimate, t_critical
@@ -18,7 +18,7 @@ ROOT = -1
 
 @dataclass(frozen=True)
 class TreeTest:
-    """What a selective procedure says to each node of a tree."""
+    """A selective procedure's decision, adjusted p-value and levels for each node of a tree."""
 
     p_values: Floats
     """The nodes' own p-values; Simes' of the children where none was given, shape (m,)."""
@@ -34,26 +34,6 @@ class TreeTest:
     level: float
     """q at the root."""
 
-    def tidy(self, names: Sequence[str] | None = None) -> list[dict[str, object]]:
-        """One row per node."""
-        return [
-            {
-                "node": names[i] if names is not None else i,
-                "p_value": float(self.p_values[i]),
-                "p_adjusted": float(self.p_adjusted[i]),
-                "selected": bool(self.selected[i]),
-                "family_level": float(self.family_level[i]),
-                "conf_level": float(self.conf_level[i]),
-            }
-            for i in range(len(self.p_values))
-        ]
-
-    def summary(self) -> str:
-        """Plain text."""
-        reached = int(np.isfinite(self.family_level).sum())
-        n = len(self.selected)
-        return f"{int(self.selected.sum())} selected of {reached} reached of {n} nodes, q = {self.level:g}"
-
 
 def holm(p_values: ArrayLike) -> Floats:
     """P-values adjusted so that the chance of any false rejection in the family stays below the level.
@@ -67,6 +47,8 @@ def holm(p_values: ArrayLike) -> Floats:
     ----------
     Holm, S. (1979). A simple sequentially rejective multiple test procedure. Scand. J. Statistics 6, 65-70.
     """
+    # Not statsmodels' `multipletests`, which for Holm runs the garbage collector at each call (0.1 s in a process that
+    # holds torch; here is a call for every family); a test holds both together.
     p = np.asarray(p_values, dtype=float)
     adjusted = np.full(p.shape, np.nan)
     known = np.flatnonzero(~np.isnan(p))
@@ -89,11 +71,9 @@ def benjamini_hochberg(p_values: ArrayLike) -> Floats:
     Benjamini, Y. & Hochberg, Y. (1995). Controlling the false discovery rate. JRSS B 57, 289-300.
     """
     p = np.asarray(p_values, dtype=float)
-    adjusted = np.full(p.shape, np.nan)
-    known = np.flatnonzero(~np.isnan(p))
-    order = known[np.argsort(p[known], kind="stable")]
-    ranked = p[order] * len(order) / np.arange(1, len(order) + 1)
-    adjusted[order] = np.minimum(1.0, np.minimum.accumulate(ranked[::-1])[::-1])
+    adjusted, known = np.full(p.shape, np.nan), ~np.isnan(p)
+    if known.any():
+        adjusted[known] = fdrcorrection(p[known])[1]
     return adjusted
 
 
@@ -142,37 +122,38 @@ def selective_tree(p_values: ArrayLike, parents: ArrayLike, *, level: float = 0.
     Bogomolov, M., Peterson, C. B., Benjamini, Y. & Sabatti, C. (2021). Hypotheses on a tree: new error rates and
     testing strategies. Biometrika 108, 575-590.
     """
-    p, up = np.array(p_values, dtype=float), np.asarray(parents)
-    if p.ndim != 1 or up.shape != p.shape:
-        raise EstimationError(f"p_values and parents need one shape (m,), found {p.shape} and {up.shape}.")
+    p, parent = np.array(p_values, dtype=float), np.asarray(parents)
+    if p.ndim != 1 or parent.shape != p.shape:
+        raise EstimationError(f"p_values and parents need one shape (m,), found {p.shape} and {parent.shape}.")
     if not 0 < level < 1:
         raise EstimationError(f"a level lies between 0 and 1, found {level:g}.")
     if ((p < 0) | (p > 1)).any():
         raise EstimationError("a p-value lies between 0 and 1; NaN marks a refused one.")
-    children = _children(up)
-    depth_first = _top_down(children, len(p))
-    for node in reversed(depth_first):
+    children = _children(parent)
+    top_down = _top_down(children, len(p))
+    for node in reversed(top_down):  # children before parents, whose Simes p-value may rest on theirs
         if node in children and math.isnan(p[node]):
             p[node] = simes(p[children[node]])
     m = len(p)
     adjusted, family_level, conf_level = np.full(m, np.nan), np.full(m, np.nan), np.full(m, np.nan)
     selected = np.zeros(m, dtype=bool)
     share = {ROOT: 1.0}  # the product of R/F on the way down to a family
-    for node in [ROOT, *depth_first]:
+    for node in [ROOT, *top_down]:
         if node not in share or node not in children:
             continue
         family = np.asarray(children[node])
-        here = share[node]
+        family_share = share[node]
         within = benjamini_hochberg(p[family])
         n_family = int(np.isfinite(within).sum())
-        chosen = family[np.nan_to_num(within, nan=2.0) <= level * here]
+        rejected = family[np.nan_to_num(within, nan=2.0) <= level * family_share]
+        # No node may look surer than the one that led to it.
         above = 0.0 if node == ROOT else adjusted[node]
-        adjusted[family] = np.where(np.isnan(within), np.nan, np.clip(within / here, above, 1.0))
-        family_level[family] = level * here
-        selected[chosen] = True
-        ratio = len(chosen) / n_family if n_family else 0.0
-        conf_level[chosen] = 1 - level * here * ratio
-        share |= {int(child): here * ratio for child in chosen}
+        adjusted[family] = np.where(np.isnan(within), np.nan, np.clip(within / family_share, above, 1.0))
+        family_level[family] = level * family_share
+        selected[rejected] = True
+        ratio = len(rejected) / n_family if n_family else 0.0
+        conf_level[rejected] = 1 - level * family_share * ratio
+        share |= {int(child): family_share * ratio for child in rejected}
     return TreeTest(p, adjusted, selected, family_level, conf_level, level)
 
 
@@ -199,6 +180,7 @@ def at_level(estimate: Estimate, conf_level: float) -> Estimate:
 
 
 def _children(parents: NDArray[np.int_]) -> dict[int, list[int]]:
+    """Node → its children, the top's under `ROOT`."""
     m = len(parents)
     children: dict[int, list[int]] = {}
     for node, parent in enumerate(parents):
@@ -209,12 +191,10 @@ def _children(parents: NDArray[np.int_]) -> dict[int, list[int]]:
 
 
 def _top_down(children: dict[int, list[int]], m: int) -> list[int]:
-    order: list[int] = []
-    waiting = list(children.get(ROOT, []))
-    while waiting:
-        node = waiting.pop(0)
-        order.append(node)
-        waiting += children.get(node, [])
+    """All nodes, parents before their children."""
+    order = list(children.get(ROOT, []))
+    for node in order:  # grows on the way
+        order += children.get(node, [])
     if len(order) != m:
         raise EstimationError(f"{m - len(order)} nodes hang on no top node: their parents run in a circle.")
     return order

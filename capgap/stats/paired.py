@@ -1,16 +1,19 @@
-"""More about two models on the same items: equivalence, several training seeds of a recipe, both ways of weighting."""
+"""Paired comparisons beyond one difference: equivalence tests, several training seeds, both weightings of tasks."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
 from capgap.errors import EstimationError
+from capgap.schema.remarks import Reason, remark
 from capgap.stats.binary import tango_interval, tango_statistic
-from capgap.stats.estimate import Estimate, free_text, refused, t_critical, t_p_value
-from capgap.stats.means import NO_VARIANCE, discordant_table, few_clusters_note, mean_estimate, paired_difference
+from capgap.stats.estimate import Estimate, Result, few_clusters, refused, t_critical, t_p_value
+from capgap.stats.means import NO_VARIANCE, discordant_table, mean_estimate, paired_difference
 from capgap.stats.stratified import Design
 
 __all__ = ["MIN_SEEDS", "Equivalence", "BothWeightings", "both_weightings", "equivalence", "seed_difference"]
@@ -22,7 +25,7 @@ MIN_SEEDS = 3
 
 
 @dataclass(frozen=True)
-class Equivalence:
+class Equivalence(Result):
     """Two one-sided tests that a difference lies within a margin."""
 
     estimate: Estimate
@@ -51,39 +54,23 @@ class Equivalence:
         """Whether the second model falls short of the first by less than the margin."""
         return self.p_above < self.alpha
 
-    def tidy(self) -> list[dict[str, object]]:
-        """One row."""
-        e = self.estimate
-        return [
-            {
-                "estimate": e.estimate,
-                "conf_low": e.conf_low,
-                "conf_high": e.conf_high,
-                "conf_level": 1 - 2 * self.alpha,
-                "margin": self.margin,
-                "p_below": self.p_below,
-                "p_above": self.p_above,
-                "p_value": self.p_value,
-                "n_items": e.n_items,
-                "n_clusters": e.n_clusters,
-                "method": e.method,
-                "status": e.status,
-                "note": e.note,
-            }
-        ]
+    @property
+    def heading(self) -> str:
+        """Whether it is shown."""
+        shown = "equivalent" if self.equivalent else "not shown to be equivalent"
+        return f"Within {self.margin:g}: {'not tested' if math.isnan(self.p_value) else shown}"
 
-    def summary(self) -> str:
-        """Plain text."""
-        e = self.estimate
-        if math.isnan(self.p_value):
-            return f"Equivalence within {self.margin:g}: not tested, {e.note}."
-        verdict = "equivalent" if self.equivalent else "not shown to be equivalent"
-        interval = f"[{e.conf_low:.3f}, {e.conf_high:.3f}] at {100 * (1 - 2 * self.alpha):g} %"
-        return f"Within {self.margin:g}: {verdict}, {e.estimate:.3f} {interval}, p = {self.p_value:.3g}."
+    def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
+        """The difference, with the margin and both one-sided p-values."""
+        level = 1 - 2 * self.alpha
+        yield (
+            {"conf_level": level, "margin": self.margin, "p_below": self.p_below, "p_above": self.p_above},
+            self.estimate,
+        )
 
 
 @dataclass(frozen=True)
-class BothWeightings:
+class BothWeightings(Result):
     """The same difference with tasks, and with items, counting equally."""
 
     tasks: Estimate
@@ -91,32 +78,15 @@ class BothWeightings:
     items: Estimate
     """Every item counts equally."""
 
-    def tidy(self) -> list[dict[str, object]]:
-        """Two rows."""
-        return [
-            {
-                "weighting": name,
-                "estimate": e.estimate,
-                "std_error": e.std_error,
-                "conf_low": e.conf_low,
-                "conf_high": e.conf_high,
-                "p_value": e.p_value,
-                "n_items": e.n_items,
-                "n_clusters": e.n_clusters,
-                "method": e.method,
-                "status": e.status,
-                "note": e.note,
-            }
-            for name, e in (("tasks", self.tasks), ("items", self.items))
-        ]
+    @property
+    def heading(self) -> str:
+        """What is shown."""
+        return "Mean difference by what counts equally"
 
-    def summary(self) -> str:
-        """Plain text."""
-        one, two = self.tasks, self.items
-        return (
-            f"by tasks {one.estimate:.3f} [{one.conf_low:.3f}, {one.conf_high:.3f}], "
-            f"by items {two.estimate:.3f} [{two.conf_low:.3f}, {two.conf_high:.3f}]"
-        )
+    def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
+        """By tasks, then by items."""
+        yield {"weighting": "tasks"}, self.tasks
+        yield {"weighting": "items"}, self.items
 
 
 def equivalence(differences: ArrayLike, design: Design, margin: float, *, alpha: float = 0.05) -> Equivalence:
@@ -169,22 +139,22 @@ def equivalence(differences: ArrayLike, design: Design, margin: float, *, alpha:
         p_below = float(special.ndtr(-tango_statistic(*table, -margin)))
         p_above = float(special.ndtr(tango_statistic(*table, margin)))
         estimate = Estimate(
-            float(fit.theta[0]), math.nan, math.nan, low, high, n_items=n, n_clusters=g, method="Tango score test"
-        ).noting(few_clusters_note(fit.design) if g < n else "")
-        return _finished(estimate, margin, alpha, p_below, p_above)
+            float(fit.theta[0]), conf_low=low, conf_high=high, n_items=n, n_clusters=g, method="Tango score test"
+        ).noting(*(few_clusters(g) if g < n else ()))
+        return _tested(estimate, margin, alpha, p_below, p_above)
     reach = float(np.abs(fit.design.weights).sum())
     estimate = mean_estimate(fit, bounds=(-reach, reach), conf_level=level)
     if estimate.status != "ok":
-        return _finished(estimate, margin, alpha, math.nan, math.nan)
+        return _tested(estimate, margin, alpha, math.nan, math.nan)
     if math.isnan(estimate.std_error):
         # Had a share of the units deviated by 1 each, none of them would have been seen with this probability.
         room = [max(0.0, margin + sign * estimate.estimate) for sign in (1, -1)]
         p_below, p_above = (max(0.0, 1 - r) ** max(fit.design.n_effective, 1.0) for r in room)
-        return _finished(estimate, margin, alpha, p_below, p_above)
+        return _tested(estimate, margin, alpha, p_below, p_above)
     below = (estimate.estimate + margin) / estimate.std_error
     above = (margin - estimate.estimate) / estimate.std_error
     p_below, p_above = (float(special.stdtr(estimate.df, -t)) for t in (below, above))
-    return _finished(estimate, margin, alpha, p_below, p_above)
+    return _tested(estimate, margin, alpha, p_below, p_above)
 
 
 def seed_difference(differences: ArrayLike, design: Design, *, conf_level: float = 0.95) -> Estimate:
@@ -223,16 +193,16 @@ def seed_difference(differences: ArrayLike, design: Design, *, conf_level: float
         raise EstimationError(f"{design.n_items} items need differences of shape (seeds, items), found {d.shape}.")
     n_seeds = len(d)
     if n_seeds < MIN_SEEDS:
-        reason = f"{n_seeds} training seeds are too few to speak of the recipe, {MIN_SEEDS} are needed"
+        reason = remark(Reason.FEW_SEEDS, n=n_seeds, least=MIN_SEEDS)
         return refused(reason, n_items=design.n_items, n_clusters=design.n_clusters)
-    keep = np.isfinite(d).all(axis=0)
-    d, design = d[:, keep], design.kept(keep)
+    finite = np.isfinite(d).all(axis=0)
+    d, design = d[:, finite], design.subset(finite)
     fit, deviations = design.fit(d.mean(axis=0)), design.fit((d - d.mean(axis=0)).T)
     reach = float(np.abs(fit.design.weights).sum())
-    note = f"{n_seeds} training seeds; population: this recipe, items like these"
-    alone = mean_estimate(fit, bounds=(-reach, reach), conf_level=conf_level)
-    if alone.status != "ok":
-        return alone.noting(note)
+    population = remark(Reason.SEEDS_POPULATION, n=n_seeds)
+    over_items = mean_estimate(fit, bounds=(-reach, reach), conf_level=conf_level)
+    if over_items.status != "ok":
+        return over_items.noting(population)
     v_items = float(fit.covariance[0, 0])
     means = fit.theta[0] + deviations.theta
     v_seeds = float(means.var(ddof=1) / n_seeds)
@@ -240,7 +210,7 @@ def seed_difference(differences: ArrayLike, design: Design, *, conf_level: float
     between = max(v_seeds - v_both, 0.0)
     variance = max(v_items + between, v_seeds)
     if variance <= NO_VARIANCE:
-        return alone.noting(note)
+        return over_items.noting(population)
     df = _cochran_cox((v_items, fit.df), (between, n_seeds - 1.0), conf_level)
     error = math.sqrt(variance)
     half = t_critical(df, conf_level) * error
@@ -256,7 +226,7 @@ def seed_difference(differences: ArrayLike, design: Design, *, conf_level: float
         n_items=design.n_items,
         n_clusters=design.n_clusters,
         method="two-way variance (items CR2, seeds), Cochran-Cox t",
-        remarks=free_text("; ".join(filter(None, (alone.note, note)))),
+        remarks=(*over_items.remarks, population),
     )
 
 
@@ -280,21 +250,25 @@ def both_weightings(
     """
     by_task = Design.of(tasks, clusters)
     by_item = Design.of(tasks, clusters, weights=by_task.counts / by_task.n_items)
-    one, two = (paired_difference(differences, design, conf_level=conf_level) for design in (by_task, by_item))
-    return BothWeightings(one.noting("tasks weigh equally"), two.noting("items weigh equally"))
+    tasks_equal, items_equal = (
+        paired_difference(differences, design, conf_level=conf_level) for design in (by_task, by_item)
+    )
+    return BothWeightings(
+        tasks_equal.noting(remark(Reason.TASKS_WEIGH_EQUALLY)), items_equal.noting(remark(Reason.ITEMS_WEIGH_EQUALLY))
+    )
 
 
-def _cochran_cox(one: tuple[float, float], two: tuple[float, float], conf_level: float) -> float:
+def _cochran_cox(items: tuple[float, float], seeds: tuple[float, float], conf_level: float) -> float:
     """Degrees of freedom of the t whose critical value is the variance-weighted mean of two parts' (variance, df)."""
-    total = one[0] + two[0]
+    total = items[0] + seeds[0]
+    lowest, highest = min(items[1], seeds[1]), max(items[1], seeds[1])
     if not total > 0:
-        return min(one[1], two[1])
-    critical = sum(variance * t_critical(df, conf_level) for variance, df in (one, two)) / total
-    lowest, highest = min(one[1], two[1]), max(one[1], two[1])
+        return lowest
+    critical = sum(variance * t_critical(df, conf_level) for variance, df in (items, seeds)) / total
     return float(optimize.brentq(lambda df: t_critical(df, conf_level) - critical, 0.99 * lowest, 1.01 * highest))
 
 
-def _finished(estimate: Estimate, margin: float, alpha: float, p_below: float, p_above: float) -> Equivalence:
+def _tested(estimate: Estimate, margin: float, alpha: float, p_below: float, p_above: float) -> Equivalence:
     p_value = max(p_below, p_above)
     tested = replace(estimate, p_value=p_value, null_value=margin, method=f"two one-sided tests, {estimate.method}")
     return Equivalence(tested, margin, alpha, p_below, p_above)

@@ -1,4 +1,4 @@
-"""What a paired design can see before anything runs, by formula."""
+"""Power and required sizes of a paired design, by formula."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -8,7 +8,8 @@ from typing import Literal
 from scipy import optimize, special
 
 from capgap.errors import EstimationError
-from capgap.stats.estimate import t_critical
+from capgap.schema.remarks import Reason, Remark, remark
+from capgap.stats.estimate import Remarked, t_critical
 from capgap.stats.means import SMALL_SAMPLE
 from capgap.stats.paired import MIN_SEEDS
 
@@ -70,8 +71,8 @@ class GapDesign:
         return 1 + ((1 + self.cluster_cv**2) * self.cluster_size - 1) * self.icc
 
     @property
-    def few(self) -> str:
-        """What to say of a design whose gap would be judged by an exact test; empty otherwise.
+    def few(self) -> Remark | None:
+        """A caution where the gap of so few items would be judged by an exact test; else None.
 
         Notes
         -----
@@ -80,8 +81,8 @@ class GapDesign:
         """
         items = self.n_tasks * self.items_per_task
         if self.cluster_size > 1 or self.seed_sd or (items >= SMALL_SAMPLE and items * self.disagreement >= 20):
-            return ""
-        return "so few items are judged by an exact test, which finds a gap less often: plan for half as many again"
+            return None
+        return remark(Reason.EXACT_TEST_DESIGN)
 
     def std_error(self, gap: float) -> float:
         """The standard error of the mean difference where the gap is this large."""
@@ -108,11 +109,11 @@ class GapDesign:
         shift = abs(gap) / math.sqrt(total)
         if df > 1e5:  # the noncentral t meets the normal, and its series gets slow
             return float(special.ndtr(shift - critical) + special.ndtr(-shift - critical))
-        found = float(1 - special.nctdtr(df, shift, critical) + special.nctdtr(df, shift, -critical))
-        if math.isnan(found):  # far out the series fails; there the normal approximation is as good
+        power = float(1 - special.nctdtr(df, shift, critical) + special.nctdtr(df, shift, -critical))
+        if math.isnan(power):  # far out the series fails; there the normal approximation is as good
             spread = math.sqrt(1 + critical**2 / (2 * df))
-            found = float(special.ndtr((shift - critical * (1 - 1 / (4 * df))) / spread))
-        return found
+            power = float(special.ndtr((shift - critical * (1 - 1 / (4 * df))) / spread))
+        return power
 
     def smallest_gap(self, power: float = 0.8) -> float:
         """The smallest gap that is found with this probability; NaN where even the largest possible one is not."""
@@ -134,8 +135,8 @@ class GapDesign:
 
 
 @dataclass(frozen=True)
-class RequiredSize:
-    """How many of something an aim needs."""
+class RequiredSize(Remarked):
+    """How many items, clusters, tasks or seeds an aim needs; its remarks say why there is no number, or a caution."""
 
     what: str
     """``items`` or ``clusters`` (of each task), ``tasks``, ``seeds``."""
@@ -143,18 +144,6 @@ class RequiredSize:
     """The number; None where no number reaches the aim."""
     power: float
     """The power with this number, or the most that there is."""
-    note: str = ""
-    """Why there is no number, or what to beware of."""
-
-    def tidy(self) -> list[dict[str, object]]:
-        """One row."""
-        return [{"what": self.what, "n": self.n, "power": self.power, "note": self.note}]
-
-    def summary(self) -> str:
-        """Plain text."""
-        if self.n is None:
-            return f"{self.what}: no number is enough, {self.note}"
-        return f"{self.what}: {self.n:,} (power {self.power:.2f})" + (f"; {self.note}" if self.note else "")
 
 
 def needed_for_gap(gap: float, design: GapDesign, what: What, *, power: float = 0.8) -> RequiredSize:
@@ -173,7 +162,7 @@ def needed_for_gap(gap: float, design: GapDesign, what: What, *, power: float = 
 
     Returns
     -------
-    Needed
+    RequiredSize
         Without a number where what is left (tasks, seeds) hides the gap by itself.
     """
     least = {"items": max(2, math.ceil(design.cluster_size)), "clusters": 2, "tasks": 1, "seeds": MIN_SEEDS}
@@ -191,8 +180,9 @@ def needed_for_gap(gap: float, design: GapDesign, what: What, *, power: float = 
             return replace(design, n_seeds=n)
         return replace(design, items_per_task=n * (design.cluster_size if what == "clusters" else 1))
 
-    found = smallest_needed(what, lambda n: with_so_many(n).power(gap), least[what], LARGEST, power)
-    return found if found.n is None else replace(found, note=with_so_many(found.n).few)
+    needed = smallest_needed(what, lambda n: with_so_many(n).power(gap), least[what], LARGEST, power)
+    caution = None if needed.n is None else with_so_many(needed.n).few
+    return needed if caution is None else needed.noting(caution)
 
 
 def smallest_visible_gap(
@@ -257,8 +247,8 @@ def smallest_needed(what: str, reached: Callable[[int], float], least: int, larg
     while reached(enough) < power:
         if enough >= largest:
             most = reached(largest)
-            reason = f"with {largest:,} the power is {most:.2f}: what they do not reduce hides it"
-            return RequiredSize(what, None, most, reason)
+            reason = remark(Reason.POWER_OUT_OF_REACH, largest=largest, power=most)
+            return RequiredSize(what, None, most, remarks=(reason,))
         short, enough = enough, min(2 * enough, largest)
     while enough - short > max(1, enough // 1000):
         middle = (short + enough) // 2

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from capgap.errors import EstimationError
+from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats.binary import tango_interval, tango_p_value
-from capgap.stats.estimate import Estimate, degenerate_reach, free_text, refused, t_critical, t_p_value
-from capgap.stats.means import NO_VARIANCE, discordant_table, few_clusters_note, few_discordant
+from capgap.stats.estimate import Estimate, degenerate_reach, few_clusters, refused, t_critical, t_p_value
+from capgap.stats.means import NO_VARIANCE, discordant_table, few_discordant
 from capgap.stats.stratified import StratifiedMean, cross_covariance
 
 __all__ = ["bootstrap_ratio_difference", "ratio_difference", "ratio_of_means"]
@@ -63,11 +64,11 @@ class _RatioTerms:
         """That the ratio is zero; NaN where nothing tells."""
         if not self.v_nn > 0:
             return math.nan
-        found = t_p_value(self.n / math.sqrt(self.v_nn), self.df)
+        p_value = t_p_value(self.n / math.sqrt(self.v_nn), self.df)
         for near, table in self.few:
             if near == 0 and table[0] + table[1] > 0:
-                found = max(found, tango_p_value(*table))
-        return found
+                p_value = max(p_value, tango_p_value(*table))
+        return p_value
 
 
 def ratio_of_means(fit: StratifiedMean, *, denominator: str = "the denominator", conf_level: float = 0.95) -> Estimate:
@@ -99,14 +100,13 @@ def ratio_of_means(fit: StratifiedMean, *, denominator: str = "the denominator",
     ----------
     Fieller, E. C. (1954). Some problems in interval estimation. JRSS B 16, 175-185. Here with CR2 covariances.
     """
-    ratio = _ratio(fit, conf_level)
-    if isinstance(ratio, str):
-        return refused(
-            ratio.format(denominator=denominator), n_items=fit.design.n_items, n_clusters=fit.design.n_clusters
-        )
+    n_items, n_clusters = fit.design.n_items, fit.design.n_clusters
+    ratio = _ratio(fit, denominator, conf_level)
+    if isinstance(ratio, Remark):
+        return refused(ratio, n_items=n_items, n_clusters=n_clusters)
     interval = ratio.interval(conf_level)
     assert interval is not None  # _ratio refused it otherwise
-    notes = ["no item tells it from an exact ratio: exact bound"] if ratio.degenerate else []
+    exact = [remark(Reason.EXACT_RATIO)] if ratio.degenerate else []
     return Estimate(
         ratio.value,
         math.nan if ratio.degenerate else math.sqrt(ratio.variance),
@@ -114,12 +114,10 @@ def ratio_of_means(fit: StratifiedMean, *, denominator: str = "the denominator",
         *interval,
         ratio.p_value,
         0.0,
-        fit.design.n_items,
-        fit.design.n_clusters,
+        n_items,
+        n_clusters,
         "Fieller (CR2, Bell-McCaffrey t)",
-        remarks=free_text(
-            "; ".join([*notes, *filter(None, [few_clusters_note(fit.design), fit.shortfall() or fit.shortfall(1)])])
-        ),
+        remarks=(*exact, *few_clusters(n_clusters), *(fit.borrowed() or fit.borrowed(1))),
     )
 
 
@@ -163,28 +161,34 @@ def ratio_difference(
     """
     n_items = first.design.n_items + second.design.n_items
     n_clusters = len(np.union1d(first.design.clusters, second.design.clusters))
-    one, two = _ratio(first, conf_level), _ratio(second, conf_level)
-    for part, name in ((one, names[0]), (two, names[1])):
-        if isinstance(part, str):
-            reason = f"{name}: {part.format(denominator=denominator)}"
-            return refused(reason, n_items=n_items, n_clusters=n_clusters)
-    assert isinstance(one, _RatioTerms)
-    assert isinstance(two, _RatioTerms)
-    rho = _correlation(first, second, one, two)
+    ratio1, ratio2 = (_ratio(fit, denominator, conf_level) for fit in (first, second))
+    for ratio, name in ((ratio1, names[0]), (ratio2, names[1])):
+        if isinstance(ratio, Remark):
+            return refused(ratio.of(name), n_items=n_items, n_clusters=n_clusters)
+    assert isinstance(ratio1, _RatioTerms)
+    assert isinstance(ratio2, _RatioTerms)
+    rho = _correlation(first, second, ratio1, ratio2)
 
     def interval(level: float) -> tuple[float, float] | None:
-        a, b = one.interval(level), two.interval(level)
-        return None if a is None or b is None else _mover(one.value, a, two.value, b, rho)
+        ends1, ends2 = ratio1.interval(level), ratio2.interval(level)
+        return None if ends1 is None or ends2 is None else _mover(ratio1.value, ends1, ratio2.value, ends2, rho)
 
     low_high = interval(conf_level)
     assert low_high is not None  # both were bounded at this level
-    degenerate = one.degenerate or two.degenerate
-    few = [few_clusters_note(fit.design) for fit in (first, second)]
-    notes = [f"{name}: {note}" for name, note in zip(names, few, strict=True) if note]
-    notes += ["one ratio is exact on every item: exact bound"] if degenerate else []
+    degenerate = ratio1.degenerate or ratio2.degenerate
+    few = [
+        note.of(name)
+        for fit, name in zip((first, second), names, strict=True)
+        for note in few_clusters(fit.design.n_clusters)
+    ]
+    exact = [
+        remark(Reason.EXACT_RATIO).of(name)
+        for ratio, name in zip((ratio1, ratio2), names, strict=True)
+        if ratio.degenerate
+    ]
     return Estimate(
-        estimate=one.value - two.value,
-        std_error=math.nan if degenerate else _difference_error(one, two, rho),
+        estimate=ratio1.value - ratio2.value,
+        std_error=math.nan if degenerate else _difference_error(ratio1, ratio2, rho),
         conf_low=low_high[0],
         conf_high=low_high[1],
         p_value=_inverted_p_value(interval),
@@ -192,7 +196,7 @@ def ratio_difference(
         n_items=n_items,
         n_clusters=n_clusters,
         method="MOVER of two Fieller intervals" + (", dependent" if rho else ""),
-        remarks=free_text("; ".join(notes)),
+        remarks=(*few, *exact),
     )
 
 
@@ -222,7 +226,7 @@ def bootstrap_ratio_difference(
 
     Notes
     -----
-    A slow second road beside `ratio_difference`, which needs no random numbers. Resamples that empty a stratum or in
+    A slow check of `ratio_difference`, which needs no random numbers. Resamples that empty a stratum or in
     which a denominator is not positive are left out; where they are more than one in twenty there is no interval.
     """
     codes = np.concatenate([np.asarray(c, dtype=np.int64) for c in clusters])
@@ -250,12 +254,12 @@ def _resampled_ratio(data: tuple[ArrayLike, ArrayLike], weights: np.ndarray) -> 
         return np.where(denominator > 0, numerator / denominator, np.nan)
 
 
-def _ratio(fit: StratifiedMean, conf_level: float) -> _RatioTerms | str:
-    """The ratio of a fit, or the reason why there is none (with a place for the denominator's name)."""
+def _ratio(fit: StratifiedMean, denominator: str, conf_level: float) -> _RatioTerms | Remark:
+    """The ratio of a fit, or the reason why there is none."""
     if fit.theta.shape != (2,):
         raise EstimationError(f"a ratio needs numerator and denominator, found {fit.theta.shape[0]} columns.")
-    if fit.design.reason:
-        return fit.design.reason.replace("{", "{{").replace("}", "}}")
+    if fit.design.refusal is not None:
+        return fit.design.refusal
     n, d = map(float, fit.theta)
     v_nn, v_nd, v_dd = float(fit.covariance[0, 0]), float(fit.covariance[0, 1]), float(fit.covariance[1, 1])
     critical = t_critical(fit.df, conf_level)
@@ -264,7 +268,7 @@ def _ratio(fit: StratifiedMean, conf_level: float) -> _RatioTerms | str:
         v_dd = floor
     half = critical * math.sqrt(v_dd)
     if not d - half > 0:
-        return f"{{denominator}} is {d:.3f} [{d - half:.3f}, {d + half:.3f}] in score, not clearly above zero"
+        return remark(Reason.DENOMINATOR_NEAR_ZERO, denominator=denominator, value=d, low=d - half, high=d + half)
     r = n / d
     degenerate = float(fit.covariance[0, 0]) - 2 * r * v_nd + r**2 * float(fit.covariance[1, 1]) <= NO_VARIANCE
     few = []
@@ -276,20 +280,20 @@ def _ratio(fit: StratifiedMean, conf_level: float) -> _RatioTerms | str:
     return _RatioTerms(n, d, v_nn + (floor if degenerate else 0.0), v_nd, v_dd, fit.df, degenerate, tuple(few))
 
 
-def _correlation(first: StratifiedMean, second: StratifiedMean, one: _RatioTerms, two: _RatioTerms) -> float:
+def _correlation(first: StratifiedMean, second: StratifiedMean, ratio1: _RatioTerms, ratio2: _RatioTerms) -> float:
     """Correlation of two ratios through the clusters that their items share."""
-    if not (one.variance > 0 and two.variance > 0):
+    if not (ratio1.variance > 0 and ratio2.variance > 0):
         return 0.0
-    cross = cross_covariance(first, second)
-    g1 = np.array([1.0, -one.value]) / one.d
-    g2 = np.array([1.0, -two.value]) / two.d
-    rho = float(g1 @ cross @ g2) / math.sqrt(one.variance * two.variance)
-    return max(-1.0, min(1.0, rho))
+    # Delta method: the gradient of N / D in (N, D) is (1, -r) / D.
+    gradient1 = np.array([1.0, -ratio1.value]) / ratio1.d
+    gradient2 = np.array([1.0, -ratio2.value]) / ratio2.d
+    covariance = float(gradient1 @ cross_covariance(first, second) @ gradient2)
+    return max(-1.0, min(1.0, covariance / math.sqrt(ratio1.variance * ratio2.variance)))
 
 
-def _difference_error(one: _RatioTerms, two: _RatioTerms, rho: float) -> float:
-    covariance = rho * math.sqrt(one.variance * two.variance)
-    return math.sqrt(max(one.variance + two.variance - 2 * covariance, 0.0))
+def _difference_error(ratio1: _RatioTerms, ratio2: _RatioTerms, rho: float) -> float:
+    covariance = rho * math.sqrt(ratio1.variance * ratio2.variance)
+    return math.sqrt(max(ratio1.variance + ratio2.variance - 2 * covariance, 0.0))
 
 
 def _mover(r1: float, ci1: tuple[float, float], r2: float, ci2: tuple[float, float], rho: float) -> tuple[float, float]:

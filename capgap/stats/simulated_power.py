@@ -1,16 +1,16 @@
-"""What a design can see before anything runs, by simulation: closure differences, and any estimator that is drawn."""
+"""Power by simulation: of differences of gap closures, and of any estimator that can be drawn."""
 
 import math
-import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
 from capgap.errors import EstimationError
+from capgap.schema.remarks import Reason
 from capgap.stats.binary import wilson_interval
 from capgap.stats.estimate import Estimate
 from capgap.stats.power import RequiredSize, smallest_needed
@@ -41,19 +41,14 @@ class SimulatedPower:
     """Median width of the intervals."""
     n_replicates: int
     """Replicates."""
-    reason: str = ""
-    """Why the replicates without an interval have none, the most frequent; empty where all have one."""
+    reason: Reason | None = None
+    """Why the replicates without an interval have none, the most frequent code; None where all have one."""
 
-    def tidy(self) -> list[dict[str, object]]:
-        """One row."""
-        return [asdict(self)]
-
-    def summary(self) -> str:
-        """Plain text."""
+    def __str__(self) -> str:
         interval = f"[{self.conf_low:.2f}, {self.conf_high:.2f}]"
-        why = f" (most often: {self.reason})" if self.reason else ""
-        told = f"{100 * self.refused:.0f} % refused{why}"
-        return f"power {self.power:.2f} {interval}, {told}, {self.n_replicates} replicates"
+        why = f" (most often: {self.reason.replace('_', ' ')})" if self.reason else ""
+        refused = f"{100 * self.refused:.0f} % refused{why}"
+        return f"power {self.power:.2f} {interval}, {refused}, {self.n_replicates} replicates"
 
 
 def simulated_power(
@@ -72,25 +67,20 @@ def simulated_power(
     """
     if n_replicates < 1:
         raise EstimationError(f"one replicate at least is needed, found {n_replicates}.")
-    found, widths = 0, []
-    reasons: Counter[str] = Counter()
+    n_excluding_zero, widths = 0, []
+    reasons: Counter[Reason | None] = Counter()
     for _ in range(n_replicates):
         e = draw(rng)
         if e.status != "ok" or not math.isfinite(e.conf_high - e.conf_low):
-            reasons[_reason(e.note)] += 1
+            reasons[e.reason] += 1
             continue
-        found += not e.conf_low <= 0 <= e.conf_high
+        n_excluding_zero += not e.conf_low <= 0 <= e.conf_high
         widths.append(e.conf_high - e.conf_low)
-    share = found / n_replicates
+    share = n_excluding_zero / n_replicates
     low, high = wilson_interval(share, n_replicates, critical=1.959964)
     width = float(np.median(widths)) if widths else math.nan
-    why = reasons.most_common(1)[0][0] if reasons else ""
-    return SimulatedPower(share, low, high, 1 - len(widths) / n_replicates, width, n_replicates, why)
-
-
-def _reason(note: str) -> str:
-    """The reason of a refusal without the remarks that follow it, and without figures that differ by replicate."""
-    return re.sub(r"[-\u2212]?\d+\.\d+", "#", note.partition("; ")[0])
+    reason = reasons.most_common(1)[0][0] if reasons else None
+    return SimulatedPower(share, low, high, 1 - len(widths) / n_replicates, width, n_replicates, reason)
 
 
 @dataclass(frozen=True)

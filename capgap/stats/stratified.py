@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from capgap.errors import EstimationError
+from capgap.schema.remarks import Reason, Remark, remark
 
 __all__ = ["Design", "StratifiedMean", "cross_covariance", "stratified_mean"]
 
@@ -29,7 +30,7 @@ class StratifiedMean:
     """The estimates, shape (p,)."""
     cov: Floats
     """Their CR2 covariance, shape (p, p); NaN where a stratum holds one cluster only."""
-    hidden: Floats
+    inflation: Floats
     """What `cov` may lack where strata of few clusters count as much as large ones, shape (p, p); see `covariance`."""
     scores: Floats
     """What each cluster adds to the estimates' error, shape (n_clusters, p); ``cov = scores.T @ scores``."""
@@ -45,7 +46,7 @@ class StratifiedMean:
 
     @property
     def covariance(self) -> Floats:
-        """The covariance that intervals rest on: ``cov + hidden``, shape (p, p).
+        """The covariance that intervals rest on: ``cov + inflation``, shape (p, p).
 
         Notes
         -----
@@ -55,13 +56,11 @@ class StratifiedMean:
         larger the difference is added (its positive part, for several estimates). Nothing is added where strata are of
         one size, and next to nothing where they are large.
         """
-        return np.asarray(self.cov + self.hidden)
+        return np.asarray(self.cov + self.inflation)
 
-    def shortfall(self, column: int = 0) -> str:
-        """What to say where most of an estimate's variance is that of average strata; empty otherwise."""
-        if not self.hidden[column, column] > self.cov[column, column]:
-            return ""
-        return "tasks of few items count much, and their variance is mostly that of the other tasks"
+    def borrowed(self, column: int = 0) -> tuple[Remark, ...]:
+        """A remark where most of an estimate's variance is that of average strata; else none."""
+        return (remark(Reason.BORROWED_VARIANCE),) if self.inflation[column, column] > self.cov[column, column] else ()
 
 
 @dataclass(frozen=True)
@@ -84,13 +83,13 @@ class Design:
     """Position in `clusters` of each pair."""
     pair_scale: Floats
     """``c_k/n_k (1 - m_gk/n_k)^(-1/2)`` of each pair."""
-    pair_hidden: Floats
-    """What the squared sum of residuals of each pair adds to `StratifiedMean.hidden` before its positive part."""
+    pair_inflation: Floats
+    """What the squared sum of residuals of each pair adds to `StratifiedMean.inflation` before its positive part."""
     df: float
     """Bell-McCaffrey degrees of freedom; NaN where a stratum has one cluster only."""
-    uneven: bool
-    """Whether strata differ in size or weight, so that `StratifiedMean.hidden` may be more than zero."""
-    n_lonely: int
+    unbalanced: bool
+    """Whether strata differ in size or weight, so that `StratifiedMean.inflation` may be more than zero."""
+    n_singletons: int
     """Strata with a weight whose items all stand in one cluster: they have no variance."""
     largest_share: float
     """The weight of the largest cluster as a share of all."""
@@ -131,11 +130,11 @@ class Design:
         pairs, pair = np.unique(g * k + stratum, return_inverse=True)
         pair_g, pair_k = pairs // k, pairs % k
         m, n = np.bincount(pair).astype(float), counts[pair_k]
-        lonely = (m == n) & (c[pair_k] != 0)
+        singleton = (m == n) & (c[pair_k] != 0)
         scale = c[pair_k] / n / np.sqrt(np.where(m < n, 1 - m / n, 1.0))
         weighted = c != 0
         n_pairs = np.bincount(pair_k, minlength=k)
-        hidden = _hidden(c, counts, n_pairs)
+        inflation = _inflation(c, counts, n_pairs)
         per_weight = n_pairs[weighted] / np.abs(c[weighted])
         shape = (len(labels), k)
         return cls(
@@ -147,10 +146,10 @@ class Design:
             pair=pair,
             pair_cluster=pair_g,
             pair_scale=scale,
-            pair_hidden=np.where(m < n, hidden[pair_k] / np.where(m < n, 1 - m / n, 1.0), 0.0),
-            df=math.nan if lonely.any() else _bell_mccaffrey(scale, m, n, pair_g, pair_k, shape),
-            uneven=bool(hidden.any()),
-            n_lonely=int(lonely.sum()),
+            pair_inflation=np.where(m < n, inflation[pair_k] / np.where(m < n, 1 - m / n, 1.0), 0.0),
+            df=math.nan if singleton.any() else _bell_mccaffrey(scale, m, n, pair_g, pair_k, shape),
+            unbalanced=bool(inflation.any()),
+            n_singletons=int(singleton.sum()),
             largest_share=float(np.bincount(pair_g, np.abs(c[pair_k]) * m / n).max() / max(np.abs(c).sum(), 1e-300)),
             n_effective=float(per_weight.min()) if weighted.any() else math.inf,
         )
@@ -166,17 +165,17 @@ class Design:
         return len(self.clusters)
 
     @property
-    def alone(self) -> bool:
+    def is_simple_random(self) -> bool:
         """Whether this is a plain mean of independent items: one stratum, every item its own cluster."""
-        return len(self.counts) == 1 and self.weights[0] == 1 and self.n_clusters == self.n_items
+        return len(self.counts) == 1 and self.weights[0] == 1 and self.has_independent_items
 
     @property
-    def plain(self) -> bool:
-        """Whether this is a weighted mean (weights above zero that sum to 1) of items that are their own clusters."""
-        return self.averages and self.n_clusters == self.n_items
+    def has_independent_items(self) -> bool:
+        """Whether every item is its own cluster."""
+        return self.n_clusters == self.n_items
 
     @property
-    def averages(self) -> bool:
+    def is_average(self) -> bool:
         """Whether this is a weighted mean: weights above zero that sum to 1."""
         return bool((self.weights > 0).all()) and abs(float(self.weights.sum()) - 1) < 1e-9
 
@@ -186,17 +185,16 @@ class Design:
         return float(1 / (self.weights**2 / self.counts).sum())
 
     @property
-    def reason(self) -> str:
-        """Why there is no covariance to rely on; empty where there is one."""
-        if not self.n_lonely and self.largest_share <= MOST_IN_ONE:
-            return ""
-        if not self.n_lonely:
-            return f"{100 * self.largest_share:.0f} % of the items' weight stand in one cluster: no interval"
+    def refusal(self) -> Remark | None:
+        """Why there is no covariance to rely on; None where there is one."""
+        if not self.n_singletons:
+            share = self.largest_share
+            return remark(Reason.DOMINANT_CLUSTER, share=100 * share) if share > MOST_IN_ONE else None
         if len(self.counts) == 1:
-            return "all items stand in one cluster: no interval"
-        return f"{self.n_lonely} of {len(self.counts)} strata have all their items in one cluster: no interval"
+            return remark(Reason.ONE_CLUSTER)
+        return remark(Reason.ONE_CLUSTER_IN_TASK, n=self.n_singletons, of=len(self.counts))
 
-    def kept(self, keep: NDArray[np.bool_]) -> "Design":
+    def subset(self, keep: NDArray[np.bool_]) -> "Design":
         """The design of some of its items; every stratum that has a weight must keep one.
 
         Raises
@@ -234,18 +232,18 @@ class Design:
             raise EstimationError(f"{self.n_items} items need as many values, found {len(y)}.")
         finite = np.isfinite(y).all(axis=1)
         if not finite.all():
-            return self.kept(finite).fit(y[finite])
+            return self.subset(finite).fit(y[finite])
         k = len(self.counts)
         means = np.column_stack([np.bincount(self.stratum, column, k) for column in y.T]) / self.counts[:, None]
         scores = np.full((self.n_clusters, y.shape[1]), np.nan)
-        hidden = np.zeros((y.shape[1],) * 2)
-        if not self.n_lonely:
+        inflation = np.zeros((y.shape[1],) * 2)
+        if not self.n_singletons:
             sums = np.column_stack([np.bincount(self.pair, column) for column in (y - means[self.stratum]).T])
             for j, column in enumerate(sums.T):
                 scores[:, j] = np.bincount(self.pair_cluster, self.pair_scale * column, self.n_clusters)
-            if self.uneven:
-                hidden = _positive_part(sums.T @ (self.pair_hidden[:, None] * sums))
-        return StratifiedMean(self.weights @ means, scores.T @ scores, hidden, scores, self, y)
+            if self.unbalanced:
+                inflation = _positive_part(sums.T @ (self.pair_inflation[:, None] * sums))
+        return StratifiedMean(self.weights @ means, scores.T @ scores, inflation, scores, self, y)
 
 
 def stratified_mean(
@@ -289,18 +287,18 @@ def cross_covariance(first: StratifiedMean, second: StratifiedMean) -> Floats:
     return np.asarray(first.scores[i].T @ second.scores[j])
 
 
-def _hidden(weights: Floats, counts: Floats, n_clusters: Ints) -> Floats:
+def _inflation(weights: Floats, counts: Floats, n_clusters: Ints) -> Floats:
     """What a squared sum of residuals adds where each stratum is seen with clusters of average variance too.
 
     With V_k a stratum's own variance of one item, V the average over items and g_k its clusters, each V_k becomes
     ``(g_k V_k + s V) / (g_k + s)``; per stratum, shape (K,). Zero where all strata are alike.
     """
-    told = weights != 0
-    sizes = np.column_stack([np.abs(weights), counts, n_clusters])[told]
+    weighted = weights != 0
+    sizes = np.column_stack([np.abs(weights), counts, n_clusters])[weighted]
     if not len(sizes) or (np.ptp(sizes, axis=0) <= 1e-12).all():
         return np.zeros(len(weights))
     share = weights**2 / counts * SMALL_STRATUM / (n_clusters + SMALL_STRATUM)
-    return np.asarray(told * (share.sum() / counts[told].sum() - share / counts))
+    return np.asarray(weighted * (share.sum() / counts[weighted].sum() - share / counts))
 
 
 def _positive_part(matrix: Floats) -> Floats:

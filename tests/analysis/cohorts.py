@@ -8,6 +8,7 @@ import pandas as pd
 from scipy.special import expit
 
 from capgap import schema
+from capgap.analysis import estimate_table
 
 SIZES = (125, 250, 500, 1000, 2000, 4000)
 
@@ -75,17 +76,25 @@ def cohort(*, sizes=SIZES, seeds=3, adaptations=("full", "lora"), n_tasks=6, n_i
 
 @cache
 def analysed():
-    """The default cohort's estimates, made once: tests only read them."""
-    from capgap.analysis import analyze
-
+    """The default cohort's estimates, computed once: tests only read them."""
     outcomes, models, roles = cohort()
-    return analyze(outcomes, roles, models=models)
+    return estimate_table(outcomes, roles, models=models)
 
 
-def rows(quantity, **where):
-    """Rows of the default cohort's estimates; None stands for a value that is missing."""
-    found = analysed()
-    found = found[found["quantity"] == quantity]
+def rows(quantity, estimates=None, **where):
+    """Rows of a quantity, of the default cohort where no table is given; None stands for a value that is missing.
+
+    Names that are no columns are keys of `factors`.
+    """
+    table = analysed() if estimates is None else estimates
+    table = table[table["quantity"] == quantity]
     for name, value in where.items():
-        found = found[found[name].isna() if value is None else found[name] == value]
-    return found
+        column = table[name] if name in table.columns else factors(table).reindex(columns=[name])[name]
+        table = table[column.isna() if value is None else column == value]
+    return table
+
+
+def factors(table):
+    """The column `factors` of some rows as a frame, a column a name."""
+    parsed = [json.loads(text) if isinstance(text, str) else {} for text in table["factors"]]
+    return pd.DataFrame(parsed, index=table.index)

@@ -1,3 +1,5 @@
+"""What a cohort's headline says."""
+
 import json
 
 import numpy as np
@@ -8,23 +10,25 @@ from capgap.analysis.cohort_headline import cohort_sentences
 from tests.analysis import worlds
 from tests.analysis.cohorts import analysed, cohort
 
-POPULATION = "checkpoints trained by these recipes, tasks like these"
+EXAMPLES = {"factor": "n_examples", "transform": "log"}
+LORA = {"factor": "adaptation", "level": "lora", "reference": "full"}
 
 
-def _row(quantity, group, contrast, ends, **more):
+def _row(quantity, group, factors, ends, **more):
     status = more.pop("status", "ok")
     return {
         "quantity": quantity,
         "group": group,
-        "contrast": contrast,
+        "estimator": "mixed_model" if quantity == "effect" else "learning_curve",
         "estimate": ends[0],
         "conf_low": ends[1],
         "conf_high": ends[2],
         "status": status,
-        "factors": None,
+        "factors": json.dumps(factors),
         "n_students": 24,
         "n_tasks": 12,
-        "population": POPULATION,
+        "population_students": "these_recipes",
+        "population_tasks": "tasks_like_these",
         **more,
     }
 
@@ -33,8 +37,8 @@ def test_the_slope_of_a_logarithm_is_told_as_a_doubling():
     effect = 0.1 / np.log(2)
     table = pd.DataFrame(
         [
-            _row("effect", "reasoning", "log(n_examples)", (0.5 * effect, 0.2 * effect, 0.8 * effect)),
-            _row("effect", "knowledge", "log(n_examples)", (effect, 0.8 * effect, 1.2 * effect)),
+            _row("effect", "reasoning", EXAMPLES, (0.5 * effect, 0.2 * effect, 0.8 * effect)),
+            _row("effect", "knowledge", EXAMPLES, (effect, 0.8 * effect, 1.2 * effect)),
         ]
     )
     assert cohort_sentences(table) == [
@@ -47,12 +51,12 @@ def test_a_category_is_told_as_one_instead_of_the_other_and_what_was_not_trained
     ends = (-0.04, -0.07, -0.01)
     table = pd.DataFrame(
         [
-            _row("effect", "knowledge", "adaptation[lora - full]", ends),
-            _row("effect", "knowledge", "format[generate - choose]", ends),
-            _row("effect", "all", "capability[reasoning - knowledge]", ends),
-            _row("effect", "reasoning", "adaptation[lora - full]", ends, status="refused"),
-            _row("effect", "reasoning", "log(n_examples)", ends, factors='{"road": "two-stage"}'),
-            _row("effect", "reasoning", "log(n_examples)", ends, factors='{"labels": "drawn"}'),
+            _row("effect", "knowledge", LORA, ends),
+            _row("effect", "knowledge", {"factor": "format", "level": "generate", "reference": "choose"}, ends),
+            _row("effect", "all", {"factor": "capability", "level": "reasoning", "reference": "knowledge"}, ends),
+            _row("effect", "reasoning", LORA, ends, status="refused"),
+            _row("effect", "reasoning", EXAMPLES, ends, estimator="two_stage"),
+            _row("effect", "reasoning", EXAMPLES, ends, estimator="multiple_imputation"),
         ]
     )
     (line,) = cohort_sentences(table)
@@ -62,14 +66,14 @@ def test_a_category_is_told_as_one_instead_of_the_other_and_what_was_not_trained
 
 
 def test_an_open_ratio_is_told_by_its_lower_end_and_the_highest_target_that_can_be_told_is_taken():
-    def ratio(contrast, ends, recipe, status):
-        made = json.dumps({"adaptation": recipe})
-        return _row("relative_data_cost", "reasoning / knowledge", contrast, ends, factors=made, status=status)
+    def ratio(target, ends, recipe, status):
+        factors = {"adaptation": recipe, "target": target, "target_scale": "retention"}
+        return _row("relative_data_cost", "reasoning / knowledge", factors, ends, status=status)
 
     table = pd.DataFrame(
         [
-            ratio("50 % retention", (2.0, 1.2, 3.3), "full", "ok"),
-            ratio("90 % retention", (np.nan, np.nan, np.nan), "full", "refused"),
+            ratio(0.5, (2.0, 1.2, 3.3), "full", "ok"),
+            ratio(0.9, (np.nan, np.nan, np.nan), "full", "refused"),
         ]
     )
     assert cohort_sentences(table) == [
@@ -77,8 +81,8 @@ def test_an_open_ratio_is_told_by_its_lower_end_and_the_highest_target_that_can_
     ]
     higher = pd.DataFrame(
         [
-            ratio("90 % retention", (np.nan, 7.5, np.nan), "lora", "open"),
-            ratio("90 % retention", (np.nan, 0.0, np.nan), "full", "open"),
+            ratio(0.9, (np.nan, 7.5, np.nan), "lora", "open"),
+            ratio(0.9, (np.nan, 0.0, np.nan), "full", "open"),
         ]
     )
     assert cohort_sentences(pd.concat([table, higher])) == [
@@ -86,14 +90,15 @@ def test_an_open_ratio_is_told_by_its_lower_end_and_the_highest_target_that_can_
     ]
 
 
-def test_a_recipe_may_be_called_like_a_road():
-    made = json.dumps({"adaptation": "by"})
-    table = pd.DataFrame([_row("relative_data_cost", "r", "50 % retention", (2.0, 1.2, 3.3), factors=made)])
-    assert "(by)" in cohort_sentences(table)[0]
+def test_a_recipe_may_be_called_like_an_estimator():
+    factors = {"adaptation": "two_stage", "target": 0.5, "target_scale": "retention"}
+    table = pd.DataFrame([_row("relative_data_cost", "r", factors, (2.0, 1.2, 3.3))])
+    assert "(two_stage)" in cohort_sentences(table)[0]
 
 
 def test_a_hostile_recipe_breaks_no_line():
-    table = pd.DataFrame([_row("effect", "knowledge", "adaptation[a\n\x1b[31mb - full]", (0.1, 0.0, 0.2))])
+    hostile = LORA | {"level": "a\n\x1b[31mb"}
+    table = pd.DataFrame([_row("effect", "knowledge", hostile, (0.1, 0.0, 0.2))])
     (line,) = cohort_sentences(table)
     assert "\n" not in line
     assert "\x1b" not in line
@@ -109,6 +114,4 @@ def test_the_cohorts_lines_come_first_and_every_student_keeps_its_own():
 
 
 def test_two_students_are_no_cohort():
-    from capgap.analysis import analyze
-
-    assert cohort_sentences(analyze(worlds.outcomes(n_items=30), worlds.ROLES)) == []
+    assert cohort_sentences(worlds.of_two_students()) == []

@@ -3,7 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from capgap.analysis import analyze
+from capgap import schema
+from capgap.analysis import estimate_table
+from capgap.schema.remarks import Reason
 from tests.analysis.worlds import ROLES, one, outcomes
 
 
@@ -17,18 +19,19 @@ def _with_strays(n):
 
 def test_a_few_items_of_another_kind_do_not_count_as_a_task():
     world, stray = _with_strays(4)
-    found = analyze(world, ROLES)
-    row = one(found, quantity="accuracy", level="capability", group="knowledge", model="student", weighting="tasks")
+    estimates = estimate_table(world, ROLES)
+    row = one(estimates, quantity="accuracy", level="capability", group="knowledge", model="student", weighting="tasks")
     mine = world[(world["model"] == "student") & ~stray & (world["capability"] == "knowledge")]
     assert np.isclose(row["estimate"], mine.groupby("task")["score"].mean().mean())
     assert row["n_tasks"] == 3
-    contrast = found[(found["quantity"] == "capability_contrast") & found["contrast"].str.startswith("gap")]
-    assert contrast["note"].str.contains("left out as too few of their task: 4 of knowledge").all()
+    contrast = estimates[(estimates["quantity"] == "capability_contrast") & (estimates["contrast"] == "gap")]
+    assert (contrast["reason"] == Reason.STRAY_ITEMS).all()
+    assert contrast["note"].str.contains("4 of knowledge").all()
 
 
 def test_five_items_are_a_part_of_their_task():
     world, _ = _with_strays(5)
-    row = one(analyze(world, ROLES), quantity="accuracy", level="capability", group="knowledge", model="student")
+    row = one(estimate_table(world, ROLES), quantity="accuracy", level="capability", group="knowledge", model="student")
     assert row["n_tasks"] == 4
 
 
@@ -37,10 +40,24 @@ def test_a_small_task_of_one_kind_is_no_stray():
     small = outcomes(n_tasks=1, n_items=3, seed=1)
     small = small[small["capability"] == "knowledge"].assign(task="tiny")
     row = one(
-        analyze(pd.concat([world, small]), ROLES),
+        estimate_table(pd.concat([world, small]), ROLES),
         quantity="accuracy",
         level="capability",
         group="knowledge",
         model="student",
     )
     assert row["n_tasks"] == 4
+
+
+def test_ten_thousand_tasks_of_one_item_are_one_number_a_capability():
+    rng = np.random.default_rng(0)
+    tasks = pd.DataFrame({"task": [f"t{n}" for n in range(2000)], "item": "0"})
+    tasks["capability"] = np.where(np.arange(2000) % 2, "knowledge", "reasoning")
+    answers = {"teacher": 0.8, "student": 0.5}
+    world = pd.concat([tasks.assign(model=m, score=(rng.random(2000) < p).astype(float)) for m, p in answers.items()])
+    estimates = estimate_table(world, schema.Roles(("student",), "teacher"))
+    assert len(estimates) < 300
+    gap = estimates[(estimates["quantity"] == "gap") & (estimates["level"] == "capability")]
+    gap = gap[gap["weighting"] == "tasks"]
+    assert set(gap["group"]) == {"knowledge", "reasoning"}
+    assert np.allclose(gap["estimate"], 0.3, atol=0.06)

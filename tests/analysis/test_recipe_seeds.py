@@ -1,55 +1,45 @@
 """What is true of a recipe, whichever seed."""
 
-import pandas as pd
 import pytest
 
-from capgap.analysis import analyze
-from capgap.analysis.cohort import cohort_of
+from capgap.analysis import estimate_table
+from capgap.schema.remarks import Reason
 from capgap.stats import holm
-from tests.analysis.cohorts import analysed, cohort, rows
+from tests.analysis.cohorts import cohort, rows
 
 
 def test_three_seeds_speak_of_the_recipe():
-    found = rows("gap", population="this recipe, these tasks", level="battery")
-    assert len(found) == 12  # six sizes, two adaptations
-    assert (found["n_seeds"] == 3).all()
-    assert found["model"].isna().all()
-    checkpoint = analysed()
-    one = checkpoint[
-        (checkpoint["quantity"] == "gap")
-        & (checkpoint["level"] == "battery")
-        & (checkpoint["weighting"] == "tasks")
-        & (checkpoint["population"] == "these checkpoints, these tasks")
-        & checkpoint["model"].str.startswith("full-125-").fillna(False)
-    ]
-    same = found[found["factors"] == '{"adaptation": "full", "n_examples": "125"}'].iloc[0]
-    assert same["estimate"] == pytest.approx(one["estimate"].mean())
+    gaps = rows("gap", subject="recipe", level="battery")
+    assert len(gaps) == 12  # six sizes, two adaptations
+    assert (gaps["n_seeds"] == 3).all()
+    assert (gaps["population_students"] == "this_recipe").all()
+    assert gaps["model"].isna().all()
+    checkpoints = rows("gap", subject="model", level="battery", weighting="tasks", population_tasks="these_tasks")
+    seeds = checkpoints[checkpoints["model"].str.startswith("full-125-")]
+    (same,) = rows("gap", subject="recipe", level="battery", adaptation="full", n_examples="125").to_dict("records")
+    assert same["estimate"] == pytest.approx(seeds["estimate"].mean())
 
 
 def test_what_is_lost_is_held_against_what_seeds_lose_against_each_other():
-    own = rows("lost", level="battery", model="full-125-0", weighting="items").iloc[0]
-    assert "one training seed: counts for this checkpoint" in own["note"]
-    beyond = rows("lost", population="this recipe, these tasks", level="battery")
+    of_checkpoint = rows("lost", level="battery", model="full-125-0", weighting="items").iloc[0]
+    beyond = rows("lost", subject="recipe", level="battery")
     assert len(beyond) == 12
-    assert (beyond["estimate"] < own["estimate"]).all()
-    assert beyond["note"].str.contains("two seeds differ by").all()
+    assert (beyond["estimate"] < of_checkpoint["estimate"]).all()
     assert not len(rows("items_lost"))  # three seeds make no list
 
 
 @pytest.mark.parametrize(
-    ("told", "why"),
+    ("seeds", "reason"),
     [
-        ({"seed": None, "data_seed": None}, "names no seed of each"),
-        ({"seed": 0, "data_seed": 0}, "two of them have one seed"),
+        ({"seed": None, "data_seed": None}, Reason.SEEDS_UNKNOWN),
+        ({"seed": 0, "data_seed": 0}, Reason.SEEDS_SHARED),
     ],
 )
-def test_students_that_are_not_known_to_differ_in_their_seeds_do_not_speak_of_a_recipe(told, why):
+def test_students_that_are_not_known_to_differ_in_their_seeds_do_not_speak_of_a_recipe(seeds, reason):
     outcomes, models, roles = cohort(sizes=(1000,), seeds=5, adaptations=("full",), n_items=10)
-    found = analyze(outcomes, roles, models=models.assign(**told))
-    of_recipe = found[found["population"] == "this recipe, these tasks"]
-    (row,) = of_recipe.to_dict("records")
-    assert row["status"] == "refused"
-    assert why in row["note"]
+    estimates = estimate_table(outcomes, roles, models=models.assign(**seeds))
+    (row,) = estimates[estimates["subject"] == "recipe"].to_dict("records")
+    assert (row["status"], row["reason"]) == ("refused", reason)
     assert row["n_items"] == 120
 
 
@@ -57,30 +47,23 @@ def test_students_that_are_not_known_to_differ_in_their_seeds_do_not_speak_of_a_
 def test_checkpoints_of_one_run_or_of_several_recipes_are_no_seeds(column):
     outcomes, models, roles = cohort(sizes=(1000,), seeds=3, adaptations=("full",), n_items=10)
     apart = {"step": [100, 200, 300], "recipe": ["a", "b", "c"]}[column]
-    found = analyze(outcomes, roles, models=models.assign(**{column: apart + [apart[0]] * (len(models) - 3)}))
-    assert not len(found[found["population"] == "this recipe, these tasks"])
+    models = models.assign(**{column: apart + [apart[0]] * (len(models) - 3)})
+    assert "recipe" not in set(estimate_table(outcomes, roles, models=models)["subject"])
 
 
 def test_five_seeds_make_a_list_of_items():
     outcomes, models, roles = cohort(sizes=(1000,), seeds=5, adaptations=("full",), n_items=30)
-    found = analyze(outcomes, roles, models=models)
-    listed = found[found["quantity"] == "items_gained"]
-    assert set(listed["group"]) == {"world", "knowledge", "reasoning"}
-    whole = listed[listed["group"] == "world"].iloc[0]
-    assert whole["estimate"] > 0
-    assert "items: " in whole["note"]
-
-
-def test_of_a_run_the_last_checkpoint_counts_and_the_others_are_told():
-    columns = {"seed": [0, 1, 2, 2], "n_examples": [100] * 4, "step": [300, 300, 100, 300]}
-    found = cohort_of(pd.DataFrame({"model": list("abcd"), **columns}), list("abcd"))
-    assert found.students == ("a", "b", "d")
-    assert "1 earlier left out" in found.note
+    listed = rows("items_gained", estimate_table(outcomes, roles, models=models)).set_index("group")
+    assert set(listed.index) == {"world", "knowledge", "reasoning"}
+    assert set(listed["population_items"]) == {"these_items"}
+    assert listed.loc["world", "estimate"] > 0
+    assert "/" in listed.loc["world", "note"], "items are named by task and item"
 
 
 def test_several_recipes_asked_one_question_are_a_family():
-    gaps = rows("gap", population="this recipe, these tasks", level="battery")
-    assert len(gaps) == 12
-    assert set(gaps["family"]) == {"gap (teacher - student) in world: 12 recipes"}
+    gaps = rows("gap", subject="recipe", level="battery")
+    (family,) = set(gaps["family"])
+    assert family.split("|")[:5] == ["holm", "gap", "battery", "world", "recipe"]
+    assert family.endswith("|12")
     assert gaps["p_adjusted"].to_numpy() == pytest.approx(holm(gaps["p_value"]))
     assert rows("data_cost")["family"].isna().all()

@@ -4,17 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from capgap import schema
-from capgap.analysis import analyze
+from capgap.analysis import estimate_table
 from capgap.stats import selective_tree
-from tests.analysis.worlds import ROLES, outcomes, plain
+from tests.analysis.worlds import ROLES, of_two_students, outcomes, plain
 
 
 def _gaps(estimates, *, weighting=None):
     rows = estimates[
         (estimates["quantity"] == "gap")
-        & (estimates["contrast"] == "teacher - student")
-        & (estimates["population"] == "these checkpoints, these tasks")
+        & (estimates["subject"] == "model")
+        & (estimates["population_tasks"] == "these_tasks")
     ]
     return rows if weighting is None else rows[rows["weighting"] == weighting]
 
@@ -42,8 +41,8 @@ def test_the_tree_is_the_one_that_a_reader_climbs_down():
     expected = np.where(np.isnan(test.p_adjusted), 1.0, test.p_adjusted)[below]
     assert rows["p_adjusted"][below].to_numpy() == pytest.approx(expected)
     assert rows["family"][below].nunique() == 1
-    told = rows["note"].fillna("").str.contains("selected down the tree").to_numpy()
-    assert (told == (test.selected & below)).all()
+    marked = rows["note"].fillna("").str.contains("selected down the tree").to_numpy()
+    assert (marked == (test.selected & below)).all()
 
 
 def test_nothing_counts_below_what_was_not_selected():
@@ -52,8 +51,8 @@ def test_nothing_counts_below_what_was_not_selected():
     student = teacher.assign(model="student")
     few = student["task"].eq("reasoning0") & (student["item"].astype(int) < 4)
     student.loc[few, "score"] = 0.0
-    found = analyze(pd.concat([world[world["model"] != "student"], student]), ROLES)
-    rows = _gaps(found, weighting="items")
+    estimates = estimate_table(pd.concat([world[world["model"] != "student"], student]), ROLES)
+    rows = _gaps(estimates, weighting="items")
     worst = rows[(rows["level"] == "task") & (rows["group"] == "reasoning0")].iloc[0]
     assert worst["estimate"] > 0
     assert worst["p_adjusted"] >= worst["p_value"]
@@ -62,30 +61,30 @@ def test_nothing_counts_below_what_was_not_selected():
 
 def test_intervals_that_pay_for_selection_are_wider_and_only_of_the_same_kind():
     rows = _gaps(plain(), weighting="tasks")
-    told = rows["note"].str.extract(r"pays for it \(([\d.]+) %\): (-?[\d.]+) to (-?[\d.]+)").astype(float)
-    some = told[0].notna()
+    wide = rows["note"].str.extract(r"pays for it \(([\d.]+) %\): (-?[\d.]+) to (-?[\d.]+)").astype(float)
+    some = wide[0].notna()
     assert some.any()
-    assert (told[0][some] > 95).all()
-    assert (told[1][some] < rows["conf_low"][some]).all()
-    assert (told[2][some] > rows["conf_high"][some]).all()
+    assert (wide[0][some] > 95).all()
+    assert (wide[1][some] < rows["conf_low"][some]).all()
+    assert (wide[2][some] > rows["conf_high"][some]).all()
 
 
 def test_batteries_of_several_students_keep_holm():
-    roles = schema.Roles(("student", "other"), "teacher", {"student": "base", "other": "base"})
-    rows = _gaps(analyze(outcomes(), roles), weighting="tasks")
+    rows = _gaps(of_two_students(), weighting="tasks")
     top = rows[rows["level"] == "battery"]
-    assert top["family"].str.endswith("2 students").all()
+    assert top["family"].str.startswith("holm|gap|battery|").all()
+    assert top["family"].str.endswith("|2").all()
     p = np.sort(top["p_value"])
     assert np.sort(top["p_adjusted"]) == pytest.approx(np.maximum.accumulate([2 * p[0], p[1]]))
-    assert rows[rows["level"] == "task"]["family"].str.contains("down the tree").all()
+    assert rows[rows["level"] == "task"]["family"].str.startswith("tree|gap|2|").all()
 
 
-def test_a_task_that_the_guard_keeps_out_is_in_no_tree():
+def test_a_task_that_leaves_the_headline_is_in_no_tree():
     world = outcomes()
     bad = world["task"].eq("reasoning0") & world["model"].eq("student") & (world["item"].astype(int) < 10)
     world["status"] = np.where(bad, "unparsed", "scored")
     world.loc[bad, "score"] = 0.0
-    rows = _gaps(analyze(world, ROLES), weighting="items")
-    out = rows[(rows["level"] == "task") & (rows["group"] == "reasoning0")].iloc[0]
-    assert pd.isna(out["family"])
-    assert pd.isna(out["p_adjusted"])
+    rows = _gaps(estimate_table(world, ROLES), weighting="items")
+    left_out = rows[(rows["level"] == "task") & (rows["group"] == "reasoning0")].iloc[0]
+    assert pd.isna(left_out["family"])
+    assert pd.isna(left_out["p_adjusted"])

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from capgap import schema
-from capgap.analysis import analyze
+from capgap.analysis import estimate_table
 
 ACCURACY = {  # model → capability → probability of a right answer
     "teacher": {"knowledge": 0.9, "reasoning": 0.85},
@@ -16,6 +16,7 @@ ACCURACY = {  # model → capability → probability of a right answer
     "control": {"knowledge": 0.8, "reasoning": 0.4},
 }
 ROLES = schema.Roles(("student",), "teacher", {"student": "base"}, {"student": "control"})
+TWO_STUDENTS = schema.Roles(("student", "other"), "teacher", {"student": "base", "other": "base"})
 
 
 def outcomes(n_tasks=3, n_items=40, models=tuple(ACCURACY), seed=0, lengths=False, **columns):
@@ -57,15 +58,20 @@ def one(estimates, **where):
     """The single row that these columns pick, by default the task-weighted one of these tasks where there is one."""
     for name, value in where.items():
         estimates = estimates[estimates[name] == value]
-    if len(estimates) > 1:
-        estimates = estimates[estimates["population"] == "these checkpoints, these tasks"]
-    if len(estimates) > 1:
-        estimates = estimates[estimates["weighting"] == "tasks"]
+    for name, value in {"population_tasks": "these_tasks", "weighting": "tasks"}.items():
+        if len(estimates) > 1:
+            estimates = estimates[estimates[name] == value]
     assert len(estimates) == 1, estimates[["quantity", "level", "group", "model", "contrast", "weighting"]]
     return estimates.iloc[0]
 
 
 @cache
 def plain():
-    """Estimates of the default world, made once: tests only read them."""
-    return analyze(outcomes(), ROLES)
+    """Estimates of the default world, computed once: tests only read them."""
+    return estimate_table(outcomes(), ROLES)
+
+
+@cache
+def of_two_students():
+    """Likewise with two students of one base."""
+    return estimate_table(outcomes(), TWO_STUDENTS)

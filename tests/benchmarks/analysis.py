@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=10_000)
     parser.add_argument("--profile", action="store_true", help="print where the time goes")
     asked = parser.parse_args()
-    from capgap.analysis import analyze
+    from capgap.analysis import estimate_table
 
     n_seeds = max(1, asked.students // 20)
     outcomes, models, roles = cohort(
@@ -32,7 +32,7 @@ def main() -> None:
         n_items=asked.items // 12, depth=False,
     )  # fmt: skip
     print(f"{len(outcomes):,} outcomes of {len(roles.names)} models")
-    _timed("analyze", lambda: analyze(outcomes, roles, models=models), profile=asked.profile)
+    _timed("analyze", lambda: estimate_table(outcomes, roles, models=models), profile=asked.profile)
     items = outcomes[["task", "item"]].drop_duplicates()
     reasons = items["task"].str.startswith("reasoning")
     labels = items.assign(
@@ -40,7 +40,7 @@ def main() -> None:
     )
     few = type(roles)(roles.students[:1], roles.teacher, {roles.students[0]: "base"})
     unlabelled = outcomes[outcomes["model"].isin(few.names)].drop(columns="capability")
-    _timed("label draws, one student", lambda: analyze(unlabelled, few, labels=labels), profile=asked.profile)
+    _timed("label draws, one student", lambda: estimate_table(unlabelled, few, labels=labels), profile=asked.profile)
 
 
 def _timed(name: str, work: Any, *, profile: bool) -> None:

@@ -22,14 +22,14 @@ from capgap.stats.mixed import fit_mixed
 from tests.stats.mixed.world import CAPABILITY, FORMULA, Study, columns_of
 
 SIZES = {"small": Study(24, 12, 50), "mid": Study(60, 20, 250), "big": Study(100, 20, 1000)}
-OURS = ("five terms", "task slopes", "task slopes and roads")
+OURS = ("five terms", "task slopes", "task slopes and alternatives")
 
 
 def ours(size: str, what: str) -> dict[str, Any]:
     grid = SIZES[size].draw(0)
     before = _peak()
     began = time.perf_counter()
-    fit = fit_mixed(FORMULA, grid, task_slopes=what != "five terms", roads=what.endswith("roads"))
+    fit = fit_mixed(FORMULA, grid, task_slopes=what != "five terms", alternatives=what.endswith("alternatives"))
     return {
         "seconds": time.perf_counter() - began,
         "peak MB": _peak(),

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from capgap import schema
-from capgap.analysis import analyze
+from capgap.analysis import estimate_table
 from capgap.cli import _status
 from capgap.store import RunDirectory
 
@@ -27,6 +27,6 @@ def test_answers_close_the_knowledge_gap_and_traces_the_one_step_chains(
     assert contrast["status"] == "ok"
     assert contrast["conf_low"] > 0, "answers close the knowledge gap more than the reasoning gap"
     outcomes = run.read(schema.OUTCOMES)
-    duel = analyze(outcomes, schema.Roles(("answers-full",), teacher="traces-full"))
+    duel = estimate_table(outcomes, schema.Roles(("answers-full",), teacher="traces-full"))
     steps = duel.query("quantity == 'gap' and level == 'slice' and group == 'chains_generate: x_depth=1'").iloc[0]
     assert steps["conf_low"] > 0, "traces beat answers on chains of one step"

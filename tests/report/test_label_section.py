@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from capgap.analysis import analyze
+from capgap.analysis import estimate_table
 from capgap.report import write_report
 from tests.analysis import worlds
 
@@ -42,7 +42,7 @@ def world():
 
 
 def _page(world, labels, path, run=None):
-    estimates = analyze(world, worlds.ROLES, labels=labels)
+    estimates = estimate_table(world, worlds.ROLES, labels=labels)
     page = write_report(
         path / "r.html", outcomes=world, estimates=estimates, roles=worlds.ROLES, run=run or {}, labels=labels
     )
@@ -95,7 +95,7 @@ def test_drawn_labels_stand_beside_labels_as_they_are(world, tmp_path):
 
 def test_no_labels_no_section(tmp_path):
     world = worlds.outcomes()
-    estimates = analyze(world, worlds.ROLES)
+    estimates = estimate_table(world, worlds.ROLES)
     page = write_report(tmp_path / "r.html", outcomes=world, estimates=estimates, roles=worlds.ROLES, run={})
     assert 'id="labels"' not in page.read_text()
     assert isinstance(estimates, pd.DataFrame)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from capgap.analysis import analyze
+from capgap.analysis import estimate_table
 from capgap.errors import StoreError, TableError, UsageError
 from capgap.report import markdown_report, write_report
 from capgap.schema import ESTIMATES, LABELS, Roles, validate
@@ -283,7 +283,7 @@ def test_importing_the_report_loads_neither_torch_nor_figures():
 
 
 def test_the_page_shows_what_the_analysis_finds(case, tmp_path):
-    estimates = analyze(case.outcomes, case.roles, models=case.models)
+    estimates = estimate_table(case.outcomes, case.roles, models=case.models)
     page = Page(rendered(tmp_path, case, estimates=estimates))
     rows = estimates[(estimates["model"] == "student") & (estimates["status"] != "refused")]
     for level in ("battery", "capability", "task"):

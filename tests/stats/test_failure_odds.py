@@ -6,6 +6,7 @@ import statsmodels.api as sm
 from scipy.special import expit
 
 from capgap.errors import EstimationError
+from capgap.schema.remarks import Reason
 from capgap.stats import failure_regression
 
 
@@ -43,7 +44,7 @@ def test_coefficients_and_clustered_errors_are_those_of_statsmodels():
     assert [t.odds_ratio.std_error for t in found.terms] == pytest.approx(reference.bse[1:], rel=0.01)
     assert found.n_clusters == 400
     assert [row["term"] for row in found.tidy()] == ["depth", "format = generate"]
-    assert "odds ratio" in found.summary()
+    assert found.summary().startswith("Odds ratios of failure: ")
 
 
 def test_units_and_order_do_not_change_what_is_said():
@@ -69,13 +70,15 @@ def test_constants_copies_and_separation_are_told_by_name_and_the_rest_is_estima
         "leak": np.where(y == 1, (np.arange(400) % 5 == 0).astype(float), 0.0),
     }
     found = failure_regression(y, covariates, cluster)
-    notes = {t.name: t.odds_ratio.note for t in found.terms if t.odds_ratio.status == "refused"}
-    assert set(notes) == {"same", "one word", "copy", "oracle", "leak"}
-    assert "does not vary" in notes["same"]
-    assert "does not vary" in notes["one word"]
-    assert "repeats" in notes["copy"]
-    assert "separation" in notes["oracle"]
-    assert "separation" in notes["leak"]
+    refused = {t.name: t.odds_ratio for t in found.terms if t.odds_ratio.status == "refused"}
+    assert {name: estimate.reason for name, estimate in refused.items()} == {
+        "same": Reason.CONSTANT_COVARIATE,
+        "one word": Reason.CONSTANT_COVARIATE,
+        "copy": Reason.ALIASED_TERM,
+        "oracle": Reason.SEPARATION,
+        "leak": Reason.SEPARATION,
+    }
+    assert "copy cannot be told apart from depth" in refused["copy"].note
     clean = failure_regression(y, {k: covariates[k] for k in ("depth", "format")}, cluster)
     assert term(found, "depth").odds_ratio.estimate == pytest.approx(term(clean, "depth").odds_ratio.estimate)
     assert "separation" in found.summary()
@@ -84,7 +87,7 @@ def test_constants_copies_and_separation_are_told_by_name_and_the_rest_is_estima
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_all_right_and_all_wrong_are_refused(value):
     found = failure_regression(np.full(50, value), {"x": np.arange(50)}, np.arange(50))
-    assert found.status == "refused"
+    assert (found.status, found.reason) == ("refused", Reason.FEW_OUTCOMES)
     assert "0 " in found.note
     assert found.tidy() == []
     assert "refused" in found.summary()
@@ -101,9 +104,9 @@ def test_few_clusters_and_one_cluster_are_told():
     y, covariates, _ = world(300, 5)
     one = failure_regression(y, covariates, np.zeros(300))
     assert {t.odds_ratio.status for t in one.terms} == {"open"}
-    assert "too few" in one.terms[0].odds_ratio.note
+    assert one.terms[0].odds_ratio.reason == Reason.TOO_FEW_CLUSTERS
     five = failure_regression(y, covariates, np.arange(300) % 5)
-    assert "coverage is untested" in five.terms[0].odds_ratio.note
+    assert five.terms[0].odds_ratio.reason == Reason.FEW_CLUSTERS
 
 
 def test_what_is_missing_is_left_out_and_counted():
@@ -112,14 +115,15 @@ def test_what_is_missing_is_left_out_and_counted():
     holes["depth"][:3], holes["format"][3:5], y[5] = np.nan, None, np.nan
     found = failure_regression(y, holes, cluster)
     assert found.n == 294
-    assert "6 responses" in found.note
+    assert found.codes == (Reason.INCOMPLETE_ROWS,)
+    assert "6 of 300 rows" in found.note
     with pytest.raises(EstimationError, match="1 or 0"):
         failure_regression(y + 0.5, covariates, cluster)
     with pytest.raises(EstimationError, match="shape"):
         failure_regression(y, covariates, cluster[:5])
     with pytest.raises(EstimationError, match="'depth'"):
         failure_regression(y, {"depth": [1.0]}, cluster)
-    assert "no covariate" in failure_regression(world()[0], {}, np.arange(600)).note
+    assert failure_regression(world()[0], {}, np.arange(600)).reason == Reason.NO_COVARIATE
 
 
 def size(n_clusters, n_runs, seed, *, items=6):

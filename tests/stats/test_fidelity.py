@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from capgap.errors import EstimationError
+from capgap.schema.remarks import Reason
 from capgap.stats import Design, collision_rate, error_inheritance, expected_agreement, fidelity
 
 
@@ -109,10 +110,10 @@ def test_inheritance_by_task_leaves_tasks_without_errors_out():
 def test_inheritance_without_control_or_errors_is_refused():
     teacher, student, _, wrong = _errors(50, 2, 0.5)
     found = error_inheritance(teacher, student, None, wrong, np.arange(50))
-    assert (found.student.status, found.difference.status) == ("ok", "refused")
+    assert (found.student.status, found.difference.reason) == ("ok", Reason.NO_CONTROL)
     none = error_inheritance(teacher, student, student, np.zeros(50), np.arange(50))
-    assert "0 wrong answers of the teacher are too few" in none.difference.note
-    assert "refused" in none.summary()
+    assert none.difference.reason == Reason.FEW_TEACHER_ERRORS
+    assert "student - control: refused, 0 wrong answers of the teacher are too few" in none.summary()
     assert error_inheritance([], [], [], [], [], tasks=[]).student.status == "refused"
     with pytest.raises(EstimationError, match="one shape"):
         error_inheritance(teacher, student[:9], None, wrong, np.arange(50))

@@ -3,6 +3,7 @@ import pytest
 from scipy import special, stats
 
 from capgap.errors import EstimationError
+from capgap.schema.remarks import Reason
 from capgap.stats import Design, flip_counts, flip_list, flips_beyond_seeds, mcnemar_exact, paired_difference
 from capgap.stats.flips import _false_probability, _stand_ins
 from tests.stats.flips_fdr import RATES, false_share, size_of_excess
@@ -18,9 +19,9 @@ def test_counts_by_hand():
     assert (found.n_lost, found.n_gained) == (2, 1)
     assert (found.lost.estimate, found.gained.estimate) == pytest.approx((2 / 6, 1 / 6))
     assert found.p_value == mcnemar_exact(2, 1)
-    assert "one training seed" in found.lost.note
+    assert found.lost.codes == found.gained.codes == (Reason.ONE_SEED,)
     assert [row["direction"] for row in found.tidy()] == ["lost", "gained"]
-    assert "lost: 33.3 %" in found.summary()
+    assert "lost: 0.333 [" in found.summary()
 
 
 def test_flips_within_numerical_jitter_are_left_out():
@@ -28,6 +29,7 @@ def test_flips_within_numerical_jitter_are_left_out():
     margins = [2.0, 0.01, 2.0, 2.0] * 10
     found = flip_counts(base, student, alone(40), margins=(np.ones(40), margins), jitter=0.05)
     assert (found.n_lost, found.n_gained) == (10, 10)
+    assert found.lost.codes == (Reason.ONE_SEED, Reason.JITTER_EXCLUDED)
     assert "10 flips within numerical jitter" in found.lost.note
     with pytest.raises(EstimationError, match="margins"):
         flip_counts(base, student, alone(40), jitter=0.05)
@@ -129,14 +131,18 @@ def test_false_entries_stay_below_ten_percent_in_long_runs(rate, n_items, n_seed
 
 def test_too_little_is_refused_with_the_reason():
     y = np.ones((4, 100))
-    assert "4 training seeds are too few for a list of items, 5 are needed" in flip_list(np.ones(100), y).note
-    assert "refused" in flip_list(np.ones(100), y).summary()
-    assert "49 items could have been lost" in flip_list(np.ones(49), np.ones((5, 49))).note
+    few = flip_list(np.ones(100), y)
+    assert (few.status, few.reason, few.tidy()) == ("refused", Reason.FEW_SEEDS, [])
+    assert "4 training seeds are too few" in few.summary()
+    assert flip_list(np.ones(49), np.ones((5, 49))).reason == Reason.FEW_CANDIDATES
     assert "0 items could have been gained" in flip_list(np.ones(99), np.ones((5, 99)), direction="gained").note
-    assert "3 are needed" in flips_beyond_seeds(np.ones(9), np.ones((2, 9)), alone(9)).lost.note
-    assert "no item" in flips_beyond_seeds(np.full(9, np.nan), np.ones((3, 9)), alone(9)).gained.note
-    assert "no item" in flip_counts(np.full(9, np.nan), np.ones(9), alone(9)).lost.note
-    assert "refused" in flips_beyond_seeds(np.ones(9), np.ones((2, 9)), alone(9)).summary()
+    assert flips_beyond_seeds(np.ones(9), np.ones((2, 9)), alone(9)).lost.reason == Reason.FEW_SEEDS
+    none = [
+        flips_beyond_seeds(np.full(9, np.nan), np.ones((3, 9)), alone(9)),
+        flip_counts(np.full(9, np.nan), np.ones(9), alone(9)),
+    ]
+    assert {share.reason for flips in none for share in (flips.lost, flips.gained)} == {Reason.NO_COMMON_ITEMS}
+    assert "refused" in none[0].summary()
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])

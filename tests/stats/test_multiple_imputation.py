@@ -8,6 +8,7 @@ from scipy import stats
 from statsmodels.imputation.mice import MICE
 
 from capgap.errors import EstimationError
+from capgap.schema.remarks import Reason, remark
 from capgap.stats import (
     Design,
     Estimate,
@@ -129,15 +130,19 @@ def test_doubtful_labels_widen_the_interval():
     assert loose.tidy()[0]["n_draws"] == 20
 
 
+NO_TASK = refused(remark(Reason.NO_OUTCOME))
+
+
 def test_refused_draws_are_counted_and_too_many_refuse():
     ok = [Estimate(0.1 * i, 0.1, 10.0, 0, 1, 0.5, 0.0, 50, 50, "t") for i in range(9)]
-    found = combine_draws([*ok, refused("no reasoning task")])
+    found = combine_draws([*ok, NO_TASK])
     assert (found.n_draws, found.n_refused) == (9, 1)
-    assert "1 of 10 draws" in found.estimate.note
-    none = combine_draws([*ok[:3], *[refused("no reasoning task")] * 7])
+    assert found.estimate.remarks == (remark(Reason.SOME_DRAWS_REFUSED, n=1, of=10),)
+    none = combine_draws([*ok[:3], *[NO_TASK] * 7])
     assert none.estimate.status == "refused"
+    assert none.estimate.reason == Reason.DRAWS_REFUSED
     assert "7 of 10" in none.estimate.note
-    assert "no reasoning task" in none.summary()
+    assert "the first because there is no outcome" in none.summary()
     assert combine_draws([]).estimate.status == "refused"
 
 
@@ -216,8 +221,9 @@ def test_doubt_about_labels_never_narrows_an_interval():
 
 
 def test_what_one_odd_draw_says_is_not_said_of_the_whole():
-    plain = Estimate(0.1, 0.05, 20.0, 0.0, 0.2, 0.06, 0.0, 100, 100, "t", note="few clusters")
-    odd = replace(plain, estimate=0.2, n_items=900, note="few clusters; a single task")
+    few = remark(Reason.FEW_CLUSTERS, n=3, least=6)
+    plain = Estimate(0.1, 0.05, 20.0, 0.0, 0.2, 0.06, 0.0, 100, 100, "t", remarks=(few,))
+    odd = replace(plain, estimate=0.2, n_items=900).noting(remark(Reason.BORROWED_VARIANCE))
     found = combine_draws([odd, plain, plain]).estimate
-    assert found.note == "few clusters"
+    assert found.remarks == (few,)
     assert found.n_items == 100

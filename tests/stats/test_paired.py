@@ -4,6 +4,7 @@ from scipy import stats
 from statsmodels.stats.weightstats import ttost_paired
 
 from capgap.errors import EstimationError
+from capgap.schema.remarks import Reason
 from capgap.stats import Design, both_weightings, equivalence, paired_difference, seed_difference, tango_interval
 from tests.stats.coverage import simulate
 from tests.stats.seeds_coverage import CELLS, false_equivalence
@@ -58,7 +59,7 @@ def test_a_wider_margin_is_easier():
     verdict = equivalence(d, alone(300), 0.2)
     assert verdict.equivalent
     assert verdict.not_inferior
-    assert "equivalent, " in verdict.summary()
+    assert verdict.summary().startswith("Within 0.2: equivalent\n")
     assert verdict.tidy()[0]["conf_level"] == pytest.approx(0.9)
 
 
@@ -128,7 +129,7 @@ def test_seed_difference_ignores_order_and_items_that_a_seed_missed():
 def test_two_seeds_are_refused():
     found = seed_difference(np.zeros((2, 9)), alone(9))
     assert found.status == "refused"
-    assert "3 are needed" in found.note
+    assert found.reason == Reason.FEW_SEEDS
     with pytest.raises(EstimationError, match="seeds, items"):
         seed_difference(np.zeros(9), alone(9))
     assert seed_difference(np.zeros((3, 9)), Design.of(np.zeros(9), np.zeros(9))).status == "open"
@@ -138,9 +139,10 @@ def test_both_weightings_by_hand():
     d = np.r_[np.ones(10), np.zeros(30)]
     found = both_weightings(d, np.repeat(["a", "b"], [10, 30]), np.arange(40))
     assert (found.tasks.estimate, found.items.estimate) == pytest.approx((0.5, 0.25))
-    assert "tasks weigh equally" in found.tasks.note
+    assert found.tasks.codes[-1] == Reason.TASKS_WEIGH_EQUALLY
+    assert found.items.codes[-1] == Reason.ITEMS_WEIGH_EQUALLY
     assert [row["estimate"] for row in found.tidy()] == pytest.approx([0.5, 0.25])
-    assert found.summary().startswith("by tasks 0.500 [")
+    assert "\n  tasks: 0.5 [" in found.summary()
 
 
 @pytest.mark.parametrize("cell", [CELLS[2], CELLS[4]], ids=lambda cell: cell.name)

@@ -4,6 +4,7 @@ import statsmodels.api as sm
 from scipy import stats
 
 from capgap.errors import EstimationError
+from capgap.schema.remarks import Reason, remark
 from capgap.stats import Design, cross_covariance, stratified_mean
 from tests.stats.references import dense_cr2, prototype_cr2
 
@@ -137,7 +138,7 @@ def test_a_stratum_in_one_cluster_has_no_variance_and_says_so():
     fit = stratified_mean([1.0, 0.0, 1.0, 1.0], [0, 0, 1, 1], [0, 1, 2, 2])
     assert np.isnan(fit.cov).all()
     assert np.isnan(fit.df)
-    assert "1 of 2 strata" in fit.design.reason
+    assert fit.design.refusal == remark(Reason.ONE_CLUSTER_IN_TASK, n=1, of=2)
 
 
 def test_a_stratum_without_weight_does_not_matter():
@@ -176,7 +177,7 @@ def test_a_few_items_that_agree_do_not_hide_the_variance_of_their_task():
     shrunk = [(n * own + 5 * average) / (n + 5) for n, own in ((5, small), (500, large))]
     assert fit.cov[0, 0] == pytest.approx(large / 500 / 4)
     assert fit.covariance[0, 0] == pytest.approx((shrunk[0] / 5 + shrunk[1] / 500) / 4)
-    assert "few items" in fit.shortfall()
+    assert fit.borrowed() == (remark(Reason.BORROWED_VARIANCE),)
 
 
 def test_tasks_of_one_size_have_the_variance_of_cr2_alone():
@@ -184,5 +185,5 @@ def test_tasks_of_one_size_have_the_variance_of_cr2_alone():
     values, task = rng.normal(size=(90, 2)), np.repeat([0, 1, 2], 30)
     fit = stratified_mean(values, task, np.arange(90))
     assert fit.covariance == pytest.approx(fit.cov, rel=EXACT)
-    assert not fit.shortfall()
-    assert not stratified_mean(values, np.zeros(90), np.arange(90)).hidden.any()
+    assert not fit.borrowed()
+    assert not stratified_mean(values, np.zeros(90), np.arange(90)).inflation.any()

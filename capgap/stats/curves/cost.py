@@ -1,38 +1,33 @@
-"""Data cost: how many examples a student needs to keep a given share of what its teacher can do."""
+"""Data cost: unique training examples to a given retention or closure, by profiles of all forms that fit."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from capgap.errors import EstimationError, suggestion
+from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats.curves.fit import CurveFit
 from capgap.stats.curves.order import crossing_bracket
 from capgap.stats.curves.profile import CostProfile, CurveTarget, profile
-from capgap.stats.estimate import Status
+from capgap.stats.estimate import Estimate, Result
 
-__all__ = ["DataCost", "FormCost", "data_cost", "examples", "unresolved"]
+__all__ = ["DataCost", "FormCost", "data_cost", "extrapolation", "unresolved"]
 
 KINDS = ("retention", "closure")
 TENFOLD = 10.0
 """Beyond so many times the largest size a number is an extrapolation that must be called so."""
 
 
-@dataclass(frozen=True)
-class FormCost:
-    """The data cost by one form."""
+@dataclass(frozen=True, kw_only=True)
+class FormCost(Estimate):
+    """The data cost by one form, infinite where its ceiling lies below the target; `p_value` as of `DataCost`."""
 
     form: str
     """Which."""
-    estimate: float
-    """Examples; infinite where the ceiling lies below the target."""
-    conf_low: float
-    """Lower end, 0 where the base may meet the target."""
-    conf_high: float
-    """Upper end, infinite where the ceiling may lie below the target."""
-    p_never: float
-    """That the ceiling is at the target or above: small means *never*. One-sided."""
     p_reached: float
     """That the ceiling is at the target or below: small means that it is reached. One-sided."""
     p_fit: float
@@ -43,22 +38,20 @@ class FormCost:
     """The whole profile."""
 
 
-@dataclass(frozen=True)
-class DataCost:
-    """Unique examples to a target, over all forms that the data do not reject."""
+@dataclass(frozen=True, kw_only=True)
+class DataCost(Estimate, Result):
+    """Unique examples to a target, over all forms that the data do not reject.
+
+    The estimate is that of the leading form, infinite for *never*, NaN where refused. The interval runs from the lowest
+    of the forms' lower ends (0 where the base may meet the target) to the highest of their upper ends (infinite where
+    the ceiling may lie below it); either makes it ``open``. `p_value` is one-sided and the largest over the forms: that
+    the ceiling is at the target or above, so that a small one means *never*, whichever form holds.
+    """
 
     target: CurveTarget
     """The share x and its scale."""
-    estimate: float
-    """By the leading form; infinite for *never*, NaN where refused."""
-    conf_low: float
-    """Lowest of the forms' lower ends."""
-    conf_high: float
-    """Highest of their upper ends."""
-    p_never: float
-    """Largest over the forms: small means that the ceiling is below the target whichever form holds."""
     p_reached: float
-    """Likewise: small means that the target is reached whichever form holds."""
+    """Likewise that it is at the target or below: small means that the target is reached whichever form holds."""
     bracket: tuple[float, float]
     """Observed sizes around the crossing of a rising curve, without a law; NaN where the means do not rise."""
     by_form: tuple[FormCost, ...]
@@ -69,78 +62,23 @@ class DataCost:
     """That the means rise with size."""
     largest_size: float
     """Of the data."""
-    n_items: int
-    """Items."""
-    n_clusters: int
-    """Clusters that they stand in."""
     n_students: int
     """Points of the curve."""
     conf_level: float
     """Of the interval and the bracket."""
-    status: Status
-    """``ok``, ``open`` (an end is 0 or infinite) or ``refused``."""
-    note: str
-    """What a reader must know; the reason, where refused."""
 
-    def tidy(self) -> list[dict[str, object]]:
-        """The union as one row and one row for each form."""
-        shared: dict[str, object] = {
-            "quantity": "data_cost",
-            "scale": "examples",
-            "target": f"{self.target.kind} {self.target.share:g}",
-            "n_items": self.n_items,
-            "n_clusters": self.n_clusters,
-            "n_students": self.n_students,
-        }
-        union: dict[str, object] = {
-            "form": "union",
-            "estimate": self.estimate,
-            "conf_low": self.conf_low,
-            "conf_high": self.conf_high,
-            "p_value": self.p_never,
-            "p_reached": self.p_reached,
-            "p_fit": max((f.p_fit for f in self.by_form), default=math.nan),
-            "method": "GLS profile, union of forms",
-            "status": self.status,
-            "note": self.note,
-        }
-        rows = [shared | union]
-        for f in self.by_form:
-            ends: tuple[str, str] = ("rejected: does not fit", "refused") if f.rejected else ("", _status(f))
-            rows.append(
-                shared
-                | {
-                    "form": f.form,
-                    "estimate": f.estimate,
-                    "conf_low": f.conf_low,
-                    "conf_high": f.conf_high,
-                    "p_value": f.p_never,
-                    "p_reached": f.p_reached,
-                    "p_fit": f.p_fit,
-                    "method": "GLS profile",
-                    "status": ends[1],
-                    "note": ends[0],
-                }
-            )
-        return rows
+    @property
+    def heading(self) -> str:
+        """The target and the leading form."""
+        leading = f" ({self.conf_level:.0%} interval, {self.leading} leads)" if self.leading else ""
+        return f"Unique examples to {self.target}{leading}"
 
-    def summary(self) -> str:
-        """A few plain sentences."""
-        what = f"{self.target.share:.0%} {self.target.kind}"
-        if self.status == "refused":
-            return f"Data cost of {what}: no number. {self.note}."
-        lines = [
-            f"Data cost of {what}: {examples(self.estimate)} [{examples(self.conf_low)}, {examples(self.conf_high)}] "
-            f"unique examples ({self.conf_level:.0%} interval, {self.leading} leads)."
-        ]
+    def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
+        """The union of the forms, then each form."""
+        p_fit = max((f.p_fit for f in self.by_form), default=math.nan)
+        yield {"target": str(self.target), "form": "union", "p_reached": self.p_reached, "p_fit": p_fit}, self
         for f in self.by_form:
-            told = f"{examples(f.estimate)} [{examples(f.conf_low)}, {examples(f.conf_high)}]"
-            lines.append(f"  {f.form}: {told}" + (f", rejected (p = {f.p_fit:.2g})" if f.rejected else ""))
-        lines.append(
-            f"p = {self.p_never:.2g} that the ceiling is at the target or above (small: never), "
-            f"p = {self.p_reached:.2g} that it is below (small: reached)."
-        )
-        return "\n".join(lines + ([f"Note: {self.note}."] if self.note else []))
+            yield {"target": str(self.target), "form": f.form, "p_reached": f.p_reached, "p_fit": f.p_fit}, f
 
 
 def data_cost(fit: CurveFit, target: CurveTarget) -> DataCost:
@@ -151,8 +89,8 @@ def data_cost(fit: CurveFit, target: CurveTarget) -> DataCost:
     fit
         From `fit_curves`, whose `conf_level` it takes.
     target
-        ``Target(0.9)``: 90 % retention, ``(accuracy - chance) / (T - chance)``; ``Target(0.9, "closure")``: 90 % of the
-        way from base to teacher.
+        ``CurveTarget(0.9)``: 90 % retention, ``(accuracy - chance) / (T - chance)``; ``CurveTarget(0.9, "closure")``:
+        90 % of the way from base to teacher.
 
     Returns
     -------
@@ -177,45 +115,78 @@ def data_cost(fit: CurveFit, target: CurveTarget) -> DataCost:
         raise EstimationError(f"the target is a share above zero, found {target.share:g}.")
     unclear = unresolved(fit, target)
     by_form = () if unclear else tuple(_form_cost(fit, number, target) for number in range(len(fit.forms)))
-    used = [f for f in by_form if not f.rejected]
+    accepted = [f for f in by_form if not f.rejected]
     bracket = (math.nan, math.nan) if unclear else _bracket(fit, target)
-    if not used:
-        return _made(fit, target, by_form, bracket, reason=_refusal(fit, unclear, bracket))
-    low, high = min(f.conf_low for f in used), max(f.conf_high for f in used)
-    return _made(fit, target, by_form, bracket, low=low, high=high)
+    name = fit.leading.form.name if accepted and fit.leading else ""
+    estimate = next((f.estimate for f in accepted if f.form == name), math.nan)
+    low = min((f.conf_low for f in accepted), default=math.nan)
+    high = max((f.conf_high for f in accepted), default=math.nan)
+    if accepted:
+        remarks = (*fit.remarks, *_warnings(fit, by_form, estimate, low, high))
+    else:
+        remarks = (unclear,) if unclear else _without_law(fit, bracket)
+    is_open = low == 0 < estimate or math.isinf(high)
+    return DataCost(
+        estimate=estimate,
+        conf_low=low,
+        conf_high=high,
+        p_value=max((f.p_value for f in accepted), default=math.nan),
+        n_items=fit.data.n_items,
+        n_clusters=len(fit.data.clusters),
+        method="GLS profile, union of forms",
+        status="refused" if not accepted else "open" if is_open else "ok",
+        remarks=remarks,
+        target=target,
+        p_reached=max((f.p_reached for f in accepted), default=math.nan),
+        bracket=bracket,
+        by_form=by_form,
+        leading=name,
+        p_monotone=fit.order.p_value if fit.order else math.nan,
+        largest_size=float(fit.data.sizes.max()),
+        n_students=len(fit.data.sizes),
+        conf_level=fit.conf_level,
+    )
 
 
-def unresolved(fit: CurveFit, target: CurveTarget) -> str:
-    """Why a target is no level that the data know; empty where it is one."""
+def unresolved(fit: CurveFit, target: CurveTarget) -> Remark | None:
+    """Why a target is no level that the data know; None where it is one."""
     data, by_size = fit.data, fit.by_size
     if by_size is None:
-        return fit.reason
+        return fit.refusal
     teacher, base = by_size.means[-1], by_size.means[0]
     if target.kind == "retention":
         if not math.isfinite(data.chance):
-            return "chance is unknown: no retention scale"
-        room, variance, floor = teacher - data.chance, by_size.covariance[-1, -1], f"chance ({data.chance:.3f})"
+            return remark(Reason.CHANCE_UNKNOWN)
+        floor, level, variance = "chance", data.chance, by_size.covariance[-1, -1]
     else:
         if by_size.sizes[0] > 0:
-            return "no student of size zero: no closure scale"
+            return remark(Reason.NO_CLOSURE_SCALE)
         c = by_size.covariance
-        room, variance, floor = teacher - base, c[-1, -1] + c[0, 0] - 2 * c[0, -1], f"base ({base:.3f})"
+        floor, level, variance = "base", float(base), c[-1, -1] + c[0, 0] - 2 * c[0, -1]
+    room = float(teacher) - level
     half = float(stats.norm.isf((1 - fit.conf_level) / 2)) * math.sqrt(variance)
     if room - half > 0:
-        return ""
-    return f"the teacher ({teacher:.3f}) is not clearly above {floor}: difference {room:.3f} ± {half:.3f}"
+        return None
+    figures = {"teacher": float(teacher), "floor": floor, "level": level, "room": room, "half": half}
+    return remark(Reason.TEACHER_NOT_ABOVE, **figures)
 
 
 def _form_cost(fit: CurveFit, number: int, target: CurveTarget) -> FormCost:
     """One form's data cost."""
     form = fit.forms[number]
     p = profile(form, fit.data, target)
+    is_open = math.isinf(p.high) or p.low == 0 < p.estimate
     return FormCost(
-        form=form.form.name,
         estimate=p.estimate,
         conf_low=p.low,
         conf_high=p.high,
-        p_never=float(stats.t.cdf(p.surplus_root, form.df)),
+        p_value=float(stats.t.cdf(p.surplus_root, form.df)),
+        n_items=fit.data.n_items,
+        n_clusters=len(fit.data.clusters),
+        method="GLS profile",
+        status="refused" if form.rejected else "open" if is_open else "ok",
+        remarks=(remark(Reason.FORM_REJECTED, p=form.p_value),) if form.rejected else (),
+        form=form.form.name,
         p_reached=float(stats.t.sf(p.surplus_root, form.df)),
         p_fit=form.p_value,
         rejected=form.rejected,
@@ -238,92 +209,42 @@ def _bracket(fit: CurveFit, target: CurveTarget) -> tuple[float, float]:
     return crossing_bracket(by_size.sizes, excess, errors, by_size.df, fit.conf_level)
 
 
-def _refusal(fit: CurveFit, unclear: str, bracket: tuple[float, float]) -> str:
-    """The reason of a refusal, and what is known without a law."""
-    if unclear:
-        return unclear
-    if math.isnan(bracket[0]):
-        p = fit.order.p_value if fit.order else math.nan
-        return f"{fit.no_law}; nor do the means rise with size (p = {p:.2g})"
-    return f"{fit.no_law}; if accuracy rises with data, the target lies {_between(bracket)}"
-
-
-def _made(
-    fit: CurveFit,
-    target: CurveTarget,
-    by_form: tuple[FormCost, ...],
-    bracket: tuple[float, float],
-    *,
-    low: float = math.nan,
-    high: float = math.nan,
-    reason: str = "",
-) -> DataCost:
-    """The union with its notes, or the refusal."""
-    data, leading = fit.data, fit.leading
-    used = [f for f in by_form if not f.rejected]
-    name = "" if reason or leading is None else leading.form.name
-    estimate = next((f.estimate for f in used if f.form == name), math.nan)
-    largest = float(data.sizes.max())
-    notes = [reason] if reason else [*fit.notes, *_warnings(fit, by_form, estimate, low, high, largest)]
-    is_open = low == 0 < estimate or math.isinf(high)
-    return DataCost(
-        target=target,
-        estimate=estimate,
-        conf_low=low,
-        conf_high=high,
-        p_never=max((f.p_never for f in used), default=math.nan),
-        p_reached=max((f.p_reached for f in used), default=math.nan),
-        bracket=bracket,
-        by_form=by_form,
-        leading=name,
-        p_monotone=fit.order.p_value if fit.order else math.nan,
-        largest_size=largest,
-        n_items=data.n_items,
-        n_clusters=len(data.clusters),
-        n_students=len(data.sizes),
-        conf_level=fit.conf_level,
-        status="refused" if reason else "open" if is_open else "ok",
-        note="; ".join(n for n in notes if n),
-    )
+def _without_law(fit: CurveFit, bracket: tuple[float, float]) -> tuple[Remark, ...]:
+    """Why no form gives a cost, and what is known without one."""
+    (low, high), no_law = bracket, fit.no_law
+    assert no_law is not None  # no form was accepted
+    if math.isnan(low):
+        return no_law, remark(Reason.NOT_MONOTONE, p=fit.order.p_value if fit.order else math.nan)
+    if math.isinf(high):
+        return no_law, remark(Reason.BRACKETED_BELOW, low=low)
+    return no_law, remark(Reason.BRACKETED, low=low, high=high)
 
 
 def _warnings(
-    fit: CurveFit, by_form: tuple[FormCost, ...], estimate: float, low: float, high: float, largest: float
-) -> list[str]:
-    """What a reader must know of a data cost."""
-    told = []
+    fit: CurveFit, by_form: tuple[FormCost, ...], estimate: float, low: float, high: float
+) -> Iterator[Remark]:
+    """What qualifies a data cost."""
     if math.isinf(estimate):
-        told.append(f"the ceiling lies below the target: never, or beyond {examples(low)} examples")
+        yield remark(Reason.CEILING_BELOW_TARGET, low=low)
     elif math.isinf(high):
-        told.append("the ceiling may lie below the target: no upper end")
+        yield remark(Reason.CEILING_MAY_BE_BELOW)
     if estimate == 0:
-        told.append("the base already meets the target")
+        yield remark(Reason.BASE_MEETS_TARGET)
     elif low == 0:
-        told.append("the base may meet the target already: no lower end")
-    for name, value in (("estimate", estimate), ("upper end", high)):
-        if largest < value < math.inf:
-            far = f", more than tenfold ({value / largest:.0f} times)" if value > TENFOLD * largest else ""
-            told.append(f"the {name} is extrapolated beyond the largest size, {examples(largest)}{far}")
+        yield remark(Reason.BASE_MAY_MEET_TARGET)
+    for what, size in (("estimate", estimate), ("upper end", high)):
+        yield from extrapolation(what, size, float(fit.data.sizes.max()))
     rejected = [f.form for f in by_form if f.rejected]
-    told += [f"rejected as not fitting: {', '.join(rejected)}"] if rejected else []
+    if rejected:
+        yield remark(Reason.FORMS_REJECTED, forms=rejected)
     if fit.order and fit.order.p_value < 0.05:
-        told.append(f"the means do not rise with size (p = {fit.order.p_value:.2g})")
-    return told
+        yield remark(Reason.NOT_MONOTONE, p=fit.order.p_value)
 
 
-def _between(bracket: tuple[float, float]) -> str:
-    low, high = bracket
-    if math.isinf(high):
-        return f"above {examples(low)} examples" if low else "at any size"
-    return f"between {examples(low)} and {examples(high)} examples"
-
-
-def _status(cost: FormCost) -> Status:
-    return "open" if math.isinf(cost.conf_high) or cost.conf_low == 0 < cost.estimate else "ok"
-
-
-def examples(size: float) -> str:
-    """A number of examples to three digits, for sentences."""
-    if math.isinf(size):
-        return "never"
-    return f"{float(f'{size:.3g}'):,.0f}" if size >= 1 or size == 0 else f"{size:.2g}"
+def extrapolation(what: str, size: float, largest: float) -> tuple[Remark, ...]:
+    """A remark where a finite size lies beyond the largest one of the data; else none."""
+    if not largest < size < math.inf:
+        return ()
+    if size > TENFOLD * largest:
+        return (remark(Reason.EXTRAPOLATED_TENFOLD, what=what, largest=largest, times=size / largest),)
+    return (remark(Reason.EXTRAPOLATED, what=what, largest=largest),)

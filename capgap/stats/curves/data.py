@@ -1,4 +1,4 @@
-"""From right and wrong answers to the points of a curve: means of students and teacher, and how they err together."""
+"""Points of a data-efficiency curve: means of students and teacher with their joint covariance."""
 
 import math
 from collections.abc import Sequence
@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from capgap.errors import EstimationError, suggestion
+from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats.curves.scales import SCALES, per_step, per_step_slope
 from capgap.stats.curves.solve import CurveBounds
+from capgap.stats.estimate import Remarked
 from capgap.stats.stratified import Design
 
 __all__ = ["CurveData", "Scale", "curve_data"]
@@ -24,7 +26,7 @@ NESTED = 0.5
 
 
 @dataclass(frozen=True)
-class CurveData:
+class CurveData(Remarked):
     """The points of one curve; m students (repeated rows of one base are merged into one), the teacher last."""
 
     sizes: Floats
@@ -53,8 +55,6 @@ class CurveData:
     """Of a curve on the scale."""
     n_items: int
     """Items that every student and the teacher answered."""
-    notes: tuple[str, ...] = ()
-    """What a reader must know about the points."""
 
     @property
     def n_sizes(self) -> int:
@@ -117,7 +117,7 @@ def curve_data(
         Share of the seeds' variance that comes from the examples drawn. Two subsets of one seed with sizes D < E share
         D of their examples, so that their seeds' effects correlate by ``nested * sqrt(D / E)``.
     redrawn
-        Whether each seed drew its own subsets; if not, the seeds say nothing about other examples and a note says so.
+        Whether each seed drew its own subsets; if not, the seeds say nothing about other examples and a remark says so.
 
     Raises
     ------
@@ -130,9 +130,11 @@ def curve_data(
         raise EstimationError(f"seeds: {len(size)} students need as many, found {len(seeds)}.")
     labels = np.arange(len(size)) if seeds is None else np.unique([str(s) for s in seeds], return_inverse=True)[1]
     finite: NDArray[np.bool_] = np.asarray(np.isfinite(rows).all(axis=0))
-    notes = _missing(rows, finite)
+    remarks: list[Remark] = []
+    if not finite.all():
+        remarks.append(remark(Reason.ITEMS_LEFT_OUT, n=int((~finite).sum()), of=len(finite)))
     if not redrawn:
-        notes.append("every seed had the same subsets: the interval is for these subsets, not for others of their size")
+        remarks.append(remark(Reason.SUBSETS_NOT_REDRAWN))
     rows, size, students = _merged_base(rows[:, finite], size)
     weight, design = _design(finite, tasks, clusters, weights)
     means, influence = _means(rows, weight, design)
@@ -159,7 +161,7 @@ def curve_data(
         scale=scale,
         bounds=SCALES[scale].bounds,
         n_items=rows.shape[1],
-        notes=tuple(notes),
+        remarks=tuple(remarks),
     )
 
 
@@ -199,13 +201,6 @@ def _checked(scores: ArrayLike, teacher: ArrayLike, sizes: ArrayLike, scale: str
     if not np.isfinite(rows).all(axis=0).any():
         raise EstimationError("no item was answered by every student and the teacher: nothing to compare.")
     return rows, size
-
-
-def _missing(rows: Floats, finite: NDArray[np.bool_]) -> list[str]:
-    """What to say of items that were left out."""
-    if finite.all():
-        return []
-    return [f"{int((~finite).sum())} of {len(finite)} items left out: not every student and the teacher answered them"]
 
 
 def _merged_base(rows: Floats, size: Floats) -> tuple[Floats, Floats, Ints]:

@@ -1,18 +1,21 @@
-"""Each form fitted to the points of a curve, its misfit tested against the seeds, and the points' order."""
+"""Generalised least squares of each saturating form, its lack of fit against the seeds, and monotonicity."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from capgap.errors import EstimationError, suggestion
+from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats.curves.data import CurveData
 from capgap.stats.curves.forms import FORMS, CurveForm, logarithmic
 from capgap.stats.curves.order import Monotonicity, monotonicity
 from capgap.stats.curves.solve import CurveSolutions, WhitenedMeans, explore, least
+from capgap.stats.estimate import Estimate, Result, few_clusters
 
 __all__ = ["CurveFit", "FormFit", "SizeMeans", "fit_curves", "fit_growth"]
 
@@ -80,8 +83,8 @@ class FormFit:
 
 
 @dataclass(frozen=True)
-class CurveFit:
-    """All forms fitted to one curve."""
+class CurveFit(Result):
+    """All forms fitted to one curve; its remarks hold for every number from this fit."""
 
     data: CurveData
     """The points."""
@@ -93,10 +96,8 @@ class CurveFit:
     """Whether the means rise with size."""
     conf_level: float
     """Of all intervals that come from this fit."""
-    reason: str = ""
-    """Why no form was fitted; empty where they were."""
-    notes: tuple[str, ...] = ()
-    """What a reader must know of every number from this fit."""
+    refusal: Remark | None = None
+    """Why no form was fitted; None where they were."""
 
     @property
     def accepted(self) -> tuple[FormFit, ...]:
@@ -109,53 +110,40 @@ class CurveFit:
         return min(self.accepted, key=lambda f: f.solutions.least + 2 * f.form.n_parameters, default=None)
 
     @property
-    def no_law(self) -> str:
-        """The reason where no form fits; empty otherwise."""
-        if self.reason or self.accepted:
-            return self.reason
-        worst = ", ".join(f"{f.form.name} p = {f.p_value:.2g}" for f in self.forms)
-        return f"no law fits ({worst})"
+    def no_law(self) -> Remark | None:
+        """The reason where no form fits; None otherwise."""
+        if self.refusal or self.accepted:
+            return self.refusal
+        return remark(Reason.NO_FORM_FITS, p_values={f.form.name: f.p_value for f in self.forms})
 
-    def tidy(self) -> list[dict[str, object]]:
-        """One row for each form: coefficients of the best fit, misfit, variance between seeds."""
-        rows: list[dict[str, object]] = []
-        for f in self.forms:
-            base, ceiling, teacher, scale, exponent = f.coefficients
-            rows.append(
-                {
-                    "quantity": "data_curve",
-                    "scale": self.data.scale,
-                    "form": f.form.name,
-                    "base": base,
-                    "ceiling": ceiling,
-                    "teacher": teacher,
-                    "size_scale": scale,
-                    "exponent": exponent if f.form.n_parameters == 4 else math.nan,
-                    "seed_sd": f.seed_sd,
-                    "rss": f.solutions.least,
-                    "df": f.df,
-                    "p_value": f.p_value,
-                    "status": "refused" if f.rejected else "ok",
-                    "note": "rejected: does not fit" if f.rejected else "",
-                }
-            )
-        return rows
-
-    def summary(self) -> str:
-        """A few plain sentences."""
+    @property
+    def heading(self) -> str:
+        """The data, how much seeds differ, whether the means rise; why there is no curve."""
         d = self.data
         lines = [f"{len(d.sizes)} students at {d.n_sizes} sizes, {d.n_items} items, scale {d.scale}."]
         if self.by_size is not None and self.by_size.df:
             lines.append(f"Seeds of one size differ by {self.by_size.seed_sd:.2f} on the logit (standard deviation).")
         if self.order is not None:
             lines.append(f"The means rise with size: p = {self.order.p_value:.2g}.")
+        lines.append(f"No curve: {self.no_law}." if self.no_law else "Ceiling by form, p of its fit:")
+        return "\n".join(lines)
+
+    def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
+        """Each form's ceiling with the p-value of its fit; its other coefficients are labels."""
         for f in self.forms:
-            base, ceiling = f.coefficients[:2]
-            verdict = "rejected" if f.rejected else "not rejected"
-            lines.append(f"  {f.form.name}: from {base:.3f} to {ceiling:.3f}, {verdict} (p = {f.p_value:.2g})")
-        if self.no_law:
-            lines.append(f"No curve: {self.no_law}.")
-        return "\n".join(lines + [f"Note: {note}." for note in self.notes])
+            base, ceiling, teacher, scale, exponent = f.coefficients
+            labels = {
+                "form": f.form.name,
+                "base": base,
+                "teacher": teacher,
+                "size_scale": scale,
+                "exponent": exponent if f.form.n_parameters == 4 else math.nan,
+                "seed_sd": f.seed_sd,
+                "rss": f.solutions.least,
+            }
+            fitted = Estimate(ceiling, df=f.df, p_value=f.p_value)
+            rejected = remark(Reason.FORM_REJECTED, p=f.p_value)
+            yield labels, replace(fitted, status="refused", remarks=(rejected,)) if f.rejected else fitted
 
 
 def fit_curves(
@@ -181,7 +169,7 @@ def fit_curves(
     Returns
     -------
     CurveFit
-        With a `reason` and no forms where sizes, students or items are too few.
+        With a `refusal` and no forms where sizes, students or items are too few.
 
     Notes
     -----
@@ -205,17 +193,16 @@ def fit_curves(
         raise EstimationError(f"forms: found {unknown!r}.{suggestion(str(unknown), FORMS)}")
     if not 0 < conf_level < 1:
         raise EstimationError(f"conf_level lies between 0 and 1, found {conf_level:g}.")
-    notes = list(data.notes)
-    reason = _reason(data)
+    refusal = _refusal(data)
     if not np.isfinite(data.covariance).all():
-        return CurveFit(data, (), None, None, conf_level, reason, tuple(notes))
+        return CurveFit(data, (), None, None, conf_level, refusal, remarks=data.remarks)
     by_size = _size_means(data)
     order = monotonicity(by_size.means[:-1], by_size.covariance[:-1, :-1], by_size.df)
-    if reason:
-        return CurveFit(data, (), by_size, order, conf_level, reason, tuple(notes))
-    notes += _cautions(data, by_size)
+    if refusal:
+        return CurveFit(data, (), by_size, order, conf_level, refusal, remarks=data.remarks)
     fits = tuple(_fit_form(FORMS[name], data, by_size, conf_level, fit_level) for name in forms)
-    return CurveFit(data, fits, by_size, order, conf_level, "", tuple(notes))
+    remarks = (*data.remarks, *_cautions(data, by_size))
+    return CurveFit(data, fits, by_size, order, conf_level, remarks=remarks)
 
 
 def fit_growth(fit: CurveFit, *, fit_level: float = LACK_OF_FIT_LEVEL) -> FormFit | None:
@@ -226,39 +213,32 @@ def fit_growth(fit: CurveFit, *, fit_level: float = LACK_OF_FIT_LEVEL) -> FormFi
     FormFit or None
         None where the curve itself was refused for its points.
     """
-    if fit.by_size is None or fit.reason:
+    if fit.by_size is None or fit.refusal:
         return None
     return _fit_form(logarithmic(float(fit.data.sizes.max())), fit.data, fit.by_size, fit.conf_level, fit_level)
 
 
-def _reason(data: CurveData) -> str:
-    """Why these points allow no curve; empty where they do."""
-    n_clusters, m = len(data.clusters), len(data.sizes)
+def _refusal(data: CurveData) -> Remark | None:
+    """Why these points allow no curve; None where they do."""
+    n_clusters = len(data.clusters)
     if not np.isfinite(data.covariance).all():
-        return "all items of a task stand in one cluster: no covariance, no curve"
+        return remark(Reason.NO_COVARIANCE)
     if n_clusters < LEAST_CLUSTERS:
-        return f"{n_clusters} independent items or clusters, a curve needs {LEAST_CLUSTERS} or more"
-    if data.n_sizes < LEAST_SIZES:
-        return (
-            f"{data.n_sizes} distinct sizes: a curve with four parameters needs {ENOUGH_SIZES}, at least {LEAST_SIZES}"
-        )
-    if m < LEAST_SIZES:
-        return f"{m} students, a curve with four parameters needs {LEAST_SIZES} or more"
-    return ""
+        return remark(Reason.FEW_ITEMS, n=n_clusters, least=LEAST_CLUSTERS)
+    if data.n_sizes < LEAST_SIZES:  # fewer students have fewer sizes
+        return remark(Reason.FEW_SIZES, n=data.n_sizes, enough=ENOUGH_SIZES, least=LEAST_SIZES)
+    return None
 
 
-def _cautions(data: CurveData, by_size: SizeMeans) -> list[str]:
-    """What to say of points that allow a curve but not all that was tested."""
-    notes = []
+def _cautions(data: CurveData, by_size: SizeMeans) -> Iterator[Remark]:
+    """What qualifies points that allow a curve but not all that was tested."""
     if data.n_sizes < ENOUGH_SIZES:
-        notes.append(f"{data.n_sizes} distinct sizes: coverage of the intervals is untested below {ENOUGH_SIZES}")
+        yield remark(Reason.FEW_SIZES_UNTESTED, n=data.n_sizes, least=ENOUGH_SIZES)
     if data.sizes.min() > 0:
-        notes.append("no student of size zero: the base's level is extrapolated")
+        yield remark(Reason.NO_SIZE_ZERO)
     if not by_size.df:
-        notes.append("one seed per size: misfit cannot be told from seeds, no form is rejected")
-    if len(data.clusters) < ENOUGH_CLUSTERS:
-        notes.append(f"{len(data.clusters)} clusters of items: coverage is untested below {ENOUGH_CLUSTERS}")
-    return notes
+        yield remark(Reason.ONE_SEED_PER_SIZE)
+    yield from few_clusters(len(data.clusters), ENOUGH_CLUSTERS)
 
 
 def _fit_form(form: CurveForm, data: CurveData, by_size: SizeMeans, conf_level: float, fit_level: float) -> FormFit:

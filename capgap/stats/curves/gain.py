@@ -1,75 +1,53 @@
-"""What the next batch of examples would add, by the laws that the data do not reject, that without a ceiling too."""
+"""Expected gain of the next batch of examples, by all laws that the data do not reject, a growing one too."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from capgap.errors import EstimationError
-from capgap.stats.curves.cost import TENFOLD, examples
+from capgap.schema.remarks import Reason, count_text, remark
+from capgap.stats.curves.cost import extrapolation
 from capgap.stats.curves.fit import CurveFit, FormFit, fit_growth
 from capgap.stats.curves.solve import CurveBounds
-from capgap.stats.estimate import Status
+from capgap.stats.estimate import Estimate, Result
 
 __all__ = ["NextBatch", "next_batch"]
 
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class NextBatch:
-    """The expected gain in going from one size to a larger one."""
+@dataclass(frozen=True, kw_only=True)
+class NextBatch(Estimate, Result):
+    """The expected gain in going from one size to a larger one, on the scale of the data.
+
+    The estimate is that of the leading law; the interval runs from the lowest of the laws' lower ends (never below 0,
+    since the laws rise) to the highest of their upper ends.
+    """
 
     size_from: float
     """Examples now."""
     size_to: float
     """Examples with the batch."""
-    estimate: float
-    """Expected gain on the scale of the data, by the leading law."""
-    conf_low: float
-    """Lowest of the laws' lower ends; never below 0, since the laws rise."""
-    conf_high: float
-    """Highest of their upper ends."""
-    by_form: tuple[tuple[str, float, float, float], ...]
-    """Name, estimate, lower and upper end of each accepted law."""
+    by_form: tuple[tuple[str, Estimate], ...] = ()
+    """Name of each accepted law, and its gain."""
     scale: str
     """``accuracy``, ``per_step`` or ``log_probability``."""
-    n_items: int
-    """Items."""
-    n_clusters: int
-    """Clusters that they stand in."""
     conf_level: float
     """Of the interval."""
-    status: Status
-    """``ok`` or ``refused``."""
-    note: str
-    """What a reader must know; the reason, where refused."""
 
-    def tidy(self) -> list[dict[str, object]]:
-        """The union as one row and one row for each accepted form."""
-        shared: dict[str, object] = {
-            "quantity": "next_batch_gain",
-            "scale": self.scale,
-            "size_from": self.size_from,
-            "size_to": self.size_to,
-            "n_items": self.n_items,
-            "n_clusters": self.n_clusters,
-        }
-        rows = [("union", self.estimate, self.conf_low, self.conf_high), *self.by_form]
-        told = [{"status": self.status, "note": self.note}] + [{"status": "ok", "note": ""} for _ in self.by_form]
-        return [
-            shared | {"form": name, "estimate": estimate, "conf_low": low, "conf_high": high} | more
-            for (name, estimate, low, high), more in zip(rows, told, strict=True)
-        ]
+    @property
+    def heading(self) -> str:
+        """The step and the scale."""
+        return f"Gain from {count_text(self.size_from)} to {count_text(self.size_to)} examples ({self.scale})"
 
-    def summary(self) -> str:
-        """One or two plain sentences."""
-        step = f"from {examples(self.size_from)} to {examples(self.size_to)} examples"
-        if self.status == "refused":
-            return f"Gain {step}: no number. {self.note}."
-        told = f"Gain {step}: {self.estimate:+.4f} [{self.conf_low:+.4f}, {self.conf_high:+.4f}] ({self.scale})."
-        return told + (f"\nNote: {self.note}." if self.note else "")
+    def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
+        """The union of the laws, then each accepted law."""
+        for form, gain in (("union", self), *self.by_form):
+            yield {"scale": self.scale, "size_from": self.size_from, "size_to": self.size_to, "form": form}, gain
 
 
 def next_batch(
@@ -107,22 +85,36 @@ def next_batch(
     end = start * factor if n_more is None else start + n_more
     if not (math.isfinite(end) and end > start >= 0):
         raise EstimationError(f"the batch must add examples: found {start:g} to {end:g}.")
-    shared = (data.scale, data.n_items, len(data.clusters), fit.conf_level)
+    whole = NextBatch(
+        n_items=data.n_items,
+        n_clusters=len(data.clusters),
+        method="GLS profile, union of laws",
+        size_from=start,
+        size_to=end,
+        scale=data.scale,
+        conf_level=fit.conf_level,
+    )
     growth = fit_growth(fit)
     laws = (*fit.accepted, *((growth,) if growth is not None and not growth.rejected else ()))
     if not laws:
-        nan = math.nan
-        return NextBatch(start, end, nan, nan, nan, (), *shared, "refused", fit.no_law)
-    parts = [(f.form.name, *_gain(f, data.bounds, start, end)) for f in laws]
+        return replace(whole, status="refused", remarks=(fit.no_law,) if fit.no_law else ())
+    gains = [_gain(f, data.bounds, start, end) for f in laws]
     leading = min(range(len(laws)), key=lambda i: laws[i].solutions.least + 2 * laws[i].form.n_parameters)
-    estimate = parts[leading][1]
-    low, high = min(p[2] for p in parts), max(p[3] for p in parts)
-    notes = [*fit.notes, *_extrapolated(end, float(data.sizes.max()), [name for name, *_ in parts])]
-    return NextBatch(start, end, estimate, low, high, tuple(parts), *shared, "ok", "; ".join(notes))
+    remarks = list(extrapolation("gain", end, float(data.sizes.max())))
+    if remarks:
+        remarks.append(remark(Reason.ONE_LAW_GROWS if laws[-1] is growth else Reason.ALL_LAWS_SATURATE))
+    return replace(
+        whole,
+        estimate=gains[leading].estimate,
+        conf_low=min(gain.conf_low for gain in gains),
+        conf_high=max(gain.conf_high for gain in gains),
+        by_form=tuple((f.form.name, gain) for f, gain in zip(laws, gains, strict=True)),
+        remarks=(*fit.remarks, *remarks),
+    )
 
 
-def _gain(fit: FormFit, bounds: CurveBounds, start: float, end: float) -> tuple[float, float, float]:
-    """Estimate, lower and upper end of one form."""
+def _gain(fit: FormFit, bounds: CurveBounds, start: float, end: float) -> Estimate:
+    """The gain by one form with its profile interval."""
     s = fit.solutions
     left = fit.form.room_left(np.array([start, end]), s.shapes)
     row = left[:, 0] - left[:, 1]
@@ -138,12 +130,5 @@ def _gain(fit: FormFit, bounds: CurveBounds, start: float, end: float) -> tuple[
         ok = inside & bounds.hold(moved[:, 0], moved[:, 1])
         room_moved = bounds.high - (moved[:, 1] - moved[:, 0] * left[:, 0])
         ends.append(np.concatenate([np.minimum(moved[:, 0] * row, room_moved)[ok], gains[inside & s.feasible]]))
-    return float(gains[s.best]), max(float(ends[0].min()), 0.0), float(ends[1].max())
-
-
-def _extrapolated(end: float, largest: float, laws: list[str]) -> list[str]:
-    if end <= largest:
-        return []
-    far = f", more than tenfold ({end / largest:.0f} times)" if end > TENFOLD * largest else ""
-    which = "by laws that level off and one that does not" if "logarithmic" in laws else "by laws that all level off"
-    return [f"extrapolated beyond the largest size, {examples(largest)}{far}, {which}"]
+    low, high = max(float(ends[0].min()), 0.0), float(ends[1].max())
+    return Estimate(float(gains[s.best]), conf_low=low, conf_high=high, method="GLS profile")

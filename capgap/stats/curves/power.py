@@ -1,4 +1,4 @@
-"""How likely a design is to tell the data costs of two capabilities apart, by simulation."""
+"""Power to tell two capabilities' data costs apart, by simulation."""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ __all__ = ["SupposedCurve", "data_cost_ratio_power"]
 
 @dataclass(frozen=True)
 class SupposedCurve:
-    """What is supposed of one capability: an exponential law from the base to a ceiling."""
+    """An assumed learning curve of one capability: an exponential law from the base to a ceiling."""
 
     base: float
     """Accuracy without an example."""
@@ -100,11 +100,12 @@ def data_cost_ratio_power(
     goal = target or CurveTarget(0.9)
     if n_seeds < 1 or n_items < 1 or not 0 <= shared < 1 or not all(size > 0 for size in sizes):
         raise EstimationError("sizes, seeds and items lie above zero, and the shared part between 0 and 1.")
-    if not all(math.isfinite(one.cost) and one.cost > 0 for one in (first, second)) or not 0 <= seed_sd < math.inf:
+    curves = (first, second)
+    if not all(0 < curve.cost < math.inf for curve in curves) or not 0 <= seed_sd < math.inf:
         raise EstimationError("costs lie above zero, and the standard deviation of seeds is not below it.")
     grid = np.array([0.0, *np.repeat(np.asarray(sizes, dtype=float), n_seeds)])
     seeds = ["base", *(str(n % n_seeds) for n in range(len(grid) - 1))]
-    levels = [np.append(one.accuracy(grid, goal, chance), one.teacher) for one in (first, second)]
+    levels = [np.append(curve.accuracy(grid, goal, chance), curve.teacher) for curve in curves]
 
     def drawn(level: np.ndarray, which: int) -> CurveData:
         noise = np.where(grid > 0, rng.normal(0, seed_sd, len(grid)), 0.0)
@@ -117,11 +118,11 @@ def data_cost_ratio_power(
 
     def study(_: np.random.Generator) -> Estimate:
         fits = [fit_curves(drawn(level, which), conf_level=conf_level) for which, level in enumerate(levels)]
-        found = relative_data_cost(fits[0], fits[1], goal)
-        if found.status == "refused":
-            return refused(found.note)
+        ratio = relative_data_cost(fits[0], fits[1], goal)
+        if ratio.status == "refused":
+            return refused(*ratio.remarks)
         # An end that is open does not hinder the other from lying beyond 1.
-        value, low, high = np.log(np.clip([found.estimate, found.conf_low, found.conf_high], 1e-12, 1e12))
+        value, low, high = np.log(np.clip([ratio.estimate, ratio.conf_low, ratio.conf_high], 1e-12, 1e12))
         return Estimate(float(value), conf_low=float(low), conf_high=float(high))
 
     return simulated_power(study, rng=rng, n_replicates=n_replicates)

@@ -32,6 +32,9 @@ class CurveTarget:
     kind: Literal["retention", "closure"] = "retention"
     """The scale."""
 
+    def __str__(self) -> str:
+        return f"{100 * self.share:g} % {self.kind}"
+
     def fixed(self) -> Floats:
         """The part of ``curve - level`` that does not hang on size: a row on (drop, ceiling, teacher)."""
         if self.kind == "retention":

@@ -1,7 +1,9 @@
-"""How many times the examples one capability needs that another needs, by a joint profile."""
+"""Ratio of two capabilities' data costs, by a joint profile."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +11,12 @@ from scipy import stats
 from scipy.linalg import cho_factor, cho_solve
 
 from capgap.errors import EstimationError
+from capgap.schema.remarks import Reason, remark
 from capgap.stats.curves.cost import DataCost, data_cost
 from capgap.stats.curves.data import CurveData
 from capgap.stats.curves.fit import CurveFit, FormFit
 from capgap.stats.curves.profile import CostProfile, CurveTarget
-from capgap.stats.estimate import Status
+from capgap.stats.estimate import Estimate, Result
 
 __all__ = ["RelativeCost", "relative_data_cost"]
 
@@ -27,61 +30,32 @@ STEP = 1e-4
 """Of the numerical derivatives by the logarithms of the shape."""
 
 
-@dataclass(frozen=True)
-class RelativeCost:
-    """Data cost of the first capability divided by that of the second."""
+@dataclass(frozen=True, kw_only=True)
+class RelativeCost(Estimate, Result):
+    """Data cost of the first capability divided by that of the second.
+
+    The estimate is the ratio by the leading forms: infinite where the first is never reached, 0 where the second is
+    not. The interval and the p-value (that both cost the same) are the widest and the largest over pairs of accepted
+    forms; an end that is 0 or infinite is open.
+    """
 
     target: CurveTarget
     """Of both."""
-    estimate: float
-    """The ratio by the leading forms; infinite where the first is never reached, 0 where the second is not."""
-    conf_low: float
-    """Lowest over pairs of accepted forms; 0 where open."""
-    conf_high: float
-    """Highest over pairs; infinite where open."""
-    p_value: float
-    """Largest over pairs: that both cost the same."""
-    correlation: float
+    correlation: float = math.nan
     """Of the two logarithms through seeds and clusters that both share, for the leading forms."""
     costs: tuple[DataCost, DataCost]
     """The two."""
     names: tuple[str, str]
     """Their names."""
-    status: Status
-    """``ok``, ``open`` or ``refused``."""
-    note: str
-    """What a reader must know; the reason, where refused."""
 
-    def tidy(self) -> list[dict[str, object]]:
-        """One row."""
-        return [
-            {
-                "quantity": "relative_data_cost",
-                "contrast": f"{self.names[0]} / {self.names[1]}",
-                "target": f"{self.target.kind} {self.target.share:g}",
-                "scale": "ratio",
-                "form": "union",
-                "estimate": self.estimate,
-                "conf_low": self.conf_low,
-                "conf_high": self.conf_high,
-                "p_value": self.p_value,
-                "null_value": 1.0,
-                "n_items": sum(cost.n_items for cost in self.costs),
-                "n_clusters": sum(cost.n_clusters for cost in self.costs),
-                "method": "joint GLS profile, union of forms",
-                "status": self.status,
-                "note": self.note,
-            }
-        ]
+    @property
+    def heading(self) -> str:
+        """The question."""
+        return f"Examples that {self.names[0]} needs for each that {self.names[1]} needs, to {self.target}"
 
-    def summary(self) -> str:
-        """One or two plain sentences."""
-        goal = f"{self.target.share:.0%} {self.target.kind}"
-        what = f"Examples that {self.names[0]} needs for each that {self.names[1]} needs, to {goal}"
-        if self.status == "refused":
-            return f"{what}: no number. {self.note}."
-        told = f"{what}: {self.estimate:.3g} [{self.conf_low:.3g}, {self.conf_high:.3g}], p = {self.p_value:.2g}."
-        return told + (f"\nNote: {self.note}." if self.note else "")
+    def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
+        """The ratio."""
+        yield {"contrast": " / ".join(self.names), "target": str(self.target)}, self
 
 
 def relative_data_cost(
@@ -123,45 +97,60 @@ def relative_data_cost(
             f"two fits at one confidence level are needed, found {first.conf_level}, {second.conf_level}."
         )
     costs = data_cost(first, target), data_cost(second, target)
-    reason = "; ".join(f"{name}: {c.note}" for name, c in zip(names, costs, strict=True) if c.status == "refused")
-    if not reason and all(math.isinf(c.estimate) for c in costs):
-        reason = "neither capability reaches the target: their data costs have no ratio"
-    nan = math.nan
-    if reason:
-        return RelativeCost(target, nan, nan, nan, nan, nan, costs, names, "refused", reason)
-    parts = _pairs((first, second), costs, target)
-    low, high, p_value = min(p[2] for p in parts), max(p[3] for p in parts), max(p[4] for p in parts)
-    if low == 0 and math.isinf(high):
-        reason = "neither end of the ratio is known"
-        return RelativeCost(
-            target, nan, nan, nan, nan, nan, costs, names, "refused", f"{reason} ({_why(costs, names)})"
-        )
-    estimate = _quotient(costs[0].estimate, costs[1].estimate)
-    notes = [f"{name}: {c.note}" for name, c in zip(names, costs, strict=True) if c.note]
-    status: Status = "open" if low == 0 or math.isinf(high) else "ok"
-    correlation = next(p[1] for p in parts if p[0])
-    return RelativeCost(target, estimate, low, high, p_value, correlation, costs, names, status, "; ".join(notes))
-
-
-def _pairs(
-    fits: tuple[CurveFit, CurveFit], costs: tuple[DataCost, DataCost], target: CurveTarget
-) -> list[tuple[bool, float, float, float, float]]:
-    """Each pair of accepted forms: whether it leads, correlation, lower end, upper end, p-value."""
-    parts = []
-    for one, left in zip(fits[0].forms, costs[0].by_form, strict=True):
-        for two, right in zip(fits[1].forms, costs[1].by_form, strict=True):
-            if not (left.rejected or right.rejected):
-                r = _correlation((one, fits[0].data), (two, fits[1].data), target)
-                leads = (left.form, right.form) == (costs[0].leading, costs[1].leading)
-                cutoff, df = max(one.cutoff, two.cutoff), min(one.df, two.df)
-                parts.append((leads, r, *_ratio_interval(left.profile, right.profile, r, cutoff, df)))
-    return parts
-
-
-def _why(costs: tuple[DataCost, DataCost], names: tuple[str, str]) -> str:
-    return "; ".join(
-        f"{name}: {cost.conf_low:.3g} to {cost.conf_high:.3g} examples" for name, cost in zip(names, costs, strict=True)
+    blank = RelativeCost(
+        null_value=1.0,
+        n_items=sum(cost.n_items for cost in costs),
+        n_clusters=sum(cost.n_clusters for cost in costs),
+        method="joint GLS profile, union of forms",
+        status="refused",
+        target=target,
+        costs=costs,
+        names=names,
     )
+    named = tuple(zip(names, costs, strict=True))
+    reasons = [note.of(name) for name, cost in named if cost.status == "refused" for note in cost.remarks]
+    if reasons:
+        return blank.noting(*reasons)
+    if all(math.isinf(cost.estimate) for cost in costs):
+        return blank.noting(remark(Reason.NEVER_REACHED))
+    pairs = _pairs((first, second), costs, target)
+    low, high = min(pair.low for pair in pairs), max(pair.high for pair in pairs)
+    if low == 0 and math.isinf(high):
+        ends = {f"{end}{k}": getattr(cost, f"conf_{end}") for k, cost in enumerate(costs, 1) for end in ("low", "high")}
+        return blank.noting(remark(Reason.RATIO_OPEN, first=names[0], second=names[1], **ends))
+    return replace(
+        blank,
+        estimate=_quotient(costs[0].estimate, costs[1].estimate),
+        conf_low=low,
+        conf_high=high,
+        p_value=max(pair.p_value for pair in pairs),
+        status="open" if low == 0 or math.isinf(high) else "ok",
+        remarks=tuple(note.of(name) for name, cost in named for note in cost.remarks),
+        correlation=next(pair.correlation for pair in pairs if pair.leads),
+    )
+
+
+class _FormPair(NamedTuple):
+    """The ratio by one accepted form of each curve."""
+
+    leads: bool
+    correlation: float
+    low: float
+    high: float
+    p_value: float
+
+
+def _pairs(fits: tuple[CurveFit, CurveFit], costs: tuple[DataCost, DataCost], target: CurveTarget) -> list[_FormPair]:
+    """The ratio by each pair of accepted forms."""
+    pairs = []
+    for fit1, cost1 in zip(fits[0].forms, costs[0].by_form, strict=True):
+        for fit2, cost2 in zip(fits[1].forms, costs[1].by_form, strict=True):
+            if not (cost1.rejected or cost2.rejected):
+                r = _correlation((fit1, fits[0].data), (fit2, fits[1].data), target)
+                leads = (cost1.form, cost2.form) == (costs[0].leading, costs[1].leading)
+                cutoff, df = max(fit1.cutoff, fit2.cutoff), min(fit1.df, fit2.df)
+                pairs.append(_FormPair(leads, r, *_ratio_interval(cost1.profile, cost2.profile, r, cutoff, df)))
+    return pairs
 
 
 def _quotient(a: float, b: float) -> float:
@@ -261,7 +250,7 @@ def _slope(fit: FormFit, data: CurveData, target: CurveTarget) -> Floats:
 
 def _cross(first: tuple[FormFit, CurveData], second: tuple[FormFit, CurveData]) -> Floats:
     """Covariance of two curves' means: clusters of items and seeds that both share, shape (m1 + 1, m2 + 1)."""
-    (one, a), (two, b) = first, second
+    (fit1, a), (fit2, b) = first, second
     _, i, j = np.intersect1d(a.clusters, b.clusters, assume_unique=True, return_indices=True)
     cross = np.zeros((len(a.means), len(b.means)))
     if a.clusters_given and b.clusters_given:
@@ -269,12 +258,12 @@ def _cross(first: tuple[FormFit, CurveData], second: tuple[FormFit, CurveData]) 
     _, i, j = np.intersect1d(a.students, b.students, assume_unique=True, return_indices=True)
     moved = (a.spread[i] > 0) & (b.spread[j] > 0)
     i, j = i[moved], j[moved]
-    free = len(i) - max(one.form.n_parameters, two.form.n_parameters)
+    free = len(i) - max(fit1.form.n_parameters, fit2.form.n_parameters)
     if free < 1:
         return cross
     # What both curves leave of the same student is its seed, and items that they do not share.
-    left = [(d.means[:-1] - fit.predict(d.sizes))[k] / d.spread[k] for fit, d, k in ((one, a, i), (two, b, j))]
-    most = one.seed_sd * two.seed_sd
+    left = [(d.means[:-1] - fit.predict(d.sizes))[k] / d.spread[k] for fit, d, k in ((fit1, a, i), (fit2, b, j))]
+    most = fit1.seed_sd * fit2.seed_sd
     shared = float(np.clip(left[0] @ left[1] / free, -most, most))
     nesting = np.sqrt(a.nesting[np.ix_(i, i)] * b.nesting[np.ix_(j, j)])
     cross[np.ix_(i, j)] += shared * np.outer(a.spread[i], b.spread[j]) * nesting

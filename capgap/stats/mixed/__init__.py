@@ -1,8 +1,8 @@
 """Crossed mixed-effects logistic regression of outcomes on capability and covariates.
 
 `formula` and `coding` read what is asked, `outcomes` what was observed; `terms` chooses the random terms, `model` puts
-all together; `kernels` and `laplace` are the likelihood; `inference`, `margins` and `roads` are the numbers; `fit` is
-the way through, `result` what comes out.
+all together; `kernels` (and `chance`) and `laplace` are the likelihood; `inference`, `deviations`, `margins` and
+`alternative_estimators` are the numbers; `fit` goes from one to the other, `result` is what comes out.
 """
 
 from capgap.stats.mixed.alternative_estimators import AlternativeEstimate, EstimatorAgreement

@@ -1,10 +1,11 @@
-"""Other roads to the difference of two capabilities' effects, and whether they arrive at the same place.
+"""Alternative estimators of the difference of two capabilities' effects, as a sensitivity analysis of the mixed model.
 
-All in score points, as average marginal effects are, so that they answer one question.
+Least squares of each student's own gap (two-stage), and jackknives over students and over tasks. All in score points,
+as average marginal effects are, so that they answer one question.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,77 +13,83 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError
 
-from capgap.stats.estimate import Estimate, refused, t_critical, t_p_value
+from capgap.schema.remarks import Reason, Remark, remark
+from capgap.stats.estimate import Estimate, Remarked, refused, t_critical, t_p_value
 from capgap.stats.mixed.coding import design_matrix
 from capgap.stats.mixed.formula import FormulaFactor
 from capgap.stats.mixed.inference import FixedEffectsInference
 from capgap.stats.mixed.margins import MarginalEffect
 from capgap.stats.mixed.model import MixedModel
-from capgap.stats.mixed.terms import TOLERANCE, rank, within_groups
+from capgap.stats.mixed.terms import TOLERANCE, Population, rank, within_groups
 
 __all__ = [
+    "AlternativeEstimate",
     "EstimatorAgreement",
     "Jackknives",
-    "AlternativeEstimate",
     "estimator_agreement",
-    "jackknifed",
+    "jackknife_estimates",
     "jackknives",
     "population_of",
     "two_stage",
 ]
 
 Floats = NDArray[np.float64]
-Verdict = Literal["agree", "differ in certainty", "disagree", "not judged"]
+Estimator = Literal["mixed_model", "two_stage", "student_jackknife", "task_jackknife", "link_with_chance"]
+Verdict = Literal["agree", "differ_in_certainty", "disagree", "not_judged"]
+GAP = "(gap at the average student)"
+"""The intercept of the two-stage regression."""
 
 
 @dataclass(frozen=True)
 class AlternativeEstimate:
-    """One way to one effect."""
+    """One effect by one estimator."""
 
-    road: Literal["mixed model", "two-stage", "student jackknife", "task jackknife", "link with chance"]
+    estimator: Estimator
+    """A code of `schema.columns.ESTIMATORS`."""
     estimate: Estimate
+    """In score points; refused, with the reason, where the estimator gives none."""
 
 
-def population_of(road: str, population: str) -> str:
-    """Whom the interval of a road is about, where the model's is about `population`, "checkpoints…, tasks…".
+def population_of(estimator: str, population: Population) -> Population:
+    """Whom the interval of an estimator is about, where the mixed model's is about `population`.
 
     The gaps of students and leaving out students see what the tasks happen to be; leaving out tasks sees what the
     students happen to be.
     """
-    who, tasks = population.rsplit(", ", 1)
-    if road in {"two-stage", "student jackknife"}:
-        return f"{who}, these tasks"
-    return f"these checkpoints, {tasks}" if road == "task jackknife" else population
+    if estimator in {"two_stage", "student_jackknife"}:
+        return population._replace(tasks="these_tasks")
+    return population._replace(students="these_checkpoints") if estimator == "task_jackknife" else population
 
 
 @dataclass(frozen=True)
-class EstimatorAgreement:
-    """What the roads say of one difference of capabilities, in score points."""
+class EstimatorAgreement(Remarked):
+    """Whether the estimators of one difference of capabilities agree; its remark says what the verdict rests on."""
 
     effect: str
+    """As of `MarginalEffect`."""
     where: str
-    roads: tuple[AlternativeEstimate, ...]
+    """Likewise."""
+    alternatives: tuple[AlternativeEstimate, ...]
+    """The mixed model's estimate first."""
     verdict: Verdict
-    reason: str
+    """``disagree``: opposite signs of which one is significant, or an estimate outside the mixed model's interval."""
 
 
 @dataclass(frozen=True)
 class Jackknives:
     """How the coefficients move when one student or one task is left out: one Newton step at the fitted variances."""
 
-    student: Floats | None
-    """Shape (S, p); None where it cannot be had."""
-    task: Floats | None
-    """Shape (K, p); None where tasks are fixed or cannot be spared."""
-    student_reason: str
-    task_reason: str
+    student: Floats | Remark
+    """Shape (S, p); or why there is none."""
+    task: Floats | Remark
+    """Shape (K, p); or why there is none: tasks are fixed or cannot be spared."""
     stratum: NDArray[np.intp]
-    """Capability of each task."""
+    """Capability of each task, shape (K,)."""
 
 
 def two_stage(
     model: MixedModel, scale: Literal["score", "logit"], conf_level: float
-) -> dict[tuple[str, str], Estimate] | str:
+) -> dict[tuple[str, str], Estimate] | Remark:
     """Each student's gap between capabilities, then least squares on what the formula crosses with capability.
 
     Parameters
@@ -98,37 +105,38 @@ def two_stage(
     """
     coding, outcomes = model.coding, model.outcomes
     if not coding.has_capability:
-        return "there is one capability only"
+        return remark(Reason.ONE_CAPABILITY)
     used = outcomes.weight > 0
     x, names, terms = design_matrix(coding)
     crossed = [t for t in coding.formula.crossed_with(coding.capability)]
-    chosen = [j for j, t in enumerate(terms) if t == () or t in crossed]
-    inside, _ = within_groups(x[used][:, chosen], outcomes.student[used], np.ones((int(used.sum()), 1)))
-    if (np.linalg.norm(inside, axis=0) > TOLERANCE * np.linalg.norm(x[used][:, chosen], axis=0)).any():
-        return "a covariate that is crossed with capability varies within students"
-    gaps, seen = _student_gaps(model, scale)
+    columns = [j for j, t in enumerate(terms) if t == () or t in crossed]
+    inside, _ = within_groups(x[used][:, columns], outcomes.student[used], np.ones((int(used.sum()), 1)))
+    if (np.linalg.norm(inside, axis=0) > TOLERANCE * np.linalg.norm(x[used][:, columns], axis=0)).any():
+        return remark(Reason.VARIES_WITHIN_STUDENTS)
+    # A design row of each student: all of its rows are alike in these columns.
     first = np.zeros(outcomes.n_students, dtype=np.intp)
     first[outcomes.student[used][::-1]] = np.flatnonzero(used)[::-1]
-    design = x[first][:, chosen]
-    found: dict[tuple[str, str], Estimate] = {}
+    design = x[first][:, columns]
+    estimates: dict[tuple[str, str], Estimate] = {}
     levels = coding.capability_covariate.levels
-    for level, gap, whole in zip(levels[1:], gaps, seen, strict=True):
-        rows, n, p = design[whole], int(whole.sum()), len(chosen)
+    for level, gap in zip(levels[1:], _student_gaps(model, scale), strict=True):
+        has_both = np.isfinite(gap)
+        rows, n, p = design[has_both], int(has_both.sum()), len(columns)
         if n <= p or rank(rows) < p:
-            return f"{n} students with both capabilities are too few for {p} coefficients"
+            return remark(Reason.TOO_FEW_STUDENTS, n=n, n_coefficients=p)
         gram = np.linalg.inv(rows.T @ rows)
-        beta = gram @ (rows.T @ gap[whole])
-        residual = gap[whole] - rows @ beta
+        beta = gram @ (rows.T @ gap[has_both])
+        residual = gap[has_both] - rows @ beta
         error = np.sqrt(float(residual @ residual) / (n - p) * np.diag(gram))
-        for k, j in enumerate(chosen):
+        for k, j in enumerate(columns):
             method = f"two-stage: student gaps in {scale}s, least squares, t"
-            label = names[j] if j else "(gap at the average student)"
-            found[label, f"{level} - {levels[0]}"] = _interval(beta[k], error[k], n - p, conf_level, model, method)
-    return found
+            key = names[j] if j else GAP, f"{level} - {levels[0]}"
+            estimates[key] = _interval(beta[k], error[k], n - p, conf_level, model, method)
+    return estimates
 
 
-def _student_gaps(model: MixedModel, scale: str) -> tuple[list[Floats], list[NDArray[np.bool_]]]:
-    """Each later capability minus the first for every student, and who has both."""
+def _student_gaps(model: MixedModel, scale: str) -> list[Floats]:
+    """Each later capability minus the first for every student, shape (S,); NaN for who lacks either."""
     outcomes, coding = model.outcomes, model.coding
     codes = coding.capability_covariate.values.astype(np.intp)
     s, k = outcomes.n_students, outcomes.n_tasks
@@ -145,16 +153,13 @@ def _student_gaps(model: MixedModel, scale: str) -> tuple[list[Floats], list[NDA
             counted, hits = n.sum(axis=1), y.sum(axis=1)
             value = np.log((hits + 0.5) / (counted - hits + 0.5))
         levels.append(np.where(counted > 0, value, np.nan))
-    gaps = [level - levels[0] for level in levels[1:]]
-    return gaps, [np.isfinite(gap) for gap in gaps]
+    return [level - levels[0] for level in levels[1:]]
 
 
 def _interval(point: float, error: float, df: float, conf_level: float, model: MixedModel, method: str) -> Estimate:
     n_items, n_students = model.outcomes.n_items, model.outcomes.n_students
     if not error > 0 or df < 1:
-        return refused(
-            "nothing is left to estimate an error from", n_items=n_items, n_clusters=n_students, method=method
-        )
+        return refused(remark(Reason.NO_RESIDUAL), n_items=n_items, n_clusters=n_students, method=method)
     reach = t_critical(df, conf_level) * error
     return Estimate(
         estimate=float(point),
@@ -178,39 +183,36 @@ def jackknives(model: MixedModel) -> Jackknives:
     if model.coding.has_capability:
         used = outcomes.weight > 0
         stratum[outcomes.task[used]] = model.coding.capability_covariate.values[used].astype(np.intp)
-    student, student_reason = None, ""
-    try:
-        steps = [laplace.fixed_step(laplace.points_without(points, s)) for s in range(outcomes.n_students)]
-        student = np.stack(steps) @ transform.T
-    except LinAlgError:
-        student_reason = "without one of the students a coefficient cannot be estimated"
-    task, task_reason = None, _why_no_tasks(model, stratum)
-    if not task_reason:
+
+    def moved(groups: str, steps: Iterator[Floats]) -> Floats | Remark:
         try:
-            others = range(len(points))
-            steps = [
-                laplace.without_block(k).fixed_step([points[j] for j in others if j != k]) for k in range(len(points))
-            ]
-            task = np.stack(steps) @ transform.T
+            return np.stack(list(steps)) @ transform.T
         except LinAlgError:
-            task_reason = "without one of the tasks a coefficient cannot be estimated"
-    return Jackknives(student, task, student_reason, task_reason, stratum)
+            return remark(Reason.NOT_SPARABLE, groups=groups)
+
+    n_blocks = len(points)
+    without_student = (laplace.fixed_step(laplace.points_without(points, s)) for s in range(outcomes.n_students))
+    without_task = (
+        laplace.without_block(k).fixed_step([points[j] for j in range(n_blocks) if j != k]) for k in range(n_blocks)
+    )
+    return Jackknives(
+        moved("students", without_student), _no_task_jackknife(model, stratum) or moved("tasks", without_task), stratum
+    )
 
 
-def _why_no_tasks(model: MixedModel, stratum: NDArray[np.intp]) -> str:
-    if model.plan.population == "these tasks":
-        return "numbers are about these tasks, which are no sample to leave one out of"
+def _no_task_jackknife(model: MixedModel, stratum: NDArray[np.intp]) -> Remark | None:
+    """Why no task can be left out; None where each can."""
+    if model.plan.population == "these_tasks":
+        return remark(Reason.TASKS_NO_SAMPLE)
     if len(model.laplace.kernels) != model.outcomes.n_tasks:
-        return "every task has one item: items stand for tasks"
-    if np.bincount(stratum).min() < 2:
-        return "a capability has one task only"
-    return ""
+        return remark(Reason.ONE_ITEM_PER_TASK)
+    return remark(Reason.ONE_TASK_IN_CAPABILITY) if np.bincount(stratum).min() < 2 else None
 
 
-def jackknifed(
+def jackknife_estimates(
     contrast: Floats,
     point: float,
-    found: Jackknives,
+    knives: Jackknives,
     inference: FixedEffectsInference,
     model: MixedModel,
     conf_level: float,
@@ -225,15 +227,15 @@ def jackknifed(
     capped = {
         name: residual for name, residual, basis in inference.limits if _outside(contrast, basis, inference.norms)
     }
-    counts = np.bincount(found.stratum)
+    counts = np.bincount(knives.stratum)
     results = []
-    for kind, moves, reason, strata in (
-        ("student", found.student, found.student_reason, np.zeros(model.outcomes.n_students, dtype=np.intp)),
-        ("task", found.task, found.task_reason, found.stratum),
+    for kind, moves, strata in (
+        ("student", knives.student, np.zeros(model.outcomes.n_students, dtype=np.intp)),
+        ("task", knives.task, knives.stratum),
     ):
         method = f"delete-one-{kind} jackknife, one Newton step at the fitted variances, t"
-        if moves is None:
-            results.append(refused(reason, method=method))
+        if isinstance(moves, Remark):
+            results.append(refused(moves, method=method))
             continue
         moved, variance = moves @ contrast, 0.0
         for level in np.unique(strata):
@@ -254,53 +256,62 @@ def estimator_agreement(
     model: MixedModel,
     inference: FixedEffectsInference,
     effects: Sequence[MarginalEffect],
-    found: Jackknives,
-    link: Mapping[tuple[str, str], Estimate] | str | None,
+    knives: Jackknives,
+    link: Mapping[tuple[str, str], Estimate] | Remark | None,
     conf_level: float,
 ) -> tuple[EstimatorAgreement, ...]:
-    """Compare the roads to every difference of capabilities' average marginal effects.
+    """Compare the estimators of every difference of capabilities' average marginal effects.
 
     `link` holds the effects under a link with chance, or why there are none; None where chance is not in question.
     """
     staged = two_stage(model, "score", conf_level)
-    judged = []
+    agreements = []
     for margin in effects:
         if not margin.contrast and margin.effect.split("[")[0] != str(FormulaFactor(model.coding.capability)):
             continue
-        roads = [AlternativeEstimate("mixed model", margin.estimate)]
-        key = (margin.effect, margin.where) if margin.contrast else ("(gap at the average student)", _levels(margin))
-        other = staged if isinstance(staged, str) else staged.get(key, "the formula's columns are no such effect")
-        roads.append(AlternativeEstimate("two-stage", refused(other) if isinstance(other, str) else other))
-        pair = jackknifed(margin.slope.beta, margin.estimate.estimate, found, inference, model, conf_level)
-        roads.extend(
-            [AlternativeEstimate("student jackknife", pair[0]), AlternativeEstimate("task jackknife", pair[1])]
+        key = (margin.effect, margin.where) if margin.contrast else (GAP, _levels(margin))
+        by_student, by_task = jackknife_estimates(
+            margin.slope.beta, margin.estimate.estimate, knives, inference, model, conf_level
         )
+        alternatives = [
+            AlternativeEstimate("mixed_model", margin.estimate),
+            AlternativeEstimate("two_stage", _or_refused(staged, key)),
+            AlternativeEstimate("student_jackknife", by_student),
+            AlternativeEstimate("task_jackknife", by_task),
+        ]
         if link is not None:
-            guessed = refused(link) if isinstance(link, str) else link[margin.effect, margin.where]
-            roads.append(AlternativeEstimate("link with chance", guessed))
-        verdict, reason = _verdict(roads)
-        judged.append(EstimatorAgreement(margin.effect, margin.where, tuple(roads), verdict, reason))
-    return tuple(judged)
+            with_chance = _or_refused(link, (margin.effect, margin.where))
+            alternatives.append(AlternativeEstimate("link_with_chance", with_chance))
+        verdict, why = _verdict(alternatives)
+        agreements.append(EstimatorAgreement(margin.effect, margin.where, tuple(alternatives), verdict, remarks=(why,)))
+    return tuple(agreements)
+
+
+def _or_refused(estimates: Mapping[tuple[str, str], Estimate] | Remark, key: tuple[str, str]) -> Estimate:
+    """The estimate of an effect, or a refusal where the estimator gave none at all, or not this one."""
+    if isinstance(estimates, Remark):
+        return refused(estimates)
+    return estimates.get(key) or refused(remark(Reason.NO_SUCH_EFFECT))
 
 
 def _levels(margin: MarginalEffect) -> str:
     return margin.effect.split("[", 1)[1].rstrip("]") if "[" in margin.effect else ""
 
 
-def _verdict(roads: Sequence[AlternativeEstimate]) -> tuple[Verdict, str]:
-    """Disagree: opposite signs of which one is significant, or an estimate outside another road's interval."""
-    known = [r for r in roads if r.estimate.status == "ok"]
+def _verdict(alternatives: Sequence[AlternativeEstimate]) -> tuple[Verdict, Remark]:
+    """Disagree: opposite signs of which one is significant, or an estimate outside the first estimator's interval."""
+    known = {a.estimator: a.estimate for a in alternatives if a.estimate.status == "ok"}
     if len(known) < 2:
-        return "not judged", "fewer than two roads lead there"
-    first = known[0]
-    sure = [r for r in known if r.estimate.conf_low > 0 or r.estimate.conf_high < 0]
-    for road in known:
+        return "not_judged", remark(Reason.ONE_ESTIMATOR)
+    first = next(iter(known))
+    sure = [name for name, e in known.items() if e.conf_low > 0 or e.conf_high < 0]
+    for name, e in known.items():
         for other in sure:
-            if road.estimate.estimate * other.estimate.estimate < 0:
-                return "disagree", f"{other.road} is clear of zero, {road.road} lies on the other side"
-        if not first.estimate.conf_low <= road.estimate.estimate <= first.estimate.conf_high:
-            return "disagree", f"{road.road} lies outside the interval of the {first.road}"
-    if sure and len(sure) < len(known):
-        unsure = [r.road for r in known if r not in sure]
-        return "differ in certainty", f"{', '.join(r.road for r in sure)} clear of zero, {', '.join(unsure)} not"
-    return "agree", "all clear of zero on one side" if sure else "none is clear of zero"
+            if e.estimate * known[other].estimate < 0:
+                return "disagree", remark(Reason.OPPOSITE_SIGN, sure=other, other=name)
+        if not known[first].conf_low <= e.estimate <= known[first].conf_high:
+            return "disagree", remark(Reason.OUTSIDE_INTERVAL, other=name, first=first)
+    unsure = [name for name in known if name not in sure]
+    if sure and unsure:
+        return "differ_in_certainty", remark(Reason.UNEQUAL_CERTAINTY, sure=sure, unsure=unsure)
+    return "agree", remark(Reason.ALL_CLEAR_OF_ZERO if sure else Reason.NONE_CLEAR_OF_ZERO)

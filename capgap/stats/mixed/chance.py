@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
+from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats.mixed.kernels import FARTHEST, GridKernel, LikelihoodPoint
 from capgap.stats.mixed.outcomes import MixedData
 from capgap.stats.multiplicity import holm
 
-__all__ = ["ChanceKernel", "cell_chances", "why_no_chance"]
+__all__ = ["ChanceKernel", "cell_chances", "chance_refusal"]
 
 Floats = NDArray[np.float64]
 
@@ -32,7 +33,7 @@ class ChanceKernel(GridKernel):
         self._wrong = (1.0 if trials is None else np.asarray(trials, dtype=float)) - self._right
 
     def at(self, z: Floats, u: Floats) -> LikelihoodPoint:
-        """See `Kernel`."""
+        """See `TaskKernel`."""
         mean, rest, odds_of_right = self._rates(z, u)
         right = self.chance + (1 - self.chance) * mean
         value = float(np.vdot(self._right, np.log(right)) + np.vdot(self._wrong, np.log(rest)))
@@ -42,7 +43,7 @@ class ChanceKernel(GridKernel):
         return LikelihoodPoint(value, score.sum(axis=0), score.sum(axis=1), weights.sum(axis=0), weights, weights.T)
 
     def expected(self, point: LikelihoodPoint, z: Floats, u: Floats) -> LikelihoodPoint:
-        """See `Kernel`."""
+        """See `TaskKernel`."""
         mean, _, odds_of_right = self._rates(z, u)
         weights = (self._right + self._wrong) * mean * odds_of_right
         return replace(point, item_weight=weights.sum(axis=0), weights=weights, coupling=weights.T)
@@ -50,7 +51,7 @@ class ChanceKernel(GridKernel):
     def skewness(
         self, point: LikelihoodPoint, z: Floats, u: Floats, covariance: Floats, shrink: Floats
     ) -> tuple[Floats, Floats, Floats]:
-        """See `Kernel`."""
+        """See `TaskKernel`."""
         reach = covariance @ point.weights
         v = np.einsum("si,si->i", point.weights, reach)
         variance = np.diag(covariance)[:, None] - 2.0 * shrink * reach + shrink + shrink**2 * v
@@ -62,12 +63,12 @@ class ChanceKernel(GridKernel):
         return q.sum(axis=0), q.sum(axis=1), v
 
     def without(self, point: LikelihoodPoint, z: Floats, u: Floats, student: int) -> LikelihoodPoint:
-        """See `Kernel`."""
+        """See `TaskKernel`."""
         mean, _, r = self._rates(z[[student]], u)
-        own = self._right[student] * r[0] - self._wrong[student] * mean[0]
+        of_student = self._right[student] * r[0] - self._wrong[student] * mean[0]
         weights, score = point.weights.copy(), point.score.copy()
         weights[student] = score[student] = 0.0
-        items = point.item_score - own
+        items = point.item_score - of_student
         return LikelihoodPoint(np.nan, items, score, point.item_weight - point.weights[student], weights, weights.T)
 
     def _rates(self, z: Floats, u: Floats) -> tuple[Floats, Floats, Floats]:
@@ -88,8 +89,8 @@ def cell_chances(outcomes: MixedData) -> Floats:
     return np.concatenate(means)
 
 
-def why_no_chance(outcomes: MixedData) -> str:
-    """Why a link with chance cannot be fitted; empty where it can.
+def chance_refusal(outcomes: MixedData) -> Remark | None:
+    """Why a link with chance cannot be fitted; None where it can.
 
     Notes
     -----
@@ -98,17 +99,18 @@ def why_no_chance(outcomes: MixedData) -> str:
     towards fitting (Hoeffding 1956, Ann. Math. Statist. 27, 713-721).
     """
     if outcomes.grid is None:
-        return "a link with chance needs covariates that are constant within student and task"
+        return remark(Reason.CHANCE_NEEDS_GRID)
     if outcomes.chance is None:
-        return "the chance of each item is not known"
+        return remark(Reason.CHANCE_UNKNOWN)
     chance = cell_chances(outcomes)
     p_values = holm(stats.binom.cdf(outcomes.right, outcomes.weight, chance))
     worst = int(np.argmin(p_values))
     if p_values[worst] >= 0.05:
-        return ""
-    student = outcomes.student_names[outcomes.student[worst]]
-    return (
-        f"{student} is right on {100 * outcomes.right[worst] / outcomes.weight[worst]:.3g} % of "
-        f"{outcomes.task_names[outcomes.task[worst]]}, significantly less than guessing gives "
-        f"({100 * chance[worst]:.3g} %): no link with chance fits"
+        return None
+    return remark(
+        Reason.BELOW_CHANCE,
+        student=outcomes.student_names[outcomes.student[worst]],
+        share=100 * float(outcomes.right[worst] / outcomes.weight[worst]),
+        task=outcomes.task_names[outcomes.task[worst]],
+        chance=100 * float(chance[worst]),
     )

@@ -1,9 +1,12 @@
-"""What makes a fit impossible, and what a reader must know of one that is possible."""
+"""Checks of estimability: degenerate outcomes, separation; and cautions on designs that can be fitted."""
+
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 
+from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats.mixed.model import MixedModel
 from capgap.stats.mixed.outcomes import MixedData
 from capgap.stats.mixed.terms import TOLERANCE, rank
@@ -16,23 +19,19 @@ FEW_ANSWERS = 6
 """Below so many answers per item the Laplace approximation attenuates coefficients visibly."""
 
 
-def impossible(outcomes: MixedData) -> str:
-    """Why no logistic model can be fitted at all; empty where one can."""
+def impossible(outcomes: MixedData) -> Remark | None:
+    """Why no logistic model can be fitted at all; None where one can."""
     right, total = float(outcomes.right.sum()), float(outcomes.weight.sum())
     if not total:
-        return "there is no outcome"
-    if right == total:
-        return "every answer is right: no finite estimate exists"
-    if right == 0:
-        return "every answer is wrong: no finite estimate exists"
+        return remark(Reason.NO_OUTCOME)
+    if right in (0, total):
+        return remark(Reason.CONSTANT_OUTCOME, kind="right" if right else "wrong")
     if outcomes.n_students < 2:
-        return "one student only: there is nothing to compare; intervals of one checkpoint are those of accuracy"
-    if outcomes.n_items < 2:
-        return "one item only"
-    return ""
+        return remark(Reason.ONE_STUDENT)
+    return remark(Reason.ONE_ITEM) if outcomes.n_items < 2 else None
 
 
-def separated(design: Floats, right: Floats, weight: Floats, names: tuple[str, ...]) -> str:
+def separated(design: Floats, right: Floats, weight: Floats, names: tuple[str, ...]) -> Remark | None:
     """Which coefficients have no finite estimate because a combination of columns splits right from wrong.
 
     Parameters
@@ -52,7 +51,7 @@ def separated(design: Floats, right: Floats, weight: Floats, names: tuple[str, .
     x, share = design[used], right[used] / weight[used]
     mixed = (share > 0) & (share < 1)
     if rank(x[mixed], np.linalg.norm(x, axis=0)) == x.shape[1]:
-        return ""
+        return None
     scale = np.maximum(np.abs(x).max(axis=0), 1e-300)
     sign = np.where(mixed, 0.0, np.where(share == 1, 1.0, -1.0))
     rows = np.unique(np.column_stack([x / scale, sign]).round(12), axis=0)
@@ -60,7 +59,7 @@ def separated(design: Floats, right: Floats, weight: Floats, names: tuple[str, .
     pure, both = sign != 0, sign == 0
     # A pattern with right rows and wrong rows is mixed, whatever each row is.
     signed = x[pure] * sign[pure, None]
-    found = linprog(
+    optimum = linprog(
         -signed.sum(axis=0),
         A_ub=-signed,
         b_ub=np.zeros(len(signed)),
@@ -69,25 +68,21 @@ def separated(design: Floats, right: Floats, weight: Floats, names: tuple[str, .
         bounds=(-1, 1),
         method="highs",
     )
-    if not found.success or found.x is None or (signed @ found.x).sum() <= 1e-6:
-        return ""
-    guilty = [name for name, d in zip(names, found.x, strict=True) if abs(d) > TOLERANCE]
-    return f"separation: {', '.join(guilty)} split right from wrong answers, so that no finite estimate exists"
+    if not optimum.success or optimum.x is None or (signed @ optimum.x).sum() <= 1e-6:
+        return None
+    splitting = [name for name, d in zip(names, optimum.x, strict=True) if abs(d) > TOLERANCE]
+    return remark(Reason.SEPARATION, names=splitting)
 
 
-def cautions(model: MixedModel) -> tuple[str, ...]:
-    """Notes on designs whose numbers need care."""
-    outcomes, found = model.outcomes, list(model.outcomes.notes)
+def cautions(model: MixedModel) -> Iterator[Remark]:
+    """Remarks on designs whose numbers need care."""
+    outcomes = model.outcomes
+    yield from outcomes.remarks
     if outcomes.answers_per_item < FEW_ANSWERS:
-        found.append(
-            f"{outcomes.answers_per_item:g} answers per item: below {FEW_ANSWERS}, coefficients are drawn towards zero "
-            "by 8-18 %, about half of which the bias correction restores"
-        )
+        yield remark(Reason.FEW_ANSWERS_PER_ITEM, n=outcomes.answers_per_item, least=FEW_ANSWERS)
     for name, others in model.partners.items():
-        found.append(f"{name} cannot be told apart from {', '.join(others)}: it stands for both")
-    students = np.bincount(outcomes.student, outcomes.weight, outcomes.n_students)
-    if (students < 0.5 * np.median(students)).any():
-        few = [outcomes.student_names[s] for s in np.flatnonzero(students < 0.5 * np.median(students))]
-        listed = ", ".join(few[:5]) + (" and others" if len(few) > 5 else "")
-        found.append(f"fewer than half of the usual number of outcomes: {listed}")
-    return tuple(found)
+        yield remark(Reason.STANDS_FOR, name=name, others=others)
+    per_student = np.bincount(outcomes.student, outcomes.weight, outcomes.n_students)
+    sparse = np.flatnonzero(per_student < 0.5 * np.median(per_student))
+    if len(sparse):
+        yield remark(Reason.SPARSE_STUDENTS, students=[outcomes.student_names[s] for s in sparse])

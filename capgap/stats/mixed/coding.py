@@ -1,4 +1,4 @@
-"""Columns of the formula as numbers: the fixed design, and the slopes that tasks and students may have of their own."""
+"""Design coding: covariates of the formula as centred or contrast-coded columns, fixed and random."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -70,8 +70,8 @@ class DesignCoding:
     @property
     def has_capability(self) -> bool:
         """Whether the formula asks for capabilities and the data have more than one."""
-        found = self.covariates.get(FormulaFactor(self.capability))
-        return found is not None and not found.constant
+        covariate = self.covariates.get(FormulaFactor(self.capability))
+        return covariate is not None and not covariate.constant
 
     @property
     def capability_covariate(self) -> CodedCovariate:
@@ -161,9 +161,10 @@ def design_matrix(coding: DesignCoding) -> tuple[Floats, tuple[str, ...], tuple[
         block = np.ones((rows, 1))
         labels: tuple[str, ...] = ("",)
         for factor in term:
-            columns, found = coding.covariates[factor].columns()
+            columns, column_labels = coding.covariates[factor].columns()
+            # The products of all columns so far with all of this factor: (rows, a, b) in the order of the labels.
             block = (block[:, :, None] * columns[:, None, :]).reshape(rows, -1)
-            labels = tuple(f"{a}:{b}" if a else b for a in labels for b in found)
+            labels = tuple(f"{a}:{b}" if a else b for a in labels for b in column_labels)
         blocks.append(block)
         names.extend(labels)
         terms.extend([term] * len(labels))

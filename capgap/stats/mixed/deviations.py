@@ -10,7 +10,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from capgap.stats.estimate import Estimate, free_text, t_critical
+from capgap.schema.remarks import Reason, remark
+from capgap.stats.estimate import Estimate, t_critical
 from capgap.stats.mixed.inference import AT_ZERO, HIGHEST, LOWEST, FixedEffectsInference, RemlOptimum, optimise
 from capgap.stats.mixed.model import MixedModel
 
@@ -34,7 +35,7 @@ def standard_deviations(
     model: MixedModel, inference: FixedEffectsInference, optimum: RemlOptimum, conf_level: float
 ) -> dict[str, Estimate]:
     """Each sigma, per unit of its covariate, with its interval; the objective is left at the optimum."""
-    found, z = {}, t_critical(math.inf, conf_level)
+    deviations, z = {}, t_critical(math.inf, conf_level)
     ends = _ProfileEnds(model, inference, optimum, z * z / 2)
     errors = dict(zip(inference.curvature.free.tolist(), np.sqrt(np.diag(inference.curvature.inverse)), strict=True))
     for g, term in enumerate(model.plan.random):
@@ -48,7 +49,7 @@ def standard_deviations(
             low, high = (LOWEST if zero else ends.lower(g)), ends.upper(g)
             method = f"{model.laplace.method}, likelihood ratio"
         sigma = math.exp(log_sigma) / term.scale
-        found[term.name] = Estimate(
+        deviations[term.name] = Estimate(
             estimate=0.0 if at_zero else sigma,
             std_error=math.nan if at_zero else sigma * error,
             conf_low=0.0 if low <= LOWEST else math.exp(low) / term.scale,
@@ -56,10 +57,10 @@ def standard_deviations(
             n_items=model.outcomes.n_items,
             n_clusters=model.outcomes.n_students,
             method=method,
-            remarks=free_text("the estimate is at the boundary: zero" if at_zero else ""),
+            remarks=(remark(Reason.AT_BOUNDARY),) if at_zero else (),
         )
     model.laplace.value(optimum.theta)
-    return found
+    return deviations
 
 
 class _ProfileEnds:

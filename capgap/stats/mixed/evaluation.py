@@ -1,4 +1,4 @@
-"""What goes into the objective and what comes out of it."""
+"""Layout of the unknowns of the Laplace likelihood, and the objective with its gradient at one point."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The way through, from a formula and data to a result."""
+"""`fit_mixed`: from a formula and data to the fit of a crossed mixed-effects logistic regression."""
 
 import math
 from collections.abc import Mapping
@@ -10,9 +10,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from capgap.errors import EstimationError
+from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats.estimate import Estimate, refused
 from capgap.stats.mixed.alternative_estimators import EstimatorAgreement, estimator_agreement, jackknives, two_stage
-from capgap.stats.mixed.chance import why_no_chance
+from capgap.stats.mixed.chance import chance_refusal
 from capgap.stats.mixed.checks import cautions, impossible, separated
 from capgap.stats.mixed.coding import DesignCoding, code_covariates
 from capgap.stats.mixed.deviations import standard_deviations
@@ -22,12 +23,12 @@ from capgap.stats.mixed.margins import marginal_effects as average_effects
 from capgap.stats.mixed.model import MixedModel, build_model
 from capgap.stats.mixed.outcomes import MixedData, NotEstimable, OutcomeGrid, Path, from_columns, from_grid
 from capgap.stats.mixed.result import MixedFit
+from capgap.stats.mixed.terms import Population, StudentPopulation
 
 __all__ = ["fit_mixed"]
 
 Link = Literal["logit", "chance"]
 
-GUESSES = "takes guesses for ability: read the effects in score points, or use a link with chance"
 MOST_WITH_CHANCE = 200_000
 """Outcomes up to which the link with chance is tried unasked: it takes several times as long as the plain logit."""
 
@@ -49,7 +50,7 @@ def fit_mixed(
     restricted: bool = True,
     path: Path = "auto",
     margins: bool | None = None,
-    roads: bool = True,
+    alternatives: bool = True,
     conf_level: float = 0.95,
 ) -> MixedFit:
     """Fit a crossed mixed-effects logistic regression by its Laplace likelihood, restricted by default.
@@ -68,7 +69,7 @@ def fit_mixed(
         Names of columns. Without a task column all items are one task; without a base column no bases are known.
     chance
         The column that says what guessing gives on each item, from 0 to below 1; an `OutcomeGrid` has its own. Where it
-        is known and above zero, the link with chance is one of the `roads`.
+        is known and above zero, the link with chance is one of the `alternatives`.
     link
         ``logit``, or ``chance``: p = c + (1 - c) expit eta, c the chance, refused where a student lies significantly
         below it in a task.
@@ -83,9 +84,9 @@ def fit_mixed(
     path
         ``grid`` needs covariates that are constant within student and task; ``sparse`` does not; ``auto`` chooses.
     margins
-        Whether to compute average marginal effects; None: where `roads` are asked for, which rest on them.
-    roads
-        Whether to compute the two-stage estimate, both jackknives and their agreement.
+        Whether to compute average marginal effects; None: where `alternatives` are asked for, which rest on them.
+    alternatives
+        Whether to compute the alternative estimators: the two-stage estimate, both jackknives and their agreement.
     conf_level
         Of all intervals.
 
@@ -118,29 +119,26 @@ def fit_mixed(
     names = tuple(dict.fromkeys([*parsed.columns, base]))
     try:
         outcomes = _outcomes(parsed, data, names, (student, item, task), (trials, chance), path)
-        reason = impossible(outcomes) or (why_no_chance(outcomes) if link == "chance" else "")
-        if reason:
-            raise NotEstimable(reason)
+        refusal = impossible(outcomes) or (chance_refusal(outcomes) if link == "chance" else None)
+        if refusal:
+            raise NotEstimable(refusal)
         covariates = {name: v for name, v in outcomes.columns.items() if name in parsed.columns}
         coding = code_covariates(parsed, covariates, outcomes.weight, outcomes.student, capability)
-        asked = _FitRequest(coding, outcomes.columns.get(base), tasks, task_slopes, restricted)
-        model = asked.of(outcomes, chance=link == "chance")
-        split = separated(
-            model.design[:, : model.n_formula],
-            outcomes.right,
-            outcomes.weight,
-            tuple(model.names[j] for j in model.kept),
-        )
+        request = _FitRequest(coding, outcomes.columns.get(base), tasks, task_slopes, restricted)
+        model = request.model(outcomes, chance=link == "chance")
+        estimated = tuple(model.names[j] for j in model.estimated)
+        split = separated(model.design[:, : model.n_formula], outcomes.right, outcomes.weight, estimated)
         if split:
             raise NotEstimable(split)
         optimum = optimise(model.laplace, starts(model))
         if not math.isfinite(optimum.evaluation.value):
-            raise NotEstimable("the fixed effects are not identified by these outcomes")
+            raise NotEstimable(remark(Reason.NOT_IDENTIFIED))
     except NotEstimable as unfit:
-        wanted = {":".join(map(str, term)) or "(Intercept)": refused(str(unfit)) for term in ((), *parsed.terms)}
-        return MixedFit(formula, "refused", str(unfit), coefficients=wanted, conf_level=conf_level)
-    found = _result(parsed, model, optimum, roads or bool(margins), conf_level)
-    return _with_roads(found, model, asked) if roads else found
+        terms = (":".join(map(str, term)) or "(Intercept)" for term in ((), *parsed.terms))
+        coefficients = dict.fromkeys(terms, refused(unfit.remark))
+        return MixedFit(formula, "refused", coefficients=coefficients, conf_level=conf_level, remarks=(unfit.remark,))
+    fit = _result(parsed, model, optimum, alternatives or bool(margins), conf_level)
+    return _with_alternatives(fit, model, request) if alternatives else fit
 
 
 @dataclass(frozen=True)
@@ -153,7 +151,7 @@ class _FitRequest:
     task_slopes: bool
     restricted: bool
 
-    def of(self, outcomes: MixedData, *, chance: bool) -> MixedModel:
+    def model(self, outcomes: MixedData, *, chance: bool) -> MixedModel:
         return build_model(outcomes, self.coding, self.base, self.tasks, self.task_slopes, self.restricted, chance)
 
 
@@ -188,8 +186,8 @@ def _outcomes(
         unknown = pd.isna(columns[base])
         if unknown.any() and columns[base].shape == columns[student].shape:
             # A student whose base is not known shares it with nobody.
-            own = np.char.add("base of ", columns[student].astype(str))
-            columns[base] = np.where(unknown, own, columns[base].astype(str))
+            unshared = np.char.add("base of ", columns[student].astype(str))
+            columns[base] = np.where(unknown, unshared, columns[base].astype(str))
     return from_columns(
         columns,
         score=formula.response,
@@ -205,31 +203,33 @@ def _outcomes(
 
 def _result(formula: Formula, model: MixedModel, optimum: RemlOptimum, effects: bool, conf_level: float) -> MixedFit:
     optimum, inference = infer(model, optimum)
-    estimated = tuple(model.names[j] for j in model.kept)
-    guesses = GUESSES if model.mistakes_guesses else ""
+    estimated = tuple(model.names[j] for j in model.estimated)
+    guesses = (remark(Reason.GUESSES_COUNT_AS_ABILITY),) if model.mistakes_guesses else ()
     coefficients = {}
     for name in model.names:
         if name in model.aliased:
             coefficients[name] = refused(model.aliased[name])
             continue
         contrast = np.eye(len(inference.beta))[estimated.index(name)]
-        estimate = inference.estimate(contrast, conf_level=conf_level)
-        with_it = model.partners.get(name, ())
-        coefficients[name] = estimate.noting(f"stands for {' and '.join(with_it)} too" if with_it else "", guesses)
-    outcomes, notes = model.outcomes, list(cautions(model))
-    if optimum.message:
-        notes.append(f"not converged: {optimum.message}")
+        others = model.partners.get(name)
+        shared = (remark(Reason.STANDS_FOR, name=name, others=others),) if others else ()
+        coefficients[name] = inference.estimate(contrast, conf_level=conf_level).noting(*shared, *guesses)
+    outcomes, remarks = model.outcomes, list(cautions(model))
+    if optimum.problem:
+        remarks.append(optimum.problem)
     if not inference.curvature.definite:
-        notes.append("the likelihood is flat or curves upwards at the optimum in some variance")
+        remarks.append(remark(Reason.FLAT_LIKELIHOOD))
+    one_base = [t for t in model.plan.left_out if t.reason == Reason.ONE_BASE]
+    remarks.extend(note for term in one_base for note in term.remarks)
     return MixedFit(
         formula=formula.text,
         status="ok",
-        note="; ".join(notes),
+        remarks=tuple(remarks),
         coefficients=coefficients,
         standard_deviations=standard_deviations(model, inference, optimum, conf_level),
         left_out=model.plan.left_out,
         population=_population(model),
-        converged=optimum.converged and inference.curvature.definite,
+        converged=optimum.problem is None and inference.curvature.definite,
         n_students=outcomes.n_students,
         n_tasks=outcomes.n_tasks,
         n_items=outcomes.n_items,
@@ -244,45 +244,41 @@ def _result(formula: Formula, model: MixedModel, optimum: RemlOptimum, effects: 
     )
 
 
-def _with_roads(found: MixedFit, model: MixedModel, asked: _FitRequest) -> MixedFit:
-    """The fit with other roads to its numbers; the objective must stand at its optimum."""
-    logits = two_stage(model, "logit", found.conf_level)
+def _with_alternatives(fit: MixedFit, model: MixedModel, request: _FitRequest) -> MixedFit:
+    """The fit with alternative estimates of its numbers; the objective must stand at its optimum."""
+    logits = two_stage(model, "logit", fit.conf_level)
     agreement: tuple[EstimatorAgreement, ...] = ()
-    if found.margins and found._inference is not None:
+    if fit.margins and fit._inference is not None:
         knives = jackknives(model)  # before another model is fitted to the same outcomes
-        link = _link_with_chance(found, model, asked)
-        agreement = estimator_agreement(model, found._inference, found.margins, knives, link, found.conf_level)
-    return replace(found, two_stage={} if isinstance(logits, str) else logits, agreement=agreement)
+        link = _link_with_chance(fit, model, request)
+        agreement = estimator_agreement(model, fit._inference, fit.margins, knives, link, fit.conf_level)
+    return replace(fit, two_stage={} if isinstance(logits, Remark) else logits, agreement=agreement)
 
 
 def _link_with_chance(
-    found: MixedFit, model: MixedModel, asked: _FitRequest
-) -> dict[tuple[str, str], Estimate] | str | None:
+    fit: MixedFit, model: MixedModel, request: _FitRequest
+) -> dict[tuple[str, str], Estimate] | Remark | None:
     """Effects under a link with chance, why there are none, or None where it would be the same model."""
     if not model.mistakes_guesses:
         return None
     outcomes = model.outcomes
     if outcomes.n_outcomes > MOST_WITH_CHANCE:
-        return f"more than {MOST_WITH_CHANCE:,} outcomes: fit_mixed(…, link='chance') has no such limit"
-    reason = why_no_chance(outcomes)
-    if reason:
-        return reason
-    other = asked.of(outcomes, chance=True)
+        return remark(Reason.TOO_MANY_OUTCOMES, most=MOST_WITH_CHANCE)
+    if refusal := chance_refusal(outcomes):
+        return refusal
+    other = request.model(outcomes, chance=True)
     optimum, inference = infer(other, optimise(other.laplace, starts(other)))
-    if not math.isfinite(optimum.evaluation.value) or not optimum.converged:
-        return f"the link with chance did not converge: {optimum.message or 'no maximum was found'}"
+    if not math.isfinite(optimum.evaluation.value) or optimum.problem:
+        return (optimum.problem or remark(Reason.NO_MAXIMUM)).of("link with chance")
     method = f"average marginal effect, {other.laplace.method}"
-    effects = average_effects(other, inference, found.conf_level)
+    effects = average_effects(other, inference, fit.conf_level)
     return {(e.effect, e.where): replace(e.estimate, method=method) for e in effects}
 
 
-def _population(model: MixedModel) -> str:
-    """Whom the intervals are about."""
-    left = {t.name: t.reason for t in model.plan.left_out}
+def _population(model: MixedModel) -> Population:
+    """Whom the intervals are about; without random students, or bases, their variance is not in them."""
     kinds = {t.kind for t in model.plan.random}
-    who = "checkpoints trained by these recipes" if "student" in kinds else "these checkpoints"
+    students: StudentPopulation = "these_recipes" if "student" in kinds else "these_checkpoints"
     if "base" in kinds:
-        who += " on bases like these"
-    elif "base" in left and "one base" in left["base"]:
-        who += " on this base"
-    return f"{who}, {model.plan.population}"
+        students = "these_recipes_bases_like_these"
+    return Population(students, model.plan.population)

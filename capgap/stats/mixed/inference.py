@@ -1,4 +1,4 @@
-"""Where the objective is highest, how it curves there, and what that says of any contrast."""
+"""REML optimum by L-BFGS, its curvature, and Satterthwaite inference for contrasts of the fixed effects."""
 
 import math
 from dataclasses import dataclass, replace
@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats.estimate import Estimate, refused, t_critical, t_p_value
 from capgap.stats.mixed.evaluation import ObjectiveEvaluation
 from capgap.stats.mixed.laplace import LaplaceLikelihood
@@ -33,10 +34,13 @@ class RemlOptimum:
     """The highest point of the objective."""
 
     theta: Floats
+    """Log sigmas, shape (G,)."""
     evaluation: ObjectiveEvaluation
-    converged: bool
-    message: str
+    """The objective there."""
+    problem: Remark | None
+    """Why the search did not converge; None where it did."""
     n_evaluations: int
+    """How often the objective was evaluated with its gradient."""
 
 
 def optimise(laplace: LaplaceLikelihood, start: Floats, *, held: int | None = None) -> RemlOptimum:
@@ -46,24 +50,24 @@ def optimise(laplace: LaplaceLikelihood, start: Floats, *, held: int | None = No
     """
     if not len(start):
         only = laplace.evaluate(start)
-        return RemlOptimum(start, only, only.converged, "" if only.converged else "Newton's method did not settle", 1)
+        return RemlOptimum(start, only, None if only.converged else remark(Reason.NOT_CONVERGED), 1)
     first = laplace.evaluate(start)
     known = np.nan_to_num(laplace.layout.sizes - first.trace, nan=1.0).clip(0.0)
     unit = np.sqrt(np.maximum(2 * known**2 / laplace.layout.sizes, 0.25))
     best = [first]
 
     def negative(x: Floats) -> tuple[float, Floats]:
-        found = laplace.evaluate(x / unit)
-        if not math.isfinite(found.value):
+        here = laplace.evaluate(x / unit)
+        if not math.isfinite(here.value):
             return 1e300, np.zeros_like(x)
-        if found.value > best[0].value:
-            best[0] = found
-        return -found.value, -found.gradient / unit
+        if here.value > best[0].value:
+            best[0] = here
+        return -here.value, -here.gradient / unit
 
     bounds = [(LOWEST * float(u), HIGHEST * float(u)) for u in unit]
     if held is not None:
         bounds[held] = (float(start[held] * unit[held]), float(start[held] * unit[held]))
-    found = minimize(
+    search = minimize(
         negative,
         start * unit,
         jac=True,
@@ -74,10 +78,10 @@ def optimise(laplace: LaplaceLikelihood, start: Floats, *, held: int | None = No
     theta = np.clip(best[0].theta, LOWEST, HIGHEST)
     theta[theta < AT_ZERO] = LOWEST
     last = laplace.evaluate(theta)
-    message = "" if last.converged else "Newton's method for the random effects did not settle"
+    problem = None if last.converged else remark(Reason.NOT_CONVERGED)
     if (theta >= HIGHEST - 1e-3).any():
-        message = "a variance ran into its upper bound"
-    return RemlOptimum(theta, last, not message, message, int(found.nfev) + 2)
+        problem = remark(Reason.VARIANCE_AT_UPPER_BOUND)
+    return RemlOptimum(theta, last, problem, int(search.nfev) + 2)
 
 
 def polish(laplace: LaplaceLikelihood, optimum: RemlOptimum, curvature: "RemlCurvature") -> RemlOptimum:
@@ -95,10 +99,10 @@ def polish(laplace: LaplaceLikelihood, optimum: RemlOptimum, curvature: "RemlCur
             break
         best = trial
     laplace.value(best.theta)
-    message = optimum.message
-    if not message and distance > FLAT:
-        message = f"the search for the variances stopped on a slope, {distance:.2g} standard errors from its end"
-    return replace(optimum, theta=best.theta, evaluation=best, converged=not message, message=message)
+    problem = optimum.problem
+    if problem is None and distance > FLAT:
+        problem = remark(Reason.SEARCH_STOPPED, distance=distance)
+    return replace(optimum, theta=best.theta, evaluation=best, problem=problem)
 
 
 @dataclass(frozen=True)
@@ -157,12 +161,13 @@ class FixedEffectsInference:
     def limit(self, contrast: Floats) -> tuple[float, str]:
         """The smallest residual rank among groupings within which the contrast cannot be estimated, and its name."""
         scaled = contrast[: len(self.norms)] / self.norms
-        size, found, name = float(np.linalg.norm(scaled)), math.inf, ""
+        size, smallest, name = float(np.linalg.norm(scaled)), math.inf, ""
         for label, residual, basis in self.limits:
+            # What is left of the contrast outside the span of what can be estimated within the groups.
             outside = scaled - basis.T @ (basis @ scaled)
-            if residual < found and np.linalg.norm(outside) > 1e-4 * size:
-                found, name = float(residual), label
-        return found, name
+            if residual < smallest and np.linalg.norm(outside) > 1e-4 * size:
+                smallest, name = float(residual), label
+        return smallest, name
 
     def degrees(self, contrast: Floats) -> float:
         """Satterthwaite's degrees of freedom, bounded by `limit`."""
@@ -195,7 +200,7 @@ class FixedEffectsInference:
         """
         variance = float(contrast @ self.covariance @ contrast)
         if not variance > 0:
-            return refused("the contrast has no variance: it is zero, or of nothing that was estimated")
+            return refused(remark(Reason.NO_CONTRAST_VARIANCE))
         df = self.degrees(contrast)
         if extra is not None:
             variance += float(extra @ self.curvature.inverse @ extra)
@@ -221,7 +226,7 @@ def infer(model: MixedModel, optimum: RemlOptimum) -> tuple[RemlOptimum, FixedEf
     transform = model.transform
     curvature = curve(model.laplace, optimum.theta, transform)
     optimum = polish(model.laplace, optimum, curvature)
-    found = optimum.evaluation
+    at_optimum = optimum.evaluation
     used = model.outcomes.weight > 0
     norms = np.linalg.norm(model.design[used, : model.n_formula], axis=0)
     limits = []
@@ -230,8 +235,8 @@ def infer(model: MixedModel, optimum: RemlOptimum) -> tuple[RemlOptimum, FixedEf
             _, values, rows = np.linalg.svd(np.linalg.qr(term.within[used] / norms, mode="r"))
             limits.append((term.name, term.residual, rows[: len(values)][values > TOLERANCE * math.sqrt(len(norms))]))
     return optimum, FixedEffectsInference(
-        beta=transform @ (found.beta + found.shift),
-        covariance=transform @ found.covariance @ transform.T,
+        beta=transform @ (at_optimum.beta + at_optimum.shift),
+        covariance=transform @ at_optimum.covariance @ transform.T,
         theta=optimum.theta,
         curvature=curvature,
         limits=tuple(limits),

@@ -53,7 +53,7 @@ class MarginalEffect:
     """A capability, ``all``, or the difference of two capabilities."""
     estimate: Estimate
     slope: DeltaMethodSlope
-    """For the roads beside the model."""
+    """Its derivatives, which the alternative estimators share."""
     contrast: bool = False
     """Whether it is a difference of capabilities."""
 
@@ -81,18 +81,19 @@ class _Rows:
 
     def design(self, coding: DesignCoding) -> Floats:
         """Estimated and nuisance columns under other covariates."""
-        return np.hstack([design_matrix(coding)[0][self.used][:, self.model.kept], self.nuisance])
+        return np.hstack([design_matrix(coding)[0][self.used][:, self.model.estimated], self.nuisance])
 
     def moments(self, x: Floats, order: int, above: Floats) -> list[Floats]:
         """The expected score at rows of a design, and its derivatives in the linear predictor up to `order`."""
         eta = x @ self.inference.beta
-        found = [np.zeros(len(eta)) for _ in range(order + 1)]
+        derivatives = [np.zeros(len(eta)) for _ in range(order + 1)]
         for node, weight in zip(NODES, WEIGHTS / WEIGHTS.sum(), strict=True):
             p = expit(eta + self.spread * node)
             w = p * (1 - p)
-            for into, value in zip(found, (p, w, w * (1 - 2 * p), w * (1 - 6 * w)), strict=False):
-                into += weight * value
-        return [1.0 - above + above * found[0], *(above * values for values in found[1:])]
+            # expit and its first three derivatives.
+            for total, value in zip(derivatives, (p, w, w * (1 - 2 * p), w * (1 - 6 * w)), strict=False):
+                total += weight * value
+        return [1.0 - above + above * derivatives[0], *(above * values for values in derivatives[1:])]
 
     def slope(self, value: float, beta: Floats, variance: Floats) -> DeltaMethodSlope:
         """Add what the variances do: by themselves (`variance`, per row) and by moving the coefficients."""
@@ -127,25 +128,25 @@ def marginal_effects(
 ) -> tuple[MarginalEffect, ...]:
     """Every average marginal effect of a fit: by capability, and their differences; of capability itself."""
     rows, coding = _Rows(model, inference), model.coding
-    found: list[MarginalEffect] = []
+    margins: list[MarginalEffect] = []
     groups = _capabilities(rows, coding)
     for covariate in coding.covariates.values():
         if covariate.constant or not _estimated(model, covariate):
             continue
         if coding.has_capability and covariate.factor == FormulaFactor(coding.capability):
             weight = np.mean([weight for _, weight in groups], axis=0)
-            found.extend(_margin(rows, name, "all", s, conf_level) for name, s in _effects(rows, weight, covariate))
+            margins.extend(_margin(rows, name, "all", s, conf_level) for name, s in _effects(rows, weight, covariate))
             continue
         sets = [dict(_effects(rows, weight, covariate)) for _, weight in groups]
         for (where, _), effects in zip(groups, sets, strict=True):
-            found.extend(_margin(rows, name, where, s, conf_level) for name, s in effects.items())
+            margins.extend(_margin(rows, name, where, s, conf_level) for name, s in effects.items())
         if _crossed(coding, covariate):
             for (where, _), effects in zip(groups[1:], sets[1:], strict=True):
                 for name, s in effects.items():
                     both = s.minus(sets[0][name])
                     label = f"{where} - {groups[0][0]}"
-                    found.append(replace(_margin(rows, name, label, both, conf_level), contrast=True))
-    return tuple(found)
+                    margins.append(replace(_margin(rows, name, label, both, conf_level), contrast=True))
+    return tuple(margins)
 
 
 def _margin(rows: _Rows, effect: str, where: str, slope: DeltaMethodSlope, conf_level: float) -> MarginalEffect:
@@ -171,10 +172,10 @@ def _effects(rows: _Rows, weight: Floats, covariate: CodedCovariate) -> Iterator
         return
     coding, above = rows.model.coding, [rows.above] * len(covariate.levels)
     if coding.has_capability and covariate.factor == FormulaFactor(coding.capability):
-        above = [np.full(len(weight), own @ rows.above) for _, own in _capabilities(rows, coding)]
+        above = [np.full(len(weight), w @ rows.above) for _, w in _capabilities(rows, coding)]
     sets = [(_set(coding, covariate, j), above[j]) for j in range(len(covariate.levels))]
-    for level, chosen in zip(covariate.levels[1:], sets[1:], strict=True):
-        yield f"{covariate.name}[{level} - {covariate.levels[0]}]", rows.difference(weight, chosen, sets[0])
+    for level, at_level in zip(covariate.levels[1:], sets[1:], strict=True):
+        yield f"{covariate.name}[{level} - {covariate.levels[0]}]", rows.difference(weight, at_level, sets[0])
 
 
 def _crossed(coding: DesignCoding, covariate: CodedCovariate) -> bool:
@@ -185,8 +186,8 @@ def _crossed(coding: DesignCoding, covariate: CodedCovariate) -> bool:
 
 def _estimated(model: MixedModel, covariate: CodedCovariate) -> bool:
     """Whether the covariate's own columns are all estimated."""
-    own = [j for j, term in enumerate(model.terms) if term == (covariate.factor,)]
-    return bool(np.isin(own, model.kept).all())
+    columns = [j for j, term in enumerate(model.terms) if term == (covariate.factor,)]
+    return bool(np.isin(columns, model.estimated).all())
 
 
 def _with(coding: DesignCoding, factor: FormulaFactor, values: Floats) -> DesignCoding:

@@ -1,4 +1,4 @@
-"""From outcomes and a formula to the objective: aliased columns out, random terms chosen, maps of every block built."""
+"""Model building: aliased columns out, random terms chosen, maps from the core to every block's coordinates."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import solve_triangular
 
+from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats.mixed.chance import ChanceKernel, cell_chances
 from capgap.stats.mixed.coding import DesignCoding, design_matrix
 from capgap.stats.mixed.evaluation import UnknownsLayout
@@ -37,9 +38,9 @@ class MixedModel:
     """Of the formula's columns, aliased ones included."""
     terms: tuple[Term, ...]
     """The term of each column."""
-    kept: Ints
-    """Columns that are estimated."""
-    aliased: Mapping[str, str]
+    estimated: Ints
+    """Indices of the columns that are estimated."""
+    aliased: Mapping[str, Remark]
     """Columns that are not, and why."""
     partners: Mapping[str, tuple[str, ...]]
     """Estimated columns that hold for aliased ones too."""
@@ -56,7 +57,7 @@ class MixedModel:
     @property
     def n_formula(self) -> int:
         """Estimated columns of the formula, before the nuisance ones."""
-        return len(self.kept)
+        return len(self.estimated)
 
     @property
     def mistakes_guesses(self) -> bool:
@@ -80,10 +81,10 @@ def build_model(
 ) -> MixedModel:
     """Build the objective of a formula, with the plain logit or a link with chance."""
     columns, names, terms = design_matrix(coding)
-    kept, aliased, partners = _independent(columns, names, coding, outcomes.weight)
+    estimated, aliased, partners = _independent(columns, names, outcomes.weight)
     codes = None if base is None else np.unique(base.astype(str), return_inverse=True)[1]
-    plan = plan_terms(outcomes, coding, columns[:, kept], codes, tasks, task_slopes)
-    design = columns[:, kept]
+    design = columns[:, estimated]
+    plan = plan_terms(outcomes, coding, design, codes, tasks, task_slopes)
     extra = _new_columns(design, plan.fixed_tasks, outcomes.weight)
     design = np.hstack([design, extra])
     used = outcomes.weight > 0
@@ -96,7 +97,7 @@ def build_model(
         plan=plan,
         names=names,
         terms=terms,
-        kept=kept,
+        estimated=estimated,
         aliased=aliased,
         partners=partners,
         design=design,
@@ -108,31 +109,31 @@ def build_model(
 
 
 def _independent(
-    columns: Floats, names: tuple[str, ...], coding: DesignCoding, weight: Floats
-) -> tuple[Ints, dict[str, str], dict[str, tuple[str, ...]]]:
+    columns: Floats, names: tuple[str, ...], weight: Floats
+) -> tuple[Ints, dict[str, Remark], dict[str, tuple[str, ...]]]:
     """Columns that add something to those before them; the others with a reason."""
     used = columns[weight > 0]
-    kept: list[int] = []
-    aliased: dict[str, str] = {}
+    estimated: list[int] = []
+    aliased: dict[str, Remark] = {}
     partners: dict[str, tuple[str, ...]] = {}
     for j, name in enumerate(names):
         column = used[:, j]
         norm = float(np.linalg.norm(column))
         if norm == 0:
-            aliased[name] = f"{name} does not vary in the data"
+            aliased[name] = remark(Reason.CONSTANT_COVARIATE, name=name)
             continue
-        before = used[:, kept]
-        coefficients = np.linalg.lstsq(before, column, rcond=None)[0] if kept else np.zeros(0)
-        if kept and np.linalg.norm(column - before @ coefficients) <= SAME * norm:
+        before = used[:, estimated]
+        coefficients = np.linalg.lstsq(before, column, rcond=None)[0] if estimated else np.zeros(0)
+        if estimated and np.linalg.norm(column - before @ coefficients) <= SAME * norm:
             sizes = np.abs(coefficients) * np.linalg.norm(before, axis=0)
-            with_it = tuple(names[k] for k, size in zip(kept, sizes, strict=True) if size > SAME * norm)
+            with_it = tuple(names[k] for k, size in zip(estimated, sizes, strict=True) if size > SAME * norm)
             others = [n for n in with_it if n != "(Intercept)"]
-            aliased[name] = f"cannot be told apart from {' and '.join(others) or 'the intercept'} in these data"
+            aliased[name] = remark(Reason.ALIASED_TERM, name=name, others=others or ["the intercept"])
             for other in others:
                 partners[other] = (*partners.get(other, ()), name)
         else:
-            kept.append(j)
-    return np.array(kept, dtype=np.intp), aliased, partners
+            estimated.append(j)
+    return np.array(estimated, dtype=np.intp), aliased, partners
 
 
 def _new_columns(design: Floats, extra: Floats, weight: Floats) -> Floats:
@@ -298,7 +299,8 @@ def _together(
 
 
 def _matrix(columns: list[_Column], width: int) -> Floats:
-    found = np.zeros((width, len(columns)))
+    """Columns given by their rows and values as a dense matrix, shape (width, columns)."""
+    matrix = np.zeros((width, len(columns)))
     for j, (at, values) in enumerate(columns):
-        found[at, j] = values
-    return found
+        matrix[at, j] = values
+    return matrix

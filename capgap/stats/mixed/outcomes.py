@@ -1,4 +1,4 @@
-"""Outcomes as they come in, as a grid or as rows, brought into blocks (tasks) of design rows.
+"""Outcomes as a grid or a long table, brought into blocks (tasks) of design rows.
 
 A design row is a student x task cell on the grid path, and a row of the table on the sparse path: what has one value of
 every covariate.
@@ -13,6 +13,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from capgap.errors import EstimationError, suggestion
+from capgap.schema.remarks import Reason, Remark, remark
+from capgap.stats.estimate import Remarked
 
 __all__ = ["OutcomeGrid", "MixedData", "NotEstimable", "from_columns", "from_grid"]
 
@@ -26,7 +28,11 @@ THINNEST = 0.2
 
 
 class NotEstimable(Exception):
-    """The data cannot be fitted; the reason becomes the note of a refused result."""
+    """The data cannot be fitted; its remark is the reason of a refused result."""
+
+    def __init__(self, reason: Remark):
+        super().__init__(reason.text)
+        self.remark = reason
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ class SparseRows:
 
 
 @dataclass(frozen=True)
-class MixedData:
+class MixedData(Remarked):
     """All that a fit needs to know about the data; D design rows, sorted by task."""
 
     student_names: tuple[str, ...]
@@ -109,7 +115,6 @@ class MixedData:
     """Median number of outcomes of an item."""
     chance: tuple[Floats, ...] | None = None
     """Of the items of each task, (I,) each, on the grid path; None where it is not known."""
-    notes: tuple[str, ...] = ()
 
     @property
     def n_students(self) -> int:
@@ -153,8 +158,8 @@ def from_grid(grid: OutcomeGrid, names: tuple[str, ...]) -> MixedData:
         elif name in grid.tasks:
             columns[name] = np.repeat(np.asarray(grid.tasks[name]), n_students)
     students = np.asarray(grid.students.get("student", np.arange(n_students))).astype(str)
-    found = _grid_outcomes(tuple(students), tuple(map(str, labels)), tuple(blocks), columns, ())
-    return found if chance is None else replace(found, chance=tuple(chance[part] for part in parts))
+    data = _grid_outcomes(tuple(students), tuple(map(str, labels)), tuple(blocks), columns)
+    return data if chance is None else replace(data, chance=tuple(chance[part] for part in parts))
 
 
 def _grid_outcomes(
@@ -162,7 +167,6 @@ def _grid_outcomes(
     tasks: tuple[str, ...],
     blocks: tuple[tuple[NDArray[Any], NDArray[Any] | None], ...],
     columns: Mapping[str, Column],
-    notes: tuple[str, ...],
 ) -> MixedData:
     s, k = len(students), len(tasks)
     weight = np.concatenate([np.full(s, y.shape[1], dtype=float) if n is None else n.sum(axis=1) for y, n in blocks])
@@ -179,7 +183,6 @@ def _grid_outcomes(
         rows=None,
         items_per_task=np.array([y.shape[1] for y, _ in blocks], dtype=np.intp),
         answers_per_item=float(np.median(np.concatenate(answers))),
-        notes=notes,
     )
 
 
@@ -201,21 +204,17 @@ def from_columns(
     ------
     EstimationError
         A column is missing, or columns differ in length.
-    Unfit
+    NotEstimable
         No outcome is left, or scores are neither right nor wrong.
     """
     numbers = [name for name in (trials, chance) if name]
-    table, notes = _table(data, [score, student, item, *numbers], [task, *covariates], trials)
+    table, remarks = _table(data, [score, student, item, *numbers], [task, *covariates], trials)
     if task not in table:
         table[task] = "all"
     n = table[trials].to_numpy(dtype=float) if trials else np.ones(len(table))
     y = table[score].to_numpy(dtype=float) * n
     if ((y < 0) | (y > n) | (np.abs(y - np.round(y)) > 1e-9)).any():
-        raise NotEstimable(
-            f"{score}: a logistic model needs scores of 0 or 1"
-            + (f", or shares of {trials}" if trials else " (or a trials column beside shares of successes)")
-            + "; scores in between were found"
-        )
+        raise NotEstimable(remark(Reason.NOT_BINARY, score=score))
     tasks, k = np.unique(table[task].astype(str).to_numpy(), return_inverse=True)
     students, s = np.unique(table[student].astype(str).to_numpy(), return_inverse=True)
     # The same item id in two tasks is two items.
@@ -224,7 +223,7 @@ def from_columns(
     columns = {name: table[name].to_numpy() for name in dict.fromkeys(covariates) if name in table}
     repeated = len(table) - len(np.unique(s * np.int64(len(items)) + pair))
     if repeated:
-        notes.append(f"{repeated} outcomes repeat a student and an item and count as further trials")
+        remarks.append(remark(Reason.REPEATED_OUTCOMES, n=repeated))
     of_items = _chances(table[chance].to_numpy(dtype=float), pair, chance) if chance else None
     long = _LongRows(np.round(y), n, s, k, pair, item_task, columns, of_items)
     where = dict(students=tuple(map(str, students)), tasks=tuple(map(str, tasks)))
@@ -233,8 +232,8 @@ def from_columns(
     if path == "grid" and not uniform:
         raise EstimationError("path='grid' needs covariates that are constant within student and task; use 'auto'.")
     if uniform and (path == "grid" or (path == "auto" and filled >= THINNEST)):
-        return _pivot(long, notes=tuple(notes), **where)
-    return _sorted_rows(long, notes=tuple(notes), **where)
+        return _pivot(long, **where).noting(*remarks)
+    return _sorted_rows(long, **where).noting(*remarks)
 
 
 @dataclass(frozen=True)
@@ -251,22 +250,22 @@ class _LongRows:
 
 def _chances(values: Floats, item: Ints, name: str) -> Floats:
     """Of each item, shape (I,)."""
-    found = np.zeros(int(item.max()) + 1)
-    found[item] = values
-    if not ((values >= 0) & (values < 1) & (values == found[item])).all():
+    of_item = np.zeros(int(item.max()) + 1)
+    of_item[item] = values
+    if not ((values >= 0) & (values < 1) & (values == of_item[item])).all():
         raise EstimationError(f"{name}: expected one number from 0 to below 1 for each item.")
-    return found
+    return of_item
 
 
 def _table(
-    data: Mapping[str, ArrayLike] | pd.DataFrame, required: list[str], wanted: list[str], trials: str | None
-) -> tuple[pd.DataFrame, list[str]]:
+    data: Mapping[str, ArrayLike] | pd.DataFrame, required: list[str], optional: list[str], trials: str | None
+) -> tuple[pd.DataFrame, list[Remark]]:
     """The columns that are needed, without rows that miss something, and what was left out."""
-    known = list(data)
+    available = list(data)
     for name in required:
-        if name not in known:
-            raise EstimationError(f"no column {name!r} in the data.{suggestion(name, map(str, known))}")
-    names = list(dict.fromkeys([*required, *(w for w in wanted if w in known)]))
+        if name not in available:
+            raise EstimationError(f"no column {name!r} in the data.{suggestion(name, map(str, available))}")
+    names = list(dict.fromkeys([*required, *(name for name in optional if name in available)]))
     arrays = {name: np.asarray(data[name]) for name in names}
     if len({a.shape for a in arrays.values()}) > 1 or any(a.ndim != 1 for a in arrays.values()):
         shapes = ", ".join(f"{name} {a.shape}" for name, a in arrays.items())
@@ -279,18 +278,15 @@ def _table(
             raise EstimationError(f"{name}: expected numbers, found {arrays[name].dtype}.") from None
     with np.errstate(all="ignore"):
         numeric = table.select_dtypes("number")
-        keep = table.notna().all(axis=1) & np.isfinite(numeric.to_numpy(dtype=float)).all(axis=1)
+        complete = table.notna().all(axis=1) & np.isfinite(numeric.to_numpy(dtype=float)).all(axis=1)
     if trials:
-        keep &= table[trials] > 0
-    notes = []
-    if not keep.all():
-        notes.append(
-            f"{int((~keep).sum())} of {len(table)} rows lack a score, a trial or a covariate and were left out"
-        )
-    table = table[keep].reset_index(drop=True)
+        complete &= table[trials] > 0
+    n_incomplete = int((~complete).sum())
+    remarks = [remark(Reason.INCOMPLETE_ROWS, n=n_incomplete, of=len(table))] if n_incomplete else []
+    table = table[complete].reset_index(drop=True)
     if not len(table):
-        raise NotEstimable("no row has a score and all covariates")
-    return table, notes
+        raise NotEstimable(remark(Reason.NO_COMPLETE_ROW))
+    return table, remarks
 
 
 def _uniform_within_cells(long: _LongRows, n_students: int) -> bool:
@@ -301,7 +297,8 @@ def _uniform_within_cells(long: _LongRows, n_students: int) -> bool:
     return all(bool((values == values[first[cell]]).all()) for values in long.columns.values())
 
 
-def _pivot(long: _LongRows, *, students: tuple[str, ...], tasks: tuple[str, ...], notes: tuple[str, ...]) -> MixedData:
+def _pivot(long: _LongRows, *, students: tuple[str, ...], tasks: tuple[str, ...]) -> MixedData:
+    """The long rows as one grid of students x items for each task."""
     s, total = len(students), len(long.item_task)
     at = long.student * total + long.item
     y = np.bincount(at, long.y, s * total).reshape(s, total)
@@ -315,15 +312,14 @@ def _pivot(long: _LongRows, *, students: tuple[str, ...], tasks: tuple[str, ...]
     first = np.full(len(tasks) * s, 0)
     first[cell[::-1]] = np.arange(len(cell))[::-1]
     columns = {name: values[first] for name, values in long.columns.items()}
-    found = _grid_outcomes(students, tasks, tuple(blocks), columns, notes)
+    data = _grid_outcomes(students, tasks, tuple(blocks), columns)
     if long.chance is None:
-        return found
-    return replace(found, chance=tuple(np.split(long.chance, ends[1:-1])))
+        return data
+    return replace(data, chance=tuple(np.split(long.chance, ends[1:-1])))
 
 
-def _sorted_rows(
-    long: _LongRows, *, students: tuple[str, ...], tasks: tuple[str, ...], notes: tuple[str, ...]
-) -> MixedData:
+def _sorted_rows(long: _LongRows, *, students: tuple[str, ...], tasks: tuple[str, ...]) -> MixedData:
+    """The long rows sorted by task, for the sparse path."""
     order = np.argsort(long.task, kind="stable")
     task, item = long.task[order], long.item[order]
     starts = np.searchsorted(long.item_task, np.arange(len(tasks)))
@@ -341,5 +337,4 @@ def _sorted_rows(
         rows=SparseRows(y, n, item - starts[task]),
         items_per_task=counts.astype(np.intp),
         answers_per_item=float(np.median(np.bincount(item, n))),
-        notes=notes,
     )

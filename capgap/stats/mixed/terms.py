@@ -1,4 +1,4 @@
-"""Which random terms the data can carry, and which they cannot, with the reason.
+"""Choice of the random terms: which the data identify, and which they do not, with the reason.
 
 A term of G groups with columns V is identified where its residual rank is at least one: the rank of the group columns
 plus the rank of the fixed design within groups, minus the rank of the design. The same number bounds the degrees of
@@ -7,23 +7,33 @@ freedom of every contrast that has no information within those groups.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from capgap.schema.remarks import Reason, Remark, remark
+from capgap.stats.estimate import Remarked
 from capgap.stats.mixed.coding import DesignCoding, slope_columns
 from capgap.stats.mixed.outcomes import MixedData
 
-__all__ = ["FEWEST_TASKS", "OmittedTerm", "RandomTerm", "TermPlan", "plan_terms", "rank", "within_groups"]
+__all__ = ["FEWEST_TASKS", "OmittedTerm", "Population", "RandomTerm", "TermPlan", "plan_terms", "rank", "within_groups"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
-Population = Literal["these tasks", "tasks like these"]
+TaskPopulation = Literal["these_tasks", "tasks_like_these"]
+StudentPopulation = Literal["these_checkpoints", "these_recipes", "these_recipes_bases_like_these"]
 
 FEWEST_TASKS = 6
 """Below so many tasks in a capability, numbers are about these tasks and none else."""
 TOLERANCE = 1e-8
+
+
+class Population(NamedTuple):
+    """Whom an interval is about, in the codes of the columns ``population_students`` and ``population_tasks``."""
+
+    students: StudentPopulation
+    tasks: TaskPopulation
 
 
 @dataclass(frozen=True)
@@ -45,11 +55,10 @@ class RandomTerm:
 
 
 @dataclass(frozen=True)
-class OmittedTerm:
-    """A term that the data cannot carry."""
+class OmittedTerm(Remarked):
+    """A term that the data cannot carry; its remark says why."""
 
     name: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ class TermPlan:
 
     random: tuple[RandomTerm, ...]
     left_out: tuple[OmittedTerm, ...]
-    population: Population
+    population: TaskPopulation
     fixed_tasks: Floats
     """Nuisance columns where tasks are fixed, shape (D, f): tasks' deviations within what the formula says of them."""
     tasks_per_capability: tuple[int, ...]
@@ -103,10 +112,10 @@ class _TermCollector:
         self.terms: list[RandomTerm] = []
         self.left_out: list[OmittedTerm] = []
 
-    def leave(self, name: str, reason: str) -> None:
-        self.left_out.append(OmittedTerm(name, reason))
+    def leave(self, name: str, code: Reason, **values: object) -> None:
+        self.left_out.append(OmittedTerm(name, remarks=(Remark(code, values),)))
 
-    def add(self, name: str, kind: str, groups: Ints, columns: Floats, below: Sequence[Floats], reason: str) -> bool:
+    def add(self, name: str, kind: str, groups: Ints, columns: Floats, below: Sequence[Floats], reason: Remark) -> bool:
         """Add a term with its columns over those `below` it, unless the fixed effects explain all its groups."""
         used = self.used
         base = np.hstack(below) if below else np.zeros((len(groups), 0))
@@ -114,12 +123,13 @@ class _TermCollector:
         upper = self._within(groups, np.hstack([base, columns]))
         residual = upper[0] - lower[0]
         if residual < 1:
-            self.leave(name, reason)
+            self.left_out.append(OmittedTerm(name, remarks=(reason,)))
             return False
         scale = float(np.sqrt(self.weight @ np.square(columns).sum(axis=1)))
         size = len(np.unique(groups[used])) * columns.shape[1]
-        found = RandomTerm(name, kind, columns / scale, size, residual, scale, upper[1])  # type: ignore[arg-type]
-        self.terms.append(found)
+        self.terms.append(
+            RandomTerm(name, kind, columns / scale, size, residual, scale, upper[1])  # type: ignore[arg-type]
+        )
         return True
 
     def _within(self, groups: Ints, columns: Floats) -> tuple[int, Floats]:
@@ -146,29 +156,29 @@ def plan_terms(
     base
         Code of the base of each design row; None where bases are unknown.
     tasks
-        Whether tasks are a sample: by their number (`FEWEST_TASKS` in every capability), or as told.
+        Whether tasks are a sample: by their number (`FEWEST_TASKS` in every capability), or as asked for.
     task_slopes
         Whether tasks have slopes of their own.
     """
     planner = _TermCollector(design, outcomes.weight)
-    one = np.ones((len(design), 1))
+    intercept = np.ones((len(design), 1))
     ability = coding.capability_covariate.random_columns() if coding.has_capability else None
     counts = _tasks_per_capability(outcomes, coding)
     sampled = tasks == "like these" or (tasks == "auto" and min(counts) >= FEWEST_TASKS)
-    lone = bool((outcomes.items_per_task == 1).all())
-    _plan_items(planner, outcomes, one, lone)
+    single_items = bool((outcomes.items_per_task == 1).all())
+    _plan_items(planner, outcomes, intercept, single_items)
     fixed = np.zeros((len(design), 0))
-    if lone:
-        planner.leave("task", "every task has one item, so that items stand for tasks")
+    if single_items:
+        planner.leave("task", Reason.ONE_ITEM_PER_TASK)
     elif sampled:
-        _plan_tasks(planner, outcomes, coding, one, task_slopes)
+        _plan_tasks(planner, outcomes, coding, intercept, task_slopes)
     else:
-        planner.leave("task", "too few tasks to be a sample: their effects are fixed, numbers are about these tasks")
+        planner.leave("task", Reason.FEW_TASKS, least=FEWEST_TASKS)
         fixed = _fixed_tasks(outcomes, coding, design)
-    _plan_students(planner, outcomes, coding, one, ability)
-    _plan_cells(planner, outcomes, one, lone, min(counts))
-    _plan_bases(planner, outcomes, one, ability, base)
-    population: Population = "tasks like these" if sampled else "these tasks"
+    _plan_students(planner, outcomes, coding, intercept, ability)
+    _plan_cells(planner, outcomes, intercept, single_items, min(counts))
+    _plan_bases(planner, outcomes, intercept, ability, base)
+    population: TaskPopulation = "tasks_like_these" if sampled else "these_tasks"
     return TermPlan(tuple(planner.terms), tuple(planner.left_out), population, fixed, counts)
 
 
@@ -183,76 +193,78 @@ def _tasks_per_capability(outcomes: MixedData, coding: DesignCoding) -> tuple[in
     )
 
 
-def _plan_items(planner: _TermCollector, outcomes: MixedData, one: Floats, lone: bool) -> None:
+def _plan_items(planner: _TermCollector, outcomes: MixedData, intercept: Floats, single_items: bool) -> None:
     if outcomes.answers_per_item < 2:
-        planner.leave("item", "items were answered once each: their difficulty cannot be told from the outcome")
-    elif outcomes.n_items < 2 or (not lone and outcomes.items_per_task.max() < 2):
-        planner.leave("item", "no task has two items")
+        planner.leave("item", Reason.ITEMS_ANSWERED_ONCE)
+    elif outcomes.n_items < 2 or (not single_items and outcomes.items_per_task.max() < 2):
+        planner.leave("item", Reason.NO_TASK_OF_TWO_ITEMS)
     else:
-        planner.terms.append(RandomTerm("item", "item", one, outcomes.n_items))
+        planner.terms.append(RandomTerm("item", "item", intercept, outcomes.n_items))
 
 
 def _plan_tasks(
-    planner: _TermCollector, outcomes: MixedData, coding: DesignCoding, one: Floats, task_slopes: bool
+    planner: _TermCollector, outcomes: MixedData, coding: DesignCoding, intercept: Floats, task_slopes: bool
 ) -> None:
-    few = "the fixed effects explain every difference between tasks (one task in each capability?)"
-    if not planner.add("task", "task", outcomes.task, one, [], few):
+    explained = remark(Reason.EXPLAINED_BY_FIXED_EFFECTS, groups="tasks")
+    if not planner.add("task", "task", outcomes.task, intercept, [], explained):
         return
     for term in coding.formula.crossed_with(coding.capability) if coding.has_capability else ():
         name = ":".join(map(str, term))
         if not task_slopes:
-            planner.leave(f"task x {name}", "not asked for: where tasks differ in slopes, intervals are too narrow")
+            planner.leave(f"task x {name}", Reason.SLOPES_NOT_ASKED)
             continue
         columns = slope_columns(coding, term)
-        same = f"{name} takes one value within each task, or one slope in each capability is all there is"
-        planner.add(f"task x {name}", "task", outcomes.task, columns, [one], same)
+        constant = remark(Reason.CONSTANT_WITHIN_TASKS, name=name)
+        planner.add(f"task x {name}", "task", outcomes.task, columns, [intercept], constant)
 
 
 def _plan_students(
-    planner: _TermCollector, outcomes: MixedData, coding: DesignCoding, one: Floats, ability: Floats | None
+    planner: _TermCollector, outcomes: MixedData, coding: DesignCoding, intercept: Floats, ability: Floats | None
 ) -> None:
-    few = "the fixed effects explain every difference between students (fewer students than coefficients?)"
-    planner.add("student", "student", outcomes.student, one, [], few)
+    explained = remark(Reason.EXPLAINED_BY_FIXED_EFFECTS, groups="students")
+    planner.add("student", "student", outcomes.student, intercept, [], explained)
     if ability is not None:
-        planner.add("student x capability", "student", outcomes.student, ability, [one], few)
+        planner.add("student x capability", "student", outcomes.student, ability, [intercept], explained)
     used = outcomes.weight > 0
     for term in coding.formula.crossed_with(coding.capability) if coding.has_capability else ():
         columns = slope_columns(coding, term)
-        inside, _ = within_groups(columns[used], outcomes.student[used], one[used])
+        inside, _ = within_groups(columns[used], outcomes.student[used], intercept[used])
         if np.linalg.norm(inside) > TOLERANCE * np.linalg.norm(columns[used]):
             name = ":".join(map(str, term))
-            planner.add(f"student x {name}", "student", outcomes.student, columns, [one], few)
+            planner.add(f"student x {name}", "student", outcomes.student, columns, [intercept], explained)
 
 
-def _plan_cells(planner: _TermCollector, outcomes: MixedData, one: Floats, lone: bool, fewest: int) -> None:
+def _plan_cells(
+    planner: _TermCollector, outcomes: MixedData, intercept: Floats, single_items: bool, fewest: int
+) -> None:
     cell = outcomes.task * outcomes.n_students + outcomes.student
     used = np.flatnonzero(np.bincount(cell, outcomes.weight))
-    if lone or np.bincount(cell, outcomes.weight).max() < 2:
-        planner.leave("student x task", "one outcome for each student and task")
+    if single_items or np.bincount(cell, outcomes.weight).max() < 2:
+        planner.leave("student x task", Reason.ONE_OUTCOME_PER_CELL)
     elif outcomes.n_students < 2 or outcomes.n_tasks < 2:
-        planner.leave("student x task", "needs two students and two tasks")
+        planner.leave("student x task", Reason.NO_CROSSED_CELLS)
     elif fewest < 2:
-        planner.leave("student x task", "one task in a capability: it is the same as student x capability")
+        planner.leave("student x task", Reason.ONE_TASK_IN_CAPABILITY)
     else:
-        planner.terms.append(RandomTerm("student x task", "student x task", one, len(used)))
+        planner.terms.append(RandomTerm("student x task", "student x task", intercept, len(used)))
 
 
 def _plan_bases(
-    planner: _TermCollector, outcomes: MixedData, one: Floats, ability: Floats | None, base: Ints | None
+    planner: _TermCollector, outcomes: MixedData, intercept: Floats, ability: Floats | None, base: Ints | None
 ) -> None:
     if base is None:
         return
     used = outcomes.weight > 0
     n_bases = len(np.unique(base[used]))
     if n_bases == 1:
-        planner.leave("base", "all students have one base: numbers are about students of this base")
+        planner.leave("base", Reason.ONE_BASE)
     elif n_bases == len(np.unique(outcomes.student[used])):
-        planner.leave("base", "no two students share a base: it is the same as student")
+        planner.leave("base", Reason.NO_SHARED_BASE)
     else:
-        few = "the fixed effects explain every difference between bases"
-        planner.add("base", "base", base, one, [], few)
+        explained = remark(Reason.EXPLAINED_BY_FIXED_EFFECTS, groups="bases")
+        planner.add("base", "base", base, intercept, [], explained)
         if ability is not None:
-            planner.add("base x capability", "base", base, ability, [one], few)
+            planner.add("base x capability", "base", base, ability, [intercept], explained)
 
 
 def _fixed_tasks(outcomes: MixedData, coding: DesignCoding, design: Floats) -> Floats:
@@ -275,7 +287,7 @@ def _fixed_tasks(outcomes: MixedData, coding: DesignCoding, design: Floats) -> F
             if len(term) == 1
             else slope_columns(coding, term)
         )
-        own, _ = within_groups(slopes[used], outcomes.task[used], np.ones((int(used.sum()), 1)))
-        moving = np.linalg.norm(own, axis=0) > TOLERANCE * np.linalg.norm(slopes[used], axis=0)
+        varying, _ = within_groups(slopes[used], outcomes.task[used], np.ones((int(used.sum()), 1)))
+        moving = np.linalg.norm(varying, axis=0) > TOLERANCE * np.linalg.norm(slopes[used], axis=0)
         blocks.extend(free[outcomes.task] * column[:, None] for column in slopes[:, moving].T)
     return np.hstack(blocks)

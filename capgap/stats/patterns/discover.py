@@ -1,13 +1,15 @@
-"""Failure patterns of a grid of students and items, with the evidence for each; or the reason why there are none."""
+"""Failure patterns of a grid of students and items, with held-out evidence for each; or why there are none."""
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from capgap.errors import EstimationError
+from capgap.schema.remarks import Reason, Remark, remark
+from capgap.stats.estimate import Estimate, Result, Status
 from capgap.stats.multiplicity import holm
 from capgap.stats.patterns.evidence import PatternCountTest, PatternReplication, choose_number, compare_halves
 from capgap.stats.patterns.mixture import PatternData, fit_mixture
@@ -28,7 +30,7 @@ METHOD = "mixture of logistic response surfaces (EM), K by held-out students"
 
 
 @dataclass(frozen=True)
-class FailurePatterns:
+class FailurePatterns(Result):
     """Groups of items that students answer alike across the grid, easy and hard items in each."""
 
     memberships: Floats
@@ -51,56 +53,38 @@ class FailurePatterns:
     """Items that were grouped."""
     method: str = METHOD
     """How."""
-    status: str = "ok"
+    status: Status = "ok"
     """``ok`` or ``refused``."""
-    note: str = ""
-    """What a reader must know; the reason, where it is refused."""
 
     @property
     def n_patterns(self) -> int:
         """K; 1 says that students differ in level alone, 0 that it was refused."""
         return len(self.shares)
 
-    def tidy(self) -> list[dict[str, object]]:
-        """One row per pattern: share, surface, and what the halves said."""
-        rows: list[dict[str, object]] = []
-        for k in range(self.n_patterns):
-            slopes = dict(zip(self.covariates, map(float, self.surfaces[k, 1:]), strict=True))
-            half = self.halves[k] if self.halves else None
-            rows.append(
-                {
-                    "pattern": k,
-                    "share": float(self.shares[k]),
-                    "level": float(self.surfaces[k, 0]),
-                    **{f"slope_{name}": value for name, value in slopes.items()},
-                    "gain_other_half": half.gain if half else math.nan,
-                    "p_value": half.p_value if half else math.nan,
-                    "p_adjusted": float(self.half_p_values[k]) if half else math.nan,
-                    "overlap_of_halves": half.overlap if half else math.nan,
-                    "n_items": self.n_items,
-                    "n_students": self.n_students,
-                    "method": self.method,
-                    "note": self.note,
-                }
-            )
-        return rows
-
-    def summary(self) -> str:
-        """Plain text."""
+    @property
+    def heading(self) -> str:
+        """How many, from what, and how held-out students chose the number."""
         if self.status == "refused":
-            return f"Failure patterns: refused, {self.note}."
-        head = f"Failure patterns: {self.n_patterns} ({self.n_students} students, {self.n_items} items)"
-        lines = [head if not self.note else f"{head}; {self.note}"]
+            return "Failure patterns: refused"
+        lines = [f"Failure patterns: {self.n_patterns} ({self.n_students} students, {self.n_items} items)"]
         for step in self.evidence:
             lines.append(
                 f"  {step.n_patterns} against {step.n_patterns - 1}: {1000 * step.gain:+.2f} millinats per held-out "
                 f"answer (s.e. {1000 * step.std_error:.2f}), one-sided p = {step.p_value:.3g}"
             )
-        for k, p_value in enumerate(self.half_p_values):
-            lines.append(
-                f"  pattern {k}: {100 * self.shares[k]:.0f} % of the items, p in the other half = {p_value:.3g} (Holm)"
-            )
-        return "\n".join(lines)
+        return "\n".join([*lines, "Share of the items, p in the other half of the students (Holm):"])
+
+    def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
+        """The share of each pattern with its adjusted p-value; its surface and what the halves showed are labels."""
+        for k, share in enumerate(self.shares):
+            labels: dict[str, Any] = {"pattern": k, "level": float(self.surfaces[k, 0])}
+            labels |= {f"slope_{x}": float(b) for x, b in zip(self.covariates, self.surfaces[k, 1:], strict=True)}
+            labels["n_students"] = self.n_students
+            number = Estimate(float(share), n_items=self.n_items, method=self.method)
+            if self.halves:
+                labels |= {"gain_other_half": self.halves[k].gain, "overlap_of_halves": self.halves[k].overlap}
+                number = replace(number, p_value=float(self.half_p_values[k]))
+            yield labels, number
 
 
 def find_patterns(
@@ -121,7 +105,7 @@ def find_patterns(
         Scores in [0, 1] of S students on I items, shape (S, I); NaN where a student did not answer.
     covariates
         How the students were made (log n_examples, adaptation as 0 and 1, log n_params, ...), shape (S, p). They are
-        centred and scaled; those that do not vary are left out and named in the note.
+        centred and scaled; those that do not vary are left out and named in a remark.
     names
         Names of the covariates, p.
     rng
@@ -157,70 +141,58 @@ def find_patterns(
     seen = np.isfinite(y)
     students = np.flatnonzero(seen.any(axis=1))
     if len(students) < MIN_PATTERN_STUDENTS:
-        return _refused(f"{len(students)} students are too few, {MIN_PATTERN_STUDENTS} are needed", y.shape[1])
+        return _refused(y.shape[1], remark(Reason.FEW_STUDENTS, n=len(students), least=MIN_PATTERN_STUDENTS))
     y, x, seen = y[students], x[students], seen[students]
     varies = x.std(axis=0) > 1e-9 * (1 + np.abs(x.mean(axis=0)))
     if not varies.any():
-        return _refused("no covariate of the students varies", y.shape[1])
+        return _refused(y.shape[1], remark(Reason.NO_VARYING_COVARIATE))
     items = np.flatnonzero(seen.mean(axis=0) >= MIN_ANSWERED)
     if len(items) < MIN_PATTERN_ITEMS:
-        reason = f"{len(items)} items were answered by half of the students or more, {MIN_PATTERN_ITEMS} are needed"
-        return _refused(reason, y.shape[1])
+        return _refused(y.shape[1], remark(Reason.FEW_ANSWERED_ITEMS, n=len(items), least=MIN_PATTERN_ITEMS))
     right = np.where(seen, y, 0.0)[:, items]
-    moving = (right.std(axis=0) > 0).sum()
-    if moving < MIN_PATTERN_ITEMS:
-        reason = f"only {moving} items were answered differently by different students, {MIN_PATTERN_ITEMS} are needed"
-        return _refused(reason, y.shape[1])
-    chosen = [name for name, keep in zip(names, varies, strict=True) if keep]
+    n_varying = int((right.std(axis=0) > 0).sum())
+    if n_varying < MIN_PATTERN_ITEMS:
+        return _refused(y.shape[1], remark(Reason.FEW_VARYING_ITEMS, n=n_varying, least=MIN_PATTERN_ITEMS))
+    varying = [name for name, moves in zip(names, varies, strict=True) if moves]
     design = np.column_stack([np.ones(len(x)), (x[:, varies] - x[:, varies].mean(axis=0)) / x[:, varies].std(axis=0)])
     answers = PatternData(right, seen[:, items].astype(float), design, guess[items])
-    notes = [f"{name} does not vary and was left out" for name, keep in zip(names, varies, strict=True) if not keep]
+    remarks = [
+        remark(Reason.CONSTANT_COVARIATE, name=name) for name, moves in zip(names, varies, strict=True) if not moves
+    ]
     if len(items) < y.shape[1]:
-        notes.append(f"{y.shape[1] - len(items)} items answered by less than half of the students were left out")
-    return _found(answers, items, y.shape[1], tuple(chosen), notes, rng, max_patterns, level)
-
-
-def _found(
-    answers: PatternData,
-    items: NDArray[np.intp],
-    n_items: int,
-    names: tuple[str, ...],
-    notes: list[str],
-    rng: np.random.Generator,
-    max_patterns: int,
-    level: float,
-) -> FailurePatterns:
-    some = np.arange(len(items))
+        remarks.append(remark(Reason.SPARSE_ITEMS, n=y.shape[1] - len(items)))
+    # K and the halves rest on a sample of the items, memberships on all of them.
+    sampled = np.arange(len(items))
     if len(items) > CHOOSING_ITEMS:
-        some = np.sort(rng.choice(len(items), CHOOSING_ITEMS, replace=False))
-        notes = [*notes, f"K was chosen and halves were compared on {CHOOSING_ITEMS} items drawn at random"]
-    sample = answers.items(some)
+        sampled = np.sort(rng.choice(len(items), CHOOSING_ITEMS, replace=False))
+        remarks.append(remark(Reason.CHOSEN_ON_SAMPLE, n=CHOOSING_ITEMS))
+    sample = answers.items(sampled)
     k, evidence = choose_number(sample, rng, max_patterns=max_patterns, level=level)
     if k == max_patterns and k > 1:
-        notes = [*notes, f"more than {max_patterns} patterns were not tried"]
+        remarks.append(remark(Reason.MORE_PATTERNS_NOT_TRIED, most=max_patterns))
     mixture = fit_mixture(answers, k, rng)
     if not mixture.converged:
-        notes = [*notes, "EM did not come to rest"]
-    halves = compare_halves(sample, mixture.memberships[some], rng) if k > 1 else []
-    memberships = np.full((n_items, k), np.nan)
+        remarks.append(remark(Reason.EM_NOT_CONVERGED))
+    halves = compare_halves(sample, mixture.memberships[sampled], rng) if k > 1 else []
+    memberships = np.full((y.shape[1], k), np.nan)
     memberships[items] = mixture.memberships
     return FailurePatterns(
         memberships=memberships,
         surfaces=mixture.surfaces,
-        covariates=names,
+        covariates=tuple(varying),
         shares=mixture.shares,
         evidence=tuple(evidence),
         halves=tuple(halves),
         half_p_values=holm([h.p_value for h in halves]),
         n_students=len(answers.design),
         n_items=len(items),
-        note="; ".join(notes),
+        remarks=tuple(remarks),
     )
 
 
-def _refused(reason: str, n_items: int) -> FailurePatterns:
+def _refused(n_items: int, reason: Remark) -> FailurePatterns:
     return FailurePatterns(
-        np.full((n_items, 0), np.nan), np.empty((0, 0)), (), np.empty(0), status="refused", note=reason
+        np.full((n_items, 0), np.nan), np.empty((0, 0)), (), np.empty(0), status="refused", remarks=(reason,)
     )
 
 
@@ -238,8 +210,8 @@ def _checked(scores: ArrayLike, covariates: ArrayLike, names: Sequence[str]) -> 
     if y.ndim != 2:
         raise EstimationError(f"scores need the shape (students, items), found {y.shape}.")
     if x.ndim != 2 or x.shape != (len(y), len(names)):
-        wanted = (len(y), len(names))
-        raise EstimationError(f"{wanted[0]} students with {wanted[1]} names need covariates {wanted}, found {x.shape}.")
+        shape = (len(y), len(names))
+        raise EstimationError(f"{shape[0]} students with {shape[1]} names need covariates {shape}, found {x.shape}.")
     if not np.isfinite(x).all():
         raise EstimationError("a student's covariate is not finite: leave the student or the covariate out.")
     if (np.isfinite(y) & ((y < 0) | (y > 1))).any() or np.isinf(y).any():

@@ -1,4 +1,4 @@
-"""How many patterns there are, judged by students that were held out; and whether patterns return in the other half."""
+"""Number of failure patterns by cross-validation over students, and their replication in split halves."""
 
 import math
 from dataclasses import dataclass
@@ -133,8 +133,8 @@ def compare_halves(answers: PatternData, memberships: Floats, rng: np.random.Gen
     k = memberships.shape[1]
     gains, p_values, members = np.empty((2, k)), np.empty((2, k)), []
     for h in (0, 1):
-        found, tested = answers.students(np.flatnonzero(half == h)), answers.students(np.flatnonzero(half != h))
-        many, single = fit_mixture(found, k, rng), fit_mixture(found, 1, rng)
+        fitted, tested = answers.students(np.flatnonzero(half == h)), answers.students(np.flatnonzero(half != h))
+        many, single = fit_mixture(fitted, k, rng), fit_mixture(fitted, 1, rng)
         order = _matched(memberships, many.memberships)
         members.append(many.memberships[:, order])
         gains[h], p_values[h] = np.array(_pattern_gain(many, single, tested))[order].T

@@ -1,21 +1,23 @@
-"""What the items of a pattern have in common: covariates, words, excess failure, examples to read."""
+"""Names of failure patterns: standardised differences of covariates, distinctive words, excess failure, examples."""
 
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from capgap.errors import EstimationError
-from capgap.stats.estimate import Estimate, refused
+from capgap.schema.remarks import Reason, remark
+from capgap.stats.estimate import Estimate, Result, refused
 from capgap.stats.means import mean_estimate
 from capgap.stats.patterns.discover import FailurePatterns
 from capgap.stats.stratified import Design
 
-__all__ = ["PatternName", "name_patterns", "standardised_differences", "telling_words"]
+__all__ = ["PatternName", "name_patterns", "standardised_differences", "distinctive_words"]
 
 Floats = NDArray[np.float64]
 
@@ -26,13 +28,13 @@ TEXT_CHARS = 20_000
 MIN_WORD_ITEMS = 3
 """A word of fewer items names nothing."""
 MIN_DIFFERENCE = 0.2
-"""Standardised differences below this are not told in the label."""
+"""Standardised differences below this stay out of the label."""
 MIN_WORD_Z = 3.0
-"""Words below so many standard errors are not told."""
+"""Words below so many standard errors are left out."""
 
 
 @dataclass(frozen=True)
-class PatternName:
+class PatternName(Result):
     """How one pattern's items differ from the others."""
 
     pattern: int
@@ -54,46 +56,29 @@ class PatternName:
     def label(self) -> str:
         """A few words for a heading."""
         large = [(name, d) for name, d in self.differences if abs(d) >= MIN_DIFFERENCE]
-        sided = {name.partition(" = ")[0] for name, d in large if d > 0 and " = " in name}
-        told = []
+        more_often = {name.partition(" = ")[0] for name, d in large if d > 0 and " = " in name}
+        traits = []
         for name, d in large:
             variable, is_word, word = name.partition(" = ")
             if not is_word:
-                told.append(f"{'high' if d > 0 else 'low'} {name}")
+                traits.append(f"{'high' if d > 0 else 'low'} {name}")
             elif d > 0:
-                told.append(name)
-            elif variable not in sided:  # else that it is one word says already that it is not another
-                told.append(f"{variable} other than {word}")
+                traits.append(name)
+            elif variable not in more_often:  # else that it is one word says already that it is not another
+                traits.append(f"{variable} other than {word}")
         quoted = [f"“{word}”" for word, _ in self.words[:3]]
-        return ", ".join([*told[:3], *quoted]) or "no covariate or word sets it apart"
+        return ", ".join([*traits[:3], *quoted]) or "no covariate or word sets it apart"
 
-    def tidy(self) -> list[dict[str, object]]:
-        """Two rows: failure over the base, and its excess over that of the other items."""
-        return [
-            {
-                "pattern": self.pattern,
-                "label": self.label,
-                "contrast": name,
-                "failure": self.failure,
-                "estimate": e.estimate,
-                "std_error": e.std_error,
-                "conf_low": e.conf_low,
-                "conf_high": e.conf_high,
-                "p_value": e.p_value,
-                "n_items": e.n_items,
-                "n_clusters": e.n_clusters,
-                "method": e.method,
-                "status": e.status,
-                "note": e.note,
-            }
-            for name, e in (("failure - base's", self.over_base), ("pattern - other items", self.excess))
-        ]
+    @property
+    def heading(self) -> str:
+        """The pattern's number, its label and how often its items are failed."""
+        return f"pattern {self.pattern} ({self.label}): {100 * self.failure:.0f} % failure"
 
-    def summary(self) -> str:
-        """Plain text."""
-        e = self.excess
-        over = f", {100 * e.estimate:+.1f} points over the base and the other items" if e.status == "ok" else ""
-        return f"pattern {self.pattern} ({self.label}): {100 * self.failure:.0f} % failure{over}"
+    def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
+        """Failure over the base, and its excess over that of the other items."""
+        labels = {"pattern": self.pattern, "label": self.label, "failure": self.failure}
+        yield {"contrast": "failure - base's", **labels}, self.over_base
+        yield {"contrast": "pattern - other items", **labels}, self.excess
 
 
 def name_patterns(
@@ -155,7 +140,7 @@ def name_patterns(
         inside = np.where(np.isnan(member[:, k]), 0.0, member[:, k])
         usable = np.isfinite(member[:, k])
         differences = standardised_differences(columns, inside, usable)
-        words = [] if words_of is None else telling_words(words_of, inside, usable)[:n_words]
+        words = [] if words_of is None else distinctive_words(words_of, inside, usable)[:n_words]
         over, excess = _excess(failure - base_failure, inside, usable, group, conf_level)
         known = usable & np.isfinite(failure)
         names.append(
@@ -191,22 +176,22 @@ def standardised_differences(
     ``(m1 - m0) / sqrt((v1 + v0) / 2)``, means and variances weighted by membership and by one minus it (Cohen 1988).
     A covariate that does not vary is left out.
     """
-    found = []
+    differences = []
     for name, values in columns.items():
         known = usable & np.isfinite(values)
         x, w = values[known], inside[known]
         if not (w.sum() > 1e-9 and (1 - w).sum() > 1e-9):
             continue
-        ones, others = (np.average(x, weights=v) for v in (w, 1 - w))
-        spread = (np.average((x - ones) ** 2, weights=w) + np.average((x - others) ** 2, weights=1 - w)) / 2
-        if spread > 1e-12 * (1 + ones**2):
-            found.append((name, float((ones - others) / math.sqrt(spread))))
-        elif abs(ones - others) > 1e-9:
-            found.append((name, math.copysign(math.inf, ones - others)))
-    return sorted(found, key=lambda pair: -abs(pair[1]))
+        mean_in, mean_out = (np.average(x, weights=v) for v in (w, 1 - w))
+        spread = (np.average((x - mean_in) ** 2, weights=w) + np.average((x - mean_out) ** 2, weights=1 - w)) / 2
+        if spread > 1e-12 * (1 + mean_in**2):
+            differences.append((name, float((mean_in - mean_out) / math.sqrt(spread))))
+        elif abs(mean_in - mean_out) > 1e-9:
+            differences.append((name, math.copysign(math.inf, mean_in - mean_out)))
+    return sorted(differences, key=lambda pair: -abs(pair[1]))
 
 
-def telling_words(
+def distinctive_words(
     words_of: Sequence[set[str]], inside: Floats, usable: NDArray[np.bool_], *, prior: float = 10.0
 ) -> list[tuple[str, float]]:
     """Words that the items inside hold more often than those outside, with z above 3, largest first.
@@ -230,39 +215,39 @@ def telling_words(
     ----------
     Monroe, B. L., Colaresi, M. P. & Quinn, K. M. (2008). Fightin' words. Political Analysis 16, 372-403.
     """
-    ones: defaultdict[str, float] = defaultdict(float)
-    others: defaultdict[str, float] = defaultdict(float)
+    counts_in: defaultdict[str, float] = defaultdict(float)
+    counts_out: defaultdict[str, float] = defaultdict(float)
     items: Counter[str] = Counter()
     for words, weight, use in zip(words_of, inside, usable, strict=True):
         if not use:
             continue
         for word in words:
-            ones[word] += float(weight)
-            others[word] += 1 - float(weight)
+            counts_in[word] += float(weight)
+            counts_out[word] += 1 - float(weight)
             items[word] += 1
-    n_one, n_other = float(inside[usable].sum()), float((1 - inside[usable]).sum())
-    if not (n_one > 0 and n_other > 0):
+    n_in, n_out = float(inside[usable].sum()), float((1 - inside[usable]).sum())
+    if not (n_in > 0 and n_out > 0):
         return []
-    total = n_one + n_other
-    found = []
+    total = n_in + n_out
+    distinctive = []
     for word, n in items.items():
         if n < MIN_WORD_ITEMS:
             continue
         # A word that every item holds says nothing, and half an item keeps its odds finite.
         share = min(n / total, 1 - 0.5 / total)
         a, b = prior * share, prior * (1 - share)
-        y1, y0 = ones[word], others[word]
-        odds1, odds0 = (y1 + a) / (n_one - y1 + b), (y0 + a) / (n_other - y0 + b)
-        variance = 1 / (y1 + a) + 1 / (y0 + a) + 1 / (n_one - y1 + b) + 1 / (n_other - y0 + b)
+        y1, y0 = counts_in[word], counts_out[word]
+        odds1, odds0 = (y1 + a) / (n_in - y1 + b), (y0 + a) / (n_out - y0 + b)
+        variance = 1 / (y1 + a) + 1 / (y0 + a) + 1 / (n_in - y1 + b) + 1 / (n_out - y0 + b)
         z = math.log(odds1 / odds0) / math.sqrt(variance)
         if z > MIN_WORD_Z:
-            found.append((word, z))
-    return sorted(found, key=lambda pair: (-pair[1], pair[0]))
+            distinctive.append((word, z))
+    return sorted(distinctive, key=lambda pair: (-pair[1], pair[0]))
 
 
-def _check_length(name: str, found: int, n_items: int) -> None:
-    if found != n_items:
-        raise EstimationError(f"{name}: {n_items} items were grouped, {name} must speak of as many, found {found}.")
+def _check_length(name: str, length: int, n_items: int) -> None:
+    if length != n_items:
+        raise EstimationError(f"{name}: {n_items} items were grouped, {name} must speak of as many, found {length}.")
 
 
 def _words_of(texts: Sequence[str]) -> list[set[str]]:
@@ -291,19 +276,19 @@ def _excess(
     known = usable & np.isfinite(gap)
     w = inside[known]
     if not known.any():
-        why = refused("the base's answers to these items are not there")
-        return why, why
-    n_one, n_other = float(w.sum()), float((1 - w).sum())
-    if min(n_one, n_other) < 2:
-        why = refused("the pattern has less than two items, or all of them", n_items=int(known.sum()))
-        return why, why
+        none = refused(remark(Reason.NO_BASE_ANSWERS))
+        return none, none
+    n_in, n_out = float(w.sum()), float((1 - w).sum())
+    if min(n_in, n_out) < 2:
+        none = refused(remark(Reason.PATTERN_TOO_SMALL), n_items=int(known.sum()))
+        return none, none
     g = gap[known]
-    one, other = float(w @ g) / n_one, float((1 - w) @ g) / n_other
+    mean_in, mean_out = float(w @ g) / n_in, float((1 - w) @ g) / n_out
     design = Design.of(np.zeros(len(g)), group[known])
     # Linearised weighted means: a plain mean of these values has the same error to first order.
-    inner = w * (g - one) * len(g) / n_one
-    outer = (1 - w) * (g - other) * len(g) / n_other
-    over = mean_estimate(design.fit(one + inner), bounds=(-1.0, 1.0), conf_level=conf_level)
-    excess = mean_estimate(design.fit(one - other + inner - outer), bounds=(-2.0, 2.0), conf_level=conf_level)
-    note = "memberships taken as known"
-    return over.noting(note), excess.noting(note)
+    inner = w * (g - mean_in) * len(g) / n_in
+    outer = (1 - w) * (g - mean_out) * len(g) / n_out
+    over = mean_estimate(design.fit(mean_in + inner), bounds=(-1.0, 1.0), conf_level=conf_level)
+    excess = mean_estimate(design.fit(mean_in - mean_out + inner - outer), bounds=(-2.0, 2.0), conf_level=conf_level)
+    as_known = remark(Reason.MEMBERSHIPS_AS_KNOWN)
+    return over.noting(as_known), excess.noting(as_known)

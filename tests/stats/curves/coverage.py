@@ -90,7 +90,7 @@ def gain_cell(name, world, n_items):
         gain = next_batch(fit_curves(curve_data(scores, teacher, sizes, seeds=seeds, chance=0.0)))
         yield [
             ("union", gain.conf_low, gain.conf_high, gain.status == "refused"),
-            *((form, low, high, False) for form, _, low, high in gain.by_form),
+            *((form, part.conf_low, part.conf_high, False) for form, part in gain.by_form),
         ]
 
     ends = world.curve(np.array([2 * largest, largest]))

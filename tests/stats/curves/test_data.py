@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from capgap.errors import EstimationError
+from capgap.schema.remarks import Reason, remark
 from capgap.stats.curves import curve_data
 
 RNG = np.random.default_rng(0)
@@ -88,7 +89,7 @@ def test_items_that_someone_lacks_are_left_out_for_all_and_told():
     gappy[2, :7] = np.nan
     data = curve_data(gappy, TEACHER, SIZES)
     assert data.n_items == 53
-    assert "7 of 60 items left out" in data.notes[0]
+    assert data.remarks == (remark(Reason.ITEMS_LEFT_OUT, n=7, of=60),)
     np.testing.assert_allclose(data.means, ALL[:, 7:].mean(axis=1))
 
 

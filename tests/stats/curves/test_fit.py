@@ -3,6 +3,7 @@ import pytest
 from scipy import optimize, stats
 
 from capgap.errors import EstimationError
+from capgap.schema.remarks import Reason, remark
 from capgap.stats.curves import curve_data, fit_curves
 from capgap.stats.curves.fit import paule_mandel
 from capgap.stats.curves.order import crossing_bracket, monotonicity
@@ -132,14 +133,11 @@ def test_few_sizes_are_refused_and_some_are_noted():
     scores, teacher, sizes, seeds = CurveWorld(sizes=(0, 100, 1000, 10000)).draw(np.random.default_rng(0), 300)
     fit = fit_curves(curve_data(scores, teacher, sizes, seeds=seeds))
     assert not fit.forms
-    assert "4 distinct sizes" in fit.reason
+    assert fit.refusal == remark(Reason.FEW_SIZES, n=4, enough=7, least=5)
     assert fit.order.p_value > 0.05
     scores, teacher, sizes, seeds = CurveWorld(sizes=SIZES[1:]).draw(np.random.default_rng(0), 300)
     fit = fit_curves(curve_data(scores, teacher, sizes, seeds=seeds, redrawn=False))
-    notes = "; ".join(fit.notes)
-    assert "6 distinct sizes" in notes
-    assert "no student of size zero" in notes
-    assert "same subsets" in notes
+    assert fit.codes == (Reason.SUBSETS_NOT_REDRAWN, Reason.FEW_SIZES_UNTESTED, Reason.NO_SIZE_ZERO)
 
 
 def test_with_one_seed_no_form_is_rejected_and_the_fit_says_why():
@@ -147,7 +145,7 @@ def test_with_one_seed_no_form_is_rejected_and_the_fit_says_why():
     fit = fit_curves(curve_data(scores, teacher, sizes, seeds=seeds))
     assert len(fit.accepted) == 3
     assert all(np.isnan(f.p_value) for f in fit.forms)
-    assert any("misfit cannot be told from seeds" in note for note in fit.notes)
+    assert Reason.ONE_SEED_PER_SIZE in fit.codes
 
 
 def test_arguments_that_make_no_sense_are_errors():

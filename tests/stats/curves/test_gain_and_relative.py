@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from capgap.errors import EstimationError
+from capgap.schema.remarks import Reason
 from capgap.stats.curves import CurveTarget, curve_data, fit_curves, next_batch, relative_data_cost
 from tests.stats.curves.coverage import slow_logarithm
 from tests.stats.curves.test_fit import noiseless
@@ -31,11 +32,12 @@ def test_the_gain_spans_the_accepted_forms_and_says_that_it_is_extrapolated():
     fit = fitted(CurveWorld().draw(np.random.default_rng(3), 2000))
     gain = next_batch(fit)
     names = [f.form.name for f in fit.accepted]
-    assert [p[0] for p in gain.by_form if p[0] != "logarithmic"] == names
-    assert gain.conf_low == min(p[2] for p in gain.by_form) >= 0
-    assert gain.conf_high == max(p[3] for p in gain.by_form)
-    assert "extrapolated beyond the largest size, 60,800, by laws that " in gain.note
-    assert "more than tenfold" in next_batch(fit, factor=20).note
+    assert [name for name, _ in gain.by_form if name != "logarithmic"] == names
+    assert gain.conf_low == min(part.conf_low for _, part in gain.by_form) >= 0
+    assert gain.conf_high == max(part.conf_high for _, part in gain.by_form)
+    assert Reason.EXTRAPOLATED in gain.codes
+    assert "the gain is extrapolated beyond the largest size, 60,800" in gain.note
+    assert Reason.EXTRAPOLATED_TENFOLD in next_batch(fit, factor=20).codes
     assert len(gain.tidy()) == 1 + len(gain.by_form)
     assert "examples" in gain.summary()
 
@@ -45,10 +47,10 @@ def test_what_rises_alike_with_every_doubling_is_promised_as_much_again():
     gain = next_batch(fitted(world.draw(np.random.default_rng(0), 2000)))
     largest = max(world.sizes)
     truth = float(np.diff(slow_logarithm(np.array([largest, 2.0 * largest])))[0])
-    by_form = {name: (estimate, low, high) for name, estimate, low, high in gain.by_form}
-    assert by_form["logarithmic"][1] <= truth <= by_form["logarithmic"][2]
+    growing = dict(gain.by_form)["logarithmic"]
+    assert growing.conf_low <= truth <= growing.conf_high
     assert gain.conf_high >= truth
-    assert "one that does not" in gain.note
+    assert gain.codes[-1] == Reason.ONE_LAW_GROWS
 
 
 def test_growth_without_a_ceiling_ends_where_everything_is_right():
@@ -76,7 +78,7 @@ def test_a_gain_without_a_law_is_refused_and_a_batch_of_nothing_is_an_error():
         return 0.7 - 0.3 * (1 - (1 + d / 1500) ** -0.8)
 
     gain = next_batch(fitted(CurveWorld(curve=falling).draw(np.random.default_rng(0), 2000)))
-    assert gain.status == "refused"
+    assert (gain.status, gain.codes) == ("refused", (Reason.NO_FORM_FITS,))
     assert "no law fits" in gain.summary()
     assert math.isnan(gain.estimate)
     with pytest.raises(EstimationError, match="must add examples"):
@@ -144,7 +146,7 @@ def test_where_one_is_never_reached_the_ratio_is_open_and_where_both_are_it_is_r
     assert down.conf_low == 0
     assert down.conf_high == pytest.approx(1 / up.conf_low, rel=0.03)
     both = relative_data_cost(never, never, CurveTarget(0.9))
-    assert both.status == "refused"
+    assert (both.status, both.reason) == ("refused", Reason.NEVER_REACHED)
     assert "neither" in both.summary()
 
 
@@ -152,7 +154,7 @@ def test_a_refused_cost_refuses_the_ratio_and_levels_must_agree():
     good = fitted(CurveWorld().draw(np.random.default_rng(0), 300))
     small = fitted(CurveWorld(sizes=(0, 100, 1000)).draw(np.random.default_rng(0), 300))
     ratio = relative_data_cost(small, good, CurveTarget(0.9), names=("reasoning", "knowledge"))
-    assert ratio.status == "refused"
+    assert (ratio.status, ratio.reason) == ("refused", Reason.FEW_SIZES)
     assert "reasoning: 3 distinct sizes" in ratio.note
     with pytest.raises(EstimationError, match="one confidence level"):
         relative_data_cost(good, fitted(noiseless(power(), n=300), conf_level=0.9), CurveTarget(0.9))

@@ -52,7 +52,7 @@ FIELDS = [
 def replicate(study: Study, seed: int) -> dict[str, float]:
     """One fit: whether each interval holds the truth, and how wide it is; NaN where it was refused."""
     began = time.perf_counter()
-    fit = fit_mixed(FORMULA, study.draw(seed), roads=False)
+    fit = fit_mixed(FORMULA, study.draw(seed), alternatives=False)
     row: dict[str, float] = {"seconds": time.perf_counter() - began, "converged": float(fit.converged)}
     for name, coefficient in WATCHED.items():
         found = fit.coefficients.get(coefficient)

@@ -1,9 +1,8 @@
 """Coverage beyond the main table: ``python -m tests.stats.mixed.further_coverage [N] [CELL]``.
 
-Students that share bases, numbers about *these tasks*, intervals of the standard deviations, how often the roads to one
-number are said to disagree where nothing is wrong, and what guessing does to the plain logit and to the link that knows
-of it. CELL picks the cells whose name contains it; a cell's table is
-printed when it is done.
+Students that share bases, numbers about *these tasks*, intervals of the standard deviations, how often the estimators
+of one number are said to disagree where nothing is wrong, and what guessing does to the plain logit and to the link
+that knows of it. CELL picks the cells whose name contains it; a cell's table is printed when it is done.
 """
 
 import sys
@@ -41,21 +40,21 @@ def _hit(estimate, truth: float) -> float:
 
 def coefficients(study: Study, seed: int) -> Told:
     """The four of the main table, of tasks like these."""
-    fit = fit_mixed(FORMULA, study.draw(seed), roads=False)
+    fit = fit_mixed(FORMULA, study.draw(seed), alternatives=False)
     return {name: _hit(fit.coefficients.get(c), TRUTH[c]) for name, c in WATCHED.items()}
 
 
 def these_tasks(study: Study, seed: int) -> Told:
     """The same of the tasks that were drawn, as the fit itself decides for so few."""
     grid, tasks = study.draw_with_tasks(seed)
-    truth, fit = tasks.coefficients(), fit_mixed(FORMULA, grid, roads=False)
-    assert "these tasks" in fit.population
+    truth, fit = tasks.coefficients(), fit_mixed(FORMULA, grid, alternatives=False)
+    assert fit.population.tasks == "these_tasks"
     return {name: _hit(fit.coefficients.get(c), truth[c]) for name, c in WATCHED.items()}
 
 
 def deviations(study: Study, seed: int) -> Told:
     """Standard deviations; a true zero is held where the interval begins at zero."""
-    fit = fit_mixed(FORMULA, study.draw(seed), roads=False)
+    fit = fit_mixed(FORMULA, study.draw(seed), alternatives=False)
     truth = {
         "item": study.item,
         "task": study.task,
@@ -67,17 +66,17 @@ def deviations(study: Study, seed: int) -> Told:
     return {name: _hit(fit.standard_deviations.get(name), value) for name, value in truth.items()}
 
 
-def roads(study: Study, seed: int) -> Told:
-    """Each road's interval for two differences of capabilities in score points, and what is said of them together."""
+def alternatives(study: Study, seed: int) -> Told:
+    """Each estimator's interval for two differences of capabilities in score points, and the verdict on them."""
     grid, tasks = study.draw_with_tasks(seed)
     fit, told = fit_mixed(FORMULA, grid), {}
-    truths = {"tasks like these": true_effects(study), "these tasks": true_effects(study, tasks)}
+    truths = {"tasks_like_these": true_effects(study), "these_tasks": true_effects(study, tasks)}
     for effect, short in ((EXAMPLES, "n_examples"), (ADAPTATION, "adaptation")):
         found = next(a for a in fit.agreement if (a.effect, a.where) == (effect, BOTH))
-        for road in found.roads:
-            whose = population_of(road.road, fit.population).rsplit(", ", 1)[1]
-            told[f"{short}, {road.road}, {whose}"] = _hit(road.estimate, truths[whose][effect, BOTH])
-        told |= {f"{short}: {v}": float(found.verdict == v) for v in ("agree", "differ in certainty", "disagree")}
+        for one in found.alternatives:
+            of_tasks = population_of(one.estimator, fit.population).tasks
+            told[f"{short}, {one.estimator}, {of_tasks}"] = _hit(one.estimate, truths[of_tasks][effect, BOTH])
+        told |= {f"{short}: {v}": float(found.verdict == v) for v in ("agree", "differ_in_certainty", "disagree")}
     return told
 
 
@@ -85,7 +84,7 @@ def guessed(study: Study, seed: int) -> Told:
     """Coefficients under a link with chance, and effects in score points under it and under the plain logit."""
     grid, truth, told = study.draw(seed), true_effects(study), {}
     for link in ("chance", "logit"):
-        fit = fit_mixed(FORMULA, grid, link=link, margins=True, roads=False)
+        fit = fit_mixed(FORMULA, grid, link=link, margins=True, alternatives=False)
         told |= {f"link {link}, {n}, logits": _hit(fit.coefficients.get(c), TRUTH[c]) for n, c in WATCHED.items()}
         found = {(m.effect, m.where): m.estimate for m in fit.margins}
         short = {(EXAMPLES, BOTH): "n_examples", (ADAPTATION, BOTH): "adaptation", (CAPABILITY, "all"): "capability"}
@@ -101,8 +100,8 @@ CELLS = {
     "these 6 tasks, 24 students, 30 % missing": Cell(Study(24, n_tasks=6, missing=0.3), these_tasks),
     "deviations, 24 students, all": Cell(Study(24), deviations),
     "deviations, 24 students, none": Cell(Study(24, **VARIANCES["none"]), deviations),
-    "roads, 24 students, all": Cell(Study(24), roads),
-    "roads, 24 students, none": Cell(Study(24, **VARIANCES["none"]), roads),
+    "alternatives, 24 students, all": Cell(Study(24), alternatives),
+    "alternatives, 24 students, none": Cell(Study(24, **VARIANCES["none"]), alternatives),
     "reasoning guessed at 0.25, 24 students": Cell(Study(24, chance=0.25), guessed),
 }
 

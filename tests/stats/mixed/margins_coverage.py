@@ -78,7 +78,7 @@ def true_effects(study: Study, tasks: Tasks | None = None) -> dict[tuple[str, st
 
 def hits(study: Study, seed: int, truth: dict[tuple[str, str], float]) -> list[float]:
     """Whether each interval holds its truth; NaN where it was refused."""
-    fit = fit_mixed(FORMULA, study.draw(seed), margins=True, roads=False)
+    fit = fit_mixed(FORMULA, study.draw(seed), margins=True, alternatives=False)
     found = {(m.effect, m.where): m.estimate for m in fit.margins}
     told = [found.get(key) for key in truth]
     return [

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
+from capgap.schema.columns import ESTIMATORS
 from capgap.stats.estimate import Estimate
 from capgap.stats.mixed import alternative_estimators, fit_mixed
 from capgap.stats.mixed.alternative_estimators import AlternativeEstimate
@@ -16,9 +17,9 @@ def fitted():
     return fit_mixed(FORMULA, GRID)
 
 
-def _road(fit, effect, name):
-    judged = next(a for a in fit.agreement if a.effect == effect)
-    return next(r.estimate for r in judged.roads if r.road == name)
+def _by(fit, effect, estimator):
+    agreement = next(a for a in fit.agreement if a.effect == effect)
+    return next(a.estimate for a in agreement.alternatives if a.estimator == estimator)
 
 
 def _student_design():
@@ -32,7 +33,7 @@ def test_two_stage_is_least_squares_of_the_students_gaps(fitted, scale):
     y = GRID.successes.astype(float)
     if scale == "score":
         gap = y[:, 120:].mean(axis=1) - y[:, :120].mean(axis=1)
-        found = [_road(fitted, e, "two-stage") for e in (CAPABILITY, "log(n_examples)", ADAPTATION, "log(n_params)")]
+        found = [_by(fitted, e, "two_stage") for e in (CAPABILITY, "log(n_examples)", ADAPTATION, "log(n_params)")]
     else:
         logits = [np.log((h + 0.5) / (120 - h + 0.5)) for h in (y[:, 120:].sum(axis=1), y[:, :120].sum(axis=1))]
         gap = logits[0] - logits[1]
@@ -90,28 +91,28 @@ def _interval(low, high):
     [
         ([(0.1, 0.5), (0.2, 0.6)], "agree"),
         ([(-0.1, 0.5), (-0.2, 0.6)], "agree"),
-        ([(0.1, 0.5), (-0.2, 0.6)], "differ in certainty"),
+        ([(0.1, 0.5), (-0.2, 0.6)], "differ_in_certainty"),
         ([(0.1, 0.5), (-0.4, 0.2)], "disagree"),
         ([(0.1, 0.5), (0.6, 0.9)], "disagree"),
-        ([(0.1, 0.5)], "not judged"),
+        ([(0.1, 0.5)], "not_judged"),
     ],
 )
 def test_the_verdict_follows_signs_and_intervals(intervals, verdict):
     ways = [
         AlternativeEstimate(name, _interval(*i))
-        for name, i in zip(("mixed model", "two-stage"), intervals, strict=False)
+        for name, i in zip(("mixed_model", "two_stage"), intervals, strict=False)
     ]
     assert alternative_estimators._verdict(ways)[0] == verdict
 
 
 def test_slopes_that_only_some_tasks_have_show_where_they_are_left_out():
-    """Without task slopes the model is too sure of itself; the task jackknife is the road that shows it."""
+    """Without task slopes the model is too sure of itself; the task jackknife shows it."""
     ratios = []
     for seed in range(4):
         fit = fit_mixed(
             "score ~ capability * log(n_examples)", Study(12, 12, 60, task_slope=0.3).draw(seed), task_slopes=False
         )
-        mixed, task = (_road(fit, "log(n_examples)", road) for road in ("mixed model", "task jackknife"))
+        mixed, task = (_by(fit, "log(n_examples)", name) for name in ("mixed_model", "task_jackknife"))
         ratios.append(task.std_error / mixed.std_error)
     assert np.median(ratios) > 1.3
 
@@ -123,10 +124,16 @@ def test_one_capability_has_no_difference_to_judge():
     assert [m.where for m in fit.margins] == ["all"]
 
 
-def test_a_road_that_does_not_see_tasks_vary_is_about_these_tasks(fitted):
-    whom = {row["road"]: row["population"] for row in fitted.tidy() if row["part"] == "marginal effect"}
-    assert whom["mixed model"].endswith("these recipes, tasks like these")
-    assert (
-        whom["two-stage"] == whom["student jackknife"] == whom["mixed model"].replace("tasks like these", "these tasks")
-    )
-    assert whom["task jackknife"] == "these checkpoints, tasks like these"
+def test_an_estimator_that_does_not_see_tasks_vary_is_about_these_tasks(fitted):
+    population = {
+        row["estimator"]: (row["population_students"], row["population_tasks"])
+        for row in fitted.tidy()
+        if row["part"] == "marginal effect"
+    }
+    assert population == {
+        "mixed_model": ("these_recipes", "tasks_like_these"),
+        "two_stage": ("these_recipes", "these_tasks"),
+        "student_jackknife": ("these_recipes", "these_tasks"),
+        "task_jackknife": ("these_checkpoints", "tasks_like_these"),
+    }
+    assert set(population) <= set(ESTIMATORS)

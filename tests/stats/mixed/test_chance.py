@@ -6,6 +6,7 @@ from scipy import stats
 from scipy.special import expit
 
 from capgap.errors import EstimationError
+from capgap.schema.remarks import Reason
 from capgap.stats.mixed import OutcomeGrid, fit_mixed, laplace
 from capgap.stats.mixed.chance import ChanceKernel
 from capgap.stats.mixed.kernels import GridKernel
@@ -89,7 +90,7 @@ def test_the_gradient_is_that_of_the_objective(monkeypatch, missing, restricted)
 
 
 def test_the_link_finds_the_logits_that_the_plain_one_flattens():
-    fits = {link: fit_mixed(FORMULA, GUESSED.draw(3), link=link, roads=False) for link in ("logit", "chance")}
+    fits = {link: fit_mixed(FORMULA, GUESSED.draw(3), link=link, alternatives=False) for link in ("logit", "chance")}
     slopes = {link: fit.coefficients["log(n_examples)"] for link, fit in fits.items()}
     gaps = {link: fit.coefficients[CAPABILITY] for link, fit in fits.items()}
     assert fits["chance"].converged
@@ -102,7 +103,7 @@ def test_the_link_finds_the_logits_that_the_plain_one_flattens():
 
 
 def test_effects_in_score_points_are_those_of_scores_with_guesses():
-    fit = fit_mixed(FORMULA, Study(12, 12, 12, chance=0.25).draw(2), link="chance", margins=True, roads=False)
+    fit = fit_mixed(FORMULA, Study(12, 12, 12, chance=0.25).draw(2), link="chance", margins=True, alternatives=False)
     x, cap = _cells()
     sd = _spread(fit, x)
     knowledge, reasoning = _expected(fit, x, np.full(len(x), -0.5), sd), _expected(fit, x, np.full(len(x), 0.5), sd)
@@ -116,23 +117,24 @@ def test_effects_in_score_points_are_those_of_scores_with_guesses():
 
 def test_a_table_and_a_grid_give_the_same():
     grid = Study(12, 12, 6, chance=0.25).draw(1)
-    one = fit_mixed(FORMULA, grid, link="chance", roads=False)
-    two = fit_mixed(FORMULA, columns_of(grid), chance="chance", link="chance", roads=False)
+    one = fit_mixed(FORMULA, grid, link="chance", alternatives=False)
+    two = fit_mixed(FORMULA, columns_of(grid), chance="chance", link="chance", alternatives=False)
     assert one.criterion == pytest.approx(two.criterion, abs=1e-6)
     assert {n: e.estimate for n, e in one.coefficients.items()} == pytest.approx(
         {n: e.estimate for n, e in two.coefficients.items()}, abs=1e-5
     )
 
 
-def test_the_link_with_chance_is_a_road_where_chance_is_known_and_not_where_it_is_none():
+def test_the_link_with_chance_is_an_alternative_where_chance_is_known_and_not_where_it_is_none():
     grid = Study(12, 12, 8, chance=0.25).draw(4)
-    for judged in fit_mixed(FORMULA, grid).agreement:
-        road = next(r for r in judged.roads if r.road == "link with chance")
-        assert road.estimate.status == "ok"
-        assert road.estimate.estimate == pytest.approx(judged.roads[0].estimate.estimate, abs=0.1)
+    for agreement in fit_mixed(FORMULA, grid).agreement:
+        by_estimator = {a.estimator: a.estimate for a in agreement.alternatives}
+        with_chance = by_estimator["link_with_chance"]
+        assert with_chance.status == "ok"
+        assert with_chance.estimate == pytest.approx(by_estimator["mixed_model"].estimate, abs=0.1)
     for chance in (None, np.zeros(96)):
         fit = fit_mixed(FORMULA, dataclasses.replace(grid, chance=chance))
-        assert all(r.road != "link with chance" for judged in fit.agreement for r in judged.roads)
+        assert all(a.estimator != "link_with_chance" for both in fit.agreement for a in both.alternatives)
 
 
 def test_students_below_what_guessing_gives_refuse_the_link_and_are_named():
@@ -142,11 +144,10 @@ def test_students_below_what_guessing_gives_refuse_the_link_and_are_named():
     students = {**grid.students, "student": np.array([f"s{n}" for n in range(12)])}
     grid = dataclasses.replace(grid, successes=successes, students=students, chance=np.full(480, 0.25))
     fit = fit_mixed(FORMULA, grid, link="chance")
-    assert fit.status == "refused"
+    assert (fit.status, fit.reason) == ("refused", Reason.BELOW_CHANCE)
     assert "s5 is right on 0 % of task 011, significantly less than guessing gives (25 %)" in fit.note
-    road = fit_mixed(FORMULA, grid).agreement[0].roads[-1]
-    assert (road.road, road.estimate.status) == ("link with chance", "refused")
-    assert "s5" in road.estimate.note
+    last = fit_mixed(FORMULA, grid).agreement[0].alternatives[-1]
+    assert (last.estimator, last.estimate.remarks) == ("link_with_chance", fit.remarks)
 
 
 @pytest.mark.parametrize(
@@ -171,6 +172,6 @@ def test_a_chance_that_varies_within_an_item_or_is_missing_is_told():
     del data["chance"]
     with pytest.raises(EstimationError, match="chance"):
         fit_mixed(FORMULA, data, chance="chance")
-    assert "chance of each item is not known" in fit_mixed(FORMULA, data, link="chance").note
+    assert fit_mixed(FORMULA, data, link="chance").reason == Reason.CHANCE_UNKNOWN
     with pytest.raises(EstimationError, match="link"):
         fit_mixed(FORMULA, data, link="probit")

@@ -56,7 +56,7 @@ def test_what_is_true_of_the_drawn_tasks_comes_out_where_nothing_else_varies():
     quiet = {"item": 0.0, "student": 0.0, "student_capability": 0.0, "student_task": 0.0}
     study = Study(12, n_tasks=6, items_per_task=500, **quiet)
     grid, tasks = study.draw_with_tasks(3)
-    fit = fit_mixed(FORMULA, grid, roads=False, margins=True)
+    fit = fit_mixed(FORMULA, grid, alternatives=False, margins=True)
     assert {n: e.estimate for n, e in fit.coefficients.items()} == pytest.approx(tasks.coefficients(), abs=0.12)
     margins = {(m.effect, m.where): m.estimate.estimate for m in fit.margins}
     truth = true_effects(study, tasks)

@@ -39,7 +39,7 @@ def profile(monkeypatch):
 
 @pytest.mark.parametrize(("study", "seed"), [(PLAIN, 4), (Study(24), 1), (Study(12), 1)], ids=["none", "all", "few"])
 def test_ends_are_where_the_likelihood_has_fallen_with_the_other_variances_estimated_anew(profile, study, seed):
-    fit = fit_mixed(FORMULA, study.draw(76_000_000 + seed), roads=False)
+    fit = fit_mixed(FORMULA, study.draw(76_000_000 + seed), alternatives=False)
     by_likelihood = {n: e for n, e in fit.standard_deviations.items() if "likelihood ratio" in e.method}
     assert len(by_likelihood) >= 4
     for name, sigma in by_likelihood.items():
@@ -56,8 +56,8 @@ def test_zero_is_in_the_interval_just_where_the_model_without_the_term_is_not_re
     held = []
     for seed in range(8):
         grid = weak.draw(seed)
-        fit = fit_mixed(formula, grid, roads=False)
-        without = fit_mixed(formula, grid, roads=False, task_slopes=False)
+        fit = fit_mixed(formula, grid, alternatives=False)
+        without = fit_mixed(formula, grid, alternatives=False, task_slopes=False)
         short = FALL - (fit.criterion - without.criterion)
         if abs(short) > 0.15:  # the fit's own zero is a sigma of 0.01, which may cost a tenth
             held.append(short > 0)
@@ -66,7 +66,7 @@ def test_zero_is_in_the_interval_just_where_the_model_without_the_term_is_not_re
 
 
 def test_a_variance_that_is_all_but_certain_is_as_certain_by_the_likelihood(profile):
-    fit = fit_mixed(FORMULA, Study(24).draw(0), roads=False)
+    fit = fit_mixed(FORMULA, Study(24).draw(0), alternatives=False)
     item = fit.standard_deviations["item"]
     assert "Wald" in item.method
     assert [profile("item", item.conf_low), profile("item", item.conf_high)] == pytest.approx([FALL, FALL], abs=0.25)
@@ -76,6 +76,6 @@ def test_a_variance_that_is_all_but_certain_is_as_certain_by_the_likelihood(prof
 def test_a_variance_of_zero_is_held_to_be_possible():
     """In 97.5 % at the boundary; by Wald's interval where the log sigma seemed known it was 83 %."""
     names = ["student x capability", "student x task", "task x log(n_examples)"]
-    fits = [fit_mixed(FORMULA, PLAIN.draw(77_000_000 + r), roads=False).standard_deviations for r in range(60)]
+    fits = [fit_mixed(FORMULA, PLAIN.draw(77_000_000 + r), alternatives=False).standard_deviations for r in range(60)]
     for name in names:
         assert sum(f[name].conf_low == 0 for f in fits) >= 53

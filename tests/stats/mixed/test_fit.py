@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from capgap.errors import EstimationError
+from capgap.schema.remarks import Reason, remark
 from capgap.stats.mixed import OutcomeGrid, fit_mixed
 from tests.stats.mixed.references import SEED, STUDY
 from tests.stats.mixed.world import ADAPTATION, CAPABILITY, FORMULA, TRUTH, Study, columns_of
@@ -30,7 +31,7 @@ def test_the_prototypes_fit_comes_out():
     df = [13.5356, 10.1832, 19.7367, 19.5303, 19.6037, 19.9012, 19.0897, 19.3861]
     sigma = {"item": 0.193066, "task": -0.922262, "student": -1.246646, "student x capability": -1.695354,
              "student x task": -1.833757}  # fmt: skip
-    fit = fit_mixed(FORMULA, STUDY.draw(SEED), task_slopes=False, roads=False)
+    fit = fit_mixed(FORMULA, STUDY.draw(SEED), task_slopes=False, alternatives=False)
     found = list(fit.coefficients.values())
     assert [e.estimate for e in found] == pytest.approx(beta, abs=2e-4)
     assert [e.std_error for e in found] == pytest.approx(error, rel=2e-3)
@@ -40,7 +41,7 @@ def test_the_prototypes_fit_comes_out():
         assert np.log(fit.standard_deviations[name].estimate) == pytest.approx(log_sigma, abs=5e-3)
 
 
-WITHOUT_SLOPES = {"task_slopes": False, "roads": False}
+WITHOUT_SLOPES = {"task_slopes": False, "alternatives": False}
 # python -m tests.stats.mixed.references glmm; mixedlm's numbers differ in the seventh digit.
 OF_PACKAGES = [0.143263, -0.919240, 0.266984, -0.228661, 0.327388, 0.126608, -0.105029, 0.228890]
 
@@ -70,12 +71,12 @@ def test_full_likelihood_makes_variances_between_few_tasks_smaller():
 
 
 def test_every_way_of_handing_over_data_gives_the_same(fitted, long):
-    frame = fit_mixed(FORMULA, pd.DataFrame(long).sample(frac=1, random_state=1), roads=False)
+    frame = fit_mixed(FORMULA, pd.DataFrame(long).sample(frac=1, random_state=1), alternatives=False)
     counts = (
         pd.DataFrame(long).groupby([c for c in long if c != "score"], as_index=False)["score"].agg(["mean", "size"])
     )
     shares = counts.rename(columns={"mean": "score", "size": "n"})
-    for other in (frame, fit_mixed(FORMULA, shares, trials="n", roads=False)):
+    for other in (frame, fit_mixed(FORMULA, shares, trials="n", alternatives=False)):
         assert other.path == "grid"
         for name, estimate in fitted.coefficients.items():
             assert other.coefficients[name].estimate == pytest.approx(estimate.estimate, abs=1e-6)
@@ -91,7 +92,7 @@ def test_both_paths_give_the_same_fit(long):
 
 
 def test_intervals_hold_the_truth_of_a_large_study():
-    fit = fit_mixed(FORMULA, Study(60, 12, 60).draw(3), roads=False)
+    fit = fit_mixed(FORMULA, Study(60, 12, 60).draw(3), alternatives=False)
     assert fit.converged
     for name, truth in TRUTH.items():
         found = fit.coefficients[name]
@@ -116,47 +117,47 @@ def test_a_contrast_is_a_linear_combination(fitted):
 
 
 def test_degrees_of_freedom_know_tasks_students_and_bases(long):
-    fit = fit_mixed(FORMULA, long, roads=False)
+    fit = fit_mixed(FORMULA, long, alternatives=False)
     assert fit.coefficients[CAPABILITY].df <= 10  # 12 tasks in two capabilities
     assert fit.coefficients[f"{CAPABILITY}:{ADAPTATION}"].df <= 8  # 12 students less 4 coefficients
     on_bases = dict(long, base=np.where(long["n_params"] == 1.0, "a", np.where(long["n_examples"] < 5e3, "b", "c")))
-    assert fit_mixed(SIMPLE, on_bases, roads=False).coefficients["(Intercept)"].df <= 2  # three bases
+    assert fit_mixed(SIMPLE, on_bases, alternatives=False).coefficients["(Intercept)"].df <= 2  # three bases
 
 
 def test_few_tasks_are_these_tasks_and_said_to_be(long):
     few = {k: v[np.isin(long["task"], ["task 000", "task 001", "task 006", "task 007"])] for k, v in long.items()}
     fit = fit_mixed(SIMPLE, few)
-    assert fit.population.endswith("these tasks")
+    assert fit.population == ("these_recipes", "these_tasks")
     assert "task" in {t.name for t in fit.left_out}
-    assert fit.agreement[0].roads[-1].estimate.status == "refused"
-    sampled = fit_mixed(SIMPLE, few, tasks="like these", roads=False)
+    assert fit.agreement[0].alternatives[-1].estimate.reason == Reason.TASKS_NO_SAMPLE
+    sampled = fit_mixed(SIMPLE, few, tasks="like these", alternatives=False)
     assert sampled.coefficients[CAPABILITY].df <= 2 < fit.coefficients[CAPABILITY].df
-    assert sampled.population.endswith("tasks like these")
+    assert sampled.population.tasks == "tasks_like_these"
 
 
 def test_terms_that_cannot_be_told_apart_are_left_out_with_a_reason(long):
     def left(data, formula=SIMPLE, **options):
-        fit = fit_mixed(formula, data, roads=False, **options)
+        fit = fit_mixed(formula, data, alternatives=False, **options)
         assert fit.status == "ok"
         return {t.name: t.reason for t in fit.left_out}
 
     one_task_each = {k: v[np.isin(long["task"], ["task 000", "task 006"])] for k, v in long.items()}
-    assert "one task in a capability" in left(one_task_each)["student x task"]
-    assert "one task in each capability" in left(one_task_each, tasks="like these")["task"]
-    assert "no two students" in left(dict(long, base=long["student"]))["base"]
-    assert "one base" in left(dict(long, base=np.full(len(long["score"]), "b")))["base"]
+    assert left(one_task_each)["student x task"] == Reason.ONE_TASK_IN_CAPABILITY
+    assert left(one_task_each, tasks="like these")["task"] == Reason.EXPLAINED_BY_FIXED_EFFECTS
+    assert left(dict(long, base=long["student"]))["base"] == Reason.NO_SHARED_BASE
+    assert left(dict(long, base=np.full(len(long["score"]), "b")))["base"] == Reason.ONE_BASE
     by_task = dict(long, shots=np.unique(long["task"], return_inverse=True)[1] % 3)
-    assert "one value within each task" in left(by_task, "score ~ capability * shots")["task x shots"]
+    assert left(by_task, "score ~ capability * shots")["task x shots"] == Reason.CONSTANT_WITHIN_TASKS
     everyone = dict(long, who=np.unique(long["student"], return_inverse=True)[1].astype(str))
-    assert "fixed effects explain" in left(everyone, "score ~ capability * who")["student"]
+    assert left(everyone, "score ~ capability * who")["student"] == Reason.EXPLAINED_BY_FIXED_EFFECTS
 
 
 def test_students_have_slopes_of_their_own_along_what_varies_within_them(long):
     data = dict(long, depth=np.random.default_rng(1).normal(size=200)[long["item"]])
-    fit = fit_mixed("score ~ capability * depth", data, roads=False)
+    fit = fit_mixed("score ~ capability * depth", data, alternatives=False)
     assert fit.path == "sparse"
     assert {"student x depth", "task x depth"} <= set(fit.standard_deviations)
-    assert "student x log(n_examples)" not in fit_mixed(SIMPLE, long, roads=False).standard_deviations
+    assert "student x log(n_examples)" not in fit_mixed(SIMPLE, long, alternatives=False).standard_deviations
 
 
 def test_units_of_a_covariate_do_not_matter(long):
@@ -168,20 +169,28 @@ def test_units_of_a_covariate_do_not_matter(long):
         assert huge.coefficients[name].p_value == pytest.approx(found.p_value, rel=1e-4)
 
 
+def test_students_of_one_base_are_said_to_be_of_this_base(long):
+    fit = fit_mixed(SIMPLE, dict(long, base=np.full(len(long["score"]), "b")), alternatives=False)
+    assert fit.population.students == "these_recipes"
+    assert Reason.ONE_BASE in fit.codes
+
+
 def test_students_of_unknown_base_share_it_with_nobody(long):
     known = np.where(long["n_params"] == 1.0, "small", "large").astype(object)
     some = np.where(long["student"] == "student 000", None, known)
-    fit = fit_mixed(SIMPLE, dict(long, base=some), roads=False)
+    fit = fit_mixed(SIMPLE, dict(long, base=some), alternatives=False)
     assert fit.n_students == 12
     assert "base" in fit.standard_deviations
+    assert fit.population.students == "these_recipes_bases_like_these"
 
 
 def test_a_format_that_is_the_capability_is_flagged(long):
     data = dict(long, format=np.where(long["capability"] == "reasoning", "generate", "choose"))
-    fit = fit_mixed("score ~ capability + format", data, roads=False)
-    assert "cannot be told apart from capability" in fit.coefficients["format[generate - choose]"].note
-    assert "stands for format" in fit.coefficients[CAPABILITY].note
-    assert "stands for both" in fit.note
+    fit = fit_mixed("score ~ capability + format", data, alternatives=False)
+    alias = "format[generate - choose]"
+    assert fit.coefficients[alias].remarks == (remark(Reason.ALIASED_TERM, name=alias, others=[CAPABILITY]),)
+    assert fit.coefficients[CAPABILITY].codes == (Reason.STANDS_FOR,)
+    assert f"{CAPABILITY} cannot be told apart from {alias}: it stands for both" in fit.note
 
 
 def _only(data, keep):
@@ -191,14 +200,14 @@ def _only(data, keep):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda d: dict(d, score=np.ones(len(d["score"]))), "every answer is right"),
-        (lambda d: dict(d, score=np.zeros(len(d["score"]))), "every answer is wrong"),
-        (lambda d: dict(d, score=np.full(len(d["score"]), np.nan)), "no row has a score"),
-        (lambda d: dict(d, score=d["score"] * 0.5), "scores of 0 or 1"),
-        (lambda d: _only(d, d["student"] == "student 000"), "one student only"),
-        (lambda d: _only(d, d["item"] == 0), "one item only"),
-        (lambda d: dict(d, score=np.where(d["capability"] == "reasoning", 1.0, d["score"])), "separation"),
-        (lambda d: dict(d, score=np.where(d["n_examples"] > 5e4, 1.0, d["score"])), ""),
+        (lambda d: dict(d, score=np.ones(len(d["score"]))), Reason.CONSTANT_OUTCOME),
+        (lambda d: dict(d, score=np.zeros(len(d["score"]))), Reason.CONSTANT_OUTCOME),
+        (lambda d: dict(d, score=np.full(len(d["score"]), np.nan)), Reason.NO_COMPLETE_ROW),
+        (lambda d: dict(d, score=d["score"] * 0.5), Reason.NOT_BINARY),
+        (lambda d: _only(d, d["student"] == "student 000"), Reason.ONE_STUDENT),
+        (lambda d: _only(d, d["item"] == 0), Reason.ONE_ITEM),
+        (lambda d: dict(d, score=np.where(d["capability"] == "reasoning", 1.0, d["score"])), Reason.SEPARATION),
+        (lambda d: dict(d, score=np.where(d["n_examples"] > 5e4, 1.0, d["score"])), None),
     ],
 )
 def test_what_cannot_be_fitted_gives_a_reason(long, change, reason):
@@ -206,10 +215,9 @@ def test_what_cannot_be_fitted_gives_a_reason(long, change, reason):
     if not reason:  # a slope without an end is not separated where others are mixed
         assert fit.status == "ok"
         return
-    assert fit.status == "refused"
-    assert reason in fit.note
-    assert reason in fit.summary()
-    assert all(e.status == "refused" for e in fit.coefficients.values())
+    assert (fit.status, fit.reason) == ("refused", reason)
+    assert fit.note in fit.summary()
+    assert all((e.status, e.reason) == ("refused", reason) for e in fit.coefficients.values())
     assert {row["status"] for row in fit.tidy()} == {"refused"}
     assert fit.contrast({"(Intercept)": 1.0}).status == "refused"
 
@@ -217,31 +225,31 @@ def test_what_cannot_be_fitted_gives_a_reason(long, change, reason):
 def test_missing_scores_and_repeats_are_counted(long):
     score = long["score"].copy()
     score[:7] = np.nan
-    fit = fit_mixed(SIMPLE, dict(long, score=score), roads=False)
-    assert "7 of" in fit.note
+    fit = fit_mixed(SIMPLE, dict(long, score=score), alternatives=False)
+    assert fit.remarks[0] == remark(Reason.INCOMPLETE_ROWS, n=7, of=len(score))
     twice = {k: np.r_[v, v[:5]] for k, v in long.items()}
-    assert "5 outcomes repeat" in fit_mixed(SIMPLE, twice, roads=False).note
+    assert fit_mixed(SIMPLE, twice, alternatives=False).remarks[0] == remark(Reason.REPEATED_OUTCOMES, n=5)
 
 
 def test_a_constant_covariate_is_refused_and_the_rest_is_not(long):
     fit = fit_mixed("score ~ capability * log(n_examples)", dict(long, n_examples=np.full(len(long["score"]), 100)))
-    assert "does not vary" in fit.coefficients["log(n_examples)"].note
+    assert fit.coefficients["log(n_examples)"].reason == Reason.CONSTANT_COVARIATE
     assert fit.coefficients[CAPABILITY].status == "ok"
 
 
 def test_a_student_that_misses_half_its_items_is_named(long):
     keep = (long["student"] != "student 003") | (long["item"] % 3 == 0)
-    fit = fit_mixed(SIMPLE, _only(long, keep), roads=False)
+    fit = fit_mixed(SIMPLE, _only(long, keep), alternatives=False)
     assert fit.converged
-    assert "student 003" in fit.note
+    assert remark(Reason.SPARSE_STUDENTS, students=["student 003"]) in fit.remarks
 
 
 def test_ten_thousand_tasks_with_one_item_are_items():
     study = Study(12, 10_000, 1, task=0.0)
-    fit = fit_mixed(FORMULA, study.draw(1), roads=False)
+    fit = fit_mixed(FORMULA, study.draw(1), alternatives=False)
     assert fit.converged
     assert {t.name for t in fit.left_out} == {"task", "student x task"}
-    assert "items stand for tasks" in fit.left_out[0].reason
+    assert fit.left_out[0].reason == Reason.ONE_ITEM_PER_TASK
 
 
 def test_a_table_of_model_task_item_and_score_gives_what_it_can(long):
@@ -255,8 +263,8 @@ def test_a_table_of_model_task_item_and_score_gives_what_it_can(long):
 
 def test_few_answers_per_item_are_warned_of(long):
     rng = np.random.default_rng(0)
-    fit = fit_mixed(SIMPLE, _only(long, rng.random(len(long["score"])) < 0.3), roads=False)
-    assert "answers per item" in fit.note
+    fit = fit_mixed(SIMPLE, _only(long, rng.random(len(long["score"])) < 0.3), alternatives=False)
+    assert Reason.FEW_ANSWERS_PER_ITEM in fit.codes
 
 
 @pytest.mark.parametrize(
@@ -305,7 +313,8 @@ def test_a_grid_checks_its_shapes(wrong):
 def test_tidy_rows_carry_the_population_and_the_summary_every_number(fitted):
     rows = fitted.tidy()
     assert {r["part"] for r in rows} == {"coefficient", "standard deviation", "marginal effect", "student gaps"}
-    assert {r["population"] for r in rows if r["road"] == "mixed model"} == {fitted.population}
+    of_model = [r for r in rows if r["estimator"] == "mixed_model"]
+    assert {(r["population_students"], r["population_tasks"]) for r in of_model} == {fitted.population}
     text = fitted.summary()
     for name in (*fitted.coefficients, *fitted.standard_deviations, *(m.effect for m in fitted.margins)):
         assert name in text

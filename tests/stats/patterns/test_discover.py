@@ -5,6 +5,7 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from capgap.errors import EstimationError
+from capgap.schema.remarks import Reason
 from capgap.stats import find_patterns
 from capgap.stats.patterns.evidence import deal_students
 from tests.stats.patterns.worlds import MIDDLE, NAMES, SMALL, single
@@ -34,8 +35,9 @@ def test_four_patterns_are_found_and_return_in_the_other_half(four):
 def test_tidy_and_summary_say_the_same(four):
     found = four[0]
     rows = found.tidy()
-    assert [row["share"] for row in rows] == pytest.approx(found.shares)
-    assert {"level", "slope_adaptation", "p_value", "p_adjusted", "n_items", "method", "note"} <= set(rows[0])
+    assert [row["estimate"] for row in rows] == pytest.approx(found.shares)
+    assert [row["p_value"] for row in rows] == pytest.approx(found.half_p_values)
+    assert {"level", "slope_adaptation", "gain_other_half", "n_items", "method", "note"} <= set(rows[0])
     assert "Failure patterns: 4 (60 students, 1000 items)" in found.summary()
 
 
@@ -71,17 +73,17 @@ def refused(y, x, names=NAMES):
     assert found.n_patterns == 0
     assert found.tidy() == []
     assert found.note in found.summary()
-    return found.note
+    return found
 
 
 def test_too_little_is_refused_with_the_reason():
     y, x, _ = planted(SMALL)
-    assert "23 students are too few, 24 are needed" in refused(y[:23], x[:23])
-    assert "no covariate of the students varies" in refused(y, np.ones_like(x))
-    assert "49 items" in refused(y[:, :49], x)
+    assert refused(y[:23], x[:23]).note == "23 students are too few, 24 are needed"
+    assert refused(y, np.ones_like(x)).reason == Reason.NO_VARYING_COVARIATE
+    assert refused(y[:, :49], x).reason == Reason.FEW_ANSWERED_ITEMS
     for value in (0.0, 1.0):
-        assert "only 0 items were answered differently" in refused(np.full_like(y, value), x)
-    assert "0 students" in refused(np.full_like(y, np.nan), x)
+        assert refused(np.full_like(y, value), x).reason == Reason.FEW_VARYING_ITEMS
+    assert refused(np.full_like(y, np.nan), x).reason == Reason.FEW_STUDENTS
 
 
 def test_what_does_not_count_is_told():
@@ -93,6 +95,7 @@ def test_what_does_not_count_is_told():
     found = find_patterns(y, x, (*NAMES, "family"), rng=np.random.default_rng(0))
     assert found.n_students == 24
     assert found.n_items == 198
+    assert found.codes[:2] == (Reason.CONSTANT_COVARIATE, Reason.SPARSE_ITEMS)
     assert "family does not vary and was left out" in found.note
     assert "2 items answered by less than half" in found.note
     assert np.isnan(found.memberships[:2]).all()

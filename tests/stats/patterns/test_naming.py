@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from capgap.errors import EstimationError
+from capgap.schema.remarks import Reason
 from capgap.stats import FailurePatterns, name_patterns
-from capgap.stats.patterns.naming import standardised_differences, telling_words
+from capgap.stats.patterns.naming import distinctive_words, standardised_differences
 
 ALL = np.ones(6, dtype=bool)
 
@@ -33,7 +34,7 @@ def test_log_odds_by_hand():
     # 40 items inside, 40 outside; the word stands in 30 and in 10: its overall share is 1/2.
     texts = [{"carry"} if i < 30 or 40 <= i < 50 else set() for i in range(80)]
     inside = (np.arange(80) < 40).astype(float)
-    ((word, z),) = telling_words(texts, inside, np.ones(80, dtype=bool))
+    ((word, z),) = distinctive_words(texts, inside, np.ones(80, dtype=bool))
     a, b = 30 + 5, 10 + 5
     assert word == "carry"
     assert z == pytest.approx(math.log((a / b) / (b / a)) / math.sqrt(2 / a + 2 / b))
@@ -41,7 +42,7 @@ def test_log_odds_by_hand():
 
 def test_rare_and_common_words_name_nothing():
     texts = [{"the", "once"} if i == 0 else {"the"} for i in range(40)]
-    assert telling_words(texts, (np.arange(40) < 20).astype(float), np.ones(40, dtype=bool)) == []
+    assert distinctive_words(texts, (np.arange(40) < 20).astype(float), np.ones(40, dtype=bool)) == []
 
 
 def test_a_pattern_is_named_by_what_was_planted():
@@ -70,7 +71,7 @@ def test_a_pattern_is_named_by_what_was_planted():
     assert one.excess.conf_low > 0 > two.excess.conf_high
     assert all(inside[i] for i in one.examples)
     assert [row["estimate"] for row in one.tidy()] == [one.over_base.estimate, one.excess.estimate]
-    assert "points over the base" in one.summary()
+    assert "\n  pattern - other items, " in one.summary()
 
 
 def test_the_excess_of_hard_memberships_is_the_welch_interval():
@@ -90,9 +91,9 @@ def test_what_is_unknown_is_refused_and_what_disagrees_is_told():
     member = halves(60)
     scores = np.ones((30, 60))
     one, _ = name_patterns(patterns_of(member), scores)
-    assert one.excess.status == "refused"
+    assert one.excess.reason == Reason.NO_BASE_ANSWERS
     assert one.label == "no covariate or word sets it apart"
-    nobody = FailurePatterns(np.empty((60, 0)), np.empty((0, 0)), (), np.empty(0), status="refused", note="few")
+    nobody = FailurePatterns(np.empty((60, 0)), np.empty((0, 0)), (), np.empty(0), status="refused")
     assert name_patterns(nobody, scores) == []
     for wrong in ({"base": np.ones(5)}, {"texts": ["x"]}, {"covariates": {"depth": [1]}}, {"clusters": [0, 1]}):
         with pytest.raises(EstimationError, match="60 items were grouped"):

@@ -1,16 +1,23 @@
 """Poor tables end with a reason, never with a traceback, a false zero or an interval without width."""
 
+import json
+from functools import cache
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from capgap import schema
-from capgap.analysis import analyze, next_step, sentence
+from capgap.analysis import estimate_table, next_step, sentence
 from capgap.errors import EstimationError, TableError
+from capgap.schema.quantities import QUANTITIES
+from capgap.schema.remarks import Reason
 from tests.analysis import worlds
-from tests.analysis.worlds import ROLES, one
+from tests.analysis.cohorts import analysed
+from tests.analysis.worlds import ROLES, one, plain
 
 SIMPLE = schema.Roles(("student",), "teacher", {"student": "base"})
+BEHIND = schema.Roles(("student",), "teacher")
 
 
 def outcomes(n_tasks=2, n_items=30, **columns):
@@ -20,12 +27,13 @@ def outcomes(n_tasks=2, n_items=30, **columns):
 
 def _honest(found):
     """What must hold of any estimates table."""
-    told = found[found["status"] == "ok"]
-    assert told["estimate"].notna().all()
-    assert (told["conf_low"] < told["conf_high"]).all(), told[~(told["conf_low"] < told["conf_high"])]
-    assert not (told["std_error"] == 0).any()
-    silent = found[found["status"] != "ok"]
-    assert silent["note"].fillna("").str.len().gt(0).all()
+    numbers = found[found["status"] == "ok"]
+    assert numbers["estimate"].notna().all()
+    assert (numbers["conf_low"] < numbers["conf_high"]).all(), numbers[~(numbers["conf_low"] < numbers["conf_high"])]
+    assert not (numbers["std_error"] == 0).any()
+    qualified = found[found["status"] != "ok"]
+    assert qualified["reason"].notna().all()
+    assert qualified["note"].fillna("").str.len().gt(0).all()
     assert found.loc[found["status"] == "refused", ["estimate", "conf_low", "conf_high", "p_value"]].isna().all().all()
     assert schema.validate(found, schema.ESTIMATES) is not None
 
@@ -107,45 +115,52 @@ POOR = {
 }
 
 
+@cache
+def poor_estimates(name, roles):
+    """Estimates of a poor table, computed once."""
+    return estimate_table(POOR[name](), ROLES if roles == "all" else BEHIND if roles == "behind" else SIMPLE)
+
+
 @pytest.mark.parametrize("poor", POOR)
 def test_a_poor_table_gives_honest_rows_and_words(poor):
-    for roles in (ROLES, schema.Roles(("student",), "teacher")):
-        found = analyze(POOR[poor](), roles)
+    for name, roles in (("all", ROLES), ("behind", BEHIND)):
+        found = poor_estimates(poor, name)
         _honest(found)
-        said = sentence(found, roles)
-        assert said.endswith(".")
-        assert "nan" not in said.lower()
+        text = sentence(found, roles)
+        assert text.endswith(".")
+        assert "nan" not in text.lower()
         assert "nan" not in next_step(found, roles, {}).lower()
 
 
 def test_one_cluster_a_task_leaves_estimates_open():
     world = outcomes()
-    found = analyze(world.assign(cluster="c" + world["task"]), SIMPLE)
+    found = estimate_table(world.assign(cluster="c" + world["task"]), SIMPLE)
     row = one(found, quantity="gap", level="capability", group="knowledge")
-    assert row["status"] == "open"
+    assert (row["status"], row["reason"]) == ("open", Reason.ONE_CLUSTER_IN_TASK)
     assert np.isfinite(row["estimate"])
     assert pd.isna(row["conf_low"])
     assert one(found, quantity="gap_closure", level="capability", group="knowledge")["status"] == "refused"
 
 
 def test_a_closure_over_no_gap_is_refused_with_the_denominator():
-    found = analyze(_teacher_is_base(), SIMPLE)
+    found = poor_estimates("teacher is base", "simple")
     row = one(found, quantity="gap_closure", level="battery")
-    assert (row["status"], row["estimate"]) == ("refused", pytest.approx(np.nan, nan_ok=True))
+    assert (row["status"], row["reason"]) == ("refused", Reason.DENOMINATOR_NEAR_ZERO)
+    assert np.isnan(row["estimate"])
     assert "teacher − base is 0.000" in row["note"]
     assert "no gap closure" in sentence(found, SIMPLE)
 
 
 def test_retention_over_chance_is_refused():
-    found = analyze(_teacher_at_chance(), SIMPLE)
-    assert one(found, quantity="retention", level="battery")["status"] == "refused"
+    row = one(poor_estimates("teacher at chance", "simple"), quantity="retention", level="battery")
+    assert (row["status"], row["reason"]) == ("refused", Reason.DENOMINATOR_NEAR_ZERO)
 
 
 def test_below_sixty_percent_common_items_a_pair_is_refused():
-    found = analyze(_half_missing(), SIMPLE)
+    found = poor_estimates("half missing", "simple")
     row = one(found, quantity="gap", level="battery")
-    assert row["status"] == "refused"
-    assert "% of the items were answered by all of teacher, student" in row["note"]
+    assert (row["status"], row["reason"]) == ("refused", Reason.UNLIKE_ITEMS)
+    assert "teacher, student" in row["note"]
     assert one(found, quantity="base_gap", level="battery")["status"] == "ok"
     assert one(found, quantity="accuracy", level="battery", model="student")["status"] == "ok"
 
@@ -153,7 +168,7 @@ def test_below_sixty_percent_common_items_a_pair_is_refused():
 def test_a_copy_of_the_teacher_closes_everything_without_certainty():
     world = outcomes()
     copy = world[world["model"] == "teacher"].assign(model="student")
-    found = analyze(pd.concat([world[world["model"] != "student"], copy]), SIMPLE)
+    found = estimate_table(pd.concat([world[world["model"] != "student"], copy]), SIMPLE)
     _honest(found)
     row = one(found, quantity="gap_closure", level="battery")
     assert row["estimate"] == pytest.approx(1.0)
@@ -165,10 +180,10 @@ def test_a_copy_of_the_teacher_closes_everything_without_certainty():
 def test_unknown_answers_are_not_disagreement():
     world = outcomes()
     world.loc[world["model"] == "student", "prediction"] = None
-    row = one(analyze(world, SIMPLE), quantity="agreement", level="battery")
-    assert row["status"] == "refused"
+    row = one(estimate_table(world, SIMPLE), quantity="agreement", level="battery")
+    assert (row["status"], row["reason"]) == ("refused", Reason.ANSWERS_NOT_RECORDED)
     unread = world.assign(status=np.where(world["model"] == "student", "unparsed", "scored"))
-    row = one(analyze(unread, SIMPLE), quantity="agreement", level="task", group="knowledge0")
+    row = one(estimate_table(unread, SIMPLE), quantity="agreement", level="task", group="knowledge0")
     assert (row["status"], row["estimate"]) == ("ok", 0.0)
 
 
@@ -177,8 +192,8 @@ def test_numbers_and_case_do_not_make_answers_differ():
     world["prediction"] = np.where(world["model"] == "student", " " + world["prediction"] + ".0 ", world["prediction"])
     world = world[world["model"].isin(["teacher", "student"])]
     roles = schema.Roles(("student",), "teacher")
-    plain = one(analyze(outcomes(), roles), quantity="agreement", level="battery")
-    assert one(analyze(world, roles), quantity="agreement", level="battery")["estimate"] == plain["estimate"]
+    plain = one(estimate_table(outcomes(), roles), quantity="agreement", level="battery")
+    assert one(estimate_table(world, roles), quantity="agreement", level="battery")["estimate"] == plain["estimate"]
 
 
 @pytest.mark.parametrize(
@@ -192,37 +207,64 @@ def test_numbers_and_case_do_not_make_answers_differ():
 )
 def test_a_role_that_nobody_plays_is_named(roles, match):
     with pytest.raises(TableError, match=match):
-        analyze(outcomes(n_tasks=1), roles)
+        estimate_table(outcomes(n_tasks=1), roles)
 
 
 def test_teacher_and_student_without_a_common_item_are_an_error():
     world = outcomes()
     world.loc[world["model"] == "student", "item"] = "s" + world["item"]
     with pytest.raises(TableError, match=r"no common item.*teacher was asked e\.g\. world / knowledge0 / 0"):
-        analyze(world, SIMPLE)
+        estimate_table(world, SIMPLE)
 
 
 def test_a_table_without_scores_names_the_column():
     with pytest.raises(TableError, match="'score' is missing"):
-        analyze(outcomes().drop(columns="score"), SIMPLE)
+        estimate_table(outcomes().drop(columns="score"), SIMPLE)
 
 
 @pytest.mark.parametrize("level", [0, 1, 95])
 def test_a_confidence_level_is_a_probability(level):
     with pytest.raises(EstimationError, match="between 0 and 1"):
-        analyze(outcomes(n_tasks=1), SIMPLE, conf_level=level)
+        estimate_table(outcomes(n_tasks=1), SIMPLE, conf_level=level)
 
 
 def test_a_level_that_allows_no_equivalence_test_refuses_that_number_alone():
-    found = analyze(outcomes(), ROLES, conf_level=0.5)
-    assert set(found.loc[found["quantity"] == "equivalence", "status"]) == {"refused"}
+    found = estimate_table(outcomes(), ROLES, conf_level=0.5)
+    assert set(found.loc[found["quantity"] == "equivalence", "reason"]) == {Reason.CONFIDENCE_TOO_LOW}
     assert (found.loc[found["quantity"] == "gap", "status"] == "ok").all()
 
 
-def test_a_capability_of_one_task_is_called_so_where_capabilities_are_compared():
-    found = analyze(outcomes(n_tasks=1), ROLES)
-    contrast = found[found["quantity"] == "capability_contrast"]
-    assert contrast["note"].str.contains("reasoning is a single task").all()
-    several = analyze(outcomes(), ROLES)
-    notes = several.loc[several["quantity"] == "capability_contrast", "note"].fillna("")
-    assert not notes.str.contains("single task").any()
+def test_models_that_were_prompted_differently_are_flagged():
+    models = pd.DataFrame({"model": ["teacher", "student", "base"], "prompting": ["chat", "plain", "plain"]})
+    found = estimate_table(outcomes(), ROLES, models=models)
+    assert one(found, quantity="gap", level="battery")["reason"] == Reason.PROMPTED_DIFFERENTLY
+    assert pd.isna(one(found, quantity="gain", level="battery")["note"])
+
+
+def test_roles_may_be_missing():
+    found = estimate_table(worlds.outcomes(), schema.Roles(("student",)))
+    assert set(found["quantity"]) == {"accuracy", "unparsed", "truncated", "error_type", "failure_odds"}
+
+
+def test_every_reason_is_one_that_the_quantity_declares():
+    undeclared = set()
+    for name in POOR:
+        estimates = poor_estimates(name, "all")
+        refused = estimates[estimates["status"] == "refused"]
+        for quantity, reason in refused[["quantity", "reason"]].drop_duplicates().itertuples(index=False):
+            if reason not in QUANTITIES[quantity].refused_when:
+                undeclared.add((quantity, reason))
+    assert not undeclared
+
+
+def test_every_row_stands_where_its_quantity_is_declared_to_stand():
+    for estimates in (plain(), analysed()):
+        for quantity, rows in estimates.groupby("quantity"):
+            declared = QUANTITIES[quantity]
+            assert set(rows["level"]) <= set(declared.levels), quantity
+            roles = [set(json.loads(text)) for text in rows["roles"].dropna()]
+            assert all(set(declared.roles) - {"student"} <= taken for taken in roles), quantity
+            if declared.contrasts:
+                assert set(rows["contrast"]) <= set(declared.contrasts)
+            if declared.family == "none":
+                assert rows["p_adjusted"].isna().all()
