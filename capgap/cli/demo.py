@@ -56,7 +56,7 @@ def demo(seed: int, out: Path | None, as_json: bool, quiet: bool) -> None:
 
     \b
     The students learn from the teacher's answers or from its traces, with all weights or with LoRA.
-    Each has a file in OUT/students that `capgap distill` takes, and a checkpoint that `capgap evaluate` takes.
+    Each has a file in OUT-students that `capgap distill` takes, and a checkpoint that `capgap evaluate` takes.
     """
     import capgap
 

@@ -61,8 +61,8 @@ def examine() -> dict[str, dict[str, Any]]:
     return findings
 
 
-def _finding(ok: bool, found: str, advice: str = "") -> dict[str, Any]:  # `found` is a key of doctor --json
-    return {"ok": ok, "found": found, **({"advice": advice} if advice else {})}
+def _finding(ok: bool, observation: str, advice: str = "") -> dict[str, Any]:
+    return {"ok": ok, "found": observation, **({"advice": advice} if advice else {})}
 
 
 def _package(name: str) -> dict[str, Any]:
