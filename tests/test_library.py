@@ -124,7 +124,6 @@ def test_signatures_follow_the_command_line() -> None:
         command = cli.get_command(click.Context(cli), name)
         assert command is not None
         options = {str(parameter.name) for parameter in command.params} - terminal
-        options = {"allow" if option.startswith("allow_") else option for option in options}
         assert options <= set(inspect.signature(getattr(capgap, name)).parameters), name
 
 

@@ -3,14 +3,14 @@
 Importing it loads neither torch nor lm-eval nor scikit-learn.
 """
 
-from capgap.classification.behavioural_evidence import Behaviour, behaviour_evidence, behaviours
+from capgap.classification.behavioural_evidence import behaviour_evidence
 from capgap.classification.classify_source import EvidenceKind, classify
-from capgap.classification.declared_labels import declared
 from capgap.classification.evidence import Evidence, EvidenceModel, EvidenceReason, ItemText
 from capgap.classification.files import (
     Answers,
     join_answers,
     label_lines,
+    parse_items,
     read_answers,
     read_items,
     read_labels,
@@ -20,33 +20,27 @@ from capgap.classification.files import (
 from capgap.classification.label_completion import classifier_facts, complete_labels
 from capgap.classification.label_independence import refuse_compared
 from capgap.classification.labelling import LabelledItems, UnlabelledItem, classify_items, unlabelled_items
-from capgap.classification.pooling import MIDDLE, PooledLabel, TaskLabels, pool, pool_alone
+from capgap.classification.pooling import MIDDLE
 
 __all__ = [
     "MIDDLE",
     "Answers",
     "UnlabelledItem",
-    "Behaviour",
     "Evidence",
-    "PooledLabel",
     "LabelledItems",
     "ItemText",
     "EvidenceKind",
     "EvidenceReason",
-    "TaskLabels",
     "EvidenceModel",
     "unlabelled_items",
     "behaviour_evidence",
-    "behaviours",
     "classifier_facts",
     "classify",
     "classify_items",
     "complete_labels",
-    "declared",
     "join_answers",
     "label_lines",
-    "pool",
-    "pool_alone",
+    "parse_items",
     "read_answers",
     "read_items",
     "read_labels",

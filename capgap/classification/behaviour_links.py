@@ -1,4 +1,4 @@
-"""From a behaviour to a log-odds: five links, each a straight line with two ends, and what is doubted about it.
+"""Link functions from a behaviour to log-odds of reasoning: five clipped lines, each with its own uncertainty.
 
 A link says what a number *means*: a value in the middle speaks for neither side, each step away from it counts the
 same, and beyond `cap` nothing more is said, because no behaviour alone is proof. `doubt` is how far the link itself may
@@ -88,7 +88,7 @@ LINKS: dict[str, BehaviourLink] = {
 def linked(
     name: str, estimate: Estimate, models: tuple[EvidenceModel, ...], *, ability: float = 1.0
 ) -> Evidence | None:
-    """The evidence of one behaviour.
+    """The evidence of one behaviour, through its link.
 
     Parameters
     ----------

@@ -135,13 +135,8 @@ def behaviours(outcomes: pd.DataFrame, models: pd.DataFrame | None = None) -> di
     result: dict[str, tuple[Behaviour, ...]] = {}
     for task, rows in primary.groupby("task", sort=False):
         answers = _answers(rows, hashes)
-        result[str(task)] = (
-            _steps(answers),
-            _fact(answers),
-            _entropy(answers),
-            _numbers(answers),
-            _size(answers, sizes),
-        )
+        of_task = [measure(answers) for measure in (_steps, _fact, _entropy, _numbers)]
+        result[str(task)] = (*of_task, _size(answers, sizes))
     return result
 
 

@@ -1,4 +1,4 @@
-"""The question and its choices, wherever the choices stand."""
+"""Parsing of a question into its stem and its choices, wherever the choices stand."""
 
 import re
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ _INNER = re.compile(r"\n[ \t]*(?:question|q)\s*:\s*", re.IGNORECASE)
 
 
 def split_question(question: ItemText, limit: int) -> QuestionParts:
-    """Split a question.
+    """The stem of a question and its choices: those given, else those that stand in the text behind letters.
 
     Parameters
     ----------
@@ -48,23 +48,23 @@ def split_question(question: ItemText, limit: int) -> QuestionParts:
     given = tuple(choice[:2000] for choice in question.choices[:50] if choice.strip())
     if given and not all(_BARE_LABEL.fullmatch(choice) and len(choice.strip()) <= 3 for choice in given):
         return QuestionParts(text.strip(), given)
-    stem, found = _split(text)
-    return QuestionParts(stem.strip(), found or given)
+    stem, in_text = _split(text)
+    return QuestionParts(stem.strip(), in_text or given)
 
 
 def _split(text: str) -> tuple[str, tuple[str, ...]]:
-    """The choices at the end of a text: behind a heading, or lines that begin with A, B, C."""
+    """Stem and choices of a text that ends with them: behind a heading, or as lines that begin with A, B, C."""
     headers = list(_HEADER.finditer(text))
     if headers:
         header = headers[-1]
-        found = _listed("\n" + text[header.end() :])
-        if len(found) > 1:
-            return text[: header.start()], found
+        choices = _listed("\n" + text[header.end() :])
+        if len(choices) > 1:
+            return text[: header.start()], choices
     first = re.search(r"\n[ \t]*\(?A[.)][ \t]", text)
     if first:
-        found = _listed(text[first.start() :])
-        if len(found) > 1:
-            return text[: first.start()], found
+        choices = _listed(text[first.start() :])
+        if len(choices) > 1:
+            return text[: first.start()], choices
     return text, ()
 
 
@@ -72,6 +72,6 @@ def _listed(block: str) -> tuple[str, ...]:
     """What stands behind letters, numbers or dashes; up to fifty."""
     lines = [match.group(2).strip() for match in _LABELLED.finditer(block)]
     if len(lines) < 2:
-        pieces = _INLINE.split(block)
+        pieces = _INLINE.split(block)  # alternates text and the letter that follows it
         lines = [piece.strip() for piece in pieces[2::2]]
     return tuple(line[:2000] for line in lines[:50] if line)

@@ -1,16 +1,17 @@
-"""`classify`: the labels of a JSONL file or a battery, by every kind of evidence that there is."""
+"""`classify`: the labels of questions or of a battery, by every kind of evidence that there is."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
+from capgap import schema
 from capgap.battery import Battery, load_battery, prepare
 from capgap.classification.behavioural_evidence import behaviour_evidence
 from capgap.classification.evidence import Evidence
-from capgap.classification.files import join_answers, parse_items, read_answers, read_items
+from capgap.classification.files import Answers, join_answers, parse_items, read_answers, read_items
 from capgap.classification.labelling import LabelledItems, UnlabelledItem, classify_items, unlabelled_items
 from capgap.classification.pooling import MIDDLE, PooledLabel
 from capgap.errors import UsageError
@@ -19,46 +20,48 @@ from capgap.events import Listener, Note, ignore
 __all__ = ["EvidenceKind", "classify"]
 
 EvidenceKind = Literal["declared", "text", "behaviour"]
+AnyPath = str | PathLike[str]
 _N_TASKS_SHOWN = 40
 _N_CHARACTERS_SHOWN = 60  # of a name
 
 
 def classify(
-    source: str | PathLike[str] | Battery | pd.DataFrame | Sequence[str],
+    source: AnyPath | Battery | pd.DataFrame | Sequence[str],
     *,
-    models: Sequence[str | PathLike[str]] = (),
-    outcomes: Sequence[str | PathLike[str]] = (),
-    evidence: Collection[EvidenceKind] = ("declared", "text", "behaviour"),
-    work: str | Path = "capgap-out/classify",
+    models: AnyPath | Sequence[AnyPath] = (),
+    outcomes: AnyPath | pd.DataFrame | Sequence[AnyPath | pd.DataFrame] = (),
+    evidence: Sequence[EvidenceKind] = (),
     limit: int | None = None,
+    data_root: AnyPath | None = None,
     device: str | None = None,
-    data_root: str | Path | None = None,
-    allow: Collection[str] = (),
+    allow_code: bool = False,
+    allow_pickle: bool = False,
+    work: AnyPath = "capgap-out/classify",
     on_event: Listener = ignore,
 ) -> pd.DataFrame:
-    """The `labels` table of a file of questions or of a battery: knowledge or reasoning, how sure, and why.
+    """The `labels` table of questions or of a battery: knowledge or reasoning, how sure, and why.
 
     Parameters
     ----------
     source
-        A list of questions; a frame with the columns of a line of `read_items`; a JSONL file; the name of a shipped
-        battery, a battery's YAML file, or a loaded battery.
+        A list of questions; a frame or a JSONL file with ``text`` and, where known, ``item``, ``task``, ``choices``,
+        ``target``, ``capability`` and ``rationale`` (see `read_items`); a battery, its name or its YAML file.
     models
         Model specs; these models are asked too, with and without thoughts. Never one that the labels will compare.
     outcomes
-        Run directories or `outcomes` tables with answers that are there already, in variants such as ``cot``.
+        Answers that are there already, in variants such as ``cot``: run directories or `outcomes` tables.
     evidence
-        Kinds of evidence that count.
-    work
-        Where answers of `models` are kept as they arrive; the same call goes on where it stopped.
+        Only these kinds of evidence; default: all that there is.
     limit
         Items (of a battery: of each task) at most, a seeded sample.
-    device
-        torch device for `models`; None chooses.
     data_root
         Where a battery finds its data beside its own folder.
-    allow
-        ``allow_code``, ``allow_pickle``: permitted for the battery and for every model.
+    device
+        torch device for `models`; None chooses.
+    allow_code, allow_pickle
+        Permit code that models and batteries bring, and weights as pickles; see SECURITY.md.
+    work
+        Where answers of `models` are stored as they arrive; the same call goes on where it stopped.
     on_event
         Told of progress and, as notes, of the tasks' labels and their counts.
 
@@ -70,53 +73,68 @@ def classify(
     Raises
     ------
     UsageError
-        `source` is a file of another kind; or `models` or `outcomes` are given and behaviour is no evidence.
+        `source` is a file of another kind; or answers of models are given and behaviour is no evidence.
     BatteryError, TableError, ModelError, StoreError
         Something cannot be read, loaded or written.
 
     Examples
     --------
-    >>> from capgap import classify
-    >>> classify(["What is 17 + 25 - 8?", "Who wrote Hamlet?"])["capability"].tolist()
+    >>> labels = classify(["What is 17 + 25 - 8?", "Who wrote Hamlet?"])
+    >>> labels["capability"].tolist()
     ['reasoning', 'knowledge']
-    >>> labels = classify("pocket", limit=2)
-    >>> labels.loc[labels["task"] == "capitals_choose", "capability"].tolist()
-    ['knowledge', 'knowledge']
     """
-    if (models or outcomes) and "behaviour" not in evidence:
-        raise UsageError("models and outcomes give evidence of behaviour, which is left out of the kinds of evidence.")
-    items = _read_source(source, limit, data_root, allow)
-    behaviour: Mapping[str, Sequence[Evidence]] = {}
-    if models or outcomes:
-        behaviour = _behaviour(items, models, outcomes, Path(work), device, allow, on_event)
+    specs, tables = _as_list(models), _as_list(outcomes)
+    if evidence and "behaviour" not in evidence and (specs or tables):
+        raise UsageError("models and outcomes give evidence of behaviour, which evidence (--evidence) leaves out.")
+    items = _read_source(source, limit, data_root, allow_code)
+    answers = [
+        (schema.validate(table, schema.OUTCOMES, source="outcomes"), schema.empty(schema.MODELS))
+        if isinstance(table, pd.DataFrame)
+        else read_answers(table)
+        for table in tables
+    ]
+    if specs:
+        # torch and lm-eval are loaded here, where models are asked, and nowhere else in this package
+        from capgap.classification.probing import probe_models
+        from capgap.models import expand_models, permitted
+
+        allow = [key for key, on in (("allow_code", allow_code), ("allow_pickle", allow_pickle)) if on]
+        expanded = expand_models([permitted(fspath(spec), allow) for spec in specs])
+        answers.append(probe_models(expanded, items, Path(work), device=device, on_event=on_event))
     labelled = classify_items(
         items,
-        behaviour=behaviour,
-        text=None if "text" in evidence else lambda _: [],
-        declarations="declared" in evidence,
+        behaviour=_behaviour(items, answers, on_event) if answers else {},
+        text=None if not evidence or "text" in evidence else lambda _: [],
+        declarations=not evidence or "declared" in evidence,
     )
     for note in _summary(items, labelled):
         on_event(note)
     return labelled.labels
 
 
+def _as_list(value: Any) -> list[Any]:
+    """One value, or a sequence of them, as a list."""
+    return [value] if isinstance(value, (str, PathLike, pd.DataFrame)) else list(value)
+
+
 def _read_source(
-    source: str | PathLike[str] | Battery | pd.DataFrame | Sequence[str],
+    source: AnyPath | Battery | pd.DataFrame | Sequence[str],
     limit: int | None,
-    data_root: str | Path | None,
-    allow: Collection[str],
+    data_root: AnyPath | None,
+    allow_code: bool,
 ) -> list[UnlabelledItem]:
-    if not isinstance(source, (str, PathLike, Battery)):
-        rows = _known_cells(source) if isinstance(source, pd.DataFrame) else ({"text": text} for text in source)
-        return parse_items(enumerate(rows, 1), Path("questions"), limit=limit)
-    if not isinstance(source, Battery):
+    if isinstance(source, (str, PathLike)):
         path = Path(source)
         if path.suffix in (".jsonl", ".ndjson"):
             return read_items(path, limit=limit)
         if path.is_file() and path.suffix not in (".yaml", ".yml"):
             raise UsageError(f"{source}: expected a name that ends in .jsonl (one JSON object a line), or a battery.")
-        source = load_battery(fspath(source), data_root=data_root, allow_code="allow_code" in allow)
-    return unlabelled_items(prepare(source, limit=limit))
+        root = None if data_root is None else Path(data_root)
+        source = load_battery(fspath(source), data_root=root, allow_code=allow_code)
+    if isinstance(source, Battery):
+        return unlabelled_items(prepare(source, limit=limit))
+    rows = _known_cells(source) if isinstance(source, pd.DataFrame) else ({"text": text} for text in source)
+    return parse_items(enumerate(rows, 1), Path("questions"), limit=limit)
 
 
 def _known_cells(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -127,26 +145,12 @@ def _known_cells(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def _behaviour(
-    items: Sequence[UnlabelledItem],
-    models: Sequence[str | PathLike[str]],
-    outcomes: Sequence[str | PathLike[str]],
-    work: Path,
-    device: str | None,
-    allow: Collection[str],
-    on_event: Listener,
-) -> dict[str, tuple[Evidence, ...]]:
-    """Task → evidence of the models that are asked now, and of answers that are there."""
-    tables = [read_answers(path) for path in outcomes]
-    if models:
-        # torch and lm-eval are loaded here, where models are asked, and nowhere else in this package
-        from capgap.classification.probing import probe_models
-        from capgap.models import expand_models, permitted
-
-        specs = expand_models([permitted(fspath(model), tuple(allow)) for model in models])
-        tables.append(probe_models(specs, items, work, device=device, on_event=on_event))
+    items: Sequence[UnlabelledItem], answers: Sequence[Answers], on_event: Listener
+) -> Mapping[str, Sequence[Evidence]]:
+    """Task → evidence from answers, for the tasks of these items."""
     tasks = {item.task for item in items}
     by_task = {
-        task: words for task, words in behaviour_evidence(*join_answers(tables)).items() if task in tasks and words
+        task: words for task, words in behaviour_evidence(*join_answers(answers)).items() if task in tasks and words
     }
     if not by_task:
         sentence = (
@@ -174,14 +178,20 @@ def _summary(items: Sequence[UnlabelledItem], labelled: LabelledItems) -> list[N
             f"Evidence: {', '.join(kinds)}."
         )
     )
-    pairs = [(item, got) for item, got in zip(items, labels["capability"], strict=True) if item.capability]
-    if "declared" in kinds:
-        notes += _contradictions([(item, got) for item, got in pairs if item.capability != got])
-    elif pairs:
-        sure = [item.capability == got for item, got in pairs if item.capability != "mixed"]
-        notes.append(
-            Note(f"{sum(sure):,} of {len(sure):,} items that are declared knowledge or reasoning are labelled so.")
+    pairs = [(item, label) for item, label in zip(items, labels["capability"], strict=True) if item.capability]
+    contradicting = [(item, label) for item, label in pairs if item.capability != label]
+    if "declared" in kinds and contradicting:
+        item, label = contradicting[0]
+        sentence = (
+            f"{len(contradicting):,} items are labelled otherwise than declared, the first is "
+            f"{item.item[:_N_CHARACTERS_SHOWN]} of {item.task[:_N_CHARACTERS_SHOWN]}: declared {item.capability}, "
+            f"labelled {label}."
         )
+        notes.append(Note(sentence, "warning"))
+    elif pairs and "declared" not in kinds:
+        right = [item.capability == label for item, label in pairs if item.capability != "mixed"]
+        sentence = f"{sum(right):,} of {len(right):,} items that are declared knowledge or reasoning are labelled so."
+        notes.append(Note(sentence))
     return notes
 
 
@@ -190,15 +200,3 @@ def _task_line(name: str, label: PooledLabel) -> str:
     interval = f"p {label.p:.2f} [{label.conf_low:.2f}, {label.conf_high:.2f}]"
     reason = f"; {supporting.words}" if supporting else ""
     return f"{name[:_N_CHARACTERS_SHOWN]}: {label.capability}, {interval}{reason}"
-
-
-def _contradictions(pairs: Sequence[tuple[UnlabelledItem, str]]) -> list[Note]:
-    """A warning that names the first item whose label is not its declaration."""
-    if not pairs:
-        return []
-    item, label = pairs[0]
-    sentence = (
-        f"{len(pairs):,} items are labelled otherwise than declared, the first is {item.item[:_N_CHARACTERS_SHOWN]} of "
-        f"{item.task[:_N_CHARACTERS_SHOWN]}: declared {item.capability}, labelled {label}."
-    )
-    return [Note(sentence, "warning")]

@@ -14,12 +14,13 @@ from capgap.errors import TableError
 __all__ = ["Calibration", "Coefficients"]
 
 VERSION = 1
+_COLUMNS = ("mean", "scale", "weight")
 _NUMBERS = ("clip", "intercept", "family_sd", "item_sd")
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Log-odds of the regression to a probability that holds for families that it has not seen.
+    """Calibration of the regression's log-odds to probabilities that hold for families that it has not seen.
 
     ``p = low + (1 - low - high) / (1 + exp(-(slope * x + offset)))``: however sure the text looks, some share of new
     kinds of items is of the other label.
@@ -38,24 +39,22 @@ class Calibration:
         return self.slope > 0 and min(self.low, self.high) > 0 and self.low + self.high < 1
 
     def probability(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Probability of reasoning."""
+        """Probability of reasoning for log-odds of any shape."""
         inner = 1.0 / (1.0 + np.exp(-np.clip(self.slope * logits + self.offset, -500.0, 500.0)))
-        found: NDArray[np.float64] = self.low + (1.0 - self.low - self.high) * inner
-        return found
+        return np.asarray(self.low + (1.0 - self.low - self.high) * inner)
 
     def logit(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The same as log-odds."""
+        """The calibrated log-odds."""
         p = self.probability(logits)
-        found: NDArray[np.float64] = np.log(p) - np.log1p(-p)
-        return found
+        return np.asarray(np.log(p) - np.log1p(-p))
 
 
 @dataclass(frozen=True)
 class Coefficients:
-    """Everything that the fit found; what the JSON file holds."""
+    """The fitted text model: what the JSON file holds."""
 
     mean: NDArray[np.float64]
-    """Centre of each of `FEATURES` (family-balanced), after `table`."""
+    """Mean of each of `FEATURES` (family-balanced), after `table`; shape (features,)."""
     scale: NDArray[np.float64]
     """Standard deviation of each, likewise."""
     weight: NDArray[np.float64]
@@ -67,7 +66,7 @@ class Coefficients:
     intercept: float
     """Log-odds of an average item without any of the words."""
     calibration: Calibration
-    """From the regression's log-odds to those that are told."""
+    """From the regression's log-odds to those of the labels."""
     family_sd: float
     """Standard deviation of the calibrated log-odds between families of one label that the fit had not seen."""
     item_sd: float
@@ -77,12 +76,17 @@ class Coefficients:
     about: dict[str, Any]
     """Date, corpus and settings of the fit."""
 
+    @property
+    def sound(self) -> bool:
+        """Whether all numbers are finite and in their ranges."""
+        scalars = [self.clip, self.intercept, self.family_sd, self.item_sd, *asdict(self.calibration).values()]
+        finite = all(map(math.isfinite, [*scalars, *self.words.values(), *self.mean, *self.scale, *self.weight]))
+        positive = min(*self.scale, self.clip) > 0 and min(self.family_sd, self.item_sd) >= 0
+        return finite and positive and self.calibration.sound
+
     def to_json(self) -> str:
         """The file's text."""
-        features = [
-            {"name": feature.name, "mean": float(m), "scale": float(s), "weight": float(w)}
-            for feature, m, s, w in zip(FEATURES, self.mean, self.scale, self.weight, strict=True)
-        ]
+        columns = [getattr(self, key).tolist() for key in _COLUMNS]
         data = {
             "version": VERSION,
             "about": self.about,
@@ -91,7 +95,10 @@ class Coefficients:
             "family_sd": self.family_sd,
             "item_sd": self.item_sd,
             "clip": self.clip,
-            "features": features,
+            "features": [
+                {"name": feature.name, **dict(zip(_COLUMNS, values, strict=True))}
+                for feature, *values in zip(FEATURES, *columns, strict=True)
+            ],
             "words": dict(sorted(self.words.items())),
         }
         text = json.dumps(data, ensure_ascii=False, indent=1)
@@ -117,31 +124,19 @@ class Coefficients:
         try:
             data = json.loads(text)
             same = data["version"] == VERSION and [f["name"] for f in data["features"]] == [f.name for f in FEATURES]
-            mean, scale, weight = (
-                np.array([float(feature[key]) for feature in data["features"]]) for key in ("mean", "scale", "weight")
+            numbers: dict[str, Any] = {key: float(data[key]) for key in _NUMBERS}
+            numbers |= {key: np.array([float(feature[key]) for feature in data["features"]]) for key in _COLUMNS}
+            coefficients = cls(
+                **numbers,
+                calibration=Calibration(**{key: float(value) for key, value in data["calibration"].items()}),
+                words={str(word): float(value) for word, value in data["words"].items()},
+                known=frozenset(data["known"].split()),
+                about=dict(data["about"]),
             )
-            clip, intercept, family_sd, item_sd = (float(data[key]) for key in _NUMBERS)
-            calibration = Calibration(**{key: float(value) for key, value in data["calibration"].items()})
-            words = {str(word): float(value) for word, value in data["words"].items()}
-            known, about = frozenset(data["known"].split()), dict(data["about"])
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise TableError(f"{where}: not the coefficients of a text model ({error!r}). {again}") from error
         if not same:
             raise TableError(f"{where}: coefficients for other features than this version of capgap reads. {again}")
-        numbers = [clip, intercept, family_sd, item_sd, *asdict(calibration).values(), *words.values()]
-        finite = all(map(math.isfinite, [*numbers, *mean, *scale, *weight]))
-        if not finite or min(*scale, clip) <= 0 or min(family_sd, item_sd) < 0 or not calibration.sound:
+        if not coefficients.sound:
             raise TableError(f"{where}: a coefficient is not finite, or out of its range. {again}")
-        return cls(
-            mean=mean,
-            scale=scale,
-            weight=weight,
-            clip=clip,
-            words=words,
-            intercept=intercept,
-            calibration=calibration,
-            family_sd=family_sd,
-            item_sd=item_sd,
-            known=known,
-            about=about,
-        )
+        return coefficients

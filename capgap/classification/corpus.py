@@ -1,4 +1,4 @@
-"""Labelled families of items: which files hold them, and what is asked in each."""
+"""The labelled corpus: families of items of one kind and label, read from JSON and JSONL files."""
 
 import json
 from collections.abc import Iterator
@@ -10,11 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from capgap.battery.document import read_yaml
 from capgap.classification.evidence import ItemText
+from capgap.classification.json_lines import json_lines, kind_of
 from capgap.errors import TableError, suggestion
 
 __all__ = ["ItemFamily", "read_corpus"]
-
-MAX_ITEM_CHARACTERS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,8 @@ def read_corpus(folder: str | Path) -> tuple[ItemFamily, ...]:
     folder = Path(folder)
     if not folder.is_dir():
         raise TableError(f"{folder}: no such folder. A corpus is a folder with the files that its corpus.yaml names.")
-    own = folder / "corpus.yaml"
-    document = read_yaml(own if own.is_file() else Path(__file__).with_name("corpus.yaml"))
+    declaration = folder / "corpus.yaml"
+    document = read_yaml(declaration if declaration.is_file() else Path(__file__).with_name("corpus.yaml"))
     declared = document.validated(_CorpusSpec, error=TableError, what="corpus").families
     names = [family.family for family in declared]
     for n, family in enumerate(declared):
@@ -128,28 +127,24 @@ def _question(row: dict[str, Any], keys: list[str], choices: str | None, where: 
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The rows of a file, each with the words that say where it stands."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TableError(f"{path}: cannot be read ({error}). The corpus.yaml names it.") from error
-    if path.suffix == ".json":
-        data = _parsed(text, str(path))
-        rows = data.get("examples") if isinstance(data, dict) else data
-        if not isinstance(rows, list):
-            raise TableError(f"{path}: expected a list of items, or `examples` with such a list.")
-        numbered = [(f"{path}, item {n}", row) for n, row in enumerate(rows, 1)]
-    else:
-        lines = enumerate(text.split("\n"), 1)
-        numbered = [(f"{path}, line {n}", _parsed(line, f"{path}, line {n}")) for n, line in lines if line.strip()]
-    for where, row in numbered:
+    """The rows of a file, each after its place for messages."""
+    is_list = path.suffix == ".json"
+    for number, row in enumerate(_json_list(path), 1) if is_list else json_lines(path):
+        where = f"{path}, {'item' if is_list else 'line'} {number}"
         if not isinstance(row, dict):
-            raise TableError(f"{where}: expected an object with the question, found {type(row).__name__}.")
+            raise TableError(f"{where}: {f'expected an object, found {kind_of(row)}' if is_list else row}.")
         yield where, row
 
 
-def _parsed(text: str, where: str) -> Any:
+def _json_list(path: Path) -> list[Any]:
+    """A JSON file's list, which may stand under ``examples``."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise TableError(f"{where}: not JSON ({error}).") from error
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TableError(f"{path}: cannot be read ({error}). The corpus.yaml names it.") from error
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        raise TableError(f"{path}: not JSON ({error}).") from error
+    rows = data.get("examples") if isinstance(data, dict) else data
+    if not isinstance(rows, list):
+        raise TableError(f"{path}: expected a list of items, or `examples` with such a list.")
+    return rows

@@ -1,4 +1,4 @@
-"""What somebody declared: the author of a battery, or the catalogue of lm-eval's task families.
+"""Evidence from declared labels: by the author of a battery, or by the catalogue of lm-eval's task families.
 
 A declaration is strong evidence, not the truth. It names what a task mainly asks for, and exceptions among its items
 are expected: the catalogue's own reasons say *most* and *mainly*. The log-odds stand for how often a careful second
@@ -24,14 +24,14 @@ from capgap.classification.evidence import Evidence, EvidenceReason
 
 __all__ = ["declared", "declared_of_task"]
 
-_OWN = (3.9, 0.6)
+_BATTERY = (3.9, 0.6)
 _CATALOGUE = (2.9, 0.8)
 _MIXED_SD = 0.5
 _SIGN = {"knowledge": -1.0, "mixed": 0.0, "reasoning": 1.0}
 
 
 def declared(capability: str | None, task: str | None, *, by: str | None = None) -> Evidence | None:
-    """What is declared of an item, or of all items of a task.
+    """The evidence of a declaration on an item, or on all items of a task.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def declared(capability: str | None, task: str | None, *, by: str | None = None)
         why = f"{known.reason} Source: {known.source}"
         words = f"the catalogue of lm-eval's tasks calls {task} {known.capability}: {why}"
     elif capability is not None:
-        logit, sd = _weight(capability, _OWN)
+        logit, sd = _weight(capability, _BATTERY)
         words = f"{by or 'its battery'} declares it {capability}"
     else:
         return None
@@ -64,9 +64,10 @@ def declared(capability: str | None, task: str | None, *, by: str | None = None)
 def declared_of_task(evidence: list[Evidence | None]) -> Evidence | None:
     """The one declaration that all items of a task share; None where they differ or one has none."""
     first = evidence[0] if evidence else None
-    return first if first is not None and all(one == first for one in evidence) else None
+    return first if first is not None and all(other == first for other in evidence) else None
 
 
 def _weight(capability: str, strength: tuple[float, float]) -> tuple[float, float]:
     logit, sd = strength
+    """Log-odds and standard deviation of a capability declared with that strength."""
     return (0.0, _MIXED_SD) if capability == "mixed" else (_SIGN[capability] * logit, sd)

@@ -1,4 +1,4 @@
-"""What the parts of the classifier hand to each other: a question, and evidence about what it asks of a model.
+"""Items' text and evidence on them: what the parts of the classifier hand to each other.
 
     questions ──text──▶ Evidence ─┐
     declared labels ──▶ Evidence ─┼─pool──▶ Label (one per item, one per task) ──▶ the `labels` table
@@ -16,7 +16,7 @@ __all__ = ["Evidence", "ItemText", "EvidenceReason", "EvidenceModel"]
 
 @dataclass(frozen=True)
 class ItemText:
-    """What the classifier may read of an item."""
+    """The text of an item that the classifier may read."""
 
     text: str
     """The question, without solved examples and chat template."""
@@ -28,7 +28,7 @@ class ItemText:
 
 @dataclass(frozen=True)
 class EvidenceReason:
-    """One thing that speaks for knowledge or for reasoning."""
+    """A reason for knowledge or for reasoning, with its weight."""
 
     words: str
     """A sentence or half of one, which a reader can check against the item."""
@@ -48,7 +48,7 @@ class EvidenceModel:
 
 @dataclass(frozen=True)
 class Evidence:
-    """One source's word on one item or task."""
+    """One source's log-odds of reasoning for one item or task, with their standard deviation."""
 
     kind: str
     """``declared``, ``text`` or ``behaviour``."""

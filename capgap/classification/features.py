@@ -1,4 +1,4 @@
-"""What stands in an item, as numbers and words that a reader can check: the input of the text model.
+"""Features of an item's text: the numbers and words, checkable by a reader, that the text model takes in.
 
 Everything is one pass over the tokens, so time grows linearly with the length of a text.
 """
@@ -13,18 +13,7 @@ from numpy.typing import NDArray
 
 from capgap.classification.choice_parsing import QuestionParts, split_question
 from capgap.classification.evidence import ItemText
-from capgap.classification.lexicon import (
-    AUXILIARIES,
-    FUNCTION_WORDS,
-    GIVEN_NAMES,
-    KINDS,
-    MONTHS,
-    NO_NAMES,
-    PRONOUNS,
-    RECALL_VERBS,
-    TASK_VERBS,
-    VERDICTS,
-)
+from capgap.classification.lexicon import KINDS, LISTS
 
 __all__ = ["FEATURES", "Feature", "ItemFeatures", "item_features", "scaled", "table"]
 
@@ -33,7 +22,7 @@ MAX_CHARACTERS = 50_000
 
 @dataclass(frozen=True)
 class Feature:
-    """One number that is read from an item."""
+    """One feature."""
 
     name: str
     """Its name in the coefficients."""
@@ -86,10 +75,9 @@ FEATURES: tuple[Feature, ...] = (
     *(Feature(f"asks: {question}", "question", "yes") for question in _QUESTIONS),
 )
 
-_COLUMN = {feature.name: n for n, feature in enumerate(FEATURES)}
-_KIND_OF: dict[str, tuple[int, ...]] = {
-    word: tuple(_COLUMN[kind] for kind, words in KINDS.items() if word in words)
-    for word in frozenset().union(*KINDS.values())
+_KINDS_OF: dict[str, tuple[str, ...]] = {
+    word: tuple(name for name, kind in KINDS.items() if word in kind.words)
+    for word in frozenset().union(*(kind.words for kind in KINDS.values()))
 }
 
 _TOKEN = re.compile(r"\d{1,4}[/-]\d{1,2}[/-]\d{1,4}|[^\W\d_]+(?:['’][^\W\d_]+)*|\d+(?:[.,]\d+)*|\n+|[^\w\s]|_")
@@ -98,19 +86,13 @@ _OPERATORS = frozenset("+-*/=<>^%×÷−·≤≥≠&|")
 _OPEN, _BRACKETS = frozenset("([{<"), frozenset("()[]{}<>")
 _QUOTES = frozenset("\"“”'`")
 _PLAIN_MARKS = frozenset(".,?!;:'\"’“”-–—()…`")
+_NO_NAMES = LISTS["months"] | LISTS["no names"]  # capitalised inside sentences, and yet no proper names
 MATERIAL = 6  # words in a row without a function word that are no sentence any more
-
-_QUANTITIES, _LETTERS, _FULL, _RUN = (
-    _COLUMN[name] for name in ("numbers of something", "single letters", "full names", "material")
-)
-_YEARS, _DATES, _LINES = (_COLUMN[name] for name in ("years", "dates", "lines"))
-_COMMAS, _OPERATOR, _QUOTE = (_COLUMN[name] for name in ("commas in a sentence", "operators", "quotation marks"))
-_BRACKET, _DEPTH = (_COLUMN[name] for name in ("brackets", "depth of brackets"))
 
 
 @dataclass(frozen=True)
 class ItemFeatures:
-    """What was read from one item."""
+    """The features of one item."""
 
     values: tuple[float, ...]
     """One raw number for each of `FEATURES`."""
@@ -119,7 +101,7 @@ class ItemFeatures:
 
 
 def item_features(question: ItemText) -> ItemFeatures:
-    """Read one item; any text will do.
+    """The features of one item; any text will do.
 
     Parameters
     ----------
@@ -127,17 +109,17 @@ def item_features(question: ItemText) -> ItemFeatures:
         The item; choices that stand inside the text behind letters are found there.
     """
     split = split_question(question, MAX_CHARACTERS)
-    return _FeatureReader(split).reading()
+    return _FeatureReader(split).read()
 
 
 def table(readings: Sequence[ItemFeatures]) -> NDArray[np.float64]:
-    """The numbers of many items, items x features, with counts as logarithms."""
+    """Features of many items, shape (items, features), counts as logarithms."""
     raw = np.array([reading.values for reading in readings], dtype=float).reshape(len(readings), len(FEATURES))
     return scaled(raw)
 
 
 def scaled(raw: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Counts as log(1 + n), shares and yes or no as they are."""
+    """Raw features of shape (items, features) with counts as log(1 + n), shares and yes or no as they are."""
     counts = np.array([feature.how == "count" for feature in FEATURES])
     return np.where(counts, np.log1p(np.where(counts, raw, 0.0)), raw)
 
@@ -148,27 +130,31 @@ def _stem(word: str) -> str:
 
 
 class _FeatureReader:
-    """One pass over the tokens of a question."""
+    """One pass over the tokens of a question: a state machine of words, numbers and signs.
+
+    A *run* is a stretch without a function word or the end of a sentence. Its words wait in `pending` until it ends,
+    since only then it is known whether they are a sentence (their kinds count) or material (its length counts).
+    """
 
     def __init__(self, split: QuestionParts) -> None:
         self.split = split
-        self.values = [0.0] * len(FEATURES)
+        self.values = {feature.name: 0.0 for feature in FEATURES}
         self.words: Counter[str] = Counter()
         self.names: Counter[str] = Counter()
         self.sentences: list[list[str]] = [[]]
         self.topics: list[set[str]] = [set()]
         self.n_words = self.n_topic = self.n_symbols = self.n_figures = 0
         self.depth = self.commas = self.persons = self.pronouns = 0
-        self.since_month = 9
-        # Words since the last function word: a long run of them is material (a list, an expression), not a sentence.
-        self.told_pronouns = 0
+        self.since_month = 9  # words and numbers since the name of a month; far at the beginning
+        self.pronouns_before = 0  # of the sentence before, where the current one is still empty
         self.run = 0
-        self.pending: list[tuple[str, tuple[int, ...] | None]] = []
-        self.start = True
-        self.before = ""
-        self.name_before = self.given_before = False
+        self.pending: list[tuple[str, tuple[str, ...] | None]] = []  # word ("" for a name) and its kinds
+        self.sentence_start = True  # where a capital makes no name
+        self.previous = ""
+        self.after_name = self.after_given_name = False
 
-    def reading(self) -> ItemFeatures:
+    def read(self) -> ItemFeatures:
+        """All features; to be called once."""
         tokens = _TOKEN.findall(self.split.stem)
         for token in tokens:
             first = token[0]
@@ -182,55 +168,52 @@ class _FeatureReader:
         self._totals(max(1, len(tokens)))
         self._sentences()
         self._choices(len(tokens))
-        return ItemFeatures(tuple(self.values), self.words)
-
-    def _set(self, name: str, value: float) -> None:
-        self.values[_COLUMN[name]] = value
+        return ItemFeatures(tuple(self.values.values()), self.words)
 
     def _word(self, token: str, first: str) -> None:
         word = token.lower()
         self.words[word] += 1
         self.n_words += 1
-        if self.before == "<number>" and word not in FUNCTION_WORDS:
-            self.values[_QUANTITIES] += 1
-        kinds = _KIND_OF.get(word)
-        if word in FUNCTION_WORDS:
-            self.pronouns += word in PRONOUNS
+        if self.previous == "<number>" and word not in LISTS["function words"]:
+            self.values["numbers of something"] += 1
+        kinds = _KINDS_OF.get(word)
+        if word in LISTS["function words"]:
+            self.pronouns += word in LISTS["pronouns"]
             self._close_run()
             if kinds:
-                for column in kinds:
-                    self.values[column] += 1
+                for kind in kinds:
+                    self.values[kind] += 1
         else:
             self.sentences[-1].append(_stem(word))
             self.run += 1
             self.pending.append((word, kinds))
         if len(word) == 1 and word not in "ai":
-            self.values[_LETTERS] += 1
-        capital = first.isupper() and not token.isupper() and word not in NO_NAMES
-        given = capital and word in GIVEN_NAMES
-        name = capital and (given or not self.start)
+            self.values["single letters"] += 1
+        capital = first.isupper() and not token.isupper() and word not in _NO_NAMES
+        given = capital and word in LISTS["given names"]
+        name = capital and (given or not self.sentence_start)
         if name:
             self.names[word] += 1
             if self.pending:
                 self.pending.pop()
                 self.pending.append(("", kinds))
-            self.values[_FULL] += self.name_before
-            self.persons += given and not self.name_before
-            self.persons -= self.name_before and self.given_before
-        self.name_before, self.given_before = name, given and not self.name_before
-        self.start = False
-        self.before = word
-        self.since_month = 0 if word in MONTHS else self.since_month + 1
+            self.values["full names"] += self.after_name
+            self.persons += given and not self.after_name
+            self.persons -= self.after_name and self.after_given_name
+        self.after_name, self.after_given_name = name, given and not self.after_name
+        self.sentence_start = False
+        self.previous = word
+        self.since_month = 0 if word in LISTS["months"] else self.since_month + 1
 
     def _close_run(self) -> None:
         """What stood in a run counts by its meaning if the run was short, as material if it was long."""
         if self.run >= MATERIAL:
-            self.values[_RUN] = max(self.values[_RUN], self.run)
-        if self.run < MATERIAL:
+            self.values["material"] = max(self.values["material"], self.run)
+        else:
             for word, kinds in self.pending:
                 if kinds:
-                    for column in kinds:
-                        self.values[column] += 1
+                    for kind in kinds:
+                        self.values[kind] += 1
                 elif word:
                     self.n_topic += 1
                     self.topics[-1].add(_stem(word))
@@ -238,29 +221,29 @@ class _FeatureReader:
         self.pending.clear()
 
     def _number(self, token: str, first: str) -> None:
-        self.name_before = self.start = False
+        self.after_name = self.sentence_start = False
         self.sentences[-1].append(token)
         self.run += 1
         if len(token) > 5 and ("/" in token or "-" in token):
-            self.before = "<date>"
-            self.values[_DATES] += 1
+            self.previous = "<date>"
+            self.values["dates"] += 1
         elif len(token) == 4 and first in "12" and "1000" <= token < "2100" and self.since_month > 3:
-            self.before = "<year>"
-            self.values[_YEARS] += 1
+            self.previous = "<year>"
+            self.values["years"] += 1
         elif self.since_month <= 1:
-            self.before = "<date>"
-            self.values[_DATES] += 1
+            self.previous = "<date>"
+            self.values["dates"] += 1
         else:
-            self.before = "<number>"
+            self.previous = "<number>"
             self.n_figures += 1
         self.since_month += 1
-        self.words[self.before] += 1
+        self.words[self.previous] += 1
 
     def _sign(self, token: str, first: str) -> None:
-        self.name_before = False
-        self.before = ""
+        self.after_name = False
+        self.previous = ""
         if first == "\n":
-            self.values[_LINES] += 1
+            self.values["lines"] += 1
             self._end_sentence()
             return
         self.words[token] += 1
@@ -270,80 +253,80 @@ class _FeatureReader:
             self._end_sentence()
         elif token == ",":
             self.commas += 1
-            self.values[_COMMAS] = max(self.values[_COMMAS], self.commas)
+            self.values["commas in a sentence"] = max(self.values["commas in a sentence"], self.commas)
         elif token in _OPERATORS or token in _BRACKETS:
             self.run += 1
             if token in _OPERATORS:
-                self.values[_OPERATOR] += 1
+                self.values["operators"] += 1
             if token in _BRACKETS:
                 self._bracket(token)
         elif token in _QUOTES:
-            self.values[_QUOTE] += 1
-            self.start = True
+            self.values["quotation marks"] += 1
+            self.sentence_start = True
         elif token == ":":
-            self.start = True
+            self.sentence_start = True
 
     def _bracket(self, token: str) -> None:
-        self.values[_BRACKET] += 1
+        self.values["brackets"] += 1
         if token in _OPEN:
             self.depth += 1
-            self.values[_DEPTH] = max(self.values[_DEPTH], self.depth)
-            self.start = True
+            self.values["depth of brackets"] = max(self.values["depth of brackets"], self.depth)
+            self.sentence_start = True
         else:
             self.depth = max(0, self.depth - 1)
 
     def _end_sentence(self) -> None:
         self._close_run()
         self.commas = 0
-        self.start = True
+        self.sentence_start = True
         if self.sentences[-1]:
             self.sentences.append([])
             self.topics.append(set())
-            self.told_pronouns, self.pronouns = self.pronouns, 0
+            self.pronouns_before, self.pronouns = self.pronouns, 0
 
     def _totals(self, n_tokens: int) -> None:
         """Counts to the numbers that need all of them."""
         values = self.values
-        numbers = self.n_figures + values[_DATES] + values[_COLUMN["number words"]]
-        self._set("words", self.n_words)
-        self._set("share of topic words", self.n_topic / n_tokens)
-        self._set("share of symbols", self.n_symbols / n_tokens)
-        self._set("numbers", numbers)
-        self._set("two numbers or more", float(numbers + values[_YEARS] > 1))
-        self._set("names", self.names.total())
-        self._set("share of names", self.names.total() / max(1, self.n_words))
-        self._set("persons by first name", max(0, self.persons))
-        self._set("names said again", sum(1 for count in self.names.values() if count > 1))
+        numbers = self.n_figures + values["dates"] + values["number words"]
+        values["words"] = self.n_words
+        values["share of topic words"] = self.n_topic / n_tokens
+        values["share of symbols"] = self.n_symbols / n_tokens
+        values["numbers"] = numbers
+        values["two numbers or more"] = float(numbers + values["years"] > 1)
+        values["names"] = self.names.total()
+        values["share of names"] = self.names.total() / max(1, self.n_words)
+        values["persons by first name"] = max(0, self.persons)
+        values["names said again"] = sum(1 for count in self.names.values() if count > 1)
 
     def _sentences(self) -> None:
-        """What is asked, and how much of it was told before."""
+        """The last sentence, and how much of it stood in earlier ones."""
         content = [sentence for sentence in self.sentences if sentence]
         topics = [topic for sentence, topic in zip(self.sentences, self.topics, strict=True) if sentence]
         n_words = sum(map(len, content))
-        where: Counter[str] = Counter()
+        where: Counter[str] = Counter()  # word → sentences that have it
         for sentence in content:
             where.update(set(sentence))
-        self._set("sentences before the question", max(0, len(content) - 1))
-        self._set("words said again", 1 - len(where) / n_words if n_words else 0.0)
-        self._set("things in several sentences", sum(1 for n in where.values() if n > 1))
+        self.values["sentences before the question"] = max(0, len(content) - 1)
+        self.values["words said again"] = 1 - len(where) / n_words if n_words else 0.0
+        self.values["things in several sentences"] = sum(1 for n in where.values() if n > 1)
         if content:
             last = set(content[-1])
-            told = {word for word in last if where[word] > 1}
-            self._set("question's words said before", len(told) / max(1, len(last)))
+            repeated = {word for word in last if where[word] > 1}
+            self.values["question's words said before"] = len(repeated) / max(1, len(last))
             if len(content) > 1:
-                self._set("pronouns in the question", self.pronouns if self.sentences[-1] else self.told_pronouns)
-            self._set("new words in the question", len(topics[-1] - told))
-        self._asked()
+                self.values["pronouns in the question"] = self.pronouns if self.sentences[-1] else self.pronouns_before
+            self.values["new words in the question"] = len(topics[-1] - repeated)
+        self._question_form()
 
-    def _asked(self) -> None:
+    def _question_form(self) -> None:
         """Which question word the last question has, and whether a sentence begins with an instruction."""
         text = self.split.stem
         starts = {m.group(1).lower() for m in _STARTS.finditer(text)}
-        told = bool(starts & TASK_VERBS)
-        self._set("instruction", float(told))
-        self._set("instruction with material", float(told and bool(_MATERIAL.search(text))))
-        self._set("request to recall", float(bool(starts & RECALL_VERBS)))
-        self._set(f"asks: {_question_word(text)}", 1.0)
+        instructs = bool(starts & LISTS["task verbs"])
+        self.values["instruction"] = float(instructs)
+        self.values["instruction with material"] = float(instructs and bool(_MATERIAL.search(text)))
+        self.values["request to recall"] = float(bool(starts & LISTS["recall verbs"]))
+        self.values[f"asks: {_question_word(text)}"] = 1.0
 
     def _choices(self, n_tokens: int) -> None:
         """What there is to choose from."""
@@ -351,22 +334,22 @@ class _FeatureReader:
         if not choices:
             return
         lowered = [choice.lower().strip(" .") for choice in choices]
-        self._set("yes or no to choose", float(set(lowered) <= VERDICTS))
-        self._set("numbers to choose", sum(bool(_NUMERIC.search(c)) for c in lowered) / len(lowered))
+        self.values["yes or no to choose"] = float(set(lowered) <= LISTS["verdicts"])
+        self.values["numbers to choose"] = sum(bool(_NUMERIC.search(c)) for c in lowered) / len(lowered)
         tokens = [[w for w in _TOKEN.findall(c) if w not in _PLAIN_MARKS] for c in lowered]
         n_in_choices = sum(map(len, tokens))
-        self._set("share of the item in its choices", n_in_choices / max(1, n_tokens + n_in_choices))
-        told = 0.0
+        self.values["share of the item in its choices"] = n_in_choices / max(1, n_tokens + n_in_choices)
+        in_question = 0.0
         seen: Counter[str] = Counter()
         for choice in tokens:
-            content = [w for w in choice if w not in FUNCTION_WORDS and len(w) > 1] or choice
-            told += sum(w in self.words for w in content) / max(1, len(content))
+            content = [w for w in choice if w not in LISTS["function words"] and len(w) > 1] or choice
+            in_question += sum(w in self.words for w in content) / max(1, len(content))
             seen.update(set(content))
-        self._set("choices told in the text", told / len(tokens))
+        self.values["choices told in the text"] = in_question / len(tokens)
         shared = sum(n for n in seen.values() if n > 1)
-        self._set("choices made of the same words", shared / max(1, seen.total()))
+        self.values["choices made of the same words"] = shared / max(1, seen.total())
         named = sum(len(c.split()) > 1 and all(w[0].isupper() for w in c.split() if w[0].isalpha()) for c in choices)
-        self._set("names to choose", named / len(choices))
+        self.values["names to choose"] = named / len(choices)
 
 
 _NUMERIC = re.compile(r"^\W*\d")
@@ -376,20 +359,20 @@ _STARTS = re.compile(r"(?:^|[.?!:;\n]\s*|[\"“]\s*)([^\W\d_]+)")
 
 
 def _question_word(text: str) -> str:
-    """The kind of the last question."""
+    """The kind of the last question, one of `_QUESTIONS`."""
     end = text.rfind("?")
-    asked = end >= 0
-    begin = max(text.rfind(mark, 0, end) for mark in ".!?\n") + 1 if asked else max(0, len(text) - 400)
-    found = _WORD.findall(text[begin : end if asked else len(text)][:2000].lower())
-    if asked and found and found[0] in AUXILIARIES:
+    has_mark = end >= 0
+    begin = max(text.rfind(mark, 0, end) for mark in ".!?\n") + 1 if has_mark else max(0, len(text) - 400)
+    words = _WORD.findall(text[begin : end if has_mark else len(text)][:2000].lower())
+    if has_mark and words and words[0] in LISTS["auxiliaries"]:
         return "yes or no"
-    for n, word in enumerate(found):
-        if word == "how" and n + 1 < len(found) and found[n + 1] in ("many", "much", "long", "old", "far"):
+    for n, word in enumerate(words):
+        if word == "how" and n + 1 < len(words) and words[n + 1] in ("many", "much", "long", "old", "far"):
             return "how many"
         if word in ("who", "whom", "whose"):
             return "who"
-        if word in _QUESTIONS and (asked or n < 3):
+        if word in _QUESTIONS and (has_mark or n < 3):
             return str(word)
-    if asked and any(word in AUXILIARIES for word in found):
+    if has_mark and any(word in LISTS["auxiliaries"] for word in words):
         return "yes or no"
     return "no question"

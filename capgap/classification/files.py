@@ -1,4 +1,4 @@
-"""Questions from a JSONL file, and labels to and from files."""
+"""Files of the classifier: questions from JSONL, labels to and from JSONL and Parquet, answers of models."""
 
 import json
 import math
@@ -14,6 +14,7 @@ import pandas as pd
 from capgap import schema
 from capgap.battery.items import content_ids, drawn
 from capgap.classification.evidence import ItemText
+from capgap.classification.json_lines import json_lines, kind_of
 from capgap.classification.labelling import UnlabelledItem, compact
 from capgap.errors import TableError, UsageError, suggestion
 from capgap.schema import CAPABILITIES
@@ -35,11 +36,11 @@ Answers = tuple[pd.DataFrame, pd.DataFrame]
 """An `outcomes` table, and the `models` table of those who gave the answers."""
 
 _SHOWN = 10
-_LONGEST = 64_000_000  # of a line, in bytes
+_TEXT_KEYS = ("task", "item", "rationale")
 
 
 def read_items(path: Path | str, *, limit: int | None = None) -> list[UnlabelledItem]:
-    """The questions of a JSONL file.
+    """The items of a JSONL file.
 
     Parameters
     ----------
@@ -57,20 +58,20 @@ def read_items(path: Path | str, *, limit: int | None = None) -> list[Unlabelled
         The file cannot be read, or lines of it are no such objects; they are named with what is wrong.
     """
     path = Path(path)
-    return parse_items(_lines(path), path, limit=limit)
+    return parse_items(json_lines(path), path, limit=limit)
 
 
 def parse_items(
     rows: Iterable[tuple[int, Mapping[str, Any] | str]], source: Path, *, limit: int | None = None
 ) -> list[UnlabelledItem]:
-    """The questions of numbered objects with the keys of `read_items`.
+    """The items of numbered objects with the keys of `read_items`.
 
     Parameters
     ----------
     rows
         Number and object; a text in the place of an object is a complaint about it.
     source
-        Where they stand, for messages; its stem is the task of questions that have none.
+        Where they stand, for messages; its stem is the task of items that have none.
     limit
         At most so many items: a seeded sample, in order.
 
@@ -80,63 +81,36 @@ def parse_items(
         Some are no such objects; they are named with what is wrong.
     """
     items: list[UnlabelledItem] = []
-    wrong: list[str] = []
+    complaints: list[str] = []
     n_wrong = 0
-    lines: dict[tuple[str, str], int] = {}
-    again: Counter[tuple[str, str]] = Counter()
+    line_of: dict[tuple[str, str], int] = {}
+    n_occurrences: Counter[tuple[str, str]] = Counter()
     for number, row in rows:
         try:
             if isinstance(row, str):
                 raise TableError(row)
             item = _item(row, source)
             if row.get("item") is None:  # the same question again is another item
-                again[item.task, item.item] += 1
-                occurrence = again[item.task, item.item]
+                n_occurrences[item.task, item.item] += 1
+                occurrence = n_occurrences[item.task, item.item]
                 item = item if occurrence == 1 else replace(item, item=f"{item.item}-{occurrence}")
-            first = lines.setdefault((item.task, item.item), number)
+            first = line_of.setdefault((item.task, item.item), number)
             if first != number:
                 raise TableError(f"item {item.item[:80]!r} of task {item.task[:80]!r} stands in line {first} already")
             items.append(item)
         except TableError as error:
             n_wrong += 1
-            if len(wrong) < _SHOWN:
-                wrong.append(f"{source}, line {number}: {error}.")
-    if wrong:
-        more = [f"and {n_wrong - len(wrong):,} more lines."] if n_wrong > len(wrong) else []
-        raise TableError("\n".join([*wrong, *more, 'A line is an object such as {"text": "Who wrote …?"}.']))
+            if len(complaints) < _SHOWN:
+                complaints.append(f"{source}, line {number}: {error}.")
+    if complaints:
+        more = [f"and {n_wrong - len(complaints):,} more lines."] if n_wrong > len(complaints) else []
+        raise TableError("\n".join([*complaints, *more, 'A line is an object such as {"text": "Who wrote …?"}.']))
     if not items:
         raise TableError(f'{source}: holds no question. A line is an object such as {{"text": "Who wrote …?"}}.')
     return items if limit is None else [items[i] for i in drawn(len(items), limit, 0, source.name)]
 
 
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """Number and object of each line that is not empty; a complaint in the place of what is no object."""
-    try:
-        with path.open("rb") as file:
-            number = 0
-            while line := file.readline(_LONGEST + 1):
-                number += 1
-                if len(line) > _LONGEST:
-                    raise TableError(f"{path}, line {number}: is longer than {_LONGEST:,} bytes.")
-                if line.strip():
-                    yield number, _object(line)
-    except OSError as error:
-        raise TableError(f"{path}: cannot be read: {error.strerror or error}.") from error
-
-
-def _object(line: bytes) -> dict[str, Any] | str:
-    try:
-        found = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        return "is not UTF-8 text"
-    except RecursionError:
-        return "is nested too deeply"
-    except ValueError as error:  # also a number of more digits than Python reads
-        return f"is not JSON: {str(error)[:120]}"
-    return found if isinstance(found, dict) else f"expected an object, found {_kind(found)}"
-
-
-def _item(found: Mapping[str, Any], path: Path) -> UnlabelledItem:
+def _item(row: Mapping[str, Any], source: Path) -> UnlabelledItem:
     """One question.
 
     Raises
@@ -144,29 +118,27 @@ def _item(found: Mapping[str, Any], path: Path) -> UnlabelledItem:
     TableError
         The complaint alone.
     """
-    if "text" not in found:
-        near = suggestion("text", found) if len(found) > 1 else ""
-        raise TableError(f"has no 'text'; it has {', '.join(str(k)[:40] for k in list(found)[:8]) or 'no key'}{near}")
-    text = found["text"]
+    if "text" not in row:
+        near = suggestion("text", row) if len(row) > 1 else ""
+        raise TableError(f"has no 'text'; it has {', '.join(str(k)[:40] for k in list(row)[:8]) or 'no key'}{near}")
+    text, choices = row["text"], row.get("choices") or ()
     if not isinstance(text, str):
-        raise TableError(f"'text': expected a text, found {_kind(text)}")
-    choices = found.get("choices") or ()
+        raise TableError(f"'text': expected a text, found {kind_of(text)}")
     if not isinstance(choices, (list, tuple)):
-        raise TableError(f"'choices': expected a list, found {_kind(choices)}")
-    options = tuple(_word(choice, "choices") for choice in choices)
-    capability = found.get("capability")
+        raise TableError(f"'choices': expected a list, found {kind_of(choices)}")
+    capability = row.get("capability")
     if capability is not None and capability not in CAPABILITIES:
         raise TableError(f"'capability': {str(capability)[:40]!r} is not one of its words: {', '.join(CAPABILITIES)}")
-    question = ItemText(_clean(text), options, _target(found.get("target"), options))
-    task, given = found.get("task"), found.get("item")
-    rationale = found.get("rationale")
+    options = tuple(_text(choice, "choices") for choice in choices)
+    question = ItemText(_clean(text), options, _target(row.get("target"), options))
+    task, item, rationale = (None if (v := row.get(key)) is None else _text(v, key) for key in _TEXT_KEYS)
     return UnlabelledItem(
-        task=path.stem if task is None else _word(task, "task"),
-        item=_word(given, "item") if given is not None else content_ids([[question.text, options, question.target]])[0],
+        task=source.stem if task is None else task,
+        item=content_ids([[question.text, options, question.target]])[0] if item is None else item,
         question=question,
         capability=capability,
         alone=task is None,
-        rationale=None if rationale is None else _word(rationale, "rationale"),
+        rationale=rationale,
         by="the file",
     )
 
@@ -180,25 +152,20 @@ def _target(value: Any, choices: tuple[str, ...]) -> str | None:
         if not 0 <= value < len(choices):
             raise TableError(f"'target': index {str(value)[:20]} of {len(choices)} choices; indices count from 0")
         return choices[value]
-    return _word(value, "target")
+    return _text(value, "target")
 
 
-def _word(value: Any, key: str) -> str:
+def _text(value: Any, key: str) -> str:
     if isinstance(value, str):
         return _clean(value)
     if isinstance(value, (bool, int, float)):
         return str(value)
-    raise TableError(f"{key!r}: expected a text or a number, found {_kind(value)}")
+    raise TableError(f"{key!r}: expected a text or a number, found {kind_of(value)}")
 
 
 def _clean(text: str) -> str:
     """Half of a surrogate pair is no character: no table and no tokenizer takes it."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
-    return names.get(type(value), "a number")
 
 
 def label_lines(labels: pd.DataFrame, *, ascii_only: bool = False) -> Iterator[str]:
@@ -247,7 +214,7 @@ def write_labels(labels: pd.DataFrame, path: Path | str, *, replace: bool = Fals
 
 
 def refuse_out(path: Path, *, replace: bool) -> None:
-    """Say before anything is computed that a file of labels could not be written there.
+    """Refuse, before anything is computed, a file of labels that could not be written.
 
     Raises
     ------
@@ -278,10 +245,10 @@ def read_labels(path: str | PathLike[str]) -> pd.DataFrame:
     path = Path(path)
     if path.suffix == ".jsonl":
         rows = []
-        for number, found in _lines(path):
-            if isinstance(found, str):
-                raise TableError(f"{path}, line {number}: {found}.")
-            row = {key: value for key, value in found.items() if value is not None}
+        for number, parsed in json_lines(path):
+            if isinstance(parsed, str):
+                raise TableError(f"{path}, line {number}: {parsed}.")
+            row = {key: value for key, value in parsed.items() if value is not None}
             if isinstance(row.get("evidence"), dict):
                 row["evidence"] = compact(row["evidence"])
             rows.append(row)
@@ -289,24 +256,23 @@ def read_labels(path: str | PathLike[str]) -> pd.DataFrame:
     else:
         frame = schema.read(path, schema.LABELS)
     for name in ("p_reasoning", "conf_low", "conf_high"):
-        for place, value in enumerate(frame[name]):
+        for n, value in enumerate(frame[name]):
             if not (math.isnan(value) or 0 <= value <= 1):
-                raise TableError(f"{path}: column {name!r}, row {place}: {value:g} is no probability.")
+                raise TableError(f"{path}: column {name!r}, row {n}: {value:g} is no probability.")
     crossed = (frame["conf_low"] > frame["p_reasoning"] + 1e-5) | (frame["conf_high"] < frame["p_reasoning"] - 1e-5)
     if bool(crossed.any()):
-        place = int(crossed.to_numpy().argmax())
-        raise TableError(f"{path}: row {place}: p_reasoning lies outside its own interval.")
+        raise TableError(f"{path}: row {int(crossed.to_numpy().argmax())}: p_reasoning lies outside its own interval.")
     return frame
 
 
 def read_answers(path: str | PathLike[str]) -> Answers:
-    """Outcomes, and who the models are: of a run directory, of what `ask_models` kept, or of one table.
+    """Outcomes and models of a run directory, of what `probe_models` stored, or of one table.
 
     Parameters
     ----------
     path
-        A run directory; a folder with ``outcomes.parquet`` and, where it has one, ``models.parquet``; or an `outcomes`
-        table alone, whose models are known by name only.
+        A folder with ``outcomes.parquet`` and, where it has one, ``models.parquet``; or an `outcomes` table alone,
+        whose models are known by name only.
 
     Raises
     ------
@@ -320,8 +286,8 @@ def read_answers(path: str | PathLike[str]) -> Answers:
         run = RunDirectory.existing(path)
         return run.read(schema.OUTCOMES), run.read(schema.MODELS)
     models = path / "models.parquet"
-    known = schema.read(models, schema.MODELS) if models.is_file() else schema.empty(schema.MODELS)
-    return schema.read(path / "outcomes.parquet", schema.OUTCOMES), known
+    facts = schema.read(models, schema.MODELS) if models.is_file() else schema.empty(schema.MODELS)
+    return schema.read(path / "outcomes.parquet", schema.OUTCOMES), facts
 
 
 def join_answers(several: Sequence[Answers]) -> Answers:
@@ -332,16 +298,16 @@ def join_answers(several: Sequence[Answers]) -> Answers:
     TableError
         Two places call different models by one name.
     """
-    outcomes, models = ([one[n] for one in several if len(one[n])] for n in (0, 1))
-    known = pd.concat(models, ignore_index=True) if models else schema.empty(schema.MODELS)
-    hashes = known.dropna(subset="weights_hash").groupby("model")["weights_hash"].nunique()
+    outcomes, models = ([answers[n] for answers in several if len(answers[n])] for n in (0, 1))
+    facts = pd.concat(models, ignore_index=True) if models else schema.empty(schema.MODELS)
+    hashes = facts.dropna(subset="weights_hash").groupby("model")["weights_hash"].nunique()
     twice = hashes[hashes > 1]
     if len(twice):
         raise TableError(
             f"two different models are called {twice.index[0]!r} in these answers. Give one another name: NAME=CKPT."
         )
-    answers = pd.concat(outcomes, ignore_index=True) if outcomes else schema.empty(schema.OUTCOMES)
+    rows = pd.concat(outcomes, ignore_index=True) if outcomes else schema.empty(schema.OUTCOMES)
     return (
-        schema.validate(answers.drop_duplicates(list(schema.OUTCOMES.key), keep="last"), schema.OUTCOMES),
-        schema.validate(known.drop_duplicates("model", keep="last"), schema.MODELS),
+        schema.validate(rows.drop_duplicates(list(schema.OUTCOMES.key), keep="last"), schema.OUTCOMES),
+        schema.validate(facts.drop_duplicates("model", keep="last"), schema.MODELS),
     )

@@ -1,4 +1,4 @@
-"""Fits the text model to labelled families and measures it on families that it has not seen.
+"""Fit of the text model to labelled families, with nested leave-families-out predictions.
 
 `capgap.classification.refit` is the command around it.
 
@@ -30,14 +30,14 @@ LAPSE = 0.01  # nobody can be surer than this of a new kind of item who has seen
 
 @dataclass(frozen=True)
 class FitSettings:
-    """What is tuned."""
+    """Hyperparameters."""
 
     evidence: float
     """Items' worth of evidence that weighs as much as the penalty: the inverse of its strength times their number."""
     words: float
     """Scale of the words beside standardised features; 0 leaves words out."""
     own: float
-    """Emphasis of a family that only helps to fit; 1 counts it like a measured one."""
+    """Emphasis of a family that only helps to fit, as capgap's own exercises do; 1 counts it like a measured one."""
 
 
 GRID: tuple[FitSettings, ...] = tuple(FitSettings(evidence, 0.3, 2.0) for evidence in (5.0, 15.0, 45.0))
@@ -59,7 +59,7 @@ class HeldOutPredictions:
 
 @dataclass(frozen=True)
 class _FittedRegression:
-    """A regression and how its columns are made."""
+    """A fitted logistic regression and how its columns are made."""
 
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
@@ -68,12 +68,12 @@ class _FittedRegression:
     model: Any
 
     def logits(self, design: DesignMatrices, rows: NDArray[np.intp]) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = self.model.decision_function(_columns(self, design, rows))
-        return found
+        """Log-odds of reasoning, shape (rows,)."""
+        return np.asarray(self.model.decision_function(_columns(self, design, rows)))
 
 
 def _columns(fitted: _FittedRegression, design: DesignMatrices, rows: NDArray[np.intp]) -> Any:
-    """Standardised features, and the words that are kept."""
+    """The regression's columns, shape (rows, features + words): standardised features, and words where it has any."""
     from scipy import sparse
 
     dense = np.clip((design.dense[rows] - fitted.mean) / fitted.scale, -CLIP, CLIP)
@@ -83,13 +83,13 @@ def _columns(fitted: _FittedRegression, design: DesignMatrices, rows: NDArray[np
 
 
 def _fit(design: DesignMatrices, rows: NDArray[np.intp], settings: FitSettings) -> _FittedRegression:
-    """Regression on the given items."""
+    """Penalised logistic regression on the given items."""
     from sklearn.linear_model import LogisticRegression
 
     family, label = design.family[rows], design.reasoning[rows]
     if label.all() or not label.any():
         raise EstimationError("A fit needs families of knowledge and of reasoning; all that are left have one label.")
-    emphasis = np.array([1.0 if one.measured else settings.own for one in design.families])
+    emphasis = np.array([1.0 if members.measured else settings.own for members in design.families])
     weights = balanced(family, label, emphasis)
     dense = design.dense[rows]
     mean = np.average(dense, axis=0, weights=weights)
@@ -129,7 +129,7 @@ def _inner_folds(design: DesignMatrices, families: Sequence[int]) -> list[list[i
 def _tune(
     design: DesignMatrices, rows: NDArray[np.intp], outside: Sequence[int], grid: Sequence[FitSettings]
 ) -> tuple[FitSettings, Calibration]:
-    """Settings and calibration by leaving out families among those that are not outside."""
+    """Settings and calibration by cross-validation over the families that are not `outside`."""
     inside = [n for n in design.measured if n not in outside]
     folds = _inner_folds(design, inside)
     tried = []
@@ -151,7 +151,7 @@ def _tune(
         worse, error = _mean_and_error(losses - best, labels)
         if worse <= error:
             good.append((settings.evidence, worse, settings, calibration))
-    *_, settings, calibration = min(good, key=lambda one: one[:2])
+    *_, settings, calibration = min(good, key=lambda candidate: candidate[:2])
     return settings, calibration
 
 
@@ -165,7 +165,7 @@ def _mean_and_error(values: NDArray[np.float64], labels: NDArray[np.bool_]) -> t
 def calibrate(
     design: DesignMatrices, items: NDArray[np.intp], logits: NDArray[np.float64]
 ) -> tuple[Calibration, NDArray[np.float64]]:
-    """Probabilities from out-of-family log-odds, with families counting alike.
+    """Calibration of out-of-family log-odds by log-loss, with families counting alike.
 
     Returns
     -------
@@ -182,8 +182,8 @@ def calibrate(
         p = Calibration(float(x[0]), float(x[1]), LAPSE, LAPSE).probability(logits)
         return float(-(weights @ np.log(np.where(label, p, 1 - p))))
 
-    found = minimize(loss, np.array([1.0, 0.0]), method="L-BFGS-B", bounds=[(0.05, 20.0), (-20.0, 20.0)])
-    calibration = Calibration(float(found.x[0]), float(found.x[1]), LAPSE, LAPSE)
+    optimum = minimize(loss, np.array([1.0, 0.0]), method="L-BFGS-B", bounds=[(0.05, 20.0), (-20.0, 20.0)])
+    calibration = Calibration(float(optimum.x[0]), float(optimum.x[1]), LAPSE, LAPSE)
     p = calibration.probability(logits)
     each = -np.log(np.where(label, p, 1 - p))
     family = design.family[items]
@@ -193,7 +193,7 @@ def calibrate(
 def leave_families_out(
     design: DesignMatrices, *, limit: int = 150, seed: int = 0, grid: Sequence[FitSettings] = GRID
 ) -> HeldOutPredictions:
-    """Predictions of each measured family by a fit without it, tuning and calibration nested inside.
+    """Nested cross-validation: predictions of each measured family by a fit without it, tuned and calibrated inside.
 
     Parameters
     ----------
@@ -227,7 +227,7 @@ def leave_families_out(
 
 
 def spread(design: DesignMatrices, left_out: HeldOutPredictions) -> tuple[float, float]:
-    """How far families, and items within them, lie from what their label has on the whole.
+    """Spread of calibrated log-odds between families of a label, and between items of a family.
 
     Returns
     -------
@@ -255,7 +255,7 @@ def fit(
     seed: int = 0,
     grid: Sequence[FitSettings] = GRID,
 ) -> tuple[Coefficients, Any]:
-    """The model of all families, with settings and calibration by leaving families out.
+    """Coefficients fitted to all families, with settings and calibration by leaving families out.
 
     Parameters
     ----------
@@ -288,7 +288,7 @@ def fit(
         calibration=calibration,
         family_sd=spreads[0],
         item_sd=spreads[1],
-        known=frozenset(word for word, kept in zip(design.vocabulary, known, strict=True) if kept),
+        known=frozenset(word for word, is_known in zip(design.vocabulary, known, strict=True) if is_known),
         about={**about, "evidence": settings.evidence, "words": settings.words, "own": settings.own},
     )
     return coefficients, fitted

@@ -1,4 +1,4 @@
-"""Labels that rest on models' answers are never used to compare these models."""
+"""Independence of labels: none that rest on a model's answers are used to compare that model."""
 
 import json
 from collections.abc import Collection
@@ -28,12 +28,12 @@ def refuse_compared(labels: pd.DataFrame, models: pd.DataFrame | None, compared:
     UsageError
         One of them is a witness, by its name or by its weights; the message names it.
     """
-    known = dict(zip(models["model"], models["weights_hash"], strict=True)) if models is not None else {}
-    names = set(known) if compared is None else set(compared)
-    weights = {h: name for name, h in known.items() if name in names and isinstance(h, str) and h}
+    hash_of = dict(zip(models["model"], models["weights_hash"], strict=True)) if models is not None else {}
+    names = set(hash_of) if compared is None else set(compared)
+    name_of = {h: name for name, h in hash_of.items() if name in names and isinstance(h, str) and h}
     for task, evidence in zip(labels["task"], labels["evidence"], strict=True):
         for witness in _witnesses(evidence):
-            name = witness.name if witness.name in names else weights.get(witness.weights_hash or "")
+            name = witness.name if witness.name in names else name_of.get(witness.weights_hash or "")
             if name is not None:
                 same = "" if name == witness.name else f" (asked as {witness.name!r})"
                 raise UsageError(
@@ -44,11 +44,12 @@ def refuse_compared(labels: pd.DataFrame, models: pd.DataFrame | None, compared:
 
 
 def _witnesses(evidence: object) -> list[EvidenceModel]:
+    """The models whose answers a cell of the column ``evidence`` rests on."""
     if not isinstance(evidence, str) or '"models"' not in evidence:
         return []
     try:
-        found = json.loads(evidence)
-        return [EvidenceModel(str(m["model"]), m.get("weights_hash")) for m in found.get("models", [])]
+        models = json.loads(evidence).get("models", [])
+        return [EvidenceModel(str(m["model"]), m.get("weights_hash")) for m in models]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise TableError(
             f"labels: evidence {evidence[:80]!r} is not of the form that capgap classify writes."

@@ -1,4 +1,4 @@
-"""Items in, the `labels` table out: evidence of all kinds is collected task by task and pooled."""
+"""Labelling of items: evidence of all kinds is collected task by task and pooled into the `labels` table."""
 
 import json
 from collections import defaultdict
@@ -13,10 +13,11 @@ from capgap.battery import PreparedTask
 from capgap.classification.declared_labels import declared, declared_of_task
 from capgap.classification.evidence import Evidence, ItemText
 from capgap.classification.pooling import PooledLabel, TaskLabels, pool, pool_alone
+from capgap.classification.text_model import TextModel
 
 __all__ = ["UnlabelledItem", "LabelledItems", "unlabelled_items", "classify_items", "compact"]
 
-_WORDS = 240
+_MAX_REASON = 240  # characters
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def classify_items(
     text: Callable[[Sequence[ItemText]], Sequence[Evidence]] | None = None,
     declarations: bool = True,
 ) -> LabelledItems:
-    """Label items from what is declared, what their text says, and how models answer them.
+    """Labels of items from declarations, their text, and the behaviour of models.
 
     Parameters
     ----------
@@ -92,19 +93,19 @@ def classify_items(
 
     Returns
     -------
-    Labelled
+    LabelledItems
         `evidence` of its table is a JSON object: ``reasons`` (words and weight), ``models`` (whose answers it rests
         on: name and weights_hash), ``task`` (probability of the whole task with its interval; not where the item has
         no task).
     """
-    texts = list((text or _shipped)([item.question for item in items]))
+    texts = list((text or TextModel.shipped().evidence)([item.question for item in items]))
     words = [[texts[i]] if texts else [] for i in range(len(items))]
     groups: dict[str, list[int]] = defaultdict(list)
     rows: list[dict[str, Any]] = [{} for _ in items]
     for i, item in enumerate(items):
         if item.alone:
-            said = declared(item.capability, None, by=item.by) if declarations else None
-            rows[i] = _row(item, pool_alone([*words[i], *([said] if said else [])]), None)
+            declaration = declared(item.capability, None, by=item.by) if declarations else None
+            rows[i] = _row(item, pool_alone([*words[i], *([declaration] if declaration else [])]), None)
         else:
             groups[item.task].append(i)
     tasks: dict[str, PooledLabel] = {}
@@ -118,24 +119,18 @@ def classify_items(
     return LabelledItems(frame, tasks)
 
 
-def _shipped(questions: Sequence[ItemText]) -> Sequence[Evidence]:
-    from capgap.classification.text_model import TextModel
-
-    return TextModel.shipped().evidence(questions)
-
-
 def _pooled(
     items: Sequence[UnlabelledItem], words: list[list[Evidence]], behaviour: Sequence[Evidence], declarations: bool
 ) -> TaskLabels:
-    """One task: a declaration that all its items share is one word on the task, others are words on items."""
+    """The pooled labels of one task: a declaration that all items share is evidence on the task, others on items."""
     of_task = list(behaviour)
     if declarations:
-        said = [declared(item.capability, item.task, by=item.by) for item in items]
-        common = declared_of_task(said)
+        declared_of = [declared(item.capability, item.task, by=item.by) for item in items]
+        common = declared_of_task(declared_of)
         if common is not None:
             of_task.append(common)
         else:
-            words = [[*own, one] if one is not None else own for own, one in zip(words, said, strict=True)]
+            words = [[*of_item, *([d] if d else [])] for of_item, d in zip(words, declared_of, strict=True)]
     return pool(of_task, words)
 
 
@@ -159,11 +154,11 @@ def _row(item: UnlabelledItem, label: PooledLabel, task: PooledLabel | None) -> 
 
 
 def compact(evidence: Mapping[str, Any]) -> str:
-    """Evidence as it stands in a table's cell."""
+    """Evidence as compact JSON, for a table's cell."""
     return json.dumps(evidence, ensure_ascii=False, separators=(",", ":"))
 
 
 def _plain(words: str) -> str:
-    """A reason may quote an item: one line, no control characters, bounded."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in words[: 4 * _WORDS]).split())
-    return line if len(line) <= _WORDS else f"{line[: _WORDS - 1]}…"
+    """A reason on one line, without control characters, bounded: it may quote an item."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in words[: 4 * _MAX_REASON]).split())
+    return line if len(line) <= _MAX_REASON else f"{line[: _MAX_REASON - 1]}…"

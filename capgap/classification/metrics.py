@@ -1,4 +1,4 @@
-"""How well items of unseen families are told apart, with every family counting alike."""
+"""Accuracy, AUROC and calibration error of the text model on families left out, every family counting alike."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ N_BINS = 10
 
 @dataclass(frozen=True)
 class FamilyMetrics:
-    """One family that was left out."""
+    """Metrics of one family that was left out."""
 
     family: str
     reasoning: bool
@@ -31,7 +31,7 @@ class FamilyMetrics:
 
 @dataclass(frozen=True)
 class ClassifierMetrics:
-    """The numbers of the table."""
+    """Metrics of the text model over all families that were left out."""
 
     families: tuple[FamilyMetrics, ...]
     auroc: float
@@ -51,22 +51,22 @@ class ClassifierMetrics:
 
 
 def classifier_metrics(design: DesignMatrices, left_out: HeldOutPredictions) -> ClassifierMetrics:
-    """The table of out-of-family predictions."""
+    """Metrics of out-of-family predictions."""
     family, label = design.family[left_out.item], design.reasoning[left_out.item]
     p = 1 / (1 + np.exp(-np.clip(left_out.logit, -500, 500)))
     within = balanced(family, label, np.ones(len(design.families)))
     equal = 1.0 / np.bincount(family, minlength=len(design.families))[family]
     rows = []
     for n in sorted(set(family.tolist())):
-        one = design.families[n]
+        of_family = design.families[n]
         here = family == n
-        against = here | (label != one.reasoning)
+        against = here | (label != of_family.reasoning)
         rows.append(
             FamilyMetrics(
-                family=one.name,
-                reasoning=one.reasoning,
+                family=of_family.name,
+                reasoning=of_family.reasoning,
                 n=int(here.sum()),
-                accuracy=float(np.mean((p[here] > 0.5) == one.reasoning)),
+                accuracy=float(np.mean((p[here] > 0.5) == of_family.reasoning)),
                 mean_p=float(p[here].mean()),
                 auroc=auroc(left_out.logit[against], label[against], equal[against]),
             )
@@ -87,7 +87,7 @@ def classifier_metrics(design: DesignMatrices, left_out: HeldOutPredictions) -> 
 
 
 def auroc(score: NDArray[np.float64], label: NDArray[np.bool_], weight: NDArray[np.float64]) -> float:
-    """Probability that a weighted draw of the positive label scores above one of the negative; ties count half."""
+    """Weighted AUROC: the probability that a draw of the positive label scores above one of the negative; ties half."""
     order = np.argsort(score, kind="stable")
     score, label, weight = score[order], label[order], weight[order]
     _, start = np.unique(score, return_index=True)
@@ -101,11 +101,12 @@ def auroc(score: NDArray[np.float64], label: NDArray[np.bool_], weight: NDArray[
 def _reliability(
     p: NDArray[np.float64], label: NDArray[np.bool_], weight: NDArray[np.float64]
 ) -> tuple[tuple[tuple[float, float, float], ...], float]:
-    place = np.minimum((p * N_BINS).astype(int), N_BINS - 1)
+    """Reliability diagram in `N_BINS` equal bins (mean p, share of reasoning, mass), and the calibration error."""
+    bin_of = np.minimum((p * N_BINS).astype(int), N_BINS - 1)
     weight = weight / weight.sum()
     bins, error = [], 0.0
     for n in range(N_BINS):
-        here = place == n
+        here = bin_of == n
         mass = float(weight[here].sum())
         if mass > 0:
             mean, share = (float((weight[here] * x[here]).sum() / mass) for x in (p, label.astype(float)))

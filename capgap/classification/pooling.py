@@ -1,16 +1,16 @@
-"""Pooling: every source's word on a task and its items into one probability of reasoning each, with an interval.
+"""Pooling by a hierarchical normal model: evidence on a task and its items into a probability of reasoning each.
 
 The model, on the scale of log-odds of reasoning, for the items i of one task::
 
     item           theta_i = T + delta_i            T ~ N(0, PRIOR_SD²), delta_i ~ N(0, spread²)
-    word on i      y_ik    = theta_i + b_ik F_k + e_ik
-    word on task   y_t     = T + b_t F_k + e_t       F_k ~ N(0, 1), one for each kind of evidence k
+    evidence on i  y_ik    = theta_i + b_ik F_k + e_ik
+    evidence on T  y_t     = T + b_t F_k + e_t       F_k ~ N(0, 1), one for each kind of evidence k
 
-A word with standard deviation s of which a share h is common to the task has ``b = s sqrt(h)`` and an own error of
-variance ``s² (1 - h)``. So an error that a kind of evidence makes on the whole task (words that mean another thing in
-this family, a link that doesn't hold for these models) is not averaged away by many items. Everything is normal, so
-the answer is exact and linear in the words: each has a coefficient, and a reason's weight in the pooled log-odds is
-its coefficient times its weight in its source.
+A piece of evidence (a *word* below) with standard deviation s, of which a share h is common to the task, has
+``b = s sqrt(h)`` and an own error of variance ``s² (1 - h)``. So an error that a kind of evidence makes on the whole
+task (words that mean another thing in this family, a link that doesn't hold for these models) is not averaged away by
+many items. Everything is normal, so the answer is exact and linear in the words: each has a coefficient, and a reason's
+weight in the pooled log-odds is its coefficient times its weight in its source.
 
 Some tasks ask the same of all their items, others are a mixture. The spread of the items is read from the words on
 them: their variance beyond what their own errors explain, at least `ITEM_SD`².
@@ -42,16 +42,16 @@ N_REASONS = 3
 """Reasons that a label keeps."""
 
 _Z = 1.959963984540054
-_BEFORE = 5  # words that `ITEM_SD` counts for beside those on a task's items
+_N_PRIOR = 5  # words that `ITEM_SD` counts for beside those on a task's items
 _ROUNDING = 1e-9
-_SURE = 23.0
+_SURE = 23.0  # log-odds beyond which nothing is any surer
 _LEAST = 1e-4  # share of a word's variance that is its own, at least: two words never agree exactly
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class PooledLabel:
-    """What the evidence says of one item or task."""
+    """The pooled log-odds of one item or task, their interval, reasons and label."""
 
     logit: float
     """Log-odds of reasoning, pooled."""
@@ -102,14 +102,14 @@ class TaskLabels:
 
 @dataclass(frozen=True)
 class _EvidenceArrays:
-    """The words on items as arrays: n items, s places for words, u unknowns (T, then one F for each kind)."""
+    """Evidence on items as arrays: n items, at most s words on one, u unknowns (T, then one F for each kind)."""
 
     y: Floats
     """Log-odds, shape (n, s); 0 where there is no word."""
     precision: Floats
     """One over the own variance, shape (n, s); 0 where there is no word."""
     a: Floats
-    """What each word sees of the unknowns, shape (n, s, u)."""
+    """Coefficients of the unknowns in each word, shape (n, s, u)."""
     lead: Floats
     """Variance of theta_i given unknowns and words, shape (n,)."""
     weighted: Floats
@@ -118,7 +118,7 @@ class _EvidenceArrays:
 
 @dataclass(frozen=True)
 class _Posterior:
-    """T and the F given all words: normal."""
+    """Posterior of T and the F given all words: normal."""
 
     mean: Floats
     """Shape (u,)."""
@@ -146,19 +146,20 @@ def pool(task: Sequence[Evidence], items: Sequence[Sequence[Evidence]]) -> TaskL
     kinds = sorted({e.kind for e in task} | {e.kind for words in items for e in words})
     u = 1 + len(kinds)
     words = _words(items, kinds)
-    seen = np.array([_seen(e, kinds) for e in task]).reshape(len(task), u)
-    own = np.array([_own(e) for e in task])
-    said = np.array([_bounded(e.logit) for e in task])
+    loadings = np.array([_loadings(e, kinds) for e in task]).reshape(len(task), u)
+    weighted = loadings.T / np.array([_own_variance(e) for e in task])
+    logits = np.array([_bounded(e.logit) for e in task])
+    # normal equations of the unknowns: prior, words on the task, words on items with delta_i integrated out
     precision = np.diag([PRIOR_SD**-2, *[1.0] * len(kinds)])
-    precision += (seen.T / own) @ seen + np.einsum("nus,nsv->uv", words.weighted, words.a)
+    precision += weighted @ loadings + np.einsum("nus,nsv->uv", words.weighted, words.a)
     cov = np.linalg.inv(precision)
-    mean = cov @ ((seen.T / own) @ said + np.einsum("nus,ns->u", words.weighted, words.y))
-    unknowns = _Posterior(mean, cov, cov @ (seen.T / own))
+    mean = cov @ (weighted @ logits + np.einsum("nus,ns->u", words.weighted, words.y))
+    unknowns = _Posterior(mean, cov, cov @ weighted)
     return TaskLabels(_task(task, items, words, unknowns), _items(task, items, words, unknowns))
 
 
 def pool_alone(words: Sequence[Evidence]) -> PooledLabel:
-    """The label of an item that has no task: the same model with one item and one word of each kind, by hand.
+    """The label of an item that has no task: the same model with one item and one word of each kind, in closed form.
 
     Parameters
     ----------
@@ -173,7 +174,7 @@ def pool_alone(words: Sequence[Evidence]) -> PooledLabel:
 
 
 def spread(items: Sequence[Sequence[Evidence]]) -> float:
-    """How far the items of a task lie from each other, as a standard deviation of log-odds.
+    """Standard deviation of the log-odds of a task's items around the task.
 
     Parameters
     ----------
@@ -193,21 +194,20 @@ def spread(items: Sequence[Sequence[Evidence]]) -> float:
     most = max((by_kind[kind] for kind in sorted(by_kind)), key=len, default=[])
     if len(most) < 2:
         return ITEM_SD
-    own = float(np.mean([_own(e) for e in most]))
-    beyond = float(np.var([_bounded(e.logit) for e in most], ddof=1)) - own
-    read = (_BEFORE * ITEM_SD**2 + (len(most) - 1) * beyond) / (_BEFORE + len(most) - 1)
-    return math.sqrt(min(max(read, ITEM_SD**2), PRIOR_SD**2))
+    noise = float(np.mean([_own_variance(e) for e in most]))
+    between = float(np.var([_bounded(e.logit) for e in most], ddof=1)) - noise
+    shrunk = (_N_PRIOR * ITEM_SD**2 + (len(most) - 1) * between) / (_N_PRIOR + len(most) - 1)
+    return math.sqrt(min(max(shrunk, ITEM_SD**2), PRIOR_SD**2))
 
 
 def _words(items: Sequence[Sequence[Evidence]], kinds: Sequence[str]) -> _EvidenceArrays:
-    """Words on items as arrays."""
-    places = max((len(words) for words in items), default=0)
-    shape = (len(items), places)
+    """Evidence on items as arrays."""
+    shape = (len(items), max((len(words) for words in items), default=0))
     y, precision, a = np.zeros(shape), np.zeros(shape), np.zeros((*shape, 1 + len(kinds)))
     for i, words in enumerate(items):
         for s, evidence in enumerate(words):
-            y[i, s], precision[i, s] = _bounded(evidence.logit), 1 / _own(evidence)
-            a[i, s] = _seen(evidence, kinds)
+            y[i, s], precision[i, s] = _bounded(evidence.logit), 1 / _own_variance(evidence)
+            a[i, s] = _loadings(evidence, kinds)
     lead = 1 / (spread(items) ** -2 + precision.sum(axis=1))
     da = precision[:, :, None] * a
     # Sherman & Morrison: V = diag(1 / precision) + spread² 11'
@@ -219,22 +219,23 @@ def _items(
     task: Sequence[Evidence], items: Sequence[Sequence[Evidence]], words: _EvidenceArrays, unknowns: _Posterior
 ) -> tuple[PooledLabel, ...]:
     """The labels of the items: theta_i given everything."""
-    sees = -words.lead[:, None] * np.einsum("ns,nsu->nu", words.precision, words.a)
-    sees[:, 0] += 1.0
+    # theta_i given the unknowns and its own words is linear in both: `slope` on the unknowns, `direct` on the words
+    slope = -words.lead[:, None] * np.einsum("ns,nsu->nu", words.precision, words.a)
+    slope[:, 0] += 1.0
     direct = words.lead[:, None] * words.precision
-    logit = sees @ unknowns.mean + (direct * words.y).sum(axis=1)
-    sd = np.sqrt(words.lead + np.einsum("nu,uv,nv->n", sees, unknowns.cov, sees))
-    own = direct + np.einsum("nu,uv,nvs->ns", sees, unknowns.cov, words.weighted)
-    of_task = sees @ unknowns.by_task
+    logit = slope @ unknowns.mean + (direct * words.y).sum(axis=1)
+    sd = np.sqrt(words.lead + np.einsum("nu,uv,nv->n", slope, unknowns.cov, slope))
+    # coefficients of an item's words, directly and through the unknowns, and of the words on its task
+    of_item = direct + np.einsum("nu,uv,nvs->ns", slope, unknowns.cov, words.weighted)
+    of_task = slope @ unknowns.by_task
     labels = []
-    for i, said in enumerate(items):
-        reasons = [r for s, e in enumerate(said) for r in _scaled(e, own[i, s])]
-        reasons += [r for t, e in enumerate(task) for r in _scaled(e, of_task[i, t])]
-        told = sum(own[i, s] * _bounded(e.logit) for s, e in enumerate(said))
-        told += sum(of_task[i, t] * _bounded(e.logit) for t, e in enumerate(task))
-        if abs(logit[i] - told) > _ROUNDING:
-            reasons.append(EvidenceReason(f"the other {len(items) - 1:,} items of its task", float(logit[i] - told)))
-        labels.append(_label(logit[i], sd[i], reasons, [*said, *task]))
+    for i, evidence in enumerate(items):
+        pairs = [*zip(evidence, of_item[i], strict=False), *zip(task, of_task[i], strict=True)]
+        reasons = [r for e, coefficient in pairs for r in _scaled(e, coefficient)]
+        rest = logit[i] - sum(coefficient * _bounded(e.logit) for e, coefficient in pairs)
+        if abs(rest) > _ROUNDING:
+            reasons.append(EvidenceReason(f"the other {len(items) - 1:,} items of its task", float(rest)))
+        labels.append(_label(logit[i], sd[i], reasons, [*evidence, *task]))
     return tuple(labels)
 
 
@@ -244,15 +245,14 @@ def _task(
     """The label of the task: T given everything. Equal reasons of its items are one reason."""
     coefficient = np.einsum("u,nus->ns", unknowns.cov[0], words.weighted)
     total: dict[str, float] = defaultdict(float)
-    for i, said in enumerate(items):
-        for s, evidence in enumerate(said):
+    for i, words_on_item in enumerate(items):
+        for s, evidence in enumerate(words_on_item):
             for reason in _scaled(evidence, coefficient[i, s]):
                 total[reason.words] += reason.weight
     reasons = [EvidenceReason(name, weight) for name, weight in total.items()]
     reasons += [r for t, e in enumerate(task) for r in _scaled(e, unknowns.by_task[0, t])]
-    return _label(
-        unknowns.mean[0], math.sqrt(unknowns.cov[0, 0]), reasons, [*task, *(e for said in items for e in said)]
-    )
+    everything = [*task, *(e for words_on_item in items for e in words_on_item)]
+    return _label(unknowns.mean[0], math.sqrt(unknowns.cov[0, 0]), reasons, everything)
 
 
 def _label(logit: float, sd: float, reasons: Sequence[EvidenceReason], evidence: Sequence[Evidence]) -> PooledLabel:
@@ -260,8 +260,8 @@ def _label(logit: float, sd: float, reasons: Sequence[EvidenceReason], evidence:
     mixed = bool(declared) and all(e.logit == 0 for e in declared)
     ranked = sorted(reasons, key=lambda r: -abs(r.weight))
     if mixed:  # its weight is zero, since it speaks for neither, but it is what decides
-        said = {r.words for r in declared[0].reasons}
-        ranked.sort(key=lambda r: r.words not in said)
+        decisive = {r.words for r in declared[0].reasons}
+        ranked.sort(key=lambda r: r.words not in decisive)
     return PooledLabel(
         logit=float(logit),
         sd=float(sd),
@@ -276,21 +276,21 @@ def _scaled(evidence: Evidence, coefficient: float) -> list[EvidenceReason]:
     return [EvidenceReason(reason.words, float(coefficient) * reason.weight) for reason in evidence.reasons]
 
 
-def _seen(evidence: Evidence, kinds: Sequence[str]) -> Floats:
-    """What a word sees of the unknowns: T, and the error that its kind makes on the whole task."""
-    seen = np.zeros(1 + len(kinds))
-    seen[0] = 1.0
-    seen[1 + kinds.index(evidence.kind)] = evidence.sd * math.sqrt(min(max(evidence.shared, 0.0), 1.0))
-    return seen
+def _loadings(evidence: Evidence, kinds: Sequence[str]) -> Floats:
+    """Coefficients of the unknowns in a word, shape (u,): 1 of T, b of the error that its kind makes on the task."""
+    loadings = np.zeros(1 + len(kinds))
+    loadings[0] = 1.0
+    loadings[1 + kinds.index(evidence.kind)] = evidence.sd * math.sqrt(min(max(evidence.shared, 0.0), 1.0))
+    return loadings
 
 
-def _own(evidence: Evidence) -> float:
-    """The variance of a word that is its own."""
+def _own_variance(evidence: Evidence) -> float:
+    """The variance of a word that it shares with no other."""
     return max(evidence.sd, _LEAST) ** 2 * max(1.0 - evidence.shared, _LEAST)
 
 
 def _bounded(logit: float) -> float:
-    """Log-odds beyond which nothing is any surer: a probability of one in ten billion."""
+    """The log-odds, at most as sure as one in ten billion is."""
     return max(-_SURE, min(_SURE, logit))
 
 

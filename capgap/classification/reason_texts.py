@@ -1,8 +1,9 @@
-"""What a group of features found in an item, in words."""
+"""Reasons in words: what a group of features says of an item, as half a sentence."""
 
 from collections.abc import Callable, Mapping
 
 from capgap.classification.features import FEATURES
+from capgap.classification.lexicon import KINDS
 
 __all__ = ["GROUPS", "in_words"]
 
@@ -12,9 +13,9 @@ GROUPS: tuple[str, ...] = tuple(dict.fromkeys(feature.group for feature in FEATU
 _Raw = Mapping[str, float]
 
 
-def _count(value: float, one: str, many: str | None = None) -> str:
-    n = round(value)
-    return f"no {many or one + 's'}" if n == 0 else f"{n:,} {one if n == 1 else many or one + 's'}"
+def _count(value: float, singular: str, plural: str | None = None) -> str:
+    n, plural = round(value), plural or f"{singular}s"
+    return f"no {plural}" if n == 0 else f"{n:,} {singular if n == 1 else plural}"
 
 
 def _share(value: float, what: str) -> str:
@@ -36,10 +37,10 @@ def _sentences(raw: _Raw) -> str:
 
 def _symbols(raw: _Raw) -> str:
     parts = [_count(raw["operators"], "operator"), _count(raw["brackets"], "bracket")]
-    found = [part for part in parts if not part.startswith("no ")]
+    present = [part for part in parts if not part.startswith("no ")]
     if raw["single letters"] >= 2:
-        found.append(f"{round(raw['single letters'])} single letters")
-    return " and ".join(found[:2]) if found else "no operators, brackets or variables"
+        present.append(f"{round(raw['single letters'])} single letters")
+    return " and ".join(present[:2]) if present else "no operators, brackets or variables"
 
 
 def _instruction(raw: _Raw) -> str:
@@ -72,7 +73,7 @@ def _choices(raw: _Raw) -> str:
     return "names to choose from" if raw["names to choose"] > 0.5 else "no numbers to choose from"
 
 
-def _choices_told(raw: _Raw) -> str:
+def _choices_in_text(raw: _Raw) -> str:
     if raw["choices told in the text"] > 0.5:
         return "choices that the text itself names"
     if raw["choices made of the same words"] > 0.5:
@@ -88,7 +89,7 @@ def _question(raw: _Raw) -> str:
     return "no question"
 
 
-# Groups of one feature whose count is told: the feature, the word for one, the words for any other number.
+# Groups of one feature that is told as a count: the feature, what one of them is called, what several are.
 _COUNTED: dict[str, tuple[str, str, str]] = {
     "length": ("words", "word", "words"),
     "years": ("years", "year", "years"),
@@ -100,40 +101,10 @@ _COUNTED: dict[str, tuple[str, str, str]] = {
         "word of the question that nothing before explains",
         "words of the question that nothing before explains",
     ),
-    "truth words": ("truth words", "word about truth or inference", "words about truth or inference"),
-    "negations": ("negations", "negation", "negations"),
-    "conditionals": ("conditionals", "word such as if or unless", "words such as if or unless"),
-    "quantifiers": ("quantifiers", "word such as each, all or exactly", "words such as each, all or exactly"),
-    "comparatives": ("comparatives", "comparative", "comparatives"),
-    "ordinals": ("ordinals", "word such as first or last", "words such as first or last"),
-    "places in an order": ("places in an order", "word of position (left, north)", "words of position (left, north)"),
-    "time spans": ("time spans", "word of time (day, hour, ago)", "words of time (day, hour, ago)"),
-    "changes": ("changes", "thing done (gives, takes, moves)", "things done (gives, takes, moves)"),
-    "totals": ("totals", "word of reckoning (total, each)", "words of reckoning (total, each)"),
-    "number words": ("number words", "number in words", "numbers in words"),
-    "letters and digits": (
-        "letters and digits",
-        "word about letters, digits or lists",
-        "words about letters, digits or lists",
-    ),
-    "words for names and terms": (
-        "words for names and terms",
-        "word that asks for a name or term",
-        "words that ask for a name or term",
-    ),
-    "world and its people": (
-        "world and its people",
-        "word for what reference books hold",
-        "words for what reference books hold",
-    ),
-    "how things usually are": (
-        "how things usually are",
-        "word for how things usually are",
-        "words for how things usually are",
-    ),
+    **{name: (name, kind.singular, kind.plural) for name, kind in KINDS.items()},
 }
 
-_SAID: dict[str, Callable[[_Raw], str]] = {
+_TEXT: dict[str, Callable[[_Raw], str]] = {
     "sentences": _sentences,
     "material": _material,
     "topic": lambda raw: _share(raw["share of topic words"], "it are words of a subject"),
@@ -143,13 +114,13 @@ _SAID: dict[str, Callable[[_Raw], str]] = {
     "names": _names,
     "repetition": _repetition,
     "choices": _choices,
-    "choices told": _choices_told,
+    "choices told": _choices_in_text,
     "question": _question,
 }
 
 
 def in_words(group: str, raw: Mapping[str, float]) -> str:
-    """What the group found, as half a sentence.
+    """The reason of a group of features, as half a sentence.
 
     Parameters
     ----------
@@ -159,6 +130,6 @@ def in_words(group: str, raw: Mapping[str, float]) -> str:
         Raw numbers of the item by the names of `FEATURES`.
     """
     if group in _COUNTED:
-        feature, one, many = _COUNTED[group]
-        return _count(raw[feature], one, many)
-    return _SAID[group](raw)
+        feature, singular, plural = _COUNTED[group]
+        return _count(raw[feature], singular, plural)
+    return _TEXT[group](raw)

@@ -1,4 +1,4 @@
-"""One command from a corpus folder to coefficients and a table: ``python -m capgap.classification.refit CORPUS``.
+"""Refit of the text model to a corpus folder: ``python -m capgap.classification.refit CORPUS``.
 
 Writes ``text_model.json`` (small, plain JSON), and beside it what `reports/classifier` holds: ``README.md`` with the
 table of families, ``families.csv``, ``reliability.csv`` and ``confusion.json``. No text of an item is written.
@@ -21,7 +21,7 @@ from capgap.classification.design_matrices import make_design
 from capgap.classification.evidence import ItemText
 from capgap.classification.exercises import exercises
 from capgap.classification.fitting import GRID, FitSettings, fit, leave_families_out, spread
-from capgap.classification.metrics import ClassifierMetrics, classifier_metrics
+from capgap.classification.metrics import ClassifierMetrics, FamilyMetrics, classifier_metrics
 from capgap.classification.text_model import TextModel
 from capgap.errors import CapgapError, TableError, UsageError
 
@@ -30,10 +30,10 @@ __all__ = ["RefitResult", "read_pairs", "refit", "write_report"]
 
 @dataclass(frozen=True)
 class RefitResult:
-    """What a refit gives."""
+    """Coefficients, their metrics, and what they were fitted to."""
 
     coefficients: Coefficients
-    classifier_metrics: ClassifierMetrics
+    metrics: ClassifierMetrics
     families: tuple[ItemFamily, ...]
     """Measured families and those that only help."""
     chosen: tuple[FitSettings, ...]
@@ -42,7 +42,12 @@ class RefitResult:
 
 
 def refit(
-    corpus: str | Path, *, own: bool = True, limit: int = 150, seed: int = 0, grid: Sequence[FitSettings] = GRID
+    corpus: str | Path,
+    *,
+    with_exercises: bool = True,
+    limit: int = 150,
+    seed: int = 0,
+    grid: Sequence[FitSettings] = GRID,
 ) -> RefitResult:
     """Fit the text model to a corpus folder and measure it on families left out.
 
@@ -50,7 +55,7 @@ def refit(
     ----------
     corpus
         See `read_corpus`.
-    own
+    with_exercises
         Whether capgap's own exercises help to fit.
     limit
         Items of a family that a fit sees.
@@ -67,35 +72,35 @@ def refit(
         It has too few families.
     """
     start = time.perf_counter()
-    families = (*read_corpus(corpus), *(exercises(seed) if own else ()))
+    families = (*read_corpus(corpus), *(exercises(seed) if with_exercises else ()))
     design = make_design(families)
     left_out = leave_families_out(design, limit=limit, seed=seed, grid=grid)
-    found = classifier_metrics(design, left_out)
+    metrics = classifier_metrics(design, left_out)
     about = {
         "date": datetime.now(UTC).date().isoformat(),
         "families": len(design.measured),
         "helping_families": len(families) - len(design.measured),
         "items": len(design.family),
-        "measured": _measured(found),
+        "measured": _measured(metrics),
     }
     coefficients, _ = fit(design, spreads=spread(design, left_out), about=about, limit=limit, seed=seed, grid=grid)
     seconds = time.perf_counter() - start
-    return RefitResult(coefficients, found, families, left_out.settings, seconds)
+    return RefitResult(coefficients, metrics, families, left_out.settings, seconds)
 
 
-def _measured(found: ClassifierMetrics) -> dict[str, object]:
-    """What a report tells of the model beside the labels that rest on it; families that no fit had seen."""
+def _measured(metrics: ClassifierMetrics) -> dict[str, object]:
+    """The metrics that a report shows beside labels that rest on the model; of families that no fit had seen."""
     return {
-        "auroc": round(found.auroc, 4),
-        "accuracy": round(found.accuracy, 4),
-        "ece": round(found.ece, 4),
-        "reliability": [{"p": round(p, 4), "share": round(share, 4), "n": round(n, 5)} for p, share, n in found.bins],
-        "confusion": _confusion(found),
+        "auroc": round(metrics.auroc, 4),
+        "accuracy": round(metrics.accuracy, 4),
+        "ece": round(metrics.ece, 4),
+        "reliability": [{"p": round(p, 4), "share": round(share, 4), "n": round(n, 5)} for p, share, n in metrics.bins],
+        "confusion": _confusion(metrics),
     }
 
 
 def read_pairs(path: str | Path) -> list[tuple[str, ItemText, ItemText]]:
-    """Pairs of items alike in words: topic, the one of knowledge, the one of reasoning.
+    """Minimal pairs, items alike in words: topic, the item of knowledge, the item of reasoning.
 
     Raises
     ------
@@ -118,7 +123,7 @@ def _question(entry: object) -> ItemText:
 
 
 def write_report(folder: str | Path, result: RefitResult, *, command: str, pairs: str | Path | None = None) -> None:
-    """Write the table and its data.
+    """Write the report: README.md with the table of families, and its data.
 
     Parameters
     ----------
@@ -129,31 +134,33 @@ def write_report(folder: str | Path, result: RefitResult, *, command: str, pairs
     command
         The command that made it, as the table says.
     pairs
-        A file of pairs, see `read_pairs`; none are told without it.
+        A file of pairs, see `read_pairs`; none are measured without it.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    found = result.classifier_metrics
-    rows = sorted(found.families, key=lambda row: (row.reasoning, row.accuracy))
-    with (folder / "families.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["family", "label", "n", "accuracy", "mean_p_reasoning", "auroc"])
-        for row in rows:
-            numbers = [f"{value:.4f}" for value in (row.accuracy, row.mean_p, row.auroc)]
-            writer.writerow([row.family, _label(row.reasoning), row.n, *numbers])
-    with (folder / "reliability.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["mean_p_reasoning", "share_reasoning", "weight"])
-        writer.writerows([f"{value:.6f}" for value in one] for one in found.bins)
-    (folder / "confusion.json").write_text(json.dumps(_confusion(found), indent=1) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(_readme(result, command, pairs), encoding="utf-8")
+    metrics = result.metrics
+    rows = sorted(metrics.families, key=lambda row: (row.reasoning, row.accuracy))
+    families = [
+        [row.family, _label(row.reasoning), row.n, *(f"{x:.4f}" for x in (row.accuracy, row.mean_p, row.auroc))]
+        for row in rows
+    ]
+    _write_csv(folder / "families.csv", "family,label,n,accuracy,mean_p_reasoning,auroc", families)
+    bins = [[f"{value:.6f}" for value in bin_] for bin_ in metrics.bins]
+    _write_csv(folder / "reliability.csv", "mean_p_reasoning,share_reasoning,weight", bins)
+    (folder / "confusion.json").write_text(json.dumps(_confusion(metrics), indent=1) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(_readme(result, rows, command, pairs), encoding="utf-8")
 
 
-def _confusion(found: ClassifierMetrics) -> dict[str, object]:
+def _write_csv(path: Path, header: str, rows: Sequence[Sequence[object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([header.split(","), *rows])
+
+
+def _confusion(metrics: ClassifierMetrics) -> dict[str, object]:
     return {
         "note": "Items of families that no fit had seen, families counting alike; rows: truth, columns: called so.",
-        "knowledge": dict(zip(("knowledge", "reasoning"), found.confusion[0], strict=True)),
-        "reasoning": dict(zip(("knowledge", "reasoning"), found.confusion[1], strict=True)),
+        "knowledge": dict(zip(("knowledge", "reasoning"), metrics.confusion[0], strict=True)),
+        "reasoning": dict(zip(("knowledge", "reasoning"), metrics.confusion[1], strict=True)),
     }
 
 
@@ -162,20 +169,16 @@ def _label(reasoning: bool) -> str:
 
 
 def _goals(result: RefitResult, pairs: str | Path | None) -> tuple[list[tuple[str, str, str, bool]], list[str]]:
-    """What is wanted and reached, each with whether it is met; and the items of pairs that are on the wrong side."""
-    found = result.classifier_metrics
-    low = [row.family for row in found.families if row.accuracy < 0.7]
+    """Goals (name, reached, wanted, met), and the items of pairs that are on the wrong side."""
+    metrics = result.metrics
+    low = [row.family for row in metrics.families if row.accuracy < 0.7]
+    auroc, accuracy, ece, balanced = metrics.auroc, metrics.accuracy, metrics.ece, metrics.ece_balanced
     goals = [
-        ("AUROC, pooled out-of-family, families weighted equally", f"{found.auroc:.3f}", "≥ 0.97", found.auroc >= 0.97),
-        (
-            "accuracy, over families within a label, then labels",
-            f"{found.accuracy:.1%}",
-            "≥ 92 %",
-            found.accuracy >= 0.92,
-        ),
+        ("AUROC, pooled out-of-family, families weighted equally", f"{auroc:.3f}", "≥ 0.97", auroc >= 0.97),
+        ("accuracy, over families within a label, then labels", f"{accuracy:.1%}", "≥ 92 %", accuracy >= 0.92),
         ("families under 70 %", f"{len(low)} ({', '.join(low) or 'none'})", "≤ 3", len(low) <= 3),
-        ("calibration error, ten bins, families counting alike", f"{found.ece:.3f}", "≤ 0.05", found.ece <= 0.05),
-        ("the same, labels counting alike too", f"{found.ece_balanced:.3f}", "≤ 0.05", found.ece_balanced <= 0.05),
+        ("calibration error, ten bins, families counting alike", f"{ece:.3f}", "≤ 0.05", ece <= 0.05),
+        ("the same, labels counting alike too", f"{balanced:.3f}", "≤ 0.05", balanced <= 0.05),
     ]
     missed: list[str] = []
     if pairs is not None:
@@ -184,57 +187,39 @@ def _goals(result: RefitResult, pairs: str | Path | None) -> tuple[list[tuple[st
     return goals, missed
 
 
-def _readme(result: RefitResult, command: str, pairs: str | Path | None) -> str:
-    found, about = result.classifier_metrics, result.coefficients.about
+def _readme(result: RefitResult, rows: Sequence[FamilyMetrics], command: str, pairs: str | Path | None) -> str:
+    """The report's page, from the template beside this module."""
     goals, missed = _goals(result, pairs)
-    lines = [
-        "# The text model on families that it has not seen",
-        "",
-        f"Made on {about['date']} in {result.seconds / 60:.0f} minutes on one core by",
-        "",
-        f"    {command}",
-        "",
-        f"Each of {len(found.families)} families was predicted by a fit that had seen neither it nor its kind.",
-        "Penalty and calibration were chosen by leaving out further families among the rest.",
-        f"{about['helping_families']} families of capgap's own exercises help to fit and are not measured.",
-        "Labels and their reasons: `capgap/classification/corpus.yaml`, written before the features.",
-        "",
-        "| goal | reached | wanted | |",
-        "|---|---|---|---|",
-        *(f"| {name} | {value} | {wanted} | {'yes' if met else '**no**'} |" for name, value, wanted, met in goals),
-        "",
-        f"Before calibration, which differs a little between families, the AUROC is {found.auroc_uncalibrated:.3f}.",
-        "AUROC of a family is that of its items against all items of the other label, families of which count alike.",
-        "",
-        "| family | label | items | accuracy | mean p(reasoning) | AUROC |",
-        "|---|---|---|---|---|---|",
-        *(
+    settings = Counter(result.chosen).most_common()
+    template = Path(__file__).with_name("refit_report.md").read_text(encoding="utf-8")
+    text = template.format(
+        about=result.coefficients.about,
+        coefficients=result.coefficients,
+        metrics=result.metrics,
+        minutes=result.seconds / 60,
+        command=command,
+        n_families=len(rows),
+        goals="\n".join(
+            f"| {name} | {value} | {wanted} | {'yes' if met else '**no**'} |" for name, value, wanted, met in goals
+        ),
+        families="\n".join(
             f"| {row.family} | {_label(row.reasoning)} | {row.n:,} | {row.accuracy:.1%}"
             f" | {row.mean_p:.2f} | {row.auroc:.3f} |"
-            for row in sorted(found.families, key=lambda row: (row.reasoning, row.accuracy))
+            for row in rows
         ),
-        "",
-        f"Mean log-odds of families of a label have a standard deviation of {result.coefficients.family_sd:.2f}, items",
-        f"around the mean of their family one of {result.coefficients.item_sd:.2f}.",
-        "Called right of truly knowledge / truly reasoning, families counting alike: "
-        f"{found.confusion[0][0]:.1%} / {found.confusion[1][1]:.1%} (`confusion.json`).",
-        "Chosen settings (evidence, words, own): "
-        + "; ".join(
-            f"{s.evidence:g}, {s.words:g}, {s.own:g} ({n} times)" for s, n in Counter(result.chosen).most_common()
-        )
-        + ".",
-    ]
+        settings="; ".join(f"{s.evidence:g}, {s.words:g}, {s.own:g} ({n} times)" for s, n in settings),
+    )
     if missed:
-        lines += ["", "Pairs with an item on the wrong side (topic: which): " + "; ".join(missed) + "."]
-    return "\n".join(lines).replace("%|", "% |") + "\n"
+        text += f"\nPairs with an item on the wrong side (topic: which): {'; '.join(missed)}.\n"
+    return text.replace("%|", "% |")
 
 
 def _pairs(model: TextModel, path: str | Path) -> tuple[float, list[str]]:
-    """Share of items of pairs that are right, and which are not."""
+    """Accuracy over the items of pairs, and which are wrong."""
     missed = []
     rows = read_pairs(path)
     for topic, knowledge, reasoning in rows:
-        of_knowledge, of_reasoning = (one.logit for one in model.evidence([knowledge, reasoning]))
+        of_knowledge, of_reasoning = (evidence.logit for evidence in model.evidence([knowledge, reasoning]))
         if of_knowledge >= 0:
             missed.append(f"{topic}: knowledge")
         if of_reasoning <= 0:
@@ -252,20 +237,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, default=150, help="items of a family that a fit sees; default: 150")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-exercises", action="store_true", help="fit on the corpus alone")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        if asked.limit < 1:
-            raise UsageError(f"--limit {asked.limit}: expected a number of items above zero.")
-        result = refit(asked.corpus, own=not asked.no_exercises, limit=asked.limit, seed=asked.seed)
-        out = Path(asked.out)
+        if options.limit < 1:
+            raise UsageError(f"--limit {options.limit}: expected a number of items above zero.")
+        result = refit(options.corpus, with_exercises=not options.no_exercises, limit=options.limit, seed=options.seed)
+        out = Path(options.out)
         words = sys.argv[1:] if arguments is None else list(arguments)
-        write_report(out, result, command=" ".join([parser.prog, *words]), pairs=asked.pairs)
-        model = Path(asked.model) if asked.model else out / "text_model.json"
+        write_report(out, result, command=" ".join([parser.prog, *words]), pairs=options.pairs)
+        model = Path(options.model) if options.model else out / "text_model.json"
         model.write_text(result.coefficients.to_json(), encoding="utf-8")
     except CapgapError as error:
         print(error, file=sys.stderr)
         return 2
-    metrics = result.classifier_metrics
+    metrics = result.metrics
     print(f"{out / 'README.md'}: AUROC {metrics.auroc:.3f}, accuracy {metrics.accuracy:.1%}; {model}")
     return 0
 

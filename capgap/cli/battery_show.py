@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from capgap.cli.options import data_root_option, json_option
-from capgap.cli.printing import one_line, print_json
+from capgap.cli.printing import print_json
+from capgap.cli.terminal import one_line
 from capgap.errors import UsageError
 
 if TYPE_CHECKING:

@@ -12,8 +12,6 @@ from capgap.events import Note
 
 __all__ = ["classify"]
 
-_KINDS = ("declared", "text", "behaviour")
-
 
 @click.command()
 @click.argument("source", metavar="FILE|BATTERY")
@@ -26,7 +24,7 @@ _KINDS = ("declared", "text", "behaviour")
     help="Answers that are there already, with variants such as cot; repeatable.",
 )  # fmt: skip
 @click.option(
-    "--evidence", multiple=True, type=click.Choice(_KINDS), default=_KINDS,
+    "--evidence", multiple=True, type=click.Choice(["declared", "text", "behaviour"]),
     help="Only this kind of evidence; repeatable. Default: all that there is.",
 )  # fmt: skip
 @click.option(

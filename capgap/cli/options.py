@@ -1,6 +1,5 @@
 """Options that several commands share, and CPU threads; nothing heavy is imported before a command runs."""
 
-import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -50,14 +49,8 @@ _allow_pickle = click.option(
 
 
 def allow_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``--allow-code`` and ``--allow-pickle``, passed as ``allow``; for one model alone: ``CKPT,allow_code=on``."""
-
-    @functools.wraps(command)  # click's parameters of the command move on with it
-    def run(*args: Any, allow_code: bool, allow_pickle: bool, **kwargs: Any) -> Any:
-        permissions = {"allow_code": allow_code, "allow_pickle": allow_pickle}
-        return command(*args, allow=tuple(key for key, on in permissions.items() if on), **kwargs)
-
-    return _allow_code(_allow_pickle(run))
+    """``--allow-code`` and ``--allow-pickle``, for all models of a command; for one alone: ``CKPT,allow_code=on``."""
+    return _allow_code(_allow_pickle(command))
 
 
 def set_threads(threads: int | None) -> None:

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capgap.cli.progress import printable
-
 if TYPE_CHECKING:
     from capgap.results import Results
 
-__all__ = ["command_line", "one_line", "print_json", "print_results"]
+__all__ = ["command_line", "print_json", "print_results"]
 
 MOST_LINES = 12
 """Lines of the sentence on a terminal; run.json and the report have them all."""
@@ -21,11 +19,6 @@ MOST_LINES = 12
 def command_line() -> list[str]:
     """The command as it was typed, for the record of a run."""
     return ["capgap", *sys.argv[1:]]
-
-
-def one_line(words: str) -> str:
-    """Text of a file as one line without what a terminal would obey."""
-    return printable(" ".join(words.split()))
 
 
 def print_json(content: Any) -> None:

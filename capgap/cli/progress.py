@@ -6,9 +6,7 @@ is written past a bar ends up glued to it.
 """
 
 import logging
-import os
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,24 +15,20 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from capgap.events import Advanced, Begun, Event, Finished, Listener, Note
+from capgap.cli.terminal import is_terminal, n_columns, one_line, printable, shortened, wrapped, write_lines
+from capgap.events import Advanced, Begun, Event, Listener, Note
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
 __all__ = ["configure_logging", "printable", "quiet_option", "terminal_progress", "verbose_option"]
 
-_SECONDS_BETWEEN_LINES = 30.0
-_SECONDS_BETWEEN_TENTHS = 3.0
+_LINE_AFTER = 30.0  # seconds
+_TENTH_AFTER = 3.0  # seconds
 _NARROWEST_BAR = 8
 _FIXED_COLUMNS = 30  # of a line with a bar: percentage, counts, time left and the marks between them
 _FORMAT = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}, {remaining} left{postfix}"
-_FORMAT_WITHOUT_TOTAL = "{desc} {n_fmt} {unit}, {elapsed}{postfix}"
-
-
-def printable(message: str) -> str:
-    """The message without control characters: it may quote a file, and a terminal obeys some of them."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in message)
+_COUNT_FORMAT = "{desc}: {n_fmt} {unit}, {elapsed}{postfix}"
 
 
 @contextmanager
@@ -49,8 +43,7 @@ def terminal_progress(*, quiet: bool = False, stream: TextIO | None = None) -> I
         Where to; stderr by default. Bars are drawn where it is a terminal (and neither ``CI`` is set nor ``TERM`` is
         ``dumb``); anything else gets lines that end in a line feed and hold no other control character.
     """
-    target = sys.stderr if stream is None else stream
-    renderer = (_Bars if _is_terminal(target) and not quiet else _Lines)(target, quiet=quiet)
+    renderer = _Renderer(sys.stderr if stream is None else stream, quiet)
     try:
         yield renderer
     finally:
@@ -63,111 +56,95 @@ class _Stage:
 
     begun: Begun
     started: float
-    n_done: int = 0
-    line_at: float = 0.0
+    line_at: float
     """When its last line was written, seconds of the clock."""
     n_at_line: int = 0
     """Units done by then."""
+    n_done: int = 0
     bar: "tqdm[Any] | None" = None
+    """None where plain lines are written."""
+
+    def due(self, now: float) -> bool:
+        """Whether another plain line is due: each 30 seconds, or each tenth if that is not too soon."""
+        tenth = bool(self.begun.total) and self.n_done - self.n_at_line >= (self.begun.total or 0) / 10
+        waited = now - self.line_at
+        # the last unit is told by the line at the end
+        return self.n_done != self.begun.total and (waited >= _LINE_AFTER or (tenth and waited >= _TENTH_AFTER))
 
 
-class _Lines:
-    """Plain lines: one where a stage begins and ends, and between them one per tenth or per 30 seconds."""
+class _Renderer:
+    """Bars on a terminal, of which one line is left at the end; elsewhere plain lines for begin, progress and end."""
 
     clock: Callable[[], float] = staticmethod(time.monotonic)
 
-    def __init__(self, stream: TextIO, *, quiet: bool = False) -> None:
-        self.stream = stream
-        self.quiet = quiet
+    def __init__(self, stream: TextIO, quiet: bool) -> None:
+        self.stream, self.quiet = stream, quiet
         self.stages: dict[str, _Stage] = {}
 
     def __call__(self, event: Event) -> None:
         """Render one event."""
         if isinstance(event, Note):
             if event.level == "warning" or not self.quiet:
-                self.write(event.text, warning=event.level == "warning")
+                warning = event.level == "warning"
+                write_lines(self.stream, wrapped(event.text, self.stream, warning=warning), warning=warning)
         elif self.quiet:
             return
-        elif isinstance(event, Begun):
-            self._finish(event.stage)  # a name that is begun again is another round of it
-            self._begin(event)
         elif isinstance(event, Advanced):
-            if event.stage not in self.stages:
-                self._begin(Begun(event.stage))
-            stage = self.stages[event.stage]
-            stage.n_done += event.n
-            self._show(stage, event.status)
-        elif isinstance(event, Finished):
-            self._finish(event.stage)
+            self._advance(event)
+        else:
+            self._finish(event.stage)  # a name that is begun again is another round of it
+            if isinstance(event, Begun):
+                self._begin(event)
 
     def close(self) -> None:
         """End the stages that an exception left open, the innermost first."""
         for name in reversed(list(self.stages)):
             self._finish(name)
 
-    def write(self, text: str, *, warning: bool = False) -> None:
-        """Write one message."""
-        _write_message(self.stream, text, warning=warning)
-
     def _begin(self, begun: Begun) -> None:
         now = self.clock()
-        self.stages[begun.stage] = _Stage(begun, started=now, line_at=now)
-        self.write(begun.stage + ("" if begun.total is None else f": {_count(begun.total, begun.unit)}"))
+        stage = self.stages[begun.stage] = _Stage(begun, now, now)
+        if is_terminal(self.stream):
+            stage.bar = _bar(begun, self.stream)
+        else:
+            amount = "" if begun.total is None else f": {_count(begun.total, begun.unit)}"
+            write_lines(self.stream, [one_line(begun.stage + amount)])
 
-    def _show(self, stage: _Stage, status: str) -> None:
-        now, total = self.clock(), stage.begun.total
-        waited = now - stage.line_at
-        tenth = bool(total) and stage.n_done - stage.n_at_line >= (total or 0) / 10
-        if stage.n_done == total or not (
-            waited >= _SECONDS_BETWEEN_LINES or (tenth and waited >= _SECONDS_BETWEEN_TENTHS)
-        ):
-            return  # the last unit is told by the line at the end
-        stage.line_at, stage.n_at_line = now, stage.n_done
-        part = f" of {total:,} ({100 * stage.n_done / total:.0f} %)" if total else ""
-        self.write(f"{stage.begun.stage}: {stage.n_done:,}{part}" + (f", {status}" if status else ""))
+    def _advance(self, event: Advanced) -> None:
+        if event.stage not in self.stages:
+            self._begin(Begun(event.stage))
+        stage, status = self.stages[event.stage], one_line(event.status)
+        stage.n_done += event.n
+        if stage.bar is not None:
+            room = n_columns(self.stream) - len(stage.bar.desc) - _FIXED_COLUMNS - _NARROWEST_BAR
+            stage.bar.set_postfix_str(shortened(status, room) if room > 3 else "", refresh=False)
+            stage.bar.update(event.n)
+        elif stage.due(now := self.clock()):
+            stage.line_at, stage.n_at_line = now, stage.n_done
+            total = stage.begun.total
+            share = f" of {total:,} ({100 * stage.n_done / total:.0f} %)" if total else ""
+            text = f"{event.stage}: {stage.n_done:,}{share}" + (f", {status}" if status else "")
+            write_lines(self.stream, [one_line(text)])
 
     def _finish(self, name: str) -> None:
         stage = self.stages.pop(name, None)
         if stage is None:
             return
-        total = stage.begun.total
-        # A stage that stopped early says so; one whose units nobody counted was done as a whole.
-        part = f"{stage.n_done:,} of " if total is not None and 0 < stage.n_done < total else ""
-        amount = part + _count(stage.n_done if total is None else total, stage.begun.unit) + " "
-        seconds = round(self.clock() - stage.started)
-        self.write(f"{name}: {amount if stage.n_done else 'ended '}after {seconds // 60}:{seconds % 60:02d}")
-
-
-class _Bars(_Lines):
-    """A bar for each stage that runs; a finished one leaves one line."""
-
-    def _begin(self, begun: Begun) -> None:
-        from tqdm import tqdm
-
-        name = _shortened(_one_line(begun.stage), _columns(self.stream) // 3)
-        bar = tqdm(
-            total=begun.total,
-            desc=name + ("" if begun.total else ":"),
-            unit=f"{begun.unit}s",
-            file=self.stream,
-            leave=False,
-            dynamic_ncols=True,
-            miniters=1,
-            bar_format=_FORMAT if begun.total else _FORMAT_WITHOUT_TOTAL,
-        )
-        self.stages[begun.stage] = _Stage(begun, started=self.clock(), bar=bar)
-
-    def _show(self, stage: _Stage, status: str) -> None:
-        assert stage.bar is not None
-        room = _columns(self.stream) - len(stage.bar.desc) - _FIXED_COLUMNS - _NARROWEST_BAR
-        stage.bar.set_postfix_str(_shortened(_one_line(status), room) if room > 3 else "", refresh=False)
-        stage.bar.update(stage.n_done - stage.bar.n)
-
-    def _finish(self, name: str) -> None:
-        stage = self.stages.get(name)
-        if stage is not None and stage.bar is not None:
+        if stage.bar is not None:
             stage.bar.close()
-        super()._finish(name)
+        total, seconds = stage.begun.total, round(self.clock() - stage.started)
+        # A stage that stopped early says so.
+        part = f"{stage.n_done:,} of " if total is not None and 0 < stage.n_done < total else ""
+        amount = part + _count(stage.n_done if total is None else total, stage.begun.unit) if stage.n_done else "ended"
+        write_lines(self.stream, [one_line(f"{name}: {amount} after {seconds // 60}:{seconds % 60:02d}")])
+
+
+def _bar(begun: Begun, stream: TextIO) -> "tqdm[Any]":
+    from tqdm import tqdm
+
+    name, form = shortened(one_line(begun.stage), n_columns(stream) // 3), _FORMAT if begun.total else _COUNT_FORMAT
+    options: dict[str, Any] = {"leave": False, "dynamic_ncols": True, "miniters": 1}
+    return tqdm(desc=name, total=begun.total, unit=f"{begun.unit}s", file=stream, bar_format=form, **options)
 
 
 class _LogHandler(logging.Handler):
@@ -175,7 +152,8 @@ class _LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
-        _write_message(sys.stderr, self.format(record), warning=record.levelno >= logging.WARNING, wrapped=False)
+        warning = record.levelno >= logging.WARNING
+        write_lines(sys.stderr, printable(self.format(record)).splitlines(), warning=warning)
 
 
 def configure_logging(verbosity: int = 0) -> None:
@@ -191,60 +169,16 @@ def configure_logging(verbosity: int = 0) -> None:
         logger.addHandler(handler)
 
 
+def _set_verbosity(ctx: click.Context, param: click.Parameter, value: int) -> None:
+    configure_logging(value)
+
+
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Warnings only, no progress.")
 """Passes ``quiet`` to the command, for `terminal_progress`."""
-
 verbose_option = click.option(
-    "-v",
-    "--verbose",
-    count=True,
-    expose_value=False,
-    callback=lambda ctx, param, value: configure_logging(value),
-    help="Log on stderr what is done; -vv logs more.",
+    "-v", "--verbose", count=True, expose_value=False, callback=_set_verbosity, help="Log what is done; -vv logs more."
 )
 """Sets the level of capgap's loggers; passes nothing to the command."""
-
-
-def _write_message(stream: TextIO, text: str, *, warning: bool, wrapped: bool = True) -> None:
-    """Write a message on lines of its own: bars are cleared for it and drawn again below."""
-    terminal = _is_terminal(stream)
-    lines = [_one_line(text)] if wrapped else printable(text).splitlines()
-    if warning:
-        lines[0] = f"warning: {lines[0]}"
-    if terminal and wrapped:
-        # Words stay whole: commands and paths are there to be copied.
-        width = _columns(stream)
-        lines = textwrap.wrap(
-            lines[0], width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
-        ) or [""]
-    if warning and terminal and not os.environ.get("NO_COLOR"):
-        lines[0] = lines[0].replace("warning:", click.style("warning:", fg="yellow"), 1)
-    if terminal:
-        from tqdm import tqdm
-
-        tqdm.write("\n".join(lines), file=stream)
-    else:
-        stream.write("\n".join(lines) + "\n")
-    stream.flush()
-
-
-def _is_terminal(stream: TextIO) -> bool:
-    return stream.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI")
-
-
-def _columns(stream: TextIO) -> int:
-    try:
-        return os.get_terminal_size(stream.fileno()).columns or 80
-    except (OSError, ValueError):  # no terminal, or a stream without a descriptor
-        return 80
-
-
-def _one_line(text: str) -> str:
-    return printable(" ".join(text.split()))
-
-
-def _shortened(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
 
 
 def _count(n: int, unit: str) -> str:

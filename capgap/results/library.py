@@ -1,6 +1,6 @@
 """The functions of ``import capgap``: each does what the command of the same word does, and prints nothing."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -115,7 +115,7 @@ def evaluate(
     teacher: OnePath | None = None, base: OnePath | None = None, control: OnePath | None = None,
     battery: OneOrMore = (), limit: int | None = None, data_root: Path | str | None = None,
     device: str | None = None, dtype: str | None = None, batch_tokens: int | None = None, workers: int = 1,
-    shard: str | None = None, rescore: bool = False, allow: Collection[str] = (),
+    shard: str | None = None, rescore: bool = False, allow_code: bool = False, allow_pickle: bool = False,
     labels: TableSource | None = None, margin: float | None = None, items: ShownItems = "some",
     out: Path | str | None = None, command: Sequence[str] = (), on_event: Listener = ignore,
 ) -> Run:  # fmt: skip
@@ -139,8 +139,8 @@ def evaluate(
         Make the tables again from the ledger, without a model.
     data_root
         Second folder for the data of batteries.
-    allow
-        What the files of models may do: ``"allow_code"``, run Python code of their own; ``"allow_pickle"``, be pickles.
+    allow_code, allow_pickle
+        Permit what the files of models may do: run Python code of their own, be loaded from pickles.
     labels, margin
         As of `analyze`.
     items
@@ -180,7 +180,7 @@ def evaluate(
         [_text(model) for model in _several(students)],
         teacher=_text(teacher), base=_text(base), control=_text(control),
         batteries=[_text(name) for name in _several(battery)], device=device, shard=shard,
-        allow=allow, limit=limit, dtype=dtype, batch_tokens=batch_tokens,
+        allow=_permissions(allow_code, allow_pickle), limit=limit, dtype=dtype, batch_tokens=batch_tokens,
         workers=workers, rescore=rescore, data_root=None if data_root is None else Path(data_root),
     )  # fmt: skip
     folder = evaluation_folder(plan.students[0].name) if out is None else Path(out)
@@ -203,7 +203,7 @@ def distill(
     file: Path | str,
     *,
     out: Path | str | None = None, device: str | None = None, ledger: Path | str | None = None,
-    allow: Collection[str] = (), command: Sequence[str] = (), on_event: Listener = ignore,
+    allow_code: bool = False, allow_pickle: bool = False, command: Sequence[str] = (), on_event: Listener = ignore,
 ) -> DistilledStudent:  # fmt: skip
     """Train the student that a distillation file describes; evaluate it where the file says so.
 
@@ -219,7 +219,7 @@ def distill(
         ``cpu``, ``cuda`` …; default: the best there is.
     ledger
         The teacher's responses, which several students may share; default in `out`.
-    allow
+    allow_code, allow_pickle
         As of `evaluate`.
     command
         Command line, for the record of an evaluation.
@@ -255,7 +255,7 @@ def distill(
     from capgap.evaluation import quiet
 
     config, folder = distillation.load_config(file), Path(file).parent
-    config = config.permitting(allow)
+    config = config.permitting(_permissions(allow_code, allow_pickle))
     target = student_folder(config.name) if out is None else Path(out)
     with quiet():
         distillation.distill(config, target, folder=folder, device=device, ledger=ledger, on_event=on_event)
@@ -268,7 +268,7 @@ def distill(
         battery=[folder / name if (folder / name).is_file() else name for name in names],
         limit=config.evaluate.limit,
         out=evaluation_folder(config.name) if out is None else target.with_name(f"{target.name}-evaluation"),
-        device=device, allow=allow, command=command, on_event=on_event,
+        device=device, allow_code=allow_code, allow_pickle=allow_pickle, command=command, on_event=on_event,
     )  # fmt: skip
     return DistilledStudent(target, run)
 
@@ -281,3 +281,8 @@ def _several(value: Any) -> list[Any]:
 def _text(model: OnePath | None) -> Any:
     """A model spec or a battery as text; None stays."""
     return None if model is None else fspath(model)
+
+
+def _permissions(allow_code: bool, allow_pickle: bool) -> tuple[str, ...]:
+    """The keys of model specs that are permitted."""
+    return tuple(key for key, on in (("allow_code", allow_code), ("allow_pickle", allow_pickle)) if on)

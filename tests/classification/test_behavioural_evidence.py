@@ -5,12 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from capgap.classification import (
-    Behaviour,
-    behaviour_evidence,
-    behaviours,
-    pool,
-)
+from capgap.classification import behaviour_evidence
+from capgap.classification.behavioural_evidence import Behaviour, behaviours
+from capgap.classification.pooling import pool
 from capgap.schema.remarks import Reason
 from tests.classification.worlds import models, outcomes
 

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from capgap.battery import load_battery
@@ -48,6 +50,19 @@ def test_a_loaded_battery_and_its_name_give_the_same(capsys: pytest.CaptureFixtu
     assert capsys.readouterr() == ("", ""), "a library prints nothing"
 
 
+def test_questions_in_a_list_or_a_frame_are_those_of_a_file(questions: Path) -> None:
+    texts = ["What is 17 + 25 - 8?", "Who wrote Hamlet?"]
+    assert classify(texts)["capability"].tolist() == ["reasoning", "knowledge"]
+    frame = pd.DataFrame(ROWS)  # the third has neither item nor task, and null stands in their cells
+    assert frame["task"].isna().any()
+    numbers = ["p_reasoning", "conf_low", "conf_high"]
+    assert classify(frame)[numbers].equals(classify(questions)[numbers])
+    choices = pd.DataFrame({"text": ["Which?"], "choices": [np.array(["a", "b"])], "target": ["a"]})
+    assert len(classify(choices)) == 1
+    with pytest.raises(TableError):
+        classify(pd.DataFrame({"txt": ["a"]}))
+
+
 @pytest.mark.parametrize(("evidence", "sources"), [(["declared"], {"declared"}), (["text"], {"text"})])
 def test_only_the_evidence_that_is_wanted_counts(evidence: list[str], sources: set[str]) -> None:
     assert set(classify("microworld", limit=2, evidence=evidence)["source"]) == sources  # type: ignore[arg-type]
@@ -59,7 +74,8 @@ def test_a_label_against_its_declaration_is_a_warning(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     events: list[Event] = []
     outcomes({("m", "default"): 0.0, ("m", "cot"): 1.0}, n=200).to_parquet(tmp_path / "o.parquet")
-    labels = classify(path, outcomes=[tmp_path / "o.parquet"], on_event=events.append)
+    labels = classify(path, outcomes=tmp_path / "o.parquet", on_event=events.append)
+    assert labels.equals(classify(path, outcomes=pd.read_parquet(tmp_path / "o.parquet")))
     warnings = [note for note in _notes(events) if note.level == "warning"]
     assert len(warnings) == int((labels["capability"] != "knowledge").any())
 

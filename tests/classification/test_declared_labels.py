@@ -1,8 +1,7 @@
 import pytest
 
 from capgap.battery.catalogue import catalogue
-from capgap.classification import declared
-from capgap.classification.declared_labels import declared_of_task
+from capgap.classification.declared_labels import declared, declared_of_task
 
 
 def test_what_nobody_declares_is_no_evidence() -> None:

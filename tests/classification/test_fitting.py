@@ -13,6 +13,7 @@ from capgap.classification.corpus import ItemFamily
 from capgap.classification.design_matrices import DesignMatrices, balanced, make_design
 from capgap.classification.evidence import ItemText
 from capgap.classification.exercises import exercises
+from capgap.classification.features import item_features
 from capgap.classification.fitting import GRID, FitSettings, _columns, fit, leave_families_out, sample, spread
 from capgap.classification.metrics import _reliability, auroc, classifier_metrics
 from capgap.classification.refit import main, refit, write_report
@@ -64,7 +65,7 @@ def test_the_shipped_arithmetic_agrees_with_scikit_learn(design: DesignMatrices)
     coefficients, fitted = fit(design, spreads=(1.0, 1.0), about={}, grid=ONE)
     model = TextModel(Coefficients.from_json(coefficients.to_json(), "here"))
     rows = np.arange(len(design.family))
-    raw = model.raw_logits(design.readings)
+    raw = model.raw_logits([item_features(q) for family in design.families for q in family.questions])
     np.testing.assert_allclose(raw, fitted.logits(design, rows), atol=1e-9, rtol=0)
     theirs = fitted.model.predict_proba(_columns(fitted, design, rows))[:, 1]
     np.testing.assert_allclose(1 / (1 + np.exp(-raw)), theirs, atol=1e-9, rtol=0)
@@ -177,7 +178,7 @@ def test_a_corpus_that_is_not_there_ends_with_a_message(tmp_path: Path, capsys: 
 
 def test_the_same_corpus_gives_the_same_coefficients(tmp_path: Path) -> None:
     corpus = corpus_folder(tmp_path / "corpus")
-    one, two = (refit(corpus, own=False, grid=ONE).coefficients.to_json() for _ in range(2))
+    one, two = (refit(corpus, with_exercises=False, grid=ONE).coefficients.to_json() for _ in range(2))
     assert one == two
     assert len(exercises()) > 50
     assert len(GRID) > 1
@@ -190,7 +191,7 @@ def test_the_same_corpus_gives_the_same_coefficients(tmp_path: Path) -> None:
 def test_goals_hold_on_families_that_the_fit_has_not_seen(tmp_path: Path) -> None:
     result = refit(os.environ["CAPGAP_SHARED_DATA"])
     write_report(tmp_path, result, command="test", pairs=PAIRS)
-    found = result.measure
+    found = result.metrics
     assert found.auroc >= 0.97
     assert found.accuracy >= 0.92
     assert sum(row.accuracy < 0.7 for row in found.families) <= 3

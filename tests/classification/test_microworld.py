@@ -23,6 +23,7 @@ from capgap.classification import (
 from capgap.classification.behaviour_links import LINKS
 from capgap.classification.probing import probe_models
 from capgap.errors import UsageError
+from capgap.events import Event, Note
 from capgap.models import parse_model
 
 TAUGHT = ("teacher", "generalist", "specialist_knowledge", "specialist_reasoning")
@@ -123,14 +124,17 @@ def test_labels_cannot_be_used_for_their_own_witnesses(small: Small) -> None:
 
 
 def test_items_that_cannot_be_asked_load_no_model(tmp_path: Path) -> None:
-    told: list[str] = []
+    events: list[Event] = []
     choice = ItemText("Q 7 * 7 ?", ("9", "3"), "9")
     alone = [UnlabelledItem("t", "1", choice, alone=True), UnlabelledItem("t", "2", ItemText("Q 7 * 7 ?"))]
     alone.append(UnlabelledItem("t", "3", replace(choice, text="Q 7 " + 10_000 * "* 7 ")))
-    outcomes, models = probe_models([parse_model("microworld:teacher")], alone, tmp_path / "none", say=told.append)
+    teacher = parse_model("microworld:teacher")
+    outcomes, models = probe_models([teacher], alone, tmp_path / "none", on_event=events.append)
     assert not len(outcomes)
     assert not len(models)
-    assert "No model is loaded" in told[0]
+    (note,) = events
+    assert isinstance(note, Note)
+    assert note.level == "warning"
 
 
 @pytest.mark.slow

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from capgap.classification import Evidence, EvidenceModel, EvidenceReason, pool, pool_alone
-from capgap.classification.pooling import ITEM_SD, MIDDLE, PRIOR_SD, spread
+from capgap.classification import Evidence, EvidenceModel, EvidenceReason
+from capgap.classification.pooling import ITEM_SD, MIDDLE, PRIOR_SD, pool, pool_alone, spread
 from tests.classification.exact import conditioned
 
 

@@ -15,7 +15,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from capgap.cli.progress import configure_logging, printable, quiet_option, terminal_progress, verbose_option
+from capgap.cli.progress import configure_logging, quiet_option, terminal_progress, verbose_option
 from capgap.events import Advanced, Begun, Event, Finished, Listener, Note
 
 COLUMNS = 60
@@ -270,7 +270,3 @@ def test_the_library_configures_no_logger() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[] 0"
-
-
-def test_printable_keeps_line_breaks_and_nothing_else_that_a_terminal_obeys() -> None:
-    assert printable("a\nb\tc\x1b[2Jd\r") == "a\nb\tc\N{REPLACEMENT CHARACTER}[2Jd\N{REPLACEMENT CHARACTER}"

@@ -1,4 +1,4 @@
-"""Made-up expressions, strings and programs for exercises: what a list of words cannot hold."""
+"""Random expressions, strings and programs for exercises: what a list of words cannot hold."""
 
 import random
 from collections.abc import Callable
@@ -17,8 +17,8 @@ def _expression(rng: random.Random, depth: int = 2) -> str:
 
 
 def _at_least_two(rng: random.Random) -> str:
-    found = _expression(rng)
-    return found if " " in found else f"{found} {rng.choice('+-*/')} {rng.randint(2, 40)}"
+    expression = _expression(rng)
+    return expression if " " in expression else f"{expression} {rng.choice('+-*/')} {rng.randint(2, 40)}"
 
 
 def _boolean(rng: random.Random, atoms: tuple[str, ...], depth: int = 2) -> str:
@@ -42,16 +42,15 @@ def _brackets(rng: random.Random) -> str:
 
 
 def _code(rng: random.Random) -> str:
-    """A few lines of a program in one of three styles."""
+    """A few lines of a program in one of four styles."""
     a, b, n = rng.randint(1, 9), rng.randint(2, 9), rng.randint(2, 6)
-    style = rng.randrange(4)
-    if style == 0:
-        return f"x = {a}\nfor i in range({n}):\n    x = x * 2 - i\nprint(x)"
-    if style == 1:
-        return f'int x = {a};\nwhile (x < {a * b * n}) {{\n  x += {b};\n}}\nprintf("%d", x);'
-    if style == 2:
-        return f"let x = {a}, y = {b};\nif (x > y) {{ x = x - y; }} else {{ y = y - x; }}\nconsole.log(x + y);"
-    return f"x = [{a}, {b}, {n}]\nx.append(x[0] + x[1])\nx = sum(x[1:])\nprint(x)"
+    styles = (
+        f"x = {a}\nfor i in range({n}):\n    x = x * 2 - i\nprint(x)",
+        f'int x = {a};\nwhile (x < {a * b * n}) {{\n  x += {b};\n}}\nprintf("%d", x);',
+        f"let x = {a}, y = {b};\nif (x > y) {{ x = x - y; }} else {{ y = y - x; }}\nconsole.log(x + y);",
+        f"x = [{a}, {b}, {n}]\nx.append(x[0] + x[1])\nx = sum(x[1:])\nprint(x)",
+    )
+    return styles[rng.randrange(len(styles))]
 
 
 def _function(rng: random.Random) -> str:

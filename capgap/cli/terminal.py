@@ -1,0 +1,64 @@
+"""Lines on a terminal or in a log: width, wrapping, colour, control characters, bars left whole."""
+
+import os
+import textwrap
+from typing import TextIO
+
+import click
+
+__all__ = ["is_terminal", "n_columns", "one_line", "printable", "shortened", "wrapped", "write_lines"]
+
+
+def printable(message: str) -> str:
+    """The message without control characters: it may quote a file, and a terminal obeys some of them."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in message)
+
+
+def one_line(text: str) -> str:
+    """The text on one line, without control characters."""
+    return printable(" ".join(text.split()))
+
+
+def shortened(text: str, width: int) -> str:
+    """At most so many characters, the last of them an ellipsis where some are left out."""
+    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether somebody looks at the stream on a terminal that moves its cursor."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI")
+
+
+def n_columns(stream: TextIO) -> int:
+    """The terminal's width; 80 where there is none."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):  # no terminal, or a stream without a descriptor
+        return 80
+
+
+def wrapped(text: str, stream: TextIO, *, warning: bool = False) -> list[str]:
+    """A message's lines for `write_lines`: of a terminal's width, else one, since logs are searched by line."""
+    text = one_line(text)
+    if not is_terminal(stream):
+        return [text]
+    first = " " * len("warning: ") if warning else ""  # room for what will stand before the first line
+    # words stay whole: commands and paths are there to be copied
+    wrapper = textwrap.TextWrapper(n_columns(stream), first, "  ", break_long_words=False, break_on_hyphens=False)
+    lines = wrapper.wrap(text) or [first]
+    return [lines[0].removeprefix(first), *lines[1:]]
+
+
+def write_lines(stream: TextIO, lines: list[str], *, warning: bool = False) -> None:
+    """Write whole lines: on a terminal bars are cleared for them and drawn again below."""
+    terminal = is_terminal(stream)
+    if warning:
+        coloured = terminal and not os.environ.get("NO_COLOR")
+        lines = [f"{click.style('warning:', fg='yellow') if coloured else 'warning:'} {lines[0]}", *lines[1:]]
+    if terminal:
+        from tqdm import tqdm
+
+        tqdm.write("\n".join(lines), file=stream)
+    else:
+        stream.write("\n".join(lines) + "\n")
+    stream.flush()
