@@ -18,7 +18,7 @@ from capgap.classification.json_lines import json_lines, kind_of
 from capgap.classification.labelling import UnlabelledItem, compact
 from capgap.errors import TableError, UsageError, suggestion
 from capgap.schema import CAPABILITIES
-from capgap.store import RunDirectory
+from capgap.store import has_outcomes, read_outcomes
 
 __all__ = [
     "Answers",
@@ -271,8 +271,8 @@ def read_answers(path: str | PathLike[str]) -> Answers:
     Parameters
     ----------
     path
-        A folder with ``outcomes.parquet`` and, where it has one, ``models.parquet``; or an `outcomes` table alone,
-        whose models are known by name only.
+        A folder with outcomes (see `capgap.store`) and, where it has one, ``models.parquet``; or an `outcomes` table
+        alone, whose models are known by name only.
 
     Raises
     ------
@@ -282,12 +282,10 @@ def read_answers(path: str | PathLike[str]) -> Answers:
     path = Path(path)
     if not path.is_dir():
         return schema.read(path, schema.OUTCOMES), schema.empty(schema.MODELS)
-    if (path / "run.json").is_file():
-        run = RunDirectory.existing(path)
-        return run.read(schema.OUTCOMES), run.read(schema.MODELS)
     models = path / "models.parquet"
     facts = schema.read(models, schema.MODELS) if models.is_file() else schema.empty(schema.MODELS)
-    return schema.read(path / "outcomes.parquet", schema.OUTCOMES), facts
+    outcomes = read_outcomes(path) if has_outcomes(path) else schema.read(path / "outcomes.parquet", schema.OUTCOMES)
+    return outcomes, facts
 
 
 def join_answers(several: Sequence[Answers]) -> Answers:

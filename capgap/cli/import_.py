@@ -47,7 +47,7 @@ def _import_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group(name="import")
 def import_() -> None:
-    """Bring results of other tools into the directory DIR, for capgap analyze.
+    """Bring results of other tools into DIR/outcomes, for capgap analyze.
 
     Files are merged into what DIR holds; the same answer again is no answer more. What cannot be understood is listed
     on stderr and in DIR/import.json.
@@ -138,7 +138,7 @@ def _print_remarks(batch: "ImportBatch") -> None:
 def _summary(batch: "ImportBatch", stored: "MergedImport") -> dict[str, Any]:
     outcomes = stored.outcomes
     return {
-        "outcomes": str(stored.path / "outcomes.parquet"),
+        "outcomes": str(stored.path / "outcomes"),
         "models": sorted(str(name) for name in outcomes["model"].unique()),
         "tasks": len(outcomes[["battery", "task"]].drop_duplicates()),
         "items": len(outcomes[["battery", "task", "item"]].drop_duplicates()),
@@ -152,7 +152,7 @@ def _summary(batch: "ImportBatch", stored: "MergedImport") -> dict[str, Any]:
 
 def _few(names: Sequence[str], limit: int = 10) -> str:
     """Names from files, without what a terminal would obey."""
-    from capgap.importers.values import shown
+    from capgap.importers.values import printable
 
     more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
-    return ", ".join(shown(name, 80) for name in names[:limit]) + more
+    return ", ".join(printable(name, 80) for name in names[:limit]) + more

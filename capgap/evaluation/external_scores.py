@@ -105,9 +105,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             if not text.strip():
                 continue
             if len(text) > _LONGEST_LINE:
-                raise TableError(
-                    f"{path}, line {number}: is {len(text):,} characters long. Expected at most 10 million."
-                )
+                raise TableError(f"{path}, line {number}: is longer than {_LONGEST_LINE:,} characters.")
             try:
                 line = json.loads(text)
             except (ValueError, RecursionError) as error:

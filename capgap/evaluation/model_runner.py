@@ -11,7 +11,7 @@ from capgap.battery import PreparedTask
 from capgap.errors import StoreError
 from capgap.evaluation.exposure import exposure_of, prompt_digest
 from capgap.evaluation.external_scores import ExternalScores
-from capgap.evaluation.plan import EvaluationPlan
+from capgap.evaluation.plan import EvaluationPlan, Shard
 from capgap.evaluation.prepared_batteries import PreparedBatteries
 from capgap.evaluation.progress import RequestProgress
 from capgap.evaluation.requests import build_requests, n_requests, refuse_impossible
@@ -38,16 +38,10 @@ TaskResponses = Callable[[PreparedTask], list[list[Response]]]
 
 
 def run_shard(
-    plan: EvaluationPlan,
-    spec: ModelSpec,
-    prepared: PreparedBatteries,
-    ledger: Ledger,
-    run_id: str,
-    device: str | None,
-    shard: tuple[int, int],
+    plan: EvaluationPlan, spec: ModelSpec, prepared: PreparedBatteries, ledger: Ledger, run_id: str, shard: Shard
 ) -> ModelRunSummary:
     """Ask a part of one model's requests, for the ledger alone; see `fill_ledger_shard`."""
-    model = _load(plan, spec, run_id, device)
+    model = _load(plan, spec, run_id)
     refuse_impossible(model, prepared)
     for _, tasks in prepared:
         for task in tasks:
@@ -74,7 +68,7 @@ class ModelRunner:
     def run_model(self, plan: EvaluationPlan, spec: ModelSpec) -> None:
         """Load a model, ask it everything, and write its tables."""
         self.progress.show(f"{spec.name}: loading")
-        model = _load(plan, spec, self.run.id, plan.device)
+        model = _load(plan, spec, self.run.id)
         refuse_impossible(model, self.prepared)
         # Before it is asked anything, so that another model of its name is refused at once.
         self._enter(summarise_run(model), spec)
@@ -92,7 +86,7 @@ class ModelRunner:
         if summary.n_compared:
             self.on_event(Note(comparison_note(summary)))
         self._enter(summary, spec)
-        self._write(spec, outcomes, model.facts)
+        self._write(spec, outcomes, summary.facts["facts"])
 
     def write_from_ledger(self, spec: ModelSpec) -> None:
         """Write a model's tables from the ledger alone.
@@ -125,20 +119,13 @@ class ModelRunner:
         spec = next(spec for spec in plan.models if spec.name == summaries[0].name)
         for summary in summaries:
             self._enter(summary, spec)
-        self.ledger.describe(summaries[0].fingerprint, summaries[0].identity)
+        self.ledger.describe(summaries[0].fingerprint, summaries[0].facts["identity"])
         most_compared = max(summaries, key=lambda summary: (summary.n_compared, summary.largest_difference))
         if most_compared.n_compared:
             self.on_event(Note(comparison_note(most_compared)))
 
     def _enter(self, summary: ModelRunSummary, spec: ModelSpec) -> None:
-        facts = {
-            "word": spec.place,
-            "identity": summary.identity,
-            "prompting": summary.prompting,
-            "facts": {key: value for key, value in summary.facts.items() if key in schema.MODELS.names},
-            "seconds": {key: round(value, 2) for key, value in summary.seconds.items()},
-        }
-        self.run.add_model(spec.name, summary.fingerprint, facts)
+        self.run.add_model(spec.name, summary.fingerprint, {"word": spec.place, **summary.facts})
 
     def _outcomes(self, spec: ModelSpec, responses_of: TaskResponses) -> pd.DataFrame:
         """The outcomes of one model, task by task."""
@@ -159,11 +146,11 @@ class ModelRunner:
         self.progress.report(n_requests(self.prepared) - (self.progress.n_reported - n_before))
         return schema.from_rows(rows, schema.OUTCOMES, source="outcomes")
 
-    def _write(self, spec: ModelSpec, outcomes: pd.DataFrame, facts: Mapping[str, Any]) -> None:
+    def _write(self, spec: ModelSpec, outcomes: pd.DataFrame, model_row: Mapping[str, Any]) -> None:
         for battery, _ in self.prepared:
             self.run.write_outcomes(spec.name, battery.name, outcomes[outcomes["battery"] == battery.name])
-        row = {key: value for key, value in facts.items() if key in schema.MODELS.names}
-        self.run.merge(schema.MODELS, schema.from_rows([row], schema.MODELS, source=f"facts about {spec.name}"))
+        models = schema.from_rows([model_row], schema.MODELS, source=f"facts about {spec.name}")
+        self.run.merge(schema.MODELS, models)
 
 
 def _with_exposure(
@@ -174,5 +161,5 @@ def _with_exposure(
     return [{**row, "x_exposure": counts[row["item"], row["variant"]]} for row in rows]
 
 
-def _load(plan: EvaluationPlan, spec: ModelSpec, run_id: str, device: str | None) -> LoadedModel:
-    return load_model(spec, device=device, dtype=plan.dtype, batch_tokens=plan.batch_tokens, run_id=run_id)
+def _load(plan: EvaluationPlan, spec: ModelSpec, run_id: str) -> LoadedModel:
+    return load_model(spec, device=plan.device, dtype=plan.dtype, batch_tokens=plan.batch_tokens, run_id=run_id)

@@ -3,21 +3,16 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from capgap.errors import ModelError, UsageError
 from capgap.models import FoundBase, ModelSpec, expand_models, find_base, locate, parse_model, permitted
 from capgap.schema import Roles
 
-__all__ = [
-    "EvaluationPlan",
-    "RoleModels",
-    "cast_roles",
-    "default_batteries",
-    "parse_devices",
-    "parse_shard",
-    "plan_evaluation",
-]
+__all__ = ["EvaluationPlan", "RoleModels", "Shard", "cast_roles", "default_batteries", "parse_devices", "parse_shard"]
+
+Shard = tuple[int, int]
+"""``(k, n)``: the k-th (from 0) of n parts of the requests."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +41,8 @@ class EvaluationPlan:
     """Several devices, one worker each; `device` is the first of them."""
     workers: int = 1
     """Processes that ask at the same time on one device, one thread each; for small models on a CPU."""
-    shard: tuple[int, int] | None = None
-    """``(k, n)``: this machine takes the k-th (from 0) of n parts of the requests, and makes no tables."""
+    shard: Shard | None = None
+    """The part of the requests that this machine takes; it makes no tables then."""
     rescore: bool = False
     """Make outcomes again from the ledger, without a model."""
     data_root: Path | None = None
@@ -83,7 +78,7 @@ class EvaluationPlan:
 
 
 class RoleModels(NamedTuple):
-    """Models in their roles, by the names of `EvaluationPlan`'s fields."""
+    """Models in their roles; ``EvaluationPlan(**models._asdict(), batteries=…)`` makes a plan of them."""
 
     students: tuple[ModelSpec, ...]
     """The compared models."""
@@ -95,50 +90,6 @@ class RoleModels(NamedTuple):
     """Student's name → the same student trained on gold targets."""
     notes: tuple[str, ...]
     """What was decided for the user, one sentence each."""
-
-
-def plan_evaluation(
-    students: Sequence[str],
-    *,
-    teacher: str | None = None,
-    base: str | None = None,
-    control: str | None = None,
-    batteries: Sequence[str] = (),
-    device: str | None = None,
-    shard: str | None = None,
-    allow: Collection[str] = (),
-    **settings: Any,
-) -> EvaluationPlan:
-    """A plan from model specs, with the batteries and devices that fit where none are given.
-
-    Parameters
-    ----------
-    students, teacher, base, control, allow
-        See `cast_roles`.
-    batteries
-        Names or files; default: `default_batteries`.
-    device
-        See `parse_devices`.
-    shard
-        See `parse_shard`.
-    **settings
-        Further fields of `EvaluationPlan`.
-
-    Raises
-    ------
-    UsageError, ModelError
-        See `cast_roles`, `parse_devices` and `parse_shard`.
-    """
-    models = cast_roles(students, teacher=teacher, base=base, control=control, allow=allow)
-    devices = parse_devices(device)
-    return EvaluationPlan(
-        **models._asdict(),
-        batteries=tuple(batteries) or default_batteries(models.students),
-        device=devices[0] if devices else None,
-        devices=devices if len(devices) > 1 else (),
-        shard=parse_shard(shard),
-        **settings,
-    )
 
 
 def cast_roles(
@@ -218,7 +169,7 @@ def parse_devices(text: str | None) -> tuple[str, ...]:
     return tuple(f"{kind}:{number}" for number in numbers)
 
 
-def parse_shard(text: str | None) -> tuple[int, int] | None:
+def parse_shard(text: str | None) -> Shard | None:
     """``K/N`` (from 1) as ``(K - 1, N)``.
 
     Raises

@@ -12,6 +12,8 @@ from capgap.evaluation.plan import EvaluationPlan
 
 __all__ = ["PreparedBatteries", "battery_facts", "items_table", "prepare_batteries"]
 
+_TASK_FACTS = ("num_fewshot", "fewshot", "repeats", "format", "primary")
+
 PreparedBatteries = Sequence[tuple[Battery, Sequence[PreparedTask]]]
 """Batteries with their tasks, ready to be asked."""
 
@@ -38,14 +40,9 @@ def items_table(prepared: PreparedBatteries) -> pd.DataFrame:
     """The `items` table of the batteries."""
     rows = [
         {
-            "battery": battery.name,
-            "task": task.name,
-            "item": item.item,
-            "variant": item.variant,
-            "prompt": item.prompt,
-            "choices": list(item.choices) if item.choices else None,
-            "target": list(item.targets) if len(item.targets) > 1 else (item.targets[0] if item.targets else None),
-            "rationale": item.rationale,
+            **{"battery": battery.name, "task": task.name, "choices": list(item.choices) if item.choices else None},
+            "target": list(item.targets) if len(item.targets) > 1 else next(iter(item.targets), None),
+            **{name: getattr(item, name) for name in ("item", "variant", "prompt", "rationale")},
         }
         for battery, tasks in prepared
         for task in tasks
@@ -62,14 +59,7 @@ def battery_facts(battery: Battery, tasks: Sequence[PreparedTask], limit: int | 
         "limit": limit,
         "seed": battery.defaults.seed,
         "tasks": {
-            task.name: {
-                "n_items": len(task.items),
-                "num_fewshot": task.num_fewshot,
-                "fewshot": task.fewshot,
-                "repeats": task.repeats,
-                "format": task.format,
-                "primary": task.primary,
-            }
+            task.name: {"n_items": len(task.items), **{name: getattr(task, name) for name in _TASK_FACTS}}
             for task in tasks
         },
     }

@@ -1,50 +1,44 @@
 """The progress of an evaluation as events: requests answered now, and those that the ledger had."""
 
-from types import TracebackType
-from typing import Self
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from capgap.events import Advanced, Begun, Finished, Listener
 
-__all__ = ["RequestProgress"]
+__all__ = ["RequestProgress", "request_progress"]
 
 _STAGE = "evaluating"
 
 
+@contextmanager
+def request_progress(n_requests: int, on_event: Listener) -> Iterator["RequestProgress"]:
+    """Begin the stage ``evaluating`` of so many requests to all models, and finish it, whole or not."""
+    on_event(Begun(_STAGE, n_requests, "request"))
+    try:
+        yield RequestProgress(n_requests, on_event)
+    finally:
+        on_event(Finished(_STAGE))
+
+
+@dataclass
 class RequestProgress:
-    """Answered requests of all models, told to a listener; use it in a ``with`` statement.
+    """Answered requests of all models, told to a listener."""
 
-    Parameters
-    ----------
-    n_requests
-        Requests to all models together.
-    on_event
-        Hears of the stage ``evaluating``, never of more requests than there are.
-    """
-
-    def __init__(self, n_requests: int, on_event: Listener) -> None:
-        self.n_requests = n_requests
-        self.n_reported = 0
-        """Requests that the listener has heard of: never more than `n_requests`."""
-        self.n_computed = 0
-        """Requests that a model has answered now."""
-        self.n_from_ledger = 0
-        """Requests whose answers the ledger had."""
-        self._on_event = on_event
-
-    def __enter__(self) -> Self:
-        """Begin the stage."""
-        self._on_event(Begun(_STAGE, self.n_requests, "request"))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End the stage, whole or not."""
-        self._on_event(Finished(_STAGE))
+    n_requests: int
+    """Requests to all models together."""
+    on_event: Listener
+    """Never hears of more requests than there are."""
+    n_reported: int = 0
+    """Requests that the listener has heard of."""
+    n_computed: int = 0
+    """Requests that a model has answered now."""
+    n_from_ledger: int = 0
+    """Requests whose answers the ledger had."""
 
     def show(self, status: str) -> None:
         """Say what is being worked on."""
-        self._on_event(Advanced(_STAGE, 0, status))
+        self.on_event(Advanced(_STAGE, 0, status))
 
     def count(self, computed: int, from_ledger: int) -> None:
         """Count answers, and report them."""
@@ -61,4 +55,4 @@ class RequestProgress:
         n = min(n, self.n_requests - self.n_reported)
         if n > 0:
             self.n_reported += n
-            self._on_event(Advanced(_STAGE, n))
+            self.on_event(Advanced(_STAGE, n))

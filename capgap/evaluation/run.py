@@ -7,14 +7,13 @@ import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from capgap import __version__, schema
 from capgap.evaluation.cost import expected_minutes
 from capgap.evaluation.model_runner import ModelRunner
 from capgap.evaluation.plan import EvaluationPlan
 from capgap.evaluation.prepared_batteries import PreparedBatteries, battery_facts, items_table, prepare_batteries
-from capgap.evaluation.progress import RequestProgress
+from capgap.evaluation.progress import request_progress
 from capgap.evaluation.requests import n_requests, quiet, refuse_early
 from capgap.evaluation.workers import fill_ledger
 from capgap.events import Listener, Note, ignore
@@ -24,6 +23,7 @@ from capgap.store import RunDirectory
 
 __all__ = ["describe_plan", "evaluate"]
 
+_PACKAGES = ("torch", "transformers", "peft", "lm-eval", "datasets", "pandas")
 _log = logging.getLogger(__name__)
 
 
@@ -61,7 +61,16 @@ def evaluate(
         run = RunDirectory(out, on_event=on_event)
         for battery, tasks in prepared:
             run.add_battery(battery.name, battery.hash, battery_facts(battery, tasks, plan.limit))
-        run.save(**_plan_facts(plan, command))
+        run.save(
+            state="running",
+            command=list(command),
+            roles=plan.roles,
+            device=plan.device,
+            dtype=plan.dtype,
+            limit=plan.limit,
+            notes=list(plan.notes),
+            versions={"capgap": __version__, "python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
+        )
         run.merge(schema.ITEMS, items_table(prepared))
         for sentence in (describe_plan(plan, prepared), *plan.notes):
             on_event(Note(sentence))
@@ -99,7 +108,7 @@ def _run_models(
     """
     n_before = len(ledger)
     by_workers = not plan.rescore and (plan.n_workers > 1 or plan.shard is not None)
-    with RequestProgress(n_requests(prepared) * len(plan.models), on_event) as progress:
+    with request_progress(n_requests(prepared) * len(plan.models), on_event) as progress:
         runner = ModelRunner(run, ledger, prepared, progress, on_event)
         for sentence in ledger.notes:
             on_event(Note(sentence, level="warning"))
@@ -118,21 +127,3 @@ def _run_models(
     # What workers have computed is what the ledger has gained; it was counted as the ledger's when it was read back.
     n_by_workers = len(ledger) - n_before - progress.n_computed
     return {"computed": progress.n_computed + n_by_workers, "from_ledger": progress.n_from_ledger - n_by_workers}
-
-
-def _plan_facts(plan: EvaluationPlan, command: Sequence[str]) -> dict[str, Any]:
-    return {
-        "state": "running",
-        "command": list(command),
-        "roles": plan.roles,
-        "device": plan.device,
-        "dtype": plan.dtype,
-        "limit": plan.limit,
-        "notes": list(plan.notes),
-        "versions": _versions(),
-    }
-
-
-def _versions() -> dict[str, str]:
-    packages = ("torch", "transformers", "peft", "lm-eval", "datasets", "pandas")
-    return {"capgap": __version__, "python": platform.python_version(), **{name: version(name) for name in packages}}

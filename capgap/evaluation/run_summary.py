@@ -1,8 +1,9 @@
 """The summary of a model's run: identity, facts, notes, seconds; made in this process or in a worker."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from capgap import schema
 from capgap.models import LoadedModel
 
 __all__ = ["ModelRunSummary", "comparison_note", "summarise_run"]
@@ -16,15 +17,9 @@ class ModelRunSummary:
     """The model."""
     fingerprint: str
     """See `LoadedModel`."""
-    identity: dict[str, Any]
-    """See `LoadedModel`."""
-    prompting: str
-    """See `Prompting.as_text`."""
     facts: dict[str, Any]
-    """Its row of the models table."""
-    notes: list[str] = field(default_factory=list)
-    """See `LoadedModel`."""
-    seconds: dict[str, float] = field(default_factory=dict)
+    """What ``run.json`` says of it: identity, prompting, its row of the models table (``facts``), and seconds."""
+    notes: list[str]
     """See `LoadedModel`."""
     n_compared: int = 0
     """Requests compared with lm-eval's own path before the prefix tree's results counted."""
@@ -38,11 +33,13 @@ def summarise_run(model: LoadedModel) -> ModelRunSummary:
     return ModelRunSummary(
         name=model.name,
         fingerprint=model.fingerprint,
-        identity=model.identity,
-        prompting=model.prompting.as_text(),
-        facts=model.facts,
+        facts={
+            "identity": model.identity,
+            "prompting": model.prompting.as_text(),
+            "facts": {key: value for key, value in model.facts.items() if key in schema.MODELS.names},
+            "seconds": {key: round(value, 2) for key, value in model.seconds.items()},
+        },
         notes=list(dict.fromkeys(model.notes)),
-        seconds=dict(model.seconds),
         n_compared=tree.proven.n_requests if tree is not None else 0,
         largest_difference=tree.proven.largest if tree is not None else 0.0,
     )
@@ -50,7 +47,7 @@ def summarise_run(model: LoadedModel) -> ModelRunSummary:
 
 def comparison_note(summary: ModelRunSummary) -> str:
     """What was compared before a model's results counted, and what that and hashing cost."""
-    seconds = summary.seconds
+    seconds = summary.facts["seconds"]
     return (
         f"{summary.name}: {summary.n_compared} requests compared with lm-eval's own path in "
         f"{seconds.get('proof', 0.0):.1f} s, largest difference {summary.largest_difference:.1g} nats; weights hashed "

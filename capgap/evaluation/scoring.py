@@ -74,17 +74,10 @@ def _rows_of_repeat(
 
 
 def _shared(model: str, battery: str, prepared: PreparedTask, item: Item) -> dict[str, Any]:
+    """Columns that are the same for every metric of an item."""
     return {
-        "model": model,
-        "battery": battery,
-        "task": prepared.name,
-        "capability": item.capability,
-        "domain": item.domain,
-        "item": item.item,
-        "variant": item.variant,
-        "cluster": item.cluster,
-        "format": prepared.format,
-        "chance": item.chance,
+        **{"model": model, "battery": battery, "task": prepared.name, "format": prepared.format},
+        **{name: getattr(item, name) for name in ("item", "variant", "capability", "domain", "cluster", "chance")},
         "target": _target(item),
         **{f"x_{key}": value for key, value in item.covariates.items()},
     }
@@ -130,9 +123,6 @@ def _choice_columns(item: Item, logprobs: np.ndarray, metric: str, value: float)
         "status": "scored",
         "prediction": choices[best],
         "response": json.dumps([round(float(value), 6) for value in logprobs]),
-        "margin": math.nan,
-        "margin_target": math.nan,
-        "target_logprob": math.nan,
     }
     if len(ranked) > 1:
         ordered = np.sort(ranked)
@@ -149,32 +139,19 @@ def _choice_columns(item: Item, logprobs: np.ndarray, metric: str, value: float)
 def _generation_columns(
     prepared: PreparedTask, item: Item, filtered: Any, response: Response, value: float
 ) -> dict[str, Any]:
-    if isinstance(response.value, tuple):  # one continuation, scored: log-probability and whether it is the greedy one
-        return {
-            **_score(value),
-            "status": "scored",
-            "target_logprob": response.value[0],
-            "response": json.dumps(round(response.value[0], 6)),
-            "prediction": None,
-        }
-    if not isinstance(response.value, str):
-        return {**_score(value), "status": "scored", "response": json.dumps(response.value), "prediction": None}
+    answer = response.value
+    columns = {**_score(value), "status": "scored", "prediction": None}
+    if isinstance(answer, tuple):  # one continuation, scored: log-probability and whether it is the greedy one
+        return columns | {"target_logprob": answer[0], "response": json.dumps(round(answer[0], 6))}
+    if not isinstance(answer, str):
+        return columns | {"response": json.dumps(answer)}
     text = filtered[0] if isinstance(filtered, (list, tuple)) and filtered else filtered
-    prediction = _prediction(prepared, item, str(text))
-    status = "scored"
+    columns["prediction"] = _prediction(prepared, item, str(text))
     if response.stop_reason == "length" and not value:
-        status = "truncated"
-    elif prediction is None:
-        status = "unparsed"
-    return {
-        **_score(value if status == "scored" else 0.0),
-        "value": value,
-        "status": status,
-        "prediction": prediction,
-        "response": response.value,
-        "n_tokens": response.n_tokens,
-        "stop_reason": response.stop_reason,
-    }
+        columns |= {"status": "truncated", "score": 0.0}
+    elif columns["prediction"] is None:
+        columns |= {"status": "unparsed", "score": 0.0}
+    return columns | {"response": answer, "n_tokens": response.n_tokens, "stop_reason": response.stop_reason}
 
 
 def _prediction(prepared: PreparedTask, item: Item, text: str) -> str | None:

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from capgap.errors import StoreError
 from capgap.evaluation.model_runner import run_shard
-from capgap.evaluation.plan import EvaluationPlan
+from capgap.evaluation.plan import EvaluationPlan, Shard
 from capgap.evaluation.prepared_batteries import PreparedBatteries, prepare_batteries
 from capgap.evaluation.requests import quiet
 from capgap.evaluation.run_summary import ModelRunSummary
@@ -28,8 +29,10 @@ __all__ = ["fill_ledger", "worker_shards"]
 
 _log = logging.getLogger(__name__)
 
-Job = tuple[int, tuple[int, int]]
-"""Index of the model in the plan, and ``(k, n)``: the k-th (from 0) of n parts of its requests."""
+Job = tuple[int, Shard]
+"""Index of the model in the plan, and the part of its requests."""
+OnProgress = Callable[[int], None]
+"""Called with how many responses the ledger has gained since the last call."""
 
 
 def worker_shards(plan: EvaluationPlan) -> list[tuple[int, list[Job]]]:
@@ -52,7 +55,7 @@ def _jobs(plan: EvaluationPlan, indices: Sequence[int], n_workers: int) -> list[
 
 
 def fill_ledger(
-    plan: EvaluationPlan, ledger: Ledger, run_id: str, *, on_progress: Callable[[int], None]
+    plan: EvaluationPlan, ledger: Ledger, run_id: str, *, on_progress: OnProgress
 ) -> dict[str, list[ModelRunSummary]]:
     """Ask the models of the plan everything, several processes at a time.
 
@@ -65,7 +68,7 @@ def fill_ledger(
     run_id
         See `load_model`.
     on_progress
-        Called in this process with how many responses the ledger has gained since the last call.
+        Called in this process.
 
     Returns
     -------
@@ -87,12 +90,7 @@ def fill_ledger(
 
 
 def _run_jobs(
-    plan: EvaluationPlan,
-    n_workers: int,
-    jobs: Sequence[Job],
-    ledger: Ledger,
-    run_id: str,
-    on_progress: Callable[[int], None],
+    plan: EvaluationPlan, n_workers: int, jobs: Sequence[Job], ledger: Ledger, run_id: str, on_progress: OnProgress
 ) -> list[ModelRunSummary]:
     """The summaries of some jobs, shared among processes that each take a device for good."""
     context = get_context("spawn")
@@ -138,7 +136,7 @@ def _take_device(devices: Any) -> None:
 
 
 def _run_job(
-    plan: EvaluationPlan, index: int, shard: tuple[int, int], ledger: Path, ledger_shard: str | None, run_id: str
+    plan: EvaluationPlan, index: int, shard: Shard, ledger: Path, ledger_shard: str | None, run_id: str
 ) -> ModelRunSummary:
     """A part of one model's requests, in a worker process."""
     import torch
@@ -147,10 +145,11 @@ def _run_job(
     torch.set_num_threads(1)
     with quiet(), Ledger(ledger, shard=ledger_shard) as worker_ledger:
         _worker_batteries = _worker_batteries or prepare_batteries(plan)
-        return run_shard(plan, plan.models[index], _worker_batteries, worker_ledger, run_id, _worker_device, shard)
+        plan = replace(plan, device=_worker_device)
+        return run_shard(plan, plan.models[index], _worker_batteries, worker_ledger, run_id, shard)
 
 
-def _watch(futures: list[Future[ModelRunSummary]], ledger: Ledger, on_progress: Callable[[int], None]) -> None:
+def _watch(futures: list[Future[ModelRunSummary]], ledger: Ledger, on_progress: OnProgress) -> None:
     """Report, twice a second, what the ledger has gained, until all jobs are done; raise what one of them raised."""
     n_known = len(ledger)
     while not all(future.done() for future in futures):

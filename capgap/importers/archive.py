@@ -9,11 +9,10 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from capgap.errors import TableError
-from capgap.importers.reading import decoded, parse_json
+from capgap.importers.reading import decode_utf8, parse_json
 
 __all__ = ["MAX_MEMBER", "MAX_UNPACKED", "Archive"]
 
@@ -34,7 +33,7 @@ _DAMAGE = (
 
 
 class Archive:
-    """An open archive; use it in a ``with`` statement.
+    """An open archive; use it with `contextlib.closing`.
 
     Parameters
     ----------
@@ -55,26 +54,17 @@ class Archive:
             raise TableError(f"is no ZIP archive that can be read: {error}.") from None
         # Of two members of one name the later one counts, as for every reader of such files.
         self._members = {member.filename: member for member in self._zip.infolist()}
+        self.names = list(self._members)
+        """The members' names in the order of the archive."""
         try:
             _refuse_names(self._members)
         except TableError:
             self._zip.close()
             raise
 
-    def __enter__(self) -> Self:
-        """The archive itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         """Close the file."""
         self._zip.close()
-
-    @property
-    def names(self) -> list[str]:
-        """The members' names in the order of the archive."""
-        return list(self._members)
 
     def json(self, name: str) -> Any:
         """The JSON of a member.
@@ -84,13 +74,11 @@ class Archive:
         TableError
             It is damaged, encrypted, too large, or no JSON.
         """
-        return parse_json(decoded(self._read(self._members[name])))
+        return parse_json(decode_utf8(self._read(self._members[name])))
 
     def _read(self, member: zipfile.ZipInfo) -> bytes:
         if member.flag_bits & 0x1:
             raise TableError("is encrypted.")
-        if member.file_size > MAX_MEMBER:
-            raise TableError(f"is larger than {MAX_MEMBER // 2**20} MB when unpacked.")
         try:
             raw = self._zstandard(member) if member.compress_type == _ZSTANDARD else self._deflated(member)
         except NotImplementedError:

@@ -1,13 +1,18 @@
-"""What an import found: rows by the file they came from, what was left out and why, and remarks."""
+"""The batch that an importer makes: rows by the file they came from, what was left out and why, and remarks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from capgap.importers.values import shown
+from capgap.battery.catalogue import known_label
+from capgap.errors import CapgapError, TableError
+from capgap.importers.reading import FileRecord
+from capgap.importers.values import bounded_text, printable
 
-__all__ = ["ImportBatch", "TaskResults", "SkippedFile", "label"]
+__all__ = ["ImportBatch", "SkippedFile", "TaskResults", "catalogue_columns", "item_row", "label"]
+
+Sample = TypeVar("Sample")
 
 
 def label(path: Path) -> str:
@@ -15,6 +20,23 @@ def label(path: Path) -> str:
     if not path.is_absolute():
         return str(path)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else "/".join(path.parts[-2:])
+
+
+def item_row(
+    battery: str, task: str, item: str, *, variant: str = "default", prompt: Any, choices: Any, target: Any
+) -> dict[str, Any]:
+    """A row of the items table; lists are written as JSON."""
+    texts = {"prompt": prompt, "choices": list(choices) if choices else None, "target": target}
+    return {
+        **{"battery": battery, "task": task, "item": item, "variant": variant},
+        **{name: bounded_text(value) for name, value in texts.items()},
+    }
+
+
+def catalogue_columns(task: str) -> dict[str, Any]:
+    """Capability and domain of a task that capgap's catalogue knows."""
+    known = known_label(task)
+    return {"capability": known.capability if known else None, "domain": known.domain if known else None}
 
 
 @dataclass(frozen=True)
@@ -50,8 +72,8 @@ class TaskResults:
     """Rows of the items table."""
     facts: dict[str, Any] = field(default_factory=dict)
     """The model's row of the models table without its name, as far as the file tells."""
-    asked: Mapping[str, Any] = field(default_factory=dict)
-    """How the task was asked (solved examples, version), where the file tells."""
+    setup: Mapping[str, Any] = field(default_factory=dict)
+    """How the task was put to the model (solved examples, version), where the file tells."""
     items_by_content: bool = True
     """Whether equal item ids mean equal questions; where they are only numbers, the questions are compared."""
 
@@ -59,11 +81,6 @@ class TaskResults:
     def model(self) -> str:
         """The model's name."""
         return str(self.rows[0]["model"])
-
-    @property
-    def battery(self) -> str:
-        """The battery that the task belongs to."""
-        return str(self.rows[0].get("battery", "battery"))
 
     @property
     def task(self) -> str:
@@ -93,13 +110,13 @@ class ImportBatch:
         """What was not imported, equal reasons in one file counted together."""
         return list(self._skipped.values())
 
-    def skip(self, where: str, reason: str, count: int = 1, *, first: str = "") -> None:
+    def skip(self, where: str | Path, reason: str, count: int = 1, *, first: str = "") -> None:
         """List something that is not imported.
 
         Parameters
         ----------
         where
-            The file (and task).
+            The file, or its label (and task).
         reason
             The same words for the same trouble: equal reasons are counted, not repeated.
         count
@@ -107,12 +124,56 @@ class ImportBatch:
         first
             The one at hand; the first that is given for a reason is kept.
         """
-        key = (shown(where), shown(reason, 400))
-        before = self._skipped.get(key, SkippedFile(*key, 0, shown(first, 300)))
+        key = (printable(label(where) if isinstance(where, Path) else where), printable(reason, 400))
+        before = self._skipped.get(key, SkippedFile(*key, 0, printable(first, 300)))
         self._skipped[key] = replace(before, count=before.count + count)
 
     def note(self, text: str) -> None:
         """Say something about what was imported, once."""
-        line = shown(text, 600)
+        line = printable(text, 600)
         if line not in self.notes:
             self.notes.append(line)
+
+    def samples(
+        self,
+        file: Path,
+        records: Iterable[FileRecord],
+        read: Callable[[Any], Sample],
+        key: Callable[[Sample], Any],
+        *,
+        double: str,
+        empty: str,
+    ) -> list[Sample]:
+        """The samples in the records of a file, each key once; the others are listed.
+
+        Parameters
+        ----------
+        file
+            Where they stand.
+        records
+            One a sample.
+        read
+            Makes a sample of a record's value, or raises `CapgapError`.
+        key
+            What names a sample within the file; of two with one key the first counts.
+        double, empty
+            Reasons to list a second sample of one key, and a file without records.
+        """
+        by_key: dict[Any, Sample] = {}
+        is_empty = True
+        for record in records:
+            is_empty = False
+            try:
+                if record.trouble:
+                    raise TableError(record.trouble)
+                sample = read(record.value)
+            except CapgapError as error:
+                reason, _, detail = str(error).partition(":")
+                self.skip(file, reason, first=f"{record.place}:{detail}" if detail else record.place)
+                continue
+            if by_key.setdefault(key(sample), sample) is not sample:
+                same = by_key[key(sample)] == sample
+                self.skip(file, "a record stands there twice" if same else double, first=record.place)
+        if is_empty:
+            self.skip(file, empty)
+        return list(by_key.values())

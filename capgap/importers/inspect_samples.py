@@ -5,19 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from capgap.errors import TableError
-from capgap.importers.values import kept_text, name_text, number, whole_number
+from capgap.importers.values import bounded_text, mapping, name_text, number, whole_number
 
 __all__ = ["InspectSample", "ScorerResult", "read_inspect_sample"]
 
 # inspect's letters (correct, partial, incorrect, no answer) and the words that its own metrics read.
-_WORDS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
-_SPELLED = {"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
+_LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
+_WORDS = {"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 _MAX_PARTS = 100
 _NO_ANSWER = ("invalid_response_format", "no_response")
-_NO_SCORE = (
-    "grader_failed",
-    "scoring_failed",
-)  # the instrument failed: whatever stands there says nothing of the answer
+# The instrument failed: whatever stands there says nothing of the answer.
+_NO_SCORE = ("grader_failed", "scoring_failed")
 _CUT_OFF = ("max_tokens", "model_length")
 _ATTACHED = "attachment://"
 
@@ -30,7 +28,7 @@ class ScorerResult:
     """Its value; None where it is not known."""
     answer: str | None
     """The answer that the scorer read."""
-    unread: bool
+    is_unread: bool
     """Whether the scorer found no answer."""
 
 
@@ -43,7 +41,7 @@ class InspectSample:
     epoch: int
     """Which repeat, counted from 1."""
     prompt: str | None
-    """The question."""
+    """The question; None in a summary, which shortens it."""
     choices: tuple[str, ...]
     """The answers to choose from; empty where there are none."""
     targets: tuple[str, ...]
@@ -54,25 +52,18 @@ class InspectSample:
     """Tokens that it wrote."""
     stop_reason: str | None
     """Why it stopped."""
-    cut_off: bool
+    is_cut_off: bool
     """Whether a limit ended it."""
-    failed: bool
+    has_failed: bool
     """Whether the sample ended with an error."""
     scores: Mapping[str, ScorerResult]
     """Metric → what was said; parts of one score as ``scorer.part``."""
-    unknown: tuple[str, ...]
+    unreadable_scorers: tuple[str, ...]
     """Scorers whose value is neither number, word nor several of these."""
 
 
-def read_inspect_sample(data: Any, *, whole: bool = True) -> InspectSample:
-    """The sample in one shape.
-
-    Parameters
-    ----------
-    data
-        The JSON of a sample, or of its summary.
-    whole
-        False for a summary, whose question is shortened and therefore left out.
+def read_inspect_sample(data: Any) -> InspectSample:
+    """The sample in the JSON of a sample, or of its summary.
 
     Raises
     ------
@@ -84,43 +75,41 @@ def read_inspect_sample(data: Any, *, whole: bool = True) -> InspectSample:
     epoch = whole_number(data.get("epoch", 1))
     if epoch is None or epoch < 1:
         raise TableError("has an epoch that is no number from 1 on")
-    output = _object(data.get("output"))
-    attachments = _object(data.get("attachments"))
-    scores, unknown = _scores(data.get("scores"))
-    stop = _stop_reason(output)
-    limit = data.get("limit")
+    output, attachments = mapping(data.get("output")), mapping(data.get("attachments"))
+    choices = output.get("choices")
+    choice = mapping(choices[0]) if isinstance(choices, list) and choices else {}
+    completion = output.get("completion")
+    if not isinstance(completion, str):
+        completion = mapping(choice.get("message")).get("content")
+    stop = output.get("stop_reason", choice.get("stop_reason"))
+    stop = stop if isinstance(stop, str) and len(stop) <= 40 else None
+    scores, unreadable = _scores(data.get("scores"))
     return InspectSample(
         item=name_text(data["id"], "a sample"),
         epoch=epoch,
-        prompt=kept_text(_text(data["input"], attachments)) if whole else None,
-        choices=tuple(_resolved(choice, attachments) for choice in _texts(data.get("choices"))),
-        targets=tuple(_resolved(target, attachments) for target in _texts(data.get("target"))),
-        response=kept_text(_text(_completion(output), attachments)),
-        n_tokens=whole_number(_object(output.get("usage")).get("output_tokens")),
+        prompt=bounded_text(_text(data["input"], attachments)),
+        choices=_texts(data.get("choices"), attachments),
+        targets=_texts(data.get("target"), attachments),
+        response=bounded_text(_text(completion, attachments)),
+        n_tokens=whole_number(mapping(output.get("usage")).get("output_tokens")),
         stop_reason="length" if stop in _CUT_OFF else stop,
-        cut_off=stop in _CUT_OFF or limit not in (None, {}, ""),
-        failed=data.get("error") not in (None, "", {}),
+        is_cut_off=stop in _CUT_OFF or data.get("limit") not in (None, {}, ""),
+        has_failed=data.get("error") not in (None, "", {}),
         scores=scores,
-        unknown=unknown,
+        unreadable_scorers=unreadable,
     )
 
 
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _texts(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value] if value else []
-    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
+def _texts(value: Any, attachments: Mapping[str, Any]) -> tuple[str, ...]:
+    """The texts in a list, or a single text that is not empty."""
+    texts = value if isinstance(value, list) else [value or None]
+    return tuple(_resolved(text, attachments) for text in texts if isinstance(text, str))
 
 
 def _resolved(text: str, attachments: Mapping[str, Any]) -> str:
-    """The text that a reference stands for; inspect keeps long texts once, under their hash."""
-    if text.startswith(_ATTACHED):
-        found = attachments.get(text.removeprefix(_ATTACHED))
-        return found if isinstance(found, str) else text
-    return text
+    """The text, or what it refers to: inspect keeps long texts once, under a hash."""
+    attached = attachments.get(text.removeprefix(_ATTACHED)) if text.startswith(_ATTACHED) else None
+    return attached if isinstance(attached, str) else text
 
 
 def _text(value: Any, attachments: Mapping[str, Any]) -> str | None:
@@ -129,58 +118,45 @@ def _text(value: Any, attachments: Mapping[str, Any]) -> str | None:
         return _resolved(value, attachments)
     if not isinstance(value, list):
         return None
-    parts = []
-    for part in value:
-        told = _object(part)
-        inner = told.get("content", told.get("text", part))
-        if isinstance(inner, list):
-            inner = " ".join(_object(one).get("text", "") for one in inner if isinstance(_object(one).get("text"), str))
-        if isinstance(inner, str):
-            role = told.get("role")
-            text = _resolved(inner, attachments)
-            parts.append(f"{role}: {text}" if isinstance(role, str) and len(value) > 1 else text)
-    return "\n\n".join(parts)
+    texts = []
+    for member in value:
+        message = mapping(member)
+        content = message.get("content", message.get("text", member))
+        if isinstance(content, list):
+            parts = (mapping(part).get("text") for part in content)
+            content = " ".join(part for part in parts if isinstance(part, str))
+        if isinstance(content, str):
+            role = message.get("role")
+            text = _resolved(content, attachments)
+            texts.append(f"{role}: {text}" if isinstance(role, str) and len(value) > 1 else text)
+    return "\n\n".join(texts)
 
 
-def _completion(output: dict[str, Any]) -> Any:
-    if isinstance(output.get("completion"), str):
-        return output["completion"]
-    choices = output.get("choices")
-    first = _object(choices[0]) if isinstance(choices, list) and choices else {}
-    return _object(first.get("message")).get("content")
-
-
-def _stop_reason(output: dict[str, Any]) -> str | None:
-    choices = output.get("choices")
-    first = _object(choices[0]) if isinstance(choices, list) and choices else {}
-    told = output.get("stop_reason", first.get("stop_reason"))
-    return told if isinstance(told, str) and len(told) <= 40 else None
-
-
-def _scores(found: Any) -> tuple[dict[str, ScorerResult], tuple[str, ...]]:
+def _scores(value: Any) -> tuple[dict[str, ScorerResult], tuple[str, ...]]:
+    """Each scorer's results, and the scorers whose value cannot be read."""
     scores: dict[str, ScorerResult] = {}
-    unknown = []
-    for name, score in _object(found).items():
-        told = score if isinstance(score, dict) and "value" in score else {"value": score}
-        metric = name_text(name, "a scorer")
-        parts = _parts(metric, told["value"])
-        answer = kept_text(told.get("answer")) if isinstance(told.get("answer"), str) else None
-        reason = told.get("reason") if isinstance(told.get("reason"), str) else None
-        unread = told["value"] == "N" or reason in _NO_ANSWER
-        for part, value in parts.items():
-            found_value = None if reason in _NO_SCORE else _number(value)
-            if found_value is None and reason not in _NO_SCORE and not _not_scored(value):
-                unknown.append(part)
+    unreadable = []
+    for name, member in mapping(value).items():
+        score = member if isinstance(member, dict) and "value" in member else {"value": member}
+        reason = score.get("reason") if isinstance(score.get("reason"), str) else None
+        answer = bounded_text(score.get("answer")) if isinstance(score.get("answer"), str) else None
+        is_unread = score["value"] == "N" or reason in _NO_ANSWER
+        for metric, part in _parts(name_text(name, "a scorer"), score["value"]).items():
+            result = None if reason in _NO_SCORE else _number(part)
+            # NaN is inspect's own mark for "not scored".
+            is_missing = reason in _NO_SCORE or part is None or (isinstance(part, float) and part != part)
+            if result is None and not is_missing:
+                unreadable.append(metric)
             else:
-                scores[part] = ScorerResult(found_value, answer or None, unread)
-    return scores, tuple(unknown)
+                scores[metric] = ScorerResult(result, answer or None, is_unread)
+    return scores, tuple(unreadable)
 
 
 def _parts(metric: str, value: Any) -> dict[str, Any]:
     """A scorer's value under its name, or its parts under theirs."""
     if isinstance(value, dict):
-        named = list(value.items())[:_MAX_PARTS]
-        return {name_text(f"{metric}.{key}", "a part of a score"): part for key, part in named}
+        members = list(value.items())[:_MAX_PARTS]
+        return {name_text(f"{metric}.{key}", "a part of a score"): part for key, part in members}
     if isinstance(value, list):
         return {f"{metric}.{n}": part for n, part in enumerate(value[:_MAX_PARTS])}
     return {metric: value}
@@ -188,11 +164,6 @@ def _parts(metric: str, value: Any) -> dict[str, Any]:
 
 def _number(value: Any) -> float | None:
     if isinstance(value, str) and len(value) <= 60:
-        spelled = _WORDS.get(value, _SPELLED.get(value.strip().lower()))
+        spelled = _LETTERS.get(value, _WORDS.get(value.strip().lower()))
         return spelled if spelled is not None else number(value)
     return number(value)
-
-
-def _not_scored(value: Any) -> bool:
-    """Whether the value says that there is none; NaN is inspect's own mark for it."""
-    return value is None or (isinstance(value, float) and value != value)

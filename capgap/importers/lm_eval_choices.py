@@ -1,4 +1,4 @@
-"""Which choice was right, which was taken, and by how much, from the log-probabilities in lm-eval's samples.
+"""Right choice, taken choice and margins from the log-probabilities in lm-eval's samples.
 
 A samples file does not say outright what the choices and the right one were: it has the continuations with their
 delimiter, and the target as text that may be a place or the choice itself. Every reading is therefore held against
@@ -6,7 +6,7 @@ the accuracies in the same records, and what contradicts them is not used: a mar
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from capgap.errors import TableError
 from capgap.importers.lm_eval_samples import LmEvalSample
 from capgap.importers.reading import parse_json
-from capgap.importers.values import as_json
+from capgap.importers.values import as_json, text_or_list
 
 __all__ = ["ItemChoices", "RankedMetric", "read_choices"]
 
@@ -43,9 +43,9 @@ class ItemChoices:
     logprobs: np.ndarray
     """Log-probability of each, shape (choices,)."""
     unconditional: np.ndarray | None
-    """Log-probability of each without the question, where it was asked."""
+    """Log-probability of each without the question, shape (choices,), where it was asked."""
     gold: tuple[int, ...]
-    """Places of the right ones; empty where they are not known."""
+    """Indices of the right ones; empty where they are not known."""
     lengths_known: bool
     """Whether `texts` are exactly what lm-eval divided by the length of."""
 
@@ -62,53 +62,46 @@ class ItemChoices:
     @property
     def target(self) -> str | None:
         """The right choice as text; several as a JSON list."""
-        if not self.gold or not self.texts:
-            return None
-        right = [self.texts[place] for place in self.gold]
-        return right[0] if len(right) == 1 else as_json(right)
+        return text_or_list([self.texts[index] for index in self.gold] if self.texts else [])
 
-    def told(self, metric: str, value: float | None) -> RankedMetric | None:
-        """What the ranking of this metric says; None where it contradicts the metric's own value, or is not known."""
+    def ranking(self, metric: str, value: float | None) -> RankedMetric | None:
+        """The ranking of this metric; None where it contradicts the metric's own value, or is not known."""
         ranked = self._ranked(metric)
-        if ranked is None or not np.isfinite(ranked).all():
+        if ranked is None:
             return None
         best = int(np.argmax(ranked))
         if self.gold and metric in _CHECKS and value in (0.0, 1.0) and (best in self.gold) != bool(value):
             return None
         ordered = np.sort(ranked)
         wrong = np.delete(ranked, list(self.gold))
-        aim = float(ranked[list(self.gold)].max() - wrong.max()) if self.gold and len(wrong) else float("nan")
+        has_target = self.gold and len(wrong)
         return RankedMetric(
             prediction=self.texts[best] if self.texts else None,
             margin=float(ordered[-1] - ordered[-2]) if len(ordered) > 1 else float("nan"),
-            margin_target=aim,
+            margin_target=float(ranked[list(self.gold)].max() - wrong.max()) if has_target else float("nan"),
         )
 
     def _ranked(self, metric: str) -> np.ndarray | None:
+        """What the metric ranks the choices by, shape (choices,); None where it is not known or not finite."""
+        ranked = self.logprobs
         if metric == "acc_mutual_info":
-            return None if self.unconditional is None else np.asarray(self.logprobs - self.unconditional)
-        if metric not in ("acc_norm", "acc_bytes"):
-            return self.logprobs
-        sizes = [len(t) if metric == "acc_norm" else len(t.encode("utf-8", "replace")) for t in self.texts]
-        if not self.lengths_known or not sizes or not all(sizes):
-            return None
-        return np.asarray(self.logprobs / np.array(sizes, dtype=float))
+            ranked = ranked - (np.nan if self.unconditional is None else self.unconditional)
+        elif metric in ("acc_norm", "acc_bytes"):
+            sizes = [len(t) if metric == "acc_norm" else len(t.encode("utf-8", "replace")) for t in self.texts]
+            if not self.lengths_known or not sizes or not all(sizes):
+                return None
+            ranked = ranked / np.array(sizes, dtype=float)
+        return ranked if np.isfinite(ranked).all() else None
 
-    def contradictions(self, gold: tuple[int, ...], sample: LmEvalSample) -> tuple[int, int]:
-        """How many of the sample's accuracies a right choice agrees with, and how many it contradicts."""
-        agree = contradict = 0
-        for metric in _CHECKS:
-            value, ranked = sample.metrics.get(metric), self._ranked(metric)
-            if value not in (0.0, 1.0) or ranked is None or not np.isfinite(ranked).all():
-                continue
-            if (int(np.argmax(ranked)) in gold) == bool(value):
-                agree += 1
-            else:
-                contradict += 1
-        return agree, contradict
+    def agreements(self, gold: tuple[int, ...], sample: LmEvalSample) -> list[bool]:
+        """Of each accuracy of the sample, whether it is what it would be if these were the right choices."""
+        values = {metric: sample.metrics.get(metric) for metric in _CHECKS}
+        ranked = {metric: self._ranked(metric) for metric, value in values.items() if value in (0.0, 1.0)}
+        return [(int(np.argmax(r)) in gold) == bool(values[metric]) for metric, r in ranked.items() if r is not None]
 
 
-RankingMetric = Callable[[LmEvalSample, ItemChoices], tuple[int, ...]]
+TargetReading = Callable[[LmEvalSample, ItemChoices], tuple[int, ...]]
+"""A way to read the target of a sample: indices of the right choices, empty where it cannot be read so."""
 
 
 def read_choices(samples: Sequence[LmEvalSample], delimiter: str) -> list[ItemChoices]:
@@ -121,12 +114,9 @@ def read_choices(samples: Sequence[LmEvalSample], delimiter: str) -> list[ItemCh
     delimiter
         What lm-eval put before each choice.
     """
-    plain = [_choices(sample, delimiter) for sample in samples]
-    golds = _confirmed(samples, plain)
-    return [
-        ItemChoices(own.texts, own.logprobs, own.unconditional, gold, own.lengths_known)
-        for own, gold in zip(plain, golds, strict=True)
-    ]
+    choices = [_choices(sample, delimiter) for sample in samples]
+    golds = _confirmed_golds(samples, choices)
+    return [replace(item, gold=gold) for item, gold in zip(choices, golds, strict=True)]
 
 
 def _choices(sample: LmEvalSample, delimiter: str) -> ItemChoices:
@@ -149,38 +139,39 @@ def _tails(contexts: tuple[str, ...]) -> tuple[str, ...]:
     if len(contexts) < 2 or len(set(contexts)) < len(contexts):
         return ()
     first, last = min(contexts), max(contexts)
-    same = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
-    start = max(first.rfind(" ", 0, same), first.rfind("\n", 0, same)) + 1
+    n_same = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    start = max(first.rfind(" ", 0, n_same), first.rfind("\n", 0, n_same)) + 1
     return tuple(text[start:] for text in contexts)
 
 
-def _confirmed(samples: Sequence[LmEvalSample], choices: Sequence[ItemChoices]) -> list[tuple[int, ...]]:
-    """The right places of each sample, by the readings of the targets that no accuracy of the task contradicts."""
-    readings: tuple[RankingMetric, ...] = (_by_place, _by_text, _by_exclusion)
+def _confirmed_golds(samples: Sequence[LmEvalSample], choices: Sequence[ItemChoices]) -> list[tuple[int, ...]]:
+    """The right choices of each sample, by the readings of the targets that no accuracy of the task contradicts."""
+    readings: tuple[TargetReading, ...] = (_by_index, _by_text, _by_exclusion)
     survivors = []
     for reading in readings:
-        golds = [reading(sample, own) for sample, own in zip(samples, choices, strict=True)]
-        checked = [own.contradictions(gold, s) for gold, own, s in zip(golds, choices, samples, strict=True) if gold]
-        if sum(agree for agree, _ in checked) and not sum(contradict for _, contradict in checked):
+        golds = [reading(sample, item) for sample, item in zip(samples, choices, strict=True)]
+        triples = zip(golds, choices, samples, strict=True)
+        agreements = [agrees for gold, item, s in triples if gold for agrees in item.agreements(gold, s)]
+        if agreements and all(agreements):
             survivors.append(golds)
     # Two readings that both agree with every accuracy count only where they say the same.
-    said = [{golds[n] for golds in survivors if golds[n]} for n in range(len(samples))]
-    return [next(iter(golds)) if len(golds) == 1 else () for golds in said]
+    readings_of_each = [{golds[n] for golds in survivors if golds[n]} for n in range(len(samples))]
+    return [next(iter(golds)) if len(golds) == 1 else () for golds in readings_of_each]
 
 
-def _by_place(sample: LmEvalSample, choices: ItemChoices) -> tuple[int, ...]:
-    """The target as a place, or a list of places, counted from 0."""
+def _by_index(sample: LmEvalSample, choices: ItemChoices) -> tuple[int, ...]:
+    """The target as an index, or a list of indices, counted from 0."""
     target = sample.target
     if isinstance(target, str):
         try:
             target = parse_json(target) if len(target) < 1_000 else None
         except TableError:
             return ()
-    places = target if isinstance(target, list) else [target]
-    if not places or any(isinstance(place, bool) or not isinstance(place, int) for place in places):
+    indices = target if isinstance(target, list) else [target]
+    if not indices or any(isinstance(index, bool) or not isinstance(index, int) for index in indices):
         return ()
     n = len(choices.logprobs)
-    return tuple(sorted(set(places))) if all(0 <= place < n for place in places) else ()
+    return tuple(sorted(set(indices))) if all(0 <= index < n for index in indices) else ()
 
 
 def _by_text(sample: LmEvalSample, choices: ItemChoices) -> tuple[int, ...]:

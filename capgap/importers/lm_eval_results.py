@@ -1,4 +1,4 @@
-"""lm-eval's results file: whose results, how the tasks were asked, and the aggregates to hold the samples against.
+"""lm-eval's results file: the model, how the tasks were put to it, and the aggregates to check the samples against.
 
 Both generations are read: 2023's ``results[task].acc`` with ``config.model_args`` as text, and today's
 ``results[task]["acc,none"]`` with ``configs``, ``n-shot``, ``n-samples`` and the chat template.
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from capgap.errors import TableError
-from capgap.importers.values import model_place, name_text, number, whole_number
+from capgap.importers.values import mapping, name_text, number, portable_model_name, whole_number
 
 __all__ = ["ResultsFile", "date_in", "read_results"]
 
@@ -40,7 +40,7 @@ class ResultsFile:
     """Names in `tasks` that stand for several tasks."""
     configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Task → its configuration, where the file holds it."""
-    asked: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    setups: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     """Task → number of solved examples and version, as far as the file tells."""
     n_samples: Mapping[str, int] = field(default_factory=dict)
     """Task → number of documents that were asked."""
@@ -52,8 +52,8 @@ class ResultsFile:
 
 def date_in(name: str) -> str:
     """The moment in the name of a results or samples file; empty where there is none."""
-    found = _DATE.search(name)
-    return found.group(1) if found else ""
+    match = _DATE.search(name)
+    return match.group(1) if match else ""
 
 
 def read_results(path: Path, data: Any) -> ResultsFile | None:
@@ -70,11 +70,11 @@ def read_results(path: Path, data: Any) -> ResultsFile | None:
         or not {"config", "versions"} & set(data)
     ):
         return None
-    config = _mapping(data.get("config"))
+    config = mapping(data.get("config"))
     name, base = _model_name(data, config)
     model = name_text(name, "the model")
     chat = data.get("chat_template")
-    configs = {task: found for task, found in _mapping(data.get("configs")).items() if isinstance(found, dict)}
+    configs = {task: config for task, config in mapping(data.get("configs")).items() if isinstance(config, dict)}
     return ResultsFile(
         path=path,
         date=date_in(path.name),
@@ -85,42 +85,37 @@ def read_results(path: Path, data: Any) -> ResultsFile | None:
             "n_params": whole_number(config.get("model_num_parameters")),
             "prompting": _prompting(data),
         },
-        tasks={str(task): _aggregates(found) for task, found in _mapping(data["results"]).items()},
+        tasks={str(task): _aggregates(metrics) for task, metrics in mapping(data["results"]).items()},
         groups=_groups(data),
         configs=configs,
-        asked=_asked(data, config, configs),
+        setups=_setups(data, config, configs),
         n_samples={
             task: count
-            for task, found in _mapping(data.get("n-samples")).items()
-            if (count := whole_number(_mapping(found).get("effective"))) is not None
+            for task, counts in mapping(data.get("n-samples")).items()
+            if (count := whole_number(mapping(counts).get("effective"))) is not None
         },
         lower={
-            task: frozenset(metric for metric, higher in _mapping(found).items() if higher is False)
-            for task, found in _mapping(data.get("higher_is_better")).items()
+            task: frozenset(metric for metric, higher in mapping(metrics).items() if higher is False)
+            for task, metrics in mapping(data.get("higher_is_better")).items()
         },
         chat_template=isinstance(chat, str) and bool(chat),
     )
 
 
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
 def _model_name(data: dict[str, Any], config: dict[str, Any]) -> tuple[str, str | None]:
     """The model and, where an adapter was loaded, what it adapts."""
     arguments = _arguments(config.get("model_args"))
-    named = [arguments[key] for key in _NAMES if arguments.get(key)]
-    told = data.get("model_name")
-    name = told if isinstance(told, str) and told else named[0] if named else config.get("model")
+    candidates = [data.get("model_name"), *(arguments.get(key) for key in _NAMES)]
+    name = next((name for name in candidates if isinstance(name, str) and name), config.get("model"))
     if not isinstance(name, str) or not name:
         raise TableError("names no model: neither model_name nor config.model_args. Say it: --set model=NAME")
-    name = model_place(name)
+    name = portable_model_name(name)
     adapter = bool(arguments.get("peft") or arguments.get("delta"))
     revision = arguments.get("revision") or config.get("model_revision")
     if not adapter and isinstance(revision, str) and revision not in ("", "main"):
         name = f"{name}@{revision}"
     base = arguments.get("pretrained") if adapter else None
-    return name, model_place(base) if base else None
+    return name, portable_model_name(base) if base else None
 
 
 def _arguments(value: Any) -> dict[str, str]:
@@ -128,43 +123,43 @@ def _arguments(value: Any) -> dict[str, str]:
     if isinstance(value, str):
         pairs = (part.partition("=") for part in value.split(","))
         return {key.strip(): word.strip() for key, equals, word in pairs if equals}
-    return {key: word for key, word in _mapping(value).items() if isinstance(word, str)}
+    return {key: word for key, word in mapping(value).items() if isinstance(word, str)}
 
 
 def _prompting(data: dict[str, Any]) -> str | None:
     """How the model was addressed, in the words of capgap's own runs; None where the file is older than that."""
     if "chat_template" not in data and "system_instruction" not in data:
         return None
-    told: dict[str, Any] = {"chat_template": bool(data.get("chat_template"))}
+    prompting: dict[str, Any] = {"chat_template": bool(data.get("chat_template"))}
     system = data.get("system_instruction")
     if isinstance(system, str) and system:
-        told["system_prompt"] = system[:2_000]
-    return json.dumps(told, sort_keys=True)
+        prompting["system_prompt"] = system[:2_000]
+    return json.dumps(prompting, sort_keys=True)
 
 
-def _aggregates(found: Any) -> dict[str, float]:
-    kept = {}
-    for key, value in _mapping(found).items():
-        aggregate = number(value)
-        if aggregate is not None and "_stderr" not in key and key not in _NO_AGGREGATE and not isinstance(value, str):
-            kept[key] = aggregate
-    return kept
+def _aggregates(metrics: Any) -> dict[str, float]:
+    return {
+        key: aggregate
+        for key, value in mapping(metrics).items()
+        if "_stderr" not in key and key not in _NO_AGGREGATE and not isinstance(value, str)
+        if (aggregate := number(value)) is not None
+    }
 
 
 def _groups(data: dict[str, Any]) -> frozenset[str]:
     """Names that stand for several tasks: a group's parts are never only itself."""
-    subtasks = _mapping(data.get("group_subtasks"))
+    subtasks = mapping(data.get("group_subtasks"))
     inner = [name for name, parts in subtasks.items() if isinstance(parts, list) and parts and parts != [name]]
-    return frozenset([*_mapping(data.get("groups")), *inner])
+    return frozenset([*mapping(data.get("groups")), *inner])
 
 
-def _asked(
+def _setups(
     data: dict[str, Any], config: dict[str, Any], configs: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    shots, versions = _mapping(data.get("n-shot")), _mapping(data.get("versions"))
-    asked = {}
-    for task in dict.fromkeys([*_mapping(data["results"]), *configs, *shots]):
-        told = configs.get(task, {}).get("num_fewshot", config.get("num_fewshot"))
-        facts = {"num_fewshot": whole_number(shots.get(task, told)), "version": number(versions.get(task))}
-        asked[str(task)] = {key: value for key, value in facts.items() if value is not None}
-    return asked
+    shots, versions = mapping(data.get("n-shot")), mapping(data.get("versions"))
+    setups = {}
+    for task in dict.fromkeys([*mapping(data["results"]), *configs, *shots]):
+        configured = configs.get(task, {}).get("num_fewshot", config.get("num_fewshot"))
+        setup = {"num_fewshot": whole_number(shots.get(task, configured)), "version": number(versions.get(task))}
+        setups[str(task)] = {key: value for key, value in setup.items() if value is not None}
+    return setups

@@ -1,194 +1,191 @@
-"""One samples file to rows of outcomes and items."""
+"""The samples of one task of lm-eval, with the results file they belong to, to rows of outcomes and items."""
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from capgap.battery.catalogue import known_label
+from capgap.importers.import_batch import ImportBatch, TaskResults, catalogue_columns, item_row, label
 from capgap.importers.lm_eval_choices import ItemChoices, read_choices
+from capgap.importers.lm_eval_results import ResultsFile
 from capgap.importers.lm_eval_samples import LmEvalSample, item_ids
 from capgap.importers.primary_metric import Metric, MetricRequest, choose_primary
-from capgap.importers.values import as_json, is_score, kept_text
+from capgap.importers.values import as_json, bounded_text, mapping, score_and_status
 
-__all__ = ["TaskMetadata", "TaskRows", "task_rows"]
+__all__ = ["task_results"]
 
 # lm-eval's regular-expression filters put this in place of an answer that they do not find.
-_NOT_FOUND = "[invalid]"
+_NO_ANSWER = "[invalid]"
 # Of one item these are log-probabilities; one of 0 is no score, whatever a results file says or leaves out.
 _PERPLEXITIES = ("perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
+_MEAN_METRICS = ("acc", "acc_norm", "acc_bytes", "exact_match", "em")
+"""Metrics whose aggregate is the mean of the items; others need not be."""
+_SAME_MEAN = 1e-6  # aggregates are means of the same numbers, in another order of addition
 
 
-@dataclass(frozen=True)
-class TaskRows:
-    """What a samples file becomes."""
-
-    rows: list[dict[str, Any]]
-    """Of the outcomes table; empty where no metric has a value of one item."""
-    items: list[dict[str, Any]]
-    """Of the items table."""
-    primary: Metric | None
-    """The metric that counts, and its filter."""
-    notes: tuple[str, ...]
-    """What a reader should know."""
-    metrics: frozenset[Metric]
-    """All that the file has."""
-    whole_task: frozenset[str]
-    """Metrics that have no value of one item."""
-
-
-@dataclass(frozen=True)
-class TaskMetadata:
-    """What the results file beside the samples tells about their task."""
-
-    config: Mapping[str, Any] = field(default_factory=dict)
-    """lm-eval's configuration of the task; empty where it is not known."""
-    chat: bool = False
-    """Whether prompts went through a chat template: lm-eval then puts no delimiter before a choice."""
-    lower: frozenset[str] = frozenset()
-    """Metrics of which less is better."""
-
-
-def task_rows(
-    model: str, task: str, samples: Sequence[LmEvalSample], known: TaskMetadata, wanted: MetricRequest
-) -> TaskRows:
-    """Rows for every item, metric and filter of one task.
+def task_results(
+    path: Path,
+    model: str,
+    task: str,
+    samples: Sequence[LmEvalSample],
+    run: ResultsFile | None,
+    wanted: MetricRequest,
+    batch: ImportBatch,
+) -> TaskResults | None:
+    """Rows for every item, metric and filter of one task; None, and listed, where no metric has a value of one item.
 
     Parameters
     ----------
+    path
+        The samples file.
     model, task
         Their names.
     samples
         One for each document and filter, none twice.
-    known
-        What is known about the task beside them.
+    run
+        The results file beside them; None where there is none.
     wanted
         What the user said about the metric that counts.
+    batch
+        Takes notes, and lists what has no row.
     """
-    values = _values(samples, known.config)
-    whole_task = frozenset(name for sample in samples for name in sample.whole_task)
+    config = run.configs.get(task, {}) if run else {}
+    values = _values_by_metric(samples, config)
+    whole_task = ", ".join(sorted({name for sample in samples for name in sample.whole_task}))
     if not values:
-        return TaskRows([], [], None, (), frozenset(), whole_task)
-    chosen = choose_primary(values, wanted.for_task(task, list(values)), (*known.lower, *_PERPLEXITIES))
+        batch.skip(path, f"task {task}: no metric has a value of one item; its metrics: {whole_task or 'none'}")
+        return None
+    lower = run.lower.get(task, frozenset()) if run else frozenset()
+    primary = choose_primary(values, wanted.for_task(task, list(values)), (*lower, *_PERPLEXITIES))
     ids = item_ids(samples)
-    choices = _choices(samples, known)
-    label = known_label(task)
-    shared = {
-        "model": model,
-        "battery": "lm-eval",
-        "task": task,
-        "capability": label.capability if label else None,
-        "domain": label.domain if label else None,
-    }
-    rows: list[dict[str, Any]] = []
-    unclear = 0
-    for sample, own in zip(samples, choices, strict=True):
-        for metric, value in sample.metrics.items():
-            key = (metric, sample.filter)
-            row = {**shared, "item": ids[sample.doc_id], "metric": metric, "filter": sample.filter}
-            told = _chosen(own, metric, value) if own is not None else _answered(sample, value)
-            rows.append({**row, "primary": key == chosen.metric, "value": value, **told})
-            unclear += own is not None and key == chosen.metric and math.isnan(told["margin_target"])
-    notes = [f"{task}: {chosen.note}"] if chosen.note else []
-    without = len(ids) - len({row["item"] for row in rows if row["primary"]})
-    if without:
-        notes.append(f"{task}: {without} items have no value of {','.join(chosen.metric)}, which counts")
-    if unclear:
-        notes.append(f"{task}: {unclear} items without a margin_target, as their right choice is not told for certain")
-    return TaskRows(
-        rows, _items(task, samples, choices, ids), chosen.metric, tuple(notes), frozenset(values), whole_task
+    choices = _choices(samples, config, has_chat_template=run is not None and run.chat_template)
+    rows = list(_rows(model, task, samples, choices, ids, primary.metric))
+    items: dict[str, dict[str, Any]] = {}
+    for sample, options in zip(samples, choices, strict=True):
+        if ids[sample.doc_id] not in items:
+            texts, target = (options.texts, options.target) if options is not None else (None, None)
+            items[ids[sample.doc_id]] = item_row(
+                *("lm-eval", task, ids[sample.doc_id]),
+                prompt=sample.prompt,
+                choices=texts,
+                target=target if target is not None else _target(sample),
+            )
+    if whole_task:
+        batch.skip(path, f"metrics of the whole task: {whole_task}")
+    counted = [row for row in rows if row["primary"]]
+    for note in _notes(counted, len(ids), primary.metric, task, run):
+        batch.note(f"{model}, {task}: {note}")
+    if primary.note:
+        batch.note(f"{model}, {task}: {primary.note}")
+    return TaskResults(
+        source=label(path),
+        rows=rows,
+        items=list(items.values()),
+        facts=run.facts if run else {},
+        setup=run.setups.get(task, {}) if run else {},
+        items_by_content=all(sample.digest for sample in samples),
     )
 
 
-def _values(samples: Sequence[LmEvalSample], config: Mapping[str, Any]) -> dict[Metric, list[float | None]]:
+def _rows(
+    model: str,
+    task: str,
+    samples: Sequence[LmEvalSample],
+    choices: Sequence[ItemChoices | None],
+    ids: Mapping[int, str],
+    primary: Metric,
+) -> Iterable[dict[str, Any]]:
+    shared = {"model": model, "battery": "lm-eval", "task": task, **catalogue_columns(task)}
+    for sample, options in zip(samples, choices, strict=True):
+        item = {**shared, "item": ids[sample.doc_id], "filter": sample.filter}
+        for metric, value in sample.metrics.items():
+            row = {"metric": metric, "primary": (metric, sample.filter) == primary, "value": value}
+            answer = _answer_columns(sample, value) if options is None else _choice_columns(options, metric, value)
+            yield {**item, **row, **score_and_status(value), **answer}
+
+
+def _notes(
+    counted: Sequence[dict[str, Any]], n_documents: int, primary: Metric, task: str, run: ResultsFile | None
+) -> Iterable[str]:
+    """Where the rows of the metric that counts lack something, or disagree with their results file."""
+    n_without = n_documents - len({row["item"] for row in counted})
+    if n_without:
+        yield f"{n_without} items have no value of {','.join(primary)}, which counts"
+    n_unclear = sum(1 for row in counted if math.isnan(row.get("margin_target", 0.0)))
+    if n_unclear:
+        yield f"{n_unclear} items without a margin_target, as their right choice is not told for certain"
+    if run is None:
+        return
+    n_expected = run.n_samples.get(task, n_documents)
+    if n_expected != n_documents:
+        yield f"the results are of {n_expected:,} documents, the samples of {n_documents:,}"
+    aggregates = run.tasks.get(task, {})
+    aggregate = aggregates.get(",".join(primary), aggregates.get(primary[0]))
+    values = [row["value"] for row in counted if row["value"] is not None]
+    if primary[0] in _MEAN_METRICS and aggregate is not None and values:
+        mean = sum(values) / len(values)
+        if abs(mean - aggregate) > _SAME_MEAN:
+            yield f"mean {primary[0]} of the samples {mean:.6f}, in the results {aggregate:.6f}"
+
+
+def _values_by_metric(samples: Sequence[LmEvalSample], config: Mapping[str, Any]) -> dict[Metric, list[float | None]]:
     """The values of each metric and filter, in lm-eval's order: the first filter and its first metric come first."""
-    found: dict[Metric, list[float | None]] = defaultdict(list)
+    values: dict[Metric, list[float | None]] = defaultdict(list)
     for sample in samples:
         for metric, value in sample.metrics.items():
-            found[(metric, sample.filter)].append(value)
+            values[(metric, sample.filter)].append(value)
     listed = config.get("metric_list")
-    order = [one.get("metric") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    order = [mapping(metric).get("metric") for metric in listed] if isinstance(listed, list) else []
     filters = list(dict.fromkeys(sample.filter for sample in samples))
 
     def rank(key: Metric) -> tuple[int, int]:
         return filters.index(key[1]), order.index(key[0]) if key[0] in order else len(order)
 
-    return {key: found[key] for key in sorted(found, key=rank)}
+    return {key: values[key] for key in sorted(values, key=rank)}
 
 
-def _choices(samples: Sequence[LmEvalSample], known: TaskMetadata) -> list[ItemChoices | None]:
+def _choices(
+    samples: Sequence[LmEvalSample], config: Mapping[str, Any], *, has_chat_template: bool
+) -> list[ItemChoices | None]:
     """The choices of every sample that has several; None for generated answers and single continuations."""
     several = [sample for sample in samples if len(sample.logprobs) > 1]
-    delimiter = known.config.get("target_delimiter", " ")
-    if known.chat and not known.config.get("gen_prefix"):
-        delimiter = ""
-    read = iter(read_choices(several, delimiter if isinstance(delimiter, str) else " "))
-    return [next(read) if len(sample.logprobs) > 1 else None for sample in samples]
+    delimiter = config.get("target_delimiter", " ")
+    if has_chat_template and not config.get("gen_prefix"):
+        delimiter = ""  # as in lm-eval
+    choices = iter(read_choices(several, delimiter if isinstance(delimiter, str) else " "))
+    return [next(choices) if len(sample.logprobs) > 1 else None for sample in samples]
 
 
-def _chosen(choices: ItemChoices, metric: str, value: float | None) -> dict[str, Any]:
-    told = choices.told(metric, value)
+def _choice_columns(choices: ItemChoices, metric: str, value: float | None) -> dict[str, Any]:
+    ranking = choices.ranking(metric, value)
     return {
-        **_score(value),
         "format": "choose",
         # Of several right choices a guess hits any of them.
         "chance": max(1, len(choices.gold)) / len(choices.logprobs),
-        "margin": told.margin if told else math.nan,
-        "margin_target": told.margin_target if told else math.nan,
+        "margin": ranking.margin if ranking else math.nan,
+        "margin_target": ranking.margin_target if ranking else math.nan,
         "target_logprob": choices.target_logprob if math.isfinite(choices.target_logprob) else math.nan,
-        "prediction": kept_text(told.prediction) if told else None,
-        "target": kept_text(choices.target),
-        "response": kept_text(choices.response),
+        "prediction": bounded_text(ranking.prediction) if ranking else None,
+        "target": bounded_text(choices.target),
+        "response": bounded_text(choices.response),
     }
 
 
-def _answered(sample: LmEvalSample, value: float | None) -> dict[str, Any]:
-    if sample.logprobs:  # one continuation: how likely it was, and whether it was the likeliest
-        logprob = sample.logprobs[0]
-        finite = logprob if math.isfinite(logprob) else math.nan
-        told = {"target_logprob": finite, "response": as_json(round(finite, 6)), "prediction": None}
-        return {**_score(value), "format": "generate", "target": kept_text(_target(sample)), **told}
-    prediction = kept_text(sample.filtered)
-    unread = prediction is None or not prediction.strip() or prediction == _NOT_FOUND
-    return {
-        **_score(value),
-        # An answer that nothing could be read from scores 0 and is counted; an empty one can be right.
-        **({"status": "unparsed"} if unread and value == 0 else {}),
-        "format": "generate",
-        "target": kept_text(_target(sample)),
-        "prediction": None if unread else (prediction or "").strip(),
-        "response": kept_text(sample.response),
-    }
-
-
-def _score(value: float | None) -> dict[str, Any]:
-    """Score and status; a value that is not known is an error, never a zero."""
-    return {"score": value if is_score(value) else None, "status": "scored" if value is not None else "error"}
+def _answer_columns(sample: LmEvalSample, value: float | None) -> dict[str, Any]:
+    """Columns of an item that was answered in words, or of whose one continuation the probability was taken."""
+    columns: dict[str, Any] = {"format": "generate", "target": bounded_text(_target(sample))}
+    if sample.logprobs:
+        logprob = sample.logprobs[0] if math.isfinite(sample.logprobs[0]) else math.nan
+        return {**columns, "target_logprob": logprob, "response": as_json(round(logprob, 6)), "prediction": None}
+    prediction = bounded_text(sample.filtered) or ""
+    is_unread = not prediction.strip() or prediction == _NO_ANSWER
+    if is_unread and value == 0:
+        columns["status"] = "unparsed"  # it scores 0 and is counted; an empty answer can be right
+    prediction_column = None if is_unread else prediction.strip()
+    return {**columns, "prediction": prediction_column, "response": bounded_text(sample.response)}
 
 
 def _target(sample: LmEvalSample) -> Any:
     target = sample.target
     return target[0] if isinstance(target, list) and len(target) == 1 else target
-
-
-def _items(
-    task: str, samples: Sequence[LmEvalSample], choices: Sequence[ItemChoices | None], ids: Mapping[int, str]
-) -> list[dict[str, Any]]:
-    items: dict[str, dict[str, Any]] = {}
-    for sample, own in zip(samples, choices, strict=True):
-        texts = list(own.texts) if own is not None and own.texts else None
-        target = own.target if own is not None else None
-        items.setdefault(
-            ids[sample.doc_id],
-            {
-                "battery": "lm-eval",
-                "task": task,
-                "item": ids[sample.doc_id],
-                "variant": "default",
-                "prompt": kept_text(sample.prompt),
-                "choices": kept_text(texts),
-                "target": kept_text(target if target is not None else _target(sample)),
-            },
-        )
-    return list(items.values())

@@ -1,4 +1,4 @@
-"""lm-eval's samples: one record per document and filter, of any of its generations, to rows of outcomes.
+"""lm-eval's samples: one record per document and filter, of any of its generations, in one shape.
 
 * Today: ``samples_TASK_DATE.jsonl``, arguments as ``{"gen_args_0": {"arg_0": …}}``, responses as text.
 * Early 0.4 (end of 2023): a JSON list in a file that ends in ``.jsonl``, arguments as lists, no hashes, no filter.
@@ -76,20 +76,21 @@ def read_sample(record: Any) -> LmEvalSample:
     if not isinstance(resps, list) or not resps:
         raise TableError("has no responses in resps")
     metrics, whole_task = _metrics(record)
-    pairs = [] if any(isinstance(two, dict) for _, two in arguments) else [_pair(response) for response in resps]
-    scored = bool(pairs) and all(pair is not None for pair in pairs)
+    is_generated = any(isinstance(settings, dict) for _, settings in arguments)
+    logprobs = [] if is_generated else [_scored_logprob(response) for response in resps]
+    is_scored = bool(logprobs) and None not in logprobs
     filter_name = record.get("filter", "none")
-    told = len(arguments) == len(resps) and all(isinstance(one, str) for pair in arguments for one in pair)
+    has_texts = len(arguments) == len(resps) and all(isinstance(text, str) for pair in arguments for text in pair)
     return LmEvalSample(
         doc_id=doc_id,
         digest=_digest(record),
         filter=filter_name if isinstance(filter_name, str) and 0 < len(filter_name) <= 200 else "none",
         prompt=arguments[0][0] if arguments and isinstance(arguments[0][0], str) else None,
-        contexts=_shared(one for one, _ in arguments) if told and scored else (),
-        continuations=tuple(two for _, two in arguments) if told and scored else (),
-        logprobs=tuple(pair for pair in pairs if pair is not None) if scored else (),
-        response=None if scored else _first(resps[0]),
-        filtered=None if scored else _first(record.get("filtered_resps")),
+        contexts=_interned(context for context, _ in arguments) if has_texts and is_scored else (),
+        continuations=tuple(text for _, text in arguments) if has_texts and is_scored else (),
+        logprobs=tuple(value for value in logprobs if value is not None) if is_scored else (),
+        response=None if is_scored else _first(resps[0]),
+        filtered=None if is_scored else _first(record.get("filtered_resps")),
         target=record.get("target"),
         metrics=metrics,
         whole_task=whole_task,
@@ -102,14 +103,14 @@ def item_ids(samples: Iterable[LmEvalSample]) -> dict[int, str]:
     The same document has the same id whatever model was asked and how many others were.
     """
     digests = {sample.doc_id: sample.digest for sample in samples}
-    seen: Counter[str] = Counter()
+    occurrences: Counter[str] = Counter()
     ids = {}
     for doc_id, digest in sorted(digests.items()):
         if digest is None:
             ids[doc_id] = str(doc_id)
             continue
-        seen[digest] += 1
-        ids[doc_id] = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
+        occurrences[digest] += 1
+        ids[doc_id] = digest if occurrences[digest] == 1 else f"{digest}-{occurrences[digest]}"
     return ids
 
 
@@ -119,18 +120,18 @@ def _arguments(value: Any) -> list[tuple[Any, Any]]:
         value = [value.get(f"gen_args_{n}") for n in range(len(value))]
     pairs = []
     for request in value if isinstance(value, list) else []:
-        one = [request.get("arg_0"), request.get("arg_1")] if isinstance(request, dict) else request
-        pairs.append((one[0], one[1]) if isinstance(one, list) and len(one) >= 2 else (None, None))
+        pair = [request.get("arg_0"), request.get("arg_1")] if isinstance(request, dict) else request
+        pairs.append((pair[0], pair[1]) if isinstance(pair, list) and len(pair) >= 2 else (None, None))
     return pairs
 
 
-def _shared(texts: Iterable[str]) -> tuple[str, ...]:
-    """The texts, equal ones kept once: every choice of an item repeats its solved examples."""
+def _interned(texts: Iterable[str]) -> tuple[str, ...]:
+    """The texts, equal ones as one object: every choice of an item repeats its solved examples."""
     once: dict[str, str] = {}
     return tuple(once.setdefault(text, text) for text in texts)
 
 
-def _pair(response: Any) -> float | None:
+def _scored_logprob(response: Any) -> float | None:
     """The log-probability in ``[log-probability, is greedy]``, which may stand in a list of repeats."""
     if isinstance(response, list) and response and isinstance(response[0], list):
         response = response[0]
@@ -141,12 +142,8 @@ def _pair(response: Any) -> float | None:
 
 def _logprob(value: Any) -> float | None:
     """A log-probability; minus infinity and what is no number at all are told apart from other things."""
-    if isinstance(value, str) and value in ("-inf", "-Infinity", "nan", "NaN"):
+    if value in ("-inf", "-Infinity", "nan", "NaN") or (isinstance(value, float) and not value > float("-inf")):
         return float("-inf")
-    if isinstance(value, float) and value != value:
-        return float("-inf")
-    if isinstance(value, float) and value == float("-inf"):
-        return value
     return None if isinstance(value, bool) else number(value)
 
 
@@ -156,12 +153,12 @@ def _first(value: Any) -> Any:
 
 
 def _metrics(record: dict[str, Any]) -> tuple[dict[str, float | None], tuple[str, ...]]:
-    named = record.get("metrics")
-    if not (isinstance(named, list) and named and all(isinstance(name, str) for name in named)):
-        named = [key for key in record if key not in _FIXED and not key.startswith(("prompt_", "logit_"))]
+    names = record.get("metrics")
+    if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
+        names = [key for key in record if key not in _FIXED and not key.startswith(("prompt_", "logit_"))]
     values: dict[str, float | None] = {}
     whole_task = []
-    for name in named:
+    for name in names:
         value = record.get(name)
         if name not in record or not name or len(name) > 200:
             continue
@@ -174,9 +171,9 @@ def _metrics(record: dict[str, Any]) -> tuple[dict[str, float | None], tuple[str
 
 def _digest(record: dict[str, Any]) -> str | None:
     """The hash of the document that today's files carry, or the same hash made from the document itself."""
-    told = record.get("doc_hash")
-    if isinstance(told, str) and told.isalnum() and 16 <= len(told) <= 128:
-        return told[:16]
+    digest = record.get("doc_hash")
+    if isinstance(digest, str) and digest.isalnum() and 16 <= len(digest) <= 128:
+        return digest[:16]
     if not isinstance(record.get("doc"), (dict, list, str)):
         return None
     try:
@@ -190,7 +187,7 @@ def _modern(record: dict[str, Any]) -> dict[str, Any]:
     """A record of 2023's ``--write_out`` in today's words; its metrics are text, and no continuation stands alone."""
     n = sum(1 for key in record if key.startswith("logit_"))
     logits = [record.get(f"logit_{i}") for i in range(n)]
-    scored = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in logits)
+    is_scored = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in logits)
     values = {
         key: {"True": 1.0, "False": 0.0}.get(value, number(value)) if isinstance(value, str) else value
         for key, value in record.items()
@@ -201,6 +198,6 @@ def _modern(record: dict[str, Any]) -> dict[str, Any]:
         "doc_id": record["doc_id"],
         "target": record.get("truth"),
         "arguments": [[record.get(f"prompt_{i}"), ""] for i in range(n)],
-        "resps": [[[value, False]] for value in logits] if scored else [[value] for value in logits],
+        "resps": [[[value, False]] for value in logits] if is_scored else [[value] for value in logits],
         "filtered_resps": logits,
     }

@@ -1,4 +1,4 @@
-"""Which of several metrics counts: the user's, else the first in the source's own order that is a score."""
+"""The primary metric of a task: the user's, else the first in the source's own order that is a score."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from capgap.errors import UsageError, suggestion
 from capgap.importers.values import is_score
 
-__all__ = ["PrimaryMetric", "MetricRequest", "choose_primary"]
+__all__ = ["MetricRequest", "PrimaryMetric", "choose_primary"]
 
 Metric = tuple[str, str]
 """A metric and the filter before it."""
@@ -16,38 +16,40 @@ Metric = tuple[str, str]
 class MetricRequest:
     """What the user said about the metric that counts: ``[TASK:]METRIC[,FILTER]``."""
 
-    words: Sequence[str] = ()
+    texts: Sequence[str] = ()
     """As they were given; the last one that fits a task holds."""
     used: set[str] = field(default_factory=set)
-    """Words that fitted a task."""
+    """Texts that fitted a task."""
+    known: set[Metric] = field(default_factory=set)
+    """Metrics of all tasks so far."""
 
-    def for_task(self, task: str, known: Sequence[Metric]) -> Metric | None:
-        """The wanted metric of a task; None where nothing was said that fits it."""
-        found = None
-        for word in self.words:
-            scope, colon, told = word.rpartition(":")
+    def for_task(self, task: str, metrics: Sequence[Metric]) -> Metric | None:
+        """The wanted metric among those of a task; None where nothing was said that fits it."""
+        self.known |= set(metrics)
+        wanted = None
+        for text in self.texts:
+            scope, colon, name = text.rpartition(":")
             if colon and scope != task:
                 continue
-            metric, comma, name = (part.strip() for part in told.partition(","))
-            fits = [one for one in known if one[0] == metric and (not comma or one[1] == name)]
-            if fits:
-                self.used.add(word)
-                found = fits[0]
-        return found
+            metric, comma, filter_name = (part.strip() for part in name.partition(","))
+            fitting = [known for known in metrics if known[0] == metric and (not comma or known[1] == filter_name)]
+            if fitting:
+                self.used.add(text)
+                wanted = fitting[0]
+        return wanted
 
-    def check_used(self, known: set[Metric]) -> None:
-        """Refuse a word that fitted no task.
+    def check_used(self) -> None:
+        """Refuse a text that fitted no task.
 
         Raises
         ------
         UsageError
             With the nearest metric.
         """
-        for word in self.words:
-            if word not in self.used:
-                names = sorted({metric if name == "none" else f"{metric},{name}" for metric, name in known})
-                told = word.rpartition(":")[2]
-                raise UsageError(f"--primary {word}: no task here has this metric.{suggestion(told, names)}")
+        for text in self.texts:
+            if text not in self.used:
+                near = suggestion(text.rpartition(":")[2], map(_name, self.known))
+                raise UsageError(f"--primary {text}: no task here has this metric.{near}")
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,12 @@ def choose_primary(
     lower
         Metrics of which less is better: none of them is a score.
     """
-    first = next(iter(values))
     if wanted is not None:
         return PrimaryMetric(wanted)
-    for metric, told in values.items():
-        known = [value for value in told if value is not None]
-        if known and metric[0] not in lower and all(is_score(value) for value in known):
+    first = next(iter(values))
+    for metric, item_values in values.items():
+        known = [value for value in item_values if value is not None]
+        if known and metric[0] not in lower and all(map(is_score, known)):
             note = "" if metric == first else f"{_name(first)} is no score between 0 and 1; {_name(metric)} counts"
             return PrimaryMetric(metric, note)
     return PrimaryMetric(first, f"no metric is a score between 0 and 1; {_name(first)} counts, for want of one")

@@ -1,26 +1,17 @@
-"""Files of others, read with bounds: strict JSON, one record a line, nothing that grows without limit."""
+"""Bounded reading of foreign files: strict JSON, one record a line, nothing that grows without limit."""
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from capgap.errors import TableError
 
-__all__ = [
-    "MAX_DOCUMENT",
-    "MAX_FILES",
-    "MAX_RECORD",
-    "FileRecord",
-    "decoded",
-    "files_under",
-    "first_byte",
-    "json_document",
-    "parse_json",
-    "records",
-]
+__all__ = ["FileRecord", "decode_utf8", "files_under", "first_byte", "json_document", "parse_json", "records"]
 
 MAX_DOCUMENT = 128 * 2**20
 """Bytes of a file that has to be read in one piece."""
@@ -56,13 +47,13 @@ def files_under(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise TableError(f"{path}: no such file or folder.")
-    found: list[Path] = []
+    files: list[Path] = []
     for folder, below, names in os.walk(path):  # links to folders are not followed, so there is no way round
         below.sort()
-        found += [Path(folder) / name for name in names if name.lower().endswith(suffixes)]
-        if len(found) > MAX_FILES:
+        files += [Path(folder) / name for name in names if name.lower().endswith(suffixes)]
+        if len(files) > MAX_FILES:
             raise TableError(f"{path}: more than {MAX_FILES:,} files. Name a folder further down.")
-    return sorted(file for file in found if file.is_file())
+    return sorted(file for file in files if file.is_file())
 
 
 def json_document(path: Path) -> Any:
@@ -73,7 +64,11 @@ def json_document(path: Path) -> Any:
     TableError
         It cannot be read, is larger than `MAX_DOCUMENT`, no UTF-8, no JSON, or names a key twice.
     """
-    return parse_json(decoded(_whole(path)))
+    with _opened(path) as handle:
+        raw = handle.read(MAX_DOCUMENT + 1)
+    if len(raw) > MAX_DOCUMENT:
+        raise TableError(f"is larger than {MAX_DOCUMENT // 2**20} MB, and has to be read in one piece.")
+    return parse_json(decode_utf8(raw))
 
 
 def records(path: Path) -> Iterator[FileRecord]:
@@ -85,22 +80,18 @@ def records(path: Path) -> Iterator[FileRecord]:
         The file cannot be read at all.
     """
     if first_byte(path) == b"[":
-        found = json_document(path)
-        yield from (FileRecord(f"entry {n}", value) for n, value in enumerate(found, start=1))
+        yield from (FileRecord(f"entry {n}", value) for n, value in enumerate(json_document(path), start=1))
         return
-    try:
-        with path.open("rb") as handle:
-            number = 0
-            while line := handle.readline(MAX_RECORD + 1):
-                number += 1
-                if len(line) > MAX_RECORD:
-                    while line and not line.endswith(b"\n"):  # to the end of the line, without keeping it
-                        line = handle.readline(MAX_RECORD)
-                    yield FileRecord(f"line {number}", trouble=f"is longer than {MAX_RECORD // 2**20} MB")
-                elif line.strip():
-                    yield _record(line.removeprefix(_BOM) if number == 1 else line, f"line {number}")
-    except OSError as error:
-        raise TableError(f"cannot be read: {error.strerror or error}.") from error
+    with _opened(path) as handle:
+        number = 0
+        while line := handle.readline(MAX_RECORD + 1):
+            number += 1
+            if len(line) > MAX_RECORD:
+                while line and not line.endswith(b"\n"):  # to the end of the line, without keeping it
+                    line = handle.readline(MAX_RECORD)
+                yield FileRecord(f"line {number}", trouble=f"is longer than {MAX_RECORD // 2**20} MB")
+            elif line.strip():
+                yield _record(line.removeprefix(_BOM) if number == 1 else line, f"line {number}")
 
 
 def first_byte(path: Path) -> bytes:
@@ -111,14 +102,20 @@ def first_byte(path: Path) -> bytes:
     TableError
         The file cannot be read.
     """
+    with _opened(path) as handle:
+        return handle.read(4096).removeprefix(_BOM).lstrip()[:1]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
         with path.open("rb") as handle:
-            return handle.read(4096).removeprefix(_BOM).lstrip()[:1]
+            yield handle
     except OSError as error:
         raise TableError(f"cannot be read: {error.strerror or error}.") from error
 
 
-def decoded(raw: bytes) -> str:
+def decode_utf8(raw: bytes) -> str:
     """The text of UTF-8 bytes.
 
     Raises
@@ -133,7 +130,7 @@ def decoded(raw: bytes) -> str:
 
 
 def parse_json(text: str) -> Any:
-    """Strict JSON: a key that stands twice in one object is an error, not the last of the two.
+    """The value in strict JSON, where a key that stands twice in one object is an error, not the last of the two.
 
     ``NaN`` and ``Infinity`` are read, because Python writes them; whoever uses a number asks whether it is finite.
 
@@ -143,7 +140,7 @@ def parse_json(text: str) -> Any:
         It is no JSON, nests too deeply, or names a key twice.
     """
     try:
-        return json.loads(text, object_pairs_hook=_object)
+        return json.loads(text, object_pairs_hook=_without_doubles)
     except json.JSONDecodeError as error:
         raise TableError(f"is no JSON: {error.msg} at line {error.lineno}, column {error.colno}.") from None
     except RecursionError:
@@ -156,26 +153,14 @@ def parse_json(text: str) -> Any:
 
 def _record(line: bytes, place: str) -> FileRecord:
     try:
-        return FileRecord(place, parse_json(decoded(line)))
+        return FileRecord(place, parse_json(decode_utf8(line)))
     except TableError as error:
         return FileRecord(place, trouble=str(error).rstrip("."))
 
 
-def _whole(path: Path) -> bytes:
-    try:
-        with path.open("rb") as handle:
-            raw = handle.read(MAX_DOCUMENT + 1)
-    except OSError as error:
-        raise TableError(f"cannot be read: {error.strerror or error}.") from error
-    if len(raw) > MAX_DOCUMENT:
-        raise TableError(f"is larger than {MAX_DOCUMENT // 2**20} MB, and has to be read in one piece.")
-    return raw
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
         raise TableError(f"names the key {twice[:60]!r} twice in one object.")
-    return found
+    return members

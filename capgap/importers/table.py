@@ -13,15 +13,14 @@ from capgap.importers.reading import files_under
 from capgap.importers.settings import ImportSettings
 from capgap.importers.table_cells import cell, missing, score
 from capgap.importers.table_files import SUFFIXES, ForeignRow, column_names, read_table
-from capgap.importers.values import kept_text, shown
+from capgap.importers.values import bounded_text, printable
 
 __all__ = ["import_table"]
 
 REQUIRED = ("model", "task", "item", "score")
 """What a table must say about every row, by its columns or by the user's constants."""
-_QUESTION = ("prompt", "choices")
+_ITEM_COLUMNS = ("prompt", "choices")
 _COLUMNS = {column.name: column for column in schema.OUTCOMES.columns}
-_ITEM_TEXTS = ("prompt", "choices", "target")
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class _ColumnMapping:
     sources: dict[str, str]
     """Our column → theirs."""
     unused: tuple[str, ...]
-    """Theirs that stay out."""
+    """Theirs that stay out, printable."""
 
 
 def import_table(
@@ -50,7 +49,7 @@ def import_table(
 
     Returns
     -------
-    Batch
+    ImportBatch
         Columns that stay out are in its list.
 
     Raises
@@ -66,7 +65,7 @@ def import_table(
     batch = ImportBatch("table")
     for file in dict.fromkeys(file for path in paths for file in files_under(path, SUFFIXES)):
         try:
-            batch.parts += _parts(file, columns, settings, batch)
+            batch.parts += _task_results(file, columns, settings, batch)
         except TableError as error:
             raise TableError(f"{label(file)}: {error}") from None
         except OSError as error:
@@ -75,9 +74,9 @@ def import_table(
 
 
 def _check_names(columns: Mapping[str, str], settings: ImportSettings) -> None:
-    known = (*_COLUMNS, *_QUESTION)
+    known = (*_COLUMNS, *_ITEM_COLUMNS)
     for ours in columns:
-        if ours not in known and not (ours.startswith("x_") and len(ours) > 2):
+        if not _is_ours(ours):
             raise UsageError(f"--map {ours}={columns[ours]}: no column {ours!r}.{suggestion(ours, known)} Or x_NAME.")
         if ours in settings.constants:
             raise UsageError(f"--map {ours} and --set {ours}: a column is either read or constant.")
@@ -85,37 +84,41 @@ def _check_names(columns: Mapping[str, str], settings: ImportSettings) -> None:
         raise UsageError("--primary: a table says it in a column of its own: --map primary=COLUMN")
 
 
-def _parts(file: Path, columns: Mapping[str, str], settings: ImportSettings, batch: ImportBatch) -> list[TaskResults]:
-    head = _head(column_names(file), columns, settings)
+def _task_results(
+    file: Path, columns: Mapping[str, str], settings: ImportSettings, batch: ImportBatch
+) -> list[TaskResults]:
+    columns_read = _map_columns(column_names(file), columns, settings)
     rows: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    items: dict[tuple[str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
-    seen: dict[tuple[Any, ...], str] = {}
+    items: dict[tuple[str, str], dict[tuple[str, str], dict[str, Any]]] = defaultdict(dict)
+    place_of_key: dict[tuple[Any, ...], str] = {}
     n_missing = 0
-    for row in read_table(file):
-        ours = _row(row, head, settings)
-        _refuse_twice(row, ours, seen)
-        n_missing += ours["score"] is None
-        own = (str(ours["model"]), str(ours["task"]))
-        _keep_item(ours, items[own])
-        rows[own].append(ours)
-    if head.unused:
+    for foreign in read_table(file):
+        row = _row(foreign, columns_read, settings)
+        _refuse_twice(foreign, row, place_of_key)
+        n_missing += row["score"] is None
+        model_task = (str(row["model"]), str(row["task"]))
+        _take_item(row, items[model_task])
+        rows[model_task].append(row)
+    if columns_read.unused:
         reason = "columns without a meaning here (--map x_NAME=COLUMN keeps one as a covariate)"
-        batch.skip(label(file), reason, len(head.unused), first=", ".join(head.unused[:20]))
+        batch.skip(file, reason, len(columns_read.unused), first=", ".join(columns_read.unused[:20]))
     if n_missing:
         batch.note(f"{label(file)}: {n_missing:,} rows have no score; they are errors, not zeros")
-    return [TaskResults(label(file), _complete(own), list(items[key].values())) for key, own in rows.items()]
+    return [
+        TaskResults(label(file), _complete(task_rows), list(items[model_task].values()))
+        for model_task, task_rows in rows.items()
+    ]
 
 
-def _head(theirs: Sequence[str], columns: Mapping[str, str], settings: ImportSettings) -> _ColumnMapping:
+def _map_columns(theirs: Sequence[str], columns: Mapping[str, str], settings: ImportSettings) -> _ColumnMapping:
     """Which columns are read: those that the user named, and those that have one of our names."""
-    shown_names = [shown(name, 80) for name in theirs]
+    shown_names = [printable(name, 80) for name in theirs]
     for ours, name in columns.items():
         if name not in theirs:
             raise TableError(f"--map {ours}={name}: no column {name!r} there.{suggestion(name, shown_names)}")
     sources, mapped = dict(columns), set(columns.values())
     for name in theirs:
-        own = name in _COLUMNS or name in _QUESTION or (name.startswith("x_") and len(name) > 2)
-        if own and name not in columns and name not in mapped and name not in settings.constants:
+        if _is_ours(name) and name not in columns and name not in mapped and name not in settings.constants:
             sources[name] = name
     for name in REQUIRED:
         if name not in sources and name not in settings.constants:
@@ -125,28 +128,35 @@ def _head(theirs: Sequence[str], columns: Mapping[str, str], settings: ImportSet
                 f"Name the column: --map {name}=COLUMN{constant}"
             )
     used = set(sources.values())
-    return _ColumnMapping(sources, tuple(shown(name, 80) for name in theirs if name not in used))
+    return _ColumnMapping(sources, tuple(printable(name, 80) for name in theirs if name not in used))
 
 
-def _row(row: ForeignRow, head: _ColumnMapping, settings: ImportSettings) -> dict[str, Any]:
+def _is_ours(name: str) -> bool:
+    """Whether a column of theirs has one of our names."""
+    return name in _COLUMNS or name in _ITEM_COLUMNS or (name.startswith("x_") and len(name) > 2)
+
+
+def _row(foreign: ForeignRow, columns_read: _ColumnMapping, settings: ImportSettings) -> dict[str, Any]:
     """The row in our columns and types."""
-    ours: dict[str, Any] = dict(settings.constants)
-    for name, theirs in head.sources.items():
-        value = row.cells.get(theirs)
-        where = f"{row.place}, column {shown(theirs, 80)}"
+    row: dict[str, Any] = dict(settings.constants)
+    for name, theirs in columns_read.sources.items():
+        value = foreign.cells.get(theirs)
+        where = f"{foreign.place}, column {printable(theirs, 80)}"
         if name == "score":
-            ours[name] = score(value, where)
-        elif name in _COLUMNS and not missing(value):
-            ours[name] = cell(value, _COLUMNS[name], where)
-        elif name not in _COLUMNS and not missing(value):
-            ours[name] = _covariate(value) if name.startswith("x_") else value
+            row[name] = score(value, where)
+        elif not missing(value):
+            if name in _COLUMNS:
+                row[name] = cell(value, _COLUMNS[name], where)
+            else:
+                is_text = name.startswith("x_") and not isinstance(value, (bool, int, float))
+                row[name] = _text(value) if is_text else value
     for name in REQUIRED[:3]:
-        if ours.get(name) is None:
-            raise TableError(f"{row.place}: the {name} is empty.")
-    return ours | _scored(ours.get("score"), ours.get("status"), ours.get("value"))
+        if row.get(name) is None:
+            raise TableError(f"{foreign.place}: the {name} is empty.")
+    return row | _consistent_score(row.get("score"), row.get("status"), row.get("value"))
 
 
-def _scored(score: float | None, status: str | None, value: float | None) -> dict[str, Any]:
+def _consistent_score(score: float | None, status: str | None, value: float | None) -> dict[str, Any]:
     """Score, status and value that agree: an unread answer scores 0, an error has no score, no score is an error."""
     if status in ("unparsed", "truncated") and score is None:
         score = 0.0
@@ -155,44 +165,34 @@ def _scored(score: float | None, status: str | None, value: float | None) -> dic
     return {"score": score, "status": status or "scored", "value": score if value is None else value}
 
 
-def _refuse_twice(row: ForeignRow, ours: Mapping[str, Any], seen: dict[tuple[Any, ...], str]) -> None:
-    key = tuple(ours.get(name, _COLUMNS[name].default) for name in schema.OUTCOME_KEY)
-    if key in seen:
+def _refuse_twice(foreign: ForeignRow, row: Mapping[str, Any], place_of_key: dict[tuple[Any, ...], str]) -> None:
+    key = tuple(row.get(name, _COLUMNS[name].default) for name in schema.OUTCOME_KEY)
+    if key in place_of_key:
+        answer = ", ".join(f"{name} {printable(row[name])}" for name in ("model", "task", "item"))
         raise TableError(
-            f"{row.place}: says again what {seen[key]} says: model {shown(ours['model'])}, task "
-            f"{shown(ours['task'])}, item {shown(ours['item'])}. Where an item was asked several times, or scored "
-            f"several ways, say which column tells: --map repeat=COLUMN, --map metric=COLUMN"
+            f"{foreign.place}: says again what {place_of_key[key]} says: {answer}. Where an item was asked several "
+            f"times, or scored several ways, say which column tells: --map repeat=COLUMN, --map metric=COLUMN"
         )
-    seen[key] = row.place
+    place_of_key[key] = foreign.place
 
 
-def _covariate(value: Any) -> Any:
-    return value if isinstance(value, (bool, int, float)) else _text(value)
-
-
-def _keep_item(ours: dict[str, Any], items: dict[str, dict[str, Any]]) -> None:
-    """Take the question out of a row; it belongs to the items table."""
-    texts = {name: ours.pop(name) for name in _QUESTION if name in ours}
+def _take_item(row: dict[str, Any], items: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """Move the question from a row to the items table, where it belongs."""
+    texts = {name: _text(row.pop(name)) for name in _ITEM_COLUMNS if name in row}
     if not texts:
         return
-    variant = str(ours.get("variant", "default"))
-    items.setdefault(
-        f"{variant}\0{ours['item']}",
-        {
-            "battery": ours.get("battery", _COLUMNS["battery"].default),
-            "task": ours["task"],
-            "item": ours["item"],
-            "variant": variant,
-            **{name: _text(texts.get(name, ours.get(name))) for name in _ITEM_TEXTS},
-        },
-    )
+    variant = str(row.get("variant", "default"))
+    battery = row.get("battery", _COLUMNS["battery"].default)
+    item = {"battery": battery, "task": row["task"], "item": row["item"], "variant": variant}
+    texts = {"prompt": None, "choices": None, "target": _text(row.get("target")), **texts}
+    items.setdefault((variant, row["item"]), item | texts)
 
 
 def _text(value: Any) -> str | None:
-    return kept_text(value if isinstance(value, (str, dict, list)) or value is None else str(value))
+    return bounded_text(value if isinstance(value, (str, dict, list)) or value is None else str(value))
 
 
-def _complete(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _complete(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows that all have the columns of any of them: what one leaves out has the default of the schema."""
     names = dict.fromkeys(name for row in rows for name in row)
     defaults = {name: _COLUMNS[name].default if name in _COLUMNS else None for name in names}

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from capgap.errors import TableError, suggestion
-from capgap.importers.values import is_score, kept_text, name_text, number, shown, whole_number
+from capgap.importers.values import bounded_text, is_score, name_text, number, printable, whole_number
 from capgap.schema import Column
 
 __all__ = ["cell", "missing", "score"]
@@ -45,18 +45,18 @@ def score(value: Any, where: str) -> float | None:
             return None
         if word in (*_RIGHT, *_WRONG):
             return float(word in _RIGHT)
-    found = number(value)
-    if found is None:
+    parsed = number(value)
+    if parsed is None:
         raise TableError(
             f"{where}: expected a score from 0 to 1, or a word such as true, false, correct, wrong; "
-            f"found {shown(value, 60)!r}."
+            f"found {printable(value, 60)!r}."
         )
-    if not is_score(found):
+    if not is_score(parsed):
         raise TableError(
-            f"{where}: {found:g} lies outside 0 to 1. Divide percentages by 100; other units go into value "
+            f"{where}: {parsed:g} lies outside 0 to 1. Divide percentages by 100; other units go into value "
             f"(--map value=COLUMN), with a score beside them."
         )
-    return found
+    return parsed
 
 
 def cell(value: Any, column: Column, where: str) -> Any:
@@ -71,31 +71,33 @@ def cell(value: Any, column: Column, where: str) -> Any:
         return _word(value, column, where)
     if column.kind == "boolean":
         return _flag(value, where)
-    found = whole_number(value) if column.kind == "integer" else number(value)
-    if found is None:
+    parsed = whole_number(value) if column.kind == "integer" else number(value)
+    if parsed is None:
         if isinstance(value, str) and value.strip().lower() in _NOTHING:
             return None
-        raise TableError(f"{where}: expected {_kind(column)}, found {shown(value, 60)!r}.")
-    if column.name == "repeat" and found < 0:
-        raise TableError(f"{where}: repeats are counted from 0, found {found:g}.")
-    if column.name == "chance" and not is_score(float(found)):
-        raise TableError(f"{where}: expected the score of a guess, from 0 to 1, found {found:g}.")
-    return found
+        raise TableError(f"{where}: expected {_kind(column)}, found {printable(value, 60)!r}.")
+    if column.name == "repeat" and parsed < 0:
+        raise TableError(f"{where}: repeats are counted from 0, found {parsed:g}.")
+    if column.name == "chance" and not is_score(float(parsed)):
+        raise TableError(f"{where}: expected the score of a guess, from 0 to 1, found {parsed:g}.")
+    return parsed
 
 
 def _word(value: Any, column: Column, where: str) -> str | None:
     if column.name not in (*_NAMES, "capability", "format", "status", "stop_reason"):
-        return kept_text(value if isinstance(value, (str, list, dict)) else str(value))
+        return bounded_text(value if isinstance(value, (str, list, dict)) else str(value))
     # 7.0 is what a column of whole numbers becomes where one of its cells is empty.
-    told = int(value) if isinstance(value, float) and value.is_integer() else value
+    whole = int(value) if isinstance(value, float) and value.is_integer() else value
     try:
-        word = name_text(told if isinstance(told, (str, int)) else str(told), column.name)
+        word = name_text(whole if isinstance(whole, (str, int)) else str(whole), column.name)
     except TableError as error:
         raise TableError(f"{where}: {error}") from None
     if column.allowed:
         lower = re.sub(r"\W+", "_", word.lower())
         if lower not in column.allowed:
-            raise TableError(f"{where}: {shown(word, 60)!r} is not one of its words.{suggestion(word, column.allowed)}")
+            raise TableError(
+                f"{where}: {printable(word, 60)!r} is not one of its words.{suggestion(word, column.allowed)}"
+            )
         return lower
     return word
 
@@ -106,7 +108,7 @@ def _flag(value: Any, where: str) -> bool:
         return True
     if word in (False, "false", "no", "0", "0.0"):
         return False
-    raise TableError(f"{where}: expected true or false, found {shown(value, 60)!r}.")
+    raise TableError(f"{where}: expected true or false, found {printable(value, 60)!r}.")
 
 
 def _kind(column: Column) -> str:

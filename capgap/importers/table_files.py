@@ -1,4 +1,4 @@
-"""The rows of a CSV, JSONL, JSON or Parquet table of somebody else, with the place of each."""
+"""Readers of foreign CSV, JSONL, JSON and Parquet tables: rows with their place in the file."""
 
 import csv
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from capgap.errors import TableError
-from capgap.importers.reading import json_document, records
+from capgap.importers.reading import first_byte, records
 
 __all__ = ["SUFFIXES", "ForeignRow", "column_names", "read_table"]
 
@@ -107,25 +107,15 @@ def _large_cells() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _jsonl(path: Path) -> Iterator[ForeignRow]:
+def _json(path: Path) -> Iterator[ForeignRow]:
+    if path.suffix.lower() == ".json" and first_byte(path) != b"[":
+        raise TableError("expected a JSON list of objects, one a row.")
     for record in records(path):
         if record.trouble:
             raise TableError(f"{record.place}: {record.trouble}.")
-        yield _object(record.value, record.place)
-
-
-def _json(path: Path) -> Iterator[ForeignRow]:
-    found = json_document(path)
-    if not isinstance(found, list):
-        raise TableError("expected a JSON list of objects, one a row.")
-    for number, value in enumerate(found, start=1):
-        yield _object(value, f"entry {number}")
-
-
-def _object(value: Any, place: str) -> ForeignRow:
-    if not isinstance(value, dict):
-        raise TableError(f"{place}: expected an object, one key a column.")
-    return ForeignRow(value, place)
+        if not isinstance(record.value, dict):
+            raise TableError(f"{record.place}: expected an object, one key a column.")
+        yield ForeignRow(record.value, record.place)
 
 
 def _parquet(path: Path) -> Iterator[ForeignRow]:
@@ -150,7 +140,7 @@ def _parquet(path: Path) -> Iterator[ForeignRow]:
 
 _READERS: dict[str, Callable[[Path], Iterator[ForeignRow]]] = {
     ".csv": _csv,
-    ".jsonl": _jsonl,
+    ".jsonl": _json,
     ".json": _json,
     ".parquet": _parquet,
 }

@@ -1,8 +1,9 @@
-"""Foreign values to what a table holds: bounded, finite, null where unknown."""
+"""Foreign values as a table holds them: bounded, finite, null where unknown."""
 
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -12,12 +13,15 @@ __all__ = [
     "MAX_NAME",
     "MAX_TEXT",
     "as_json",
+    "bounded_text",
     "is_score",
-    "kept_text",
-    "model_place",
+    "mapping",
     "name_text",
     "number",
-    "shown",
+    "portable_model_name",
+    "printable",
+    "score_and_status",
+    "text_or_list",
     "whole_number",
 ]
 
@@ -35,30 +39,36 @@ def number(value: Any) -> float | None:
     if isinstance(value, str):
         if len(value) > 60 or not re.fullmatch(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*", value, re.ASCII):
             return None
-        found = float(value)
-    elif isinstance(value, (bool, int, float)):
-        try:
-            found = float(value)
-        except OverflowError:
-            return None
-    else:
+    elif not isinstance(value, (bool, int, float)):
         return None
-    return found if math.isfinite(found) else None
+    try:
+        parsed = float(value)
+    except OverflowError:
+        return None
+    return parsed if math.isfinite(parsed) else None
 
 
 def whole_number(value: Any) -> int | None:
     """The whole number in a value, within what a table column holds; None where there is none."""
-    if isinstance(value, bool):
+    parsed = value if isinstance(value, int) else number(value)
+    if isinstance(value, bool) or parsed is None or abs(parsed) >= _LARGEST or parsed != int(parsed):
         return None
-    if isinstance(value, int):
-        return value if abs(value) < _LARGEST else None
-    found = number(value)
-    return int(found) if found is not None and found.is_integer() and abs(found) < _LARGEST else None
+    return int(parsed)
 
 
 def is_score(value: float | None) -> bool:
     """Whether the value is a score: known, and between 0 and 1."""
     return value is not None and 0.0 <= value <= 1.0
+
+
+def score_and_status(value: float | None) -> dict[str, Any]:
+    """The columns score and status of a metric's value; one that is not known is an error, never a zero."""
+    return {"score": value if is_score(value) else None, "status": "scored" if value is not None else "error"}
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """The value where it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}
 
 
 def as_json(value: Any) -> str:
@@ -75,7 +85,14 @@ def as_json(value: Any) -> str:
         raise TableError("a value is nested too deeply, or holds what cannot be written as JSON.") from None
 
 
-def kept_text(value: Any) -> str | None:
+def text_or_list(texts: Sequence[str]) -> str | None:
+    """A single text as it is, several as a JSON list, None for none: how a table holds the right answers."""
+    if len(texts) == 1:
+        return texts[0]
+    return as_json(list(texts)) if texts else None
+
+
+def bounded_text(value: Any) -> str | None:
     """The value as text (what is no text as JSON), cut at `MAX_TEXT`; None for nothing."""
     if value is None:
         return None
@@ -111,20 +128,20 @@ def name_text(value: Any, what: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def model_place(name: str) -> str:
+def portable_model_name(name: str) -> str:
     """A model's name without the part of a path that only means something on the machine it came from."""
     windows = PureWindowsPath(name)
     parts = windows.parts if windows.drive or "\\" in name else PurePosixPath(name).parts
-    local = bool(windows.drive) or name.startswith(("/", "~", "\\")) or ".." in parts
-    if not local:
+    is_local = bool(windows.drive) or name.startswith(("/", "~", "\\")) or ".." in parts
+    if not is_local:
         return name.removeprefix("./").rstrip("/") or name
-    named = [part for part in parts if part not in ("/", "\\", "..", ".", "~", windows.anchor)]
+    folders = [part for part in parts if part not in ("/", "\\", "..", ".", "~", windows.anchor)]
     # The folder of a checkpoint tells its step, the one above it whose step.
-    tail = named[-2:] if named and re.fullmatch(r"(checkpoint|step)[-_]?\d+", named[-1]) else named[-1:]
+    tail = folders[-2:] if folders and re.fullmatch(r"(checkpoint|step)[-_]?\d+", folders[-1]) else folders[-1:]
     return "/".join(tail) or name
 
 
-def shown(value: Any, limit: int = 160) -> str:
+def printable(value: Any, limit: int = 160) -> str:
     """Foreign text for a message or note: one line, printable, bounded."""
     text = value if isinstance(value, str) else _kind(value)
     text = text if len(text) <= limit else text[: limit - 1] + "…"
@@ -132,11 +149,5 @@ def shown(value: Any, limit: int = 160) -> str:
 
 
 def _kind(value: Any) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return "true or false"
-    if isinstance(value, (int, float)):
-        return "a number"
-    kinds = ((str, "a text"), (list, "a list"), (dict, "an object"))
-    return next((word for kind, word in kinds if isinstance(value, kind)), "something else")
+    kinds: dict[type, str] = {bool: "true or false", int: "a number", float: "a number", type(None): "nothing"}
+    return (kinds | {str: "a text", list: "a list", dict: "an object"}).get(type(value), "something else")

@@ -176,12 +176,17 @@ def evaluate(
     """
     from capgap import evaluation
 
-    plan = evaluation.plan_evaluation(
-        [_text(model) for model in _several(students)],
-        teacher=_text(teacher), base=_text(base), control=_text(control),
-        batteries=[_text(name) for name in _several(battery)], device=device, shard=shard,
-        allow=_permissions(allow_code, allow_pickle), limit=limit, dtype=dtype, batch_tokens=batch_tokens,
-        workers=workers, rescore=rescore, data_root=None if data_root is None else Path(data_root),
+    models = evaluation.cast_roles(
+        [_text(model) for model in _several(students)], teacher=_text(teacher), base=_text(base),
+        control=_text(control), allow=_permissions(allow_code, allow_pickle),
+    )  # fmt: skip
+    devices = evaluation.parse_devices(device)
+    plan = evaluation.EvaluationPlan(
+        **models._asdict(),
+        batteries=tuple(_text(name) for name in _several(battery)) or evaluation.default_batteries(models.students),
+        limit=limit, device=devices[0] if devices else None, devices=devices if len(devices) > 1 else (), dtype=dtype,
+        batch_tokens=batch_tokens, workers=workers, shard=evaluation.parse_shard(shard), rescore=rescore,
+        data_root=None if data_root is None else Path(data_root),
     )  # fmt: skip
     folder = evaluation_folder(plan.students[0].name) if out is None else Path(out)
     directory = evaluation.evaluate(plan, folder, command=command, on_event=on_event)

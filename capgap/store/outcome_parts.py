@@ -14,10 +14,10 @@ from typing import Any
 import pandas as pd
 
 from capgap import schema
-from capgap.errors import StoreError, TableError
+from capgap.errors import TableError
 from capgap.events import Listener, Note, ignore
 
-__all__ = ["has_outcomes", "one_type", "part_path", "read_outcomes", "unified_covariates", "write_part"]
+__all__ = ["has_outcomes", "numeric_or_text", "part_path", "read_outcomes", "unified_covariates", "write_part"]
 
 _FOLDER = "outcomes"
 _OLDER_FILE = "outcomes.parquet"
@@ -68,16 +68,12 @@ def write_part(folder: Path, model: str, battery: str, rows: pd.DataFrame) -> li
     StoreError
         The disk is full or cannot be written.
     """
-    rows, notes = unified_covariates(rows)
     path = part_path(folder, model, battery)
-    rows = schema.validate(rows, schema.OUTCOMES, source=f"outcomes of {model} on {battery}")
+    rows, notes = unified_covariates(schema.validate(rows, schema.OUTCOMES, source=f"outcomes of {model} on {battery}"))
     _refuse_strangers(rows, {(model, battery)}, path)
     rows = rows.sort_values(list(schema.OUTCOME_KEY), kind="stable", ignore_index=True)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"{path.parent}: cannot be written: {error.strerror or error}.") from error
     with schema.atomic_write(path) as partial:
+        partial.parent.mkdir(parents=True, exist_ok=True)
         rows.to_parquet(partial, index=False)
     return notes
 
@@ -146,7 +142,7 @@ def unified_covariates(outcomes: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]
         is_text = known.map(lambda value: isinstance(value, str))
         if len(known) and not is_text.any() and known.map(lambda value: isinstance(value, bool)).all():
             continue
-        changed[name] = one_type(values)
+        changed[name] = numeric_or_text(values)
         if is_text.any() and not is_text.all():
             kind = "numbers" if pd.api.types.is_numeric_dtype(changed[name]) else "text"
             text, number = (_batteries(outcomes, known.index[mask]) for mask in (is_text, ~is_text))
@@ -154,7 +150,7 @@ def unified_covariates(outcomes: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]
     return (outcomes.assign(**changed) if changed else outcomes), notes
 
 
-def one_type(values: "pd.Series[Any]") -> "pd.Series[Any]":
+def numeric_or_text(values: "pd.Series[Any]") -> "pd.Series[Any]":
     """The values as numbers (float64) where all of them are numbers or spell some, else as text; nulls stay."""
     try:
         return pd.to_numeric(values).astype("float64")
@@ -168,7 +164,7 @@ def _as_text(value: Any) -> str:
 
 
 def _batteries(outcomes: pd.DataFrame, rows: pd.Index) -> str:
-    names = sorted(set(outcomes.loc[rows, "battery"].astype(str))) if "battery" in outcomes else ["some rows"]
+    names = sorted(set(outcomes.loc[rows, "battery"]))
     return ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
 
 

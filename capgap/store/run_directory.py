@@ -127,11 +127,7 @@ class RunDirectory:
     def roles(self) -> schema.Roles | None:
         """Who was who when the run was last evaluated; None where nobody has said so yet, as after an import."""
         roles = self.facts.get("roles")
-        if not roles:
-            return None
-        return schema.Roles(
-            tuple(roles["students"]), roles.get("teacher"), roles.get("base", {}), roles.get("control", {})
-        )
+        return schema.Roles(**{**roles, "students": tuple(roles["students"])}) if roles else None
 
     def read(self, table: schema.Table) -> pd.DataFrame:
         """One of its tables, sorted by its key; without rows where it was not yet written.
@@ -238,8 +234,8 @@ class RunDirectory:
         """
 
         def enter(written: dict[str, Any]) -> None:
-            known = written["batteries"].get(name)
-            if known is not None and known["hash"] != digest:
+            known = written["batteries"].get(name, {"hash": digest})
+            if known["hash"] != digest:
                 raise StoreError(
                     f"{self.path}: holds another battery called {name!r} (hash {known['hash'][:12]}, now "
                     f"{digest[:12]}). Give the changed battery another name or version of its name, or choose another "
@@ -259,13 +255,13 @@ class RunDirectory:
         """
 
         def enter(written: dict[str, Any]) -> None:
-            known = written["models"].get(name)
-            if known is not None and known["fingerprint"] != fingerprint:
+            known = written["models"].get(name, {"fingerprint": fingerprint})
+            if known["fingerprint"] != fingerprint:
                 before, now = known.get("identity", {}), facts.get("identity", {})
-                differs = [key for key in now if before.get(key) != now.get(key)]
+                unlike = ", ".join(key for key in now if before.get(key) != now.get(key)) or "kind"
                 raise StoreError(
-                    f"{self.path}: holds another model called {name!r} (they differ in {', '.join(differs) or 'kind'})."
-                    f" Give one of them a name of its own: NAME={facts.get('word', 'CKPT')}, or choose another --out."
+                    f"{self.path}: holds another model called {name!r} (they differ in {unlike}). Give one of them a "
+                    f"name of its own: NAME={facts.get('word', 'CKPT')}, or choose another --out."
                 )
             written["models"][name] = {"fingerprint": fingerprint, **facts}
 
@@ -309,11 +305,13 @@ class RunDirectory:
         return facts
 
     def discard(self) -> None:
-        """Remove the directory where it holds nothing yet but its note: of a job that was refused."""
-        with suppress(OSError):
-            for name in (_NOTE, _LOCK):
-                (self.path / name).unlink(missing_ok=True)
-            self.path.rmdir()
+        """Remove a directory that holds nothing but its note and lock: a job was refused before it wrote anything."""
+        entries = list(self.path.iterdir())
+        if {entry.name for entry in entries} <= {_NOTE, _LOCK}:
+            with suppress(OSError):
+                for entry in entries:
+                    entry.unlink(missing_ok=True)
+                self.path.rmdir()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -340,20 +338,20 @@ class RunDirectory:
 def _not_a_run(path: Path) -> str:
     """What is there instead of a run directory, and what to do."""
     if not path.is_dir():
-        kind = "is a file" if path.exists() else "does not exist"
-        return f"{kind}. Expected the --out of an evaluation or import."
-    kind = "is no run directory (it has no run.json)."
-    if (path / "estimates.parquet").is_file() and not has_outcomes(path):
-        return (
-            f"{kind} It holds an analysis of tables that lie elsewhere: run that capgap analyze again, or bring "
-            f"them into a directory first (capgap import table FILE --out DIR), which can be reported again."
-        )
-    if next(path.rglob("samples_*.jsonl"), None) is not None:
-        return f"{kind} For the files of lm-evaluation-harness in it: capgap import lm-eval {path} --out DIR"
+        return f"{'is a file' if path.exists() else 'does not exist'}. Expected the --out of an evaluation or import."
     tables = sorted(f.name for f in path.iterdir() if f.suffix in (".parquet", ".csv", ".jsonl", ".json"))
-    if tables:
-        return f"{kind} For a table in it, name the table: capgap analyze {path / tables[0]}"
-    return f"{kind} Expected the --out of an evaluation or import."
+    if (path / "estimates.parquet").is_file() and not has_outcomes(path):
+        advice = (
+            "It holds an analysis of tables that lie elsewhere: run that capgap analyze again, or bring them into a "
+            "directory first (capgap import table FILE --out DIR), which can be reported again."
+        )
+    elif next(path.rglob("samples_*.jsonl"), None) is not None:
+        advice = f"For the files of lm-evaluation-harness in it: capgap import lm-eval {path} --out DIR"
+    elif tables:
+        advice = f"For a table in it, name the table: capgap analyze {path / tables[0]}"
+    else:
+        advice = "Expected the --out of an evaluation or import."
+    return f"is no run directory (it has no run.json). {advice}"
 
 
 def _now() -> str:

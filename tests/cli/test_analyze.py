@@ -179,10 +179,10 @@ def test_an_earlier_analysis_in_the_same_folder_has_no_part_in_the_next(tmp_path
 
 def test_the_folder_of_another_run_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, table = imported(tmp_path / "run", "big", "after"), foreign(tmp_path / "results.csv", n=30)
-    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     assert _status(["analyze", str(table), "--teacher", "big", "--out", str(run)]) == 2
     assert "holds a run of its own" in capsys.readouterr().err
-    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
 def test_a_table_without_rows_is_called_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

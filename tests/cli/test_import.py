@@ -32,7 +32,7 @@ def test_lm_evals_files_become_a_report(tmp_path: Path, capsys: pytest.CaptureFi
     out = tmp_path / "out"
     assert run("lm-eval", three_models(tmp_path / "theirs"), "--out", out) == 0
     said = capsys.readouterr()
-    assert said.out == f"{out}/outcomes.parquet: 3 models, 1 tasks, 60 items, 360 rows (360 new)\n"
+    assert said.out == f"{out}/outcomes: 3 models, 1 tasks, 60 items, 360 rows (360 new)\n"
     assert "models: org/base, org/student, org/teacher" in said.err
     arguments = ["analyze", str(out), "--teacher", "org/teacher", "--base", "org/base"]
     assert _status(arguments) == 0
@@ -159,4 +159,4 @@ def test_an_import_loads_neither_torch_nor_lm_eval(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path, env=environment
     )
     assert done.stdout.splitlines()[-1] == "[]"
-    assert (tmp_path / "o-inspect" / "outcomes.parquet").is_file()
+    assert (tmp_path / "o-inspect" / "outcomes").is_dir()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from capgap.evaluation import EvaluationPlan, evaluate
-from capgap.evaluation.progress import RequestProgress
+from capgap.evaluation.progress import request_progress
 from capgap.events import Advanced, Begun, Event, Finished, Note
 from capgap.models import expand_models
 from capgap.store import RunDirectory
@@ -44,20 +44,20 @@ def test_every_request_is_reported_once_and_nothing_is_printed(
 
 def test_a_stage_that_fails_is_finished_and_never_counts_too_much() -> None:
     events: list[Event] = []
-    progress = RequestProgress(10, events.append)
+    stage = request_progress(10, events.append)
 
     def fail() -> None:
-        with progress:
+        with stage as progress:
             progress.count(3, 4)
             progress.report(100)
             progress.report(1)
+            assert (progress.n_computed, progress.n_from_ledger) == (3, 4)
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         fail()
-    stage = "evaluating"
-    assert events == [Begun(stage, 10, "request"), Advanced(stage, 7), Advanced(stage, 3), Finished(stage)]
-    assert (progress.n_computed, progress.n_from_ledger) == (3, 4)
+    name = "evaluating"
+    assert events == [Begun(name, 10, "request"), Advanced(name, 7), Advanced(name, 3), Finished(name)]
 
 
 def test_a_covariate_that_is_a_number_in_one_battery_and_text_in_another_is_unified_with_a_note(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from capgap.errors import ModelError, UsageError
-from capgap.evaluation import cast_roles, parse_devices, parse_shard, plan_evaluation
+from capgap.evaluation import EvaluationPlan, cast_roles, default_batteries, parse_devices, parse_shard
 from capgap.schema import Roles
 
 
@@ -22,23 +22,17 @@ def test_devices_and_shards_are_read_or_refused() -> None:
             parse_shard(text)
 
 
-def test_a_plan_chooses_what_is_not_given(checkpoints: dict[str, Path]) -> None:
+def test_models_are_cast_in_their_roles(checkpoints: dict[str, Path]) -> None:
     student, teacher, base = (str(checkpoints[name]) for name in ("student", "teacher", "base"))
-    plan = plan_evaluation(
-        [f"pupil={student}"],
-        teacher=f"lead={teacher}",
-        base=base,
-        control=f"gold={teacher}",
-        device="cuda:0,2",
-        limit=3,
-    )
-    assert plan.roles == Roles(("pupil",), "lead", {"pupil": "base"}, {"pupil": "lead"})
+    models = cast_roles([f"pupil={student}"], teacher=f"lead={teacher}", base=base, control=f"gold={teacher}")
+    plan = EvaluationPlan(**models._asdict(), devices=("cuda:0", "cuda:2"), workers=3)
+    assert plan.roles == Roles(("pupil",), "lead", {"pupil": "base"}, {"pupil": "lead"}), "one model, one name"
     assert [spec.name for spec in plan.models] == ["lead", "base", "pupil"]
-    assert plan.batteries == ("core",)
-    assert (plan.device, plan.devices, plan.n_workers, plan.limit) == ("cuda:0", ("cuda:0", "cuda:2"), 2, 3)
-    small = plan_evaluation(["microworld:small"], base="none", device="cpu", shard="1/2")
-    assert small.batteries == ("microworld",)
-    assert (small.devices, small.shard, small.bases) == ((), (0, 2), {})
+    assert plan.n_workers == 6
+    assert default_batteries(models.students) == ("core",)
+    small = cast_roles(["microworld:small"], base="none")
+    assert default_batteries(small.students) == ("microworld",)
+    assert small.bases == {}
 
 
 def test_roles_that_exclude_each_other_are_refused(checkpoints: dict[str, Path]) -> None:

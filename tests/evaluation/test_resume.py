@@ -14,15 +14,17 @@ import pandas as pd
 import pytest
 
 from capgap import schema
+from capgap.store import RunDirectory
 from tests.conftest import ROOT, make_battery
 
 
 def _command(checkpoints: dict[str, Path], battery: Path, out: Path) -> list[str]:
-    return [
-        *(sys.executable, "-m", "capgap", "evaluate", "--device", "cpu", "--batch-tokens", "64", "--base", "none"),
-        *("--student", str(checkpoints["student"]), "--teacher", str(checkpoints["teacher"])),
-        *("--battery", str(battery), "--out", str(out)),
-    ]
+    code = (
+        "import sys; from capgap.evaluation import *; student, teacher, battery, out = sys.argv[1:];"
+        "models = cast_roles([student], teacher=teacher, base='none')._asdict();"
+        "evaluate(EvaluationPlan(**models, batteries=(battery,), device='cpu', batch_tokens=64), out)"
+    )
+    return [sys.executable, "-c", code, *map(str, (checkpoints["student"], checkpoints["teacher"], battery, out))]
 
 
 def _answered(ledger: Path) -> int:
@@ -36,6 +38,12 @@ def _answered(ledger: Path) -> int:
 def _run(command: list[str]) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def _assert_same_tables(calm: Path, killed: Path, *tables: schema.Table) -> None:
+    for table in tables:
+        one, other = (RunDirectory.existing(folder).read(table) for folder in (calm, killed))
+        pd.testing.assert_frame_equal(one, other, atol=1e-4, rtol=0, check_exact=False)
 
 
 def test_a_killed_evaluation_goes_on_and_ends_with_the_same_tables(
@@ -57,10 +65,7 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_tables(
     _run(_command(checkpoints, battery, killed))
     counts = json.loads((killed / "run.json").read_text())["requests"]
     assert counts == {"computed": total - survived, "from_ledger": survived}
-    for table in (schema.ITEMS, schema.OUTCOMES, schema.MODELS, schema.ESTIMATES):
-        one, other = (schema.read(folder / f"{table.name}.parquet", table) for folder in (calm, killed))
-        pd.testing.assert_frame_equal(one, other, atol=1e-4, rtol=0, check_exact=False)
-    assert (killed / "report.html").is_file()
+    _assert_same_tables(calm, killed, schema.ITEMS, schema.OUTCOMES, schema.MODELS)
 
 
 def test_the_same_command_again_computes_nothing(
@@ -156,6 +161,5 @@ def test_twenty_kills_at_random_moments_end_with_the_same_tables(tmp_path: Path)
     _run([*command, "--out", str(killed)])
     counts = json.loads((killed / "run.json").read_text())["requests"]
     assert counts == {"computed": total - survived[-1], "from_ledger": survived[-1]}
-    for table in (schema.ITEMS, schema.OUTCOMES, schema.MODELS, schema.ESTIMATES):
-        one, other = (schema.read(folder / f"{table.name}.parquet", table) for folder in (calm, killed))
-        pd.testing.assert_frame_equal(one, other, atol=1e-4, rtol=0, check_exact=False)
+    _assert_same_tables(calm, killed, schema.ITEMS, schema.OUTCOMES, schema.MODELS, schema.ESTIMATES)
+    assert (killed / "report.html").is_file()

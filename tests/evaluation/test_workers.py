@@ -98,8 +98,9 @@ def test_two_runs_at_once_on_one_directory_lose_and_double_nothing(
     battery = make_battery(tmp_path / "battery", n=60)
     calm = evaluate(plan_of(checkpoints, battery, batch_tokens=64), tmp_path / "calm")
     code = (
-        "import sys; from capgap.evaluation import evaluate, plan_evaluation; student, battery, out = sys.argv[1:];"
-        "evaluate(plan_evaluation([student], base='none', batteries=[battery], device='cpu', batch_tokens=64), out)"
+        "import sys; from capgap.evaluation import *; student, battery, out = sys.argv[1:];"
+        "models = cast_roles([student], base='none')._asdict();"
+        "evaluate(EvaluationPlan(**models, batteries=(battery,), device='cpu', batch_tokens=64), out)"
     )
     jobs = [
         subprocess.Popen(

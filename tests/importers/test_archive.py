@@ -4,6 +4,7 @@ import io
 import json
 import struct
 import zipfile
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow
@@ -96,7 +97,7 @@ def zstandard(raw: bytes) -> bytes:
 
 def test_zstandard_is_read_and_its_bombs_and_damage_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = zstandard(eval_archive(inspect_log()))
-    with Archive(write(tmp_path / "log.eval", raw)) as archive:
+    with closing(Archive(write(tmp_path / "log.eval", raw))) as archive:
         assert archive.json("header.json")["status"] == "success"
     assert len(import_inspect([tmp_path / "log.eval"]).parts[0].rows) == 3
     at = raw.index(b"samples/1") + len("samples/1_epoch_1.json") + 20

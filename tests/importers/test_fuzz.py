@@ -16,6 +16,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 from capgap import schema
 from capgap.errors import CapgapError
 from capgap.importers import ImportBatch, import_inspect, import_lm_eval, import_table, merge_batch
+from capgap.store import RunDirectory
 from tests.importers.written import (
     DATE,
     choose_sample,
@@ -166,7 +167,7 @@ def answers(importer: Callable[[list[Path]], ImportBatch], files: dict[str, byte
             stored = merge_batch(batch, root / "out")
         except CapgapError:
             return
-        outcomes = schema.read(root / "out" / "outcomes.parquet", schema.OUTCOMES)
+        outcomes = RunDirectory.existing(root / "out").read(schema.OUTCOMES)
         assert len(outcomes) == len(stored.outcomes) > 0
         counted = outcomes[outcomes["primary"].fillna(False).astype(bool)]
         assert not counted.duplicated(["model", *schema.CELL]).any()

@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def test_a_long_text_that_inspect_keeps_by_its_hash_is_put_back() -> None:
 
 def test_an_archive_and_a_json_log_say_the_same(tmp_path: Path) -> None:
     for path in REAL.glob("*.eval"):
-        with Archive(path) as archive:
+        with closing(Archive(path)) as archive:
             names = [name for name in archive.names if name.startswith("samples/")]
             log = {**archive.json("header.json"), "samples": [archive.json(name) for name in names]}
         write_json(tmp_path / f"{path.stem}.json", log)

@@ -91,7 +91,7 @@ def test_items_of_2023_are_read_with_their_margins(tmp_path: Path) -> None:
     assert second["margin_target"] == -2.0
     assert (first["prediction"], second["target"]) == ("blue", "red")
     assert rows(batch, metric="acc_norm")[0]["margin"] != rows(batch, metric="acc")[0]["margin"]  # lengths are not told
-    assert batch.parts[0].asked == {"num_fewshot": 5, "version": 0.0}
+    assert batch.parts[0].setup == {"num_fewshot": 5, "version": 0.0}
     assert not batch.parts[0].items_by_content
 
 

@@ -176,5 +176,5 @@ def test_a_metric_of_the_whole_task_is_listed(batch: ImportBatch) -> None:
 
 
 def test_how_tasks_were_asked_is_kept(batch: ImportBatch) -> None:
-    asked: list[Any] = [part.asked for part in batch.parts]
-    assert asked == [{"num_fewshot": 0, "version": 2.0}] * len(batch.parts)
+    setups: list[Any] = [part.setup for part in batch.parts]
+    assert setups == [{"num_fewshot": 0, "version": 2.0}] * len(batch.parts)

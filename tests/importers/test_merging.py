@@ -10,6 +10,7 @@ import pytest
 from capgap import schema
 from capgap.errors import StoreError, TableError
 from capgap.importers import ImportBatch, ImportSettings, import_lm_eval, import_table, merge_batch
+from capgap.store import RunDirectory
 from tests.importers.written import choose_sample, lm_eval_folder, write_jsonl
 
 ROW = {"model": "m", "task": "t", "item": "1", "score": 1}
@@ -30,13 +31,13 @@ def test_the_same_answers_again_are_no_answers_more(tmp_path: Path) -> None:
 def test_a_different_answer_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     out = tmp_path / "out"
     merge_batch(table(tmp_path / "a.jsonl", {"item": "1"}, {"item": "2"}), out)
-    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     with pytest.raises(
         TableError, match=r"model m, task t, item 2: what is there already and .*b\.jsonl say"
     ) as caught:
         merge_batch(table(tmp_path / "b.jsonl", {"item": "2", "score": 0}, {"item": "3"}), out)
     assert "--replace" in str(caught.value)
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
 def test_replace_lets_the_later_answer_stand_with_all_its_metrics(tmp_path: Path) -> None:
@@ -71,7 +72,7 @@ def test_shards_of_one_model_are_joined(tmp_path: Path) -> None:
     out = tmp_path / "out"
     for n in range(3):
         merge_batch(table(tmp_path / f"{n}.jsonl", {"item": str(n)}), out)
-    assert schema.read(out / "outcomes.parquet", schema.OUTCOMES)["item"].tolist() == ["0", "1", "2"]
+    assert RunDirectory.existing(out).read(schema.OUTCOMES)["item"].tolist() == ["0", "1", "2"]
 
 
 def test_models_that_answered_other_items_are_noted_with_what_is_common(tmp_path: Path) -> None:
@@ -152,9 +153,11 @@ def test_a_refused_import_leaves_no_directory(tmp_path: Path) -> None:
 def test_a_covariate_has_one_type_whatever_the_files_hold(tmp_path: Path) -> None:
     out = tmp_path / "out"
     merge_batch(table(tmp_path / "a.jsonl", {"x_depth": 3, "x_kind": "a", "x_huge": 10**400}), out)
-    stored = merge_batch(table(tmp_path / "b.jsonl", {"item": "2", "x_depth": "deep", "x_kind": None}), out)
-    assert stored.outcomes["x_depth"].tolist() == ["3.0", "deep"]
-    pd.testing.assert_frame_equal(schema.read(out / "outcomes.parquet", schema.OUTCOMES), stored.outcomes)
+    batch = table(tmp_path / "b.jsonl", {"item": "2", "model": "other", "x_depth": "deep", "x_kind": None})
+    stored = merge_batch(batch, out)
+    assert stored.outcomes["x_depth"].tolist() == ["3", "deep"]
+    assert any(note.startswith("covariate x_depth is text in battery and a number in battery") for note in batch.notes)
+    pd.testing.assert_frame_equal(RunDirectory.existing(out).read(schema.OUTCOMES), stored.outcomes)
 
 
 def test_constants_hold_in_outcomes_and_items(tmp_path: Path) -> None:

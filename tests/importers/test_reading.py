@@ -12,7 +12,7 @@ from capgap.errors import CapgapError, TableError
 from capgap.importers import ImportBatch, import_inspect, import_lm_eval, import_table, merge_batch
 from capgap.importers import reading as module
 from capgap.importers.reading import files_under, parse_json, records
-from capgap.importers.values import MAX_TEXT, kept_text, model_place, number, whole_number
+from capgap.importers.values import MAX_TEXT, bounded_text, number, portable_model_name, whole_number
 from tests.importers.written import (
     choose_sample,
     generate_sample,
@@ -160,7 +160,7 @@ def test_only_what_a_column_holds_is_a_whole_number(value: Any, found: int | Non
 
 
 def test_a_name_that_is_only_a_path_stays_something(tmp_path: Path) -> None:
-    assert model_place("/") == "/"
-    assert model_place("~/models/x") == "x"
-    assert kept_text({"a": [1]}) == '{"a": [1]}'
+    assert portable_model_name("/") == "/"
+    assert portable_model_name("~/models/x") == "x"
+    assert bounded_text({"a": [1]}) == '{"a": [1]}'
     assert parse_json("[1]") == [1]
