@@ -17,6 +17,7 @@ from capgap.classification.files import (
     refuse_out,
     write_labels,
 )
+from capgap.classification.label_completion import classifier_facts, complete_labels
 from capgap.classification.label_independence import refuse_compared
 from capgap.classification.labelling import LabelledItems, UnlabelledItem, classify_items, unlabelled_items
 from capgap.classification.pooling import MIDDLE
@@ -33,8 +34,10 @@ __all__ = [
     "EvidenceModel",
     "unlabelled_items",
     "behaviour_evidence",
+    "classifier_facts",
     "classify",
     "classify_items",
+    "complete_labels",
     "join_answers",
     "label_lines",
     "parse_items",

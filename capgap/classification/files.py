@@ -283,9 +283,9 @@ def read_answers(path: str | PathLike[str]) -> Answers:
     if not path.is_dir():
         return schema.read(path, schema.OUTCOMES), schema.empty(schema.MODELS)
     models = path / "models.parquet"
-    known = schema.read(models, schema.MODELS) if models.is_file() else schema.empty(schema.MODELS)
+    facts = schema.read(models, schema.MODELS) if models.is_file() else schema.empty(schema.MODELS)
     outcomes = read_outcomes(path) if has_outcomes(path) else schema.read(path / "outcomes.parquet", schema.OUTCOMES)
-    return outcomes, known
+    return outcomes, facts
 
 
 def join_answers(several: Sequence[Answers]) -> Answers:

@@ -79,15 +79,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _status(arguments: list[str]) -> int:
     try:
         result: Any = cli.main(args=arguments, prog_name="capgap", standalone_mode=False)
-    except click.exceptions.Abort:
-        return 130
     except click.ClickException as error:
         error.show()
         return 2
     except CapgapError as error:
         click.echo(f"capgap: {printable(str(error))}", err=True)
         return 2
-    except KeyboardInterrupt:
+    except click.exceptions.Abort:  # what click makes of Ctrl-C
         click.echo("\ncapgap: interrupted. The same command goes on where it stopped.", err=True)
         return 130
     except BrokenPipeError:  # the reader of our output has gone, `capgap … | head`

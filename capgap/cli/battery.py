@@ -1,14 +1,14 @@
 """``capgap battery``: list, show, check, begin and fetch batteries, and print their schema."""
 
-import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from capgap.cli.battery_show import show
+from capgap.cli.options import data_root_option, json_option
+from capgap.cli.printing import print_json
 from capgap.errors import BatteryError
 
 if TYPE_CHECKING:
@@ -16,12 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["battery"]
 
-_data_root: Callable[[Any], Any] = click.option(
-    "--data-root",
-    type=click.Path(path_type=Path),
-    help="Second folder for data files; default CAPGAP_DATA.",
-)
-_allow_code: Callable[[Any], Any] = click.option(
+_allow_code_option = click.option(
     "--allow-code", is_flag=True, help="Allow lm-eval tasks that run what models write. A battery file never runs code."
 )
 
@@ -35,14 +30,14 @@ battery.add_command(show)
 
 
 @battery.command("list")
-@click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
+@json_option
 def list_command(as_json: bool) -> None:
     """List the batteries that come with capgap."""
     from capgap.battery import list_batteries
 
     rows = [_listed(name) for name in list_batteries()]
     if as_json:
-        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        print_json(rows)
         return
     for row in rows:
         items = "items from the hub" if row["items"] is None else f"{row['items']:,} items"
@@ -68,14 +63,14 @@ def schema_command() -> None:
     """Print the JSON Schema of a battery file."""
     from capgap.battery import json_schema
 
-    click.echo(json.dumps(json_schema(), indent=1, ensure_ascii=False))
+    print_json(json_schema())
 
 
 @battery.command("check")
 @click.argument("name_or_file")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many items a task.")
-@_data_root
-@_allow_code
+@data_root_option
+@_allow_code_option
 def check_command(name_or_file: str, limit: int | None, data_root: Path | None, allow_code: bool) -> None:
     """Show two prompts of each task as they will be sent, and prove the scorer.
 
@@ -100,8 +95,8 @@ def check_command(name_or_file: str, limit: int | None, data_root: Path | None, 
 
 @battery.command("fetch")
 @click.argument("name_or_file")
-@_data_root
-@_allow_code
+@data_root_option
+@_allow_code_option
 def fetch_command(name_or_file: str, data_root: Path | None, allow_code: bool) -> None:
     """Download the hub data of a battery, so that it works without a network."""
     from capgap.battery import load_battery
@@ -112,11 +107,12 @@ def fetch_command(name_or_file: str, data_root: Path | None, allow_code: bool) -
         click.echo(f"{loaded.name} needs no download.")
         return
     failed = {}
-    for one in fetch_battery(loaded):
-        if one.problem is not None:
-            failed[one.name] = one.problem
-        told = "failed" if one.n_items is None else f"{one.n_items:,} items" + (f", but {one.note}" if one.note else "")
-        click.echo(f"{one.name}: {told}", err=True)
+    for task in fetch_battery(loaded):
+        if task.problem is not None:
+            failed[task.name] = task.problem
+        outcome = "failed" if task.n_items is None else f"{task.n_items:,} items"
+        remark = f", but {task.note}" if task.note and task.n_items is not None else ""
+        click.echo(f"{task.name}: {outcome}{remark}", err=True)
     if failed:
         first = next(iter(failed.values()))
         if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
@@ -133,8 +129,8 @@ def _listed(name: str) -> dict[str, Any]:
     from capgap.battery.hub_fetch import needs_hub
 
     loaded = load_battery(name)
-    own = [task for task in loaded.tasks if isinstance(task, DataTask)]
-    items = None if needs_hub(loaded) else sum(len(loaded.rows(task)) for task in own)
+    with_rows = [task for task in loaded.tasks if isinstance(task, DataTask)]
+    items = None if needs_hub(loaded) else sum(len(loaded.rows(task)) for task in with_rows)
     return {"name": name, "tasks": len(loaded.tasks), "items": items, "description": loaded.description}
 
 
@@ -143,12 +139,13 @@ def _show_check(check: "TaskCheck") -> None:
     if check.prepared is None:
         click.echo(f"\n{title}: {'no data here' if check.missing_data else 'cannot be used'}")
     else:
-        one = check.prepared
-        label = ", ".join(filter(None, (one.capability or "capability by item", one.domain, one.format, one.primary)))
-        click.echo(f"\n{title}: {len(one.items):,} items, {label}, {one.num_fewshot} shots")
+        task = check.prepared
+        facts = (task.capability or "capability by item", task.domain, task.format, task.primary)
+        label = ", ".join(filter(None, facts))
+        click.echo(f"\n{title}: {len(task.items):,} items, {label}, {task.num_fewshot} shots")
         for sample in check.samples:
             _show_sample(sample)
-        scores = [("right answers", check.gold), ("wrong" if one.format == "choose" else "empty", check.empty)]
+        scores = [("right answers", check.gold), ("wrong" if task.format == "choose" else "empty", check.empty)]
         click.echo("  " + ", ".join(f"{name} {score:.2f}" for name, score in scores if score is not None))
     for text in check.notes:
         click.echo(f"  note: {text}")

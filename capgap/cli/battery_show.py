@@ -1,6 +1,5 @@
 """``capgap battery show``: what a battery asks, why, and what it costs."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -9,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from capgap.cli.options import data_root_option, json_option
+from capgap.cli.printing import print_json
+from capgap.cli.terminal import one_line
 from capgap.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,24 +27,16 @@ _UNITS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many items a task.")
 @click.option("--model", metavar="MODEL", help="Estimate the minutes of this model.")
 @click.option(
-    "--size",
-    "sizes",
-    multiple=True,
-    metavar="N",
+    "--size", "sizes", multiple=True, metavar="N",
     help=f"Of a model of so many parameters; default {', '.join(_SIZES)}.",
-)
+)  # fmt: skip
 @click.option("--device", metavar="D", help="cpu, cuda, mps; default: the best there is.")
-@click.option("--data-root", type=click.Path(path_type=Path), help="Second folder for data files; default CAPGAP_DATA.")
-@click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
+@data_root_option
+@json_option
 def show(
-    name_or_file: str,
-    limit: int | None,
-    model: str | None,
-    sizes: tuple[str, ...],
-    device: str | None,
-    data_root: Path | None,
-    as_json: bool,
-) -> None:
+    name_or_file: str, limit: int | None, model: str | None, sizes: tuple[str, ...], device: str | None,
+    data_root: Path | None, as_json: bool,
+) -> None:  # fmt: skip
     """Show tasks, sizes, labels and reasons, and what asking them costs.
 
     Nothing is fetched and no model is loaded: sizes of hub data are what the file says about them.
@@ -57,10 +51,10 @@ def show(
     if as_json:
         rows = [entry.as_record() for entry in entries]
         head = {"name": loaded.name, "version": loaded.version, "description": loaded.description, "hash": loaded.hash}
-        click.echo(json.dumps(head | {"tasks": rows, "cost": cost}, indent=1, ensure_ascii=False))
+        print_json(head | {"tasks": rows, "cost": cost})
         return
     click.echo(f"{loaded.name} {loaded.version}  {loaded.path}  {loaded.hash[:12]}")
-    click.echo(_shown(loaded.description))
+    click.echo(one_line(loaded.description))
     for entry in entries:
         _show_entry(entry)
     click.echo("\n" + _summary(entries))
@@ -68,11 +62,6 @@ def show(
         click.echo(line)
     if not all(entry.is_local for entry in entries):
         click.echo(f"Sizes of hub data are the file's own words; capgap battery fetch {name_or_file} gets the data.")
-
-
-def _shown(text: str) -> str:
-    """One line, without what a terminal would obey."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
 
 
 def _show_entry(entry: "PreviewEntry") -> None:
@@ -93,10 +82,9 @@ def _show_entry(entry: "PreviewEntry") -> None:
         entry.primary,
         None if entry.num_fewshot is None else f"{entry.num_fewshot} shots",
     ]
-    click.echo(f"\n{_shown(title)}: {_shown(', '.join(filter(None, words)))}")
-    for told in (entry.reason, entry.source and f"from {entry.source}"):
-        if told:
-            click.echo(f"  {_shown(told)}")
+    click.echo(f"\n{one_line(title)}: {one_line(', '.join(filter(None, words)))}")
+    for reason in filter(None, (entry.reason, entry.source and f"from {entry.source}")):
+        click.echo(f"  {one_line(reason)}")
 
 
 def _summary(entries: Sequence["PreviewEntry"]) -> str:
@@ -114,10 +102,10 @@ def _summary(entries: Sequence["PreviewEntry"]) -> str:
 
 def _parameters(size: str) -> float:
     """The number that ``135M`` or ``1.5B`` stands for."""
-    found = re.fullmatch(r"([0-9]{1,4}(?:\.[0-9]{1,3})?)([KMBT])", size.strip().upper())
-    if found is None or not float(found[1]):
+    match = re.fullmatch(r"([0-9]{1,4}(?:\.[0-9]{1,3})?)([KMBT])", size.strip().upper())
+    if match is None or not float(match[1]):
         raise UsageError(f"--size {size[:40]!r}: expected a number of parameters such as 135M, 1.5B or 70B.")
-    return float(found[1]) * _UNITS[found[2]]
+    return float(match[1]) * _UNITS[match[2]]
 
 
 def _cost(
@@ -128,8 +116,8 @@ def _cost(
     from capgap.models import choose_device, locate, parse_model
 
     tasks = [entry.stand_in for entry in entries if entry.stand_in is not None]
-    counts = cost.count_tokens(tasks)
-    read, _, written = counts
+    tokens = cost.count_tokens(tasks)
+    read, _, written = tokens
     minutes: dict[str, float] = {}
     if model is not None:
         spec = parse_model(model)
@@ -140,13 +128,13 @@ def _cost(
     place = choose_device(device)
     if sizes:
         # All parameters are counted as layers: where the head is of weight, --model tells better.
-        times = cost.minutes_by_size(counts, list(sizes.values()), place)
+        times = cost.minutes_by_size(tokens, list(sizes.values()), place)
         minutes |= dict(zip(sizes, times, strict=True))
     return {"tokens_read": round(read), "tokens_written": round(written), "device": place, "minutes": minutes}
 
 
 def _cost_lines(cost: dict[str, Any]) -> list[str]:
-    spelled = ", ".join(f"{_shown(name)} {_spell(minutes)}" for name, minutes in cost["minutes"].items())
+    spelled = ", ".join(f"{one_line(name)} {_spell(minutes)}" for name, minutes in cost["minutes"].items())
     return [
         f"Cost: about {cost['tokens_read']:,} tokens to read and {cost['tokens_written']:,} to write.",
         f"Time on this {cost['device']}, good to a factor of about two: {spelled}.",
@@ -156,10 +144,6 @@ def _cost_lines(cost: dict[str, Any]) -> list[str]:
 def _spell(minutes: float) -> str:
     if minutes < 1:
         return "under a minute"
-    return (
-        f"{minutes:.0f} min"
-        if minutes < 120
-        else f"{minutes / 60:.0f} h"
-        if minutes < 2880
-        else f"{minutes / 1440:.0f} days"
-    )
+    if minutes < 120:
+        return f"{minutes:.0f} min"
+    return f"{minutes / 60:.0f} h" if minutes < 2880 else f"{minutes / 1440:.0f} days"

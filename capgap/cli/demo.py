@@ -4,22 +4,24 @@ The world is closed and seeded, so the truth is known: facts can be learnt from 
 Whether the report says so is the test of the report.
 """
 
-import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
-import pandas as pd
 
-from capgap import evaluation as engine
-from capgap import schema
-from capgap.analysis import estimate_table
-from capgap.cli.conclude import conclude, json_option, say, say_notes
-from capgap.errors import StoreError
-from capgap.store import RunDirectory
+from capgap.cli.options import json_option
+from capgap.cli.printing import command_line, print_results
+from capgap.cli.progress import quiet_option, terminal_progress, verbose_option
+from capgap.events import Advanced, Begun, Finished, Listener, Note
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from capgap.results import Run
 
 __all__ = ["STUDENTS", "demo"]
 
@@ -36,147 +38,124 @@ STUDENTS = {
 }
 """Student → its supervision and adaptation; everything else they share."""
 
-_FILE = """\
-# Written by `capgap demo`. Run it alone: capgap distill {name}.yaml
-name: {name}
-teacher: {teacher}
-student: {base}
-data: {{battery: {battery}, tasks: [{tasks}]}}
-n_examples: {n_examples}
-supervision: {supervision}
-adaptation: {adaptation}
-seed: {seed}
-data_seed: {seed}
-training: {{max_steps: {steps}, batch_size: 64, lr: {lr}}}
-"""
 _EXAMPLES, _STEPS, _LIMIT = 2800, 350, 72
 _RATE = {"full": 3.0e-3, "lora": 2.0e-3}
 
 
 @click.command()
 @click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True,
     help="Of the examples and the training; the world is fixed.",
-)
+)  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory; default capgap-out/demo-SEED.")
 @json_option
-def demo(seed: int, out: Path | None, as_json: bool) -> None:
+@quiet_option
+@verbose_option
+def demo(seed: int, out: Path | None, as_json: bool, quiet: bool) -> None:
     """Distil four students live, evaluate them with teacher and base, and write the report. About three minutes.
 
     \b
     The students learn from the teacher's answers or from its traces, with all weights or with LoRA.
-    Each has a file in OUT/students that `capgap distill` takes, and a checkpoint that `capgap evaluate` takes.
+    Each has a file in OUT-students that `capgap distill` takes, and a checkpoint that `capgap evaluate` takes.
     """
+    import capgap
+
     started = time.monotonic()
     folder = out or Path("capgap-out") / f"demo-{seed}"
     students = folder.with_name(f"{folder.name}-students")
-    files = _write_files(students, seed)
-    say(f"{len(files)} students of {BASE} learn {_EXAMPLES:,} prompts from {TEACHER} ({students})")
-    _distil(students, files)
-    run, roles = _evaluate(folder, students)
-    outcomes = run.outcomes(roles)
-    estimates = conclude(run.path, outcomes, roles, run.facts, show_items=True, as_json=as_json)
-    run.save(state="done")
+    with terminal_progress(quiet=quiet) as listener:
+        files = _write_files(students, seed)
+        listener(Note(f"{len(files)} students of {BASE} learn {_EXAMPLES:,} prompts from {TEACHER} ({students})"))
+        _distill_students(students, files, listener)
+        run = capgap.evaluate(
+            [f"{name}={students / name}" for name in STUDENTS],
+            teacher=f"teacher={TEACHER}",
+            base=f"base={BASE}",
+            battery=BATTERY,
+            limit=_LIMIT,
+            device="cpu",
+            workers=2,
+            out=folder,
+            command=command_line(),
+            on_event=listener,
+        )
+    print_results(run.results, run.path / "report.html", as_json=as_json)
     if not as_json:
-        for line in _truths(outcomes, estimates):
+        for line in _known_truths(run):
             click.echo(line)
-    say(f"{time.monotonic() - started:.0f} s")
+    click.echo(f"{time.monotonic() - started:.0f} s", err=True)
 
 
 def _write_files(students: Path, seed: int) -> dict[str, Path]:
-    files = {}
-    try:
+    """A distillation file for each student."""
+    from capgap.results.output_folders import writable
+
+    files = {name: students / f"{name}.yaml" for name in STUDENTS}
+    with writable(students):
         students.mkdir(parents=True, exist_ok=True)
         for name, (supervision, adaptation) in STUDENTS.items():
-            files[name] = students / f"{name}.yaml"
-            files[name].write_text(
-                _FILE.format(
-                    name=name,
-                    teacher=TEACHER,
-                    base=BASE,
-                    battery=BATTERY,
-                    n_examples=_EXAMPLES,
-                    tasks=", ".join(TASKS),
-                    supervision=supervision,
-                    adaptation=adaptation,
-                    seed=seed,
-                    steps=_STEPS,
-                    lr=_RATE[adaptation],
-                ),
-                encoding="utf-8",
-            )
-    except OSError as error:
-        raise StoreError(f"{students}: cannot be written: {error.strerror or error}. Choose another --out.") from error
+            content = _distillation_file(name, supervision, adaptation, seed)
+            files[name].write_text(content, encoding="utf-8")
     return files
 
 
-def _make_student(file: str, ledger: str) -> str:
+def _distillation_file(name: str, supervision: str, adaptation: str, seed: int) -> str:
+    return f"""\
+# Written by `capgap demo`. Run it alone: capgap distill {name}.yaml
+name: {name}
+teacher: {TEACHER}
+student: {BASE}
+data: {{battery: {BATTERY}, tasks: [{", ".join(TASKS)}]}}
+n_examples: {_EXAMPLES}
+supervision: {supervision}
+adaptation: {adaptation}
+seed: {seed}
+data_seed: {seed}
+training: {{max_steps: {_STEPS}, batch_size: 64, lr: {_RATE[adaptation]}}}
+"""
+
+
+def _distill_one(file: str, ledger: str) -> str:
     """One student, in a process of its own; the teacher's texts are shared through the ledger."""
     import torch
 
-    from capgap.distillation import distill, load_config
+    import capgap
 
     torch.set_num_threads(1)
-    path = Path(file)
-    with engine.quiet():
-        made = distill(
-            load_config(path), path.with_suffix(""), folder=path.parent, device="cpu", ledger=ledger, progress=False
-        )
-    return made.name
+    return capgap.distill(file, out=Path(file).with_suffix(""), device="cpu", ledger=ledger).path.name
 
 
-def _distil(students: Path, files: dict[str, Path]) -> None:
+def _distill_students(students: Path, files: dict[str, Path], on_event: Listener) -> None:
     """Two at a time; what is finished already is not made again."""
-    ledger = str(students / "teacher.sqlite")
-    started = time.monotonic()
+    ledger, stage = str(students / "teacher.sqlite"), "distilling"
+    on_event(Begun(stage, len(files), "student"))
     with ProcessPoolExecutor(max_workers=2, mp_context=get_context("spawn")) as pool:
-        jobs = [pool.submit(_make_student, str(file), ledger) for file in files.values()]
-        for done, job in enumerate(as_completed(jobs), 1):
-            say(f"  {job.result()} is trained, {done} of {len(jobs)} ({time.monotonic() - started:.0f} s)")
+        for job in as_completed([pool.submit(_distill_one, str(file), ledger) for file in files.values()]):
+            on_event(Advanced(stage, 1, job.result()))
+    on_event(Finished(stage))
 
 
-def _evaluate(folder: Path, students: Path) -> tuple[RunDirectory, schema.Roles]:
-    words = [f"{name}={students / name}" for name in STUDENTS]
-    compared, lead, bases, controls, notes = engine.cast_roles(words, teacher=f"teacher={TEACHER}", base=f"base={BASE}")
-    plan = engine.EvaluationPlan(
-        students=compared,
-        teacher=lead,
-        bases=bases,
-        controls=controls,
-        batteries=(BATTERY,),
-        limit=_LIMIT,
-        device="cpu",
-        notes=tuple(notes),
-        workers=2,
-    )
-    run = engine.evaluate(plan, folder, command=["capgap", *sys.argv[1:]], on_event=say_notes)
-    return run, plan.roles
-
-
-def _truths(outcomes: pd.DataFrame, estimates: pd.DataFrame) -> list[str]:
+def _known_truths(run: "Run") -> Iterator[str]:
     """What this world is known to hold, as the intervals tell it."""
-    lines = []
+    import capgap
+
     for name in ("answers-full", "traces-full"):
-        found = _one(estimates, quantity="capability_contrast", model=name, contrast="closure: knowledge - reasoning")
-        lines.append(f"{name}: knowledge gap closed minus reasoning gap closed: {_points(found)}")
+        contrast = _select(
+            run.results.estimates, quantity="capability_contrast", model=name, contrast="gap_closure", weighting="tasks"
+        )
+        yield f"{name}: knowledge gap closed minus reasoning gap closed: {contrast}"
     # Roles belong to the comparison: here the student of traces leads, and the student of answers is compared to it.
-    duel = estimate_table(outcomes, schema.Roles(("answers-full",), teacher="traces-full"))
-    found = _one(duel, quantity="gap", level="slice", group="chains_generate: x_depth=1", model="answers-full")
-    lines.append(f"one-step chains, traces minus answers (all weights): {_points(found)}")
-    return lines
+    duel = capgap.analyze(run, students="answers-full", teacher="traces-full", base="none").estimates
+    gap = _select(duel, quantity="gap", level="slice", group="chains_generate: x_depth=1", model="answers-full")
+    yield f"one-step chains, traces minus answers (all weights): {gap}"
 
 
-def _one(estimates: pd.DataFrame, **wanted: str) -> "pd.Series[Any]":
-    rows = estimates
-    for column, value in wanted.items():
-        rows = rows[rows[column] == value]
-    return rows.iloc[0]
-
-
-def _points(row: "pd.Series[Any]") -> str:
+def _select(estimates: "pd.DataFrame", **codes: str) -> str:
+    """The first estimate with these codes, in points with its interval."""
+    for column, code in codes.items():
+        estimates = estimates[estimates[column] == code]
+    row = estimates.iloc[0]
     if row["status"] == "refused":
         return f"no number ({row['note']})"
-    return f"{100 * row['estimate']:+.0f} points [{100 * row['conf_low']:+.0f}, {100 * row['conf_high']:+.0f}]"
+    low, high = (f"{100 * row[end]:+.0f}" for end in ("conf_low", "conf_high"))
+    return f"{100 * row['estimate']:+.0f} points [{low}, {high}]"

@@ -1,40 +1,32 @@
 """`capgap distill`: one student from one file."""
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
-from capgap.cli.permissions import allow_options
-
-if TYPE_CHECKING:
-    from capgap.distillation import DistillConfig
+from capgap.cli.options import allow_options, set_threads
+from capgap.cli.printing import command_line, print_results
+from capgap.cli.progress import quiet_option, terminal_progress, verbose_option
 
 __all__ = ["distill"]
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Directory of the checkpoint; default capgap-out/NAME.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Directory of the checkpoint; default capgap-out/students/NAME."
+)
 @click.option("--device", metavar="D", help="cpu, cuda, cuda:1, mps; default: the best there is.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default: 1 where others share the machine.")
 @click.option(
-    "--ledger",
-    type=click.Path(path_type=Path, dir_okay=False),
+    "--ledger", type=click.Path(path_type=Path, dir_okay=False),
     help="The teacher's responses, which several students may share; default in --out.",
-)
+)  # fmt: skip
 @allow_options
-@click.option("--quiet", is_flag=True, help="No progress on stderr.")
-def distill(
-    file: Path,
-    out: Path | None,
-    device: str | None,
-    threads: int | None,
-    ledger: Path | None,
-    allow: tuple[str, ...],
-    quiet: bool,
-) -> None:
+@quiet_option
+@verbose_option
+def distill(file: Path, threads: int | None, quiet: bool, **options: Any) -> None:
     """Train one student as FILE.yaml describes, and print the directory of its checkpoint.
 
     \b
@@ -47,44 +39,14 @@ def distill(
       adaptation: lora                 # full, lora, soft_prompt
       training: {max_steps: 400, batch_size: 64, lr: 6.0e-3}
 
-    The same command goes on where a killed one stopped, and returns at once what is finished.
+    The same command goes on where a killed one stopped, and returns at once what is finished. Where the file says
+    `evaluate`, the report goes to capgap-out/NAME, or beside --out.
     """
-    from capgap.cli.evaluate import set_threads
-    from capgap.distillation import distill as make
-    from capgap.distillation import load_config
+    import capgap
 
-    config = load_config(file).permitting(allow)
     set_threads(threads)
-    target = out or Path("capgap-out") / config.name
-    made = make(config, target, folder=file.parent, device=device, ledger=ledger, progress=not quiet)
-    click.echo(made)
-    if config.evaluate is not None:
-        _evaluate(config, made, folder=file.parent, device=device, allow=allow)
-
-
-def _evaluate(config: "DistillConfig", made: Path, *, folder: Path, device: str | None, allow: tuple[str, ...]) -> None:
-    """What the file says to measure: the student with its base and, where it had one, its teacher."""
-    from capgap import evaluation as engine
-    from capgap.cli.conclude import conclude, say_notes
-
-    assert config.evaluate is not None
-    named = config.evaluate.battery
-    batteries = [named] if isinstance(named, str) else list(named)
-    compared, lead, bases, controls, notes = engine.cast_roles(
-        (f"{config.name}={made}",), teacher=config.lead, allow=allow
-    )
-    plan = engine.EvaluationPlan(
-        students=compared,
-        teacher=lead,
-        bases=bases,
-        controls=controls,
-        batteries=tuple(str(folder / name) if (folder / name).is_file() else name for name in batteries),
-        limit=config.evaluate.limit,
-        device=device,
-        notes=tuple(notes),
-    )
-    run = engine.evaluate(
-        plan, made.with_name(f"{made.name}-evaluation"), command=["capgap", *sys.argv[1:]], on_event=say_notes
-    )
-    conclude(run.path, run.outcomes(plan.roles), plan.roles, run.facts, show_items=True)
-    run.save(state="done")
+    with terminal_progress(quiet=quiet) as listener:
+        student = capgap.distill(file, **options, command=command_line(), on_event=listener)
+    click.echo(student.path)
+    if student.run is not None:
+        print_results(student.run.results, student.run.path / "report.html", as_json=False)

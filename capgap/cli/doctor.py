@@ -1,6 +1,5 @@
 """`capgap doctor`: what this machine has, and whether capgap can use it."""
 
-import json
 import os
 import platform
 import shutil
@@ -12,23 +11,18 @@ from typing import Any
 
 import click
 
+from capgap.cli.options import json_option
+from capgap.cli.printing import print_json
+
 __all__ = ["doctor", "examine"]
 
 PACKAGES = (
-    "torch",
-    "transformers",
-    "peft",
-    "accelerate",
-    "lm-eval",
-    "datasets",
-    "pandas",
-    "scikit-learn",
-    "statsmodels",
-)
+    "torch", "transformers", "peft", "accelerate", "lm-eval", "datasets", "pandas", "scikit-learn", "statsmodels",
+)  # fmt: skip
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@json_option
 def doctor(as_json: bool) -> int:
     """Tell what this machine has: versions, devices, threads, disk, hub, a model that answers, a trainer that is right.
 
@@ -36,7 +30,7 @@ def doctor(as_json: bool) -> int:
     """
     findings = examine()
     if as_json:
-        click.echo(json.dumps(findings, indent=1))
+        print_json(findings)
     else:
         width = max(map(len, findings))
         for name, finding in findings.items():
@@ -49,7 +43,9 @@ def doctor(as_json: bool) -> int:
 
 def examine() -> dict[str, dict[str, Any]]:
     """What was found, by subject: ``ok``, ``found`` in words, and ``advice`` where something can be mended."""
-    findings = {"python": _told(sys.version_info >= (3, 11), f"{platform.python_version()} on {platform.platform()}")}
+    findings = {
+        "python": _finding(sys.version_info >= (3, 11), f"{platform.python_version()} on {platform.platform()}")
+    }
     for name in PACKAGES:
         findings[name] = _package(name)
     findings["capgap"] = _package("capgap")
@@ -65,28 +61,28 @@ def examine() -> dict[str, dict[str, Any]]:
     return findings
 
 
-def _told(ok: bool, found: str, advice: str = "") -> dict[str, Any]:
-    return {"ok": ok, "found": found, **({"advice": advice} if advice else {})}
+def _finding(ok: bool, observation: str, advice: str = "") -> dict[str, Any]:
+    return {"ok": ok, "found": observation, **({"advice": advice} if advice else {})}
 
 
 def _package(name: str) -> dict[str, Any]:
     try:
-        return _told(True, version(name))
+        return _finding(True, version(name))
     except PackageNotFoundError:
-        return _told(False, "not installed", f"pip install {name}")
+        return _finding(False, "not installed", f"pip install {name}")
 
 
 def _devices() -> dict[str, Any]:
     import torch
 
-    found = []
+    devices = []
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
-        found.append(f"cuda:{index} {properties.name} ({properties.total_memory / 2**30:.0f} GiB)")
+        devices.append(f"cuda:{index} {properties.name} ({properties.total_memory / 2**30:.0f} GiB)")
     if torch.backends.mps.is_available():
-        found.append("mps")
-    found.append(f"cpu ({os.cpu_count()} cores, {_product_rate():.0f} GFLOP/s in one float32 product)")
-    return _told(True, "; ".join(found))
+        devices.append("mps")
+    devices.append(f"cpu ({os.cpu_count()} cores, {_product_rate():.0f} GFLOP/s in one float32 product)")
+    return _finding(True, "; ".join(devices))
 
 
 def _product_rate() -> float:
@@ -107,17 +103,16 @@ def _threads() -> dict[str, Any]:
 
     threads, cores = torch.get_num_threads(), os.cpu_count() or 1
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    found = f"torch would use {threads} of {cores} cores; load {busy:.1f}"
-    if threads > 1 and busy > 0.5:
-        return _told(True, found, "Others use this machine: OMP_NUM_THREADS=1 is safer, threads that wait spin.")
-    return _told(True, found)
+    shared = threads > 1 and busy > 0.5
+    advice = "Others use this machine: OMP_NUM_THREADS=1 is safer, threads that wait spin." if shared else ""
+    return _finding(True, f"torch would use {threads} of {cores} cores; load {busy:.1f}", advice)
 
 
 def _disk(folder: Path) -> dict[str, Any]:
     free = shutil.disk_usage(folder).free / 2**30
     writable = os.access(folder, os.W_OK)
     advice = "" if writable and free > 1 else "Run capgap where it can write, or give --out."
-    return _told(
+    return _finding(
         writable and free > 1, f"{free:.1f} GiB free in {folder}{'' if writable else ', not writable'}", advice
     )
 
@@ -126,8 +121,10 @@ def _hub() -> dict[str, Any]:
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
-        return _told(True, "HF_HUB_OFFLINE is set: local checkpoints, cached ones, and --battery pocket or microworld")
-    return _told(True, f"{constants.ENDPOINT}; cache {constants.HF_HUB_CACHE}")
+        return _finding(
+            True, "HF_HUB_OFFLINE is set: local checkpoints, cached ones, and --battery pocket or microworld"
+        )
+    return _finding(True, f"{constants.ENDPOINT}; cache {constants.HF_HUB_CACHE}")
 
 
 def _microworld() -> dict[str, Any]:
@@ -145,8 +142,8 @@ def _microworld() -> dict[str, Any]:
             question: Any = Instance("loglikelihood", {}, ("a", " b"), 0, ("doctor", 0, 1))
             ((answer,),) = respond(model, [question], ledger)
     except CapgapError as error:
-        return _told(False, "does not answer", str(error))
-    return _told(True, f"microworld:teacher loads and answers (log-likelihood {answer.value[0]:.2f} nats)")
+        return _finding(False, "does not answer", str(error))
+    return _finding(True, f"microworld:teacher loads and answers (log-likelihood {answer.value[0]:.2f} nats)")
 
 
 def _trainer() -> dict[str, dict[str, Any]]:
@@ -155,4 +152,4 @@ def _trainer() -> dict[str, dict[str, Any]]:
     from capgap.models import choose_device
 
     advice = "Numbers of this trainer cannot be trusted here; please report it with the output of doctor --json."
-    return {name: _told(ok, found, "" if ok else advice) for name, ok, found in self_tests(choose_device(None))}
+    return {name: _finding(ok, outcome, "" if ok else advice) for name, ok, outcome in self_tests(choose_device(None))}

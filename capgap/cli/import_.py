@@ -1,43 +1,48 @@
 """`capgap import`: other people's results into a directory that `capgap analyze` reads; torch is never loaded."""
 
-import json
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from capgap.cli.options import json_option
+from capgap.cli.printing import command_line, print_json
+
 if TYPE_CHECKING:
     from capgap.importers import ImportBatch, MergedImport
 
 __all__ = ["import_"]
 
-_LISTED = 30
+_MOST_REMARKS = 30
 
-_paths: Callable[[Any], Any] = click.argument(
-    "paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH…"
-)
-_out: Callable[[Any], Any] = click.option(
-    "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Directory of imports; merged into."
-)
-_set: Callable[[Any], Any] = click.option(
-    "--set",
-    "constants",
-    multiple=True,
-    metavar="COLUMN=VALUE",
+_set_option = click.option(
+    "--set", "constants", multiple=True, metavar="COLUMN=VALUE",
     help="One value for every row: model, battery, task, variant, capability, domain, format or chance.",
-)
-_primary: Callable[[Any], Any] = click.option(
-    "--primary",
-    multiple=True,
-    metavar="[TASK:]METRIC[,FILTER]",
+)  # fmt: skip
+_primary_option = click.option(
+    "--primary", multiple=True, metavar="[TASK:]METRIC[,FILTER]",
     help="The metric that counts; default: the source's first.",
-)
-_replace: Callable[[Any], Any] = click.option(
-    "--replace", is_flag=True, help="Let a later answer of a model to an item replace an earlier, different one."
-)
-_json: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+)  # fmt: skip
+
+
+def _import_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What every format takes: files, constants, and how the rows are merged into --out."""
+    for option in (
+        json_option,
+        click.option(
+            "--replace", is_flag=True,
+            help="Let a later answer of a model to an item replace an earlier, different one.",
+        ),
+        _set_option,
+        click.option(
+            "--out", required=True, type=click.Path(path_type=Path), metavar="DIR",
+            help="Directory of imports; merged into.",
+        ),
+        click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH…"),
+    ):  # fmt: skip
+        command = option(command)
+    return command
 
 
 @click.group(name="import")
@@ -50,19 +55,10 @@ def import_() -> None:
 
 
 @import_.command("lm-eval")
-@_paths
-@_out
-@_set
-@_primary
-@_replace
-@_json
+@_import_options
+@_primary_option
 def lm_eval_command(
-    paths: tuple[Path, ...],
-    out: Path,
-    constants: tuple[str, ...],
-    primary: tuple[str, ...],
-    replace: bool,
-    as_json: bool,
+    paths: tuple[Path, ...], constants: tuple[str, ...], primary: tuple[str, ...], **options: Any
 ) -> None:
     """Results and samples of lm-evaluation-harness, of 2023 and today.
 
@@ -71,50 +67,29 @@ def lm_eval_command(
     """
     from capgap.importers import ImportSettings, import_lm_eval
 
-    _finish(import_lm_eval(paths, ImportSettings.parsed(constants, primary)), out, replace=replace, as_json=as_json)
+    _merge(import_lm_eval(paths, ImportSettings.parsed(constants, primary)), **options)
 
 
 @import_.command("inspect")
-@_paths
-@_out
-@_set
-@_primary
-@_replace
-@_json
+@_import_options
+@_primary_option
 def inspect_command(
-    paths: tuple[Path, ...],
-    out: Path,
-    constants: tuple[str, ...],
-    primary: tuple[str, ...],
-    replace: bool,
-    as_json: bool,
+    paths: tuple[Path, ...], constants: tuple[str, ...], primary: tuple[str, ...], **options: Any
 ) -> None:
     """Logs of inspect_ai: .eval archives and .json logs, or folders of them."""
     from capgap.importers import ImportSettings, import_inspect
 
-    _finish(import_inspect(paths, ImportSettings.parsed(constants, primary)), out, replace=replace, as_json=as_json)
+    _merge(import_inspect(paths, ImportSettings.parsed(constants, primary)), **options)
 
 
 @import_.command("table")
-@_paths
-@_out
+@_import_options
 @click.option(
-    "--map",
-    "columns",
-    multiple=True,
-    metavar="COLUMN=THEIRS",
+    "--map", "columns", multiple=True, metavar="COLUMN=THEIRS",
     help="Which of the table's columns is our COLUMN (model, task, item, score, …, x_NAME).",
-)
-@_set
-@_replace
-@_json
+)  # fmt: skip
 def table_command(
-    paths: tuple[Path, ...],
-    out: Path,
-    columns: tuple[str, ...],
-    constants: tuple[str, ...],
-    replace: bool,
-    as_json: bool,
+    paths: tuple[Path, ...], constants: tuple[str, ...], columns: tuple[str, ...], **options: Any
 ) -> None:
     """Any CSV, JSONL, JSON or Parquet table with one row an answer.
 
@@ -122,26 +97,22 @@ def table_command(
     """
     from capgap.importers import ImportSettings, assignments, import_table
 
-    batch = import_table(paths, assignments(columns, "--map"), ImportSettings.parsed(constants))
-    _finish(batch, out, replace=replace, as_json=as_json)
+    _merge(import_table(paths, assignments(columns, "--map"), ImportSettings.parsed(constants)), **options)
 
 
-def _finish(batch: "ImportBatch", out: Path, *, replace: bool, as_json: bool) -> None:
-    """Merge, then say what was imported (stdout) and what was not (stderr)."""
-    from capgap.errors import CapgapError
+def _merge(batch: "ImportBatch", out: Path, *, replace: bool, as_json: bool) -> None:
+    """Merge, then print what was imported (stdout) and what was not (stderr)."""
     from capgap.importers import merge_batch
 
     try:
-        stored = merge_batch(batch, out, replace=replace, command=["capgap", *sys.argv[1:]])
-    except CapgapError:
-        _tell(batch)
-        raise
-    _tell(batch)
+        stored = merge_batch(batch, out, replace=replace, command=command_line())
+    finally:
+        _print_remarks(batch)
     summary = _summary(batch, stored)
     if as_json:
-        click.echo(json.dumps(summary, indent=1, ensure_ascii=False))
+        print_json(summary)
         return
-    models = [str(name) for name in sorted(stored.outcomes["model"].unique())]
+    models = summary["models"]
     replaced = f", {stored.n_replaced:,} answers replaced" if stored.n_replaced else ""
     click.echo(
         f"{summary['outcomes']}: {len(models):,} models, {summary['tasks']:,} tasks, {summary['items']:,} items, "
@@ -151,18 +122,17 @@ def _finish(batch: "ImportBatch", out: Path, *, replace: bool, as_json: bool) ->
     click.echo(f"Next: capgap analyze {out} --teacher NAME --base NAME", err=True)
 
 
-def _tell(batch: "ImportBatch") -> None:
-    """Remarks, and what was not imported: with the reason and how often."""
-    for note in batch.notes[:_LISTED]:
-        click.echo(f"note: {note}", err=True)
+def _print_remarks(batch: "ImportBatch") -> None:
+    """Notes, and what was not imported: with the reason and how often."""
     skipped = batch.skipped
+    lines = [f"note: {note}" for note in batch.notes[:_MOST_REMARKS]]
     if skipped:
-        click.echo(f"not imported, {len(skipped):,} reason{'s' if len(skipped) > 1 else ''}:", err=True)
-    for one in skipped[:_LISTED]:
-        click.echo(f"  {one}", err=True)
-    left = max(0, len(batch.notes) - _LISTED) + max(0, len(skipped) - _LISTED)
-    if left:
-        click.echo(f"  and {left:,} more, in import.json", err=True)
+        lines.append(f"not imported, {len(skipped):,} reason{'s' if len(skipped) > 1 else ''}:")
+    lines += [f"  {reason}" for reason in skipped[:_MOST_REMARKS]]
+    left_out = max(0, len(batch.notes) - _MOST_REMARKS) + max(0, len(skipped) - _MOST_REMARKS)
+    lines += [f"  and {left_out:,} more, in import.json"] if left_out else []
+    for line in lines:
+        click.echo(line, err=True)
 
 
 def _summary(batch: "ImportBatch", stored: "MergedImport") -> dict[str, Any]:
@@ -175,7 +145,7 @@ def _summary(batch: "ImportBatch", stored: "MergedImport") -> dict[str, Any]:
         "rows": len(outcomes),
         "new": stored.n_new,
         "replaced": stored.n_replaced,
-        "not_imported": sum(one.count for one in batch.skipped),
+        "not_imported": sum(reason.count for reason in batch.skipped),
         "notes": batch.notes,
     }
 

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import click
 
+from capgap.cli.progress import terminal_progress
 from capgap.errors import UsageError, suggestion
+from capgap.events import Advanced, Begun
 
 __all__ = ["microworld"]
 
@@ -16,12 +18,9 @@ def microworld() -> None:
 
 @microworld.command()
 @click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("capgap-out/microworld"),
-    show_default=True,
-    help="Data go to OUT/data, models to OUT/checkpoints.",
-)
+    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("capgap-out/microworld"),
+    show_default=True, help="Data go to OUT/data, models to OUT/checkpoints.",
+)  # fmt: skip
 @click.option(
     "--only", multiple=True, metavar="NAME", help="A model, or 'data'; may be given again. Default: everything."
 )
@@ -51,16 +50,12 @@ def build(out: Path, only: tuple[str, ...], seed: int) -> None:
 def _trained(name: str, folder: Path, seed: int) -> Path:
     """Train one model on one thread, which is how the shipped ones were, and show how far it is."""
     import torch
-    from tqdm import tqdm
 
     from capgap.distillation.students import microworld_models
 
     torch.set_num_threads(1)
-    with tqdm(total=microworld_models.RECIPES[name].steps, desc=name, unit="step", leave=False) as bar:
-
-        def on_step(step: int, loss: float) -> None:
-            bar.update()
-            if step % 50 == 0:
-                bar.set_postfix(loss=f"{loss:.3f}")
-
-        return microworld_models.build(name, folder, seed=seed, on_step=on_step)
+    with terminal_progress() as listener:
+        listener(Begun(name, microworld_models.RECIPES[name].steps, "step"))
+        return microworld_models.build(
+            name, folder, seed=seed, on_step=lambda step, loss: listener(Advanced(name, 1, f"loss {loss:.3f}"))
+        )

@@ -1,12 +1,13 @@
 """`capgap report`: the report of a run, written again from its tables."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from capgap import schema
-from capgap.cli.conclude import conclude, items_option, json_option, margin_option
-from capgap.errors import StoreError
+from capgap.cli.options import items_option, json_option, margin_option
+from capgap.cli.printing import print_results
+from capgap.cli.progress import terminal_progress
 
 __all__ = ["report"]
 
@@ -16,14 +17,13 @@ __all__ = ["report"]
 @margin_option
 @items_option
 @json_option
-def report(folder: Path, margin: float | None, items: str, as_json: bool) -> None:
+def report(folder: Path, margin: float | None, items: Any, as_json: bool) -> None:
     """Write DIR/report.html again, from the tables in the run directory DIR alone."""
-    from capgap.store.run_directory import RunDirectory
+    import capgap
+    from capgap.results import compare
 
-    run = RunDirectory.existing(folder)
-    told = run.facts.get("roles")
-    if not told:
-        raise StoreError(f"{folder}: run.json names no roles. Use capgap analyze {folder} --student NAME.")
-    roles = schema.Roles(tuple(told["students"]), told.get("teacher"), told.get("base", {}), told.get("control", {}))
-    outcomes = run.outcomes(roles)
-    conclude(run.path, outcomes, roles, run.facts, show_items=items == "some", as_json=as_json, margin=margin)
+    run = capgap.load(folder)
+    with terminal_progress() as listener:
+        results = run.results if margin is None else compare(run, margin=margin)
+        page = results.write(folder, items=items, on_event=listener)
+    print_results(results, page, as_json=as_json)

@@ -1,17 +1,23 @@
-"""Distillation: from a file to one student.
+"""Distillation: from a distillation file to one trained student.
 
-`distill` is the whole; the modules below are its parts in the order of their work. `config` and `keys` read the file,
-`identity` tells whether a directory holds this student, `pool` and `jsonl` bring examples, `data` chooses among them.
-`targets`, `teacher`, `team` and `context` say what to answer; `students` and `made` bring the student; `tokens`,
-`lesson` and `plan` encode and order. `signals`, `judge` and `cache` ask a teacher for its distributions, once;
-`policy` has the student write. `rows`, `material` and `engine` run packed passes, `objectives` and `divergences` say
-what is minimised, `train` trains, `record` writes what is known, `run` does it all. `selftest` is the doctor's;
-`world_models` makes the models of the microworld.
+`distill` (in `run`) goes through the parts in their order; each imports only those before it:
 
-Nothing heavy is imported before it is needed.
+==================  ====================================================================================
+`supervision`       ways of supervision: texts, signal, teachers and keys of each
+`config`            the distillation file, its checks, canonical form and hash; `config_keys`: its parts
+`data`              training examples: read, selected, kept apart from evaluation items, tokenised
+`students`          the student before it learns: loaded or constructed, and adapted
+`teacher`           the teacher's texts, and its distributions, cached or online
+`training`          micro-batches, divergences, losses, step sources and the training loop
+`identity`          whether a directory holds this student; `record`: what is written beside the weights
+`selftest`          the trainer's own tests, which `capgap doctor` runs
+==================  ====================================================================================
+
+Progress is told as events (`capgap.events`); nothing here prints. Torch is not imported before it is needed.
 """
 
-from capgap.distillation.config import ADAPTATIONS, NOT_YET, SUPERVISIONS, DistillConfig, load_config
+from capgap.distillation.config import ADAPTATIONS, NOT_YET, DistillConfig, load_config
 from capgap.distillation.run import distill
+from capgap.distillation.supervision import SUPERVISIONS
 
 __all__ = ["ADAPTATIONS", "NOT_YET", "SUPERVISIONS", "DistillConfig", "distill", "load_config"]

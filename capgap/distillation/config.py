@@ -1,4 +1,4 @@
-"""The distillation file: one student, and everything that its making depends on.
+"""The distillation file: pydantic model, consistency checks, canonical form and hash of one student's config.
 
 A value given as a list is a factor of a *study*, of which this file is one cell; here it is refused. Words of the
 design that this version cannot do yet stand in `NOT_YET` and are refused with their reason.
@@ -12,51 +12,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from capgap.distillation.config_keys import (
-    AdaptationName,
-    BuiltStudent,
-    CacheKeys,
-    ContextKeys,
-    DataKeys,
-    EvaluateKeys,
-    GenerationKeys,
-    LoraKeys,
-    ObjectiveKeys,
-    OnPolicyKeys,
-    PrunedStudent,
-    ScratchStudent,
-    SoftPromptKeys,
-    StrictKeys,
-    StudentSpec,
-    SupervisionName,
-    TeamKeys,
-    Texts,
-    TraceWeights,
-    TrainingKeys,
-)
+from capgap.distillation import config_keys as keys
+from capgap.distillation.supervision import SUPERVISIONS, TEXTS, Supervision, TextKind
 from capgap.errors import DistillError
 
-__all__ = [
-    "ADAPTATIONS",
-    "NOT_YET",
-    "SUPERVISIONS",
-    "BuiltStudent",
-    "DistillConfig",
-    "PrunedStudent",
-    "ScratchStudent",
-    "load_config",
-]
-
-SUPERVISIONS: dict[str, str] = {
-    "gold_answers": "the prompts with their gold answers; no teacher: the control of `answers`",
-    "gold_traces": "the prompts with their gold steps and answers; no teacher: the control of `traces`",
-    "answers": "the teacher's final answers",
-    "traces": "the teacher's reasoning and answers",
-    "logits": "the teacher's distribution over every next token of a text",
-    "context": "the distributions of a teacher that sees a system prompt or examples which the student never does",
-    "on_policy": "the teacher's distributions over texts that the student writes as it learns",
-}
-"""What a student may learn from."""
+__all__ = ["ADAPTATIONS", "NOT_YET", "DistillConfig", "load_config"]
 
 ADAPTATIONS: dict[str, str] = {
     "full": "every weight trains",
@@ -83,33 +43,29 @@ _PLAIN_LISTS = (
 )
 
 
-def _not_yet(word: str) -> str:
-    return f"{word!r} is not in this version: {NOT_YET[word]}."
-
-
-_BELONGS: dict[str, tuple[str, ...]] = {
-    "texts": ("logits", "context"),
-    "trace_weights": ("gold_traces", "traces", "logits", "context"),
-    "objective": ("logits", "context", "on_policy"),
-    "cache": ("logits", "context"),
-    "context": ("context",),
-    "on_policy": ("on_policy",),
+# Keys that change how a student is made, measured or called, and not which student it is.
+_NOT_IDENTITY: dict[str, Any] = {
+    "name": True,
+    "evaluate": True,
+    "cache": {"folder"},
+    "training": {"save_minutes", "keep_checkpoints", "pass_tokens", "gradient_checkpointing", "log_to"},
 }
-"""Keys that say something for some ways of supervision only."""
+_DEFAULT_LR = {"full": 2e-5, "lora": 2e-4, "soft_prompt": 3e-2}
+_DEFAULT_EPOCHS = 3.0
 
 
-class DistillConfig(StrictKeys):
+class DistillConfig(keys.StrictKeys):
     """One distillation file."""
 
     name: str = Field(min_length=1)
     """Name of the student."""
     teacher: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """A model word, or a list of them: one team of teachers."""
-    team: TeamKeys = TeamKeys()
+    team: keys.TeamKeys = keys.TeamKeys()
     """How a team of teachers becomes one."""
-    student: StudentSpec
+    student: keys.StudentSpec
     """A model word, or what to build."""
-    data: DataKeys
+    data: keys.DataKeys
     """The examples."""
     n_examples: int | None = Field(None, ge=1)
     """How many of them; the smaller number is always a part of the greater. Default: all."""
@@ -117,41 +73,41 @@ class DistillConfig(StrictKeys):
     """One task, the tasks of one capability, or all."""
     train_tasks: str | None = None
     """The task (``single``) or the capability (``multi``)."""
-    supervision: SupervisionName
+    supervision: keys.SupervisionName
     """One of `SUPERVISIONS`."""
-    adaptation: AdaptationName = "full"
+    adaptation: keys.AdaptationName = "full"
     """One of `ADAPTATIONS`."""
-    lora: LoraKeys = LoraKeys()
+    lora: keys.LoraKeys = keys.LoraKeys()
     """The adapter, where there is one."""
-    soft_prompt: SoftPromptKeys = SoftPromptKeys()
+    soft_prompt: keys.SoftPromptKeys = keys.SoftPromptKeys()
     """The virtual tokens, where there are any."""
-    texts: Texts | None = None
+    texts: keys.TextsName | None = None
     """For ``logits`` and ``context``: the texts over which distributions are learnt; default ``traces``, what the
     teacher itself writes: over texts that it would not write, its distributions say how to leave them."""
-    trace_weights: TraceWeights = TraceWeights()
+    trace_weights: keys.TraceWeights = keys.TraceWeights()
     """Where texts have steps: what their tokens weigh."""
-    objective: ObjectiveKeys = ObjectiveKeys()
+    objective: keys.ObjectiveKeys = keys.ObjectiveKeys()
     """For ``logits``, ``context`` and ``on_policy``: what is minimised."""
-    cache: CacheKeys = CacheKeys()
+    cache: keys.CacheKeys = keys.CacheKeys()
     """For ``logits`` and ``context``: how the teacher's distributions are kept."""
-    context: ContextKeys = ContextKeys()
+    context: keys.ContextKeys = keys.ContextKeys()
     """For ``context``: what the teacher sees besides."""
-    on_policy: OnPolicyKeys = OnPolicyKeys()
+    on_policy: keys.OnPolicyKeys = keys.OnPolicyKeys()
     """For ``on_policy``: how the student writes."""
     seed: int = Field(0, ge=0)
     """Of the adapter's first weights, dropout and the order of the examples."""
     data_seed: int | None = Field(None, ge=0)
     """Of the choice of examples; default: the seed."""
-    training: TrainingKeys = TrainingKeys()
+    training: keys.TrainingKeys = keys.TrainingKeys()
     """How it is trained."""
-    generation: GenerationKeys = GenerationKeys()
+    generation: keys.GenerationKeys = keys.GenerationKeys()
     """How the teacher answers."""
-    evaluate: EvaluateKeys | None = None
+    evaluate: keys.EvaluateKeys | None = None
     """What to measure when it is done."""
 
     @field_validator("teacher", mode="before")
     @classmethod
-    def _one_team(cls, value: Any) -> Any:
+    def _teacher_as_a_tuple(cls, value: Any) -> Any:
         if isinstance(value, list) and any(isinstance(member, list) for member in value):
             raise ValueError(f"teams to choose from: {NOT_YET['study']}.")
         if value is None:
@@ -159,67 +115,69 @@ class DistillConfig(StrictKeys):
         return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if not self.teacher and not self.is_control:
-            raise ValueError(
-                f"supervision {self.supervision!r} needs the key 'teacher'; "
-                "'gold_answers' and 'gold_traces' do without."
-            )
-        for key, ways in _BELONGS.items():
-            if key in self.model_fields_set and self.supervision not in ways:
-                raise ValueError(f"{key!r} belongs to supervision: {' or '.join(ways)}, not {self.supervision}.")
-        if self.trace_weights != TraceWeights() and not self.told.endswith("traces"):
-            raise ValueError(f"trace_weights belong to texts with steps, and these are {self.told}.")
-        if self.supervision == "context" and self.context == ContextKeys():
-            raise ValueError("supervision: context needs the key 'context': a system prompt, or examples.")
-        self._kept_as_it_must_be()
-        self._a_team()
-        if (self.diversity == "universal") != (self.train_tasks is None):
-            wanted = {"single": "the task", "multi": "the capability"}.get(self.diversity)
-            raise ValueError(
-                f"diversity: {self.diversity} needs the key 'train_tasks': {wanted}."
-                if wanted
-                else "'train_tasks' goes with diversity: single (a task) or multi (a capability)."
-            )
+    def _check_consistency(self) -> Self:
+        self._check_supervision()
+        self._check_team()
+        self._check_cache()
+        needed = {"single": "the task", "multi": "the capability"}.get(self.diversity)
+        if needed and self.train_tasks is None:
+            raise ValueError(f"diversity: {self.diversity} needs the key 'train_tasks': {needed}.")
+        if not needed and self.train_tasks is not None:
+            raise ValueError("'train_tasks' goes with diversity: single (a task) or multi (a capability).")
         return self
 
-    def _a_team(self) -> None:
-        """Refuse what a team cannot give."""
-        if "team" in self.model_fields_set and len(self.teacher) < 2:
+    def _check_supervision(self) -> None:
+        """Refuse keys that the way of supervision does not take, and miss those that it needs."""
+        kind = self.supervision_kind
+        if not self.teacher and not kind.is_control:
+            controls = " and ".join(repr(name) for name, other in SUPERVISIONS.items() if other.is_control)
+            raise ValueError(f"supervision {self.supervision!r} needs the key 'teacher'; {controls} do without.")
+        for key in sorted(self.model_fields_set - set(kind.keys)):
+            takers = [name for name, other in SUPERVISIONS.items() if key in other.keys]
+            if takers:
+                raise ValueError(f"{key!r} belongs to supervision: {' or '.join(takers)}, not {self.supervision}.")
+        for key, content in kind.required.items():
+            if getattr(self, key) == type(self).model_fields[key].default:
+                raise ValueError(f"supervision: {self.supervision} needs the key {key!r}: {content}.")
+        if self.trace_weights != keys.TraceWeights() and not self.text_kind.has_steps:
+            raise ValueError(f"trace_weights belong to texts with steps, and these are {self.effective_texts}.")
+
+    def _check_team(self) -> None:
+        """Refuse what a team of teachers cannot give."""
+        n_teachers, most = len(self.teacher), self.supervision_kind.max_teachers
+        if "team" in self.model_fields_set and n_teachers < 2:
             raise ValueError("'team' says how several teachers become one; name them as a list under 'teacher'.")
-        if self.supervision == "on_policy" and len(self.teacher) > 1:
-            raise ValueError("on_policy has one judge in memory; name one teacher.")
-        if self.team.weights is not None and len(self.team.weights) != len(self.teacher):
-            raise ValueError(f"team.weights has {len(self.team.weights)} numbers for {len(self.teacher)} teachers.")
-        if len(self.teacher) > 1 and self.distributions and self.cache.mode == "top_k":
+        if most is not None and n_teachers > most:
+            raise ValueError(f"supervision: {self.supervision} takes {most} teacher, found {n_teachers}.")
+        if self.team.weights is not None and len(self.team.weights) != n_teachers:
+            raise ValueError(f"team.weights has {len(self.team.weights)} numbers for {n_teachers} teachers.")
+        if n_teachers > 1 and self.cache.mode == "top_k":
             raise ValueError(
                 "cache.mode: top_k: the likeliest tokens of several teachers differ, so that they have no "
                 "mixture; use mode: hidden or sample."
             )
 
-    def _kept_as_it_must_be(self) -> None:
+    def _check_cache(self) -> None:
         """Refuse what a form of the cache cannot give."""
-        mode, asked = self.cache.mode, self.objective
-        if mode == "sample" and self.divergence != "forward_kl":
+        if self.cache.mode == "sample" and self.divergence != "forward_kl":
             raise ValueError(f"cache.mode: sample estimates forward_kl without bias, and not {self.divergence}.")
-        if mode == "top_k" and asked.temperature != 1:
+        if self.cache.mode == "top_k" and self.objective.temperature != 1:
             raise ValueError("cache.mode: top_k holds the likeliest tokens at temperature 1; use mode: hidden.")
 
     @property
-    def is_control(self) -> bool:
-        """Whether the targets are gold, so that no teacher takes part."""
-        return self.supervision.startswith("gold_")
+    def supervision_kind(self) -> Supervision:
+        """What the way of supervision needs, learns and allows."""
+        return SUPERVISIONS[self.supervision]
 
     @property
-    def told(self) -> Texts:
-        """Where the texts come from that the student is trained on."""
-        match self.supervision:
-            case "logits" | "context":
-                return self.texts or "traces"
-            case "on_policy":  # prompts alone count
-                return "gold_answers"
-            case _ as texts:
-                return texts
+    def effective_texts(self) -> str:
+        """The texts that the student is trained on, a key of `TEXTS`."""
+        return self.texts or self.supervision_kind.texts
+
+    @property
+    def text_kind(self) -> TextKind:
+        """Where these texts come from, and whether they have steps."""
+        return TEXTS[self.effective_texts]
 
     @property
     def lead(self) -> str | None:
@@ -228,24 +186,24 @@ class DistillConfig(StrictKeys):
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Share of each teacher in a mixture of their distributions."""
+        """Share of each teacher in a mixture of their distributions, shape (teachers,); they add up to 1."""
         weights = self.team.weights or (1.0,) * len(self.teacher)
         return tuple(weight / sum(weights) for weight in weights)
 
     @property
-    def distributions(self) -> bool:
-        """Whether the teacher's distributions are learnt, not texts alone."""
-        return self.supervision in ("logits", "context", "on_policy")
-
-    @property
-    def divergence(self) -> str:
-        """The divergence, with the default that the supervision asks for."""
-        return self.objective.divergence or ("reverse_kl" if self.supervision == "on_policy" else "forward_kl")
+    def divergence(self) -> str | None:
+        """The divergence, with the default of the supervision; None where texts alone are learnt."""
+        return self.objective.divergence or self.supervision_kind.divergence
 
     @property
     def lr(self) -> float:
         """The peak learning rate, with the default that the adaptation asks for."""
-        return self.training.lr or {"full": 2e-5, "lora": 2e-4, "soft_prompt": 3e-2}[self.adaptation]
+        return self.training.lr or _DEFAULT_LR[self.adaptation]
+
+    @property
+    def epochs(self) -> float | None:
+        """How often each example is seen; None where optimizer steps are counted instead."""
+        return self.training.epochs or (None if self.training.max_steps else _DEFAULT_EPOCHS)
 
     @property
     def effective_data_seed(self) -> int:
@@ -261,34 +219,39 @@ class DistillConfig(StrictKeys):
         student = self.student
         if isinstance(student, str):
             student = permitted(student, allow)
-        elif isinstance(student, PrunedStudent):
+        elif isinstance(student, keys.PrunedStudent):
             student = student.model_copy(update={"prune": permitted(student.prune, allow)})
-        elif isinstance(student, ScratchStudent):
+        elif isinstance(student, keys.ScratchStudent):
             student = student.model_copy(update={"tokenizer": permitted(student.tokenizer, allow)})
         teachers = tuple(permitted(word, allow) for word in self.teacher)
         return self.model_copy(update={"student": student, "teacher": teachers})
 
     @property
     def canonical(self) -> dict[str, Any]:
-        """All that decides the student, as plain data: the same for two files that ask for the same student."""
-        told = self.model_dump(mode="json", exclude={"evaluate", "name"})
-        told["data_seed"] = self.effective_data_seed
-        told["training"]["lr"] = self.lr
-        for key in ("save_minutes", "keep_checkpoints", "pass_tokens", "gradient_checkpointing", "log_to"):
-            del told["training"][key]
-        if self.is_control:
-            del told["teacher"], told["generation"], told["team"]
-        elif self.told.startswith("gold_"):
-            del told["generation"]
-        for adaptation in ("lora", "soft_prompt"):
-            if self.adaptation != adaptation:
-                del told[adaptation]
-        del told["cache"]["folder"]
-        told["texts"], told["objective"]["divergence"] = self.told, self.divergence
-        for key, wanted in _BELONGS.items():
-            if self.supervision not in wanted:
-                del told[key]
-        return told
+        """All that decides the student, as plain data: the same for two files that ask for the same student.
+
+        Defaults are left out, those too that depend on another key (``training.lr``), so that a key which a later
+        version adds with a default that changes nothing leaves the canonical form as it is. Changing a default, or
+        anything else here, makes other students of the same files: it needs another ``identity_version``.
+        """
+        kind = self.supervision_kind
+        exclude = _NOT_IDENTITY | {key: True for key in ("lora", "soft_prompt") if key != self.adaptation}
+        if kind.is_control:
+            exclude |= {"teacher": True, "generation": True, "team": True}
+        elif not self.text_kind.from_teacher:
+            exclude |= {"generation": True}
+        plain = self.model_dump(mode="json", exclude=exclude, exclude_defaults=True)
+        for part, key, default in (
+            (plain, "data_seed", self.seed),
+            (plain, "texts", kind.texts),
+            (plain.get("objective", {}), "divergence", kind.divergence),
+            (plain.get("training", {}), "lr", _DEFAULT_LR[self.adaptation]),
+            (plain.get("training", {}), "epochs", _DEFAULT_EPOCHS),
+        ):
+            if part.get(key) == default:
+                part.pop(key, None)
+        # A part whose keys were all left out stays as an empty one.
+        return {"identity_version": 2, **{key: value for key, value in plain.items() if value != {}}}
 
     @property
     def hash(self) -> str:
@@ -311,14 +274,14 @@ def load_config(path: Path | str) -> DistillConfig:
     return document.validated(DistillConfig, error=DistillError, what="distillation file")
 
 
-def _refuse_factors(data: Any, where: Callable[[tuple[str | int, ...]], str], trail: tuple[str, ...] = ()) -> None:
+def _refuse_factors(data: Any, where: Callable[[tuple[str | int, ...]], str], path: tuple[str, ...] = ()) -> None:
     """Raise where a value is a list though the key takes one: a factor of a study."""
     if not isinstance(data, Mapping):
         return
     for key, value in data.items():
-        here = (*trail, str(key))
-        if here == ("hypotheses",):
-            raise DistillError(f"{where(here)}: {_not_yet('hypotheses')}")
-        if isinstance(value, list) and here not in _PLAIN_LISTS:
-            raise DistillError(f"{where(here)}: found a list: {NOT_YET['study']}.")
-        _refuse_factors(value, where, here)
+        key_path = (*path, str(key))
+        if key_path == ("hypotheses",):
+            raise DistillError(f"{where(key_path)}: 'hypotheses' is not in this version: {NOT_YET['hypotheses']}.")
+        if isinstance(value, list) and key_path not in _PLAIN_LISTS:
+            raise DistillError(f"{where(key_path)}: found a list: {NOT_YET['study']}.")
+        _refuse_factors(value, where, key_path)

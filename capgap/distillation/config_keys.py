@@ -1,44 +1,33 @@
-"""The parts of a distillation file: what its keys may hold, each with its default and what it means."""
+"""Pydantic models of the parts of a distillation file: what each key may hold, its default and what it means."""
 
+from collections.abc import Collection
+from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from capgap.distillation.supervision import SUPERVISIONS, TEXTS
+from capgap.errors import suggestion
+
 __all__ = [
-    "AdaptationName",
-    "BuiltStudent",
-    "CacheKeys",
-    "ContextKeys",
-    "DataKeys",
-    "EvaluateKeys",
-    "GenerationKeys",
-    "LoraKeys",
-    "MicroworldStudent",
-    "ObjectiveKeys",
-    "OnPolicyKeys",
-    "PrunedStudent",
-    "ScratchStudent",
-    "SoftPromptKeys",
-    "StrictKeys",
-    "StudentSpec",
-    "SupervisionName",
-    "TeamKeys",
-    "Texts",
-    "TraceWeights",
+    "AdaptationName", "BuiltStudent", "CacheKeys", "ContextKeys", "DataKeys", "EvaluateKeys", "GenerationKeys",
+    "LoraKeys", "MicroworldStudent", "ObjectiveKeys", "OnPolicyKeys", "PrunedStudent", "ScratchStudent",
+    "SoftPromptKeys", "StrictKeys", "StudentSpec", "SupervisionName", "TeamKeys", "TextsName", "TraceWeights",
     "TrainingKeys",
-]
+]  # fmt: skip
 
 
-def _share(value: float) -> float:
-    if not 0 <= value < 1:
-        raise ValueError(f"expected a share, from 0 up to but not including 1, found {value:g}.")
-    return value
+def _known(names: Collection[str], name: str) -> str:
+    """The name, if a dictionary has it at the time: an entry there is all that a new one needs."""
+    if name not in names:
+        raise ValueError(f"expected one of {', '.join(names)}, found {name!r}.{suggestion(name, names)}")
+    return name
 
 
-SupervisionName = Literal["gold_answers", "gold_traces", "answers", "traces", "logits", "context", "on_policy"]
-Texts = Literal["gold_answers", "gold_traces", "answers", "traces"]
+SupervisionName = Annotated[str, AfterValidator(partial(_known, SUPERVISIONS))]
+TextsName = Annotated[str, AfterValidator(partial(_known, TEXTS))]
 AdaptationName = Literal["full", "lora", "soft_prompt"]
-Share = Annotated[float, AfterValidator(_share)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 Words = Annotated[tuple[str, ...], Field(strict=False)]
 
 
@@ -88,22 +77,23 @@ class ScratchStudent(StrictKeys):
     """Of its weights."""
 
 
-_WORD = "a model word"
-_KINDS: dict[str, type[BaseModel]] = {"microworld": BuiltStudent, "prune": PrunedStudent, "config": ScratchStudent}
+_MODEL_WORD = "a model word"
+_STUDENT_KINDS = {"microworld": BuiltStudent, "prune": PrunedStudent, "config": ScratchStudent}
 
 
-def _kind(value: Any) -> str:
+def _student_kind(value: Any) -> str:
+    """The tag of the union's branch, so that a mistake is told of the branch that nearly fits."""
     if isinstance(value, dict):
-        return next((key for key in _KINDS if key in value), "microworld")
-    return next((key for key, kind in _KINDS.items() if isinstance(value, kind)), _WORD)
+        return next((key for key in _STUDENT_KINDS if key in value), "microworld")
+    return next((key for key, kind in _STUDENT_KINDS.items() if isinstance(value, kind)), _MODEL_WORD)
 
 
 StudentSpec = Annotated[
-    Annotated[str, Tag(_WORD)]
+    Annotated[str, Tag(_MODEL_WORD)]
     | Annotated[BuiltStudent, Tag("microworld")]
     | Annotated[PrunedStudent, Tag("prune")]
     | Annotated[ScratchStudent, Tag("config")],
-    Discriminator(_kind),
+    Discriminator(_student_kind),
 ]
 
 
@@ -137,12 +127,12 @@ class DataKeys(StrictKeys):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        named = [key for key in ("battery", "file", "hub") if getattr(self, key) is not None]
-        if len(named) != 1:
+        sources = [key for key in ("battery", "file", "hub") if getattr(self, key) is not None]
+        if len(sources) != 1:
             raise ValueError("expected exactly one of 'battery', 'file' and 'hub'.")
-        for key, wanted in (("tasks", "battery"), ("subset", "hub"), ("split", "hub"), ("revision", "hub")):
-            if key in self.model_fields_set and named != [wanted]:
-                raise ValueError(f"{key!r} belongs to {wanted!r}; beside {named[0]!r} it says nothing.")
+        for key, source in (("tasks", "battery"), ("subset", "hub"), ("split", "hub"), ("revision", "hub")):
+            if key in self.model_fields_set and sources != [source]:
+                raise ValueError(f"{key!r} belongs to {source!r}; beside {sources[0]!r} it says nothing.")
         if self.battery is not None and self.columns:
             raise ValueError("'columns' belongs to a file or the hub; a battery's templates name its columns.")
         if self.battery is not None and self.extract is not None:

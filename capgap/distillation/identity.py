@@ -1,46 +1,67 @@
-"""Whether a directory holds this student, a part of it, or something else."""
+"""Identity of a student: whether a directory holds this one (finished, or a part), or something else."""
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from capgap.distillation.config import DistillConfig, PrunedStudent
+from pydantic import BaseModel, ValidationError
+
+from capgap.distillation.config import DistillConfig
+from capgap.distillation.config_keys import DataKeys, PrunedStudent
+from capgap.distillation.data.pool import source_digest
 from capgap.distillation.students.loading import fingerprint
 from capgap.errors import DistillError, StoreError
 from capgap.schema import write_object
 
-__all__ = ["FINISHED", "begin", "finished", "identity", "recipe"]
+__all__ = ["FINISHED", "begin", "identity", "is_finished", "recipe_hash"]
 
 FINISHED = "capgap.json"
 """The student's row of the models table; a directory that has it is finished."""
 BEGUN = "training.json"
-"""What was asked, from the moment that work began."""
+"""The identity of the student, from the moment that work began."""
 
 
-def identity(config: DistillConfig, out: Path, *, folder: Path) -> dict[str, Any]:
-    """All that decides a student: the file, and the contents of the data, base and teacher that it names."""
-    told: dict[str, Any] = {"file": config.canonical, "data": _data_digest(config, folder)}
+def identity(config: DistillConfig, *, folder: Path) -> dict[str, Any]:
+    """All that decides a student: the file, and digests of the data, student and teachers that it names.
+
+    Parameters
+    ----------
+    config
+        The distillation file.
+    folder
+        Where it lies; relative files count from there.
+    """
+    decisive: dict[str, Any] = {"file": config.canonical, "data": source_digest(config, folder=folder)}
     if isinstance(config.student, str):
-        told["student"] = _weights(config.student)
+        decisive["student"] = _weights_digest(config.student)
     elif isinstance(config.student, PrunedStudent):
-        told["student"] = _weights(config.student.prune)
-    if not config.is_control:
-        told["teacher"] = [_weights(word) for word in config.teacher]
-    return told
+        decisive["student"] = _weights_digest(config.student.prune)
+    if not config.supervision_kind.is_control:
+        decisive["teacher"] = [_weights_digest(word) for word in config.teacher]
+    return decisive
 
 
-def recipe(config: DistillConfig) -> str:
-    """A short hash of everything about a student but its seeds."""
-    told = config.canonical
-    del told["seed"], told["data_seed"]
-    if isinstance(told["student"], dict):
-        told["student"].get("microworld", told["student"]).pop("seed", None)
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+def recipe_hash(canonical: dict[str, Any]) -> str:
+    """Twelve hex digits for everything about a student but its seeds, from `DistillConfig.canonical`."""
+    unseeded = json.loads(json.dumps(canonical))
+    for seed in ("seed", "data_seed"):
+        unseeded.pop(seed, None)
+    if isinstance(unseeded["student"], dict):
+        unseeded["student"].get("microworld", unseeded["student"]).pop("seed", None)
+    return hashlib.sha256(json.dumps(unseeded, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def finished(out: Path, wanted: dict[str, Any]) -> bool:
-    """Whether `out` holds this student, whole.
+def is_finished(out: Path, wanted: dict[str, Any]) -> bool:
+    """Whether `out` holds this student, whole; one of identity version 1 is brought up to date.
+
+    Parameters
+    ----------
+    out
+        Directory of the student.
+    wanted
+        Its `identity`.
 
     Raises
     ------
@@ -51,21 +72,29 @@ def finished(out: Path, wanted: dict[str, Any]) -> bool:
     """
     if out.exists() and not out.is_dir():
         raise StoreError(f"{out}: is a file. Choose another --out.")
-    begun = out / BEGUN
+    begun, finished = out / BEGUN, out / FINISHED
     if not begun.is_file():
         if out.is_dir() and any(out.iterdir()):
             raise StoreError(f"{out}: holds something else, nothing of capgap distill's. Choose another --out.")
         return False
     try:
-        found = json.loads(begun.read_text(encoding="utf-8"))
-    except ValueError as error:
+        present = json.loads(begun.read_text(encoding="utf-8"))
+        is_old = "identity_version" not in present["file"]
+        if is_old:
+            present["file"] = _canonical_of_version_1(present["file"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{begun}: cannot be read: {error}. Remove {out}, or choose another --out.") from error
-    difference = _difference(found, json.loads(json.dumps(wanted)))
+    difference = _first_difference(present, json.loads(json.dumps(wanted)))
     if difference:
-        raise DistillError(
-            f"{out}: holds another student: {difference}. Choose another --out, or remove it to make this one."
-        )
-    return (out / FINISHED).is_file()
+        raise DistillError(f"{out}: holds another student: {difference}. Choose another --out, or remove it.")
+    if is_old and finished.is_file():
+        # Seeds of one recipe are pooled by its hash, so old students must have that of new ones. A directory that
+        # cannot be written is still the student that was asked for.
+        with suppress(OSError, StoreError):
+            row = json.loads(finished.read_text(encoding="utf-8"))
+            write_object(row | {"recipe": recipe_hash(wanted["file"])}, finished)
+            begin(out, wanted)
+    return finished.is_file()
 
 
 def begin(out: Path, wanted: dict[str, Any]) -> None:
@@ -74,36 +103,60 @@ def begin(out: Path, wanted: dict[str, Any]) -> None:
     write_object(wanted, out / BEGUN)
 
 
-def _data_digest(config: DistillConfig, folder: Path) -> str:
-    from capgap.distillation.data.pool import source_digest
+def _canonical_of_version_1(file: dict[str, Any]) -> dict[str, Any]:
+    """Today's canonical form of a file that version 1 wrote down with all of its defaults.
 
-    return source_digest(config, folder=folder)
+    Without the defaults it is a file like another, read as today. One that is refused today stays as it is, and so
+    differs from any that was asked for.
+    """
+    defaults = _defaults(DistillConfig) | {"data": _defaults(DataKeys)}
+    try:
+        return DistillConfig.model_validate({"name": "any", **_changed(file, defaults)}).canonical
+    except ValidationError:
+        return file
 
 
-def _weights(word: str) -> str:
-    """Hash of a checkpoint's weights; the word itself for what is not on this disk."""
+def _defaults(model: type[BaseModel]) -> dict[str, Any]:
+    """The defaults of a model as plain data; keys that must be given are absent, so nothing can be validated here."""
+    return model.model_construct().model_dump(mode="json")
+
+
+def _changed(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """The entries of nested plain data that differ from their defaults."""
+    changed = {}
+    for key, value in values.items():
+        default = defaults.get(key)
+        if isinstance(value, dict) and isinstance(default, dict):
+            value = _changed(value, default)
+            default = {}
+        if value != default:
+            changed[key] = value
+    return changed
+
+
+def _weights_digest(word: str) -> str:
+    """Hash of a checkpoint's weights and tokenizer; the word itself for what is not on this disk."""
     from capgap.models import parse_model
     from capgap.models.checkpoint import locate
     from capgap.models.model_spec import BACKENDS
 
     spec = parse_model(word)
-    if spec.kind in BACKENDS:
-        return spec.spec_text
-    return fingerprint(spec, locate(spec), "tokenizer.json")
+    return spec.spec_text if spec.kind in BACKENDS else fingerprint(spec, locate(spec), "tokenizer.json")
 
 
-def _difference(found: Any, wanted: Any, trail: str = "") -> str | None:
-    """The first place where two answers to "what was asked" differ, in words."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for key in [*wanted, *(key for key in found if key not in wanted)]:
-            here = f"{trail}.{key}" if trail else key
-            told = _difference(found.get(key), wanted.get(key), here)
-            if told:
-                return told
+def _first_difference(present: Any, wanted: Any, path: str = "") -> str | None:
+    """The first key at which two identities differ, and both values, in words; a missing key has its default."""
+    sides = (present, wanted)
+    if dict in map(type, sides) and all(side is None or isinstance(side, dict) for side in sides):
+        present, wanted = present or {}, wanted or {}
+        for key in [*wanted, *(key for key in present if key not in wanted)]:
+            difference = _first_difference(present.get(key), wanted.get(key), f"{path}.{key}" if path else key)
+            if difference:
+                return difference
         return None
-    if found == wanted:
+    if present == wanted:
         return None
-    named = trail.removeprefix("file.")
-    if trail in ("data", "student", "teacher"):
-        return f"the contents of its {named} have changed"
-    return f"its {named} is {found!r}, and here it is {wanted!r}"
+    if path in ("data", "student", "teacher"):
+        return f"the contents of its {path} have changed"
+    before, after = ("the default" if side is None else repr(side) for side in sides)
+    return f"its {path.removeprefix('file.')} is {before}, and here it is {after}"

@@ -1,56 +1,65 @@
-"""What stays of a training run beside its weights: the row of the models table, and the story."""
+"""Files beside a student's weights: its row of the models table (``capgap.json``) and the record of its training."""
 
-import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from capgap.distillation.config import DistillConfig
-from capgap.distillation.data.selection import SelectedExamples
+from capgap.distillation.data.selection import SelectedExamples, count_by_capability
 from capgap.distillation.data.tokenised import TokenisedDataset
-from capgap.distillation.identity import recipe
+from capgap.distillation.identity import recipe_hash
+from capgap.distillation.job import DistillJob
 from capgap.distillation.teacher.generations import TeacherGenerations
+from capgap.distillation.training.step_plan import StepPlan
 
 if TYPE_CHECKING:
     from capgap.distillation.students.student import LoadedStudent
     from capgap.distillation.training.trainer import TrainingResult
 
-__all__ = ["model_row", "story", "written"]
+__all__ = ["model_row", "row_after_training", "run_record"]
 
 
 def model_row(
-    config: DistillConfig,
+    job: DistillJob,
     student: "LoadedStudent",
     model: Any,
-    *,
-    chosen: SelectedExamples,
-    lesson: TokenisedDataset,
-    said: TeacherGenerations | None,
-    out: Path,
+    selection: SelectedExamples,
+    dataset: TokenisedDataset,
+    plan: StepPlan,
 ) -> dict[str, Any]:
-    """The student's row of the models table, as far as it is known before training."""
+    """The student's row of the models table, as far as it is known before training.
+
+    Parameters
+    ----------
+    job, student
+        The file and the directory, to which paths of base and teachers are relative, and the student before it learns.
+    model
+        The student's model as it will train, with its adapter.
+    selection, dataset, plan
+        What it learns from, and for how long.
+    """
     from capgap.distillation.students.student import base_from
     from capgap.models import parse_model
 
-    by_capability = SelectedExamples(lesson.examples, 0, 0, 0, 0).by_capability
+    config, out = job.config, job.out
     architecture = getattr(student.model.config, "text_config", None) or student.model.config
     parameters = list(model.parameters())
     n_trainable = sum(p.numel() for p in parameters if p.requires_grad)
     n_all = sum(p.numel() for p in parameters)
     return {
         "model": config.name,
-        "recipe": recipe(config),
+        "recipe": recipe_hash(config.canonical),
         "base": base_from(student.base, out),
         "teachers": None
-        if config.is_control
+        if config.supervision_kind.is_control
         else "; ".join(base_from(parse_model(word).spec_text, out) for word in config.teacher),
         "seed": config.seed,
         "data_seed": config.effective_data_seed,
         "base_seed": student.base_seed,
-        "n_examples": config.n_examples or len(chosen.examples),
-        "n_examples_by_capability": by_capability,
-        "n_unique": len(lesson.examples),
+        "n_examples": config.n_examples or len(selection.examples),
+        "n_examples_by_capability": count_by_capability(dataset.examples),
+        "n_unique": len(dataset.examples),
         "diversity": config.diversity,
         "train_tasks": config.train_tasks,
         "architecture": (student.model.config.architectures or [type(student.model).__name__])[0],
@@ -62,52 +71,66 @@ def model_row(
         "supervision": config.supervision,
         "objective": _objective(config),
         "lr": config.lr,
-        "epochs": lesson.plan.epochs,
-        "data_hash": lesson.data_hash,
-        "prompting": _prompting(student),
+        "epochs": plan.epochs,
+        "data_hash": dataset.data_hash,
+        "prompting": replace(student.prompting, think_end=None).as_text(),
     }
 
 
-def story(
-    chosen: SelectedExamples,
-    lesson: TokenisedDataset,
-    said: TeacherGenerations | None,
-    trained: "TrainingResult",
-    wanted: dict[str, Any],
-    judged: dict[str, Any] | None = None,
+def run_record(
+    identity: dict[str, Any],
+    selection: SelectedExamples,
+    dataset: TokenisedDataset,
+    generations: TeacherGenerations | None,
+    distributions: dict[str, Any] | None,
+    result: "TrainingResult",
 ) -> dict[str, Any]:
-    """What was asked and how it went: identity, counts, the teacher's accuracy, the loss on the way."""
+    """The content of ``distill.json``: identity, counts, the teacher's accuracy, the learning curve.
+
+    Parameters
+    ----------
+    identity
+        Of the student.
+    selection, dataset
+        What it learnt from.
+    generations, distributions
+        The teacher's texts, and facts about its cached distributions; None where there are none.
+    result
+        Of training.
+    """
     teacher = None
-    if said is not None:
-        teacher = {key: value for key, value in asdict(said).items() if key not in {"pairs", "facts", "sure"}}
-        teacher["accuracy"] = said.accuracy
-        teacher["weights_hash"] = said.facts.get("weights_hash")
+    if generations is not None:
+        left_out = {"pairs", "facts", "confidence"}
+        teacher = {key: value for key, value in asdict(generations).items() if key not in left_out}
+        teacher["accuracy"] = generations.accuracy
+        teacher["weights_hash"] = generations.facts.get("weights_hash")
     return {
-        "identity": wanted,
-        "n_available": chosen.n_available,
-        "n_held_out": chosen.n_held_out,
-        "n_near": chosen.n_near,
-        "n_repeated": chosen.n_repeated,
-        "n_without_trace": chosen.n_without_trace,
-        "n_trained_on": len(lesson.examples),
-        "n_too_long": lesson.n_too_long,
-        "n_prompts_cut": lesson.n_cut,
+        "identity": identity,
+        "n_available": selection.n_available,
+        "n_held_out": selection.n_held_out,
+        "n_near": selection.n_near,
+        "n_repeated": selection.n_repeated,
+        "n_without_trace": selection.n_without_trace,
+        "n_trained_on": len(dataset.examples),
+        "n_too_long": dataset.n_too_long,
+        "n_prompts_cut": dataset.n_truncated,
         "teacher": teacher,
-        "distributions": judged,
-        "losses": trained.losses,
-        "terms": trained.terms,
-        "seconds": round(trained.seconds, 1),
+        "distributions": distributions,
+        "losses": result.losses,
+        "terms": result.terms,
+        "seconds": round(result.seconds, 1),
     }
 
 
-def written(out: Path, trained: "TrainingResult") -> dict[str, Any]:
-    """The part of the row that is known when the weights are on the disk."""
+def row_after_training(out: Path, result: "TrainingResult") -> dict[str, Any]:
+    """The part of the row that is known when the weights are on the disk: counts, digest, time."""
     from capgap.models.checkpoint import file_hashes
 
     patterns = ("*.safetensors", "config.json", "generation_config.json", "adapter_config.json")
-    counts = {"steps": trained.steps, "tokens": trained.tokens, "loss_tokens": trained.loss_tokens}
     return {
-        **counts,
+        "steps": result.steps,
+        "tokens": result.tokens,
+        "loss_tokens": result.loss_tokens,
         "weights_hash": file_hashes(out, patterns),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -115,12 +138,6 @@ def written(out: Path, trained: "TrainingResult") -> dict[str, Any]:
 
 def _objective(config: DistillConfig) -> str:
     """The objective in one word, or a sum of them."""
-    if not config.distributions:
+    if not config.supervision_kind.learns_distributions:
         return "cross_entropy"
-    return config.divergence + (" + cross_entropy" if config.objective.cross_entropy else "")
-
-
-def _prompting(student: "LoadedStudent") -> str:
-    known = {"chat_template": student.chat, "system_prompt": student.system_prompt}
-    known["enable_thinking"] = student.enable_thinking
-    return json.dumps({key: value for key, value in known.items() if value is not None}, sort_keys=True)
+    return f"{config.divergence}{' + cross_entropy' if config.objective.cross_entropy else ''}"

@@ -1,31 +1,39 @@
-"""The trainer's own tests, for the machine that it runs on: what must be equal, on an embedded model."""
+"""Self-tests of the trainer on the machine that it runs on, with models of the microworld; `capgap doctor` runs them.
+
+Each compares two ways of computing one number that must be equal: packed and padded passes, a step whole and in parts,
+a teacher and itself, cached and live distributions.
+"""
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from capgap.distillation.data.encoding import IGNORE, EncodedExample, ExampleEncoder
-from capgap.distillation.teacher.distributions import CacheForm, ScoredText, score_texts
+from capgap.distillation.teacher.distributions import ScoredText, score_texts
+from capgap.distillation.teacher.signal_forms import CacheForm, TeacherSignal
 from capgap.distillation.training.batch_source import StoredBatches
+from capgap.distillation.training.divergences import DIVERGENCES, Objective
 from capgap.distillation.training.loss_engine import LossEngine
-from capgap.distillation.training.micro_batches import n_inputs
-from capgap.distillation.training.objectives import DIVERGENCES, Objective, TeacherSignal
+from capgap.distillation.training.micro_batches import MicroBatch
 
 __all__ = ["self_tests"]
 
 _CLOSE = 1e-4
 """Of a loss or of the largest gradient, in float32."""
-_KEPT = 1e-3
+_CLOSE_IN_HALF = 1e-3
 """Of a loss, where hidden states were rounded to 16 bits."""
+_ONE_PASS, _SHORT_PASSES = 10_000, 64  # tokens
 
 Finding = tuple[str, bool, str]
+"""Name of a test, whether it holds, and what was measured."""
 
 
 def self_tests(device: str) -> Iterator[Finding]:
-    """Name, whether it holds, and what was found, of each test.
+    """Name, whether it holds, and what was measured, of each test.
 
     Parameters
     ----------
@@ -40,27 +48,28 @@ def self_tests(device: str) -> Iterator[Finding]:
     other, _ = loaded(spec := parse_model("microworld:medium"), locate(spec))
     model, other = model.to(device).train(), other.to(device).eval()
     examples = _examples(tokenizer)
-    material = StoredBatches(examples, tuple(map(str, range(len(examples)))))
+    source = StoredBatches(tuple(map(str, range(len(examples)))), examples)
     yield _label_mask(tokenizer, examples[0])
-    yield _packed(model, material, device)
-    yield _cut(model, material, device)
-    yield _itself(model, material, device)
+    yield _packed_and_padded(model, source, device)
+    yield _whole_and_in_passes(model, source, device)
+    yield _teacher_and_itself(model, source, device)
     with tempfile.TemporaryDirectory() as folder:
-        yield from _kept(model, other, examples, Path(folder), device)
+        yield from _cached_and_live(model, other, source, Path(folder), device)
 
 
 def _examples(tokenizer: Any) -> tuple[EncodedExample, ...]:
+    """Twelve training examples of the microworld, spread over its tasks."""
     from capgap.battery import load_battery, training_items
 
-    encoder, found = ExampleEncoder(tokenizer, max_length=64), []
+    encoder, examples = ExampleEncoder(tokenizer, max_length=64), []
     for item in training_items(load_battery("microworld")):
         text = f" {item.rationale or item.targets[0]}" if item.targets else None
         encoded = encoder.pair(item.prompt, text) if text else None
         if encoded is not None:
-            found.append(encoded)
-        if len(found) == 2000:
+            examples.append(encoded)
+        if len(examples) == 2000:
             break
-    return tuple(found[:: max(1, len(found) // 12)][:12])
+    return tuple(examples[:: max(1, len(examples) // 12)][:12])
 
 
 def _label_mask(tokenizer: Any, example: EncodedExample) -> Finding:
@@ -69,20 +78,22 @@ def _label_mask(tokenizer: Any, example: EncodedExample) -> Finding:
         f"[{tokenizer.decode([token])}]" if label != IGNORE else f"{tokenizer.decode([token])} "
         for token, label in zip(example.input_ids, example.labels, strict=True)
     )
-    right = trained[-1] == tokenizer.eos_token_id and example.labels[0] == IGNORE
-    return "label mask", right, f"loss on what stands in brackets: {shown}"
+    is_right = trained[-1] == tokenizer.eos_token_id and example.labels[0] == IGNORE
+    return "label mask", is_right, f"loss on what stands in brackets: {shown}"
 
 
-def _step(model: Any, material: StoredBatches, tokens: int, device: str, *, packed: bool = True) -> tuple[float, Any]:
-    """Loss and gradient of one optimizer step."""
+def _step(
+    model: Any, source: StoredBatches, pass_tokens: int, device: str, *, packed: bool = True
+) -> tuple[float, torch.Tensor]:
+    """Loss and gradient, shape (parameters,), of one optimizer step over all examples."""
     engine = LossEngine(model, Objective(cross_entropy=1.0))
     if not packed:
-        engine.packed.why_not = "asked for"
+        engine.packed.why_not = "the self-test compares packed passes with padded ones"
     model.zero_grad()
     total = 0.0
-    for one in material.passes(range(len(material.examples)), tokens):
+    for batch in source.passes(range(len(source.examples)), pass_tokens):
         with engine.in_use():
-            loss = engine.loss(one.to(device)).total / sum(example.n_loss for example in material.examples)
+            loss = engine.loss(batch.to(device)).total / sum(example.n_loss for example in source.examples)
             loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
     gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
@@ -90,70 +101,70 @@ def _step(model: Any, material: StoredBatches, tokens: int, device: str, *, pack
     return total, gradient
 
 
-def _same(name: str, one: tuple[float, Any], other: tuple[float, Any]) -> Finding:
-    loss = abs(one[0] - other[0]) / max(abs(other[0]), 1e-9)
-    gradient = float((one[1] - other[1]).abs().max() / other[1].abs().max())
+def _compare_steps(name: str, step: tuple[float, torch.Tensor], reference: tuple[float, torch.Tensor]) -> Finding:
+    loss = abs(step[0] - reference[0]) / max(abs(reference[0]), 1e-9)
+    gradient = float((step[1] - reference[1]).abs().max() / reference[1].abs().max())
     return name, max(loss, gradient) < _CLOSE, f"differs by {loss:.0e} of the loss, {gradient:.0e} of the gradient"
 
 
-def _packed(model: Any, material: StoredBatches, device: str) -> Finding:
-    told = [_step(model, material, 10_000, device, packed=packed) for packed in (True, False)]
-    return _same("packed = padded", *told)
+def _packed_and_padded(model: Any, source: StoredBatches, device: str) -> Finding:
+    steps = [_step(model, source, _ONE_PASS, device, packed=packed) for packed in (True, False)]
+    return _compare_steps("packed = padded", *steps)
 
 
-def _cut(model: Any, material: StoredBatches, device: str) -> Finding:
-    return _same("step = its passes", _step(model, material, 64, device), _step(model, material, 10_000, device))
+def _whole_and_in_passes(model: Any, source: StoredBatches, device: str) -> Finding:
+    steps = [_step(model, source, tokens, device) for tokens in (_SHORT_PASSES, _ONE_PASS)]
+    return _compare_steps("step = its passes", *steps)
 
 
-def _itself(model: Any, material: StoredBatches, device: str) -> Finding:
+def _teacher_and_itself(model: Any, source: StoredBatches, device: str) -> Finding:
     worst = 0.0
     for name in DIVERGENCES:
         engine = LossEngine(model, Objective(name))
-        (one,) = material.passes(range(len(material.examples)), 10_000)
-        one = one.to(device)
-        with engine.in_use(), torch.no_grad():
-            states = engine.hidden(one)
-        told = _loss(engine, one, TeacherSignal(hidden=states, head=engine.head))
-        worst = max(worst, abs(told) / len(one.labels))
+        batch = _whole_batch(source, device)
+        loss = _divergence(engine, batch, _live_signal(engine, batch))
+        worst = max(worst, abs(loss) / len(batch.labels))
     return "teacher = student", worst < 1e-5, f"divergences are 0 within {worst:.0e} nats a token"
 
 
-def _loss(engine: LossEngine, one: Any, signal: TeacherSignal) -> float:
-    from dataclasses import replace
+def _whole_batch(source: StoredBatches, device: str) -> MicroBatch:
+    """All examples in one pass."""
+    (batch,) = source.passes(range(len(source.examples)), _ONE_PASS)
+    return batch.to(device)
 
+
+def _live_signal(engine: LossEngine, batch: MicroBatch) -> TeacherSignal:
+    """The distributions of an engine's own model over a batch."""
+    with engine.in_use(), torch.no_grad():
+        return TeacherSignal(hidden=engine.hidden(batch), head=engine.head)
+
+
+def _divergence(engine: LossEngine, batch: MicroBatch, signal: TeacherSignal) -> float:
     with engine.in_use():
-        return float(engine.loss(replace(one, signals=(signal,))).total.detach())
+        return float(engine.loss(replace(batch, signals=(signal,))).total.detach())
 
 
-def _kept(model: Any, other: Any, examples: tuple[EncodedExample, ...], folder: Path, device: str) -> Iterator[Finding]:
-    questions = []
-    for example in examples:
-        at = tuple(place - 1 for place, label in enumerate(example.labels) if label != IGNORE)
-        questions.append(ScoredText(example.input_ids[: n_inputs(example)], at))
-    names = range(len(examples))
-    material = StoredBatches(examples, tuple(map(str, names)))
-    (one,) = material.passes(names, 10_000)
-    one = one.to(device)
+def _cached_and_live(model: Any, other: Any, source: StoredBatches, folder: Path, device: str) -> Iterator[Finding]:
+    texts = [
+        ScoredText(example.input_ids[: example.n_inputs], tuple(index - 1 for index in example.loss_indices))
+        for example in source.examples
+    ]
+    batch = _whole_batch(source, device)
     engine, live = LossEngine(model, Objective("forward_kl")), LossEngine(other, Objective("forward_kl"))
-    with live.in_use(), torch.no_grad():
-        spoken = TeacherSignal(hidden=live.hidden(one), head=live.head)
-    exact = _loss(engine, one, spoken)
+    exact = _divergence(engine, batch, _live_signal(live, batch))
     n_vocabulary = model.get_input_embeddings().weight.shape[0]
     for form in (CacheForm("hidden"), CacheForm("top_k", 8)):
-        judged = score_texts(
-            lambda: other, {"self": "test"}, questions, form,
-            root=folder, n_vocabulary=n_vocabulary, device=device, tell=lambda line: None,
-        )  # fmt: skip
-        signal = judged.signal(one.examples).to(device)
+        cached = score_texts(
+            lambda: other, {"self": "test"}, texts, form, root=folder, n_vocabulary=n_vocabulary, device=device
+        )
+        signal = cached.signal(batch.indices).to(device)
+        value = _divergence(engine, batch, signal)
         if signal.logprobs is None:
-            apart = abs(_loss(engine, one, signal) - exact) / exact
-            yield "cached = live", apart < _KEPT, f"differs by {apart:.0e} of the divergence"
+            difference = abs(value - exact) / exact
+            yield "cached = live", difference < _CLOSE_IN_HALF, f"differs by {difference:.0e} of the divergence"
         else:
             tail = signal.logprobs[:, -1].float().exp()
-            part = _loss(engine, one, signal)
-            right = bool((tail >= 0).all()) and 0 <= part <= exact * (1 + _KEPT)
-            yield (
-                "tail of top-k",
-                right,
-                f"holds {float(tail.mean()):.1%}; the divergence is {part / exact:.0%} of the whole",
-            )
+            # a tail can only make a divergence smaller
+            is_right = bool((tail >= 0).all()) and 0 <= value <= exact * (1 + _CLOSE_IN_HALF)
+            measured = f"holds {float(tail.mean()):.1%}; the divergence is {value / exact:.0%} of the whole"
+            yield "tail of top-k", is_right, measured

@@ -77,9 +77,9 @@ def test_analysis_and_report_never_load_torch(tmp_path: Path) -> None:
         (["--teacher", "bigg"], "no such model in the tables. Did you mean 'big'"),
         (["--student", "aftr"], "no such model in the tables. Did you mean 'after'"),
         (["--teacher", "big", "--student", "big"], "no student is left"),
-        (["--teacher", "big", "--student", "big", "--student", "after"], "--student big: is the teacher too"),
-        (["--teacher", "big", "--base", "big"], "--base big: is the teacher too"),
-        (["--teacher", "big", "--base", "before", "--control", "before"], "--control before: is the base too"),
+        (["--teacher", "big", "--student", "big", "--student", "after"], "student 'big' is the teacher too"),
+        (["--teacher", "big", "--base", "big"], "base 'big' is the teacher too"),
+        (["--teacher", "big", "--base", "before", "--control", "before"], "control 'before' is the base too"),
     ],
 )
 def test_a_wrong_role_names_the_nearest_model(
@@ -179,10 +179,10 @@ def test_an_earlier_analysis_in_the_same_folder_has_no_part_in_the_next(tmp_path
 
 def test_the_folder_of_another_run_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, table = imported(tmp_path / "run", "big", "after"), foreign(tmp_path / "results.csv", n=30)
-    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     assert _status(["analyze", str(table), "--teacher", "big", "--out", str(run)]) == 2
     assert "holds a run of its own" in capsys.readouterr().err
-    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
 def test_a_table_without_rows_is_called_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -217,7 +217,7 @@ def test_a_run_that_ends_while_the_page_is_made_leaves_the_former_page_and_numbe
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("capgap.cli.conclude.write_report", stop)
+    monkeypatch.setattr("capgap.results.results.write_report", stop)
     assert _status([*arguments, "--base", "before"]) == 130
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 

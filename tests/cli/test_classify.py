@@ -137,7 +137,7 @@ def test_answers_that_are_no_evidence_are_told(capsys: Captured, tmp_path: Path)
         (["q.jsonl", "--out", "no/l.jsonl"], "there is no folder"),
         (["q.jsonl", "--limit", "0"], "--limit"),
         (["q.jsonl", "--evidence", "txt"], "txt"),
-        (["q.jsonl", "--evidence", "text", "--model", "microworld:teacher"], "which --evidence leaves out"),
+        (["q.jsonl", "--evidence", "text", "--model", "microworld:teacher"], "(--evidence) leaves out"),
         (["q.jsonl", "--outcomes", "none.parquet"], "none.parquet: no such file"),
         (["q.jsonl", "--outcomes", "."], "outcomes.parquet: no such file"),
         (["q.jsonl", "--model", "microworld:techer"], "Did you mean 'teacher'"),

@@ -22,7 +22,7 @@ def test_answers_close_the_knowledge_gap_and_traces_the_one_step_chains(
     run = RunDirectory.existing(tmp_path / "demo")
     estimates = pd.read_parquet(tmp_path / "demo" / "estimates.parquet")
     contrast = estimates.query(
-        "quantity == 'capability_contrast' and contrast == 'closure: knowledge - reasoning' and model == 'answers-full'"
+        "quantity == 'capability_contrast' and contrast == 'gap_closure' and model == 'answers-full'"
     ).iloc[0]
     assert contrast["status"] == "ok"
     assert contrast["conf_low"] > 0, "answers close the knowledge gap more than the reasoning gap"

@@ -1,4 +1,4 @@
-"""Examples from the lines of a JSONL file or the rows of a data set: prompt and completion, or a conversation."""
+"""Training examples from the lines of a JSONL file or the rows of a data set of the hub, with checks of every line."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -60,22 +60,21 @@ def hub_records(data: DataKeys) -> list[tuple[dict[str, Any], str, int]]:
     """
     from capgap.battery.data_source import hub_rows
 
-    where = f"data.hub {data.hub}, split {data.split}"
+    where, remedy = f"data.hub {data.hub}, split {data.split}", "Run once with the network, or give a file."
     try:
-        rows = hub_rows(
-            str(data.hub), data.subset, data.split, data.revision, where, "Run once with the network, or give a file."
-        )
+        rows = hub_rows(str(data.hub), data.subset, data.split, data.revision, where, remedy)
     except BatteryError as error:
         raise DistillError(str(error)) from error
     return [(dict(row.fields), f"{where}: {row.location}", number) for number, row in enumerate(rows, start=1)]
 
 
 def _examples(data: DataKeys, records: Iterable[tuple[dict[str, Any], str, int]]) -> list[TrainingExample]:
-    asking = TaskFormat(extract=data.extract, delimiter="", answer_prefix=data.answer_prefix)
+    """The examples of some records, each with its place for messages and its number."""
+    task_format = TaskFormat(extract=data.extract, delimiter="", answer_prefix=data.answer_prefix)
     unknown = next((key for key in data.columns if key not in _KEYS), None)
     if unknown is not None:
         raise DistillError(f"data.columns: {unknown!r} is no key of an example.{suggestion(unknown, _KEYS)}")
-    return [_example(_renamed(record, data, where), asking, where, number) for record, where, number in records]
+    return [_example(_renamed(record, data, where), task_format, where, number) for record, where, number in records]
 
 
 def _renamed(record: dict[str, Any], data: DataKeys, where: str) -> dict[str, Any]:
@@ -125,32 +124,33 @@ def _object(line: str, where: str) -> dict[str, Any]:
     return value
 
 
-def _example(record: dict[str, Any], asking: TaskFormat, where: str, number: int) -> TrainingExample:
+def _example(record: dict[str, Any], task_format: TaskFormat, where: str, number: int) -> TrainingExample:
+    """One record as an example."""
     if "messages" not in record:
         for key in ("prompt", "completion"):
             if key not in record:
                 raise DistillError(f"{where}: no {key!r}.{suggestion(key, record)} Expected {', '.join(_KEYS)}.")
             if not isinstance(record[key], str) or not record[key].strip():
                 raise DistillError(f"{where}: {key!r} should be a text, found {record[key]!r:.60}.")
-    facts = _facts(record, where, number)
+    metadata = _metadata(record, where, number) | {"task_format": task_format}
     if "messages" in record:
         turns = _turns(record["messages"], where)
-        return TrainingExample(prompt="", target=turns[-1]["content"], messages=turns, asking=asking, **facts)
+        return TrainingExample(prompt="", target=turns[-1]["content"], messages=turns, **metadata)
     completion = record["completion"]
-    targets = record.get("targets", [_read(completion, asking.extract)])
+    targets = record.get("targets", [_gold_answer(completion, task_format.extract)])
     if not isinstance(targets, list) or not all(isinstance(target, str) for target in targets):
         raise DistillError(f"{where}: 'targets' should be a list of texts, found {targets!r:.60}.")
-    return TrainingExample(prompt=record["prompt"], target=completion, targets=tuple(targets), asking=asking, **facts)
+    return TrainingExample(prompt=record["prompt"], target=completion, targets=tuple(targets), **metadata)
 
 
-def _read(completion: str, extract: str | None) -> str:
+def _gold_answer(completion: str, extract: str | None) -> str:
     """The gold answer in a gold completion."""
     from capgap.battery.answer_scoring import extract_answer
 
     return (extract_answer(completion, extract) if extract else None) or completion.strip()
 
 
-def _facts(record: dict[str, Any], where: str, number: int) -> dict[str, Any]:
+def _metadata(record: dict[str, Any], where: str, number: int) -> dict[str, Any]:
     """What a line may say beside its texts."""
     for key in ("rationale", "task", "capability"):
         if record.get(key) is not None and not isinstance(record[key], str):
@@ -172,9 +172,8 @@ def _turns(value: Any, where: str) -> tuple[dict[str, str], ...]:
     turns = []
     for index, turn in enumerate(value, start=1):
         if not isinstance(turn, dict) or not isinstance(turn.get("content"), str) or turn.get("role") not in _ROLES:
-            raise DistillError(
-                f"{where}: turn {index} should have a role ({', '.join(_ROLES)}) and a content, found {turn!r:.80}."
-            )
+            wanted = f"a role ({', '.join(_ROLES)}) and a content"
+            raise DistillError(f"{where}: turn {index} should have {wanted}, found {turn!r:.80}.")
         turns.append({"role": turn["role"], "content": turn["content"]})
     if turns[-1]["role"] != "assistant":
         raise DistillError(f"{where}: the last turn should be the assistant's, found {turns[-1]['role']!r}.")

@@ -1,4 +1,4 @@
-"""Training examples that are evaluation items in almost the same words.
+"""Near-duplicate detection: training examples that are evaluation items in almost the same words.
 
 Two texts are near where they hold the same numbers and most of their runs of three words. Numbers count because a
 problem with other numbers is another problem; runs that many items share (a template's words) never make two texts
@@ -7,7 +7,7 @@ candidates, because a question about another person is another question.
 
 import re
 import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 __all__ = ["near_items"]
@@ -39,7 +39,7 @@ def near_items(texts: Sequence[str], items: Sequence[str], *, threshold: float) 
     Returns
     -------
     dict
-        Place in `texts` → places in `items`, for texts that are near any.
+        Index in `texts` → indices in `items`, for texts that are near any.
 
     Notes
     -----
@@ -47,19 +47,19 @@ def near_items(texts: Sequence[str], items: Sequence[str], *, threshold: float) 
     where all runs that it shares are a template's.
     """
     described = [_runs(item) for item in items]
-    places = _index(described)
-    found: dict[int, list[int]] = {}
-    for n, text in enumerate(texts):
-        own, numbers = _runs(text)
-        candidates = Counter(place for run in own for place in places.get(run, ()))
+    items_by_run = _inverted_index(described)
+    neighbours: dict[int, list[int]] = {}
+    for text_index, text in enumerate(texts):
+        runs, numbers = _runs(text)
+        candidates = {item for run in runs for item in items_by_run.get(run, ())}
         near = [
-            place
-            for place in sorted(candidates)
-            if described[place][1] == numbers and _jaccard(own, described[place][0]) >= threshold
+            item
+            for item in sorted(candidates)
+            if described[item][1] == numbers and _jaccard(runs, described[item][0]) >= threshold
         ]
         if near:
-            found[n] = near
-    return found
+            neighbours[text_index] = near
+    return neighbours
 
 
 def _runs(text: str) -> tuple[Runs, tuple[str, ...]]:
@@ -71,16 +71,17 @@ def _runs(text: str) -> tuple[Runs, tuple[str, ...]]:
     return frozenset(zip(*(words[shift:] for shift in range(_RUN)), strict=False)), numbers
 
 
-def _index(described: Sequence[tuple[Runs, tuple[str, ...]]]) -> Mapping[tuple[str, ...], list[int]]:
-    """Where each run occurs that is not a template's."""
-    places: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for place, (runs, _) in enumerate(described):
+def _inverted_index(described: Sequence[tuple[Runs, tuple[str, ...]]]) -> Mapping[tuple[str, ...], list[int]]:
+    """The items in which each run occurs that is not a template's."""
+    items_by_run: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for item, (runs, _) in enumerate(described):
         for run in runs:
-            places[run].append(place)
+            items_by_run[run].append(item)
     limit = max(_COMMON, len(described) // 100)
-    return {run: found for run, found in places.items() if len(found) <= limit}
+    return {run: items for run, items in items_by_run.items() if len(items) <= limit}
 
 
 def _jaccard(first: Runs, second: Runs) -> float:
+    """Jaccard similarity of two sets."""
     shared = len(first & second)
     return shared / (len(first) + len(second) - shared)

@@ -1,4 +1,4 @@
-"""All the examples that a file's data offer, and the prompts of its evaluation that must stay out."""
+"""The pool of training examples that a file's data offer, and the evaluation prompts that are held out of it."""
 
 import hashlib
 import json
@@ -66,20 +66,19 @@ def source_digest(config: DistillConfig, *, folder: Path) -> str:
     if config.data.battery is not None:
         return _load(config.data.battery, folder).hash
     if config.data.hub is not None:
-        whole = hashlib.sha256()
+        digest = hashlib.sha256()
         for record, _, _ in hub_records(config.data):
-            whole.update(json.dumps(record, sort_keys=True, default=str).encode("utf-8", "surrogatepass") + b"\n")
-        return whole.hexdigest()
+            digest.update(json.dumps(record, sort_keys=True, default=str).encode("utf-8", "surrogatepass") + b"\n")
+        return digest.hexdigest()
     with example_file(config.data, folder=folder).open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _battery_names(config: DistillConfig) -> list[str]:
-    names = [config.data.battery] if config.data.battery else []
-    if config.evaluate is not None:
-        named = config.evaluate.battery
-        names += [named] if isinstance(named, str) else list(named)
-    return list(dict.fromkeys(names))
+    """The batteries of the data and of the evaluation, each once."""
+    evaluated = config.evaluate.battery if config.evaluate is not None else ()
+    names = [config.data.battery, *([evaluated] if isinstance(evaluated, str) else evaluated)]
+    return list(dict.fromkeys(name for name in names if name))
 
 
 def _load(name: str, folder: Path) -> "Battery":
@@ -90,24 +89,24 @@ def _load(name: str, folder: Path) -> "Battery":
 
 
 def _examples(battery: "Battery", names: Sequence[str] | None) -> Iterable[TrainingExample]:
+    """The training parts of the named tasks, or of all that have one."""
     from capgap.battery.battery_spec import DataTask
 
     tasks = {task.name: task for task in battery.tasks}
     for name in names or ():
         if name not in tasks:
             raise DistillError(f"battery {battery.name}: {name!r} is no task of it.{suggestion(name, tasks)}")
-    n_found = 0
+    n_examples = 0
     for name in names or tasks:
         task = tasks[name]
-        found = list(_own_examples(battery, task) if isinstance(task, DataTask) else _harness_examples(battery, task))
-        if not found and names:
+        examples = list(_own_examples(battery, task) if isinstance(task, DataTask) else _harness_examples(battery, task))
+        if not examples and names:
             trainable = [t.name for t in battery.tasks if isinstance(t, DataTask) and t.data.train is not None]
-            raise DistillError(
-                f"battery {battery.name}: task {name!r} has no training part.{suggestion(name, trainable)}"
-            )
-        n_found += len(found)
-        yield from found
-    if not n_found:
+            near = suggestion(name, trainable)
+            raise DistillError(f"battery {battery.name}: task {name!r} has no training part.{near}")
+        n_examples += len(examples)
+        yield from examples
+    if not n_examples:
         raise DistillError(f"battery {battery.name}: no task has a training part. Give one under data: {{train: …}}.")
 
 
@@ -116,7 +115,7 @@ def _own_examples(battery: "Battery", task: "DataTask") -> Iterable[TrainingExam
 
     if task.data.train is None:
         return
-    asking = TaskFormat(
+    task_format = TaskFormat(
         stop=tuple(task.stop) if task.stop is not None else _DEFAULT_STOP,
         max_tokens=task.max_tokens or _DEFAULT_MAX_TOKENS,
         extract=task.extract,
@@ -124,7 +123,7 @@ def _own_examples(battery: "Battery", task: "DataTask") -> Iterable[TrainingExam
         delimiter=" " if task.delimiter is None else task.delimiter,
     )
     for item in training_items(battery, task=task.name):
-        yield _example(item, asking)
+        yield _example(item, task_format)
 
 
 def _harness_examples(battery: "Battery", task: "LmEvalTask") -> Iterable[TrainingExample]:
@@ -134,17 +133,16 @@ def _harness_examples(battery: "Battery", task: "LmEvalTask") -> Iterable[Traini
     items = lm_eval_training_items(battery, task)
     if not items:
         return
-    asked = {made.name: made for made in _prepared(battery, task)}
+    prepared = {task.name: task for task in _prepared(battery, task)}
     for item in items:
-        made = asked[item.task]
-        delimiter = str(made.lm_task.get_config("target_delimiter") or "")
-        asking = TaskFormat(
-            stop=made.stop or _DEFAULT_STOP,
-            max_tokens=made.max_tokens or _DEFAULT_MAX_TOKENS,
-            score=made.score or "external",
-            delimiter=delimiter,
+        subtask = prepared[item.task]
+        task_format = TaskFormat(
+            stop=subtask.stop or _DEFAULT_STOP,
+            max_tokens=subtask.max_tokens or _DEFAULT_MAX_TOKENS,
+            score=subtask.score or "external",
+            delimiter=str(subtask.lm_task.get_config("target_delimiter") or ""),
         )
-        yield _example(item, asking)
+        yield _example(item, task_format)
 
 
 def _prepared(battery: "Battery", task: Any) -> list[Any]:
@@ -153,7 +151,8 @@ def _prepared(battery: "Battery", task: Any) -> list[Any]:
     return [*prepare(replace(battery, tasks=(task,)))]
 
 
-def _example(item: Any, asking: TaskFormat) -> TrainingExample:
+def _example(item: Any, task_format: TaskFormat) -> TrainingExample:
+    """An item of a battery as a training example."""
     target = item.choices[item.gold[0]] if item.choices is not None else item.targets[0]
     return TrainingExample(
         item=item.item,
@@ -165,7 +164,7 @@ def _example(item: Any, asking: TaskFormat) -> TrainingExample:
         task=item.task,
         capability=item.capability,
         choices=item.choices,
-        asking=asking,
+        task_format=task_format,
     )
 
 
@@ -179,13 +178,13 @@ def _held_out(batteries: Iterable["Battery"]) -> tuple[frozenset[str], tuple[str
     for battery in batteries:
         for task in battery.tasks:
             if isinstance(task, DataTask):
-                made = make_items(task, battery.rows(task), battery.where(task))
-                prompts.update(normalised(item.prompt) for items in made.values() for item in items)
+                by_variant = make_items(task, battery.rows(task), battery.where(task))
+                prompts.update(normalised(item.prompt) for items in by_variant.values() for item in items)
                 continue
             try:
-                asked = _prepared(battery, task)
+                prepared = _prepared(battery, task)
             except BatteryError:  # its data are not here; a run that needs them says so itself
                 unchecked.append(task.name)
                 continue
-            prompts.update(normalised(item.prompt) for one in asked for item in one.items)
+            prompts.update(normalised(item.prompt) for subtask in prepared for item in subtask.items)
     return frozenset(prompts), tuple(unchecked)

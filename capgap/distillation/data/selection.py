@@ -1,4 +1,4 @@
-"""What a student learns from: examples, the choice among them, and what is kept out."""
+"""Selection of training examples: a seeded, nested choice from the pool, without evaluation items and duplicates."""
 
 import hashlib
 import json
@@ -7,12 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from capgap.distillation.config import DistillConfig
+from capgap.distillation.config_keys import DataKeys
 from capgap.distillation.data.encoding import Message
 from capgap.distillation.data.overlap import near_items
 from capgap.errors import DistillError, suggestion
 from capgap.evaluation.exposure import normalised, prompt_digest
 
-__all__ = ["TaskFormat", "SelectedExamples", "TrainingExample", "select_examples", "data_hash", "exposure"]
+__all__ = [
+    "Pair", "SelectedExamples", "TaskFormat", "TrainingExample", "count_by_capability", "data_hash", "exposure",
+    "select_examples",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,15 @@ class TrainingExample:
     """What a choice task offers."""
     messages: tuple[Message, ...] | None = None
     """A conversation instead of prompt and target."""
-    asking: TaskFormat = field(default_factory=TaskFormat)
+    task_format: TaskFormat = field(default_factory=TaskFormat)
     """How its task is asked."""
+
+    @property
+    def question(self) -> str:
+        """What identifies it: the prompt, or a conversation up to its last answer."""
+        if self.messages is None:
+            return self.prompt
+        return "\n".join(turn["content"] for turn in self.messages[:-1])
 
 
 @dataclass(frozen=True)
@@ -80,10 +91,29 @@ class SelectedExamples:
     touched: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Where they were kept: a prompt of `examples` → digests of the evaluation prompts that it is near to."""
 
-    @property
-    def by_capability(self) -> dict[str, int]:
-        """Number of examples of each capability; ``unknown`` where nobody said."""
-        return dict(sorted(Counter(example.capability or "unknown" for example in self.examples).items()))
+    def summary(self, data: DataKeys, *, n_unchecked: int = 0) -> str:
+        """The counts in one line, for a note; `n_unchecked` tasks could not be compared."""
+        parts = ", ".join(f"{count:,} {capability}" for capability, count in count_by_capability(self.examples).items())
+        line = f"{len(self.examples):,} of {self.n_available:,} examples ({parts})"
+        fate = "stay out" if data.overlap == "exclude" else "stay in, counted by x_exposure"
+        if self.n_held_out:
+            line += f"; {self.n_held_out:,} are evaluation items and {fate}"
+        if self.n_near:
+            line += f"; {self.n_near:,} are evaluation items in almost the same words and {fate}"
+        if self.n_without_trace:
+            line += f"; {self.n_without_trace:,} choice examples have no steps and stay out"
+        if n_unchecked:
+            line += f"; the items of {n_unchecked} tasks are not on this machine and were not compared"
+        return line
+
+
+def count_by_capability(examples: Iterable[TrainingExample]) -> dict[str, int]:
+    """Number of examples of each capability; ``unknown`` where nobody said."""
+    return dict(sorted(Counter(example.capability or "unknown" for example in examples).items()))
+
+
+Pair = tuple[TrainingExample, str]
+"""An example and the completion that is trained on."""
 
 
 def select_examples(
@@ -102,7 +132,7 @@ def select_examples(
 
     Returns
     -------
-    Chosen
+    SelectedExamples
         The first `n_examples` in a seeded order of the pool. The order is that of a hash of seed, task, item and
         text, so that a smaller choice is part of a greater one, and neither depends on the order of a file.
 
@@ -112,36 +142,35 @@ def select_examples(
         No task fits, or there are fewer examples than asked for.
     """
     of_tasks = _of_tasks(pool, config)
-    fitting = _with_traces(of_tasks, config) if config.told in ("traces", "gold_traces") else of_tasks
+    fitting = _with_traces(of_tasks, config) if config.text_kind.has_steps else of_tasks
+    questions = [example.question for example in fitting]
     known = set(held_out)
     items = sorted(known)
-    equal = {place for place, example in enumerate(fitting) if normalised(_asked(example)) in known}
-    near = {
-        place: found
-        for place, found in near_items([_asked(one) for one in fitting], items, threshold=config.data.near).items()
-        if place not in equal
-    }
-    out = equal | near.keys() if config.data.overlap == "exclude" else set()
-    free = [example for place, example in enumerate(fitting) if place not in out]
+    # Indices in `fitting` of examples that are evaluation items, and of those that are near some: → indices in `items`.
+    equal = {index for index, question in enumerate(questions) if normalised(question) in known}
+    near = near_items(questions, items, threshold=config.data.near)
+    near = {index: neighbours for index, neighbours in near.items() if index not in equal}
+    excluded = equal | near.keys() if config.data.overlap == "exclude" else set()
+    free = [example for index, example in enumerate(fitting) if index not in excluded]
     # One question in two formats is one example; the generated form, which can have steps, stands for both.
     by_text: dict[str, TrainingExample] = {}
     for example in sorted(free, key=lambda example: example.choices is not None):
-        by_text.setdefault(normalised(f"{_asked(example)}{example.asking.delimiter}{example.target}"), example)
+        by_text.setdefault(normalised(f"{example.question}{example.task_format.delimiter}{example.target}"), example)
     ordered = sorted(by_text.values(), key=lambda example: _rank(example, config.effective_data_seed))
-    wanted = len(ordered) if config.n_examples is None else config.n_examples
-    if not ordered or wanted > len(ordered):
-        left = f" ({len(fitting) - len(free)} more are evaluation items)" if len(free) < len(fitting) else ""
+    n_wanted = len(ordered) if config.n_examples is None else config.n_examples
+    if not ordered or n_wanted > len(ordered):
+        held = f" ({len(fitting) - len(free)} more are evaluation items)" if len(free) < len(fitting) else ""
         raise DistillError(
-            f"{config.name}: n_examples asks for {max(wanted, 1):,} examples, and the data have {len(ordered):,}{left}."
-            f" Ask for at most {len(ordered):,}, or give more data."
+            f"{config.name}: n_examples asks for {max(n_wanted, 1):,} examples, and the data have "
+            f"{len(ordered):,}{held}. Ask for at most {len(ordered):,}, or give more data."
         )
-    touched = {_asked(fitting[place]): tuple(prompt_digest(items[n]) for n in found) for place, found in near.items()}
+    touched = {questions[index]: tuple(prompt_digest(items[n]) for n in near[index]) for index in near}
     return SelectedExamples(
-        tuple(ordered[:wanted]),
+        tuple(ordered[:n_wanted]),
         n_available=len(ordered),
         n_held_out=len(equal),
         n_near=len(near),
-        touched={} if out else touched,
+        touched={} if excluded else touched,
         n_repeated=len(free) - len(ordered),
         n_without_trace=len(of_tasks) - len(fitting),
     )
@@ -159,7 +188,7 @@ def exposure(examples: Iterable[TrainingExample], touched: Mapping[str, tuple[st
     """
     counts: Counter[str] = Counter()
     for example in examples:
-        counts.update({prompt_digest(_asked(example)), *touched.get(_asked(example), ())})
+        counts.update({prompt_digest(example.question), *touched.get(example.question, ())})
     return dict(sorted(counts.items()))
 
 
@@ -173,34 +202,28 @@ def _of_tasks(pool: Sequence[TrainingExample], config: DistillConfig) -> list[Tr
     """The examples that the diversity admits."""
     if config.diversity == "universal":
         return list(pool)
-    word = config.train_tasks or ""
+    admitted = config.train_tasks or ""
     attribute = "task" if config.diversity == "single" else "capability"
-    found = [example for example in pool if getattr(example, attribute) == word]
-    if not found:
+    examples = [example for example in pool if getattr(example, attribute) == admitted]
+    if not examples:
         known = {str(getattr(example, attribute)) for example in pool}
-        raise DistillError(f"{config.name}: no example has {attribute} {word!r}.{suggestion(word, known)}")
-    return found
+        raise DistillError(f"{config.name}: no example has {attribute} {admitted!r}.{suggestion(admitted, known)}")
+    return examples
 
 
 def _with_traces(examples: Sequence[TrainingExample], config: DistillConfig) -> list[TrainingExample]:
     """The examples that an answer with steps can be given to: those whose answer is generated."""
-    kept = [example for example in examples if example.choices is None]
+    generated = [example for example in examples if example.choices is None]
     choice = next((example.task for example in examples if example.choices is not None), None)
-    if choice is not None and (not kept or choice in (config.data.tasks or ())):
+    if choice is not None and (not generated or choice in (config.data.tasks or ())):
         raise DistillError(
-            f"{config.name}: task {choice!r} is a choice, and a choice shows no steps. For supervision "
-            f"{config.told} name tasks of format generate under data.tasks."
+            f"{config.name}: task {choice!r} is a choice, and a choice shows no steps. For texts "
+            f"{config.effective_texts} name tasks of format generate under data.tasks."
         )
-    return kept
-
-
-def _asked(example: TrainingExample) -> str:
-    """What identifies the question: the prompt, or a conversation up to its last answer."""
-    if example.messages is None:
-        return example.prompt
-    return "\n".join(turn["content"] for turn in example.messages[:-1])
+    return generated
 
 
 def _rank(example: TrainingExample, seed: int) -> bytes:
-    text = json.dumps([seed, example.task, example.item, _asked(example), example.target], ensure_ascii=False)
+    """What examples are ordered by: a hash, so that the order is that of no file and a smaller choice is nested."""
+    text = json.dumps([seed, example.task, example.item, example.question, example.target], ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

@@ -1,21 +1,23 @@
-"""What to say to a prompt: the text of a direct answer, and the text of steps and answer.
+"""Target completions: the text of a direct answer, and the text of steps and answer, gold or of a teacher.
 
 A student of answers and a student of traces must both give answers that their evaluation can read. So every gold
 text is scored as the battery would score it before anything is trained on it.
 """
 
 import re
+from collections.abc import Callable, Sequence
 
-from capgap.distillation.data.selection import TrainingExample
+from capgap.distillation.config import DistillConfig
+from capgap.distillation.data.selection import Pair, TrainingExample
 from capgap.errors import DistillError
 
-__all__ = ["answer_at", "answer_text", "gold_answer", "gold_trace", "graded", "opening"]
+__all__ = ["answer_start", "answer_text", "gold_answer", "gold_completions", "gold_trace", "graded", "opening"]
 
 
 def opening(example: TrainingExample) -> str:
     """What a completion begins with: the task's delimiter, or the white space that a file's completions bring."""
     target = example.target
-    return example.asking.delimiter or target[: len(target) - len(target.lstrip())]
+    return example.task_format.delimiter or target[: len(target) - len(target.lstrip())]
 
 
 def graded(example: TrainingExample, text: str) -> tuple[float | None, str | None]:
@@ -27,11 +29,11 @@ def graded(example: TrainingExample, text: str) -> tuple[float | None, str | Non
     from capgap.battery import score_generation
     from capgap.battery.answer_scoring import GENERATION_SCORES
 
-    asking = example.asking
+    task_format = example.task_format
     targets = example.targets or (example.target.strip(),)
-    known = asking.score in GENERATION_SCORES
-    score, answer = score_generation(asking.score if known else "exact", text, targets, asking.extract)
-    return (score if known else None), answer
+    can_score = task_format.score in GENERATION_SCORES
+    score, answer = score_generation(task_format.score if can_score else "exact", text, targets, task_format.extract)
+    return (score if can_score else None), answer
 
 
 def gold_answer(example: TrainingExample) -> str:
@@ -45,16 +47,16 @@ def gold_answer(example: TrainingExample) -> str:
     DistillError
         The task's ``extract`` finds the answer in none of them.
     """
-    delimiter, target = example.asking.delimiter, example.target
-    if example.choices is not None or example.asking.extract is None or _is_right(example, target):
+    delimiter, target = example.task_format.delimiter, example.target
+    if example.choices is not None or example.task_format.extract is None or _is_right(example, target):
         return f"{delimiter}{target}"
     for text in (example.shot, example.rationale):
-        stated = _statement(text, example.asking.extract) if text else None
+        stated = _statement(text, example.task_format.extract) if text else None
         if stated is not None and _is_right(example, stated):
             return f"{delimiter}{stated}"
     raise DistillError(
-        f"{_where(example)}: 'extract' ({example.asking.extract!r}) reads no answer from the target {target!r:.60}. "
-        "Give the task a 'shot' whose text states the answer as a response would."
+        f"{_where(example)}: 'extract' ({example.task_format.extract!r}) reads no answer from the target "
+        f"{target!r:.60}. Give the task a 'shot' whose text states the answer as a response would."
     )
 
 
@@ -72,19 +74,17 @@ def gold_trace(example: TrainingExample) -> str:
             "Give 'rationale', name other tasks under data.tasks, or use gold_answers."
         )
     steps = example.rationale.strip()
-    if example.asking.extract is not None and _is_right(example, steps):
+    if example.task_format.extract is not None and _is_right(example, steps):
         return f"{opening(example)}{steps}"
-    text = f"{opening(example)}{steps}{example.asking.answer_prefix}{gold_answer(example).strip()}"
-    if example.asking.extract is not None or example.asking.score == "numeric":
+    text = f"{opening(example)}{steps}{example.task_format.answer_prefix}{gold_answer(example).strip()}"
+    if example.task_format.extract is not None or example.task_format.score == "numeric":
         if not _is_right(example, text):
             raise DistillError(
                 f"{_where(example)}: the answer cannot be read behind its rationale: {text!r:.120}. "
-                f"'extract' is {example.asking.extract!r}."
+                f"'extract' is {example.task_format.extract!r}."
             )
     elif example.task != "file" and example.choices is None:
-        raise DistillError(
-            f"{_where(example)}: steps and answer cannot be told apart without 'extract'. Give the task one."
-        )
+        raise DistillError(f"{_where(example)}: without 'extract', nothing tells steps and answer apart. Give one.")
     return text
 
 
@@ -100,22 +100,46 @@ def answer_text(example: TrainingExample, response: str, answer: str) -> str:
     answer
         What was read from it.
     """
-    extract = example.asking.extract
+    extract = example.task_format.extract
     if extract is None or graded(example, example.target)[1] == example.target.strip():
         return f"{opening(example)}{answer}"  # the gold answer stands bare too
     return f"{opening(example)}{_statement(response, extract) or answer}"
 
 
-def answer_at(example: TrainingExample, text: str) -> int | None:
+GOLD_TEXTS: dict[str, Callable[[TrainingExample], str]] = {"gold_answers": gold_answer, "gold_traces": gold_trace}
+"""Completions of the gold texts of `supervision.TEXTS`."""
+
+
+def gold_completions(examples: Sequence[TrainingExample], config: DistillConfig) -> list[Pair]:
+    """Examples with the gold completions that the file asks for; a conversation brings its own, and has ``""``.
+
+    Raises
+    ------
+    DistillError
+        Steps are asked for, and there are conversations, which have none; or as `gold_answer` and `gold_trace`.
+    """
+    if config.text_kind.has_steps and any(example.messages is not None for example in examples):
+        advice = "use gold_answers, or prompt, completion, rationale."
+        raise DistillError(f"{config.name}: messages have no rationale; {advice}")
+    completion = GOLD_TEXTS[config.effective_texts]
+    return [(example, "" if example.messages is not None else completion(example)) for example in examples]
+
+
+def answer_start(example: TrainingExample, text: str) -> int | None:
     """The character at which the answer's statement begins in a text with steps; None where nothing tells."""
-    matches = list(re.finditer(example.asking.extract, text)) if example.asking.extract is not None else []
-    return matches[-1].start() if matches else None
+    statement = _last_match(example.task_format.extract, text)
+    return None if statement is None else statement.start()
 
 
 def _statement(text: str, extract: str) -> str | None:
     """All of the last match of `extract`: the answer and the words by which it is known."""
-    matches = list(re.finditer(extract, text))
-    return matches[-1].group(0).strip() if matches else None
+    statement = _last_match(extract, text)
+    return None if statement is None else statement.group(0).strip()
+
+
+def _last_match(pattern: str | None, text: str) -> re.Match[str] | None:
+    matches = [] if pattern is None else list(re.finditer(pattern, text))
+    return matches[-1] if matches else None
 
 
 def _is_right(example: TrainingExample, text: str) -> bool:

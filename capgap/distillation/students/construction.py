@@ -1,4 +1,4 @@
-"""Students that no checkpoint holds yet: of the embedded world, cut out of a larger model, or with random weights.
+"""Construction of students that no checkpoint holds: of the microworld, pruned by block influence, or random.
 
 Each is made once, beside the students that start from it, in a folder whose name tells what it was made of, and is an
 ordinary checkpoint from then on.
@@ -6,16 +6,15 @@ ordinary checkpoint from then on.
 
 import hashlib
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from capgap.distillation.config import BuiltStudent, DistillConfig, PrunedStudent, ScratchStudent
+from capgap.distillation.config import DistillConfig
+from capgap.distillation.config_keys import BuiltStudent, PrunedStudent, ScratchStudent
 from capgap.distillation.data.selection import TrainingExample
-from capgap.distillation.students.loading import fingerprint, loaded, model_tokenizer
+from capgap.distillation.students.loading import fingerprint, loaded, model_tokenizer, whole_folder
 from capgap.errors import DistillError, ModelError
 
 __all__ = ["base_seed", "calibration_texts", "construct_student"]
@@ -34,12 +33,12 @@ def base_seed(student: Any) -> int | None:
 
 
 def calibration_texts(examples: Iterable[TrainingExample]) -> list[str]:
-    """Texts on which layers are measured: always the same of the same data, whatever a student is to learn of them."""
+    """Texts on which layers are measured: the same for the same data, whatever a student is to learn of them."""
 
     def text(example: TrainingExample) -> str:
         if example.messages is not None:
             return "\n".join(turn["content"] for turn in example.messages)
-        return f"{example.prompt}{example.asking.delimiter}{example.rationale or example.target}"
+        return f"{example.prompt}{example.task_format.delimiter}{example.rationale or example.target}"
 
     ordered = sorted({text(example) for example in examples}, key=lambda one: hashlib.sha256(one.encode()).digest())
     return ordered[:_CALIBRATION]
@@ -55,32 +54,33 @@ def construct_student(config: DistillConfig, out: Path, *, calibration: Sequence
     DistillError
         It is to have more layers than it could keep.
     """
-    wanted, bases = config.student, out.parent / BASES
-    if isinstance(wanted, str):
-        return wanted
-    if isinstance(wanted, PrunedStudent):
-        return str(_pruned(config.name, wanted, calibration, bases))
-    if isinstance(wanted, ScratchStudent):
-        return str(_from_scratch(config.name, wanted, bases))
+    spec, bases = config.student, out.parent / BASES
+    if isinstance(spec, str):
+        return spec
+    if isinstance(spec, PrunedStudent):
+        return str(_pruned(config.name, spec, calibration, bases))
+    if isinstance(spec, ScratchStudent):
+        return str(_from_scratch(config.name, spec, bases))
     from capgap.distillation.students.microworld_models import build_base
 
-    shape = wanted.microworld
+    shape = spec.microworld
     return str(build_base(layers=shape.layers, width=shape.width, heads=shape.heads, seed=shape.seed, out=bases))
 
 
-def _from_scratch(name: str, wanted: ScratchStudent, bases: Path) -> Path:
+def _from_scratch(name: str, scratch: ScratchStudent, bases: Path) -> Path:
+    """The folder of a model with random weights of the seed."""
     from transformers import AutoConfig, AutoModelForCausalLM, set_seed
 
     from capgap.models import parse_model
     from capgap.models.checkpoint import locate
 
-    tokenizer = model_tokenizer(spec := parse_model(wanted.tokenizer), locate(spec))
+    tokenizer = model_tokenizer(spec := parse_model(scratch.tokenizer), locate(spec))
     try:
-        if isinstance(wanted.config, dict):
-            shape = AutoConfig.for_model(**wanted.config)
+        if isinstance(scratch.config, dict):
+            shape = AutoConfig.for_model(**scratch.config)
         else:
-            place = Path(wanted.config)
-            shape = AutoConfig.from_pretrained(place if place.is_file() else locate(parse_model(wanted.config)).path)
+            file = Path(scratch.config)
+            shape = AutoConfig.from_pretrained(file if file.is_file() else locate(parse_model(scratch.config)).path)
         if shape.vocab_size < len(tokenizer):
             raise ModelError(
                 f"{name}: student.config has vocab_size {shape.vocab_size}, and the tokenizer has {len(tokenizer)} "
@@ -88,10 +88,13 @@ def _from_scratch(name: str, wanted: ScratchStudent, bases: Path) -> Path:
             )
         for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
             setattr(shape, key, getattr(tokenizer, key))
-        folder = bases / f"scratch-{_short(shape.to_json_string(), wanted.tokenizer)}-{wanted.seed}"
+        folder = bases / f"scratch-{_short_hash(shape.to_json_string(), scratch.tokenizer)}-{scratch.seed}"
         if not (folder / "config.json").is_file():
-            set_seed(wanted.seed)
-            _save(AutoModelForCausalLM.from_config(shape).float(), tokenizer, folder)
+            set_seed(scratch.seed)
+            model = AutoModelForCausalLM.from_config(shape).float()
+            with whole_folder(folder) as partial:
+                model.save_pretrained(partial)
+                tokenizer.save_pretrained(partial)
     except ModelError:
         raise
     except Exception as error:  # what transformers and torch raise over shapes that cannot be is of many kinds
@@ -100,57 +103,61 @@ def _from_scratch(name: str, wanted: ScratchStudent, bases: Path) -> Path:
     return folder
 
 
-def _pruned(name: str, wanted: PrunedStudent, calibration: Sequence[str], bases: Path) -> Path:
+def _pruned(name: str, pruned: PrunedStudent, calibration: Sequence[str], bases: Path) -> Path:
+    """The folder of a checkpoint without the layers of least influence."""
     from capgap.models import parse_model
     from capgap.models.checkpoint import locate
 
-    spec = parse_model(wanted.prune)
+    spec = parse_model(pruned.prune)
     checkpoint = locate(spec)
     whole = checkpoint.adapter_of or checkpoint
-    made_of = [fingerprint(spec, one) for one in {checkpoint.path: checkpoint, whole.path: whole}.values()]
-    folder = bases / f"pruned-{_short(*made_of, *calibration)}-{wanted.layers}"
+    sources = {checkpoint.path: checkpoint, whole.path: whole}.values()  # an adapter and its base, or one checkpoint
+    digests = [fingerprint(spec, source) for source in sources]
+    folder = bases / f"pruned-{_short_hash(*digests, *calibration)}-{pruned.layers}"
     if (folder / "config.json").is_file():
         return folder
     model, tokenizer = loaded(spec, checkpoint)
-    stack, layers = _stack(model, name)
-    if wanted.layers >= len(layers):
-        raise DistillError(
-            f"{name}: student.layers is {wanted.layers}, and {spec.spec_text} has {len(layers)}. Ask for fewer."
-        )
-    importance = _importance(model, tokenizer, layers, calibration)
-    kept = sorted(sorted(range(len(layers)), key=lambda n: -importance[n])[: wanted.layers])
-    _save(_with_layers(model, stack, kept), tokenizer, folder)
-    told = {"pruned_from": spec.spec_text, "kept": kept, "importance": [round(value, 6) for value in importance]}
-    (folder / "pruned.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
+    stack, layers = _layer_stack(model, name)
+    if pruned.layers >= len(layers):
+        raise DistillError(f"{name}: {spec.spec_text} has {len(layers)} layers, and student.layers is {pruned.layers}.")
+    influence = _block_influence(model, tokenizer, layers, calibration)
+    remaining = sorted(sorted(range(len(layers)), key=lambda n: -influence[n])[: pruned.layers])
+    facts = {"pruned_from": spec.spec_text, "kept": remaining, "importance": [round(value, 6) for value in influence]}
+    with whole_folder(folder) as partial:
+        _with_layers(model, stack, remaining).save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        (partial / "pruned.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return folder
 
 
-def _stack(model: Any, name: str) -> tuple[str, Any]:
-    """The name and the list of a model's layers."""
+def _layer_stack(model: Any, name: str) -> tuple[str, Any]:
+    """The name and the module list of a model's layers: the one list that is as long as its config says."""
     import torch
 
     n = model.config.get_text_config(decoder=True).num_hidden_layers
-    found = [(key, one) for key, one in model.named_modules() if isinstance(one, torch.nn.ModuleList) and len(one) == n]
-    if len(found) != 1:
+    lists = [(key, part) for key, part in model.named_modules() if isinstance(part, torch.nn.ModuleList)]
+    stacks = [(key, part) for key, part in lists if len(part) == n]
+    if len(stacks) != 1:
         raise DistillError(f"{name}: {type(model).__name__} has no single stack of {n} layers that could be pruned.")
-    return found[0]
+    return stacks[0]
 
 
-def _importance(model: Any, tokenizer: Any, layers: Any, texts: Sequence[str]) -> list[float]:
-    """How much each layer turns its input: 1 - cosine, over all tokens (block influence, arXiv 2403.03853)."""
+def _block_influence(model: Any, tokenizer: Any, layers: Any, texts: Sequence[str]) -> list[float]:
+    """Block influence of each layer: 1 - cosine of its input and output, the mean over tokens (arXiv 2403.03853)."""
     import torch
 
     sums, count = [0.0] * len(layers), 0
 
-    def watch(place: int) -> Any:
+    def measuring(layer: int) -> Any:
         def hook(module: Any, args: Any, kwargs: Any, output: Any) -> None:
+            # hidden states of shape (1, tokens, width)
             before = args[0] if args else kwargs["hidden_states"]
             after = output[0] if isinstance(output, tuple) else output
-            sums[place] += float((1 - torch.cosine_similarity(before, after, dim=-1)).sum())
+            sums[layer] += float((1 - torch.cosine_similarity(before, after, dim=-1)).sum())
 
         return hook
 
-    hooks = [layer.register_forward_hook(watch(n), with_kwargs=True) for n, layer in enumerate(layers)]
+    hooks = [layer.register_forward_hook(measuring(n), with_kwargs=True) for n, layer in enumerate(layers)]
     try:
         with torch.no_grad():
             for text in texts:
@@ -161,44 +168,32 @@ def _importance(model: Any, tokenizer: Any, layers: Any, texts: Sequence[str]) -
     finally:
         for hook in hooks:
             hook.remove()
-    return [value / max(count, 1) for value in sums]
+    return [total / max(count, 1) for total in sums]
 
 
-def _with_layers(model: Any, stack: str, kept: Sequence[int]) -> Any:
+def _with_layers(model: Any, stack: str, remaining: Sequence[int]) -> Any:
     """The same model with some of its layers, numbered anew."""
     import copy
 
     shape = copy.deepcopy(model.config)
     text = shape.get_text_config(decoder=True)
-    text.num_hidden_layers = len(kept)
+    text.num_hidden_layers = len(remaining)
     if getattr(text, "layer_types", None):
-        text.layer_types = [text.layer_types[n] for n in kept]
-    place = {old: new for new, old in enumerate(kept)}
+        text.layer_types = [text.layer_types[n] for n in remaining]
+    new_number = {old: new for new, old in enumerate(remaining)}
     pattern = re.compile(rf"^{re.escape(stack)}\.(\d+)\.")
     weights = {}
     for key, value in model.state_dict().items():
-        found = pattern.match(key)
-        if found is None:
+        match = pattern.match(key)
+        if match is None:  # embeddings, norms, the head
             weights[key] = value
-        elif int(found[1]) in place:
-            weights[f"{stack}.{place[int(found[1])]}.{key[found.end() :]}"] = value
+        elif int(match[1]) in new_number:
+            weights[f"{stack}.{new_number[int(match[1])]}.{key[match.end() :]}"] = value
     smaller = type(model)(shape).to(next(model.parameters()).dtype)
     smaller.load_state_dict(weights)
     smaller.generation_config = model.generation_config
     return smaller
 
 
-def _save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write a checkpoint that is either whole or not there."""
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    if folder.exists():
-        shutil.rmtree(partial)
-        return
-    os.replace(partial, folder)
-
-
-def _short(*parts: str) -> str:
+def _short_hash(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:10]

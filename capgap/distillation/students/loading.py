@@ -1,6 +1,11 @@
-"""The files of a checkpoint as a model and a tokenizer in memory, and the digest that names them."""
+"""Loading of checkpoints for training and for teachers: model, tokenizer, config, and the digest of their files."""
 
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from glob import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from capgap.errors import DistillError, ModelError
@@ -9,7 +14,24 @@ if TYPE_CHECKING:
     from capgap.models import ModelSpec
     from capgap.models.checkpoint import Checkpoint
 
-__all__ = ["fingerprint", "loaded", "model_config", "model_tokenizer"]
+__all__ = ["fingerprint", "loaded", "model_config", "model_tokenizer", "whole_folder"]
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write a checkpoint into, which takes its place when the block ends; it is whole or not there.
+
+    Where another process was first, its folder stays.
+    """
+    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if not folder.exists():
+            os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def loaded(spec: "ModelSpec", checkpoint: "Checkpoint", *, dtype: str = "float32") -> tuple[Any, Any]:
@@ -29,9 +51,8 @@ def loaded(spec: "ModelSpec", checkpoint: "Checkpoint", *, dtype: str = "float32
     weights = checkpoint.adapter_of or checkpoint
     pickles = None if spec.get("allow_pickle") == "on" else True  # None: safetensors where they are
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            weights.path, dtype=dtype, use_safetensors=pickles, **_options(spec, weights)
-        )
+        options = _options(spec, weights) | {"dtype": dtype, "use_safetensors": pickles}
+        model = AutoModelForCausalLM.from_pretrained(weights.path, **options)
         if checkpoint.is_adapter:
             import peft
 
@@ -58,7 +79,8 @@ def model_tokenizer(spec: "ModelSpec", checkpoint: "Checkpoint") -> Any:
     weights = checkpoint.adapter_of or checkpoint
     if spec.get("tokenizer"):
         return AutoTokenizer.from_pretrained(spec.get("tokenizer"), trust_remote_code=code)
-    folder = next((one.path for one in (checkpoint, weights) if any(one.path.glob("tokenizer*"))), None)
+    # an adapter's own tokenizer goes before its base's
+    folder = next((place.path for place in (checkpoint, weights) if any(place.path.glob("tokenizer*"))), None)
     if folder is not None:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=code)
     if weights.gguf is not None:
@@ -88,12 +110,13 @@ def fingerprint(spec: "ModelSpec", checkpoint: "Checkpoint", *besides: str) -> s
     """
     from capgap.models.checkpoint import code_and_pickle_patterns, file_hashes
 
-    own = (escape(checkpoint.gguf),) if checkpoint.gguf is not None else ("*.safetensors", "config.json")
-    return file_hashes(checkpoint.path, (*own, "adapter_config.json", *code_and_pickle_patterns(spec), *besides))
+    weights = (escape(checkpoint.gguf),) if checkpoint.gguf is not None else ("*.safetensors", "config.json")
+    patterns = (*weights, "adapter_config.json", *code_and_pickle_patterns(spec), *besides)
+    return file_hashes(checkpoint.path, patterns)
 
 
 def _options(spec: "ModelSpec", weights: "Checkpoint") -> dict[str, Any]:
-    """What transformers must be told beside the folder."""
+    """Options of transformers' loaders beside the folder."""
     if weights.gguf is None:
         return {"trust_remote_code": spec.get("allow_code") == "on"}
     import transformers

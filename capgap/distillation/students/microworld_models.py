@@ -1,14 +1,12 @@
 """The models of the microworld: their recipes, and the training that makes each of them from a seed.
 
-A base reads statements only (`capgap.microworld.Text`). A taught model reads statements of the whole world, questions
-with steps and answer, and questions with the answer alone; the ``A`` that opens the short form is given and never
-learnt, so that a taught model generates with its steps and chooses without. No model reads a question of the
+A base reads statements only (`capgap.microworld.PretrainingText`). A taught model reads statements of the whole world,
+questions with steps and answer, and questions with the answer alone; the ``A`` that opens the short form is given and
+never learnt, so that a taught model generates with its steps and chooses without. No model reads a question of the
 evaluation.
 """
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from capgap.distillation.students.loading import whole_folder
 from capgap.errors import ModelError, StoreError, suggestion
 from capgap.microworld import FAMILIES, PretrainingText, World, WorldQuestion, evaluation, make_world, write_tokenizer
 from capgap.microworld.vocabulary import ANSWER, END, PAD, SPECIAL
@@ -33,7 +32,7 @@ IGNORED = -100
 
 Batches = Iterator[tuple["torch.Tensor", "torch.Tensor"]]
 """Token ids and labels, both shape (rows, length)."""
-Sequence = tuple[list[int], list[int]]
+LabelledTokens = tuple[list[int], list[int]]
 """Tokens, and the label of each."""
 
 
@@ -123,7 +122,7 @@ def build(
     if (target / "config.json").is_file():
         _same_origin(target, origin)
         return target
-    model = _fresh(recipe, world, seed)
+    model = _untrained(recipe, world, seed)
     batches = _batches(recipe, world, np.random.default_rng([seed, 29]))
     train(model, batches, steps=recipe.steps, lr=recipe.lr, on_step=on_step)
     _save(model, world, target, origin)
@@ -198,7 +197,7 @@ def train(
     import torch
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _lr_factor(step, steps))
     model.train()
     losses: list[float] = []
     for step in range(steps):
@@ -216,11 +215,12 @@ def train(
     return losses
 
 
-def _rate(step: int, steps: int) -> float:
+def _lr_factor(step: int, steps: int) -> float:
+    """The learning rate of a step as a share of the peak: a short warm-up, then a half cosine."""
     return min((step + 1) / max(1.0, steps / 20), 0.5 * (1 + float(np.cos(np.pi * step / steps))))
 
 
-def _fresh(recipe: ModelRecipe, world: World, seed: int) -> "LlamaForCausalLM":
+def _untrained(recipe: ModelRecipe, world: World, seed: int) -> "LlamaForCausalLM":
     """An untrained model of the recipe's shape; the global random state is left as it was."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -262,7 +262,7 @@ def _batches(recipe: ModelRecipe, world: World, rng: np.random.Generator) -> Bat
     while True:
         counts = dict(zip(_TAUGHT, rng.multinomial(recipe.batch, list(_TAUGHT.values())), strict=True))
         sequences = [
-            _asked(_open_question(world, recipe.families, closed, rng), form, ids)
+            _question_and_reply(_open_question(world, recipe.families, closed, rng), form, ids)
             for form in ("steps", "answer")
             for _ in range(counts[form])
         ]
@@ -272,7 +272,7 @@ def _batches(recipe: ModelRecipe, world: World, rng: np.random.Generator) -> Bat
 
 def _text_rows(
     text: PretrainingText, n: int, ids: dict[str, int], rng: np.random.Generator, length: int = 48
-) -> list[Sequence]:
+) -> list[LabelledTokens]:
     """`n` rows of running text, cut where they are full; every token is learnt."""
     stream: list[int] = []
     while len(stream) < n * length:
@@ -292,7 +292,7 @@ def _open_question(
             return question
 
 
-def _asked(question: WorldQuestion, form: str, ids: dict[str, int]) -> Sequence:
+def _question_and_reply(question: WorldQuestion, form: str, ids: dict[str, int]) -> LabelledTokens:
     """Tokens and labels of a question with its steps, or with its answer alone."""
     prompt = question.text if form == "steps" else f"{question.text} {ANSWER}"
     reply = question.completion if form == "steps" else question.answer
@@ -301,13 +301,13 @@ def _asked(question: WorldQuestion, form: str, ids: dict[str, int]) -> Sequence:
     return given + learnt, [IGNORED] * len(given) + learnt
 
 
-def _packed(sequences: list[Sequence]) -> list[Sequence]:
+def _packed(sequences: list[LabelledTokens]) -> list[LabelledTokens]:
     """The sequences one after the other in as few rows as their order allows, none cut.
 
     A later one sees those before it in its row; it never needs them, and learns to leave them alone. Without this,
     half of a batch would be padding.
     """
-    rows: list[Sequence] = []
+    rows: list[LabelledTokens] = []
     for tokens, labels in sequences:
         if rows and len(rows[-1][0]) + len(tokens) <= MAX_LENGTH:
             rows[-1] = (rows[-1][0] + tokens, rows[-1][1] + labels)
@@ -316,7 +316,7 @@ def _packed(sequences: list[Sequence]) -> list[Sequence]:
     return rows
 
 
-def _tensors(rows: list[Sequence]) -> tuple["torch.Tensor", "torch.Tensor"]:
+def _tensors(rows: list[LabelledTokens]) -> tuple["torch.Tensor", "torch.Tensor"]:
     """Ids and labels of the rows, padded on the right to the longest."""
     import torch
 
@@ -331,21 +331,17 @@ def _tensors(rows: list[Sequence]) -> tuple["torch.Tensor", "torch.Tensor"]:
 
 def _same_origin(folder: Path, origin: dict[str, Any]) -> None:
     """Refuse a finished model that is not the one that was asked for."""
-    found = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("capgap")
-    if found != json.loads(json.dumps(origin)):
+    recorded = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("capgap")
+    if recorded != json.loads(json.dumps(origin)):
         raise ModelError(f"{folder}: holds a model of another recipe or seed. Delete it, or choose another folder.")
 
 
 def _save(model: "LlamaForCausalLM", world: World, target: Path, origin: dict[str, Any]) -> None:
-    """Save beside the target, then rename: a folder of this name is always a whole checkpoint."""
-    partial = target.with_name(f"{target.name}.partial")
+    """Save an ordinary checkpoint with its origin in ``config.json``."""
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        model.config.capgap = origin
-        model.save_pretrained(partial)
-        write_tokenizer(world, partial)
-        os.replace(partial, target)
+        with whole_folder(target) as partial:
+            model.config.capgap = origin
+            model.save_pretrained(partial)
+            write_tokenizer(world, partial)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise StoreError(f"{target}: cannot be written: {error.strerror or error}.") from error

@@ -1,4 +1,4 @@
-"""The student before it learns: its weights, its tokenizer, and how it will be addressed."""
+"""The student before it learns: its weights, tokenizer and prompting, its adapter, and how both are saved."""
 
 import os
 import warnings
@@ -12,8 +12,9 @@ from capgap.distillation.config_keys import LoraKeys
 from capgap.distillation.students.construction import base_seed, construct_student
 from capgap.distillation.students.loading import fingerprint, loaded
 from capgap.errors import DistillError
+from capgap.models.prompting import Prompting
 
-__all__ = ["LoadedStudent", "adapt", "load_student", "save_student"]
+__all__ = ["LoadedStudent", "adapt", "base_from", "load_student", "save_student"]
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,8 @@ class LoadedStudent:
     """The model word of what it was before."""
     weights_hash: str
     """Hash of the weights that it starts from."""
-    chat: bool
-    """Whether prompts go through its chat template."""
-    system_prompt: str | None
-    """What stands before its prompts."""
-    enable_thinking: bool | None
-    """A variable of its chat template; None leaves it to the template."""
+    prompting: Prompting
+    """How it is addressed."""
     base_seed: int | None = None
     """Seed of a base that was built here."""
 
@@ -81,15 +78,12 @@ def load_student(config: DistillConfig, out: Path, *, calibration: Sequence[str]
             "Merge it into its base first, or use adaptation: full."
         )
     model, tokenizer = loaded(spec, checkpoint)
-    prompting = prompting_of(spec, checkpoint)
     return LoadedStudent(
         model=model,
         tokenizer=tokenizer,
         base=spec.spec_text,
         weights_hash=fingerprint(spec, checkpoint),
-        chat=prompting.chat_template,
-        system_prompt=prompting.system_prompt,
-        enable_thinking=prompting.enable_thinking,
+        prompting=prompting_of(spec, checkpoint),
         base_seed=base_seed(config.student),
     )
 
@@ -113,6 +107,7 @@ def adapt(model: Any, config: DistillConfig, tokenizer: Any) -> Any:
 
 
 def _with_lora(model: Any, lora: LoraKeys, *, name: str) -> Any:
+    """The model in peft's wrapper, with an adapter of the file's shape."""
     import peft
 
     targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
@@ -128,29 +123,31 @@ def _with_lora(model: Any, lora: LoraKeys, *, name: str) -> Any:
     except ValueError as error:
         import torch
 
-        linear = sorted({n.rsplit(".", 1)[-1] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)})
+        modules = model.named_modules()
+        linear = sorted({name.rsplit(".", 1)[-1] for name, part in modules if isinstance(part, torch.nn.Linear)})
         raise DistillError(
             f"{name}: lora.targets {targets!r} fits no layer: {str(error)[:200]} Linear layers: {', '.join(linear)}."
         ) from error
 
 
 def _with_soft_prompt(model: Any, config: DistillConfig, tokenizer: Any) -> Any:
+    """The model in peft's wrapper, with virtual tokens."""
     import peft
     import torch
 
     settings = peft.PromptTuningConfig(num_virtual_tokens=config.soft_prompt.tokens, task_type="CAUSAL_LM")
     wrapped = peft.get_peft_model(model, settings)
+    # Virtual tokens begin as embeddings of real ones, shape (virtual tokens, width).
     table = model.get_input_embeddings()
     if config.soft_prompt.text is not None:
         ids = tokenizer.encode(config.soft_prompt.text, add_special_tokens=False) or [tokenizer.eos_token_id]
         ids = (ids * config.soft_prompt.tokens)[: config.soft_prompt.tokens]
     else:
-        drawn = torch.Generator().manual_seed(config.seed)
-        ids = torch.randint(len(tokenizer), (config.soft_prompt.tokens,), generator=drawn).tolist()
+        generator = torch.Generator().manual_seed(config.seed)
+        ids = torch.randint(len(tokenizer), (config.soft_prompt.tokens,), generator=generator).tolist()
     with torch.no_grad():
-        wrapped.prompt_encoder["default"].embedding.weight.copy_(
-            table(torch.tensor(ids, device=table.weight.device)).float()
-        )
+        embeddings = table(torch.tensor(ids, device=table.weight.device)).float()
+        wrapped.prompt_encoder["default"].embedding.weight.copy_(embeddings)
     return wrapped
 
 

@@ -1,5 +1,6 @@
-"""What teachers say to every token of a text: one pass over each, kept for all students to come."""
+"""A teacher's next-token distributions over texts: computed in packed passes, cached for all students to come."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,108 +9,71 @@ from typing import Any
 import numpy as np
 import torch
 
+from capgap.distillation.data.packing import first_fit
+from capgap.distillation.job import stage
 from capgap.distillation.teacher.cache import TeacherCache, address
-from capgap.distillation.training.micro_batches import micro_batches
-from capgap.distillation.training.objectives import TeacherSignal
+from capgap.distillation.teacher.signal_forms import CacheForm, TeacherSignal
 from capgap.errors import DistillError
+from capgap.events import Listener, Note, ignore
 from capgap.models.lm_head import LanguageModelHead, head_of
 from capgap.models.packed import PackedBackbone, PackedRow
 
-__all__ = ["CacheForm", "CachedSignals", "OnlineTeacher", "ScoredText", "bytes_per_token", "choose_form", "score_texts"]
+__all__ = ["CachedSignals", "OnlineTeacher", "ScoredText", "score_texts"]
 
 _PASS_TOKENS = 1024
 _SHARD_TOKENS = 65_536  # that carry loss; a killed run loses less than this
-_TOGETHER = 1024  # questions whose passes are laid out together: looking for room takes the square of them
-_LARGEST_HALF = 6e4
+_LAID_OUT_TOGETHER = 1024  # texts: first fit takes the square of them
+_LARGEST_HALF = 6e4  # just under the largest float16
+_MEASURED_TEXTS = 64  # on which the cost of rounding is measured
 
-
-@dataclass(frozen=True)
-class CacheForm:
-    """How a distribution is kept."""
-
-    mode: str
-    """``hidden``, ``top_k`` or ``sample``."""
-    k: int = 0
-    """Tokens of ``top_k``, draws of ``sample``."""
-    temperature: float = 1.0
-    """At which ``sample`` draws."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ScoredText:
-    """One example as a teacher meets it."""
+    """One example as a teacher is given it."""
 
     ids: tuple[int, ...]
-    """Token ids."""
-    at: tuple[int, ...]
-    """Tokens behind which its distribution is wanted."""
+    """Token ids, shape (tokens,)."""
+    positions: tuple[int, ...]
+    """Indices of the tokens behind which its distribution is wanted, shape (positions,)."""
 
     @property
     def key(self) -> str:
         """Its address in the cache."""
-        return address(self.ids, self.at)
+        return address(self.ids, self.positions)
 
 
 @dataclass(frozen=True)
 class CachedSignals:
-    """A teacher's signals for some questions."""
+    """A teacher's signals for some texts."""
 
     cache: TeacherCache
     """Where they are."""
     keys: tuple[str, ...]
-    """Address of each question."""
+    """Address of each text, shape (texts,)."""
     head: LanguageModelHead | None
     """The teacher's head, where hidden states are kept."""
     n_computed: int
-    """Questions that the teacher was asked now; the others were there."""
+    """Texts whose signals were computed now; the others were there."""
 
-    def signal(self, names: Sequence[int]) -> TeacherSignal:
-        """What the teacher says to some questions, one after the other."""
-        found = self.cache.get(self.keys[index] for index in names)
-        return TeacherSignal(head=self.head, **found)
-
-
-def bytes_per_token(mode: str, *, width: int, k: int) -> int:
-    """Bytes that a position that carries loss takes."""
-    return {"hidden": 2 * width, "top_k": 4 * k + 2 * (k + 1) + 4, "sample": 4 * k + 8}[mode]
-
-
-def choose_form(
-    mode: str, *, k: int, max_gb: float, temperature: float, divergence: str, n_tokens: int, width: int
-) -> CacheForm:
-    """The form that is asked for; ``auto`` takes hidden states while they are small enough, else a sample.
-
-    Raises
-    ------
-    DistillError
-        Hidden states are too large, and a sample cannot give the divergence.
-    """
-    if mode == "auto":
-        size = n_tokens * bytes_per_token("hidden", width=width, k=k) / 1e9
-        if size > max_gb and divergence != "forward_kl":
-            raise DistillError(
-                f"hidden states for {n_tokens:,} tokens take {size:.1f} GB, over cache.max_gb ({max_gb:g}), and a "
-                f"sample gives forward_kl only, not {divergence}. Raise cache.max_gb, or say cache.mode: top_k."
-            )
-        mode = "hidden" if size <= max_gb else "sample"
-    if mode == "hidden":
-        return CacheForm("hidden")
-    return CacheForm("top_k", k) if mode == "top_k" else CacheForm("sample", k, temperature)
+    def signal(self, indices: Sequence[int]) -> TeacherSignal:
+        """The teacher's signal at all positions of some texts, one text after the other."""
+        return TeacherSignal(head=self.head, **self.cache.get(self.keys[index] for index in indices))
 
 
 def score_texts(
     load: Callable[[], Any],
     identity: dict[str, Any],
-    questions: Sequence[ScoredText],
+    texts: Sequence[ScoredText],
     form: CacheForm,
     *,
     root: Path,
     n_vocabulary: int,
     device: str,
-    tell: Callable[[str], None],
-    progress: Callable[[int], None] = lambda n: None,
+    on_event: Listener = ignore,
 ) -> CachedSignals:
-    """A teacher's signals, from the cache where it has them.
+    """A teacher's signals over some texts, from the cache where it has them.
 
     Parameters
     ----------
@@ -117,8 +81,8 @@ def score_texts(
         Gives the teacher, a causal language model of transformers; called only where something is missing.
     identity
         What tells this teacher from every other: weights, dtype, tokenizer.
-    questions
-        What it is asked.
+    texts
+        What it is given, and the positions that are wanted.
     form
         How its distributions are kept.
     root
@@ -127,33 +91,33 @@ def score_texts(
         Ids that count; those behind them fill up a table.
     device
         Where the teacher and its head run.
-    tell
-        Told what happens, in lines.
-    progress
-        Told how many more questions are answered.
+    on_event
+        Hears of the stage "teacher's distributions", and of damage.
     """
     identity = {**identity, "mode": form.mode, "n_vocabulary": n_vocabulary}
     if form.mode != "hidden":
         identity["k"] = form.k
     if form.mode == "sample":
         identity["temperature"] = form.temperature
-    cache = TeacherCache(root, identity, tell=tell)
-    keys = tuple(question.key for question in questions)
+    cache = TeacherCache(root, identity, on_event=on_event)
+    keys = tuple(text.key for text in texts)
     n_computed = 0
-    if any(key not in cache for key in keys):
-        with cache.lock():
-            cache.read()  # another process may have been first
-            missing = list({key: q for key, q in zip(keys, questions, strict=True) if key not in cache}.values())
-            if missing:
-                n_computed = len(missing)
-                teacher = OnlineTeacher(load().to(device), n_vocabulary, [question.ids for question in missing], tell)
-                _TeacherPass(teacher, cache, form).run(missing, progress)
-    progress(len(questions) - n_computed)
+    with stage(on_event, "teacher's distributions", len(texts), "text") as advance:
+        if any(key not in cache for key in keys):
+            with cache.lock():
+                cache.read()  # another process may have been first
+                missing = list({key: text for key, text in zip(keys, texts, strict=True) if key not in cache}.values())
+                if missing:
+                    n_computed = len(missing)
+                    teacher = OnlineTeacher(load().to(device), n_vocabulary, [text.ids for text in missing], on_event)
+                    _CachingPass(teacher, cache, form).run(missing, advance)
+        advance(len(texts) - n_computed, "cached")
+    logger.debug("%s: computed %d of %d texts", cache.folder, n_computed, len(texts))
     return CachedSignals(cache, keys, cache.head(device), n_computed)
 
 
 class OnlineTeacher:
-    """A teacher in memory.
+    """A teacher in memory that gives its hidden states.
 
     Parameters
     ----------
@@ -162,9 +126,9 @@ class OnlineTeacher:
     n_vocabulary
         Ids that count.
     sequences
-        Token ids of some of what it will be asked: packed passes are compared with single ones on them.
-    tell
-        Told where it runs padded.
+        Token ids of some of what it will be given: packed passes are compared with single ones on them.
+    on_event
+        Hears where it runs padded.
 
     Raises
     ------
@@ -173,7 +137,7 @@ class OnlineTeacher:
     """
 
     def __init__(
-        self, model: Any, n_vocabulary: int, sequences: Sequence[Sequence[int]], tell: Callable[[str], None]
+        self, model: Any, n_vocabulary: int, sequences: Sequence[Sequence[int]], on_event: Listener = ignore
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         head = head_of(self.model)
@@ -183,75 +147,92 @@ class OnlineTeacher:
         self.packed = PackedBackbone(self.model)
         self.packed.prove(sequences)
         if self.packed.why_not is not None:
-            tell(f"the teacher's sequences are padded, not packed: {self.packed.why_not}")
+            on_event(Note(f"the teacher's sequences are padded, not packed: {self.packed.why_not}"))
 
     @torch.no_grad()
-    def states(self, sequences: Sequence[Sequence[int]], places: Sequence[Sequence[int]]) -> list[torch.Tensor]:
-        """Its last hidden states at some tokens of some sequences, each of shape (places, width), in one pass."""
+    def states(self, sequences: Sequence[Sequence[int]], positions: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+        """Its last hidden states, in one pass.
+
+        Parameters
+        ----------
+        sequences
+            Token ids of each.
+        positions
+            Indices of the wanted tokens of each.
+
+        Returns
+        -------
+        list of tensors
+            For each sequence, shape (positions, width).
+        """
         device = next(self.model.parameters()).device
         row = PackedRow(tuple(map(len, sequences)), device)
-        ids = torch.tensor([token for one in sequences for token in one], device=device)
+        # All sequences end to end, shape (tokens of all,); the row says where each ends.
+        ids = torch.tensor([token for sequence in sequences for token in sequence], device=device)
         with self.packed.in_use():
-            hidden = torch.split(self.packed.hidden(ids, row), list(row.lengths))
-        return [own[torch.tensor(list(at), device=device)] for own, at in zip(hidden, places, strict=True)]
+            by_sequence = torch.split(self.packed.hidden(ids, row), list(row.lengths))
+        wanted = (torch.tensor(list(places), device=device) for places in positions)
+        return [states[places] for states, places in zip(by_sequence, wanted, strict=True)]
 
 
-class _TeacherPass:
-    """A teacher's pass over questions, and what is kept of it."""
+class _CachingPass:
+    """A teacher's pass over texts, whose distributions it puts into a cache."""
 
     def __init__(self, teacher: OnlineTeacher, cache: TeacherCache, form: CacheForm) -> None:
         self.teacher, self.cache, self.form = teacher, cache, form
         self.head = teacher.head
         self.errors: list[float] = []
+        """What keeping costs, one for each text that was measured; see `_ERRORS`."""
 
     @torch.no_grad()
-    def run(self, questions: Sequence[ScoredText], progress: Callable[[int], None]) -> None:
-        """Ask all of them, and keep what is said shard by shard."""
+    def run(self, texts: Sequence[ScoredText], advance: Callable[[int], None]) -> None:
+        """Compute the distributions over all texts and write them shard by shard."""
         if self.form.mode == "hidden":
             self.cache.keep_head(self.head)
-        waiting: list[tuple[str, dict[str, torch.Tensor]]] = []
+        waiting: dict[str, dict[str, torch.Tensor]] = {}
         n_waiting = 0
-        for low in range(0, len(questions), _TOGETHER):
-            part = questions[low : low + _TOGETHER]
-            for group in micro_batches([len(question.ids) for question in part], _PASS_TOKENS):
-                asked = [part[index] for index in group]
-                states = self.teacher.states([one.ids for one in asked], [one.at for one in asked])
-                for question, own in zip(asked, states, strict=True):
-                    waiting.append((question.key, {name: t.cpu() for name, t in self._kept(question, own).items()}))
-                    n_waiting += len(question.at)
-                progress(len(group))
+        for low in range(0, len(texts), _LAID_OUT_TOGETHER):
+            block = texts[low : low + _LAID_OUT_TOGETHER]
+            for group in first_fit([len(text.ids) for text in block], _PASS_TOKENS):
+                together = [block[index] for index in group]
+                states = self.teacher.states([text.ids for text in together], [text.positions for text in together])
+                for text, text_states in zip(together, states, strict=True):
+                    tensors = self._compressed(text, text_states)
+                    waiting[text.key] = {name: values.cpu() for name, values in tensors.items()}
+                    n_waiting += len(text.positions)
+                advance(len(group))
                 if n_waiting >= _SHARD_TOKENS:
-                    self._keep(waiting)
-                    waiting, n_waiting = [], 0
+                    self.cache.append(waiting)
+                    waiting, n_waiting = {}, 0
         if waiting:
-            self._keep(waiting)
-        self.cache.tell(error={"what": _ERRORS[self.form.mode], "mean": float(np.mean(self.errors))})
+            self.cache.append(waiting)
+        self.cache.record(error={"what": _ERRORS[self.form.mode], "mean": float(np.mean(self.errors))})
 
-    def _keep(self, waiting: list[tuple[str, dict[str, torch.Tensor]]]) -> None:
-        self.cache.append([key for key, _ in waiting], [part for _, part in waiting])
-
-    def _kept(self, question: ScoredText, states: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _compressed(self, text: ScoredText, states: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The tensors of `TeacherSignal` in the cache's form, from hidden states of shape (positions, width)."""
         if self.form.mode == "hidden":
             half = torch.float16 if float(states.abs().max()) < _LARGEST_HALF else torch.bfloat16
-            kept = states.to(half)
-            if len(self.errors) < 64:
-                self.errors.append(_kl(self.head.logits(states), self.head.logits(kept.to(states.dtype))))
-            return {"hidden": kept}
+            rounded = states.to(half)
+            if len(self.errors) < _MEASURED_TEXTS:
+                self.errors.append(_mean_kl(self.head.logits(states), self.head.logits(rounded.to(states.dtype))))
+            return {"hidden": rounded}
         logits = self.head.logits(states)
         logprobs = torch.log_softmax(logits, dim=-1)
         entropy = -(logprobs.exp() * logprobs).sum(dim=-1)
         if self.form.mode == "top_k":
             best = logprobs.topk(min(self.form.k, logprobs.shape[1] - 1), dim=-1)
-            rest = logprobs.scatter(1, best.indices, -torch.inf).logsumexp(dim=-1, keepdim=True)
-            self.errors.append(float(rest.exp().mean()))
-            kept = torch.cat([best.values, rest], dim=1).clamp_min(-_LARGEST_HALF).half()
-            return {"ids": best.indices.int(), "logprobs": kept, "entropy": entropy}
+            # summed in logs: 1 - the others would be all rounding where the tail holds next to nothing
+            tail = logprobs.scatter(1, best.indices, -torch.inf).logsumexp(dim=-1, keepdim=True)
+            self.errors.append(float(tail.exp().mean()))
+            buckets = torch.cat([best.values, tail], dim=1).clamp_min(-_LARGEST_HALF).half()
+            return {"ids": best.indices.int(), "logprobs": buckets, "entropy": entropy}
         at_temperature = torch.log_softmax(logits / self.form.temperature, dim=-1)
-        drawn = torch.Generator(device=states.device).manual_seed(int(question.key[:12], 16))
-        ids = torch.multinomial(at_temperature.exp(), self.form.k, replacement=True, generator=drawn)
+        # seeded by the text, so that neither its neighbours nor the order of a run change what is drawn
+        generator = torch.Generator(device=states.device).manual_seed(int(text.key[:12], 16))
+        ids = torch.multinomial(at_temperature.exp(), self.form.k, replacement=True, generator=generator)
         self.errors.append(0.0)
-        sampled = -(at_temperature.exp() * at_temperature).sum(dim=-1)
-        return {"ids": ids.int(), "entropy": entropy, "sampled_entropy": sampled}
+        sampled_entropy = -(at_temperature.exp() * at_temperature).sum(dim=-1)
+        return {"ids": ids.int(), "entropy": entropy, "sampled_entropy": sampled_entropy}
 
 
 _ERRORS = {
@@ -259,8 +240,10 @@ _ERRORS = {
     "top_k": "teacher's mass in the tail (a share, not nats), within which tokens cannot be told apart",
     "sample": "bias of forward KL (none; its noise falls with k)",
 }
+"""What `_CachingPass.errors` measures in each form; written beside the cache."""
 
 
-def _kl(live: torch.Tensor, kept: torch.Tensor) -> float:
-    log_p, log_q = torch.log_softmax(live, -1), torch.log_softmax(kept, -1)
+def _mean_kl(live: torch.Tensor, rounded: torch.Tensor) -> float:
+    """KL(live || rounded) in nats, the mean over positions; logits of shape (positions, vocabulary)."""
+    log_p, log_q = torch.log_softmax(live, -1), torch.log_softmax(rounded, -1)
     return float((log_p.exp() * (log_p - log_q)).sum(-1).mean())

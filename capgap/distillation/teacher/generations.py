@@ -1,24 +1,30 @@
-"""What the teacher says to the prompts, asked through lm-eval and kept in a ledger as it comes."""
+"""Teacher generations: a teacher's texts for the prompts, generated through lm-eval and kept in a ledger."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from capgap.distillation.config_keys import GenerationKeys, Texts
+from capgap.distillation.config import DistillConfig
+from capgap.distillation.config_keys import GenerationKeys
 from capgap.distillation.data.selection import TrainingExample
 from capgap.distillation.data.targets import answer_text, graded, opening
+from capgap.distillation.job import DistillJob, stage
+from capgap.distillation.teacher.prompt_context import PromptContext, teacher_spec
 from capgap.errors import DistillError
 
-if TYPE_CHECKING:
-    from capgap.models import ModelSpec
+__all__ = ["ExampleKey", "TeacherGenerations", "generate_texts"]
 
-__all__ = ["TeacherGenerations", "generate_texts"]
+ExampleKey = tuple[str, str]
+"""Task and item."""
+Responses = Sequence[Sequence[Any]]
+"""Of each example: one response, or one for each choice; shape (examples, 1 or choices)."""
 
 
 @dataclass(frozen=True)
 class TeacherGenerations:
-    """The teacher's texts as examples, and what became of the others."""
+    """A teacher's usable texts as completions, and counts of the others."""
 
     pairs: tuple[tuple[TrainingExample, str], ...]
     """Examples and the completions to train on."""
@@ -34,8 +40,8 @@ class TeacherGenerations:
     """Wrong answers that ``keep: correct`` dropped."""
     facts: dict[str, Any] = field(default_factory=dict)
     """The teacher's row of the models table."""
-    sure: dict[tuple[str, str], float] = field(default_factory=dict)
-    """Task and item → mean log-probability of a character of the teacher's own text, nats, where it was asked."""
+    confidence: dict[ExampleKey, float] = field(default_factory=dict)
+    """Mean log-probability of a character of the teacher's own text, nats, where it was measured."""
     shares: tuple[float, ...] = ()
     """Of a team: whose texts were chosen."""
 
@@ -46,39 +52,22 @@ class TeacherGenerations:
 
 
 def generate_texts(
-    spec: "ModelSpec",
-    examples: Sequence[TrainingExample],
-    supervision: Texts,
-    generation: GenerationKeys,
-    *,
-    ledger: Path,
-    device: str | None = None,
-    address: Callable[[TrainingExample], str] = lambda example: example.prompt,
-    sure: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    job: DistillJob, word: str, examples: Sequence[TrainingExample], context: PromptContext, *, ledger: Path
 ) -> TeacherGenerations:
-    """Ask a teacher every prompt.
+    """A teacher's completions of all prompts, as the file wants them: texts, limits, and whether wrong ones are kept.
 
     Parameters
     ----------
-    spec
-        The teacher.
+    job
+        Its listener hears of the stage "teacher's texts".
+    word
+        The teacher, as the file names it.
     examples
         The prompts; of choice tasks, the choice that the teacher finds likeliest is its answer.
-    supervision
-        ``answers`` keeps the final answer of each text, ``traces`` the whole text.
-    generation
-        Limits, temperature, and whether wrong answers are kept.
+    context
+        What the teacher sees besides.
     ledger
         SQLite file in which responses are looked up and kept.
-    device
-        Where the teacher runs.
-    address
-        The prompt that the teacher is asked for an example.
-    sure
-        Ask how likely it finds its own texts.
-    progress
-        Told how many responses were computed and how many found.
 
     Raises
     ------
@@ -91,73 +80,82 @@ def generate_texts(
 
     if any(example.messages is not None for example in examples):
         raise DistillError("messages carry their own answers; a teacher is asked prompts. Give prompt and completion.")
-    model = load_model(spec, device=device)
-    requests = [_requests(model, example, generation, address(example)) for example in examples]
-    if sure and not model.can_score:
+    config = job.config
+    with_confidence = len(config.teacher) > 1 and config.team.choose == "confidence"
+    model = load_model(teacher_spec(config, word), device=job.device)
+    requests = [_requests(model, example, config.generation, context.prompt(example)) for example in examples]
+    if with_confidence and not model.can_score:
         raise DistillError(f"teacher {model.name}: {model.no_scores_reason}, which team.choose: confidence needs.")
-    with Ledger(ledger) as book:
-        flat = respond(model, [one for group in requests for one in group], book, progress=progress)
-        responses = iter(flat)
-        heard = [[next(responses)[0] for _ in group] for group in requests]
-        likely = _sureness(model, examples, requests, heard, book) if sure else {}
-    said = replace(_sorted_out(examples, heard, supervision, generation, model.facts), sure=likely)
-    if not said.pairs:
+    flat = [request for group in requests for request in group]
+    with Ledger(ledger) as book, stage(job.on_event, "teacher's texts", len(flat), "response") as advance:
+        answered = iter(respond(model, flat, book, progress=lambda computed, cached: advance(computed + cached)))
+        responses = [[next(answered)[0] for _ in group] for group in requests]
+        confidence = _confidence(model, examples, requests, responses, book) if with_confidence else {}
+    usable = _usable(examples, responses, config)
+    generations = replace(usable, facts=model.facts, confidence=confidence)
+    if not generations.pairs:
         raise DistillError(
-            f"teacher {model.name}: none of its {said.n_asked} texts can be used ({said.n_cut} cut at the limit of "
-            f"tokens, {said.n_unparsed} without a readable answer, {said.n_wrong_dropped} wrong). "
+            f"teacher {model.name}: none of its {generations.n_asked} texts can be used ({generations.n_cut} cut at "
+            f"the limit of tokens, {generations.n_unparsed} without a readable answer, "
+            f"{generations.n_wrong_dropped} wrong). "
             "Raise generation.max_tokens, or look at its answers with capgap evaluate."
         )
-    return said
+    return generations
 
 
 def _requests(model: Any, example: TrainingExample, generation: GenerationKeys, prompt: str) -> list[Any]:
     """lm-eval's requests for one example: one text, or the log-likelihood of each choice."""
-    from lm_eval.api.instance import Instance
-
-    context = _context(model, prompt)
-
-    def request(kind: Any, arguments: tuple[Any, ...]) -> Any:
-        return Instance(request_type=kind, doc={}, arguments=arguments, idx=0, metadata=(example.task, 0, 1))
-
+    text = _context(model, prompt)
+    task_format = example.task_format
     if example.choices is not None:
-        delimiter = "" if model.prompting.chat_template else example.asking.delimiter
-        return [request("loglikelihood", (context, f"{delimiter}{choice}")) for choice in example.choices]
+        delimiter = "" if model.prompting.chat_template else task_format.delimiter
+        return [_instance(example, "loglikelihood", text, f"{delimiter}{choice}") for choice in example.choices]
     settings: dict[str, Any] = {
-        "until": list(example.asking.stop),
-        "max_gen_toks": generation.max_tokens or example.asking.max_tokens,
+        "until": list(task_format.stop),
+        "max_gen_toks": generation.max_tokens or task_format.max_tokens,
         "do_sample": generation.temperature > 0,
     }
     if generation.temperature > 0:
         settings["temperature"] = generation.temperature
-    return [request("generate_until", (context, settings))]
+    return [_instance(example, "generate_until", text, settings)]
 
 
-def _sureness(
-    model: Any, examples: Sequence[TrainingExample], requests: Sequence[Any], heard: Sequence[Sequence[Any]], book: Any
-) -> dict[tuple[str, str], float]:
-    """Mean log-probability of a character of what a teacher said to each example."""
+def _instance(example: TrainingExample, kind: Any, *arguments: Any) -> Any:
     from lm_eval.api.instance import Instance
 
+    return Instance(request_type=kind, doc={}, arguments=arguments, idx=0, metadata=(example.task, 0, 1))
+
+
+def _confidence(
+    model: Any, examples: Sequence[TrainingExample], requests: Sequence[Any], responses: Responses, book: Any
+) -> dict[ExampleKey, float]:
+    """Mean log-probability of a character of a teacher's own text for each example, nats."""
     from capgap.models import respond
 
-    sure: dict[tuple[str, str], float] = {}
-    asked: dict[tuple[str, str], Any] = {}
-    for example, group, responses in zip(examples, requests, heard, strict=True):
+    confidence: dict[ExampleKey, float] = {}
+    to_score: dict[ExampleKey, Any] = {}
+    for example, group, answers in zip(examples, requests, responses, strict=True):
         key = (example.task, example.item)
+        text = answers[0].value
         if example.choices is not None:
-            best = max(range(len(responses)), key=lambda index: responses[index].value[0])
-            sure[key] = responses[best].value[0] / max(len(example.choices[best]), 1)
-        elif responses[0].value:
-            text = responses[0].value
+            best = _likeliest(answers)
+            confidence[key] = answers[best].value[0] / max(len(example.choices[best]), 1)
+        elif text:
             # some tokenizers drop the white space that a text began with
-            bare = model.prompting.chat_template or text[:1].isspace()
-            told = (group[0].args[0], text if bare else f"{opening(example)}{text}")
-            asked[key] = Instance("loglikelihood", {}, told, 0, (example.task, 0, 1))
+            is_whole = model.prompting.chat_template or text[:1].isspace()
+            continuation = text if is_whole else f"{opening(example)}{text}"
+            to_score[key] = _instance(example, "loglikelihood", group[0].args[0], continuation)
         else:
-            sure[key] = float("-inf")
-    for (key, one), (response,) in zip(asked.items(), respond(model, list(asked.values()), book), strict=True):
-        sure[key] = response.value[0] / len(one.args[1])
-    return sure
+            confidence[key] = float("-inf")
+    scored = respond(model, list(to_score.values()), book)
+    for (key, request), (response,) in zip(to_score.items(), scored, strict=True):
+        confidence[key] = response.value[0] / len(request.args[1])
+    return confidence
+
+
+def _likeliest(answers: Sequence[Any]) -> int:
+    """Index of the choice with the highest log-likelihood; the first of equals."""
+    return max(range(len(answers)), key=lambda index: answers[index].value[0])
 
 
 def _context(model: Any, prompt: str) -> str:
@@ -170,49 +168,37 @@ def _context(model: Any, prompt: str) -> str:
     return f"{prompting.system_prompt or ''}{prompt}"  # as lm-eval joins them
 
 
-def _sorted_out(
-    examples: Sequence[TrainingExample],
-    heard: Sequence[Sequence[Any]],
-    supervision: Texts,
-    generation: GenerationKeys,
-    facts: dict[str, Any],
-) -> TeacherGenerations:
+def _usable(examples: Sequence[TrainingExample], responses: Responses, config: DistillConfig) -> TeacherGenerations:
+    """The completions that can be trained on, and how many responses were dropped for which reason."""
     pairs: list[tuple[TrainingExample, str]] = []
-    said = TeacherGenerations((), len(examples), 0, 0, 0, 0, facts)
-    for example, responses in zip(examples, heard, strict=True):
-        completion, right, cut = _heard(example, responses, supervision)
-        if right is None and completion is not None:
-            said = replace(said, n_right=None)
-        elif right and said.n_right is not None:
-            said = replace(said, n_right=said.n_right + 1)
-        if cut:
-            said = replace(said, n_cut=said.n_cut + 1)
-        elif completion is None:
-            said = replace(said, n_unparsed=said.n_unparsed + 1)
-        elif generation.keep == "correct" and not right:
-            said = replace(said, n_wrong_dropped=said.n_wrong_dropped + 1)
+    verdicts: list[bool | None] = []
+    dropped: Counter[str] = Counter()
+    for example, answers in zip(examples, responses, strict=True):
+        completion, is_right = _completion(example, answers, config.text_kind.has_steps)
+        verdicts.append(is_right)
+        if completion is None:
+            dropped["cut" if answers[0].stop_reason == "length" else "unparsed"] += 1
+        elif config.generation.keep == "correct" and not is_right:
+            dropped["wrong"] += 1
         else:
             pairs.append((example, completion))
-    return replace(said, pairs=tuple(pairs))
+    # One that cannot be scored, and nobody can tell how many are right.
+    n_right = None if None in verdicts else verdicts.count(True)
+    counts = (dropped["unparsed"], dropped["cut"], dropped["wrong"])
+    return TeacherGenerations(tuple(pairs), len(examples), n_right, *counts)
 
 
-def _heard(
-    example: TrainingExample, responses: Sequence[Any], supervision: Texts
-) -> tuple[str | None, bool | None, bool]:
-    """The completion that a response gives (None: unreadable), whether it is right, whether it was cut."""
+def _completion(example: TrainingExample, answers: Sequence[Any], with_steps: bool) -> tuple[str | None, bool | None]:
+    """The completion that a response gives (None: cut or unreadable); whether it is right (None: nobody can tell)."""
     if example.choices is not None:
-        best = max(range(len(responses)), key=lambda index: responses[index].value[0])
-        choice = example.choices[best]
-        return f"{opening(example)}{choice}", choice in (example.targets or (example.target,)), False
-    response = responses[0]
-    text: str = response.value
-    if response.stop_reason == "length":
-        return None, False, True
+        choice = example.choices[_likeliest(answers)]
+        return f"{opening(example)}{choice}", choice in (example.targets or (example.target,))
+    text: str = answers[0].value
     score, answer = graded(example, text)
-    if answer is None:
-        return None, False, False
-    right = None if score is None else score == 1.0
-    if supervision == "answers":
-        return answer_text(example, text, answer), right, False
+    if answer is None or answers[0].stop_reason == "length":
+        return None, False
+    is_right = None if score is None else score == 1.0
+    if not with_steps:
+        return answer_text(example, text, answer), is_right
     # What a teacher writes may begin with the white space that its prompt left open.
-    return (text.rstrip() if text[:1].isspace() else f"{opening(example)}{text.rstrip()}"), right, False
+    return (text.rstrip() if text[:1].isspace() else f"{opening(example)}{text.rstrip()}"), is_right

@@ -1,4 +1,4 @@
-"""What a teacher sees and its student never does: a system prompt, solved examples (prompt distillation).
+"""Prompt distillation: the system prompt and few-shot examples that a teacher sees and its student never does.
 
 The student is trained on its own prompts alone, so that what the context brought about ends up in its weights.
 """
@@ -20,22 +20,20 @@ __all__ = ["PromptContext", "teacher_spec"]
 
 
 def teacher_spec(config: DistillConfig, word: str) -> "ModelSpec":
-    """A teacher as it is asked: a model word of the file, with the system prompt of the context."""
+    """The model spec of a teacher of the file, with the system prompt of the context."""
     from capgap.models import parse_model
 
     spec = parse_model(word)
     system = config.context.system
-    if config.supervision != "context" or system is None:
+    if system is None:
         return spec
     if spec.get("system_prompt"):
-        raise DistillError(
-            f"{config.name}: the teacher has a system_prompt of its own beside context.system. Keep one."
-        )
+        raise DistillError(f"{config.name}: the teacher has a system_prompt beside context.system. Keep one.")
     return replace(spec, options={**spec.options, "system_prompt": system})
 
 
 class PromptContext:
-    """How the teacher is asked an example.
+    """The teacher's prompt for an example: solved examples, and the prompt itself.
 
     Parameters
     ----------
@@ -51,24 +49,25 @@ class PromptContext:
     """
 
     def __init__(self, config: DistillConfig, pool: Iterable[TrainingExample]) -> None:
-        self.n = config.context.examples if config.supervision == "context" else 0
-        self.solved: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        if not self.n:
+        self.n_shots = config.context.examples
+        # Task → (item, solved example); one more than is shown, since an example is never shown to itself.
+        self._solved: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        if not self.n_shots:
             return
         for example in sorted(pool, key=lambda one: hashlib.sha256(f"{one.task}\0{one.item}".encode()).digest()):
-            if example.messages is None and len(self.solved[example.task]) <= self.n:
-                shown = example.shot or f"{example.asking.delimiter}{example.target}"
-                self.solved[example.task].append((example.item, f"{example.prompt}{shown}".rstrip()))
-        few = next((task for task, found in self.solved.items() if len(found) <= self.n), None)
-        if few is not None:
+            if example.messages is None and len(self._solved[example.task]) <= self.n_shots:
+                answer = example.shot or f"{example.task_format.delimiter}{example.target}"
+                self._solved[example.task].append((example.item, f"{example.prompt}{answer}".rstrip()))
+        short = next((task for task, solved in self._solved.items() if len(solved) <= self.n_shots), None)
+        if short is not None:
             raise DistillError(
-                f"{config.name}: context.examples asks for {self.n} solved examples besides the one that is asked, and "
-                f"task {few!r} has {len(self.solved[few])}. Ask for fewer."
+                f"{config.name}: context.examples asks for {self.n_shots} solved examples besides the one that is "
+                f"asked, and task {short!r} has {len(self._solved[short])}. Ask for fewer."
             )
 
     def prompt(self, example: TrainingExample) -> str:
         """The prompt with the solved examples before it; never with the example's own."""
-        if not self.n:
+        if not self.n_shots:
             return example.prompt
-        others = [text for item, text in self.solved[example.task] if item != example.item][: self.n]
+        others = [text for item, text in self._solved[example.task] if item != example.item][: self.n_shots]
         return "\n\n".join([*others, example.prompt])

@@ -1,33 +1,23 @@
-"""The teachers' distributions for one lesson: what each is asked, and whether it speaks the student's tokens."""
+"""Teacher signals of one dataset: the cached distributions of each teacher, and the check that tokenizers agree."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from capgap.distillation.config import DistillConfig
-from capgap.distillation.data.encoding import IGNORE, EncodedExample, ExampleEncoder
+from capgap.distillation.data.encoding import EncodedExample, ExampleEncoder
 from capgap.distillation.data.tokenised import TokenisedDataset
+from capgap.distillation.job import DistillJob
 from capgap.distillation.students.loading import fingerprint, loaded, model_config, model_tokenizer
-from capgap.distillation.teacher.distributions import (
-    CachedSignals,
-    CacheForm,
-    OnlineTeacher,
-    ScoredText,
-    bytes_per_token,
-    choose_form,
-    score_texts,
-)
+from capgap.distillation.teacher.distributions import CachedSignals, ScoredText, score_texts
 from capgap.distillation.teacher.prompt_context import PromptContext, teacher_spec
-from capgap.distillation.training.batch_source import Signals
-from capgap.distillation.training.micro_batches import n_inputs
-from capgap.distillation.training.on_policy import OnPolicyBatches
+from capgap.distillation.teacher.signal_forms import CacheForm, TeacherSignal, bytes_per_token, choose_form
 from capgap.errors import DistillError
 
 if TYPE_CHECKING:
     from capgap.distillation.students.student import LoadedStudent
 
-__all__ = ["TeacherSignals", "online_teacher", "check_tokenizers", "teacher_signals"]
+__all__ = ["LocatedTeacher", "TeacherSignals", "check_tokenizers", "shared_vocabulary", "teacher_signals"]
 
 CACHES = "teacher-cache"
 """Folder of teachers' signals beside the output directories that use them."""
@@ -35,172 +25,121 @@ CACHES = "teacher-cache"
 
 @dataclass(frozen=True)
 class TeacherSignals:
-    """What the teachers say to a lesson."""
+    """The signals of all teachers for a dataset."""
 
-    judged: tuple[CachedSignals, ...]
-    """Each teacher's signals."""
+    by_teacher: tuple[CachedSignals, ...]
+    """Each teacher's, shape (teachers,)."""
     form: str
     """How they are kept."""
-    shares: tuple[float, ...]
-    """Each teacher's share of the mixture."""
 
-    @property
-    def signals(self) -> Signals:
-        """For `Material`."""
-        return lambda names: tuple(one.signal(names) for one in self.judged)
+    def lookup(self, indices: Sequence[int]) -> tuple[TeacherSignal, ...]:
+        """Each teacher's signal at the positions of some examples that carry loss, one example after the other."""
+        return tuple(signals.signal(indices) for signals in self.by_teacher)
 
-    def story(self) -> dict[str, Any]:
-        """For the record."""
+    def record(self) -> dict[str, Any]:
+        """Form, counts, caches and what keeping costs, for ``distill.json``."""
         return {
             "form": self.form,
-            "computed": [one.n_computed for one in self.judged],
-            "caches": [one.cache.folder.name for one in self.judged],
-            "error": [one.cache.told().get("error") for one in self.judged],
+            "computed": [signals.n_computed for signals in self.by_teacher],
+            "caches": [signals.cache.folder.name for signals in self.by_teacher],
+            "error": [signals.cache.facts().get("error") for signals in self.by_teacher],
         }
 
 
 def teacher_signals(
-    config: DistillConfig,
-    student: "LoadedStudent",
-    lesson: TokenisedDataset,
-    context: PromptContext,
-    *,
-    out: Path,
-    folder: Path,
-    device: str | None,
-    tell: Callable[[str], None],
-    progress: Callable[[int], None],
+    job: DistillJob, student: "LoadedStudent", dataset: TokenisedDataset, context: PromptContext
 ) -> TeacherSignals:
-    """Ask the teacher about every token of a lesson that carries loss.
+    """Every teacher's distributions at the tokens of a dataset that carry loss, from their caches where they are there.
 
     Raises
     ------
     DistillError
-        The teacher gives no distributions, or over other tokens than the student's.
+        A teacher gives no distributions, or over other tokens than the student's.
     """
-    root = folder / config.cache.folder if config.cache.folder else out.parent / CACHES
-    teachers = [_LocatedTeacher.found(config, word, device) for word in config.teacher]
-    n_vocabulary = min(_common(config, student, teacher, tell) for teacher in teachers)
-    kept = config.cache
-    # Together, since only what is kept in one form can be mixed.
+    config, cache = job.config, job.config.cache
+    teachers = [LocatedTeacher.of(config, word, job.device) for word in config.teacher]
+    n_vocabulary = min(shared_vocabulary(job, student, teacher) for teacher in teachers)
+    # One form for all of them, since only what is kept in one form can be mixed.
     form = choose_form(
-        kept.mode, k=kept.k, max_gb=kept.max_gb, temperature=config.objective.temperature,
-        divergence=config.divergence, n_tokens=sum(one.n_loss for one in lesson.encoded),
-        width=sum(teacher.shape.hidden_size for teacher in teachers),
+        cache.mode, k=cache.k, max_gb=cache.max_gb, temperature=config.objective.temperature,
+        divergence=config.divergence, n_tokens=sum(encoded.n_loss for encoded in dataset.encoded),
+        width=sum(teacher.text_config.hidden_size for teacher in teachers),
     )  # fmt: skip
-    judged = tuple(
-        _judged(config, teacher, lesson, context, form, n_vocabulary, root, tell, progress) for teacher in teachers
-    )
-    return TeacherSignals(judged, form.mode, config.shares)
+    by_teacher = tuple(_signals_of(job, teacher, dataset, context, form, n_vocabulary) for teacher in teachers)
+    n_computed = sum(signals.n_computed for signals in by_teacher)
+    job.note(f"the teacher was asked {n_computed:,} of {len(dataset.examples):,} texts")
+    return TeacherSignals(by_teacher, form.mode)
 
 
-def _judged(
-    config: DistillConfig,
-    teacher: "_LocatedTeacher",
-    lesson: TokenisedDataset,
+def _signals_of(
+    job: DistillJob,
+    teacher: "LocatedTeacher",
+    dataset: TokenisedDataset,
     context: PromptContext,
     form: CacheForm,
     n_vocabulary: int,
-    root: Path,
-    tell: Callable[[str], None],
-    progress: Callable[[int], None],
 ) -> CachedSignals:
-    """What one teacher says to a lesson."""
+    """One teacher's signals."""
     encoder = teacher.encoder()
-    questions = [
-        _question(encoder, None if example.messages is not None else context.prompt(example), completion, encoded)
-        for example, completion, encoded in zip(lesson.examples, lesson.completions, lesson.encoded, strict=True)
+    texts = [
+        _scored_text(encoder, None if example.messages is not None else context.prompt(example), completion, encoded)
+        for example, completion, encoded in zip(dataset.examples, dataset.completions, dataset.encoded, strict=True)
     ]
-    n_tokens = sum(len(question.at) for question in questions)
-    each = bytes_per_token(form.mode, width=teacher.shape.hidden_size, k=form.k)
-    tell(
-        f"{config.name}: teacher's {form.mode} for {n_tokens:,} tokens, {each:,} bytes each, "
-        f"{each * n_tokens / 1e6:,.1f} MB in {root}"
+    root = job.folder / job.config.cache.folder if job.config.cache.folder else job.out.parent / CACHES
+    n_tokens = sum(len(text.positions) for text in texts)
+    token_bytes = bytes_per_token(form.mode, width=teacher.text_config.hidden_size, k=form.k)
+    job.note(
+        f"teacher's {form.mode} for {n_tokens:,} tokens, {token_bytes:,} bytes each, "
+        f"{token_bytes * n_tokens / 1e6:,.1f} MB in {root}"
     )
     return score_texts(
-        teacher.load, teacher.identity, questions, form,
-        root=root, n_vocabulary=n_vocabulary, device=teacher.device, tell=tell, progress=progress,
+        teacher.load, teacher.identity, texts, form,
+        root=root, n_vocabulary=n_vocabulary, device=teacher.device, on_event=job.on_event,
     )  # fmt: skip
 
 
-def online_teacher(
-    config: DistillConfig,
-    student: "LoadedStudent",
-    model: Any,
-    lesson: TokenisedDataset,
-    *,
-    device: str | None,
-    tell: Callable[[str], None],
-) -> OnPolicyBatches:
-    """A lesson of prompts, whose texts the student writes and the teacher judges as it learns.
+def shared_vocabulary(job: DistillJob, student: "LoadedStudent", teacher: "LocatedTeacher") -> int:
+    """How many token ids the tables of student and teacher share, from the first on.
 
     Raises
     ------
     DistillError
-        As `teacher_signals`.
+        As `check_tokenizers`.
     """
-    if any(example.messages is not None for example in lesson.examples):
-        raise DistillError(f"{config.name}: on_policy asks prompts, and messages carry their own answers.")
-    (word,) = config.teacher
-    teacher = _LocatedTeacher.found(config, word, device)
-    n_vocabulary = _common(config, student, teacher, tell)
-    encoder = teacher.encoder()
-    prompts = []
-    for example, completion, encoded in zip(lesson.examples, lesson.completions, lesson.encoded, strict=True):
-        asked = encoder.pair(example.prompt, completion)
-        assert asked is not None  # the student's own limit is no longer
-        prompts.append((_prompt_ids(encoded), _prompt_ids(asked)))
-    longest = max(example.asking.max_tokens for example in lesson.examples)
-    room = student.max_length - max(len(own) for own, _ in prompts)
-    wanted = min(config.on_policy.max_tokens or min(longest, 256), room)
-    if wanted < 1:
-        raise DistillError(
-            f"{config.name}: a prompt fills all of the {student.max_length} tokens that a student holds."
+    difference = check_tokenizers(job.config.name, student.tokenizer, teacher.tokenizer)
+    if difference:
+        job.note(difference)
+    n_student = int(student.model.get_input_embeddings().weight.shape[0])
+    n_teacher = int(teacher.text_config.vocab_size)
+    n_shared = min(n_teacher, n_student)
+    if n_teacher != n_student:
+        job.note(
+            f"the teacher's table has {n_teacher:,} ids and the student's {n_student:,}; "
+            f"they are compared over the first {n_shared:,}"
         )
-    live = OnlineTeacher(teacher.load().to(teacher.device), n_vocabulary, [asked for _, asked in prompts], tell)
-    return OnPolicyBatches(
-        lesson.encoded, tuple(lesson.items), tuple(prompts), model, live, max_tokens=wanted,
-        temperature=config.on_policy.temperature, seed=config.seed, eos=int(student.tokenizer.eos_token_id),
-        pad=student.pad,
-    )  # fmt: skip
-
-
-def _prompt_ids(encoded: EncodedExample) -> tuple[int, ...]:
-    """The tokens before the first that carries loss."""
-    return encoded.input_ids[: next(place for place, label in enumerate(encoded.labels) if label != IGNORE)]
-
-
-def _common(
-    config: DistillConfig, student: "LoadedStudent", teacher: "_LocatedTeacher", tell: Callable[[str], None]
-) -> int:
-    """How many ids both know."""
-    note = check_tokenizers(config.name, student.tokenizer, teacher.tokenizer)
-    if note:
-        tell(f"{config.name}: {note}")
-    own = int(student.model.get_input_embeddings().weight.shape[0])
-    common = min(int(teacher.shape.vocab_size), own)
-    if teacher.shape.vocab_size != own:
-        tell(
-            f"{config.name}: the teacher's table has {teacher.shape.vocab_size:,} ids and the student's {own:,}; "
-            f"they are compared over the first {common:,}"
-        )
-    return common
+    return n_shared
 
 
 @dataclass(frozen=True)
-class _LocatedTeacher:
-    """A teacher that is asked for distributions, found and not loaded."""
+class LocatedTeacher:
+    """A teacher whose distributions are wanted: its files, located and not loaded."""
 
     spec: Any
     checkpoint: Any
     tokenizer: Any
-    shape: Any
-    """Its text config."""
+    text_config: Any
+    """The transformers config of its text model."""
     device: str
 
     @classmethod
-    def found(cls, config: DistillConfig, word: str, device: str | None) -> Self:
-        """The teacher that a file names."""
+    def of(cls, config: DistillConfig, word: str, device: str | None) -> Self:
+        """The teacher that a word of the file names.
+
+        Raises
+        ------
+        DistillError
+            It answers in texts alone.
+        """
         from capgap.models import choose_device
         from capgap.models.checkpoint import locate
         from capgap.models.model_spec import BACKENDS
@@ -212,8 +151,8 @@ class _LocatedTeacher:
                 "checkpoint, or supervision: answers or traces."
             )
         checkpoint = locate(spec)
-        tokenizer = model_tokenizer(spec, checkpoint)
-        return cls(spec, checkpoint, tokenizer, model_config(spec, checkpoint), choose_device(device))
+        text_config = model_config(spec, checkpoint)
+        return cls(spec, checkpoint, model_tokenizer(spec, checkpoint), text_config, choose_device(device))
 
     @property
     def dtype(self) -> str:
@@ -222,7 +161,7 @@ class _LocatedTeacher:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What tells it from every other teacher; its tokens and prompting are in what it is asked."""
+        """What tells it from every other teacher; its tokens and prompting are in the address of each text."""
         base = self.checkpoint.adapter_of
         return {
             "teacher": fingerprint(self.spec, self.checkpoint),
@@ -231,65 +170,51 @@ class _LocatedTeacher:
         }
 
     def encoder(self) -> ExampleEncoder:
-        """How it is addressed."""
+        """The encoder of its prompts, as its evaluation addresses it."""
         from capgap.models import prompting_of
 
+        longest = int(getattr(self.text_config, "max_position_embeddings", None) or 1 << 30)
         prompting = prompting_of(self.spec, self.checkpoint)
-        thinking = prompting.enable_thinking
-        return ExampleEncoder(
-            self.tokenizer,
-            max_length=int(getattr(self.shape, "max_position_embeddings", None) or 1 << 30),
-            chat=prompting.chat_template,
-            system_prompt=prompting.system_prompt,
-            template_options={} if thinking is None else {"enable_thinking": thinking},
-        )
+        return ExampleEncoder(self.tokenizer, max_length=longest, prompting=prompting)
 
     def load(self) -> Any:
         """The model itself."""
         return loaded(self.spec, self.checkpoint, dtype=self.dtype)[0]
 
 
-def _question(encoder: ExampleEncoder, prompt: str | None, completion: str, student: EncodedExample) -> ScoredText:
-    """An example as the teacher meets it: its own prompt, and the student's own tokens behind it."""
-    n = n_inputs(student)
-    first = next(place for place, label in enumerate(student.labels) if label != IGNORE)
-    at = tuple(place - 1 for place, label in enumerate(student.labels) if label != IGNORE)
+def _scored_text(encoder: ExampleEncoder, prompt: str | None, completion: str, student: EncodedExample) -> ScoredText:
+    """An example as the teacher is given it: the teacher's own prompt, and the student's tokens behind it."""
+    # A token is predicted by the one before it.
+    positions = tuple(index - 1 for index in student.loss_indices)
     if prompt is None:
-        return ScoredText(student.input_ids[:n], at)
-    asked = encoder.pair(prompt, completion)
-    assert asked is not None  # the student's own limit is no longer
-    begin = next(place for place, label in enumerate(asked.labels) if label != IGNORE)
-    ids = (*asked.input_ids[:begin], *student.input_ids[first:n])
-    return ScoredText(ids, tuple(place - first + begin for place in at))
+        return ScoredText(student.input_ids[: student.n_inputs], positions)
+    encoded = encoder.pair(prompt, completion)
+    assert encoded is not None  # the student's own limit is no longer
+    n_student, n_teacher = len(student.prompt_ids), len(encoded.prompt_ids)
+    ids = (*encoded.prompt_ids, *student.input_ids[n_student : student.n_inputs])
+    return ScoredText(ids, tuple(position - n_student + n_teacher for position in positions))
 
 
 def check_tokenizers(name: str, student: Any, teacher: Any) -> str | None:
-    """A note where one tokenizer knows more tokens than the other; None where they are the same.
+    """A sentence where one tokenizer knows more tokens than the other; None where they are the same.
 
     Raises
     ------
     DistillError
         A token has another id, or a text is cut into other tokens.
     """
-    own, other = student.get_vocab(), teacher.get_vocab()
-    differ = next((token for token, index in own.items() if other.get(token, index) != index), None)
+    ids, teacher_ids = student.get_vocab(), teacher.get_vocab()
+    differ = next((token for token, index in ids.items() if teacher_ids.get(token, index) != index), None)
     probe = "A probe, 12345 tokens: Ärger — \n\tdef f(x): return x**2  # 你好"
-    same = _bare(student, probe) == _bare(teacher, probe)
-    shared = own.keys() & other.keys()
-    if differ is not None or not same or len(shared) < 0.99 * min(len(own), len(other)):
-        what = f"token {differ!r} is {own[differ]} and {other[differ]}" if differ else "they cut a text differently"
+    cut_alike = student.encode(probe, add_special_tokens=False) == teacher.encode(probe, add_special_tokens=False)
+    shared = ids.keys() & teacher_ids.keys()
+    smaller, larger = sorted((len(ids), len(teacher_ids)))
+    if differ is not None or not cut_alike or len(shared) < 0.99 * smaller:
+        what = f"token {differ!r} is {ids[differ]} and {teacher_ids[differ]}" if differ else "texts are cut differently"
         raise DistillError(
             f"{name}: the teacher's tokenizer is not the student's ({what}), and a distribution over other tokens "
             "cannot be learnt. Use supervision: answers or traces, which pass texts on."
         )
-    if len(own) == len(other):
+    if smaller == larger:
         return None
-    fewer = min(len(own), len(other))
-    return (
-        f"the tokenizers share {len(shared):,} tokens; {max(len(own), len(other)) - fewer:,} more are one side's only"
-    )
-
-
-def _bare(tokenizer: Any, text: str) -> Sequence[int]:
-    ids: Sequence[int] = tokenizer.encode(text, add_special_tokens=False)
-    return ids
+    return f"the tokenizers share {len(shared):,} tokens; {larger - smaller:,} more are one side's only"

@@ -1,4 +1,4 @@
-"""Several teachers for one student: whose text is learnt, prompt by prompt."""
+"""A team of teachers as one: whose text a student learns, prompt by prompt."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -6,21 +6,19 @@ from dataclasses import replace
 
 from capgap.distillation.data.selection import TrainingExample
 from capgap.distillation.data.targets import graded
-from capgap.distillation.teacher.generations import TeacherGenerations
+from capgap.distillation.teacher.generations import ExampleKey, TeacherGenerations
 from capgap.errors import DistillError
 
 __all__ = ["select_texts"]
 
-Key = tuple[str, str]
 
-
-def select_texts(said: Sequence[TeacherGenerations], how: str, *, name: str) -> TeacherGenerations:
+def select_texts(generations: Sequence[TeacherGenerations], how: str, *, name: str) -> TeacherGenerations:
     """One text for each prompt that any teacher answered.
 
     Parameters
     ----------
-    said
-        What each teacher says, in the order of the file.
+    generations
+        Of each teacher, in the order of the file.
     how
         ``agreement``: the answer that most teachers give, in the words of the first who gives it; the first teacher's
         where they are equally many. ``task``: each task's texts are those of the teacher that is right most often on
@@ -34,49 +32,54 @@ def select_texts(said: Sequence[TeacherGenerations], how: str, *, name: str) -> 
     DistillError
         ``task``, and nothing tells which answers of a task are right.
     """
-    if len(said) == 1:
-        return said[0]
-    texts: dict[Key, dict[int, str]] = defaultdict(dict)
-    examples: dict[Key, TrainingExample] = {}
-    for teacher, one in enumerate(said):
-        for example, text in one.pairs:
+    if len(generations) == 1:
+        return generations[0]
+    # Key of an example → index of a teacher → its text.
+    texts: dict[ExampleKey, dict[int, str]] = defaultdict(dict)
+    examples: dict[ExampleKey, TrainingExample] = {}
+    for teacher, by_teacher in enumerate(generations):
+        for example, text in by_teacher.pairs:
             examples[example.task, example.item] = example
             texts[example.task, example.item][teacher] = text
     if how == "task":
-        best = _best_by_task(said, name)
-        picked = {key: best[key[0]] for key in texts}
+        best = _best_by_task(generations, name)
+        chosen = {key: best[key[0]] for key in texts}
     elif how == "confidence":
-        picked = {key: max(own, key=lambda teacher: said[teacher].sure[key]) for key, own in texts.items()}
+        chosen = {key: max(own, key=lambda n: generations[n].confidence[key]) for key, own in texts.items()}
     else:
-        picked = {key: _agreed(examples[key], own) for key, own in texts.items()}
-    picked = {key: teacher for key, teacher in picked.items() if teacher in texts[key]}
-    pairs = tuple((examples[key], texts[key][teacher]) for key, teacher in picked.items())
-    right = [graded(example, text)[0] for example, text in pairs]
-    n_right = None if any(score is None for score in right) else sum(score == 1.0 for score in right)
-    first = said[0]
+        chosen = {key: _majority(examples[key], candidates) for key, candidates in texts.items()}
+    # the best teacher of a task may have no text for a prompt of it
+    chosen = {key: teacher for key, teacher in chosen.items() if teacher in texts[key]}
+    pairs = tuple((examples[key], texts[key][teacher]) for key, teacher in chosen.items())
+    scores = [graded(example, text)[0] for example, text in pairs]
+    n_right = None if None in scores else scores.count(1.0)
+    shares = tuple(list(chosen.values()).count(n) / max(len(chosen), 1) for n in range(len(generations)))
+    first = generations[0]
     return replace(
         first, pairs=pairs, n_right=n_right, n_unparsed=first.n_asked - len(pairs), n_cut=0, n_wrong_dropped=0,
-        shares=tuple(sum(teacher == n for teacher in picked.values()) / max(len(picked), 1) for n in range(len(said))),
+        shares=shares,
     )  # fmt: skip
 
 
-def _agreed(example: TrainingExample, texts: Mapping[int, str]) -> int:
+def _majority(example: TrainingExample, texts: Mapping[int, str]) -> int:
     """The first teacher that gives the answer which most give."""
     answers = {teacher: graded(example, text)[1] or text.strip() for teacher, text in texts.items()}
     votes = Counter(answers.values())
     return max(answers, key=lambda teacher: (votes[answers[teacher]], -teacher))
 
 
-def _best_by_task(said: Sequence[TeacherGenerations], name: str) -> dict[str, int]:
-    """The teacher that is right most often on each task; who does not answer is not right."""
-    right: dict[str, list[float]] = defaultdict(lambda: [0.0] * len(said))
-    for teacher, one in enumerate(said):
-        for example, text in one.pairs:
+def _best_by_task(generations: Sequence[TeacherGenerations], name: str) -> dict[str, int]:
+    """The teacher that is right most often on each task; one that does not answer is not right."""
+    # Task → number of right answers of each teacher, shape (teachers,).
+    n_right: dict[str, list[float]] = defaultdict(lambda: [0.0] * len(generations))
+    for teacher, by_teacher in enumerate(generations):
+        for example, text in by_teacher.pairs:
             score = graded(example, text)[0]
             if score is None:
                 raise DistillError(
                     f"{name}: team.choose: task, and nothing here tells which answers of task {example.task!r} are "
                     "right. Use agreement or confidence."
                 )
-            right[example.task][teacher] += score
-    return {task: max(range(len(said)), key=lambda teacher: (sums[teacher], -teacher)) for task, sums in right.items()}
+            n_right[example.task][teacher] += score
+    # index gives the first of equals
+    return {task: sums.index(max(sums)) for task, sums in n_right.items()}

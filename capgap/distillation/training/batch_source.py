@@ -1,29 +1,29 @@
-"""What training reads: examples in tokens, and what the teachers say to them."""
+"""Batch sources: where the trainer gets the micro-batches of an optimizer step from; here, from stored texts."""
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from capgap.distillation.data.encoding import EncodedExample
-from capgap.distillation.training.micro_batches import MicroBatch, micro_batches, n_inputs, packed
-from capgap.distillation.training.objectives import TeacherSignal
+from capgap.distillation.data.packing import first_fit
+from capgap.distillation.training.micro_batches import MicroBatch, pack
+from capgap.distillation.training.step_plan import StepPlan
 
-__all__ = ["StoredBatches"]
+if TYPE_CHECKING:
+    from capgap.distillation.teacher.signals import TeacherSignals
 
-Signals = Callable[[Sequence[int]], tuple[TeacherSignal, ...]]
-"""Indices of examples → what each teacher says at the positions that carry loss, one after the other."""
+__all__ = ["BatchSource", "StoredBatches"]
 
 
 @dataclass(frozen=True)
-class StoredBatches:
-    """Examples of one training run."""
+class BatchSource(ABC):
+    """What a training run reads."""
 
-    examples: tuple[EncodedExample, ...]
-    """In tokens."""
     items: tuple[str, ...]
-    """Their names, for messages."""
-    signals: Signals | None = None
-    """Where there are teachers' distributions."""
+    """Names of the examples, for messages, shape (examples,)."""
 
+    @abstractmethod
     def passes(self, step: Sequence[int], tokens: int, n_virtual: int = 0) -> list[MicroBatch]:
         """The forward passes of an optimizer step.
 
@@ -36,10 +36,41 @@ class StoredBatches:
         n_virtual
             Virtual tokens before each example.
         """
-        lengths = [n_inputs(self.examples[index]) + n_virtual for index in step]
-        made = []
-        for group in micro_batches(lengths, tokens):
-            names = [step[place] for place in group]
-            one = packed([self.examples[index] for index in names], names, n_virtual=n_virtual)
-            made.append(one if self.signals is None else replace(one, signals=self.signals(names)))
-        return made
+
+    def token_counts(self, plan: StepPlan) -> tuple[int, int] | None:
+        """Tokens of a whole run and those of them that carry loss; None where only the run itself can tell."""
+        return None
+
+    def signals_record(self) -> dict[str, Any] | None:
+        """Facts about the teacher's cached distributions, for ``distill.json``; None where there are none."""
+        return None
+
+
+@dataclass(frozen=True)
+class StoredBatches(BatchSource):
+    """Micro-batches of texts that are known beforehand, with the teacher's signals or without."""
+
+    examples: tuple[EncodedExample, ...]
+    """In tokens, shape (examples,)."""
+    signals: "TeacherSignals | None" = None
+    """The teachers' distributions over them, where they are learnt."""
+
+    def passes(self, step: Sequence[int], tokens: int, n_virtual: int = 0) -> list[MicroBatch]:
+        """The forward passes of an optimizer step; see `BatchSource.passes`."""
+        lengths = [self.examples[index].n_inputs + n_virtual for index in step]
+        passes = []
+        for group in first_fit(lengths, tokens):
+            indices = [step[place] for place in group]
+            batch = pack([self.examples[index] for index in indices], indices, n_virtual=n_virtual)
+            passes.append(batch if self.signals is None else replace(batch, signals=self.signals.lookup(indices)))
+        return passes
+
+    def token_counts(self, plan: StepPlan) -> tuple[int, int]:
+        """Tokens of a whole run and those of them that carry loss."""
+        # The last token of an example is learnt and never an input.
+        tokens = plan.per_step([example.n_inputs + 1 for example in self.examples])
+        return sum(tokens), sum(plan.per_step([example.n_loss for example in self.examples]))
+
+    def signals_record(self) -> dict[str, Any] | None:
+        """Facts about the teacher's cached distributions; None where there are none."""
+        return None if self.signals is None else self.signals.record()

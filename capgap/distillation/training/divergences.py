@@ -1,4 +1,4 @@
-"""What a student is trained to do at each token: values in nats, and their gradients by formula.
+"""Forward KL, reverse KL and generalised JSD between next-token distributions: values in nats, gradients by formula.
 
 Every divergence here is between two distributions over *buckets*: all tokens of the vocabulary, or the teacher's
 likeliest k and one tail that holds the rest. With s the student's mass and t the teacher's in a bucket,
@@ -16,18 +16,18 @@ A *sample* of tokens drawn from the teacher estimates forward KL without bias, s
 (arXiv 2503.16870); nothing else is, so nothing else is computed from samples.
 
 At temperature T both sides are softmax(z / T), and the gradient is multiplied by T squared, which keeps its size
-(Hinton et al., arXiv 1503.02531). Values are told without that factor.
+(Hinton et al., arXiv 1503.02531). Values are given without that factor.
+
+Shapes: n positions, V tokens that student and teacher share.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 
-from capgap.models.lm_head import LanguageModelHead
+from capgap.distillation.teacher.signal_forms import TeacherSignal
 
-__all__ = ["DIVERGENCES", "Objective", "TeacherSignal", "divergence"]
+__all__ = ["DIVERGENCES", "Objective", "divergence"]
 
 DIVERGENCES: dict[str, str] = {
     "forward_kl": "the teacher's mass must be covered: KL(teacher || student)",
@@ -36,8 +36,9 @@ DIVERGENCES: dict[str, str] = {
 }
 """Divergences by name."""
 
-_TINY = 1e-30
-_POSITIONS = ("hidden", "ids", "logprobs", "entropy", "sampled_entropy")
+PositionLoss = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Value, gradient by the logits over the temperature, teacher's entropy: shapes (n,), (n, V), (n,)."""
+_TINY = 1e-30  # a mass below which logarithms are cut off
 
 
 @dataclass(frozen=True)
@@ -56,46 +57,11 @@ class Objective:
     """Weight of the cross-entropy of the text's own tokens."""
     max_entropy: float | None = None
     """The divergence counts only where the teacher's entropy at temperature 1 is at most this, in nats."""
+    shares: tuple[float, ...] = (1.0,)
+    """Share of each teacher in their mixture, shape (teachers,); they add up to 1."""
 
 
-@dataclass(frozen=True)
-class TeacherSignal:
-    """What one teacher says at N positions: exactly one of three forms, as the cache gives it."""
-
-    hidden: torch.Tensor | None = None
-    """Its last hidden states, shape (N, width); with `head`, its distribution itself."""
-    head: LanguageModelHead | None = None
-    """Its language-model head."""
-    ids: torch.Tensor | None = None
-    """Tokens, shape (N, k)."""
-    logprobs: torch.Tensor | None = None
-    """Log-probabilities at temperature 1, nats, shape (N, k + 1): of the likeliest k, and of all others together.
-    None: `ids` are a sample."""
-    entropy: torch.Tensor | None = None
-    """Entropy at temperature 1, nats, shape (N,); where there are ids."""
-    sampled_entropy: torch.Tensor | None = None
-    """Entropy at the temperature of the sample, nats, shape (N,)."""
-
-    def tile(self, low: int, high: int) -> "TeacherSignal":
-        """The positions from `low` to `high`."""
-        return self._each(lambda values: values[low:high])
-
-    def to(self, device: str | torch.device) -> "TeacherSignal":
-        """The same on a device."""
-        return self._each(lambda values: values.to(device))
-
-    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "TeacherSignal":
-        changed: dict[str, Any] = {name: change(getattr(self, name)) for name in _POSITIONS if self.has(name)}
-        return replace(self, **changed)
-
-    def has(self, name: str) -> bool:
-        """Whether a field is there."""
-        return getattr(self, name) is not None
-
-
-def divergence(
-    log_s: torch.Tensor, objective: Objective, signals: tuple[TeacherSignal, ...], shares: tuple[float, ...]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def divergence(log_s: torch.Tensor, objective: Objective, signals: tuple[TeacherSignal, ...]) -> PositionLoss:
     """Value, gradient by the logits over the temperature, and the teacher's entropy, at each position.
 
     Parameters
@@ -104,40 +70,45 @@ def divergence(
         The student's log-probabilities at the temperature, shape (n, vocabulary).
     objective
         Which divergence.
-    signals, shares
-        What each teacher says, and its share of the mixture.
+    signals
+        Each teacher's signal at the n positions.
+
+    Returns
+    -------
+    value, gradient, entropy
+        Shapes (n,), (n, vocabulary), (n,); nats. The entropy is zeros where nothing asks for it.
     """
     forms = {("dense" if s.hidden is not None else "top" if s.logprobs is not None else "sample") for s in signals}
     if forms == {"dense"}:
-        return _dense(log_s, objective, signals, shares)
+        return _dense(log_s, objective, signals)
     if forms == {"top"} and len(signals) == 1:
         return _top(log_s, objective, signals[0])
     if forms == {"sample"}:
-        return _sampled(log_s, objective, signals, shares)
+        return _sampled(log_s, objective, signals)
     raise ValueError(f"signals of {sorted(forms)} from {len(signals)} teachers cannot be mixed")
 
 
-def _dense(
-    log_s: torch.Tensor, objective: Objective, signals: tuple[TeacherSignal, ...], shares: tuple[float, ...]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    n_common = log_s.shape[1]
-    raw = [_logits(signal)[:, :n_common] for signal in signals]
-    # A teacher with fewer ids than the student: both are compared over what they share.
-    n_shared = min(teacher.shape[1] for teacher in raw)
-    own, raw = log_s[:, :n_shared], [teacher[:, :n_shared] for teacher in raw]
-    if n_shared < n_common:
-        own = torch.log_softmax(own, dim=-1)
-    log_t = _mixed([torch.log_softmax(teacher / objective.temperature, dim=-1) for teacher in raw], shares)
+def _dense(log_s: torch.Tensor, objective: Objective, signals: tuple[TeacherSignal, ...]) -> PositionLoss:
+    """From whole distributions of any number of teachers."""
+    n_student = log_s.shape[1]
+    logits = [_logits(signal) for signal in signals]
+    # A teacher with fewer ids than the student: both are compared over what they share, renormalised.
+    n_shared = min(n_student, *(teacher.shape[1] for teacher in logits))
+    logits = [teacher[:, :n_shared] for teacher in logits]
+    if n_shared < n_student:
+        log_s = torch.log_softmax(log_s[:, :n_shared], dim=-1)
+    temperature, shares = objective.temperature, objective.shares
+    log_t = _mixture([torch.log_softmax(teacher / temperature, dim=-1) for teacher in logits], shares)
     if objective.max_entropy is None:
         entropy = log_t.new_zeros(len(log_t))
     else:
         at_one = log_t
-        if objective.temperature != 1:
-            at_one = _mixed([torch.log_softmax(teacher, dim=-1) for teacher in raw], shares)
+        if temperature != 1:
+            at_one = _mixture([torch.log_softmax(teacher, dim=-1) for teacher in logits], shares)
         entropy = -(at_one.exp() * at_one).sum(dim=-1)
-    value, by_logit = _between(log_t, own, objective)
-    if n_shared < n_common:
-        by_logit = torch.nn.functional.pad(by_logit, (0, n_common - n_shared))
+    value, by_logit = _by_token(log_t, log_s, objective)
+    if n_shared < n_student:
+        by_logit = torch.nn.functional.pad(by_logit, (0, n_student - n_shared))
     return value, by_logit, entropy
 
 
@@ -147,16 +118,16 @@ def _logits(signal: TeacherSignal) -> torch.Tensor:
     return signal.head.logits(signal.hidden)
 
 
-def _mixed(logprobs: list[torch.Tensor], shares: tuple[float, ...]) -> torch.Tensor:
-    """Log-probabilities of a mixture of distributions."""
+def _mixture(logprobs: list[torch.Tensor], shares: tuple[float, ...]) -> torch.Tensor:
+    """Log-probabilities of a mixture of distributions, each of shape (n, V)."""
     if len(logprobs) == 1:
         return logprobs[0]
     weights = torch.tensor(shares, dtype=logprobs[0].dtype, device=logprobs[0].device).log()
     return torch.logsumexp(torch.stack(logprobs) + weights[:, None, None], dim=0)
 
 
-def _between(log_t: torch.Tensor, log_s: torch.Tensor, objective: Objective) -> tuple[torch.Tensor, torch.Tensor]:
-    """Value and gradient by logits where every token is a bucket of its own."""
+def _by_token(log_t: torch.Tensor, log_s: torch.Tensor, objective: Objective) -> tuple[torch.Tensor, torch.Tensor]:
+    """Value and gradient by logits where every token is a bucket of its own; in place, since V is large."""
     s = log_s.exp()
     if objective.divergence == "forward_kl":
         t = log_t.exp()
@@ -174,15 +145,14 @@ def _between(log_t: torch.Tensor, log_s: torch.Tensor, objective: Objective) -> 
     return value, ratio.sub_(from_student[:, None]).mul_(s).mul_(1 - beta)
 
 
-def _top(
-    log_s: torch.Tensor, objective: Objective, signal: TeacherSignal
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _top(log_s: torch.Tensor, objective: Objective, signal: TeacherSignal) -> PositionLoss:
+    """From the likeliest k tokens of one teacher and one tail for all others."""
     assert signal.ids is not None
     assert signal.logprobs is not None
     assert signal.entropy is not None
     if objective.temperature != 1:
         raise ValueError("a temperature needs the teacher's whole distribution, and top-k has a part of it")
-    # Rounded where they were kept, so that they are made to add up again.
+    # Shapes (n, k) and (n, k + 1). They were rounded where they were kept, and are made to add up to 1 again.
     ids, log_t = signal.ids.long(), torch.log_softmax(signal.logprobs.to(log_s.dtype), dim=-1)
     s = log_s.exp()
     s_top = s.gather(1, ids)
@@ -190,6 +160,7 @@ def _top(
     s_tail = s.scatter(1, ids, 0.0).sum(dim=-1, keepdim=True)
     teacher, student = log_t.exp(), torch.cat([s_top, s_tail], 1).clamp_min(_TINY)
     value, by_mass = _by_mass(teacher, student, objective)
+    # Softmax's backward: the tail's derivative at every token, then those of the top over it.
     centre = (student * by_mass).sum(dim=-1, keepdim=True)
     by_logit = s * (by_mass[:, -1:] - centre)
     by_logit.scatter_(1, ids, s_top * (by_mass[:, :-1] - centre))
@@ -197,7 +168,7 @@ def _top(
 
 
 def _by_mass(teacher: torch.Tensor, student: torch.Tensor, objective: Objective) -> tuple[torch.Tensor, torch.Tensor]:
-    """Value, and derivative by the student's mass in each bucket."""
+    """Value, and derivative by the student's mass in each bucket; masses of shape (n, buckets)."""
     t, s, beta = teacher.clamp_min(_TINY), student, objective.beta
     if objective.divergence == "forward_kl":
         return (t * (t / s).log()).sum(dim=-1), -t / s
@@ -209,22 +180,21 @@ def _by_mass(teacher: torch.Tensor, student: torch.Tensor, objective: Objective)
     return value, (1 - beta) * (s / m).log()
 
 
-def _sampled(
-    log_s: torch.Tensor, objective: Objective, signals: tuple[TeacherSignal, ...], shares: tuple[float, ...]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _sampled(log_s: torch.Tensor, objective: Objective, signals: tuple[TeacherSignal, ...]) -> PositionLoss:
+    """From tokens drawn from the teachers: an estimate of forward KL, whose gradient is unbiased."""
     if objective.divergence != "forward_kl":
         raise ValueError(f"{objective.divergence} cannot be estimated from a sample without bias; forward_kl can")
     by_logit = log_s.exp()
     value = by_logit.new_zeros(len(by_logit))
     entropy = by_logit.new_zeros(len(by_logit))
-    for signal, share in zip(signals, shares or (1.0,), strict=True):
+    for signal, share in zip(signals, objective.shares, strict=True):
         assert signal.ids is not None
         assert signal.entropy is not None
         assert signal.sampled_entropy is not None
         ids = signal.ids.long()
-        each = share / ids.shape[1]
+        draw_weight = share / ids.shape[1]
         # Its expectation is the mean of the teachers' own divergences, which has the gradient of their mixture's.
-        value -= each * log_s.gather(1, ids).sum(dim=-1) + share * signal.sampled_entropy
-        by_logit.scatter_add_(1, ids, by_logit.new_full((), -each).expand(ids.shape))
+        value -= draw_weight * log_s.gather(1, ids).sum(dim=-1) + share * signal.sampled_entropy
+        by_logit.scatter_add_(1, ids, by_logit.new_full((), -draw_weight).expand(ids.shape))
         entropy = entropy + share * signal.entropy
     return value, by_logit, entropy

@@ -1,19 +1,23 @@
-"""The loss of many positions and its gradient, tile by tile: logits exist for a few hundred positions at a time."""
+"""Tiled loss of many positions with its gradient: logits exist for a few hundred positions at a time.
+
+Shapes: N positions that carry loss, n of them in a tile, a hidden size `width`, a vocabulary of V.
+"""
 
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from capgap.distillation.training.divergences import DIVERGENCES, Objective, TeacherSignal, divergence
+from capgap.distillation.teacher.signal_forms import TeacherSignal
+from capgap.distillation.training.divergences import Objective, divergence
 from capgap.models.lm_head import LanguageModelHead
 
-__all__ = ["DIVERGENCES", "LossSums", "Objective", "TeacherSignal", "tile_loss", "tiled_loss"]
+__all__ = ["LossSums", "tile_loss", "tiled_loss"]
 
 
 @dataclass(frozen=True)
 class LossSums:
-    """The loss of some positions and what it is made of; sums, not means."""
+    """The loss of some positions and its parts; sums over positions, not means, each of shape ()."""
 
     total: torch.Tensor
     """What is minimised; has a gradient."""
@@ -25,14 +29,10 @@ class LossSums:
     """Positions at which the teacher was too unsure."""
 
 
-@dataclass
-class _TileLoss:
-    """What one tile of positions comes to."""
+@dataclass(frozen=True)
+class TileLoss(LossSums):
+    """The loss of one tile, with its gradient."""
 
-    total: torch.Tensor
-    divergence: torch.Tensor
-    cross_entropy: torch.Tensor
-    n_gated: torch.Tensor
     gradient: torch.Tensor
     """Of `total` by the student's logits, shape (n, vocabulary)."""
 
@@ -43,8 +43,7 @@ def tile_loss(
     weights: torch.Tensor,
     objective: Objective,
     signals: tuple[TeacherSignal, ...] = (),
-    shares: tuple[float, ...] = (),
-) -> _TileLoss:
+) -> TileLoss:
     """The loss of a tile and its gradient by the logits.
 
     Parameters
@@ -55,45 +54,48 @@ def tile_loss(
         Each position's next token and its weight, shape (n,).
     objective
         What is minimised.
-    signals, shares
-        What each teacher says at the positions, and its share of the mixture.
+    signals
+        Each teacher's signal at the positions.
     """
     zero = weights.new_zeros(())
     if objective.divergence is None:
         log_p = torch.log_softmax(logits, dim=-1)
         value = -(log_p.gather(1, labels[:, None])[:, 0] * weights).sum()
         gradient = _less_label(log_p.exp_(), labels, weights)
-        return _TileLoss(value, zero, value, zero, gradient)
+        return TileLoss(value, zero, value, zero, gradient)
     temperature = objective.temperature
     log_s = torch.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1)
-    value, by_logit, entropy = divergence(log_s, objective, signals, shares)
-    kept = weights * objective.weight
+    value, by_logit, entropy = divergence(log_s, objective, signals)
+    divergence_weights = weights * objective.weight
     n_gated = zero
     if objective.max_entropy is not None:
         unsure = entropy > objective.max_entropy
-        n_gated, kept = unsure.sum().to(weights.dtype), kept.masked_fill(unsure, 0.0)
-    told = (value * kept).sum()
+        n_gated, divergence_weights = unsure.sum().to(weights.dtype), divergence_weights.masked_fill(unsure, 0.0)
+    diverged = (value * divergence_weights).sum()
     # d(T² D)/dz = T² · dD/d(z/T) / T
-    gradient = by_logit.mul_((kept * temperature)[:, None])
-    total, crossed = told * temperature**2, zero
+    gradient = by_logit.mul_((divergence_weights * temperature)[:, None])
+    total, crossed = diverged * temperature**2, zero
     if objective.cross_entropy:
         log_p = log_s if temperature == 1 else torch.log_softmax(logits, dim=-1)
-        scaled = weights * objective.cross_entropy
-        crossed = -(log_p.gather(1, labels[:, None])[:, 0] * scaled).sum()
-        gradient += _less_label(log_p.exp(), labels, scaled)
+        label_weights = weights * objective.cross_entropy
+        crossed = -(log_p.gather(1, labels[:, None])[:, 0] * label_weights).sum()
+        gradient += _less_label(log_p.exp(), labels, label_weights)
         total = total + crossed
-    return _TileLoss(total, told, crossed, n_gated, gradient)
+    return TileLoss(total, diverged, crossed, n_gated, gradient)
 
 
 def _less_label(probability: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Gradient of weighted cross-entropies by the logits, in place of the probabilities."""
+    """Gradient of weighted cross-entropies by the logits, shape (n, V), in place of the probabilities."""
     if not bool((weights == 1).all()):  # a pass over all logits that mostly changes nothing
         probability.mul_(weights[:, None])
     return probability.scatter_add_(1, labels[:, None], -weights[:, None])
 
 
 class _TiledFunction(torch.autograd.Function):
-    """Project, compare and differentiate tile by tile; what is kept is as large as the hidden states and the head."""
+    """Autograd function that projects, compares and differentiates tile by tile, all of it in the forward pass.
+
+    What it keeps for backward is as large as the hidden states and the head, never as the logits.
+    """
 
     @staticmethod
     def forward(
@@ -106,78 +108,68 @@ class _TiledFunction(torch.autograd.Function):
         weights: torch.Tensor,
         objective: Objective,
         signals: tuple[TeacherSignal, ...],
-        shares: tuple[float, ...],
         tile: int,
     ) -> torch.Tensor:
-        computed = torch.get_autocast_dtype(hidden.device.type) if _autocast(hidden) else hidden.dtype
+        # Custom functions are outside of autocast: the products run in its dtype, losses in float32 or float64.
+        device = hidden.device.type
+        computed = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
         needs = ctx.needs_input_grad
         by_hidden = torch.empty_like(hidden) if needs[0] else None
         by_weight = torch.empty_like(weight) if weight is not None and needs[1] else None
         by_bias = torch.zeros_like(bias) if bias is not None and needs[2] else None
         matrix = None if weight is None else weight.to(computed)
         sums = torch.zeros(4, dtype=torch.float64, device=hidden.device)
-        buffer = (
-            hidden.new_empty(0)
-            if matrix is None
-            else hidden.new_empty((min(tile, len(hidden)), len(matrix)), dtype=computed)
-        )
-        with torch.autocast(hidden.device.type, enabled=False):
+        n_columns = 0 if matrix is None else len(matrix)
+        buffer = hidden.new_empty((min(tile, len(hidden)), n_columns), dtype=computed)
+        with torch.autocast(device, enabled=False):
             for low in range(0, len(hidden), tile):
                 high = min(low + tile, len(hidden))
                 states = hidden[low:high].to(computed)
                 # one buffer for all tiles: fresh memory costs more than what is written into it
                 raw = states if matrix is None else torch.mm(states, matrix.T, out=buffer[: high - low])
-                logits, slope = _bent(_exact(raw), bias, head)
-                told = tile_loss(
-                    logits,
-                    labels[low:high],
-                    weights[low:high],
-                    objective,
-                    tuple(signal.tile(low, high) for signal in signals),
-                    shares,
-                )
-                sums += torch.stack([told.total, told.divergence, told.cross_entropy, told.n_gated])
-                gradient = told.gradient if slope is None else told.gradient.mul_(slope)
+                logits, slope = _scaled_and_capped(_at_least_float32(raw), bias, head)
+                tiles = tuple(signal.tile(low, high) for signal in signals)
+                loss = tile_loss(logits, labels[low:high], weights[low:high], objective, tiles)
+                sums += torch.stack([loss.total, loss.divergence, loss.cross_entropy, loss.n_gated])
+                # by logits, shape (n, V); from here by the products that the logits were made of
+                gradient = loss.gradient if slope is None else loss.gradient.mul_(slope)
                 if by_bias is not None:
                     by_bias += gradient.sum(dim=0)
                 gradient = gradient.to(computed)
                 if by_hidden is not None:
                     by_hidden[low:high] = gradient if matrix is None else gradient @ matrix
                 if by_weight is not None:
-                    own = (gradient.T.to(by_weight.dtype), states.to(by_weight.dtype))
-                    torch.mm(*own, out=by_weight) if low == 0 else by_weight.addmm_(*own)
+                    factors = (gradient.T.to(by_weight.dtype), states.to(by_weight.dtype))
+                    # the first tile writes over what `empty_like` left there
+                    torch.mm(*factors, out=by_weight) if low == 0 else by_weight.addmm_(*factors)
         ctx.gradients = (by_hidden, by_weight, by_bias)
         return sums
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        factor = gradients[0][0]  # of the total; the parts are told, not trained on
-        own = tuple(None if gradient is None else gradient.mul_(factor) for gradient in ctx.gradients)
+        factor = gradients[0][0]  # of the total; the parts are reported, not trained on
+        scaled = tuple(None if gradient is None else gradient.mul_(factor) for gradient in ctx.gradients)
         ctx.gradients = (None, None, None)
-        return (*own, *(None,) * 7)
+        return (*scaled, *(None,) * 6)
 
 
-def _bent(
+def _scaled_and_capped(
     raw: torch.Tensor, bias: torch.Tensor | None, head: LanguageModelHead
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Logits from products, and the derivative of the former by the latter; None where that is 1."""
+    """Logits from products of shape (n, V), and the derivative of the former by the latter; None where that is 1."""
     if bias is not None:
         raw = raw.add_(bias)
     if head.scale != 1.0:
         raw = raw.mul_(head.scale)
     if head.cap is None:
         return raw, (None if head.scale == 1.0 else raw.new_full((), head.scale))
-    bent = torch.tanh(raw / head.cap)
-    return bent * head.cap, (1 - bent**2) * head.scale
+    squashed = torch.tanh(raw / head.cap)
+    return squashed * head.cap, (1 - squashed**2) * head.scale
 
 
-def _exact(values: torch.Tensor) -> torch.Tensor:
-    """At least float32."""
+def _at_least_float32(values: torch.Tensor) -> torch.Tensor:
+    """The values in float32, or float64 where they are."""
     return values if values.dtype == torch.float64 else values.float()
-
-
-def _autocast(hidden: torch.Tensor) -> bool:
-    return bool(torch.is_autocast_enabled(hidden.device.type))
 
 
 def tiled_loss(
@@ -187,7 +179,6 @@ def tiled_loss(
     weights: torch.Tensor,
     objective: Objective,
     signals: tuple[TeacherSignal, ...] = (),
-    shares: tuple[float, ...] = (),
     *,
     tile: int = 128,
 ) -> LossSums:
@@ -203,8 +194,8 @@ def tiled_loss(
         The next token of each position and its weight, shape (N,).
     objective
         What is minimised.
-    signals, shares
-        What each teacher says at these positions, and its share of the mixture.
+    signals
+        Each teacher's signal at these positions.
     tile
         Positions that are projected together.
 
@@ -214,7 +205,7 @@ def tiled_loss(
     three tensors by a number; it can run once.
     """
     sums = _TiledFunction.apply(  # type: ignore[no-untyped-call]
-        hidden, head.weight, head.bias, head, labels, weights, objective, signals, shares, tile
+        hidden, head.weight, head.bias, head, labels, weights, objective, signals, tile
     )
     parts = sums.detach()
     return LossSums(sums[0], parts[1], parts[2], parts[3])

@@ -1,110 +1,164 @@
-"""On-policy distillation: the student writes, the teacher judges every token of it, live.
+"""On-policy distillation: the student samples texts, and an online teacher gives its distribution at every token.
 
-The texts of a step are written by the student as it is at that step, with a seed of the step's own, so that a run that
-was taken up again writes what an undisturbed one would have written.
+The texts of a step are sampled from the student as it is at that step, with a seed of the step's own, so that a run
+that was taken up again samples what an undisturbed one would have sampled.
 """
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from capgap.distillation.data.encoding import IGNORE, EncodedExample
+from capgap.distillation.data.packing import first_fit
+from capgap.distillation.data.tokenised import TokenisedDataset
+from capgap.distillation.job import DistillJob
 from capgap.distillation.teacher.distributions import OnlineTeacher
-from capgap.distillation.training.loss_engine import n_virtual
-from capgap.distillation.training.micro_batches import MicroBatch, micro_batches, n_inputs, packed
-from capgap.distillation.training.objectives import TeacherSignal
+from capgap.distillation.teacher.prompt_context import PromptContext
+from capgap.distillation.teacher.signal_forms import TeacherSignal
+from capgap.distillation.teacher.signals import LocatedTeacher, shared_vocabulary
+from capgap.distillation.training.batch_source import BatchSource
+from capgap.distillation.training.loss_engine import n_virtual_tokens
+from capgap.distillation.training.micro_batches import MicroBatch, pack
+from capgap.errors import DistillError
 
-__all__ = ["OnPolicyBatches"]
+if TYPE_CHECKING:
+    from capgap.distillation.students.student import LoadedStudent
+
+__all__ = ["OnPolicyBatches", "on_policy_batches"]
+
+_DEFAULT_MAX_TOKENS = 256
 
 
 @dataclass(frozen=True)
-class OnPolicyBatches:
-    """Steps of texts that the student writes itself; stands where `Material` stands."""
+class OnPolicyBatches(BatchSource):
+    """Micro-batches of texts that the student samples itself."""
 
-    examples: tuple[EncodedExample, ...]
-    """Prompts and, behind them, texts that only say how long an answer may be."""
-    items: tuple[str, ...]
-    """Their names, for messages."""
     prompts: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
-    """Token ids of each prompt, as the student and as the teacher are given it."""
+    """Token ids of each prompt, as the student and as the teacher are given it, shape (examples,)."""
     student: Any
     """The model that learns."""
     teacher: OnlineTeacher
-    """The judge."""
+    """Gives its distributions over what the student samples."""
     max_tokens: int
     """Longest text."""
     temperature: float
-    """At which the student writes."""
+    """At which the student samples."""
     seed: int
-    """Of the writing."""
+    """Of the sampling."""
     eos: int
     """Ends a text."""
     pad: int
-    """Fills up."""
+    """Fills up prompts on the left."""
 
-    def passes(self, step: Sequence[int], tokens: int, virtual: int = 0) -> list[MicroBatch]:
-        """The forward passes of an optimizer step; see `Material.passes`."""
-        written = self._write(step)
-        own = [_encoded(self.prompts[index][0], text) for index, text in zip(step, written, strict=True)]
-        made = []
-        for group in micro_batches([n_inputs(one) + virtual for one in own], tokens):
-            one = packed([own[place] for place in group], [step[place] for place in group], n_virtual=virtual)
-            asked = [(self.prompts[step[place]][1], written[place]) for place in group]
+    def passes(self, step: Sequence[int], tokens: int, n_virtual: int = 0) -> list[MicroBatch]:
+        """The forward passes of an optimizer step; see `BatchSource.passes`."""
+        texts = self._sample(step)
+        examples = []  # every token of a text carries loss
+        for index, text in zip(step, texts, strict=True):
+            prompt = self.prompts[index][0]
+            examples.append(EncodedExample((*prompt, *text), (*[IGNORE] * len(prompt), *text)))
+        passes = []
+        for group in first_fit([example.n_inputs + n_virtual for example in examples], tokens):
+            batch = pack([examples[place] for place in group], [step[place] for place in group], n_virtual=n_virtual)
+            given = [(self.prompts[step[place]][1], texts[place]) for place in group]
+            # The token before each of a text predicts it: from the last of the prompt to the last but one of the text.
             states = self.teacher.states(
-                [(*prompt, *text[:-1]) for prompt, text in asked],
-                [range(len(prompt) - 1, len(prompt) + len(text) - 1) for prompt, text in asked],
+                [(*prompt, *text[:-1]) for prompt, text in given],
+                [range(len(prompt) - 1, len(prompt) + len(text) - 1) for prompt, text in given],
             )
-            made.append(replace(one, signals=(TeacherSignal(hidden=torch.cat(states), head=self.teacher.head),)))
-        return made
+            signal = TeacherSignal(hidden=torch.cat(states), head=self.teacher.head)
+            passes.append(replace(batch, signals=(signal,)))
+        return passes
 
     @torch.no_grad()
-    def _write(self, step: Sequence[int]) -> list[tuple[int, ...]]:
+    def _sample(self, step: Sequence[int]) -> list[tuple[int, ...]]:
         """A text for each prompt, its end of text included where it has one."""
         device = next(self.student.parameters()).device
         prompts = [self.prompts[index][0] for index in step]
         width = max(map(len, prompts))
-        ids = torch.tensor([[self.pad] * (width - len(one)) + list(one) for one in prompts], device=device)
-        mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in prompts], device=device)
-        given, skipped = {"input_ids": ids, "attention_mask": mask}, width
+        # Padded on the left, so that every text begins in the same column; shape (examples, width).
+        ids = torch.tensor([[self.pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
+        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
+        inputs, n_given = {"input_ids": ids, "attention_mask": mask}, width
         model = self.student
-        if n_virtual(model):
-            # peft puts the virtual tokens before the padding, where no pass of training has them
-            given, skipped = _behind_virtual(model, ids, mask), 0
+        if n_virtual_tokens(model):
+            # peft puts the virtual tokens before the padding, where no pass of training has them; what is generated
+            # from embeddings comes back without the prompt
+            inputs, n_given = _with_virtual_tokens(model, ids, mask), 0
             model = model.get_base_model()
         seed = int(hashlib.sha256(f"{self.seed}:{list(step)}".encode()).hexdigest()[:12], 16)
-        mode = self.student.training
+        was_training = self.student.training
         self.student.eval()
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
-            # the checkpoint's generation settings may cut the distribution; the student's own is what is judged
+            # the checkpoint's generation settings may cut the distribution; the student's own is what is learnt from
             output = model.generate(
-                **given, max_new_tokens=self.max_tokens, do_sample=True, temperature=self.temperature, top_k=0,
+                **inputs, max_new_tokens=self.max_tokens, do_sample=True, temperature=self.temperature, top_k=0,
                 top_p=1.0, repetition_penalty=1.0, eos_token_id=self.eos, pad_token_id=self.pad,
             )  # fmt: skip
-        self.student.train(mode)
-        return [_ended(row, self.eos) for row in output[:, skipped:].tolist()]
+        self.student.train(was_training)
+        rows = (tuple(row) for row in output[:, n_given:].tolist())
+        return [row[: row.index(self.eos) + 1] if self.eos in row else row for row in rows]
 
 
-def _behind_virtual(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Embeddings and mask of left-padded prompts, with the virtual tokens right before each prompt."""
+def on_policy_batches(
+    job: DistillJob, student: "LoadedStudent", model: Any, dataset: TokenisedDataset, context: PromptContext
+) -> OnPolicyBatches:
+    """The prompts of a dataset, whose texts the student samples and an online teacher scores in every step.
+
+    Parameters
+    ----------
+    job, student, dataset
+        What is distilled.
+    model
+        The student's model as it trains, with its adapter.
+    context
+        Not used: the teacher sees what the student sees.
+
+    Raises
+    ------
+    DistillError
+        There are conversations, or a prompt leaves no room for a text; or as `teacher_signals`.
+    """
+    config = job.config
+    if any(example.messages is not None for example in dataset.examples):
+        raise DistillError(f"{config.name}: on_policy asks prompts, and messages carry their own answers.")
+    (word,) = config.teacher
+    teacher = LocatedTeacher.of(config, word, job.device)
+    n_vocabulary = shared_vocabulary(job, student, teacher)
+    encoder = teacher.encoder()
+    prompts = []
+    for example, completion, encoded in zip(dataset.examples, dataset.completions, dataset.encoded, strict=True):
+        teachers = encoder.pair(example.prompt, completion)
+        assert teachers is not None  # the student's own limit is no longer
+        prompts.append((encoded.prompt_ids, teachers.prompt_ids))
+    longest_answer = max(example.task_format.max_tokens for example in dataset.examples)
+    room = student.max_length - max(len(prompt) for prompt, _ in prompts)
+    max_tokens = min(config.on_policy.max_tokens or min(longest_answer, _DEFAULT_MAX_TOKENS), room)
+    if max_tokens < 1:
+        raise DistillError(f"{config.name}: a prompt fills all {student.max_length} tokens that a student holds.")
+    loaded = teacher.load().to(teacher.device)
+    online = OnlineTeacher(loaded, n_vocabulary, [prompt for _, prompt in prompts], job.on_event)
+    return OnPolicyBatches(
+        dataset.items, tuple(prompts), model, online, max_tokens=max_tokens,
+        temperature=config.on_policy.temperature, seed=config.seed, eos=int(student.tokenizer.eos_token_id),
+        pad=student.pad,
+    )  # fmt: skip
+
+
+def _with_virtual_tokens(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Embeddings and mask of left-padded prompts, with the virtual tokens right before each prompt.
+
+    Shapes: ids and mask (examples, width) → embeddings (examples, width + virtual, hidden), mask likewise.
+    """
     table, virtual = model.get_base_model().get_input_embeddings(), model.get_prompt(batch_size=1)[0]
-    n = len(virtual)
     rows, masks = [], []
-    for own, seen in zip(ids, mask, strict=True):
-        gap = int((seen == 0).sum())
-        embedded = table(own)
-        rows.append(torch.cat([embedded[:gap], virtual.to(embedded.dtype), embedded[gap:]]))
-        masks.append(torch.cat([seen[:gap], seen.new_ones(n), seen[gap:]]))
+    for row_ids, row_mask in zip(ids, mask, strict=True):
+        n_padding = int((row_mask == 0).sum())
+        embedded = table(row_ids)
+        rows.append(torch.cat([embedded[:n_padding], virtual.to(embedded.dtype), embedded[n_padding:]]))
+        masks.append(torch.cat([row_mask[:n_padding], row_mask.new_ones(len(virtual)), row_mask[n_padding:]]))
     return {"inputs_embeds": torch.stack(rows), "attention_mask": torch.stack(masks)}
-
-
-def _ended(row: Sequence[int], eos: int) -> tuple[int, ...]:
-    """A text up to its end; at least one token."""
-    return tuple(row[: row.index(eos) + 1]) if eos in row else tuple(row)
-
-
-def _encoded(prompt: tuple[int, ...], text: tuple[int, ...]) -> EncodedExample:
-    return EncodedExample((*prompt, *text), (*[IGNORE] * len(prompt), *text))

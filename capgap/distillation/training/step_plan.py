@@ -1,7 +1,7 @@
-"""Which examples meet in which optimizer step: the whole of a training run, laid out before it starts.
+"""Step plan: which examples meet in which optimizer step, laid out for the whole run before it starts.
 
 A run that was killed goes on from the place in this plan where it stopped, so nothing about the order of the
-examples depends on what a process remembers. How a step is cut into forward passes (`rows.passes`) is another
+examples depends on what a process remembers. How a step is cut into forward passes (`BatchSource.passes`) is another
 question, and has no bearing on its gradient.
 """
 
@@ -19,7 +19,7 @@ class StepPlan:
     """The optimizer steps of a training run in their order."""
 
     steps: tuple[tuple[int, ...], ...]
-    """Examples of each step, by index."""
+    """Indices of the examples of each step, shape (steps, batch); the last step may be smaller."""
     n_examples: int
     """How many examples there are."""
 
@@ -39,12 +39,7 @@ class StepPlan:
 
 
 def plan_steps(
-    n: int,
-    *,
-    batch_size: int,
-    epochs: float | None = None,
-    max_steps: int | None = None,
-    rng: np.random.Generator,
+    n: int, *, batch_size: int, epochs: float | None = None, max_steps: int | None = None, rng: np.random.Generator
 ) -> StepPlan:
     """The plan of a run.
 

@@ -1,13 +1,14 @@
-"""The training run: transformers' Trainer over a fixed plan, with the loss of a step divided once by its tokens.
+"""The training loop: transformers' Trainer over a step plan, with the loss of a step divided once by its tokens.
 
 One batch of Trainer's is a whole optimizer step: `_Trainer.training_step` runs its forward passes one after the other,
 so that their number may differ from step to step.
 """
 
 import json
+import logging
+import math
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,32 +18,37 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
-from tqdm import tqdm
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from capgap.distillation.config import DistillConfig
-from capgap.distillation.training.batch_source import StoredBatches
+from capgap.distillation.config_keys import TrainingKeys
+from capgap.distillation.job import DistillJob, stage
+from capgap.distillation.training.batch_source import BatchSource
+from capgap.distillation.training.divergences import Objective
 from capgap.distillation.training.loss_engine import LossEngine
-from capgap.distillation.training.micro_batches import MicroBatch, n_inputs
-from capgap.distillation.training.objectives import Objective
-from capgap.distillation.training.on_policy import OnPolicyBatches
+from capgap.distillation.training.micro_batches import MicroBatch
 from capgap.distillation.training.step_plan import StepPlan
 from capgap.errors import DistillError
 from capgap.models import choose_device
 
-__all__ = ["StepLoss", "TrainingResult", "last_checkpoint", "train"]
+__all__ = ["StepLoss", "TrainingResult", "drop_checkpoints", "last_checkpoint", "train"]
+
+logger = logging.getLogger(__name__)
 
 Save = Callable[[Path, int], None]
+"""Writes the weights into a directory, at a step."""
+Advance = Callable[[int, str], None]
+"""Tells of steps done, and how it goes."""
 
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 _STATE = "trainer_state.json"
 _TERMS = ("loss", "divergence", "cross_entropy", "gated")
 _EXPLODED = 1e4  # times the first step's loss, or so many nats a token
+_CURVE_POINTS = 200  # of the learning curve, at most about
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training run came to."""
+    """Token counts and learning curve of a training run."""
 
     steps: int
     """Optimizer steps."""
@@ -51,17 +57,20 @@ class TrainingResult:
     taken up again, so that nobody knows all of them."""
     loss_tokens: int | None
     """Those of them that carried loss."""
-    losses: tuple[tuple[int, float], ...]
-    """Mean loss, nats per token, up to each of some steps."""
     terms: tuple[dict[str, float], ...]
-    """The same with what the loss is made of: see `StepLoss`."""
+    """The learning curve: of each of some steps, the means up to it of the loss and its parts; see `StepLoss`."""
     seconds: float
     """Time of this call; a part only where the run was taken up again."""
+
+    @property
+    def losses(self) -> tuple[tuple[int, float], ...]:
+        """Step and loss, nats per token, of each point of the curve."""
+        return tuple((int(point["step"]), point["loss"]) for point in self.terms)
 
 
 @dataclass(frozen=True)
 class StepLoss:
-    """What a step came to, nats per token that carries loss."""
+    """The loss of an optimizer step and its parts, nats per token that carries loss."""
 
     loss: float
     """What was minimised."""
@@ -77,7 +86,7 @@ class StepLoss:
     """Those of them that carried loss."""
 
     def words(self, objective: Objective) -> str:
-        """For a line of progress."""
+        """The loss and its parts in a few words, for the status of a progress event."""
         if objective.divergence is None:
             return f"loss {self.loss:.4f}"
         parts = [f"loss {self.loss:.4f}", f"{objective.divergence} {self.divergence:.4f}"]
@@ -91,44 +100,49 @@ class StepLoss:
 class _PlannedTrainer(Trainer):  # type: ignore[misc]
     """Trainer over whole steps of packed passes, which stops where a number is not finite."""
 
-    def __init__(self, *, engine: LossEngine, plan: StepPlan, items: Sequence[str], save: Save, **options: Any) -> None:
-        super().__init__(**options)
-        self.engine, self.plan, self.items, self._save_to = engine, plan, items, save
+    def __init__(
+        self, job: DistillJob, engine: LossEngine, source: BatchSource, plan: StepPlan, save: Save, advance: Advance
+    ) -> None:
+        super().__init__(
+            model=engine.model,
+            args=_arguments(job, plan),
+            train_dataset=list(range(len(source.items))),
+            data_collator=lambda step: source.passes(step, job.config.training.pass_tokens, engine.n_virtual),
+        )
+        self.remove_callback(PrinterCallback)  # stdout belongs to results
+        self.add_callback(_TrainerCallback(self, job.config.training, advance))
+        self.engine, self.plan, self.items, self._save_to = engine, plan, source.items, save
         self.terms: list[StepLoss] = []
-        """What each step of this process came to."""
-        self._trainable = [p for p in options["model"].parameters() if p.requires_grad]
+        """The loss of each step of this process; shorter than the plan where the run was resumed."""
+        self._trainable = [p for p in engine.model.parameters() if p.requires_grad]
 
     def get_train_dataloader(self) -> Any:
-        loader: Any = DataLoader(
-            self.train_dataset,
-            batch_sampler=[list(step) for step in self.plan.steps],
-            collate_fn=self.data_collator,
-            num_workers=0,
-        )
-        # accelerate's loader serves several processes; the tiny models feel its weight
-        return loader
+        # not accelerate's loader, which serves several processes: the tiny models feel its weight
+        steps = [list(step) for step in self.plan.steps]
+        return DataLoader(self.train_dataset, batch_sampler=steps, collate_fn=self.data_collator, num_workers=0)
 
     def training_step(self, model: Any, inputs: Sequence[MicroBatch], num_items_in_batch: Any = None) -> torch.Tensor:
-        """Forward and backward of all passes of a step; what they add up to is the step's own mean."""
-        weight = float(sum(one.weights.double().sum() for one in inputs))
-        told: list[torch.Tensor] = []
-        for one in inputs:
-            one = one.to(self.args.device)
+        """Forward and backward of all passes of a step; the gradients that add up are those of the step's mean."""
+        # Of the whole step, so that how it is cut into passes changes nothing.
+        weight = float(sum(batch.weights.double().sum() for batch in inputs))
+        by_pass: list[torch.Tensor] = []
+        for batch in inputs:
+            batch = batch.to(self.args.device)
             with self.engine.in_use():
                 # accelerate puts autocast around the model's own forward, which is not what runs here
                 with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
-                    loss = self.engine.loss(one)
+                    loss = self.engine.loss(batch)
                 (loss.total / weight).backward()  # type: ignore[no-untyped-call]
             sums = torch.stack([loss.total.detach(), loss.divergence, loss.cross_entropy, loss.n_gated])
             if not bool(torch.isfinite(sums).all()):
-                self._stop(one.examples, f"the loss is {float(sums[0]):g}")
-            told.append(sums)
-        n_tokens = sum(len(one.labels) for one in inputs)
-        total, divergence, crossed, gated = (torch.stack(told).sum(dim=0) / weight).tolist()
-        n_run = sum(len(one.ids) - len(one.virtual) for one in inputs)
+                self._stop(batch.indices, f"the loss is {float(sums[0]):g}")
+            by_pass.append(sums)
+        n_tokens = sum(len(batch.labels) for batch in inputs)
+        total, divergence, crossed, gated = (torch.stack(by_pass).sum(dim=0) / weight).tolist()
+        n_run = sum(len(batch.ids) - len(batch.virtual) for batch in inputs)
         self.terms.append(StepLoss(total, divergence, crossed, gated * weight / n_tokens, n_run, n_tokens))
         if total > _EXPLODED * max(self.terms[0].loss, 1.0):
-            self._stop(inputs[0].examples, f"the loss has grown from {self.terms[0].loss:.3g} to {total:.3g}")
+            self._stop(inputs[0].indices, f"the loss has grown from {self.terms[0].loss:.3g} to {total:.3g}")
         return torch.tensor(total)
 
     def _clip_grad_norm(self, model: Any) -> torch.Tensor:
@@ -142,183 +156,133 @@ class _PlannedTrainer(Trainer):  # type: ignore[misc]
             self._stop((), "a weight is not finite")
         self._save_to(Path(output_dir or self.args.output_dir), self.state.global_step)
 
-    def _stop(self, examples: Sequence[int], why: str) -> None:
-        named = ", ".join(self.items[index] for index in examples[:8])
-        more = f" and {len(examples) - 8} more" if len(examples) > 8 else ""
-        good = last_checkpoint(Path(self.args.output_dir))
+    def _stop(self, indices: Sequence[int], reason: str) -> None:
+        """Raise with the step, the items of the pass and the last checkpoint."""
+        items = ", ".join(self.items[index] for index in indices[:8])
+        more = f" and {len(indices) - 8} more" if len(indices) > 8 else ""
+        checkpoint = last_checkpoint(Path(self.args.output_dir))
         raise DistillError(
-            f"step {self.state.global_step + 1} of {self.plan.n_steps}: {why}."
-            f"{f' Items of the pass: {named}{more}.' if named else ''}"
-            f" Last good checkpoint: {good.name if good else 'none'}."
+            f"step {self.state.global_step + 1} of {self.plan.n_steps}: {reason}."
+            f"{f' Items of the pass: {items}{more}.' if items else ''}"
+            f" Last good checkpoint: {checkpoint.name if checkpoint else 'none'}."
             f" Lower training.lr (it is {self.args.learning_rate:g}) or raise training.warmup."
         )
 
 
 class _TrainerCallback(TrainerCallback):  # type: ignore[misc]
-    """A bar on stderr with loss and speed, points of the learning curve, and a checkpoint every some minutes."""
+    """Progress with loss and speed, points of the learning curve, and a checkpoint every some minutes."""
 
-    def __init__(self, *, minutes: float | None, show: bool) -> None:
-        self._minutes, self._show = minutes, show
-        self._bar: Any = None
-        self.trainer: _PlannedTrainer | None = None
+    def __init__(self, trainer: _PlannedTrainer, training: TrainingKeys, advance: Advance) -> None:
+        self.trainer, self._advance = trainer, advance
+        self._seconds_between_saves = math.inf if training.save_steps else 60 * training.save_minutes
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._saved = self._started = time.monotonic()
-        self._every = max(1, state.max_steps // 200)
-        every_seconds = 0.5 if sys.stderr.isatty() else 15.0
-        self._bar = tqdm(
-            total=state.max_steps,
-            initial=state.global_step,
-            desc="distil",
-            unit="step",
-            file=sys.stderr,
-            mininterval=every_seconds,
-            disable=not self._show,
-        )
-        self._shown, self._done, self._every_seconds = 0.0, 0, every_seconds
+        self._steps_per_point = max(1, state.max_steps // _CURVE_POINTS)
+        self._loss_tokens = 0
+        if state.global_step:
+            self._advance(state.global_step, "from a checkpoint")
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        assert self.trainer is not None
-        now, step = time.monotonic(), state.global_step
-        self._done += self.trainer.terms[-1].loss_tokens
-        if step % self._every == 0 or step == state.max_steps:
-            self._log(step, self.trainer.terms[-self._every :])
-        if self._show and now - self._shown > self._every_seconds:
-            speed = self._done / max(now - self._started, 1e-9)
-            words = self.trainer.terms[-1].words(self.trainer.engine.objective)
-            self._bar.set_postfix_str(f"{words}, {speed:,.0f} loss tokens/s", refresh=False)
-            self._shown = now
-        self._bar.update()
-        if self._minutes is not None and now - self._saved > 60 * self._minutes and step < state.max_steps:
+        now, step, terms = time.monotonic(), state.global_step, self.trainer.terms
+        self._loss_tokens += terms[-1].loss_tokens
+        if step % self._steps_per_point == 0 or step == state.max_steps:
+            self._log(step, terms[-self._steps_per_point :])
+        speed = self._loss_tokens / max(now - self._started, 1e-9)
+        self._advance(1, f"{terms[-1].words(self.trainer.engine.objective)}, {speed:,.0f} loss tokens/s")
+        if now - self._saved > self._seconds_between_saves and step < state.max_steps:
             control.should_save, self._saved = True, now
 
     def _log(self, step: int, recent: Sequence[StepLoss]) -> None:
         """A point of the curve: means since the last one, for the record and for the loggers."""
-        assert self.trainer is not None
-        point = {name: sum(getattr(t, name) for t in recent) / len(recent) for name in _TERMS}
+        point = {name: sum(getattr(loss, name) for loss in recent) / len(recent) for name in _TERMS}
         self.trainer.state.log_history.append({"step": step, **point})
         if self.trainer.args.report_to:
             self.trainer.control = self.trainer.callback_handler.on_log(
                 self.trainer.args, self.trainer.state, self.trainer.control, dict(point)
             )
 
-    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._bar.close()
 
-
-def train(
-    engine: LossEngine,
-    material: StoredBatches | OnPolicyBatches,
-    config: DistillConfig,
-    plan: StepPlan,
-    *,
-    out: Path,
-    save: Save,
-    device: str | None = None,
-    show: bool = True,
-) -> TrainingResult:
+def train(job: DistillJob, engine: LossEngine, source: BatchSource, plan: StepPlan, save: Save) -> TrainingResult:
     """Train a student; its weights change in place.
 
     Parameters
     ----------
+    job
+        How, on which device, and the directory for checkpoints: the newest whole one in it is where the run goes on.
+        Its listener hears of the stage "training", step by step.
     engine
         The student and its objective.
-    material
-        The examples, encoded, with what teachers say to them.
-    config, plan
-        How, and in which order.
-    out
-        Directory for checkpoints; the newest whole one in it is where the run goes on.
+    source
+        The micro-batches of each step.
+    plan
+        The examples of each step.
     save
         Writes the weights into a directory; gets the step.
-    device
-        ``cpu``, ``cuda`` …; default: what Trainer finds.
-    show
-        Whether a bar goes to stderr.
 
     Raises
     ------
     DistillError
         A loss or a weight is not finite, or the device has too little memory.
     """
-    model = engine.model
-    minutes = None if config.training.save_steps else config.training.save_minutes
-    progress = _TrainerCallback(minutes=minutes, show=show)
-    trainer = _PlannedTrainer(
-        engine=engine,
-        plan=plan,
-        items=material.items,
-        save=save,
-        model=model,
-        args=_arguments(config, plan, out, device),
-        train_dataset=list(range(len(material.examples))),
-        data_collator=lambda step: material.passes(step, config.training.pass_tokens, engine.n_virtual),
-        callbacks=[progress],
-    )
-    progress.trainer = trainer
-    _only_ours(trainer)
-    resume = last_checkpoint(out)
-    model.train()
-    started = time.monotonic()
-    try:
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    except torch.OutOfMemoryError as error:
-        raise DistillError(
-            f"{config.name}: the device ran out of memory. Halve training.pass_tokens (it is "
-            f"{config.training.pass_tokens}): the result is the same."
-        ) from error
+    config, model = job.config, engine.model
+    resume = last_checkpoint(job.out)
+    logger.debug("%s: %d steps, from %s", config.name, plan.n_steps, resume or "the beginning")
+    with stage(job.on_event, "training", plan.n_steps, "step") as advance:
+        trainer = _PlannedTrainer(job, engine, source, plan, save, advance)
+        model.train()
+        started = time.monotonic()
+        try:
+            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        except torch.OutOfMemoryError as error:
+            raise DistillError(
+                f"{config.name}: the device ran out of memory. Halve training.pass_tokens (it is "
+                f"{config.training.pass_tokens}): the result is the same."
+            ) from error
     if not all_finite(model):
         raise DistillError(f"{config.name}: a weight is not finite after the last step. Lower training.lr.")
-    return _came_to(trainer, material, time.monotonic() - started)
+    return _result(trainer, source, time.monotonic() - started)
 
 
-def _came_to(trainer: _PlannedTrainer, material: StoredBatches | OnPolicyBatches, seconds: float) -> TrainingResult:
+def _result(trainer: _PlannedTrainer, source: BatchSource, seconds: float) -> TrainingResult:
+    """Counts and curve of a run that has ended."""
     points = [entry for entry in trainer.state.log_history if "loss" in entry]
     plan = trainer.plan
-    tokens: int | None
-    loss_tokens: int | None
-    if isinstance(material, StoredBatches):
-        tokens = sum(plan.per_step([n_inputs(example) + 1 for example in material.examples]))
-        loss_tokens = sum(plan.per_step([example.n_loss for example in material.examples]))
-    elif len(trainer.terms) == plan.n_steps:
-        loss_tokens = sum(step.loss_tokens for step in trainer.terms)
-        tokens = sum(step.tokens for step in trainer.terms) + sum(map(len, plan.steps))  # the last of each is learnt
-    else:
-        tokens = loss_tokens = None
+    counts = source.token_counts(plan)
+    if counts is None and len(trainer.terms) == plan.n_steps:  # this process saw every step
+        n_run = sum(step.tokens for step in trainer.terms) + sum(map(len, plan.steps))  # the last of each is learnt
+        counts = n_run, sum(step.loss_tokens for step in trainer.terms)
+    tokens, loss_tokens = counts or (None, None)
     return TrainingResult(
         steps=plan.n_steps,
         tokens=tokens,
         loss_tokens=loss_tokens,
-        losses=tuple((point["step"], point["loss"]) for point in points),
         terms=tuple({name: point[name] for name in ("step", *_TERMS)} for point in points),
         seconds=seconds,
     )
 
 
 def last_checkpoint(out: Path) -> Path | None:
-    """The newest whole ``checkpoint-N`` in a directory; Trainer writes its state last, so one without is partial."""
-    found = []
-    for folder in out.glob("checkpoint-*"):
-        number = folder.name.removeprefix("checkpoint-")
-        try:
-            json.loads((folder / _STATE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if number.isdigit():
-            found.append((int(number), folder))
-    return max(found)[1] if found else None
+    """The newest whole ``checkpoint-N`` in a directory."""
+    by_step = {folder.name.removeprefix("checkpoint-"): folder for folder in out.glob("checkpoint-*")}
+    whole = {int(step): folder for step, folder in by_step.items() if step.isdigit() and _is_whole(folder)}
+    return whole[max(whole)] if whole else None
 
 
 def drop_checkpoints(out: Path, *, whole: bool) -> None:
     """Remove partial checkpoints, and whole ones too where asked."""
     for folder in out.glob("checkpoint-*"):
-        try:
-            json.loads((folder / _STATE).read_text(encoding="utf-8"))
-            complete = True
-        except (OSError, ValueError):
-            complete = False
-        if whole or not complete:
+        if whole or not _is_whole(folder):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a checkpoint was written to its end: Trainer writes its state last."""
+    try:
+        json.loads((folder / _STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def all_finite(model: Any) -> bool:
@@ -326,20 +290,20 @@ def all_finite(model: Any) -> bool:
     return all(bool(torch.isfinite(p).all()) for p in model.parameters() if p.requires_grad)
 
 
-def _arguments(config: DistillConfig, plan: StepPlan, out: Path, device: str | None) -> TrainingArguments:
-    training = config.training
-    where = choose_device(device)
+def _arguments(job: DistillJob, plan: StepPlan) -> TrainingArguments:
+    """Trainer's arguments, or an error where it cannot train on this device or log as asked."""
+    config, training = job.config, job.config.training
+    where = choose_device(job.device)
     if where.startswith("cuda:") and where != "cuda:0":
-        raise DistillError(
-            f"{config.name}: to train on {where}, set CUDA_VISIBLE_DEVICES={where[5:]} and leave --device out."
-        )
+        advice = f"set CUDA_VISIBLE_DEVICES={where[5:]} and leave --device out."
+        raise DistillError(f"{config.name}: to train on {where}, {advice}")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise DistillError(f"{config.name}: training in several processes is not in this version. Start one.")
-    for logger in training.log_to:
-        if find_spec(logger) is None:
-            raise DistillError(f"{config.name}: training.log_to: {logger} is not installed. pip install {logger}")
+    for package in training.log_to:
+        if find_spec(package) is None:
+            raise DistillError(f"{config.name}: training.log_to: {package} is not installed. pip install {package}")
     arguments = TrainingArguments(
-        output_dir=str(out),
+        output_dir=str(job.out),
         max_steps=plan.n_steps,
         per_device_train_batch_size=1,  # a whole step, see `_PlannedTrainer`
         learning_rate=config.lr,
@@ -363,10 +327,3 @@ def _arguments(config: DistillConfig, plan: StepPlan, out: Path, device: str | N
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # never DataParallel: it would split a batch behind the plan's back
     return arguments
-
-
-def _only_ours(trainer: Trainer) -> None:
-    """Take out Trainer's printer: stdout belongs to results."""
-    from transformers import PrinterCallback
-
-    trainer.remove_callback(PrinterCallback)

@@ -1,0 +1,153 @@
+"""Labels for the items of a comparison: declared, given by the user, else by the text classifier."""
+
+import json
+from collections.abc import Collection, Sequence
+from os import PathLike
+from typing import Any
+
+import pandas as pd
+
+from capgap import schema
+from capgap.classification.evidence import ItemText
+from capgap.classification.files import read_labels
+from capgap.classification.label_independence import refuse_compared
+from capgap.classification.labelling import UnlabelledItem, classify_items
+from capgap.classification.text_model import TextModel
+from capgap.errors import TableError
+
+__all__ = ["classifier_facts", "complete_labels"]
+
+
+def complete_labels(
+    outcomes: pd.DataFrame,
+    items: pd.DataFrame | None,
+    models: pd.DataFrame | None,
+    remembered: pd.DataFrame | None,
+    roles: schema.Roles,
+    *,
+    given: pd.DataFrame | str | PathLike[str] | None = None,
+) -> tuple[pd.DataFrame | None, str]:
+    """The `labels` table of all items of which anything is known, and a line that says how it was made.
+
+    Parameters
+    ----------
+    outcomes
+        Their capabilities are what is declared.
+    items
+        Prompts and choices, where they are known; without them only declarations and the catalogue of lm-eval's task
+        families speak.
+    models, roles
+        Who is compared.
+    remembered
+        Labels of an earlier time, of the run directories that are analysed.
+    given
+        Labels of the user, as `capgap.classify` gives them or in a file of `capgap classify`; they take the place of
+        the remembered ones.
+
+    Returns
+    -------
+    tuple
+        None where nothing is known of any item; the line is empty where every item declares its capability.
+
+    Raises
+    ------
+    UsageError
+        Labels rest on answers of a compared model.
+    TableError
+        What the user gave is no table of labels, or holds none of the items.
+    """
+    known = schema.empty(schema.LABELS) if remembered is None else remembered
+    if given is not None:
+        known = (
+            schema.validate(given, schema.LABELS, source="labels")
+            if isinstance(given, pd.DataFrame)
+            else read_labels(given)
+        )
+    questions = _questions(outcomes, items)
+    keys = [(question.task, question.item) for question in questions]
+    labelled = set(_keys(known))
+    if given is not None and labelled.isdisjoint(keys):
+        raise TableError(
+            f"{'labels' if isinstance(given, pd.DataFrame) else given}: none of its labels is of an item of this run. "
+            f"Task and item must be spelt as in the outcomes."
+        )
+    fresh = _classified([question for question, key in zip(questions, keys, strict=True) if key not in labelled])
+    wanted = set(keys)
+    parts = [part for part in (known[[key in wanted for key in _keys(known)]], fresh) if len(part)]
+    if not parts:
+        return None, ""
+    labels = schema.concat(parts, schema.LABELS)
+    refuse_compared(labels, schema.empty(schema.MODELS) if models is None else models, set(roles.names))
+    return labels, _summary(questions, labels)
+
+
+def _keys(table: pd.DataFrame) -> list[tuple[str, str]]:
+    return list(zip(table["task"].astype(str), table["item"].astype(str), strict=True))
+
+
+def _questions(outcomes: pd.DataFrame, items: pd.DataFrame | None) -> list[UnlabelledItem]:
+    """Every item once, with what it declares and, where known, what it asks; the default variant speaks first."""
+    texts: dict[tuple[str, str], ItemText] = {}
+    if items is not None:
+        by_variant = items.sort_values("variant", key=lambda variant: variant != "default", kind="stable")
+        for row in by_variant.drop_duplicates(["task", "item"]).itertuples(index=False):
+            texts[str(row.task), str(row.item)] = ItemText(_text(row.prompt), _choices(row.choices))
+    rows = outcomes.drop_duplicates(["task", "item"])[["task", "item", "capability"]]
+    return [
+        UnlabelledItem(
+            task=str(task),
+            item=str(item),
+            question=texts.get((str(task), str(item)), ItemText("")),
+            capability=None if pd.isna(capability) else str(capability),
+        )
+        for task, item, capability in rows.itertuples(index=False)
+    ]
+
+
+def _text(cell: Any) -> str:
+    return "" if pd.isna(cell) else str(cell)
+
+
+def _choices(cell: Any) -> tuple[str, ...]:
+    """The choices of an item, which an items table keeps as a JSON list."""
+    try:
+        choices = json.loads(_text(cell) or "[]")
+    except ValueError:
+        return ()
+    return tuple(map(str, choices)) if isinstance(choices, list) else ()
+
+
+def _classified(questions: Sequence[UnlabelledItem]) -> pd.DataFrame:
+    """Labels by declaration, else with the words of the item; items of which nothing is known get none."""
+    with_text = {question.task for question in questions if question.question.text}
+    # Of what declares, the declaration is the label; text would only add its doubt.
+    by_text = [q for q in questions if q.capability is None and q.task in with_text]
+    by_declaration = [q for q in questions if q.capability is not None or q.task not in with_text]
+    parts = []
+    if by_declaration:
+        parts.append(classify_items(by_declaration, text=lambda _: []).labels)
+    if by_text:
+        # The catalogue's word on lm-eval's tasks is in the outcomes already; others may have a like name.
+        parts.append(classify_items(by_text, declarations=False).labels)
+    labels = schema.concat(parts, schema.LABELS)
+    return labels[labels["source"] != "none"]
+
+
+def _summary(questions: Sequence[UnlabelledItem], labels: pd.DataFrame) -> str:
+    undeclared: Collection[tuple[str, str]] = {(q.task, q.item) for q in questions if q.capability is None}
+    if not undeclared:
+        return ""
+    counts = labels.loc[[key in undeclared for key in _keys(labels)], "capability"].value_counts()
+    start = f"{len(undeclared):,} of {len(questions):,} items declare no capability"
+    parts = [f"{int(counts[name]):,} {name}" for name in schema.CAPABILITIES if name in counts]
+    return (
+        f"{start} and are labelled {', '.join(parts)}." if parts else f"{start}, and nothing tells what they ask for."
+    )
+
+
+def classifier_facts(labels: pd.DataFrame | None) -> dict[str, Any] | None:
+    """The text model's measured performance on families that it had not seen; None where no label rests on it."""
+    if labels is None or not labels["source"].fillna("").str.contains("text").any():
+        return None
+    measured = TextModel.shipped().coefficients.about.get("measured")
+    return dict(measured) if isinstance(measured, dict) else None

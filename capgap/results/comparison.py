@@ -1,0 +1,220 @@
+"""Comparisons set up from tables, files and run directories: tables joined, roles assigned, items labelled."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from capgap import schema
+from capgap.classification import complete_labels
+from capgap.errors import StoreError, TableError, UsageError, suggestion
+from capgap.events import Listener, Note, ignore
+from capgap.results.results import Results
+from capgap.store import RunDirectory
+
+__all__ = ["RoleNames", "TableSource", "assign_roles", "compare"]
+
+TableSource = pd.DataFrame | str | PathLike[str]
+"""A frame, a file (Parquet, CSV, JSONL, JSON) or, for outcomes, a run directory or a run."""
+RoleNames = str | Mapping[str, str]
+"""A model that plays a role for all students, ``"none"``, or student → model."""
+
+
+class SourceTables(NamedTuple):
+    """The tables of one source."""
+
+    outcomes: pd.DataFrame
+    carried: dict[schema.Table, pd.DataFrame]
+    """Items, models and labels of a run directory."""
+    facts: dict[str, Any] | None = None
+    """Its run.json."""
+    folder: Path | None = None
+    """Itself, resolved."""
+
+
+def compare(
+    outcomes: TableSource | Sequence[TableSource],
+    *,
+    students: str | Sequence[str] | None = None,
+    teacher: str | None = None,
+    base: RoleNames | None = None,
+    control: RoleNames | None = None,
+    models: TableSource | None = None,
+    labels: TableSource | None = None,
+    items: TableSource | None = None,
+    margin: float | None = None,
+    conf_level: float = 0.95,
+    command: Sequence[str] = (),
+    on_event: Listener = ignore,
+) -> Results:
+    """Results of a comparison whose estimates are not computed yet; arguments and errors as of `capgap.analyze`."""
+    several = [outcomes] if isinstance(outcomes, (pd.DataFrame, str, PathLike)) else list(outcomes)
+    parts = [_read_source(source, on_event) for source in _distinct(several)]
+    whole = schema.concat([part.outcomes for part in parts], schema.OUTCOMES)
+    if not len(whole):
+        places = ", ".join(str(source) for source in several if not isinstance(source, pd.DataFrame))
+        raise TableError(f"{places or 'outcomes'}: no row below the names of the columns; expected outcomes.")
+    known = set(whole["model"])
+    runs = [part.facts for part in parts if part.facts is not None]
+    students = [students] if isinstance(students, str) else students or ()
+    roles = assign_roles(known, _remembered_roles(runs), students, teacher, base, control)
+    absent = [name for name in roles.names if name not in known]
+    if absent:
+        where = next((part.folder for part in parts if part.folder), "the tables")
+        raise StoreError(f"{where}: has no outcomes of {absent[0]!r} yet. Run its evaluation to the end first.")
+    described = None if models is None else _read(models, schema.MODELS)
+    compared = whole[whole["model"].isin(roles.names)].reset_index(drop=True)
+    item_table = _join(schema.ITEMS, None if items is None else _read(items, schema.ITEMS), parts)
+    model_table = _join(schema.MODELS, described, parts)
+    remembered = _join(schema.LABELS, None, parts)
+    item_labels, label_note = complete_labels(compared, item_table, model_table, remembered, roles, given=labels)
+    model_note = "" if described is None else _unknown_students(str(models), described, known, roles)
+    notes = tuple(note for note in (model_note, label_note) if note)
+    for note in notes:
+        on_event(Note(note))
+    facts = dict(runs[0]) if runs else {}
+    facts |= {"command": list(command)} if command else {}
+    facts |= {} if margin is None else {"margin": margin}
+    folders = tuple(part.folder for part in parts if part.folder)
+    return Results(compared, roles, item_table, model_table, item_labels, facts, notes, folders, conf_level)
+
+
+def _distinct(sources: Iterable[TableSource]) -> list[pd.DataFrame | Path]:
+    """Frames as they are, everything else as a path, each path once."""
+    distinct: dict[object, pd.DataFrame | Path] = {}
+    for source in sources:
+        if isinstance(source, pd.DataFrame):
+            distinct[id(source)] = source
+        else:
+            distinct.setdefault(Path(source).resolve(), Path(source))
+    return list(distinct.values())
+
+
+def _read_source(source: pd.DataFrame | Path, on_event: Listener) -> SourceTables:
+    if isinstance(source, pd.DataFrame) or not source.is_dir():
+        return SourceTables(_read(source, schema.OUTCOMES), {})
+    run = RunDirectory.existing(source, on_event=on_event)
+    outcomes = run.read(schema.OUTCOMES)
+    if not len(outcomes):
+        raise StoreError(f"{source}: has no outcomes yet. Run its evaluation first, or let it finish.")
+    carried = {table: run.read(table) for table in (schema.ITEMS, schema.MODELS, schema.LABELS)}
+    return SourceTables(outcomes, carried, run.facts, source.resolve())
+
+
+def _read(source: TableSource, table: schema.Table) -> pd.DataFrame:
+    if isinstance(source, pd.DataFrame):
+        return schema.validate(source, table, source=table.name)
+    return schema.read(Path(source), table)
+
+
+def _join(table: schema.Table, given: pd.DataFrame | None, parts: Sequence[SourceTables]) -> pd.DataFrame | None:
+    """One row for each key: what the user says first, then the runs, which may share items; None without any row.
+
+    Of a model, every column holds the first known value.
+    """
+    frames = [given, *(part.carried.get(table) for part in parts)]
+    filled = [frame for frame in frames if frame is not None and len(frame)]
+    if not filled:
+        return None
+    whole = pd.concat(filled, ignore_index=True)
+    if table is schema.MODELS:
+        whole = whole.groupby("model", sort=False, as_index=False).first()
+    return schema.validate(whole.drop_duplicates(list(table.key), ignore_index=True), table, source=table.name)
+
+
+def _remembered_roles(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The roles of all runs together: every student once, the first teacher, bases and controls of each student."""
+    roles = [facts.get("roles") or {} for facts in runs]
+    merged: dict[str, Any] = {
+        role: {student: name for each in roles for student, name in each.get(role, {}).items()}
+        for role in ("base", "control")
+    }
+    merged["students"] = list(dict.fromkeys(name for each in roles for name in each.get("students", ())))
+    merged["teacher"] = next((each["teacher"] for each in roles if each.get("teacher")), None)
+    return merged
+
+
+def assign_roles(
+    known: Collection[str],
+    remembered: Mapping[str, Any],
+    students: Sequence[str],
+    teacher: str | None,
+    base: RoleNames | None,
+    control: RoleNames | None,
+) -> schema.Roles:
+    """Who is who: by the arguments; what they leave open, by what run directories remember.
+
+    Parameters
+    ----------
+    known
+        The models that have outcomes.
+    remembered
+        ``students``, ``teacher``, ``base`` and ``control`` of run.json.
+    students
+        Empty: the remembered ones, else every model that plays no other role.
+    teacher, base, control
+        A model (or student → model), None for what is remembered, ``"none"`` for nobody.
+
+    Raises
+    ------
+    UsageError
+        A name is unknown, a model has two roles that exclude each other, or no student is left.
+    """
+    named = {"student": list(students), "teacher": _models(teacher), "base": _models(base), "control": _models(control)}
+    for role, names in named.items():
+        for name in names:
+            if name not in known:
+                raise UsageError(f"{role} {name!r}: no such model in the tables.{suggestion(name, known)}")
+    lead = remembered["teacher"] if teacher is None else None if teacher == "none" else teacher
+    others = {lead, *named["base"], *named["control"], *remembered["base"].values(), *remembered["control"].values()}
+    candidates = students or remembered["students"] or [name for name in sorted(known) if name not in others]
+    compared = tuple(name for name in dict.fromkeys(candidates) if name != lead)
+    if not compared:
+        raise UsageError("no student is left: every model in the tables plays another role. Say --student NAME.")
+    gold = "the same student trained on gold targets"
+    if lead in students:
+        raise UsageError(f"student {lead!r} is the teacher too, and would be compared with itself. Leave it out.")
+    for role, expected in (("base", "the student before distillation"), ("control", gold)):
+        if lead in named[role]:
+            raise UsageError(f"{role} {lead!r} is the teacher too. Expected {expected}.")
+    for name in named["control"]:
+        if name in named["base"]:
+            raise UsageError(f"control {name!r} is the base too. Expected {gold}.")
+    bases, controls = (
+        _by_student(compared, given, remembered[role]) for given, role in ((base, "base"), (control, "control"))
+    )
+    return schema.Roles(compared, lead, bases, controls)
+
+
+def _models(value: RoleNames | None) -> list[str]:
+    """The models that an argument names."""
+    if value is None or value == "none":
+        return []
+    return [value] if isinstance(value, str) else list(value.values())
+
+
+def _by_student(students: Sequence[str], given: RoleNames | None, remembered: Mapping[str, str]) -> dict[str, str]:
+    """Student → its base or control."""
+    if isinstance(given, str):
+        return {} if given == "none" else {student: given for student in students if student != given}
+    for student in given or ():
+        if student not in students:
+            raise UsageError(f"{student!r} has a base or control but is no student.{suggestion(student, students)}")
+    pairs = remembered if given is None else given
+    return {student: name for student, name in pairs.items() if student in students}
+
+
+def _unknown_students(source: str, models: pd.DataFrame, known: Collection[str], roles: schema.Roles) -> str:
+    """A note on students that the user's models table has no row for; a table of other models is refused."""
+    described = set(models["model"])
+    if described.isdisjoint(known):
+        stranger = min(described, default="")
+        raise TableError(
+            f"{source}: none of its models is in the tables, {stranger!r} for one.{suggestion(stranger, known)}"
+        )
+    unknown = [student for student in roles.students if student not in described]
+    more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+    listed = f"{', '.join(unknown[:5])}{more}"
+    return f"{source}: has no row for {listed}: effects, data cost and patterns may lack them." if unknown else ""

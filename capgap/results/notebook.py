@@ -1,0 +1,54 @@
+"""HTML of results in a notebook: the sentence, the next step and a small table of headline estimates, all escaped."""
+
+from collections.abc import Iterable
+from html import escape
+
+import pandas as pd
+
+from capgap.report import text
+from capgap.report.tables import EstimateIndex
+from capgap.schema import Roles
+from capgap.schema.quantities import QUANTITIES
+
+__all__ = ["results_html"]
+
+_QUANTITIES = ("gap_closure", "retention", "gap", "gain", "accuracy")
+_MOST_ROWS = 24
+_MOST_LINES = 12
+
+
+def results_html(estimates: pd.DataFrame, roles: Roles, sentence: str, remarks: Iterable[str] = ()) -> str:
+    """The headline of an `estimates` table as an HTML fragment without script.
+
+    Parameters
+    ----------
+    estimates, roles
+        What was computed, and who is who.
+    sentence
+        See `Results`; at most 12 of its lines are shown.
+    remarks
+        What stands below it: the next step, notes; empty ones do not.
+    """
+    lines = [escape(text.clean(line)) for line in sentence.splitlines()]
+    more = [f"… and {len(lines) - _MOST_LINES} more lines"] if len(lines) > _MOST_LINES else []
+    head = "<br>".join([*lines[:_MOST_LINES], *more])
+    paragraphs = "".join(f"<p>{escape(text.clean(remark))}</p>" for remark in remarks if remark)
+    return f"<div><p><b>{head}</b></p>{paragraphs}{_headline_table(estimates, roles)}</div>"
+
+
+def _headline_table(estimates: pd.DataFrame, roles: Roles) -> str:
+    """A row for each student and capability or battery, a column for each quantity that has any row."""
+    index = EstimateIndex(estimates)
+    places = [(level, group) for level in ("capability", "battery") for group in index.groups(level)]
+    rows = []
+    for student in roles.students:
+        for level, group in places:
+            views = {name: index.find(name, level, group, student) for name in _QUANTITIES}
+            shown = {
+                QUANTITIES[name].title: f"{view.shown} {view.interval}".strip() for name, view in views.items() if view
+            }
+            if shown:
+                rows.append({"student": text.shorten(student, 60), "of": text.shorten(group, 60), **shown})
+    left_out = f"<p>and {len(rows) - _MOST_ROWS} more rows</p>" if len(rows) > _MOST_ROWS else ""
+    table = pd.DataFrame(rows[:_MOST_ROWS]).fillna("")
+    return table.to_html(index=False, escape=True, border=0, justify="left") + left_out if rows else ""

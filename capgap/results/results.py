@@ -1,0 +1,182 @@
+"""Results of a comparison: its estimates, sentence, next step, page and files."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from capgap import schema
+from capgap.analysis import EQUIVALENCE_MARGIN, estimate_table, next_step, sentence
+from capgap.classification import classifier_facts
+from capgap.errors import UsageError
+from capgap.events import Listener, Note, ignore
+from capgap.report import write_report
+from capgap.results.notebook import results_html
+from capgap.results.output_folders import PAGE_FILES, claim_folder, keep_former_page, writable
+from capgap.store import RunDirectory
+
+__all__ = ["Results"]
+
+ShownItems = Literal["some", "none"]
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Results:
+    """What a comparison of models came to; made by `capgap.analyze`, or the ``results`` of a run.
+
+    Estimates, sentence and next step are computed when they are first asked for. A notebook shows the sentence, the
+    next step and the headline numbers.
+
+    Examples
+    --------
+    >>> import pandas as pd, capgap
+    >>> answers = {"big": "1111111110", "small": "1111101010", "before": "0100001000"}
+    >>> outcomes = pd.DataFrame(
+    ...     {"model": model, "task": "recall", "item": str(n), "score": int(right)}
+    ...     for model, scores in answers.items() for n, right in enumerate(scores)
+    ... )
+    >>> results = capgap.analyze(outcomes, teacher="big", base="before")
+    >>> results
+    <Results: 'small' against 'big', 1 task, 10 items>
+    >>> accuracy = results.estimates.query("quantity == 'accuracy' and level == 'task'")
+    >>> accuracy.set_index("model")["estimate"].to_dict()
+    {'big': 0.9, 'before': 0.2, 'small': 0.7}
+    """
+
+    outcomes: pd.DataFrame
+    """The `outcomes` of every model that plays a role."""
+    roles: schema.Roles
+    """Who is who."""
+    items: pd.DataFrame | None = None
+    """What was asked, where it is known."""
+    models: pd.DataFrame | None = None
+    """How the models were made, where it is known."""
+    labels: pd.DataFrame | None = None
+    """Knowledge or reasoning, item by item; None where nothing is known of any."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What run.json holds, for the page's provenance; ``margin`` of equivalence is in points."""
+    notes: tuple[str, ...] = ()
+    """What the user should know of the tables, one sentence each."""
+    folders: tuple[Path, ...] = ()
+    """The run directories that the tables come from, resolved."""
+    conf_level: float = 0.95
+    """Of every interval."""
+
+    @cached_property
+    def estimates(self) -> pd.DataFrame:
+        """The `estimates` table: one row a number, refused ones with the reason.
+
+        Raises
+        ------
+        TableError, EstimationError
+            Teacher and student have no common item, or `conf_level` or the margin is out of range.
+        """
+        margin = float(self.facts.get("margin", 100 * EQUIVALENCE_MARGIN)) / 100
+        return estimate_table(
+            self.outcomes, self.roles, models=self.models, labels=self.labels, items=self.items,
+            conf_level=self.conf_level, margin=margin,
+        )  # fmt: skip
+
+    @cached_property
+    def sentence(self) -> str:
+        """What was found, a line a student; what students say together comes first."""
+        return sentence(self.estimates, self.roles)
+
+    @cached_property
+    def next_step(self) -> str:
+        """What would narrow the widest headline interval; empty where nothing is to be gained."""
+        return next_step(self.estimates, self.roles, self.facts)
+
+    def report(self, path: Path | str, *, items: ShownItems = "some") -> Path:
+        """Write the page alone, one HTML file that needs nothing else, and return its path.
+
+        Parameters
+        ----------
+        path
+            Of the file; its folder exists.
+        items
+            ``"none"`` leaves texts of items and answers out: ids, scores and hashes stay.
+
+        Raises
+        ------
+        UsageError
+            `items` is neither word.
+        StoreError
+            The file cannot be written.
+        """
+        if items not in ("some", "none"):
+            raise UsageError(f"items is {items!r}; expected 'some' or 'none'.")
+        # How far the run was when the page was written is not part of what it reports.
+        facts = {key: value for key, value in self.facts.items() if key not in ("state", "updated")}
+        facts |= {"sentence": self.sentence.splitlines(), "next": self.next_step}
+        return write_report(
+            path, outcomes=self.outcomes, estimates=self.estimates, roles=self.roles, items=self.items,
+            models=self.models, labels=self.labels, run={**facts, "classifier": classifier_facts(self.labels)},
+            show_items=items == "some",
+        )  # fmt: skip
+
+    def write(self, folder: Path | str, *, items: ShownItems = "some", on_event: Listener = ignore) -> Path:
+        """Write estimates (Parquet and JSON), items, models, labels and ``report.html`` into a folder.
+
+        All are made first; page and numbers take their place together, last: whoever stops this finds the former ones.
+        A former page about another comparison is kept in ``earlier/``, see `capgap.results.output_folders`.
+
+        Parameters
+        ----------
+        folder
+            Made where it is missing.
+        items
+            As of `report`.
+        on_event
+            Told where a former page is kept.
+
+        Returns
+        -------
+        Path
+            Of the page.
+
+        Raises
+        ------
+        StoreError
+            The folder holds a run that is no part of this comparison, or cannot be written.
+        """
+        folder = claim_folder(folder, self.folders)
+        run = RunDirectory.existing(folder) if folder.resolve() in self.folders else None
+        with ExitStack() as files:
+            # Left last in, first out: the page takes its place after the numbers that it shows.
+            page, as_json, numbers = (
+                files.enter_context(schema.atomic_write(folder / name)) for name in reversed(PAGE_FILES)
+            )
+            schema.write(self.estimates, numbers, schema.ESTIMATES)
+            schema.write_json(self.estimates, as_json)
+            self.report(page, items=items)
+            for table, rows in ((schema.ITEMS, self.items), (schema.MODELS, self.models), (schema.LABELS, self.labels)):
+                path = folder / f"{table.name}.parquet"
+                if run is not None:
+                    run.merge(table, schema.empty(table) if rows is None else rows)  # others may be writing there
+                elif rows is not None:
+                    schema.write(rows, path, table)
+                else:  # of an earlier comparison
+                    with writable(path):
+                        path.unlink(missing_ok=True)
+            former = keep_former_page(folder, self.estimates)
+        if former is not None:
+            on_event(Note(f"the former page in {folder} is about another comparison and is kept: {former}"))
+        return folder / "report.html"
+
+    def __repr__(self) -> str:
+        roles = self.roles
+        students = repr(roles.students[0]) if len(roles.students) == 1 else f"{len(roles.students)} students"
+        against = f" against {roles.teacher!r}" if roles.teacher else ""
+        n_tasks, n_items = (
+            len(self.outcomes[keys].drop_duplicates()) for keys in (["battery", "task"], ["battery", "task", "item"])
+        )
+        counts = f"{n_tasks:,} task{'s' * (n_tasks != 1)}, {n_items:,} item{'s' * (n_items != 1)}"
+        return f"<Results: {students}{against}, {counts}>"
+
+    def _repr_html_(self) -> str:
+        return results_html(self.estimates, self.roles, self.sentence, (self.next_step, *self.notes))
