@@ -23,6 +23,9 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
     Where another process was first, its folder stays.
     """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # progress is told as events
     partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
