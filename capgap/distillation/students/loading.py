@@ -83,7 +83,7 @@ def model_tokenizer(spec: "ModelSpec", checkpoint: "Checkpoint") -> Any:
     if spec.get("tokenizer"):
         return AutoTokenizer.from_pretrained(spec.get("tokenizer"), trust_remote_code=code)
     # an adapter's own tokenizer goes before its base's
-    folder = next((place.path for place in (checkpoint, weights) if any(place.path.glob("tokenizer*"))), None)
+    folder = next((source.path for source in (checkpoint, weights) if any(source.path.glob("tokenizer*"))), None)
     if folder is not None:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=code)
     if weights.gguf is not None:

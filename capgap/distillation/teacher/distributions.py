@@ -171,8 +171,8 @@ class OnlineTeacher:
         ids = torch.tensor([token for sequence in sequences for token in sequence], device=device)
         with self.packed.in_use():
             by_sequence = torch.split(self.packed.hidden(ids, row), list(row.lengths))
-        wanted = (torch.tensor(list(places), device=device) for places in positions)
-        return [states[places] for states, places in zip(by_sequence, wanted, strict=True)]
+        indices = (torch.tensor(list(wanted), device=device) for wanted in positions)
+        return [states[wanted] for states, wanted in zip(by_sequence, indices, strict=True)]
 
 
 class _CachingPass:

@@ -62,8 +62,8 @@ class OnPolicyBatches(BatchSource):
             examples.append(EncodedExample((*prompt, *text), (*[IGNORE] * len(prompt), *text)))
         passes = []
         for group in first_fit([example.n_inputs + n_virtual for example in examples], tokens):
-            batch = pack([examples[place] for place in group], [step[place] for place in group], n_virtual=n_virtual)
-            given = [(self.prompts[step[place]][1], texts[place]) for place in group]
+            batch = pack([examples[n] for n in group], [step[n] for n in group], n_virtual=n_virtual)
+            given = [(self.prompts[step[n]][1], texts[n]) for n in group]
             # The token before each of a text predicts it: from the last of the prompt to the last but one of the text.
             states = self.teacher.states(
                 [(*prompt, *text[:-1]) for prompt, text in given],
