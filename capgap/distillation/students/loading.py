@@ -101,20 +101,20 @@ def model_config(spec: "ModelSpec", checkpoint: "Checkpoint") -> Any:
     return AutoConfig.from_pretrained(weights.path, **options).get_text_config(decoder=True)
 
 
-def fingerprint(spec: "ModelSpec", checkpoint: "Checkpoint", *besides: str) -> str:
+def fingerprint(spec: "ModelSpec", checkpoint: "Checkpoint", *further_patterns: str) -> str:
     """Digest of the files that hold a checkpoint's own weights (an adapter's base has a digest of its own).
 
     Parameters
     ----------
     spec, checkpoint
         The model.
-    besides
+    further_patterns
         Patterns of further files.
     """
     from capgap.models.checkpoint import file_hashes, identifying
 
     weights = (escape(checkpoint.gguf),) if checkpoint.gguf is not None else ("*.safetensors", "config.json")
-    return file_hashes(checkpoint.path, (*weights, "adapter_config.json", *identifying(spec), *besides))
+    return file_hashes(checkpoint.path, (*weights, "adapter_config.json", *identifying(spec), *further_patterns))
 
 
 def _options(spec: "ModelSpec", weights: "Checkpoint") -> dict[str, Any]:

@@ -127,7 +127,7 @@ def on_policy_batches(
     if any(example.messages is not None for example in dataset.examples):
         raise DistillError(f"{config.name}: on_policy asks prompts, and messages carry their own answers.")
     (word,) = config.teacher
-    teacher = LocatedTeacher.of(config, word, job.device)
+    teacher = LocatedTeacher.locate(config, word, job.device)
     n_vocabulary = shared_vocabulary(job, student, teacher)
     encoder = teacher.encoder()
     prompts = []
