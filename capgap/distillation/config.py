@@ -133,9 +133,9 @@ class DistillConfig(keys.StrictKeys):
             controls = " and ".join(repr(name) for name, other in SUPERVISIONS.items() if other.is_control)
             raise ValueError(f"supervision {self.supervision!r} needs the key 'teacher'; {controls} do without.")
         for key in sorted(self.model_fields_set - set(kind.keys)):
-            takers = [name for name, other in SUPERVISIONS.items() if key in other.keys]
-            if takers:
-                raise ValueError(f"{key!r} belongs to supervision: {' or '.join(takers)}, not {self.supervision}.")
+            ways = [name for name, other in SUPERVISIONS.items() if key in other.keys]
+            if ways:
+                raise ValueError(f"{key!r} belongs to supervision: {' or '.join(ways)}, not {self.supervision}.")
         for key, content in kind.required.items():
             if getattr(self, key) == type(self).model_fields[key].default:
                 raise ValueError(f"supervision: {self.supervision} needs the key {key!r}: {content}.")

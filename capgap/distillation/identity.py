@@ -33,14 +33,14 @@ def identity(config: DistillConfig, *, folder: Path) -> dict[str, Any]:
     folder
         Where it lies; relative files count from there.
     """
-    decisive: dict[str, Any] = {"file": config.canonical, "data": source_digest(config, folder=folder)}
+    parts: dict[str, Any] = {"file": config.canonical, "data": source_digest(config, folder=folder)}
     if isinstance(config.student, str):
-        decisive["student"] = _weights_digest(config.student)
+        parts["student"] = _weights_digest(config.student)
     elif isinstance(config.student, PrunedStudent):
-        decisive["student"] = _weights_digest(config.student.prune)
+        parts["student"] = _weights_digest(config.student.prune)
     if not config.supervision_kind.is_control:
-        decisive["teacher"] = [_weights_digest(word) for word in config.teacher]
-    return decisive
+        parts["teacher"] = [_weights_digest(word) for word in config.teacher]
+    return parts
 
 
 def recipe_hash(canonical: dict[str, Any]) -> str:
@@ -111,7 +111,7 @@ def _canonical_of_version_1(file: dict[str, Any]) -> dict[str, Any]:
     """
     defaults = _defaults(DistillConfig) | {"data": _defaults(DataKeys)}
     try:
-        return DistillConfig.model_validate({"name": "any", **_changed(file, defaults)}).canonical
+        return DistillConfig.model_validate({"name": "any", **_without_defaults(file, defaults)}).canonical
     except ValidationError:
         return file
 
@@ -121,17 +121,17 @@ def _defaults(model: type[BaseModel]) -> dict[str, Any]:
     return model.model_construct().model_dump(mode="json")
 
 
-def _changed(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+def _without_defaults(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     """The entries of nested plain data that differ from their defaults."""
-    changed = {}
+    remaining = {}
     for key, value in values.items():
         default = defaults.get(key)
         if isinstance(value, dict) and isinstance(default, dict):
-            value = _changed(value, default)
+            value = _without_defaults(value, default)
             default = {}
         if value != default:
-            changed[key] = value
-    return changed
+            remaining[key] = value
+    return remaining
 
 
 def _weights_digest(word: str) -> str:

@@ -147,9 +147,10 @@ def _train(
     if engine.packed.why_not is not None:
         job.note(f"examples are padded, not packed: {engine.packed.why_not}")
 
-    def save(place: Path, step: int) -> None:
-        save_student(model, student.tokenizer, student.base, place)
-        write_object({**row, "base": base_from(student.base, place), "step": step, "steps": step}, place / FINISHED)
+    def save(checkpoint: Path, step: int) -> None:
+        save_student(model, student.tokenizer, student.base, checkpoint)
+        base = base_from(student.base, checkpoint)
+        write_object({**row, "base": base, "step": step, "steps": step}, checkpoint / FINISHED)
 
     write_object({"touches": exposure(dataset.examples, selection.touched)}, out / EXPOSURE)
     drop_checkpoints(out, whole=False)

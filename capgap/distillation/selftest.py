@@ -154,9 +154,8 @@ def _cached_and_live(model: Any, other: Any, source: StoredBatches, folder: Path
     exact = _divergence(engine, batch, _live_signal(live, batch))
     n_vocabulary = model.get_input_embeddings().weight.shape[0]
     for form in (CacheForm("hidden"), CacheForm("top_k", 8)):
-        cached = score_texts(
-            lambda: other, {"self": "test"}, texts, form, root=folder, n_vocabulary=n_vocabulary, device=device
-        )
+        options = {"root": folder, "n_vocabulary": n_vocabulary, "device": device}
+        cached = score_texts(lambda: other, {"self": "test"}, texts, form, **options)
         signal = cached.signal(batch.indices).to(device)
         value = _divergence(engine, batch, signal)
         if signal.logprobs is None:

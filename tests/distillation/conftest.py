@@ -152,7 +152,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "supervision": "gold_traces",
         "training": {"max_steps": 100, "batch_size": 55, "lr": 0.01, "schedule": "linear"},
     }
-    return distill(DistillConfig.model_validate(told), folder / "master", device="cpu", progress=False)
+    return distill(DistillConfig.model_validate(told), folder / "master", device="cpu")
 
 
 @pytest.fixture(scope="session")
@@ -166,7 +166,7 @@ def schooled(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
         "supervision": "gold_answers",
         "training": {"max_steps": 100, "batch_size": 55, "lr": 0.01, "schedule": "linear"},
     }
-    return distill(DistillConfig.model_validate(told), folder / "out", device="cpu", progress=False)
+    return distill(DistillConfig.model_validate(told), folder / "out", device="cpu")
 
 
 @pytest.fixture

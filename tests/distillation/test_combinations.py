@@ -29,7 +29,7 @@ def schooled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
             "supervision": supervision,
             "training": {"max_steps": 100, "batch_size": 32, "lr": 3e-3},
         }
-        return distill(DistillConfig.model_validate(told), folder / supervision, progress=False)
+        return distill(DistillConfig.model_validate(told), folder / supervision)
 
     return made
 
@@ -78,7 +78,7 @@ def test_a_student_rises_over_its_base(
         told |= {"context": {"examples": 1}}
     if supervision == "on_policy":
         told |= {"on_policy": {"max_tokens": 16}, "objective": {"divergence": "jsd"}}
-    out = distill(DistillConfig.model_validate(told), tmp_path / "pupil", progress=False)
+    out = distill(DistillConfig.model_validate(told), tmp_path / "pupil")
     before, after = accuracy(base, tmp_path / "base"), accuracy(str(out), tmp_path / "run")
     losses = json.loads((out / "distill.json").read_text())["losses"]
     print(

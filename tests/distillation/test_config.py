@@ -55,7 +55,7 @@ def test_lists_by_nature_are_no_factors(tmp_path: Path) -> None:
         ({"training": "{learning_rate: 1}"}, r"key 'training.learning_rate': unknown key"),
         ({"training": "{lr: fast}"}, r"line 6, key 'training.lr': expected .*number, found 'fast'"),
         ({"training": "{lr: 0}"}, "greater than 0"),
-        ({"training": "{warmup: 1.5}"}, "expected a share"),
+        ({"training": "{warmup: 1.5}"}, "expected less than 1, found 1.5"),
         ({"training": "{epochs: 1, max_steps: 2}"}, "expected one of 'epochs' and 'max_steps'"),
         ({"n_examples": "0"}, "greater than or equal to 1"),
         ({"n_examples": "'10'"}, "expected .*integer, found '10'"),

@@ -89,6 +89,6 @@ def test_a_student_and_a_teacher_may_lie_in_gguf_files(tmp_path: Path, make_conf
         texts="gold_answers",
         training={"max_steps": 2, "batch_size": 4, "lr": 0.01},
     )
-    made = distill(config, tmp_path / "out", device="cpu", progress=False)
+    made = distill(config, tmp_path / "out", device="cpu")
     assert (made / "model.safetensors").is_file()
     assert json.loads((made / "capgap.json").read_text())["base"] == "../packed.gguf"

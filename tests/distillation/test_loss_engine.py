@@ -11,8 +11,8 @@ from capgap.distillation import DistillConfig, distill
 from capgap.distillation.data.encoding import IGNORE, EncodedExample
 from capgap.distillation.students.student import adapt
 from capgap.distillation.training.batch_source import StoredBatches
+from capgap.distillation.training.divergences import Objective
 from capgap.distillation.training.loss_engine import LossEngine
-from capgap.distillation.training.objectives import Objective
 from tests.distillation.conftest import make_model, make_tokenizer
 
 Make = Callable[..., DistillConfig]
@@ -39,9 +39,9 @@ def test_packed_gradients_of_an_adapter_are_those_of_plain_peft(make_config: Mak
     expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
     model.zero_grad()
     engine = LossEngine(model, Objective(cross_entropy=1.0))
-    (one,) = StoredBatches(EXAMPLES, ("a", "b", "c")).passes(range(3), 1000, engine.n_virtual)
+    (batch,) = StoredBatches(("a", "b", "c"), EXAMPLES).passes(range(3), 1000, engine.n_virtual)
     with engine.in_use():
-        loss = engine.loss(one).total
+        loss = engine.loss(batch).total
         loss.backward()  # type: ignore[no-untyped-call]
     assert float(loss.detach()) == pytest.approx(float(total.detach()), rel=1e-5)
     found = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
@@ -60,18 +60,17 @@ def test_a_saved_soft_prompt_is_pefts_and_is_evaluated(make_config: Make, tmp_pa
         student=str(schooled), adaptation="soft_prompt", soft_prompt={"tokens": 4, "text": "the answer is"},
         supervision="gold_traces", training={"max_steps": 10, "batch_size": 8, "lr": 0.05},
     )  # fmt: skip
-    out = distill(config, tmp_path / "out", progress=False, device="cpu")
+    out = distill(config, tmp_path / "out", device="cpu")
     plain = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(schooled), out).eval()
     assert plain.active_peft_config.num_virtual_tokens == 4
     ids = torch.tensor([[1, 17, 5, 14, 6, 18, 4]])
     with torch.no_grad():
         logits = plain(ids).logits[0, 4:]
-    own = LossEngine(plain, Objective(cross_entropy=1.0))
-    (one,) = StoredBatches((EncodedExample(tuple(ids[0].tolist()), (IGNORE, *ids[0, 1:].tolist())),), ("a",)).passes(
-        [0], 99, 4
-    )
-    with torch.no_grad(), own.in_use():
-        torch.testing.assert_close(own.head.logits(own.hidden(one)), logits[:-1], rtol=1e-4, atol=1e-4)
+    engine = LossEngine(plain, Objective(cross_entropy=1.0))
+    encoded = EncodedExample(tuple(ids[0].tolist()), (IGNORE, *ids[0, 1:].tolist()))
+    (batch,) = StoredBatches(("a",), (encoded,)).passes([0], 99, 4)
+    with torch.no_grad(), engine.in_use():
+        torch.testing.assert_close(engine.head.logits(engine.hidden(batch)), logits[:-1], rtol=1e-4, atol=1e-4)
     loaded = load_model(parse_model(str(out)), device="cpu")
     assert loaded.facts["adaptation"] == "soft_prompt"
     with Ledger(tmp_path / "ledger.sqlite") as ledger:

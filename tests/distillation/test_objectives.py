@@ -1,10 +1,13 @@
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 
-from capgap.distillation.training.objectives import DIVERGENCES, Objective, TeacherSignal, tile_loss, tiled_loss
+from capgap.distillation.teacher.signal_forms import TeacherSignal
+from capgap.distillation.training.divergences import DIVERGENCES, Objective
+from capgap.distillation.training.objectives import tile_loss, tiled_loss
 from capgap.models.lm_head import LanguageModelHead
 
 N, V, WIDTH = 7, 11, 5
@@ -130,13 +133,14 @@ CASES = [
 @pytest.mark.parametrize(("kind", "objective"), CASES)
 @pytest.mark.parametrize("tile", [3, 100])
 def test_gradients_are_finite_differences_in_float64(kind: str, objective: Objective, tile: int) -> None:
-    told, shares = signals(kind)
+    of_teachers, shares = signals(kind)
+    objective = replace(objective, shares=shares)
     hidden = draw(N, 4, seed=5).requires_grad_()
     weight, bias = draw(V, 4, seed=6, scale=0.5).requires_grad_(), draw(V, seed=7).requires_grad_()
 
     def loss(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         head = LanguageModelHead(weight, bias, scale=1.5, cap=3.0)
-        return tiled_loss(hidden, head, LABELS, WEIGHTS, objective, told, shares, tile=tile).total
+        return tiled_loss(hidden, head, LABELS, WEIGHTS, objective, of_teachers, tile=tile).total
 
     assert_gradients(loss, (hidden, weight, bias))
 

@@ -11,9 +11,10 @@ import torch
 from capgap.distillation import DistillConfig, distill
 from capgap.distillation.students.student import adapt
 from capgap.distillation.teacher.distributions import OnlineTeacher
+from capgap.distillation.training.divergences import Objective
 from capgap.distillation.training.loss_engine import LossEngine
-from capgap.distillation.training.objectives import Objective
 from capgap.distillation.training.on_policy import OnPolicyBatches
+from capgap.events import Event, Note
 from tests.distillation.conftest import WORDS, interrupted_at, make_model, make_tokenizer, sums
 from tests.distillation.test_trainer import weights
 
@@ -22,29 +23,29 @@ Make = Callable[..., DistillConfig]
 
 def writer(model: Any, teacher: Any, **changes: Any) -> OnPolicyBatches:
     prompts = (((1, 11, 5, 12), (1, 16, 11, 5, 12)), ((1, 11, 6, 12, 7, 13), (1, 16, 11, 6, 12, 7, 13)))
-    judge = OnlineTeacher(teacher, 28, [own for _, own in prompts], lambda line: None)
-    told: dict[str, Any] = {
-        "examples": (), "items": ("a", "b"), "prompts": prompts, "student": model, "teacher": judge,
+    online = OnlineTeacher(teacher, 28, [prompt for _, prompt in prompts])
+    fields: dict[str, Any] = {
+        "items": ("a", "b"), "prompts": prompts, "student": model, "teacher": online,
         "max_tokens": 6, "temperature": 1.0, "seed": 0, "eos": 2, "pad": 0,
     }  # fmt: skip
-    return OnPolicyBatches(**{**told, **changes})
+    return OnPolicyBatches(**{**fields, **changes})
 
 
 def test_what_is_trained_is_what_was_written_and_what_the_teacher_says_of_it() -> None:
     student, teacher = make_model(seed=1), make_model(seed=2, width=64)
-    (one,) = writer(student, teacher).passes([1, 0], 1000)
-    assert one.examples == (0, 1) or one.examples == (1, 0)
+    (batch,) = writer(student, teacher).passes([1, 0], 1000)
+    assert sorted(batch.indices) == [0, 1]
     low = 0
-    for length, name in zip(one.row.lengths, one.examples, strict=True):
-        prompt = writer(student, teacher).prompts[name]
-        ids = one.ids[low : low + length].tolist()
+    for length, index in zip(batch.row.lengths, batch.indices, strict=True):
+        prompt = writer(student, teacher).prompts[index]
+        ids = batch.ids[low : low + length].tolist()
         assert tuple(ids[: len(prompt[0])]) == prompt[0]
-        places = [n for n, at in enumerate(one.at.tolist()) if low <= at < low + length]
-        text = one.labels[places].tolist()
+        places = [n for n, position in enumerate(batch.positions.tolist()) if low <= position < low + length]
+        text = batch.labels[places].tolist()
         assert ids[len(prompt[0]) :] == text[:-1]
         with torch.no_grad():
             live = teacher.eval()(torch.tensor([[*prompt[1], *text]])).logits[0, len(prompt[1]) - 1 : -1]
-        signal = one.signals[0]
+        signal = batch.signals[0]
         assert signal.head is not None
         assert signal.hidden is not None
         torch.testing.assert_close(signal.head.logits(signal.hidden[places]), live, rtol=1e-4, atol=1e-4)
@@ -56,10 +57,12 @@ def test_a_judge_that_cannot_be_packed_is_found_out_and_runs_padded() -> None:
 
     torch.manual_seed(0)
     teacher = BloomForCausalLM(BloomConfig(vocab_size=28, hidden_size=16, n_layer=2, n_head=2)).eval()
-    told: list[str] = []
+    events: list[Event] = []
     sequences = [(1, 11, 5, 12), (1, 11, 6, 12, 7, 13, 5, 6, 7, 8)]
-    live = OnlineTeacher(teacher, 28, sequences, told.append)
-    assert "padded, not packed" in told[0]
+    live = OnlineTeacher(teacher, 28, sequences, events.append)
+    (note,) = events
+    assert isinstance(note, Note)
+    assert "padded, not packed" in note.text
     for sequence, states in zip(sequences, live.states(sequences, [range(4), range(10)]), strict=True):
         with torch.no_grad():
             expected = teacher(torch.tensor([sequence])).logits[0]
@@ -68,7 +71,7 @@ def test_a_judge_that_cannot_be_packed_is_found_out_and_runs_padded() -> None:
 
 def test_texts_are_drawn_from_the_student() -> None:
     student = make_model(seed=1)
-    drawn = [text[0] for step in range(400) for text in writer(student, student, seed=step)._write([0])]
+    drawn = [text[0] for step in range(400) for text in writer(student, student, seed=step)._sample([0])]
     with torch.no_grad():
         expected = torch.softmax(student.eval()(torch.tensor([[1, 11, 5, 12]])).logits[0, -1], -1)
     found = torch.bincount(torch.tensor(drawn), minlength=4 + len(WORDS)) / 400
@@ -80,7 +83,7 @@ def test_one_step_of_one_seed_is_written_once_and_the_same_and_leaves_the_genera
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    texts = [writer(student, student, seed=seed)._write([0, 1]) for seed in (0, 0, 1)]
+    texts = [writer(student, student, seed=seed)._sample([0, 1]) for seed in (0, 0, 1)]
     assert torch.equal(torch.rand(1), expected)
     assert texts[0] == texts[1]
     assert texts[0] != texts[2]
@@ -89,10 +92,10 @@ def test_one_step_of_one_seed_is_written_once_and_the_same_and_leaves_the_genera
 def test_a_teacher_that_is_the_student_finds_nothing_to_mend() -> None:
     student, teacher = make_model(seed=1), make_model(seed=1)
     engine = LossEngine(student, Objective("reverse_kl"))
-    same = tuple((own, own) for own, _ in writer(student, teacher).prompts)
-    (one,) = writer(student, teacher, prompts=same).passes([0, 1], 1000)
+    same = tuple((prompt, prompt) for prompt, _ in writer(student, teacher).prompts)
+    (batch,) = writer(student, teacher, prompts=same).passes([0, 1], 1000)
     with engine.in_use():
-        loss = engine.loss(one)
+        loss = engine.loss(batch)
     assert float(loss.total.detach()) == pytest.approx(0, abs=1e-5)
 
 
@@ -100,8 +103,8 @@ def test_virtual_tokens_stand_right_before_a_prompt_that_is_padded(make_config: 
     config = make_config(adaptation="soft_prompt", soft_prompt={"tokens": 3})
     model = adapt(make_model(layers=2), config, make_tokenizer())
     long, short = writer(model, make_model()).prompts[1], writer(model, make_model()).prompts[0]
-    both = writer(model, make_model(), prompts=(short, long), temperature=1e-4)._write([0, 1])
-    alone = writer(model, make_model(), prompts=(short,), temperature=1e-4)._write([0])
+    both = writer(model, make_model(), prompts=(short, long), temperature=1e-4)._sample([0, 1])
+    alone = writer(model, make_model(), prompts=(short,), temperature=1e-4)._sample([0])
     assert both[0] == alone[0]
 
 
@@ -114,7 +117,7 @@ def test_a_student_comes_nearer_to_its_teacher_on_texts_of_its_own(
         on_policy={"max_tokens": 8}, objective={"divergence": "jsd"},
         training={"max_steps": 60, "batch_size": 16, "lr": 0.03 if adaptation == "soft_prompt" else 0.01},
     )  # fmt: skip
-    out = distill(config, tmp_path / "out", progress=False, device="cpu")
+    out = distill(config, tmp_path / "out", device="cpu")
     before, after = distance(schooled, None, teacher), distance(schooled, out, teacher)
     assert after < 0.9 * before
     story = json.loads((out / "distill.json").read_text())
@@ -151,8 +154,8 @@ def test_a_run_that_was_cut_off_writes_what_it_would_have_written(
         supervision="on_policy", teacher=str(teacher), student=str(schooled), on_policy={"max_tokens": 5},
         training={"max_steps": 6, "batch_size": 8, "lr": 0.01, "save_steps": 2},
     )  # fmt: skip
-    whole = distill(config, tmp_path / "whole", progress=False, device="cpu")
+    whole = distill(config, tmp_path / "whole", device="cpu")
     with interrupted_at(5):
-        distill(config, tmp_path / "cut", progress=False, device="cpu")
-    found, expected = weights(distill(config, tmp_path / "cut", progress=False, device="cpu")), weights(whole)
+        distill(config, tmp_path / "cut", device="cpu")
+    found, expected = weights(distill(config, tmp_path / "cut", device="cpu")), weights(whole)
     assert all(torch.equal(expected[name], found[name]) for name in expected)

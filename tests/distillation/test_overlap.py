@@ -12,6 +12,7 @@ from capgap.distillation import DistillConfig, distill
 from capgap.distillation.data.overlap import near_items
 from capgap.errors import DistillError, ModelError
 from capgap.evaluation.exposure import exposure_of, prompt_digest
+from capgap.events import Event, Note
 from capgap.models import parse_model
 from tests.distillation.conftest import save_checkpoint, write_jsonl
 
@@ -100,12 +101,13 @@ def _file(folder: Path, **data: Any) -> DistillConfig:
     )
 
 
-def test_items_in_the_training_data_stay_out_with_a_count(overlapping: Path, capfd: pytest.CaptureFixture[str]):
-    out = distill(_file(overlapping), overlapping / "out", folder=overlapping, device="cpu")
+def test_items_in_the_training_data_stay_out_with_a_count(overlapping: Path):
+    events: list[Event] = []
+    out = distill(_file(overlapping), overlapping / "out", folder=overlapping, device="cpu", on_event=events.append)
     story = json.loads((out / "distill.json").read_text())
     assert (story["n_held_out"], story["n_near"], story["n_trained_on"]) == (2, 1, 1)
-    told = capfd.readouterr().err
-    assert "2 are evaluation items and stay out; 1 are evaluation items in almost the same words and stay out" in told
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert "2 are evaluation items and stay out; 1 are evaluation items in almost the same words" in notes[0]
     assert exposure_of(parse_model(str(out))) == {prompt_digest("Q 2 + 2 ?"): 1}
 
 
@@ -132,7 +134,7 @@ def test_items_that_stay_in_are_counted_by_x_exposure_and_unknown_where_nobody_c
 
 
 def test_a_damaged_file_of_exposure_is_told(overlapping: Path):
-    out = distill(_file(overlapping), overlapping / "out", folder=overlapping, device="cpu", progress=False)
+    out = distill(_file(overlapping), overlapping / "out", folder=overlapping, device="cpu")
     (out / "exposure.json").write_text('{"touches": [1]}')
     with pytest.raises(ModelError, match=r"exposure\.json: cannot be read"):
         exposure_of(parse_model(str(out)))
@@ -151,27 +153,27 @@ def test_a_data_set_of_the_hub_is_read_like_a_file(
     monkeypatch.setattr(datasets, "load_dataset", load)
     columns = {"prompt": "question", "completion": "answer"}
     config = make_config(data={"hub": "org/sums", "subset": "main", "columns": columns}, n_examples=5)
-    out = distill(config, tmp_path / "out", device="cpu", progress=False)
+    out = distill(config, tmp_path / "out", device="cpu")
     assert set(asked) == {("org/sums", "main", "train", None)}
     assert json.loads((out / "distill.json").read_text())["n_trained_on"] == 5
     rows[0]["answer"] = " A 7"
     with pytest.raises(DistillError, match="contents of its data have changed"):
-        distill(config, tmp_path / "out", device="cpu", progress=False)
+        distill(config, tmp_path / "out", device="cpu")
     wrong = make_config(data={"hub": "org/sums", "columns": {"prompt": "questoin", "completion": "answer"}})
     with pytest.raises(DistillError, match=r"row 0: no column 'questoin' for 'prompt'.*Did you mean 'question'"):
-        distill(wrong, tmp_path / "other", device="cpu", progress=False)
+        distill(wrong, tmp_path / "other", device="cpu")
 
 
 def test_a_data_set_that_is_not_here_is_told_without_a_word_of_batteries(
     make_config: Callable[..., DistillConfig], tmp_path: Path
 ):
     with pytest.raises(DistillError, match=r"org/none.*Run once with the network, or give a file") as told:
-        distill(make_config(data={"hub": "org/none"}), tmp_path / "out", device="cpu", progress=False)
+        distill(make_config(data={"hub": "org/none"}), tmp_path / "out", device="cpu")
     assert "battery" not in str(told.value)
 
 
 def test_the_note_about_a_base_that_was_found_names_no_place_of_this_machine(overlapping: Path):
-    out = distill(_file(overlapping), overlapping / "out", folder=overlapping, device="cpu", progress=False)
+    out = distill(_file(overlapping), overlapping / "out", folder=overlapping, device="cpu")
     *_, notes = engine.cast_roles([str(out)])
     assert any(note.startswith("base of out: base (from capgap.json") for note in notes)
     assert str(overlapping) not in " ".join(notes)

@@ -52,13 +52,13 @@ def test_a_student_learns_what_its_teacher_says_with_a_context(
         supervision="context", teacher=str(teacher), context={"system": "the answer is "}, texts=texts,
         generation={"max_tokens": 12}, training={"max_steps": 40, "batch_size": 16, "lr": 0.01},
     )  # fmt: skip
-    out = distill(config, tmp_path / "out", progress=False, device="cpu")
+    out = distill(config, tmp_path / "out", device="cpu")
     story = json.loads((out / "distill.json").read_text())
     assert story["terms"][-1]["divergence"] < 0.7 * story["terms"][0]["divergence"]
     assert json.loads((out / "capgap.json").read_text())["supervision"] == "context"
     plain = make_config(
         supervision="logits", teacher=str(teacher), texts="gold_answers", training={"max_steps": 1, "batch_size": 4}
     )
-    other = distill(plain, tmp_path / "plain", progress=False, device="cpu")
+    other = distill(plain, tmp_path / "plain", device="cpu")
     # The same texts under another prompt are other questions to the teacher.
     assert json.loads((other / "distill.json").read_text())["distributions"]["computed"] == [55]

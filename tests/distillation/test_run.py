@@ -9,48 +9,51 @@ import pytest
 
 from capgap import schema
 from capgap.distillation import DistillConfig, distill, load_config
-from capgap.distillation.config_keys import GenerationKeys
 from capgap.distillation.data.jsonl import read_examples
 from capgap.distillation.data.pool import gather_examples
 from capgap.distillation.data.selection import TaskFormat, TrainingExample
+from capgap.distillation.job import DistillJob
 from capgap.distillation.teacher.generations import TeacherGenerations, generate_texts
+from capgap.distillation.teacher.prompt_context import PromptContext
 from capgap.errors import BatteryError, DistillError, StoreError
-from capgap.models import parse_model
-from tests.distillation.conftest import sums, write_jsonl
+from capgap.events import Advanced, Begun, Event, Finished, Note
+from tests.distillation.conftest import interrupted_at, sums, write_jsonl
 
 Make = Callable[..., DistillConfig]
 
 
 @pytest.fixture(scope="module")
-def said(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., TeacherGenerations]:
-    """Ask the tiny teacher all sums; its responses are kept between the tests."""
-    folder = tmp_path_factory.mktemp("said")
+def generated(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., TeacherGenerations]:
+    """Ask the tiny teacher all sums, or other examples; its responses are kept between the tests."""
+    folder = tmp_path_factory.mktemp("generated")
     path = write_jsonl(folder / "sums.jsonl", sums())
-    told = {
-        "name": "x",
-        "student": "y",
-        "data": {"file": str(path), "extract": r"A (\S+)"},
-        "supervision": "gold_traces",
-    }
-    examples = read_examples(DistillConfig.model_validate(told).data, folder=folder)
 
-    def make(supervision: Any, **changes: Any) -> TeacherGenerations:
-        generation = GenerationKeys(**{"max_tokens": 16, **changes})
-        return generate_texts(
-            parse_model(str(teacher)), examples, supervision, generation, ledger=folder / "ledger.sqlite", device="cpu"
-        )
+    def make(supervision: str, examples: Any = None, **generation: Any) -> TeacherGenerations:
+        file = {
+            "name": "x",
+            "student": "y",
+            "teacher": str(teacher),
+            "data": {"file": str(path), "extract": r"A (\S+)"},
+            "supervision": supervision,
+            "generation": {"max_tokens": 16, **generation},
+        }
+        config = DistillConfig.model_validate(file)
+        job = DistillJob(config, folder, folder, "cpu")
+        examples = examples or read_examples(config.data, folder=folder)
+        context = PromptContext(config, examples)
+        return generate_texts(job, str(teacher), examples, context, ledger=folder / "ledger.sqlite")
 
     return make
 
 
-def test_the_teachers_texts_become_answers_and_traces(said: Callable[..., TeacherGenerations]) -> None:
-    answers, traces = said("answers"), said("traces")
+def test_the_teachers_texts_become_answers_and_traces(generated: Callable[..., TeacherGenerations]) -> None:
+    answers, traces = generated("answers"), generated("traces")
     assert answers.n_asked == traces.n_asked == 55
     assert traces.accuracy is not None
     assert traces.accuracy > 0.5
     assert len(traces.pairs) + traces.n_unparsed + traces.n_cut == 55
     for (example, answer), (same, trace) in zip(answers.pairs, traces.pairs, strict=True):
-        assert example is same
+        assert example == same
         assert answer.startswith(" A ")
         assert len(answer.split()) == 2
         assert trace.endswith(answer)
@@ -59,19 +62,19 @@ def test_the_teachers_texts_become_answers_and_traces(said: Callable[..., Teache
     assert len(right) == answers.n_right
 
 
-def test_wrong_answers_are_dropped_where_asked(said: Callable[..., TeacherGenerations]) -> None:
-    every, correct = said("traces"), said("traces", keep="correct")
+def test_wrong_answers_are_dropped_where_asked(generated: Callable[..., TeacherGenerations]) -> None:
+    every, correct = generated("traces"), generated("traces", keep="correct")
     assert len(correct.pairs) == correct.n_right == every.n_right
     assert correct.n_wrong_dropped == len(every.pairs) - len(correct.pairs)
     assert all(trace.split()[-1] in example.targets for example, trace in correct.pairs)
 
 
-def test_texts_that_meet_the_limit_are_dropped_and_told(said: Callable[..., TeacherGenerations]) -> None:
+def test_texts_that_meet_the_limit_are_dropped_and_told(generated: Callable[..., TeacherGenerations]) -> None:
     with pytest.raises(DistillError, match=r"55 cut at the limit .* Raise generation\.max_tokens"):
-        said("traces", max_tokens=2)
+        generated("traces", max_tokens=2)
 
 
-def test_the_teachers_choice_is_the_likeliest(teacher: Path, tmp_path: Path) -> None:
+def test_the_teachers_choice_is_the_likeliest(generated: Callable[..., TeacherGenerations]) -> None:
     choices = tuple("0123456789")
     examples = [
         TrainingExample(
@@ -79,23 +82,21 @@ def test_the_teachers_choice_is_the_likeliest(teacher: Path, tmp_path: Path) -> 
         )
         for s in sums()
     ]
-    heard = generate_texts(
-        parse_model(str(teacher)), examples, "answers", GenerationKeys(), ledger=tmp_path / "l.sqlite", device="cpu"
-    )
-    assert len(heard.pairs) == 55
-    assert heard.accuracy is not None
-    assert heard.accuracy > 0.5  # told the steps, it reads the answer off them
-    assert all(text.strip() in choices for _, text in heard.pairs)
+    generations = generated("answers", examples)
+    assert len(generations.pairs) == 55
+    assert generations.accuracy is not None
+    assert generations.accuracy > 0.5  # told the steps, it reads the answer off them
+    assert all(text.strip() in choices for _, text in generations.pairs)
 
 
 def test_no_response_is_asked_twice(
-    said: Callable[..., TeacherGenerations], teacher: Path, monkeypatch: pytest.MonkeyPatch
+    generated: Callable[..., TeacherGenerations], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from capgap.models.tree_hflm import TreeHFLM
 
-    first = said("traces")
+    first = generated("traces")
     monkeypatch.setattr(TreeHFLM, "_model_generate", lambda *_, **__: pytest.fail("asked again"))
-    assert said("traces").pairs == first.pairs
+    assert generated("traces").pairs == first.pairs
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_each_supervision_makes_a_student(
 
     monkeypatch.setattr(tokenised, "_encode", spy)
     changes = {"supervision": supervision, "teacher": str(teacher), "generation": {"max_tokens": 16}}
-    out = distill(make_config(**changes, training={"max_steps": 2}), tmp_path / "out", device="cpu", progress=False)
+    out = distill(make_config(**changes, training={"max_steps": 2}), tmp_path / "out", device="cpu")
     assert seen[0].strip().startswith(form)
     row = json.loads((out / "capgap.json").read_text())
     assert (row["teachers"] is None) == supervision.startswith("gold")
@@ -130,7 +131,7 @@ def test_the_checkpoint_says_what_it_is_as_a_row_of_the_models_table(
     from capgap.models import find_base, load_model, parse_model
 
     config = make_config(n_examples=20, seed=3, data_seed=1, training={"epochs": 2, "batch_size": 8})
-    out = distill(config, tmp_path / "out", device="cpu", progress=False)
+    out = distill(config, tmp_path / "out", device="cpu")
     row = json.loads((out / "capgap.json").read_text())
     table = schema.validate(pd.DataFrame([row]), schema.MODELS)
     assert table["n_examples"][0] == table["n_unique"][0] == 20
@@ -147,7 +148,7 @@ def test_the_checkpoint_says_what_it_is_as_a_row_of_the_models_table(
 
 def test_one_seed_gives_one_student_and_another_another(make_config: Make, tmp_path: Path) -> None:
     def hashed(name: str, **changes: Any) -> str:
-        out = distill(make_config(training={"max_steps": 3}, **changes), tmp_path / name, device="cpu", progress=False)
+        out = distill(make_config(training={"max_steps": 3}, **changes), tmp_path / name, device="cpu")
         return str(json.loads((out / "capgap.json").read_text())["weights_hash"])
 
     assert hashed("a") == hashed("b") != hashed("c", seed=1)
@@ -157,22 +158,22 @@ def test_what_is_finished_is_returned_at_once_and_nothing_else_is_touched(
     make_config: Make, tmp_path: Path, write_sums: Path
 ) -> None:
     config = make_config(training={"max_steps": 2})
-    out = distill(config, tmp_path / "out", device="cpu", progress=False)
+    out = distill(config, tmp_path / "out", device="cpu")
     before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
-    assert distill(config, out, progress=False) == out
+    assert distill(config, out) == out
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
     with pytest.raises(DistillError, match=r"holds another student: its training.max_steps is 2, and here it is 3"):
-        distill(make_config(training={"max_steps": 3}), out, progress=False)
+        distill(make_config(training={"max_steps": 3}), out)
     write_jsonl(write_sums, sums()[:-1])
     with pytest.raises(DistillError, match="contents of its data have changed"):
-        distill(config, out, progress=False)
+        distill(config, out)
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "thesis.tex").write_text("mine")
     with pytest.raises(StoreError, match="holds something else"):
-        distill(config, foreign, progress=False)
+        distill(config, foreign)
     with pytest.raises(StoreError, match="is a file"):
-        distill(config, foreign / "thesis.tex", progress=False)
+        distill(config, foreign / "thesis.tex")
 
 
 @pytest.mark.parametrize(
@@ -196,17 +197,45 @@ def test_what_a_disk_says_is_told_and_the_run_goes_on(
     with monkeypatch.context() as broken:
         broken.setattr(student, "save_student", full)
         with pytest.raises(StoreError, match=message):
-            distill(config, tmp_path / "out", device="cpu", progress=False)
+            distill(config, tmp_path / "out", device="cpu")
     assert not (tmp_path / "out" / "capgap.json").exists()
-    assert (distill(config, tmp_path / "out", device="cpu", progress=False) / "capgap.json").exists()
+    assert (distill(config, tmp_path / "out", device="cpu") / "capgap.json").exists()
 
 
-def test_nothing_goes_to_stdout(make_config: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    distill(make_config(training={"max_steps": 2}), tmp_path / "out", device="cpu")
-    told = capfd.readouterr()
-    assert told.out == ""
-    assert "55 of 55 examples" in told.err
-    assert "2 steps" in told.err
+def test_progress_is_told_as_events_and_nothing_is_printed(
+    make_config: Make, tmp_path: Path, teacher: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config(
+        supervision="logits", teacher=str(teacher), generation={"max_tokens": 16}, training={"max_steps": 3}
+    )
+    events: list[Event] = []
+    capfd.readouterr()  # what fixtures wrote
+    distill(config, tmp_path / "out", device="cpu", on_event=events.append)
+    assert capfd.readouterr() == ("", "")
+    stages = [event.stage for event in events if isinstance(event, Begun)]
+    assert stages == ["teacher's texts", "teacher's distributions", "training"]
+    assert [event.stage for event in events if isinstance(event, Finished)] == stages
+    for begun in (event for event in events if isinstance(event, Begun)):
+        done = [event.n for event in events if isinstance(event, Advanced) and event.stage == begun.stage]
+        assert sum(done) == begun.total
+    assert [event.status for event in events if isinstance(event, Advanced)][-1].startswith("loss ")
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert all(text.startswith("pupil: ") for text in notes)
+    assert any("55 of 55 examples" in text for text in notes)
+    events.clear()
+    distill(config, tmp_path / "out", on_event=events.append)
+    assert [type(event) for event in events] == [Note]
+
+
+def test_a_stage_that_fails_is_finished(make_config: Make, tmp_path: Path) -> None:
+    events: list[Event] = []
+    with interrupted_at(2):
+        distill(make_config(training={"max_steps": 4, "save_steps": 1}), tmp_path / "out", on_event=events.append)
+    assert isinstance(events[-1], Finished)
+    events.clear()
+    distill(make_config(training={"max_steps": 4, "save_steps": 1}), tmp_path / "out", on_event=events.append)
+    done = [event.n for event in events if isinstance(event, Advanced)]
+    assert done == [1, 1, 1, 1]  # the first is the step of the checkpoint
 
 
 BATTERY = """
@@ -255,8 +284,8 @@ def test_a_battery_gives_its_training_parts_and_keeps_its_items_out(
     config = make_config(data={"battery": str(battery)}, supervision="gold_traces", training={"max_steps": 2})
     pool = gather_examples(config, folder=tmp_path)
     assert {example.task for example in pool.examples} == {"add", "pick"}
-    assert pool.examples[0].asking == TaskFormat(stop=("\n",), max_tokens=16, extract=r"(A \S+)")
-    out = distill(config, tmp_path / "out", device="cpu", progress=False)
+    assert pool.examples[0].task_format == TaskFormat(stop=("\n",), max_tokens=16, extract=r"(A \S+)")
+    out = distill(config, tmp_path / "out", device="cpu")
     story = json.loads((out / "distill.json").read_text())
     assert (story["n_held_out"], story["n_trained_on"], story["n_without_trace"]) == (4, 36, 40)
 
@@ -274,7 +303,7 @@ def test_a_task_that_cannot_be_learnt_from_is_told(
 
 def test_an_unknown_battery_is_told(make_config: Make, tmp_path: Path) -> None:
     with pytest.raises(BatteryError, match="microworld"):
-        distill(make_config(data={"battery": "microwrld"}), tmp_path / "out", progress=False)
+        distill(make_config(data={"battery": "microwrld"}), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -301,7 +330,7 @@ def test_weights_of_a_trace_reach_the_loss(make_config: Make, tmp_path: Path) ->
         config = make_config(
             supervision="gold_traces", trace_weights=weights, training={"max_steps": 1, "batch_size": 55}
         )
-        out = distill(config, tmp_path / name, progress=False, device="cpu")
+        out = distill(config, tmp_path / name, device="cpu")
         first[name] = json.loads((out / "distill.json").read_text())["losses"][0][1]
     # 6 tokens of reasoning and 3 of answer: the mean is that of the weights
     reasoning = (9 * first["equal"] - 3 * first["answer"]) / 6

@@ -8,7 +8,13 @@ import pytest
 from capgap.distillation import DistillConfig
 from capgap.distillation.config_keys import DataKeys
 from capgap.distillation.data.jsonl import read_examples
-from capgap.distillation.data.selection import TaskFormat, TrainingExample, data_hash, select_examples
+from capgap.distillation.data.selection import (
+    TaskFormat,
+    TrainingExample,
+    count_by_capability,
+    data_hash,
+    select_examples,
+)
 from capgap.errors import DistillError
 from capgap.evaluation.exposure import normalised
 from tests.distillation.conftest import write_jsonl
@@ -75,7 +81,7 @@ def test_too_few_examples_are_told_with_the_number_there_is() -> None:
 def test_diversity_admits_a_task_a_capability_or_all(diversity: str, word: str | None, n: int) -> None:
     chosen = select_examples(pool(), config(diversity=diversity, train_tasks=word))
     assert len(chosen.examples) == n
-    assert sum(chosen.by_capability.values()) == n
+    assert sum(count_by_capability(chosen.examples).values()) == n
 
 
 def test_an_unknown_task_or_capability_is_told_with_the_nearest() -> None:
@@ -86,9 +92,9 @@ def test_an_unknown_task_or_capability_is_told_with_the_nearest() -> None:
 
 
 def test_one_question_in_two_formats_is_one_example_and_the_generated_form_stands() -> None:
-    generated = TrainingExample("1", "Q 1 ?", "A 7", task="generate", asking=TaskFormat(delimiter=" "))
+    generated = TrainingExample("1", "Q 1 ?", "A 7", task="generate", task_format=TaskFormat(delimiter=" "))
     chosen_from = TrainingExample(
-        "1", "Q 1 ? A", "7", task="choose", choices=("7", "8"), asking=TaskFormat(delimiter=" ")
+        "1", "Q 1 ? A", "7", task="choose", choices=("7", "8"), task_format=TaskFormat(delimiter=" ")
     )
     for order in ([generated, chosen_from], [chosen_from, generated]):
         chosen = select_examples(order, config())

@@ -37,16 +37,17 @@ def test_an_attention_that_leaks_is_found(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_divergence_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = divergences._between
-    monkeypatch.setattr(divergences, "_between", lambda *args: (original(*args)[0] + 0.1, original(*args)[1]))
+    original = divergences._token_divergence
+    monkeypatch.setattr(divergences, "_token_divergence", lambda *args: (original(*args)[0] + 0.1, original(*args)[1]))
     assert not findings()["teacher = student"][0]
 
 
 def test_a_cache_that_keeps_another_thing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = distributions._TeacherPass._kept
+    original = distributions._CachingPass._in_cache_form
+    generator = torch.Generator().manual_seed(0)
 
-    def noisy(self: Any, question: Any, states: torch.Tensor) -> dict[str, torch.Tensor]:
-        return original(self, question, states + 0.5 * torch.randn_like(states))
+    def noisy(self: Any, text: Any, states: torch.Tensor) -> dict[str, torch.Tensor]:
+        return original(self, text, states + 0.5 * torch.randn(states.shape, generator=generator))
 
-    monkeypatch.setattr(distributions._TeacherPass, "_kept", noisy)
+    monkeypatch.setattr(distributions._CachingPass, "_in_cache_form", noisy)
     assert not findings()["cached = live"][0]

@@ -1,7 +1,7 @@
 """Teachers' distributions: asked once, kept, and what they say when they are read again is what they said."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,13 @@ import torch
 from safetensors.torch import load_file
 
 from capgap.distillation import DistillConfig, distill
-from capgap.distillation.teacher.distributions import CacheForm, ScoredText, bytes_per_token, choose_form, score_texts
+from capgap.distillation.teacher.distributions import ScoredText, score_texts
+from capgap.distillation.teacher.signal_forms import CacheForm, TeacherSignal, bytes_per_token, choose_form
 from capgap.distillation.teacher.signals import check_tokenizers
-from capgap.distillation.training.objectives import DIVERGENCES, Objective, tile_loss
+from capgap.distillation.training.divergences import DIVERGENCES, Objective
+from capgap.distillation.training.objectives import tile_loss
 from capgap.errors import DistillError
+from capgap.events import Event, Listener, Note, ignore
 from capgap.models.lm_head import head_of
 from tests.distillation.conftest import WORDS, make_model, make_tokenizer, save_checkpoint
 
@@ -25,19 +28,24 @@ QUESTIONS = [
 ]
 
 
-def ask(root: Path, form: CacheForm, *, load: Callable[[], Any] | None = None, told: list[str] | None = None) -> Any:
-    tell = (told if told is not None else []).append
-    identity = {"teacher": "seven"}
+def ask(
+    root: Path,
+    form: CacheForm,
+    *,
+    texts: Sequence[ScoredText] = QUESTIONS,
+    load: Callable[[], Any] = lambda: make_model(seed=7),
+    on_event: Listener = ignore,
+) -> Any:
+    identity, n_vocabulary = {"teacher": "seven"}, 4 + len(WORDS)
     return score_texts(
-        load or (lambda: make_model(seed=7)), identity, QUESTIONS, form,
-        root=root, n_vocabulary=4 + len(WORDS), device="cpu", tell=tell,
-    )  # fmt: skip
+        load, identity, texts, form, root=root, n_vocabulary=n_vocabulary, device="cpu", on_event=on_event
+    )
 
 
 def live() -> torch.Tensor:
     model = make_model(seed=7).eval()
     with torch.no_grad():
-        return torch.cat([model(torch.tensor([q.ids])).logits[0, list(q.at)] for q in QUESTIONS])
+        return torch.cat([model(torch.tensor([q.ids])).logits[0, list(q.positions)] for q in QUESTIONS])
 
 
 def never() -> Any:
@@ -45,7 +53,7 @@ def never() -> Any:
 
 
 def losses(signal: Any, objective: Objective) -> tuple[float, torch.Tensor]:
-    n = sum(len(question.at) for question in QUESTIONS)
+    n = sum(len(question.positions) for question in QUESTIONS)
     logits = torch.randn(n, 4 + len(WORDS), generator=torch.Generator().manual_seed(3))
     told = tile_loss(logits, torch.zeros(n, dtype=torch.long), torch.ones(n), objective, (signal,))
     return float(told.total), told.gradient
@@ -53,7 +61,6 @@ def losses(signal: Any, objective: Objective) -> tuple[float, torch.Tensor]:
 
 @pytest.mark.parametrize("name", DIVERGENCES)
 def test_a_kept_teacher_says_what_a_live_one_says(tmp_path: Path, name: str) -> None:
-    from capgap.distillation.training.objectives import TeacherSignal
     from capgap.models.lm_head import LanguageModelHead
 
     ask(tmp_path, CacheForm("hidden"))
@@ -82,15 +89,12 @@ def test_a_sample_is_drawn_from_the_teacher_and_is_the_same_in_any_order(tmp_pat
     expected = torch.softmax(live() / 1.5, -1)
     found = torch.stack([torch.bincount(row.long(), minlength=expected.shape[1]) / 20_000 for row in signal.ids])
     assert float((found - expected).abs().max()) < 0.02
-    again = score_texts(
-        lambda: make_model(seed=7), {"teacher": "seven"}, QUESTIONS[::-1], CacheForm("sample", 20_000, 1.5),
-        root=tmp_path / "b", n_vocabulary=4 + len(WORDS), device="cpu", tell=lambda line: None,
-    )  # fmt: skip
+    again = ask(tmp_path / "b", CacheForm("sample", 20_000, 1.5), texts=QUESTIONS[::-1])
     assert torch.equal(again.signal([2, 1, 0]).ids, signal.ids)
 
 
 def test_bytes_per_token_are_those_on_the_disk(tmp_path: Path) -> None:
-    n = sum(len(question.at) for question in QUESTIONS)
+    n = sum(len(question.positions) for question in QUESTIONS)
     for form in (CacheForm("hidden"), CacheForm("top_k", 5), CacheForm("sample", 7)):
         judged = ask(tmp_path, form)
         tensors = load_file(next(judged.cache.folder.glob("shard-*.safetensors")))
@@ -99,17 +103,14 @@ def test_bytes_per_token_are_those_on_the_disk(tmp_path: Path) -> None:
 
 
 def test_what_rounding_and_the_tail_cost_is_written_down(tmp_path: Path) -> None:
-    hidden, top = (ask(tmp_path, form).cache.told()["error"] for form in (CacheForm("hidden"), CacheForm("top_k", 3)))
+    hidden, top = (ask(tmp_path, form).cache.facts()["error"] for form in (CacheForm("hidden"), CacheForm("top_k", 3)))
     assert 0 <= hidden["mean"] < 1e-5
     assert 0.05 < top["mean"] < 1
     assert "tail" in top["what"]
 
 
 def test_only_what_is_missing_is_asked(tmp_path: Path) -> None:
-    first = score_texts(
-        lambda: make_model(seed=7), {"teacher": "seven"}, QUESTIONS[:2], CacheForm("hidden"),
-        root=tmp_path, n_vocabulary=4 + len(WORDS), device="cpu", tell=lambda line: None,
-    )  # fmt: skip
+    first = ask(tmp_path, CacheForm("hidden"), texts=QUESTIONS[:2])
     assert (first.n_computed, ask(tmp_path, CacheForm("hidden")).n_computed) == (2, 1)
 
 
@@ -127,10 +128,11 @@ def test_a_damaged_shard_is_told_and_only_its_signals_are_asked_again(tmp_path: 
         note.unlink()
     else:
         note.write_text(note.read_text()[:-5])
-    told: list[str] = []
-    again = ask(tmp_path, CacheForm("hidden"), told=told)
+    events: list[Event] = []
+    again = ask(tmp_path, CacheForm("hidden"), on_event=events.append)
     assert again.n_computed == 3
-    assert how == "no note" or "damaged" in told[0]
+    warnings = [event for event in events if isinstance(event, Note) and event.level == "warning"]
+    assert len(warnings) == (how != "no note")
     kept = again.signal(range(3))
     torch.testing.assert_close(kept.head.logits(kept.hidden), live(), rtol=0, atol=2e-3)
 
@@ -141,7 +143,7 @@ def test_another_teacher_or_another_form_has_a_folder_of_its_own(tmp_path: Path)
     }
     other = score_texts(
         lambda: make_model(seed=8), {"teacher": "eight"}, QUESTIONS, CacheForm("hidden"),
-        root=tmp_path, n_vocabulary=4 + len(WORDS), device="cpu", tell=lambda line: None,
+        root=tmp_path, n_vocabulary=4 + len(WORDS), device="cpu",
     )  # fmt: skip
     assert len(folders | {other.cache.folder}) == 4
     assert other.n_computed == 3
@@ -184,7 +186,7 @@ def test_students_of_distributions_come_nearer_to_their_teacher(
         student=str(schooled), supervision="logits", teacher=str(teacher), adaptation=adaptation, objective=objective,
         texts="gold_traces", training={"max_steps": 60, "batch_size": 16, "lr": 0.05 if adaptation != "full" else 0.01},
     )  # fmt: skip
-    out = distill(config, tmp_path / "out", progress=False, device="cpu")
+    out = distill(config, tmp_path / "out", device="cpu")
     story, row = (json.loads((out / name).read_text()) for name in ("distill.json", "capgap.json"))
     terms = story["terms"]
     assert terms[-1]["loss"] < 0.95 * terms[0]["loss"]
@@ -204,7 +206,7 @@ def test_ten_students_ask_one_teacher_once(make_config: Make, tmp_path: Path, te
             seed=seed,
             training={"max_steps": 1, "batch_size": 4},
         )
-        out = distill(config, tmp_path / str(seed), progress=False, device="cpu")
+        out = distill(config, tmp_path / str(seed), device="cpu")
         asked.append(json.loads((out / "distill.json").read_text())["distributions"]["computed"][0])
     assert asked == [55, *[0] * 9]
 
@@ -214,7 +216,7 @@ def test_a_teacher_of_texts_gives_no_distributions(make_config: Make, tmp_path: 
         supervision="logits", texts="gold_answers", teacher="local-completions:model=x,base_url=http://localhost:1"
     )
     with pytest.raises(DistillError, match="gives texts, not distributions"):
-        distill(config, tmp_path / "out", progress=False, device="cpu")
+        distill(config, tmp_path / "out", device="cpu")
 
 
 def test_a_teacher_with_a_larger_table_teaches(make_config: Make, tmp_path: Path) -> None:
@@ -224,7 +226,7 @@ def test_a_teacher_with_a_larger_table_teaches(make_config: Make, tmp_path: Path
     model.save_pretrained(folder)
     told = {"texts": "gold_answers", "training": {"max_steps": 2, "batch_size": 4}}
     config = make_config(supervision="logits", teacher=str(folder), **told)
-    out = distill(config, tmp_path / "out", progress=False, device="cpu")
+    out = distill(config, tmp_path / "out", device="cpu")
     assert head_of(model) is not None
     assert json.loads((out / "capgap.json").read_text())["supervision"] == "logits"
 
@@ -246,6 +248,6 @@ def test_a_full_disk_is_told_by_the_file_and_what_is_whole_stays(
     with monkeypatch.context() as patched:
         patched.setattr(cache, "save_file", full)
         with pytest.raises(StoreError, match=r"teacher-cache/\w+/head\.safetensors: cannot be written: .*Free some"):
-            distill(config, tmp_path / "out", progress=False, device="cpu")
-    out = distill(config, tmp_path / "out", progress=False, device="cpu")
+            distill(config, tmp_path / "out", device="cpu")
+    out = distill(config, tmp_path / "out", device="cpu")
     assert json.loads((out / "distill.json").read_text())["distributions"]["computed"] == [55]

@@ -12,12 +12,12 @@ WORDS = {"rationale": "So the answer is 7"}
 SHOT = {"shot": "The answer is 7"}
 
 
-def example(asking: TaskFormat, **changes: object) -> TrainingExample:
+def example(task_format: TaskFormat, **changes: object) -> TrainingExample:
     told = {"item": "1", "prompt": "Q ?", "target": "7", "targets": ("7",), "rationale": "5 + 2 = 7 ;", "task": "t"}
-    return TrainingExample(**{**told, **changes}, asking=asking)  # type: ignore[arg-type]
+    return TrainingExample(**{**told, **changes}, task_format=task_format)  # type: ignore[arg-type]
 
 
-# asking, what differs, gold answer, gold trace, the teacher's text, what was read from it, its student's text
+# task_format, what differs, gold answer, gold trace, the teacher's text, what was read from it, its student's text
 CASES = [
     (NUMERIC, {}, " 7", " 5 + 2 = 7 ; 7", "It is 8.", "8", " 8"),
     (MARKED, {"target": "A 7", "targets": ("A 7",)}, " A 7", " 5 + 2 = 7 ; A 7", " 5 ; A 8", "A 8", " A 8"),
@@ -28,11 +28,17 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("asking", "changes", "answer", "trace", "said", "read", "copied"), CASES)
+@pytest.mark.parametrize(("task_format", "changes", "answer", "trace", "said", "read", "copied"), CASES)
 def test_gold_and_taught_answers_have_one_form(
-    asking: TaskFormat, changes: dict[str, object], answer: str, trace: str | None, said: str, read: str, copied: str
+    task_format: TaskFormat,
+    changes: dict[str, object],
+    answer: str,
+    trace: str | None,
+    said: str,
+    read: str,
+    copied: str,
 ) -> None:
-    made = example(asking, **changes)
+    made = example(task_format, **changes)
     assert gold_answer(made) == answer
     assert answer_text(made, said, read) == copied
     if trace is not None:
@@ -43,7 +49,7 @@ def test_gold_and_taught_answers_have_one_form(
     ("made", "message"),
     [
         (example(MARKED, rationale=None), "has no rationale"),
-        (example(TaskFormat()), "cannot be told apart without 'extract'"),
+        (example(TaskFormat()), "without 'extract'"),
         (example(TaskFormat(extract=r"= (\d+) done", score="exact")), "reads no answer from the target '7'"),
         (example(TaskFormat(extract=r"(\d+) ;", score="exact"), target="7 ;", targets=("9",)), "'extract'"),
     ],

@@ -20,12 +20,13 @@ ASKING = TaskFormat(extract=r"A (\S+)")
 
 def example(item: str, target: str, task: str = "sums", **changes: Any) -> TrainingExample:
     return TrainingExample(
-        item, f"Q {item}", target, (target,), task=task, asking=TaskFormat(**{"extract": r"A (\S+)", **changes})
+        item, f"Q {item}", target, (target,), task=task, task_format=TaskFormat(**{"extract": r"A (\S+)", **changes})
     )
 
 
-def said(*texts: tuple[TrainingExample, str], sure: float = 0.0) -> TeacherGenerations:
-    return TeacherGenerations(texts, 3, None, 0, 0, 0, sure={(e.task, e.item): sure - len(e.item) for e, _ in texts})
+def said(*texts: tuple[TrainingExample, str], confidence: float = 0.0) -> TeacherGenerations:
+    by_example = {(example.task, example.item): confidence - len(example.item) for example, _ in texts}
+    return TeacherGenerations(texts, 3, None, 0, 0, 0, confidence=by_example)
 
 
 ONE, TWO, THREE = example("1", "5"), example("2", "6"), example("3", "7", task="more")
@@ -55,7 +56,9 @@ def test_each_task_has_the_teacher_that_is_right_most_often_on_it() -> None:
 
 
 def test_the_surest_speaks() -> None:
-    told = select_texts([said((ONE, "A 1"), sure=-2.0), said((ONE, "A 2"), sure=-1.0)], "confidence", name="x")
+    told = select_texts(
+        [said((ONE, "A 1"), confidence=-2.0), said((ONE, "A 2"), confidence=-1.0)], "confidence", name="x"
+    )
     assert [text for _, text in told.pairs] == ["A 2"]
 
 
@@ -65,7 +68,7 @@ def test_a_team_teaches_texts(make_config: Make, tmp_path: Path, teacher: Path, 
         supervision="traces", teacher=[str(schooled), str(teacher)], team={"choose": choose},
         generation={"max_tokens": 16}, training={"max_steps": 3, "batch_size": 8},
     )  # fmt: skip
-    out = distill(config, tmp_path / "out", progress=False, device="cpu")
+    out = distill(config, tmp_path / "out", device="cpu")
     story, row = (json.loads((out / name).read_text()) for name in ("distill.json", "capgap.json"))
     assert sum(story["teacher"]["shares"]) == pytest.approx(1)
     assert len(row["teachers"].split("; ")) == 2
@@ -75,25 +78,27 @@ def test_the_surest_by_its_own_log_probabilities(make_config: Make, tmp_path: Pa
     """Reference: plain transformers over prompt and text."""
     from transformers import AutoModelForCausalLM
 
-    from capgap.distillation.config_keys import GenerationKeys
+    from capgap.distillation.job import DistillJob
     from capgap.distillation.teacher.generations import generate_texts
-    from capgap.models import parse_model
+    from capgap.distillation.teacher.prompt_context import PromptContext
     from tests.distillation.conftest import make_tokenizer
 
-    asked = [TrainingExample("1", "Q 1 + 2 ?", " A 3", ("3",), asking=TaskFormat(extract=r"A (\S+)", delimiter=""))]
-    heard = generate_texts(
-        parse_model(str(teacher)), asked, "traces", GenerationKeys(max_tokens=16), ledger=tmp_path / "l.sqlite",
-        device="cpu", sure=True,
-    )  # fmt: skip
+    task_format = TaskFormat(extract=r"A (\S+)", delimiter="")
+    examples = [TrainingExample("1", "Q 1 + 2 ?", " A 3", ("3",), task_format=task_format)]
+    config = make_config(
+        supervision="traces", teacher=[str(teacher)] * 2, team={"choose": "confidence"}, generation={"max_tokens": 16}
+    )
+    job, context = DistillJob(config, tmp_path / "out", tmp_path, "cpu"), PromptContext(config, examples)
+    generations = generate_texts(job, str(teacher), examples, context, ledger=tmp_path / "l.sqlite")
     tokenizer, model = make_tokenizer(), AutoModelForCausalLM.from_pretrained(teacher).eval()
-    (pair,) = heard.pairs
+    (pair,) = generations.pairs
     text = pair[1].strip()
     ids = torch.tensor([tokenizer(f"Q 1 + 2 ? {text}")["input_ids"]])
     n = len(tokenizer("Q 1 + 2 ?")["input_ids"])
     with torch.no_grad():
         logprobs = torch.log_softmax(model(ids).logits[0, :-1], -1)
     total = float(logprobs.gather(1, ids[0, 1:, None])[n - 1 :].sum())
-    assert heard.sure["file", "1"] == pytest.approx(total / len(text), rel=0.1)  # it begins with a space
+    assert generations.confidence["file", "1"] == pytest.approx(total / len(text), rel=0.1)  # it begins with a space
 
 
 def test_distributions_are_mixed_by_weight(make_config: Make, tmp_path: Path, teacher: Path, schooled: Path) -> None:
@@ -107,7 +112,7 @@ def test_distributions_are_mixed_by_weight(make_config: Make, tmp_path: Path, te
         config = make_config(
             supervision="logits", texts="gold_traces", training={"max_steps": 1, "batch_size": 55}, **changes
         )
-        out = distill(config, tmp_path / name, progress=False, device="cpu")
+        out = distill(config, tmp_path / name, device="cpu")
         story = json.loads((out / "distill.json").read_text())
         first[name] = story["terms"][0]["divergence"]
         assert len(story["distributions"]["computed"]) == len(changes["teacher"])
@@ -121,7 +126,7 @@ def test_distributions_are_mixed_by_weight(make_config: Make, tmp_path: Path, te
     ("changes", "message"),
     [
         ({"teacher": ["a"], "team": {"choose": "task"}}, "name them as a list"),
-        ({"teacher": ["a", "b"], "supervision": "on_policy"}, "one judge"),
+        ({"teacher": ["a", "b"], "supervision": "on_policy"}, "takes 1 teacher, found 2"),
         ({"teacher": ["a", "b"], "team": {"weights": [1.0]}}, "1 numbers for 2 teachers"),
         ({"teacher": ["a", "b"], "supervision": "logits", "cache": {"mode": "top_k"}}, "have no mixture"),
     ],
@@ -140,5 +145,5 @@ def test_teachers_of_different_widths_are_kept_in_one_form(
         supervision="logits", texts="gold_traces", teacher=[str(schooled), str(teacher)],
         cache={"max_gb": 2 * 50 * n / 1e9, "k": 4}, training={"max_steps": 1, "batch_size": 8},
     )  # fmt: skip
-    out = distill(config, tmp_path / "out", progress=False, device="cpu")
+    out = distill(config, tmp_path / "out", device="cpu")
     assert json.loads((out / "distill.json").read_text())["distributions"]["form"] == "sample"

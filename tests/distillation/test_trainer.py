@@ -17,11 +17,12 @@ import torch
 
 from capgap.distillation import DistillConfig, distill
 from capgap.distillation.data.encoding import IGNORE, EncodedExample, ExampleEncoder
+from capgap.distillation.job import DistillJob
 from capgap.distillation.students.student import adapt, save_student
 from capgap.distillation.training import trainer as training
 from capgap.distillation.training.batch_source import StoredBatches
+from capgap.distillation.training.divergences import Objective
 from capgap.distillation.training.loss_engine import LossEngine
-from capgap.distillation.training.objectives import Objective
 from capgap.distillation.training.step_plan import plan_steps
 from capgap.distillation.training.trainer import last_checkpoint, train
 from capgap.errors import DistillError
@@ -41,15 +42,16 @@ def encoded_sums() -> list[EncodedExample]:
     return [encoded for prompt, text in texts if (encoded := encoder.pair(prompt, text)) is not None]
 
 
-def trained(config: DistillConfig, model: Any, out: Path, **changes: Any) -> Any:
+def trained(config: DistillConfig, model: Any, out: Path) -> Any:
     examples = encoded_sums()
-    told = config.training
     rng = np.random.default_rng(config.seed)
-    plan = plan_steps(len(examples), batch_size=told.batch_size, max_steps=told.max_steps, rng=rng)
-    options = {"save": lambda place, step: save_student(model, make_tokenizer(), "base", place)} | changes
-    material = StoredBatches(tuple(examples), tuple(str(i) for i in range(len(examples))))
+    plan = plan_steps(
+        len(examples), batch_size=config.training.batch_size, max_steps=config.training.max_steps, rng=rng
+    )
+    source = StoredBatches(tuple(map(str, range(len(examples)))), tuple(examples))
     engine = LossEngine(model, Objective(cross_entropy=1.0))
-    return train(engine, material, config, plan, out=out, device="cpu", show=False, **options)
+    job = DistillJob(config, out, out, "cpu")
+    return train(job, engine, source, plan, lambda place, step: save_student(model, make_tokenizer(), "base", place))
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -126,10 +128,8 @@ def test_the_loss_is_that_of_transformers_with_a_mask_and_all_logits(
         expected = float(copy.deepcopy(model)(input_ids=ids, attention_mask=mask, labels=labels).loss)
     plan = plan_steps(3, batch_size=3, max_steps=1, rng=np.random.default_rng(0))
     config = make_config(training={"max_steps": 1, "batch_size": 3, "lr": 1e-3})
-    engine, material = LossEngine(model, Objective(cross_entropy=1.0)), StoredBatches(tuple(examples), ("a", "b", "c"))
-    result = train(
-        engine, material, config, plan, out=tmp_path, save=lambda place, step: None, device="cpu", show=False
-    )
+    engine, source = LossEngine(model, Objective(cross_entropy=1.0)), StoredBatches(("a", "b", "c"), tuple(examples))
+    result = train(DistillJob(config, tmp_path, tmp_path, "cpu"), engine, source, plan, lambda place, step: None)
     assert result.losses[0][1] == pytest.approx(expected, rel=1e-5)
     assert (result.tokens, result.loss_tokens) == (19, int((labels != IGNORE).sum()))
 
@@ -139,7 +139,7 @@ def test_lora_leaves_the_base_as_it_is_and_loads_in_plain_peft(make_config: Make
     from transformers import LlamaForCausalLM
 
     before = LlamaForCausalLM.from_pretrained(base)
-    out = distill(make_config(adaptation="lora", lora={"rank": 4, "dropout": 0.1}), tmp_path / "out", progress=False)
+    out = distill(make_config(adaptation="lora", lora={"rank": 4, "dropout": 0.1}), tmp_path / "out")
     assert {"adapter_config.json", "adapter_model.safetensors", "capgap.json", "tokenizer.json"} <= {
         p.name for p in out.iterdir()
     }
@@ -207,7 +207,7 @@ def test_checkpointing_activations_changes_no_number(make_config: Make, tmp_path
     losses = []
     for on in (False, True):
         told = {"max_steps": 4, "batch_size": 8, "lr": 0.01, "gradient_checkpointing": on}
-        out = distill(make_config(adaptation="lora", training=told), tmp_path / str(on), progress=False, device="cpu")
+        out = distill(make_config(adaptation="lora", training=told), tmp_path / str(on), device="cpu")
         losses.append(json.loads((out / "distill.json").read_text())["losses"])
     assert losses[0] == [[step, pytest.approx(loss, rel=1e-5)] for step, loss in losses[1]]
 
@@ -217,7 +217,13 @@ def test_loggers_get_the_curve(make_config: Make, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(
         training.TrainerCallback, "on_log", lambda self, args, state, control, logs=None, **_: told.append(logs or {})
     )
-    monkeypatch.setattr(training, "_only_ours", lambda trainer: setattr(trainer.args, "report_to", ["a logger"]))
+    original = training._TrainerCallback.on_train_begin
+
+    def with_a_logger(self: Any, *args: Any, **options: Any) -> None:
+        original(self, *args, **options)
+        self.trainer.args.report_to = ["a logger"]  # Trainer itself refuses one that it does not know
+
+    monkeypatch.setattr(training._TrainerCallback, "on_train_begin", with_a_logger)
     result = trained(make_config(training={"max_steps": 3, "batch_size": 8, "lr": 0.01}), make_model(), tmp_path)
     curve = [entry["loss"] for entry in told if "divergence" in entry]
     assert list(dict.fromkeys(curve)) == [loss for _, loss in result.losses]
@@ -235,14 +241,14 @@ def test_a_run_that_was_cut_off_ends_with_the_weights_of_one_that_was_not(
 ) -> None:
     told = {"max_steps": 12, "batch_size": 16, "pass_tokens": 400 // n_passes, "lr": 0.01, "save_steps": 5}
     config = make_config(adaptation=adaptation, lora={"dropout": 0.2}, training=told)
-    whole = distill(config, tmp_path / "whole", progress=False, device="cpu")
+    whole = distill(config, tmp_path / "whole", device="cpu")
     with interrupted_at(8):
-        distill(config, tmp_path / "cut", progress=False, device="cpu")
+        distill(config, tmp_path / "cut", device="cpu")
     partial = tmp_path / "cut" / "checkpoint-10"  # killed inside a save: weights, and no state of the trainer
     partial.mkdir()
     (partial / "model.safetensors").write_bytes(b"half")
     assert last_checkpoint(tmp_path / "cut") == tmp_path / "cut" / "checkpoint-5"
-    resumed = distill(config, tmp_path / "cut", progress=False, device="cpu")
+    resumed = distill(config, tmp_path / "cut", device="cpu")
     expected, found = weights(whole), weights(resumed)
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
@@ -257,7 +263,7 @@ from pathlib import Path
 from capgap.distillation import distill, load_config
 torch.set_num_threads(1)
 path = Path(sys.argv[1])
-distill(load_config(path), sys.argv[2], folder=path.parent, device="cpu", progress=False)
+distill(load_config(path), sys.argv[2], folder=path.parent, device="cpu")
 """
 
 

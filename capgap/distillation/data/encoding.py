@@ -117,16 +117,16 @@ class ExampleEncoder:
             # after a generation prompt, no space stands before what the model says
             stripped = completion.lstrip(" ")
             answer_start = None if answer_start is None else max(answer_start - (len(completion) - len(stripped)), 0)
-            prompt, completion = self._templated(prompt), stripped
+            prompt, completion = self._apply_template(prompt), stripped
         elif self.prompting.system_prompt:
             prompt = f"{self.prompting.system_prompt}{prompt}"  # as lm-eval joins them
-        whole, n_prompt = self._joined(prompt, completion)
+        whole, n_prompt = self._encode_together(prompt, completion)
         ids = [*whole, self.eos]
         n_prompt = max(n_prompt, 1)  # a first token has nothing before it that could predict it
-        encoded = self._fitted(ids, [IGNORE] * n_prompt + ids[n_prompt:])
+        encoded = self._cut_to_length(ids, [IGNORE] * n_prompt + ids[n_prompt:])
         if encoded is None or answer_start is None:
             return encoded
-        without_answer = self._joined(prompt, completion[:answer_start])[0]
+        without_answer = self._encode_together(prompt, completion[:answer_start])[0]
         # A token that reaches over the boundary belongs to the answer, so only the tokens that both encodings share
         # are reasoning.
         n_shared = next(
@@ -137,7 +137,7 @@ class ExampleEncoder:
         token_weights = (weights[0],) * n_reasoning + (weights[1],) * (encoded.n_loss - n_reasoning)
         return replace(encoded, weights=token_weights)
 
-    def _joined(self, prompt: str, completion: str) -> tuple[list[int], int]:
+    def _encode_together(self, prompt: str, completion: str) -> tuple[list[int], int]:
         """Ids of both as one text, and how many of them are the prompt's."""
         whole = self._encode(prompt + completion)
         stripped = prompt.rstrip()
@@ -167,11 +167,11 @@ class ExampleEncoder:
         ids, mask = self._mask_by_prefixes(turns)
         if not any(mask):
             raise DistillError("a conversation has no assistant turn, so nothing in it could be learnt.")
-        ids, mask = self._ended(ids, mask)
+        ids, mask = self._up_to_last_stop(ids, mask)
         mask[0] = False
-        return self._fitted(ids, [token if carries else IGNORE for token, carries in zip(ids, mask, strict=True)])
+        return self._cut_to_length(ids, [token if on else IGNORE for token, on in zip(ids, mask, strict=True)])
 
-    def _ended(self, ids: list[int], mask: list[bool]) -> tuple[list[int], list[bool]]:
+    def _up_to_last_stop(self, ids: list[int], mask: list[bool]) -> tuple[list[int], list[bool]]:
         """Ids and loss mask up to the last end of turn, which is put there where the template has none.
 
         What a template writes between an end of turn and the next turn (a newline, mostly) is never generated.
@@ -242,7 +242,7 @@ class ExampleEncoder:
         )
         return list(encoding["input_ids"])
 
-    def _templated(self, prompt: str) -> str:
+    def _apply_template(self, prompt: str) -> str:
         system = [{"role": "system", "content": first}] if (first := self.prompting.system_prompt) else []
         text: str = self.tokenizer.apply_chat_template(
             [*system, {"role": "user", "content": prompt}],
@@ -261,7 +261,7 @@ class ExampleEncoder:
             ids = ids[:-1]  # a tokenizer that ends every text would end the prompt too
         return ids
 
-    def _fitted(self, ids: list[int], labels: list[int]) -> EncodedExample | None:
+    def _cut_to_length(self, ids: list[int], labels: list[int]) -> EncodedExample | None:
         """The example cut at its front to the longest length; None where a token that carries loss would go."""
         n_over = max(0, len(ids) - self.max_length)
         # the first token that stays loses its label too: nothing before it could predict it

@@ -74,10 +74,10 @@ def _examples(data: DataKeys, records: Iterable[tuple[dict[str, Any], str, int]]
     unknown = next((key for key in data.columns if key not in _KEYS), None)
     if unknown is not None:
         raise DistillError(f"data.columns: {unknown!r} is no key of an example.{suggestion(unknown, _KEYS)}")
-    return [_example(_renamed(record, data, where), task_format, where, number) for record, where, number in records]
+    return [_example(_renamed_columns(record, data, at), task_format, at, number) for record, at, number in records]
 
 
-def _renamed(record: dict[str, Any], data: DataKeys, where: str) -> dict[str, Any]:
+def _renamed_columns(record: dict[str, Any], data: DataKeys, where: str) -> dict[str, Any]:
     """A record under the names that examples have."""
     if not data.columns:
         return record
@@ -107,14 +107,14 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         with path.open(encoding="utf-8") as handle:
             for number, line in enumerate(handle, start=1):
                 if line.strip():
-                    yield number, _object(line, f"{path}: line {number}")
+                    yield number, _parse_object(line, f"{path}: line {number}")
     except UnicodeDecodeError as error:
         raise DistillError(f"{path}: is not UTF-8: {error.reason} at byte {error.start}.") from error
     except OSError as error:
         raise DistillError(f"{path}: cannot be read: {error.strerror or error}.") from error
 
 
-def _object(line: str, where: str) -> dict[str, Any]:
+def _parse_object(line: str, where: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except ValueError as error:

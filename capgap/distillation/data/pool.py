@@ -99,7 +99,9 @@ def _examples(battery: "Battery", names: Sequence[str] | None) -> Iterable[Train
     n_examples = 0
     for name in names or tasks:
         task = tasks[name]
-        examples = list(_own_examples(battery, task) if isinstance(task, DataTask) else _harness_examples(battery, task))
+        examples = list(
+            _own_examples(battery, task) if isinstance(task, DataTask) else _harness_examples(battery, task)
+        )
         if not examples and names:
             trainable = [t.name for t in battery.tasks if isinstance(t, DataTask) and t.data.train is not None]
             near = suggestion(name, trainable)

@@ -95,11 +95,11 @@ class SelectedExamples:
         """The counts in one line, for a note; `n_unchecked` tasks could not be compared."""
         parts = ", ".join(f"{count:,} {capability}" for capability, count in count_by_capability(self.examples).items())
         line = f"{len(self.examples):,} of {self.n_available:,} examples ({parts})"
-        fate = "stay out" if data.overlap == "exclude" else "stay in, counted by x_exposure"
+        treatment = "stay out" if data.overlap == "exclude" else "stay in, counted by x_exposure"
         if self.n_held_out:
-            line += f"; {self.n_held_out:,} are evaluation items and {fate}"
+            line += f"; {self.n_held_out:,} are evaluation items and {treatment}"
         if self.n_near:
-            line += f"; {self.n_near:,} are evaluation items in almost the same words and {fate}"
+            line += f"; {self.n_near:,} are evaluation items in almost the same words and {treatment}"
         if self.n_without_trace:
             line += f"; {self.n_without_trace:,} choice examples have no steps and stay out"
         if n_unchecked:
@@ -141,8 +141,8 @@ def select_examples(
     DistillError
         No task fits, or there are fewer examples than asked for.
     """
-    of_tasks = _of_tasks(pool, config)
-    fitting = _with_traces(of_tasks, config) if config.text_kind.has_steps else of_tasks
+    of_tasks = _admitted_examples(pool, config)
+    fitting = _generated_examples(of_tasks, config) if config.text_kind.has_steps else of_tasks
     questions = [example.question for example in fitting]
     known = set(held_out)
     items = sorted(known)
@@ -159,10 +159,11 @@ def select_examples(
     ordered = sorted(by_text.values(), key=lambda example: _rank(example, config.effective_data_seed))
     n_wanted = len(ordered) if config.n_examples is None else config.n_examples
     if not ordered or n_wanted > len(ordered):
-        held = f" ({len(fitting) - len(free)} more are evaluation items)" if len(free) < len(fitting) else ""
+        n_held = len(fitting) - len(free)
+        more = f" ({n_held} more are evaluation items)" if n_held else ""
         raise DistillError(
             f"{config.name}: n_examples asks for {max(n_wanted, 1):,} examples, and the data have "
-            f"{len(ordered):,}{held}. Ask for at most {len(ordered):,}, or give more data."
+            f"{len(ordered):,}{more}. Ask for at most {len(ordered):,}, or give more data."
         )
     touched = {questions[index]: tuple(prompt_digest(items[n]) for n in near[index]) for index in near}
     return SelectedExamples(
@@ -198,7 +199,7 @@ def data_hash(pairs: Iterable[tuple[str, str]]) -> str:
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def _of_tasks(pool: Sequence[TrainingExample], config: DistillConfig) -> list[TrainingExample]:
+def _admitted_examples(pool: Sequence[TrainingExample], config: DistillConfig) -> list[TrainingExample]:
     """The examples that the diversity admits."""
     if config.diversity == "universal":
         return list(pool)
@@ -211,7 +212,7 @@ def _of_tasks(pool: Sequence[TrainingExample], config: DistillConfig) -> list[Tr
     return examples
 
 
-def _with_traces(examples: Sequence[TrainingExample], config: DistillConfig) -> list[TrainingExample]:
+def _generated_examples(examples: Sequence[TrainingExample], config: DistillConfig) -> list[TrainingExample]:
     """The examples that an answer with steps can be given to: those whose answer is generated."""
     generated = [example for example in examples if example.choices is None]
     choice = next((example.task for example in examples if example.choices is not None), None)

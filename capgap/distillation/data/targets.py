@@ -55,7 +55,7 @@ def gold_answer(example: TrainingExample) -> str:
         if stated is not None and _is_right(example, stated):
             return f"{delimiter}{stated}"
     raise DistillError(
-        f"{_where(example)}: 'extract' ({example.task_format.extract!r}) reads no answer from the target "
+        f"{_describe_item(example)}: 'extract' ({example.task_format.extract!r}) reads no answer from the target "
         f"{target!r:.60}. Give the task a 'shot' whose text states the answer as a response would."
     )
 
@@ -70,7 +70,7 @@ def gold_trace(example: TrainingExample) -> str:
     """
     if example.rationale is None:
         raise DistillError(
-            f"{_where(example)}: has no rationale, which supervision gold_traces needs. "
+            f"{_describe_item(example)}: has no rationale, which supervision gold_traces needs. "
             "Give 'rationale', name other tasks under data.tasks, or use gold_answers."
         )
     steps = example.rationale.strip()
@@ -80,11 +80,11 @@ def gold_trace(example: TrainingExample) -> str:
     if example.task_format.extract is not None or example.task_format.score == "numeric":
         if not _is_right(example, text):
             raise DistillError(
-                f"{_where(example)}: the answer cannot be read behind its rationale: {text!r:.120}. "
+                f"{_describe_item(example)}: the answer cannot be read behind its rationale: {text!r:.120}. "
                 f"'extract' is {example.task_format.extract!r}."
             )
     elif example.task != "file" and example.choices is None:
-        raise DistillError(f"{_where(example)}: without 'extract', nothing tells steps and answer apart. Give one.")
+        raise DistillError(f"{_describe_item(example)}: without 'extract', nothing tells steps from answer. Give one.")
     return text
 
 
@@ -147,5 +147,5 @@ def _is_right(example: TrainingExample, text: str) -> bool:
     return score == 1.0 if score is not None else answer is not None
 
 
-def _where(example: TrainingExample) -> str:
+def _describe_item(example: TrainingExample) -> str:
     return f"task {example.task!r}, item {example.item!r}"

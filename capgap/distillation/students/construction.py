@@ -119,7 +119,7 @@ def _pruned(name: str, pruned: PrunedStudent, calibration: Sequence[str], bases:
     model, tokenizer = loaded(spec, checkpoint)
     stack, layers = _layer_stack(model, name)
     if pruned.layers >= len(layers):
-        raise DistillError(f"{name}: {spec.spec_text} has {len(layers)} layers, and student.layers is {pruned.layers}.")
+        raise DistillError(f"{name}: student.layers is {pruned.layers}: ask for fewer than {spec.spec_text} has.")
     influence = _block_influence(model, tokenizer, layers, calibration)
     remaining = sorted(sorted(range(len(layers)), key=lambda n: -influence[n])[: pruned.layers])
     facts = {"pruned_from": spec.spec_text, "kept": remaining, "importance": [round(value, 6) for value in influence]}

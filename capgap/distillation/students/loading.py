@@ -23,6 +23,9 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
     Where another process was first, its folder stays.
     """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # progress is told as events
     partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -80,7 +83,7 @@ def model_tokenizer(spec: "ModelSpec", checkpoint: "Checkpoint") -> Any:
     if spec.get("tokenizer"):
         return AutoTokenizer.from_pretrained(spec.get("tokenizer"), trust_remote_code=code)
     # an adapter's own tokenizer goes before its base's
-    folder = next((place.path for place in (checkpoint, weights) if any(place.path.glob("tokenizer*"))), None)
+    folder = next((source.path for source in (checkpoint, weights) if any(source.path.glob("tokenizer*"))), None)
     if folder is not None:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=code)
     if weights.gguf is not None:
@@ -98,21 +101,22 @@ def model_config(spec: "ModelSpec", checkpoint: "Checkpoint") -> Any:
     return AutoConfig.from_pretrained(weights.path, **options).get_text_config(decoder=True)
 
 
-def fingerprint(spec: "ModelSpec", checkpoint: "Checkpoint", *besides: str) -> str:
+def fingerprint(spec: "ModelSpec", checkpoint: "Checkpoint", *further_patterns: str) -> str:
     """Digest of the files that hold a checkpoint's own weights (an adapter's base has a digest of its own).
 
     Parameters
     ----------
     spec, checkpoint
         The model.
-    besides
+    further_patterns
         Patterns of further files.
     """
     from capgap.models.checkpoint import code_and_pickle_patterns, file_hashes
 
     weights = (escape(checkpoint.gguf),) if checkpoint.gguf is not None else ("*.safetensors", "config.json")
-    patterns = (*weights, "adapter_config.json", *code_and_pickle_patterns(spec), *besides)
-    return file_hashes(checkpoint.path, patterns)
+    return file_hashes(
+        checkpoint.path, (*weights, "adapter_config.json", *code_and_pickle_patterns(spec), *further_patterns)
+    )
 
 
 def _options(spec: "ModelSpec", weights: "Checkpoint") -> dict[str, Any]:

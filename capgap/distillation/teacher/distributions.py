@@ -26,6 +26,8 @@ _LAID_OUT_TOGETHER = 1024  # texts: first fit takes the square of them
 _LARGEST_HALF = 6e4  # just under the largest float16
 _MEASURED_TEXTS = 64  # on which the cost of rounding is measured
 
+TokenIds = Sequence[Sequence[int]]
+"""Of several texts."""
 logger = logging.getLogger(__name__)
 
 
@@ -136,9 +138,7 @@ class OnlineTeacher:
         Its head is no plain matrix.
     """
 
-    def __init__(
-        self, model: Any, n_vocabulary: int, sequences: Sequence[Sequence[int]], on_event: Listener = ignore
-    ) -> None:
+    def __init__(self, model: Any, n_vocabulary: int, sequences: TokenIds, on_event: Listener = ignore) -> None:
         self.model = model.eval().requires_grad_(False)
         head = head_of(self.model)
         if head is None:
@@ -150,7 +150,7 @@ class OnlineTeacher:
             on_event(Note(f"the teacher's sequences are padded, not packed: {self.packed.why_not}"))
 
     @torch.no_grad()
-    def states(self, sequences: Sequence[Sequence[int]], positions: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+    def states(self, sequences: TokenIds, positions: Sequence[Sequence[int]]) -> list[torch.Tensor]:
         """Its last hidden states, in one pass.
 
         Parameters
@@ -171,8 +171,8 @@ class OnlineTeacher:
         ids = torch.tensor([token for sequence in sequences for token in sequence], device=device)
         with self.packed.in_use():
             by_sequence = torch.split(self.packed.hidden(ids, row), list(row.lengths))
-        wanted = (torch.tensor(list(places), device=device) for places in positions)
-        return [states[places] for states, places in zip(by_sequence, wanted, strict=True)]
+        indices = (torch.tensor(list(wanted), device=device) for wanted in positions)
+        return [states[wanted] for states, wanted in zip(by_sequence, indices, strict=True)]
 
 
 class _CachingPass:
@@ -197,7 +197,7 @@ class _CachingPass:
                 together = [block[index] for index in group]
                 states = self.teacher.states([text.ids for text in together], [text.positions for text in together])
                 for text, text_states in zip(together, states, strict=True):
-                    tensors = self._compressed(text, text_states)
+                    tensors = self._in_cache_form(text, text_states)
                     waiting[text.key] = {name: values.cpu() for name, values in tensors.items()}
                     n_waiting += len(text.positions)
                 advance(len(group))
@@ -208,7 +208,7 @@ class _CachingPass:
             self.cache.append(waiting)
         self.cache.record(error={"what": _ERRORS[self.form.mode], "mean": float(np.mean(self.errors))})
 
-    def _compressed(self, text: ScoredText, states: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _in_cache_form(self, text: ScoredText, states: torch.Tensor) -> dict[str, torch.Tensor]:
         """The tensors of `TeacherSignal` in the cache's form, from hidden states of shape (positions, width)."""
         if self.form.mode == "hidden":
             half = torch.float16 if float(states.abs().max()) < _LARGEST_HALF else torch.bfloat16

@@ -47,13 +47,13 @@ class TeacherSignal:
 
     def tile(self, low: int, high: int) -> "TeacherSignal":
         """The positions from `low` to `high`."""
-        return self._each(lambda values: values[low:high])
+        return self._map_tensors(lambda values: values[low:high])
 
     def to(self, device: str | torch.device) -> "TeacherSignal":
         """The same on a device."""
-        return self._each(lambda values: values.to(device))
+        return self._map_tensors(lambda values: values.to(device))
 
-    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "TeacherSignal":
+    def _map_tensors(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "TeacherSignal":
         tensors = {name: getattr(self, name) for name in _POSITIONS}
         changed: dict[str, Any] = {name: change(values) for name, values in tensors.items() if values is not None}
         return replace(self, **changed)

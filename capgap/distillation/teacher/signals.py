@@ -57,7 +57,7 @@ def teacher_signals(
         A teacher gives no distributions, or over other tokens than the student's.
     """
     config, cache = job.config, job.config.cache
-    teachers = [LocatedTeacher.of(config, word, job.device) for word in config.teacher]
+    teachers = [LocatedTeacher.locate(config, word, job.device) for word in config.teacher]
     n_vocabulary = min(shared_vocabulary(job, student, teacher) for teacher in teachers)
     # One form for all of them, since only what is kept in one form can be mixed.
     form = choose_form(
@@ -132,7 +132,7 @@ class LocatedTeacher:
     device: str
 
     @classmethod
-    def of(cls, config: DistillConfig, word: str, device: str | None) -> Self:
+    def locate(cls, config: DistillConfig, word: str, device: str | None) -> Self:
         """The teacher that a word of the file names.
 
         Raises

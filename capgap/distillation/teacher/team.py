@@ -45,7 +45,7 @@ def select_texts(generations: Sequence[TeacherGenerations], how: str, *, name: s
         best = _best_by_task(generations, name)
         chosen = {key: best[key[0]] for key in texts}
     elif how == "confidence":
-        chosen = {key: max(own, key=lambda n: generations[n].confidence[key]) for key, own in texts.items()}
+        chosen = {key: max(texts[key], key=lambda n: generations[n].confidence[key]) for key in texts}
     else:
         chosen = {key: _majority(examples[key], candidates) for key, candidates in texts.items()}
     # the best teacher of a task may have no text for a prompt of it

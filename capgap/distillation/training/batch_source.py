@@ -60,7 +60,7 @@ class StoredBatches(BatchSource):
         lengths = [self.examples[index].n_inputs + n_virtual for index in step]
         passes = []
         for group in first_fit(lengths, tokens):
-            indices = [step[place] for place in group]
+            indices = [step[n] for n in group]
             batch = pack([self.examples[index] for index in indices], indices, n_virtual=n_virtual)
             passes.append(batch if self.signals is None else replace(batch, signals=self.signals.lookup(indices)))
         return passes

@@ -38,6 +38,7 @@ DIVERGENCES: dict[str, str] = {
 
 PositionLoss = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Value, gradient by the logits over the temperature, teacher's entropy: shapes (n,), (n, V), (n,)."""
+ValueAndGradient = tuple[torch.Tensor, torch.Tensor]
 _TINY = 1e-30  # a mass below which logarithms are cut off
 
 
@@ -80,15 +81,15 @@ def divergence(log_s: torch.Tensor, objective: Objective, signals: tuple[Teacher
     """
     forms = {("dense" if s.hidden is not None else "top" if s.logprobs is not None else "sample") for s in signals}
     if forms == {"dense"}:
-        return _dense(log_s, objective, signals)
+        return _from_logits(log_s, objective, signals)
     if forms == {"top"} and len(signals) == 1:
-        return _top(log_s, objective, signals[0])
+        return _from_top_k(log_s, objective, signals[0])
     if forms == {"sample"}:
-        return _sampled(log_s, objective, signals)
+        return _from_samples(log_s, objective, signals)
     raise ValueError(f"signals of {sorted(forms)} from {len(signals)} teachers cannot be mixed")
 
 
-def _dense(log_s: torch.Tensor, objective: Objective, signals: tuple[TeacherSignal, ...]) -> PositionLoss:
+def _from_logits(log_s: torch.Tensor, objective: Objective, signals: tuple[TeacherSignal, ...]) -> PositionLoss:
     """From whole distributions of any number of teachers."""
     n_student = log_s.shape[1]
     logits = [_logits(signal) for signal in signals]
@@ -106,7 +107,7 @@ def _dense(log_s: torch.Tensor, objective: Objective, signals: tuple[TeacherSign
         if temperature != 1:
             at_one = _mixture([torch.log_softmax(teacher, dim=-1) for teacher in logits], shares)
         entropy = -(at_one.exp() * at_one).sum(dim=-1)
-    value, by_logit = _by_token(log_t, log_s, objective)
+    value, by_logit = _token_divergence(log_t, log_s, objective)
     if n_shared < n_student:
         by_logit = torch.nn.functional.pad(by_logit, (0, n_student - n_shared))
     return value, by_logit, entropy
@@ -126,7 +127,7 @@ def _mixture(logprobs: list[torch.Tensor], shares: tuple[float, ...]) -> torch.T
     return torch.logsumexp(torch.stack(logprobs) + weights[:, None, None], dim=0)
 
 
-def _by_token(log_t: torch.Tensor, log_s: torch.Tensor, objective: Objective) -> tuple[torch.Tensor, torch.Tensor]:
+def _token_divergence(log_t: torch.Tensor, log_s: torch.Tensor, objective: Objective) -> ValueAndGradient:
     """Value and gradient by logits where every token is a bucket of its own; in place, since V is large."""
     s = log_s.exp()
     if objective.divergence == "forward_kl":
@@ -145,7 +146,7 @@ def _by_token(log_t: torch.Tensor, log_s: torch.Tensor, objective: Objective) ->
     return value, ratio.sub_(from_student[:, None]).mul_(s).mul_(1 - beta)
 
 
-def _top(log_s: torch.Tensor, objective: Objective, signal: TeacherSignal) -> PositionLoss:
+def _from_top_k(log_s: torch.Tensor, objective: Objective, signal: TeacherSignal) -> PositionLoss:
     """From the likeliest k tokens of one teacher and one tail for all others."""
     assert signal.ids is not None
     assert signal.logprobs is not None
@@ -159,7 +160,7 @@ def _top(log_s: torch.Tensor, objective: Objective, signal: TeacherSignal) -> Po
     # Summed, not 1 - the others: where the tail holds next to nothing, the difference is all rounding.
     s_tail = s.scatter(1, ids, 0.0).sum(dim=-1, keepdim=True)
     teacher, student = log_t.exp(), torch.cat([s_top, s_tail], 1).clamp_min(_TINY)
-    value, by_mass = _by_mass(teacher, student, objective)
+    value, by_mass = _bucket_divergence(teacher, student, objective)
     # Softmax's backward: the tail's derivative at every token, then those of the top over it.
     centre = (student * by_mass).sum(dim=-1, keepdim=True)
     by_logit = s * (by_mass[:, -1:] - centre)
@@ -167,7 +168,7 @@ def _top(log_s: torch.Tensor, objective: Objective, signal: TeacherSignal) -> Po
     return value, by_logit, signal.entropy
 
 
-def _by_mass(teacher: torch.Tensor, student: torch.Tensor, objective: Objective) -> tuple[torch.Tensor, torch.Tensor]:
+def _bucket_divergence(teacher: torch.Tensor, student: torch.Tensor, objective: Objective) -> ValueAndGradient:
     """Value, and derivative by the student's mass in each bucket; masses of shape (n, buckets)."""
     t, s, beta = teacher.clamp_min(_TINY), student, objective.beta
     if objective.divergence == "forward_kl":
@@ -180,7 +181,7 @@ def _by_mass(teacher: torch.Tensor, student: torch.Tensor, objective: Objective)
     return value, (1 - beta) * (s / m).log()
 
 
-def _sampled(log_s: torch.Tensor, objective: Objective, signals: tuple[TeacherSignal, ...]) -> PositionLoss:
+def _from_samples(log_s: torch.Tensor, objective: Objective, signals: tuple[TeacherSignal, ...]) -> PositionLoss:
     """From tokens drawn from the teachers: an estimate of forward KL, whose gradient is unbiased."""
     if objective.divergence != "forward_kl":
         raise ValueError(f"{objective.divergence} cannot be estimated from a sample without bias; forward_kl can")

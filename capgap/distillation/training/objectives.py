@@ -61,7 +61,7 @@ def tile_loss(
     if objective.divergence is None:
         log_p = torch.log_softmax(logits, dim=-1)
         value = -(log_p.gather(1, labels[:, None])[:, 0] * weights).sum()
-        gradient = _less_label(log_p.exp_(), labels, weights)
+        gradient = _subtract_label(log_p.exp_(), labels, weights)
         return TileLoss(value, zero, value, zero, gradient)
     temperature = objective.temperature
     log_s = torch.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1)
@@ -71,20 +71,20 @@ def tile_loss(
     if objective.max_entropy is not None:
         unsure = entropy > objective.max_entropy
         n_gated, divergence_weights = unsure.sum().to(weights.dtype), divergence_weights.masked_fill(unsure, 0.0)
-    diverged = (value * divergence_weights).sum()
+    divergence_loss = (value * divergence_weights).sum()
     # d(T² D)/dz = T² · dD/d(z/T) / T
     gradient = by_logit.mul_((divergence_weights * temperature)[:, None])
-    total, crossed = diverged * temperature**2, zero
+    total, label_loss = divergence_loss * temperature**2, zero
     if objective.cross_entropy:
         log_p = log_s if temperature == 1 else torch.log_softmax(logits, dim=-1)
         label_weights = weights * objective.cross_entropy
-        crossed = -(log_p.gather(1, labels[:, None])[:, 0] * label_weights).sum()
-        gradient += _less_label(log_p.exp(), labels, label_weights)
-        total = total + crossed
-    return TileLoss(total, diverged, crossed, n_gated, gradient)
+        label_loss = -(log_p.gather(1, labels[:, None])[:, 0] * label_weights).sum()
+        gradient += _subtract_label(log_p.exp(), labels, label_weights)
+        total = total + label_loss
+    return TileLoss(total, divergence_loss, label_loss, n_gated, gradient)
 
 
-def _less_label(probability: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def _subtract_label(probability: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Gradient of weighted cross-entropies by the logits, shape (n, V), in place of the probabilities."""
     if not bool((weights == 1).all()):  # a pass over all logits that mostly changes nothing
         probability.mul_(weights[:, None])

@@ -62,8 +62,8 @@ class OnPolicyBatches(BatchSource):
             examples.append(EncodedExample((*prompt, *text), (*[IGNORE] * len(prompt), *text)))
         passes = []
         for group in first_fit([example.n_inputs + n_virtual for example in examples], tokens):
-            batch = pack([examples[place] for place in group], [step[place] for place in group], n_virtual=n_virtual)
-            given = [(self.prompts[step[place]][1], texts[place]) for place in group]
+            batch = pack([examples[n] for n in group], [step[n] for n in group], n_virtual=n_virtual)
+            given = [(self.prompts[step[n]][1], texts[n]) for n in group]
             # The token before each of a text predicts it: from the last of the prompt to the last but one of the text.
             states = self.teacher.states(
                 [(*prompt, *text[:-1]) for prompt, text in given],
@@ -127,7 +127,7 @@ def on_policy_batches(
     if any(example.messages is not None for example in dataset.examples):
         raise DistillError(f"{config.name}: on_policy asks prompts, and messages carry their own answers.")
     (word,) = config.teacher
-    teacher = LocatedTeacher.of(config, word, job.device)
+    teacher = LocatedTeacher.locate(config, word, job.device)
     n_vocabulary = shared_vocabulary(job, student, teacher)
     encoder = teacher.encoder()
     prompts = []

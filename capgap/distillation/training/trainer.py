@@ -135,14 +135,14 @@ class _PlannedTrainer(Trainer):  # type: ignore[misc]
                 (loss.total / weight).backward()  # type: ignore[no-untyped-call]
             sums = torch.stack([loss.total.detach(), loss.divergence, loss.cross_entropy, loss.n_gated])
             if not bool(torch.isfinite(sums).all()):
-                self._stop(batch.indices, f"the loss is {float(sums[0]):g}")
+                self._raise_at_step(batch.indices, f"the loss is {float(sums[0]):g}")
             by_pass.append(sums)
         n_tokens = sum(len(batch.labels) for batch in inputs)
-        total, divergence, crossed, gated = (torch.stack(by_pass).sum(dim=0) / weight).tolist()
+        total, divergence, cross_entropy, gated = (torch.stack(by_pass).sum(dim=0) / weight).tolist()
         n_run = sum(len(batch.ids) - len(batch.virtual) for batch in inputs)
-        self.terms.append(StepLoss(total, divergence, crossed, gated * weight / n_tokens, n_run, n_tokens))
+        self.terms.append(StepLoss(total, divergence, cross_entropy, gated * weight / n_tokens, n_run, n_tokens))
         if total > _EXPLODED * max(self.terms[0].loss, 1.0):
-            self._stop(inputs[0].indices, f"the loss has grown from {self.terms[0].loss:.3g} to {total:.3g}")
+            self._raise_at_step(inputs[0].indices, f"the loss has grown from {self.terms[0].loss:.3g} to {total:.3g}")
         return torch.tensor(total)
 
     def _clip_grad_norm(self, model: Any) -> torch.Tensor:
@@ -153,10 +153,10 @@ class _PlannedTrainer(Trainer):  # type: ignore[misc]
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         if not all_finite(self.model):
-            self._stop((), "a weight is not finite")
+            self._raise_at_step((), "a weight is not finite")
         self._save_to(Path(output_dir or self.args.output_dir), self.state.global_step)
 
-    def _stop(self, indices: Sequence[int], reason: str) -> None:
+    def _raise_at_step(self, indices: Sequence[int], reason: str) -> None:
         """Raise with the step, the items of the pass and the last checkpoint."""
         items = ", ".join(self.items[index] for index in indices[:8])
         more = f" and {len(indices) - 8} more" if len(indices) > 8 else ""
@@ -187,13 +187,13 @@ class _TrainerCallback(TrainerCallback):  # type: ignore[misc]
         now, step, terms = time.monotonic(), state.global_step, self.trainer.terms
         self._loss_tokens += terms[-1].loss_tokens
         if step % self._steps_per_point == 0 or step == state.max_steps:
-            self._log(step, terms[-self._steps_per_point :])
+            self._log_curve_point(step, terms[-self._steps_per_point :])
         speed = self._loss_tokens / max(now - self._started, 1e-9)
         self._advance(1, f"{terms[-1].words(self.trainer.engine.objective)}, {speed:,.0f} loss tokens/s")
         if now - self._saved > self._seconds_between_saves and step < state.max_steps:
             control.should_save, self._saved = True, now
 
-    def _log(self, step: int, recent: Sequence[StepLoss]) -> None:
+    def _log_curve_point(self, step: int, recent: Sequence[StepLoss]) -> None:
         """A point of the curve: means since the last one, for the record and for the loggers."""
         point = {name: sum(getattr(loss, name) for loss in recent) / len(recent) for name in _TERMS}
         self.trainer.state.log_history.append({"step": step, **point})

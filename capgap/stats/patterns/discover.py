@@ -155,7 +155,7 @@ def find_patterns(
     if n_varying < MIN_PATTERN_ITEMS:
         return _refused(y.shape[1], remark(Reason.FEW_VARYING_ITEMS, n=n_varying, least=MIN_PATTERN_ITEMS))
     varying = tuple(name for name, moves in zip(names, varies, strict=True) if moves)
-    design = np.column_stack([np.ones(len(x)), ((x - centre) / np.where(varies, spread, 1.0))[:, varies]])
+    design = np.column_stack([np.ones(len(x)), (x[:, varies] - centre[varies]) / spread[varies]])
     answers = PatternData(right, seen[:, items].astype(float), design, guess[items])
     remarks = [remark(Reason.CONSTANT_COVARIATE, name=name) for name in names if name not in varying]
     if len(items) < y.shape[1]:
