@@ -7,9 +7,6 @@ import pytest
 from tests.conftest import ROOT
 
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "SECURITY.md", *(f"docs/{p.name}" for p in sorted(ROOT.glob("docs/*.md")))]
-# Until the branches that rename these modules are merged; strict, so that this list must go then.
-BEFORE_THE_MERGE = pytest.mark.xfail(strict=True, reason="names modules of branches that are not merged yet")
-IN_FLUX = {"CONTRIBUTING.md", "docs/architecture.md"}
 
 
 def _named_files(text: str) -> set[str]:
@@ -18,9 +15,7 @@ def _named_files(text: str) -> set[str]:
     return {path for path in paths if not re.search(r"NEW|NAME|^\w*out/|^DIR/", path)}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=BEFORE_THE_MERGE if name in IN_FLUX else ()) for name in DOCUMENTS]
-)
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_documents_name_files_that_exist(name: str) -> None:
     text = (ROOT / name).read_text()
     missing = {path for path in _named_files(text) if not any((ROOT / at / path).exists() for at in ("", "capgap"))}

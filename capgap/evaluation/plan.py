@@ -247,7 +247,8 @@ def _existing_base(student: ModelSpec, base_hint: FoundBase, notes: list[str]) -
     except ModelError as error:
         reason = str(error).split(". ")[0]
         notes.append(
-            f"base of {student.name}: {base_hint.spec_text}, named by {Path(base_hint.source).name}, is left out: {reason}."
+            f"base of {student.name}: {base_hint.spec_text}, named by {Path(base_hint.source).name}, is left out: "
+            f"{reason}."
         )
         return None
     return base

@@ -2,7 +2,8 @@
 
 A part is written whole or not at all and belongs to nobody else, so that writing it needs no lock and costs the same
 however many others there are. ``outcomes.parquet`` of an older capgap beside them is read too and never rewritten: a
-part stands for the rows of its model and battery there. ``pandas.read_parquet(DIR / "outcomes")`` reads the parts too.
+part stands for the rows of its model and battery there. Parts differ in their covariates: who reads the folder with
+another reader than `read_outcomes` must unite their columns.
 """
 
 import hashlib

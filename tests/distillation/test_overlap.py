@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from capgap import evaluation as engine
+from capgap import schema
 from capgap.distillation import DistillConfig, distill
 from capgap.distillation.data.overlap import near_items
 from capgap.errors import DistillError, ModelError
@@ -124,7 +125,7 @@ def test_items_that_stay_in_are_counted_by_x_exposure_and_unknown_where_nobody_c
         device="cpu",
     )
     run = engine.evaluate(plan, overlapping / "run", command=["capgap"])
-    table = pd.read_parquet(run.path / "outcomes").set_index("item")
+    table = run.read(schema.OUTCOMES).set_index("item")
     student = table[table["model"] == "pupil"]
     items = pd.read_parquet(run.path / "items.parquet").set_index("item")["prompt"]
     counts = {items[item]: count for item, count in student["x_exposure"].items()}
