@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Advanced", "Begun", "Event", "Finished", "Listener", "Note", "ignore"]
-
 
 @dataclass(frozen=True)
 class Begun:

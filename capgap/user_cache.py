@@ -4,8 +4,6 @@ import os
 from pathlib import Path
 from threading import get_ident
 
-__all__ = ["user_cache", "write_cached"]
-
 
 def user_cache() -> Path:
     """The folder of capgap's caches, ``$XDG_CACHE_HOME/capgap`` or ``~/.cache/capgap``; it need not exist."""

@@ -13,9 +13,6 @@ from capgap.analysis.score_matrix import Floats, Ints, ScoreMatrix
 from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats import Design, Estimate, StratifiedMean, accuracy, paired_difference
 
-__all__ = ["MIN_COMMON_SHARE", "AnalysisSet", "AnalysisSets", "CommonCells"]
-
-
 MIN_COMMON_SHARE = 0.6
 """Below this share of common cells a number of several models is refused."""
 

@@ -10,8 +10,6 @@ import pandas as pd
 from capgap.analysis.groups import CONTRASTED
 from capgap.analysis.number_format import one_line, with_interval
 
-__all__ = ["cohort_sentences"]
-
 _DOUBLED = {"n_examples": "twice the examples", "n_params": "twice the parameters"}
 """Factors whose effect is per unit of their logarithm, and what a doubling is called."""
 _STUDENTS = {

@@ -16,8 +16,6 @@ from capgap.stats import refused
 from capgap.stats.mixed import MixedFit, OutcomeGrid, fit_mixed
 from capgap.stats.mixed.alternative_estimators import population_of
 
-__all__ = ["MIN_STUDENTS", "effect_rows"]
-
 MIN_STUDENTS = 6
 """With fewer students no model of how they were made is tried."""
 

@@ -13,20 +13,6 @@ from capgap.schema.quantities import QUANTITIES
 from capgap.schema.remarks import Remark, reason_of, render
 from capgap.stats import Estimate, holm
 
-__all__ = [
-    "TASKS_LIKE_THESE",
-    "THESE_TASKS",
-    "THIS_RECIPE",
-    "EstimateRow",
-    "KeyValues",
-    "TargetPopulation",
-    "add_remarks",
-    "adjust_over_students",
-    "as_frame",
-    "as_table",
-    "is_tested",
-]
-
 KeyValues = tuple[tuple[str, Any], ...]
 """A JSON object as names and values."""
 

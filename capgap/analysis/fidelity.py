@@ -24,8 +24,6 @@ from capgap.stats import (
     refused,
 )
 
-__all__ = ["fidelity_rows"]
-
 
 def fidelity_rows(comparison: RoleComparison, groups: Iterable[ItemGroup]) -> Iterator[EstimateRow]:
     """`agreement`, `fidelity` and `error_inheritance` in every group, where there is a teacher."""

@@ -13,8 +13,6 @@ from capgap.schema.quantities import QUANTITIES
 from capgap.schema.remarks import Reason, remark
 from capgap.stats import Equivalence, Estimate, equivalence, flip_counts, refused
 
-__all__ = ["EQUIVALENCE_MARGIN", "equivalence_rows", "flip_rows"]
-
 EQUIVALENCE_MARGIN = 0.02
 """How far a student may fall short of its teacher and count as its equal, in score."""
 

@@ -13,8 +13,6 @@ from capgap.analysis.groups import CONTRASTED
 from capgap.analysis.number_format import one_line, short, with_interval
 from capgap.schema.remarks import Reason
 
-__all__ = ["next_step", "sentence"]
-
 _UNLIKE = {Reason.UNLIKE_ITEMS, Reason.NO_COMMON_ITEMS}
 _ONE_CLUSTER = {Reason.ONE_CLUSTER, Reason.ONE_CLUSTER_IN_TASK, Reason.DOMINANT_CLUSTER}
 _FACTOR = 4

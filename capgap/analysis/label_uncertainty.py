@@ -26,8 +26,6 @@ from capgap.schema.quantities import QUANTITIES
 from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats import Estimate, over_labels
 
-__all__ = ["N_LABEL_DRAWS", "label_uncertainty_rows", "flag_undeclared_labels"]
-
 N_LABEL_DRAWS = 20
 """Of the labels."""
 _Analysis = Callable[[NDArray[np.bool_]], Iterator[EstimateRow]]

@@ -2,8 +2,6 @@
 
 import math
 
-__all__ = ["one_line", "short", "signed", "with_interval"]
-
 
 def with_interval(value: float, low: float, high: float, unit: str = "%") -> str:
     """``92 % [88, 95]`` from shares; a decimal where the interval would vanish without it."""

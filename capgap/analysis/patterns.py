@@ -16,8 +16,6 @@ from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats import Estimate, FailurePatterns, PatternName, find_patterns, name_patterns, refused
 from capgap.stats.patterns.discover import MIN_PATTERN_STUDENTS
 
-__all__ = ["pattern_rows"]
-
 
 def pattern_rows(
     grid: ScoreMatrix,

@@ -26,8 +26,6 @@ from capgap.analysis.student_estimates import RoleComparison, accuracy_rows, dif
 from capgap.analysis.unreadable_answers import screen_unreadable
 from capgap.errors import EstimationError
 
-__all__ = ["estimate_table"]
-
 
 def estimate_table(
     outcomes: pd.DataFrame,

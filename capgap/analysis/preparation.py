@@ -6,8 +6,6 @@ import pandas as pd
 from capgap import schema
 from capgap.errors import TableError, suggestion
 
-__all__ = ["MAX_CATEGORIES", "MAX_VALUES", "bin_covariates", "check_roles", "fill_defaults", "qualify_task_names"]
-
 MAX_VALUES = 8
 """A numeric covariate with at most so many values is sliced by value, otherwise into quarters."""
 MAX_CATEGORIES = 20

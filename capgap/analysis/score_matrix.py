@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from capgap import schema
 from capgap.errors import TableError, suggestion
 
-__all__ = ["NO_ANSWER", "UNKNOWN", "Floats", "Ints", "ScoreMatrix", "make_score_matrix"]
-
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 

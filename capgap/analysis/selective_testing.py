@@ -18,8 +18,6 @@ from capgap.analysis.score_matrix import ScoreMatrix
 from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats import Estimate, at_level, selective_tree
 
-__all__ = ["FALSE_DISCOVERY_RATE", "TestingNode", "adjust_down_tree", "tree_parents"]
-
 FALSE_DISCOVERY_RATE = 0.05
 """False discoveries among what is selected, one family at a time."""
 _INTERVAL = ["estimate", "std_error", "df", "conf_low", "conf_high", "conf_level"]

@@ -12,8 +12,6 @@ from capgap.schema.pairing import Roles
 from capgap.schema.remarks import Reason, remark
 from capgap.stats import Design, accuracy
 
-__all__ = ["screen_unreadable"]
-
 _OFTEN = {"unparsed": Reason.UNPARSED_OFTEN, "truncated": Reason.TRUNCATED_OFTEN}
 """Quantity, a status of outcomes → what to say where it is frequent."""
 

@@ -17,8 +17,6 @@ from capgap.battery.yaml_document import YamlDocument, read_yaml
 from capgap.errors import BatteryError, suggestion
 from capgap.schema import CAPABILITIES
 
-__all__ = ["Battery", "find_battery", "list_batteries", "load_battery"]
-
 
 @dataclass(frozen=True)
 class Battery:

@@ -16,8 +16,6 @@ from capgap.battery.prepared_task import PreparedTask, common_value
 from capgap.battery.task_preparation import prepare_task
 from capgap.errors import BatteryError
 
-__all__ = ["PreviewEntry", "preview_battery"]
-
 _PROMPT_CHARACTERS = 300  # of a stand-in, where the file gives no length
 _JSON_KEYS = {"is_approximate": "about", "n_sampled": "n_asked", "is_local": "here", "reason": "why"}
 _N_CHOICES = 4  # of a stand-in, where neither the file nor lm-eval tells

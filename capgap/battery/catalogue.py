@@ -10,8 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from capgap.battery.yaml_document import read_yaml
 
-__all__ = ["CatalogueLabel", "catalogue", "known_label"]
-
 
 class CatalogueLabel(BaseModel):
     """The label of a family of tasks."""

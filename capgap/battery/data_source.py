@@ -11,8 +11,6 @@ from typing import Any
 
 from capgap.errors import BatteryError, suggestion
 
-__all__ = ["SourceRow", "fetch_remedy", "find_file", "hub_rows", "not_cached", "plain_data", "read_rows", "sha256"]
-
 _MAX_NAME = 1_000
 _MAX_DEPTH = 50
 _MAX_ROWS = 10_000_000

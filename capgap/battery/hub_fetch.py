@@ -7,8 +7,6 @@ from capgap.battery.battery_loading import Battery
 from capgap.battery.battery_spec import DataTask, LmEvalTask
 from capgap.errors import BatteryError
 
-__all__ = ["FetchReport", "fetch_battery", "needs_hub"]
-
 
 def needs_hub(battery: Battery) -> bool:
     """Whether any of its tasks takes data from the hub."""

@@ -16,18 +16,6 @@ from capgap.battery.templates import Template
 from capgap.errors import BatteryError
 from capgap.schema import CAPABILITIES
 
-__all__ = [
-    "Item",
-    "TaskTemplates",
-    "compile_templates",
-    "content_ids",
-    "make_items",
-    "render_covariates",
-    "rendered",
-    "sample_positions",
-    "sampling_order",
-]
-
 
 @dataclass(frozen=True)
 class Item:

@@ -7,8 +7,6 @@ from capgap.battery.battery_spec import LmEvalTask
 from capgap.battery.lm_eval_groups import compiled_task_config, full_primary
 from capgap.errors import suggestion
 
-__all__ = ["LmEvalTaskConfig", "lm_eval_task_config", "static_problem"]
-
 _DEFAULT_TOKENS = 256  # lm-eval's, where a task does not say how long an answer may be
 
 

@@ -15,18 +15,6 @@ from capgap.battery.task_index import task_index, task_manager
 from capgap.errors import BatteryError, suggestion
 from capgap.schema import CAPABILITIES
 
-__all__ = [
-    "check_metric",
-    "compiled_task_config",
-    "leaf_task_names",
-    "lm_eval_training_items",
-    "full_primary",
-    "load_tasks",
-    "prepare_lm_eval_task",
-    "runs_code",
-    "unknown_name",
-]
-
 
 def check_metric(name: str, task_format: str, where: str) -> None:
     """Refuse what is no metric of lm-eval that scores one item.

@@ -8,8 +8,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-__all__ = ["quiet", "without_bar"]
-
 
 @contextmanager
 def without_bar(module: Any) -> Iterator[None]:

@@ -20,8 +20,6 @@ from capgap.battery.battery_spec import BatteryDefaults, DataTask
 from capgap.battery.extraction import extract_answer
 from capgap.battery.items import Item
 
-__all__ = ["BlockSampler", "rendered_task", "sampled"]
-
 
 class BlockSampler(ContextSampler):  # type: ignore[misc]
     """Few-shot sampler whose solved examples do not depend on how many items were asked before.

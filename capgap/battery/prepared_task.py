@@ -7,8 +7,6 @@ from typing import Any, TypeVar
 
 from capgap.battery.items import Item
 
-__all__ = ["PreparedTask", "common_value"]
-
 _Value = TypeVar("_Value")
 
 

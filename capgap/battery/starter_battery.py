@@ -8,8 +8,6 @@ from capgap.battery.battery_spec import json_schema
 from capgap.errors import BatteryError
 from capgap.schema import atomic_write
 
-__all__ = ["write_starter_battery"]
-
 _STARTER = Path(__file__).with_name("starter")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}")
 

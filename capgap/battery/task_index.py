@@ -20,8 +20,6 @@ from pydantic import TypeAdapter
 from capgap.battery.lm_eval_output import quiet
 from capgap.user_cache import user_cache, write_cached
 
-__all__ = ["IndexEntry", "cache_file", "read_index", "task_index", "task_manager"]
-
 _FORMAT = 1
 _NOT_TASKS = {".py", ".pyc", ".md", ".txt"}
 

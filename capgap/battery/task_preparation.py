@@ -11,8 +11,6 @@ from capgap.battery.lm_eval_output import quiet
 from capgap.battery.prepared_task import PreparedTask
 from capgap.errors import BatteryError, UsageError, suggestion
 
-__all__ = ["answer_delimiter", "prepare", "prepare_task", "training_items"]
-
 
 def prepare(battery: Battery, *, limit: int | None = None) -> list[PreparedTask]:
     """Every task of the battery, in every variant, ready to be asked.

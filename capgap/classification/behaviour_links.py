@@ -37,8 +37,6 @@ from dataclasses import dataclass
 from capgap.classification.evidence import Evidence, EvidenceModel, EvidenceReason
 from capgap.stats import Estimate
 
-__all__ = ["LINKS", "BehaviourLink", "linked"]
-
 _Z = 1.959963984540054
 _LEAST = 0.01  # of an ability
 

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 from capgap.classification.evidence import ItemText
 
-__all__ = ["QuestionParts", "split_question"]
-
 
 @dataclass(frozen=True)
 class QuestionParts:

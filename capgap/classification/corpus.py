@@ -13,8 +13,6 @@ from capgap.classification.evidence import ItemText
 from capgap.classification.json_lines import json_lines, kind_of
 from capgap.errors import TableError, suggestion
 
-__all__ = ["ItemFamily", "read_corpus"]
-
 
 @dataclass(frozen=True)
 class ItemFamily:

@@ -22,8 +22,6 @@ below what a declaration is worth.
 from capgap.battery.catalogue import known_label
 from capgap.classification.evidence import Evidence, EvidenceReason
 
-__all__ = ["declared", "declared_of_task"]
-
 _BATTERY = (3.9, 0.6)
 _CATALOGUE = (2.9, 0.8)
 _MIXED_SD = 0.5

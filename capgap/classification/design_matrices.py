@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from capgap.classification.corpus import ItemFamily
 from capgap.classification.features import item_features, table
 
-__all__ = ["DesignMatrices", "balanced", "make_design"]
-
 
 @dataclass(frozen=True)
 class DesignMatrices:

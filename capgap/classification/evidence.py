@@ -11,8 +11,6 @@ reader can redo by hand, and carries its reasons in words.
 import math
 from dataclasses import dataclass
 
-__all__ = ["Evidence", "ItemText", "EvidenceReason", "EvidenceModel"]
-
 
 @dataclass(frozen=True)
 class ItemText:

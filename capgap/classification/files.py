@@ -20,18 +20,6 @@ from capgap.errors import TableError, UsageError, suggestion
 from capgap.schema import CAPABILITIES
 from capgap.store import has_outcomes, read_outcomes
 
-__all__ = [
-    "Answers",
-    "join_answers",
-    "label_lines",
-    "parse_items",
-    "read_answers",
-    "read_items",
-    "read_labels",
-    "refuse_out",
-    "write_labels",
-]
-
 Answers = tuple[pd.DataFrame, pd.DataFrame]
 """An `outcomes` table, and the `models` table of those who gave the answers."""
 

@@ -7,8 +7,6 @@ from typing import Any
 
 from capgap.errors import TableError
 
-__all__ = ["json_lines", "kind_of"]
-
 _LONGEST = 64_000_000  # of a line, in bytes
 
 

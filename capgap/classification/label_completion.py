@@ -15,8 +15,6 @@ from capgap.classification.labelling import UnlabelledItem, classify_items
 from capgap.classification.text_model import TextModel
 from capgap.errors import TableError
 
-__all__ = ["classifier_facts", "complete_labels"]
-
 
 def complete_labels(
     outcomes: pd.DataFrame,

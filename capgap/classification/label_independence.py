@@ -8,8 +8,6 @@ import pandas as pd
 from capgap.classification.evidence import EvidenceModel
 from capgap.errors import TableError, UsageError
 
-__all__ = ["refuse_compared"]
-
 
 def refuse_compared(labels: pd.DataFrame, models: pd.DataFrame | None, compared: Collection[str] | None = None) -> None:
     """Refuse labels whose evidence comes from the models that are to be compared by them.

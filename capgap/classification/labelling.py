@@ -15,8 +15,6 @@ from capgap.classification.evidence import Evidence, ItemText
 from capgap.classification.pooling import PooledLabel, TaskLabels, pool, pool_alone
 from capgap.classification.text_model import TextModel
 
-__all__ = ["UnlabelledItem", "LabelledItems", "unlabelled_items", "classify_items", "compact"]
-
 _MAX_REASON = 240  # characters
 
 

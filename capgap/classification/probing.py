@@ -30,8 +30,6 @@ from capgap.evaluation import default_batteries, quiet
 from capgap.events import Advanced, Begun, Finished, Listener, Note, ignore
 from capgap.models import Ledger, LoadedModel, ModelSpec, Response, check_model, load_model, respond
 
-__all__ = ["N_PROBE_ITEMS", "probe_models"]
-
 N_PROBE_ITEMS = 100
 """Items of a task that models are asked, at most: enough for a share within ten points."""
 _CHOICES = 4

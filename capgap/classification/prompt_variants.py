@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["ENGLISH", "WORLD", "NumberSubstitution", "PromptWording", "borrowed"]
-
 _NUMBER = re.compile(r"[0-9]+")
 _MAX_CANDIDATES = 50  # others that are looked at for one question
 

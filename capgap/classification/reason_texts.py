@@ -5,8 +5,6 @@ from collections.abc import Callable, Mapping
 from capgap.classification.features import FEATURES
 from capgap.classification.lexicon import KINDS
 
-__all__ = ["GROUPS", "in_words"]
-
 GROUPS: tuple[str, ...] = tuple(dict.fromkeys(feature.group for feature in FEATURES))
 """Groups of features in the order of `FEATURES`; each is one possible reason."""
 

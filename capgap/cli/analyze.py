@@ -9,8 +9,6 @@ from capgap.cli.options import items_option, json_option, labels_option, margin_
 from capgap.cli.printing import command_line, print_results
 from capgap.cli.progress import terminal_progress
 
-__all__ = ["analyze"]
-
 
 @click.command()
 @click.argument("tables", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="TABLE|DIR…")

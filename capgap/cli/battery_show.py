@@ -16,8 +16,6 @@ from capgap.errors import UsageError
 if TYPE_CHECKING:
     from capgap.battery.battery_preview import PreviewEntry
 
-__all__ = ["show"]
-
 _SIZES = ("135M", "1B", "8B")
 _UNITS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 

@@ -10,8 +10,6 @@ from capgap.cli.options import allow_options, data_root_option, set_threads
 from capgap.cli.progress import quiet_option, terminal_progress, verbose_option
 from capgap.events import Note
 
-__all__ = ["classify"]
-
 
 @click.command()
 @click.argument("source", metavar="FILE|BATTERY")

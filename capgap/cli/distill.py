@@ -9,8 +9,6 @@ from capgap.cli.options import allow_options, set_threads
 from capgap.cli.printing import command_line, print_results
 from capgap.cli.progress import quiet_option, terminal_progress, verbose_option
 
-__all__ = ["distill"]
-
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))

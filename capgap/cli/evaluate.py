@@ -17,8 +17,6 @@ from capgap.cli.options import (
 from capgap.cli.printing import command_line, print_results
 from capgap.cli.progress import quiet_option, terminal_progress, verbose_option
 
-__all__ = ["evaluate"]
-
 
 @click.command()
 @click.option(

@@ -9,8 +9,6 @@ from capgap.cli.options import items_option, json_option, margin_option
 from capgap.cli.printing import print_results
 from capgap.cli.progress import terminal_progress
 
-__all__ = ["report"]
-
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")

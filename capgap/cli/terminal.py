@@ -6,8 +6,6 @@ from typing import TextIO
 
 import click
 
-__all__ = ["is_terminal", "n_columns", "one_line", "printable", "shortened", "wrapped", "write_lines"]
-
 
 def printable(message: str) -> str:
     """The message without control characters: it may quote a file, and a terminal obeys some of them."""

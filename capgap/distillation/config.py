@@ -16,8 +16,6 @@ from capgap.distillation import config_keys as keys
 from capgap.distillation.supervision import SUPERVISIONS, TEXTS, Supervision, TextKind
 from capgap.errors import DistillError
 
-__all__ = ["ADAPTATIONS", "NOT_YET", "DistillConfig", "load_config"]
-
 ADAPTATIONS: dict[str, str] = {
     "full": "every weight trains",
     "lora": "low-rank adapters train, the base stays as it is",

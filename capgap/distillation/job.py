@@ -8,8 +8,6 @@ from pathlib import Path
 from capgap.distillation.config import DistillConfig
 from capgap.events import Advanced, Begun, Finished, Listener, Note, ignore
 
-__all__ = ["DistillJob", "stage"]
-
 
 @dataclass(frozen=True)
 class DistillJob:

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from capgap.distillation.students.student import LoadedStudent
     from capgap.distillation.training.trainer import TrainingResult
 
-__all__ = ["model_row", "row_after_training", "run_record"]
-
 
 def model_row(
     job: DistillJob,

@@ -8,8 +8,6 @@ of `TEXTS` with a signal of `SIGNALS` is an entry here and nothing else. A new t
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["SIGNALS", "SUPERVISIONS", "TEXTS", "Supervision", "TextKind"]
-
 
 @dataclass(frozen=True)
 class TextKind:

@@ -20,8 +20,6 @@ from capgap.evaluation.plan import EvaluationPlan
 from capgap.evaluation.run import evaluate
 from capgap.models import parse_model
 
-__all__ = ["BatteryCallback"]
-
 
 class BatteryCallback(TrainerCallback):  # type: ignore[misc]
     """Evaluates every checkpoint when it is saved.

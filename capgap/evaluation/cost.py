@@ -8,8 +8,6 @@ from capgap.battery import PreparedTask
 from capgap.evaluation.plan import EvaluationPlan
 from capgap.models import ModelSpec, choose_device, locate
 
-__all__ = ["TokenCounts", "count_tokens", "expected_minutes", "minutes_by_size"]
-
 _CHARACTERS_PER_TOKEN = 4.0  # of English text under common vocabularies; only an estimate hangs on it
 _EFFICIENCY = 0.75  # share of the matrix rate that rows of some hundred tokens reach
 _GENERATION = 4  # a generated token over a read one, some twenty prompts side by side

@@ -14,8 +14,6 @@ from capgap.errors import ModelError
 from capgap.models import ModelSpec
 from capgap.models.checkpoint import locate
 
-__all__ = ["EXPOSURE", "exposure_of", "normalised", "prompt_digest"]
-
 EXPOSURE = "exposure.json"
 """In a checkpoint: digest of a prompt → how many training examples touch it."""
 

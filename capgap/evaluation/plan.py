@@ -9,8 +9,6 @@ from capgap.errors import ModelError, UsageError
 from capgap.models import FoundBase, ModelSpec, expand_models, find_base, locate, parse_model, permitted
 from capgap.schema import Roles
 
-__all__ = ["EvaluationPlan", "RoleModels", "Shard", "cast_roles", "default_batteries", "parse_devices", "parse_shard"]
-
 Shard = tuple[int, int]
 """``(k, n)``: the k-th (from 0) of n parts of the requests."""
 

@@ -10,8 +10,6 @@ from capgap.battery import Battery, PreparedTask, load_battery, prepare
 from capgap.errors import BatteryError, UsageError
 from capgap.evaluation.plan import EvaluationPlan
 
-__all__ = ["PreparedBatteries", "battery_facts", "items_table", "prepare_batteries"]
-
 _TASK_FACTS = ("num_fewshot", "fewshot", "repeats", "format", "primary")
 
 PreparedBatteries = Sequence[tuple[Battery, Sequence[PreparedTask]]]

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from capgap.events import Advanced, Begun, Finished, Listener
 
-__all__ = ["RequestProgress", "request_progress"]
-
 _STAGE = "evaluating"
 
 

@@ -21,8 +21,6 @@ from capgap.models import Ledger
 from capgap.stats import smallest_visible_gap
 from capgap.store import RunDirectory
 
-__all__ = ["describe_plan", "evaluate"]
-
 _PACKAGES = ("torch", "transformers", "peft", "lm-eval", "datasets", "pandas")
 _log = logging.getLogger(__name__)
 

@@ -6,8 +6,6 @@ from typing import Any
 from capgap import schema
 from capgap.models import LoadedModel
 
-__all__ = ["ModelRunSummary", "comparison_note", "summarise_run"]
-
 
 @dataclass
 class ModelRunSummary:

@@ -16,8 +16,6 @@ import numpy as np
 from capgap.battery import Item, PreparedTask, score_generation
 from capgap.models import Response
 
-__all__ = ["outcome_rows"]
-
 # lm-eval's regular-expression filters put this in place of an answer that they do not find.
 _NO_ANSWER = "[invalid]"
 _CAPGAP_SCORES = ("exact", "numeric", "contains")

@@ -25,8 +25,6 @@ from capgap.importers.values import (
     whole_number,
 )
 
-__all__ = ["import_inspect"]
-
 _SUFFIXES = (".json", ".eval")
 _NO_SCORER = "score"
 _DOUBLE = "another sample of an id and epoch that stand there already"

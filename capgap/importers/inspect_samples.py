@@ -7,8 +7,6 @@ from typing import Any
 from capgap.errors import TableError
 from capgap.importers.values import bounded_text, mapping, name_text, number, whole_number
 
-__all__ = ["InspectSample", "ScorerResult", "read_inspect_sample"]
-
 # inspect's letters (correct, partial, incorrect, no answer) and the words that its own metrics read.
 _LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
 _WORDS = {"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}

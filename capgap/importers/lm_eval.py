@@ -15,8 +15,6 @@ from capgap.importers.reading import files_under, json_document, records
 from capgap.importers.settings import ImportSettings, with_settings
 from capgap.importers.values import name_text
 
-__all__ = ["import_lm_eval"]
-
 _SUFFIXES = (".json", ".jsonl")
 _NEEDS_ITEMS = (
     "aggregates without samples: only items can be paired with another model's. Run lm-eval again with --log_samples"

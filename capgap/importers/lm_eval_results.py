@@ -14,8 +14,6 @@ from typing import Any
 from capgap.errors import TableError
 from capgap.importers.values import mapping, name_text, number, portable_model_name, whole_number
 
-__all__ = ["ResultsFile", "date_in", "read_results"]
-
 _DATE = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}[-:]\d{2}[-:]\d{2}(?:\.\d+)?)\.jsonl?$")
 # The order in which lm-eval itself looks for a name in the arguments of a model: an adapter before what it adapts.
 _NAMES = ("peft", "delta", "pretrained", "model", "path", "engine")

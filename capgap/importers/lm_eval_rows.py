@@ -13,8 +13,6 @@ from capgap.importers.lm_eval_samples import LmEvalSample, item_ids
 from capgap.importers.primary_metric import Metric, MetricRequest, choose_primary
 from capgap.importers.values import as_json, bounded_text, mapping, score_and_status
 
-__all__ = ["task_results"]
-
 # lm-eval's regular-expression filters put this in place of an answer that they do not find.
 _NO_ANSWER = "[invalid]"
 # Of one item these are log-probabilities; one of 0 is no score, whatever a results file says or leaves out.

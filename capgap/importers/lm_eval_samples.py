@@ -15,8 +15,6 @@ from typing import Any
 from capgap.errors import TableError
 from capgap.importers.values import number
 
-__all__ = ["LmEvalSample", "is_sample", "item_ids", "read_sample"]
-
 _HASHES = ("doc_hash", "prompt_hash", "target_hash")
 _FIXED = frozenset(
     ("doc_id", "doc", "target", "truth", "arguments", "resps", "filtered_resps", "filter", "metrics", *_HASHES)

@@ -20,8 +20,6 @@ from capgap.importers.import_batch import ImportBatch, TaskResults
 from capgap.importers.values import printable
 from capgap.store import RunDirectory, numeric_or_text, unified_covariates
 
-__all__ = ["MergedImport", "merge_batch"]
-
 _LOG = "import.json"
 _CELL = ["model", *schema.CELL]
 _DEFAULT_BATTERY = next(column.default for column in schema.OUTCOMES.columns if column.name == "battery")

@@ -10,8 +10,6 @@ from capgap.importers.primary_metric import MetricRequest
 from capgap.importers.values import is_score, name_text, number
 from capgap.schema import CAPABILITIES, FORMATS
 
-__all__ = ["CONSTANTS", "ImportSettings", "assignments", "with_settings"]
-
 CONSTANTS = ("model", "battery", "task", "variant", "capability", "domain", "format", "chance")
 """Columns that may hold one value in every row, said by the user instead of the source."""
 _WORDS = {"capability": CAPABILITIES, "format": FORMATS}

@@ -7,8 +7,6 @@ from capgap.errors import TableError, suggestion
 from capgap.importers.values import bounded_text, is_score, name_text, number, printable, whole_number
 from capgap.schema import Column
 
-__all__ = ["cell", "missing", "score"]
-
 _RIGHT = ("true", "correct", "right", "yes", "pass", "passed", "c")
 _WRONG = ("false", "incorrect", "wrong", "no", "fail", "failed", "i")
 _NOTHING = ("", "nan", "na", "n/a", "none", "null", "<na>")

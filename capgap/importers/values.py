@@ -9,22 +9,6 @@ from typing import Any
 
 from capgap.errors import TableError
 
-__all__ = [
-    "MAX_NAME",
-    "MAX_TEXT",
-    "as_json",
-    "bounded_text",
-    "is_score",
-    "mapping",
-    "name_text",
-    "number",
-    "portable_model_name",
-    "printable",
-    "score_and_status",
-    "text_or_list",
-    "whole_number",
-]
-
 MAX_NAME = 300
 """Longest name of a model, task or item."""
 MAX_TEXT = 32_768

@@ -10,8 +10,6 @@ from capgap.microworld.questions import gate, hop_question, rearranged, step_res
 from capgap.microworld.vocabulary import CUPS, DIGITS, GATES, LETTERS, LIST_OPERATIONS, OPERATORS, TRUTH
 from capgap.microworld.world import STRATA, TOLD, Stratum, World, WorldFact
 
-__all__ = ["SHARES", "PretrainingText", "step_tables"]
-
 SHARES = {"people": 0.25, "links": 0.05, "chains": 0.30, "booleans": 0.06, "cups": 0.12, "lists": 0.13, "hops": 0.09}
 """Share of each kind of passage: two facts of one person, links and three lookups, or one statement."""
 

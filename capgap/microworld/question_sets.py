@@ -17,8 +17,6 @@ from capgap.microworld.questions import FAMILIES, FORMS, WorldQuestion, fact_que
 from capgap.microworld.vocabulary import CUPS, DIGITS, TRUTH
 from capgap.microworld.world import STRATA, Stratum, World, WorldFact
 
-__all__ = ["evaluation", "training", "write_data"]
-
 _FACTS: dict[Stratum, int] = {"training": 40, "held_known": 40, "held_unknown": 16}
 
 _EVALUATION: dict[str, dict[int, int]] = {

@@ -14,20 +14,6 @@ import numpy as np
 from capgap.microworld.vocabulary import ANSWER, CUPS, DIGITS, GATES, LETTERS, LIST_OPERATIONS, NODES, OPERATORS, TRUTH
 from capgap.microworld.world import LINKS, World, WorldFact
 
-__all__ = [
-    "FAMILIES",
-    "FORMS",
-    "QuestionFamily",
-    "WorldQuestion",
-    "fact_question",
-    "gate",
-    "hop_question",
-    "rearranged",
-    "step_result",
-    "swapped",
-    "two_hop_question",
-]
-
 
 @dataclass(frozen=True)
 class WorldQuestion:

@@ -16,8 +16,6 @@ from pathlib import Path
 from capgap.errors import ModelError, suggestion
 from capgap.user_cache import user_cache, write_cached
 
-__all__ = ["checkpoint_folder", "model_names"]
-
 _SHIPPED = Path(__file__).parent / "checkpoints"
 
 

@@ -9,8 +9,6 @@ import numpy as np
 
 from capgap.microworld.vocabulary import SPECIAL, SYMBOLS, invent
 
-__all__ = ["LINKS", "RELATIONS", "STRATA", "TOLD", "WorldFact", "Stratum", "World", "make_world", "mistaken"]
-
 Stratum = Literal["training", "held_known", "held_unknown"]
 STRATA: tuple[Stratum, ...] = ("training", "held_known", "held_unknown")
 """In the pool that distillation may ask about; never asked but in the base's text; never asked and not in it."""

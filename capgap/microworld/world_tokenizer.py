@@ -11,8 +11,6 @@ from typing import Any
 from capgap.microworld.vocabulary import END, PAD, SPECIAL, UNKNOWN
 from capgap.microworld.world import World
 
-__all__ = ["MAX_LENGTH", "write_tokenizer"]
-
 MAX_LENGTH = 64
 """Longest sequence of the world, in tokens; question, steps and answer always fit."""
 

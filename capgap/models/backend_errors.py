@@ -10,8 +10,6 @@ from lm_eval.api.model import LM
 from capgap.errors import CapgapError, ModelError
 from capgap.models.secret_masking import error_line
 
-__all__ = ["BackendErrors"]
-
 
 class BackendErrors(LM):  # type: ignore[misc]
     """Mixin before a class of lm-eval's: errors become `ModelError`, and missing answers are noticed."""

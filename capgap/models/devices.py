@@ -2,8 +2,6 @@
 
 from capgap.errors import ModelError
 
-__all__ = ["choose_device", "choose_dtype"]
-
 
 def choose_device(device: str | None) -> str:
     """The device asked for, else CUDA, else Apple's, else the CPU.

@@ -17,8 +17,6 @@ from typing import Any
 
 from capgap.errors import ModelError
 
-__all__ = ["GgufHeader", "chat_template", "check_gguf", "choose_gguf", "read_header"]
-
 _MAGIC = b"GGUF"
 # Value types of the format: number → how struct reads it; 8 is a string, 9 an array.
 _SCALARS = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}

@@ -21,8 +21,6 @@ from capgap.models.secret_masking import error_line
 from capgap.models.tokenizer_files import tokenizer_location
 from capgap.models.tree_hflm import TreeHFLM
 
-__all__ = ["build_lm", "n_parameters", "quantisation_settings"]
-
 
 class _CompleteHFLM(TreeHFLM):
     """`TreeHFLM` that refuses incomplete weights, quantises while loading where asked, and knows encoder-decoders."""

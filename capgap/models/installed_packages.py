@@ -2,8 +2,6 @@
 
 from importlib.util import find_spec
 
-__all__ = ["is_installed"]
-
 
 def is_installed(module: str) -> bool:
     """Whether a module, dotted or not, can be imported."""

@@ -19,8 +19,6 @@ from filelock import FileLock
 from capgap.errors import StoreError
 from capgap.models.ledger_salvage import salvage, set_aside
 
-__all__ = ["Ledger", "request_key"]
-
 _APPLICATION_ID = 0x63617067  # "capg": tells a ledger from any other SQLite file
 _VERSION = 1
 

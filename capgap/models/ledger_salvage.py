@@ -8,8 +8,6 @@ from pathlib import Path
 
 from capgap.errors import StoreError
 
-__all__ = ["Salvaged", "salvage", "set_aside"]
-
 Salvaged = tuple[str, str, str, int, str, str, float]
 """A row of ``responses`` as it stands in the file."""
 

@@ -19,8 +19,6 @@ from capgap.models.prompting import Prompting, prompting_from_spec
 from capgap.models.secret_masking import error_line, masked
 from capgap.models.tokenizer_files import TOKENIZER_FILES
 
-__all__ = ["check_backend", "load_backend"]
-
 _CHAT_BACKENDS = ("litellm", *(name for name in BACKENDS if "chat" in name))
 """Backends that take messages; none of them gives log-likelihoods."""
 _GENERATE_ONLY = ("anthropic-completions", "hf-audiolm-qwen", "hf-multimodal", "vllm-vlm", "hf-mistral3")

@@ -5,8 +5,6 @@ from typing import Any
 
 import torch
 
-__all__ = ["LanguageModelHead", "head_of"]
-
 _RTOL = 1e-4  # of the largest logit, in float32: the same arithmetic in another order
 
 

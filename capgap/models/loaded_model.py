@@ -12,8 +12,6 @@ from capgap.models.prompting import Prompting
 if TYPE_CHECKING:  # at run time it would load torch
     from capgap.models.prefix_tree import TreeScorer
 
-__all__ = ["LoadedModel", "TreeDisagreement", "identity_digest"]
-
 
 class TreeDisagreement(Exception):
     """A model's log-likelihoods as a tree are not lm-eval's; the message says where they differ."""

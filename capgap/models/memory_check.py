@@ -3,8 +3,6 @@
 from capgap.models.checkpoint import locate
 from capgap.models.model_spec import BACKENDS, ModelSpec
 
-__all__ = ["needs_several_gpus"]
-
 _MAX_WEIGHT_SHARE = 0.8
 """Share of a GPU's memory that weights may take; activations and other processes need the rest."""
 _QUANTISED_SIZE = {"4bit": 0.3, "8bit": 0.55}

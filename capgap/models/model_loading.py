@@ -15,8 +15,6 @@ from capgap.models.model_spec import BACKENDS, ModelSpec
 from capgap.models.prompting import Prompting, prompting_of
 from capgap.models.tokenizer_files import TOKENIZER_FILES, tokenizer_location
 
-__all__ = ["check_model", "load_model"]
-
 _WEIGHT_FILES = (
     "*.safetensors",
     "*.safetensors.index.json",

@@ -13,8 +13,6 @@ from capgap.errors import ModelError
 from capgap.models.generation_ending import GenerationEnding
 from capgap.models.server_backend import ServerBackend, ServerRefusal
 
-__all__ = ["OpenAIServer", "NoPromptLogprobs"]
-
 _UNKNOWN_LENGTH = 1 << 30
 _MAX_PLAUSIBLE_LENGTH = 10_000_000  # tokens; tokenizers that know no limit claim 1e30
 _UNSUPPORTED_STATUS = (400, 405, 422, 501)  # to a request for log-probabilities: this server has none

@@ -5,8 +5,6 @@ import gc
 from capgap.errors import ModelError
 from capgap.models.loaded_model import LoadedModel
 
-__all__ = ["is_out_of_memory", "halve_batch_size"]
-
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an exception is an out-of-memory error of torch's, on a GPU or a CPU."""

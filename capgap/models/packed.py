@@ -21,8 +21,6 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
-__all__ = ["PackedGrid", "PackedBackbone", "PackedRow"]
-
 _NAME = "capgap_packed"
 _MIN_LENGTH_SHARE = 0.75  # sequences of a grid are at least so long as a share of its longest
 _SHORT = 64  # tokens; below this, a call costs more than the padding it would spare

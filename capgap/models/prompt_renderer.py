@@ -9,8 +9,6 @@ from capgap.models.model_spec import BACKENDS, ModelSpec
 from capgap.models.prompting import Prompting, prompting_of
 from capgap.models.tokenizer_files import tokenizer_location
 
-__all__ = ["PromptRenderer", "offline_prompt_renderer"]
-
 
 @dataclass(frozen=True)
 class PromptRenderer:

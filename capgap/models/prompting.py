@@ -7,8 +7,6 @@ from pathlib import Path
 from capgap.models.checkpoint import Checkpoint
 from capgap.models.model_spec import ModelSpec
 
-__all__ = ["Prompting", "prompting_of", "prompting_from_spec"]
-
 
 @dataclass(frozen=True)
 class Prompting:

@@ -8,8 +8,6 @@ from typing import Any
 from capgap.errors import ModelError
 from capgap.models.installed_packages import is_installed
 
-__all__ = ["Quantisation", "check_device", "check_packages", "quantisation_of"]
-
 
 @dataclass(frozen=True)
 class _LoadingNeeds:

@@ -9,8 +9,6 @@ from lm_eval.models.utils import has_bos_prefix
 from capgap.errors import ModelError
 from capgap.models.prefix_tree import ScoredContinuation
 
-__all__ = ["encode_texts", "encode_requests"]
-
 
 def encode_requests(lm: Any, kind: str, arguments: Sequence[tuple[Any, ...]]) -> list[tuple[ScoredContinuation, ...]]:
     """The continuations to be scored for each request, as token ids.

@@ -14,8 +14,6 @@ from capgap.models.ledger import Ledger, request_key
 from capgap.models.loaded_model import LoadedModel, TreeDisagreement
 from capgap.models.sharding import shard_of
 
-__all__ = ["Progress", "Response", "fill_ledger_shard", "ledger_responses", "respond"]
-
 Progress = Callable[[int, int], None]
 """Called with (requests computed, requests found in the ledger) as responses become available."""
 

@@ -5,8 +5,6 @@ import re
 
 from capgap.errors import ModelError
 
-__all__ = ["error_line", "masked", "refuse_secrets"]
-
 _NAMES = (
     r"[\w-]*(?:api|access|secret|private|subscription)[_-]?key|(?:auth|hf|access)[_-]?token|token|bearer|"
     r"[\w-]*secret|password|passwd|authorization|headers?|credentials?"

@@ -7,8 +7,6 @@ from capgap.models.checkpoint import Checkpoint
 from capgap.models.installed_packages import is_installed
 from capgap.models.model_spec import ModelSpec
 
-__all__ = ["TOKENIZER_FILES", "tokenizer_location"]
-
 TOKENIZER_FILES = (
     "tokenizer*",
     "vocab*",

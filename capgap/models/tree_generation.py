@@ -20,8 +20,6 @@ from capgap.models.prefix_tree import Choose, Continuation, TreeDecoder, TreeSco
 from capgap.models.request_encoding import encode_texts
 from capgap.models.sharding import shard_of
 
-__all__ = ["generate_by_tree", "generation_unsupported"]
-
 _MAX_LINES = 64  # prompts that are generated behind at a time
 _MIN_COMMON_PREFIX = 32  # tokens; caching a shorter prefix is not worth a pass
 _SUPPORTED_SETTINGS = {"do_sample", "temperature", "top_k", "top_p", "min_p", "until", "max_gen_toks"}

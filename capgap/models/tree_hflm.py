@@ -13,8 +13,6 @@ from lm_eval.models.huggingface import HFLM
 from capgap.models.generation_ending import GenerationEnding
 from capgap.models.prefix_tree import LogLikelihood, ScoredContinuation, TreeScorer
 
-__all__ = ["TreeHFLM"]
-
 _TokenRequest = tuple[Any, list[int], list[int]]
 """lm-eval's request: its texts or None, the context's tokens, the continuation's tokens."""
 

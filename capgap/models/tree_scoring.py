@@ -13,8 +13,6 @@ from capgap.models.prefix_tree.tree_scorer import LogLikelihood, TreeScorer
 from capgap.models.request_encoding import encode_requests
 from capgap.models.sharding import shard_of
 
-__all__ = ["score_by_tree"]
-
 _MIN_ROW_TOKENS = 32
 
 

@@ -6,8 +6,6 @@ from lm_eval.api.model import LM
 
 from capgap.models.generation_ending import GenerationEnding
 
-__all__ = ["VllmEngine"]
-
 
 class VllmEngine(LM):  # type: ignore[misc]
     """Mixin before lm-eval's class for vLLM; endings stand in the order in which its cache hook is called."""

@@ -6,8 +6,6 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from capgap.errors import ModelError
 
-__all__ = ["check_weights"]
-
 _PICKLED = ("*.bin", "*.pt", "*.pth")
 _LOADABLE = {"model": "pytorch_model", "adapter_model": "adapter_model"}
 """The pickles that transformers and peft read, by the stem of what replaces them."""

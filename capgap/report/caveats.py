@@ -13,8 +13,6 @@ from capgap.report.tables import EstimateIndex, EstimateView, task_names
 from capgap.schema import MAX_UNREADABLE_SHARE, Roles, pair
 from capgap.schema.quantities import QUANTITIES
 
-__all__ = ["Caveat", "OmittedData", "caveats", "excluded_tasks", "omitted_data"]
-
 _FEW_CLUSTERS = 6
 _FEW_ITEMS = 100
 _LIMIT = f"{100 * MAX_UNREADABLE_SHARE:g}\u202f%"

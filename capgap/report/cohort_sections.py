@@ -9,8 +9,6 @@ from capgap.report import svg, text
 from capgap.report.tables import EstimateIndex, EstimateView, ShownTable, capability_colour, estimate_table
 from capgap.schema import Roles
 
-__all__ = ["CohortSections", "cohort_sections"]
-
 _MOST_CURVES = 12
 _RECIPE_QUANTITIES = ("gap", "gain", "lost", "gained", "items_lost", "items_gained")
 

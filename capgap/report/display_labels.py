@@ -2,8 +2,6 @@
 
 from capgap.schema.quantities import QUANTITIES, Quantity
 
-__all__ = ["declaration", "formula", "heading", "population_label", "spelled"]
-
 _SPELLED = {
     "two_stage": "two-stage",
     "these_recipes_this_base": "these recipes, this base",

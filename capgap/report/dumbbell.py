@@ -8,8 +8,6 @@ from capgap.report import text
 from capgap.report.tables import CAPABILITY_ORDER, EstimateIndex, EstimateView, task_names
 from capgap.schema import Roles
 
-__all__ = ["DumbbellGroup", "DumbbellPanel", "DumbbellRow", "dumbbells", "single_capability", "task_capabilities"]
-
 
 @dataclass(frozen=True)
 class DumbbellRow:

@@ -14,8 +14,6 @@ from capgap.report.tables import EstimateView
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["ForestRow", "CovariateSlices", "forest", "limits_of", "slice_panel", "slices_of"]
-
 _ROW = 21.0
 _WIDTH = 330.0
 

@@ -8,8 +8,6 @@ from capgap.schema.columns import ESTIMATORS, POPULATION_ITEMS, POPULATION_STUDE
 from capgap.schema.quantities import QUANTITIES, Quantity
 from capgap.schema.remarks import INFORMATION, Reason
 
-__all__ = ["glossary"]
-
 _ABOUT = (
     "What the numbers of `estimates` are, and what its codes mean. Written by `python -m capgap.report.glossary` from\n"
     "the declarations in `capgap/schema/quantities.py` and `capgap/schema/remarks.py`; a change belongs there."

@@ -13,8 +13,6 @@ from capgap.report.tables import CAPABILITY_ORDER, task_names
 from capgap.report.text import Excerpt
 from capgap.schema import CELL, Roles
 
-__all__ = ["ShownAnswer", "ItemExample", "TaskExamples", "examples"]
-
 _Row = Mapping[Hashable, Any]
 
 _RIGHT = 0.5

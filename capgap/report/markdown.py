@@ -11,8 +11,6 @@ from capgap.report.content import ReportContent, gather_content
 from capgap.report.tables import EstimateView
 from capgap.schema import Roles
 
-__all__ = ["markdown_report"]
-
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~@&$])")
 
 

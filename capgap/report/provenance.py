@@ -10,8 +10,6 @@ from capgap.report import text
 from capgap.report.tables import json_object
 from capgap.schema import Roles
 
-__all__ = ["ProvenanceEntry", "ModelSummary", "provenance_entries", "model_summaries", "plain_prompting", "seed_of"]
-
 _FIRST = (
     *("command", "created", "started", "finished", "seconds", "state", "versions", "batteries", "battery"),
     *("seed", "seeds", "device", "dtype", "limit"),

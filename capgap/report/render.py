@@ -16,8 +16,6 @@ from capgap.report.levels import capability_block, contrast_table, domain_blocks
 from capgap.schema import Roles, atomic_write
 from capgap.schema.quantities import QUANTITIES
 
-__all__ = ["html_report", "write_report"]
-
 _HERE = Path(__file__).parent
 
 

@@ -13,22 +13,6 @@ from capgap.report.display_labels import declaration, population_label, spelled
 from capgap.schema import MODELS
 from capgap.schema.quantities import Quantity
 
-__all__ = [
-    "CAPABILITY_ORDER",
-    "VARIANCE_SHARE",
-    "EstimateIndex",
-    "TableCell",
-    "EstimateView",
-    "ShownTable",
-    "capability_colour",
-    "collapsed_table",
-    "estimate_table",
-    "json_object",
-    "numbered_models",
-    "ordered_capabilities",
-    "task_names",
-]
-
 CAPABILITY_ORDER = ("knowledge", "reasoning", "mixed", "unlabelled")
 """The order, and the only words, in which capabilities are grouped and coloured."""
 VARIANCE_SHARE = "label_variance_share"

@@ -10,8 +10,6 @@ from capgap.report.tables import EstimateIndex
 from capgap.schema import Roles
 from capgap.schema.quantities import QUANTITIES
 
-__all__ = ["results_html"]
-
 _QUANTITIES = ("gap_closure", "retention", "gap", "gain", "accuracy")
 _MOST_ROWS = 24
 _MOST_LINES = 12

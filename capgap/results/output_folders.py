@@ -21,16 +21,6 @@ import pandas as pd
 
 from capgap.errors import StoreError
 
-__all__ = [
-    "DEFAULT_ROOT",
-    "PAGE_FILES",
-    "claim_folder",
-    "evaluation_folder",
-    "keep_former_page",
-    "student_folder",
-    "writable",
-]
-
 DEFAULT_ROOT = Path("capgap-out")
 PAGE_FILES = ("estimates.parquet", "estimates.json", "report.html")
 _ROLES = ("teacher", "base", "control")

@@ -12,8 +12,6 @@ from capgap.results.comparison import compare
 from capgap.results.results import Results
 from capgap.store import RunDirectory
 
-__all__ = ["Run", "load"]
-
 
 class Run:
     """A run directory; its tables are read when they are first asked for, and without rows where there are none.

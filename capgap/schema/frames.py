@@ -14,19 +14,6 @@ import pandas as pd
 from capgap.errors import StoreError, TableError, suggestion
 from capgap.schema.columns import DTYPES, MODELS, OUTCOMES, Column, Table, empty
 
-__all__ = [
-    "concat",
-    "from_rows",
-    "json_records",
-    "read",
-    "validate",
-    "atomic_write",
-    "write",
-    "write_json",
-    "write_object",
-]
-
-
 _NO_VALUE = ["", "NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null", "None", "n/a", "#N/A"]
 """What stands for nothing in a column of a CSV that may be empty."""
 

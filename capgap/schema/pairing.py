@@ -9,8 +9,6 @@ import pandas as pd
 from capgap.errors import TableError, suggestion
 from capgap.schema.columns import CELL, covariate_names
 
-__all__ = ["Pairs", "Roles", "join_labels", "pair", "undeclared_items"]
-
 
 @dataclass(frozen=True)
 class Roles:

@@ -8,8 +8,6 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 from capgap.errors import EstimationError
 
-__all__ = ["mcnemar_exact", "tango_interval", "tango_p_value", "tango_statistic", "wilson_interval"]
-
 
 def wilson_interval(share: float, n: float, *, critical: float) -> tuple[float, float]:
     """The score interval of a share of `n` independent items.

@@ -13,8 +13,6 @@ from capgap.stats.estimate import Estimate, degenerate_reach, few_clusters, refu
 from capgap.stats.means import NO_VARIANCE, discordant_table, few_discordant
 from capgap.stats.stratified import StratifiedMean, cross_covariance
 
-__all__ = ["ratio_difference", "ratio_of_means"]
-
 
 @dataclass(frozen=True)
 class _RatioTerms:

@@ -17,14 +17,6 @@ from capgap.stats.power import RequiredSize, smallest_needed
 from capgap.stats.ratios import ratio_difference
 from capgap.stats.stratified import StratifiedMean, stratified_mean
 
-__all__ = [
-    "AssumedAccuracies",
-    "SimulatedPower",
-    "closure_difference_power",
-    "needed_for_closure_difference",
-    "simulated_power",
-]
-
 
 @dataclass(frozen=True)
 class SimulatedPower:

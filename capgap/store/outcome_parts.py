@@ -18,8 +18,6 @@ from capgap import schema
 from capgap.errors import TableError
 from capgap.events import Listener, Note, ignore
 
-__all__ = ["has_outcomes", "numeric_or_text", "part_path", "read_outcomes", "unified_covariates", "write_part"]
-
 _FOLDER = "outcomes"
 _OLDER_FILE = "outcomes.parquet"
 _PART = ["model", "battery"]

@@ -31,8 +31,6 @@ from capgap.errors import StoreError
 from capgap.events import Event, Listener, Note, ignore
 from capgap.store.outcome_parts import has_outcomes, read_outcomes, write_part
 
-__all__ = ["RunDirectory"]
-
 _LAYOUT = 2
 """1 had all outcomes in one file, and is still read."""
 _NOTE, _LOCK = "run.json", "tables.lock"

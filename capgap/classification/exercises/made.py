@@ -3,8 +3,6 @@
 import random
 from collections.abc import Callable
 
-__all__ = ["MADE"]
-
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 

@@ -14,8 +14,6 @@ from typing import Any
 from capgap.errors import DistillError
 from capgap.models.prompting import Prompting
 
-__all__ = ["IGNORE", "EncodedExample", "ExampleEncoder", "Message"]
-
 IGNORE = -100
 """The label of a token that carries no loss."""
 

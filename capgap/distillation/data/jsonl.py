@@ -9,8 +9,6 @@ from capgap.distillation.config_keys import DataKeys
 from capgap.distillation.data.selection import TaskFormat, TrainingExample
 from capgap.errors import BatteryError, DistillError, suggestion
 
-__all__ = ["example_file", "hub_examples", "hub_records", "read_examples"]
-
 _KEYS = ("prompt", "completion", "rationale", "messages", "item", "task", "capability", "targets")
 _ROLES = ("system", "user", "assistant", "tool")
 _CAPABILITIES = ("knowledge", "reasoning", "mixed")

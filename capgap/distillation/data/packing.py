@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-__all__ = ["first_fit"]
-
 
 def first_fit(lengths: Sequence[int], tokens: int) -> list[list[int]]:
     """Which sequences share a forward pass: first fit, the longest first.

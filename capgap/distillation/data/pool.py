@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from capgap.battery import Battery
     from capgap.battery.battery_spec import DataTask, LmEvalTask
 
-__all__ = ["ExamplePool", "gather_examples", "source_digest"]
-
 _DEFAULT_STOP = ("\n",)
 _DEFAULT_MAX_TOKENS = 256
 

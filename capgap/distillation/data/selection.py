@@ -13,11 +13,6 @@ from capgap.distillation.data.overlap import near_items
 from capgap.errors import DistillError, suggestion
 from capgap.evaluation.exposure import normalised, prompt_digest
 
-__all__ = [
-    "Pair", "SelectedExamples", "TaskFormat", "TrainingExample", "count_by_capability", "data_hash", "exposure",
-    "select_examples",
-]  # fmt: skip
-
 
 @dataclass(frozen=True)
 class TaskFormat:

@@ -15,8 +15,6 @@ from capgap.errors import DistillError
 if TYPE_CHECKING:
     from capgap.distillation.students.student import LoadedStudent
 
-__all__ = ["TokenisedDataset", "tokenise"]
-
 
 @dataclass(frozen=True)
 class TokenisedDataset:

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from capgap.models import ModelSpec
     from capgap.models.checkpoint import Checkpoint
 
-__all__ = ["fingerprint", "loaded", "model_config", "model_tokenizer", "whole_folder"]
-
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:

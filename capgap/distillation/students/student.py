@@ -14,8 +14,6 @@ from capgap.distillation.students.loading import fingerprint, loaded
 from capgap.errors import DistillError
 from capgap.models.prompting import Prompting
 
-__all__ = ["LoadedStudent", "adapt", "base_from", "load_student", "save_student"]
-
 
 @dataclass(frozen=True)
 class LoadedStudent:

@@ -16,8 +16,6 @@ from capgap.errors import DistillError
 if TYPE_CHECKING:
     from capgap.models import ModelSpec
 
-__all__ = ["PromptContext", "teacher_spec"]
-
 
 def teacher_spec(config: DistillConfig, word: str) -> "ModelSpec":
     """The model spec of a teacher of the file, with the system prompt of the context."""

@@ -9,8 +9,6 @@ import torch
 from capgap.errors import DistillError
 from capgap.models.lm_head import LanguageModelHead
 
-__all__ = ["CacheForm", "TeacherSignal", "bytes_per_token", "choose_form"]
-
 _POSITIONS = ("hidden", "ids", "logprobs", "entropy", "sampled_entropy")
 """Fields of `TeacherSignal` with a row for each position."""
 

@@ -9,8 +9,6 @@ from capgap.distillation.data.targets import graded
 from capgap.distillation.teacher.generations import ExampleKey, TeacherGenerations
 from capgap.errors import DistillError
 
-__all__ = ["select_texts"]
-
 
 def select_texts(generations: Sequence[TeacherGenerations], how: str, *, name: str) -> TeacherGenerations:
     """One text for each prompt that any teacher answered.

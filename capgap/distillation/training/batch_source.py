@@ -13,8 +13,6 @@ from capgap.distillation.training.step_plan import StepPlan
 if TYPE_CHECKING:
     from capgap.distillation.teacher.signals import TeacherSignals
 
-__all__ = ["BatchSource", "StoredBatches"]
-
 
 @dataclass(frozen=True)
 class BatchSource(ABC):

@@ -12,8 +12,6 @@ from capgap.distillation.training.objectives import LossSums, tiled_loss
 from capgap.models.lm_head import LanguageModelHead, head_of
 from capgap.models.packed import PackedBackbone
 
-__all__ = ["LossEngine", "n_virtual_tokens", "objective_of"]
-
 
 class LossEngine:
     """A student with its objective, run over micro-batches.

@@ -10,8 +10,6 @@ from capgap.distillation.data.encoding import EncodedExample
 from capgap.distillation.teacher.signal_forms import TeacherSignal
 from capgap.models.packed import PackedRow
 
-__all__ = ["MicroBatch", "pack"]
-
 
 @dataclass(frozen=True)
 class MicroBatch:

@@ -27,8 +27,6 @@ from capgap.errors import DistillError
 if TYPE_CHECKING:
     from capgap.distillation.students.student import LoadedStudent
 
-__all__ = ["OnPolicyBatches", "on_policy_batches"]
-
 _DEFAULT_MAX_TOKENS = 256
 
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["StepPlan", "plan_steps"]
-
 
 @dataclass(frozen=True)
 class StepPlan:

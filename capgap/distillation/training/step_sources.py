@@ -13,8 +13,6 @@ from capgap.distillation.training.on_policy import on_policy_batches
 if TYPE_CHECKING:
     from capgap.distillation.students.student import LoadedStudent
 
-__all__ = ["STEP_SOURCES"]
-
 
 def _stored_texts(
     job: DistillJob, student: "LoadedStudent", model: Any, dataset: TokenisedDataset, context: PromptContext

@@ -18,8 +18,6 @@ from itertools import pairwise
 
 import numpy as np
 
-__all__ = ["RowPlan", "ScoredContinuation", "TokenLocations", "TreeRow", "plan_rows"]
-
 _PASS_TOKENS = 32
 """Cost of an extra forward pass, in tokens: it reads all weights once more, however short it is."""
 

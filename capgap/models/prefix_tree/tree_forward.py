@@ -10,8 +10,6 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from capgap.models.prefix_tree.row_plan import TreeRow
 from capgap.models.prefix_tree.tree_support import AttentionLayout
 
-__all__ = ["CacheLayer", "CachedPrefix", "row_logits", "token_logprobs"]
-
 _ROWS_AT_ONCE = 64  # of logits that are normalised together: bounds a copy of them
 
 CachedPrefix = tuple[tuple[torch.Tensor, torch.Tensor], ...]

@@ -13,8 +13,6 @@ import torch
 
 from capgap.models.prefix_tree.row_plan import RowPlan, ScoredContinuation
 
-__all__ = ["TreeProof", "disagreement", "requests_to_prove"]
-
 _PER_TOKEN = {torch.float32: 2e-5, torch.float64: 2e-5, torch.float16: 0.02, torch.bfloat16: 0.06}
 """Nats per scored token that rounding explains; in half precision plain scoring itself moves so with its batch."""
 _ATOL = {torch.float32: 1e-3, torch.float64: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}

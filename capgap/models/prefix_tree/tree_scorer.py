@@ -13,8 +13,6 @@ from capgap.models.prefix_tree.tree_forward import CachedPrefix, row_logits, tok
 from capgap.models.prefix_tree.tree_proof import TreeProof
 from capgap.models.prefix_tree.tree_support import AttentionLayout, attention_of
 
-__all__ = ["LogLikelihood", "TreeScorer"]
-
 LogLikelihood = tuple[float, bool]
 """Log-likelihood in nats, and whether the continuation is what greedy decoding would write."""
 

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["AttentionLayout", "attention_of", "fitting_row_tokens", "unsupported"]
-
 _FORWARD_ARGUMENTS = ("input_ids", "attention_mask", "position_ids", "past_key_values", "logits_to_keep")
 # RoPE whose angles depend on the longest position in the pass: items in one row would change each other.
 _LENGTH_DEPENDENT = ("dynamic", "longrope")

@@ -15,8 +15,6 @@ from capgap.stats.curves.relative import relative_data_cost
 from capgap.stats.estimate import Estimate, refused
 from capgap.stats.simulated_power import SimulatedPower, simulated_power
 
-__all__ = ["SupposedCurve", "data_cost_ratio_power"]
-
 
 @dataclass(frozen=True)
 class SupposedCurve:

@@ -14,8 +14,6 @@ from capgap.stats.mixed.inference import FixedEffectsInference
 from capgap.stats.mixed.margins import MarginalEffect
 from capgap.stats.mixed.terms import OmittedTerm, Population
 
-__all__ = ["MixedFit"]
-
 
 @dataclass(frozen=True)
 class MixedFit(Result):
