@@ -165,7 +165,7 @@ class Results:
                         path.unlink(missing_ok=True)
             former = keep_former_page(folder, self.estimates)
         if former is not None:
-            on_event(Note(f"the former page in {folder} is about another comparison and is kept: {former}"))
+            on_event(Note(f"the former page in {folder} does not answer the same questions and is kept: {former}"))
         return folder / "report.html"
 
     def __repr__(self) -> str:
