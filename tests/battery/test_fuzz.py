@@ -275,7 +275,7 @@ _settings = settings(
 )
 
 
-@settings(_settings, max_examples=200)
+@settings(_settings, max_examples=80)
 @given(_batteries())
 def test_a_battery_that_is_nearly_right_raises_no_other_error(folder: Path, battery: tuple[bytes, bytes]) -> None:
     _read(folder, *battery)

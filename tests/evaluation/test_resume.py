@@ -1,8 +1,6 @@
 """Killed in the middle and started again: nothing is asked twice, and the tables are those of an undisturbed run."""
 
 import json
-import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -14,17 +12,15 @@ import pandas as pd
 import pytest
 
 from capgap import schema
+from capgap.evaluation import EvaluationPlan, cast_roles, evaluate
 from capgap.store import RunDirectory
 from tests.conftest import ROOT, make_battery
+from tests.processes import warm_context
 
 
-def _command(checkpoints: dict[str, Path], battery: Path, out: Path) -> list[str]:
-    code = (
-        "import sys; from capgap.evaluation import *; student, teacher, battery, out = sys.argv[1:];"
-        "models = cast_roles([student], teacher=teacher, base='none')._asdict();"
-        "evaluate(EvaluationPlan(**models, batteries=(battery,), device='cpu', batch_tokens=64), out)"
-    )
-    return [sys.executable, "-c", code, *map(str, (checkpoints["student"], checkpoints["teacher"], battery, out))]
+def _plan(checkpoints: dict[str, Path], battery: Path) -> EvaluationPlan:
+    students, teacher, *_ = cast_roles([str(checkpoints["student"])], teacher=str(checkpoints["teacher"]), base="none")
+    return EvaluationPlan(students=students, teacher=teacher, batteries=(str(battery),), device="cpu", batch_tokens=64)
 
 
 def _answered(ledger: Path) -> int:
@@ -51,18 +47,19 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_tables(
 ) -> None:
     battery = make_battery(tmp_path / "battery", n=60)
     calm, killed = tmp_path / "calm", tmp_path / "killed"
-    _run(_command(checkpoints, battery, calm))
+    evaluate(_plan(checkpoints, battery), calm)
     total = _answered(calm / "ledger.sqlite")
 
-    process = subprocess.Popen(_command(checkpoints, battery, killed), cwd=ROOT, stderr=subprocess.DEVNULL)
-    while _answered(killed / "ledger.sqlite") < total // 3 and process.poll() is None:
+    process = warm_context().Process(target=evaluate, args=(_plan(checkpoints, battery), killed))
+    process.start()
+    while _answered(killed / "ledger.sqlite") < total // 3 and process.is_alive():
         time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     survived = _answered(killed / "ledger.sqlite")
     assert 0 < survived < total, "the kill must fall into the middle, or this shows nothing"
 
-    _run(_command(checkpoints, battery, killed))
+    evaluate(_plan(checkpoints, battery), killed)
     counts = json.loads((killed / "run.json").read_text())["requests"]
     assert counts == {"computed": total - survived, "from_ledger": survived}
     _assert_same_tables(calm, killed, schema.ITEMS, schema.OUTCOMES, schema.MODELS)
@@ -71,10 +68,7 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_tables(
 def test_the_same_command_again_computes_nothing(
     checkpoints: dict[str, Path], tiny_battery: Path, tmp_path: Path
 ) -> None:
-    from capgap.evaluation import EvaluationPlan, cast_roles, evaluate
-
-    students, teacher, *_ = cast_roles([str(checkpoints["student"])], teacher=str(checkpoints["teacher"]), base="none")
-    plan = EvaluationPlan(students=students, teacher=teacher, batteries=(str(tiny_battery),), device="cpu")
+    plan = _plan(checkpoints, tiny_battery)
     first = evaluate(plan, tmp_path / "run").read(schema.OUTCOMES)
     again = evaluate(plan, tmp_path / "run")
     assert again.facts["requests"]["computed"] == 0
@@ -82,8 +76,6 @@ def test_the_same_command_again_computes_nothing(
 
 
 def test_a_model_and_a_battery_are_added_never_mixed_up(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    from capgap.evaluation import EvaluationPlan, cast_roles, evaluate
-
     one = make_battery(tmp_path / "one")
     other = make_battery(tmp_path / "other", n=12)
     other.write_text(other.read_text().replace("name: tiny", "name: small"))
@@ -105,7 +97,6 @@ def test_a_model_and_a_battery_are_added_never_mixed_up(checkpoints: dict[str, P
 def test_a_row_is_kept_before_the_next_is_begun(
     checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from capgap.evaluation import EvaluationPlan, cast_roles, evaluate
     from capgap.models.prefix_tree import tree_decoder as decode
     from capgap.models.prefix_tree import tree_forward as forward
     from capgap.models.prefix_tree import tree_scorer as scorer

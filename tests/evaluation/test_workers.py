@@ -1,8 +1,6 @@
 """However the requests are divided among processes and machines, the tables are the same."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +14,8 @@ from capgap.evaluation.workers import worker_shards
 from capgap.events import Advanced, Event, Note
 from capgap.models import Ledger, expand_models
 from capgap.store import RunDirectory
-from tests.conftest import ROOT, make_battery
+from tests.conftest import make_battery
+from tests.processes import warm_context
 
 
 def plan_of(checkpoints: dict[str, Path], battery: Path, **settings: object) -> EvaluationPlan:
@@ -42,7 +41,10 @@ def test_two_processes_give_the_tables_of_one(checkpoints: dict[str, Path], tmp_
     }
 
 
-def test_shards_in_one_folder_become_the_tables_of_one_machine(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+def test_shards_in_one_folder_become_the_tables_of_one_machine(
+    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "get_context", warm_context)
     battery = make_battery(tmp_path / "battery", n=40)
     whole = evaluate(plan_of(checkpoints, battery, batch_tokens=64), tmp_path / "whole")
     folder = tmp_path / "shards"
@@ -84,6 +86,7 @@ def test_a_model_that_needs_all_gpus_is_asked_by_one_worker_after_the_others(
     whole = evaluate(plan_of(checkpoints, battery), tmp_path / "whole")
     plan = plan_of(checkpoints, battery, workers=2)
     large = plan.models[0].name
+    monkeypatch.setattr(module, "get_context", warm_context)
     monkeypatch.setattr(module, "needs_several_gpus", lambda spec: spec.name == large)
     assert [(n, {index for index, _ in jobs}) for n, jobs in worker_shards(plan)] == [(2, {1}), (1, {0})]
     split = evaluate(plan, tmp_path / "split")
@@ -97,21 +100,17 @@ def test_two_runs_at_once_on_one_directory_lose_and_double_nothing(
 ) -> None:
     battery = make_battery(tmp_path / "battery", n=60)
     calm = evaluate(plan_of(checkpoints, battery, batch_tokens=64), tmp_path / "calm")
-    code = (
-        "import sys; from capgap.evaluation import *; student, battery, out = sys.argv[1:];"
-        "models = cast_roles([student], base='none')._asdict();"
-        "evaluate(EvaluationPlan(**models, batteries=(battery,), device='cpu', batch_tokens=64), out)"
-    )
-    jobs = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(checkpoints[name]), str(battery), str(tmp_path / "both")],
-            cwd=ROOT, stderr=subprocess.PIPE, text=True,
-        )
-        for name in ("student", "teacher")
-    ]  # fmt: skip
+    context = warm_context()
+    jobs = []
+    for name in ("student", "teacher"):
+        (model,) = expand_models([str(checkpoints[name])])
+        alone = EvaluationPlan(students=(model,), batteries=(str(battery),), device="cpu", batch_tokens=64)
+        jobs.append(context.Process(target=evaluate, args=(alone, tmp_path / "both")))
     for job in jobs:
-        _, errors = job.communicate(timeout=240)
-        assert job.returncode == 0, errors[-2000:]
+        job.start()
+    for job in jobs:
+        job.join(timeout=240)
+    assert [job.exitcode for job in jobs] == [0, 0]
     both = RunDirectory.existing(tmp_path / "both")
     assert set(both.facts["models"]) == {"student", "teacher"}
     one, other = (run.read(schema.OUTCOMES) for run in (calm, both))

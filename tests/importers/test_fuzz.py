@@ -29,7 +29,7 @@ from tests.importers.written import (
 
 set_hypothesis_home_dir(tempfile.gettempdir())
 
-QUICK, MANY = 200, 10_000
+QUICK, MANY = 60, 10_000
 HEAD = "model,task,item,score"
 COMMON = {
     "database": None,

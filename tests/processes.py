@@ -1,0 +1,13 @@
+"""Processes for tests that need several: forked from a server that loaded torch once, not importing it anew each."""
+
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerContext
+
+_LOADED = ("capgap.evaluation.run", "lm_eval.models.huggingface", "transformers.models.llama.modeling_llama", "peft")
+
+
+def warm_context(_method: str = "spawn") -> ForkServerContext:
+    """A context whose processes start in milliseconds. It may stand in for `get_context`, whatever method is named."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(list(_LOADED))  # read when the first process starts
+    return context
