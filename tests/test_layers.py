@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -38,7 +39,8 @@ MODULES = {
 }
 
 
-def _imports(path: Path) -> set[str]:
+@cache
+def _imports(path: Path) -> frozenset[str]:
     """Modules of capgap that a module imports, at its top or inside a function; not those for type checkers alone."""
     found = set()
     tree = ast.parse(path.read_text())
@@ -54,7 +56,7 @@ def _imports(path: Path) -> set[str]:
             found |= (submodules & set(MODULES)) | ({node.module} if submodules - set(MODULES) else set())
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names if alias.name.startswith("capgap.")}
-    return found - {"capgap"}
+    return frozenset(found - {"capgap"})
 
 
 def _part(module: str) -> str:
@@ -76,13 +78,29 @@ def test_parts_import_only_what_stands_before_them() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_statistics_and_report_leave_torch_unloaded() -> None:
-    code = (
-        "import sys, capgap, capgap.stats, capgap.analysis, capgap.report;"
-        "print(sorted({'torch', 'transformers', 'lm_eval', 'datasets'} & set(sys.modules)))"
-    )
+def test_what_needs_no_model_imports_nothing_heavy_and_configures_no_logger() -> None:
+    """In one process, what imports the least first."""
+    code = """
+import importlib, logging, sys
+heavy = {"torch", "transformers", "lm_eval", "datasets", "sklearn"}
+for name, more in (
+    ("capgap.microworld", {"pandas", "matplotlib"}),
+    ("capgap.battery", {"matplotlib"}),
+    ("capgap.classification", {"matplotlib"}),
+    ("capgap.report", {"matplotlib", "seaborn", "capgap.analysis"}),
+    ("capgap.stats", set()),
+    ("capgap.analysis", set()),
+):
+    importlib.import_module(name)
+    print(name, sorted((heavy | more) & set(sys.modules)))
+logger = logging.getLogger("capgap")
+print(logger.handlers, logger.level)
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    *imports, logger = done.stdout.splitlines()
+    assert len(imports) == 6
+    assert [line for line in imports if not line.endswith(" []")] == []
+    assert logger == "[] 0"
 
 
 def test_no_modules_of_a_package_import_each_other_in_a_circle() -> None:

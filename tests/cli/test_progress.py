@@ -261,12 +261,3 @@ def test_options_choose_what_is_shown(options: list[str], expected: list[str]) -
     assert result.exit_code == 0
     assert result.stdout == ""
     assert result.stderr.splitlines()[: len(expected)] == expected
-
-
-def test_the_library_configures_no_logger() -> None:
-    code = (
-        "import logging, capgap.battery, capgap.stats, capgap.report, capgap.analysis;"
-        "logger = logging.getLogger('capgap'); print(logger.handlers, logger.level)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[] 0"
