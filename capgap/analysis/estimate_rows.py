@@ -51,7 +51,7 @@ class EstimateRow:
     """One number, where it stands, and whose it is."""
 
     quantity: str
-    """A name of `schema.QUANTITIES`."""
+    """A name of `schema.quantities.QUANTITIES`."""
     level: str
     group: str
     model: str | None

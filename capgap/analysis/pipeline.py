@@ -37,7 +37,7 @@ def estimate_table(
     conf_level: float = 0.95,
     margin: float = EQUIVALENCE_MARGIN,
 ) -> pd.DataFrame:
-    """The `estimates` table of a comparison: all of `schema.QUANTITIES` that the data hold, at every level.
+    """The `estimates` table of a comparison: all of `schema.quantities.QUANTITIES` that the data hold, at every level.
 
     Parameters
     ----------

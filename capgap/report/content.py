@@ -149,7 +149,7 @@ def gather_content(
         models=model_summaries(roles, models),
         counts=_counts(outcomes, roles),
         batteries=tuple(text.clean(name) for name in dict.fromkeys(outcomes["battery"].dropna())),
-        summary=_summary(book, roles, _supported(_COMPARED, roles)),
+        summary=_summary(book, roles, _summary_columns(roles)),
         caveats=tuple(caveats(book, roles, outcomes=outcomes, models=models, excluded=excluded)),
         panels=dumbbells(book, roles, capabilities, excluded),
         capabilities=capabilities,
@@ -196,17 +196,17 @@ def _lines(value: Any) -> tuple[str, ...]:
 
 
 _GIVEN_BY_CAVEATS = (Reason.UNREADABLE_ANSWERS, Reason.PROMPTED_DIFFERENTLY, Reason.FORMAT_ALIASED)
-_COMPARED = ("gap_closure", "retention", "gap", "teacher_effect", "accuracy")
 _FIDELITY = ("agreement", "fidelity", "error_inheritance")
 READ_IN_SECTIONS = (*_FIDELITY, "effect", "data_cost", "n_patterns", "lost")
 """Quantities whose reading stands at the head of a section of their own, and not in the list of terms."""
 
 
-def _supported(quantities: Sequence[str], roles: Roles) -> list[str]:
-    """Those quantities that have all their roles taken, of one student at least."""
+def _summary_columns(roles: Roles) -> list[str]:
+    """Quantities of the first table in their declared order, those that have all their roles taken by some student."""
     others = {"teacher": roles.teacher, "base": roles.base, "control": roles.teacher and roles.control}
     taken = {"student", *(role for role, models in others.items() if models)}
-    return [name for name in quantities if taken.issuperset(declaration(name).roles)]
+    columns = sorted((q for q in QUANTITIES.values() if q.summary_column), key=lambda q: q.summary_column)
+    return [quantity.name for quantity in columns if taken.issuperset(quantity.roles)]
 
 
 def _terms(book: EstimateIndex) -> tuple[Quantity, ...]:

@@ -70,7 +70,7 @@ def compare(
     model_table = _join(schema.MODELS, described, parts)
     remembered = _join(schema.LABELS, None, parts)
     item_labels, label_note = complete_labels(compared, item_table, model_table, remembered, roles, given=labels)
-    model_note = "" if described is None else _unknown_students(str(models), described, known, roles)
+    model_note = "" if described is None else _unknown_students(_named(models), described, known, roles)
     notes = tuple(note for note in (model_note, label_note) if note)
     for note in notes:
         on_event(Note(note))
@@ -101,6 +101,11 @@ def _read_source(source: pd.DataFrame | Path, on_event: Listener) -> SourceTable
         raise StoreError(f"{source}: has no outcomes yet. Run its evaluation first, or let it finish.")
     carried = {table: run.read(table) for table in (schema.ITEMS, schema.MODELS, schema.LABELS)}
     return SourceTables(outcomes, carried, run.facts, source.resolve())
+
+
+def _named(source: TableSource) -> str:
+    """What a message calls a models table."""
+    return "the models table" if isinstance(source, pd.DataFrame) else str(source)
 
 
 def _read(source: TableSource, table: schema.Table) -> pd.DataFrame:

@@ -59,6 +59,8 @@ class Quantity:
     """What stands under an axis of it; empty: it is not drawn by group."""
     reading: str = ""
     """How to read it, in sentences, for who meets it in a report; empty where question and definition are enough."""
+    summary_column: int = 0
+    """Its place among the columns of the page's first table, one row a student and capability; 0: not there."""
 
 
 def _declared(*quantities: Quantity) -> dict[str, Quantity]:
@@ -82,12 +84,12 @@ QUANTITIES: dict[str, Quantity] = _declared(
         "mean score of the items, in [0, 1]; compared with chance, where it is known", "percent", family="none",
         claim="accuracy", refused_when=(Reason.NO_ITEMS, Reason.UNREADABLE_ANSWERS),
         null_name="chance", axis="% right",
-        reading="Chance is what guessing would reach."),
+        reading="Chance is what guessing would reach.", summary_column=5),
     Quantity("gap", "gap", "How far is the student behind its teacher?", "teacher - student, mean over the same items",
         "points", roles=("student", "teacher"), claim="gap",
         refused_when=(*_PAIRED, Reason.SEEDS_UNKNOWN, Reason.SEEDS_SHARED),
         axis="points; 0 is the teacher",
-        reading="In points out of 100. Positive: the teacher is better."),
+        reading="In points out of 100. Positive: the teacher is better.", summary_column=3),
     Quantity("base_gap", "room (teacher \u2212 base)", "How much was there to learn?",
         "teacher - base, mean over the same items", "points", roles=("student", "teacher", "base"), family="none",
         claim="room", refused_when=_PAIRED,
@@ -102,18 +104,18 @@ QUANTITIES: dict[str, Quantity] = _declared(
         claim="closure", refused_when=_RATIO,
         axis="% of the gap between base and teacher",
         reading="Above 100 % the student is better than its teacher, below 0 % worse than its base. Refused where "
-        "teacher and base cannot be told apart: there was nothing to close."),
+        "teacher and base cannot be told apart: there was nothing to close.", summary_column=1),
     Quantity("retention", "retention", "How much of the teacher's ability above guessing does the student have?",
         "(student - chance) / (teacher - chance)", "percent", roles=("student", "teacher"), claim="retention",
         refused_when=(Reason.CHANCE_UNKNOWN_FOR_ITEMS, *_RATIO),
         axis="% of the teacher above chance",
         reading="Learnt or not: what the base could do counts too. Refused where chance is unknown or the teacher is "
-        "near it."),
+        "near it.", summary_column=2),
     Quantity("teacher_effect", "teacher effect", "How much came from the teacher, and not from the prompts alone?",
         "student - control, mean over the same items", "points", roles=("student", "control"), claim="teacher_effect",
         refused_when=_PAIRED,
         reading="In points. The control is the same student trained on the same prompts with gold targets; what "
-        "remains is the teacher's."),
+        "remains is the teacher's.", summary_column=4),
     Quantity("agreement", "agreement", "How often does the student give the teacher's answer, right or wrong?",
         "P(student's answer = teacher's answer); compared with what equal accuracies and chance would give",
         "percent", roles=("student", "teacher"), claim="agreement",
