@@ -85,6 +85,10 @@ def test_the_callers_frames_are_not_changed() -> None:
         (outcomes("big").drop(columns="score"), TableError, "score"),
         (pd.concat([outcomes("big"), outcomes("big")]), TableError, "share their key"),
         ("nowhere.csv", TableError, "nowhere.csv: no such file"),
+        ("x" * 5000, UsageError, "cannot be a path"),
+        ("a\0b", UsageError, "cannot be a path"),
+        (None, UsageError, "NoneType"),
+        ([{"model": "big"}], UsageError, "dict"),
     ],
 )
 def test_what_is_no_outcomes_is_refused(frame: Any, error: type[CapgapError], words: str) -> None:
@@ -132,6 +136,16 @@ def test_roles_are_names_or_names_by_student(
         ({"students": "big", "teacher": "big"}, "no student is left"),
         ({"teacher": "big", "control": {"after": "big"}}, "control 'big' is the teacher too"),
         ({"base": "before", "control": {"after": "before"}}, "control 'before' is the base too"),
+        ({"teacher": ["big"]}, "expected the name of a model"),
+        ({"teacher": 1}, "expected the name of a model"),
+        ({"teacher": {"after": "big"}}, "teacher is one model"),
+        ({"base": ["before"]}, "expected the name of a model"),
+        ({"base": {"after": ["before"]}}, "no such model"),
+        ({"students": 5}, "expected one of them or a list"),
+        ({"students": "after", "base": "after"}, "with itself"),
+        ({"students": "after", "control": {"after": "after"}}, "with itself"),
+        ({"margin": "wide"}, "margin is 'wide'"),
+        ({"conf_level": "high"}, "conf_level is 'high'"),
     ],
 )
 def test_roles_that_cannot_be_are_refused(arguments: dict[str, Any], words: str) -> None:
@@ -303,6 +317,11 @@ def test_a_page_whose_numbers_cannot_be_read_is_kept(damage: str, first_page: tu
     capgap.analyze(outcomes("big", "after"), teacher="big").write(folder)
     (kept,) = (folder / "earlier").iterdir()
     assert (kept / "report.html").read_bytes() == page
+    numbers.unlink()
+    (folder / "report.html").write_text("another page")
+    capgap.analyze(outcomes("big", "after"), teacher="big").write(folder)
+    pages = {path.read_bytes() for path in folder.glob("earlier/*/report.html")}
+    assert pages == {page, b"another page"}  # each has a place of its own
 
 
 # --- notebooks -------------------------------------------------------------------------------------------------------

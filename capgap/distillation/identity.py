@@ -91,7 +91,12 @@ def is_finished(out: Path, wanted: dict[str, Any]) -> bool:
         # Seeds of one recipe are pooled by its hash, so old students must have that of new ones. A directory that
         # cannot be written is still the student that was asked for.
         with suppress(OSError, StoreError):
-            row = json.loads(finished.read_text(encoding="utf-8"))
+            try:
+                row = {**json.loads(finished.read_text(encoding="utf-8"))}
+            except (ValueError, TypeError) as error:
+                raise DistillError(
+                    f"{finished}: cannot be read: {error}. Remove it: the work is done again."
+                ) from error
             write_object(row | {"recipe": recipe_hash(wanted["file"])}, finished)
             begin(out, wanted)
     return finished.is_file()

@@ -1,6 +1,7 @@
 """Comparisons set up from tables, files and run directories: tables joined, roles assigned, items labelled."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,7 +51,7 @@ def compare(
     on_event: Listener = ignore,
 ) -> Results:
     """Results of a comparison whose estimates are not computed yet; arguments and errors as of `capgap.analyze`."""
-    several = [outcomes] if isinstance(outcomes, (pd.DataFrame, str, PathLike)) else list(outcomes)
+    several = [outcomes] if isinstance(outcomes, (pd.DataFrame, str, PathLike)) else _listed(outcomes, "outcomes")
     parts = [_read_source(source, on_event) for source in _distinct(several)]
     whole = schema.concat([part.outcomes for part in parts], schema.OUTCOMES)
     if not len(whole):
@@ -58,7 +59,7 @@ def compare(
         raise TableError(f"{places or 'outcomes'}: no row below the names of the columns; expected outcomes.")
     known = set(whole["model"])
     runs = [part.facts for part in parts if part.facts is not None]
-    students = [students] if isinstance(students, str) else students or ()
+    students = [students] if isinstance(students, str) else _listed(students or (), "students")
     roles = assign_roles(known, _remembered_roles(runs), students, teacher, base, control)
     absent = [name for name in roles.names if name not in known]
     if absent:
@@ -70,13 +71,17 @@ def compare(
     model_table = _join(schema.MODELS, described, parts)
     remembered = _join(schema.LABELS, None, parts)
     item_labels, label_note = complete_labels(compared, item_table, model_table, remembered, roles, given=labels)
-    model_note = "" if described is None else _unknown_students(_named(models), described, known, roles)
+    place = "models" if isinstance(models, pd.DataFrame) else str(models)
+    model_note = "" if described is None else _unknown_students(place, described, known, roles)
     notes = tuple(note for note in (model_note, label_note) if note)
     for note in notes:
         on_event(Note(note))
     facts = dict(runs[0]) if runs else {}
     facts |= {"command": list(command)} if command else {}
     facts |= {} if margin is None else {"margin": margin}
+    for argument, value in (("margin", facts.get("margin", 0)), ("conf_level", conf_level)):
+        if not isinstance(value, Real):
+            raise UsageError(f"{argument} is {value!r}; expected a number.")
     folders = tuple(part.folder for part in parts if part.folder)
     return Results(compared, roles, item_table, model_table, item_labels, facts, notes, folders, conf_level)
 
@@ -88,8 +93,27 @@ def _distinct(sources: Iterable[TableSource]) -> list[pd.DataFrame | Path]:
         if isinstance(source, pd.DataFrame):
             distinct[id(source)] = source
         else:
-            distinct.setdefault(Path(source).resolve(), Path(source))
+            path = _path(source)
+            distinct.setdefault(path.resolve(), path)
     return list(distinct.values())
+
+
+def _path(source: Any) -> Path:
+    """The path of a table or a run, which may not exist but could."""
+    if not isinstance(source, (str, PathLike)):
+        raise UsageError(f"a table is of type {type(source).__name__}; expected a DataFrame, a path or a run.")
+    path = Path(source)
+    try:
+        path.resolve().is_dir()
+    except (OSError, ValueError) as error:  # too long a name, a null byte
+        raise UsageError(f"{str(path)[:200]!r} cannot be a path: {error}"[:400] + ".") from error
+    return path
+
+
+def _listed(value: Any, argument: str) -> list[Any]:
+    if not isinstance(value, Iterable) or isinstance(value, (Mapping, pd.Series)):
+        raise UsageError(f"{argument} is of type {type(value).__name__}; expected one of them or a list.")
+    return list(value)
 
 
 def _read_source(source: pd.DataFrame | Path, on_event: Listener) -> SourceTables:
@@ -103,15 +127,10 @@ def _read_source(source: pd.DataFrame | Path, on_event: Listener) -> SourceTable
     return SourceTables(outcomes, carried, run.facts, source.resolve())
 
 
-def _named(source: TableSource) -> str:
-    """What a message calls a models table."""
-    return "the models table" if isinstance(source, pd.DataFrame) else str(source)
-
-
 def _read(source: TableSource, table: schema.Table) -> pd.DataFrame:
     if isinstance(source, pd.DataFrame):
         return schema.validate(source, table, source=table.name)
-    return schema.read(Path(source), table)
+    return schema.read(_path(source), table)
 
 
 def _join(table: schema.Table, given: pd.DataFrame | None, parts: Sequence[SourceTables]) -> pd.DataFrame | None:
@@ -167,10 +186,13 @@ def assign_roles(
     UsageError
         A name is unknown, a model has two roles that exclude each other, or no student is left.
     """
-    named = {"student": list(students), "teacher": _models(teacher), "base": _models(base), "control": _models(control)}
+    if isinstance(teacher, Mapping):
+        raise UsageError("teacher is one model for all students; expected its name.")
+    others_given = {"teacher": teacher, "base": base, "control": control}
+    named = {"student": list(students), **{role: _models(value, role) for role, value in others_given.items()}}
     for role, names in named.items():
         for name in names:
-            if name not in known:
+            if not isinstance(name, str) or name not in known:
                 raise UsageError(f"{role} {name!r}: no such model in the tables.{suggestion(name, known)}")
     lead = remembered["teacher"] if teacher is None else None if teacher == "none" else teacher
     others = {lead, *named["base"], *named["control"], *remembered["base"].values(), *remembered["control"].values()}
@@ -193,22 +215,27 @@ def assign_roles(
     return schema.Roles(compared, lead, bases, controls)
 
 
-def _models(value: RoleNames | None) -> list[str]:
+def _models(value: Any, role: str) -> list[Any]:
     """The models that an argument names."""
-    if value is None or value == "none":
-        return []
-    return [value] if isinstance(value, str) else list(value.values())
+    if value is None or isinstance(value, str):
+        return [] if value in (None, "none") else [value]
+    if not isinstance(value, Mapping):
+        raise UsageError(f"{role} is {value!r}; expected the name of a model.")
+    return list(value.values())
 
 
 def _by_student(students: Sequence[str], given: RoleNames | None, remembered: Mapping[str, str]) -> dict[str, str]:
     """Student → its base or control."""
+    pairs = given if isinstance(given, Mapping) else {students[0]: given} if len(students) == 1 else {}
+    if any(student == name for student, name in pairs.items()):
+        raise UsageError(f"{given!r} would be compared with itself: a base or control is another model.")
     if isinstance(given, str):
         return {} if given == "none" else {student: given for student in students if student != given}
     for student in given or ():
         if student not in students:
             raise UsageError(f"{student!r} has a base or control but is no student.{suggestion(student, students)}")
-    pairs = remembered if given is None else given
-    return {student: name for student, name in pairs.items() if student in students}
+    chosen = remembered if given is None else given
+    return {student: name for student, name in chosen.items() if student in students}
 
 
 def _unknown_students(source: str, models: pd.DataFrame, known: Collection[str], roles: schema.Roles) -> str:

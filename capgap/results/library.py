@@ -197,10 +197,11 @@ def evaluate(
         return Run(folder)
     if margin is not None:
         directory.save(margin=margin)
-    run = Run(folder)
-    run.results = compare(run, labels=labels, on_event=on_event)
-    run.results.write(folder, items=items, on_event=on_event)
+    results = compare(Run(folder), labels=labels, on_event=on_event)
+    results.write(folder, items=items, on_event=on_event)
     directory.save(state="done")
+    run = Run(folder)  # as it is now that it is done
+    run.results = results
     return run
 
 

@@ -61,7 +61,9 @@ def claim_folder(folder: Path | str, sources: Collection[Path]) -> Path:
         It holds a run that is no part of this comparison, or cannot be made.
     """
     folder = Path(folder)
-    if (folder / "run.json").is_file() and folder.resolve() not in sources:
+    with writable(folder):
+        is_other_run = (folder / "run.json").is_file() and folder.resolve() not in sources
+    if is_other_run:
         raise StoreError(
             f"{folder}: holds a run of its own, whose tables would be mixed up with these. Choose another --out, or "
             f"analyse it too: capgap analyze {folder} …"
@@ -91,7 +93,8 @@ def keep_former_page(folder: Path, estimates: pd.DataFrame) -> Path | None:
     try:
         models, tasks = _comparison(pd.read_parquet(folder / "estimates.parquet"))
     except Exception:  # missing, damaged or of an older layout: what the page says cannot be told, so it is kept
-        models, tasks = {"unknown": {}}, []
+        # by its own digest, lest two such pages share one place
+        models, tasks = {"unknown": {}}, [[hashlib.sha256((folder / "report.html").read_bytes()).hexdigest()]]
     new_models, new_tasks = _comparison(estimates)
     if tasks == new_tasks and all(
         name in new_models and roles.items() <= new_models[name].items() for name, roles in models.items()

@@ -165,7 +165,8 @@ class Results:
                         path.unlink(missing_ok=True)
             former = keep_former_page(folder, self.estimates)
         if former is not None:
-            on_event(Note(f"the former page in {folder} does not answer the same questions and is kept: {former}"))
+            why = "it is about another comparison, or its numbers cannot be read"
+            on_event(Note(f"the former page in {folder} is kept: {former} ({why})"))
         return folder / "report.html"
 
     def __repr__(self) -> str:

@@ -107,7 +107,11 @@ class RunDirectory:
             There is none.
         """
         path = Path(path)
-        if not (path / _NOTE).is_file():
+        try:
+            is_run = (path / _NOTE).is_file()
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{str(path)[:200]}: cannot be a run directory: {error}.") from error
+        if not is_run:
             raise StoreError(f"{path}: {_not_a_run(path)}")
         return cls(path, on_event=on_event)
 
@@ -124,8 +128,7 @@ class RunDirectory:
     @property
     def roles(self) -> schema.Roles | None:
         """Who was who when the run was last evaluated; None where nobody has said so yet, as after an import."""
-        roles = self.facts.get("roles")
-        return schema.Roles(**{**roles, "students": tuple(roles["students"])}) if roles else None
+        return _roles(self.facts)
 
     def read(self, table: schema.Table) -> pd.DataFrame:
         """One of its tables, sorted by its key; without rows where it was not yet written.
@@ -277,7 +280,11 @@ class RunDirectory:
 
     def _read_note(self) -> dict[str, Any] | None:
         """What ``run.json`` holds; None where the directory is new or empty."""
-        if not self.path.exists():
+        try:
+            is_there = self.path.exists()
+        except (OSError, ValueError) as error:  # too long a name, a null byte, no access
+            raise StoreError(f"{str(self.path)[:200]}: cannot be a directory: {error}.") from error
+        if not is_there:
             return None
         if not self.path.is_dir():
             raise StoreError(f"{self.path}: is a file. --out names a directory.")
@@ -293,8 +300,11 @@ class RunDirectory:
         try:
             facts = dict(json.loads(note.read_text(encoding="utf-8")))
             layout = int(facts["layout"])
-            facts["models"], facts["batteries"] = dict(facts["models"]), dict(facts["batteries"])
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            for kind in ("models", "batteries"):
+                facts[kind] = {name: dict(entry) for name, entry in dict(facts[kind]).items()}
+            _roles(facts)
+            list(facts.get("notes", ())), float(facts.get("margin", 0))
+        except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
             raise StoreError(
                 f"{note}: is no note of a run: {error!r}. Choose another --out; nothing was changed."
             ) from error
@@ -331,6 +341,15 @@ class RunDirectory:
 
     def _file(self, table: schema.Table) -> Path:
         return self.path / f"{table.name}.parquet"
+
+
+def _roles(facts: Mapping[str, Any]) -> schema.Roles | None:
+    """The roles of ``run.json``; whatever else stands in their place raises TypeError, ValueError or KeyError."""
+    roles = facts.get("roles")
+    if not roles:
+        return None
+    pairs = {role: dict(roles.get(role) or {}) for role in ("base", "control")} if isinstance(roles, dict) else {}
+    return schema.Roles(**{**roles, **pairs, "students": tuple(roles["students"])})
 
 
 def _not_a_run(path: Path) -> str:

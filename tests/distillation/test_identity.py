@@ -155,6 +155,14 @@ def test_a_student_of_version_1_that_cannot_be_written_to_is_finished(
     assert is_finished(tmp_path / "out", wanted)
 
 
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_a_damaged_row_of_a_student_of_version_1_is_told(tmp_path: Path, text: str) -> None:
+    wanted = _left_by_version_1("logits", tmp_path / "out")
+    (tmp_path / "out" / "capgap.json").write_text(text)
+    with pytest.raises(DistillError, match=r"capgap\.json: cannot be read"):
+        is_finished(tmp_path / "out", wanted)
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"file": 3}', "{}"])
 def test_a_damaged_identity_is_told(tmp_path: Path, text: str) -> None:
     (tmp_path / "training.json").write_text(text)

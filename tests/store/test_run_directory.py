@@ -21,7 +21,19 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) ->
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"layout": "x", "models": {}, "batteries": {}}'])
+_FACTS = '"layout": 2, "models": {}, "batteries": {}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "", "{", "[]", "{}", '{"layout": "x", "models": {}, "batteries": {}}',
+        '{"layout": Infinity, "models": {}, "batteries": {}}', '{"layout": 2, "models": {"a": 3}, "batteries": {}}',
+        f'{{{_FACTS}, "roles": "x"}}', f'{{{_FACTS}, "roles": {{"students": 5}}}}',
+        f'{{{_FACTS}, "roles": {{"students": [], "mentor": "x"}}}}', f'{{{_FACTS}, "notes": 5}}',
+        f'{{{_FACTS}, "margin": "wide"}}',
+    ],
+)  # fmt: skip
 def test_a_note_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(StoreError, match="is no note of a run"):
@@ -53,6 +65,9 @@ def test_a_missing_run_says_what_was_expected(tmp_path: Path) -> None:
         RunDirectory.existing(tmp_path / "none")
     with pytest.raises(StoreError, match="is no run directory"):
         RunDirectory.existing(tmp_path)
+    for make in (RunDirectory, RunDirectory.existing):
+        with pytest.raises(StoreError):
+            make("x" * 5000)
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
