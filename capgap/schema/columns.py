@@ -19,7 +19,6 @@ __all__ = [
     "OUTCOMES",
     "OUTCOME_KEY",
     "STATUSES",
-    "TABLES",
     "Column",
     "Table",
     "covariate_names",
@@ -200,8 +199,6 @@ ESTIMATES = Table(
         *("subject", "estimator", "population_items", "population_tasks", "population_students"),
     ),
 )
-
-TABLES: dict[str, Table] = {table.name: table for table in (ITEMS, OUTCOMES, MODELS, LABELS, ESTIMATES)}
 
 OUTCOME_KEY = OUTCOMES.key
 CELL = ("battery", "task", "item", "variant", "repeat")

@@ -106,7 +106,7 @@ def _typed(values: "pd.Series[Any]", column: Column, where: str) -> "pd.Series[A
     typed: pd.Series[Any]
     try:
         if column.kind == "string":
-            typed = values.map(_as_text, na_action="ignore").astype("str")
+            typed = values.map(as_text, na_action="ignore").astype("str")
         elif column.kind == "boolean":
             typed = values.astype("boolean")
         else:
@@ -128,7 +128,7 @@ def _typed(values: "pd.Series[Any]", column: Column, where: str) -> "pd.Series[A
     return typed
 
 
-def _as_text(value: Any) -> str:
+def as_text(value: Any) -> str:
     """Lists and mappings as JSON, whole floats without their point, everything else as `str` gives it."""
     if isinstance(value, str):
         return value

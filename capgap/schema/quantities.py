@@ -9,7 +9,7 @@ from typing import Literal
 
 from capgap.schema.remarks import Reason
 
-__all__ = ["LEVELS", "QUANTITIES", "Level", "Quantity", "Unit", "claimed_quantity"]
+__all__ = ["LEVELS", "QUANTITIES", "Level", "Quantity", "Unit"]
 
 Level = Literal["battery", "capability", "domain", "task", "slice"]
 Unit = Literal["percent", "points", "ratio", "examples", "logit", "odds ratio", "count"]
@@ -238,8 +238,3 @@ QUANTITIES: dict[str, Quantity] = _declared(
 )
 # fmt: on
 """Name → declaration, in the order in which reports and the glossary list them."""
-
-
-def claimed_quantity(word: str) -> Quantity | None:
-    """The quantity that a claim calls by `word`; None where there is none."""
-    return next((quantity for quantity in QUANTITIES.values() if quantity.claim == word), None)

@@ -17,6 +17,7 @@ import pandas as pd
 from capgap import schema
 from capgap.errors import TableError
 from capgap.events import Listener, Note, ignore
+from capgap.schema.frames import as_text
 
 _FOLDER = "outcomes"
 _OLDER_FILE = "outcomes.parquet"
@@ -155,12 +156,7 @@ def numeric_or_text(values: "pd.Series[Any]") -> "pd.Series[Any]":
     try:
         return pd.to_numeric(values).astype("float64")
     except (TypeError, ValueError, OverflowError):
-        return values.map(_as_text, na_action="ignore").astype("str")
-
-
-def _as_text(value: Any) -> str:
-    """A number as text has no point where it is whole: 3 of one battery is the 3 of another, whatever their types."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+        return values.map(as_text, na_action="ignore").astype("str")
 
 
 def _batteries(outcomes: pd.DataFrame, rows: pd.Index) -> str:

@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from capgap.schema.quantities import LEVELS, QUANTITIES, Quantity, Unit, claimed_quantity
+from capgap.schema.quantities import LEVELS, QUANTITIES, Quantity, Unit
 from capgap.schema.remarks import INFORMATION
 
 
@@ -21,8 +21,6 @@ def test_a_declaration_is_whole(quantity: Quantity) -> None:
 def test_a_word_of_claims_means_one_quantity() -> None:
     words = [quantity.claim for quantity in QUANTITIES.values() if quantity.claim]
     assert len(words) == len(set(words))
-    assert claimed_quantity("closure") is QUANTITIES["gap_closure"]
-    assert claimed_quantity("nothing") is None
 
 
 def test_contrasts_of_capabilities_are_quantities_of_their_sides() -> None:
