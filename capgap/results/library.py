@@ -198,9 +198,10 @@ def evaluate(
     if margin is not None:
         directory.save(margin=margin)
     run = Run(folder)
-    run.results = compare(run, labels=labels, on_event=on_event)
+    # Of this call: run.json may by now hold the roles of another process that evaluates into the same directory.
+    run.results = compare(run, labels=labels, margin=margin, roles=plan.roles, on_event=on_event)
     run.results.write(folder, items=items, on_event=on_event)
-    directory.save(state="done")
+    directory.save(state="done", roles=plan.roles)
     return run
 
 
