@@ -4,6 +4,7 @@ Results go to stdout, progress to stderr. Exit status: 0 done, 2 the user can me
 1 a bug (a traceback).
 """
 
+import errno
 import importlib
 import keyword
 import sys
@@ -91,4 +92,11 @@ def _status(arguments: list[str]) -> int:
     except BrokenPipeError:  # the reader of our output has gone, `capgap … | head`
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.errno != errno.ENOSPC:  # a full disk is no bug: stdout may be a file there
+            raise
+        click.echo(
+            f"capgap: {error.filename or 'output'}: cannot be written: {error.strerror}. Free some space.", err=True
+        )
+        return 2
     return result if isinstance(result, int) else 0

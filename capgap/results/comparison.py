@@ -1,6 +1,7 @@
 """Comparisons set up from tables, files and run directories: tables joined, roles assigned, items labelled."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from numbers import Real
 from os import PathLike
 from pathlib import Path
@@ -47,10 +48,14 @@ def compare(
     items: TableSource | None = None,
     margin: float | None = None,
     conf_level: float = 0.95,
+    roles: schema.Roles | None = None,
     command: Sequence[str] = (),
     on_event: Listener = ignore,
 ) -> Results:
-    """Results of a comparison whose estimates are not computed yet; arguments and errors as of `capgap.analyze`."""
+    """Results of a comparison whose estimates are not computed yet; arguments and errors as of `capgap.analyze`.
+
+    `roles` stand for those that run directories remember, which another process may have changed.
+    """
     several = [outcomes] if isinstance(outcomes, (pd.DataFrame, str, PathLike)) else _listed(outcomes, "outcomes")
     parts = [_read_source(source, on_event) for source in _distinct(several)]
     whole = schema.concat([part.outcomes for part in parts], schema.OUTCOMES)
@@ -60,7 +65,8 @@ def compare(
     known = set(whole["model"])
     runs = [part.facts for part in parts if part.facts is not None]
     students = [students] if isinstance(students, str) else _listed(students or (), "students")
-    roles = assign_roles(known, _remembered_roles(runs), students, teacher, base, control)
+    remembered_roles = _remembered_roles(runs) if roles is None else asdict(roles)
+    roles = assign_roles(known, remembered_roles, students, teacher, base, control)
     absent = [name for name in roles.names if name not in known]
     if absent:
         where = next((part.folder for part in parts if part.folder), "the tables")

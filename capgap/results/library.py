@@ -197,9 +197,10 @@ def evaluate(
         return Run(folder)
     if margin is not None:
         directory.save(margin=margin)
-    results = compare(Run(folder), labels=labels, on_event=on_event)
+    # Of this call: run.json may by now hold the roles of another process that evaluates into the same directory.
+    results = compare(Run(folder), labels=labels, margin=margin, roles=plan.roles, on_event=on_event)
     results.write(folder, items=items, on_event=on_event)
-    directory.save(state="done")
+    directory.save(state="done", roles=plan.roles)
     run = Run(folder)  # as it is now that it is done
     run.results = results
     return run

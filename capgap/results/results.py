@@ -146,7 +146,7 @@ class Results:
         """
         folder = claim_folder(folder, self.folders)
         run = RunDirectory.existing(folder) if folder.resolve() in self.folders else None
-        with ExitStack() as files:
+        with ExitStack() as lock, ExitStack() as files:
             # Left last in, first out: the page takes its place after the numbers that it shows.
             page, as_json, numbers = (
                 files.enter_context(schema.atomic_write(folder / name)) for name in reversed(PAGE_FILES)
@@ -154,6 +154,8 @@ class Results:
             schema.write(self.estimates, numbers, schema.ESTIMATES)
             schema.write_json(self.estimates, as_json)
             self.report(page, items=items)
+            if run is not None:  # page and numbers of one comparison, should another process be writing here too
+                lock.enter_context(run.locked())
             for table, rows in ((schema.ITEMS, self.items), (schema.MODELS, self.models), (schema.LABELS, self.labels)):
                 path = folder / f"{table.name}.parquet"
                 if run is not None:

@@ -57,6 +57,15 @@ def test_a_wrong_command_is_refused_with_the_nearest_word(
     refused(capsys, arguments, *words)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_results_that_go_to_a_full_disk_are_no_bug() -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "capgap", "battery", "list"]
+        process = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert process.returncode == 2
+    assert "Traceback" not in process.stderr
+
+
 def test_empty_and_foreign_directories_are_no_models(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "other").mkdir()

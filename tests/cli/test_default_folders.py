@@ -5,7 +5,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import capgap
 from capgap.cli import _status
+from capgap.events import Event, Finished
+from capgap.schema import Roles
+from capgap.store import RunDirectory
 from tests.conftest import make_battery
 
 Captured = pytest.CaptureFixture[str]
@@ -87,3 +91,19 @@ def test_a_folder_of_something_else_is_refused(
     assert _status(command) == 2
     assert "is no run directory: it holds notes.txt" in capsys.readouterr().err
     assert [path.name for path in other.parent.iterdir()] == ["notes.txt"]
+
+
+def test_the_results_are_of_this_evaluation_whatever_another_process_writes_meanwhile(
+    checkpoints: dict[str, Path], tiny_battery: Path
+) -> None:
+    def meanwhile(event: Event) -> None:
+        if isinstance(event, Finished):  # models are asked, nothing is analysed yet
+            RunDirectory("out").save(roles=Roles(("teacher",)))
+
+    run = capgap.evaluate(
+        checkpoints["student"], teacher=checkpoints["teacher"], base="none", battery=tiny_battery, limit=6,
+        device="cpu", out="out", on_event=meanwhile,
+    )  # fmt: skip
+    expected = Roles(("student",), "teacher")
+    assert run.results.roles == capgap.load("out").roles == expected
+    assert models_of(Path("out/estimates.parquet")) == {"student", "teacher"}
