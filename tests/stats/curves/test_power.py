@@ -19,9 +19,9 @@ def test_costs_that_differ_much_are_told_apart_and_equal_ones_seldom():
     def power(cost: float, seed: int = 0) -> float:
         first, second = SupposedCurve(0.3, 0.85, 0.85, cost), SupposedCurve(0.3, 0.85, 0.85, 300)
         found = data_cost_ratio_power(
-            first, second, sizes=SIZES, n_seeds=2, n_items=400, rng=np.random.default_rng(seed), n_replicates=12
+            first, second, sizes=SIZES, n_seeds=2, n_items=400, rng=np.random.default_rng(seed), n_replicates=20
         )
-        assert found.n_replicates == 12
+        assert found.n_replicates == 20
         return found.power
 
     assert power(1500) > 0.7
