@@ -9,6 +9,7 @@ another reader than `read_outcomes` must unite their columns.
 import hashlib
 import re
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ _OLDER_FILE = "outcomes.parquet"
 _PART = ["model", "battery"]
 # Lower case, because some file systems do not tell "A" from "a"; no dot at the end, which Windows drops.
 _PLAIN_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9_-])?")
+_NAME_OF_DIGITS = re.compile(r"\s*[+-]?(?:0\d|\d{17})")  # a float has no leading zero and sixteen digits
 _WINDOWS_DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?")
 
 
@@ -124,7 +126,7 @@ def has_outcomes(folder: Path) -> bool:
 
 
 def unified_covariates(outcomes: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The outcomes with one type in each covariate: numbers where all its values are numbers, else text.
+    """The outcomes with one type in each covariate: text stays text, and beside numbers see `numeric_or_text`.
 
     Returns
     -------
@@ -143,7 +145,7 @@ def unified_covariates(outcomes: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]
         is_text = known.map(lambda value: isinstance(value, str))
         if len(known) and not is_text.any() and known.map(lambda value: isinstance(value, bool)).all():
             continue
-        changed[name] = numeric_or_text(values)
+        changed[name] = values.astype("str") if len(known) and is_text.all() else numeric_or_text(values)
         if is_text.any() and not is_text.all():
             kind = "numbers" if pd.api.types.is_numeric_dtype(changed[name]) else "text"
             text, number = (_batteries(outcomes, known.index[mask]) for mask in (is_text, ~is_text))
@@ -152,11 +154,14 @@ def unified_covariates(outcomes: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]
 
 
 def numeric_or_text(values: "pd.Series[Any]") -> "pd.Series[Any]":
-    """The values as numbers (float64) where all of them are numbers or spell some, else as text; nulls stay."""
-    try:
-        return pd.to_numeric(values).astype("float64")
-    except (TypeError, ValueError, OverflowError):
-        return values.map(as_text, na_action="ignore").astype("str")
+    """The values as numbers (float64) where all of them are numbers or spell some, else as text; nulls stay.
+
+    Text such as 007 or of more digits than a float has is a name, and no number either.
+    """
+    with suppress(TypeError, ValueError, OverflowError):
+        if not any(isinstance(value, str) and _NAME_OF_DIGITS.match(value) for value in values):
+            return pd.to_numeric(values).astype("float64")
+    return values.map(as_text, na_action="ignore").astype("str")
 
 
 def _batteries(outcomes: pd.DataFrame, rows: pd.Index) -> str:

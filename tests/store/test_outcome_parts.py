@@ -142,6 +142,18 @@ def test_covariates_of_one_type_stay_as_they_are(tmp_path: Path) -> None:
     assert events == []
 
 
+@pytest.mark.parametrize("beside", [None, "8", 7])
+def test_text_stays_text_beside_nothing_and_a_leading_zero_beside_anything(tmp_path: Path, beside: Any) -> None:
+    events: list[Event] = []
+    run = RunDirectory(tmp_path / "run", on_event=events.append)
+    run.write_outcomes("m", "a", outcome_rows("m", "a").assign(x_code=["007", "7", None]))
+    run.write_outcomes("m", "b", outcome_rows("m", "b").assign(x_code=beside))
+    values = run.read(schema.OUTCOMES)["x_code"]
+    assert values.tolist()[:2] == ["007", "7"]
+    assert set(values[3:].dropna()) == (set() if beside is None else {str(beside)})
+    assert len(events) == (beside == 7), "a note only where types conflict"
+
+
 def test_one_part_with_two_types_is_written_as_one(tmp_path: Path) -> None:
     events: list[Event] = []
     run = RunDirectory(tmp_path / "run", on_event=events.append)
