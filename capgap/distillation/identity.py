@@ -2,10 +2,12 @@
 
 import hashlib
 import json
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from pydantic import BaseModel, ValidationError
 
 from capgap.distillation.config import DistillConfig
@@ -15,12 +17,14 @@ from capgap.distillation.students.loading import fingerprint
 from capgap.errors import DistillError, StoreError
 from capgap.schema import write_object
 
-__all__ = ["FINISHED", "begin", "identity", "is_finished", "recipe_hash"]
+__all__ = ["FINISHED", "begin", "identity", "is_finished", "locked", "recipe_hash"]
 
 FINISHED = "capgap.json"
 """The student's row of the models table; a directory that has it is finished."""
 BEGUN = "training.json"
 """The identity of the student, from the moment that work began."""
+LOCK = "student.lock"
+"""Held by the process that trains the student; the system releases it when that process ends, however it ends."""
 
 
 def identity(config: DistillConfig, *, folder: Path) -> dict[str, Any]:
@@ -74,7 +78,7 @@ def is_finished(out: Path, wanted: dict[str, Any]) -> bool:
         raise StoreError(f"{out}: is a file. Choose another --out.")
     begun, finished = out / BEGUN, out / FINISHED
     if not begun.is_file():
-        if out.is_dir() and any(out.iterdir()):
+        if out.is_dir() and any(file.name != LOCK for file in out.iterdir()):
             raise StoreError(f"{out}: holds something else, nothing of capgap distill's. Choose another --out.")
         return False
     try:
@@ -102,9 +106,32 @@ def is_finished(out: Path, wanted: dict[str, Any]) -> bool:
     return finished.is_file()
 
 
+@contextmanager
+def locked(out: Path, *, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Held while the student in `out` is made, so that no two processes write one checkpoint; the second waits.
+
+    Parameters
+    ----------
+    out
+        Directory of the student, made where it is missing.
+    on_wait
+        Called once where another process holds it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / LOCK)
+    try:
+        lock.acquire(blocking=False)
+    except TimeoutError:
+        on_wait()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def begin(out: Path, wanted: dict[str, Any]) -> None:
     """Mark `out` as the place of this student."""
-    out.mkdir(parents=True, exist_ok=True)
     write_object(wanted, out / BEGUN)
 
 

@@ -11,7 +11,7 @@ from capgap.distillation.data.pool import gather_examples
 from capgap.distillation.data.selection import SelectedExamples, TrainingExample, exposure, select_examples
 from capgap.distillation.data.targets import gold_completions
 from capgap.distillation.data.tokenised import tokenise
-from capgap.distillation.identity import FINISHED, begin, identity, is_finished
+from capgap.distillation.identity import FINISHED, begin, identity, is_finished, locked
 from capgap.distillation.job import DistillJob
 from capgap.distillation.record import model_row, row_after_training, run_record
 from capgap.distillation.teacher.generations import TeacherGenerations, generate_texts
@@ -48,7 +48,7 @@ def distill(
         The file, see `load_config`.
     out
         Directory of the checkpoint. One that holds this student finished is returned at once; a part of it is gone on
-        with; anything else in it is refused.
+        with, once no other process does; anything else in it is refused.
     folder
         Relative files of the distillation file count from here: where it lies.
     device
@@ -72,20 +72,26 @@ def distill(
     job = DistillJob(config, Path(out), Path(folder), device, on_event)
     with _disk_errors_explained(job.out):
         wanted = identity(config, folder=job.folder)
-        if is_finished(job.out, wanted):
-            job.note(f"is finished in {out}")
-            return job.out
-        begin(job.out, wanted)
-        pool = gather_examples(config, folder=job.folder)
-        selection = select_examples(pool.examples, config, held_out=pool.held_out)
-        job.note(selection.summary(config.data, n_unchecked=len(pool.unchecked)))
-        context = PromptContext(config, pool.examples)
-        generations = None
-        if config.text_kind.from_teacher:
-            generations = _generate(job, selection, context, Path(ledger or job.out / "ledger.sqlite"))
-        pairs = generations.pairs if generations is not None else gold_completions(selection.examples, config)
-        _train(job, wanted, pool.examples, selection, pairs, generations, context)
+        if not is_finished(job.out, wanted):
+            with locked(job.out, on_wait=lambda: job.note(f"another process trains it in {out}; waiting for its end")):
+                if not is_finished(job.out, wanted):  # still: the other process may have ended without it
+                    begin(job.out, wanted)
+                    _make(job, wanted, Path(ledger or job.out / "ledger.sqlite"))
+                    return job.out
+        job.note(f"is finished in {out}")
     return job.out
+
+
+def _make(job: DistillJob, wanted: dict[str, Any], ledger: Path) -> None:
+    """Gather examples and texts, and train the student on them."""
+    config = job.config
+    pool = gather_examples(config, folder=job.folder)
+    selection = select_examples(pool.examples, config, held_out=pool.held_out)
+    job.note(selection.summary(config.data, n_unchecked=len(pool.unchecked)))
+    context = PromptContext(config, pool.examples)
+    generations = _generate(job, selection, context, ledger) if config.text_kind.from_teacher else None
+    pairs = generations.pairs if generations is not None else gold_completions(selection.examples, config)
+    _train(job, wanted, pool.examples, selection, pairs, generations, context)
 
 
 def _generate(job: DistillJob, selection: SelectedExamples, context: PromptContext, ledger: Path) -> TeacherGenerations:

@@ -171,6 +171,7 @@ def test_a_damaged_identity_is_told(tmp_path: Path, text: str) -> None:
 
 
 def test_the_first_difference_is_told_where_one_side_has_the_default(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
     begin(tmp_path / "out", {"file": _config("gold-answers").canonical})
     for changes, message in (
         (

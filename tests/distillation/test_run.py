@@ -1,5 +1,8 @@
 import json
+import subprocess
+import sys
 import textwrap
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from capgap.distillation import DistillConfig, distill, load_config
 from capgap.distillation.data.jsonl import read_examples
 from capgap.distillation.data.pool import gather_examples
 from capgap.distillation.data.selection import TaskFormat, TrainingExample
+from capgap.distillation.identity import LOCK
 from capgap.distillation.job import DistillJob
 from capgap.distillation.teacher.generations import TeacherGenerations, generate_texts
 from capgap.distillation.teacher.prompt_context import PromptContext
@@ -174,6 +178,46 @@ def test_what_is_finished_is_returned_at_once_and_nothing_else_is_touched(
         distill(config, foreign)
     with pytest.raises(StoreError, match="is a file"):
         distill(config, foreign / "thesis.tex")
+
+
+def test_of_two_at_once_on_one_student_the_second_waits_and_trains_nothing(make_config: Make, tmp_path: Path) -> None:
+    config, out = make_config(training={"max_steps": 2}), tmp_path / "out"
+    events: list[Event] = []
+    is_waiting = threading.Event()
+
+    def second_hears(event: Event) -> None:
+        events.append(event)
+        is_waiting.set()
+
+    second = threading.Thread(target=distill, args=(config, out), kwargs={"on_event": second_hears})
+
+    def first_hears(event: Event) -> None:
+        if isinstance(event, Begun):
+            second.start()
+            assert is_waiting.wait(60)
+
+    distill(config, out, device="cpu", on_event=first_hears)
+    second.join(60)
+    assert events == [
+        Note(f"pupil: another process trains it in {out}; waiting for its end"),
+        Note(f"pupil: is finished in {out}"),
+    ]
+
+
+def test_a_killed_process_leaves_no_lock_on_its_student_or_beside_it(make_config: Make, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    code = f"from filelock import FileLock; FileLock({str(out / LOCK)!r}).acquire(); print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        beside = distill(make_config(training={"max_steps": 1}), tmp_path / "beside", device="cpu")
+        assert (beside / "capgap.json").exists(), "the lock is the student's, not the folder's around it"
+        process.kill()
+    events: list[Event] = []
+    distill(make_config(training={"max_steps": 1}), out, device="cpu", on_event=events.append)
+    assert (out / "capgap.json").exists()
+    assert not any("waiting" in event.text for event in events if isinstance(event, Note))
 
 
 @pytest.mark.parametrize(
