@@ -4,7 +4,8 @@ Library functions take ``on_event``, a `Listener`, and never print. The command 
 (`capgap.cli.progress`); a study collects events of several students; a notebook may count them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,3 +59,25 @@ Listener = Callable[[Event], None]
 
 def ignore(event: Event) -> None:
     """A listener that hears nothing: the default of library functions."""
+
+
+@contextmanager
+def stage(on_event: Listener, name: str, total: int | None, unit: str) -> Iterator[Callable[..., None]]:
+    """Emit `Begun` before and `Finished` after a block, however it ends; yields a function that emits `Advanced`.
+
+    Parameters
+    ----------
+    on_event
+        Listener for the events.
+    name, total, unit
+        Of `Begun`. The yielded function takes ``n`` and ``status`` of `Advanced`.
+    """
+    on_event(Begun(name, total, unit))
+
+    def advance(n: int = 1, status: str = "") -> None:
+        on_event(Advanced(name, n, status))
+
+    try:
+        yield advance
+    finally:
+        on_event(Finished(name))

@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from capgap.classification.labelling import UnlabelledItem
 from capgap.classification.prompt_variants import ENGLISH, WORLD, NumberSubstitution, PromptWording, borrowed
 from capgap.errors import UsageError
 from capgap.evaluation import default_batteries, quiet
-from capgap.events import Advanced, Begun, Finished, Listener, Note, ignore
+from capgap.events import Listener, Note, ignore, stage
 from capgap.models import Ledger, LoadedModel, ModelSpec, Response, check_model, load_model, respond
 
 N_PROBE_ITEMS = 100
@@ -35,7 +35,6 @@ N_PROBE_ITEMS = 100
 _CHOICES = 4
 _LONGEST = 20_000  # characters of a question that is asked
 _NOT_DONE = "capgap classify does not do that"
-_STAGE = "asking models"
 
 
 @dataclass(frozen=True)
@@ -101,33 +100,33 @@ def probe_models(
         check_model(spec, scores=True)
     n_tasks = len({probe.item.task for probe in probes})
     on_event(Note(f"{len(probes):,} items of {n_tasks:,} tasks × {len(models):,} models; answers go to {folder}"))
-    on_event(Begun(_STAGE, len(models) * _n_requests(probes), "request"))
-    try:
-        with quiet():
-            answers = _probe_all(models, probes, folder, device, on_event)
-    finally:
-        on_event(Finished(_STAGE))
+    with stage(on_event, "asking models", len(models) * _n_requests(probes), "request") as advance, quiet():
+        answers = _probe_all(models, probes, folder, device, advance)
     _store(earlier, answers, folder)
     return answers
 
 
 def _probe_all(
-    models: Sequence[ModelSpec], probes: Sequence[_ProbeItem], folder: Path, device: str | None, on_event: Listener
+    models: Sequence[ModelSpec],
+    probes: Sequence[_ProbeItem],
+    folder: Path,
+    device: str | None,
+    advance: Callable[..., None],
 ) -> Answers:
     """Answers of one model after the other, so that the weights of one are in memory at a time."""
     rows: list[dict[str, Any]] = []
     facts: list[dict[str, Any]] = []
     with Ledger(folder / "ledger.sqlite") as ledger:
         for spec in models:
-            on_event(Advanced(_STAGE, 0, spec.name))
+            advance(0, spec.name)
             model = load_model(spec, device=device, run_id=str(folder))
             _refuse(model)
             ledger.describe(model.fingerprint, model.identity)
             wording = WORLD if default_batteries([spec]) == ("microworld",) else ENGLISH
-            probe = _ModelProbe(model, wording, ledger, on_event)
+            probe = _ModelProbe(model, wording, ledger, advance)
             rows += probe.rows(probes)
             # equal requests are asked once, and the total counts them all
-            on_event(Advanced(_STAGE, max(0, _n_requests(probes) - probe.n_answered), spec.name))
+            advance(max(0, _n_requests(probes) - probe.n_answered), spec.name)
             facts.append({key: value for key, value in model.facts.items() if key in schema.MODELS.names})
             del model, probe
             gc.collect()
@@ -205,7 +204,7 @@ class _ModelProbe:
     model: LoadedModel
     wording: PromptWording
     ledger: Ledger
-    on_event: Listener
+    advance: Callable[..., None]
     n_answered: int = 0
     """Requests answered so far, from the ledger or by the model; equal requests count once."""
 
@@ -270,7 +269,7 @@ class _ModelProbe:
 
     def _advance(self, n_computed: int, n_from_ledger: int) -> None:
         self.n_answered += n_computed + n_from_ledger
-        self.on_event(Advanced(_STAGE, n_computed + n_from_ledger, self.model.name))
+        self.advance(n_computed + n_from_ledger, self.model.name)
 
     def _row(self, probe: _ProbeItem, variant: str, logprobs: Sequence[float], *, cut: bool) -> dict[str, Any]:
         """One row of `outcomes`; `cut` says that the thoughts met their limit, which may be why the answer is wrong."""

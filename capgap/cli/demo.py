@@ -16,7 +16,7 @@ import click
 from capgap.cli.options import json_option
 from capgap.cli.printing import command_line, print_results
 from capgap.cli.progress import quiet_option, terminal_progress, verbose_option
-from capgap.events import Advanced, Begun, Finished, Listener, Note
+from capgap.events import Listener, Note, stage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,12 +127,13 @@ def _distill_one(file: str, ledger: str) -> str:
 
 def _distill_students(students: Path, files: dict[str, Path], on_event: Listener) -> None:
     """Two at a time; what is finished already is not made again."""
-    ledger, stage = str(students / "teacher.sqlite"), "distilling"
-    on_event(Begun(stage, len(files), "student"))
-    with ProcessPoolExecutor(max_workers=2, mp_context=get_context("spawn")) as pool:
+    ledger = str(students / "teacher.sqlite")
+    with (
+        stage(on_event, "distilling", len(files), "student") as advance,
+        ProcessPoolExecutor(max_workers=2, mp_context=get_context("spawn")) as pool,
+    ):
         for job in as_completed([pool.submit(_distill_one, str(file), ledger) for file in files.values()]):
-            on_event(Advanced(stage, 1, job.result()))
-    on_event(Finished(stage))
+            advance(1, job.result())
 
 
 def _known_truths(run: "Run") -> Iterator[str]:

@@ -6,7 +6,7 @@ import click
 
 from capgap.cli.progress import terminal_progress
 from capgap.errors import UsageError, suggestion
-from capgap.events import Advanced, Begun
+from capgap.events import stage
 
 __all__ = ["microworld"]
 
@@ -54,8 +54,8 @@ def _trained(name: str, folder: Path, seed: int) -> Path:
     from capgap.distillation.students import microworld_models
 
     torch.set_num_threads(1)
-    with terminal_progress() as listener:
-        listener(Begun(name, microworld_models.RECIPES[name].steps, "step"))
+    steps = microworld_models.RECIPES[name].steps
+    with terminal_progress() as listener, stage(listener, name, steps, "step") as advance:
         return microworld_models.build(
-            name, folder, seed=seed, on_step=lambda step, loss: listener(Advanced(name, 1, f"loss {loss:.3f}"))
+            name, folder, seed=seed, on_step=lambda step, loss: advance(1, f"loss {loss:.3f}")
         )

@@ -1,12 +1,10 @@
-"""`DistillJob`: what all steps of one distillation share, and the progress events of their stages."""
+"""`DistillJob`: what all steps of one distillation share."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from capgap.distillation.config import DistillConfig
-from capgap.events import Advanced, Begun, Finished, Listener, Note, ignore
+from capgap.events import Listener, Note, ignore
 
 
 @dataclass(frozen=True)
@@ -27,25 +25,3 @@ class DistillJob:
     def note(self, text: str) -> None:
         """Tell the user something, under the student's name."""
         self.on_event(Note(f"{self.config.name}: {text}"))
-
-
-@contextmanager
-def stage(on_event: Listener, name: str, total: int | None, unit: str) -> Iterator[Callable[..., None]]:
-    """Emit `Begun` before and `Finished` after a block, however it ends; yields a function that emits `Advanced`.
-
-    Parameters
-    ----------
-    on_event
-        Who hears of it.
-    name, total, unit
-        Of `Begun`. The yielded function takes ``n`` and ``status`` of `Advanced`.
-    """
-    on_event(Begun(name, total, unit))
-
-    def advance(n: int = 1, status: str = "") -> None:
-        on_event(Advanced(name, n, status))
-
-    try:
-        yield advance
-    finally:
-        on_event(Finished(name))

@@ -1,22 +1,17 @@
 """Progress of an evaluation as events: requests that are computed now, and those that the ledger answers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from capgap.events import Advanced, Begun, Finished, Listener
-
-_STAGE = "evaluating"
+from capgap.events import Listener, stage
 
 
 @contextmanager
 def request_progress(n_requests: int, on_event: Listener) -> Iterator["RequestProgress"]:
     """Begin the stage ``evaluating`` of so many requests to all models, and finish it, whole or not."""
-    on_event(Begun(_STAGE, n_requests, "request"))
-    try:
-        yield RequestProgress(n_requests, on_event)
-    finally:
-        on_event(Finished(_STAGE))
+    with stage(on_event, "evaluating", n_requests, "request") as advance:
+        yield RequestProgress(n_requests, advance)
 
 
 @dataclass
@@ -25,8 +20,8 @@ class RequestProgress:
 
     n_requests: int
     """Requests to all models together."""
-    on_event: Listener
-    """Listener; never gets more requests reported than there are."""
+    advance: Callable[..., None]
+    """Of the `stage`; never gets more requests reported than there are."""
     n_reported: int = 0
     """Requests in `Advanced` events so far."""
     n_computed: int = 0
@@ -36,7 +31,7 @@ class RequestProgress:
 
     def show(self, status: str) -> None:
         """Say what is being worked on."""
-        self.on_event(Advanced(_STAGE, 0, status))
+        self.advance(0, status)
 
     def count(self, computed: int, from_ledger: int) -> None:
         """Count answers, and report them."""
@@ -53,4 +48,4 @@ class RequestProgress:
         n = min(n, self.n_requests - self.n_reported)
         if n > 0:
             self.n_reported += n
-            self.on_event(Advanced(_STAGE, n))
+            self.advance(n)

@@ -10,11 +10,10 @@ import numpy as np
 import torch
 
 from capgap.distillation.data.packing import first_fit
-from capgap.distillation.job import stage
 from capgap.distillation.teacher.cache import TeacherCache, address
 from capgap.distillation.teacher.signal_forms import CacheForm, TeacherSignal
 from capgap.errors import DistillError
-from capgap.events import Listener, Note, ignore
+from capgap.events import Listener, Note, ignore, stage
 from capgap.models.lm_head import LanguageModelHead, head_of
 from capgap.models.packed import PackedBackbone, PackedRow
 

@@ -10,9 +10,10 @@ from capgap.distillation.config import DistillConfig
 from capgap.distillation.config_keys import GenerationKeys
 from capgap.distillation.data.selection import TrainingExample
 from capgap.distillation.data.targets import answer_text, graded, opening
-from capgap.distillation.job import DistillJob, stage
+from capgap.distillation.job import DistillJob
 from capgap.distillation.teacher.prompt_context import PromptContext, teacher_spec
 from capgap.errors import DistillError
+from capgap.events import stage
 
 __all__ = ["ExampleKey", "TeacherGenerations", "generate_texts"]
 

@@ -21,13 +21,14 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from capgap.distillation.config_keys import TrainingKeys
-from capgap.distillation.job import DistillJob, stage
+from capgap.distillation.job import DistillJob
 from capgap.distillation.training.batch_source import BatchSource
 from capgap.distillation.training.divergences import Objective
 from capgap.distillation.training.loss_engine import LossEngine
 from capgap.distillation.training.micro_batches import MicroBatch
 from capgap.distillation.training.step_plan import StepPlan
 from capgap.errors import DistillError
+from capgap.events import stage
 from capgap.models import choose_device
 
 __all__ = ["StepLoss", "TrainingResult", "drop_checkpoints", "last_checkpoint", "train"]
