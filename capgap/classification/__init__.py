@@ -4,13 +4,11 @@ Importing it loads neither torch nor lm-eval nor scikit-learn.
 """
 
 from capgap.classification.behavioural_evidence import behaviour_evidence
-from capgap.classification.classify_source import EvidenceKind, classify
+from capgap.classification.classify_source import classify
 from capgap.classification.evidence import Evidence, EvidenceModel, EvidenceReason, ItemText
 from capgap.classification.files import (
     Answers,
-    join_answers,
     label_lines,
-    parse_items,
     read_answers,
     read_items,
     read_labels,
@@ -29,7 +27,6 @@ __all__ = [
     "Evidence",
     "LabelledItems",
     "ItemText",
-    "EvidenceKind",
     "EvidenceReason",
     "EvidenceModel",
     "unlabelled_items",
@@ -38,9 +35,7 @@ __all__ = [
     "classify",
     "classify_items",
     "complete_labels",
-    "join_answers",
     "label_lines",
-    "parse_items",
     "read_answers",
     "read_items",
     "read_labels",

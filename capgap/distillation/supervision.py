@@ -1,12 +1,13 @@
 """Ways of supervision: for each, the texts, the teacher's signal, the teachers and the keys of the file that it takes.
 
 `SUPERVISIONS` is the one place that knows them; no other module compares the name of a way. A way that combines texts
-of `TEXTS` with a signal of `SIGNALS` is an entry here and nothing else. A new text has its completion in
+of `TEXTS` with a `Signal` is an entry here and nothing else. A new text has its completion in
 `data.targets`, a new signal its step source in `training.step_sources`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,9 @@ TEXTS: dict[str, TextKind] = {
 }
 """Texts to train on."""
 
-SIGNALS: dict[str, str] = {
-    "texts": "the texts' own tokens, by cross-entropy",
-    "cached": "the teacher's distributions over the tokens of fixed texts, computed once and kept on the disk",
-    "online": "the teacher's distributions over texts that the student samples in every step",
-}
-"""What a student is told about each token."""
+Signal = Literal["texts", "cached", "online"]
+"""What a student is told about each token: the texts' own tokens, by cross-entropy; the teacher's distributions over
+fixed texts, computed once and kept on the disk; those over texts that the student samples in every step."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +41,8 @@ class Supervision:
     """What the student learns from."""
     texts: str
     """Texts that it is trained on, a key of `TEXTS`; the default where the file may choose."""
-    signal: str = "texts"
-    """A key of `SIGNALS`."""
+    signal: Signal = "texts"
+    """See `Signal`."""
     is_control: bool = False
     """Whether no teacher takes part: the targets are gold. Every other way needs a teacher."""
     max_teachers: int | None = None

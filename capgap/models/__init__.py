@@ -4,12 +4,12 @@ Importing this package loads neither torch nor lm-eval; `load_model` and `respon
 """
 
 from capgap.models.checkpoint import Checkpoint, FoundBase, find_base, locate
-from capgap.models.devices import choose_device, choose_dtype
+from capgap.models.devices import choose_device
 from capgap.models.ledger import Ledger, request_key
 from capgap.models.loaded_model import LoadedModel
 from capgap.models.model_loading import check_model, load_model
-from capgap.models.model_spec import MODEL_KEYS, ModelSpec, expand_models, parse_model, permitted
-from capgap.models.prompt_renderer import PromptRenderer, offline_prompt_renderer
+from capgap.models.model_spec import ModelSpec, expand_models, parse_model, permitted
+from capgap.models.prompt_renderer import offline_prompt_renderer
 from capgap.models.prompting import Prompting, prompting_of
 from capgap.models.request_loop import Progress, Response, fill_ledger_shard, ledger_responses, respond
 
@@ -18,15 +18,12 @@ __all__ = [
     "FoundBase",
     "Ledger",
     "LoadedModel",
-    "MODEL_KEYS",
     "ModelSpec",
     "Progress",
-    "PromptRenderer",
     "Prompting",
     "Response",
     "check_model",
     "choose_device",
-    "choose_dtype",
     "expand_models",
     "fill_ledger_shard",
     "find_base",

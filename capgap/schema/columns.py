@@ -18,7 +18,6 @@ __all__ = [
     "MODELS",
     "OUTCOMES",
     "OUTCOME_KEY",
-    "STATUSES",
     "Column",
     "Table",
     "covariate_names",
@@ -69,7 +68,7 @@ def _columns(kind: Kind, names: str, **options: Any) -> tuple[Column, ...]:
     return tuple(Column(name, kind, **options) for name in names.split())
 
 
-STATUSES = ("scored", "unparsed", "truncated", "error")
+_STATUSES = ("scored", "unparsed", "truncated", "error")
 CAPABILITIES = ("knowledge", "reasoning", "mixed")
 FORMATS = ("choose", "generate")
 LABEL_CAPABILITIES = (*CAPABILITIES, "other")
@@ -104,7 +103,7 @@ OUTCOMES = Table(
         Column("primary", "boolean", default=True),
         Column("value", "float"),
         Column("score", "float", required=True),
-        Column("status", "string", default="scored", allowed=STATUSES),
+        Column("status", "string", default="scored", allowed=_STATUSES),
         *_columns("float", "chance margin margin_target target_logprob"),
         *_columns("string", "prediction target response"),
         Column("n_tokens", "integer"),

@@ -21,7 +21,7 @@ from capgap.stats.curves import (
     next_batch,
     relative_data_cost,
 )
-from capgap.stats.error_types import ERROR_TYPES, count_error_types, error_types, is_trace, step_results
+from capgap.stats.error_types import ERROR_TYPES, error_types, is_trace, step_results
 from capgap.stats.estimate import FEW_CLUSTERS, Estimate, degenerate_reach, refused
 from capgap.stats.failure_odds import FailureRegression, OddsRatio, failure_regression
 from capgap.stats.fidelity import ErrorInheritance, collision_rate, error_inheritance, expected_agreement, fidelity
@@ -80,7 +80,6 @@ __all__ = [
     "closure_difference_power",
     "collision_rate",
     "combine_draws",
-    "count_error_types",
     "cross_covariance",
     "curve_data",
     "data_cost",

@@ -2,13 +2,11 @@
 
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 
 __all__ = [
     "ERROR_TYPES",
-    "count_error_types",
     "error_types",
     "is_refusal",
     "is_repeated",
@@ -121,12 +119,6 @@ def error_types(
     if steps == 1.0:
         kinds.append("right_steps_wrong_answer")
     return tuple(kinds) or ("other",)
-
-
-def count_error_types(kinds: Iterable[tuple[str, ...]]) -> dict[str, int]:
-    """How many responses have each type first, in the order of `ERROR_TYPES`; types that do not occur count 0."""
-    first = Counter(kind[0] for kind in kinds if kind)
-    return {name: first[name] for name in ERROR_TYPES}
 
 
 def step_results(trace: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import ast
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -12,7 +12,7 @@ import capgap.distillation
 from capgap.distillation import SUPERVISIONS, DistillConfig, distill
 from capgap.distillation.data import targets
 from capgap.distillation.data.selection import TrainingExample
-from capgap.distillation.supervision import SIGNALS, TEXTS, Supervision, TextKind
+from capgap.distillation.supervision import TEXTS, Signal, Supervision, TextKind
 from capgap.distillation.training.divergences import DIVERGENCES
 from capgap.distillation.training.step_sources import STEP_SOURCES
 
@@ -31,12 +31,12 @@ def test_what_a_way_declares_is_there(name: str) -> None:
 
 
 def test_texts_and_signals_have_what_makes_them() -> None:
-    assert set(STEP_SOURCES) == set(SIGNALS)
+    assert set(STEP_SOURCES) == set(get_args(Signal))
     assert set(targets.GOLD_TEXTS) == {name for name, kind in TEXTS.items() if not kind.from_teacher}
 
 
 def test_no_other_module_compares_the_name_of_a_way() -> None:
-    words, package = {*SUPERVISIONS, *TEXTS, *SIGNALS}, Path(capgap.distillation.__file__).parent
+    words, package = {*SUPERVISIONS, *TEXTS, *get_args(Signal)}, Path(capgap.distillation.__file__).parent
     for path in package.rglob("*.py"):
         if path.name == "supervision.py":
             continue

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from capgap.distillation.data.tokenised import TokenisedDataset
 from capgap.distillation.job import DistillJob
+from capgap.distillation.supervision import Signal
 from capgap.distillation.teacher.prompt_context import PromptContext
 from capgap.distillation.teacher.signals import teacher_signals
 from capgap.distillation.training.batch_source import BatchSource, StoredBatches
@@ -26,8 +27,8 @@ def _cached_distributions(
     return StoredBatches(dataset.items, dataset.encoded, teacher_signals(job, student, dataset, context))
 
 
-STEP_SOURCES: dict[str, Callable[..., BatchSource]] = {
+STEP_SOURCES: dict[Signal, Callable[..., BatchSource]] = {
     "texts": _stored_texts, "cached": _cached_distributions, "online": on_policy_batches
 }  # fmt: skip
-"""By the words of `supervision.SIGNALS`; each gets the job, the student, its model as it trains (with the adapter),
+"""By `Signal`; each gets the job, the student, its model as it trains (with the adapter),
 the dataset and what the teacher sees besides."""
