@@ -1,7 +1,9 @@
 """Strict settings for every test, and the small real parts that many of them use."""
 
+import gc
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import hypothesis  # noqa: F401  looks for referrers of what it registers, which it must do before objects are frozen
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,6 +73,19 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     # The processes of one run share it: one of them reads lm-eval's 14,000 tasks, not each.
     monkeypatch.setenv("XDG_CACHE_HOME", str((root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "cache"))
     monkeypatch.delenv("CAPGAP_DATA", raising=False)
+
+
+_n_frozen = 0
+"""Modules that were loaded when objects were last frozen."""
+
+
+@pytest.fixture(autouse=True)
+def _modules_are_no_garbage() -> None:
+    """A collection after each model walks through all objects; those of imported modules are left out."""
+    global _n_frozen
+    if len(sys.modules) > _n_frozen + 100:
+        gc.freeze()
+        _n_frozen = len(sys.modules)
 
 
 WORDS = [

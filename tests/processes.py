@@ -3,11 +3,9 @@
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerContext
 
-_LOADED = ("capgap.evaluation.run", "lm_eval.models.huggingface", "transformers.models.llama.modeling_llama", "peft")
-
 
 def warm_context(_method: str = "spawn") -> ForkServerContext:
     """A context whose processes start in milliseconds. It may stand in for `get_context`, whatever method is named."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(list(_LOADED))  # read when the first process starts
+    context.set_forkserver_preload(["tests.preloaded"])  # read when the first process starts
     return context

@@ -1,7 +1,10 @@
 """However the requests are divided among processes and machines, the tables are the same."""
 
 import json
+from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -28,7 +31,11 @@ def assert_same_tables(one: RunDirectory, other: RunDirectory) -> None:
         pd.testing.assert_frame_equal(one.read(table), other.read(table), atol=1e-4, rtol=0, check_exact=False)
 
 
-def test_two_processes_give_the_tables_of_one(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("context", [warm_context, pytest.param(get_context, marks=pytest.mark.slow)])
+def test_two_processes_give_the_tables_of_one(
+    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, context: Callable[[str], Any]
+) -> None:
+    monkeypatch.setattr(module, "get_context", context)
     battery = make_battery(tmp_path / "battery", shots=2, n=40)
     one = evaluate(plan_of(checkpoints, battery, batch_tokens=64), tmp_path / "one")
     events: list[Event] = []
