@@ -1,6 +1,5 @@
 """The labelled corpus: families of items of one kind and label, read from JSON and JSONL files."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +7,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from capgap.battery.data_source import read_rows
 from capgap.battery.yaml_document import read_yaml
 from capgap.classification.evidence import ItemText
-from capgap.classification.json_lines import json_lines, kind_of
-from capgap.errors import TableError, suggestion
+from capgap.errors import BatteryError, TableError, suggestion
 
 
 @dataclass(frozen=True)
@@ -98,10 +97,10 @@ def _read(folder: Path, declared: _FamilySpec) -> ItemFamily:
     keys = [declared.text] if isinstance(declared.text, str) else declared.text
     choices = None if declared.choices == "letters" else declared.choices
     questions = tuple(
-        _question(row, keys, choices, where) for name in declared.files for where, row in _rows(folder / name)
+        _question(row, keys, choices, where)
+        for name in declared.files
+        for where, row in _rows(folder / name, declared.family)
     )
-    if not questions:
-        raise TableError(f"{folder}: the family {declared.family!r} has no items; leave it out of corpus.yaml.")
     return ItemFamily(
         name=declared.family,
         reasoning=declared.label == "reasoning",
@@ -124,25 +123,10 @@ def _question(row: dict[str, Any], keys: list[str], choices: str | None, where: 
     return ItemText(text, tuple(str(choice) for choice in listed))
 
 
-def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _rows(path: Path, family: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The rows of a file, each after its place for messages."""
-    is_list = path.suffix == ".json"
-    for number, row in enumerate(_json_list(path), 1) if is_list else json_lines(path):
-        where = f"{path}, {'item' if is_list else 'line'} {number}"
-        if not isinstance(row, dict):
-            raise TableError(f"{where}: {f'expected an object, found {kind_of(row)}' if is_list else row}.")
-        yield where, row
-
-
-def _json_list(path: Path) -> list[Any]:
-    """A JSON file's list, which may stand under ``examples``."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise TableError(f"{path}: cannot be read ({error}). The corpus.yaml names it.") from error
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
-        raise TableError(f"{path}: not JSON ({error}).") from error
-    rows = data.get("examples") if isinstance(data, dict) else data
-    if not isinstance(rows, list):
-        raise TableError(f"{path}: expected a list of items, or `examples` with such a list.")
-    return rows
+        rows = read_rows(path, f"corpus.yaml, family {family!r}")
+    except BatteryError as error:
+        raise TableError(str(error)) from error
+    return ((f"{path}, {row.location}", row.fields) for row in rows)

@@ -9,6 +9,7 @@ from scipy.special import expit
 
 from capgap import schema
 from capgap.analysis import estimate_table
+from tests.sharing import once_a_run
 
 SIZES = (125, 250, 500, 1000, 2000, 4000)
 
@@ -77,8 +78,12 @@ def cohort(*, sizes=SIZES, seeds=3, adaptations=("full", "lora"), n_tasks=6, n_i
 @cache
 def analysed():
     """The default cohort's estimates, computed once: tests only read them."""
-    outcomes, models, roles = cohort()
-    return estimate_table(outcomes, roles, models=models)
+
+    def estimates():
+        outcomes, models, roles = cohort()
+        return estimate_table(outcomes, roles, models=models)
+
+    return once_a_run("cohort", estimates)
 
 
 def rows(quantity, estimates=None, **where):

@@ -46,7 +46,7 @@ def test_json_with_examples_is_read(tmp_path: Path) -> None:
         ({"files": ["none.jsonl"]}, [{"text": "a"}], "cannot be read"),
         ({"label": "mixed"}, [{"text": "a"}], "label"),
         ({}, [{"txt": "a"}], "Did you mean 'txt'"),
-        ({}, [], "no items"),
+        ({}, [], "family 'f'.*no item"),
         ({}, [3], "expected an object"),
         ({"choices": "options"}, [{"text": "a", "options": "b"}], "not a list"),
         ({"reason": ""}, [{"text": "a"}], "reason"),

@@ -132,10 +132,19 @@ def test_a_file_brings_prompts_and_completions_or_messages(tmp_path: Path) -> No
     assert (second.item, second.task) == ("m", "talk")
 
 
+def test_a_table_of_another_kind_brings_the_same_examples(tmp_path: Path) -> None:
+    write_jsonl(
+        tmp_path / "x.jsonl", [{"prompt": "Q 1 ?", "completion": " 7"}, {"prompt": "Q, 2 ?", "completion": "8"}]
+    )
+    (tmp_path / "x.csv").write_text('prompt,completion\nQ 1 ?, 7\n"Q, 2 ?",8\n', encoding="utf-8")
+    of_lines, of_cells = (read_examples(DataKeys(file=f"x.{kind}"), folder=tmp_path) for kind in ("jsonl", "csv"))
+    assert [(e.prompt, e.target) for e in of_lines] == [(e.prompt, e.target) for e in of_cells]
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", r"x.jsonl: line 2: is no JSON"),
+        ("{", r"x.jsonl, line 2: no JSON"),
         ("[1]", "expected an object"),
         ('{"promt": "a", "completion": "b"}', "no 'prompt'. Did you mean 'promt'"),
         ('{"prompt": "a", "completion": 3}', "'completion' should be a text, found 3"),
@@ -156,7 +165,7 @@ def test_a_wrong_line_is_named(tmp_path: Path, line: str, message: str) -> None:
 def test_a_missing_an_empty_and_a_binary_file_are_told(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("\n", encoding="utf-8")
     (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
-    for name, message in [("none.jsonl", "no such file"), ("empty.jsonl", "no example"), ("binary.jsonl", "not UTF-8")]:
+    for name, message in [("none.jsonl", "no such file"), ("empty.jsonl", "no item"), ("binary.jsonl", "not UTF-8")]:
         with pytest.raises(DistillError, match=message):
             read_examples(DataKeys(file=name), folder=tmp_path)
 

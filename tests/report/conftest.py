@@ -14,6 +14,7 @@ from capgap.schema import ESTIMATES, Roles, empty
 from tests.analysis import worlds
 from tests.analysis.cohorts import cohort
 from tests.report.fixture import TASKS, Comparison, comparison
+from tests.sharing import once_a_run
 
 SMALL = (TASKS[0], TASKS[3], TASKS[6])
 
@@ -82,5 +83,9 @@ def labelled() -> Comparison:
 @pytest.fixture(scope="session")
 def cohort36() -> Comparison:
     """Thirty-six students of twelve recipes with their models table, two of twelve tasks undeclared, analysed."""
-    outcomes, models, roles = cohort(n_items=16, depth=False)
-    return undeclared(outcomes, roles, "knowledge0", "reasoning1", models=models)
+
+    def case() -> Comparison:
+        outcomes, models, roles = cohort(n_items=16, depth=False)
+        return undeclared(outcomes, roles, "knowledge0", "reasoning1", models=models)
+
+    return once_a_run("cohort36", case)

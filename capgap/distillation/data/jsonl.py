@@ -1,7 +1,6 @@
-"""Training examples from the lines of a JSONL file or the rows of a data set of the hub, with checks of every line."""
+"""Training examples from the rows of a file or of a data set of the hub, with checks of every row."""
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +26,17 @@ def read_examples(data: DataKeys, *, folder: Path) -> list[TrainingExample]:
     Raises
     ------
     DistillError
-        There is no such file, or a line is no example; the message names the line.
+        There is no such file, or a row is no example; the message names the row.
     """
+    from capgap.battery.data_source import read_rows
+
     path = example_file(data, folder=folder)
-    records = ((record, f"{path}: line {number}", number) for number, record in _records(path))
-    examples = _examples(data, records)
-    if not examples:
-        raise DistillError(f"{path}: holds no example. Expected one JSON object a line, with prompt and completion.")
-    return examples
+    try:
+        rows = read_rows(path, "data.file")
+    except BatteryError as error:
+        raise DistillError(f"{error} Expected JSON objects with prompt and completion, one a line.") from error
+    # An example is known by the number of its line, or of its row where there are no lines.
+    return _examples(data, ((r.fields, f"{path}: {r.location}", int(r.location.split()[-1])) for r in rows))
 
 
 def hub_examples(data: DataKeys) -> list[TrainingExample]:
@@ -93,33 +95,10 @@ def example_file(data: DataKeys, *, folder: Path) -> Path:
     DistillError
         There is none.
     """
-    path = Path(data.file or "").expanduser()
-    path = path if path.is_absolute() else folder / path
+    path = folder / Path(data.file or "").expanduser()
     if not path.is_file():
         raise DistillError(f"{path}: no such file. data.file counts from the folder of the distillation file.")
     return path
-
-
-def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        with path.open(encoding="utf-8") as handle:
-            for number, line in enumerate(handle, start=1):
-                if line.strip():
-                    yield number, _parse_object(line, f"{path}: line {number}")
-    except UnicodeDecodeError as error:
-        raise DistillError(f"{path}: is not UTF-8: {error.reason} at byte {error.start}.") from error
-    except OSError as error:
-        raise DistillError(f"{path}: cannot be read: {error.strerror or error}.") from error
-
-
-def _parse_object(line: str, where: str) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-    except ValueError as error:
-        raise DistillError(f"{where}: is no JSON: {error}. Expected one object a line.") from error
-    if not isinstance(value, dict):
-        raise DistillError(f"{where}: expected an object with prompt and completion, found {type(value).__name__}.")
-    return value
 
 
 def _example(record: dict[str, Any], task_format: TaskFormat, where: str, number: int) -> TrainingExample:
