@@ -10,6 +10,8 @@ from capgap.battery.answer_scoring import extract_answer
 from capgap.battery.battery_loading import Battery
 from capgap.battery.battery_spec import DataTask, LmEvalTask
 from capgap.battery.items import Item
+from capgap.battery.lm_eval_config import lm_eval_task_config, static_problem
+from capgap.battery.lm_eval_groups import leaf_task_names
 from capgap.battery.lm_eval_output import quiet
 from capgap.battery.prepared_task import PreparedTask
 from capgap.battery.task_preparation import prepare_task, training_items
@@ -144,9 +146,6 @@ def _check_unprepared(battery: Battery, task: DataTask | LmEvalTask, error: Batt
     if isinstance(task, DataTask):
         yield TaskCheck(task.name, "default", notes=(message,), missing_data=True)
         return
-    from capgap.battery.lm_eval_config import lm_eval_task_config, static_problem
-    from capgap.battery.lm_eval_groups import leaf_task_names
-
     for name in leaf_task_names(task.lm_eval):
         try:
             config = lm_eval_task_config(name, allow_code=battery.allow_code)

@@ -12,6 +12,8 @@ from capgap.battery.battery_loading import Battery
 from capgap.battery.battery_spec import DataTask, LmEvalTask
 from capgap.battery.catalogue import known_label
 from capgap.battery.items import Item
+from capgap.battery.lm_eval_config import lm_eval_task_config
+from capgap.battery.lm_eval_groups import leaf_task_names, unknown_name
 from capgap.battery.prepared_task import PreparedTask, common_value
 from capgap.battery.task_preparation import prepare_task
 from capgap.errors import BatteryError
@@ -117,9 +119,6 @@ def _hub_entries(battery: Battery, task: DataTask, limit: int | None) -> Iterato
 
 
 def _lm_eval_entry(battery: Battery, task: LmEvalTask, limit: int | None) -> PreviewEntry:
-    from capgap.battery.lm_eval_config import lm_eval_task_config
-    from capgap.battery.lm_eval_groups import leaf_task_names, unknown_name
-
     names = leaf_task_names(task.lm_eval)
     if not names:
         raise BatteryError(f"{battery.where(task)}: {unknown_name(task.lm_eval)}")

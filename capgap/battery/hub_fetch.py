@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from capgap.battery.battery_loading import Battery
 from capgap.battery.battery_spec import DataTask, LmEvalTask
+from capgap.battery.lm_eval_groups import load_tasks
 from capgap.errors import BatteryError
 
 
@@ -43,8 +44,6 @@ def fetch_battery(battery: Battery) -> Iterator[FetchReport]:
 def _fetch_task(battery: Battery, task: DataTask | LmEvalTask) -> int:
     """Download all parts of a task; the number of its evaluation items."""
     if isinstance(task, LmEvalTask):
-        from capgap.battery.lm_eval_groups import load_tasks
-
         return sum(len(lm_task.eval_docs) for lm_task in load_tasks(battery, task).values())
     n_items = len(battery.rows(task))
     for part in ("train", "fewshot"):

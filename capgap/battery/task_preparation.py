@@ -7,6 +7,7 @@ from capgap.battery.answer_scoring import GENERATION_SCORES
 from capgap.battery.battery_loading import Battery
 from capgap.battery.battery_spec import DataTask, LmEvalTask
 from capgap.battery.items import Item, make_items, sample_positions, sampling_order
+from capgap.battery.lm_eval_groups import check_metric, lm_eval_training_items, prepare_lm_eval_task
 from capgap.battery.lm_eval_output import quiet
 from capgap.battery.prepared_task import PreparedTask
 from capgap.errors import BatteryError, UsageError, suggestion
@@ -52,8 +53,6 @@ def prepare_task(battery: Battery, task: DataTask | LmEvalTask, *, limit: int | 
     """
     limit = limit or task.limit or battery.defaults.limit
     if isinstance(task, LmEvalTask):
-        from capgap.battery.lm_eval_groups import prepare_lm_eval_task
-
         return prepare_lm_eval_task(battery, task, limit)
     where = battery.where(task)
     rows = battery.rows(task)
@@ -90,8 +89,6 @@ def training_items(battery: Battery, *, task: str | None = None) -> list[Item]:
     items: list[Item] = []
     for entry in tasks:
         if isinstance(entry, LmEvalTask):
-            from capgap.battery.lm_eval_groups import lm_eval_training_items
-
             items += lm_eval_training_items(battery, entry)
         elif entry.data.train is not None:
             rows = battery.rows(entry, "train")
@@ -160,8 +157,6 @@ def _metrics(task: DataTask, where: str) -> tuple[str, ...]:
         return (score,)
     if score in ("choice", "choice_norm"):
         return ("acc", "acc_norm") if score == "choice" else ("acc_norm", "acc")
-    from capgap.battery.lm_eval_groups import check_metric
-
     check_metric(score, task.format, f"{where}, key 'score'")
     return (score,)
 

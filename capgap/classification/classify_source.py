@@ -16,6 +16,7 @@ from capgap.classification.labelling import LabelledItems, UnlabelledItem, class
 from capgap.classification.pooling import MIDDLE, PooledLabel
 from capgap.errors import UsageError
 from capgap.events import Listener, Note, ignore
+from capgap.models import expand_models, permitted
 
 __all__ = ["EvidenceKind", "classify"]
 
@@ -96,7 +97,6 @@ def classify(
     if specs:
         # torch and lm-eval are loaded here, where models are asked, and nowhere else in this package
         from capgap.classification.probing import probe_models
-        from capgap.models import expand_models, permitted
 
         allow = [key for key, on in (("allow_code", allow_code), ("allow_pickle", allow_pickle)) if on]
         expanded = expand_models([permitted(fspath(spec), allow) for spec in specs])

@@ -12,9 +12,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from capgap.battery import read_yaml
 from capgap.distillation import config_keys as keys
 from capgap.distillation.supervision import SUPERVISIONS, TEXTS, Supervision, TextKind
 from capgap.errors import DistillError
+from capgap.models import permitted
 
 ADAPTATIONS: dict[str, str] = {
     "full": "every weight trains",
@@ -210,8 +212,6 @@ class DistillConfig(keys.StrictKeys):
 
     def permitting(self, allow: Collection[str]) -> Self:
         """The same, with ``allow_code`` or ``allow_pickle`` for each of its checkpoints that does not say otherwise."""
-        from capgap.models import permitted
-
         if not allow:
             return self
         student = self.student
@@ -265,8 +265,6 @@ def load_config(path: Path | str) -> DistillConfig:
     DistillError
         It is missing, is no YAML, has an unknown key, a wrong value, or a list where one value is meant.
     """
-    from capgap.battery import read_yaml
-
     document = read_yaml(path)
     _refuse_factors(document.data, document.where)
     return document.validated(DistillConfig, error=DistillError, what="distillation file")

@@ -15,6 +15,9 @@ from capgap.distillation.config_keys import DataKeys, PrunedStudent
 from capgap.distillation.data.pool import source_digest
 from capgap.distillation.students.loading import fingerprint
 from capgap.errors import DistillError, StoreError
+from capgap.models import parse_model
+from capgap.models.checkpoint import locate
+from capgap.models.model_spec import BACKENDS
 from capgap.schema import write_object
 
 __all__ = ["FINISHED", "begin", "identity", "is_finished", "locked", "recipe_hash"]
@@ -168,10 +171,6 @@ def _without_defaults(values: dict[str, Any], defaults: dict[str, Any]) -> dict[
 
 def _weights_digest(word: str) -> str:
     """Hash of a checkpoint's weights and tokenizer; the word itself for what is not on this disk."""
-    from capgap.models import parse_model
-    from capgap.models.checkpoint import locate
-    from capgap.models.model_spec import BACKENDS
-
     spec = parse_model(word)
     return spec.spec_text if spec.kind in BACKENDS else fingerprint(spec, locate(spec), "tokenizer.json")
 

@@ -12,6 +12,8 @@ from capgap.distillation.identity import recipe_hash
 from capgap.distillation.job import DistillJob
 from capgap.distillation.teacher.generations import TeacherGenerations
 from capgap.distillation.training.step_plan import StepPlan
+from capgap.models import parse_model
+from capgap.models.checkpoint import file_hashes
 
 if TYPE_CHECKING:
     from capgap.distillation.students.student import LoadedStudent
@@ -38,7 +40,6 @@ def model_row(
         What it learns from, and for how long.
     """
     from capgap.distillation.students.student import base_from
-    from capgap.models import parse_model
 
     config, out = job.config, job.out
     architecture = getattr(student.model.config, "text_config", None) or student.model.config
@@ -122,8 +123,6 @@ def run_record(
 
 def row_after_training(out: Path, result: "TrainingResult") -> dict[str, Any]:
     """The part of the row that is known when the weights are on the disk: counts, digest, time."""
-    from capgap.models.checkpoint import file_hashes
-
     patterns = ("*.safetensors", "config.json", "generation_config.json", "adapter_config.json")
     return {
         "steps": result.steps,

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from capgap.battery import load_battery, training_items
 from capgap.distillation.data.encoding import IGNORE, EncodedExample, ExampleEncoder
 from capgap.distillation.teacher.distributions import ScoredText, score_texts
 from capgap.distillation.teacher.signal_forms import CacheForm, TeacherSignal
@@ -19,6 +20,8 @@ from capgap.distillation.training.batch_source import StoredBatches
 from capgap.distillation.training.divergences import DIVERGENCES, Objective
 from capgap.distillation.training.loss_engine import LossEngine
 from capgap.distillation.training.micro_batches import MicroBatch
+from capgap.models import parse_model
+from capgap.models.checkpoint import locate
 
 __all__ = ["self_tests"]
 
@@ -41,8 +44,6 @@ def self_tests(device: str) -> Iterator[Finding]:
         Where it runs.
     """
     from capgap.distillation.students.loading import loaded
-    from capgap.models import parse_model
-    from capgap.models.checkpoint import locate
 
     model, tokenizer = loaded(spec := parse_model("microworld:teacher"), locate(spec))
     other, _ = loaded(spec := parse_model("microworld:medium"), locate(spec))
@@ -59,8 +60,6 @@ def self_tests(device: str) -> Iterator[Finding]:
 
 def _examples(tokenizer: Any) -> tuple[EncodedExample, ...]:
     """Twelve training examples of the microworld, spread over its tasks."""
-    from capgap.battery import load_battery, training_items
-
     encoder, examples = ExampleEncoder(tokenizer, max_length=64), []
     for item in training_items(load_battery("microworld")):
         text = f" {item.rationale or item.targets[0]}" if item.targets else None

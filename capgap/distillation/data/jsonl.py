@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from capgap.battery.answer_scoring import extract_answer
+from capgap.battery.data_source import hub_rows, read_rows
 from capgap.distillation.config_keys import DataKeys
 from capgap.distillation.data.selection import TaskFormat, TrainingExample
 from capgap.errors import BatteryError, DistillError, suggestion
@@ -28,8 +30,6 @@ def read_examples(data: DataKeys, *, folder: Path) -> list[TrainingExample]:
     DistillError
         There is no such file, or a row is no example; the message names the row.
     """
-    from capgap.battery.data_source import read_rows
-
     path = example_file(data, folder=folder)
     try:
         rows = read_rows(path, "data.file")
@@ -58,8 +58,6 @@ def hub_records(data: DataKeys) -> list[tuple[dict[str, Any], str, int]]:
     DistillError
         The data set is neither cached nor reachable, or holds nothing.
     """
-    from capgap.battery.data_source import hub_rows
-
     where, remedy = f"data.hub {data.hub}, split {data.split}", "Run once with the network, or give a file."
     try:
         rows = hub_rows(str(data.hub), data.subset, data.split, data.revision, where, remedy)
@@ -122,8 +120,6 @@ def _example(record: dict[str, Any], task_format: TaskFormat, where: str, number
 
 def _gold_answer(completion: str, extract: str | None) -> str:
     """The gold answer in a gold completion."""
-    from capgap.battery.answer_scoring import extract_answer
-
     return (extract_answer(completion, extract) if extract else None) or completion.strip()
 
 

@@ -5,17 +5,17 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from capgap.battery import Battery, load_battery, prepare, training_items
+from capgap.battery.battery_spec import DataTask, LmEvalTask
+from capgap.battery.items import make_items
+from capgap.battery.lm_eval_groups import lm_eval_training_items
 from capgap.distillation.config import DistillConfig
 from capgap.distillation.data.jsonl import example_file, hub_examples, hub_records, read_examples
 from capgap.distillation.data.selection import TaskFormat, TrainingExample
 from capgap.errors import BatteryError, DistillError, suggestion
 from capgap.evaluation.exposure import normalised
-
-if TYPE_CHECKING:
-    from capgap.battery import Battery
-    from capgap.battery.battery_spec import DataTask, LmEvalTask
 
 _DEFAULT_STOP = ("\n",)
 _DEFAULT_MAX_TOKENS = 256
@@ -79,17 +79,13 @@ def _battery_names(config: DistillConfig) -> list[str]:
     return list(dict.fromkeys(name for name in names if name))
 
 
-def _load(name: str, folder: Path) -> "Battery":
+def _load(name: str, folder: Path) -> Battery:
     """A battery by name, by a path from here, or by a path from the distillation file."""
-    from capgap.battery import load_battery
-
     return load_battery(folder / name if not Path(name).exists() and (folder / name).is_file() else name)
 
 
-def _examples(battery: "Battery", names: Sequence[str] | None) -> Iterable[TrainingExample]:
+def _examples(battery: Battery, names: Sequence[str] | None) -> Iterable[TrainingExample]:
     """The training parts of the named tasks, or of all that have one."""
-    from capgap.battery.battery_spec import DataTask
-
     tasks = {task.name: task for task in battery.tasks}
     for name in names or ():
         if name not in tasks:
@@ -110,9 +106,7 @@ def _examples(battery: "Battery", names: Sequence[str] | None) -> Iterable[Train
         raise DistillError(f"battery {battery.name}: no task has a training part. Give one under data: {{train: …}}.")
 
 
-def _own_examples(battery: "Battery", task: "DataTask") -> Iterable[TrainingExample]:
-    from capgap.battery import training_items
-
+def _own_examples(battery: Battery, task: DataTask) -> Iterable[TrainingExample]:
     if task.data.train is None:
         return
     task_format = TaskFormat(
@@ -126,10 +120,8 @@ def _own_examples(battery: "Battery", task: "DataTask") -> Iterable[TrainingExam
         yield _example(item, task_format)
 
 
-def _harness_examples(battery: "Battery", task: "LmEvalTask") -> Iterable[TrainingExample]:
+def _harness_examples(battery: Battery, task: LmEvalTask) -> Iterable[TrainingExample]:
     """Examples of lm-eval's training splits; how they are asked is in its tasks."""
-    from capgap.battery.lm_eval_groups import lm_eval_training_items
-
     items = lm_eval_training_items(battery, task)
     if not items:
         return
@@ -145,9 +137,7 @@ def _harness_examples(battery: "Battery", task: "LmEvalTask") -> Iterable[Traini
         yield _example(item, task_format)
 
 
-def _prepared(battery: "Battery", task: Any) -> list[Any]:
-    from capgap.battery import prepare
-
+def _prepared(battery: Battery, task: Any) -> list[Any]:
     return [*prepare(replace(battery, tasks=(task,)))]
 
 
@@ -168,11 +158,8 @@ def _example(item: Any, task_format: TaskFormat) -> TrainingExample:
     )
 
 
-def _held_out(batteries: Iterable["Battery"]) -> tuple[frozenset[str], tuple[str, ...]]:
+def _held_out(batteries: Iterable[Battery]) -> tuple[frozenset[str], tuple[str, ...]]:
     """Prompts of all items of own tasks in all their variants, of what is evaluated of lm-eval's, and the rest."""
-    from capgap.battery.battery_spec import DataTask
-    from capgap.battery.items import make_items
-
     prompts: set[str] = set()
     unchecked: list[str] = []
     for battery in batteries:

@@ -7,6 +7,8 @@ text is scored as the battery would score it before anything is trained on it.
 import re
 from collections.abc import Callable, Sequence
 
+from capgap.battery import score_generation
+from capgap.battery.answer_scoring import GENERATION_SCORES
 from capgap.distillation.config import DistillConfig
 from capgap.distillation.data.selection import Pair, TrainingExample
 from capgap.errors import DistillError
@@ -26,9 +28,6 @@ def graded(example: TrainingExample, text: str) -> tuple[float | None, str | Non
     The score is None where the task is scored by something that is not here (``external``, a metric of lm-eval);
     the answer is None where none could be read.
     """
-    from capgap.battery import score_generation
-    from capgap.battery.answer_scoring import GENERATION_SCORES
-
     task_format = example.task_format
     targets = example.targets or (example.target.strip(),)
     can_score = task_format.score in GENERATION_SCORES

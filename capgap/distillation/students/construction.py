@@ -16,6 +16,8 @@ from capgap.distillation.config_keys import BuiltStudent, PrunedStudent, Scratch
 from capgap.distillation.data.selection import TrainingExample
 from capgap.distillation.students.loading import fingerprint, loaded, model_tokenizer, whole_folder
 from capgap.errors import DistillError, ModelError
+from capgap.models import parse_model
+from capgap.models.checkpoint import locate
 
 __all__ = ["base_seed", "calibration_texts", "construct_student"]
 
@@ -71,9 +73,6 @@ def _from_scratch(name: str, scratch: ScratchStudent, bases: Path) -> Path:
     """The folder of a model with random weights of the seed."""
     from transformers import AutoConfig, AutoModelForCausalLM, set_seed
 
-    from capgap.models import parse_model
-    from capgap.models.checkpoint import locate
-
     tokenizer = model_tokenizer(spec := parse_model(scratch.tokenizer), locate(spec))
     try:
         if isinstance(scratch.config, dict):
@@ -105,9 +104,6 @@ def _from_scratch(name: str, scratch: ScratchStudent, bases: Path) -> Path:
 
 def _pruned(name: str, pruned: PrunedStudent, calibration: Sequence[str], bases: Path) -> Path:
     """The folder of a checkpoint without the layers of least influence."""
-    from capgap.models import parse_model
-    from capgap.models.checkpoint import locate
-
     spec = parse_model(pruned.prune)
     checkpoint = locate(spec)
     whole = checkpoint.adapter_of or checkpoint

@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from capgap.errors import DistillError, ModelError
-
-if TYPE_CHECKING:
-    from capgap.models import ModelSpec
-    from capgap.models.checkpoint import Checkpoint
+from capgap.models import ModelSpec
+from capgap.models.checkpoint import Checkpoint, code_and_pickle_patterns, file_hashes
 
 
 @contextmanager
@@ -35,7 +33,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def loaded(spec: "ModelSpec", checkpoint: "Checkpoint", *, dtype: str = "float32") -> tuple[Any, Any]:
+def loaded(spec: ModelSpec, checkpoint: Checkpoint, *, dtype: str = "float32") -> tuple[Any, Any]:
     """Model and tokenizer of a checkpoint; an adapter is merged into its base, a GGUF file is unpacked.
 
     Raises
@@ -66,7 +64,7 @@ def loaded(spec: "ModelSpec", checkpoint: "Checkpoint", *, dtype: str = "float32
         raise ModelError(f"{checkpoint.path}: cannot be loaded: {type(error).__name__}: {first[:300]}") from error
 
 
-def model_tokenizer(spec: "ModelSpec", checkpoint: "Checkpoint") -> Any:
+def model_tokenizer(spec: ModelSpec, checkpoint: Checkpoint) -> Any:
     """The tokenizer that a word names, else that of its files.
 
     Raises
@@ -89,7 +87,7 @@ def model_tokenizer(spec: "ModelSpec", checkpoint: "Checkpoint") -> Any:
     raise DistillError(f"{checkpoint.path}: has no tokenizer. Save one with it, or say …,tokenizer=CKPT.")
 
 
-def model_config(spec: "ModelSpec", checkpoint: "Checkpoint") -> Any:
+def model_config(spec: ModelSpec, checkpoint: Checkpoint) -> Any:
     """The shape of the text model of a checkpoint, as transformers has it."""
     from transformers import AutoConfig
 
@@ -99,7 +97,7 @@ def model_config(spec: "ModelSpec", checkpoint: "Checkpoint") -> Any:
     return AutoConfig.from_pretrained(weights.path, **options).get_text_config(decoder=True)
 
 
-def fingerprint(spec: "ModelSpec", checkpoint: "Checkpoint", *further_patterns: str) -> str:
+def fingerprint(spec: ModelSpec, checkpoint: Checkpoint, *further_patterns: str) -> str:
     """Digest of the files that hold a checkpoint's own weights (an adapter's base has a digest of its own).
 
     Parameters
@@ -109,15 +107,13 @@ def fingerprint(spec: "ModelSpec", checkpoint: "Checkpoint", *further_patterns: 
     further_patterns
         Patterns of further files.
     """
-    from capgap.models.checkpoint import code_and_pickle_patterns, file_hashes
-
     weights = (escape(checkpoint.gguf),) if checkpoint.gguf is not None else ("*.safetensors", "config.json")
     return file_hashes(
         checkpoint.path, (*weights, "adapter_config.json", *code_and_pickle_patterns(spec), *further_patterns)
     )
 
 
-def _options(spec: "ModelSpec", weights: "Checkpoint") -> dict[str, Any]:
+def _options(spec: ModelSpec, weights: Checkpoint) -> dict[str, Any]:
     """Options of transformers' loaders beside the folder."""
     if weights.gguf is None:
         return {"trust_remote_code": spec.get("allow_code") == "on"}

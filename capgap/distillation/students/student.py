@@ -12,6 +12,8 @@ from capgap.distillation.config_keys import LoraKeys
 from capgap.distillation.students.construction import base_seed, construct_student
 from capgap.distillation.students.loading import fingerprint, loaded
 from capgap.errors import DistillError
+from capgap.models import parse_model, prompting_of
+from capgap.models.checkpoint import locate
 from capgap.models.prompting import Prompting
 
 
@@ -62,9 +64,6 @@ def load_student(config: DistillConfig, out: Path, *, calibration: Sequence[str]
     DistillError
         It cannot be trained: quantised, or an adapter that an adapter should be put on.
     """
-    from capgap.models import parse_model, prompting_of
-    from capgap.models.checkpoint import locate
-
     spec = parse_model(construct_student(config, out, calibration=calibration))
     for key in ("quantization", "device_map"):
         if spec.get(key):

@@ -14,6 +14,7 @@ from capgap.distillation.job import DistillJob
 from capgap.distillation.teacher.prompt_context import PromptContext, teacher_spec
 from capgap.errors import DistillError
 from capgap.events import stage
+from capgap.models import Ledger, load_model, respond
 
 __all__ = ["ExampleKey", "TeacherGenerations", "generate_texts"]
 
@@ -77,8 +78,6 @@ def generate_texts(
     DistillError
         A conversation is given, or nothing that the teacher said can be used.
     """
-    from capgap.models import Ledger, load_model, respond
-
     if any(example.messages is not None for example in examples):
         raise DistillError("messages carry their own answers; a teacher is asked prompts. Give prompt and completion.")
     config = job.config
@@ -131,8 +130,6 @@ def _confidence(
     model: Any, examples: Sequence[TrainingExample], requests: Sequence[Any], responses: Responses, book: Any
 ) -> dict[ExampleKey, float]:
     """Mean log-probability of a character of a teacher's own text for each example, nats."""
-    from capgap.models import respond
-
     confidence: dict[ExampleKey, float] = {}
     to_score: dict[ExampleKey, Any] = {}
     for example, group, answers in zip(examples, requests, responses, strict=True):

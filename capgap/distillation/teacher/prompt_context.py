@@ -7,20 +7,15 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from capgap.distillation.config import DistillConfig
 from capgap.distillation.data.selection import TrainingExample
 from capgap.errors import DistillError
-
-if TYPE_CHECKING:
-    from capgap.models import ModelSpec
+from capgap.models import ModelSpec, parse_model
 
 
-def teacher_spec(config: DistillConfig, word: str) -> "ModelSpec":
+def teacher_spec(config: DistillConfig, word: str) -> ModelSpec:
     """The model spec of a teacher of the file, with the system prompt of the context."""
-    from capgap.models import parse_model
-
     spec = parse_model(word)
     system = config.context.system
     if system is None:

@@ -13,6 +13,9 @@ from capgap.distillation.teacher.distributions import CachedSignals, ScoredText,
 from capgap.distillation.teacher.prompt_context import PromptContext, teacher_spec
 from capgap.distillation.teacher.signal_forms import CacheForm, TeacherSignal, bytes_per_token, choose_form
 from capgap.errors import DistillError
+from capgap.models import choose_device, prompting_of
+from capgap.models.checkpoint import locate
+from capgap.models.model_spec import BACKENDS
 
 if TYPE_CHECKING:
     from capgap.distillation.students.student import LoadedStudent
@@ -140,10 +143,6 @@ class LocatedTeacher:
         DistillError
             It answers in texts alone.
         """
-        from capgap.models import choose_device
-        from capgap.models.checkpoint import locate
-        from capgap.models.model_spec import BACKENDS
-
         spec = teacher_spec(config, word)
         if spec.kind in BACKENDS:
             raise DistillError(
@@ -171,8 +170,6 @@ class LocatedTeacher:
 
     def encoder(self) -> ExampleEncoder:
         """The encoder of its prompts, as its evaluation addresses it."""
-        from capgap.models import prompting_of
-
         longest = int(getattr(self.text_config, "max_position_embeddings", None) or 1 << 30)
         prompting = prompting_of(self.spec, self.checkpoint)
         return ExampleEncoder(self.tokenizer, max_length=longest, prompting=prompting)
