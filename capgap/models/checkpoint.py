@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from capgap.errors import ModelError, suggestion
+from capgap.microworld import checkpoint_folder
 from capgap.models.gguf import check_gguf, choose_gguf
 from capgap.models.model_spec import MICROWORLD, ModelSpec, parse_model
 from capgap.models.quantisation import Quantisation, check_packages, quantisation_of
@@ -65,8 +66,6 @@ def locate(spec: ModelSpec) -> Checkpoint:
         unpacks its quantised weights is not installed. The message says what was looked for.
     """
     if spec.kind == MICROWORLD:
-        from capgap.microworld import checkpoint_folder
-
         return _open(checkpoint_folder(spec.checkpoint), spec)
     path = Path(spec.checkpoint).expanduser()
     if path.is_dir():

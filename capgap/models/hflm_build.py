@@ -13,6 +13,7 @@ from lm_eval.models.huggingface import HFLM
 from capgap.battery.lm_eval_output import without_bar
 from capgap.errors import ModelError
 from capgap.models.checkpoint import Checkpoint
+from capgap.models.gguf import read_header
 from capgap.models.memory_check import needs_several_gpus
 from capgap.models.model_spec import ModelSpec
 from capgap.models.prompting import Prompting
@@ -131,8 +132,6 @@ def build_lm(spec: ModelSpec, checkpoint: Checkpoint, device: str, dtype: str, p
 
 def _has_encoder(weights: Checkpoint, spec: ModelSpec) -> bool:
     if weights.gguf is not None:
-        from capgap.models.gguf import read_header
-
         return str(read_header(weights.path / weights.gguf).metadata.get("general.architecture")) in ("t5", "umt5")
     from transformers import AutoConfig
 

@@ -10,6 +10,7 @@ from typing import Any
 from capgap.errors import ModelError
 from capgap.models.checkpoint import Checkpoint, code_and_pickle_patterns, file_hashes, locate
 from capgap.models.devices import choose_device, choose_dtype
+from capgap.models.lm_eval_backend import check_backend, load_backend
 from capgap.models.loaded_model import LoadedModel, identity_digest
 from capgap.models.model_spec import BACKENDS, ModelSpec
 from capgap.models.prompting import Prompting, prompting_of
@@ -51,8 +52,6 @@ def load_model(
         It cannot be found or loaded; the message names the file.
     """
     if spec.kind in BACKENDS:
-        from capgap.models.lm_eval_backend import load_backend
-
         return load_backend(spec, device=device, batch_tokens=batch_tokens, run_id=run_id)
     from capgap.models.hflm_build import build_lm
 
@@ -120,8 +119,6 @@ def check_model(spec: ModelSpec, *, scores: bool = False) -> None:
         It cannot be found or loaded here, or its backend gives no log-likelihoods.
     """
     if spec.kind in BACKENDS:
-        from capgap.models.lm_eval_backend import check_backend
-
         check_backend(spec, scores=scores)
         return
     tokenizer_location(spec, locate(spec))

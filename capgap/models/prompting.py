@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from capgap.models.checkpoint import Checkpoint
+from capgap.models.gguf import chat_template
 from capgap.models.model_spec import ModelSpec
 
 
@@ -48,8 +49,6 @@ def prompting_from_spec(spec: ModelSpec, *, auto: bool) -> Prompting:
 
 def _has_template(checkpoint: Checkpoint) -> bool:
     if checkpoint.gguf is not None:
-        from capgap.models.gguf import chat_template
-
         return chat_template(checkpoint.path / checkpoint.gguf) is not None
     base = checkpoint.adapter_of
     return _template_in(checkpoint.path) or (base is not None and _has_template(base))
