@@ -10,19 +10,19 @@ from capgap.distillation.data.selection import SelectedExamples, count_by_capabi
 from capgap.distillation.data.tokenised import TokenisedDataset
 from capgap.distillation.identity import recipe_hash
 from capgap.distillation.job import DistillJob
+from capgap.distillation.students.student import LoadedStudent, base_from
 from capgap.distillation.teacher.generations import TeacherGenerations
 from capgap.distillation.training.step_plan import StepPlan
 from capgap.models import parse_model
 from capgap.models.checkpoint import file_hashes
 
 if TYPE_CHECKING:
-    from capgap.distillation.students.student import LoadedStudent
     from capgap.distillation.training.trainer import TrainingResult
 
 
 def model_row(
     job: DistillJob,
-    student: "LoadedStudent",
+    student: LoadedStudent,
     model: Any,
     selection: SelectedExamples,
     dataset: TokenisedDataset,
@@ -39,8 +39,6 @@ def model_row(
     selection, dataset, plan
         What it learns from, and for how long.
     """
-    from capgap.distillation.students.student import base_from
-
     config, out = job.config, job.out
     architecture = getattr(student.model.config, "text_config", None) or student.model.config
     parameters = list(model.parameters())

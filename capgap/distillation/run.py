@@ -14,6 +14,8 @@ from capgap.distillation.data.tokenised import tokenise
 from capgap.distillation.identity import FINISHED, begin, identity, is_finished, locked
 from capgap.distillation.job import DistillJob
 from capgap.distillation.record import model_row, row_after_training, run_record
+from capgap.distillation.students.construction import calibration_texts
+from capgap.distillation.students.student import adapt, base_from, load_student, save_student
 from capgap.distillation.teacher.generations import TeacherGenerations, generate_texts
 from capgap.distillation.teacher.prompt_context import PromptContext
 from capgap.distillation.teacher.team import select_texts
@@ -126,8 +128,6 @@ def _train(
     import numpy as np
     from transformers import set_seed
 
-    from capgap.distillation.students.construction import calibration_texts
-    from capgap.distillation.students.student import adapt, base_from, load_student, save_student
     from capgap.distillation.training.loss_engine import LossEngine, objective_of
     from capgap.distillation.training.step_sources import STEP_SOURCES
     from capgap.distillation.training.trainer import drop_checkpoints, train

@@ -14,6 +14,7 @@ import torch
 
 from capgap.battery import load_battery, training_items
 from capgap.distillation.data.encoding import IGNORE, EncodedExample, ExampleEncoder
+from capgap.distillation.students.loading import loaded
 from capgap.distillation.teacher.distributions import ScoredText, score_texts
 from capgap.distillation.teacher.signal_forms import CacheForm, TeacherSignal
 from capgap.distillation.training.batch_source import StoredBatches
@@ -43,8 +44,6 @@ def self_tests(device: str) -> Iterator[Finding]:
     device
         Where it runs.
     """
-    from capgap.distillation.students.loading import loaded
-
     model, tokenizer = loaded(spec := parse_model("microworld:teacher"), locate(spec))
     other, _ = loaded(spec := parse_model("microworld:medium"), locate(spec))
     model, other = model.to(device).train(), other.to(device).eval()

@@ -3,17 +3,14 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from capgap.distillation.config import DistillConfig
 from capgap.distillation.config_keys import TraceWeights
 from capgap.distillation.data.encoding import EncodedExample, ExampleEncoder
 from capgap.distillation.data.selection import Pair, TrainingExample, data_hash
 from capgap.distillation.data.targets import answer_start
+from capgap.distillation.students.student import LoadedStudent
 from capgap.errors import DistillError
-
-if TYPE_CHECKING:
-    from capgap.distillation.students.student import LoadedStudent
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class TokenisedDataset:
         return line
 
 
-def tokenise(config: DistillConfig, student: "LoadedStudent", pairs: Sequence[Pair]) -> TokenisedDataset:
+def tokenise(config: DistillConfig, student: LoadedStudent, pairs: Sequence[Pair]) -> TokenisedDataset:
     """Encode examples and their completions for a student.
 
     Raises

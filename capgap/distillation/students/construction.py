@@ -15,6 +15,7 @@ from capgap.distillation.config import DistillConfig
 from capgap.distillation.config_keys import BuiltStudent, PrunedStudent, ScratchStudent
 from capgap.distillation.data.selection import TrainingExample
 from capgap.distillation.students.loading import fingerprint, loaded, model_tokenizer, whole_folder
+from capgap.distillation.students.microworld_models import build_base
 from capgap.errors import DistillError, ModelError
 from capgap.models import parse_model
 from capgap.models.checkpoint import locate
@@ -63,8 +64,6 @@ def construct_student(config: DistillConfig, out: Path, *, calibration: Sequence
         return str(_pruned(config.name, spec, calibration, bases))
     if isinstance(spec, ScratchStudent):
         return str(_from_scratch(config.name, spec, bases))
-    from capgap.distillation.students.microworld_models import build_base
-
     shape = spec.microworld
     return str(build_base(layers=shape.layers, width=shape.width, heads=shape.heads, seed=shape.seed, out=bases))
 

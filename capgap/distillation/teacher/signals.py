@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from capgap.distillation.config import DistillConfig
 from capgap.distillation.data.encoding import EncodedExample, ExampleEncoder
 from capgap.distillation.data.tokenised import TokenisedDataset
 from capgap.distillation.job import DistillJob
 from capgap.distillation.students.loading import fingerprint, loaded, model_config, model_tokenizer
+from capgap.distillation.students.student import LoadedStudent
 from capgap.distillation.teacher.distributions import CachedSignals, ScoredText, score_texts
 from capgap.distillation.teacher.prompt_context import PromptContext, teacher_spec
 from capgap.distillation.teacher.signal_forms import CacheForm, TeacherSignal, bytes_per_token, choose_form
@@ -16,9 +17,6 @@ from capgap.errors import DistillError
 from capgap.models import choose_device, prompting_of
 from capgap.models.checkpoint import locate
 from capgap.models.model_spec import BACKENDS
-
-if TYPE_CHECKING:
-    from capgap.distillation.students.student import LoadedStudent
 
 __all__ = ["LocatedTeacher", "TeacherSignals", "check_tokenizers", "shared_vocabulary", "teacher_signals"]
 
@@ -50,7 +48,7 @@ class TeacherSignals:
 
 
 def teacher_signals(
-    job: DistillJob, student: "LoadedStudent", dataset: TokenisedDataset, context: PromptContext
+    job: DistillJob, student: LoadedStudent, dataset: TokenisedDataset, context: PromptContext
 ) -> TeacherSignals:
     """Every teacher's distributions at the tokens of a dataset that carry loss, from their caches where they are there.
 
@@ -101,7 +99,7 @@ def _signals_of(
     )  # fmt: skip
 
 
-def shared_vocabulary(job: DistillJob, student: "LoadedStudent", teacher: "LocatedTeacher") -> int:
+def shared_vocabulary(job: DistillJob, student: LoadedStudent, teacher: "LocatedTeacher") -> int:
     """How many token ids the tables of student and teacher share, from the first on.
 
     Raises

@@ -3,15 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from capgap.distillation.data.encoding import EncodedExample
 from capgap.distillation.data.packing import first_fit
+from capgap.distillation.teacher.signals import TeacherSignals
 from capgap.distillation.training.micro_batches import MicroBatch, pack
 from capgap.distillation.training.step_plan import StepPlan
-
-if TYPE_CHECKING:
-    from capgap.distillation.teacher.signals import TeacherSignals
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class StoredBatches(BatchSource):
 
     examples: tuple[EncodedExample, ...]
     """In tokens, shape (examples,)."""
-    signals: "TeacherSignals | None" = None
+    signals: TeacherSignals | None = None
     """The teachers' distributions over them, where they are learnt."""
 
     def passes(self, step: Sequence[int], tokens: int, n_virtual: int = 0) -> list[MicroBatch]:

@@ -7,7 +7,7 @@ that was taken up again samples what an undisturbed one would have sampled.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -15,6 +15,7 @@ from capgap.distillation.data.encoding import IGNORE, EncodedExample
 from capgap.distillation.data.packing import first_fit
 from capgap.distillation.data.tokenised import TokenisedDataset
 from capgap.distillation.job import DistillJob
+from capgap.distillation.students.student import LoadedStudent
 from capgap.distillation.teacher.distributions import OnlineTeacher
 from capgap.distillation.teacher.prompt_context import PromptContext
 from capgap.distillation.teacher.signal_forms import TeacherSignal
@@ -23,9 +24,6 @@ from capgap.distillation.training.batch_source import BatchSource
 from capgap.distillation.training.loss_engine import n_virtual_tokens
 from capgap.distillation.training.micro_batches import MicroBatch, pack
 from capgap.errors import DistillError
-
-if TYPE_CHECKING:
-    from capgap.distillation.students.student import LoadedStudent
 
 _DEFAULT_MAX_TOKENS = 256
 
@@ -103,7 +101,7 @@ class OnPolicyBatches(BatchSource):
 
 
 def on_policy_batches(
-    job: DistillJob, student: "LoadedStudent", model: Any, dataset: TokenisedDataset, context: PromptContext
+    job: DistillJob, student: LoadedStudent, model: Any, dataset: TokenisedDataset, context: PromptContext
 ) -> OnPolicyBatches:
     """The prompts of a dataset, whose texts the student samples and an online teacher scores in every step.
 

@@ -1,28 +1,26 @@
 """Step sources: for each signal of a supervision, the function that makes the source of micro-batches."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from capgap.distillation.data.tokenised import TokenisedDataset
 from capgap.distillation.job import DistillJob
+from capgap.distillation.students.student import LoadedStudent
 from capgap.distillation.supervision import Signal
 from capgap.distillation.teacher.prompt_context import PromptContext
 from capgap.distillation.teacher.signals import teacher_signals
 from capgap.distillation.training.batch_source import BatchSource, StoredBatches
 from capgap.distillation.training.on_policy import on_policy_batches
 
-if TYPE_CHECKING:
-    from capgap.distillation.students.student import LoadedStudent
-
 
 def _stored_texts(
-    job: DistillJob, student: "LoadedStudent", model: Any, dataset: TokenisedDataset, context: PromptContext
+    job: DistillJob, student: LoadedStudent, model: Any, dataset: TokenisedDataset, context: PromptContext
 ) -> BatchSource:
     return StoredBatches(dataset.items, dataset.encoded)
 
 
 def _cached_distributions(
-    job: DistillJob, student: "LoadedStudent", model: Any, dataset: TokenisedDataset, context: PromptContext
+    job: DistillJob, student: LoadedStudent, model: Any, dataset: TokenisedDataset, context: PromptContext
 ) -> BatchSource:
     return StoredBatches(dataset.items, dataset.encoded, teacher_signals(job, student, dataset, context))
 
