@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from capgap.battery.data_source import sha256
 from capgap.errors import ModelError, suggestion
 from capgap.microworld import checkpoint_folder
 from capgap.models.gguf import check_gguf, choose_gguf
@@ -281,8 +282,7 @@ def _cached_digest(file: Path) -> str:
             return note.read_text()
         except OSError:
             pass
-    with file.open("rb") as handle:
-        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    digest = sha256(file)
     if stat.st_size > 1_000_000:
         with suppress(OSError):  # a cache that can't be written costs time, nothing else
             write_cached(note, digest.encode())

@@ -1,6 +1,7 @@
 """The HTML page: the content set through one Jinja template, written whole or not at all."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,9 @@ def _finalize(value: Any) -> Any:
     return text.clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def html_report(content: ReportContent) -> str:
-    """The page as a string."""
+@cache
+def _template() -> jinja2.Template:
+    """The template, compiled once."""
     environment = jinja2.Environment(
         autoescape=True,
         loader=jinja2.FileSystemLoader(_HERE),
@@ -97,8 +99,13 @@ def html_report(content: ReportContent) -> str:
         "heading": heading,
         "formula": formula,
     }
+    return environment.get_template("report.html.j2")
+
+
+def html_report(content: ReportContent) -> str:
+    """The page as a string."""
     book, roles = content.book, content.roles
-    return environment.get_template("report.html.j2").render(
+    return _template().render(
         content=content,
         declared=QUANTITIES,
         read_in_sections=READ_IN_SECTIONS,

@@ -9,6 +9,7 @@ from typing import Any
 
 from capgap.battery import Battery, load_battery, prepare, training_items
 from capgap.battery.battery_spec import DataTask, LmEvalTask
+from capgap.battery.data_source import sha256
 from capgap.battery.items import make_items
 from capgap.battery.lm_eval_groups import lm_eval_training_items
 from capgap.distillation.config import DistillConfig
@@ -68,8 +69,7 @@ def source_digest(config: DistillConfig, *, folder: Path) -> str:
         for record, _, _ in hub_records(config.data):
             digest.update(json.dumps(record, sort_keys=True, default=str).encode("utf-8", "surrogatepass") + b"\n")
         return digest.hexdigest()
-    with example_file(config.data, folder=folder).open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    return sha256(example_file(config.data, folder=folder))
 
 
 def _battery_names(config: DistillConfig) -> list[str]:

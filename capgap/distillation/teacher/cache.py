@@ -27,6 +27,7 @@ from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from capgap.battery.data_source import sha256
 from capgap.errors import StoreError
 from capgap.events import Listener, Note, ignore
 from capgap.models.lm_head import LanguageModelHead
@@ -103,7 +104,7 @@ class TeacherCache:
                 continue
             try:
                 index = json.loads(index_file.read_text(encoding="utf-8"))
-                is_whole = _digest(self._file(shard)) == index["sha256"]
+                is_whole = sha256(self._file(shard)) == index["sha256"]
                 examples = [(key, _ShardSlice(shard, low, high)) for key, low, high in index["examples"]]
             except (OSError, ValueError, KeyError, TypeError):
                 is_whole, examples = False, []
@@ -142,7 +143,7 @@ class TeacherCache:
         tensors = {name: torch.cat([part[name] for part in parts]).contiguous() for name in parts[0]}
         self._write(tensors, self._file(shard))
         # The index comes last: a shard without one was cut off.
-        write_object({"examples": slices, "sha256": _digest(self._file(shard))}, self.folder / f"{shard}.json")
+        write_object({"examples": slices, "sha256": sha256(self._file(shard))}, self.folder / f"{shard}.json")
         self._slices.update({key: _ShardSlice(shard, first, last) for key, first, last in slices})
         logger.debug("%s: wrote %s, %d examples, %d positions", self.folder, shard, len(slices), ends[-1])
 
@@ -196,8 +197,3 @@ class TeacherCache:
             if "No space left" not in str(error):
                 raise
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file)) from error
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
