@@ -231,15 +231,13 @@ def test_a_killed_process_leaves_no_lock_on_its_student_or_beside_it(make_config
 def test_what_a_disk_says_is_told_and_the_run_goes_on(
     make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception, message: str
 ) -> None:
-    from capgap.distillation.students import student
-
     config = make_config(training={"max_steps": 1})
 
     def full(*_: Any) -> None:
         raise raised
 
     with monkeypatch.context() as broken:
-        broken.setattr(student, "save_student", full)
+        broken.setattr("capgap.distillation.run.save_student", full)
         with pytest.raises(StoreError, match=message):
             distill(config, tmp_path / "out", device="cpu")
     assert not (tmp_path / "out" / "capgap.json").exists()
