@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ def test_a_judge_that_cannot_be_packed_is_found_out_and_runs_padded() -> None:
 
 def test_texts_are_drawn_from_the_student() -> None:
     student = make_model(seed=1)
-    drawn = [text[0] for step in range(400) for text in writer(student, student, seed=step)._sample([0])]
+    texts = writer(student, student, max_tokens=1)
+    drawn = [text[0] for seed in range(400) for text in replace(texts, seed=seed)._sample([0])]
     with torch.no_grad():
         expected = torch.softmax(student.eval()(torch.tensor([[1, 11, 5, 12]])).logits[0, -1], -1)
     found = torch.bincount(torch.tensor(drawn), minlength=4 + len(WORDS)) / 400
