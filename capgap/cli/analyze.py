@@ -8,6 +8,7 @@ import click
 from capgap.cli.options import items_option, json_option, labels_option, margin_option
 from capgap.cli.printing import command_line, print_results
 from capgap.cli.progress import terminal_progress
+from capgap.default_folders import analysis_folder
 
 
 @click.command()
@@ -41,12 +42,10 @@ def analyze(tables: tuple[Path, ...], items: Any, as_json: bool, out: Path | Non
     columns stand in capgap/schema/columns.py. Roles are names in the column `model`; a run directory remembers its own.
     """
     from capgap.results import compare
-    from capgap.results.output_folders import DEFAULT_ROOT
 
-    first = tables[0]
-    folder = out or (first if first.is_dir() else DEFAULT_ROOT / first.stem)
+    folder = out or analysis_folder(tables[0])
     # A run that is analysed in its own directory keeps the command line of its evaluation.
-    remembered = out is None and any(table.is_dir() for table in tables)
+    remembered = out is None and tables[0].is_dir()
     with terminal_progress() as listener:
         results = compare(tables, command=() if remembered else command_line(), on_event=listener, **options)
         page = results.write(folder, items=items, on_event=listener)

@@ -8,12 +8,30 @@ import click
 from capgap.cli.options import allow_options, set_threads
 from capgap.cli.printing import command_line, print_results
 from capgap.cli.progress import quiet_option, terminal_progress, verbose_option
+from capgap.default_folders import evaluation_folder, student_folder
+from capgap.distillation import ADAPTATIONS, SUPERVISIONS
+
+_HELP = f"""Train one student as FILE.yaml describes, and print the directory of its checkpoint.
+
+\b
+  name: pilot
+  teacher: microworld:teacher
+  student: microworld:medium
+  data: {{battery: microworld}}      # or {{file: x.jsonl}}: prompt and completion, or messages
+  n_examples: 1000
+  supervision: traces              # {", ".join(SUPERVISIONS)}
+  adaptation: lora                 # {", ".join(ADAPTATIONS)}
+  training: {{max_steps: 400, batch_size: 64, lr: 6.0e-3}}
+
+The same command goes on where a killed one stopped, and returns at once what is finished. Where the file says
+`evaluate`, the report goes to {evaluation_folder("NAME")}, or beside --out.
+"""
 
 
-@click.command()
+@click.command(help=_HELP)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Directory of the checkpoint; default capgap-out/students/NAME."
+    "--out", type=click.Path(path_type=Path), help=f"Directory of the checkpoint; default {student_folder('NAME')}."
 )
 @click.option("--device", metavar="D", help="cpu, cuda, cuda:1, mps; default: the best there is.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default: 1 where others share the machine.")
@@ -25,21 +43,7 @@ from capgap.cli.progress import quiet_option, terminal_progress, verbose_option
 @quiet_option
 @verbose_option
 def distill(file: Path, threads: int | None, quiet: bool, **options: Any) -> None:
-    """Train one student as FILE.yaml describes, and print the directory of its checkpoint.
-
-    \b
-      name: pilot
-      teacher: microworld:teacher
-      student: microworld:medium
-      data: {battery: microworld}      # or {file: x.jsonl}: prompt and completion, or messages
-      n_examples: 1000
-      supervision: traces              # gold_answers, gold_traces, answers, traces, logits, context, on_policy
-      adaptation: lora                 # full, lora, soft_prompt
-      training: {max_steps: 400, batch_size: 64, lr: 6.0e-3}
-
-    The same command goes on where a killed one stopped, and returns at once what is finished. Where the file says
-    `evaluate`, the report goes to capgap-out/NAME, or beside --out.
-    """
+    """Train one student."""
     import capgap
 
     set_threads(threads)

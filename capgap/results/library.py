@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from capgap.default_folders import evaluation_folder, student_folder
 from capgap.events import Listener, Note, ignore
 from capgap.results.comparison import RoleNames, TableSource, compare
-from capgap.results.output_folders import evaluation_folder, student_folder
 from capgap.results.results import Results, ShownItems
 from capgap.results.run import Run
 
@@ -45,7 +45,7 @@ def analyze(
     labels: TableSource | None = None,
     items: TableSource | None = None,
     margin: float | None = None,
-    conf_level: float = 0.95,
+    conf_level: float | None = None,
     on_event: Listener = ignore,
 ) -> Results:
     """Estimates, sentence and page from outcomes alone; torch is never loaded.
@@ -68,9 +68,10 @@ def analyze(
     items
         What was asked, for the page; default: those of the runs.
     margin
-        A student within so many points (of 100) of its teacher counts as its equal; default 2.
+        A student within so many points (of 100) of its teacher counts as its equal. Default: what the runs remember,
+        else 2.
     conf_level
-        Of every interval.
+        Of every interval. Default: what the runs remember, else 0.95.
     on_event
         Called with notes on the tables, see `capgap.events`; they are in ``results.notes`` too.
 
@@ -195,12 +196,13 @@ def evaluate(
             Note(f"part {shard} is in {folder}. With all parts there, the same without a shard writes the report.")
         )
         return Run(folder)
-    if margin is not None:
-        directory.save(margin=margin)
+    no_base, no_control = ("none" if model == "none" else None for model in (base, control))
     # Of this call: run.json may by now hold the roles of another process that evaluates into the same directory.
-    results = compare(Run(folder), labels=labels, margin=margin, roles=plan.roles, on_event=on_event)
+    results = compare(
+        Run(folder), base=no_base, control=no_control, labels=labels, margin=margin, roles=plan.roles, on_event=on_event
+    )
     results.write(folder, items=items, on_event=on_event)
-    directory.save(state="done", roles=plan.roles)
+    directory.save(state="done")
     run = Run(folder)  # as it is now that it is done
     run.results = results
     return run
