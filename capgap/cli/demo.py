@@ -89,7 +89,7 @@ def demo(seed: int, out: Path | None, as_json: bool, quiet: bool) -> None:
 
 def _write_files(students: Path, seed: int) -> dict[str, Path]:
     """A distillation file for each student."""
-    from capgap.store import writable
+    from capgap.store.writable_folder import writable
 
     files = {name: students / f"{name}.yaml" for name in STUDENTS}
     with writable(students):

@@ -8,27 +8,11 @@ import click
 from capgap.cli.options import allow_options, set_threads
 from capgap.cli.printing import command_line, print_results
 from capgap.cli.progress import quiet_option, terminal_progress, verbose_option
-from capgap.default_folders import evaluation_folder, student_folder
+from capgap.default_folders import student_folder
 from capgap.distillation import ADAPTATIONS, SUPERVISIONS
 
-_HELP = f"""Train one student as FILE.yaml describes, and print the directory of its checkpoint.
 
-\b
-  name: pilot
-  teacher: microworld:teacher
-  student: microworld:medium
-  data: {{battery: microworld}}      # or {{file: x.jsonl}}: prompt and completion, or messages
-  n_examples: 1000
-  supervision: traces              # {", ".join(SUPERVISIONS)}
-  adaptation: lora                 # {", ".join(ADAPTATIONS)}
-  training: {{max_steps: 400, batch_size: 64, lr: 6.0e-3}}
-
-The same command goes on where a killed one stopped, and returns at once what is finished. Where the file says
-`evaluate`, the report goes to {evaluation_folder("NAME")}, or beside --out.
-"""
-
-
-@click.command(help=_HELP)
+@click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--out", type=click.Path(path_type=Path), help=f"Directory of the checkpoint; default {student_folder('NAME')}."
@@ -43,7 +27,21 @@ The same command goes on where a killed one stopped, and returns at once what is
 @quiet_option
 @verbose_option
 def distill(file: Path, threads: int | None, quiet: bool, **options: Any) -> None:
-    """Train one student."""
+    """Train one student as FILE.yaml describes, and print the directory of its checkpoint.
+
+    \b
+      name: pilot
+      teacher: microworld:teacher
+      student: microworld:medium
+      data: {battery: microworld}      # or {file: x.jsonl}: prompt and completion, or messages
+      n_examples: 1000
+      supervision: traces              # SUPERVISIONS
+      adaptation: lora                 # ADAPTATIONS
+      training: {max_steps: 400, batch_size: 64, lr: 6.0e-3}
+
+    The same command goes on where a killed one stopped, and returns at once what is finished. Where the file says
+    `evaluate`, the report goes to capgap-out/NAME, or beside --out.
+    """
     import capgap
 
     set_threads(threads)
@@ -52,3 +50,7 @@ def distill(file: Path, threads: int | None, quiet: bool, **options: Any) -> Non
     click.echo(student.path)
     if student.run is not None:
         print_results(student.run.results, student.run.path / "report.html", as_json=False)
+
+
+for _table, _words in (("SUPERVISIONS", SUPERVISIONS), ("ADAPTATIONS", ADAPTATIONS)):
+    distill.help = str(distill.help).replace(_table, ", ".join(_words))

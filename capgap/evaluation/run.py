@@ -97,18 +97,16 @@ def _refuse_fewer_items(plan: EvaluationPlan, items: pd.DataFrame, run: RunDirec
     StoreError
         A model of the plan has outcomes on an item of these batteries that would not be asked.
     """
-    held = run.outcomes_of([spec.name for spec in plan.models])
-    held = held[held["battery"].isin(items["battery"])].drop_duplicates(["model", *schema.ITEMS.key])
-    key = list(schema.ITEMS.key)
-    lost = held[~pd.MultiIndex.from_frame(held[key]).isin(pd.MultiIndex.from_frame(items[key]))]
+    held = run.outcomes(plan.roles.names)
+    held = held[held["battery"].isin(items["battery"])]
+    asked, answered = (pd.MultiIndex.from_frame(frame[list(schema.ITEMS.key)]) for frame in (items, held))
+    lost = held[~answered.isin(asked)]
     if len(lost):
         model, battery, task = lost[["model", "battery", "task"]].iloc[0]
-        n_lost = lost.loc[lost["model"] == model, ["battery", "task", "item"]].drop_duplicates()
-        n_items = held.groupby(["battery", "task"])["item"].nunique().max()
+        limit = held.groupby(["battery", "task"])["item"].nunique().max()
         raise StoreError(
-            f"{run.path}: holds outcomes of {model!r} on {len(n_lost):,} items that this evaluation leaves out, in "
-            f"{battery}/{task} for one, and that its tables would lose. Ask as many items (--limit {n_items} or more), "
-            f"or choose another --out; no table was changed."
+            f"{run.path}: holds outcomes of {model!r} on items of {battery}/{task} that this evaluation leaves out and "
+            f"would lose. Ask as many items (--limit {limit} or more), or choose another --out; no table was changed."
         )
 
 

@@ -16,7 +16,7 @@ from capgap.errors import StoreError, TableError, UsageError, suggestion
 from capgap.events import Listener, Note, ignore
 from capgap.results.joined_runs import joined_facts, joined_roles
 from capgap.results.results import Results
-from capgap.store import RunDirectory, refuse_unanswered
+from capgap.store import RunDirectory
 
 __all__ = ["RoleNames", "TableSource", "assign_roles", "compare"]
 
@@ -58,10 +58,10 @@ def compare(
 
     `roles` stand for those that run directories remember, which another process may have changed.
     """
-    several = [outcomes] if isinstance(outcomes, (pd.DataFrame, str, PathLike)) else _listed(outcomes, "outcomes")
+    several = listed(outcomes, "outcomes")
     parts = [_read_source(source, on_event) for source in _distinct(several)]
     runs = [(part.folder.name, part.facts) for part in parts if part.folder is not None]
-    students = [students] if isinstance(students, str) else _listed(students or (), "students")
+    students = listed(students or (), "students")
     others = {"teacher": teacher, "base": base, "control": control}
     facts, notes = joined_facts(runs)
     if roles is None:
@@ -79,7 +79,10 @@ def compare(
         raise TableError(f"{places or 'outcomes'}: no row below the names of the columns; expected outcomes.")
     known = set(whole["model"])
     roles = assign_roles(known, remembered_roles, students, teacher, base, control)
-    refuse_unanswered(whole, roles.names, next((part.folder for part in parts if part.folder), "the tables"))
+    absent = [name for name in roles.names if name not in known]
+    if absent:
+        where = next((part.folder for part in parts if part.folder), "the tables")
+        raise StoreError(f"{where}: has no outcomes of {absent[0]!r} yet. Run its evaluation to the end first.")
     described = None if models is None else _read(models, schema.MODELS)
     compared = whole[whole["model"].isin(roles.names)].reset_index(drop=True)
     item_table = _join(schema.ITEMS, None if items is None else _read(items, schema.ITEMS), parts)
@@ -91,32 +94,29 @@ def compare(
     notes += [label_note] if label_note else []
     for note in notes:
         on_event(Note(note))
-    facts |= {"roles": asdict(roles)} | _asked_settings(facts, command, margin, conf_level, others)
-    if "batteries" in facts:
-        in_table = set(compared["battery"])
-        facts["batteries"] = {name: entry for name, entry in facts["batteries"].items() if name in in_table}
+    asked_settings = {"margin": margin, "conf_level": conf_level, "command": list(command) or None}
+    facts |= _comparison_facts(facts, roles, asked_settings, others, set(compared["battery"]))
     folders = tuple(part.folder for part in parts if part.folder)
-    return Results(
-        compared, roles, item_table, model_table, item_labels, facts, tuple(notes), folders, len(parts) == len(folders)
-    )
+    is_of_one_run = len(parts) == len(folders) == 1
+    return Results(compared, roles, item_table, model_table, item_labels, facts, tuple(notes), folders, is_of_one_run)
 
 
-def _asked_settings(
-    facts: Mapping[str, Any],
-    command: Sequence[str],
-    margin: float | None,
-    conf_level: float | None,
-    roles: Mapping[str, RoleNames | None],
+def _comparison_facts(
+    remembered: Mapping[str, Any],
+    roles: schema.Roles,
+    settings: Mapping[str, Any],
+    named: Mapping[str, RoleNames | None],
+    batteries: Collection[str],
 ) -> dict[str, Any]:
-    """The facts that the arguments of a comparison change; what they leave open stays as the runs remember it."""
-    settings = {"margin": margin, "conf_level": conf_level, "command": list(command) or None}
-    asked = {name: value for name, value in settings.items() if value is not None}
+    """The facts that this comparison changes: its roles, batteries and settings; None leaves what is remembered."""
+    given = {name: value for name, value in settings.items() if value is not None}
     for name in ("margin", "conf_level"):
-        if not isinstance(asked.get(name, 0), Real):
-            raise UsageError(f"{name} is {asked[name]!r}; expected a number.")
-    before = facts.get("declined_roles", ())
-    declined = [role for role, name in roles.items() if name == "none" or (name is None and role in before)]
-    return asked | ({"declined_roles": declined} if declined or before else {})
+        if not isinstance(given.get(name, 0), Real):
+            raise UsageError(f"{name} is {given[name]!r}; expected a number.")
+    before = remembered.get("declined_roles", ())
+    declined = [role for role, name in named.items() if name == "none" or (name is None and role in before)]
+    known = {name: entry for name, entry in remembered.get("batteries", {}).items() if name in batteries}
+    return {"roles": asdict(roles), **given, "declined_roles": declined, "batteries": known}
 
 
 def _without_pending(part: SourceTables) -> tuple[SourceTables, list[str]]:
@@ -155,7 +155,10 @@ def _path(source: Any) -> Path:
     return path
 
 
-def _listed(value: Any, argument: str) -> list[Any]:
+def listed(value: Any, argument: str) -> list[Any]:
+    """One value, or several of them, as a list."""
+    if isinstance(value, (pd.DataFrame, str, PathLike)):
+        return [value]
     if not isinstance(value, Iterable) or isinstance(value, (Mapping, pd.Series)):
         raise UsageError(f"{argument} is of type {type(value).__name__}; expected one of them or a list.")
     return list(value)

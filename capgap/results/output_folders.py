@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from capgap.errors import StoreError
-from capgap.store import writable
+from capgap.store.writable_folder import writable
 
 PAGE_FILES = ("estimates.parquet", "estimates.json", "report.html")
 """A page and its numbers, in the order in which they take their places."""

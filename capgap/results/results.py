@@ -18,7 +18,8 @@ from capgap.events import Listener, Note, ignore
 from capgap.report import write_report
 from capgap.results.notebook import results_html
 from capgap.results.output_folders import PAGE_FILES, claim_folder, keep_former_page
-from capgap.store import RunDirectory, writable
+from capgap.store import RunDirectory
+from capgap.store.writable_folder import writable
 
 __all__ = ["Results"]
 

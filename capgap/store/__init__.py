@@ -1,21 +1,6 @@
 """Run directories: ``run.json``, the tables, outcomes in parts by model and battery, roles; no torch."""
 
-from capgap.store.outcome_parts import (
-    has_outcomes,
-    numeric_or_text,
-    read_outcomes,
-    refuse_unanswered,
-    unified_covariates,
-)
+from capgap.store.outcome_parts import has_outcomes, numeric_or_text, read_outcomes, unified_covariates
 from capgap.store.run_directory import RunDirectory
-from capgap.store.writable_folder import writable
 
-__all__ = [
-    "RunDirectory",
-    "has_outcomes",
-    "numeric_or_text",
-    "read_outcomes",
-    "refuse_unanswered",
-    "unified_covariates",
-    "writable",
-]
+__all__ = ["RunDirectory", "has_outcomes", "numeric_or_text", "read_outcomes", "unified_covariates"]

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from capgap import schema
-from capgap.errors import StoreError, TableError
+from capgap.errors import TableError
 from capgap.events import Listener, Note, ignore
 from capgap.schema.frames import as_text
 
@@ -121,20 +121,6 @@ def read_outcomes(folder: Path, models: Collection[str] | None = None, *, on_eve
 def has_outcomes(folder: Path) -> bool:
     """Whether a folder holds outcomes, in parts or in an older capgap's one file."""
     return (folder / _OLDER_FILE).is_file() or next(iter(_part_files(folder, None)), None) is not None
-
-
-def refuse_unanswered(outcomes: pd.DataFrame, models: Collection[str], place: object) -> None:
-    """Refuse a comparison while one of its models has no outcomes.
-
-    Raises
-    ------
-    StoreError
-        It names the first such model, and the place that should hold them.
-    """
-    answered = set(outcomes["model"])
-    for name in models:
-        if name not in answered:
-            raise StoreError(f"{place}: has no outcomes of {name!r} yet. Run its evaluation to the end first.")
 
 
 def unified_covariates(outcomes: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

@@ -29,7 +29,7 @@ from filelock import FileLock
 from capgap import schema
 from capgap.errors import StoreError
 from capgap.events import Event, Listener, Note, ignore
-from capgap.store.outcome_parts import has_outcomes, read_outcomes, refuse_unanswered, write_part
+from capgap.store.outcome_parts import has_outcomes, read_outcomes, write_part
 from capgap.store.writable_folder import writable
 
 _LAYOUT = 2
@@ -75,7 +75,7 @@ class RunDirectory:
     >>> row = {"model": "Qwen/Qwen2.5-1.5B", "battery": "pocket", "task": "capitals", "item": "1", "score": 1.0}
     >>> run.write_outcomes("Qwen/Qwen2.5-1.5B", "pocket", pd.DataFrame([row]))
     >>> run.save(state="evaluated", roles=schema.Roles(("Qwen/Qwen2.5-1.5B",)))
-    >>> run.outcomes(run.roles)["score"].tolist()
+    >>> run.outcomes(run.roles.students)["score"].tolist()
     [1.0]
     """
 
@@ -136,24 +136,12 @@ class RunDirectory:
             A file is damaged.
         """
         if table is schema.OUTCOMES:
-            return self.outcomes_of(None)
+            return read_outcomes(self.path, on_event=self._remember)
         path = self._file(table)
         return schema.read(path, table) if path.is_file() else schema.empty(table)
 
-    def outcomes(self, roles: schema.Roles) -> pd.DataFrame:
-        """The outcomes of the models that play a role; nothing of other models is read.
-
-        Raises
-        ------
-        StoreError
-            One of them has none yet.
-        """
-        outcomes = self.outcomes_of(roles.names)
-        refuse_unanswered(outcomes, roles.names, self.path)
-        return outcomes
-
-    def outcomes_of(self, models: Collection[str] | None) -> pd.DataFrame:
-        """The outcomes of some models, or of all where None; without rows of those that have none."""
+    def outcomes(self, models: Collection[str]) -> pd.DataFrame:
+        """The outcomes of some models, without rows of those that have none; nothing of other models is read."""
         return read_outcomes(self.path, models, on_event=self._remember)
 
     def _remember(self, event: Event) -> None:

@@ -85,8 +85,10 @@ def test_a_margin_that_was_given_once_is_remembered_by_every_command(make_run: M
 def test_a_comparison_with_other_sources_is_not_the_runs_own_and_this_is_told(make_run: Made) -> None:
     run = make_run(outcomes("big", "after"), students=("after",), teacher="big")
     events: list[Event] = []
-    capgap.analyze([run, outcomes("gold")], students="gold", margin=9).write(run, on_event=events.append)
-    assert any("will show that run alone" in str(event) for event in events)
+    other = outcomes("gold", n=6)
+    for sources in ([run, other], [run, make_run(other, "another")]):
+        capgap.analyze(sources, students="gold", margin=9).write(run, on_event=events.append)
+    assert sum("will show that run alone" in str(event) for event in events) == 2
     assert capgap.load(run).results.roles == schema.Roles(("after",), "big")
     assert "margin" not in capgap.load(run).facts
 
