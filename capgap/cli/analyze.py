@@ -14,8 +14,9 @@ from capgap.default_folders import analysis_folder
 @click.command()
 @click.argument("tables", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="TABLE|DIR…")
 @click.option(
-    "--student", "students", multiple=True, metavar="NAME", help="Default: every model that plays no other role."
-)
+    "--student", "students", multiple=True, metavar="NAME",
+    help="Default: those that DIR remembers, else every model that plays no other role.",
+)  # fmt: skip
 @click.option("--teacher", metavar="NAME|none", help="Name of the teacher in the tables.")
 @click.option("--base", metavar="NAME|none", help="Name of the base in the tables.")
 @click.option("--control", metavar="NAME|none", help="Name of the control in the tables.")

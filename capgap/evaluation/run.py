@@ -99,8 +99,8 @@ def _refuse_fewer_items(plan: EvaluationPlan, items: pd.DataFrame, run: RunDirec
     """
     held = run.outcomes(plan.roles.names)
     held = held[held["battery"].isin(items["battery"])]
-    asked, answered = (pd.MultiIndex.from_frame(frame[list(schema.ITEMS.key)]) for frame in (items, held))
-    lost = held[~answered.isin(asked)]
+    to_ask, answered = (pd.MultiIndex.from_frame(frame[list(schema.ITEMS.key)]) for frame in (items, held))
+    lost = held[~answered.isin(to_ask)]
     if len(lost):
         model, battery, task = lost[["model", "battery", "task"]].iloc[0]
         limit = held.groupby(["battery", "task"])["item"].nunique().max()

@@ -122,10 +122,10 @@ def _comparison_facts(
 def _without_pending(part: SourceTables) -> tuple[SourceTables, list[str]]:
     """The tables without outcomes of batteries that no evaluation has gone through yet, and notes on them."""
     pending = [name for name, entry in part.facts.get("batteries", {}).items() if entry.get("pending")]
-    kept = part.outcomes[~part.outcomes["battery"].isin(pending)]
-    if len(kept) == len(part.outcomes):
+    rows = part.outcomes[~part.outcomes["battery"].isin(pending)]
+    if len(rows) == len(part.outcomes):
         return part, []
-    return part._replace(outcomes=kept), [
+    return part._replace(outcomes=rows), [
         f"{part.folder}: the evaluation on {', '.join(pending)} has not ended, and its outcomes are left out. The same "
         f"command again goes on with it."
     ]

@@ -6,9 +6,8 @@ from typing import Any
 RunFacts = tuple[str, Mapping[str, Any]]
 """The name of a run directory, and what its run.json holds."""
 
-_BEARING_ON_NUMBERS = ("limit", "device", "dtype", "versions", "margin", "conf_level", "declined_roles")
-_REPEATED = ("margin", "conf_level", "declined_roles")
-"""Settings that an analysis needs one value of: the first run's counts."""
+REMEMBERED_SETTINGS = ("margin", "conf_level", "declined_roles")
+"""Settings of a comparison, beside its roles, that a run directory remembers."""
 
 
 def joined_facts(runs: Sequence[RunFacts]) -> tuple[dict[str, Any], list[str]]:
@@ -25,16 +24,19 @@ def joined_facts(runs: Sequence[RunFacts]) -> tuple[dict[str, Any], list[str]]:
         return dict(runs[0][1]) if runs else {}, []
     first = runs[0][1]
     alike = {key: value for key, value in first.items() if all(facts.get(key) == value for _, facts in runs)}
-    own = [
+    by_run = [
         {"name": name, **{key: value for key, value in facts.items() if key not in (*alike, "models", "batteries")}}
         for name, facts in runs
     ]
-    differing = [key for key in _BEARING_ON_NUMBERS if any(key in facts for facts in own)]
+    settings = ("limit", "device", "dtype", "versions", *REMEMBERED_SETTINGS)
+    differing = [key for key in settings if any(key in facts for facts in by_run)]
     notes = []
     if differing:
         words = ", ".join(key.replace("_", " ") for key in differing)
-        notes.append(f"the runs differ in {words}: what each says of itself stands under Provenance on the page.")
-    joined = {**alike, **{key: first[key] for key in _REPEATED if key in first}, "runs": own}
+        notes.append(
+            f"the runs differ in {words} (see Provenance on the page); where one must count, the first's does."
+        )
+    joined = {**alike, **{key: first[key] for key in REMEMBERED_SETTINGS if key in first}, "runs": by_run}
     for kind, singular, identity in (("models", "model", "fingerprint"), ("batteries", "battery", "hash")):
         joined[kind] = {name: entry for _, facts in reversed(runs) for name, entry in facts[kind].items()}
         notes += [

@@ -40,13 +40,11 @@ def claim_folder(folder: Path | str, sources: Collection[Path]) -> Path:
     """
     folder = Path(folder)
     with writable(folder):
-        is_other_run = (folder / "run.json").is_file() and folder.resolve() not in sources
-    if is_other_run:
-        raise StoreError(
-            f"{folder}: holds a run of its own, whose tables would be mixed up with these. Choose another --out, or "
-            f"analyse it too: capgap analyze {folder} …"
-        )
-    with writable(folder):
+        if (folder / "run.json").is_file() and folder.resolve() not in sources:
+            raise StoreError(
+                f"{folder}: holds a run of its own, whose tables would be mixed up with these. Choose another --out, "
+                f"or analyse it too: capgap analyze {folder} …"
+            )
         folder.mkdir(parents=True, exist_ok=True)
     return folder
 

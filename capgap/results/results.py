@@ -16,6 +16,7 @@ from capgap.classification import classifier_facts
 from capgap.errors import UsageError
 from capgap.events import Listener, Note, ignore
 from capgap.report import write_report
+from capgap.results.joined_runs import REMEMBERED_SETTINGS
 from capgap.results.notebook import results_html
 from capgap.results.output_folders import PAGE_FILES, claim_folder, keep_former_page
 from capgap.store import RunDirectory
@@ -180,7 +181,7 @@ class Results:
     def _remember_comparison(self, run: RunDirectory, on_event: Listener) -> None:
         """Let a report of the run repeat this comparison, where nothing but the run took part in it."""
         if self.is_of_one_run:
-            settings = {key: self.facts[key] for key in self.facts if key in ("margin", "conf_level", "declined_roles")}
+            settings = {key: self.facts[key] for key in self.facts if key in REMEMBERED_SETTINGS}
             run.save_comparison(self.roles, set(self.outcomes["battery"]), **settings)
         else:
             on_event(Note(f"capgap report {run.path} will show that run alone: this comparison has other sources too."))
