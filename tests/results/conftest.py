@@ -25,3 +25,14 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         return run.path
 
     return make
+
+
+@pytest.fixture
+def brief_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes a page of one line, where a law is about the files around it."""
+
+    def write(path: Path, *, outcomes: pd.DataFrame, roles: schema.Roles, **_: Any) -> Path:
+        path.write_text(f"{roles}, {sorted(set(outcomes['battery']))}, {len(outcomes)} outcomes")
+        return path
+
+    monkeypatch.setattr("capgap.results.results.write_report", write)

@@ -9,9 +9,11 @@ import capgap
 from capgap.events import Event
 from tests.results.frames import outcomes
 
+pytestmark = pytest.mark.usefixtures("brief_page")
+
 
 @pytest.fixture
-def first_page(tmp_path: Path) -> tuple[Path, bytes]:
+def first_page(brief_page: None, tmp_path: Path) -> tuple[Path, bytes]:
     """A folder with a page about ``after`` against ``big``."""
     folder = tmp_path / "out"
     return folder, capgap.analyze(outcomes("big", "after"), teacher="big").write(folder).read_bytes()

@@ -44,6 +44,7 @@ def test_a_write_that_ends_early_leaves_everything_as_it_was(tmp_path: Path, mon
         assert files(tmp_path) == before
 
 
+@pytest.mark.usefixtures("brief_page")
 def test_rows_that_another_process_adds_to_a_run_are_not_lost(make_run: Callable[..., Path]) -> None:
     path = make_run(outcomes("big", "after"), students=("after",), teacher="big")
     row = {"battery": "battery", "task": "recall", "item": "0", "prompt": "Q?"}
@@ -62,6 +63,7 @@ def test_a_run_that_is_no_part_of_the_comparison_is_left_alone(make_run: Callabl
     assert files(path) == before
 
 
+@pytest.mark.usefixtures("brief_page")
 def test_a_file_that_cannot_take_its_place_is_named(tmp_path: Path) -> None:
     results = capgap.analyze(outcomes("big", "after", n=6), teacher="big")
     for name in ("estimates.json", "report.html", "items.parquet"):
@@ -105,6 +107,7 @@ def test_notes_stand_on_the_page_in_the_notebook_and_in_events(tmp_path: Path) -
     assert note in results.report(tmp_path / "page.html").read_text()
 
 
+@pytest.mark.usefixtures("brief_page")
 @pytest.mark.parametrize(("role", "option"), [("base", "--base CKPT"), ("teacher", "--teacher CKPT")])
 def test_a_role_that_the_user_wants_nobody_for_is_not_advised(
     role: str, option: str, make_run: Callable[..., Path]

@@ -67,6 +67,7 @@ def test_results_that_are_not_written_change_nothing(make_run: Made) -> None:
     assert files(run) == before
 
 
+@pytest.mark.usefixtures("brief_page")
 def test_a_margin_that_was_given_once_is_remembered_by_every_command(make_run: Made, tmp_path: Path) -> None:
     run = make_run(outcomes("big", "after", n=6), students=("after",), teacher="big")
     for command, arguments, points in (
@@ -82,6 +83,7 @@ def test_a_margin_that_was_given_once_is_remembered_by_every_command(make_run: M
     assert capgap.load(run).facts["margin"] == 3, "what goes elsewhere is not the run's"
 
 
+@pytest.mark.usefixtures("brief_page")
 def test_a_comparison_with_other_sources_is_not_the_runs_own_and_this_is_told(make_run: Made) -> None:
     run = make_run(outcomes("big", "after"), students=("after",), teacher="big")
     events: list[Event] = []
@@ -103,6 +105,7 @@ def test_imports_with_a_new_model_are_given_their_roles_again(tmp_path: Path) ->
         directory.save_comparison(schema.Roles(("after",), "big"), ["battery"])
 
 
+@pytest.mark.usefixtures("brief_page")
 def test_a_battery_whose_evaluation_has_not_ended_has_no_part_in_the_remembered_comparison(make_run: Made) -> None:
     run = make_run(outcomes("big", "after"), students=("after",), teacher="big")
     directory = RunDirectory.existing(run)
