@@ -1,6 +1,7 @@
 """Who imports whom, and that the right half of capgap never loads torch."""
 
 import ast
+import re
 import subprocess
 import sys
 from functools import cache
@@ -13,7 +14,7 @@ PACKAGE = Path(capgap.__file__).parent
 
 # Left to right: each may import what stands before it; names in one group do not import each other.
 ORDER = [
-    {"errors", "events", "user_cache"},
+    {"errors", "events", "user_cache", "printable_text", "default_folders"},
     {"schema"},
     {"store"},
     {"battery"},
@@ -24,13 +25,12 @@ ORDER = [
     {"analysis"},
     {"report"},
     {"results"},
-    {"study"},
     {"cli"},
     {"__main__"},
 ]
 ONLY = {
-    "analysis": {"errors", "schema", "store", "stats"},
-    "report": {"errors", "schema", "store", "stats"},
+    "analysis": {"errors", "printable_text", "schema", "store", "stats"},
+    "report": {"errors", "printable_text", "schema", "store", "stats"},
     "stats": {"errors", "schema"},
 }
 MODULES = {
@@ -115,3 +115,13 @@ def test_no_modules_of_a_package_import_each_other_in_a_circle() -> None:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         raise AssertionError(" → ".join(error.args[1])) from None
+
+
+def test_the_architecture_names_every_part_in_this_order() -> None:
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text()
+    (block,) = re.findall(r"## Layers\n\n((?:    .*\n)+)", text)
+    groups = [set(re.findall(r"\w+", group)) for group in block.split("\u2192")]
+    assert groups == ORDER[:-1]
+    cells = " ".join(re.findall(r"^\| (`.*?`) \|", text, re.MULTILINE))
+    assert set.union(*groups) <= set(re.findall(r"\w+", cells))
+    assert set.union(*groups) == {_part(module) for module in MODULES if module != "capgap"} - {"__main__"}

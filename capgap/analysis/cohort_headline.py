@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from capgap.analysis.groups import CONTRASTED
-from capgap.analysis.number_format import one_line, with_interval
+from capgap.analysis.number_format import with_interval
+from capgap.printable_text import one_line
 
 _DOUBLED = {"n_examples": "twice the examples", "n_params": "twice the parameters"}
 """Factors whose effect is per unit of their logarithm, and what a doubling is called."""

@@ -10,7 +10,8 @@ import pandas as pd
 from capgap import schema
 from capgap.analysis.cohort_headline import cohort_sentences
 from capgap.analysis.groups import CONTRASTED
-from capgap.analysis.number_format import one_line, short, with_interval
+from capgap.analysis.number_format import short, with_interval
+from capgap.printable_text import one_line
 from capgap.schema.remarks import Reason
 
 _UNLIKE = {Reason.UNLIKE_ITEMS, Reason.NO_COMMON_ITEMS}
@@ -61,7 +62,7 @@ def sentence(estimates: pd.DataFrame, roles: schema.Roles) -> str:
     Parameters
     ----------
     estimates
-        From `analyze`.
+        From `capgap.analysis.estimate_table`.
     roles
         The same as there.
 
@@ -86,7 +87,8 @@ def next_step(estimates: pd.DataFrame, roles: schema.Roles, run: Mapping[str, An
     estimates, roles
         As for `sentence`.
     run
-        What run.json holds; ``limit``, ``batteries`` and ``command`` tell whether more items can be had.
+        What run.json holds; ``limit`` and ``batteries`` tell whether more items can be had, ``declined_roles`` which
+        roles the user wants nobody for.
 
     Returns
     -------
@@ -95,7 +97,8 @@ def next_step(estimates: pd.DataFrame, roles: schema.Roles, run: Mapping[str, An
     """
     estimates, run = _headline_rows(estimates), run or {}
     command = _command(run)
-    if roles.teacher is None:
+    declined = run.get("declined_roles") or ()
+    if roles.teacher is None and "teacher" not in declined:
         return f"Next: {command} --teacher CKPT     (tells how much of a teacher's lead this student could still get)"
     bounded = [
         (student, number)
@@ -109,7 +112,7 @@ def next_step(estimates: pd.DataFrame, roles: schema.Roles, run: Mapping[str, An
                 "Next: mend the tasks whose answers could not be read (see `unparsed` and `truncated`), then run again"
             )
         return _without_numbers(estimates, roles, command)
-    if any(student not in roles.base for student in roles.students):
+    if roles.teacher and "base" not in declined and any(student not in roles.base for student in roles.students):
         return f"Next: {command} --base CKPT     (the model before distillation: tells what distillation closed)"
     student, widest = max(bounded, key=lambda pair: (pair[1].half, pair[0], pair[1].capability))
     what = f"{widest.capability or 'the number'}" + (f" of {one_line(student)}" if len(roles.students) > 1 else "")

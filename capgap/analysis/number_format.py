@@ -1,4 +1,4 @@
-"""Number formats of sentences: intervals in percent or points, minus signs, printable names."""
+"""Number formats of sentences: intervals in percent or points, minus signs."""
 
 import math
 
@@ -21,8 +21,3 @@ def signed(share: float, digits: int) -> str:
 def short(points: float) -> str:
     """A number of points without digits that say nothing."""
     return f"{points:.0f}" if points >= 9.5 else f"{points:.1f}".removesuffix(".0")
-
-
-def one_line(name: str) -> str:
-    """A name of a table without anything that could break the line or command the terminal."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(name.split()))

@@ -14,6 +14,7 @@ from capgap.classification.evidence import Evidence
 from capgap.classification.files import Answers, join_answers, parse_items, read_answers, read_items
 from capgap.classification.labelling import LabelledItems, UnlabelledItem, classify_items, unlabelled_items
 from capgap.classification.pooling import MIDDLE, PooledLabel
+from capgap.default_folders import CLASSIFY_FOLDER
 from capgap.errors import UsageError
 from capgap.events import Listener, Note, ignore
 from capgap.models import expand_models, permitted
@@ -37,7 +38,7 @@ def classify(
     device: str | None = None,
     allow_code: bool = False,
     allow_pickle: bool = False,
-    work: AnyPath = "capgap-out/classify",
+    work: AnyPath = CLASSIFY_FOLDER,
     on_event: Listener = ignore,
 ) -> pd.DataFrame:
     """The `labels` table of questions or of a battery: knowledge or reasoning, how sure, and why.

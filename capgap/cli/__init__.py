@@ -14,8 +14,8 @@ from typing import Any
 import click
 
 from capgap import __version__
-from capgap.cli.progress import printable
 from capgap.errors import CapgapError, suggestion
+from capgap.printable_text import printable
 
 __all__ = ["COMMANDS", "cli", "main"]
 

@@ -8,13 +8,15 @@ import click
 from capgap.cli.options import items_option, json_option, labels_option, margin_option
 from capgap.cli.printing import command_line, print_results
 from capgap.cli.progress import terminal_progress
+from capgap.default_folders import analysis_folder
 
 
 @click.command()
 @click.argument("tables", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="TABLE|DIR…")
 @click.option(
-    "--student", "students", multiple=True, metavar="NAME", help="Default: every model that plays no other role."
-)
+    "--student", "students", multiple=True, metavar="NAME",
+    help="Default: those that DIR remembers, else every model that plays no other role.",
+)  # fmt: skip
 @click.option("--teacher", metavar="NAME|none", help="Name of the teacher in the tables.")
 @click.option("--base", metavar="NAME|none", help="Name of the base in the tables.")
 @click.option("--control", metavar="NAME|none", help="Name of the control in the tables.")
@@ -41,12 +43,10 @@ def analyze(tables: tuple[Path, ...], items: Any, as_json: bool, out: Path | Non
     columns stand in capgap/schema/columns.py. Roles are names in the column `model`; a run directory remembers its own.
     """
     from capgap.results import compare
-    from capgap.results.output_folders import DEFAULT_ROOT
 
-    first = tables[0]
-    folder = out or (first if first.is_dir() else DEFAULT_ROOT / first.stem)
+    folder = out or analysis_folder(tables[0])
     # A run that is analysed in its own directory keeps the command line of its evaluation.
-    remembered = out is None and any(table.is_dir() for table in tables)
+    remembered = out is None and tables[0].is_dir()
     with terminal_progress() as listener:
         results = compare(tables, command=() if remembered else command_line(), on_event=listener, **options)
         page = results.write(folder, items=items, on_event=listener)

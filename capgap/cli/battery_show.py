@@ -10,8 +10,8 @@ import click
 
 from capgap.cli.options import data_root_option, json_option
 from capgap.cli.printing import print_json
-from capgap.cli.terminal import one_line
 from capgap.errors import UsageError
+from capgap.printable_text import one_line
 
 if TYPE_CHECKING:
     from capgap.battery.battery_preview import PreviewEntry

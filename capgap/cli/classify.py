@@ -8,6 +8,7 @@ import click
 
 from capgap.cli.options import allow_options, data_root_option, set_threads
 from capgap.cli.progress import quiet_option, terminal_progress, verbose_option
+from capgap.default_folders import CLASSIFY_FOLDER
 from capgap.events import Note
 
 
@@ -26,7 +27,7 @@ from capgap.events import Note
     help="Only this kind of evidence; repeatable. Default: all that there is.",
 )  # fmt: skip
 @click.option(
-    "--work", type=click.Path(path_type=Path, file_okay=False), default=Path("capgap-out/classify"), show_default=True,
+    "--work", type=click.Path(path_type=Path, file_okay=False), default=CLASSIFY_FOLDER, show_default=True,
     help="Where answers of --model are kept, as a DIR for --outcomes; the same command goes on where it stopped.",
 )  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="A .jsonl or .parquet file; else stdout.")

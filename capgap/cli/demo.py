@@ -16,6 +16,7 @@ import click
 from capgap.cli.options import json_option
 from capgap.cli.printing import command_line, print_results
 from capgap.cli.progress import quiet_option, terminal_progress, verbose_option
+from capgap.default_folders import DEFAULT_ROOT
 from capgap.events import Listener, Note, stage
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ _RATE = {"full": 3.0e-3, "lora": 2.0e-3}
     "--seed", type=click.IntRange(min=0), default=0, show_default=True,
     help="Of the examples and the training; the world is fixed.",
 )  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path), help="Run directory; default capgap-out/demo-SEED.")
+@click.option("--out", type=click.Path(path_type=Path), help=f"Run directory; default {DEFAULT_ROOT}/demo-SEED.")
 @json_option
 @quiet_option
 @verbose_option
@@ -61,7 +62,7 @@ def demo(seed: int, out: Path | None, as_json: bool, quiet: bool) -> None:
     import capgap
 
     started = time.monotonic()
-    folder = out or Path("capgap-out") / f"demo-{seed}"
+    folder = out or DEFAULT_ROOT / f"demo-{seed}"
     students = folder.with_name(f"{folder.name}-students")
     with terminal_progress(quiet=quiet) as listener:
         files = _write_files(students, seed)
@@ -88,7 +89,7 @@ def demo(seed: int, out: Path | None, as_json: bool, quiet: bool) -> None:
 
 def _write_files(students: Path, seed: int) -> dict[str, Path]:
     """A distillation file for each student."""
-    from capgap.results.output_folders import writable
+    from capgap.store.writable_folder import writable
 
     files = {name: students / f"{name}.yaml" for name in STUDENTS}
     with writable(students):

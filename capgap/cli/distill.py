@@ -8,12 +8,14 @@ import click
 from capgap.cli.options import allow_options, set_threads
 from capgap.cli.printing import command_line, print_results
 from capgap.cli.progress import quiet_option, terminal_progress, verbose_option
+from capgap.default_folders import student_folder
+from capgap.distillation import ADAPTATIONS, SUPERVISIONS
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Directory of the checkpoint; default capgap-out/students/NAME."
+    "--out", type=click.Path(path_type=Path), help=f"Directory of the checkpoint; default {student_folder('NAME')}."
 )
 @click.option("--device", metavar="D", help="cpu, cuda, cuda:1, mps; default: the best there is.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default: 1 where others share the machine.")
@@ -33,8 +35,8 @@ def distill(file: Path, threads: int | None, quiet: bool, **options: Any) -> Non
       student: microworld:medium
       data: {battery: microworld}      # or {file: x.jsonl}: prompt and completion, or messages
       n_examples: 1000
-      supervision: traces              # gold_answers, gold_traces, answers, traces, logits, context, on_policy
-      adaptation: lora                 # full, lora, soft_prompt
+      supervision: traces              # SUPERVISIONS
+      adaptation: lora                 # ADAPTATIONS
       training: {max_steps: 400, batch_size: 64, lr: 6.0e-3}
 
     The same command goes on where a killed one stopped, and returns at once what is finished. Where the file says
@@ -48,3 +50,7 @@ def distill(file: Path, threads: int | None, quiet: bool, **options: Any) -> Non
     click.echo(student.path)
     if student.run is not None:
         print_results(student.run.results, student.run.path / "report.html", as_json=False)
+
+
+for _table, _words in (("SUPERVISIONS", SUPERVISIONS), ("ADAPTATIONS", ADAPTATIONS)):
+    distill.help = str(distill.help).replace(_table, ", ".join(_words))

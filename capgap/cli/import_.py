@@ -152,7 +152,7 @@ def _summary(batch: "ImportBatch", stored: "MergedImport") -> dict[str, Any]:
 
 def _few(names: Sequence[str], limit: int = 10) -> str:
     """Names from files, without what a terminal would obey."""
-    from capgap.importers.values import printable
+    from capgap.importers.values import short_text
 
     more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
-    return ", ".join(printable(name, 80) for name in names[:limit]) + more
+    return ", ".join(short_text(name, 80) for name in names[:limit]) + more

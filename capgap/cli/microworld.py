@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from capgap.cli.progress import terminal_progress
+from capgap.default_folders import MICROWORLD_FOLDER
 from capgap.errors import UsageError, suggestion
 from capgap.events import stage
 
@@ -18,7 +19,7 @@ def microworld() -> None:
 
 @microworld.command()
 @click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("capgap-out/microworld"),
+    "--out", type=click.Path(path_type=Path, file_okay=False), default=MICROWORLD_FOLDER,
     show_default=True, help="Data go to OUT/data, models to OUT/checkpoints.",
 )  # fmt: skip
 @click.option(

@@ -30,7 +30,8 @@ items_option: Decorator = click.option(
 json_option: Decorator = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 margin_option: Decorator = click.option(
     "--margin", type=click.FloatRange(0, 100, min_open=True, max_open=True), metavar="POINTS",
-    help=f"A student within so many points of its teacher counts as its equal.  [default: {DEFAULT_MARGIN}]",
+    help="A student within so many points of its teacher counts as its equal.  "
+    f"[default: what DIR remembers, else {DEFAULT_MARGIN}]",
 )  # fmt: skip
 labels_option: Decorator = click.option(
     "--labels", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["command_line", "print_json", "print_results"]
 
 MOST_LINES = 12
-"""Lines of the sentence on a terminal; run.json and the report have them all."""
+"""Lines of the sentence on a terminal; the report has them all."""
 
 
 def command_line() -> list[str]:

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from capgap.cli.terminal import is_terminal, n_columns, one_line, printable, shortened, wrapped, write_lines
+from capgap.cli.terminal import is_terminal, n_columns, wrapped, write_lines
 from capgap.events import Advanced, Begun, Event, Listener, Note
+from capgap.printable_text import one_line, printable, shortened
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["configure_logging", "printable", "quiet_option", "terminal_progress", "verbose_option"]
+__all__ = ["configure_logging", "quiet_option", "terminal_progress", "verbose_option"]
 
 _LINE_AFTER = 30.0  # seconds
 _TENTH_AFTER = 3.0  # seconds

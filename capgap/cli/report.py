@@ -22,6 +22,7 @@ def report(folder: Path, margin: float | None, items: Any, as_json: bool) -> Non
 
     run = capgap.load(folder)
     with terminal_progress() as listener:
-        results = run.results if margin is None else compare(run, margin=margin)
+        _ = run.roles  # refuses a directory that remembers no comparison
+        results = compare(run, margin=margin, on_event=listener)
         page = results.write(folder, items=items, on_event=listener)
     print_results(results, page, as_json=as_json)

@@ -1,4 +1,4 @@
-"""Lines on a terminal or in a log: width, wrapping, colour, control characters, bars left whole."""
+"""Lines on a terminal or in a log: width, wrapping, colour, bars left whole."""
 
 import os
 import textwrap
@@ -6,20 +6,7 @@ from typing import TextIO
 
 import click
 
-
-def printable(message: str) -> str:
-    """The message without control characters: it may quote a file, and a terminal obeys some of them."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in message)
-
-
-def one_line(text: str) -> str:
-    """The text on one line, without control characters."""
-    return printable(" ".join(text.split()))
-
-
-def shortened(text: str, width: int) -> str:
-    """At most so many characters, the last of them an ellipsis where some are left out."""
-    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+from capgap.printable_text import one_line
 
 
 def is_terminal(stream: TextIO) -> bool:

@@ -1,8 +1,9 @@
 """Ways of supervision: for each, the texts, the teacher's signal, the teachers and the keys of the file that it takes.
 
 `SUPERVISIONS` is the one place that knows them; no other module compares the name of a way. A way that combines texts
-of `TEXTS` with a `Signal` is an entry here and nothing else. A new text has its completion in
-`data.targets`, a new signal its step source in `training.step_sources`.
+of `TEXTS` with a `Signal` is an entry here and nothing else. A new gold text has its completion in
+`data.targets`, a new text of the teacher's in `teacher.generations`, a new signal its step source in
+`training.step_sources`.
 """
 
 from collections.abc import Mapping

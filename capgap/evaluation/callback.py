@@ -67,7 +67,7 @@ class BatteryCallback(TrainerCallback):  # type: ignore[misc]
             plan = EvaluationPlan(students=(spec,), batteries=self.batteries, limit=self.limit, device=self.device)
             with _preserved_random_state():
                 run = evaluate(plan, self.out)
-            outcomes = run.outcomes(plan.roles)
+            outcomes = run.outcomes(plan.roles.names)
             run.save(state="done")
         except CapgapError as error:
             warnings.warn(f"step {state.global_step} was not evaluated: {error}", stacklevel=2)

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+import pandas as pd
+
 from capgap import __version__, schema
+from capgap.errors import StoreError
 from capgap.evaluation.cost import expected_minutes
 from capgap.evaluation.model_runner import ModelRunner
 from capgap.evaluation.plan import EvaluationPlan
@@ -58,19 +61,12 @@ def evaluate(
         if not plan.rescore:
             refuse_early(plan.models, prepared)
         run = RunDirectory(out, on_event=on_event)
-        for battery, tasks in prepared:
-            run.add_battery(battery.name, battery.hash, battery_facts(battery, tasks, plan.limit))
-        run.save(
-            state="running",
-            command=list(command),
-            roles=plan.roles,
-            device=plan.device,
-            dtype=plan.dtype,
-            limit=plan.limit,
-            notes=list(plan.notes),
-            versions={"capgap": __version__, "python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
-        )
-        run.merge(schema.ITEMS, items_table(prepared))
+        for battery, _ in prepared:
+            run.add_battery(battery.name, battery.hash)
+        items = items_table(prepared)
+        _refuse_fewer_items(plan, items, run)
+        run.save(state="running")
+        run.merge(schema.ITEMS, items)
         for sentence in (describe_plan(plan, prepared), *plan.notes):
             on_event(Note(sentence))
         started = time.monotonic()
@@ -78,9 +74,40 @@ def evaluate(
             counts = _run_models(plan, prepared, run, ledger, on_event)
         seconds = round(time.monotonic() - started, 1)
         _log.info("%s: %d requests computed, %d from the ledger, %.1f s", out, *counts.values(), seconds)
-        state = "evaluated" if plan.shard is None else f"shard {plan.shard_name} asked"
-        run.save(state=state, seconds=run.facts.get("seconds", 0) + seconds, requests=counts)
+        run.save(
+            state="evaluated" if plan.shard is None else f"shard {plan.shard_name} asked",
+            seconds=run.facts.get("seconds", 0) + seconds,
+            requests=counts,
+            versions={"capgap": __version__, "python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
+        )
+        if plan.shard is None:  # only now are there outcomes that could be compared
+            for battery, tasks in prepared:
+                run.add_battery(battery.name, battery.hash, battery_facts(battery, tasks, plan.limit))
+            settings = {name: getattr(plan, name) for name in ("device", "dtype", "limit")}
+            comparison = {**settings, "command": list(command), "notes": list(plan.notes)}
+            run.save_comparison(plan.roles, [battery.name for battery, _ in prepared], **comparison)
     return run
+
+
+def _refuse_fewer_items(plan: EvaluationPlan, items: pd.DataFrame, run: RunDirectory) -> None:
+    """Refuse to replace outcomes by those of fewer items, before a model is asked.
+
+    Raises
+    ------
+    StoreError
+        A model of the plan has outcomes on an item of these batteries that would not be asked.
+    """
+    held = run.outcomes(plan.roles.names)
+    held = held[held["battery"].isin(items["battery"])]
+    to_ask, answered = (pd.MultiIndex.from_frame(frame[list(schema.ITEMS.key)]) for frame in (items, held))
+    lost = held[~answered.isin(to_ask)]
+    if len(lost):
+        model, battery, task = lost[["model", "battery", "task"]].iloc[0]
+        limit = held.groupby(["battery", "task"])["item"].nunique().max()
+        raise StoreError(
+            f"{run.path}: holds outcomes of {model!r} on items of {battery}/{task} that this evaluation leaves out and "
+            f"would lose. Ask as many items (--limit {limit} or more), or choose another --out; no table was changed."
+        )
 
 
 def describe_plan(plan: EvaluationPlan, prepared: PreparedBatteries) -> str:

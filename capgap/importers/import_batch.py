@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from capgap.battery.catalogue import known_label
 from capgap.errors import CapgapError, TableError
 from capgap.importers.reading import FileRecord
-from capgap.importers.values import bounded_text, printable
+from capgap.importers.values import bounded_text, short_text
 
 __all__ = ["ImportBatch", "SkippedFile", "TaskResults", "catalogue_columns", "item_row", "label"]
 
@@ -124,13 +124,13 @@ class ImportBatch:
         first
             The one at hand; the first that is given for a reason is kept.
         """
-        key = (printable(label(where) if isinstance(where, Path) else where), printable(reason, 400))
-        before = self._skipped.get(key, SkippedFile(*key, 0, printable(first, 300)))
+        key = (short_text(label(where) if isinstance(where, Path) else where), short_text(reason, 400))
+        before = self._skipped.get(key, SkippedFile(*key, 0, short_text(first, 300)))
         self._skipped[key] = replace(before, count=before.count + count)
 
     def note(self, text: str) -> None:
         """Say something about what was imported, once."""
-        line = printable(text, 600)
+        line = short_text(text, 600)
         if line not in self.notes:
             self.notes.append(line)
 

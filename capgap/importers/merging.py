@@ -17,7 +17,7 @@ import pandas as pd
 from capgap import schema
 from capgap.errors import CapgapError, StoreError, TableError
 from capgap.importers.import_batch import ImportBatch, TaskResults
-from capgap.importers.values import printable
+from capgap.importers.values import short_text
 from capgap.store import RunDirectory, numeric_or_text, unified_covariates
 
 _LOG = "import.json"
@@ -101,7 +101,9 @@ def _merge(batch: ImportBatch, run: RunDirectory, replace: bool, command: Sequen
         run.merge(schema.ITEMS, schema.from_rows(new_items, schema.ITEMS, source="items"))
     run.merge(schema.MODELS, models)
     schema.write_object(log, run.path / _LOG)
-    run.save(state="imported", command=list(command), imported=_log_summary(log))
+    # Who is who among models of which some are new is to be said again.
+    forgotten = {"roles": None} if set(outcomes["model"]) - set(before["model"]) else {}
+    run.save(state="imported", command=list(command), imported=_log_summary(log), **forgotten)
     return MergedImport(run.path, outcomes, max(0, len(outcomes) - len(before)), n_replaced)
 
 
@@ -122,7 +124,7 @@ def _read_log(run: RunDirectory) -> dict[str, Any]:
             task: {model: dict(setup) for model, setup in models.items()} for task, models in log["asked"].items()
         }
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise StoreError(f"{path}: is no note of imports: {printable(repr(error))}. Choose another --out.") from error
+        raise StoreError(f"{path}: is no note of imports: {short_text(repr(error))}. Choose another --out.") from error
     return {"layout": 1, "imports": entries, "asked": setups}
 
 
@@ -202,9 +204,9 @@ def _refuse_contradiction(rows: pd.DataFrame, parts: Sequence[TaskResults]) -> N
     first = rows.iloc[0]
     same_cell = rows[(rows[_CELL].astype(str) == first[_CELL].astype(str)).all(axis=1)]
     sources = list(dict.fromkeys("what is there already" if n < 0 else parts[n].source for n in same_cell["_part"]))
-    where = ", ".join(f"{name} {printable(first[name])}" for name in ("model", "task", "item"))
+    where = ", ".join(f"{name} {short_text(first[name])}" for name in ("model", "task", "item"))
     if len(sources) == 1:
-        metrics = ", ".join(dict.fromkeys(printable(name) for name in same_cell["metric"]))
+        metrics = ", ".join(dict.fromkeys(short_text(name) for name in same_cell["metric"]))
         raise TableError(
             f"{sources[0]}: {where}: holds two answers (metric {metrics}). One row for each model, item, repeat and "
             f"metric, and one metric that counts: name them with repeat, variant or primary."
@@ -222,7 +224,7 @@ def _refuse_unlike_metrics(outcomes: pd.DataFrame) -> None:
     metrics = counted.drop_duplicates([*cell, "metric", "filter"])
     twice = metrics[metrics.duplicated(cell, keep=False)].sort_values(cell, kind="stable")
     if len(twice):
-        pair = twice.iloc[:2].map(printable).to_dict("records")
+        pair = twice.iloc[:2].map(short_text).to_dict("records")
         both = " and ".join(f"{row['metric']},{row['filter']} for {row['model']}" for row in pair)
         raise TableError(
             f"task {pair[0]['task']}: two metrics count, {both}. Say one for all: --primary METRIC[,FILTER] "

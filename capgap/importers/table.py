@@ -13,7 +13,7 @@ from capgap.importers.reading import files_under
 from capgap.importers.settings import ImportSettings
 from capgap.importers.table_cells import cell, missing, score
 from capgap.importers.table_files import SUFFIXES, ForeignRow, column_names, read_table
-from capgap.importers.values import bounded_text, printable
+from capgap.importers.values import bounded_text, short_text
 
 __all__ = ["import_table"]
 
@@ -113,7 +113,7 @@ def _task_results(
 
 def _map_columns(theirs: Sequence[str], columns: Mapping[str, str], settings: ImportSettings) -> _ColumnMapping:
     """Which columns are read: those that the user named, and those that have one of our names."""
-    shown_names = [printable(name, 80) for name in theirs]
+    shown_names = [short_text(name, 80) for name in theirs]
     for ours, name in columns.items():
         if name not in theirs:
             raise TableError(f"--map {ours}={name}: no column {name!r} there.{suggestion(name, shown_names)}")
@@ -129,7 +129,7 @@ def _map_columns(theirs: Sequence[str], columns: Mapping[str, str], settings: Im
                 f"Name the column: --map {name}=COLUMN{constant}"
             )
     used = set(sources.values())
-    return _ColumnMapping(sources, tuple(printable(name, 80) for name in theirs if name not in used))
+    return _ColumnMapping(sources, tuple(short_text(name, 80) for name in theirs if name not in used))
 
 
 def _is_ours(name: str) -> bool:
@@ -142,7 +142,7 @@ def _row(foreign: ForeignRow, columns_read: _ColumnMapping, settings: ImportSett
     row: dict[str, Any] = dict(settings.constants)
     for name, theirs in columns_read.sources.items():
         value = foreign.cells.get(theirs)
-        where = f"{foreign.place}, column {printable(theirs, 80)}"
+        where = f"{foreign.place}, column {short_text(theirs, 80)}"
         if name == "score":
             row[name] = score(value, where)
         elif not missing(value):
@@ -169,7 +169,7 @@ def _consistent_score(score: float | None, status: str | None, value: float | No
 def _refuse_twice(foreign: ForeignRow, row: Mapping[str, Any], place_of_key: dict[tuple[Any, ...], str]) -> None:
     key = tuple(row.get(name, _COLUMNS[name].default) for name in schema.OUTCOME_KEY)
     if key in place_of_key:
-        answer = ", ".join(f"{name} {printable(row[name])}" for name in ("model", "task", "item"))
+        answer = ", ".join(f"{name} {short_text(row[name])}" for name in ("model", "task", "item"))
         raise TableError(
             f"{foreign.place}: says again what {place_of_key[key]} says: {answer}. Where an item was asked several "
             f"times, or scored several ways, say which column tells: --map repeat=COLUMN, --map metric=COLUMN"

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from capgap.errors import TableError, suggestion
-from capgap.importers.values import bounded_text, is_score, name_text, number, printable, whole_number
+from capgap.importers.values import bounded_text, is_score, name_text, number, short_text, whole_number
 from capgap.schema import Column
 
 _RIGHT = ("true", "correct", "right", "yes", "pass", "passed", "c")
@@ -47,7 +47,7 @@ def score(value: Any, where: str) -> float | None:
     if parsed is None:
         raise TableError(
             f"{where}: expected a score from 0 to 1, or a word such as true, false, correct, wrong; "
-            f"found {printable(value, 60)!r}."
+            f"found {short_text(value, 60)!r}."
         )
     if not is_score(parsed):
         raise TableError(
@@ -73,7 +73,7 @@ def cell(value: Any, column: Column, where: str) -> Any:
     if parsed is None:
         if isinstance(value, str) and value.strip().lower() in _NOTHING:
             return None
-        raise TableError(f"{where}: expected {_kind(column)}, found {printable(value, 60)!r}.")
+        raise TableError(f"{where}: expected {_kind(column)}, found {short_text(value, 60)!r}.")
     if column.name == "repeat" and parsed < 0:
         raise TableError(f"{where}: repeats are counted from 0, found {parsed:g}.")
     if column.name == "chance" and not is_score(float(parsed)):
@@ -94,7 +94,7 @@ def _word(value: Any, column: Column, where: str) -> str | None:
         lower = re.sub(r"\W+", "_", word.lower())
         if lower not in column.allowed:
             raise TableError(
-                f"{where}: {printable(word, 60)!r} is not one of its words.{suggestion(word, column.allowed)}"
+                f"{where}: {short_text(word, 60)!r} is not one of its words.{suggestion(word, column.allowed)}"
             )
         return lower
     return word
@@ -106,7 +106,7 @@ def _flag(value: Any, where: str) -> bool:
         return True
     if word in (False, "false", "no", "0", "0.0"):
         return False
-    raise TableError(f"{where}: expected true or false, found {printable(value, 60)!r}.")
+    raise TableError(f"{where}: expected true or false, found {short_text(value, 60)!r}.")
 
 
 def _kind(column: Column) -> str:

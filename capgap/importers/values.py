@@ -8,6 +8,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from capgap.errors import TableError
+from capgap.printable_text import one_line, shortened
 
 MAX_NAME = 300
 """Longest name of a model, task or item."""
@@ -125,11 +126,9 @@ def portable_model_name(name: str) -> str:
     return "/".join(tail) or name
 
 
-def printable(value: Any, limit: int = 160) -> str:
-    """Foreign text for a message or note: one line, printable, bounded."""
-    text = value if isinstance(value, str) else _kind(value)
-    text = text if len(text) <= limit else text[: limit - 1] + "…"
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+def short_text(value: Any, limit: int = 160) -> str:
+    """Foreign text for a message or note: one line, printable, bounded; of what is no text, its kind."""
+    return one_line(shortened(value if isinstance(value, str) else _kind(value), limit))
 
 
 def _kind(value: Any) -> str:

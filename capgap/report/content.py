@@ -150,7 +150,10 @@ def gather_content(
         counts=_counts(outcomes, roles),
         batteries=tuple(text.clean(name) for name in dict.fromkeys(outcomes["battery"].dropna())),
         summary=_summary(book, roles, _summary_columns(roles)),
-        caveats=tuple(caveats(book, roles, outcomes=outcomes, models=models, excluded=excluded)),
+        caveats=(
+            *caveats(book, roles, outcomes=outcomes, models=models, excluded=excluded),
+            *(Caveat(line, "") for line in _lines(run.get("caveats"))),
+        ),
         panels=dumbbells(book, roles, capabilities, excluded),
         capabilities=capabilities,
         domains=single_capability(outcomes, "domain"),

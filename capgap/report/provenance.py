@@ -14,7 +14,7 @@ _FIRST = (
     *("command", "created", "started", "finished", "seconds", "state", "versions", "batteries", "battery"),
     *("seed", "seeds", "device", "dtype", "limit"),
 )
-_HIDDEN = frozenset({"sentence", "next", "classifier"})
+_HIDDEN = frozenset({"sentence", "next", "caveats", "classifier"})
 _DEPTH = 5
 _ENTRIES = 80
 _MOST_CHARACTERS = 2_000

@@ -44,7 +44,8 @@ def write_report(
         Who is who.
     run
         What run.json holds. ``sentence`` (a list of lines) is the answer at the top, ``next`` what to do after it,
-        ``seed`` draws the examples, ``classifier`` belongs to the labels; everything else is shown as provenance.
+        ``caveats`` (a list of lines) stands with the page's own, ``seed`` draws the examples, ``classifier`` belongs
+        to the labels; everything else is shown as provenance.
     items, models, labels
         The other tables, where they are known.
     show_items

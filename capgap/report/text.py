@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from capgap.printable_text import shortened
+
 __all__ = [
     "NOTHING",
     "Excerpt",
@@ -40,12 +42,8 @@ def clean(text: object) -> str:
 
 
 def shorten(text: object, limit: int) -> str:
-    """One line of at most `limit` characters, its middle left out where it is longer (both ends of a name tell)."""
-    line = " ".join(clean(text).split())
-    if len(line) <= limit:
-        return line
-    tail = (limit - 1) // 3
-    return f"{line[: limit - 1 - tail].rstrip()}\u2026{line[len(line) - tail :].lstrip()}"
+    """One line of at most `limit` characters, its middle left out where it is longer."""
+    return shortened(" ".join(clean(text).split()), limit)
 
 
 @dataclass(frozen=True)

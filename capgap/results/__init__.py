@@ -1,7 +1,7 @@
 """From outcomes, models, labels and roles to results: estimates, sentence, next step, page and files; free of torch.
 
-The last layer below studies and the command line: `capgap.analyze`, `evaluate`, `distill`, `classify` and `load` live
-here.
+The last layer below the command line: `capgap.analyze`, `evaluate`, `distill` and `load` live here; `capgap.classify`
+is `capgap.classification`'s own.
 """
 
 from capgap.results.comparison import compare

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from numbers import Real
 from os import PathLike
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -13,6 +14,7 @@ from capgap import schema
 from capgap.classification import complete_labels
 from capgap.errors import StoreError, TableError, UsageError, suggestion
 from capgap.events import Listener, Note, ignore
+from capgap.results.joined_runs import joined_facts, joined_roles
 from capgap.results.results import Results
 from capgap.store import RunDirectory
 
@@ -30,7 +32,7 @@ class SourceTables(NamedTuple):
     outcomes: pd.DataFrame
     carried: dict[schema.Table, pd.DataFrame]
     """Items, models and labels of a run directory."""
-    facts: dict[str, Any] | None = None
+    facts: Mapping[str, Any] = MappingProxyType({})
     """Its run.json."""
     folder: Path | None = None
     """Itself, resolved."""
@@ -47,7 +49,7 @@ def compare(
     labels: TableSource | None = None,
     items: TableSource | None = None,
     margin: float | None = None,
-    conf_level: float = 0.95,
+    conf_level: float | None = None,
     roles: schema.Roles | None = None,
     command: Sequence[str] = (),
     on_event: Listener = ignore,
@@ -56,16 +58,26 @@ def compare(
 
     `roles` stand for those that run directories remember, which another process may have changed.
     """
-    several = [outcomes] if isinstance(outcomes, (pd.DataFrame, str, PathLike)) else _listed(outcomes, "outcomes")
+    several = listed(outcomes, "outcomes")
     parts = [_read_source(source, on_event) for source in _distinct(several)]
+    runs = [(part.folder.name, part.facts) for part in parts if part.folder is not None]
+    students = listed(students or (), "students")
+    others = {"teacher": teacher, "base": base, "control": control}
+    facts, notes = joined_facts(runs)
+    if roles is None:
+        remembered_roles, role_notes = joined_roles(runs)
+        notes += [note for role, note in role_notes if others[role] is None]
+    else:
+        remembered_roles, facts = asdict(roles), facts | {"declined_roles": []}
+    if remembered_roles["students"] and not students:
+        for n, part in enumerate(parts):
+            parts[n], pending_notes = _without_pending(part)
+            notes += pending_notes
     whole = schema.concat([part.outcomes for part in parts], schema.OUTCOMES)
     if not len(whole):
         places = ", ".join(str(source) for source in several if not isinstance(source, pd.DataFrame))
         raise TableError(f"{places or 'outcomes'}: no row below the names of the columns; expected outcomes.")
     known = set(whole["model"])
-    runs = [part.facts for part in parts if part.facts is not None]
-    students = [students] if isinstance(students, str) else _listed(students or (), "students")
-    remembered_roles = _remembered_roles(runs) if roles is None else asdict(roles)
     roles = assign_roles(known, remembered_roles, students, teacher, base, control)
     absent = [name for name in roles.names if name not in known]
     if absent:
@@ -78,18 +90,45 @@ def compare(
     remembered = _join(schema.LABELS, None, parts)
     item_labels, label_note = complete_labels(compared, item_table, model_table, remembered, roles, given=labels)
     place = "models" if isinstance(models, pd.DataFrame) else str(models)
-    model_note = "" if described is None else _unknown_students(place, described, known, roles)
-    notes = tuple(note for note in (model_note, label_note) if note)
+    notes += [] if described is None else _unknown_students(place, described, known, roles)
+    notes += [label_note] if label_note else []
     for note in notes:
         on_event(Note(note))
-    facts = dict(runs[0]) if runs else {}
-    facts |= {"command": list(command)} if command else {}
-    facts |= {} if margin is None else {"margin": margin}
-    for argument, value in (("margin", facts.get("margin", 0)), ("conf_level", conf_level)):
-        if not isinstance(value, Real):
-            raise UsageError(f"{argument} is {value!r}; expected a number.")
+    asked_settings = {"margin": margin, "conf_level": conf_level, "command": list(command) or None}
+    facts |= _comparison_facts(facts, roles, asked_settings, others, set(compared["battery"]))
     folders = tuple(part.folder for part in parts if part.folder)
-    return Results(compared, roles, item_table, model_table, item_labels, facts, notes, folders, conf_level)
+    is_of_one_run = len(parts) == len(folders) == 1
+    return Results(compared, roles, item_table, model_table, item_labels, facts, tuple(notes), folders, is_of_one_run)
+
+
+def _comparison_facts(
+    remembered: Mapping[str, Any],
+    roles: schema.Roles,
+    settings: Mapping[str, Any],
+    named: Mapping[str, RoleNames | None],
+    batteries: Collection[str],
+) -> dict[str, Any]:
+    """The facts that this comparison changes: its roles, batteries and settings; None leaves what is remembered."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    for name in ("margin", "conf_level"):
+        if not isinstance(given.get(name, 0), Real):
+            raise UsageError(f"{name} is {given[name]!r}; expected a number.")
+    before = remembered.get("declined_roles", ())
+    declined = [role for role, name in named.items() if name == "none" or (name is None and role in before)]
+    known = {name: entry for name, entry in remembered.get("batteries", {}).items() if name in batteries}
+    return {"roles": asdict(roles), **given, "declined_roles": declined, "batteries": known}
+
+
+def _without_pending(part: SourceTables) -> tuple[SourceTables, list[str]]:
+    """The tables without outcomes of batteries that no evaluation has gone through yet, and notes on them."""
+    pending = [name for name, entry in part.facts.get("batteries", {}).items() if entry.get("pending")]
+    rows = part.outcomes[~part.outcomes["battery"].isin(pending)]
+    if len(rows) == len(part.outcomes):
+        return part, []
+    return part._replace(outcomes=rows), [
+        f"{part.folder}: the evaluation on {', '.join(pending)} has not ended, and its outcomes are left out. The same "
+        f"command again goes on with it."
+    ]
 
 
 def _distinct(sources: Iterable[TableSource]) -> list[pd.DataFrame | Path]:
@@ -116,7 +155,10 @@ def _path(source: Any) -> Path:
     return path
 
 
-def _listed(value: Any, argument: str) -> list[Any]:
+def listed(value: Any, argument: str) -> list[Any]:
+    """One value, or several of them, as a list."""
+    if isinstance(value, (pd.DataFrame, str, PathLike)):
+        return [value]
     if not isinstance(value, Iterable) or isinstance(value, (Mapping, pd.Series)):
         raise UsageError(f"{argument} is of type {type(value).__name__}; expected one of them or a list.")
     return list(value)
@@ -152,18 +194,6 @@ def _join(table: schema.Table, given: pd.DataFrame | None, parts: Sequence[Sourc
     if table is schema.MODELS:
         whole = whole.groupby("model", sort=False, as_index=False).first()
     return schema.validate(whole.drop_duplicates(list(table.key), ignore_index=True), table, source=table.name)
-
-
-def _remembered_roles(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The roles of all runs together: every student once, the first teacher, bases and controls of each student."""
-    roles = [facts.get("roles") or {} for facts in runs]
-    merged: dict[str, Any] = {
-        role: {student: name for each in roles for student, name in each.get(role, {}).items()}
-        for role in ("base", "control")
-    }
-    merged["students"] = list(dict.fromkeys(name for each in roles for name in each.get("students", ())))
-    merged["teacher"] = next((each["teacher"] for each in roles if each.get("teacher")), None)
-    return merged
 
 
 def assign_roles(
@@ -244,7 +274,7 @@ def _by_student(students: Sequence[str], given: RoleNames | None, remembered: Ma
     return {student: name for student, name in chosen.items() if student in students}
 
 
-def _unknown_students(source: str, models: pd.DataFrame, known: Collection[str], roles: schema.Roles) -> str:
+def _unknown_students(source: str, models: pd.DataFrame, known: Collection[str], roles: schema.Roles) -> list[str]:
     """A note on students that the user's models table has no row for; a table of other models is refused."""
     described = set(models["model"])
     if described.isdisjoint(known):
@@ -255,4 +285,4 @@ def _unknown_students(source: str, models: pd.DataFrame, known: Collection[str],
     unknown = [student for student in roles.students if student not in described]
     more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
     listed = f"{', '.join(unknown[:5])}{more}"
-    return f"{source}: has no row for {listed}: effects, data cost and patterns may lack them." if unknown else ""
+    return [f"{source}: has no row for {listed}: effects, data cost and patterns may lack them."] if unknown else []

@@ -6,11 +6,9 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
+from capgap.default_folders import evaluation_folder, student_folder
 from capgap.events import Listener, Note, ignore
-from capgap.results.comparison import RoleNames, TableSource, compare
-from capgap.results.output_folders import evaluation_folder, student_folder
+from capgap.results.comparison import RoleNames, TableSource, compare, listed
 from capgap.results.results import Results, ShownItems
 from capgap.results.run import Run
 
@@ -45,7 +43,7 @@ def analyze(
     labels: TableSource | None = None,
     items: TableSource | None = None,
     margin: float | None = None,
-    conf_level: float = 0.95,
+    conf_level: float | None = None,
     on_event: Listener = ignore,
 ) -> Results:
     """Estimates, sentence and page from outcomes alone; torch is never loaded.
@@ -68,9 +66,10 @@ def analyze(
     items
         What was asked, for the page; default: those of the runs.
     margin
-        A student within so many points (of 100) of its teacher counts as its equal; default 2.
+        A student within so many points (of 100) of its teacher counts as its equal. Default: what the runs remember,
+        else 2.
     conf_level
-        Of every interval.
+        Of every interval. Default: what the runs remember, else 0.95.
     on_event
         Called with notes on the tables, see `capgap.events`; they are in ``results.notes`` too.
 
@@ -177,13 +176,13 @@ def evaluate(
     from capgap import evaluation
 
     models = evaluation.cast_roles(
-        [_text(model) for model in _several(students)], teacher=_text(teacher), base=_text(base),
+        [_text(model) for model in listed(students, "students")], teacher=_text(teacher), base=_text(base),
         control=_text(control), allow=_permissions(allow_code, allow_pickle),
     )  # fmt: skip
     devices = evaluation.parse_devices(device)
     plan = evaluation.EvaluationPlan(
         **models._asdict(),
-        batteries=tuple(_text(name) for name in _several(battery)) or evaluation.default_batteries(models.students),
+        batteries=tuple(map(_text, listed(battery, "battery"))) or evaluation.default_batteries(models.students),
         limit=limit, device=devices[0] if devices else None, devices=devices if len(devices) > 1 else (), dtype=dtype,
         batch_tokens=batch_tokens, workers=workers, shard=evaluation.parse_shard(shard), rescore=rescore,
         data_root=None if data_root is None else Path(data_root),
@@ -195,12 +194,13 @@ def evaluate(
             Note(f"part {shard} is in {folder}. With all parts there, the same without a shard writes the report.")
         )
         return Run(folder)
-    if margin is not None:
-        directory.save(margin=margin)
+    no_base, no_control = ("none" if model == "none" else None for model in (base, control))
     # Of this call: run.json may by now hold the roles of another process that evaluates into the same directory.
-    results = compare(Run(folder), labels=labels, margin=margin, roles=plan.roles, on_event=on_event)
+    results = compare(
+        Run(folder), base=no_base, control=no_control, labels=labels, margin=margin, roles=plan.roles, on_event=on_event
+    )
     results.write(folder, items=items, on_event=on_event)
-    directory.save(state="done", roles=plan.roles)
+    directory.save(state="done")
     run = Run(folder)  # as it is now that it is done
     run.results = results
     return run
@@ -268,7 +268,7 @@ def distill(
         distillation.distill(config, target, folder=folder, device=device, ledger=ledger, on_event=on_event)
     if config.evaluate is None:
         return DistilledStudent(target)
-    names = _several(config.evaluate.battery)
+    names = listed(config.evaluate.battery, "battery")
     run = evaluate(
         f"{config.name}={target}",
         teacher=config.lead,
@@ -278,11 +278,6 @@ def distill(
         device=device, allow_code=allow_code, allow_pickle=allow_pickle, command=command, on_event=on_event,
     )  # fmt: skip
     return DistilledStudent(target, run)
-
-
-def _several(value: Any) -> list[Any]:
-    """One value, or a sequence of them, as a list."""
-    return [value] if isinstance(value, (str, PathLike, pd.DataFrame)) else list(value)
 
 
 def _text(model: OnePath | None) -> Any:

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import pandas as pd
@@ -15,9 +16,11 @@ from capgap.classification import classifier_facts
 from capgap.errors import UsageError
 from capgap.events import Listener, Note, ignore
 from capgap.report import write_report
+from capgap.results.joined_runs import REMEMBERED_SETTINGS
 from capgap.results.notebook import results_html
-from capgap.results.output_folders import PAGE_FILES, claim_folder, keep_former_page, writable
+from capgap.results.output_folders import PAGE_FILES, claim_folder, keep_former_page
 from capgap.store import RunDirectory
+from capgap.store.writable_folder import writable
 
 __all__ = ["Results"]
 
@@ -58,13 +61,13 @@ class Results:
     labels: pd.DataFrame | None = None
     """Knowledge or reasoning, item by item; None where nothing is known of any."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What run.json holds, for the page's provenance; ``margin`` of equivalence is in points."""
+    """What run.json holds, for the page's provenance; ``margin`` (of equivalence, points) and ``conf_level`` count."""
     notes: tuple[str, ...] = ()
     """What the user should know of the tables, one sentence each."""
     folders: tuple[Path, ...] = ()
     """The run directories that the tables come from, resolved."""
-    conf_level: float = 0.95
-    """Of every interval."""
+    is_of_one_run: bool = False
+    """Whether they come from one run directory and nothing else."""
 
     @cached_property
     def estimates(self) -> pd.DataFrame:
@@ -73,12 +76,12 @@ class Results:
         Raises
         ------
         TableError, EstimationError
-            Teacher and student have no common item, or `conf_level` or the margin is out of range.
+            Teacher and student have no common item, or the margin or ``conf_level`` is out of range.
         """
         margin = float(self.facts.get("margin", 100 * EQUIVALENCE_MARGIN)) / 100
         return estimate_table(
             self.outcomes, self.roles, models=self.models, labels=self.labels, items=self.items,
-            conf_level=self.conf_level, margin=margin,
+            conf_level=float(self.facts.get("conf_level", 0.95)), margin=margin,
         )  # fmt: skip
 
     @cached_property
@@ -112,7 +115,7 @@ class Results:
             raise UsageError(f"items is {items!r}; expected 'some' or 'none'.")
         # How far the run was when the page was written is not part of what it reports.
         facts = {key: value for key, value in self.facts.items() if key not in ("state", "updated")}
-        facts |= {"sentence": self.sentence.splitlines(), "next": self.next_step}
+        facts |= {"sentence": self.sentence.splitlines(), "next": self.next_step, "caveats": self.notes}
         return write_report(
             path, outcomes=self.outcomes, estimates=self.estimates, roles=self.roles, items=self.items,
             models=self.models, labels=self.labels, run={**facts, "classifier": classifier_facts(self.labels)},
@@ -123,7 +126,8 @@ class Results:
         """Write estimates (Parquet and JSON), items, models, labels and ``report.html`` into a folder.
 
         All are made first; page and numbers take their place together, last: whoever stops this finds the former ones.
-        A former page about another comparison is kept in ``earlier/``, see `capgap.results.output_folders`.
+        A former page about another comparison is kept in ``earlier/``, see `capgap.results.output_folders`. A run
+        directory remembers the comparison: `Run.results` and ``capgap report`` repeat it.
 
         Parameters
         ----------
@@ -132,7 +136,7 @@ class Results:
         items
             As of `report`.
         on_event
-            Told where a former page is kept.
+            Told where a former page is kept, and of a comparison that the run directory cannot remember.
 
         Returns
         -------
@@ -146,30 +150,41 @@ class Results:
         """
         folder = claim_folder(folder, self.folders)
         run = RunDirectory.existing(folder) if folder.resolve() in self.folders else None
-        with ExitStack() as lock, ExitStack() as files:
-            # Left last in, first out: the page takes its place after the numbers that it shows.
-            page, as_json, numbers = (
-                files.enter_context(schema.atomic_write(folder / name)) for name in reversed(PAGE_FILES)
-            )
-            schema.write(self.estimates, numbers, schema.ESTIMATES)
-            schema.write_json(self.estimates, as_json)
-            self.report(page, items=items)
+        tables = {schema.ITEMS: self.items, schema.MODELS: self.models, schema.LABELS: self.labels}
+        names = [*(() if run else (f"{table.name}.parquet" for table in tables)), *PAGE_FILES]
+        with ExitStack() as held:
+            with writable(folder):
+                fresh = Path(held.enter_context(TemporaryDirectory(dir=folder, suffix=".partial")))
+            for table, rows in {**tables, schema.ESTIMATES: self.estimates}.items():
+                if rows is not None:
+                    schema.write(rows, fresh / f"{table.name}.parquet", table)
+            schema.write_json(self.estimates, fresh / "estimates.json")
+            self.report(fresh / "report.html", items=items)
             if run is not None:  # page and numbers of one comparison, should another process be writing here too
-                lock.enter_context(run.locked())
-            for table, rows in ((schema.ITEMS, self.items), (schema.MODELS, self.models), (schema.LABELS, self.labels)):
-                path = folder / f"{table.name}.parquet"
-                if run is not None:
-                    run.merge(table, schema.empty(table) if rows is None else rows)  # others may be writing there
-                elif rows is not None:
-                    schema.write(rows, path, table)
-                else:  # of an earlier comparison
-                    with writable(path):
-                        path.unlink(missing_ok=True)
-            former = keep_former_page(folder, self.estimates)
+                held.enter_context(run.locked())
+                for table, rows in tables.items():  # others may have added rows
+                    run.merge(table, schema.empty(table) if rows is None else rows)
+            former = keep_former_page(folder, self.estimates, names)
+            for name in names:
+                with writable(folder / name):
+                    if (fresh / name).is_file():
+                        (fresh / name).replace(folder / name)
+                    else:  # of an earlier comparison
+                        (folder / name).unlink(missing_ok=True)
+            if run is not None:
+                self._remember_comparison(run, on_event)
         if former is not None:
-            why = "it is about another comparison, or its numbers cannot be read"
+            why = "it is about another comparison or more items, or its numbers cannot be read"
             on_event(Note(f"the former page in {folder} is kept: {former} ({why})"))
         return folder / "report.html"
+
+    def _remember_comparison(self, run: RunDirectory, on_event: Listener) -> None:
+        """Let a report of the run repeat this comparison, where nothing but the run took part in it."""
+        if self.is_of_one_run:
+            settings = {key: self.facts[key] for key in self.facts if key in REMEMBERED_SETTINGS}
+            run.save_comparison(self.roles, set(self.outcomes["battery"]), **settings)
+        else:
+            on_event(Note(f"capgap report {run.path} will show that run alone: this comparison has other sources too."))
 
     def __repr__(self) -> str:
         roles = self.roles

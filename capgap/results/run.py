@@ -63,16 +63,19 @@ class Run:
 
     @property
     def roles(self) -> schema.Roles:
-        """Who was who in the last evaluation.
+        """Who is who in the comparison that was last written, by an evaluation or an analysis of this run alone.
 
         Raises
         ------
         StoreError
-            It is a directory of imports, which remembers none.
+            There is none yet.
         """
         roles = self._directory.roles
         if roles is None:
-            raise StoreError(f"{self.path}: run.json names no roles. Use capgap analyze {self.path} --student NAME.")
+            raise StoreError(
+                f"{self.path}: run.json names no roles: no evaluation has ended here and no analysis was written. Say "
+                f"who is who: capgap analyze {self.path} --teacher NAME"
+            )
         return roles
 
     @cached_property

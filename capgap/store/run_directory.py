@@ -30,6 +30,7 @@ from capgap import schema
 from capgap.errors import StoreError
 from capgap.events import Event, Listener, Note, ignore
 from capgap.store.outcome_parts import has_outcomes, read_outcomes, write_part
+from capgap.store.writable_folder import writable
 
 _LAYOUT = 2
 """1 had all outcomes in one file, and is still read."""
@@ -74,25 +75,21 @@ class RunDirectory:
     >>> row = {"model": "Qwen/Qwen2.5-1.5B", "battery": "pocket", "task": "capitals", "item": "1", "score": 1.0}
     >>> run.write_outcomes("Qwen/Qwen2.5-1.5B", "pocket", pd.DataFrame([row]))
     >>> run.save(state="evaluated", roles=schema.Roles(("Qwen/Qwen2.5-1.5B",)))
-    >>> run.outcomes(run.roles)["score"].tolist()
+    >>> run.outcomes(run.roles.students)["score"].tolist()
     [1.0]
     """
 
     def __init__(self, path: Path | str, *, on_event: Listener = ignore) -> None:
         self.path = Path(path)
         self._on_event = on_event
-        self._notes: list[str] = []  # said since run.json was written
+        self._notes: list[str] = []  # passed on already, and part of every later run.json
         self._lock = FileLock(self.path / _LOCK, timeout=_LOCK_SECONDS)
         existing = self._read_note()
         if existing is not None:
             self.facts: dict[str, Any] = existing
             return
-        try:
+        with writable(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(
-                f"{self.path}: cannot be written: {error.strerror or error}. Choose another --out."
-            ) from error
         begun = {"created": _now(), "id": uuid4().hex, "state": "new"}
         # Another process may have begun the same directory since; then its facts stand.
         self._update(lambda written: written.update(begun | written))
@@ -127,7 +124,7 @@ class RunDirectory:
 
     @property
     def roles(self) -> schema.Roles | None:
-        """Who was who when the run was last evaluated; None where nobody has said so yet, as after an import."""
+        """Who is who in the comparison that was last written; None where there is none yet, as after an import."""
         return _roles(self.facts)
 
     def read(self, table: schema.Table) -> pd.DataFrame:
@@ -139,31 +136,19 @@ class RunDirectory:
             A file is damaged.
         """
         if table is schema.OUTCOMES:
-            return self._outcomes(None)
+            return read_outcomes(self.path, on_event=self._remember)
         path = self._file(table)
         return schema.read(path, table) if path.is_file() else schema.empty(table)
 
-    def outcomes(self, roles: schema.Roles) -> pd.DataFrame:
-        """The outcomes of the models that play a role; nothing of other models is read.
-
-        Raises
-        ------
-        StoreError
-            One of them has none yet.
-        """
-        outcomes = self._outcomes(roles.names)
-        known = set(outcomes["model"])
-        absent = [name for name in roles.names if name not in known]
-        if absent:
-            raise StoreError(f"{self.path}: has no outcomes of {absent[0]!r} yet. Run its evaluation to the end first.")
-        return outcomes
-
-    def _outcomes(self, models: Collection[str] | None) -> pd.DataFrame:
+    def outcomes(self, models: Collection[str]) -> pd.DataFrame:
+        """The outcomes of some models, without rows of those that have none; nothing of other models is read."""
         return read_outcomes(self.path, models, on_event=self._remember)
 
     def _remember(self, event: Event) -> None:
-        """Pass a note on, and keep it in `facts` and for the next `save`."""
+        """Pass a note on once, and keep it in `facts` and for the next `save`."""
         if isinstance(event, Note):
+            if event.text in self._notes:
+                return
             self._notes.append(event.text)
             self._add_notes(self.facts)
         self._on_event(event)
@@ -225,8 +210,18 @@ class RunDirectory:
         changes = {**facts, "roles": asdict(roles)} if isinstance(roles, schema.Roles) else facts
         self._update(lambda written: written.update(changes))
 
-    def add_battery(self, name: str, digest: str, facts: Mapping[str, Any]) -> None:
-        """Enter a battery into ``run.json``.
+    def save_comparison(self, roles: schema.Roles, batteries: Collection[str], **facts: Any) -> None:
+        """Enter what the tables now answer, and a report repeats: who is who, on which batteries, and other facts."""
+
+        def enter(written: dict[str, Any]) -> None:
+            written.update({"roles": asdict(roles), **facts})
+            for name in written["batteries"].keys() & set(batteries):
+                written["batteries"][name].pop("pending", None)
+
+        self._update(enter)
+
+    def add_battery(self, name: str, digest: str, facts: Mapping[str, Any] | None = None) -> None:
+        """Enter a battery into ``run.json``; without facts a new one is ``pending``: no comparison is about it yet.
 
         Raises
         ------
@@ -242,7 +237,8 @@ class RunDirectory:
                     f"{digest[:12]}). Give the changed battery another name or version of its name, or choose another "
                     f"--out."
                 )
-            written["batteries"][name] = {"hash": digest, **facts}
+            new = {"hash": digest, **({"pending": True} if facts is None else facts)}
+            written["batteries"][name] = written["batteries"].get(name, new) if facts is None else new
 
         self._update(enter)
 
@@ -303,7 +299,8 @@ class RunDirectory:
             for kind in ("models", "batteries"):
                 facts[kind] = {name: dict(entry) for name, entry in dict(facts[kind]).items()}
             _roles(facts)
-            list(facts.get("notes", ())), float(facts.get("margin", 0))
+            list(facts.get("notes", ())), list(facts.get("declined_roles", ()))
+            float(facts.get("margin", 0)), float(facts.get("conf_level", 0))
         except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
             raise StoreError(
                 f"{note}: is no note of a run: {error!r}. Choose another --out; nothing was changed."

@@ -277,3 +277,27 @@ def test_of_many_students_the_terminal_gets_a_page_and_the_report_all(
     assert said[12] == "… and 3 more students: see the report"
     page = (out / "report.html").read_text(encoding="utf-8")
     assert all(f"student{n:02d} is " in page for n in range(15))
+
+
+@pytest.mark.parametrize(
+    ("sources", "out", "recorded"),
+    [
+        (["results.csv", "run"], [], True),
+        (["run", "results.csv"], [], False),
+        (["run"], ["--out", "elsewhere"], True),
+    ],
+)
+def test_the_command_is_recorded_unless_a_run_is_analysed_in_its_own_directory(
+    sources: list[str], out: list[str], recorded: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("capgap.cli.analyze.command_line", lambda: ["the", "typed", "command"])
+    monkeypatch.setattr(
+        "capgap.results.results.write_report", lambda path, run, **_: path.write_text(str(run["command"]))
+    )
+    imported(tmp_path / "run", "big", "after")
+    others = pd.read_csv("run.csv").replace({"model": {"big": "huge", "after": "before"}})
+    others.drop(columns="prompt").to_csv("results.csv", index=False)
+    assert _status(["analyze", *sources, *out]) == 0
+    folder = Path(out[-1] if out else "run" if sources[0] == "run" else "capgap-out/results")
+    assert ("typed" in (folder / "report.html").read_text()) == recorded

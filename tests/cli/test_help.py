@@ -46,3 +46,11 @@ def test_the_help_of_every_command_answers_without_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = [line for line in done.stdout.splitlines() if line.startswith("heavy: ")]
     assert loaded == [f"heavy: {name} []" for name in COMMANDS]
+
+
+def test_the_help_of_distill_lists_every_way_of_supervision_and_adaptation() -> None:
+    from capgap.distillation import ADAPTATIONS, SUPERVISIONS
+
+    shown = CliRunner().invoke(cli, ["distill", "--help"]).output
+    assert f"# {', '.join(SUPERVISIONS)}\n" in shown
+    assert f"# {', '.join(ADAPTATIONS)}\n" in shown

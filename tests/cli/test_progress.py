@@ -118,7 +118,7 @@ def test_a_bar_fits_sixty_columns_with_its_status() -> None:
     drawn = [part for part in re.split(r"[\r\n]|\x1b\[A", _on_terminal()) if "% |" in part]
     assert drawn
     assert all(len(part) <= COLUMNS for part in drawn)
-    assert all(part.startswith("training qwen-stud") or part.startswith("evaluating") for part in drawn)
+    assert all(part.startswith("training qwen") or part.startswith("evaluating") for part in drawn)
     assert any("█" in part for part in drawn)
 
 

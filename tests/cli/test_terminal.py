@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from capgap.cli.terminal import one_line, printable, shortened, wrapped, write_lines
+from capgap.cli.terminal import wrapped, write_lines
 
 
 class _Terminal(io.StringIO):
@@ -38,13 +38,3 @@ def test_nothing_is_wrapped_where_nobody_looks() -> None:
 @pytest.mark.parametrize("warning", [False, True])
 def test_an_empty_message_is_an_empty_line(warning: bool, terminal: _Terminal) -> None:
     assert wrapped("", terminal, warning=warning) == [""]
-
-
-def test_printable_keeps_line_breaks_and_nothing_else_that_a_terminal_obeys() -> None:
-    assert printable("a\nb\tc\x1b[2Jd\r") == "a\nb\tc\N{REPLACEMENT CHARACTER}[2Jd\N{REPLACEMENT CHARACTER}"
-    assert one_line(" a\n\n b\x07\u202e ") == "a b\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}"
-
-
-@pytest.mark.parametrize(("width", "expected"), [(5, "abcde"), (4, "abc…"), (1, "…")])
-def test_what_is_too_long_ends_in_an_ellipsis(width: int, expected: str) -> None:
-    assert shortened("abcde", width) == expected

@@ -48,7 +48,7 @@ def accuracy(model: str, out: Path) -> float:
         students=students, teacher=teacher, bases=bases, controls=controls, batteries=("microworld",), limit=60
     )
     run = engine.evaluate(plan, out, command=[])
-    outcomes = run.outcomes(plan.roles)
+    outcomes = run.outcomes(plan.roles.names)
     return float(outcomes[outcomes["primary"] & (outcomes["task"] == "facts_generate")]["score"].mean())
 
 

@@ -71,7 +71,7 @@ def test_a_covariate_that_is_a_number_in_one_battery_and_text_in_another_is_unif
     events: list[Event] = []
     plan = plan_of(checkpoints, texts)
     run = evaluate(plan, tmp_path / "run", on_event=events.append)
-    outcomes = run.outcomes(plan.roles)
+    outcomes = run.outcomes(plan.roles.names)
     depths = {name: set(rows["x_depth"]) for name, rows in outcomes.groupby("battery")}
     assert depths == {"tiny": {"1", "2", "3"}, "other": {"1 deep", "2 deep", "3 deep"}}
     note = "covariate x_depth is text in other and a number in tiny; all of it is taken as text"

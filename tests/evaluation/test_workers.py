@@ -98,7 +98,7 @@ def test_a_model_that_needs_all_gpus_is_asked_by_one_worker_after_the_others(
     assert [(n, {index for index, _ in jobs}) for n, jobs in worker_shards(plan)] == [(2, {1}), (1, {0})]
     split = evaluate(plan, tmp_path / "split")
     keys = ["model", "task", "item", "variant", "metric"]
-    one, other = (run.outcomes(plan.roles).sort_values(keys).reset_index(drop=True) for run in (whole, split))
+    one, other = (run.outcomes(plan.roles.names).sort_values(keys).reset_index(drop=True) for run in (whole, split))
     assert one[[*keys, "score", "status"]].equals(other[[*keys, "score", "status"]])
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from capgap import schema
 from capgap.errors import StoreError, TableError
+from capgap.events import Event
 from capgap.store import RunDirectory
 from tests.store.rows import item_rows, outcome_rows
 
@@ -123,7 +124,7 @@ def test_a_run_of_an_older_layout_opens(tmp_path: Path) -> None:
     schema.write(outcome_rows("m", "b"), folder / "outcomes.parquet", schema.OUTCOMES)
     run = RunDirectory.existing(folder)
     assert run.roles is not None
-    assert len(run.outcomes(run.roles)) == 3
+    assert len(run.outcomes(run.roles.names)) == 3
     run.save(state="done")
     assert RunDirectory.existing(folder).facts["layout"] == 2, "an older capgap would not see the parts"
 
@@ -173,3 +174,31 @@ def test_processes_that_add_models_at_once_lose_nothing(tmp_path: Path) -> None:
     assert set(run.read(schema.OUTCOMES)["model"]) == names
     assert set(run.read(schema.ITEMS)["battery"]) == batteries
     assert not list(folder.rglob("*.partial"))
+
+
+def test_a_note_on_the_tables_is_told_once_however_often_they_are_read(tmp_path: Path) -> None:
+    events: list[Event] = []
+    run = RunDirectory(tmp_path, on_event=events.append)
+    for battery, values in (("a", [1, 2, 3]), ("b", ["x", "y", "z"])):
+        run.write_outcomes("m", battery, outcome_rows("m", battery).assign(x_depth=values))
+    for _ in range(3):
+        run.read(schema.OUTCOMES)
+        run.save(state="read")
+    assert len(events) == len(run.facts["notes"]) == 1
+
+
+def test_a_battery_is_pending_until_a_comparison_is_about_it(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    for name in ("a", "b", "c"):
+        run.add_battery(name, name * 64)
+    run.add_battery("a", "a" * 64, {"limit": 6})
+    run.save_comparison(schema.Roles(("m",)), ["a", "b", "unknown"], margin=3)
+    run.add_battery("a", "a" * 64)
+    facts = RunDirectory.existing(tmp_path).facts
+    pending = {name: entry.get("pending", False) for name, entry in facts["batteries"].items()}
+    assert pending == {"a": False, "b": False, "c": True}
+    assert (facts["margin"], facts["batteries"]["a"]["limit"]) == (3, 6), (
+        "another evaluation begins, and nothing is lost"
+    )
+    with pytest.raises(StoreError, match="another battery called 'c'"):
+        run.add_battery("c", "0" * 64)

@@ -1,0 +1,16 @@
+"""What a disk says against writing, as one message."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from capgap.errors import StoreError
+
+
+@contextmanager
+def writable(place: Path) -> Iterator[Path]:
+    """The place, and what a disk says against writing there as a `StoreError`."""
+    try:
+        yield place
+    except OSError as error:
+        raise StoreError(f"{place}: cannot be written: {error.strerror or error}. Choose another --out.") from error
