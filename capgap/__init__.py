@@ -27,7 +27,7 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_MODULE_BY_NAME = {
     "CapgapError": "capgap.errors", "Roles": "capgap.schema", "load_battery": "capgap.battery",
     "classify": "capgap.classification",
 }  # fmt: skip
@@ -36,7 +36,7 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'capgap' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES.get(name, "capgap.results")), name)
+    value = getattr(importlib.import_module(_MODULE_BY_NAME.get(name, "capgap.results")), name)
     globals()[name] = value  # asked for once
     return value
 

@@ -63,14 +63,14 @@ class EstimationError(CapgapError, ValueError):
     """The data cannot support the number that was asked for."""
 
 
-def suggestion(word: str, known: Iterable[str], *, limit: int = 12) -> str:
+def suggestion(word: str, valid_words: Iterable[str], *, limit: int = 12) -> str:
     """The end of an error message: the nearest valid word, else the valid words themselves.
 
     Parameters
     ----------
     word
         What was found.
-    known
+    valid_words
         The valid words, in any order.
     limit
         At most this many words are listed where none is near.
@@ -80,11 +80,11 @@ def suggestion(word: str, known: Iterable[str], *, limit: int = 12) -> str:
     str
         ``" Did you mean 'x'?"`` or ``" Known: a, b, c."``, with the leading space; empty where nothing is known.
     """
-    words = sorted(set(known))
-    near = difflib.get_close_matches(str(word), words, n=1, cutoff=0.6)
-    if near:
-        return f" Did you mean {near[0]!r}?"
+    words = sorted(set(valid_words))
+    close_matches = difflib.get_close_matches(str(word), words, n=1, cutoff=0.6)
+    if close_matches:
+        return f" Did you mean {close_matches[0]!r}?"
     if not words:
         return ""
-    more = f" and {len(words) - limit} more" if len(words) > limit else ""
-    return f" Known: {', '.join(words[:limit])}{more}."
+    overflow_text = f" and {len(words) - limit} more" if len(words) > limit else ""
+    return f" Known: {', '.join(words[:limit])}{overflow_text}."

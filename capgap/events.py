@@ -11,10 +11,10 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class Begun:
+class StageBegun:
     """A stage of work has begun."""
 
-    stage: str
+    stage_id: str
     """What is done, in a word or two; names the stage in later events."""
     total: int | None = None
     """Units of work in all; None where nobody knows."""
@@ -23,10 +23,10 @@ class Begun:
 
 
 @dataclass(frozen=True)
-class Advanced:
+class StageAdvanced:
     """Some of a stage's work is done."""
 
-    stage: str
+    stage_id: str
     """The stage."""
     n: int = 1
     """Units done since the last event of this stage."""
@@ -45,14 +45,14 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Finished:
+class StageFinished:
     """A stage of work has ended, whole or not."""
 
-    stage: str
+    stage_id: str
     """The stage."""
 
 
-Event = Begun | Advanced | Note | Finished
+Event = StageBegun | StageAdvanced | Note | StageFinished
 Listener = Callable[[Event], None]
 """Called with every event, in order, in the process of the caller."""
 
@@ -63,21 +63,21 @@ def ignore(event: Event) -> None:
 
 @contextmanager
 def stage(on_event: Listener, name: str, total: int | None, unit: str) -> Iterator[Callable[..., None]]:
-    """Emit `Begun` before and `Finished` after a block, however it ends; yields a function that emits `Advanced`.
+    """Emit `StageBegun` before and `StageFinished` after a block, however it ends; yields what emits `StageAdvanced`.
 
     Parameters
     ----------
     on_event
         Listener for the events.
     name, total, unit
-        Of `Begun`. The yielded function takes ``n`` and ``status`` of `Advanced`.
+        Of `StageBegun`. The yielded function takes ``n`` and ``status`` of `StageAdvanced`.
     """
-    on_event(Begun(name, total, unit))
+    on_event(StageBegun(name, total, unit))
 
     def advance(n: int = 1, status: str = "") -> None:
-        on_event(Advanced(name, n, status))
+        on_event(StageAdvanced(name, n, status))
 
     try:
         yield advance
     finally:
-        on_event(Finished(name))
+        on_event(StageFinished(name))

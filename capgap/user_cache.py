@@ -20,9 +20,9 @@ def write_cached(path: Path, content: bytes) -> None:
         The cache cannot be written. Every caller can do without it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}-{get_ident()}.partial")
+    partial_path = path.with_name(f"{path.name}.{os.getpid()}-{get_ident()}.partial")
     try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
+        partial_path.write_bytes(content)
+        os.replace(partial_path, path)
     finally:
-        partial.unlink(missing_ok=True)
+        partial_path.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ import pytest
 
 import capgap
 from capgap.cli import _status
-from capgap.events import Begun, Finished, Note
+from capgap.events import Note, StageBegun, StageFinished
 from tests.cli.test_analyze import foreign
 from tests.conftest import ROOT
 
@@ -99,7 +99,7 @@ def test_functions_print_nothing_and_tell_listeners(
         on_event=events.append,
     )
     assert capfd.readouterr() == ("", "")
-    assert {Begun, Finished, Note} <= {type(event) for event in events}
+    assert {StageBegun, StageFinished, Note} <= {type(event) for event in events}
     assert (run.path / "report.html").is_file()
     assert capgap.load(run.path).results.estimates.equals(run.results.estimates)
 

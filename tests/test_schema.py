@@ -66,7 +66,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, name: str) -> None:
         table.to_csv(path, index=False)
     else:
         table.to_json(path, orient="records", lines=name.endswith("jsonl"))
-    pd.testing.assert_frame_equal(schema.read(path, schema.OUTCOMES), table, check_dtype=False)
+    pd.testing.assert_frame_equal(schema.read_df(path, schema.OUTCOMES), table, check_dtype=False)
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.json"])
@@ -78,7 +78,7 @@ def test_a_name_that_looks_like_a_number_or_like_nothing_stays_that_name(tmp_pat
         table.to_csv(path, index=False)
     else:
         table.to_json(path, orient="records", lines=name.endswith("jsonl"))
-    read = schema.read(path, schema.OUTCOMES)
+    read = schema.read_df(path, schema.OUTCOMES)
     assert read["model"].tolist() == read["item"].tolist() == names
     assert read["score"].isna().tolist() == [False, False, False, True, False, False]
     assert read["x_depth"].tolist() == [1] * 6
@@ -90,7 +90,10 @@ def test_half_a_surrogate_pair_is_replaced_not_refused(tmp_path: Path) -> None:
     rows = [{**cell, "response": text} for cell, text in zip(cells, texts, strict=True)]
     table = schema.from_rows(rows, schema.OUTCOMES)
     schema.write(table, tmp_path / "t.parquet", schema.OUTCOMES)
-    assert schema.read(tmp_path / "t.parquet", schema.OUTCOMES)["response"].tolist() == ["lone ? half", "naïve 東京 🙂"]
+    assert schema.read_df(tmp_path / "t.parquet", schema.OUTCOMES)["response"].tolist() == [
+        "lone ? half",
+        "naïve 東京 🙂",
+    ]
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00\x01", b"{"])
@@ -99,9 +102,9 @@ def test_a_broken_file_is_a_table_error(tmp_path: Path, content: bytes) -> None:
         path = tmp_path / f"t.{suffix}"
         path.write_bytes(content)
         with pytest.raises(TableError, match=f"t.{suffix}"):
-            schema.read(path, schema.OUTCOMES)
+            schema.read_df(path, schema.OUTCOMES)
     with pytest.raises(TableError, match="no such file"):
-        schema.read(tmp_path / "none.csv", schema.OUTCOMES)
+        schema.read_df(tmp_path / "none.csv", schema.OUTCOMES)
 
 
 def test_a_failed_write_leaves_the_old_table(tmp_path: Path) -> None:
@@ -127,7 +130,7 @@ def test_pairs_keep_what_all_models_answered_and_say_the_share() -> None:
     pairs = schema.pair(schema.validate(frame, schema.OUTCOMES), ["t", "s"])
     assert pairs.cells["item"].tolist() == ["1"]
     assert pairs.scores.tolist() == [[1.0, 0.0]]
-    assert (pairs.share, pairs.n_any) == (0.25, 4)
+    assert (pairs.share, pairs.n_answered_cells) == (0.25, 4)
 
 
 def test_pairing_an_unknown_model_names_the_nearest() -> None:

@@ -26,17 +26,17 @@ class CommonCells:
     share: float
     """These cells over the cells that any of the models was asked; NaN where none was."""
 
-    def information(self, who: Sequence[str]) -> tuple[Remark, ...]:
-        """Their share, where it is not all; `who` are the roles that answered."""
-        return () if self.share == 1 else (remark(Reason.COMMON_SHARE, who=who, share=100 * self.share),)
+    def information(self, role_names: Sequence[str]) -> tuple[Remark, ...]:
+        """Their share, where it is not all; `role_names` are the roles that answered."""
+        return () if self.share == 1 else (remark(Reason.COMMON_SHARE, who=role_names, share=100 * self.share),)
 
-    def refusal(self, who: Sequence[str]) -> tuple[Remark, ...]:
-        """Why a number of `who` cannot rest on them; empty where they are enough."""
+    def refusal(self, role_names: Sequence[str]) -> tuple[Remark, ...]:
+        """Why a number of `role_names` cannot rest on them; empty where they are enough."""
         if not len(self.rows):
             return (remark(Reason.NO_COMMON_ITEMS),)
         if self.share >= MIN_COMMON_SHARE:
             return ()
-        return (remark(Reason.UNLIKE_ITEMS, who=who, share=100 * self.share, least=100 * MIN_COMMON_SHARE),)
+        return (remark(Reason.UNLIKE_ITEMS, who=role_names, share=100 * self.share, least=100 * MIN_COMMON_SHARE),)
 
 
 @dataclass(frozen=True)
@@ -73,19 +73,19 @@ class AnalysisSet:
         n_items = len(np.unique(grid.item[rows])) if grid.varied else len(rows)
         return cls(rows, strata, clusters, weighting, population, design, n_items)
 
-    def narrowed(self, grid: ScoreMatrix, mask: NDArray[np.bool_]) -> "AnalysisSet":
+    def filter_rows(self, grid: ScoreMatrix, mask: NDArray[np.bool_]) -> "AnalysisSet":
         """The same of some of its rows, a mask over them."""
         return self if mask.all() else AnalysisSet.of(grid, self.rows[mask], self.weighting, self.population)
 
     @property
-    def like_these(self) -> bool:
+    def has_task_units(self) -> bool:
         """Whether tasks are the units, standing for tasks like them."""
         return self.population == TASKS_LIKE_THESE
 
     @property
     def n_tasks(self) -> int:
         """Tasks that entered."""
-        return self.design.n_items if self.like_these else len(self.design.counts)
+        return self.design.n_items if self.has_task_units else len(self.design.counts)
 
     def accuracy(self, scores: Floats, chance: Floats, *, conf_level: float) -> Estimate:
         """A mean score; `scores` and `chance` have one value a row, the null value is chance where all is known."""
@@ -104,7 +104,7 @@ class AnalysisSet:
 
     def units(self, values: Floats) -> Floats:
         """The values of the units, shape (rows, …) or (tasks, …): the rows themselves, or the means of the tasks."""
-        if not self.like_these:
+        if not self.has_task_units:
             return values
         _, k = np.unique(self.strata, return_inverse=True)
         size = np.bincount(k)
@@ -113,7 +113,7 @@ class AnalysisSet:
         return np.column_stack([np.bincount(k, column) / size for column in values.T])
 
 
-class AnalysisSets:
+class SubsetCache:
     """Cache of analysis sets: those of the same rows, which most quantities and students share, are built once."""
 
     def __init__(self, grid: ScoreMatrix) -> None:
@@ -127,10 +127,10 @@ class AnalysisSets:
         if key not in self._masks:
             columns = [self.grid.column(model) for model in models]
             scored_by_all = np.asarray(np.isfinite(self.grid.scores[:, columns]).all(axis=1))
-            self._masks[key] = scored_by_all, np.asarray(self.grid.present[:, columns].any(axis=1))
+            self._masks[key] = scored_by_all, np.asarray(self.grid.is_asked[:, columns].any(axis=1))
         scored_by_all, asked_of_any = self._masks[key]
-        common, n_any = rows[scored_by_all[rows]], int(np.count_nonzero(asked_of_any[rows]))
-        return CommonCells(common, len(common) / n_any if n_any else math.nan)
+        common_rows, n_asked_of_any = rows[scored_by_all[rows]], int(np.count_nonzero(asked_of_any[rows]))
+        return CommonCells(common_rows, len(common_rows) / n_asked_of_any if n_asked_of_any else math.nan)
 
     def of(self, group: ItemGroup, rows: Ints) -> tuple[AnalysisSet, ...]:
         """By task, by item, and for tasks like these where there are enough; none without a row.
@@ -144,12 +144,12 @@ class AnalysisSets:
         """
         if not len(rows):
             return ()
-        key = (group.over_tasks, group.generalizes, rows.tobytes())
+        key = (group.spans_tasks, group.generalizes, rows.tobytes())
         if key not in self._sets:
-            kinds = [("items", THESE_TASKS)]
-            if group.over_tasks:
-                kinds.insert(0, ("tasks", THESE_TASKS))
+            weighting_populations = [("items", THESE_TASKS)]
+            if group.spans_tasks:
+                weighting_populations.insert(0, ("tasks", THESE_TASKS))
                 if group.generalizes and len(np.unique(self.grid.task[rows])) >= MIN_TASKS:
-                    kinds.append(("tasks", TASKS_LIKE_THESE))
-            self._sets[key] = tuple(AnalysisSet.of(self.grid, rows, *kind) for kind in kinds)
+                    weighting_populations.append(("tasks", TASKS_LIKE_THESE))
+            self._sets[key] = tuple(AnalysisSet.of(self.grid, rows, *kind) for kind in weighting_populations)
         return self._sets[key]

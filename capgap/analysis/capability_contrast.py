@@ -7,7 +7,7 @@ import numpy as np
 
 from capgap.analysis.analysis_sets import AnalysisSet
 from capgap.analysis.estimate_rows import EstimateRow
-from capgap.analysis.groups import CONTRASTED, ItemGroup, group_at
+from capgap.analysis.groups import CAPABILITY_DUO, ItemGroup, group_at
 from capgap.analysis.score_matrix import Ints, ScoreMatrix
 from capgap.analysis.student_estimates import RoleComparison, chance_unknown, closure_columns, retention_columns
 from capgap.schema.quantities import QUANTITIES
@@ -21,18 +21,18 @@ _Estimator = Callable[[RoleComparison, AnalysisSet, AnalysisSet], Estimate]
 
 def capability_contrast_rows(comparison: RoleComparison, excluded: frozenset[str]) -> Iterator[EstimateRow]:
     """`capability_contrast` of one student in every battery that holds knowledge or reasoning."""
-    if not comparison.can("capability_contrast"):
+    if not comparison.has_roles_for("capability_contrast"):
         return
     for battery in comparison.grid.members("battery"):
-        sides = [group_at(comparison.grid, "capability", name, excluded, battery=battery) for name in CONTRASTED]
-        if any(len(side.rows) or side.left_out for side in sides):
+        groups = [group_at(comparison.grid, "capability", name, excluded, battery=battery) for name in CAPABILITY_DUO]
+        if any(len(group.rows) or group.left_out for group in groups):
             for measure, estimator in _ESTIMATORS.items():
-                if comparison.can(measure):
-                    yield from _contrast_rows(comparison, battery, sides, measure, estimator)
+                if comparison.has_roles_for(measure):
+                    yield from _contrast_rows(comparison, battery, groups, measure, estimator)
 
 
 def _contrast_rows(
-    comparison: RoleComparison, battery: str, sides: list[ItemGroup], measure: str, estimator: _Estimator
+    comparison: RoleComparison, battery: str, groups: list[ItemGroup], measure: str, estimator: _Estimator
 ) -> Iterator[EstimateRow]:
     """Rows of one contrast in one battery, one for each weighting and population; `measure` is its code."""
     roles = tuple(role for role in ("teacher", "student", "base") if role in QUANTITIES[measure].roles)
@@ -48,25 +48,25 @@ def _contrast_rows(
         scale="score" if measure == "gap" else "ratio",
         weighting="tasks",
     )
-    selections = [comparison.sets.select(side.rows, [comparison.roles[role] for role in roles]) for side in sides]
-    for side, common in zip(sides, selections, strict=True):
-        empty = side.remarks or (remark(Reason.NO_CAPABILITY),)
-        if why_not := common.refusal(roles) if len(side.rows) else empty:
-            yield replace(blank, estimate=refused(*(reason.of(side.name) for reason in why_not)))
+    selections = [comparison.subsets.select(group.rows, [comparison.roles[role] for role in roles]) for group in groups]
+    for group, common_cells in zip(groups, selections, strict=True):
+        empty = group.remarks or (remark(Reason.NO_CAPABILITY),)
+        if refusal := common_cells.refusal(roles) if len(group.rows) else empty:
+            yield replace(blank, estimate=refused(*(reason.of(group.name) for reason in refusal)))
             return
     grid = comparison.grid
     remarks: list[Remark] = []
-    for side, common in zip(sides, selections, strict=True):
-        remarks += [shared.of(side.name) for shared in common.information(roles)]
-    remarks += [left_out for side in sides for left_out in side.remarks]
+    for group, common_cells in zip(groups, selections, strict=True):
+        remarks += [share_remark.of(group.name) for share_remark in common_cells.information(roles)]
+    remarks += [group_remark for group in groups for group_remark in group.remarks]
     remarks += comparison.prompting_remarks(*roles)
-    remarks += format_remarks(grid, *(common.rows for common in selections))
-    for side, common in zip(sides, selections, strict=True):
-        if np.ptp(grid.task[common.rows]) == 0:
-            remarks.append(remark(Reason.SINGLE_TASK, capability=side.name))
+    remarks += format_remarks(grid, *(common_cells.rows for common_cells in selections))
+    for group, common_cells in zip(groups, selections, strict=True):
+        if np.ptp(grid.task[common_cells.rows]) == 0:
+            remarks.append(remark(Reason.SINGLE_TASK, capability=group.name))
     knowledge, reasoning = (
-        {(subset.weighting, subset.population): subset for subset in comparison.sets.of(side, common.rows)}
-        for side, common in zip(sides, selections, strict=True)
+        {(subset.weighting, subset.population): subset for subset in comparison.subsets.of(group, common_cells.rows)}
+        for group, common_cells in zip(groups, selections, strict=True)
     )
     for weighting, population in (kind for kind in knowledge if kind in reasoning):
         pair = knowledge[weighting, population], reasoning[weighting, population]
@@ -83,58 +83,58 @@ def _contrast_rows(
 def format_remarks(grid: ScoreMatrix, knowledge: Ints, reasoning: Ints) -> list[Remark]:
     """Warnings where format and capability cannot be told apart; none where both have both formats, or unknown ones."""
     formats = [sorted({f for f in grid.facts["format"][rows] if f is not None}) for rows in (knowledge, reasoning)]
-    if not all(formats) or all(len(several) > 1 for several in formats):
+    if not all(formats) or all(len(format_names) > 1 for format_names in formats):
         return []
     if formats[0] == formats[1]:
         return [remark(Reason.ONE_FORMAT, format=formats[0][0])]
-    sides = [
-        remark(Reason.ONE_FORMAT_OF_CAPABILITY, format=only[0]).of(capability)
-        for capability, only in zip(CONTRASTED, formats, strict=True)
-        if len(only) == 1
+    single_format_remarks = [
+        remark(Reason.ONE_FORMAT_OF_CAPABILITY, format=format_names[0]).of(capability)
+        for capability, format_names in zip(CAPABILITY_DUO, formats, strict=True)
+        if len(format_names) == 1
     ]
-    return [remark(Reason.FORMAT_ALIASED), *sides]
+    return [remark(Reason.FORMAT_ALIASED), *single_format_remarks]
 
 
 def _gap_difference(comparison: RoleComparison, knowledge: AnalysisSet, reasoning: AnalysisSet) -> Estimate:
     """Mean gap of the reasoning tasks minus that of the knowledge tasks, one weighted sum over both."""
     values, strata, clusters, weights = [], [], [], []
-    for side, (subset, sign) in enumerate(((knowledge, -1.0), (reasoning, 1.0))):
-        gap = comparison.score("teacher", subset) - comparison.score("student", subset)
+    for capability_index, (subset, sign) in enumerate(((knowledge, -1.0), (reasoning, 1.0))):
+        item_gaps = comparison.score("teacher", subset) - comparison.score("student", subset)
         tasks, k, counts = np.unique(subset.strata, return_inverse=True, return_counts=True)
-        if subset.like_these:
+        if subset.has_task_units:
             # The task is the unit; one that holds items of both capabilities is one cluster of two strata.
-            values.append(np.bincount(k, gap) / counts)
-            strata.append(np.full(len(tasks), side))
+            values.append(np.bincount(k, item_gaps) / counts)
+            strata.append(np.full(len(tasks), capability_index))
             clusters.append(tasks)
             weights.append(np.array([sign]))
         else:
-            values.append(gap)
-            strata.append(2 * subset.strata + side)  # a task of both capabilities is two strata
+            values.append(item_gaps)
+            strata.append(2 * subset.strata + capability_index)  # a task of both capabilities is two strata
             clusters.append(subset.clusters)
             shares = counts / counts.sum() if subset.weighting == "items" else np.full(len(tasks), 1 / len(tasks))
             weights.append(sign * shares)
     # `Design.of` takes weights in the order of sorted stratum codes.
-    codes = np.concatenate([np.unique(s) for s in strata])
+    stratum_codes = np.concatenate([np.unique(s) for s in strata])
     design = Design.of(
-        np.concatenate(strata), np.concatenate(clusters), weights=np.concatenate(weights)[np.argsort(codes)]
+        np.concatenate(strata), np.concatenate(clusters), weights=np.concatenate(weights)[np.argsort(stratum_codes)]
     )
     return paired_difference(np.concatenate(values), design, conf_level=comparison.conf_level)
 
 
 def _closure_difference(comparison: RoleComparison, knowledge: AnalysisSet, reasoning: AnalysisSet) -> Estimate:
     fits = (subset.fit(closure_columns(comparison, subset)) for subset in (knowledge, reasoning))
-    return ratio_difference(*fits, names=CONTRASTED, denominator="teacher − base", conf_level=comparison.conf_level)
+    return ratio_difference(*fits, names=CAPABILITY_DUO, denominator="teacher − base", conf_level=comparison.conf_level)
 
 
 def _retention_difference(comparison: RoleComparison, knowledge: AnalysisSet, reasoning: AnalysisSet) -> Estimate:
     fits = []
-    for capability, subset in zip(CONTRASTED, (knowledge, reasoning), strict=True):
+    for capability, subset in zip(CAPABILITY_DUO, (knowledge, reasoning), strict=True):
         columns = retention_columns(comparison, subset)
-        if why_not := chance_unknown(comparison.grid, subset, columns):
-            return refused(*(reason.of(capability) for reason in why_not))
+        if refusal := chance_unknown(comparison.grid, subset, columns):
+            return refused(*(reason.of(capability) for reason in refusal))
         fits.append(subset.fit(columns))
     return ratio_difference(
-        fits[0], fits[1], names=CONTRASTED, denominator="teacher − chance", conf_level=comparison.conf_level
+        fits[0], fits[1], names=CAPABILITY_DUO, denominator="teacher − chance", conf_level=comparison.conf_level
     )
 
 

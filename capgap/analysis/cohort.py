@@ -11,9 +11,9 @@ import pandas as pd
 from capgap import schema
 from capgap.schema.remarks import Reason, Remark, remark
 
-__all__ = ["CATEGORICAL_FACTORS", "LOG_FACTORS", "Cohort", "Recipe", "cohort_of"]
+__all__ = ["CATEGORICAL_FACTORS", "LOG_SCALE_FACTORS", "Cohort", "Recipe", "cohort_of"]
 
-RECIPE_WORDS = (
+RECIPE_FACTORS = (
     "adaptation",
     "supervision",
     "objective",
@@ -28,7 +28,7 @@ RECIPE_NUMBERS = ("n_params", "n_layers", "width", "lr", "epochs")
 """Likewise by a number."""
 SEED_COLUMNS = ("seed", "data_seed", "base_seed")
 """What makes another student of the same recipe."""
-LOG_FACTORS = ("n_examples", "n_params")
+LOG_SCALE_FACTORS = ("n_examples", "n_params")
 """What effects and patterns are asked about as a logarithm, where it varies."""
 CATEGORICAL_FACTORS = ("adaptation", "supervision", "diversity")
 """Likewise as words."""
@@ -52,13 +52,13 @@ class Cohort:
     """Those that have a row, in the order of the comparison, of each training run the last checkpoint."""
     facts: Mapping[str, Mapping[str, Any]]
     """Student → column → value; what is unknown is absent."""
-    n_earlier: int = 0
+    n_earlier_checkpoints: int = 0
     """Students left out: checkpoints of a training run of which a later one is here."""
 
     @property
     def remarks(self) -> tuple[Remark, ...]:
         """How many those are; empty where there are none."""
-        return (remark(Reason.EARLIER_CHECKPOINTS, n=self.n_earlier),) if self.n_earlier else ()
+        return (remark(Reason.EARLIER_CHECKPOINTS, n=self.n_earlier_checkpoints),) if self.n_earlier_checkpoints else ()
 
     def known(self, column: str) -> dict[str, Any]:
         """The value of a column for every student that has one."""
@@ -66,19 +66,19 @@ class Cohort:
 
     def varies(self, column: str) -> bool:
         """Whether every student has a value, and not all the same."""
-        known = self.known(column)
-        return len(known) == len(self.students) and len(set(map(str, known.values()))) > 1
+        known_values = self.known(column)
+        return len(known_values) == len(self.students) and len(set(map(str, known_values.values()))) > 1
 
     def above_zero(self) -> "tuple[Cohort, tuple[Remark, ...]]":
         """The students whose numbers have a logarithm, and which students and factors stay out of a model."""
-        zero = [s for s in self.students if any(float(self.facts[s].get(name, 1)) <= 0 for name in LOG_FACTORS)]
+        zero = [s for s in self.students if any(float(self.facts[s].get(name, 1)) <= 0 for name in LOG_SCALE_FACTORS)]
         positive = tuple(student for student in self.students if student not in zero)
-        cohort = Cohort(positive, {student: self.facts[student] for student in positive}, self.n_earlier)
+        cohort = Cohort(positive, {student: self.facts[student] for student in positive}, self.n_earlier_checkpoints)
         remarks = [*self.remarks, *([remark(Reason.NO_LOGARITHM, students=zero)] if zero else [])]
-        for name in (*LOG_FACTORS, *CATEGORICAL_FACTORS):
-            known = cohort.known(name)
-            unknown = [student for student in positive if student not in known]
-            if unknown and len(set(map(str, known.values()))) > 1:
+        for name in (*LOG_SCALE_FACTORS, *CATEGORICAL_FACTORS):
+            known_values = cohort.known(name)
+            unknown = [student for student in positive if student not in known_values]
+            if unknown and len(set(map(str, known_values.values()))) > 1:
                 remarks.append(remark(Reason.FACTOR_UNKNOWN, factor=name, students=unknown))
         return cohort, tuple(remarks)
 
@@ -92,20 +92,20 @@ class Cohort:
 
     def recipes(self) -> Iterator[Recipe]:
         """The recipes of every size, in the order of their first students."""
-        yield from self._alike((*RECIPE_WORDS, *RECIPE_NUMBERS))
+        yield from self._group_by_columns((*RECIPE_FACTORS, *RECIPE_NUMBERS))
 
     def trainings(self) -> Iterator[Recipe]:
         """The recipes with the number of examples as a part of them: students that differ in their seeds alone."""
-        yield from self._alike((*RECIPE_WORDS, *RECIPE_NUMBERS, "n_examples", "step", "recipe"))
+        yield from self._group_by_columns((*RECIPE_FACTORS, *RECIPE_NUMBERS, "n_examples", "step", "recipe"))
 
-    def unlike_seeds(self, students: Sequence[str]) -> Remark | None:
+    def seed_refusal(self, students: Sequence[str]) -> Remark | None:
         """Why students that differ in nothing known are no training seeds of one recipe; None where they are."""
         seeds = [_columns_of(self.facts[s], SEED_COLUMNS) for s in students]
         if not all(any(seed) for seed in seeds):
             return remark(Reason.SEEDS_UNKNOWN, n=len(students))
         return remark(Reason.SEEDS_SHARED, n=len(students)) if len(set(seeds)) < len(seeds) else None
 
-    def _alike(self, names: Sequence[str]) -> Iterator[Recipe]:
+    def _group_by_columns(self, names: Sequence[str]) -> Iterator[Recipe]:
         columns = [name for name in names if any(name in self.facts[s] for s in self.students)]
         recipes: dict[tuple[str, ...], list[str]] = {}
         for student in self.students:
@@ -115,12 +115,12 @@ class Cohort:
         def n_told_apart(indices: Sequence[int]) -> int:
             return len({tuple(key[n] for n in indices) for key in recipes})
 
-        telling: list[int] = []  # indices of columns that tell recipes apart
+        distinguishing_indices: list[int] = []  # indices of columns that tell recipes apart
         for n in range(len(columns)):  # what an earlier column says already is not said again
-            if n_told_apart([*telling, n]) > n_told_apart(telling):
-                telling.append(n)
+            if n_told_apart([*distinguishing_indices, n]) > n_told_apart(distinguishing_indices):
+                distinguishing_indices.append(n)
         for key, students in recipes.items():
-            yield Recipe(tuple(students), tuple((columns[n], key[n]) for n in telling))
+            yield Recipe(tuple(students), tuple((columns[n], key[n]) for n in distinguishing_indices))
 
 
 def cohort_of(models: pd.DataFrame | None, students: Sequence[str]) -> Cohort:
@@ -143,23 +143,23 @@ def cohort_of(models: pd.DataFrame | None, students: Sequence[str]) -> Cohort:
         for name in students
         if name in records
     }
-    last = _last_checkpoints(facts)
-    return Cohort(tuple(last), last, len(facts) - len(last))
+    last_checkpoint_facts = _last_checkpoints(facts)
+    return Cohort(tuple(last_checkpoint_facts), last_checkpoint_facts, len(facts) - len(last_checkpoint_facts))
 
 
 def _last_checkpoints(facts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The students without the earlier checkpoints of a run, which are no students of their own seed."""
     latest: dict[tuple[str, ...], str] = {}
     run: dict[str, tuple[str, ...]] = {}
-    for name, known in facts.items():
-        if "step" not in known or not any(_columns_of(known, SEED_COLUMNS)):
+    for name, model_facts in facts.items():
+        if "step" not in model_facts or not any(_columns_of(model_facts, SEED_COLUMNS)):
             continue
-        run_columns = (*RECIPE_WORDS, *RECIPE_NUMBERS, "recipe", "n_examples", "n_unique", "data_hash", *SEED_COLUMNS)
-        run[name] = _columns_of(known, run_columns)
-        first = latest.setdefault(run[name], name)
-        if float(known["step"]) > float(facts[first]["step"]):
+        run_columns = (*RECIPE_FACTORS, *RECIPE_NUMBERS, "recipe", "n_examples", "n_unique", "data_hash", *SEED_COLUMNS)
+        run[name] = _columns_of(model_facts, run_columns)
+        latest_student = latest.setdefault(run[name], name)
+        if float(model_facts["step"]) > float(facts[latest_student]["step"]):
             latest[run[name]] = name
-    return {name: known for name, known in facts.items() if name not in run or latest[run[name]] == name}
+    return {name: model_facts for name, model_facts in facts.items() if name not in run or latest[run[name]] == name}
 
 
 def _columns_of(facts: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from capgap.analysis.groups import CONTRASTED
+from capgap.analysis.groups import CAPABILITY_DUO
 from capgap.analysis.number_format import with_interval
 from capgap.printable_text import one_line
 
-_DOUBLED = {"n_examples": "twice the examples", "n_params": "twice the parameters"}
+_DOUBLING_PHRASES = {"n_examples": "twice the examples", "n_params": "twice the parameters"}
 """Factors whose effect is per unit of their logarithm, and what a doubling is called."""
 _STUDENTS = {
     "these_checkpoints": "these checkpoints",
@@ -19,7 +19,7 @@ _STUDENTS = {
     "these_recipes_bases_like_these": "these recipes on bases like these",
 }
 """TargetPopulation code → how a sentence calls it."""
-_ENDS = ("estimate", "conf_low", "conf_high")
+_INTERVAL_COLUMNS = ("estimate", "conf_low", "conf_high")
 _MOST_RECIPES = 3
 
 
@@ -43,26 +43,26 @@ def _records(estimates: pd.DataFrame, quantity: str) -> list[dict[Any, Any]]:
 
 
 def _effects_line(effects: list[dict[Any, Any]]) -> Iterator[str]:
-    shown = [row for row in effects if row["status"] == "ok" and row["group"] in CONTRASTED]
+    capability_effects = [row for row in effects if row["status"] == "ok" and row["group"] in CAPABILITY_DUO]
     values: dict[str, list[str]] = {}
-    for row in sorted(shown, key=lambda row: CONTRASTED.index(row["group"])):
+    for row in sorted(capability_effects, key=lambda row: CAPABILITY_DUO.index(row["group"])):
         scale = math.log(2) if row["factors"].get("transform") == "log" else 1.0
-        value, low, high = (scale * float(row[end]) for end in _ENDS)
+        value, low, high = (scale * float(row[end]) for end in _INTERVAL_COLUMNS)
         in_group = f"{with_interval(value, low, high, 'points')} in {row['group']}"
-        values.setdefault(_change(row["factors"]), []).append(in_group)
-    if text := "; ".join(f"{change}: {' and '.join(of_change)}" for change, of_change in values.items() if change):
-        first = shown[0]
-        population = f"{_STUDENTS[first['population_students']]}, {first['population_tasks'].replace('_', ' ')}"
-        extent = f"{int(first['n_students'])} students, {int(first['n_tasks'])} tasks; {population}"
-        yield f"{text[0].upper()}{text[1:]} ({extent})."
+        values.setdefault(_describe_change(row["factors"]), []).append(in_group)
+    if text := "; ".join(f"{contrast}: {' and '.join(findings)}" for contrast, findings in values.items() if contrast):
+        effect = capability_effects[0]
+        population = f"{_STUDENTS[effect['population_students']]}, {effect['population_tasks'].replace('_', ' ')}"
+        sample_size_text = f"{int(effect['n_students'])} students, {int(effect['n_tasks'])} tasks; {population}"
+        yield f"{text[0].upper()}{text[1:]} ({sample_size_text})."
 
 
-def _change(factors: Mapping[str, Any]) -> str:
+def _describe_change(factors: Mapping[str, Any]) -> str:
     """What was changed about students, in words; empty for what is no matter of training."""
-    factor = factors.get("factor")
+    factor_name = factors.get("factor")
     if factors.get("transform") == "log":
-        return _DOUBLED.get(str(factor), "")
-    if factor in ("capability", "format") or "level" not in factors:
+        return _DOUBLING_PHRASES.get(str(factor_name), "")
+    if factor_name in ("capability", "format") or "level" not in factors:
         return ""
     return one_line(f"{factors['level']} instead of {factors['reference']}")
 
@@ -71,24 +71,24 @@ def _relative_costs_line(ratios: list[dict[Any, Any]]) -> Iterator[str]:
     """The highest target that any recipe can tell of."""
     targets = {(row["factors"]["target"], row["factors"]["target_scale"]) for row in ratios}
     for share, scale in sorted(targets, reverse=True):
-        of_target = [row for row in ratios if row["factors"]["target"] == share]
-        if parts := [part for row in of_target if (part := _ratio(row))]:
-            more = f", and {len(parts) - _MOST_RECIPES} more recipes" if len(parts) > _MOST_RECIPES else ""
-            listed = "; ".join(parts[:_MOST_RECIPES])
+        target_rows = [row for row in ratios if row["factors"]["target"] == share]
+        if phrases := [phrase for row in target_rows if (phrase := _ratio(row))]:
+            overflow_text = f", and {len(phrases) - _MOST_RECIPES} more recipes" if len(phrases) > _MOST_RECIPES else ""
+            listed_ratios = "; ".join(phrases[:_MOST_RECIPES])
             target = f"{100 * share:g} % {scale}"
-            yield f"Reasoning costs {listed}{more} the examples that knowledge costs, for {target}."
+            yield f"Reasoning costs {listed_ratios}{overflow_text} the examples that knowledge costs, for {target}."
             return
 
 
 def _ratio(row: Mapping[Any, Any]) -> str:
     """A recipe's ratio with its interval, or its lower end where the upper is open; empty where neither is known."""
-    value, low, high = (float(row[end]) for end in _ENDS)
+    value, low, high = (float(row[end]) for end in _INTERVAL_COLUMNS)
     recipe = [one_line(str(v)) for name, v in row["factors"].items() if name not in ("target", "target_scale")]
-    which = f" ({', '.join(recipe)})" if recipe else ""
+    recipe_suffix = f" ({', '.join(recipe)})" if recipe else ""
     if math.isfinite(value) and math.isfinite(high):
-        return f"{_times(value)} times [{_times(low)}, {_times(high)}]{which}"
-    return f"at least {_times(low)} times{which}" if low > 0 else ""
+        return f"{_format_ratio(value)} times [{_format_ratio(low)}, {_format_ratio(high)}]{recipe_suffix}"
+    return f"at least {_format_ratio(low)} times{recipe_suffix}" if low > 0 else ""
 
 
-def _times(ratio: float) -> str:
+def _format_ratio(ratio: float) -> str:
     return f"{ratio:.2f}" if ratio < 1.95 else f"{ratio:,.0f}" if ratio >= 9.5 else f"{ratio:.1f}"

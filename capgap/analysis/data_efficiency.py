@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from capgap import schema
-from capgap.analysis.analysis_sets import AnalysisSets
+from capgap.analysis.analysis_sets import SubsetCache
 from capgap.analysis.cohort import Cohort, Recipe
-from capgap.analysis.estimate_rows import THESE_TASKS, THIS_RECIPE, EstimateRow, KeyValues
-from capgap.analysis.groups import CONTRASTED, group_at
+from capgap.analysis.estimate_rows import RECIPE_POPULATION, THESE_TASKS, EstimateRow, KeyValues
+from capgap.analysis.groups import CAPABILITY_DUO, group_at
 from capgap.analysis.score_matrix import Floats, Ints, ScoreMatrix
 from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats import Estimate, refused
@@ -29,17 +29,17 @@ __all__ = ["MIN_SIZES", "data_efficiency_rows"]
 
 MIN_SIZES = 3
 """With fewer sizes, the base's zero among them, nobody asks for a curve."""
-TARGETS = (CurveTarget(0.5), CurveTarget(0.9), CurveTarget(0.9, "closure"))
+CURVE_TARGETS = (CurveTarget(0.5), CurveTarget(0.9), CurveTarget(0.9, "closure"))
 """What examples are priced for."""
-_STEPS = ("x_steps", "x_depth")
+_STEP_COVARIATES = ("x_steps", "x_depth")
 """Covariates that count the steps of an item, the first that is there."""
-_SCALES = {
+_GAIN_SCALES = {
     "learning_curve": "score",
     "learning_curve_per_step": "score per step",
     "learning_curve_log_probability": "nats",
 }
 """Estimator → the scale of its gain of the next batch."""
-_POINTS = 25
+_N_CURVE_POINTS = 25
 LARGEST_ROUNDING = 1e-5
 """Of a log-probability."""
 
@@ -80,23 +80,23 @@ def data_efficiency_rows(
     """
     if roles.teacher is None:
         return
-    sets = AnalysisSets(grid)
+    subsets = SubsetCache(grid)
     for recipe in cohort.recipes():
         curves = []
-        for capability in CONTRASTED:
+        for capability in CAPABILITY_DUO:
             rows = group_at(grid, "capability", capability, excluded).rows
-            if curve := _curve(sets, cohort, roles, recipe, capability, rows, conf_level):
+            if curve := _curve(subsets, cohort, roles, recipe, capability, rows, conf_level):
                 curves.append(curve)
         for curve in curves:
             for row in _curve_rows(curve):
-                priced = row.quantity in ("data_cost", "next_batch_gain")
-                yield replace(row, estimate=row.estimate.noting(*cohort.remarks)) if priced else row
+                is_cost_or_gain = row.quantity in ("data_cost", "next_batch_gain")
+                yield replace(row, estimate=row.estimate.noting(*cohort.remarks)) if is_cost_or_gain else row
         if len(curves) == 2:
             yield from _relative_cost_rows(curves[0], curves[1])
 
 
 def _curve(
-    sets: AnalysisSets,
+    subsets: SubsetCache,
     cohort: Cohort,
     roles: schema.Roles,
     recipe: Recipe,
@@ -105,20 +105,20 @@ def _curve(
     conf_level: float,
 ) -> _RecipeCurve | None:
     """The curve of a recipe in a capability, whose cells are `rows`; None where nobody asks for one."""
-    grid, teacher = sets.grid, str(roles.teacher)
+    grid, teacher = subsets.grid, str(roles.teacher)
     students = [name for name in recipe.students if np.isfinite(cohort.size(name, capability))]
     bases = list(dict.fromkeys(roles.base[name] for name in students if name in roles.base))
     models = (*bases, *students)
     sizes = [0.0] * len(bases) + [cohort.size(name, capability) for name in students]
     if len(set(sizes)) < MIN_SIZES or max(sizes) == 0:
         return None
-    who = ("teacher", "base", "students")
-    common = sets.select(rows, [*models, teacher])
-    if why_not := common.refusal(who):
-        return _RecipeCurve(capability, recipe, (), frozenset(), {}, why_not)
-    rows, columns = common.rows, [grid.column(name) for name in models]
+    role_names = ("teacher", "base", "students")
+    common_cells = subsets.select(rows, [*models, teacher])
+    if refusal := common_cells.refusal(role_names):
+        return _RecipeCurve(capability, recipe, (), frozenset(), {}, refusal)
+    rows, columns = common_cells.rows, [grid.column(name) for name in models]
     facts = [cohort.facts[name] for name in students]
-    seeds_of_students = [str(known.get("data_seed", known.get("seed", 0))) for known in facts]
+    seeds_of_students = [str(known_entries.get("data_seed", known_entries.get("seed", 0))) for known_entries in facts]
     # Bases share no seed with students, nor with each other.
     seeds = [*(f"base {n}" for n in range(len(bases))), *seeds_of_students]
 
@@ -134,32 +134,32 @@ def _curve(
             **options,  # type: ignore[arg-type]
         )
         fitted = fit_curves(data, conf_level=conf_level)
-        return replace(fitted, remarks=(*common.information(who), *fitted.remarks))
+        return replace(fitted, remarks=(*common_cells.information(role_names), *fitted.remarks))
 
     fits = {"learning_curve": fit(grid.scores, rows, chance=grid.chance[rows])}
-    steps = _steps(grid, rows)
+    steps = _count_steps(grid, rows)
     binary = np.isin(grid.scores[rows][:, columns], (0.0, 1.0)).all()
     if steps is not None and binary and np.unique(steps).size > 1:
         fits["learning_curve_per_step"] = fit(
             grid.scores, rows, chance=grid.chance[rows], scale="per_step", steps=steps
         )
-    known = rows[np.isfinite(grid.logprobs[rows][:, [*columns, grid.column(teacher)]]).all(axis=1)]
-    if len(known):
+    known_entries = rows[np.isfinite(grid.logprobs[rows][:, [*columns, grid.column(teacher)]]).all(axis=1)]
+    if len(known_entries):
         # A certain answer may stand a rounding above zero.
         logprobs = np.where(grid.logprobs > LARGEST_ROUNDING, grid.logprobs, np.minimum(grid.logprobs, 0.0))
-        fits["learning_curve_log_probability"] = fit(logprobs, known, scale="log_probability")
+        fits["learning_curve_log_probability"] = fit(logprobs, known_entries, scale="log_probability")
     return _RecipeCurve(capability, recipe, models, frozenset(grid.task[rows].tolist()), fits)
 
 
-def _steps(grid: ScoreMatrix, rows: Ints) -> Floats | None:
+def _count_steps(grid: ScoreMatrix, rows: Ints) -> Floats | None:
     """The number of steps of each item, shape (rows,), where a covariate counts them for all."""
-    for name in _STEPS:
+    for name in _STEP_COVARIATES:
         if name not in grid.covariates:
             continue
         labels = grid.covariates[name][rows]
-        first = [next((str(label) for label in of_cell if label is not None), "") for of_cell in labels]
+        first_labels = [next((str(label) for label in cell_labels if label is not None), "") for cell_labels in labels]
         try:
-            steps = np.array([float(label) for label in first])
+            steps = np.array([float(label) for label in first_labels])
         except ValueError:
             continue  # binned, or no number
         if (steps >= 1).all() and (steps == steps.round()).all():
@@ -167,7 +167,7 @@ def _steps(grid: ScoreMatrix, rows: Ints) -> Floats | None:
     return None
 
 
-def _blank(curve: _RecipeCurve) -> EstimateRow:
+def _blank_row(curve: _RecipeCurve) -> EstimateRow:
     return EstimateRow(
         quantity="data_cost",
         level="capability",
@@ -180,19 +180,19 @@ def _blank(curve: _RecipeCurve) -> EstimateRow:
         weighting="tasks",
         subject="recipe",
         estimator="learning_curve",
-        population=THIS_RECIPE,
+        population=RECIPE_POPULATION,
         n_students=len(curve.recipe.students),
     )
 
 
 def _curve_rows(curve: _RecipeCurve) -> Iterator[EstimateRow]:
     """Costs and gains on every scale, then the points and the leading form for a figure."""
-    blank = _blank(curve)
+    blank = _blank_row(curve)
     if curve.refusal:
         yield blank
         return
     for estimator, fit in curve.fits.items():
-        for target in TARGETS if estimator != "learning_curve_log_probability" else TARGETS[2:]:
+        for target in CURVE_TARGETS if estimator != "learning_curve_log_probability" else CURVE_TARGETS[2:]:
             yield replace(
                 blank,
                 contrast=_label(target),
@@ -209,7 +209,7 @@ def _curve_rows(curve: _RecipeCurve) -> Iterator[EstimateRow]:
             factors=(*blank.factors, ("n_examples_from", batch.size_from), ("n_examples_to", batch.size_to)),
             estimator=estimator,
             estimate=batch,
-            scale=_SCALES[estimator],
+            scale=_GAIN_SCALES[estimator],
         )
     yield from _figure_rows(curve.fits["learning_curve"], blank, curve.models)
 
@@ -227,7 +227,7 @@ def _cost_estimate(cost: DataCost) -> Estimate:
     if cost.status == "refused":
         return cost
     # "p that it is never reached" would be read as a probability, and the wrong way round.
-    remarks = [remark(Reason.LEADING_FORM, form=cost.leading, p=cost.p_value)]
+    remarks = [remark(Reason.LEADING_FORM, form=cost.leading_form, p=cost.p_value)]
     if not np.isfinite(cost.estimate):
         remarks.append(remark(Reason.TARGET_OUT_OF_REACH))
     return _open_ended(cost.noting(*remarks))
@@ -255,18 +255,18 @@ def _figure_rows(fit: CurveFit, blank: EstimateRow, models: tuple[str, ...]) -> 
             estimate=Estimate(float(fit.data.means[n]), std_error=float(errors[n]), n_items=fit.data.n_items),
             n_students=1,
         )
-    leading = fit.leading
-    if leading is None:
+    leading_curve = fit.leading_form
+    if leading_curve is None:
         return
-    smallest = sizes[sizes > 0].min() / 4  # where a logarithmic axis begins
-    for size in (0.0, *np.geomspace(smallest, 2 * sizes.max(), _POINTS - 1)):
+    smallest_plot_size = sizes[sizes > 0].min() / 4  # where a logarithmic axis begins
+    for size in (0.0, *np.geomspace(smallest_plot_size, 2 * sizes.max(), _N_CURVE_POINTS - 1)):
         yield replace(
             blank,
             quantity="curve",
             scale="score",
-            contrast=f"{leading.form.name} form",
+            contrast=f"{leading_curve.form.name} form",
             factors=(*blank.factors, ("n_examples", f"{size:.6g}")),
-            estimate=Estimate(float(leading.predict([size])[0]), n_items=fit.data.n_items),
+            estimate=Estimate(float(leading_curve.predict([size])[0]), n_items=fit.data.n_items),
         )
 
 
@@ -274,13 +274,13 @@ def _relative_cost_rows(knowledge: _RecipeCurve, reasoning: _RecipeCurve) -> Ite
     """What reasoning costs for what knowledge costs."""
     if knowledge.refusal or reasoning.refusal:
         return
-    costly, cheap = (curve.fits["learning_curve"] for curve in (reasoning, knowledge))
+    reasoning_fit, knowledge_fit = (curve.fits["learning_curve"] for curve in (reasoning, knowledge))
     capabilities = (reasoning.capability, knowledge.capability)
-    for target in TARGETS[:2]:
-        ratio = relative_data_cost(costly, cheap, target, names=capabilities)
+    for target in CURVE_TARGETS[:2]:
+        ratio = relative_data_cost(reasoning_fit, knowledge_fit, target, names=capabilities)
         # A ratio of which one cost is never met, or met without an example, is no number: zero would stand for unknown.
         exists = all(0 < cost.estimate < np.inf for cost in ratio.costs)
-        blank = _blank(knowledge)
+        blank = _blank_row(knowledge)
         yield replace(
             blank,
             quantity="relative_data_cost",

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from capgap.analysis.cohort import CATEGORICAL_FACTORS, LOG_FACTORS, Cohort
+from capgap.analysis.cohort import CATEGORICAL_FACTORS, LOG_SCALE_FACTORS, Cohort
 from capgap.analysis.estimate_rows import THESE_TASKS, EstimateRow, KeyValues, TargetPopulation
-from capgap.analysis.groups import CONTRASTED, group_at
+from capgap.analysis.groups import CAPABILITY_DUO, group_at
 from capgap.analysis.score_matrix import ScoreMatrix
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason, Remark, remark
@@ -30,16 +30,16 @@ class _MixedModelInput:
 
     def effect_codes(self) -> dict[str, KeyValues]:
         """The model's name of each effect → its factor, and levels or transform, as the column ``factors`` has them."""
-        codes: dict[str, KeyValues] = {}
-        for factor, values in {**self.outcomes.students, **self.outcomes.tasks}.items():
-            if factor in LOG_FACTORS:
-                codes[f"log({factor})"] = (("factor", factor), ("transform", "log"))
+        effect_factors: dict[str, KeyValues] = {}
+        for factor_name, values in {**self.outcomes.students, **self.outcomes.tasks}.items():
+            if factor_name in LOG_SCALE_FACTORS:
+                effect_factors[f"log({factor_name})"] = (("factor", factor_name), ("transform", "log"))
                 continue
             reference, *levels = sorted({str(value) for value in np.asarray(values)})
             for level in levels:
-                name = f"{factor}[{level} - {reference}]"
-                codes[name] = (("factor", factor), ("level", level), ("reference", reference))
-        return codes
+                name = f"{factor_name}[{level} - {reference}]"
+                effect_factors[name] = (("factor", factor_name), ("level", level), ("reference", reference))
+        return effect_factors
 
 
 def effect_rows(
@@ -60,8 +60,8 @@ def effect_rows(
     alternatives
         Whether other estimators of the same differences stand beside the mixed model's.
     """
-    cohort, left_out = cohort.above_zero()
-    factors = [name for name in (*LOG_FACTORS, *CATEGORICAL_FACTORS) if cohort.varies(name)]
+    cohort, omission_remarks = cohort.above_zero()
+    factors = [name for name in (*LOG_SCALE_FACTORS, *CATEGORICAL_FACTORS) if cohort.varies(name)]
     n_students = len(cohort.students)
     if n_students < MIN_STUDENTS or not factors:
         return
@@ -76,14 +76,14 @@ def effect_rows(
     except EstimationError as error:  # the other numbers of the analysis do not hang on this one
         yield replace(blank, estimate=refused(remark(Reason.ESTIMATION_FAILED, error=str(error))))
         return
-    remarks = (remark(Reason.FORMULA, formula=model.formula), *left_out, *model.remarks, *fit.remarks)
+    remarks = (remark(Reason.FORMULA, formula=model.formula), *omission_remarks, *model.remarks, *fit.remarks)
     blank = replace(blank, n_tasks=fit.n_tasks, population=_population(fit, "mixed_model"))
     for row in _fit_rows(fit, blank, remarks, model.effect_codes()):
         yield replace(row, estimate=replace(row.estimate, n_items=fit.n_items))
 
 
 def _fit_rows(
-    fit: MixedFit, blank: EstimateRow, remarks: tuple[Remark, ...], codes: dict[str, KeyValues]
+    fit: MixedFit, blank: EstimateRow, remarks: tuple[Remark, ...], effect_factors: dict[str, KeyValues]
 ) -> Iterator[EstimateRow]:
     if fit.status == "refused":
         yield replace(blank, estimate=refused(*fit.remarks))
@@ -94,19 +94,19 @@ def _fit_rows(
         row = replace(
             blank,
             quantity="effect_difference" if margin.contrast else "effect",
-            level="capability" if margin.where in CONTRASTED else "battery",
+            level="capability" if margin.where in CAPABILITY_DUO else "battery",
             group=margin.where,
             contrast=margin.effect,
-            factors=codes[margin.effect],
+            factors=effect_factors[margin.effect],
             estimate=margin.estimate,
         )
         coefficient = fit.coefficients.get(margin.effect)
-        about = [r for r in coefficient.remarks if r.code == Reason.STANDS_FOR] if coefficient else []
+        effect_remarks = [r for r in coefficient.remarks if r.code == Reason.STANDS_FOR] if coefficient else []
         if agreement:
-            about.insert(0, remark(Reason(f"estimators_{agreement.verdict}"), why=agreement.note))
+            effect_remarks.insert(0, remark(Reason(f"estimators_{agreement.verdict}"), why=agreement.note))
         if margin is fit.margins[0]:
-            about += remarks
-        yield replace(row, estimate=margin.estimate.noting(*about))
+            effect_remarks += remarks
+        yield replace(row, estimate=margin.estimate.noting(*effect_remarks))
         for other in agreement.alternatives[1:] if agreement else ():
             yield replace(
                 row,
@@ -138,14 +138,14 @@ def _model_input(
 ) -> _MixedModelInput | Remark:
     """The formula and the outcomes, or the reason why there are none."""
     columns = [grid.column(name) for name in cohort.students]
-    groups = [group_at(grid, "capability", name, excluded) for name in CONTRASTED]
-    rows = np.sort(np.concatenate([group.rows for group in groups]))
+    item_groups = [group_at(grid, "capability", name, excluded) for name in CAPABILITY_DUO]
+    rows = np.sort(np.concatenate([group.rows for group in item_groups]))
     scores = grid.scores[rows][:, columns]  # shape (cells, students), NaN where not answered
-    whole = ((scores == 0) | (scores == 1) | np.isnan(scores)).all(axis=1)
-    n_fractional = int((~whole).sum())
-    rows = rows[whole & np.isfinite(scores).any(axis=1)]
+    has_binary_scores = ((scores == 0) | (scores == 1) | np.isnan(scores)).all(axis=1)
+    n_fractional = int((~has_binary_scores).sum())
+    rows = rows[has_binary_scores & np.isfinite(scores).any(axis=1)]
     scores, capability, form = grid.scores[rows][:, columns], grid.facts["capability"][rows], grid.facts["format"][rows]
-    missing = [name for name in CONTRASTED if not (capability == name).any()]
+    missing = [name for name in CAPABILITY_DUO if not (capability == name).any()]
     if missing:
         return remark(Reason.NO_COMPARABLE_ITEMS, capabilities=missing)
     remarks = [remark(Reason.FRACTIONAL_ITEMS, n=n_fractional)] if n_fractional else []
@@ -153,15 +153,15 @@ def _model_input(
     tasks = np.array(grid.tasks, dtype=object)[grid.task[rows]]
     unit = np.array([f"{t}\0{c}\0{f}" for t, c, f in zip(tasks, capability, form, strict=True)])
     units, code = np.unique(unit, return_inverse=True)
-    of_unit = {
-        name: np.array([unit.split("\0")[part] for unit in units], dtype=object)
-        for part, name in ((1, "capability"), (2, "format"))
+    unit_factors = {
+        name: np.array([unit.split("\0")[field_index] for unit in units], dtype=object)
+        for field_index, name in ((1, "capability"), (2, "format"))
     }
-    terms = " + ".join(f"log({name})" if name in LOG_FACTORS else name for name in factors)
+    terms = " + ".join(f"log({name})" if name in LOG_SCALE_FACTORS else name for name in factors)
     formula = f"score ~ capability * ({terms})"
-    if _aliased(of_unit["capability"], of_unit["format"]):
+    if _aliased(unit_factors["capability"], unit_factors["format"]):
         remarks.append(remark(Reason.FORMAT_ALIASED))
-    elif len(set(of_unit["format"])) > 1:
+    elif len(set(unit_factors["format"])) > 1:
         formula += " + format"
     answered = np.isfinite(scores).T
     chance = grid.chance[rows]
@@ -170,16 +170,16 @@ def _model_input(
         units[code],
         None if answered.all() else answered.astype(float),
         students={name: _column(cohort, name) for name in (*factors, *(["base"] if cohort.varies("base") else []))},
-        tasks=of_unit,
+        tasks=unit_factors,
         chance=chance if np.isfinite(chance).all() else None,
     )
     return _MixedModelInput(formula, outcomes, tuple(remarks))
 
 
 def _column(cohort: Cohort, name: str) -> NDArray[np.object_]:
-    known = cohort.known(name)
-    kind = float if name in LOG_FACTORS else object
-    return np.array([known[student] for student in cohort.students], dtype=kind)
+    known_values = cohort.known(name)
+    kind = float if name in LOG_SCALE_FACTORS else object
+    return np.array([known_values[student] for student in cohort.students], dtype=kind)
 
 
 def _aliased(capability: NDArray[np.object_], form: NDArray[np.object_]) -> bool:

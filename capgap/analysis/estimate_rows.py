@@ -16,18 +16,18 @@ from capgap.stats import Estimate, holm
 KeyValues = tuple[tuple[str, Any], ...]
 """A JSON object as names and values."""
 
-_FAMILY = (
+_FAMILY_COLUMNS = (
     *("quantity", "level", "group", "subject", "scale", "weighting", "estimator"),
     *("population_items", "population_tasks", "population_students", "contrast"),
 )
 """Codes that the rows of one question share, whoever is asked; the contrast where the quantity declares codes of it."""
-_AS_THEY_ARE = (
+_COPIED_COLUMNS = (
     *("quantity", "level", "group", "model", "contrast", "scale", "weighting", "subject", "estimator"),
     *("n_tasks", "n_students", "n_seeds"),
 )
 
 
-_OF_ESTIMATE = tuple(column.name for column in fields(Estimate))
+_ESTIMATE_FIELDS = tuple(column.name for column in fields(Estimate))
 
 
 class TargetPopulation(NamedTuple):
@@ -43,7 +43,7 @@ class TargetPopulation(NamedTuple):
 
 THESE_TASKS = TargetPopulation()
 TASKS_LIKE_THESE = TargetPopulation(tasks="tasks_like_these")
-THIS_RECIPE = TargetPopulation(students="this_recipe")
+RECIPE_POPULATION = TargetPopulation(students="this_recipe")
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ class EstimateRow:
         """The row as columns of the table, with ``remarks`` in place of ``reason`` and ``note``."""
         e = self.estimate
         return {
-            **{name: getattr(self, name) for name in _AS_THEY_ARE},
+            **{name: getattr(self, name) for name in _COPIED_COLUMNS},
             **{f"population_{axis}": code for axis, code in self.population._asdict().items()},
-            **{name: getattr(e, name) for name in _OF_ESTIMATE},
+            **{name: getattr(e, name) for name in _ESTIMATE_FIELDS},
             "roles": _as_json(self.roles),
             "factors": _as_json(self.factors),
             # What is unknown is null: infinite degrees of freedom are those of a normal reference.
@@ -107,8 +107,8 @@ def as_frame(rows: Iterable[EstimateRow], *, conf_level: float) -> pd.DataFrame:
 
 def add_remarks(frame: pd.DataFrame, remarks: Iterable[tuple[Remark, ...]]) -> pd.DataFrame:
     """A draft of the table with further remarks, a tuple for each row."""
-    longer = [(*before, *more) for before, more in zip(frame["remarks"], remarks, strict=True)]
-    return frame.assign(remarks=pd.Series(longer, index=frame.index, dtype=object))
+    merged = [(*old_remarks, *new_remarks) for old_remarks, new_remarks in zip(frame["remarks"], remarks, strict=True)]
+    return frame.assign(remarks=pd.Series(merged, index=frame.index, dtype=object))
 
 
 def as_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -130,19 +130,20 @@ def is_tested(frame: pd.DataFrame) -> "pd.Series[bool]":
 def adjust_over_students(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows with Holm's p-values where several students or recipes were asked one question.
 
-    ``family`` becomes ``holm|quantity|level|group|…|members``: the codes of `_FAMILY` and the number of p-values.
+    ``family_labels`` becomes ``holm|quantity|level|group|…|members``: the codes of `_FAMILY_COLUMNS` and the number
+    of p-values.
     """
-    adjusted = np.full(len(frame), np.nan)
-    family = np.full(len(frame), None, dtype=object)
+    adjusted_p_values = np.full(len(frame), np.nan)
+    family_labels = np.full(len(frame), None, dtype=object)
     has_codes = {name: bool(quantity.contrasts) for name, quantity in QUANTITIES.items()}
-    codes = frame["contrast"].where(frame["quantity"].map(has_codes).astype(bool), "")
+    contrast_codes = frame["contrast"].where(frame["quantity"].map(has_codes).astype(bool), "")
     p_values = frame["p_value"].to_numpy(dtype=float)
     # Positions, not labels: groupby's indices count within `questions`.
-    tested = np.flatnonzero(is_tested(frame) & np.isfinite(p_values))
-    questions = frame.assign(contrast=codes).iloc[tested].groupby(list(_FAMILY))
+    tested_positions = np.flatnonzero(is_tested(frame) & np.isfinite(p_values))
+    questions = frame.assign(contrast=contrast_codes).iloc[tested_positions].groupby(list(_FAMILY_COLUMNS))
     for question, positions in questions.indices.items():
-        members = tested[positions]
+        members = tested_positions[positions]
         if len(members) > 1:
-            adjusted[members] = holm(p_values[members])
-            family[members] = f"holm|{'|'.join(question)}|{len(members)}"  # type: ignore[arg-type]
-    return frame.assign(p_adjusted=adjusted, family=family)
+            adjusted_p_values[members] = holm(p_values[members])
+            family_labels[members] = f"holm|{'|'.join(question)}|{len(members)}"  # type: ignore[arg-type]
+    return frame.assign(p_adjusted=adjusted_p_values, family=family_labels)

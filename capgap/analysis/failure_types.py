@@ -26,7 +26,7 @@ __all__ = ["error_type_rows", "failure_odds_rows"]
 
 MAX_ANSWERS = 2_000
 """Answers of a model in a capability that are looked at; more are sampled."""
-_SCALES = {
+_SHARE_SCALES = {
     "wrong_answers": "share of wrong answers",
     "right_answers_with_trace": "share of right answers with a trace",
 }
@@ -34,7 +34,7 @@ _SCALES = {
 
 _Answers = dict[tuple[str, str, str], tuple[str, bool]]
 """Task, item and variant → an answer and whether it was right."""
-_Steps = dict[tuple[str, str], tuple[str, ...]]
+_GoldSteps = dict[tuple[str, str], tuple[str, ...]]
 """Task and item → results of the gold steps."""
 
 
@@ -59,37 +59,37 @@ def error_type_rows(
     primary = table[table["primary"].fillna(False).astype(bool) & table["model"].isin(roles.names)]
     if not (primary["prediction"].notna() | primary["response"].notna()).any():
         return
-    known = primary[primary["capability"].notna() & primary["score"].notna()]
+    scored_answers = primary[primary["capability"].notna() & primary["score"].notna()]
     teacher_answers, steps = _answers_of(primary, roles.teacher), _gold_steps(items)
-    for (model, capability), part in known.groupby(["model", "capability"], sort=True):
+    for (model, capability), answer_rows in scored_answers.groupby(["model", "capability"], sort=True):
         blank = EstimateRow("error_type", "capability", str(capability), str(model), refused(), 0)
-        right = part["score"] >= 0.5
+        is_right = answer_rows["score"] >= 0.5
         answers = {} if model == roles.teacher else teacher_answers
-        wrong = part[~right]
-        yield from _type_rows(wrong, answers, steps, blank, "wrong_answers", conf_level)
-        traced = part[right & _has_steps(part, steps)]
-        yield from _type_rows(traced, {}, steps, blank, "right_answers_with_trace", conf_level)
+        wrong_answers = answer_rows[~is_right]
+        yield from _rows_by_error_type(wrong_answers, answers, steps, blank, "wrong_answers", conf_level)
+        traced_answers = answer_rows[is_right & _has_steps(answer_rows, steps)]
+        yield from _rows_by_error_type(traced_answers, {}, steps, blank, "right_answers_with_trace", conf_level)
 
 
-def _type_rows(
-    part: pd.DataFrame, answers: _Answers, steps: _Steps, blank: EstimateRow, among: str, conf_level: float
+def _rows_by_error_type(
+    answer_rows: pd.DataFrame, answers: _Answers, steps: _GoldSteps, blank: EstimateRow, scope: str, conf_level: float
 ) -> Iterator[EstimateRow]:
-    """The types of some answers of one model in one capability; `answers` are the teacher's, `among` a code."""
-    n_all = len(part)
+    """The types of some answers of one model in one capability; `answers` are the teacher's, `scope` a code."""
+    n_answers = len(answer_rows)
     sampled: tuple[Remark, ...] = ()
-    if n_all > MAX_ANSWERS:
-        part = part.iloc[np.sort(np.random.default_rng(0).choice(n_all, MAX_ANSWERS, replace=False))]
-        sampled = (remark(Reason.SAMPLED_ANSWERS, n=MAX_ANSWERS, of=n_all, among=among),)
-    responses = [_response(record, answers, steps) for record in part.to_dict("records")]
-    if among == "right_answers_with_trace":  # a right answer without steps is no bad trace
+    if n_answers > MAX_ANSWERS:
+        answer_rows = answer_rows.iloc[np.sort(np.random.default_rng(0).choice(n_answers, MAX_ANSWERS, replace=False))]
+        sampled = (remark(Reason.SAMPLED_ANSWERS, n=MAX_ANSWERS, of=n_answers, among=scope),)
+    responses = [_response(record, answers, steps) for record in answer_rows.to_dict("records")]
+    if scope == "right_answers_with_trace":  # a right answer without steps is no bad trace
         is_traced = [is_trace(response["text"] or "", response["gold_steps"]) for response in responses]
-        part = part[np.array(is_traced, dtype=bool)]
-        responses = [response for response, traced in zip(responses, is_traced, strict=True) if traced]
+        answer_rows = answer_rows[np.array(is_traced, dtype=bool)]
+        responses = [response for response, has_trace in zip(responses, is_traced, strict=True) if has_trace]
     if not responses:
         return
     # An answer may fit several types; the first in the order of `ERROR_TYPES` counts.
     first_type = np.array([(error_types(**response) or ("",))[0] for response in responses], dtype=object)
-    design = Design.of(np.zeros(len(part), dtype=np.int64), _clusters(part))
+    design = Design.of(np.zeros(len(answer_rows), dtype=np.int64), _clusters(answer_rows))
     for name, meaning in ERROR_TYPES.items():
         is_type = (first_type == name).astype(float)
         if is_type.any():
@@ -97,16 +97,16 @@ def _type_rows(
             yield replace(
                 blank,
                 estimate=share.noting(remark(Reason.ERROR_MEANING, meaning=meaning), *sampled),
-                n_tasks=int(part["task"].nunique()),
+                n_tasks=int(answer_rows["task"].nunique()),
                 contrast=name,
-                factors=(("error_type", name), ("among", among)),
-                scale=_SCALES[among],
+                factors=(("error_type", name), ("among", scope)),
+                scale=_SHARE_SCALES[scope],
             )
 
 
-def _clusters(part: pd.DataFrame) -> np.ndarray:
+def _clusters(answer_rows: pd.DataFrame) -> np.ndarray:
     """Codes of the clusters, those of different tasks apart, shape (rows,)."""
-    return np.asarray(pd.factorize(part["task"].astype(str) + "\0" + part["cluster"].astype(str))[0])
+    return np.asarray(pd.factorize(answer_rows["task"].astype(str) + "\0" + answer_rows["cluster"].astype(str))[0])
 
 
 def failure_odds_rows(table: pd.DataFrame, roles: schema.Roles, *, conf_level: float) -> Iterator[EstimateRow]:
@@ -165,11 +165,11 @@ def _answers_of(primary: pd.DataFrame, teacher: str | None) -> _Answers:
         ["task", "item", "variant"]
     )
     keys = zip(rows["task"].astype(str), rows["item"].astype(str), rows["variant"].astype(str), strict=True)
-    right = (rows["score"] >= 0.5).tolist()
-    return dict(zip(keys, zip(rows["prediction"].astype(str), right, strict=True), strict=True))
+    is_right = (rows["score"] >= 0.5).tolist()
+    return dict(zip(keys, zip(rows["prediction"].astype(str), is_right, strict=True), strict=True))
 
 
-def _gold_steps(items: pd.DataFrame | None) -> _Steps:
+def _gold_steps(items: pd.DataFrame | None) -> _GoldSteps:
     """The results of the gold steps of every item that has any."""
     if items is None or "rationale" not in items.columns:
         return {}
@@ -182,25 +182,25 @@ def _gold_steps(items: pd.DataFrame | None) -> _Steps:
     return steps_of
 
 
-def _has_steps(part: pd.DataFrame, steps: _Steps) -> "pd.Series[bool]":
-    keys = zip(part["task"].astype(str), part["item"].astype(str), strict=True)
-    written = (part["format"] == "generate") & part["response"].notna()
-    return pd.Series([key in steps for key in keys], index=part.index, dtype=bool) & written
+def _has_steps(answer_rows: pd.DataFrame, steps: _GoldSteps) -> "pd.Series[bool]":
+    keys = zip(answer_rows["task"].astype(str), answer_rows["item"].astype(str), strict=True)
+    written = (answer_rows["format"] == "generate") & answer_rows["response"].notna()
+    return pd.Series([key in steps for key in keys], index=answer_rows.index, dtype=bool) & written
 
 
-def _response(record: Mapping[Any, Any], answers: _Answers, steps: _Steps) -> dict[str, Any]:
+def _response(record: Mapping[Any, Any], answers: _Answers, steps: _GoldSteps) -> dict[str, Any]:
     """One answer as the arguments of `error_types`."""
     written = record["format"] == "generate"
     task, item = str(record["task"]), str(record["item"])
-    answer, right = answers.get((task, item, str(record["variant"])), (None, None))
+    answer, teacher_is_right = answers.get((task, item, str(record["variant"])), (None, None))
     return {
         "text": _text(record["response"]) if written else None,
-        "right": bool(record["score"] >= 0.5),
+        "correct": bool(record["score"] >= 0.5),
         "prediction": _text(record["prediction"]),
         "gold": _gold(record["target"]),
         "truncated": record["status"] == "truncated",
         "teacher_prediction": answer,
-        "teacher_right": right,
+        "teacher_right": teacher_is_right,
         "gold_steps": steps.get((task, item), ()),
     }
 
@@ -216,9 +216,9 @@ def _gold(value: Any) -> list[str]:
         return []
     if text.startswith("["):
         try:
-            several = json.loads(text)
+            gold_answers = json.loads(text)
         except ValueError:
             return [text]
-        if isinstance(several, list):
-            return [str(answer) for answer in several]
+        if isinstance(gold_answers, list):
+            return [str(answer) for answer in gold_answers]
     return [text]

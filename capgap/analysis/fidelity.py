@@ -25,19 +25,19 @@ from capgap.stats import (
 )
 
 
-def fidelity_rows(comparison: RoleComparison, groups: Iterable[ItemGroup]) -> Iterator[EstimateRow]:
+def fidelity_rows(comparison: RoleComparison, item_groups: Iterable[ItemGroup]) -> Iterator[EstimateRow]:
     """`agreement`, `fidelity` and `error_inheritance` in every group, where there is a teacher."""
-    if not comparison.can("agreement"):
+    if not comparison.has_roles_for("agreement"):
         return
     roles = ("teacher", "student")
-    for group in groups:
-        both: dict[int, tuple[Estimate, Estimate]] = {}
+    for group in item_groups:
+        cache: dict[int, tuple[Estimate, Estimate]] = {}
 
-        def estimator(subset: AnalysisSet, which: int, both: dict[int, tuple[Estimate, Estimate]] = both) -> Estimate:
+        def estimator(subset: AnalysisSet, which: int, cache: dict[int, tuple[Estimate, Estimate]] = cache) -> Estimate:
             # Analysis sets live as long as the comparison: both quantities meet the same ones.
-            if id(subset) not in both:
-                both[id(subset)] = _agreement(comparison, subset)
-            return both[id(subset)][which]
+            if id(subset) not in cache:
+                cache[id(subset)] = _agreement(comparison, subset)
+            return cache[id(subset)][which]
 
         yield from paired_rows(comparison, group, "agreement", "student = teacher", roles, partial(estimator, which=0))
         yield from paired_rows(
@@ -54,39 +54,39 @@ def _answers(comparison: RoleComparison, role: str, rows: Ints) -> Ints:
 def _agreement(comparison: RoleComparison, subset: AnalysisSet) -> tuple[Estimate, Estimate]:
     """Agreement and its excess over what independent answers would give, on cells whose answers were recorded."""
     teacher, student = (_answers(comparison, role, subset.rows) for role in ("teacher", "student"))
-    recorded = (teacher != UNKNOWN) & (student != UNKNOWN)
-    if recorded.mean() < MIN_COMMON_SHARE:
-        return (_not_recorded(recorded, subset),) * 2
-    subset = subset.narrowed(comparison.grid, recorded)
-    teacher, student = teacher[recorded], student[recorded]
+    is_answer_recorded = (teacher != UNKNOWN) & (student != UNKNOWN)
+    if is_answer_recorded.mean() < MIN_COMMON_SHARE:
+        return (_not_recorded(is_answer_recorded, subset),) * 2
+    subset = subset.filter_rows(comparison.grid, is_answer_recorded)
+    teacher, student = teacher[is_answer_recorded], student[is_answer_recorded]
     teacher_score, student_score = (comparison.score(role, subset) for role in ("teacher", "student"))
-    same = ((teacher == student) & (teacher != NO_ANSWER)).astype(float)
+    match = ((teacher == student) & (teacher != NO_ANSWER)).astype(float)
     collision = _collisions(comparison, subset, teacher, student, teacher_score, student_score)
-    if subset.like_these:
-        pair = _agreement_of_tasks(comparison, subset, same, collision, teacher_score, student_score)
+    if subset.has_task_units:
+        pair = _agreement_of_tasks(comparison, subset, match, collision, teacher_score, student_score)
     else:
-        pair = fidelity(teacher_score, student_score, same, collision, subset.design, conf_level=comparison.conf_level)
+        pair = fidelity(teacher_score, student_score, match, collision, subset.design, conf_level=comparison.conf_level)
     remarks = [remark(Reason.FIRST_REPEAT)] if comparison.grid.repeated else []
-    if not recorded.all():
-        remarks.append(remark(Reason.RECORDED_SHARE, share=100 * recorded.mean()))
-    agreement, excess = (replace(estimate, n_items=subset.n_items).noting(*remarks) for estimate in pair)
-    return agreement, excess
+    if not is_answer_recorded.all():
+        remarks.append(remark(Reason.RECORDED_SHARE, share=100 * is_answer_recorded.mean()))
+    agreement, excess_agreement = (replace(estimate, n_items=subset.n_items).noting(*remarks) for estimate in pair)
+    return agreement, excess_agreement
 
 
-def _not_recorded(recorded: NDArray[np.bool_], subset: AnalysisSet) -> Estimate:
-    shares = {"share": 100 * recorded.mean(), "least": 100 * MIN_COMMON_SHARE}
+def _not_recorded(is_answer_recorded: NDArray[np.bool_], subset: AnalysisSet) -> Estimate:
+    shares = {"share": 100 * is_answer_recorded.mean(), "least": 100 * MIN_COMMON_SHARE}
     return refused(remark(Reason.ANSWERS_NOT_RECORDED, **shares), n_items=subset.n_items)
 
 
 def _agreement_of_tasks(
-    comparison: RoleComparison, subset: AnalysisSet, same: Floats, collision: Floats, teacher: Floats, student: Floats
+    comparison: RoleComparison, subset: AnalysisSet, match: Floats, collision: Floats, teacher: Floats, student: Floats
 ) -> tuple[Estimate, Estimate]:
     """The same with the tasks as units."""
-    agree, p, q, c = subset.units(np.column_stack([same, teacher, student, collision])).T
+    task_agreement, p, q, c = subset.units(np.column_stack([match, teacher, student, collision])).T
     expected = expected_agreement(p, q, c)
-    agreement = accuracy(agree, subset.design, conf_level=comparison.conf_level)
-    excess = paired_difference(agree - expected, subset.design, conf_level=comparison.conf_level)
-    return replace(agreement, null_value=float(expected.mean()), p_value=excess.p_value), excess
+    agreement = accuracy(task_agreement, subset.design, conf_level=comparison.conf_level)
+    excess_agreement = paired_difference(task_agreement - expected, subset.design, conf_level=comparison.conf_level)
+    return replace(agreement, null_value=float(expected.mean()), p_value=excess_agreement.p_value), excess_agreement
 
 
 def _collisions(
@@ -103,13 +103,13 @@ def _collisions(
     # Of k choices chance is 1 / k: two wrong answers coincide with probability 1 / (k - 1).
     probability = np.where(chosen, chance / np.where(chosen, 1 - chance, 1.0), 0.0)
     for code in np.unique(subset.strata[~chosen]):
-        inside = (subset.strata == code) & ~chosen
-        wrong = [
-            answers[inside & (score < 0.5) & (answers >= 0)]
+        generated_in_task = (subset.strata == code) & ~chosen
+        wrong_answers = [
+            answers[generated_in_task & (score < 0.5) & (answers >= 0)]
             for answers, score in ((teacher, teacher_score), (student, student_score))
         ]
-        rate = collision_rate(wrong[0], wrong[1])
-        probability[inside] = 0.0 if np.isnan(rate) else rate
+        rate = collision_rate(wrong_answers[0], wrong_answers[1])
+        probability[generated_in_task] = 0.0 if np.isnan(rate) else rate
     return probability
 
 
@@ -118,25 +118,25 @@ def _inheritance(comparison: RoleComparison, group: ItemGroup) -> Iterator[Estim
 
     def estimator(subset: AnalysisSet) -> Estimate:
         answers = {role: _answers(comparison, role, subset.rows) for role in roles}
-        recorded = np.logical_and.reduce([answer != UNKNOWN for answer in answers.values()])
-        if recorded.mean() < MIN_COMMON_SHARE:
-            return _not_recorded(recorded, subset)
-        wrong = recorded & (answers["teacher"] >= 0) & (comparison.score("teacher", subset) < 0.5)
+        is_answer_recorded = np.logical_and.reduce([answer != UNKNOWN for answer in answers.values()])
+        if is_answer_recorded.mean() < MIN_COMMON_SHARE:
+            return _not_recorded(is_answer_recorded, subset)
+        teacher_is_wrong = is_answer_recorded & (answers["teacher"] >= 0) & (comparison.score("teacher", subset) < 0.5)
         # Pooled over items where items count: a task in which the teacher errs once is no stratum of its own.
         inheritance = error_inheritance(
             answers["teacher"],
             answers["student"],
             answers.get("control"),
-            wrong,
+            teacher_is_wrong,
             subset.clusters,
             tasks=subset.strata if subset.weighting == "tasks" else None,
             conf_level=comparison.conf_level,
         )
         if inheritance.student.status == "refused":
             return inheritance.student
-        used = subset.rows[inheritance.used]
-        estimate = replace(inheritance.student, n_items=len(np.unique(comparison.grid.item[used])))
-        n_tasks = len(np.unique(comparison.grid.task[used]))
+        used_rows = subset.rows[inheritance.used]
+        estimate = replace(inheritance.student, n_items=len(np.unique(comparison.grid.item[used_rows])))
+        n_tasks = len(np.unique(comparison.grid.task[used_rows]))
         if subset.weighting == "tasks" and n_tasks < subset.n_tasks:
             estimate = estimate.noting(remark(Reason.TASKS_WITH_ERRORS, n=n_tasks, of=subset.n_tasks))
         if "control" not in roles:

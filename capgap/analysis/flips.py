@@ -17,12 +17,12 @@ EQUIVALENCE_MARGIN = 0.02
 """How far a student may fall short of its teacher and count as its equal, in score."""
 
 
-def flip_rows(comparison: RoleComparison, groups: Iterable[ItemGroup]) -> Iterator[EstimateRow]:
+def flip_rows(comparison: RoleComparison, item_groups: Iterable[ItemGroup]) -> Iterator[EstimateRow]:
     """`lost` and `gained` of one student, as counts for this checkpoint: one training seed says no more."""
     contrasts = {"lost": "base right, student wrong", "gained": "base wrong, student right"}
-    for group in groups:
+    for group in item_groups:
         for quantity, contrast in contrasts.items():
-            if not comparison.can(quantity) or group.level not in QUANTITIES[quantity].levels:
+            if not comparison.has_roles_for(quantity) or group.level not in QUANTITIES[quantity].levels:
                 continue
 
             def estimator(subset: AnalysisSet, quantity: str = quantity) -> Estimate:
@@ -30,16 +30,16 @@ def flip_rows(comparison: RoleComparison, groups: Iterable[ItemGroup]) -> Iterat
                 if not np.isin([base, student], (0.0, 1.0)).all():
                     return refused(remark(Reason.FRACTIONAL_SCORES))
                 flips = flip_counts(base, student, subset.design, conf_level=comparison.conf_level)
-                share = flips.lost if quantity == "lost" else flips.gained
+                share = flips.loss_rate if quantity == "lost" else flips.gain_rate
                 counts = remark(Reason.FLIP_COUNTS, lost=flips.n_lost, gained=flips.n_gained, of=len(base))
                 return replace(share, p_value=flips.p_value, null_value=np.nan, n_items=subset.n_items).noting(counts)
 
-            of_these = replace(group, generalizes=False)
-            yield from paired_rows(comparison, of_these, quantity, contrast, ("base", "student"), estimator)
+            fixed_task_group = replace(group, generalizes=False)
+            yield from paired_rows(comparison, fixed_task_group, quantity, contrast, ("base", "student"), estimator)
 
 
 def equivalence_rows(
-    comparison: RoleComparison, groups: Iterable[ItemGroup], *, margin: float
+    comparison: RoleComparison, item_groups: Iterable[ItemGroup], *, margin: float
 ) -> Iterator[EstimateRow]:
     """`equivalence` of one student: two one-sided tests that it is within the margin of its teacher.
 
@@ -56,12 +56,12 @@ def equivalence_rows(
         verdict = remark(_verdict(test, margin), points=100 * margin)
         return replace(test.estimate, p_value=test.p_value, null_value=margin, n_items=subset.n_items).noting(verdict)
 
-    for group in groups:
-        if not comparison.can("equivalence") or group.level not in QUANTITIES["equivalence"].levels:
+    for group in item_groups:
+        if not comparison.has_roles_for("equivalence") or group.level not in QUANTITIES["equivalence"].levels:
             continue
         for row in paired_rows(comparison, group, "equivalence", "teacher - student", roles, estimator):
-            within = f"within ± {100 * margin:g} points"
-            yield replace(row, conf_level=max(1 - 2 * alpha, 0.0) or None, alternative=within)
+            alternative_text = f"within ± {100 * margin:g} points"
+            yield replace(row, conf_level=max(1 - 2 * alpha, 0.0) or None, alternative=alternative_text)
 
 
 def _verdict(test: Equivalence, margin: float) -> Reason:

@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 
 from capgap.analysis.score_matrix import Ints, ScoreMatrix
 from capgap.schema.columns import MAX_UNREADABLE_SHARE
-from capgap.schema.quantities import Level
+from capgap.schema.quantities import GroupLevel
 from capgap.schema.remarks import Reason, Remark, remark
 
-__all__ = ["CONTRASTED", "MIN_TASKS", "ItemGroup", "group_at", "groups_at", "groups_of", "readable_cells"]
+__all__ = ["CAPABILITY_DUO", "MIN_TASKS", "ItemGroup", "group_at", "groups_at", "groups_of", "readable_cells"]
 
 
-CONTRASTED = ("knowledge", "reasoning")
+CAPABILITY_DUO = ("knowledge", "reasoning")
 """The two capabilities that numbers are told apart by, in the order of tables."""
-_OVER_TASKS: tuple[Level, ...] = ("battery", "capability", "domain")
+_MULTI_TASK_LEVELS: tuple[GroupLevel, ...] = ("battery", "capability", "domain")
 MIN_TASKS = 6
 """So many tasks a capability needs before numbers speak of *tasks like these*."""
 MIN_ITEMS_OF_CAPABILITY = 5
@@ -29,28 +29,28 @@ MAX_TASKS_OF_ONE_ITEM = 500
 class ItemGroup:
     """Some cells under one name."""
 
-    level: Level
+    level: GroupLevel
     """Its level."""
     name: str
     """Its name in the column ``group``."""
     rows: Ints
     """Its cells, row numbers in the grid."""
-    over_tasks: bool
+    spans_tasks: bool
     """Whether it spans tasks, which then count equally, the item-weighted number beside."""
     generalizes: bool = False
     """Whether its tasks are enough to speak of tasks like these."""
     left_out: tuple[str, ...] = ()
     """Its tasks that are left out for unreadable answers."""
-    strays: int = 0
+    n_strays: int = 0
     """Cells of its capability that are too few in their task to count as a part of it."""
 
     @property
     def remarks(self) -> tuple[Remark, ...]:
         """Which of its tasks, and how many strays, no number of it counts."""
-        left_out = {"most": 100 * MAX_UNREADABLE_SHARE, "tasks": self.left_out}
+        unreadable_details = {"most": 100 * MAX_UNREADABLE_SHARE, "tasks": self.left_out}
         return (
-            *([remark(Reason.UNREADABLE_ANSWERS, **left_out)] if self.left_out else []),
-            *([remark(Reason.STRAY_ITEMS, n=self.strays, capability=self.name)] if self.strays else []),
+            *([remark(Reason.UNREADABLE_ANSWERS, **unreadable_details)] if self.left_out else []),
+            *([remark(Reason.STRAY_ITEMS, n=self.n_strays, capability=self.name)] if self.n_strays else []),
         )
 
 
@@ -66,7 +66,7 @@ def groups_of(grid: ScoreMatrix, model: str, excluded: frozenset[str]) -> Iterat
     excluded
         Tasks whose answers could not be read: they leave everything above the level of a task.
     """
-    for level in _OVER_TASKS:
+    for level in _MULTI_TASK_LEVELS:
         yield from groups_at(grid, level, excluded)
     yield from _formats(grid, np.flatnonzero(readable_cells(grid, excluded)))
     size = np.bincount(grid.task, minlength=len(grid.tasks))
@@ -77,28 +77,28 @@ def groups_of(grid: ScoreMatrix, model: str, excluded: frozenset[str]) -> Iterat
             continue  # one answer is no task; ten thousand of them would be millions of rows
         name = grid.tasks[code]
         yield ItemGroup("task", name, rows, False)
-        yield from _slices(grid, model, name, rows)
+        yield from _slice_groups(grid, model, name, rows)
 
 
-def groups_at(grid: ScoreMatrix, level: Level, excluded: frozenset[str]) -> Iterator[ItemGroup]:
+def groups_at(grid: ScoreMatrix, level: GroupLevel, excluded: frozenset[str]) -> Iterator[ItemGroup]:
     """Every group of one level over tasks: ``battery``, ``capability`` or ``domain``."""
     for name in grid.members(level):
         yield group_at(grid, level, name, excluded)
 
 
 def group_at(
-    grid: ScoreMatrix, level: Level, name: str, excluded: frozenset[str], *, battery: str | None = None
+    grid: ScoreMatrix, level: GroupLevel, name: str, excluded: frozenset[str], *, battery: str | None = None
 ) -> ItemGroup:
     """One group over tasks, of one battery or of all; without a row where the grid holds nothing of that name."""
     member = np.asarray(grid.facts[level] == name)
     if battery is not None:
         member = member & (grid.facts["battery"] == battery)
     readable = readable_cells(grid, excluded)
-    rows = every = np.flatnonzero(member & readable)
+    rows = members = np.flatnonzero(member & readable)
     if level == "capability":
-        rows = _without_strays(grid, every)
-    left_out = tuple(sorted(grid.tasks[code] for code in np.unique(grid.task[member & ~readable])))
-    return ItemGroup(level, name, rows, True, _enough_everywhere(grid, rows), left_out, len(every) - len(rows))
+        rows = _drop_stray_cells(grid, members)
+    unreadable_tasks = tuple(sorted(grid.tasks[code] for code in np.unique(grid.task[member & ~readable])))
+    return ItemGroup(level, name, rows, True, _has_enough_tasks(grid, rows), unreadable_tasks, len(members) - len(rows))
 
 
 def readable_cells(grid: ScoreMatrix, excluded: frozenset[str]) -> NDArray[np.bool_]:
@@ -106,54 +106,54 @@ def readable_cells(grid: ScoreMatrix, excluded: frozenset[str]) -> NDArray[np.bo
     return np.array([task not in excluded for task in grid.tasks], dtype=bool)[grid.task]
 
 
-def _without_strays(grid: ScoreMatrix, rows: Ints) -> Ints:
+def _drop_stray_cells(grid: ScoreMatrix, rows: Ints) -> Ints:
     """The cells of a capability without strays: fewer than `MIN_ITEMS_OF_CAPABILITY` in a task of several capabilities.
 
     A task counts as much as every other one, so one or two of its items that the classifier labels otherwise would
     count as much as whole tasks.
     """
-    in_capability, in_task = (np.bincount(grid.task[r], minlength=len(grid.tasks)) for r in (rows, slice(None)))
-    stray = (in_capability < MIN_ITEMS_OF_CAPABILITY) & (in_capability < in_task)
-    return np.asarray(rows[~stray[grid.task[rows]]])
+    n_in_capability, in_task = (np.bincount(grid.task[r], minlength=len(grid.tasks)) for r in (rows, slice(None)))
+    is_stray_task = (n_in_capability < MIN_ITEMS_OF_CAPABILITY) & (n_in_capability < in_task)
+    return np.asarray(rows[~is_stray_task[grid.task[rows]]])
 
 
 def _formats(grid: ScoreMatrix, rows: Ints) -> Iterator[ItemGroup]:
     """One group a format, over all tasks and within each capability, where both formats occur."""
     form, capability = grid.facts["format"], grid.facts["capability"]
     scopes = [("", rows), *((f"{name}: ", rows[capability[rows] == name]) for name in grid.members("capability"))]
-    for prefix, inside in scopes:
-        names = sorted({name for name in form[inside] if name is not None})
+    for prefix, scope_rows in scopes:
+        names = sorted({name for name in form[scope_rows] if name is not None})
         if len(names) > 1:
             for name in names:
-                yield ItemGroup("slice", f"{prefix}format={name}", inside[form[inside] == name], True)
+                yield ItemGroup("slice", f"{prefix}format={name}", scope_rows[form[scope_rows] == name], True)
 
 
-def _slices(grid: ScoreMatrix, model: str, task: str, rows: Ints) -> Iterator[ItemGroup]:
+def _slice_groups(grid: ScoreMatrix, model: str, task: str, rows: Ints) -> Iterator[ItemGroup]:
     """The bins of every covariate within a task, and its variants, where there are at least two."""
     column = grid.column(model)
     labels = {name: bins[rows, column] for name, bins in grid.covariates.items()}
     labels["variant"] = grid.facts["variant"][rows]
     for covariate, label in labels.items():
-        names = sorted({str(x) for x in label if x is not None}, key=_natural)  # bins in the order of their numbers
+        names = sorted({str(x) for x in label if x is not None}, key=_natural_key)  # bins in the order of their numbers
         if len(names) < 2:
             continue
         text = np.array(["" if x is None else str(x) for x in label], dtype=object)
-        known = np.array([x is not None for x in label])
+        has_label = np.array([x is not None for x in label])
         for name in names:
-            yield ItemGroup("slice", f"{task}: {covariate}={name}", rows[known & (text == name)], False)
+            yield ItemGroup("slice", f"{task}: {covariate}={name}", rows[has_label & (text == name)], False)
 
 
-def _natural(label: str) -> tuple[float, str]:
+def _natural_key(label: str) -> tuple[float, str]:
     """Numbers and spans of numbers in their order, words after them."""
-    head = label.split("–")[0]
+    span_start = label.split("–")[0]
     try:
-        return float(head), label
+        return float(span_start), label
     except ValueError:
         return float("inf"), label
 
 
-def _enough_everywhere(grid: ScoreMatrix, rows: Ints) -> bool:
+def _has_enough_tasks(grid: ScoreMatrix, rows: Ints) -> bool:
     """Whether every capability of these cells (all of them, where nothing is labelled) has `MIN_TASKS`."""
     capability = grid.facts["capability"][rows]
-    parts = [rows[capability == name] for name in {c for c in capability if c is not None}] or [rows]
-    return all(len(np.unique(grid.task[part])) >= MIN_TASKS for part in parts)
+    rows_by_capability = [rows[capability == name] for name in {c for c in capability if c is not None}] or [rows]
+    return all(len(np.unique(grid.task[capability_rows])) >= MIN_TASKS for capability_rows in rows_by_capability)

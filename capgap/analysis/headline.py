@@ -9,14 +9,14 @@ import pandas as pd
 
 from capgap import schema
 from capgap.analysis.cohort_headline import cohort_sentences
-from capgap.analysis.groups import CONTRASTED
-from capgap.analysis.number_format import short, with_interval
+from capgap.analysis.groups import CAPABILITY_DUO
+from capgap.analysis.number_format import format_points, with_interval
 from capgap.printable_text import one_line
 from capgap.schema.remarks import Reason
 
-_UNLIKE = {Reason.UNLIKE_ITEMS, Reason.NO_COMMON_ITEMS}
+_ITEM_MISMATCH_REASONS = {Reason.UNLIKE_ITEMS, Reason.NO_COMMON_ITEMS}
 _ONE_CLUSTER = {Reason.ONE_CLUSTER, Reason.ONE_CLUSTER_IN_TASK, Reason.DOMINANT_CLUSTER}
-_FACTOR = 4
+_ITEM_FACTOR = 4
 """Next steps ask for so many times the items: half the width."""
 
 
@@ -74,8 +74,8 @@ def sentence(estimates: pd.DataFrame, roles: schema.Roles) -> str:
         out is said.
     """
     rows = _headline_rows(estimates)
-    several = len(roles.students) > 1
-    lines = [_line(rows, roles, student, named=several) for student in roles.students]
+    has_several_students = len(roles.students) > 1
+    lines = [_line(rows, roles, student, with_student_name=has_several_students) for student in roles.students]
     return "\n".join([*cohort_sentences(estimates), *lines])
 
 
@@ -100,30 +100,30 @@ def next_step(estimates: pd.DataFrame, roles: schema.Roles, run: Mapping[str, An
     declined = run.get("declined_roles") or ()
     if roles.teacher is None and "teacher" not in declined:
         return f"Next: {command} --teacher CKPT     (tells how much of a teacher's lead this student could still get)"
-    bounded = [
+    finite_intervals = [
         (student, number)
         for student in roles.students
         for number in _headline(estimates, roles, student)
         if number.exists and math.isfinite(number.half)
     ]
-    if not bounded:
-        if _left_out(estimates):
+    if not finite_intervals:
+        if _find_unreadable_tasks(estimates):
             return (
                 "Next: mend the tasks whose answers could not be read (see `unparsed` and `truncated`), then run again"
             )
         return _without_numbers(estimates, roles, command)
     if roles.teacher and "base" not in declined and any(student not in roles.base for student in roles.students):
         return f"Next: {command} --base CKPT     (the model before distillation: tells what distillation closed)"
-    student, widest = max(bounded, key=lambda pair: (pair[1].half, pair[0], pair[1].capability))
-    what = f"{widest.capability or 'the number'}" + (f" of {one_line(student)}" if len(roles.students) > 1 else "")
+    student, widest = max(finite_intervals, key=lambda pair: (pair[1].half, pair[0], pair[1].capability))
+    subject = f"{widest.capability or 'the number'}" + (f" of {one_line(student)}" if len(roles.students) > 1 else "")
     unit = " points" if widest.measure == "gap" else ""
-    now, then = (f"± {short(100 * half)}" for half in (widest.half, widest.half / math.sqrt(_FACTOR)))
+    now, then = (f"± {format_points(100 * margin)}" for margin in (widest.half, widest.half / math.sqrt(_ITEM_FACTOR)))
     limit = _limit_that_binds(run)
     if limit is not None:
-        larger = f"{command} --limit {_FACTOR * limit}"
-        return f"Next: {larger}     (narrows {what} from {now} to about {then}{unit}, where tasks have so many items)"
+        rerun = f"{command} --limit {_ITEM_FACTOR * limit}"
+        return f"Next: {rerun}     (narrows {subject} from {now} to about {then}{unit}, where tasks have so many items)"
     return (
-        f"Next: {_FACTOR} times the items, from more tasks or another battery, would narrow {what} "
+        f"Next: {_ITEM_FACTOR} times the items, from more tasks or another battery, would narrow {subject} "
         f"from {now} to about {then}{unit}"
     )
 
@@ -131,40 +131,40 @@ def next_step(estimates: pd.DataFrame, roles: schema.Roles, run: Mapping[str, An
 def _headline_rows(estimates: pd.DataFrame) -> pd.DataFrame:
     """The few rows that a headline may speak of: it asks for many of them, one student and measure at a time."""
     measures = estimates["quantity"].isin(["gap_closure", "retention", "gap", "accuracy"])
-    left_out = (estimates["reason"] == Reason.UNREADABLE_ANSWERS) & (estimates["level"] == "task")
-    return estimates[left_out | (measures & estimates["level"].isin(["battery", "capability"]))]
+    is_unreadable_task = (estimates["reason"] == Reason.UNREADABLE_ANSWERS) & (estimates["level"] == "task")
+    return estimates[is_unreadable_task | (measures & estimates["level"].isin(["battery", "capability"]))]
 
 
 def _without_numbers(estimates: pd.DataFrame, roles: schema.Roles, command: str) -> str:
     """What to do where no headline number has an interval, by the reasons that they give."""
     reasons = {n.reason for s in roles.students for q in ("gap_closure", "gap") for n in _numbers(estimates, q, s)}
-    if reasons & _UNLIKE:
+    if reasons & _ITEM_MISMATCH_REASONS:
         return "Next: have teacher, base and students answer the same items: numbers are of items that all of them did"
     if reasons & _ONE_CLUSTER:
         return "Next: items of more clusters (passages, templates) in each task: one cluster tells nothing about luck"
     return f"Next: a teacher that is clearly better than its base on these tasks, or more items: {command}"
 
 
-def _line(estimates: pd.DataFrame, roles: schema.Roles, student: str, *, named: bool) -> str:
+def _line(estimates: pd.DataFrame, roles: schema.Roles, student: str, *, with_student_name: bool) -> str:
     headline = _headline(estimates, roles, student)
     numbers = [number for number in headline if number.exists]
     missing = [number for number in headline if not number.exists]
     if numbers:
-        text = _claims(numbers, one_line(student) if named else "")
-        text += f" {_extent(numbers, _n_tasks(estimates, numbers[0].measure, student))}"
+        text = _claim_sentence(numbers, one_line(student) if with_student_name else "")
+        text += f" {_sample_size_text(numbers, _n_tasks(estimates, numbers[0].measure, student))}"
     else:
-        text = f"{one_line(student)}: no number" if named else "No number"
+        text = f"{one_line(student)}: no number" if with_student_name else "No number"
     if numbers and numbers[0].measure != "gap_closure" and student in roles.base:
         # Every closure was refused, or retention would not have been asked for: say why.
         reasons = [f"{n.capability}: {n.note}".removeprefix(": ") for n in _numbers(estimates, "gap_closure", student)]
         text += f"; no gap closure ({'; '.join(reasons)})" if reasons else ""
     if missing:
-        text += "; " + "; ".join(_absence(estimates, student, number) for number in missing)
+        text += "; " + "; ".join(_explain_missing(estimates, student, number) for number in missing)
     text += "."
     if roles.teacher is None and numbers:
         text += " With a teacher (--teacher) capgap would say how much of its lead this model got."
-    if left_out := _left_out(estimates):
-        text += f" Left out, answers unreadable: {', '.join(left_out)}."
+    if unreadable_tasks := _find_unreadable_tasks(estimates):
+        text += f" Left out, answers unreadable: {', '.join(unreadable_tasks)}."
     return text
 
 
@@ -176,9 +176,9 @@ def _headline(estimates: pd.DataFrame, roles: schema.Roles, student: str) -> lis
         measures = ["gap_closure", "retention", "gap"]
     else:
         measures = ["retention", "gap"]
-    tried = [_numbers(estimates, measure, student) for measure in measures]
-    with_any = (numbers for numbers in tried if any(number.exists for number in numbers))
-    return next(with_any, next((numbers for numbers in tried if numbers), []))
+    numbers_by_measure = [_numbers(estimates, measure, student) for measure in measures]
+    measures_with_numbers = (numbers for numbers in numbers_by_measure if any(number.exists for number in numbers))
+    return next(measures_with_numbers, next((numbers for numbers in numbers_by_measure if numbers), []))
 
 
 def _numbers(estimates: pd.DataFrame, quantity: str, student: str) -> list[_HeadlineNumber]:
@@ -190,34 +190,34 @@ def _numbers(estimates: pd.DataFrame, quantity: str, student: str) -> list[_Head
         & (estimates["population_tasks"] == "these_tasks")
         & (estimates["estimator"] == "paired")
     ]
-    by_capability = rows[(rows["level"] == "capability") & rows["group"].isin(CONTRASTED)]
+    by_capability = rows[(rows["level"] == "capability") & rows["group"].isin(CAPABILITY_DUO)]
     chosen = by_capability if len(by_capability) else rows[rows["level"] == "battery"]
     capabilities = chosen["group"].where(chosen["level"] == "capability", "")
-    known = chosen.assign(measure=quantity, capability=capabilities).sort_values("group", kind="stable")
-    known = known.fillna({"note": "", "reason": "", "n_items": 0, "n_tasks": 0})[_FIELDS]
-    return [_HeadlineNumber(*row) for row in known.itertuples(index=False)]
+    headline_rows = chosen.assign(measure=quantity, capability=capabilities).sort_values("group", kind="stable")
+    headline_rows = headline_rows.fillna({"note": "", "reason": "", "n_items": 0, "n_tasks": 0})[_FIELDS]
+    return [_HeadlineNumber(*row) for row in headline_rows.itertuples(index=False)]
 
 
-def _claims(numbers: list[_HeadlineNumber], name: str) -> str:
+def _claim_sentence(numbers: list[_HeadlineNumber], name: str) -> str:
     measure = numbers[0].measure
     if measure == "gap_closure":
-        verb, parts = "closed", [f"{_percent(n)} of {n.subject}" for n in numbers]
+        verb, claim_phrases = "closed", [f"{_percent(n)} of {n.subject}" for n in numbers]
     elif measure == "retention":
         verb = "kept"
-        parts = [f"{_percent(n)} of the teacher's {n.capability or 'lead'} above chance" for n in numbers]
+        claim_phrases = [f"{_percent(n)} of the teacher's {n.capability or 'lead'} above chance" for n in numbers]
     elif measure == "gap":
-        verb, parts = "is", [f"{_distance(n)}{f' in {n.capability}' if n.capability else ''}" for n in numbers]
+        verb, claim_phrases = "is", [f"{_distance(n)}{f' in {n.capability}' if n.capability else ''}" for n in numbers]
     else:
         verb = "answered"
-        parts = [f"{_percent(n)} of the {n.capability + ' ' if n.capability else ''}items" for n in numbers]
-        parts[-1] += " rightly"
-    text = f"{verb} {' and '.join(parts)}"
+        claim_phrases = [f"{_percent(n)} of the {n.capability + ' ' if n.capability else ''}items" for n in numbers]
+        claim_phrases[-1] += " rightly"
+    text = f"{verb} {' and '.join(claim_phrases)}"
     if measure == "gap" and not name:
         name = "The student"
     return f"{name} {text}" if name else text[0].upper() + text[1:]
 
 
-def _absence(estimates: pd.DataFrame, student: str, number: _HeadlineNumber) -> str:
+def _explain_missing(estimates: pd.DataFrame, student: str, number: _HeadlineNumber) -> str:
     """Why there is no number, and the gap in points where that can be told."""
     text = f"no share of {number.subject} ({number.note})" if number.note else f"no share of {number.subject}"
     gaps = [n for n in _numbers(estimates, "gap", student) if n.capability == number.capability and n.exists]
@@ -228,17 +228,17 @@ def _distance(gap: _HeadlineNumber) -> str:
     """``3 points [1, 5] behind the teacher``."""
     if gap.estimate >= 0:
         return f"{_percent(gap, unit='points')} behind the teacher"
-    ahead = replace(gap, estimate=-gap.estimate, conf_low=-gap.conf_high, conf_high=-gap.conf_low)
-    return f"{_percent(ahead, unit='points')} ahead of the teacher"
+    student_lead = replace(gap, estimate=-gap.estimate, conf_low=-gap.conf_high, conf_high=-gap.conf_low)
+    return f"{_percent(student_lead, unit='points')} ahead of the teacher"
 
 
 def _percent(number: _HeadlineNumber, unit: str = "%") -> str:
     return with_interval(number.estimate, number.conf_low, number.conf_high, unit)
 
 
-def _extent(numbers: list[_HeadlineNumber], most: int) -> str:
+def _sample_size_text(numbers: list[_HeadlineNumber], max_tasks: int) -> str:
     """How much the numbers rest on; a task with items of several capabilities is one task."""
-    tasks, items = min(sum(n.n_tasks for n in numbers), most), sum(n.n_items for n in numbers)
+    tasks, items = min(sum(n.n_tasks for n in numbers), max_tasks), sum(n.n_items for n in numbers)
     return f"({tasks:,} task{'' if tasks == 1 else 's'}, {items:,} item{'' if items == 1 else 's'}, these checkpoints)"
 
 
@@ -250,7 +250,7 @@ def _n_tasks(estimates: pd.DataFrame, quantity: str, student: str) -> int:
     return int(rows.groupby("group")["n_tasks"].max().sum())
 
 
-def _left_out(estimates: pd.DataFrame) -> list[str]:
+def _find_unreadable_tasks(estimates: pd.DataFrame) -> list[str]:
     """The tasks that leave the headline for unreadable answers."""
     rows = estimates[estimates["quantity"].isin(["unparsed", "truncated"])]
     return sorted(set(rows.loc[rows["reason"] == Reason.UNREADABLE_ANSWERS, "group"]))

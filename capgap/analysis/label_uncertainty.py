@@ -13,18 +13,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from capgap import schema
-from capgap.analysis.analysis_sets import AnalysisSets
+from capgap.analysis.analysis_sets import SubsetCache
 from capgap.analysis.capability_contrast import capability_contrast_rows
 from capgap.analysis.cohort import Cohort
 from capgap.analysis.effects import effect_rows
 from capgap.analysis.estimate_rows import TASKS_LIKE_THESE, EstimateRow, add_remarks
-from capgap.analysis.groups import CONTRASTED, groups_at
+from capgap.analysis.groups import CAPABILITY_DUO, groups_at
 from capgap.analysis.score_matrix import Floats, Ints, ScoreMatrix
 from capgap.analysis.student_estimates import RoleComparison, difference_rows, ratio_rows
 from capgap.errors import EstimationError
 from capgap.schema.quantities import QUANTITIES
 from capgap.schema.remarks import Reason, Remark, remark
-from capgap.stats import Estimate, over_labels
+from capgap.stats import Estimate, pool_over_labels
 
 N_LABEL_DRAWS = 20
 """Of the labels."""
@@ -48,21 +48,21 @@ def flag_undeclared_labels(
     """
     items = outcomes[outcomes["capability"].notna()].drop_duplicates(["task", "item"])
     keys = zip(items["task"].astype(str), items["item"].astype(str), strict=True)
-    inferred = pd.Series([key in undeclared for key in keys], index=items.index, dtype=bool)
-    if not inferred.any():
+    is_undeclared = pd.Series([key in undeclared for key in keys], index=items.index, dtype=bool)
+    if not is_undeclared.any():
         return frame
-    counts = inferred.groupby(items["capability"].astype(str)).agg(["sum", "size"])
-    of_capability = {str(name): (int(n), int(of)) for name, n, of in counts.itertuples()}
-    of_both = tuple(map(sum, zip(*(of_capability.get(name, (0, 0)) for name in CONTRASTED), strict=True)))
-    contrasting = {name for name, quantity in QUANTITIES.items() if quantity.contrasts_capabilities}
+    counts = is_undeclared.groupby(items["capability"].astype(str)).agg(["sum", "size"])
+    label_counts = {str(name): (int(n), int(n_labels)) for name, n, n_labels in counts.itertuples()}
+    pair_counts = tuple(map(sum, zip(*(label_counts.get(name, (0, 0)) for name in CAPABILITY_DUO), strict=True)))
+    contrast_quantities = {name for name, quantity in QUANTITIES.items() if quantity.contrasts_capabilities}
 
     def remarks(quantity: str, level: str, group: str) -> tuple[Remark, ...]:
-        by_capability = of_capability.get(group, (0, 0)) if level == "capability" else (0, 0)
-        n, of = of_both if quantity in contrasting else by_capability
-        return (remark(Reason.UNDECLARED_LABELS, n=n, of=of),) if n else ()
+        by_capability = label_counts.get(group, (0, 0)) if level == "capability" else (0, 0)
+        n, n_labels = pair_counts if quantity in contrast_quantities else by_capability
+        return (remark(Reason.UNDECLARED_LABELS, n=n, of=n_labels),) if n else ()
 
-    places = zip(frame["quantity"], frame["level"], frame["group"], strict=True)
-    return add_remarks(frame, itertools.starmap(remarks, places))
+    estimate_keys = zip(frame["quantity"], frame["level"], frame["group"], strict=True)
+    return add_remarks(frame, itertools.starmap(remarks, estimate_keys))
 
 
 def label_uncertainty_rows(
@@ -98,31 +98,31 @@ def label_uncertainty_rows(
     conf_level
         Of the intervals.
     """
-    p = _uncertain_probabilities(grid, undeclared, labels)
-    uncertain = np.flatnonzero(np.isfinite(p))
-    if not len(uncertain):
+    p = _reasoning_probabilities(grid, undeclared, labels)
+    uncertain_cells = np.flatnonzero(np.isfinite(p))
+    if not len(uncertain_cells):
         return
 
     def relabelled(is_reasoning: NDArray[np.bool_]) -> ScoreMatrix:
         capability = grid.facts["capability"].copy()
-        capability[uncertain] = np.where(is_reasoning, "reasoning", "knowledge")
+        capability[uncertain_cells] = np.where(is_reasoning, "reasoning", "knowledge")
         return replace(grid, facts={**grid.facts, "capability": capability})
 
-    def of_student(is_reasoning: NDArray[np.bool_], student: str) -> Iterator[EstimateRow]:
+    def estimate_student(is_reasoning: NDArray[np.bool_], student: str) -> Iterator[EstimateRow]:
         matrix = relabelled(is_reasoning)
-        comparison = RoleComparison.of(AnalysisSets(matrix), student, roles, conf_level=conf_level, prompting=prompting)
-        groups = list(groups_at(matrix, "capability", excluded))
+        comparison = RoleComparison.of(SubsetCache(matrix), student, roles, conf_level=conf_level, prompting=prompting)
+        item_groups = list(groups_at(matrix, "capability", excluded))
         yield from capability_contrast_rows(comparison, excluded)
-        yield from difference_rows(comparison, groups)
-        yield from ratio_rows(comparison, groups)
+        yield from difference_rows(comparison, item_groups)
+        yield from ratio_rows(comparison, item_groups)
 
-    def of_cohort(is_reasoning: NDArray[np.bool_]) -> Iterator[EstimateRow]:
+    def estimate_cohort(is_reasoning: NDArray[np.bool_]) -> Iterator[EstimateRow]:
         rows = effect_rows(relabelled(is_reasoning), cohort, excluded, conf_level=conf_level, alternatives=False)
         yield from (row for row in rows if row.quantity in ("effect", "effect_difference"))
 
-    of_students: list[_Analysis] = [partial(of_student, student=student) for student in roles.students]
-    for analysis in [*(of_students if roles.teacher is not None else []), of_cohort]:
-        yield from _pooled_rows(analysis, p[uncertain], grid.task[uncertain], conf_level)
+    student_analyses: list[_Analysis] = [partial(estimate_student, student=student) for student in roles.students]
+    for analysis in [*(student_analyses if roles.teacher is not None else []), estimate_cohort]:
+        yield from _pooled_rows(analysis, p[uncertain_cells], grid.task[uncertain_cells], conf_level)
 
 
 def _pooled_rows(analysis: _Analysis, p: Floats, tasks: Ints, conf_level: float) -> Iterator[EstimateRow]:
@@ -131,16 +131,16 @@ def _pooled_rows(analysis: _Analysis, p: Floats, tasks: Ints, conf_level: float)
     patterns: dict[str, EstimateRow] = {}
 
     def estimates(is_reasoning: NDArray[np.bool_]) -> dict[str, Estimate]:
-        of_draw = {}
+        draw_estimates = {}
         for row in analysis(is_reasoning):
             if row.weighting == "tasks" and row.population != TASKS_LIKE_THESE:
                 contrast = row.contrast if QUANTITIES[row.quantity].contrasts else None
                 key = str((row.quantity, row.level, row.group, contrast, row.factors))
-                patterns[key], of_draw[key] = row, row.estimate
-        return of_draw
+                patterns[key], draw_estimates[key] = row, row.estimate
+        return draw_estimates
 
     try:
-        pooled = over_labels(
+        pooled = pool_over_labels(
             estimates, p, tasks, rng=np.random.default_rng(0), n_draws=N_LABEL_DRAWS, conf_level=conf_level
         )
     except EstimationError:
@@ -158,7 +158,7 @@ def _pooled_rows(analysis: _Analysis, p: Floats, tasks: Ints, conf_level: float)
         )
 
 
-def _uncertain_probabilities(
+def _reasoning_probabilities(
     grid: ScoreMatrix, undeclared: set[tuple[str, str]], labels: pd.DataFrame | None
 ) -> Floats:
     """The probability of reasoning of each cell whose label is in doubt; NaN for the others, shape (cells,)."""
@@ -166,10 +166,10 @@ def _uncertain_probabilities(
     if labels is None or "p_reasoning" not in labels.columns:
         return p
     rows = zip(labels["task"].astype(str), labels["item"].astype(str), labels["p_reasoning"], strict=True)
-    known = {(task, item): float(value) for task, item, value in rows if pd.notna(value) and 0 < value < 1}
+    p_reasoning = {(task, item): float(value) for task, item, value in rows if pd.notna(value) and 0 < value < 1}
     for cell, code in enumerate(grid.task):
         battery = str(grid.facts["battery"][cell])
         key = (grid.tasks[code].removeprefix(f"{battery}/"), str(grid.items[cell]))
         if key in undeclared:
-            p[cell] = known.get(key, np.nan)
+            p[cell] = p_reasoning.get(key, np.nan)
     return p

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from capgap import schema
-from capgap.analysis.cohort import CATEGORICAL_FACTORS, LOG_FACTORS, Cohort
+from capgap.analysis.cohort import CATEGORICAL_FACTORS, LOG_SCALE_FACTORS, Cohort
 from capgap.analysis.estimate_rows import THESE_TASKS, EstimateRow, TargetPopulation
 from capgap.analysis.groups import readable_cells
 from capgap.analysis.score_matrix import Floats, Ints, ScoreMatrix
@@ -43,7 +43,7 @@ def pattern_rows(
     conf_level
         Of the intervals.
     """
-    cohort, left_out = cohort.above_zero()
+    cohort, omission_remarks = cohort.above_zero()
     names, columns = _student_covariates(cohort)
     if len(cohort.students) < MIN_PATTERN_STUDENTS or not names:
         return
@@ -78,7 +78,7 @@ def pattern_rows(
         clusters=grid.cluster[rows],
         conf_level=conf_level,
     )
-    yield _count_row(mixture, blank, left_out)
+    yield _count_row(mixture, blank, omission_remarks)
     if mixture.n_patterns > 1:
         for pattern in patterns:
             yield from _rows_of_pattern(grid, rows, mixture, pattern, blank)
@@ -90,14 +90,14 @@ def _chance(grid: ScoreMatrix, rows: Ints) -> Floats:
     return np.where((chance > 0) & (chance < 1), chance, 0.0)
 
 
-def _count_row(mixture: FailurePatterns, blank: EstimateRow, left_out: tuple[Remark, ...]) -> EstimateRow:
+def _count_row(mixture: FailurePatterns, blank: EstimateRow, omission_remarks: tuple[Remark, ...]) -> EstimateRow:
     """`n_patterns`, with the tests that chose it."""
     evidence = [
         remark(Reason.PATTERNS_COMPARED, n=step.n_patterns, fewer=step.n_patterns - 1, p=step.p_value)
         for step in mixture.evidence
     ]
     count = Estimate(float(mixture.n_patterns), n_items=mixture.n_items, method=mixture.method)
-    remarks = (remark(Reason.HELD_OUT_STUDENTS), *evidence, *mixture.remarks, *left_out)
+    remarks = (remark(Reason.HELD_OUT_STUDENTS), *evidence, *mixture.remarks, *omission_remarks)
     return replace(blank, quantity="n_patterns", scale="patterns", estimate=count.noting(*remarks))
 
 
@@ -107,7 +107,7 @@ def _rows_of_pattern(
     """`pattern` and `pattern_excess` of one of several patterns."""
     k = pattern.pattern
     # Column 0 of the surfaces is the intercept.
-    slopes = dict(zip(mixture.covariates, mixture.surfaces[k, 1:], strict=True))
+    slopes = dict(zip(mixture.covariates, mixture.surface_logits[k, 1:], strict=True))
     examples = [f"{grid.tasks[grid.task[rows[n]]]}/{grid.items[rows[n]]}" for n in pattern.examples]
     p_value = float(mixture.half_p_values[k])
     share = Estimate(float(mixture.shares[k]), p_value=p_value, n_items=mixture.n_items, method=mixture.method)
@@ -119,14 +119,14 @@ def _rows_of_pattern(
         remark(Reason.EXAMPLE_ITEMS, items=examples),
     )
     yield replace(blank, estimate=share.noting(*remarks))
-    yield replace(blank, quantity="pattern_excess", population=THESE_TASKS, scale="score", estimate=pattern.excess)
+    yield replace(blank, quantity="pattern_excess", population=THESE_TASKS, scale="score", estimate=pattern.net_excess)
 
 
 def _student_covariates(cohort: Cohort) -> tuple[list[str], Floats]:
     """What varies among the students, shape (students, covariates): logarithms, and indicators of further levels."""
     names: list[str] = []
     columns: list[Any] = []
-    for name in LOG_FACTORS:
+    for name in LOG_SCALE_FACTORS:
         if cohort.varies(name):
             names.append(f"log {name}")
             columns.append(np.log([float(cohort.facts[s][name]) for s in cohort.students]))
@@ -143,8 +143,8 @@ def _item_covariates(grid: ScoreMatrix, rows: Ints) -> dict[str, Any]:
     """Covariates of the items as words, shape (rows,) each: bins, capability, format and domain."""
     covariates: dict[str, Any] = {}
     for name, labels in grid.covariates.items():
-        first = [next((str(word) for word in row if word is not None), "unknown") for row in labels[rows]]
-        covariates[name.removeprefix("x_")] = np.array(first, dtype=object)
+        first_labels = [next((str(word) for word in row if word is not None), "unknown") for row in labels[rows]]
+        covariates[name.removeprefix("x_")] = np.array(first_labels, dtype=object)
     for name in ("capability", "format", "domain"):
         words = np.array(["unknown" if word is None else str(word) for word in grid.facts[name][rows]], dtype=object)
         covariates[name] = words
@@ -155,10 +155,10 @@ def _texts(grid: ScoreMatrix, rows: Ints, items: pd.DataFrame | None) -> list[st
     """The prompts of the cells; None where nobody gave them."""
     if items is None or "prompt" not in items.columns:
         return None
-    known = items.drop_duplicates(["battery", "task", "item"]).set_index(["battery", "task", "item"])["prompt"]
+    item_prompts = items.drop_duplicates(["battery", "task", "item"]).set_index(["battery", "task", "item"])["prompt"]
     prompts = {
         (str(battery), str(task), str(item)): prompt
-        for (battery, task, item), prompt in zip(known.index.tolist(), known.tolist(), strict=True)
+        for (battery, task, item), prompt in zip(item_prompts.index.tolist(), item_prompts.tolist(), strict=True)
         if isinstance(prompt, str)
     }
     texts = []

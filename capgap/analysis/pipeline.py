@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 import pandas as pd
 
 from capgap import schema
-from capgap.analysis.analysis_sets import AnalysisSets
+from capgap.analysis.analysis_sets import SubsetCache
 from capgap.analysis.capability_contrast import capability_contrast_rows
 from capgap.analysis.cohort import cohort_of
 from capgap.analysis.data_efficiency import data_efficiency_rows
@@ -21,7 +21,7 @@ from capgap.analysis.patterns import pattern_rows
 from capgap.analysis.preparation import bin_covariates, check_roles, fill_defaults, qualify_task_names
 from capgap.analysis.recipe_seeds import recipe_rows
 from capgap.analysis.score_matrix import ScoreMatrix, make_score_matrix
-from capgap.analysis.selective_testing import TestingNode, adjust_down_tree, tree_parents
+from capgap.analysis.selective_testing import GroupNode, adjust_down_tree, tree_parents
 from capgap.analysis.student_estimates import RoleComparison, accuracy_rows, difference_rows, ratio_rows
 from capgap.analysis.unreadable_answers import screen_unreadable
 from capgap.errors import EstimationError
@@ -86,12 +86,12 @@ def estimate_table(
     check_roles(table, roles)
     undeclared = schema.undeclared_items(table) if labels is not None else set()
     labelled = schema.join_labels(table, labels)
-    qualified = qualify_task_names(labelled)
-    grid, prompting = make_score_matrix(bin_covariates(qualified), roles.names), _prompting(models)
+    qualified_outcomes = qualify_task_names(labelled)
+    grid, prompting = make_score_matrix(bin_covariates(qualified_outcomes), roles.names), _prompting(models)
     cohort = cohort_of(models, roles.students)
-    unreadable_rows, excluded = screen_unreadable(qualified, roles, conf_level=conf_level)
-    readable = qualified[~qualified["task"].isin(excluded)]
-    parents: dict[TestingNode, TestingNode | None] = {}
+    unreadable_rows, excluded = screen_unreadable(qualified_outcomes, roles, conf_level=conf_level)
+    readable = qualified_outcomes[~qualified_outcomes["task"].isin(excluded)]
+    parents: dict[GroupNode, GroupNode | None] = {}
     rows = itertools.chain(
         unreadable_rows,
         _student_rows(grid, roles, excluded, prompting, conf_level, margin, parents),
@@ -119,26 +119,26 @@ def _student_rows(
     prompting: Mapping[str, str],
     conf_level: float,
     margin: float,
-    parents: dict[TestingNode, TestingNode | None],
+    parents: dict[GroupNode, GroupNode | None],
 ) -> Iterator[EstimateRow]:
     """Each model alone, and each student with its teacher, base and control; `parents` takes up where groups hang."""
-    sets = AnalysisSets(grid)
+    subsets = SubsetCache(grid)
     for model in roles.names:
-        yield from accuracy_rows(sets, groups_of(grid, model, excluded), model, conf_level=conf_level)
+        yield from accuracy_rows(subsets, groups_of(grid, model, excluded), model, conf_level=conf_level)
     for student in roles.students:
-        comparison = RoleComparison.of(sets, student, roles, conf_level=conf_level, prompting=prompting)
-        groups = list(groups_of(grid, student, excluded))
-        parents |= tree_parents(grid, groups, excluded, parents)
-        yield from difference_rows(comparison, groups)
-        yield from ratio_rows(comparison, groups)
-        yield from fidelity_rows(comparison, groups)
-        yield from flip_rows(comparison, groups)
-        yield from equivalence_rows(comparison, groups, margin=margin)
+        comparison = RoleComparison.of(subsets, student, roles, conf_level=conf_level, prompting=prompting)
+        item_groups = list(groups_of(grid, student, excluded))
+        parents |= tree_parents(grid, item_groups, excluded, parents)
+        yield from difference_rows(comparison, item_groups)
+        yield from ratio_rows(comparison, item_groups)
+        yield from fidelity_rows(comparison, item_groups)
+        yield from flip_rows(comparison, item_groups)
+        yield from equivalence_rows(comparison, item_groups, margin=margin)
         yield from capability_contrast_rows(comparison, excluded)
 
 
 def _prompting(models: pd.DataFrame | None) -> dict[str, str]:
     if models is None or "prompting" not in models.columns:
         return {}
-    known = models[models["prompting"].notna()]
-    return dict(zip(known["model"].astype(str), known["prompting"].astype(str), strict=True))
+    prompted_models = models[models["prompting"].notna()]
+    return dict(zip(prompted_models["model"].astype(str), prompted_models["prompting"].astype(str), strict=True))

@@ -6,7 +6,7 @@ import pandas as pd
 from capgap import schema
 from capgap.errors import TableError, suggestion
 
-MAX_VALUES = 8
+MAX_DISTINCT_VALUES = 8
 """A numeric covariate with at most so many values is sliced by value, otherwise into quarters."""
 MAX_CATEGORIES = 20
 """Of a covariate of words the most frequent are slices of their own, the rest stands together."""
@@ -22,19 +22,19 @@ def check_roles(outcomes: pd.DataFrame, roles: schema.Roles) -> None:
     """
     if not roles.students:
         raise TableError("no student: name at least one model to compare.")
-    known = set(outcomes["model"])
+    known_models = set(outcomes["model"])
     for name in roles.names:
-        if name not in known:
-            raise TableError(f"model {name!r} has no outcomes.{suggestion(name, known)}")
+        if name not in known_models:
+            raise TableError(f"model {name!r} has no outcomes.{suggestion(name, known_models)}")
     if roles.teacher is None:
         return
     columns = ["battery", "task", "item"]
     item = outcomes.groupby(columns, sort=True).ngroup().to_numpy()
-    items_of = {name: item[(outcomes["model"] == name).to_numpy()] for name in (roles.teacher, *roles.students)}
+    model_items = {name: item[(outcomes["model"] == name).to_numpy()] for name in (roles.teacher, *roles.students)}
     for student in roles.students:
-        if not np.isin(items_of[student], items_of[roles.teacher]).any():
+        if not np.isin(model_items[student], model_items[roles.teacher]).any():
             teacher_row, student_row = (
-                " / ".join(map(str, outcomes[columns].iloc[int(np.flatnonzero(item == items_of[name].min())[0])]))
+                " / ".join(map(str, outcomes[columns].iloc[int(np.flatnonzero(item == model_items[name].min())[0])]))
                 for name in (roles.teacher, student)
             )
             raise TableError(
@@ -53,11 +53,11 @@ def fill_defaults(outcomes: pd.DataFrame) -> pd.DataFrame:
 def qualify_task_names(outcomes: pd.DataFrame) -> pd.DataFrame:
     """The outcomes with task names that stand in two batteries written ``battery/task``."""
     pairs = outcomes[["battery", "task"]].drop_duplicates()
-    shared = pairs["task"][pairs["task"].duplicated()].unique()
-    if not len(shared):
+    shared_task_names = pairs["task"][pairs["task"].duplicated()].unique()
+    if not len(shared_task_names):
         return outcomes
-    ambiguous = outcomes["task"].isin(shared)
-    return outcomes.assign(task=outcomes["task"].where(~ambiguous, outcomes["battery"] + "/" + outcomes["task"]))
+    has_shared_name = outcomes["task"].isin(shared_task_names)
+    return outcomes.assign(task=outcomes["task"].where(~has_shared_name, outcomes["battery"] + "/" + outcomes["task"]))
 
 
 def bin_covariates(outcomes: pd.DataFrame) -> pd.DataFrame:
@@ -74,28 +74,28 @@ def bin_covariates(outcomes: pd.DataFrame) -> pd.DataFrame:
 def _bin_labels(values: pd.Series, items: pd.Series) -> np.ndarray:
     """The bin label of each value of one covariate in one task, None where unknown, shape (rows,)."""
     labels = np.full(len(values), None, dtype=object)
-    known = values.notna().to_numpy()
-    if not known.any():
+    is_known = values.notna().to_numpy()
+    if not is_known.any():
         return labels
-    number = pd.to_numeric(values[known], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    number = pd.to_numeric(values[is_known], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
     if pd.api.types.is_bool_dtype(values.dtype) or not np.isfinite(number).all():
-        words = values[known].astype(str).to_numpy(dtype=object)
+        words = values[is_known].astype(str).to_numpy(dtype=object)
         names, counts = np.unique(words.astype(str), return_counts=True)
         if len(names) > MAX_CATEGORIES:
-            frequent = set(names[np.argsort(-counts, kind="stable")[: MAX_CATEGORIES - 1]])
-            words = np.array([w if w in frequent else "(all others)" for w in words], dtype=object)
-        labels[known] = words
+            frequent_words = set(names[np.argsort(-counts, kind="stable")[: MAX_CATEGORIES - 1]])
+            words = np.array([w if w in frequent_words else "(all others)" for w in words], dtype=object)
+        labels[is_known] = words
         return labels
     distinct = np.unique(number)
-    if len(distinct) <= MAX_VALUES:
-        labels[known] = [f"{x:g}" for x in number]
+    if len(distinct) <= MAX_DISTINCT_VALUES:
+        labels[is_known] = [f"{x:g}" for x in number]
         return labels
     # Quarters of the items, not of the rows: models that were asked more often would move the edges.
-    per_item = pd.Series(number).groupby(items[known].to_numpy(dtype=object)).mean().to_numpy()
+    per_item = pd.Series(number).groupby(items[is_known].to_numpy(dtype=object)).mean().to_numpy()
     edges = np.unique(np.quantile(per_item, [0.25, 0.5, 0.75]))
-    quarter = np.searchsorted(edges, number, side="left")
-    for q in np.unique(quarter):
-        inside = number[quarter == q]
-        span = f"{inside.min():.4g}" if inside.min() == inside.max() else f"{inside.min():.4g}–{inside.max():.4g}"
-        labels[np.flatnonzero(known)[quarter == q]] = span
+    quartile_codes = np.searchsorted(edges, number, side="left")
+    for q in np.unique(quartile_codes):
+        in_bin = number[quartile_codes == q]
+        span = f"{in_bin.min():.4g}" if in_bin.min() == in_bin.max() else f"{in_bin.min():.4g}–{in_bin.max():.4g}"
+        labels[np.flatnonzero(is_known)[quartile_codes == q]] = span
     return labels

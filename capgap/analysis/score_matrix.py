@@ -19,7 +19,7 @@ UNKNOWN = -1
 NO_ANSWER = -2
 """Prediction code of an answer that could not be read (unparsed, truncated)."""
 
-_CELL = ["battery", "task", "item", "variant"]
+_CELL_COLUMNS = ["battery", "task", "item", "variant"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ScoreMatrix:
     """Mean score over repeats, NaN where a model has none, shape (cells, models)."""
     logprobs: Floats
     """Log-probability of the right answer, nats, mean over repeats, NaN where unknown, shape (cells, models)."""
-    present: NDArray[np.bool_]
+    is_asked: NDArray[np.bool_]
     """Whether a model was asked the cell, shape (cells, models)."""
     predictions: Ints
     """Code of the answer's text in the first repeat, `UNKNOWN` or `NO_ANSWER`, shape (cells, models)."""
@@ -86,26 +86,26 @@ def make_score_matrix(outcomes: pd.DataFrame, models: Sequence[str]) -> ScoreMat
         A model has no outcome.
     """
     frame = outcomes[outcomes["primary"].fillna(False).astype(bool)]
-    known = sorted(set(frame["model"]))
+    known_models = sorted(set(frame["model"]))
     for name in models:
-        if name not in known:
-            raise TableError(f"model {name!r} has no outcomes.{suggestion(name, known)}")
+        if name not in known_models:
+            raise TableError(f"model {name!r} has no outcomes.{suggestion(name, known_models)}")
     frame = frame[frame["model"].isin(list(models))]
     order = {name: j for j, name in enumerate(models)}
     column = frame["model"].map(order).to_numpy(dtype=np.int64)
     # Sorted by model and repeat, so that neither the order of rows nor that of models' names changes a fact.
-    sorting = np.lexsort((frame["repeat"].to_numpy(dtype=np.int64, na_value=0), column))
-    frame, column = frame.iloc[sorting], column[sorting]
-    cell = frame.groupby(_CELL, sort=True).ngroup().to_numpy(dtype=np.int64)
+    row_order = np.lexsort((frame["repeat"].to_numpy(dtype=np.int64, na_value=0), column))
+    frame, column = frame.iloc[row_order], column[row_order]
+    cell = frame.groupby(_CELL_COLUMNS, sort=True).ngroup().to_numpy(dtype=np.int64)
     shape = (int(cell.max()) + 1, len(models))
     # Row-major position of each outcome in the matrix (cells, models); repeats share one.
-    flat = cell * shape[1] + column
-    scores, logprobs = (_means(frame[name], flat, shape) for name in ("score", "target_logprob"))
-    present = (np.bincount(flat, minlength=shape[0] * shape[1]) > 0).reshape(shape)
+    flat_index = cell * shape[1] + column
+    scores, logprobs = (_means(frame[name], flat_index, shape) for name in ("score", "target_logprob"))
+    is_asked = (np.bincount(flat_index, minlength=shape[0] * shape[1]) > 0).reshape(shape)
     # Repeats are sorted, so the first row of a position is its first repeat.
-    firsts, first_rows = np.unique(flat, return_index=True)
+    asked_positions, first_rows = np.unique(flat_index, return_index=True)
     predictions = np.full(shape[0] * shape[1], UNKNOWN, dtype=np.int64)
-    predictions[firsts] = _prediction_codes(frame)[first_rows]
+    predictions[asked_positions] = _prediction_codes(frame)[first_rows]
     _, first_of_cell = np.unique(cell, return_index=True)
     facts = frame.iloc[first_of_cell].reset_index(drop=True)
     tasks, task = np.unique(facts["task"].to_numpy(dtype=object).astype(str), return_inverse=True)
@@ -116,25 +116,25 @@ def make_score_matrix(outcomes: pd.DataFrame, models: Sequence[str]) -> ScoreMat
         chance=facts["chance"].to_numpy(dtype=float),
         scores=scores,
         logprobs=logprobs,
-        present=present,
+        is_asked=is_asked,
         predictions=predictions.reshape(shape),
         task=task,
         tasks=tuple(tasks),
         cluster=_cluster_codes(facts),
         item=item,
         items=facts["item"].to_numpy(dtype=object),
-        covariates=_covariates(frame, firsts, first_rows, shape),
-        repeated=len(firsts) < len(flat),
+        covariates=_covariates(frame, asked_positions, first_rows, shape),
+        repeated=len(asked_positions) < len(flat_index),
         varied=len(np.unique(item)) < len(item),
     )
 
 
-def _means(column: "pd.Series[Any]", flat: Ints, shape: tuple[int, int]) -> Floats:
+def _means(column: "pd.Series[Any]", flat_index: Ints, shape: tuple[int, int]) -> Floats:
     """The mean over repeats of each cell and model, NaN where there is none."""
     value = column.to_numpy(dtype=float, na_value=np.nan)
     finite = np.isfinite(value)
-    count = np.bincount(flat[finite], minlength=shape[0] * shape[1])
-    total = np.bincount(flat[finite], value[finite], shape[0] * shape[1])
+    count = np.bincount(flat_index[finite], minlength=shape[0] * shape[1])
+    total = np.bincount(flat_index[finite], value[finite], shape[0] * shape[1])
     with np.errstate(invalid="ignore"):
         return np.asarray(np.where(count > 0, total / count, np.nan)).reshape(shape)
 
@@ -156,19 +156,19 @@ def _cluster_codes(facts: pd.DataFrame) -> Ints:
 
 def _prediction_codes(frame: pd.DataFrame) -> Ints:
     """Codes of the answers: case and outer blanks do not count, numbers are compared as numbers."""
-    codes, words = pd.factorize(frame["prediction"])
-    canon = np.array([_canonical(str(word)) for word in words], dtype=object)
+    text_codes, words = pd.factorize(frame["prediction"])
+    cleaned = np.array([_canonical_answer(str(word)) for word in words], dtype=object)
     _, merged = (
-        np.unique(canon.astype(str), return_inverse=True) if len(canon) else (canon, np.zeros(0, dtype=np.int64))
+        np.unique(cleaned.astype(str), return_inverse=True) if len(cleaned) else (cleaned, np.zeros(0, dtype=np.int64))
     )
     answers = np.full(len(frame), UNKNOWN, dtype=np.int64)
-    known = codes >= 0
-    answers[known] = merged[codes[known]]
+    has_prediction = text_codes >= 0
+    answers[has_prediction] = merged[text_codes[has_prediction]]
     answers[frame["status"].isin(["unparsed", "truncated"]).to_numpy()] = NO_ANSWER
     return answers
 
 
-def _canonical(word: str) -> str:
+def _canonical_answer(word: str) -> str:
     text = word.strip().casefold()
     try:
         return f"{float(text.replace(',', '')):.12g}"
@@ -176,11 +176,11 @@ def _canonical(word: str) -> str:
         return text
 
 
-def _covariates(frame: pd.DataFrame, firsts: Ints, first_rows: Ints, shape: tuple[int, int]) -> dict[str, NDArray[Any]]:
-    """Bin label of each covariate, shape (cells, models); `firsts` are flat positions, `first_rows` their rows."""
+def _covariates(frame: pd.DataFrame, asked: Ints, first_rows: Ints, shape: tuple[int, int]) -> dict[str, NDArray[Any]]:
+    """Bin label of each covariate, shape (cells, models); `asked` are flat positions, `first_rows` their rows."""
     covariates = {}
     for name in schema.covariate_names(frame):
         label = np.full(shape[0] * shape[1], None, dtype=object)
-        label[firsts] = frame[name].to_numpy(dtype=object)[first_rows]
+        label[asked] = frame[name].to_numpy(dtype=object)[first_rows]
         covariates[name] = label.reshape(shape)
     return covariates

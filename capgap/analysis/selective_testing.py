@@ -2,7 +2,7 @@
 
 A reader who opens a battery's gap, then its worst capability, then that one's worst task, has chosen what to look at;
 p-values of what was chosen are too small, intervals too short. The tree of battery, capability, domain, task and slice
-is tested from its root down (`capgap.stats.selective_tree`), each question of a comparison in a tree of its own; its
+is tested from its root down (`capgap.stats.run_tree_test`), each question of a comparison in a tree of its own; its
 first family are the batteries of all students.
 """
 
@@ -16,16 +16,16 @@ from capgap.analysis.estimate_rows import add_remarks, is_tested
 from capgap.analysis.groups import ItemGroup
 from capgap.analysis.score_matrix import ScoreMatrix
 from capgap.schema.remarks import Reason, Remark, remark
-from capgap.stats import Estimate, at_level, selective_tree
+from capgap.stats import Estimate, change_conf_level, run_tree_test
 
 FALSE_DISCOVERY_RATE = 0.05
 """False discoveries among what is selected, one family at a time."""
-_INTERVAL = ["estimate", "std_error", "df", "conf_low", "conf_high", "conf_level"]
-_ABOVE = ("domain", "capability", "battery")
+_INTERVAL_COLUMNS = ["estimate", "std_error", "df", "conf_low", "conf_high", "conf_level"]
+_LEVELS = ("domain", "capability", "battery")
 """Where a task hangs: the first of these that is one for all its items."""
 
 
-class TestingNode(NamedTuple):
+class GroupNode(NamedTuple):
     """A level and the name of a group there."""
 
     level: str
@@ -34,28 +34,28 @@ class TestingNode(NamedTuple):
 
 def tree_parents(
     grid: ScoreMatrix,
-    groups: Iterable[ItemGroup],
+    item_groups: Iterable[ItemGroup],
     excluded: frozenset[str],
-    known: Mapping[TestingNode, TestingNode | None],
-) -> dict[TestingNode, TestingNode | None]:
-    """The parent of each group that `known` does not hold; None at the top.
+    known_parents: Mapping[GroupNode, GroupNode | None],
+) -> dict[GroupNode, GroupNode | None]:
+    """The parent of each group that `known_parents` does not hold; None at the top.
 
     A group hangs below the narrowest coarser one that holds all its cells: a domain that serves two capabilities hangs
     below the battery. Excluded tasks hang nowhere, since no number above holds them.
     """
-    parents: dict[TestingNode, TestingNode | None] = {}
-    for group in groups:
-        node = TestingNode(group.level, group.name)
-        if node in known or not len(group.rows) or (not group.over_tasks and _task(grid, group) in excluded):
+    parents: dict[GroupNode, GroupNode | None] = {}
+    for group in item_groups:
+        node = GroupNode(group.level, group.name)
+        if node in known_parents or not len(group.rows) or (not group.spans_tasks and _task(grid, group) in excluded):
             continue
         if group.level == "battery":
             parents[node] = None
-        elif group.level == "slice" and not group.over_tasks:
-            parents[node] = TestingNode("task", _task(grid, group))
+        elif group.level == "slice" and not group.spans_tasks:
+            parents[node] = GroupNode("task", _task(grid, group))
         else:
-            coarser = _ABOVE if group.level in ("task", "slice") else _ABOVE[_ABOVE.index(group.level) + 1 :]
+            coarser_levels = _LEVELS if group.level in ("task", "slice") else _LEVELS[_LEVELS.index(group.level) + 1 :]
             parents[node] = next(
-                (TestingNode(level, name) for level in coarser if (name := _only(grid, level, group))), None
+                (GroupNode(level, name) for level in coarser_levels if (name := _shared_name(grid, level, group))), None
             )
     return parents
 
@@ -65,7 +65,7 @@ def _task(grid: ScoreMatrix, group: ItemGroup) -> str:
     return str(grid.tasks[grid.task[group.rows[0]]])
 
 
-def adjust_down_tree(frame: pd.DataFrame, parents: Mapping[TestingNode, TestingNode | None]) -> pd.DataFrame:
+def adjust_down_tree(frame: pd.DataFrame, parents: Mapping[GroupNode, GroupNode | None]) -> pd.DataFrame:
     """The estimates, with ``p_adjusted``, ``family`` and remarks of those below a battery as the tree says.
 
     Parameters
@@ -80,66 +80,66 @@ def adjust_down_tree(frame: pd.DataFrame, parents: Mapping[TestingNode, TestingN
     What stands below something that was not selected gets p_adjusted 1: nobody would have looked. ``family`` is
     ``tree|quantity|students|groups``.
     """
-    tested = is_tested(frame) & (frame["subject"] == "model") & (frame["population_tasks"] == "these_tasks")
+    tested_mask = is_tested(frame) & (frame["subject"] == "model") & (frame["population_tasks"] == "these_tasks")
     numbers = pd.MultiIndex.from_frame(frame[["level", "group", "model", "quantity"]].astype(object))
-    repeated = (frame["weighting"] == "items") & numbers.isin(numbers[tested & (frame["weighting"] == "tasks")])
+    repeated = (frame["weighting"] == "items") & numbers.isin(numbers[tested_mask & (frame["weighting"] == "tasks")])
     trees = [
-        _one_tree(question, parents)
-        for _, question in frame[tested & ~repeated].groupby("quantity", sort=False)
+        _adjust_one_tree(question, parents)
+        for _, question in frame[tested_mask & ~repeated].groupby("quantity", sort=False)
         if question["level"].eq("task").any() and question["p_value"].notna().any()
     ]
     if not trees:
         return frame
-    adjusted = pd.concat(trees)
+    adjusted_rows = pd.concat(trees)
     frame = frame.copy()
-    frame.loc[adjusted.index, ["p_adjusted", "family"]] = adjusted[["p_adjusted", "family"]]
-    selected = adjusted["selected"].reindex(frame.index)
+    frame.loc[adjusted_rows.index, ["p_adjusted", "family"]] = adjusted_rows[["p_adjusted", "family"]]
+    selected = adjusted_rows["selected"].reindex(frame.index)
     return add_remarks(frame, ((chosen,) if isinstance(chosen, Remark) else () for chosen in selected))
 
 
-def _one_tree(question: pd.DataFrame, parents: Mapping[TestingNode, TestingNode | None]) -> pd.DataFrame:
+def _adjust_one_tree(question: pd.DataFrame, parents: Mapping[GroupNode, GroupNode | None]) -> pd.DataFrame:
     """``p_adjusted``, ``family`` and the remark of what is selected, for the rows below a battery."""
     # One tree a student; the batteries of all students are the first family.
     rows = list(zip(question["model"], question["level"], question["group"], strict=True))
     position = {row: i for i, row in enumerate(rows)}
     parent = np.full(len(rows), -1)  # -1: a root, or outside the tree
     for i, (model, level, group) in enumerate(rows):
-        above = parents.get(TestingNode(level, group))
+        parent_node = parents.get(GroupNode(level, group))
         # A group without a number for this student is skipped on the way up.
-        while above is not None and (model, *above) not in position:
-            above = parents.get(above)
-        parent[i] = -1 if above is None else position[model, *above]
-    inside = (parent >= 0) | (question["level"] == "battery").to_numpy()
-    p_values = np.where(inside, question["p_value"].to_numpy(dtype=float), np.nan)
-    test = selective_tree(p_values, parent, level=FALSE_DISCOVERY_RATE)
-    below = inside & (question["level"] != "battery").to_numpy() & np.isfinite(p_values)
+        while parent_node is not None and (model, *parent_node) not in position:
+            parent_node = parents.get(parent_node)
+        parent[i] = -1 if parent_node is None else position[model, *parent_node]
+    is_in_tree = (parent >= 0) | (question["level"] == "battery").to_numpy()
+    p_values = np.where(is_in_tree, question["p_value"].to_numpy(dtype=float), np.nan)
+    test = run_tree_test(p_values, parent, level=FALSE_DISCOVERY_RATE)
+    is_below_battery = is_in_tree & (question["level"] != "battery").to_numpy() & np.isfinite(p_values)
     quantity, n_students = question["quantity"].iloc[0], question["model"].nunique()
-    intervals = question[_INTERVAL].to_dict("records")
+    intervals = question[_INTERVAL_COLUMNS].to_dict("records")
     columns = {
         "p_adjusted": np.where(np.isnan(test.p_adjusted), 1.0, test.p_adjusted),
-        "family": f"tree|{quantity}|{n_students}|{int(inside.sum())}",
+        "family": f"tree|{quantity}|{n_students}|{int(is_in_tree.sum())}",
         "selected": [
-            _selected(row, float(level)) if chosen else None
-            for row, level, chosen in zip(intervals, test.conf_level, below & test.selected, strict=True)
+            _selection_remark(row, float(level)) if chosen else None
+            for row, level, chosen in zip(intervals, test.conf_level, is_below_battery & test.selected, strict=True)
         ],
     }
-    return pd.DataFrame(columns, index=question.index)[below]
+    return pd.DataFrame(columns, index=question.index)[is_below_battery]
 
 
-def _selected(row: Mapping[Any, Any], level: float) -> Remark:
+def _selection_remark(row: Mapping[Any, Any], level: float) -> Remark:
     """What stands beside a selected number: its interval at the level that allows for the selection.
 
     Exact and score intervals are not the estimate and t standard errors; theirs is not computed again.
     """
     if row["std_error"] > 0:
         estimate = Estimate(estimate=row["estimate"], std_error=row["std_error"], df=row["df"])
-        same, wide = at_level(estimate, float(row["conf_level"])), at_level(estimate, level)
-        if abs(same.conf_low - row["conf_low"]) <= 1e-9 and abs(same.conf_high - row["conf_high"]) <= 1e-9:
-            return remark(Reason.SELECTION_INTERVAL, level=100 * level, low=wide.conf_low, high=wide.conf_high)
+        recomputed, widened = change_conf_level(estimate, float(row["conf_level"])), change_conf_level(estimate, level)
+        if abs(recomputed.conf_low - row["conf_low"]) <= 1e-9 and abs(recomputed.conf_high - row["conf_high"]) <= 1e-9:
+            return remark(Reason.SELECTION_INTERVAL, level=100 * level, low=widened.conf_low, high=widened.conf_high)
     return remark(Reason.SELECTED_IN_TREE)
 
 
-def _only(grid: ScoreMatrix, level: str, group: ItemGroup) -> str | None:
+def _shared_name(grid: ScoreMatrix, level: str, group: ItemGroup) -> str | None:
     """The one name that all of a group's cells have at a level; None where they have several or none."""
     names = grid.facts[level][group.rows]
     return str(names[0]) if names[0] is not None and (names == names[0]).all() else None

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from capgap import schema
-from capgap.analysis.analysis_sets import AnalysisSet, AnalysisSets
+from capgap.analysis.analysis_sets import AnalysisSet, SubsetCache
 from capgap.analysis.estimate_rows import EstimateRow, KeyValues
 from capgap.analysis.groups import ItemGroup
 from capgap.analysis.score_matrix import Floats, ScoreMatrix
@@ -18,7 +18,7 @@ from capgap.stats import Estimate, ratio_of_means, refused
 __all__ = ["RoleComparison", "accuracy_rows", "difference_rows", "paired_rows", "ratio_rows"]
 
 
-_DIFFERENCES = {
+_DIFFERENCE_ROLES = {
     "gap": ("teacher", "student"),
     "base_gap": ("teacher", "base"),
     "gain": ("student", "base"),
@@ -30,7 +30,7 @@ _DIFFERENCES = {
 class RoleComparison:
     """A student with those that it is compared with."""
 
-    sets: AnalysisSets
+    subsets: SubsetCache
     """Everybody's answers, and the analysis sets built of them so far."""
     student: str
     """Name of the student."""
@@ -44,11 +44,11 @@ class RoleComparison:
     @property
     def grid(self) -> ScoreMatrix:
         """Everybody's answers."""
-        return self.sets.grid
+        return self.subsets.grid
 
     @classmethod
     def of(
-        cls, sets: AnalysisSets, student: str, roles: schema.Roles, *, conf_level: float, prompting: Mapping[str, str]
+        cls, subsets: SubsetCache, student: str, roles: schema.Roles, *, conf_level: float, prompting: Mapping[str, str]
     ) -> "RoleComparison":
         """The comparison of one student of several."""
         models = {
@@ -57,9 +57,9 @@ class RoleComparison:
             "base": roles.base.get(student),
             "control": roles.control.get(student),
         }
-        return cls(sets, student, {k: v for k, v in models.items() if v is not None}, conf_level, prompting)
+        return cls(subsets, student, {k: v for k, v in models.items() if v is not None}, conf_level, prompting)
 
-    def can(self, quantity: str) -> bool:
+    def has_roles_for(self, quantity: str) -> bool:
         """Whether the roles are taken that the quantity needs."""
         return all(role in self.roles for role in QUANTITIES[quantity].roles)
 
@@ -73,27 +73,27 @@ class RoleComparison:
 
     def prompting_remarks(self, *roles: str) -> tuple[Remark, ...]:
         """A warning where the compared models were prompted differently; empty otherwise or where unknown."""
-        known = {role: self.prompting[self.roles[role]] for role in roles if self.roles[role] in self.prompting}
-        differ = len(set(known.values())) > 1
-        return (remark(Reason.PROMPTED_DIFFERENTLY, roles=tuple(known)),) if differ else ()
+        role_prompts = {role: self.prompting[self.roles[role]] for role in roles if self.roles[role] in self.prompting}
+        prompts_differ = len(set(role_prompts.values())) > 1
+        return (remark(Reason.PROMPTED_DIFFERENTLY, roles=tuple(role_prompts)),) if prompts_differ else ()
 
 
 def accuracy_rows(
-    sets: AnalysisSets, groups: Iterable[ItemGroup], model: str, *, conf_level: float
+    subsets: SubsetCache, item_groups: Iterable[ItemGroup], model: str, *, conf_level: float
 ) -> Iterator[EstimateRow]:
     """`accuracy` of one model in every group; chance, where known, is what it is tested against."""
-    grid = sets.grid
+    grid = subsets.grid
     scores = grid.of(model)
-    for group in groups:
-        scored = sets.select(group.rows, [model])
-        nothing = refused(*(group.remarks or (remark(Reason.NO_ITEMS),)))
-        blank = EstimateRow("accuracy", group.level, group.name, model, nothing, 0, weighting=_weighting(group))
-        if not len(scored.rows) and (group.left_out or grid.present[group.rows, grid.column(model)].any()):
+    for group in item_groups:
+        scored = subsets.select(group.rows, [model])
+        empty_estimate = refused(*(group.remarks or (remark(Reason.NO_ITEMS),)))
+        blank = EstimateRow("accuracy", group.level, group.name, model, empty_estimate, 0, weighting=_weighting(group))
+        if not len(scored.rows) and (group.left_out or grid.is_asked[group.rows, grid.column(model)].any()):
             yield blank
-        partly = () if scored.share == 1 else (remark(Reason.SCORED_SHARE, share=100 * scored.share),)
-        for subset in sets.of(group, scored.rows):
+        share_remarks = () if scored.share == 1 else (remark(Reason.SCORED_SHARE, share=100 * scored.share),)
+        for subset in subsets.of(group, scored.rows):
             estimate = subset.accuracy(scores[subset.rows], grid.chance[subset.rows], conf_level=conf_level)
-            yield _in_set(blank, subset, estimate.noting(*partly, *group.remarks))
+            yield _in_set(blank, subset, estimate.noting(*share_remarks, *group.remarks))
 
 
 def paired_rows(
@@ -107,26 +107,26 @@ def paired_rows(
     scale: str = "score",
 ) -> Iterator[EstimateRow]:
     """Rows of one paired quantity in one group: refused where too few cells are common, else one an analysis set."""
-    common = comparison.sets.select(group.rows, [comparison.roles[role] for role in roles])
-    why_not = common.refusal(roles) if len(group.rows) else group.remarks if group.left_out else ()
+    common_cells = comparison.subsets.select(group.rows, [comparison.roles[role] for role in roles])
+    refusal = common_cells.refusal(roles) if len(group.rows) else group.remarks if group.left_out else ()
     blank = EstimateRow(
         quantity=quantity,
         level=group.level,
         group=group.name,
         model=comparison.student,
-        estimate=refused(*why_not, n_items=len(np.unique(comparison.grid.item[common.rows])) if why_not else 0),
+        estimate=refused(*refusal, n_items=len(np.unique(comparison.grid.item[common_cells.rows])) if refusal else 0),
         n_tasks=0,
         contrast=contrast,
         roles=comparison.players(*roles),
         scale=scale,
         weighting=_weighting(group),
     )
-    if why_not:
+    if refusal:
         yield blank
         return
     # Shares, tasks left out and prompting are the same for every weighting of the group.
-    remarks = (*common.information(roles), *group.remarks, *comparison.prompting_remarks(*roles))
-    for subset in comparison.sets.of(group, common.rows):
+    remarks = (*common_cells.information(roles), *group.remarks, *comparison.prompting_remarks(*roles))
+    for subset in comparison.subsets.of(group, common_cells.rows):
         yield _in_set(blank, subset, estimator(subset).noting(*remarks))
 
 
@@ -142,21 +142,21 @@ def _in_set(blank: EstimateRow, subset: AnalysisSet, estimate: Estimate) -> Esti
 
 def _weighting(group: ItemGroup) -> str:
     """The weighting under which a refused number stands, once."""
-    return "tasks" if group.over_tasks else "items"
+    return "tasks" if group.spans_tasks else "items"
 
 
-def difference_rows(comparison: RoleComparison, groups: Iterable[ItemGroup]) -> Iterator[EstimateRow]:
+def difference_rows(comparison: RoleComparison, item_groups: Iterable[ItemGroup]) -> Iterator[EstimateRow]:
     """`gap`, `base_gap`, `gain` and `teacher_effect` in every group, as far as the roles are taken."""
-    for group in groups:
-        for quantity, (first, second) in _DIFFERENCES.items():
-            if not comparison.can(quantity):
+    for group in item_groups:
+        for quantity, (role, reference) in _DIFFERENCE_ROLES.items():
+            if not comparison.has_roles_for(quantity):
                 continue
 
-            def difference(subset: AnalysisSet, first: str = first, second: str = second) -> Estimate:
-                values = comparison.score(first, subset) - comparison.score(second, subset)
+            def difference(subset: AnalysisSet, role: str = role, reference: str = reference) -> Estimate:
+                values = comparison.score(role, subset) - comparison.score(reference, subset)
                 return subset.difference(values, conf_level=comparison.conf_level)
 
-            yield from paired_rows(comparison, group, quantity, f"{first} - {second}", (first, second), difference)
+            yield from paired_rows(comparison, group, quantity, f"{role} - {reference}", (role, reference), difference)
 
 
 def closure_columns(comparison: RoleComparison, subset: AnalysisSet) -> Floats:
@@ -171,7 +171,7 @@ def retention_columns(comparison: RoleComparison, subset: AnalysisSet) -> Floats
     return np.column_stack([comparison.score(role, subset) - chance for role in ("student", "teacher")])
 
 
-def ratio_rows(comparison: RoleComparison, groups: Iterable[ItemGroup]) -> Iterator[EstimateRow]:
+def ratio_rows(comparison: RoleComparison, item_groups: Iterable[ItemGroup]) -> Iterator[EstimateRow]:
     """`gap_closure` and `retention` in every group, as far as the roles are taken."""
 
     def closure(subset: AnalysisSet) -> Estimate:
@@ -181,8 +181,8 @@ def ratio_rows(comparison: RoleComparison, groups: Iterable[ItemGroup]) -> Itera
 
     def retention(subset: AnalysisSet) -> Estimate:
         columns = retention_columns(comparison, subset)
-        if why_not := chance_unknown(comparison.grid, subset, columns):
-            return refused(*why_not, n_items=subset.n_items)
+        if refusal := chance_unknown(comparison.grid, subset, columns):
+            return refused(*refusal, n_items=subset.n_items)
         ratio = ratio_of_means(subset.fit(columns), denominator="teacher − chance", conf_level=comparison.conf_level)
         return replace(ratio, n_items=subset.n_items)
 
@@ -190,9 +190,9 @@ def ratio_rows(comparison: RoleComparison, groups: Iterable[ItemGroup]) -> Itera
         ("gap_closure", "(student - base) / (teacher - base)", ("teacher", "student", "base"), closure),
         ("retention", "(student - chance) / (teacher - chance)", ("teacher", "student"), retention),
     )
-    for group in groups:
+    for group in item_groups:
         for quantity, contrast, roles, estimator in measures:
-            if comparison.can(quantity):
+            if comparison.has_roles_for(quantity):
                 yield from paired_rows(comparison, group, quantity, contrast, roles, estimator, scale="ratio")
 
 

@@ -75,14 +75,14 @@ def _fraction(match: re.Match[str]) -> Fraction | None:
     return -value if (match["sign"] + match["sign2"]).strip("+") else value
 
 
-def _spell(value: Fraction) -> str:
+def _format_fraction(value: Fraction) -> str:
     """The shortest usual spelling: 1234, 0.5, 1/3."""
     if value.denominator == 1:
         return str(value.numerator)
     remaining_denominator = value.denominator
-    for prime in (2, 5):
-        while remaining_denominator % prime == 0:
-            remaining_denominator //= prime
+    for prime_factor in (2, 5):
+        while remaining_denominator % prime_factor == 0:
+            remaining_denominator //= prime_factor
     if remaining_denominator == 1 and value.denominator < 10**30:
         return format((Decimal(value.numerator) / Decimal(value.denominator)).normalize(), "f")
     return f"{value.numerator}/{value.denominator}"
@@ -94,20 +94,20 @@ def _numeric(answer: str, targets: Sequence[str], was_extracted: bool) -> tuple[
         return 0.0, None
     value = values[0] if was_extracted else values[-1]
     target_values = {number for target in targets for number in numbers(target)[-1:]}
-    return float(value in target_values), _spell(value)
+    return float(value in target_values), _format_fraction(value)
 
 
-_AROUND = " \t\n\r\"'`“”‘’«»*"
+_STRIPPED_CHARACTERS = " \t\n\r\"'`“”‘’«»*"
 
 
 def _normal(text: str) -> str:
     """Text as ``exact`` compares it; a text of nothing but punctuation stays what it is."""
-    folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    bare = folded.strip(_AROUND).rstrip(".,;:!").strip(_AROUND)
-    return bare or folded
+    casefolded_text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    stripped_text = casefolded_text.strip(_STRIPPED_CHARACTERS).rstrip(".,;:!").strip(_STRIPPED_CHARACTERS)
+    return stripped_text or casefolded_text
 
 
-def _exact(answer: str, targets: Sequence[str], was_extracted: bool) -> tuple[float, str | None]:
+def _score_exact_match(answer: str, targets: Sequence[str], was_extracted: bool) -> tuple[float, str | None]:
     normal_answer = _normal(answer)
     return float(any(normal_answer == _normal(target) for target in targets)), answer
 
@@ -123,4 +123,4 @@ def _contains(answer: str, targets: Sequence[str], was_extracted: bool) -> tuple
 
 _Scorer = Callable[[str, Sequence[str], bool], tuple[float, str | None]]
 """Answer, targets, and whether it was extracted → score, and prediction (None: unparsed)."""
-GENERATION_SCORES: dict[str, _Scorer] = {"exact": _exact, "numeric": _numeric, "contains": _contains}
+GENERATION_SCORES: dict[str, _Scorer] = {"exact": _score_exact_match, "numeric": _numeric, "contains": _contains}

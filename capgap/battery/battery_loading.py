@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 import capgap
-from capgap.battery.battery_spec import BatteryDefaults, BatterySpec, DataTask, LmEvalTask, capability_complaint
+from capgap.battery.battery_spec import BatteryDefaults, BatterySpec, CustomTask, LmEvalTask, capability_complaint
 from capgap.battery.data_source import SourceRow, fetch_remedy, find_file, hub_rows, read_rows, sha256
 from capgap.battery.extraction import backtracking_complaint
 from capgap.battery.items import TaskTemplates
@@ -30,7 +30,7 @@ class Battery:
     """What it says about itself."""
     path: Path
     """The file."""
-    tasks: tuple[DataTask | LmEvalTask, ...]
+    tasks: tuple[CustomTask | LmEvalTask, ...]
     """Its tasks as the file has them."""
     defaults: BatteryDefaults
     """What holds where a task says nothing."""
@@ -43,11 +43,11 @@ class Battery:
     allow_code: bool = False
     """Whether lm-eval tasks that run code may be used."""
 
-    def where(self, task: DataTask | LmEvalTask) -> str:
+    def where(self, task: CustomTask | LmEvalTask) -> str:
         """File, line and task, as messages begin."""
         return self.document.where(("tasks", self.tasks.index(task)))
 
-    def rows(self, task: DataTask, part: str = "items") -> list[SourceRow]:
+    def rows(self, task: CustomTask, data_part: str = "items") -> list[SourceRow]:
         """The rows of a task: ``items`` (evaluated), ``train`` or ``fewshot``; empty where the task has no such part.
 
         Raises
@@ -56,13 +56,15 @@ class Battery:
             The data are missing, not cached, or cannot be read.
         """
         data = task.data
-        where = f"{self.where(task)}, key 'data.{('file' if data.file else 'hub') if part == 'items' else part}'"
+        error_at = (
+            f"{self.where(task)}, key 'data.{('file' if data.file else 'hub') if data_part == 'items' else data_part}'"
+        )
         if data.hub is not None:
-            split = (data.split or "test") if part == "items" else getattr(data, part)
+            split = (data.split or "test") if data_part == "items" else getattr(data, data_part)
             remedy = fetch_remedy(self.name)
-            return hub_rows(data.hub, data.subset, split, data.revision, where, remedy) if split else []
-        name = data.file if part == "items" else getattr(data, part)
-        return read_rows(find_file(name, self.roots, where), where) if name else []
+            return hub_rows(data.hub, data.subset, split, data.revision, error_at, remedy) if split else []
+        name = data.file if data_part == "items" else getattr(data, data_part)
+        return read_rows(find_file(name, self.roots, error_at), error_at) if name else []
 
 
 def load_battery(name_or_path: str | Path, *, data_root: Path | str | None = None, allow_code: bool = False) -> Battery:
@@ -90,12 +92,12 @@ def load_battery(name_or_path: str | Path, *, data_root: Path | str | None = Non
     roots = (document.path.parent, *([Path(root)] if root is not None else []))
     digest = hashlib.sha256(document.path.read_bytes())
     for position, task in enumerate(spec.tasks):
-        where = document.where(("tasks", position))
-        if isinstance(task, DataTask):
-            for file in _data_files(task, roots, where):
+        error_at = document.where(("tasks", position))
+        if isinstance(task, CustomTask):
+            for file in _data_files(task, roots, error_at):
                 digest.update(sha256(file).encode())
             _check_extracts(task, document, position)
-            _check_templates(task, where)
+            _check_templates(task, error_at)
         _check_label(task.capability, document.where(("tasks", position, "capability")))
     return Battery(
         name=spec.name,
@@ -122,23 +124,23 @@ def find_battery(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
     if path.is_file():
         return path
-    shipped = _shipped()
-    if str(name_or_path) in shipped:
-        return shipped[str(name_or_path)]
+    batteries = _shipped_batteries()
+    if str(name_or_path) in batteries:
+        return batteries[str(name_or_path)]
     if path.is_dir():
-        raise BatteryError(f"battery {str(path)!r} is a folder; expected a YAML file or one of {', '.join(shipped)}.")
-    near = suggestion(str(name_or_path), shipped)
+        raise BatteryError(f"battery {str(path)!r} is a folder; expected a YAML file or one of {', '.join(batteries)}.")
+    hint = suggestion(str(name_or_path), batteries)
     if path.suffix in (".yaml", ".yml"):
-        raise BatteryError(f"battery {str(path)!r}: no such file.{near}")
-    raise BatteryError(f"unknown battery {str(name_or_path)!r}.{near} The path of a YAML file is possible too.")
+        raise BatteryError(f"battery {str(path)!r}: no such file.{hint}")
+    raise BatteryError(f"unknown battery {str(name_or_path)!r}.{hint} The path of a YAML file is possible too.")
 
 
 def list_batteries() -> list[str]:
     """The names of the shipped batteries."""
-    return sorted(_shipped())
+    return sorted(_shipped_batteries())
 
 
-def _shipped() -> dict[str, Path]:
+def _shipped_batteries() -> dict[str, Path]:
     """Name → file: inside the installed package, or at the root of a checkout."""
     package = Path(capgap.__file__).resolve().parent
     for folder in (package / "batteries", package.parent / "batteries"):
@@ -148,38 +150,38 @@ def _shipped() -> dict[str, Path]:
     return {}
 
 
-def _data_files(task: DataTask, roots: tuple[Path, ...], where: str) -> list[Path]:
+def _data_files(task: CustomTask, roots: tuple[Path, ...], error_at: str) -> list[Path]:
     if task.data.file is None:
         return []
     names = {key: getattr(task.data, key) for key in ("file", "train", "fewshot")}
-    return [find_file(name, roots, f"{where}, key 'data.{key}'") for key, name in names.items() if name is not None]
+    return [find_file(name, roots, f"{error_at}, key 'data.{key}'") for key, name in names.items() if name is not None]
 
 
-def _check_templates(task: DataTask, where: str) -> None:
-    TaskTemplates(task, where)
+def _check_templates(task: CustomTask, error_at: str) -> None:
+    TaskTemplates(task, error_at)
     for name in task.variants:
         try:
-            TaskTemplates(task.varied(name), f"{where}, variant {name!r}")
+            TaskTemplates(task.varied(name), f"{error_at}, variant {name!r}")
         except ValidationError as error:
-            first = error.errors()[0]
-            message = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
-            raise BatteryError(f"{where}, variant {name!r}: {message}") from None
+            first_error = error.errors()[0]
+            message = str(first_error["ctx"]["error"]) if first_error["type"] == "value_error" else first_error["msg"]
+            raise BatteryError(f"{error_at}, variant {name!r}: {message}") from None
 
 
-def _check_extracts(task: DataTask, document: YamlDocument, position: int) -> None:
+def _check_extracts(task: CustomTask, document: YamlDocument, position: int) -> None:
     """The first expression that never ends is refused at once: thousands of them would be tried for hours."""
     keys: tuple[str | int, ...] = ("tasks", position)
-    extracts = {(*keys, "extract"): task.extract}
-    extracts |= {(*keys, "variants", name, "extract"): variant.extract for name, variant in task.variants.items()}
-    for key, extract in extracts.items():
+    patterns = {(*keys, "extract"): task.extract}
+    patterns |= {(*keys, "variants", name, "extract"): variant.extract for name, variant in task.variants.items()}
+    for key, extract in patterns.items():
         complaint = backtracking_complaint(extract) if extract is not None else None
         if complaint is not None:
             raise BatteryError(f"{document.where(key)}: {complaint}")
 
 
-def _check_label(capability: str | None, where: str) -> None:
-    if capability is None or not Template(capability, where).is_plain:
+def _check_label(capability: str | None, error_at: str) -> None:
+    if capability is None or not Template(capability, error_at).is_literal_text:
         return
     complaint = capability_complaint(capability, CAPABILITIES)
     if complaint:
-        raise BatteryError(f"{where}: {complaint}")
+        raise BatteryError(f"{error_at}: {complaint}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from capgap.battery.battery_loading import Battery
-from capgap.battery.battery_spec import DataTask, LmEvalTask
+from capgap.battery.battery_spec import CustomTask, LmEvalTask
 from capgap.battery.catalogue import known_label
 from capgap.battery.items import Item
 from capgap.battery.lm_eval_config import lm_eval_task_config
@@ -86,35 +86,37 @@ def preview_battery(battery: Battery, *, limit: int | None = None) -> list[Previ
         elif task.data.hub is not None:
             entries += _hub_entries(battery, task, task_limit)
         else:
-            entries += [_local_entry(task, prepared) for prepared in prepare_task(battery, task, limit=limit)]
+            entries += [_local_entry(task, prepared_task) for prepared_task in prepare_task(battery, task, limit=limit)]
     return entries
 
 
-def _local_entry(task: DataTask, prepared: PreparedTask) -> PreviewEntry:
-    copied = ("name", "variant", "capability", "domain", "format", "num_fewshot", "primary")
+def _local_entry(task: CustomTask, prepared_task: PreparedTask) -> PreviewEntry:
+    copied_fields = ("name", "variant", "capability", "domain", "format", "num_fewshot", "primary")
     return PreviewEntry(
-        **{key: getattr(prepared, key) for key in copied},
+        **{key: getattr(prepared_task, key) for key in copied_fields},
         n_tasks=1,
-        n_items=prepared.n_available,
+        n_items=prepared_task.n_available,
         is_approximate=False,
-        n_sampled=len(prepared.items),
+        n_sampled=len(prepared_task.items),
         is_local=True,
         reason=task.description,
         source=task.source,
-        stand_in=prepared,
+        stand_in=prepared_task,
     )
 
 
-def _hub_entries(battery: Battery, task: DataTask, limit: int | None) -> Iterator[PreviewEntry]:
+def _hub_entries(battery: Battery, task: CustomTask, limit: int | None) -> Iterator[PreviewEntry]:
     for variant in ("default", *task.variants):
-        varied = task if variant == "default" else task.varied(variant)
-        shots = varied.num_fewshot if varied.num_fewshot is not None else battery.defaults.num_fewshot
-        entry = _unread_entry(battery, task, 1, varied.format, shots, varied.primary or f"{varied.scoring},none")
-        n_choices = len(varied.choices) if isinstance(varied.choices, list) else None
+        variant_task = task if variant == "default" else task.varied(variant)
+        shots = variant_task.num_fewshot if variant_task.num_fewshot is not None else battery.defaults.num_fewshot
+        entry = _unread_entry(
+            battery, task, 1, variant_task.format, shots, variant_task.primary or f"{variant_task.scoring},none"
+        )
+        n_choices = len(variant_task.choices) if isinstance(variant_task.choices, list) else None
         yield replace(
-            _with_stand_in(battery, entry, task, limit, n_choices, varied.max_tokens),
+            _with_placeholder_task(battery, entry, task, limit, n_choices, variant_task.max_tokens),
             variant=variant,
-            reason=varied.description or task.description,
+            reason=variant_task.description or task.description,
         )
 
 
@@ -139,13 +141,13 @@ def _lm_eval_entry(battery: Battery, task: LmEvalTask, limit: int | None) -> Pre
         task.primary or common_value(config.primaries[0] for config in configs),
     )
     n_choices = common_value(config.n_choices for config in configs)
-    longest = max((config.max_tokens or 0 for config in configs), default=0)
-    return _with_stand_in(battery, entry, task, limit, n_choices, longest or None)
+    max_answer_tokens = max((config.max_tokens or 0 for config in configs), default=0)
+    return _with_placeholder_task(battery, entry, task, limit, n_choices, max_answer_tokens or None)
 
 
 def _unread_entry(
     battery: Battery,
-    task: DataTask | LmEvalTask,
+    task: CustomTask | LmEvalTask,
     n_tasks: int,
     task_format: str | None,
     shots: int | None,
@@ -175,10 +177,10 @@ def _unread_entry(
     )
 
 
-def _with_stand_in(
+def _with_placeholder_task(
     battery: Battery,
     entry: PreviewEntry,
-    task: DataTask | LmEvalTask,
+    task: CustomTask | LmEvalTask,
     limit: int | None,
     n_choices: int | None,
     max_tokens: int | None,

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_val
 from capgap.battery.extraction import syntax_complaint
 from capgap.errors import suggestion
 
-__all__ = ["BatterySpec", "DataSpec", "BatteryDefaults", "LmEvalTask", "DataTask", "VariantSpec", "json_schema"]
+__all__ = ["BatterySpec", "DataSpec", "BatteryDefaults", "LmEvalTask", "CustomTask", "VariantSpec", "json_schema"]
 
 Format = Literal["choose", "generate"]
 Fewshot = Literal["fixed", "per_item", "lm_eval"]
@@ -25,11 +25,11 @@ _FORMAT_KEYS = {
     "primary",
 }
 """Keys that a variant of another format does not inherit: only the task's own format understands them."""
-CAPGAP_SCORES = {"choose": ("choice", "choice_norm"), "generate": ("exact", "numeric", "contains", "external")}
+SCORES_BY_FORMAT = {"choose": ("choice", "choice_norm"), "generate": ("exact", "numeric", "contains", "external")}
 
 Scalar = str | int | float
 ApproximateSize = Annotated[str, Field(pattern=r"^about [1-9][0-9]{0,8}$")]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$")]
+SafeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$")]
 
 
 class _StrictModel(BaseModel):
@@ -79,16 +79,16 @@ class DataSpec(_StrictModel):
     fewshot: str | None = Field(None, description="File (or hub split) that solved examples come from.")
 
     @model_validator(mode="after")
-    def _one_source(self) -> "DataSpec":
+    def _check_single_source(self) -> "DataSpec":
         if (self.file is None) == (self.hub is None):
             raise ValueError("expected exactly one of 'file' and 'hub'.")
-        extra = [k for k in ("subset", "revision", "split") if getattr(self, k) is not None]
-        if self.file is not None and extra:
-            raise ValueError(f"{extra[0]!r} belongs to a data set of the hub; beside 'file' it says nothing.")
+        hub_keys = [k for k in ("subset", "revision", "split") if getattr(self, k) is not None]
+        if self.file is not None and hub_keys:
+            raise ValueError(f"{hub_keys[0]!r} belongs to a data set of the hub; beside 'file' it says nothing.")
         return self
 
 
-class _PromptSpec(_StrictModel):
+class _PromptAndScoring(_StrictModel):
     """Keys of prompt and scoring, which a variant may change."""
 
     format: Format | None = Field(None, description="choose: log-likelihood over choices; generate: free text.")
@@ -134,14 +134,14 @@ class _PromptSpec(_StrictModel):
         return value
 
 
-class VariantSpec(_PromptSpec):
+class VariantSpec(_PromptAndScoring):
     """The same items asked another way; what it leaves out is the task's."""
 
 
-class DataTask(_PromptSpec, _EntryDescription):
+class CustomTask(_PromptAndScoring, _EntryDescription):
     """A task whose items are rows of data and whose prompts are templates over them."""
 
-    name: Name = Field(description="Letters, digits and _ . - only; tells it from the other tasks.")
+    name: SafeName = Field(description="Letters, digits and _ . - only; tells it from the other tasks.")
     data: DataSpec = Field(description="Where its items come from.")
     format: Format = Field(description="choose: log-likelihood over choices; generate: free text.")
     prompt: str = Field(description="Template of what the model reads.")
@@ -155,8 +155,8 @@ class DataTask(_PromptSpec, _EntryDescription):
     id: str | None = Field(None, description="Template of an item's id; default: a hash of the rendered item.")
     rationale: str | None = Field(None, description="Template of the gold steps, for traces and their control.")
     cluster: str | None = Field(None, description="Template: items with one value stand or fall together.")
-    covariates: dict[Name, Scalar] = Field(default_factory=dict, description="Templates; become x_NAME.")
-    variants: dict[Name, VariantSpec] = Field(default_factory=dict, description="The same items asked another way.")
+    covariates: dict[SafeName, Scalar] = Field(default_factory=dict, description="Templates; become x_NAME.")
+    variants: dict[SafeName, VariantSpec] = Field(default_factory=dict, description="The same items asked another way.")
     limit: int | None = Field(None, ge=1, description="At most so many items: a seeded sample.")
 
     @field_validator("variants")
@@ -167,23 +167,23 @@ class DataTask(_PromptSpec, _EntryDescription):
         return value
 
     @model_validator(mode="after")
-    def _consistent(self) -> "DataTask":
+    def _check_format_keys(self) -> "CustomTask":
         other = "generate" if self.format == "choose" else "choose"
         if self.format == "choose":
             if self.choices is None:
                 raise ValueError("format: choose needs the key 'choices'.")
             only_generate = ("stop", "max_tokens", "extract", "repeats", "temperature")
-            extra = [key for key in only_generate if getattr(self, key) is not None]
+            invalid = [key for key in only_generate if getattr(self, key) is not None]
         else:
-            extra = ["choices"] if self.choices is not None else []
-        if extra:
-            raise ValueError(f"key {extra[0]!r} belongs to format: {other}, and this task has format: {self.format}.")
+            invalid = ["choices"] if self.choices is not None else []
+        if invalid:
+            raise ValueError(f"key {invalid[0]!r} belongs to format: {other}, and this task has format: {self.format}.")
         if (self.repeats or 1) > 1 and not self.temperature:
             raise ValueError(f"repeats: {self.repeats} needs a temperature above 0; without, all answers are the same.")
-        if self.score in CAPGAP_SCORES[other]:
+        if self.score in SCORES_BY_FORMAT[other]:
             raise ValueError(
                 f"score: {self.score} belongs to format: {other}. "
-                f"Expected one of {', '.join(CAPGAP_SCORES[self.format])}."
+                f"Expected one of {', '.join(SCORES_BY_FORMAT[self.format])}."
             )
         return self
 
@@ -192,7 +192,7 @@ class DataTask(_PromptSpec, _EntryDescription):
         """Name of the score: the key `score`, or the default of the format."""
         return self.score or ("choice" if self.format == "choose" else "exact")
 
-    def varied(self, name: str) -> "DataTask":
+    def varied(self, name: str) -> "CustomTask":
         """The task as one of its variants asks it.
 
         Raises
@@ -200,11 +200,11 @@ class DataTask(_PromptSpec, _EntryDescription):
         ValidationError
             What the variant changes does not fit what it leaves.
         """
-        changed = self.variants[name].model_dump(exclude_unset=True)
-        inherited = self.model_dump(exclude_unset=True) | {"variants": {}}
-        if changed.get("format", self.format) != self.format:
-            inherited = {key: value for key, value in inherited.items() if key not in _FORMAT_KEYS}
-        return DataTask.model_validate(inherited | changed)
+        variant_values = self.variants[name].model_dump(exclude_unset=True)
+        inherited_values = self.model_dump(exclude_unset=True) | {"variants": {}}
+        if variant_values.get("format", self.format) != self.format:
+            inherited_values = {key: value for key, value in inherited_values.items() if key not in _FORMAT_KEYS}
+        return CustomTask.model_validate(inherited_values | variant_values)
 
 
 class LmEvalTask(_EntryDescription):
@@ -219,7 +219,7 @@ class LmEvalTask(_EntryDescription):
     )
     chance: float | None = Field(None, ge=0, lt=1, description="Score of a guess; default 1 / choices, generated: 0.")
     cluster: str | None = Field(None, description="Template over lm-eval's doc.")
-    covariates: dict[Name, Scalar] = Field(default_factory=dict, description="Templates over lm-eval's doc.")
+    covariates: dict[SafeName, Scalar] = Field(default_factory=dict, description="Templates over lm-eval's doc.")
     limit: int | None = Field(None, ge=1, description="At most so many items: a seeded sample.")
     description: str | None = Field(None, description="For readers: why it has its label.")
 
@@ -239,14 +239,14 @@ def _task_tag(value: Any) -> str:
 
 
 AnyTask = Annotated[
-    Annotated[DataTask, Tag(_DATA_TAG)] | Annotated[LmEvalTask, Tag(_LM_EVAL_TAG)], Discriminator(_task_tag)
+    Annotated[CustomTask, Tag(_DATA_TAG)] | Annotated[LmEvalTask, Tag(_LM_EVAL_TAG)], Discriminator(_task_tag)
 ]
 
 
 class BatterySpec(_StrictModel):
     """A battery: tasks, whose items are asked of every model."""
 
-    name: Name = Field(description="Letters, digits and _ . - only.")
+    name: SafeName = Field(description="Letters, digits and _ . - only.")
     version: Scalar = Field(1, description="Raise it when scores stop being comparable.")
     description: str = Field("", description="What it measures and where the items come from.")
     defaults: BatteryDefaults = Field(
@@ -256,18 +256,18 @@ class BatterySpec(_StrictModel):
 
     @field_validator("tasks")
     @classmethod
-    def _unique(cls, value: list[DataTask | LmEvalTask]) -> list[DataTask | LmEvalTask]:
-        twice = next((name for name, count in Counter(task.name for task in value).items() if count > 1), None)
-        if twice is not None:
-            raise ValueError(f"two tasks are named {twice!r}. Names tell tasks apart.")
+    def _unique(cls, value: list[CustomTask | LmEvalTask]) -> list[CustomTask | LmEvalTask]:
+        duplicate_name = next((name for name, count in Counter(task.name for task in value).items() if count > 1), None)
+        if duplicate_name is not None:
+            raise ValueError(f"two tasks are named {duplicate_name!r}. Names tell tasks apart.")
         return value
 
 
-def capability_complaint(capability: str, allowed: tuple[str, ...]) -> str | None:
+def capability_complaint(capability: str, capabilities: tuple[str, ...]) -> str | None:
     """What is wrong with a capability's name, as the end of a message; None where nothing is."""
-    if capability in allowed:
+    if capability in capabilities:
         return None
-    return f"expected one of {', '.join(allowed)}, found {capability!r}.{suggestion(capability, allowed)}"
+    return f"expected one of {', '.join(capabilities)}, found {capability!r}.{suggestion(capability, capabilities)}"
 
 
 def json_schema() -> dict[str, Any]:

@@ -38,11 +38,11 @@ class _Catalogue(BaseModel):
 def catalogue() -> tuple[CatalogueLabel, ...]:
     """The labels of all families, in the order in which names are looked up."""
     document = read_yaml(Path(__file__).with_name("catalogue.yaml"))
-    return tuple(document.validated(_Catalogue, what="catalogue").families)
+    return tuple(document.validated(_Catalogue, file_kind="catalogue").families)
 
 
 @cache
-def _lookup() -> tuple[dict[str, CatalogueLabel], tuple[tuple[re.Pattern[str], CatalogueLabel], ...]]:
+def _label_lookup() -> tuple[dict[str, CatalogueLabel], tuple[tuple[re.Pattern[str], CatalogueLabel], ...]]:
     """Labels by exact name, and one regular expression for each family: lm-eval has 15,000 names to look up."""
     by_name = {name: label for label in reversed(catalogue()) for name in label.tasks}
     return by_name, tuple((re.compile("|".join(map(translate, label.tasks))), label) for label in catalogue())
@@ -50,5 +50,5 @@ def _lookup() -> tuple[dict[str, CatalogueLabel], tuple[tuple[re.Pattern[str], C
 
 def known_label(task: str) -> CatalogueLabel | None:
     """The label of a task of lm-eval: of its own name before a pattern; None where nobody gave one."""
-    by_name, families = _lookup()
-    return by_name.get(task) or next((label for pattern, label in families if pattern.match(task)), None)
+    by_name, family_patterns = _label_lookup()
+    return by_name.get(task) or next((label for pattern, label in family_patterns if pattern.match(task)), None)

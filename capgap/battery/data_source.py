@@ -26,7 +26,7 @@ class SourceRow:
     """Where it stands, for messages: ``line 12``, ``row 12``."""
 
 
-def find_file(name: str, roots: tuple[Path, ...], where: str) -> Path:
+def find_file(name: str, roots: tuple[Path, ...], error_at: str) -> Path:
     """The file of that relative name under the first root that has it.
 
     Parameters
@@ -35,7 +35,7 @@ def find_file(name: str, roots: tuple[Path, ...], where: str) -> Path:
         A relative path with forward slashes, as the battery file has it.
     roots
         The folder of the battery file, then the data root.
-    where
+    error_at
         Beginning of a message.
 
     Raises
@@ -44,31 +44,33 @@ def find_file(name: str, roots: tuple[Path, ...], where: str) -> Path:
         The name is absolute, has ``..``, is no name of a file, is a link that leaves its root, or no root has such a
         file.
     """
-    pure = PurePosixPath(name)
-    if not name.isprintable() or len(name) > _MAX_NAME or any(len(part.encode()) > 255 for part in pure.parts):
-        raise BatteryError(f"{where}: expected the name of a file, found {name[:80]!r}.")
-    if pure.is_absolute() or PureWindowsPath(name).drive or name.startswith(("~", "\\")):
+    subpath = PurePosixPath(name)
+    if not name.isprintable() or len(name) > _MAX_NAME or any(len(part.encode()) > 255 for part in subpath.parts):
+        raise BatteryError(f"{error_at}: expected the name of a file, found {name[:80]!r}.")
+    if subpath.is_absolute() or PureWindowsPath(name).drive or name.startswith(("~", "\\")):
         raise BatteryError(
-            f"{where}: expected a path relative to the battery's folder or the data root, found {name!r}."
+            f"{error_at}: expected a path relative to the battery's folder or the data root, found {name!r}."
         )
-    if ".." in pure.parts or ".." in PureWindowsPath(name).parts:
-        raise BatteryError(f"{where}: {name!r} leaves the battery's folder. Move the file there, or set --data-root.")
+    if ".." in subpath.parts or ".." in PureWindowsPath(name).parts:
+        raise BatteryError(
+            f"{error_at}: {name!r} leaves the battery's folder. Move the file there, or set --data-root."
+        )
     for root in roots:
-        path = root / pure
+        path = root / subpath
         if not path.exists():
             continue
         if not path.resolve().is_relative_to(root.resolve()):
-            raise BatteryError(f"{where}: {name!r} is a link that leaves {root}. Copy the file there.")
+            raise BatteryError(f"{error_at}: {name!r} is a link that leaves {root}. Copy the file there.")
         if not path.is_file():
-            raise BatteryError(f"{where}: {name!r} under {root} is no file.")
+            raise BatteryError(f"{error_at}: {name!r} under {root} is no file.")
         return path
-    searched = " and ".join(str(root) for root in roots)
-    neighbours = [str(f.relative_to(r)) for r in roots for f in (r / pure).parent.glob("*") if f.suffix in _READERS]
-    near = suggestion(name, neighbours)
-    raise BatteryError(f"{where}: no file {name!r} under {searched}.{near} Another folder: --data-root or CAPGAP_DATA.")
+    paths = " and ".join(str(root) for root in roots)
+    neighbours = [str(f.relative_to(r)) for r in roots for f in (r / subpath).parent.glob("*") if f.suffix in _READERS]
+    hint = suggestion(name, neighbours)
+    raise BatteryError(f"{error_at}: no file {name!r} under {paths}.{hint} Another folder: --data-root or CAPGAP_DATA.")
 
 
-def read_rows(path: Path, where: str) -> list[SourceRow]:
+def read_rows(path: Path, error_at: str) -> list[SourceRow]:
     """The rows of a jsonl, json, csv or parquet file.
 
     Raises
@@ -78,20 +80,20 @@ def read_rows(path: Path, where: str) -> list[SourceRow]:
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise BatteryError(f"{where}: {path.name}: expected one of {', '.join(_READERS)}, found {path.suffix!r}.")
+        raise BatteryError(f"{error_at}: {path.name}: expected one of {', '.join(_READERS)}, found {path.suffix!r}.")
     try:
-        rows = [SourceRow(_fields(fields, f"{where}: {path}, {place}"), place) for fields, place in reader(path)]
+        rows = [SourceRow(_fields(fields, f"{error_at}: {path}, {row_id}"), row_id) for fields, row_id in reader(path)]
     except UnicodeDecodeError as error:
-        raise BatteryError(f"{where}: {path}: not UTF-8 text: {error.reason} at byte {error.start}.") from None
+        raise BatteryError(f"{error_at}: {path}: not UTF-8 text: {error.reason} at byte {error.start}.") from None
     except OSError as error:
-        raise BatteryError(f"{where}: {path}: cannot be read: {error.strerror or error}.") from error
+        raise BatteryError(f"{error_at}: {path}: cannot be read: {error.strerror or error}.") from error
     if not rows:
-        raise BatteryError(f"{where}: {path}: holds no item.")
+        raise BatteryError(f"{error_at}: {path}: holds no item.")
     return rows
 
 
 def hub_rows(
-    name: str, subset: str | None, split: str, revision: str | None, where: str, remedy: str
+    name: str, subset: str | None, split: str, revision: str | None, error_at: str, remedy: str
 ) -> list[SourceRow]:
     """The rows of a split of a data set on the hub, from the cache where the network is off.
 
@@ -103,21 +105,21 @@ def hub_rows(
     import datasets
 
     if Path(name).exists():  # load_dataset would take the folder of that name, wherever the command was started
-        raise BatteryError(f"{where}: {name!r} is a file or folder here. Name it under 'file', beside the battery.")
+        raise BatteryError(f"{error_at}: {name!r} is a file or folder here. Name it under 'file', beside the battery.")
     try:
         dataset = datasets.load_dataset(name, subset, split=split, revision=revision)
     except Exception as error:  # the hub fails in many ways, all of which mean that its data are not here
-        raise BatteryError(not_cached(f"{where}: data set {name!r}", error, remedy)) from error
-    rows = [SourceRow(_fields(fields, f"{where}: {name}, row {n}"), f"row {n}") for n, fields in enumerate(dataset)]
+        raise BatteryError(not_cached(f"{error_at}: data set {name!r}", error, remedy)) from error
+    rows = [SourceRow(_fields(fields, f"{error_at}: {name}, row {n}"), f"row {n}") for n, fields in enumerate(dataset)]
     if not rows:
-        raise BatteryError(f"{where}: data set {name!r}, split {split!r} holds no item.")
+        raise BatteryError(f"{error_at}: data set {name!r}, split {split!r} holds no item.")
     return rows
 
 
-def not_cached(what: str, error: BaseException, remedy: str) -> str:
+def not_cached(data_source: str, error: BaseException, remedy: str) -> str:
     """Message for hub data that are neither cached nor reachable, with the remedy."""
     reason = str(error).strip().split("\n")[0][:200]
-    return f"{what} is not in the cache and could not be fetched ({type(error).__name__}: {reason}). {remedy}"
+    return f"{data_source} is not in the cache and could not be fetched ({type(error).__name__}: {reason}). {remedy}"
 
 
 def fetch_remedy(battery: str) -> str:
@@ -151,11 +153,11 @@ def _parse(text: str, path: Path, first_line: int) -> Any:
 def _json(path: Path) -> Iterator[tuple[Any, str]]:
     content = _parse(path.read_text(encoding="utf-8-sig"), path, 1)
     if isinstance(content, dict):
-        lists = {key: value for key, value in content.items() if isinstance(value, list)}
-        if len(lists) != 1:
-            keys = ", ".join(lists) or "none"
+        list_fields = {key: value for key, value in content.items() if isinstance(value, list)}
+        if len(list_fields) != 1:
+            keys = ", ".join(list_fields) or "none"
             raise BatteryError(f"{path}: expected a list, or an object with exactly one list; found lists: {keys}.")
-        content = next(iter(lists.values()))
+        content = next(iter(list_fields.values()))
     if not isinstance(content, list):
         raise BatteryError(f"{path}: expected a list of items, found {type(content).__name__}.")
     for number, fields in enumerate(content, start=1):
@@ -203,15 +205,15 @@ _Reader = Callable[[Path], Iterator[tuple[Any, str]]]
 _READERS: dict[str, _Reader] = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}
 
 
-def _fields(record: Any, where: str) -> dict[str, Any]:
+def _fields(record: Any, error_at: str) -> dict[str, Any]:
     if not isinstance(record, dict):
-        raise BatteryError(f"{where}: expected an object of fields, found {type(record).__name__}.")
+        raise BatteryError(f"{error_at}: expected an object of fields, found {type(record).__name__}.")
     try:
         return {str(key): plain_data(value) for key, value in record.items()}
     except UnicodeEncodeError as error:
-        raise BatteryError(f"{where}: holds half a character (U+{ord(error.object[error.start]):04X}).") from None
+        raise BatteryError(f"{error_at}: holds half a character (U+{ord(error.object[error.start]):04X}).") from None
     except ValueError as error:
-        raise BatteryError(f"{where}: {error}.") from None
+        raise BatteryError(f"{error_at}: {error}.") from None
 
 
 def plain_data(value: Any, depth: int = 0) -> Any:
@@ -233,7 +235,7 @@ def plain_data(value: Any, depth: int = 0) -> Any:
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, dict):
-        return {str(key): plain_data(part, depth + 1) for key, part in value.items()}
+        return {str(key): plain_data(nested_value, depth + 1) for key, nested_value in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain_data(part, depth + 1) for part in value]
+        return [plain_data(nested_value, depth + 1) for nested_value in value]
     return str(value)

@@ -27,29 +27,29 @@ MAX_READ = 20_000
 """Only the end of a longer answer is searched, so that quadratic expressions stay below the limit."""
 MAX_COPIES = 10_000
 """A counted repeat is unrolled by the matcher: ``((a{1000}){1000}){1000}`` would fill any memory."""
-_EXPECTED = "expected a regular expression, found {!r}"
+_REGEX_ERROR = "expected a regular expression, found {!r}"
 _PROBE_SECONDS = 0.5
 _PROBE_LENGTH = 100
-_MAX_SLOW = 3
+_MAX_HANGS = 3
 
 # In re these are plain braces, in regex they allow errors: ``cat{e<=1}``.
-_FUZZY = re.compile(r"(?<!\\)\{[^{}()\[\]\\]*[idse][^{}()\[\]\\]*\}")
-_COUNTED_GROUP = re.compile(r"(?<!\\)\)\{(\d*)(?:,(\d*))?\}")
-_COUNTED = re.compile(r"(?<!\\)\{(\d*)(?:,(\d*))?\}")
+_FUZZY_BRACES = re.compile(r"(?<!\\)\{[^{}()\[\]\\]*[idse][^{}()\[\]\\]*\}")
+_GROUP_QUANTIFIER = re.compile(r"(?<!\\)\)\{(\d*)(?:,(\d*))?\}")
+_QUANTIFIER = re.compile(r"(?<!\\)\{(\d*)(?:,(\d*))?\}")
 
 
 @lru_cache(maxsize=512)
 def syntax_complaint(extract: str) -> str | None:
     """Why an expression is no valid pattern, as the end of a message; None where it is one."""
-    expected = _EXPECTED.format(extract)
+    expected = _REGEX_ERROR.format(extract)
     try:
         # re decides what may be written; some remarks about sets are meant for the programmers of expressions.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             re.compile(extract)
-            if _FUZZY.search(extract):
+            if _FUZZY_BRACES.search(extract):
                 return f"{expected}: write \\{{ for a brace that is meant as such."
-            if _copies(extract) > MAX_COPIES:
+            if _unrolled_copies(extract) > MAX_COPIES:
                 return f"{expected}: it repeats something more than {MAX_COPIES:,} times."
             regex.compile(extract)
     except (re.error, regex.error, OverflowError, RecursionError, MemoryError) as error:
@@ -68,7 +68,7 @@ def backtracking_complaint(extract: str) -> str | None:
     if probe is None:
         return None
     return (
-        f"{_EXPECTED.format(extract)}: it does not come to an end on the {len(probe)} characters {probe[:12]!r}…, "
+        f"{_REGEX_ERROR.format(extract)}: it does not come to an end on the {len(probe)} characters {probe[:12]!r}…, "
         f"since it can divide them in countless ways. Let the parts of a repeat begin differently: 'a+' for '(a|aa)+'."
     )
 
@@ -104,31 +104,31 @@ class _Expression:
         try:
             answer = self._last_match(text, end)
             while answer:
-                inner = self._last_match(answer, end)
-                if inner is None or inner == answer:
+                nested_answer = self._last_match(answer, end)
+                if nested_answer is None or nested_answer == answer:
                     break
-                answer = inner
+                answer = nested_answer
             return answer
         except TimeoutError:
             self.slow[text] = None
-            if len(self.slow) < _MAX_SLOW:
+            if len(self.slow) < _MAX_HANGS:
                 return None
             del self.slow[text]  # asked again, it fails again
             raise BatteryError(
-                f"key 'extract': {self.extract!r} was stopped after {MAX_SECONDS:g} seconds on {_MAX_SLOW} answers, "
+                f"key 'extract': {self.extract!r} was stopped after {MAX_SECONDS:g} seconds on {_MAX_HANGS} answers, "
                 f"the last of {len(text):,} characters that begin {text[:40]!r}. Say more exactly what stands around "
                 f"the answer, and let the parts of a repeat begin differently."
             ) from None
 
     def _last_match(self, text: str, end: float) -> str | None:
-        last = None
+        last_match = None
         # The limit of regex counts from the first match on; it is processor time, which other programs do not shorten.
         for match in self.pattern.finditer(text, timeout=max(end - time.process_time(), 1e-3)):
-            last = match
-        if last is None:
+            last_match = match
+        if last_match is None:
             return None
-        groups = [group for group in last.groups() if group is not None]
-        return str(groups[0] if groups else last.group(0)).strip()
+        matched_groups = [group for group in last_match.groups() if group is not None]
+        return str(matched_groups[0] if matched_groups else last_match.group(0)).strip()
 
 
 @lru_cache(maxsize=256)
@@ -136,24 +136,24 @@ def _expression(extract: str) -> _Expression:
     return _Expression(extract)
 
 
-def _copies(extract: str) -> int:
+def _unrolled_copies(extract: str) -> int:
     """Upper bound of the copies of a pattern's innermost part: counted groups may stand in each other."""
 
     def counts(pattern: re.Pattern[str]) -> list[int]:
         return [int((high or low or "0")[:9]) for low, high in pattern.findall(extract)]
 
-    return math.prod(max(count, 1) for count in counts(_COUNTED_GROUP)) * max(counts(_COUNTED), default=1)
+    return math.prod(max(count, 1) for count in counts(_GROUP_QUANTIFIER)) * max(counts(_QUANTIFIER), default=1)
 
 
 def _backtracking_probe(pattern: Any, extract: str) -> str | None:
     """A short text on which the expression does not come to an end, if one of a few dozen is such a text."""
-    plain = re.sub(r"\\[AbBZ]|\\(.)|[][(){}*+?|^$.]", lambda m: m.group(1) or "", extract)
+    literals = re.sub(r"\\[AbBZ]|\\(.)|[][(){}*+?|^$.]", lambda m: m.group(1) or "", extract)
     letters = list(dict.fromkeys("a1 " + "".join(c for c in extract if not c.isascii() or c.isalnum())))[:12]
-    pumps = [*letters, *(f"{letter} " for letter in letters[:4]), "a1", "ab"]
-    around = dict.fromkeys((("", ""), (plain[: _PROBE_LENGTH // 2], ""), ("", plain[-_PROBE_LENGTH // 2 :])))
-    for before, after in around:
-        for pump in pumps:
-            probe = f"{before}{pump * (_PROBE_LENGTH // len(pump))}{after}\x00"
+    repeated_units = [*letters, *(f"{letter} " for letter in letters[:4]), "a1", "ab"]
+    affixes = dict.fromkeys((("", ""), (literals[: _PROBE_LENGTH // 2], ""), ("", literals[-_PROBE_LENGTH // 2 :])))
+    for prefix, suffix in affixes:
+        for repeated_unit in repeated_units:
+            probe = f"{prefix}{repeated_unit * (_PROBE_LENGTH // len(repeated_unit))}{suffix}\x00"
             try:
                 for _ in pattern.finditer(probe, timeout=_PROBE_SECONDS):
                     pass

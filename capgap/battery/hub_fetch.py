@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from capgap.battery.battery_loading import Battery
-from capgap.battery.battery_spec import DataTask, LmEvalTask
+from capgap.battery.battery_spec import CustomTask, LmEvalTask
 from capgap.battery.lm_eval_groups import load_tasks
 from capgap.errors import BatteryError
 
@@ -36,16 +36,16 @@ def fetch_battery(battery: Battery) -> Iterator[FetchReport]:
         except BatteryError as error:
             yield FetchReport(task.name, None, str(error))
             continue
-        declared = task.n_items if isinstance(task.size, int) else None
-        note = f"size: {declared} in {battery.path.name}" if declared not in (None, n_items) else None
-        yield FetchReport(task.name, n_items, None, note)
+        declared_size = task.n_items if isinstance(task.size, int) else None
+        size_note = f"size: {declared_size} in {battery.path.name}" if declared_size not in (None, n_items) else None
+        yield FetchReport(task.name, n_items, None, size_note)
 
 
-def _fetch_task(battery: Battery, task: DataTask | LmEvalTask) -> int:
+def _fetch_task(battery: Battery, task: CustomTask | LmEvalTask) -> int:
     """Download all parts of a task; the number of its evaluation items."""
     if isinstance(task, LmEvalTask):
         return sum(len(lm_task.eval_docs) for lm_task in load_tasks(battery, task).values())
     n_items = len(battery.rows(task))
-    for part in ("train", "fewshot"):
-        battery.rows(task, part)
+    for data_part in ("train", "fewshot"):
+        battery.rows(task, data_part)
     return n_items

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from capgap.battery.answer_scoring import numbers
-from capgap.battery.battery_spec import DataTask, capability_complaint
+from capgap.battery.battery_spec import CustomTask, capability_complaint
 from capgap.battery.data_source import SourceRow
 from capgap.battery.templates import Template
 from capgap.errors import BatteryError
@@ -64,9 +64,9 @@ class TaskTemplates:
         A template cannot be parsed or is refused.
     """
 
-    def __init__(self, task: DataTask, where: str) -> None:
-        self.task, self.where = task, where
-        self.templates = compile_templates({key: getattr(task, key) for key in _TEMPLATE_KEYS}, where)
+    def __init__(self, task: CustomTask, error_at: str) -> None:
+        self.task, self.where = task, error_at
+        self.templates = compile_templates({key: getattr(task, key) for key in _TEMPLATE_KEYS}, error_at)
 
     def item(self, row: SourceRow, variant: str) -> Item:
         """The item of a row; its id is set by `make_items`."""
@@ -124,45 +124,45 @@ class _RowRenderer:
         return template.text(self.fields, self.location) if isinstance(template, Template) else str(value)
 
     def choices(self) -> tuple[str, ...]:
-        where, values = self.at("choices"), self.value("choices")
+        error_at, values = self.at("choices"), self.value("choices")
         if not isinstance(values, list):
             raise BatteryError(
-                f"{where}: expected a list, found {type(values).__name__} {str(values)[:80]!r}. "
+                f"{error_at}: expected a list, found {type(values).__name__} {str(values)[:80]!r}. "
                 f'A template that is exactly one expression keeps its list: "{{{{options}}}}".'
             )
-        texts = tuple(_as_text(value, where) for value in values)
+        texts = tuple(_as_text(value, error_at) for value in values)
         if len(texts) < 2:
-            raise BatteryError(f"{where}: expected at least two choices, found {len(texts)}.")
+            raise BatteryError(f"{error_at}: expected at least two choices, found {len(texts)}.")
         if not all(texts):
-            raise BatteryError(f"{where}: choice {texts.index('')} is empty.")
+            raise BatteryError(f"{error_at}: choice {texts.index('')} is empty.")
         return texts
 
     def targets_and_gold(self, choices: tuple[str, ...] | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
         """Texts of which any is right and, for choices, the positions of the right ones."""
-        where, value = self.at("target"), self.value("target")
+        error_at, value = self.at("target"), self.value("target")
         answers = value if isinstance(value, list) else [value]
         if len(answers) == 1 and isinstance(answers[0], list):
             answers = answers[0]
         if not answers:
-            raise BatteryError(f"{where}: expected an answer, found an empty list.")
+            raise BatteryError(f"{error_at}: expected an answer, found an empty list.")
         if choices is None:
-            targets = tuple(dict.fromkeys(_as_text(answer, where).strip() for answer in answers))
-            self.check_targets(targets, where)
+            targets = tuple(dict.fromkeys(_as_text(answer, error_at).strip() for answer in answers))
+            self.check_targets(targets, error_at)
             return targets, ()
         # Equal texts among the choices are right together: log-likelihoods cannot tell them apart.
-        right = {choices[_position(answer, choices, where)] for answer in answers}
-        gold = tuple(n for n, text in enumerate(choices) if text in right)
+        right_texts = {choices[_position(answer, choices, error_at)] for answer in answers}
+        gold = tuple(n for n, text in enumerate(choices) if text in right_texts)
         if len(gold) == len(choices):
-            raise BatteryError(f"{where}: every choice counts as right; nothing is asked.")
+            raise BatteryError(f"{error_at}: every choice counts as right; nothing is asked.")
         return tuple(dict.fromkeys(choices[n] for n in gold)), gold
 
-    def check_targets(self, targets: Sequence[str], where: str) -> None:
+    def check_targets(self, targets: Sequence[str], error_at: str) -> None:
         if not all(targets):
-            raise BatteryError(f"{where}: expected an answer, found an empty text.")
+            raise BatteryError(f"{error_at}: expected an answer, found an empty text.")
         if self.task.scoring == "numeric":
-            without = [target for target in targets if not numbers(target)]
-            if without:
-                raise BatteryError(f"{where}: score: numeric needs a number, found {without[0][:80]!r}.")
+            non_numeric = [target for target in targets if not numbers(target)]
+            if non_numeric:
+                raise BatteryError(f"{error_at}: score: numeric needs a number, found {non_numeric[0][:80]!r}.")
 
     def chance(self, choices: tuple[str, ...] | None, gold: tuple[int, ...]) -> float:
         if self.templates["chance"] is None:
@@ -177,7 +177,7 @@ class _RowRenderer:
         return chance
 
 
-def compile_templates(sources: Mapping[str, Any], where: str) -> dict[str, Any]:
+def compile_templates(sources: Mapping[str, Any], error_at: str) -> dict[str, Any]:
     """The templates of a task by key; numbers and None stay, lists and mappings hold what they held, compiled.
 
     Raises
@@ -191,7 +191,7 @@ def compile_templates(sources: Mapping[str, Any], where: str) -> dict[str, Any]:
             return [compiled(element, f"{key}[{n}]") for n, element in enumerate(source)]
         if isinstance(source, dict):
             return {name: compiled(element, f"{key}.{name}") for name, element in source.items()}
-        return Template(source, f"{where}, key {key!r}") if isinstance(source, str) else source
+        return Template(source, f"{error_at}, key {key!r}") if isinstance(source, str) else source
 
     return {key: compiled(source, key) for key, source in sources.items()}
 
@@ -202,7 +202,7 @@ def rendered(template: Any, fields: dict[str, Any], location: str) -> Any:
 
 
 def render_covariates(
-    templates: Mapping[str, Any], fields: dict[str, Any], where: str, location: str
+    templates: Mapping[str, Any], fields: dict[str, Any], error_at: str, location: str
 ) -> dict[str, Any]:
     """The covariates of an item, each a value that fits a cell of a table.
 
@@ -222,14 +222,14 @@ def render_covariates(
                 else "too large a number"
             )
             raise BatteryError(
-                f"{where}, key 'covariates.{name}', {location}: expected a text or a number, found {kind}: "
+                f"{error_at}, key 'covariates.{name}', {location}: expected a text or a number, found {kind}: "
                 f"{str(value)[:80]!r}."
             )
     return covariates
 
 
 def make_items(
-    task: DataTask, rows: Sequence[SourceRow], where: str, *, variants: bool = True
+    task: CustomTask, rows: Sequence[SourceRow], error_at: str, *, variants: bool = True
 ) -> dict[str, list[Item]]:
     """The items of all rows for the task and its variants, in the order of the rows.
 
@@ -239,7 +239,7 @@ def make_items(
         The task.
     rows
         Its data.
-    where
+    error_at
         Beginning of a message.
     variants
         Whether its variants are wanted too.
@@ -254,12 +254,12 @@ def make_items(
     BatteryError
         A template, choice, target or id is wrong; the row is named.
     """
-    templates = {"default": TaskTemplates(task, where)}
+    templates = {"default": TaskTemplates(task, error_at)}
     for name in task.variants if variants else ():
-        templates[name] = TaskTemplates(task.varied(name), f"{where}, variant {name!r}")
+        templates[name] = TaskTemplates(task.varied(name), f"{error_at}, variant {name!r}")
     rendered = {name: [compiled.item(row, name) for row in rows] for name, compiled in templates.items()}
     # Ids are those of the task itself, so that an item has one id in every variant.
-    ids = _item_ids(rendered["default"], rows, where)
+    ids = _item_ids(rendered["default"], rows, error_at)
     return {
         name: [replace(item, item=ids[n], cluster=item.cluster or ids[n]) for n, item in enumerate(items)]
         for name, items in rendered.items()
@@ -293,36 +293,36 @@ def content_ids(contents: Iterable[Any]) -> list[str]:
     return ids
 
 
-def _item_ids(items: Sequence[Item], rows: Sequence[SourceRow], where: str) -> list[str]:
+def _item_ids(items: Sequence[Item], rows: Sequence[SourceRow], error_at: str) -> list[str]:
     if not any(item.item for item in items):
         return content_ids([item.prompt, item.choices, item.targets] for item in items)
-    first: dict[str, str] = {}
+    seen: dict[str, str] = {}
     for item, row in zip(items, rows, strict=True):
         if not item.item:
-            raise BatteryError(f"{where}, key 'id', {row.location}: expected an id, found an empty text.")
-        if item.item in first:
+            raise BatteryError(f"{error_at}, key 'id', {row.location}: expected an id, found an empty text.")
+        if item.item in seen:
             raise BatteryError(
-                f"{where}, key 'id', {row.location}: the id {item.item[:80]!r} stands in {first[item.item]} already."
+                f"{error_at}, key 'id', {row.location}: the id {item.item[:80]!r} stands in {seen[item.item]} already."
             )
-        first[item.item] = row.location
+        seen[item.item] = row.location
     return [item.item for item in items]
 
 
-def _as_text(value: Any, where: str) -> str:
+def _as_text(value: Any, error_at: str) -> str:
     if value is None or isinstance(value, (list, dict)):
         raise BatteryError(
-            f"{where}: expected text or a number, found {'nothing' if value is None else repr(value)[:80]}."
+            f"{error_at}: expected text or a number, found {'nothing' if value is None else repr(value)[:80]}."
         )
     return str(value)
 
 
-def _position(answer: Any, choices: tuple[str, ...], where: str) -> int:
+def _position(answer: Any, choices: tuple[str, ...], error_at: str) -> int:
     """Index of the choice that a target means: an integer is an index; a text is a choice, then a letter."""
     if isinstance(answer, int) and not isinstance(answer, bool):
         if 0 <= answer < len(choices):
             return answer
-        raise BatteryError(f"{where}: index {answer} of {len(choices)} choices; indices count from 0.")
-    text = _as_text(answer, where)
+        raise BatteryError(f"{error_at}: index {answer} of {len(choices)} choices; indices count from 0.")
+    text = _as_text(answer, error_at)
     if text in choices:
         return choices.index(text)
     stripped = [choice.strip() for choice in choices]
@@ -331,6 +331,6 @@ def _position(answer: Any, choices: tuple[str, ...], where: str) -> int:
     letter = text.strip().strip("().").upper()
     if len(letter) == 1 and letter.isascii() and letter.isalpha() and ord(letter) - ord("A") < len(choices):
         return ord(letter) - ord("A")
-    listed = ", ".join(repr(choice[:40]) for choice in choices[:6])
+    quoted = ", ".join(repr(choice[:40]) for choice in choices[:6])
     hint = ' For an index make it an integer: "{{answer | int}}".' if text.strip().isdigit() else ""
-    raise BatteryError(f"{where}: {text[:80]!r} is neither a choice nor the letter of one. Choices: {listed}.{hint}")
+    raise BatteryError(f"{error_at}: {text[:80]!r} is neither a choice nor the letter of one. Choices: {quoted}.{hint}")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from capgap.battery.battery_spec import LmEvalTask
-from capgap.battery.lm_eval_groups import compiled_task_config, full_primary
+from capgap.battery.lm_eval_groups import add_filter_name, compiled_task_config
 from capgap.errors import suggestion
 
 _DEFAULT_TOKENS = 256  # lm-eval's, where a task does not say how long an answer may be
@@ -67,12 +67,12 @@ def _metrics(config: Any) -> list[str]:
     return [metric if isinstance(metric, str) else metric.__name__ for metric in names]
 
 
-def static_problem(config: LmEvalTaskConfig, task: LmEvalTask) -> str | None:
+def config_problem(config: LmEvalTaskConfig, task: LmEvalTask) -> str | None:
     """Why a task cannot be used, told from its configuration alone; None where it can."""
     if config.output_type == "loglikelihood_rolling":
         return f"lm-eval's {config.name!r} measures perplexity; it has no right answers to compare."
     if task.primary is not None:
-        primary = full_primary(task.primary, config.primaries)
+        primary = add_filter_name(task.primary, config.primaries)
         if primary not in config.primaries:
             return f"key 'primary': {task.primary!r} is not computed.{suggestion(primary, config.primaries)}"
     return None

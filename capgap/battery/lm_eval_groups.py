@@ -16,7 +16,7 @@ from capgap.errors import BatteryError, suggestion
 from capgap.schema import CAPABILITIES
 
 
-def check_metric(name: str, task_format: str, where: str) -> None:
+def check_metric(name: str, task_format: str, error_at: str) -> None:
     """Refuse what is no metric of lm-eval that scores one item.
 
     Raises
@@ -29,10 +29,10 @@ def check_metric(name: str, task_format: str, where: str) -> None:
     fits = {"choose": ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match"), "generate": ("exact_match",)}
     capgap_scores = {"choose": ("choice", "choice_norm"), "generate": ("exact", "numeric", "contains")}[task_format]
     if name in metric_registry and get_metric_aggregation(name) is not get_aggregation("mean"):
-        raise BatteryError(f"{where}: lm-eval's {name!r} scores a whole corpus; a score belongs to one item.")
+        raise BatteryError(f"{error_at}: lm-eval's {name!r} scores a whole corpus; a score belongs to one item.")
     if name not in fits[task_format]:
-        allowed = (*capgap_scores, *fits[task_format])
-        raise BatteryError(f"{where}: unknown score {name!r} for format: {task_format}.{suggestion(name, allowed)}")
+        metrics = (*capgap_scores, *fits[task_format])
+        raise BatteryError(f"{error_at}: unknown score {name!r} for format: {task_format}.{suggestion(name, metrics)}")
 
 
 def leaf_task_names(name: str) -> list[str]:
@@ -85,23 +85,25 @@ def load_tasks(battery: Battery, task: LmEvalTask) -> dict[str, Any]:
     BatteryError
         See `prepare_lm_eval_task`.
     """
-    where = battery.where(task)
+    error_at = battery.where(task)
     if task.lm_eval not in task_index():
-        raise BatteryError(f"{where}: {unknown_name(task.lm_eval)}")
+        raise BatteryError(f"{error_at}: {unknown_name(task.lm_eval)}")
     for name in leaf_task_names(task.lm_eval):
         if runs_code(name) and not battery.allow_code:
-            raise BatteryError(f"{where}: {_code_refusal(name)}")
+            raise BatteryError(f"{error_at}: {_code_refusal(name)}")
     try:
         with quiet():
             tasks = task_manager().load([task.lm_eval])["tasks"]
     except ImportError as error:
-        raise BatteryError(f"{where}: lm-eval's {task.lm_eval!r} needs a package that is missing: {error}.") from error
+        raise BatteryError(
+            f"{error_at}: lm-eval's {task.lm_eval!r} needs a package that is missing: {error}."
+        ) from error
     except Exception as error:  # the hub fails in many ways, all of which mean that the data are not here
         raise BatteryError(
-            not_cached(f"{where}: the data of lm-eval's {task.lm_eval!r}", error, fetch_remedy(battery.name))
+            not_cached(f"{error_at}: the data of lm-eval's {task.lm_eval!r}", error, fetch_remedy(battery.name))
         ) from error
     for name, leaf in tasks.items():
-        _refuse(name, leaf, battery, where)
+        _refuse(name, leaf, battery, error_at)
     return dict(tasks)
 
 
@@ -122,22 +124,22 @@ def _code_refusal(name: str) -> str:
     return f"lm-eval's {name!r} runs what models write; that needs --allow-code."
 
 
-def _refuse(name: str, leaf: Any, battery: Battery, where: str) -> None:
+def _refuse(name: str, leaf: Any, battery: Battery, error_at: str) -> None:
     if getattr(leaf, "UNSAFE_CODE", False) and not battery.allow_code:
-        raise BatteryError(f"{where}: {_code_refusal(name)}")
+        raise BatteryError(f"{error_at}: {_code_refusal(name)}")
     if getattr(leaf, "MULTIMODAL", False):
-        raise BatteryError(f"{where}: lm-eval's {name!r} needs images or sound; capgap asks in text.")
+        raise BatteryError(f"{error_at}: lm-eval's {name!r} needs images or sound; capgap asks in text.")
     if leaf.OUTPUT_TYPE == "loglikelihood_rolling":
-        raise BatteryError(f"{where}: lm-eval's {name!r} measures perplexity; it has no right answers to compare.")
+        raise BatteryError(f"{error_at}: lm-eval's {name!r} measures perplexity; it has no right answers to compare.")
 
 
 def _prepare_leaf(battery: Battery, task: LmEvalTask, name: str, leaf: Any, limit: int | None) -> PreparedTask:
     from capgap.battery.lm_eval_tasks import BlockSampler, sampled
 
-    where = battery.where(task)
+    error_at = battery.where(task)
     docs = leaf.eval_docs
     if not len(docs):
-        raise BatteryError(f"{where}: lm-eval's {name!r} holds no item.")
+        raise BatteryError(f"{error_at}: lm-eval's {name!r} holds no item.")
     positions = sample_positions(len(docs), limit, battery.defaults.seed, name)
     all_items = _items(battery, task, name, leaf, list(docs))
     # The sample is set on the task itself: lm-eval's `samples=` would renumber documents, `limit=` takes the first.
@@ -145,7 +147,7 @@ def _prepare_leaf(battery: Battery, task: LmEvalTask, name: str, leaf: Any, limi
     leaf.__class__ = sampled(leaf_class)
     leaf.sampled_docs = docs.select(positions) if hasattr(docs, "select") else [docs[n] for n in positions]
     leaf.fewshot_seed = battery.defaults.seed
-    shots = _set_fewshot(battery, task, leaf, where)
+    shots = _set_fewshot(battery, task, leaf, error_at)
     items = tuple(all_items[position] for position in positions)
     generation = leaf.get_config("generation_kwargs") or {} if leaf.OUTPUT_TYPE == "generate_until" else {}
     until = generation.get("until") or ()
@@ -155,7 +157,7 @@ def _prepare_leaf(battery: Battery, task: LmEvalTask, name: str, leaf: Any, limi
         variant="default",
         format="choose" if leaf.OUTPUT_TYPE == "multiple_choice" else "generate",
         num_fewshot=shots,
-        primary=_primary(task, leaf, where),
+        primary=_primary_metric(task, leaf, error_at),
         items=items,
         n_available=len(all_items),
         lm_task=leaf,
@@ -166,42 +168,46 @@ def _prepare_leaf(battery: Battery, task: LmEvalTask, name: str, leaf: Any, limi
     )
 
 
-def _set_fewshot(battery: Battery, task: LmEvalTask, leaf: Any, where: str) -> int:
+def _set_fewshot(battery: Battery, task: LmEvalTask, leaf: Any, error_at: str) -> int:
     """Set and return the number of solved examples; where lm-eval would draw them in sequence, set a sampler too."""
     from lm_eval.api.samplers import ContextSampler
 
     from capgap.battery.lm_eval_tasks import BlockSampler
 
-    declared = (task.num_fewshot, leaf.get_config("num_fewshot"), battery.defaults.num_fewshot)
-    shots = next(number for number in declared if number is not None)
+    configured_shots = (task.num_fewshot, leaf.get_config("num_fewshot"), battery.defaults.num_fewshot)
+    shots = next(number for number in configured_shots if number is not None)
     leaf.set_config("num_fewshot", shots)
     sampler = getattr(leaf, "sampler", None)
     if shots and sampler is not None and type(sampler) is ContextSampler and battery.defaults.fewshot != "lm_eval":
         pool = sampler.fewshot_docs()
         if len(pool) <= shots:
-            raise BatteryError(f"{where}: {shots} solved examples need {shots + 1} documents, lm-eval has {len(pool)}.")
+            raise BatteryError(
+                f"{error_at}: {shots} solved examples need {shots + 1} documents, lm-eval has {len(pool)}."
+            )
         per_item = battery.defaults.fewshot == "per_item"
         leaf.sampler = BlockSampler(pool, seed=battery.defaults.seed, per_item=per_item)
     return int(shots)
 
 
-def _primary(task: LmEvalTask, leaf: Any, where: str) -> str:
+def _primary_metric(task: LmEvalTask, leaf: Any, error_at: str) -> str:
     metrics, filters = list(leaf.aggregation()), [ensemble.name for ensemble in leaf._filters]
-    computed = [f"{metric},{name}" for name in filters for metric in metrics]
-    primary = computed[0] if task.primary is None else full_primary(task.primary, computed)
-    if primary not in computed:
-        raise BatteryError(f"{where}, key 'primary': {task.primary!r} is not computed.{suggestion(primary, computed)}")
+    computed_metrics = [f"{metric},{name}" for name in filters for metric in metrics]
+    primary = computed_metrics[0] if task.primary is None else add_filter_name(task.primary, computed_metrics)
+    if primary not in computed_metrics:
+        raise BatteryError(
+            f"{error_at}, key 'primary': {task.primary!r} is not computed.{suggestion(primary, computed_metrics)}"
+        )
     return primary
 
 
-def full_primary(primary: str, computed: Sequence[str]) -> str:
+def add_filter_name(primary: str, computed_metrics: Sequence[str]) -> str:
     """``metric,filter`` from a battery's key `primary`, whose filter may be left out: then lm-eval's first one."""
     primary = primary.replace(" ", "")
-    return primary if "," in primary else f"{primary},{computed[0].split(',')[1]}"
+    return primary if "," in primary else f"{primary},{computed_metrics[0].split(',')[1]}"
 
 
 def _items(battery: Battery, task: LmEvalTask, name: str, leaf: Any, docs: Sequence[Any]) -> list[Item]:
-    where = battery.where(task)
+    error_at = battery.where(task)
     ids = content_ids(docs)
     label = known_label(name) or known_label(task.lm_eval)
     sources = {
@@ -209,8 +215,8 @@ def _items(battery: Battery, task: LmEvalTask, name: str, leaf: Any, docs: Seque
         "domain": task.domain or (label.domain if label else None),
         "cluster": task.cluster,
     }
-    templates = compile_templates({key: source for key, source in sources.items() if source}, where)
-    covariates = compile_templates({"covariates": task.covariates}, where)["covariates"]
+    templates = compile_templates({key: source for key, source in sources.items() if source}, error_at)
+    covariates = compile_templates({"covariates": task.covariates}, error_at)["covariates"]
     items = []
     for number, (doc, item_id) in enumerate(zip(docs, ids, strict=True)):
         fields = {str(k): plain_data(v) for k, v in doc.items()} if isinstance(doc, dict) else {}
@@ -218,7 +224,7 @@ def _items(battery: Battery, task: LmEvalTask, name: str, leaf: Any, docs: Seque
         labels = {key: template.text(fields, location) for key, template in templates.items()}
         complaint = capability_complaint(labels["capability"], CAPABILITIES) if "capability" in labels else None
         if complaint:
-            raise BatteryError(f"{where}, key 'capability', {location}: {complaint}")
+            raise BatteryError(f"{error_at}, key 'capability', {location}: {complaint}")
         prompt, choices, targets, gold = _question(leaf, doc)
         guess = 1 / len(choices) if choices else 0.0
         items.append(
@@ -234,7 +240,7 @@ def _items(battery: Battery, task: LmEvalTask, name: str, leaf: Any, docs: Seque
                 capability=labels.get("capability"),
                 domain=labels.get("domain"),
                 cluster=labels.get("cluster") or item_id,
-                covariates=render_covariates(covariates, fields, where, location),
+                covariates=render_covariates(covariates, fields, error_at, location),
                 shot=targets[0] if targets else "",
             )
         )
@@ -243,28 +249,30 @@ def _items(battery: Battery, task: LmEvalTask, name: str, leaf: Any, docs: Seque
 
 def _question(leaf: Any, doc: Any) -> tuple[str, tuple[str, ...] | None, tuple[str, ...], tuple[int, ...]]:
     """Prompt, choices, texts of which any is right, and positions of the right choices, of a document of lm-eval's."""
-    text, right = leaf.doc_to_text(doc), leaf.doc_to_target(doc)
+    text, doc_target = leaf.doc_to_text(doc), leaf.doc_to_target(doc)
     has_choices = bool(leaf.get_config("doc_to_choice"))
     choices = tuple(str(choice) for choice in leaf.doc_to_choice(doc)) if has_choices else None
     if isinstance(text, int) and choices is not None:
         # Several inputs, one continuation (Winogrande): the choices are the contexts.
-        return str(right), choices, (choices[text],), (text,)
-    parts = right if isinstance(right, (list, tuple)) else [right]
+        return str(doc_target), choices, (choices[text],), (text,)
+    doc_targets = doc_target if isinstance(doc_target, (list, tuple)) else [doc_target]
     if choices is None:
-        return str(text), None, tuple(dict.fromkeys(str(part).strip() for part in parts)), ()
-    gold = tuple(position for position in (_choice_position(part, choices) for part in parts) if position is not None)
+        return str(text), None, tuple(dict.fromkeys(str(target).strip() for target in doc_targets)), ()
+    gold = tuple(
+        position for position in (_choice_position(target, choices) for target in doc_targets) if position is not None
+    )
     targets = tuple(choices[position] for position in gold)
     is_choice = leaf.OUTPUT_TYPE == "multiple_choice"
     return str(text), choices if is_choice else None, targets, gold if is_choice else ()
 
 
-def _choice_position(part: Any, choices: tuple[str, ...]) -> int | None:
+def _choice_position(target: Any, choices: tuple[str, ...]) -> int | None:
     """The position of a target among the choices, as lm-eval takes it; None where it would find none."""
-    if isinstance(part, int) and not isinstance(part, bool):
-        return part if 0 <= part < len(choices) else None
-    if str(part) in choices:
-        return choices.index(str(part))
-    return int(part) if re.fullmatch(r"\d{1,3}", str(part)) and int(part) < len(choices) else None
+    if isinstance(target, int) and not isinstance(target, bool):
+        return target if 0 <= target < len(choices) else None
+    if str(target) in choices:
+        return choices.index(str(target))
+    return int(target) if re.fullmatch(r"\d{1,3}", str(target)) and int(target) < len(choices) else None
 
 
 def compiled_task_config(name: str, *, allow_code: bool = False) -> Any:
@@ -285,7 +293,7 @@ def compiled_task_config(name: str, *, allow_code: bool = False) -> Any:
 
     try:
         with quiet():
-            read = load_yaml(entry.yaml_path, resolve_func=True)
-            return TaskConfig(**{k: v for k, v in read.items() if k not in ("tag", "group", "task_list")})
+            raw_config = load_yaml(entry.yaml_path, resolve_func=True)
+            return TaskConfig(**{k: v for k, v in raw_config.items() if k not in ("tag", "group", "task_list")})
     except Exception as error:  # whatever a maintainer's file can get wrong
         raise BatteryError(f"lm-eval's configuration of {name!r} does not compile: {error}.") from error

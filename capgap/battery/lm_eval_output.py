@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 
 @contextmanager
-def without_bar(module: Any) -> Iterator[None]:
+def without_progress_bar(module: Any) -> Iterator[None]:
     """Disable the bars of a module that calls ``tqdm`` by that name."""
     bar = module.tqdm
     module.tqdm = partial(tqdm, disable=True)
@@ -21,16 +21,16 @@ def without_bar(module: Any) -> Iterator[None]:
 
 
 @contextmanager
-def quiet(*others: str) -> Iterator[None]:
-    """Silence lm-eval's loggers (and `others`) below errors, and its bars over tasks."""
+def quiet(*other_loggers: str) -> Iterator[None]:
+    """Silence lm-eval's loggers (and `other_loggers`) below errors, and its bars over tasks."""
     import lm_eval.api.task as harness
 
-    loggers = [logging.getLogger(name) for name in ("lm_eval", *others)]
+    loggers = [logging.getLogger(name) for name in ("lm_eval", *other_loggers)]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        with without_bar(harness):
+        with without_progress_bar(harness):
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

@@ -16,7 +16,7 @@ from lm_eval.api.samplers import ContextSampler
 from lm_eval.api.task import ConfigurableTask
 
 from capgap.battery.answer_scoring import GENERATION_SCORES, score_generation
-from capgap.battery.battery_spec import BatteryDefaults, DataTask
+from capgap.battery.battery_spec import BatteryDefaults, CustomTask
 from capgap.battery.extraction import extract_answer
 from capgap.battery.items import Item
 
@@ -65,7 +65,7 @@ def sampled(task_class: Any) -> Any:
     A subclass with one base, so that a task that lm-eval made can change into it.
     """
 
-    class Sampled(task_class):  # type: ignore[misc]
+    class SampledTask(task_class):  # type: ignore[misc]
         sampled_docs: Any = None
         fewshot_seed = 0
 
@@ -86,8 +86,8 @@ def sampled(task_class: Any) -> Any:
                 sampler.current = doc
             return super().fewshot_context(doc, *args, **options)
 
-    Sampled.__name__ = Sampled.__qualname__ = task_class.__name__
-    return Sampled
+    SampledTask.__name__ = SampledTask.__qualname__ = task_class.__name__
+    return SampledTask
 
 
 class _RenderedTask(sampled(ConfigurableTask)):  # type: ignore[misc]
@@ -101,7 +101,7 @@ class _RenderedTask(sampled(ConfigurableTask)):  # type: ignore[misc]
 
 
 def rendered_task(
-    task: DataTask,
+    task: CustomTask,
     items: Sequence[Item],
     pool: Sequence[Item],
     *,
@@ -130,11 +130,11 @@ def rendered_task(
         Names of the metrics, the primary one first.
     """
     # A column has one type: where any item has several right answers, every item has a list of them.
-    several = any(len(item.gold if task.format == "choose" else item.targets) > 1 for item in (*items, *pool))
-    shots = [_document(item, several) for item in pool]
+    as_lists = any(len(item.gold if task.format == "choose" else item.targets) > 1 for item in (*items, *pool))
+    shots = [_document(item, as_lists) for item in pool]
     config: dict[str, Any] = {
         "task": items[0].task if items[0].variant == "default" else f"{items[0].task}@{items[0].variant}",
-        "custom_dataset": lambda: {"test": datasets.Dataset.from_list([_document(item, several) for item in items])},
+        "custom_dataset": lambda: {"test": datasets.Dataset.from_list([_document(item, as_lists) for item in items])},
         "test_split": "test",
         # Functions, not names of columns: lm-eval would render a column's text once more.
         "doc_to_text": itemgetter("prompt"),
@@ -156,22 +156,22 @@ def rendered_task(
     return lm_task
 
 
-def _document(item: Item, several: bool) -> dict[str, Any]:
+def _document(item: Item, as_lists: bool) -> dict[str, Any]:
     """The columns that lm-eval receives for an item: text and numbers, rendered."""
-    right: Any = list(item.gold) if several else item.gold[0] if item.gold else None
+    gold_answer: Any = list(item.gold) if as_lists else item.gold[0] if item.gold else None
     if item.choices is None:
-        right = list(item.targets) if several else item.targets[0]
+        gold_answer = list(item.targets) if as_lists else item.targets[0]
     document = {
         "item": item.item,
         "prompt": item.prompt,
-        "right": right,
+        "right": gold_answer,
         "targets": list(item.targets),
         "shot": item.shot,
     }
     return document if item.choices is None else document | {"choices": list(item.choices)}
 
 
-def _generate_config(task: DataTask) -> dict[str, Any]:
+def _generate_config(task: CustomTask) -> dict[str, Any]:
     score_name, extract = task.scoring, task.extract
     config: dict[str, Any] = {
         "output_type": "generate_until",

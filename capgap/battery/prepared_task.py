@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from capgap.battery.items import Item
 
-_Value = TypeVar("_Value")
+_ValueType = TypeVar("_ValueType")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class PreparedTask:
         return common_value(item.domain for item in self.items)
 
 
-def common_value(values: Iterable[_Value | None]) -> _Value | None:
+def common_value(values: Iterable[_ValueType | None]) -> _ValueType | None:
     """The one value that all have, else None."""
     distinct = set(values)
     return distinct.pop() if len(distinct) == 1 else None

@@ -20,15 +20,15 @@ from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-__all__ = ["ENVIRONMENT", "FILTERS", "MAX_LOOP", "MAX_SIZE", "guarded", "measured", "metered"]
+__all__ = ["ENVIRONMENT", "FILTERS", "MAX_ENTRIES", "MAX_SIZE", "add_metering", "measured", "fresh_meter"]
 
 MAX_SIZE = 1_000_000
 """Characters and values of anything that a template makes."""
-MAX_LOOP = 1_000
+MAX_ENTRIES = 1_000
 """Numbers in a range, entries of a list that leaves a template."""
-MAX_WORK = 5_000_000
+MAX_STEPS = 5_000_000
 """Steps of one rendering, about a microsecond each: parts of the template that are evaluated, and what they handle."""
-_CALL = 20
+_STEPS_PER_CALL = 20
 """Steps of a call of a filter, test or method, beside those for the size of what it handles."""
 _CHARACTERS_PER_STEP = 8
 _MAX_BITS = 10_000
@@ -42,33 +42,37 @@ _FILTERS = (
 FILTERS = frozenset(_FILTERS.split())
 """What may stand behind ``|``: nothing random, nothing that makes markup or formats."""
 
-_OF_TEXT = (
+_TEXT_METHODS = (
     "capitalize casefold count endswith find index isalnum isalpha isascii isdecimal isdigit islower isnumeric isspace "
     "istitle isupper join lower lstrip partition removeprefix removesuffix replace rfind rindex rpartition rsplit "
     "rstrip split splitlines startswith strip swapcase title upper"
 )
-_OF_LOOPS = "changed cycle depth depth0 first index index0 last length nextitem previtem revindex revindex0"
-_ATTRIBUTES: dict[type, frozenset[str]] = {
-    str: frozenset(_OF_TEXT.split()),
+_LOOP_ATTRIBUTES = "changed cycle depth depth0 first index index0 last length nextitem previtem revindex revindex0"
+_ALLOWED_ATTRIBUTES: dict[type, frozenset[str]] = {
+    str: frozenset(_TEXT_METHODS.split()),
     dict: frozenset(("get", "items", "keys", "values")),
     list: frozenset(("count", "index")),
     tuple: frozenset(("count", "index", "grouper", "list")),
     range: frozenset(("count", "index", "start", "step", "stop")),
-    LoopContext: frozenset(_OF_LOOPS.split()),
+    LoopContext: frozenset(_LOOP_ATTRIBUTES.split()),
 }
 # With these, a small number or text makes a large result.
-_COUNTING_FILTERS = frozenset(("batch", "round", "slice", "truncate"))
-_GROWING = frozenset(("join", "replace"))
-_CHARGED, _LOOPED, _JOINED = "charged value", "looped value", "joined text"  # no template can write these names
+_COUNT_LIMITED_FILTERS = frozenset(("batch", "round", "slice", "truncate"))
+_TEXT_GROWING_FILTERS = frozenset(("join", "replace"))
+_CHARGE_FILTER, _LOOP_FILTER, _JOIN_FILTER = (
+    "charged value",
+    "looped value",
+    "joined text",
+)  # no template can write these names
 
 
 class WorkMeter:
     """Work budget of one rendering, in steps."""
 
     def __init__(self) -> None:
-        self.left = MAX_WORK
+        self.left = MAX_STEPS
 
-    def spend(self, steps: int) -> None:
+    def charge_steps(self, steps: int) -> None:
         """Take steps from what is left.
 
         Raises
@@ -78,20 +82,20 @@ class WorkMeter:
         """
         self.left -= steps
         if self.left < 0:
-            raise SecurityError(f"more than {MAX_WORK:,} steps for one item")
+            raise SecurityError(f"more than {MAX_STEPS:,} steps for one item")
 
 
-_METER: ContextVar[WorkMeter] = ContextVar("meter")
+_CURRENT_METER: ContextVar[WorkMeter] = ContextVar("meter")
 
 
 @contextmanager
-def metered() -> Iterator[None]:
+def fresh_meter() -> Iterator[None]:
     """One rendering, with a meter of its own."""
-    token = _METER.set(WorkMeter())
+    token = _CURRENT_METER.set(WorkMeter())
     try:
         yield
     finally:
-        _METER.reset(token)
+        _CURRENT_METER.reset(token)
 
 
 def measured(value: Any) -> int:
@@ -102,62 +106,62 @@ def measured(value: Any) -> int:
     SecurityError
         More than may be made. A list that holds another one twice counts it twice, as writing it out would.
     """
-    size, waiting = 0, [value]
-    while waiting:
-        part = waiting.pop()
+    size, pending_values = 0, [value]
+    while pending_values:
+        nested_value = pending_values.pop()
         size += 1
-        if isinstance(part, str):
-            size += len(part)
-        elif isinstance(part, int):
-            if part.bit_length() > _MAX_BITS:
+        if isinstance(nested_value, str):
+            size += len(nested_value)
+        elif isinstance(nested_value, int):
+            if nested_value.bit_length() > _MAX_BITS:
                 raise SecurityError(f"a number of more than {_MAX_BITS:,} bits")
-        elif isinstance(part, Mapping):
-            waiting.extend(part.keys())
-            waiting.extend(part.values())
-        elif isinstance(part, (list, tuple, set, frozenset)):
-            waiting.extend(part)
+        elif isinstance(nested_value, Mapping):
+            pending_values.extend(nested_value.keys())
+            pending_values.extend(nested_value.values())
+        elif isinstance(nested_value, (list, tuple, set, frozenset)):
+            pending_values.extend(nested_value)
         # What still waits will count one each at least.
-        if size + len(waiting) > MAX_SIZE + 1:
+        if size + len(pending_values) > MAX_SIZE + 1:
             raise SecurityError(f"more than {MAX_SIZE:,} characters or values")
     return size
 
 
-def _charged(value: Any) -> Any:
+def _charge_value(value: Any) -> Any:
     """The value itself, after its size was charged to the meter and found small enough."""
-    _METER.get().spend(_CALL + measured(value) // _CHARACTERS_PER_STEP)
+    _CURRENT_METER.get().charge_steps(_STEPS_PER_CALL + measured(value) // _CHARACTERS_PER_STEP)
     return value
 
 
-def _materialised(value: Any) -> Any:
+def _compute_and_charge(value: Any) -> Any:
     """The result of a step: a lazy one is computed now, where it can be bounded, and charged."""
     if isinstance(value, (GeneratorType, map, filter, zip)):
         value = list(islice(value, MAX_SIZE + 1))
-    return _charged(value)
+    return _charge_value(value)
 
 
 def _short_range(*bounds: int) -> range:
     numbers = range(*bounds)
-    if len(numbers) > MAX_LOOP:
-        raise SecurityError(f"range of {len(numbers)}, more than {MAX_LOOP}")
+    if len(numbers) > MAX_ENTRIES:
+        raise SecurityError(f"range of {len(numbers)}, more than {MAX_ENTRIES}")
     return numbers
 
 
-def _refuse_growth(name: str, value: Any, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+def _refuse_large_result(name: str, value: Any, arguments: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
     """Refuse a filter or method whose result would be too large, before it runs."""
-    numbers = [a for a in (*arguments, *named.values()) if isinstance(a, int)]
-    if name in _COUNTING_FILTERS and any(abs(number) > _MAX_COUNT for number in numbers):
+    numbers = [a for a in (*arguments, *kwargs.values()) if isinstance(a, int)]
+    if name in _COUNT_LIMITED_FILTERS and any(abs(number) > _MAX_COUNT for number in numbers):
         raise SecurityError(f"{name!r} with a number over {_MAX_COUNT:,}")
-    if name == "tojson" and (arguments or named):
+    if name == "tojson" and (arguments or kwargs):
         raise SecurityError("'tojson' with an indent")
-    if name == "sum" and not all(isinstance(a, (str, int, float)) for a in (*arguments, *named.values())):
+    if name == "sum" and not all(isinstance(a, (str, int, float)) for a in (*arguments, *kwargs.values())):
         raise SecurityError("'sum' of anything but numbers")
-    if name not in _GROWING:
+    if name not in _TEXT_GROWING_FILTERS:
         return
     pieces = len(value) if hasattr(value, "__len__") else 0
-    longest = max((len(a) for a in (*arguments, *named.values()) if isinstance(a, str)), default=0)
+    longest_text = max((len(a) for a in (*arguments, *kwargs.values()) if isinstance(a, str)), default=0)
     if name == "replace" and isinstance(value, str) and arguments and isinstance(arguments[0], str):
         pieces = value.count(arguments[0])
-    if pieces * longest > MAX_SIZE:
+    if pieces * longest_text > MAX_SIZE:
         raise SecurityError(f"more than {MAX_SIZE:,} characters")
 
 
@@ -166,15 +170,15 @@ def _guarded_filter(name: str, function: Callable[..., Any]) -> Callable[..., An
     skipped = 1 if hasattr(function, "jinja_pass_arg") else 0
 
     @functools.wraps(function)
-    def guarded_filter(*arguments: Any, **named: Any) -> Any:
+    def guarded_filter(*arguments: Any, **kwargs: Any) -> Any:
         context, operands = arguments[:skipped], arguments[skipped:]
         value = operands[0] if operands else None
         if isinstance(value, GeneratorType):
-            value = _materialised(value)
+            value = _compute_and_charge(value)
             operands = (value, *operands[1:])
-        _charged((operands, named))
-        _refuse_growth(name, value, operands[1:], named)
-        return _materialised(function(*context, *operands, **named))
+        _charge_value((operands, kwargs))
+        _refuse_large_result(name, value, operands[1:], kwargs)
+        return _compute_and_charge(function(*context, *operands, **kwargs))
 
     return guarded_filter
 
@@ -184,30 +188,30 @@ def _guarded_test(function: Any) -> Callable[..., Any]:
     skipped = 1 if hasattr(function, "jinja_pass_arg") else 0
 
     @functools.wraps(function)
-    def guarded_test(*arguments: Any, **named: Any) -> Any:
-        _charged((arguments[skipped:], named))
-        return function(*arguments, **named)
+    def charged_test(*arguments: Any, **kwargs: Any) -> Any:
+        _charge_value((arguments[skipped:], kwargs))
+        return function(*arguments, **kwargs)
 
-    return guarded_test
+    return charged_test
 
 
-def _looped(value: Any, cost: int) -> list[Any]:
+def _loop_elements(value: Any, cost: int) -> list[Any]:
     """The elements that a loop runs over, all its rounds charged before the first."""
     elements = list(islice(value, MAX_SIZE + 1))
     if len(elements) > MAX_SIZE:
         raise SecurityError(f"a loop of more than {MAX_SIZE:,} rounds")
-    _METER.get().spend(len(elements) * cost)
+    _CURRENT_METER.get().charge_steps(len(elements) * cost)
     return elements
 
 
-def _joined(parts: list[Any]) -> str:
-    _charged(parts)
-    return "".join(map(str, parts))
+def _join_text(operands: list[Any]) -> str:
+    _charge_value(operands)
+    return "".join(map(str, operands))
 
 
 @pass_context  # marked so, Jinja does not work constants out while it compiles, where no meter runs
 def _charge_output(_context: Any, value: Any) -> Any:
-    return _charged(value)
+    return _charge_value(value)
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
@@ -219,7 +223,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Whether the attribute is on the list of its kind."""
-        return any(isinstance(obj, kind) and attr in names for kind, names in _ATTRIBUTES.items())
+        return any(isinstance(obj, kind) and attr in names for kind, names in _ALLOWED_ATTRIBUTES.items())
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """``choices.items`` is the field of that name where there is one: data come before methods."""
@@ -229,48 +233,48 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """The operation, unless its result would be too large."""
-        _charged((left, right))
-        sizes = [len(side) for side in (left, right) if isinstance(side, (str, list, tuple))]
-        numbers = [side for side in (left, right) if isinstance(side, int)]
+        _charge_value((left, right))
+        sizes = [len(operand) for operand in (left, right) if isinstance(operand, (str, list, tuple))]
+        numbers = [operand for operand in (left, right) if isinstance(operand, int)]
         if operator == "%" and isinstance(left, str):
             raise SecurityError("text formatting with % is refused")
         if operator == "**" and (len(numbers) < 2 or abs(right) > 64 or abs(left) > 10**6):
             raise SecurityError("power of large numbers")
         if operator == "*" and sizes and numbers and sizes[0] * max(numbers) > MAX_SIZE:
             raise SecurityError(f"more than {MAX_SIZE:,} characters")
-        return _materialised(super().call_binop(context, operator, left, right))
+        return _compute_and_charge(super().call_binop(context, operator, left, right))
 
     def call(self, context: Any, obj: Any, *args: Any, **kwargs: Any) -> Any:
         """The call of a method on the list, unless its result would be too large."""
         owner, name = getattr(obj, "__self__", None), getattr(obj, "__name__", "")
-        _charged((owner, args, kwargs))
+        _charge_value((owner, args, kwargs))
         if isinstance(owner, str):
             # "sep".join(parts): what grows are the parts, by the separator
             value, operands = (args[0], (owner,)) if name == "join" and args else (owner, args)
-            _refuse_growth(name, value, operands, kwargs)
-        return _materialised(super().call(context, obj, *args, **kwargs))
+            _refuse_large_result(name, value, operands, kwargs)
+        return _compute_and_charge(super().call(context, obj, *args, **kwargs))
 
 
-class _Metering(NodeTransformer):
+class _MeteringTransformer(NodeTransformer):
     """Syntax-tree pass that charges what no hook of the sandbox sees: loops, comparisons, ``~``, slices and ``set``."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
         """A loop pays for every round, as much as its body is long."""
-        cost = sum(1 for part in (*node.body, *node.else_) for _ in part.find_all(nodes.Node)) + len(node.body) + 1
+        cost = sum(1 for child in (*node.body, *node.else_) for _ in child.find_all(nodes.Node)) + len(node.body) + 1
         cost += 0 if node.test is None else 1 + sum(1 for _ in node.test.find_all(nodes.Node))
         self.generic_visit(node)
-        node.iter = _filter_node(node.iter, _LOOPED, [nodes.Const(cost)])
+        node.iter = _filter_node(node.iter, _LOOP_FILTER, [nodes.Const(cost)])
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         """``a ~ b``."""
         self.generic_visit(node)
-        return _filter_node(nodes.List(node.nodes), _JOINED)
+        return _filter_node(nodes.List(node.nodes), _JOIN_FILTER)
 
     def visit_Compare(self, node: nodes.Compare | nodes.Operand) -> nodes.Node:
         """``a == b``, ``a in b``: the left side, and as `nodes.Operand` each right side."""
         self.generic_visit(node)
-        node.expr = _filter_node(node.expr, _CHARGED)
+        node.expr = _filter_node(node.expr, _CHARGE_FILTER)
         return node
 
     visit_Operand = visit_Compare
@@ -279,19 +283,19 @@ class _Metering(NodeTransformer):
         """``a[1:]``; compiled code slices without asking the environment."""
         self.generic_visit(node)
         if isinstance(node.arg, nodes.Slice):
-            node.node = _filter_node(node.node, _CHARGED)
+            node.node = _filter_node(node.node, _CHARGE_FILTER)
         return node
 
     def visit_Assign(self, node: nodes.Assign) -> nodes.Node:
         """``set``; lists of lists of lists could double at every one."""
         self.generic_visit(node)
-        node.node = _filter_node(node.node, _CHARGED)
+        node.node = _filter_node(node.node, _CHARGE_FILTER)
         return node
 
     def visit_With(self, node: nodes.With) -> nodes.Node:
         """``with``, likewise."""
         self.generic_visit(node)
-        node.values = [_filter_node(value, _CHARGED) for value in node.values]
+        node.values = [_filter_node(value, _CHARGE_FILTER) for value in node.values]
         return node
 
 
@@ -300,12 +304,12 @@ def _filter_node(node: nodes.Node, name: str, arguments: list[nodes.Expr] | None
     return nodes.Filter(node, name, arguments or [], [], None, None, lineno=node.lineno)
 
 
-def guarded(tree: nodes.Template) -> nodes.Template:
+def add_metering(tree: nodes.Template) -> nodes.Template:
     """The parsed template with a charge on everything that could run away; it is changed in place."""
-    changed = _Metering().visit(tree)
-    assert isinstance(changed, nodes.Template)
-    changed.set_environment(ENVIRONMENT)
-    return changed
+    metered_tree = _MeteringTransformer().visit(tree)
+    assert isinstance(metered_tree, nodes.Template)
+    metered_tree.set_environment(ENVIRONMENT)
+    return metered_tree
 
 
 def _environment() -> _Sandbox:
@@ -319,7 +323,7 @@ def _environment() -> _Sandbox:
     )
     environment.globals = {"range": _short_range}
     environment.filters = {name: _guarded_filter(name, environment.filters[name]) for name in FILTERS}
-    environment.filters |= {_CHARGED: _charged, _LOOPED: _looped, _JOINED: _joined}
+    environment.filters |= {_CHARGE_FILTER: _charge_value, _LOOP_FILTER: _loop_elements, _JOIN_FILTER: _join_text}
     environment.tests = {name: _guarded_test(environment.tests[name]) for name in environment.tests}
     return environment
 

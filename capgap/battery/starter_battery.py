@@ -8,7 +8,7 @@ from capgap.battery.battery_spec import json_schema
 from capgap.errors import BatteryError
 from capgap.schema import atomic_write
 
-_STARTER = Path(__file__).with_name("starter")
+_STARTER_FOLDER = Path(__file__).with_name("starter")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}")
 
 
@@ -44,20 +44,20 @@ def write_starter_battery(path: Path | str) -> list[Path]:
         raise BatteryError(f"{path}: there is no folder {str(path.parent)!r}. Make it, or choose another place.")
     folder = path.parent / path.stem
     placeholders = {"FOLDER": path.stem, "NAME": path.stem, "FILE": path.name}
-    starter = (_STARTER / "battery.yaml").read_text(encoding="utf-8")
-    texts = {path: re.sub("|".join(placeholders), lambda match: placeholders[match.group()], starter)}
-    for file in sorted(_STARTER.iterdir()):
+    starter_text = (_STARTER_FOLDER / "battery.yaml").read_text(encoding="utf-8")
+    texts = {path: re.sub("|".join(placeholders), lambda match: placeholders[match.group()], starter_text)}
+    for file in sorted(_STARTER_FOLDER.iterdir()):
         if file.suffix in (".jsonl", ".csv"):
             texts[folder / file.name] = file.read_text(encoding="utf-8")
     texts[folder / "schema.json"] = json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
-    existing = next((file for file in (path, folder, *texts) if file.exists() or file.is_symlink()), None)
-    if existing is not None:
+    existing_path = next((file for file in (path, folder, *texts) if file.exists() or file.is_symlink()), None)
+    if existing_path is not None:
         raise BatteryError(
-            f"{existing} exists already and is left as it is. Give another name: capgap battery new FILE."
+            f"{existing_path} exists already and is left as it is. Give another name: capgap battery new FILE."
         )
     folder.mkdir()
     # The battery last: where something fails on the way, no file promises data that are not there.
     for file, text in reversed(texts.items()):
-        with atomic_write(file) as partial:
-            partial.write_text(text, encoding="utf-8")
+        with atomic_write(file) as temporary_file:
+            temporary_file.write_text(text, encoding="utf-8")
     return list(texts)

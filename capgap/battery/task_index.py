@@ -36,7 +36,7 @@ class IndexEntry:
     """What a group or tag stands for, names again."""
 
 
-_Entries = TypeAdapter(dict[str, IndexEntry])
+_INDEX_ADAPTER = TypeAdapter(dict[str, IndexEntry])
 
 
 @cache
@@ -46,8 +46,8 @@ def task_index() -> dict[str, IndexEntry]:
     file, fingerprint = cache_file(folder, version), _fingerprint(folder)
     index = read_index(file, fingerprint)
     if index is None:
-        index = _build(folder)
-        _write(file, fingerprint, index)
+        index = _build_index(folder)
+        _write_index(file, fingerprint, index)
     return index
 
 
@@ -59,15 +59,15 @@ def task_manager() -> Any:
 
     folder, _ = _installed()
     with quiet():
-        manager = TaskManager(include_defaults=False)
+        lm_eval_manager = TaskManager(include_defaults=False)
     for name, entry in task_index().items():
-        manager.task_index[name] = Entry(
+        lm_eval_manager.task_index[name] = Entry(
             name=name,
             kind=Kind[entry.kind],
             yaml_path=folder / entry.path if entry.path else None,
             tags=set(entry.members) if entry.kind == "TAG" else set(),
         )
-    return manager
+    return lm_eval_manager
 
 
 def cache_file(folder: Path, version: str) -> Path:
@@ -79,16 +79,16 @@ def cache_file(folder: Path, version: str) -> Path:
 def read_index(file: Path, fingerprint: str) -> dict[str, IndexEntry] | None:
     """The index in the file; None where it is absent, damaged, or of other tasks."""
     try:
-        head, body = file.read_text(encoding="utf-8").split("\n", 1)
-        if json.loads(head) != _head(fingerprint, body):
+        header, body = file.read_text(encoding="utf-8").split("\n", 1)
+        if json.loads(header) != _cache_header(fingerprint, body):
             return None
-        entries = _Entries.validate_json(body)
+        entries = _INDEX_ADAPTER.validate_json(body)
     except (OSError, ValueError, RecursionError):
         return None
-    return entries if entries and all(map(_is_sound, entries.values())) else None
+    return entries if entries and all(map(_has_safe_path, entries.values())) else None
 
 
-def _is_sound(entry: IndexEntry) -> bool:
+def _has_safe_path(entry: IndexEntry) -> bool:
     """Whether an entry stays in lm-eval's folder: a forged index must not lead to a YAML file that runs code."""
     if entry.kind == "TAG":
         return entry.path is None
@@ -114,10 +114,10 @@ def _fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _files(folder: str, below: str) -> Iterator[str]:
+def _files(folder: str, relative_folder: str) -> Iterator[str]:
     with os.scandir(folder) as entries:
         for entry in entries:
-            name = f"{below}/{entry.name}"
+            name = f"{relative_folder}/{entry.name}"
             if entry.is_dir():
                 if entry.name != "__pycache__":
                     yield from _files(entry.path, name)
@@ -126,15 +126,15 @@ def _files(folder: str, below: str) -> Iterator[str]:
                 yield f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
 
 
-def _build(folder: Path) -> dict[str, IndexEntry]:
+def _build_index(folder: Path) -> dict[str, IndexEntry]:
     from lm_eval.tasks import TaskManager
 
     with quiet():
         index = TaskManager().task_index
-    return {name: _entry(index[name], folder) for name in sorted(index)}
+    return {name: _index_entry(index[name], folder) for name in sorted(index)}
 
 
-def _entry(entry: Any, folder: Path) -> IndexEntry:
+def _index_entry(entry: Any, folder: Path) -> IndexEntry:
     path = entry.yaml_path.relative_to(folder).as_posix() if entry.yaml_path is not None else None
     if entry.kind.name == "TAG":
         return IndexEntry("TAG", path, tuple(sorted(entry.tags)))
@@ -148,15 +148,15 @@ def _member_names(members: Any) -> Iterator[str]:
         if isinstance(member, str):
             yield member
         elif isinstance(member, Mapping):
-            inner = member.get("task")
-            yield from _member_names(inner if inner is not None else member.get("group"))
+            nested_members = member.get("task")
+            yield from _member_names(nested_members if nested_members is not None else member.get("group"))
 
 
-def _write(file: Path, fingerprint: str, index: dict[str, IndexEntry]) -> None:
-    body = json.dumps(_Entries.dump_python(index, mode="json"), ensure_ascii=False)
+def _write_index(file: Path, fingerprint: str, index: dict[str, IndexEntry]) -> None:
+    body = json.dumps(_INDEX_ADAPTER.dump_python(index, mode="json"), ensure_ascii=False)
     with suppress(OSError):  # a cache that can't be written costs time, nothing else
-        write_cached(file, f"{json.dumps(_head(fingerprint, body))}\n{body}".encode())
+        write_cached(file, f"{json.dumps(_cache_header(fingerprint, body))}\n{body}".encode())
 
 
-def _head(fingerprint: str, body: str) -> dict[str, Any]:
+def _cache_header(fingerprint: str, body: str) -> dict[str, Any]:
     return {"format": _FORMAT, "tasks": fingerprint, "digest": hashlib.sha256(body.encode()).hexdigest()}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from capgap.battery.answer_scoring import GENERATION_SCORES
 from capgap.battery.battery_loading import Battery
-from capgap.battery.battery_spec import DataTask, LmEvalTask
+from capgap.battery.battery_spec import CustomTask, LmEvalTask
 from capgap.battery.items import Item, make_items, sample_positions, sampling_order
 from capgap.battery.lm_eval_groups import check_metric, lm_eval_training_items, prepare_lm_eval_task
 from capgap.battery.lm_eval_output import quiet
@@ -33,17 +33,17 @@ def prepare(battery: Battery, *, limit: int | None = None) -> list[PreparedTask]
     """
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit}: expected 1 or more.")
-    prepared: list[PreparedTask] = []
+    prepared_tasks: list[PreparedTask] = []
     for task in battery.tasks:
-        prepared += prepare_task(battery, task, limit=limit)
-    counts = Counter(p.name for p in prepared if p.variant == "default")
-    twice = next((name for name, count in counts.items() if count > 1), None)
-    if twice is not None:
-        raise BatteryError(f"{battery.path}: the task {twice!r} is named twice, by itself or through groups.")
-    return prepared
+        prepared_tasks += prepare_task(battery, task, limit=limit)
+    counts = Counter(p.name for p in prepared_tasks if p.variant == "default")
+    duplicate_name = next((name for name, count in counts.items() if count > 1), None)
+    if duplicate_name is not None:
+        raise BatteryError(f"{battery.path}: the task {duplicate_name!r} is named twice, by itself or through groups.")
+    return prepared_tasks
 
 
-def prepare_task(battery: Battery, task: DataTask | LmEvalTask, *, limit: int | None = None) -> list[PreparedTask]:
+def prepare_task(battery: Battery, task: CustomTask | LmEvalTask, *, limit: int | None = None) -> list[PreparedTask]:
     """One entry of the battery: a task and its variants, or what an lm-eval name stands for.
 
     Raises
@@ -54,17 +54,17 @@ def prepare_task(battery: Battery, task: DataTask | LmEvalTask, *, limit: int | 
     limit = limit or task.limit or battery.defaults.limit
     if isinstance(task, LmEvalTask):
         return prepare_lm_eval_task(battery, task, limit)
-    where = battery.where(task)
+    error_at = battery.where(task)
     rows = battery.rows(task)
-    items_by_variant = make_items(task, rows, where)
+    items_by_variant = make_items(task, rows, error_at)
     positions = sample_positions(len(rows), limit, battery.defaults.seed, task.name)
-    declared = battery.rows(task, "fewshot") or battery.rows(task, "train")
-    pools = make_items(task, declared, where) if declared else {}
+    fewshot_rows = battery.rows(task, "fewshot") or battery.rows(task, "train")
+    pools = make_items(task, fewshot_rows, error_at) if fewshot_rows else {}
     result = []
     for variant, items in items_by_variant.items():
-        varied = task if variant == "default" else task.varied(variant)
-        variant_where = where if variant == "default" else f"{where}, variant {variant!r}"
-        result.append(_prepare_variant(battery, varied, items, positions, pools.get(variant), variant_where))
+        variant_task = task if variant == "default" else task.varied(variant)
+        variant_error_at = error_at if variant == "default" else f"{error_at}, variant {variant!r}"
+        result.append(_prepare_variant(battery, variant_task, items, positions, pools.get(variant), variant_error_at))
     return result
 
 
@@ -94,31 +94,31 @@ def training_items(battery: Battery, *, task: str | None = None) -> list[Item]:
             rows = battery.rows(entry, "train")
             items += make_items(entry, rows, f"{battery.where(entry)}, key 'data.train'", variants=False)["default"]
     if not items:
-        named = f"task {task!r} has" if task else "no task has"
+        task_phrase = f"task {task!r} has" if task else "no task has"
         raise BatteryError(
-            f"{battery.path}: {named} {'no ' if task else 'a '}training part. Add data: {{train: FILE}}."
+            f"{battery.path}: {task_phrase} {'no ' if task else 'a '}training part. Add data: {{train: FILE}}."
         )
     return items
 
 
 def _prepare_variant(
     battery: Battery,
-    task: DataTask,
+    task: CustomTask,
     items: Sequence[Item],
     positions: Sequence[int],
-    declared: Sequence[Item] | None,
-    where: str,
+    fewshot_items: Sequence[Item] | None,
+    error_at: str,
 ) -> PreparedTask:
     """One task as one variant asks it."""
     from capgap.battery.lm_eval_tasks import rendered_task
 
-    metrics = _metrics(task, where)
+    metrics = _metrics(task, error_at)
     shots = task.num_fewshot if task.num_fewshot is not None else battery.defaults.num_fewshot
     chosen = [items[position] for position in positions]
-    pool = _fewshot_pool(items, declared, shots, battery.defaults.seed, where)
+    pool = _fewshot_pool(items, fewshot_items, shots, battery.defaults.seed, error_at)
     if pool and battery.defaults.fewshot == "lm_eval" and {item.prompt for item in pool} & {i.prompt for i in chosen}:
         raise BatteryError(
-            f"{where}: fewshot: lm_eval would show an item its own answer. Name data.fewshot, or 'fixed'."
+            f"{error_at}: fewshot: lm_eval would show an item its own answer. Name data.fewshot, or 'fixed'."
         )
     with quiet():
         lm_task = rendered_task(
@@ -127,54 +127,54 @@ def _prepare_variant(
             pool,
             num_fewshot=shots,
             defaults=battery.defaults,
-            delimiter=answer_delimiter(task, [*chosen, *pool], where),
+            delimiter=answer_delimiter(task, [*chosen, *pool], error_at),
             metrics=metrics,
         )
-    generates = task.format == "generate"
+    is_generation = task.format == "generate"
     return PreparedTask(
         battery=battery.name,
         name=task.name,
         variant=chosen[0].variant,
         format=task.format,
         num_fewshot=shots,
-        primary=_primary(task, metrics, where),
+        primary=_primary_metric(task, metrics, error_at),
         items=tuple(chosen),
         n_available=len(items),
         lm_task=lm_task,
         score=task.scoring,
         extract=task.extract,
-        stop=tuple(task.stop if task.stop is not None else ["\n"]) if generates else (),
-        max_tokens=(task.max_tokens or 256) if generates else None,
+        stop=tuple(task.stop if task.stop is not None else ["\n"]) if is_generation else (),
+        max_tokens=(task.max_tokens or 256) if is_generation else None,
         fewshot=battery.defaults.fewshot,
         repeats=task.repeats or 1,
     )
 
 
-def _metrics(task: DataTask, where: str) -> tuple[str, ...]:
+def _metrics(task: CustomTask, error_at: str) -> tuple[str, ...]:
     """lm-eval's names of the metrics, the primary one first."""
     score = task.scoring
     if score in GENERATION_SCORES or score == "external":
         return (score,)
     if score in ("choice", "choice_norm"):
         return ("acc", "acc_norm") if score == "choice" else ("acc_norm", "acc")
-    check_metric(score, task.format, f"{where}, key 'score'")
+    check_metric(score, task.format, f"{error_at}, key 'score'")
     return (score,)
 
 
-def _primary(task: DataTask, metrics: Sequence[str], where: str) -> str:
+def _primary_metric(task: CustomTask, metrics: Sequence[str], error_at: str) -> str:
     if task.primary is None:
         return f"{metrics[0]},none"
     metric, _, filter_name = task.primary.partition(",")
     if metric.strip() not in metrics or filter_name.strip() not in ("", "none"):
-        computed = [f"{name},none" for name in metrics]
+        computed_metrics = [f"{name},none" for name in metrics]
         raise BatteryError(
-            f"{where}, key 'primary': {task.primary!r} is not computed.{suggestion(task.primary, computed)}"
+            f"{error_at}, key 'primary': {task.primary!r} is not computed.{suggestion(task.primary, computed_metrics)}"
         )
     return f"{metric.strip()},none"
 
 
 def _fewshot_pool(
-    items: Sequence[Item], declared: Sequence[Item] | None, shots: int, seed: int, where: str
+    items: Sequence[Item], fewshot_items: Sequence[Item] | None, shots: int, seed: int, error_at: str
 ) -> list[Item]:
     """The items that solved examples are drawn from; it does not depend on the limit, so that no prompt does.
 
@@ -183,22 +183,22 @@ def _fewshot_pool(
     """
     if shots == 0:
         return []
-    if declared is not None:
+    if fewshot_items is not None:
         prompts = {item.prompt for item in items}
-        candidates = [item for item in declared if item.prompt not in prompts]
+        candidates = [item for item in fewshot_items if item.prompt not in prompts]
     else:
         candidates = [items[position] for position in reversed(sampling_order(len(items), seed, items[0].task))]
     unique = list({item.prompt: item for item in candidates}.values())
     if len(unique) <= shots:
-        source = "its items give" if declared is None else "data.fewshot or data.train holds"
+        source = "its items give" if fewshot_items is None else "data.fewshot or data.train holds"
         raise BatteryError(
-            f"{where}, key 'num_fewshot': {shots} solved examples need {shots + 1} different items that are not asked; "
+            f"{error_at}, key 'num_fewshot': {shots} solved examples need {shots + 1} different unasked items; "
             f"{source} {len(unique)}. Lower num_fewshot, or name more under data.fewshot."
         )
-    return unique if declared is not None else unique[: 4 * shots + 8]
+    return unique if fewshot_items is not None else unique[: 4 * shots + 8]
 
 
-def answer_delimiter(task: DataTask, items: Sequence[Item], where: str) -> str:
+def answer_delimiter(task: CustomTask, items: Sequence[Item], error_at: str) -> str:
     """The delimiter between prompt and answer: one space, or nothing where either brings white space of its own.
 
     Parameters
@@ -207,7 +207,7 @@ def answer_delimiter(task: DataTask, items: Sequence[Item], where: str) -> str:
         The task, whose own key `delimiter` wins.
     items
         Its items.
-    where
+    error_at
         Beginning of a message.
 
     Raises
@@ -217,12 +217,12 @@ def answer_delimiter(task: DataTask, items: Sequence[Item], where: str) -> str:
     """
     if task.delimiter is not None:
         return task.delimiter
-    brings = {
+    has_whitespace = {
         item.prompt[-1:].isspace() or any(text[:1].isspace() for text in item.choices or (item.shot,)) for item in items
     }
-    if len(brings) == 2:
+    if len(has_whitespace) == 2:
         raise BatteryError(
-            f"{where}, key 'delimiter': some items bring white space between prompt and answer and some do not. "
+            f"{error_at}, key 'delimiter': some items bring white space between prompt and answer and some do not. "
             f"Strip it, or say delimiter: ' ' or ''."
         )
-    return "" if brings == {True} else " "
+    return "" if has_whitespace == {True} else " "

@@ -12,13 +12,13 @@ from typing import Any
 from jinja2 import TemplateError, TemplateSyntaxError, Undefined, UndefinedError, meta, nodes
 from jinja2.exceptions import SecurityError
 
-from capgap.battery.sandbox import ENVIRONMENT, FILTERS, MAX_LOOP, MAX_SIZE, guarded, measured, metered
+from capgap.battery.sandbox import ENVIRONMENT, FILTERS, MAX_ENTRIES, MAX_SIZE, add_metering, fresh_meter, measured
 from capgap.errors import BatteryError, suggestion
 
 __all__ = ["Template", "render"]
 
 MAX_SOURCE = 100_000
-_REFUSED = {
+_REFUSED_NODES = {
     nodes.Import: "import",
     nodes.FromImport: "import",
     nodes.Include: "include",
@@ -47,34 +47,34 @@ class Template:
         It cannot be parsed, or has a statement that loads, defines or loops too deep.
     """
 
-    def __init__(self, source: str, where: str) -> None:
-        self.source, self.where = source, where
+    def __init__(self, source: str, error_at: str) -> None:
+        self.source, self.where = source, error_at
         if len(source) > MAX_SOURCE:
-            raise BatteryError(f"{where}: a template of {len(source):,} characters; at most {MAX_SOURCE:,}.")
+            raise BatteryError(f"{error_at}: a template of {len(source):,} characters; at most {MAX_SOURCE:,}.")
         try:
             tree = ENVIRONMENT.parse(source)
-            _refuse_statements(tree, where)
+            _refuse_statements(tree, error_at)
             self.names = meta.find_undeclared_variables(tree)
-            inner = _only_expression(tree, source)
-            self.is_expression = inner is not None
-            if inner is not None:
-                tree = nodes.Template([nodes.Assign(nodes.Name("result", "store"), inner, lineno=1)], lineno=1)
+            expression = _only_expression(tree, source)
+            self.is_expression = expression is not None
+            if expression is not None:
+                tree = nodes.Template([nodes.Assign(nodes.Name("result", "store"), expression, lineno=1)], lineno=1)
             with warnings.catch_warnings():  # what Python remarks about the code that Jinja writes helps nobody
                 warnings.simplefilter("ignore")
-                self._compiled = ENVIRONMENT.from_string(guarded(tree))
+                self._compiled = ENVIRONMENT.from_string(add_metering(tree))
         except BatteryError:
             raise
         except TemplateSyntaxError as error:
-            raise BatteryError(f"{where}: this is no template: {_syntax(error)} Found {source[:80]!r}.") from None
+            raise BatteryError(f"{error_at}: this is no template: {_complaint(error)} Found {source[:80]!r}.") from None
         except TemplateError as error:
-            raise BatteryError(f"{where}: this template is refused: {error}.") from None
+            raise BatteryError(f"{error_at}: this template is refused: {error}.") from None
         except Exception as error:  # Jinja lets Python compile what it writes, and Python has limits of its own
             raise BatteryError(
-                f"{where}: this template is refused: {type(error).__name__}: {str(error)[:200]}. Found {source[:80]!r}."
+                f"{error_at}: template refused: {type(error).__name__}: {str(error)[:200]}. Found {source[:80]!r}."
             ) from None
 
     @property
-    def is_plain(self) -> bool:
+    def is_literal_text(self) -> bool:
         """Whether it is text without any placeholder."""
         return "{{" not in self.source and "{%" not in self.source and "{#" not in self.source
 
@@ -93,13 +93,13 @@ class Template:
         BatteryError
             It names what the item has not, reaches for Python's insides, or grows without bound.
         """
-        if self.is_plain:
+        if self.is_literal_text:
             return self.source
         try:
-            with metered():
+            with fresh_meter():
                 return self._rendered({"row": row, **row})
         except UndefinedError as error:
-            raise BatteryError(f"{self.where}, {item}: {self._missing(row, error)}") from None
+            raise BatteryError(f"{self.where}, {item}: {self._missing_field_message(row, error)}") from None
         except SecurityError as error:
             raise BatteryError(
                 f"{self.where}, {item}: the template is refused: {error}. A battery runs no code and keeps within "
@@ -125,33 +125,33 @@ class Template:
 
     def _rendered(self, scope: dict[str, Any]) -> Any:
         context = self._compiled.new_context(scope)
-        parts: list[str] = []
+        rendered_parts: list[str] = []
         size = 0
         # Part by part, so that a rendering that grows without end is stopped while it grows.
-        for part in self._compiled.root_render_func(context):
-            size += len(part)
+        for rendered_part in self._compiled.root_render_func(context):
+            size += len(rendered_part)
             if size > MAX_SIZE:
                 raise SecurityError(f"more than {MAX_SIZE:,} characters")
-            parts.append(part)
+            rendered_parts.append(rendered_part)
         if not self.is_expression:
-            return _encodable("".join(parts))
+            return _encodable("".join(rendered_parts))
         value = context.vars["result"]
         if isinstance(value, Undefined):
             value._fail_with_undefined_error()
         measured(value)
-        return _plain(value)
+        return _plain_data(value)
 
-    def _missing(self, row: Mapping[str, Any], error: UndefinedError) -> str:
+    def _missing_field_message(self, row: Mapping[str, Any], error: UndefinedError) -> str:
         missing_names = sorted(self.names - set(row) - {"row", "range"})
         # Names come from a file too: through `repr`, so that they cannot steer a terminal.
         fields = ", ".join(repr(name)[1:-1] for name in sorted(row)[:20]) or "no field"
         if not missing_names:
             return f"{error.message}, in {self.source[:80]!r}. The item has: {fields}."
-        near = suggestion(missing_names[0], row)
-        return f"no field {missing_names[0]!r}. The item has: {fields}.{near if 'Did' in near else ''}"
+        hint = suggestion(missing_names[0], row)
+        return f"no field {missing_names[0]!r}. The item has: {fields}.{hint if 'Did' in hint else ''}"
 
 
-def render(source: str, row: Mapping[str, Any], *, where: str = "template") -> str:
+def render(source: str, row: Mapping[str, Any], *, error_at: str = "template") -> str:
     """A template rendered over one row, as text, in the sandbox.
 
     Raises
@@ -159,27 +159,27 @@ def render(source: str, row: Mapping[str, Any], *, where: str = "template") -> s
     BatteryError
         See `Template`.
     """
-    return _cached(source, where).text(row, "item")
+    return _cached_template(source, error_at).text(row, "item")
 
 
 @lru_cache(maxsize=256)
-def _cached(source: str, where: str) -> Template:
-    return Template(source, where)
+def _cached_template(source: str, error_at: str) -> Template:
+    return Template(source, error_at)
 
 
-def _refuse_statements(tree: nodes.Template, where: str) -> None:
-    refused = next(tree.find_all(tuple(_REFUSED)), None)
-    if refused is not None:
+def _refuse_statements(tree: nodes.Template, error_at: str) -> None:
+    refused_node = next(tree.find_all(tuple(_REFUSED_NODES)), None)
+    if refused_node is not None:
         raise BatteryError(
-            f"{where}: the statement {_REFUSED[type(refused)]!r} is refused: a battery runs no code. "
+            f"{error_at}: the statement {_REFUSED_NODES[type(refused_node)]!r} is refused: a battery runs no code. "
             f"Expected fields of the item, filters, if, for, and set NAME = expression."
         )
-    for outer in tree.find_all(nodes.For):
-        if outer.recursive or any(True for inner in outer.find_all(nodes.For) for _ in inner.find_all(nodes.For)):
-            raise BatteryError(f"{where}: loops nest deeper than two levels or recur.")
+    for loop in tree.find_all(nodes.For):
+        if loop.recursive or any(True for subloop in loop.find_all(nodes.For) for _ in subloop.find_all(nodes.For)):
+            raise BatteryError(f"{error_at}: loops nest deeper than two levels or recur.")
 
 
-def _syntax(error: TemplateSyntaxError) -> str:
+def _complaint(error: TemplateSyntaxError) -> str:
     """Jinja's message; with the nearest filter where the mistake is a filter's name."""
     message = str(error.message).rstrip(".")
     if not message.startswith("No filter named"):
@@ -192,23 +192,23 @@ def _only_expression(tree: nodes.Template, source: str) -> nodes.Expr | None:
     body = tree.body
     if len(body) != 1 or not isinstance(body[0], nodes.Output) or len(body[0].nodes) != 1:
         return None
-    only = body[0].nodes[0]
-    if isinstance(only, nodes.TemplateData) or not (source.startswith("{{") and source.endswith("}}")):
+    only_node = body[0].nodes[0]
+    if isinstance(only_node, nodes.TemplateData) or not (source.startswith("{{") and source.endswith("}}")):
         return None
-    return only
+    return only_node
 
 
-def _plain(value: Any, depth: int = 0) -> Any:
+def _plain_data(value: Any, depth: int = 0) -> Any:
     """Only data leaves a template: nothing that could be called."""
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, str):
         return _encodable(str(value))
-    if isinstance(value, (list, tuple, range)) and depth < 5 and len(value) <= MAX_LOOP:
-        return [_plain(part, depth + 1) for part in value]
-    if isinstance(value, Mapping) and depth < 5 and len(value) <= MAX_LOOP:
-        return {str(key): _plain(part, depth + 1) for key, part in value.items()}
-    raise SecurityError(f"it gives a {type(value).__name__}, neither text, number nor a list of at most {MAX_LOOP}")
+    if isinstance(value, (list, tuple, range)) and depth < 5 and len(value) <= MAX_ENTRIES:
+        return [_plain_data(nested_value, depth + 1) for nested_value in value]
+    if isinstance(value, Mapping) and depth < 5 and len(value) <= MAX_ENTRIES:
+        return {str(key): _plain_data(nested_value, depth + 1) for key, nested_value in value.items()}
+    raise SecurityError(f"it gives a {type(value).__name__}, neither text, number nor a list of at most {MAX_ENTRIES}")
 
 
 def _encodable(text: str) -> str:

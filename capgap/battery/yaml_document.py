@@ -68,11 +68,11 @@ class YamlDocument:
 
     def where(self, keys: KeyPath) -> str:
         """File, line and key, as every message about this file begins."""
-        named = f", {_spell(keys, self.data)}" if keys else ""
-        return f"{self.path}, line {self.line(keys)}{named}"
+        key_phrase = f", {_describe_keys(keys, self.data)}" if keys else ""
+        return f"{self.path}, line {self.line(keys)}{key_phrase}"
 
     def validated(
-        self, model: type[_Model], *, error: type[CapgapError] = BatteryError, what: str = "battery"
+        self, model: type[_Model], *, error: type[CapgapError] = BatteryError, file_kind: str = "battery"
     ) -> _Model:
         """The data as the model understands it.
 
@@ -82,7 +82,7 @@ class YamlDocument:
             A pydantic model; forbid its extra keys if unknown ones are to be reported.
         error
             The exception raised for a mistake.
-        what
+        file_kind
             What the file is, for the message.
 
         Raises
@@ -95,24 +95,24 @@ class YamlDocument:
         except ValidationError as failure:
             mistakes = [(self._path_in_file(tuple(e["loc"])), e) for e in failure.errors(include_url=False)]
             # The branches of a union that do not fit complain about the whole; the one that nearly fits about a part.
-            innermost = [pair for pair in mistakes if not any(_inside(other, pair[0]) for other, _ in mistakes)]
+            deepest_errors = [pair for pair in mistakes if not any(_is_within(other, pair[0]) for other, _ in mistakes)]
             # A misspelt key is unknown and missing; that it is unknown says more.
-            innermost.sort(key=lambda pair: (pair[1]["type"] == "missing", self.line(pair[0])))
-            keys, first = innermost[0]
-            more = len({tuple(map(str, path)) for path, _ in innermost}) - 1
-            tail = f" ({more} more mistake{'s' if more > 1 else ''} in this {what}.)" if more else ""
-            raise error(f"{self.where(keys)}: {self._complaint(keys, first, model)}{tail}") from None
+            deepest_errors.sort(key=lambda pair: (pair[1]["type"] == "missing", self.line(pair[0])))
+            keys, first_error = deepest_errors[0]
+            n_others = len({tuple(map(str, path)) for path, _ in deepest_errors}) - 1
+            tail = f" ({n_others} more mistake{'s' if n_others > 1 else ''} in this {file_kind}.)" if n_others else ""
+            raise error(f"{self.where(keys)}: {self._complaint(keys, first_error, model)}{tail}") from None
 
     def _path_in_file(self, loc: KeyPath) -> KeyPath:
         """Pydantic's location as a path of the file: without its labels for the branches of a union."""
         node: Any = self.data
         keys: list[str | int] = []
-        for position, part in enumerate(loc):
-            if (isinstance(node, dict) and part in node) or (isinstance(node, list) and isinstance(part, int)):
-                node = node[part]  # type: ignore[index]
-                keys.append(part)
-            elif position == len(loc) - 1 and isinstance(node, dict) and isinstance(part, str) and "[" not in part:
-                keys.append(part)
+        for position, key in enumerate(loc):
+            if (isinstance(node, dict) and key in node) or (isinstance(node, list) and isinstance(key, int)):
+                node = node[key]  # type: ignore[index]
+                keys.append(key)
+            elif position == len(loc) - 1 and isinstance(node, dict) and isinstance(key, str) and "[" not in key:
+                keys.append(key)
         return tuple(keys)
 
     def _complaint(self, keys: KeyPath, error: Any, model: type[BaseModel]) -> str:
@@ -122,19 +122,19 @@ class YamlDocument:
             mapping = reduce(getitem, keys[:-1], self.data)  # type: ignore[arg-type]
             if kind == "extra_forbidden":
                 return f"unknown key.{suggestion(str(keys[-1]), _field_names(model, keys[:-1], mapping))}"
-            required = ", ".join(_required(model, keys[:-1], mapping))
+            required = ", ".join(_required_keys(model, keys[:-1], mapping))
             return f"required key is missing. Expected there: {required or keys[-1]}."
         if kind in ("model_type", "model_attributes_type", "dict_type"):
             valid_keys = suggestion("", _field_names(model, keys, None)) if keys else ""
-            return f"expected keys and values, found {_show(error['input'])}.{valid_keys}"
+            return f"expected keys and values, found {_quote(error['input'])}.{valid_keys}"
         if kind == "value_error":
             return str(error["ctx"]["error"])
         if kind == "literal_error":
             words = re.findall(r"'([^']*)'", error["ctx"]["expected"])
-            near = suggestion(str(error["input"]), words)
-            return f"expected one of {', '.join(words)}, found {_show(error['input'])}.{near if 'Did' in near else ''}"
+            hint = suggestion(str(error["input"]), words)
+            return f"expected one of {', '.join(words)}, found {_quote(error['input'])}.{hint if 'Did' in hint else ''}"
         expected = message.removeprefix("Input should be ").replace("a valid string", "text").replace("string", "text")
-        return f"expected {expected}, found {_show(error['input'])}."
+        return f"expected {expected}, found {_quote(error['input'])}."
 
 
 def read_yaml(path: Path | str) -> YamlDocument:
@@ -152,12 +152,12 @@ def read_yaml(path: Path | str) -> YamlDocument:
         _refuse_tags_and_depth(path, text)
         root = yaml.compose(text, Loader=_YamlLoader)
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
+        problem_mark = getattr(error, "problem_mark", None)
+        line = f", line {problem_mark.line + 1}" if problem_mark else ""
         problem = getattr(error, "problem", None) or str(error)
         raise BatteryError(f"{path}{line}: this is no YAML: {problem}. Expected keys and values.") from None
     if not isinstance(root, yaml.MappingNode):
-        raise BatteryError(f"{path}, line 1: expected keys and values, found {_kind(root)}.")
+        raise BatteryError(f"{path}, line 1: expected keys and values, found {_node_kind(root)}.")
     converter = _NodeConverter(path)
     data = converter.plain(root, ())
     return YamlDocument(path, data, converter.lines)
@@ -228,7 +228,7 @@ class _NodeConverter:
         for key_node, value_node in node.value:
             line = _line(key_node)
             if not isinstance(key_node, yaml.ScalarNode):
-                raise BatteryError(f"{self.path}, line {line}: a key is a word, found {_kind(key_node)}.")
+                raise BatteryError(f"{self.path}, line {line}: a key is a word, found {_node_kind(key_node)}.")
             key = str(key_node.value)
             key_path = (*keys, key)
             if key in result:
@@ -240,15 +240,15 @@ class _NodeConverter:
         return result
 
 
-def _inside(keys: KeyPath, outer: KeyPath) -> bool:
-    return len(keys) > len(outer) and keys[: len(outer)] == outer
+def _is_within(keys: KeyPath, outer_keys: KeyPath) -> bool:
+    return len(keys) > len(outer_keys) and keys[: len(outer_keys)] == outer_keys
 
 
 def _line(node: yaml.Node) -> int:
     return node.start_mark.line + 1 if node.start_mark is not None else 1
 
 
-def _kind(node: yaml.Node | None) -> str:
+def _node_kind(node: yaml.Node | None) -> str:
     return {yaml.SequenceNode: "a list", yaml.MappingNode: "a mapping", type(None): "nothing"}.get(type(node), "text")
 
 
@@ -266,29 +266,29 @@ def _scalar(node: yaml.ScalarNode) -> Any:
     return text
 
 
-def _spell(keys: KeyPath, data: Any) -> str:
+def _describe_keys(keys: KeyPath, data: Any) -> str:
     """``task 'capitals', key 'data.file'``: list positions give way to names where the entries have names."""
-    parts: list[str] = []
-    spelled = ""
+    key_phrases: list[str] = []
+    dotted_key = ""
     node = data
-    for part in keys:
-        if isinstance(part, int):
-            node = node[part]
+    for key in keys:
+        if isinstance(key, int):
+            node = node[key]
             name = (node.get("name") or node.get("lm_eval")) if isinstance(node, dict) else None
-            if spelled == "tasks" and isinstance(name, str):
-                parts.append(f"task {name[:60]!r}")
-                spelled = ""
+            if dotted_key == "tasks" and isinstance(name, str):
+                key_phrases.append(f"task {name[:60]!r}")
+                dotted_key = ""
             else:
-                spelled += f"[{part}]"
+                dotted_key += f"[{key}]"
         else:
-            node = node.get(part) if isinstance(node, dict) else None
-            spelled += f".{part}" if spelled else part
-    if spelled:
-        parts.append(f"key {spelled!r}")
-    return ", ".join(parts)
+            node = node.get(key) if isinstance(node, dict) else None
+            dotted_key += f".{key}" if dotted_key else key
+    if dotted_key:
+        key_phrases.append(f"key {dotted_key!r}")
+    return ", ".join(key_phrases)
 
 
-def _show(value: Any) -> str:
+def _quote(value: Any) -> str:
     if isinstance(value, dict):
         return f"keys and values ({', '.join(map(str, list(value)[:4]))})" if value else "an empty mapping"
     if isinstance(value, list):
@@ -309,35 +309,35 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         return
     if typing.get_origin(annotation) is Literal:
         return
-    for part in typing.get_args(annotation):
-        if isinstance(part, (type, types.UnionType, types.GenericAlias)) or typing.get_origin(part) is not None:
-            yield from _models_in(part)
+    for argument in typing.get_args(annotation):
+        if isinstance(argument, (type, types.UnionType, types.GenericAlias)) or typing.get_origin(argument) is not None:
+            yield from _models_in(argument)
 
 
-def _models_at(model: type[BaseModel], keys: KeyPath) -> list[type[BaseModel]]:
+def _models_at_path(model: type[BaseModel], keys: KeyPath) -> list[type[BaseModel]]:
     """The models that a value under this path may follow."""
     models = [model]
-    for part in keys:
-        if isinstance(part, int):
+    for key in keys:
+        if isinstance(key, int):
             continue
-        fields = [field for m in models for name, field in m.model_fields.items() if part in (name, field.alias)]
-        inner = [nested for field in fields for nested in _models_in(field.annotation)]
-        models = inner or models  # a key of a free mapping (a variant's name) stays with the models of its values
+        fields = [field for m in models for name, field in m.model_fields.items() if key in (name, field.alias)]
+        submodels = [nested for field in fields for nested in _models_in(field.annotation)]
+        models = submodels or models  # a key of a free mapping (a variant's name) stays with the models of its values
     return models
 
 
 def _closest_models(model: type[BaseModel], keys: KeyPath, value: Any) -> list[type[BaseModel]]:
     """Of several models that a value may follow, those that share the most keys with it."""
-    models = _models_at(model, keys)
-    shared = [len(set(value) & set(m.model_fields)) if isinstance(value, dict) else 0 for m in models]
-    return [m for m, count in zip(models, shared, strict=True) if count == max(shared)]
+    models = _models_at_path(model, keys)
+    n_shared_keys = [len(set(value) & set(m.model_fields)) if isinstance(value, dict) else 0 for m in models]
+    return [m for m, count in zip(models, n_shared_keys, strict=True) if count == max(n_shared_keys)]
 
 
 def _field_names(model: type[BaseModel], keys: KeyPath, value: Any) -> list[str]:
     return [f.alias or name for m in _closest_models(model, keys, value) for name, f in m.model_fields.items()]
 
 
-def _required(model: type[BaseModel], keys: KeyPath, value: Any) -> list[str]:
+def _required_keys(model: type[BaseModel], keys: KeyPath, value: Any) -> list[str]:
     return [
         f.alias or n for m in _closest_models(model, keys, value) for n, f in m.model_fields.items() if f.is_required()
     ]

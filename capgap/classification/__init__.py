@@ -5,30 +5,30 @@ Importing it loads neither torch nor lm-eval nor scikit-learn.
 
 from capgap.classification.behavioural_evidence import behaviour_evidence
 from capgap.classification.classify_source import classify
-from capgap.classification.evidence import Evidence, EvidenceModel, EvidenceReason, ItemText
+from capgap.classification.evidence import Evidence, EvidenceReason, ItemText, ProbedModel
 from capgap.classification.files import (
-    Answers,
+    AnswerTables,
+    check_output_path,
     label_lines,
     read_answers,
     read_items,
     read_labels,
-    refuse_out,
-    write_labels,
+    write_label_file,
 )
 from capgap.classification.label_completion import classifier_facts, complete_labels
-from capgap.classification.label_independence import refuse_compared
+from capgap.classification.label_independence import refuse_circular
 from capgap.classification.labelling import LabelledItems, UnlabelledItem, classify_items, unlabelled_items
-from capgap.classification.pooling import MIDDLE
+from capgap.classification.pooling import MIXED_RANGE
 
 __all__ = [
-    "MIDDLE",
-    "Answers",
+    "MIXED_RANGE",
+    "AnswerTables",
     "UnlabelledItem",
     "Evidence",
     "LabelledItems",
     "ItemText",
     "EvidenceReason",
-    "EvidenceModel",
+    "ProbedModel",
     "unlabelled_items",
     "behaviour_evidence",
     "classifier_facts",
@@ -39,7 +39,7 @@ __all__ = [
     "read_answers",
     "read_items",
     "read_labels",
-    "refuse_compared",
-    "refuse_out",
-    "write_labels",
+    "refuse_circular",
+    "check_output_path",
+    "write_label_file",
 ]

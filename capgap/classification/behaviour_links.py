@@ -1,8 +1,8 @@
 """Link functions from a behaviour to log-odds of reasoning: five clipped lines, each with its own uncertainty.
 
 A link says what a number *means*: a value in the middle speaks for neither side, each step away from it counts the
-same, and beyond `cap` nothing more is said, because no behaviour alone is proof. `doubt` is how far the link itself may
-be off for tasks and models that nobody has tried; it is added to the sampling error and never averaged away by more
+same, and beyond `cap` nothing more is said, because no behaviour alone is proof. `link_sd` is how far the link itself
+may be off for tasks and models that nobody has tried; it is added to the sampling error and never averaged away by more
 items. The constants were set by hand, from what is published and from what the ends mean, and are fitted to nothing.
 The microworld's accuracies were known when they were set, so that its families are no test of them; that its labels
 stay what they are when slopes are halved or doubled and middles moved is (`tests/classification/test_microworld.py`).
@@ -34,57 +34,57 @@ stay what they are when slopes are halved or doubled and middles moved is (`test
 import math
 from dataclasses import dataclass
 
-from capgap.classification.evidence import Evidence, EvidenceModel, EvidenceReason
+from capgap.classification.evidence import Evidence, EvidenceReason, ProbedModel
 from capgap.stats import Estimate
 
-_Z = 1.959963984540054
-_LEAST = 0.01  # of an ability
+_Z_975 = 1.959963984540054
+_MIN_ABILITY = 0.01  # of an ability
 
 
 @dataclass(frozen=True)
-class BehaviourLink:
+class BehaviourLinkFunction:
     """A straight line from a behaviour to the log-odds of reasoning, cut at both ends."""
 
-    middle: float
+    midpoint: float
     """The value that speaks for neither."""
     slope: float
     """Log-odds for each unit."""
     cap: float
     """Log-odds are at most this far from zero."""
-    doubt: float
+    link_sd: float
     """Standard deviation of the link itself, log-odds."""
     words: str
     """The reason; ``{x}``, ``{low}``, ``{high}`` are the estimate and its interval, in per cent or points."""
-    most: float = math.inf
+    max_value: float = math.inf
     """The largest value that is possible."""
 
     def __call__(self, value: float) -> float:
         """The log-odds for a value."""
-        return max(-self.cap, min(self.cap, self.slope * (value - self.middle)))
+        return max(-self.cap, min(self.cap, self.slope * (value - self.midpoint)))
 
 
-LINKS: dict[str, BehaviourLink] = {
-    "steps": BehaviourLink(
+LINKS: dict[str, BehaviourLinkFunction] = {
+    "steps": BehaviourLinkFunction(
         0.2, 10.0, 3.0, 1.0, "thoughts mend {x} % [{low}, {high}] of the errors made without them", 1.0
     ),
-    "fact": BehaviourLink(
+    "fact": BehaviourLinkFunction(
         0.5, 4.0, 2.0, 1.0, "thoughts bring {x} % [{low}, {high}] of what the fact or the steps in the prompt bring"
     ),
-    "entropy": BehaviourLink(
+    "entropy": BehaviourLinkFunction(
         0.5, 4.0, 2.0, 1.0, "without thoughts {x} % [{low}, {high}] undecided where it is right with them"
     ),
-    "numbers": BehaviourLink(
+    "numbers": BehaviourLinkFunction(
         0.5, 2.0, 1.0, 1.5, "other numbers in the question move {x} % [{low}, {high}] of the answer", 1.0
     ),
-    "size": BehaviourLink(
+    "size": BehaviourLinkFunction(
         0.1, -5.0, 1.0, 1.5, "ten times the parameters add {x} points [{low}, {high}] without thoughts"
     ),
 }
 """Behaviour → its link."""
 
 
-def linked(
-    name: str, estimate: Estimate, models: tuple[EvidenceModel, ...], *, ability: float = 1.0
+def behaviour_to_evidence(
+    name: str, estimate: Estimate, models: tuple[ProbedModel, ...], *, ability: float = 1.0
 ) -> Evidence | None:
     """The evidence of one behaviour, through its link.
 
@@ -109,17 +109,17 @@ def linked(
     if estimate.status == "refused" or math.isnan(estimate.estimate):
         return None
     link = LINKS[name]
-    ends = [link(x) if math.isfinite(x) else side for x, side in _ends(link, estimate)]
-    sampling = abs(ends[1] - ends[0]) / (2 * _Z)
+    end_logits = [link(x) if math.isfinite(x) else open_logit for x, open_logit in _interval_ends(link, estimate)]
+    sampling = abs(end_logits[1] - end_logits[0]) / (2 * _Z_975)
     logit = link(estimate.estimate)
-    shown = {"x": estimate.estimate, "low": estimate.conf_low, "high": estimate.conf_high}
-    words = link.words.format(**{key: f"{100 * min(value, link.most):.0f}" for key, value in shown.items()})
-    who = ", ".join(witness.name for witness in models[:4]) + (" …" if len(models) > 4 else "")
-    sd = math.hypot(sampling, link.doubt / max(ability, _LEAST))
-    return Evidence("behaviour", logit, sd, (EvidenceReason(f"{words} ({who})", logit),), shared=0.5, models=models)
+    point_and_ci = {"x": estimate.estimate, "low": estimate.conf_low, "high": estimate.conf_high}
+    words = link.words.format(**{key: f"{100 * min(value, link.max_value):.0f}" for key, value in point_and_ci.items()})
+    names = ", ".join(probed_model.name for probed_model in models[:4]) + (" …" if len(models) > 4 else "")
+    sd = math.hypot(sampling, link.link_sd / max(ability, _MIN_ABILITY))
+    return Evidence("behaviour", logit, sd, (EvidenceReason(f"{words} ({names})", logit),), shared=0.5, models=models)
 
 
-def _ends(link: BehaviourLink, estimate: Estimate) -> tuple[tuple[float, float], tuple[float, float]]:
+def _interval_ends(link: BehaviourLinkFunction, estimate: Estimate) -> tuple[tuple[float, float], tuple[float, float]]:
     """The ends of the interval, each with the log-odds that stand for an end that is unknown."""
     sign = math.copysign(link.cap, link.slope)
     return (estimate.conf_low, -sign), (estimate.conf_high, sign)

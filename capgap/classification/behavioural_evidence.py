@@ -27,32 +27,32 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from capgap import schema
-from capgap.classification.behaviour_links import linked
-from capgap.classification.evidence import Evidence, EvidenceModel
+from capgap.classification.behaviour_links import behaviour_to_evidence
+from capgap.classification.evidence import Evidence, ProbedModel
 from capgap.schema.remarks import Reason, Remark
 from capgap.stats import Design, Estimate, accuracy, mean_estimate, ratio_of_means, refused
 
-__all__ = ["MIN_ITEMS", "Behaviour", "behaviour_evidence", "behaviours"]
+__all__ = ["MIN_ITEMS", "TaskBehaviour", "behaviour_evidence", "task_behaviours"]
 
 MIN_ITEMS = 10
 """Below so many items of a task its models' answers are no evidence."""
-VARIANTS = {"without": ("direct", "default"), "with": ("cot",), "fact": ("fact",), "numbers": ("numbers",)}
+VARIANTS_BY_ROLE = {"without": ("direct", "default"), "with": ("cot",), "fact": ("fact",), "numbers": ("numbers",)}
 """Role → the variants that can play it, the first that was asked."""
-_SATURATED = 0.9  # a task that the smallest model solves can't grow with size
+_MAX_SMALLEST_ACCURACY = 0.9  # a task that the smallest model solves can't grow with size
 _MIN_SIZES = 3
-_SPAN = 3.0  # least ratio of the largest to the smallest number of parameters
+_MIN_SIZE_RATIO = 3.0  # least ratio of the largest to the smallest number of parameters
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Behaviour:
+class TaskBehaviour:
     """One behaviour on one task."""
 
     name: str
     """``steps``, ``fact``, ``entropy``, ``numbers`` or ``size``; see `capgap.classification.behaviour_links`."""
     estimate: Estimate
     """With its 95 % interval; refused, with the reason, where the answers cannot say it."""
-    models: tuple[EvidenceModel, ...]
+    models: tuple[ProbedModel, ...]
     """Who was able, and asked in the way that it needs."""
     ability: float = 1.0
     """How able they are, weighted by ability, above 0 to 1."""
@@ -60,7 +60,7 @@ class Behaviour:
     @property
     def evidence(self) -> Evidence | None:
         """Its word on the task; None where it was refused."""
-        return linked(self.name, self.estimate, self.models, ability=self.ability)
+        return behaviour_to_evidence(self.name, self.estimate, self.models, ability=self.ability)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class _TaskAnswers:
     """Cluster of each item."""
     chance: Floats
     """Expected score of a guess, NaN where unknown."""
-    models: Mapping[str, EvidenceModel]
+    models: Mapping[str, ProbedModel]
     """Name → who it is."""
     ability: Mapping[str, float] = field(default_factory=dict)
     """Name → ability of the models that are better than chance, above 0 to 1."""
@@ -85,24 +85,24 @@ class _TaskAnswers:
         """One stratum, items in their clusters."""
         return Design.of(np.zeros(len(self.cluster)), self.cluster)
 
-    def able_models(self, *roles: str) -> tuple[EvidenceModel, ...]:
+    def able_models(self, *roles: str) -> tuple[ProbedModel, ...]:
         """The able models that were asked in all these ways."""
         return tuple(self.models[m] for m in self.ability if all((m, role) in self.scores for role in roles))
 
-    def weighted_scores(self, models: Sequence[EvidenceModel], role: str) -> Floats:
+    def weighted_scores(self, models: Sequence[ProbedModel], role: str) -> Floats:
         """Sum of models' scores on each item, each times its ability, shape (items,)."""
         return np.asarray(np.sum([self.ability[m.name] * self.scores[m.name, role] for m in models], axis=0))
 
-    def behaviour(self, name: str, estimate: Estimate, models: Sequence[EvidenceModel]) -> Behaviour:
+    def behaviour(self, name: str, estimate: Estimate, models: Sequence[ProbedModel]) -> TaskBehaviour:
         """A behaviour of these models, with their mean ability, weighted by itself."""
         weights = [self.ability[m.name] for m in models]
-        return Behaviour(name, estimate, tuple(models), sum(a * a for a in weights) / sum(weights))
+        return TaskBehaviour(name, estimate, tuple(models), sum(a * a for a in weights) / sum(weights))
 
     def estimate_ratio(self, numerator: Floats, denominator: Floats, name: str) -> Estimate:
         """A ratio of means over the items of which both parts are known; `name` is the denominator's."""
-        known = np.isfinite(numerator) & np.isfinite(denominator)
-        if known.sum() < MIN_ITEMS:
-            return _few_items(int(known.sum()))
+        both_finite = np.isfinite(numerator) & np.isfinite(denominator)
+        if both_finite.sum() < MIN_ITEMS:
+            return _few_items(int(both_finite.sum()))
         return ratio_of_means(self.design.fit(np.column_stack([numerator, denominator])), denominator=name)
 
 
@@ -117,12 +117,12 @@ def behaviour_evidence(outcomes: pd.DataFrame, models: pd.DataFrame | None = Non
         A `models` table: sizes, and the hashes by which a compared model is recognised later.
     """
     return {
-        task: tuple(e for behaviour in by_task if (e := behaviour.evidence) is not None)
-        for task, by_task in behaviours(outcomes, models).items()
+        task: tuple(e for task_behaviour in behaviours_of_task if (e := task_behaviour.evidence) is not None)
+        for task, behaviours_of_task in task_behaviours(outcomes, models).items()
     }
 
 
-def behaviours(outcomes: pd.DataFrame, models: pd.DataFrame | None = None) -> dict[str, tuple[Behaviour, ...]]:
+def task_behaviours(outcomes: pd.DataFrame, models: pd.DataFrame | None = None) -> dict[str, tuple[TaskBehaviour, ...]]:
     """Task → its behaviours, those that were refused among them.
 
     Parameters
@@ -132,11 +132,11 @@ def behaviours(outcomes: pd.DataFrame, models: pd.DataFrame | None = None) -> di
     """
     primary = outcomes[outcomes["primary"].fillna(False).astype(bool)]
     sizes, hashes = _sizes_and_hashes(models)
-    result: dict[str, tuple[Behaviour, ...]] = {}
+    result: dict[str, tuple[TaskBehaviour, ...]] = {}
     for task, rows in primary.groupby("task", sort=False):
         answers = _answers(rows, hashes)
-        of_task = [measure(answers) for measure in (_steps, _fact, _entropy, _numbers)]
-        result[str(task)] = (*of_task, _size(answers, sizes))
+        behaviours_of_task = [measure(answers) for measure in (_cot_error_reduction, _fact, _entropy, _numbers)]
+        result[str(task)] = (*behaviours_of_task, _size(answers, sizes))
     return result
 
 
@@ -154,17 +154,17 @@ def _answers(rows: pd.DataFrame, hashes: Mapping[str, str]) -> _TaskAnswers:
     """One task's rows as arrays over its items."""
     index_of = {item: n for n, item in enumerate(rows["item"].unique())}
     positions = rows["item"].map(index_of).to_numpy()
-    first = rows.drop_duplicates("item")
+    first_item_rows = rows.drop_duplicates("item")
     chance = rows.groupby("item", sort=False)["chance"].max()
     scores: dict[tuple[str, str], Floats] = {}
     choices: dict[tuple[str, str], list[Floats | None]] = {}
-    for model, of_model in rows.groupby("model", sort=True):
-        variants = set(of_model["variant"])
-        for role, candidates in VARIANTS.items():
+    for model, model_rows in rows.groupby("model", sort=True):
+        variants = set(model_rows["variant"])
+        for role, candidates in VARIANTS_BY_ROLE.items():
             variant = next((name for name in candidates if name in variants), None)
             if variant is None:
                 continue
-            chosen = of_model[of_model["variant"] == variant]
+            chosen = model_rows[model_rows["variant"] == variant]
             if not _judgeable(chosen, variant, variants):
                 continue
             means = chosen.groupby(positions[rows.index.get_indexer(chosen.index)])["score"].mean()
@@ -174,9 +174,9 @@ def _answers(rows: pd.DataFrame, hashes: Mapping[str, str]) -> _TaskAnswers:
     answers = _TaskAnswers(
         scores,
         choices,
-        np.asarray(pd.factorize(first["cluster"])[0], dtype=np.int64),
+        np.asarray(pd.factorize(first_item_rows["cluster"])[0], dtype=np.int64),
         chance.to_numpy(dtype=float),
-        {str(name): EvidenceModel(str(name), hashes.get(str(name))) for name in sorted(set(rows["model"]))},
+        {str(name): ProbedModel(str(name), hashes.get(str(name))) for name in sorted(set(rows["model"]))},
     )
     return replace(answers, ability={name: a for name in answers.models if (a := _ability(answers, name)) > 0})
 
@@ -217,79 +217,79 @@ def _ability(answers: _TaskAnswers, model: str) -> float:
     return 0.0
 
 
-def _steps(answers: _TaskAnswers) -> Behaviour:
+def _cot_error_reduction(answers: _TaskAnswers) -> TaskBehaviour:
     models = answers.able_models("without", "with")
     if not models:
         return _not_asked("steps", "without and with thoughts that were not cut off")
-    without, thinking = answers.weighted_scores(models, "without"), answers.weighted_scores(models, "with")
-    room = sum(answers.ability[m.name] for m in models) - without
-    ratio = answers.estimate_ratio(thinking - without, room, "the share of errors without thoughts")
+    no_cot_sum, cot_sum = answers.weighted_scores(models, "without"), answers.weighted_scores(models, "with")
+    no_cot_errors = sum(answers.ability[m.name] for m in models) - no_cot_sum
+    ratio = answers.estimate_ratio(cot_sum - no_cot_sum, no_cot_errors, "the share of errors without thoughts")
     return answers.behaviour("steps", ratio, models)
 
 
-def _fact(answers: _TaskAnswers) -> Behaviour:
+def _fact(answers: _TaskAnswers) -> TaskBehaviour:
     models = answers.able_models("without", "with", "fact")
     if not models:
         return _not_asked("fact", "without thoughts, with them, and with the fact")
-    without, thinking, informed = (answers.weighted_scores(models, role) for role in ("without", "with", "fact"))
-    ratio = answers.estimate_ratio(thinking - without, informed - without, "what the fact in the prompt brings")
+    no_cot_sum, cot_sum, fact_sum = (answers.weighted_scores(models, role) for role in ("without", "with", "fact"))
+    ratio = answers.estimate_ratio(cot_sum - no_cot_sum, fact_sum - no_cot_sum, "what the fact in the prompt brings")
     return answers.behaviour("fact", ratio, models)
 
 
-def _entropy(answers: _TaskAnswers) -> Behaviour:
+def _entropy(answers: _TaskAnswers) -> TaskBehaviour:
     models = answers.able_models("without", "with")
-    entropy, right = np.zeros(len(answers.cluster)), np.zeros(len(answers.cluster))
+    entropy, weights = np.zeros(len(answers.cluster)), np.zeros(len(answers.cluster))
     for model in models:
         weight = answers.ability[model.name]
         for i, p in enumerate(answers.choices[model.name, "without"]):
             if p is not None and answers.scores[model.name, "with"][i] == 1:
-                right[i] += weight
+                weights[i] += weight
                 # of 1, whatever the number of choices; a probability of zero adds nothing
                 entropy[i] -= weight * (float((p * np.log(np.maximum(p, 1e-300))).sum()) / math.log(len(p)))
-    if not right.any():
+    if not weights.any():
         return _not_asked("entropy", "to choose without thoughts and was right with them")
-    return answers.behaviour("entropy", answers.estimate_ratio(entropy, right, "the share of right answers"), models)
+    return answers.behaviour("entropy", answers.estimate_ratio(entropy, weights, "the share of right answers"), models)
 
 
-def _numbers(answers: _TaskAnswers) -> Behaviour:
+def _numbers(answers: _TaskAnswers) -> TaskBehaviour:
     models = answers.able_models("with", "numbers")
-    moved, weights = np.zeros(len(answers.cluster)), np.zeros(len(answers.cluster))
+    total_variation, weights = np.zeros(len(answers.cluster)), np.zeros(len(answers.cluster))
     for model in models:
         pairs = zip(answers.choices[model.name, "with"], answers.choices[model.name, "numbers"], strict=True)
-        for i, (before, after) in enumerate(pairs):
-            if before is not None and after is not None and len(before) == len(after):
+        for i, (original_p, changed_p) in enumerate(pairs):
+            if original_p is not None and changed_p is not None and len(original_p) == len(changed_p):
                 weights[i] += answers.ability[model.name]
                 # total variation between the two distributions over the choices
-                moved[i] += answers.ability[model.name] * float(np.abs(before - after).sum()) / 2
+                total_variation[i] += answers.ability[model.name] * float(np.abs(original_p - changed_p).sum()) / 2
     if (weights > 0).sum() < MIN_ITEMS:
-        return Behaviour("numbers", _few_items(int((weights > 0).sum())), ())
-    moved[weights == 0] = np.nan
-    ratio = answers.estimate_ratio(moved, weights, "the share of questions with numbers")
+        return TaskBehaviour("numbers", _few_items(int((weights > 0).sum())), ())
+    total_variation[weights == 0] = np.nan
+    ratio = answers.estimate_ratio(total_variation, weights, "the share of questions with numbers")
     return answers.behaviour("numbers", ratio, models)
 
 
-def _size(answers: _TaskAnswers, sizes: Mapping[str, float]) -> Behaviour:
+def _size(answers: _TaskAnswers, sizes: Mapping[str, float]) -> TaskBehaviour:
     names = [m for (m, role) in answers.scores if role == "without" and m in sizes]
     x = np.log10([sizes[name] for name in names])
     n_sizes = len(set(x))
-    if n_sizes < _MIN_SIZES or x.max() - x.min() < math.log10(_SPAN) or not answers.ability:
-        figures = {"n": n_sizes, "least": _MIN_SIZES, "span": _SPAN}
-        return Behaviour("size", refused(Remark(Reason.FEW_MODEL_SIZES, figures)), ())
+    if n_sizes < _MIN_SIZES or x.max() - x.min() < math.log10(_MIN_SIZE_RATIO) or not answers.ability:
+        figures = {"n": n_sizes, "least": _MIN_SIZES, "span": _MIN_SIZE_RATIO}
+        return TaskBehaviour("size", refused(Remark(Reason.FEW_MODEL_SIZES, figures)), ())
     y = np.array([answers.scores[name, "without"] for name in names])
-    complete = np.isfinite(y).all(axis=0)
-    if complete.sum() < MIN_ITEMS:
-        return Behaviour("size", _few_items(int(complete.sum())), ())
-    accuracy_of_smallest = y[int(np.argmin(x))][complete].mean()
-    if accuracy_of_smallest > _SATURATED:
-        return Behaviour("size", refused(Remark(Reason.SOLVED_BY_SMALLEST, {"share": 100 * accuracy_of_smallest})), ())
+    items_scored_by_all = np.isfinite(y).all(axis=0)
+    if items_scored_by_all.sum() < MIN_ITEMS:
+        return TaskBehaviour("size", _few_items(int(items_scored_by_all.sum())), ())
+    smallest_accuracy = y[int(np.argmin(x))][items_scored_by_all].mean()
+    if smallest_accuracy > _MAX_SMALLEST_ACCURACY:
+        return TaskBehaviour("size", refused(Remark(Reason.SOLVED_BY_SMALLEST, {"share": 100 * smallest_accuracy})), ())
     # an item's least-squares slope over the models; their mean is the task's
     slope = ((x - x.mean())[:, None] * y).sum(axis=0) / ((x - x.mean()) ** 2).sum()
     estimate = mean_estimate(answers.design.fit(slope))
-    return Behaviour("size", estimate, tuple(answers.models[n] for n in names), max(answers.ability.values()))
+    return TaskBehaviour("size", estimate, tuple(answers.models[n] for n in names), max(answers.ability.values()))
 
 
-def _not_asked(name: str, ways: str) -> Behaviour:
-    return Behaviour(name, refused(Remark(Reason.NO_ABLE_MODEL, {"ways": ways})), ())
+def _not_asked(name: str, required_variants: str) -> TaskBehaviour:
+    return TaskBehaviour(name, refused(Remark(Reason.NO_ABLE_MODEL, {"ways": required_variants})), ())
 
 
 def _few_items(n: int) -> Estimate:

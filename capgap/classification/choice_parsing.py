@@ -17,12 +17,12 @@ class QuestionParts:
 
 
 _HEADER = re.compile(r"\b(?:answer choices|choices|options)\s*:\s*", re.IGNORECASE)
-_LABELLED = re.compile(r"(?:^|\n)[ \t]*(?:\(?([A-Za-z]|\d{1,2})[.)]|[-*•])[ \t]+([^\n]*)")
-_INLINE = re.compile(r"\(([A-Z])\)\s+")
+_LABELLED_LINE = re.compile(r"(?:^|\n)[ \t]*(?:\(?([A-Za-z]|\d{1,2})[.)]|[-*•])[ \t]+([^\n]*)")
+_INLINE_LABEL = re.compile(r"\(([A-Z])\)\s+")
 _BARE_LABEL = re.compile(r"\s*\(?(?:[A-Za-z]|\d)[.)]?\s*")
-_OPENING = re.compile(r"\s*(?:question|q|passage|context|problem)\s*:\s*", re.IGNORECASE)
-_CLOSING = re.compile(r"\s*\b(?:answer|a)\s*:\s*\Z", re.IGNORECASE)
-_INNER = re.compile(r"\n[ \t]*(?:question|q)\s*:\s*", re.IGNORECASE)
+_QUESTION_PREFIX = re.compile(r"\s*(?:question|q|passage|context|problem)\s*:\s*", re.IGNORECASE)
+_ANSWER_CUE = re.compile(r"\s*\b(?:answer|a)\s*:\s*\Z", re.IGNORECASE)
+_INNER_QUESTION_PREFIX = re.compile(r"\n[ \t]*(?:question|q)\s*:\s*", re.IGNORECASE)
 
 
 def split_question(question: ItemText, limit: int) -> QuestionParts:
@@ -38,16 +38,16 @@ def split_question(question: ItemText, limit: int) -> QuestionParts:
     text = question.text
     if len(text) > limit:
         text = text[: limit * 3 // 4] + "\n" + text[-(limit // 4) :]
-    text = _OPENING.sub("", text, count=1) if _OPENING.match(text) else text
-    text = _INNER.sub("\n", text)
-    tail = _CLOSING.search(text[-60:])
+    text = _QUESTION_PREFIX.sub("", text, count=1) if _QUESTION_PREFIX.match(text) else text
+    text = _INNER_QUESTION_PREFIX.sub("\n", text)
+    tail = _ANSWER_CUE.search(text[-60:])
     if tail:
         text = text[: len(text) - (len(text[-60:]) - tail.start())]
-    given = tuple(choice[:2000] for choice in question.choices[:50] if choice.strip())
-    if given and not all(_BARE_LABEL.fullmatch(choice) and len(choice.strip()) <= 3 for choice in given):
-        return QuestionParts(text.strip(), given)
-    stem, in_text = _split(text)
-    return QuestionParts(stem.strip(), in_text or given)
+    item_choices = tuple(choice[:2000] for choice in question.choices[:50] if choice.strip())
+    if item_choices and not all(_BARE_LABEL.fullmatch(choice) and len(choice.strip()) <= 3 for choice in item_choices):
+        return QuestionParts(text.strip(), item_choices)
+    stem, text_choices = _split(text)
+    return QuestionParts(stem.strip(), text_choices or item_choices)
 
 
 def _split(text: str) -> tuple[str, tuple[str, ...]]:
@@ -55,21 +55,21 @@ def _split(text: str) -> tuple[str, tuple[str, ...]]:
     headers = list(_HEADER.finditer(text))
     if headers:
         header = headers[-1]
-        choices = _listed("\n" + text[header.end() :])
+        choices = _labelled_choices("\n" + text[header.end() :])
         if len(choices) > 1:
             return text[: header.start()], choices
-    first = re.search(r"\n[ \t]*\(?A[.)][ \t]", text)
-    if first:
-        choices = _listed(text[first.start() :])
+    first_label = re.search(r"\n[ \t]*\(?A[.)][ \t]", text)
+    if first_label:
+        choices = _labelled_choices(text[first_label.start() :])
         if len(choices) > 1:
-            return text[: first.start()], choices
+            return text[: first_label.start()], choices
     return text, ()
 
 
-def _listed(block: str) -> tuple[str, ...]:
+def _labelled_choices(block: str) -> tuple[str, ...]:
     """What stands behind letters, numbers or dashes; up to fifty."""
-    lines = [match.group(2).strip() for match in _LABELLED.finditer(block)]
+    lines = [match.group(2).strip() for match in _LABELLED_LINE.finditer(block)]
     if len(lines) < 2:
-        pieces = _INLINE.split(block)  # alternates text and the letter that follows it
-        lines = [piece.strip() for piece in pieces[2::2]]
+        pieces = _INLINE_LABEL.split(block)  # alternates text and the letter that follows it
+        lines = [choice.strip() for choice in pieces[2::2]]
     return tuple(line[:2000] for line in lines[:50] if line)

@@ -11,13 +11,13 @@ from capgap import schema
 from capgap.battery import Battery, load_battery, prepare
 from capgap.classification.behavioural_evidence import behaviour_evidence
 from capgap.classification.evidence import Evidence
-from capgap.classification.files import Answers, join_answers, parse_items, read_answers, read_items
+from capgap.classification.files import AnswerTables, join_answers, parse_items, read_answers, read_items
 from capgap.classification.labelling import LabelledItems, UnlabelledItem, classify_items, unlabelled_items
-from capgap.classification.pooling import MIDDLE, PooledLabel
+from capgap.classification.pooling import MIXED_RANGE, PooledLabel
 from capgap.default_folders import CLASSIFY_FOLDER
 from capgap.errors import UsageError
 from capgap.events import Listener, Note, ignore
-from capgap.models import expand_models, permitted
+from capgap.models import add_permissions, expand_models
 
 __all__ = ["EvidenceKind", "classify"]
 
@@ -99,17 +99,17 @@ def classify(
         # torch and lm-eval are loaded here, where models are asked, and nowhere else in this package
         from capgap.classification.probing import probe_models
 
-        allow = [key for key, on in (("allow_code", allow_code), ("allow_pickle", allow_pickle)) if on]
-        expanded = expand_models([permitted(fspath(spec), allow) for spec in specs])
+        permissions = [key for key, allowed in (("allow_code", allow_code), ("allow_pickle", allow_pickle)) if allowed]
+        expanded = expand_models([add_permissions(fspath(spec), permissions) for spec in specs])
         answers.append(probe_models(expanded, items, Path(work), device=device, on_event=on_event))
     labelled = classify_items(
         items,
-        behaviour=_behaviour(items, answers, on_event) if answers else {},
+        answer_evidence=_evidence_by_task(items, answers, on_event) if answers else {},
         text=None if not evidence or "text" in evidence else lambda _: [],
         declarations=not evidence or "declared" in evidence,
     )
-    for note in _summary(items, labelled):
-        on_event(note)
+    for summary_note in _summary(items, labelled):
+        on_event(summary_note)
     return labelled.labels
 
 
@@ -145,43 +145,43 @@ def _known_cells(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
         yield {key: cell for key, cell in cells.items() if isinstance(cell, (list, tuple)) or pd.notna(cell)}
 
 
-def _behaviour(
-    items: Sequence[UnlabelledItem], answers: Sequence[Answers], on_event: Listener
+def _evidence_by_task(
+    items: Sequence[UnlabelledItem], answers: Sequence[AnswerTables], on_event: Listener
 ) -> Mapping[str, Sequence[Evidence]]:
     """Task → evidence from answers, for the tasks of these items."""
     tasks = {item.task for item in items}
-    by_task = {
+    evidence_by_task = {
         task: words for task, words in behaviour_evidence(*join_answers(answers)).items() if task in tasks and words
     }
-    if not by_task:
+    if not evidence_by_task:
         sentence = (
             "the answers of models are no evidence on any of these tasks: needed are ten items or more of a task, "
             "asked without thoughts (variant direct or default) and with them (variant cot), of a model that is "
             "better than chance."
         )
         on_event(Note(sentence, "warning"))
-    return by_task
+    return evidence_by_task
 
 
 def _summary(items: Sequence[UnlabelledItem], labelled: LabelledItems) -> list[Note]:
     """The label of each task, how many items there are of each capability, and how declarations fared."""
-    labels, low, high = labelled.labels, *MIDDLE
+    labels, low, high = labelled.labels, *MIXED_RANGE
     notes = [Note(_task_line(name, label)) for name, label in list(labelled.tasks.items())[:_N_TASKS_SHOWN]]
     if len(labelled.tasks) > _N_TASKS_SHOWN:
         notes.append(Note(f"and {len(labelled.tasks) - _N_TASKS_SHOWN:,} more tasks"))
-    n_of = labels["capability"].value_counts()
-    counts = ", ".join(f"{int(n_of.get(name, 0)):,} {name}" for name in ("knowledge", "reasoning", "mixed"))
-    n_middle = int(labels["p_reasoning"].between(low, high).sum())
-    kinds = sorted({kind for source in labels["source"] for kind in source.split(", ")})
+    label_counts = labels["capability"].value_counts()
+    counts = ", ".join(f"{int(label_counts.get(name, 0)):,} {name}" for name in ("knowledge", "reasoning", "mixed"))
+    n_in_mixed_range = int(labels["p_reasoning"].between(low, high).sum())
+    evidence_kinds = sorted({kind for source in labels["source"] for kind in source.split(", ")})
     notes.append(
         Note(
-            f"{len(labels):,} items: {counts}; {n_middle:,} with p from {low:.2f} to {high:.2f}. "
-            f"Evidence: {', '.join(kinds)}."
+            f"{len(labels):,} items: {counts}; {n_in_mixed_range:,} with p from {low:.2f} to {high:.2f}. "
+            f"Evidence: {', '.join(evidence_kinds)}."
         )
     )
     pairs = [(item, label) for item, label in zip(items, labels["capability"], strict=True) if item.capability]
     contradicting = [(item, label) for item, label in pairs if item.capability != label]
-    if "declared" in kinds and contradicting:
+    if "declared" in evidence_kinds and contradicting:
         item, label = contradicting[0]
         sentence = (
             f"{len(contradicting):,} items are labelled otherwise than declared, the first is "
@@ -189,15 +189,15 @@ def _summary(items: Sequence[UnlabelledItem], labelled: LabelledItems) -> list[N
             f"labelled {label}."
         )
         notes.append(Note(sentence, "warning"))
-    elif pairs and "declared" not in kinds:
-        right = [item.capability == label for item, label in pairs if item.capability != "mixed"]
-        sentence = f"{sum(right):,} of {len(right):,} items that are declared knowledge or reasoning are labelled so."
+    elif pairs and "declared" not in evidence_kinds:
+        agrees = [item.capability == label for item, label in pairs if item.capability != "mixed"]
+        sentence = f"{sum(agrees):,} of {len(agrees):,} items that are declared knowledge or reasoning are labelled so."
         notes.append(Note(sentence))
     return notes
 
 
 def _task_line(name: str, label: PooledLabel) -> str:
-    supporting = next((r for r in label.reasons if r.weight * label.logit > 0), None)  # reasons: heaviest first
+    supporting_reason = next((r for r in label.reasons if r.weight * label.logit > 0), None)  # reasons: heaviest first
     interval = f"p {label.p:.2f} [{label.conf_low:.2f}, {label.conf_high:.2f}]"
-    reason = f"; {supporting.words}" if supporting else ""
+    reason = f"; {supporting_reason.words}" if supporting_reason else ""
     return f"{name[:_N_CHARACTERS_SHOWN]}: {label.capability}, {interval}{reason}"

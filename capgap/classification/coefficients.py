@@ -34,14 +34,14 @@ class Calibration:
     """Share of knowledge among items that look like nothing but reasoning."""
 
     @property
-    def sound(self) -> bool:
+    def is_valid(self) -> bool:
         """Whether it keeps the order and gives probabilities."""
         return self.slope > 0 and min(self.low, self.high) > 0 and self.low + self.high < 1
 
     def probability(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
         """Probability of reasoning for log-odds of any shape."""
-        inner = 1.0 / (1.0 + np.exp(-np.clip(self.slope * logits + self.offset, -500.0, 500.0)))
-        return np.asarray(self.low + (1.0 - self.low - self.high) * inner)
+        sigmoid_p = 1.0 / (1.0 + np.exp(-np.clip(self.slope * logits + self.offset, -500.0, 500.0)))
+        return np.asarray(self.low + (1.0 - self.low - self.high) * sigmoid_p)
 
     def logit(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
         """The calibrated log-odds."""
@@ -73,23 +73,23 @@ class Coefficients:
     """Standard deviation of the log-odds of items around the mean of their family."""
     known: frozenset[str]
     """Words that several families use; a text with few of them is unlike anything seen."""
-    about: dict[str, Any]
+    provenance: dict[str, Any]
     """Date, corpus and settings of the fit."""
 
     @property
-    def sound(self) -> bool:
+    def is_valid(self) -> bool:
         """Whether all numbers are finite and in their ranges."""
         scalars = [self.clip, self.intercept, self.family_sd, self.item_sd, *asdict(self.calibration).values()]
         finite = all(map(math.isfinite, [*scalars, *self.words.values(), *self.mean, *self.scale, *self.weight]))
         positive = min(*self.scale, self.clip) > 0 and min(self.family_sd, self.item_sd) >= 0
-        return finite and positive and self.calibration.sound
+        return finite and positive and self.calibration.is_valid
 
     def to_json(self) -> str:
         """The file's text."""
         columns = [getattr(self, key).tolist() for key in _COLUMNS]
         data = {
             "version": VERSION,
-            "about": self.about,
+            "about": self.provenance,
             "intercept": self.intercept,
             "calibration": asdict(self.calibration),
             "family_sd": self.family_sd,
@@ -105,14 +105,14 @@ class Coefficients:
         return text[:-2] + ',\n "known": ' + json.dumps(" ".join(sorted(self.known)), ensure_ascii=False) + "\n}\n"
 
     @classmethod
-    def from_json(cls, text: str, where: str) -> "Coefficients":
+    def from_json(cls, text: str, source: str) -> "Coefficients":
         """Read the file's text.
 
         Parameters
         ----------
         text
             What stands in the file.
-        where
+        source
             How messages begin, such as its path.
 
         Raises
@@ -120,10 +120,10 @@ class Coefficients:
         TableError
             It is no such file, of another version, or for other features.
         """
-        again = "Refit it with `python -m capgap.classification.refit CORPUS`."
+        remedy = "Refit it with `python -m capgap.classification.refit CORPUS`."
         try:
             data = json.loads(text)
-            same = data["version"] == VERSION and [f["name"] for f in data["features"]] == [f.name for f in FEATURES]
+            matches = data["version"] == VERSION and [f["name"] for f in data["features"]] == [f.name for f in FEATURES]
             numbers: dict[str, Any] = {key: float(data[key]) for key in _NUMBERS}
             numbers |= {key: np.array([float(feature[key]) for feature in data["features"]]) for key in _COLUMNS}
             coefficients = cls(
@@ -131,12 +131,12 @@ class Coefficients:
                 calibration=Calibration(**{key: float(value) for key, value in data["calibration"].items()}),
                 words={str(word): float(value) for word, value in data["words"].items()},
                 known=frozenset(data["known"].split()),
-                about=dict(data["about"]),
+                provenance=dict(data["about"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise TableError(f"{where}: not the coefficients of a text model ({error!r}). {again}") from error
-        if not same:
-            raise TableError(f"{where}: coefficients for other features than this version of capgap reads. {again}")
-        if not coefficients.sound:
-            raise TableError(f"{where}: a coefficient is not finite, or out of its range. {again}")
+            raise TableError(f"{source}: not the coefficients of a text model ({error!r}). {remedy}") from error
+        if not matches:
+            raise TableError(f"{source}: coefficients for other features than this version of capgap reads. {remedy}")
+        if not coefficients.is_valid:
+            raise TableError(f"{source}: a coefficient is not finite, or out of its range. {remedy}")
         return coefficients

@@ -47,7 +47,7 @@ class _FamilySpec(BaseModel):
 
     @field_validator("files")
     @classmethod
-    def _stay_inside(cls, files: list[str]) -> list[str]:
+    def _refuse_outside_paths(cls, files: list[str]) -> list[str]:
         for name in files:
             if Path(name).is_absolute() or ".." in Path(name).parts:
                 raise ValueError(f"{name!r} leaves the corpus folder; give a path inside it")
@@ -85,42 +85,42 @@ def read_corpus(folder: str | Path) -> tuple[ItemFamily, ...]:
         raise TableError(f"{folder}: no such folder. A corpus is a folder with the files that its corpus.yaml names.")
     declaration = folder / "corpus.yaml"
     document = read_yaml(declaration if declaration.is_file() else Path(__file__).with_name("corpus.yaml"))
-    declared = document.validated(_CorpusSpec, error=TableError, what="corpus").families
-    names = [family.family for family in declared]
-    for n, family in enumerate(declared):
-        if family.family in names[:n]:
-            raise TableError(f"{document.path}: the family {family.family!r} is declared twice.")
-    return tuple(_read(folder, family) for family in declared)
+    family_specs = document.validated(_CorpusSpec, error=TableError, file_kind="corpus").families
+    names = [family_spec.family for family_spec in family_specs]
+    for n, family_spec in enumerate(family_specs):
+        if family_spec.family in names[:n]:
+            raise TableError(f"{document.path}: the family {family_spec.family!r} is declared twice.")
+    return tuple(_read_family(folder, family_spec) for family_spec in family_specs)
 
 
-def _read(folder: Path, declared: _FamilySpec) -> ItemFamily:
-    keys = [declared.text] if isinstance(declared.text, str) else declared.text
-    choices = None if declared.choices == "letters" else declared.choices
+def _read_family(folder: Path, family_spec: _FamilySpec) -> ItemFamily:
+    keys = [family_spec.text] if isinstance(family_spec.text, str) else family_spec.text
+    choices = None if family_spec.choices == "letters" else family_spec.choices
     questions = tuple(
-        _question(row, keys, choices, where)
-        for name in declared.files
-        for where, row in _rows(folder / name, declared.family)
+        _question(row, keys, choices, location)
+        for name in family_spec.files
+        for location, row in _rows(folder / name, family_spec.family)
     )
     return ItemFamily(
-        name=declared.family,
-        reasoning=declared.label == "reasoning",
-        reason=declared.reason,
+        name=family_spec.family,
+        reasoning=family_spec.label == "reasoning",
+        reason=family_spec.reason,
         questions=questions,
-        kin=frozenset(declared.kin),
-        measured=declared.measured,
+        kin=frozenset(family_spec.kin),
+        measured=family_spec.measured,
     )
 
 
-def _question(row: dict[str, Any], keys: list[str], choices: str | None, where: str) -> ItemText:
+def _question(row: dict[str, Any], keys: list[str], choices: str | None, location: str) -> ItemText:
     text = next((row[key] for key in keys if isinstance(row.get(key), str)), None)
     if text is None:
-        raise TableError(f"{where}: no text under {' or '.join(map(repr, keys))}.{suggestion(keys[0], row)}")
+        raise TableError(f"{location}: no text under {' or '.join(map(repr, keys))}.{suggestion(keys[0], row)}")
     if choices is None:
         return ItemText(text)
-    listed = row.get(choices)
-    if not isinstance(listed, list):
-        raise TableError(f"{where}: {choices!r} is not a list of choices.{suggestion(choices, row)}")
-    return ItemText(text, tuple(str(choice) for choice in listed))
+    row_choices = row.get(choices)
+    if not isinstance(row_choices, list):
+        raise TableError(f"{location}: {choices!r} is not a list of choices.{suggestion(choices, row)}")
+    return ItemText(text, tuple(str(choice) for choice in row_choices))
 
 
 def _rows(path: Path, family: str) -> Iterator[tuple[str, dict[str, Any]]]:

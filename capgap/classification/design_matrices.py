@@ -32,13 +32,13 @@ class DesignMatrices:
     @property
     def measured(self) -> list[int]:
         """Indices of the families that count in the table."""
-        return [n for n, family in enumerate(self.families) if family.measured]
+        return [n for n, item_family in enumerate(self.families) if item_family.measured]
 
-    def without(self, left_out: Sequence[int]) -> NDArray[np.intp]:
+    def without(self, left_out_families: Sequence[int]) -> NDArray[np.intp]:
         """Indices of the families that a fit may see when some are left out: neither those nor their kin."""
-        names = {self.families[n].name for n in left_out}
-        kin = {name for n in left_out for name in self.families[n].kin}
-        seen = [family.name not in names | kin and not (family.kin & names) for family in self.families]
+        names = {self.families[n].name for n in left_out_families}
+        kin = {name for n in left_out_families for name in self.families[n].kin}
+        seen = [item_family.name not in names | kin and not (item_family.kin & names) for item_family in self.families]
         return np.flatnonzero(seen)
 
 
@@ -52,24 +52,24 @@ def make_design(families: Sequence[ItemFamily]) -> DesignMatrices:
     """
     from scipy import sparse
 
-    readings = [item_features(question) for members in families for question in members.questions]
+    feature_sets = [item_features(question) for members in families for question in members.questions]
     indices = np.repeat(np.arange(len(families)), [len(members.questions) for members in families])
-    n_items_with = Counter(word for reading in readings for word in reading.words)
+    n_items_with = Counter(word for features in feature_sets for word in features.words)
     vocabulary = tuple(sorted(word for word, n in n_items_with.items() if n > 1))
     column = {word: n for n, word in enumerate(vocabulary)}
-    cells = [(i, column[word]) for i, reading in enumerate(readings) for word in reading.words if word in column]
+    cells = [(i, column[word]) for i, features in enumerate(feature_sets) for word in features.words if word in column]
     rows, columns = np.array(cells, dtype=int).reshape(-1, 2).T
-    shape = (len(readings), len(vocabulary))
+    shape = (len(feature_sets), len(vocabulary))
     words = sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=shape)
     member = sparse.csr_matrix(
-        (np.ones(len(readings)), (indices, np.arange(len(readings)))), shape=(len(families), len(readings))
+        (np.ones(len(feature_sets)), (indices, np.arange(len(feature_sets)))), shape=(len(families), len(feature_sets))
     )
     sizes = np.maximum(1, np.bincount(indices, minlength=len(families)))
     return DesignMatrices(
         families=tuple(families),
         family=indices,
         reasoning=np.array([members.reasoning for members in families])[indices],
-        dense=table(readings),
+        dense=table(feature_sets),
         words=words,
         vocabulary=vocabulary,
         shares=np.asarray((member @ words).todense()) / sizes[:, None],
@@ -77,17 +77,17 @@ def make_design(families: Sequence[ItemFamily]) -> DesignMatrices:
 
 
 def balanced(
-    family: NDArray[np.intp], reasoning: NDArray[np.bool_], emphasis: NDArray[np.float64]
+    family_index: NDArray[np.intp], reasoning: NDArray[np.bool_], family_weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Item weights by which the two classes count alike, and the families of a class by their emphasis.
 
     Parameters
     ----------
-    family
+    family_index
         Index of each item's family, shape (items,).
     reasoning
         Label of each item, shape (items,).
-    emphasis
+    family_weights
         Of each family, shape (families,); equal numbers let families count alike whatever their size.
 
     Returns
@@ -95,10 +95,10 @@ def balanced(
     array
         Shape (items,); they sum to the number of items.
     """
-    sizes = np.bincount(family, minlength=len(emphasis))
-    weights = np.asarray(emphasis[family] / sizes[family], dtype=float)
+    sizes = np.bincount(family_index, minlength=len(family_weights))
+    weights = np.asarray(family_weights[family_index] / sizes[family_index], dtype=float)
     for label in (False, True):
-        of_class = reasoning == label
-        if of_class.any():
-            weights[of_class] /= weights[of_class].sum()
+        has_label = reasoning == label
+        if has_label.any():
+            weights[has_label] /= weights[has_label].sum()
     return np.asarray(weights * len(weights) / weights.sum())

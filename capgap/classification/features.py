@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from capgap.classification.choice_parsing import QuestionParts, split_question
 from capgap.classification.evidence import ItemText
-from capgap.classification.lexicon import KINDS, LISTS
+from capgap.classification.lexicon import WORD_KINDS, WORD_LISTS
 
 __all__ = ["FEATURES", "Feature", "ItemFeatures", "item_features", "scaled", "table"]
 
@@ -28,7 +28,7 @@ class Feature:
     """Its name in the coefficients."""
     group: str
     """What a reader is told about: features of one group share a reason."""
-    how: str
+    value_type: str
     """``count`` (its logarithm counts), ``share`` or ``yes`` (0 or 1)."""
 
 
@@ -52,7 +52,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("depth of brackets", "symbols", "count"),
     Feature("single letters", "symbols", "count"),
     Feature("quotation marks", "quotes", "count"),
-    *(Feature(kind, kind, "count") for kind in KINDS),
+    *(Feature(kind, kind, "count") for kind in WORD_KINDS),
     Feature("instruction", "instruction", "yes"),
     Feature("instruction with material", "instruction", "yes"),
     Feature("request to recall", "instruction", "yes"),
@@ -75,19 +75,19 @@ FEATURES: tuple[Feature, ...] = (
     *(Feature(f"asks: {question}", "question", "yes") for question in _QUESTIONS),
 )
 
-_KINDS_OF: dict[str, tuple[str, ...]] = {
-    word: tuple(name for name, kind in KINDS.items() if word in kind.words)
-    for word in frozenset().union(*(kind.words for kind in KINDS.values()))
+_KINDS_BY_WORD: dict[str, tuple[str, ...]] = {
+    word: tuple(name for name, kind in WORD_KINDS.items() if word in kind.words)
+    for word in frozenset().union(*(kind.words for kind in WORD_KINDS.values()))
 }
 
-_TOKEN = re.compile(r"\d{1,4}[/-]\d{1,2}[/-]\d{1,4}|[^\W\d_]+(?:['’][^\W\d_]+)*|\d+(?:[.,]\d+)*|\n+|[^\w\s]|_")
+_TOKEN_PATTERN = re.compile(r"\d{1,4}[/-]\d{1,2}[/-]\d{1,4}|[^\W\d_]+(?:['’][^\W\d_]+)*|\d+(?:[.,]\d+)*|\n+|[^\w\s]|_")
 _SENTENCE_ENDS = frozenset(".?!;")
 _OPERATORS = frozenset("+-*/=<>^%×÷−·≤≥≠&|")
-_OPEN, _BRACKETS = frozenset("([{<"), frozenset("()[]{}<>")
+_OPENING_BRACKETS, _ALL_BRACKETS = frozenset("([{<"), frozenset("()[]{}<>")
 _QUOTES = frozenset("\"“”'`")
-_PLAIN_MARKS = frozenset(".,?!;:'\"’“”-–—()…`")
-_NO_NAMES = LISTS["months"] | LISTS["no names"]  # capitalised inside sentences, and yet no proper names
-MATERIAL = 6  # words in a row without a function word that are no sentence any more
+_PUNCTUATION = frozenset(".,?!;:'\"’“”-–—()…`")
+_NON_NAME_WORDS = WORD_LISTS["months"] | WORD_LISTS["no names"]  # capitalised inside sentences, and yet no proper names
+MIN_NON_SENTENCE_WORDS = 6  # words in a row without a function word that are no sentence any more
 
 
 @dataclass(frozen=True)
@@ -112,15 +112,15 @@ def item_features(question: ItemText) -> ItemFeatures:
     return _FeatureReader(split).read()
 
 
-def table(readings: Sequence[ItemFeatures]) -> NDArray[np.float64]:
+def table(feature_sets: Sequence[ItemFeatures]) -> NDArray[np.float64]:
     """Features of many items, shape (items, features), counts as logarithms."""
-    raw = np.array([reading.values for reading in readings], dtype=float).reshape(len(readings), len(FEATURES))
+    raw = np.array([item.values for item in feature_sets], dtype=float).reshape(len(feature_sets), len(FEATURES))
     return scaled(raw)
 
 
 def scaled(raw: NDArray[np.float64]) -> NDArray[np.float64]:
     """Raw features of shape (items, features) with counts as log(1 + n), shares and yes or no as they are."""
-    counts = np.array([feature.how == "count" for feature in FEATURES])
+    counts = np.array([feature.value_type == "count" for feature in FEATURES])
     return np.where(counts, np.log1p(np.where(counts, raw, 0.0)), raw)
 
 
@@ -155,64 +155,64 @@ class _FeatureReader:
 
     def read(self) -> ItemFeatures:
         """All features; to be called once."""
-        tokens = _TOKEN.findall(self.split.stem)
+        tokens = _TOKEN_PATTERN.findall(self.split.stem)
         for token in tokens:
-            first = token[0]
-            if first.isalpha():
-                self._word(token, first)
-            elif first.isdigit():
-                self._number(token, first)
+            first_character = token[0]
+            if first_character.isalpha():
+                self._count_word(token, first_character)
+            elif first_character.isdigit():
+                self._count_number(token, first_character)
             else:
-                self._sign(token, first)
+                self._count_sign(token, first_character)
         self._close_run()
         self._totals(max(1, len(tokens)))
         self._sentences()
         self._choices(len(tokens))
         return ItemFeatures(tuple(self.values.values()), self.words)
 
-    def _word(self, token: str, first: str) -> None:
+    def _count_word(self, token: str, first_character: str) -> None:
         word = token.lower()
         self.words[word] += 1
         self.n_words += 1
-        if self.previous == "<number>" and word not in LISTS["function words"]:
+        if self.previous == "<number>" and word not in WORD_LISTS["function words"]:
             self.values["numbers of something"] += 1
-        kinds = _KINDS_OF.get(word)
-        if word in LISTS["function words"]:
-            self.pronouns += word in LISTS["pronouns"]
+        word_kinds = _KINDS_BY_WORD.get(word)
+        if word in WORD_LISTS["function words"]:
+            self.pronouns += word in WORD_LISTS["pronouns"]
             self._close_run()
-            if kinds:
-                for kind in kinds:
+            if word_kinds:
+                for kind in word_kinds:
                     self.values[kind] += 1
         else:
             self.sentences[-1].append(_stem(word))
             self.run += 1
-            self.pending.append((word, kinds))
+            self.pending.append((word, word_kinds))
         if len(word) == 1 and word not in "ai":
             self.values["single letters"] += 1
-        capital = first.isupper() and not token.isupper() and word not in _NO_NAMES
-        given = capital and word in LISTS["given names"]
-        name = capital and (given or not self.sentence_start)
+        looks_like_name = first_character.isupper() and not token.isupper() and word not in _NON_NAME_WORDS
+        is_given_name = looks_like_name and word in WORD_LISTS["given names"]
+        name = looks_like_name and (is_given_name or not self.sentence_start)
         if name:
             self.names[word] += 1
             if self.pending:
                 self.pending.pop()
-                self.pending.append(("", kinds))
+                self.pending.append(("", word_kinds))
             self.values["full names"] += self.after_name
-            self.persons += given and not self.after_name
+            self.persons += is_given_name and not self.after_name
             self.persons -= self.after_name and self.after_given_name
-        self.after_name, self.after_given_name = name, given and not self.after_name
+        self.after_name, self.after_given_name = name, is_given_name and not self.after_name
         self.sentence_start = False
         self.previous = word
-        self.since_month = 0 if word in LISTS["months"] else self.since_month + 1
+        self.since_month = 0 if word in WORD_LISTS["months"] else self.since_month + 1
 
     def _close_run(self) -> None:
         """What stood in a run counts by its meaning if the run was short, as material if it was long."""
-        if self.run >= MATERIAL:
+        if self.run >= MIN_NON_SENTENCE_WORDS:
             self.values["material"] = max(self.values["material"], self.run)
         else:
-            for word, kinds in self.pending:
-                if kinds:
-                    for kind in kinds:
+            for word, word_kinds in self.pending:
+                if word_kinds:
+                    for kind in word_kinds:
                         self.values[kind] += 1
                 elif word:
                     self.n_topic += 1
@@ -220,14 +220,14 @@ class _FeatureReader:
         self.run = 0
         self.pending.clear()
 
-    def _number(self, token: str, first: str) -> None:
+    def _count_number(self, token: str, first_character: str) -> None:
         self.after_name = self.sentence_start = False
         self.sentences[-1].append(token)
         self.run += 1
         if len(token) > 5 and ("/" in token or "-" in token):
             self.previous = "<date>"
             self.values["dates"] += 1
-        elif len(token) == 4 and first in "12" and "1000" <= token < "2100" and self.since_month > 3:
+        elif len(token) == 4 and first_character in "12" and "1000" <= token < "2100" and self.since_month > 3:
             self.previous = "<year>"
             self.values["years"] += 1
         elif self.since_month <= 1:
@@ -239,36 +239,36 @@ class _FeatureReader:
         self.since_month += 1
         self.words[self.previous] += 1
 
-    def _sign(self, token: str, first: str) -> None:
+    def _count_sign(self, token: str, first_character: str) -> None:
         self.after_name = False
         self.previous = ""
-        if first == "\n":
+        if first_character == "\n":
             self.values["lines"] += 1
             self._end_sentence()
             return
         self.words[token] += 1
-        if token not in _PLAIN_MARKS:
+        if token not in _PUNCTUATION:
             self.n_symbols += 1
         if token in _SENTENCE_ENDS:
             self._end_sentence()
         elif token == ",":
             self.commas += 1
             self.values["commas in a sentence"] = max(self.values["commas in a sentence"], self.commas)
-        elif token in _OPERATORS or token in _BRACKETS:
+        elif token in _OPERATORS or token in _ALL_BRACKETS:
             self.run += 1
             if token in _OPERATORS:
                 self.values["operators"] += 1
-            if token in _BRACKETS:
-                self._bracket(token)
+            if token in _ALL_BRACKETS:
+                self._count_bracket(token)
         elif token in _QUOTES:
             self.values["quotation marks"] += 1
             self.sentence_start = True
         elif token == ":":
             self.sentence_start = True
 
-    def _bracket(self, token: str) -> None:
+    def _count_bracket(self, token: str) -> None:
         self.values["brackets"] += 1
-        if token in _OPEN:
+        if token in _OPENING_BRACKETS:
             self.depth += 1
             self.values["depth of brackets"] = max(self.values["depth of brackets"], self.depth)
             self.sentence_start = True
@@ -303,16 +303,16 @@ class _FeatureReader:
         content = [sentence for sentence in self.sentences if sentence]
         topics = [topic for sentence, topic in zip(self.sentences, self.topics, strict=True) if sentence]
         n_words = sum(map(len, content))
-        where: Counter[str] = Counter()  # word → sentences that have it
+        n_sentences_with: Counter[str] = Counter()  # word → sentences that have it
         for sentence in content:
-            where.update(set(sentence))
+            n_sentences_with.update(set(sentence))
         self.values["sentences before the question"] = max(0, len(content) - 1)
-        self.values["words said again"] = 1 - len(where) / n_words if n_words else 0.0
-        self.values["things in several sentences"] = sum(1 for n in where.values() if n > 1)
+        self.values["words said again"] = 1 - len(n_sentences_with) / n_words if n_words else 0.0
+        self.values["things in several sentences"] = sum(1 for n in n_sentences_with.values() if n > 1)
         if content:
-            last = set(content[-1])
-            repeated = {word for word in last if where[word] > 1}
-            self.values["question's words said before"] = len(repeated) / max(1, len(last))
+            last_sentence_words = set(content[-1])
+            repeated = {word for word in last_sentence_words if n_sentences_with[word] > 1}
+            self.values["question's words said before"] = len(repeated) / max(1, len(last_sentence_words))
             if len(content) > 1:
                 self.values["pronouns in the question"] = self.pronouns if self.sentences[-1] else self.pronouns_before
             self.values["new words in the question"] = len(topics[-1] - repeated)
@@ -321,11 +321,11 @@ class _FeatureReader:
     def _question_form(self) -> None:
         """Which question word the last question has, and whether a sentence begins with an instruction."""
         text = self.split.stem
-        starts = {m.group(1).lower() for m in _STARTS.finditer(text)}
-        instructs = bool(starts & LISTS["task verbs"])
+        starts = {m.group(1).lower() for m in _SENTENCE_START.finditer(text)}
+        instructs = bool(starts & WORD_LISTS["task verbs"])
         self.values["instruction"] = float(instructs)
-        self.values["instruction with material"] = float(instructs and bool(_MATERIAL.search(text)))
-        self.values["request to recall"] = float(bool(starts & LISTS["recall verbs"]))
+        self.values["instruction with material"] = float(instructs and bool(_TASK_INPUT_PATTERN.search(text)))
+        self.values["request to recall"] = float(bool(starts & WORD_LISTS["recall verbs"]))
         self.values[f"asks: {_question_word(text)}"] = 1.0
 
     def _choices(self, n_tokens: int) -> None:
@@ -334,45 +334,45 @@ class _FeatureReader:
         if not choices:
             return
         lowered = [choice.lower().strip(" .") for choice in choices]
-        self.values["yes or no to choose"] = float(set(lowered) <= LISTS["verdicts"])
+        self.values["yes or no to choose"] = float(set(lowered) <= WORD_LISTS["verdicts"])
         self.values["numbers to choose"] = sum(bool(_NUMERIC.search(c)) for c in lowered) / len(lowered)
-        tokens = [[w for w in _TOKEN.findall(c) if w not in _PLAIN_MARKS] for c in lowered]
+        tokens = [[w for w in _TOKEN_PATTERN.findall(c) if w not in _PUNCTUATION] for c in lowered]
         n_in_choices = sum(map(len, tokens))
         self.values["share of the item in its choices"] = n_in_choices / max(1, n_tokens + n_in_choices)
-        in_question = 0.0
+        stem_overlap = 0.0
         seen: Counter[str] = Counter()
         for choice in tokens:
-            content = [w for w in choice if w not in LISTS["function words"] and len(w) > 1] or choice
-            in_question += sum(w in self.words for w in content) / max(1, len(content))
+            content = [w for w in choice if w not in WORD_LISTS["function words"] and len(w) > 1] or choice
+            stem_overlap += sum(w in self.words for w in content) / max(1, len(content))
             seen.update(set(content))
-        self.values["choices told in the text"] = in_question / len(tokens)
-        shared = sum(n for n in seen.values() if n > 1)
-        self.values["choices made of the same words"] = shared / max(1, seen.total())
-        named = sum(len(c.split()) > 1 and all(w[0].isupper() for w in c.split() if w[0].isalpha()) for c in choices)
-        self.values["names to choose"] = named / len(choices)
+        self.values["choices told in the text"] = stem_overlap / len(tokens)
+        n_repeated_words = sum(n for n in seen.values() if n > 1)
+        self.values["choices made of the same words"] = n_repeated_words / max(1, seen.total())
+        n_names = sum(len(c.split()) > 1 and all(w[0].isupper() for w in c.split() if w[0].isalpha()) for c in choices)
+        self.values["names to choose"] = n_names / len(choices)
 
 
 _NUMERIC = re.compile(r"^\W*\d")
-_MATERIAL = re.compile(r"[:\n=]|\d|[\"“'‘].*[\"”'’]")
+_TASK_INPUT_PATTERN = re.compile(r"[:\n=]|\d|[\"“'‘].*[\"”'’]")
 _WORD = re.compile(r"[^\W\d_]+")
-_STARTS = re.compile(r"(?:^|[.?!:;\n]\s*|[\"“]\s*)([^\W\d_]+)")
+_SENTENCE_START = re.compile(r"(?:^|[.?!:;\n]\s*|[\"“]\s*)([^\W\d_]+)")
 
 
 def _question_word(text: str) -> str:
     """The kind of the last question, one of `_QUESTIONS`."""
     end = text.rfind("?")
-    has_mark = end >= 0
-    begin = max(text.rfind(mark, 0, end) for mark in ".!?\n") + 1 if has_mark else max(0, len(text) - 400)
-    words = _WORD.findall(text[begin : end if has_mark else len(text)][:2000].lower())
-    if has_mark and words and words[0] in LISTS["auxiliaries"]:
+    is_question = end >= 0
+    begin = max(text.rfind(end_mark, 0, end) for end_mark in ".!?\n") + 1 if is_question else max(0, len(text) - 400)
+    words = _WORD.findall(text[begin : end if is_question else len(text)][:2000].lower())
+    if is_question and words and words[0] in WORD_LISTS["auxiliaries"]:
         return "yes or no"
     for n, word in enumerate(words):
         if word == "how" and n + 1 < len(words) and words[n + 1] in ("many", "much", "long", "old", "far"):
             return "how many"
         if word in ("who", "whom", "whose"):
             return "who"
-        if word in _QUESTIONS and (has_mark or n < 3):
+        if word in _QUESTIONS and (is_question or n < 3):
             return str(word)
-    if has_mark and any(word in LISTS["auxiliaries"] for word in words):
+    if is_question and any(word in WORD_LISTS["auxiliaries"] for word in words):
         return "yes or no"
     return "no question"

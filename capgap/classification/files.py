@@ -15,15 +15,15 @@ from capgap import schema
 from capgap.battery.items import content_ids, sample_positions
 from capgap.classification.evidence import ItemText
 from capgap.classification.json_lines import json_lines, kind_of
-from capgap.classification.labelling import UnlabelledItem, compact
+from capgap.classification.labelling import UnlabelledItem, compact_json
 from capgap.errors import TableError, UsageError, suggestion
 from capgap.schema import CAPABILITIES
 from capgap.store import has_outcomes, read_outcomes
 
-Answers = tuple[pd.DataFrame, pd.DataFrame]
+AnswerTables = tuple[pd.DataFrame, pd.DataFrame]
 """An `outcomes` table, and the `models` table of those who gave the answers."""
 
-_SHOWN = 10
+_MAX_COMPLAINTS = 10
 _TEXT_KEYS = ("task", "item", "rationale")
 
 
@@ -82,17 +82,17 @@ def parse_items(
                 n_occurrences[item.task, item.item] += 1
                 occurrence = n_occurrences[item.task, item.item]
                 item = item if occurrence == 1 else replace(item, item=f"{item.item}-{occurrence}")
-            first = line_of.setdefault((item.task, item.item), number)
-            if first != number:
-                raise TableError(f"item {item.item[:80]!r} of task {item.task[:80]!r} stands in line {first} already")
+            at_line = line_of.setdefault((item.task, item.item), number)
+            if at_line != number:
+                raise TableError(f"item {item.item[:80]!r} of task {item.task[:80]!r} stands in line {at_line} already")
             items.append(item)
         except TableError as error:
             n_wrong += 1
-            if len(complaints) < _SHOWN:
+            if len(complaints) < _MAX_COMPLAINTS:
                 complaints.append(f"{source}, line {number}: {error}.")
     if complaints:
-        more = [f"and {n_wrong - len(complaints):,} more lines."] if n_wrong > len(complaints) else []
-        raise TableError("\n".join([*complaints, *more, 'A line is an object such as {"text": "Who wrote …?"}.']))
+        omissions = [f"and {n_wrong - len(complaints):,} more lines."] if n_wrong > len(complaints) else []
+        raise TableError("\n".join([*complaints, *omissions, 'A line is an object such as {"text": "Who wrote …?"}.']))
     if not items:
         raise TableError(f'{source}: holds no question. A line is an object such as {{"text": "Who wrote …?"}}.')
     return items if limit is None else [items[i] for i in sample_positions(len(items), limit, 0, source.name)]
@@ -107,8 +107,8 @@ def _item(row: Mapping[str, Any], source: Path) -> UnlabelledItem:
         The complaint alone.
     """
     if "text" not in row:
-        near = suggestion("text", row) if len(row) > 1 else ""
-        raise TableError(f"has no 'text'; it has {', '.join(str(k)[:40] for k in list(row)[:8]) or 'no key'}{near}")
+        key_hint = suggestion("text", row) if len(row) > 1 else ""
+        raise TableError(f"has no 'text'; it has {', '.join(str(k)[:40] for k in list(row)[:8]) or 'no key'}{key_hint}")
     text, choices = row["text"], row.get("choices") or ()
     if not isinstance(text, str):
         raise TableError(f"'text': expected a text, found {kind_of(text)}")
@@ -118,16 +118,16 @@ def _item(row: Mapping[str, Any], source: Path) -> UnlabelledItem:
     if capability is not None and capability not in CAPABILITIES:
         raise TableError(f"'capability': {str(capability)[:40]!r} is not one of its words: {', '.join(CAPABILITIES)}")
     options = tuple(_text(choice, "choices") for choice in choices)
-    question = ItemText(_clean(text), options, _target(row.get("target"), options))
+    question = ItemText(_replace_surrogates(text), options, _target(row.get("target"), options))
     task, item, rationale = (None if (v := row.get(key)) is None else _text(v, key) for key in _TEXT_KEYS)
     return UnlabelledItem(
         task=source.stem if task is None else task,
         item=content_ids([[question.text, options, question.target]])[0] if item is None else item,
         question=question,
         capability=capability,
-        alone=task is None,
+        no_task=task is None,
         rationale=rationale,
-        by="the file",
+        declarer="the file",
     )
 
 
@@ -145,13 +145,13 @@ def _target(value: Any, choices: tuple[str, ...]) -> str | None:
 
 def _text(value: Any, key: str) -> str:
     if isinstance(value, str):
-        return _clean(value)
+        return _replace_surrogates(value)
     if isinstance(value, (bool, int, float)):
         return str(value)
     raise TableError(f"{key!r}: expected a text or a number, found {kind_of(value)}")
 
 
-def _clean(text: str) -> str:
+def _replace_surrogates(text: str) -> str:
     """Half of a surrogate pair is no character: no table and no tokenizer takes it."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
@@ -173,7 +173,7 @@ def label_lines(labels: pd.DataFrame, *, ascii_only: bool = False) -> Iterator[s
         yield json.dumps({**ordered, "source": row["source"], "evidence": evidence}, ensure_ascii=ascii_only)
 
 
-def write_labels(labels: pd.DataFrame, path: Path | str, *, replace: bool = False) -> None:
+def write_label_file(labels: pd.DataFrame, path: Path | str, *, replace: bool = False) -> None:
     """Write labels, as a Parquet table or as JSONL by the name's end, whole or not at all.
 
     Parameters
@@ -193,21 +193,21 @@ def write_labels(labels: pd.DataFrame, path: Path | str, *, replace: bool = Fals
         It cannot be written.
     """
     path = Path(path)
-    refuse_out(path, replace=replace)
+    check_output_path(path, replace=replace)
     if path.suffix == ".parquet":
         schema.write(labels, path, schema.LABELS)
         return
-    with schema.atomic_write(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
+    with schema.atomic_write(path) as temporary_path, temporary_path.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(f"{line}\n" for line in label_lines(labels))
 
 
-def refuse_out(path: Path, *, replace: bool) -> None:
+def check_output_path(path: Path, *, replace: bool) -> None:
     """Refuse, before anything is computed, a file of labels that could not be written.
 
     Raises
     ------
     UsageError
-        See `write_labels`.
+        See `write_label_file`.
     """
     if path.suffix not in (".parquet", ".jsonl"):
         raise UsageError(f"--out {path}: expected a name that ends in .jsonl or .parquet.")
@@ -218,7 +218,7 @@ def refuse_out(path: Path, *, replace: bool) -> None:
 
 
 def read_labels(path: str | PathLike[str]) -> pd.DataFrame:
-    """A file of labels as `write_labels` wrote it, or of the same form.
+    """A file of labels as `write_label_file` wrote it, or of the same form.
 
     Returns
     -------
@@ -238,11 +238,11 @@ def read_labels(path: str | PathLike[str]) -> pd.DataFrame:
                 raise TableError(f"{path}, line {number}: {parsed}.")
             row = {key: value for key, value in parsed.items() if value is not None}
             if isinstance(row.get("evidence"), dict):
-                row["evidence"] = compact(row["evidence"])
+                row["evidence"] = compact_json(row["evidence"])
             rows.append(row)
         frame = schema.from_rows(rows, schema.LABELS, source=str(path))
     else:
-        frame = schema.read(path, schema.LABELS)
+        frame = schema.read_df(path, schema.LABELS)
     for name in ("p_reasoning", "conf_low", "conf_high"):
         for n, value in enumerate(frame[name]):
             if not (math.isnan(value) or 0 <= value <= 1):
@@ -253,7 +253,7 @@ def read_labels(path: str | PathLike[str]) -> pd.DataFrame:
     return frame
 
 
-def read_answers(path: str | PathLike[str]) -> Answers:
+def read_answers(path: str | PathLike[str]) -> AnswerTables:
     """Outcomes and models of a run directory, of what `probe_models` stored, or of one table.
 
     Parameters
@@ -265,18 +265,18 @@ def read_answers(path: str | PathLike[str]) -> Answers:
     Raises
     ------
     TableError
-        See `capgap.schema.read`.
+        See `capgap.schema.read_df`.
     """
     path = Path(path)
     if not path.is_dir():
-        return schema.read(path, schema.OUTCOMES), schema.empty(schema.MODELS)
+        return schema.read_df(path, schema.OUTCOMES), schema.empty(schema.MODELS)
     models = path / "models.parquet"
-    facts = schema.read(models, schema.MODELS) if models.is_file() else schema.empty(schema.MODELS)
-    outcomes = read_outcomes(path) if has_outcomes(path) else schema.read(path / "outcomes.parquet", schema.OUTCOMES)
+    facts = schema.read_df(models, schema.MODELS) if models.is_file() else schema.empty(schema.MODELS)
+    outcomes = read_outcomes(path) if has_outcomes(path) else schema.read_df(path / "outcomes.parquet", schema.OUTCOMES)
     return outcomes, facts
 
 
-def join_answers(several: Sequence[Answers]) -> Answers:
+def join_answers(answer_sources: Sequence[AnswerTables]) -> AnswerTables:
     """Answers from several places as one; of what stands in two of them, the later counts.
 
     Raises
@@ -284,13 +284,13 @@ def join_answers(several: Sequence[Answers]) -> Answers:
     TableError
         Two places call different models by one name.
     """
-    outcomes, models = ([answers[n] for answers in several if len(answers[n])] for n in (0, 1))
+    outcomes, models = ([answers[n] for answers in answer_sources if len(answers[n])] for n in (0, 1))
     facts = pd.concat(models, ignore_index=True) if models else schema.empty(schema.MODELS)
     hashes = facts.dropna(subset="weights_hash").groupby("model")["weights_hash"].nunique()
-    twice = hashes[hashes > 1]
-    if len(twice):
+    clashes = hashes[hashes > 1]
+    if len(clashes):
         raise TableError(
-            f"two different models are called {twice.index[0]!r} in these answers. Give one another name: NAME=CKPT."
+            f"two different models are called {clashes.index[0]!r} in these answers. Give one another name: NAME=CKPT."
         )
     rows = pd.concat(outcomes, ignore_index=True) if outcomes else schema.empty(schema.OUTCOMES)
     return (

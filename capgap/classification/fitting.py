@@ -18,14 +18,14 @@ from capgap.classification.coefficients import Calibration, Coefficients
 from capgap.classification.design_matrices import DesignMatrices, balanced
 from capgap.errors import EstimationError
 
-__all__ = ["GRID", "HeldOutPredictions", "FitSettings", "fit", "leave_families_out"]
+__all__ = ["SETTINGS_GRID", "HeldOutPredictions", "FitSettings", "fit", "leave_families_out"]
 
 MIN_FAMILIES = 8  # a word needs so many families, or it stands for one of them
-MIN_SHARE = 0.02  # and in each of them so large a share of the items
-KNOWN_FAMILIES = 5  # words of so many families are known to the model
-CLIP = 3.0
+MIN_ITEM_SHARE = 0.02  # and in each of them so large a share of the items
+KNOWN_WORD_MIN_FAMILIES = 5  # words of so many families are known to the model
+FEATURE_CLIP_SD = 3.0
 INNER_FOLDS = 12
-LAPSE = 0.01  # nobody can be surer than this of a new kind of item who has seen fewer than a hundred
+LAPSE_RATE = 0.01  # nobody can be surer than this of a new kind of item who has seen fewer than a hundred
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class FitSettings:
     """Items' worth of evidence that weighs as much as the penalty: the inverse of its strength times their number."""
     words: float
     """Scale of the words beside standardised features; 0 leaves words out."""
-    emphasis: float
+    helper_weight: float
     """Emphasis of a family that only helps to fit, as capgap's own exercises do; 1 counts it like a measured one."""
 
 
-GRID: tuple[FitSettings, ...] = tuple(FitSettings(evidence, 0.3, 2.0) for evidence in (5.0, 15.0, 45.0))
+SETTINGS_GRID: tuple[FitSettings, ...] = tuple(FitSettings(evidence, 0.3, 2.0) for evidence in (5.0, 15.0, 45.0))
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _columns(fitted: _FittedRegression, design: DesignMatrices, rows: NDArray[np
     """The regression's columns, shape (rows, features + words): standardised features, and words where it has any."""
     from scipy import sparse
 
-    dense = np.clip((design.dense[rows] - fitted.mean) / fitted.scale, -CLIP, CLIP)
+    dense = np.clip((design.dense[rows] - fitted.mean) / fitted.scale, -FEATURE_CLIP_SD, FEATURE_CLIP_SD)
     if not len(fitted.columns):
         return dense
     return sparse.hstack([sparse.csr_matrix(dense), design.words[rows][:, fitted.columns] * fitted.words]).tocsr()
@@ -86,17 +86,17 @@ def _fit(design: DesignMatrices, rows: NDArray[np.intp], settings: FitSettings) 
     """Penalised logistic regression on the given items."""
     from sklearn.linear_model import LogisticRegression
 
-    family, label = design.family[rows], design.reasoning[rows]
+    family_index, label = design.family[rows], design.reasoning[rows]
     if label.all() or not label.any():
         raise EstimationError("A fit needs families of knowledge and of reasoning; all that are left have one label.")
-    emphasis = np.array([1.0 if members.measured else settings.emphasis for members in design.families])
-    weights = balanced(family, label, emphasis)
+    family_weights = np.array([1.0 if members.measured else settings.helper_weight for members in design.families])
+    weights = balanced(family_index, label, family_weights)
     dense = design.dense[rows]
     mean = np.average(dense, axis=0, weights=weights)
     scale = np.sqrt(np.average((dense - mean) ** 2, axis=0, weights=weights))
     scale = np.where(scale > 1e-9, scale, 1.0)
-    seen = np.unique(family)
-    columns = np.flatnonzero((design.shares[seen] >= MIN_SHARE).sum(axis=0) >= MIN_FAMILIES)
+    seen = np.unique(family_index)
+    columns = np.flatnonzero((design.shares[seen] >= MIN_ITEM_SHARE).sum(axis=0) >= MIN_FAMILIES)
     fitted = _FittedRegression(mean, scale, columns if settings.words else columns[:0], settings.words, None)
     model = LogisticRegression(C=settings.evidence / len(rows), max_iter=1000, tol=1e-5)
     model.fit(_columns(fitted, design, rows), label, sample_weight=weights)
@@ -113,53 +113,53 @@ def sample(design: DesignMatrices, limit: int, seed: int = 0) -> NDArray[np.intp
     return np.concatenate(chosen)
 
 
-def _rows_of(
-    design: DesignMatrices, rows: NDArray[np.intp], families: Sequence[int] | NDArray[np.intp]
+def _family_rows(
+    design: DesignMatrices, rows: NDArray[np.intp], family_indices: Sequence[int] | NDArray[np.intp]
 ) -> NDArray[np.intp]:
-    return rows[np.isin(design.family[rows], families)]
+    return rows[np.isin(design.family[rows], family_indices)]
 
 
-def _inner_folds(design: DesignMatrices, families: Sequence[int]) -> list[list[int]]:
+def _inner_folds(design: DesignMatrices, family_indices: Sequence[int]) -> list[list[int]]:
     """Measured families dealt out into folds, each label in turn."""
-    ordered = sorted(families, key=lambda n: (design.families[n].reasoning, n))
+    ordered = sorted(family_indices, key=lambda n: (design.families[n].reasoning, n))
     n_folds = min(INNER_FOLDS, len(ordered))
     return [ordered[k::n_folds] for k in range(n_folds)]
 
 
 def _tune(
-    design: DesignMatrices, rows: NDArray[np.intp], outside: Sequence[int], grid: Sequence[FitSettings]
+    design: DesignMatrices, rows: NDArray[np.intp], left_out_families: Sequence[int], grid: Sequence[FitSettings]
 ) -> tuple[FitSettings, Calibration]:
-    """Settings and calibration by cross-validation over the families that are not `outside`."""
-    inside = [n for n in design.measured if n not in outside]
-    folds = _inner_folds(design, inside)
-    tried = []
+    """Settings and calibration by cross-validation over the families that are not `left_out_families`."""
+    tuning_families = [n for n in design.measured if n not in left_out_families]
+    folds = _inner_folds(design, tuning_families)
+    candidates = []
     for settings in grid:
         items, logits = [], []
         for fold in folds:
-            fitted = _fit(design, _rows_of(design, rows, design.without([*outside, *fold])), settings)
-            items.append(_rows_of(design, rows, fold))
+            fitted = _fit(design, _family_rows(design, rows, design.without([*left_out_families, *fold])), settings)
+            items.append(_family_rows(design, rows, fold))
             logits.append(fitted.logits(design, items[-1]))
         calibration, losses = calibrate(design, np.concatenate(items), np.concatenate(logits))
-        tried.append((settings, calibration, losses))
-    if not tried:
+        candidates.append((settings, calibration, losses))
+    if not candidates:
         raise EstimationError("No settings to choose from.")
-    labels = np.array([design.families[n].reasoning for n in sorted(inside)])
-    best = min((losses for *_, losses in tried), key=lambda losses: _mean_and_error(losses, labels)[0])
+    labels = np.array([design.families[n].reasoning for n in sorted(tuning_families)])
+    best_losses = min((losses for *_, losses in candidates), key=lambda losses: _mean_and_error(losses, labels)[0])
     # The strongest penalty that is not worse than the best by more than the standard error of their difference.
-    good = []
-    for settings, calibration, losses in tried:
-        worse, error = _mean_and_error(losses - best, labels)
-        if worse <= error:
-            good.append((settings.evidence, worse, settings, calibration))
-    *_, settings, calibration = min(good, key=lambda candidate: candidate[:2])
+    within_one_se = []
+    for settings, calibration, losses in candidates:
+        excess_loss, error = _mean_and_error(losses - best_losses, labels)
+        if excess_loss <= error:
+            within_one_se.append((settings.evidence, excess_loss, settings, calibration))
+    *_, settings, calibration = min(within_one_se, key=lambda candidate: candidate[:2])
     return settings, calibration
 
 
 def _mean_and_error(values: NDArray[np.float64], labels: NDArray[np.bool_]) -> tuple[float, float]:
     """Mean over families, labels counting alike, and its standard error."""
-    parts = [values[labels == label] for label in (False, True)]
-    variances = [part.var(ddof=1) / len(part) if len(part) > 1 else 0.0 for part in parts]
-    return float(np.mean([part.mean() for part in parts])), float(np.sqrt(sum(variances)) / 2)
+    values_by_label = [values[labels == label] for label in (False, True)]
+    variances = [group.var(ddof=1) / len(group) if len(group) > 1 else 0.0 for group in values_by_label]
+    return float(np.mean([group.mean() for group in values_by_label])), float(np.sqrt(sum(variances)) / 2)
 
 
 def calibrate(
@@ -179,19 +179,19 @@ def calibrate(
     weights = weights / weights.sum()
 
     def loss(x: NDArray[np.float64]) -> float:
-        p = Calibration(float(x[0]), float(x[1]), LAPSE, LAPSE).probability(logits)
+        p = Calibration(float(x[0]), float(x[1]), LAPSE_RATE, LAPSE_RATE).probability(logits)
         return float(-(weights @ np.log(np.where(label, p, 1 - p))))
 
     optimum = minimize(loss, np.array([1.0, 0.0]), method="L-BFGS-B", bounds=[(0.05, 20.0), (-20.0, 20.0)])
-    calibration = Calibration(float(optimum.x[0]), float(optimum.x[1]), LAPSE, LAPSE)
+    calibration = Calibration(float(optimum.x[0]), float(optimum.x[1]), LAPSE_RATE, LAPSE_RATE)
     p = calibration.probability(logits)
-    each = -np.log(np.where(label, p, 1 - p))
-    family = design.family[items]
-    return calibration, np.array([each[family == n].mean() for n in np.unique(family)])
+    item_losses = -np.log(np.where(label, p, 1 - p))
+    family_index = design.family[items]
+    return calibration, np.array([item_losses[family_index == n].mean() for n in np.unique(family_index)])
 
 
 def leave_families_out(
-    design: DesignMatrices, *, limit: int = 150, seed: int = 0, grid: Sequence[FitSettings] = GRID
+    design: DesignMatrices, *, limit: int = 150, seed: int = 0, grid: Sequence[FitSettings] = SETTINGS_GRID
 ) -> HeldOutPredictions:
     """Nested cross-validation: predictions of each measured family by a fit without it, tuned and calibrated inside.
 
@@ -216,17 +216,17 @@ def leave_families_out(
         raise EstimationError("Leaving families out takes three measured families of knowledge and three of reasoning.")
     rows = sample(design, limit, seed)
     items, raw, logit, chosen = [], [], [], []
-    for left_out in design.measured:
-        settings, calibration = _tune(design, rows, [left_out], grid)
-        fitted = _fit(design, _rows_of(design, rows, design.without([left_out])), settings)
-        items.append(np.flatnonzero(design.family == left_out))
+    for left_out_family in design.measured:
+        settings, calibration = _tune(design, rows, [left_out_family], grid)
+        fitted = _fit(design, _family_rows(design, rows, design.without([left_out_family])), settings)
+        items.append(np.flatnonzero(design.family == left_out_family))
         raw.append(fitted.logits(design, items[-1]))
         logit.append(calibration.logit(raw[-1]))
         chosen.append(settings)
     return HeldOutPredictions(np.concatenate(items), np.concatenate(raw), np.concatenate(logit), tuple(chosen))
 
 
-def spread(design: DesignMatrices, left_out: HeldOutPredictions) -> tuple[float, float]:
+def spread(design: DesignMatrices, predictions: HeldOutPredictions) -> tuple[float, float]:
     """Spread of calibrated log-odds between families of a label, and between items of a family.
 
     Returns
@@ -235,25 +235,25 @@ def spread(design: DesignMatrices, left_out: HeldOutPredictions) -> tuple[float,
         Standard deviations of calibrated out-of-family log-odds: of families' means around the mean of their label,
         and of items around the mean of their family (families counting alike).
     """
-    family = design.family[left_out.item]
-    means = {n: left_out.logit[family == n].mean() for n in design.measured}
-    within = float(np.mean([left_out.logit[family == n].var() for n in design.measured]))
-    squares, free = 0.0, 0
+    family_index = design.family[predictions.item]
+    means = {n: predictions.logit[family_index == n].mean() for n in design.measured}
+    within_variance = float(np.mean([predictions.logit[family_index == n].var() for n in design.measured]))
+    squares, degrees_of_freedom = 0.0, 0
     for label in (False, True):
-        of_label = np.array([mean for n, mean in means.items() if design.families[n].reasoning == label])
-        squares += float(((of_label - of_label.mean()) ** 2).sum())
-        free += len(of_label) - 1
-    return float(np.sqrt(squares / free)), float(np.sqrt(within))
+        label_means = np.array([mean for n, mean in means.items() if design.families[n].reasoning == label])
+        squares += float(((label_means - label_means.mean()) ** 2).sum())
+        degrees_of_freedom += len(label_means) - 1
+    return float(np.sqrt(squares / degrees_of_freedom)), float(np.sqrt(within_variance))
 
 
 def fit(
     design: DesignMatrices,
     *,
     spreads: tuple[float, float],
-    about: dict[str, Any],
+    origin: dict[str, Any],
     limit: int = 150,
     seed: int = 0,
-    grid: Sequence[FitSettings] = GRID,
+    grid: Sequence[FitSettings] = SETTINGS_GRID,
 ) -> tuple[Coefficients, Any]:
     """Coefficients fitted to all families, with settings and calibration by leaving families out.
 
@@ -263,7 +263,7 @@ def fit(
         As for `leave_families_out`.
     spreads
         From `spread`.
-    about
+    origin
         What the file says of its making.
 
     Returns
@@ -277,18 +277,18 @@ def fit(
     weight = fitted.model.coef_[0]
     n = design.dense.shape[1]
     words = {design.vocabulary[c]: float(w) * settings.words for c, w in zip(fitted.columns, weight[n:], strict=True)}
-    known = (design.shares > 0).sum(axis=0) >= KNOWN_FAMILIES
+    known_columns = (design.shares > 0).sum(axis=0) >= KNOWN_WORD_MIN_FAMILIES
     coefficients = Coefficients(
         mean=fitted.mean,
         scale=fitted.scale,
         weight=weight[:n],
-        clip=CLIP,
+        clip=FEATURE_CLIP_SD,
         words=words,
         intercept=float(fitted.model.intercept_[0]),
         calibration=calibration,
         family_sd=spreads[0],
         item_sd=spreads[1],
-        known=frozenset(word for word, is_known in zip(design.vocabulary, known, strict=True) if is_known),
-        about={**about, "evidence": settings.evidence, "words": settings.words, "own": settings.emphasis},
+        known=frozenset(word for word, is_known in zip(design.vocabulary, known_columns, strict=True) if is_known),
+        provenance={**origin, "evidence": settings.evidence, "words": settings.words, "own": settings.helper_weight},
     )
     return coefficients, fitted

@@ -7,7 +7,7 @@ from typing import Any
 
 from capgap.errors import TableError
 
-_LONGEST = 64_000_000  # of a line, in bytes
+_MAX_LINE_BYTES = 64_000_000  # of a line, in bytes
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
@@ -21,10 +21,10 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
     try:
         with path.open("rb") as file:
             number = 0
-            while line := file.readline(_LONGEST + 1):
+            while line := file.readline(_MAX_LINE_BYTES + 1):
                 number += 1
-                if len(line) > _LONGEST:
-                    raise TableError(f"{path}, line {number}: is longer than {_LONGEST:,} bytes.")
+                if len(line) > _MAX_LINE_BYTES:
+                    raise TableError(f"{path}, line {number}: is longer than {_MAX_LINE_BYTES:,} bytes.")
                 if line.strip():
                     yield number, _parsed(line)
     except OSError as error:
@@ -45,5 +45,5 @@ def _parsed(line: bytes) -> dict[str, Any] | str:
 
 def kind_of(value: Any) -> str:
     """What a JSON value is, with its article."""
-    kinds = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
-    return kinds.get(type(value), "a number")
+    names_by_type = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return names_by_type.get(type(value), "a number")

@@ -10,7 +10,7 @@ import pandas as pd
 from capgap import schema
 from capgap.classification.evidence import ItemText
 from capgap.classification.files import read_labels
-from capgap.classification.label_independence import refuse_compared
+from capgap.classification.label_independence import refuse_circular
 from capgap.classification.labelling import UnlabelledItem, classify_items
 from capgap.classification.text_model import TextModel
 from capgap.errors import TableError
@@ -20,7 +20,7 @@ def complete_labels(
     outcomes: pd.DataFrame,
     items: pd.DataFrame | None,
     models: pd.DataFrame | None,
-    remembered: pd.DataFrame | None,
+    earlier_labels: pd.DataFrame | None,
     roles: schema.Roles,
     *,
     given: pd.DataFrame | str | PathLike[str] | None = None,
@@ -36,7 +36,7 @@ def complete_labels(
         families speak.
     models, roles
         Who is compared.
-    remembered
+    earlier_labels
         Labels of an earlier time, of the run directories that are analysed.
     given
         Labels of the user, as `capgap.classify` gives them or in a file of `capgap classify`; they take the place of
@@ -54,32 +54,32 @@ def complete_labels(
     TableError
         What the user gave is no table of labels, or holds none of the items.
     """
-    known = schema.empty(schema.LABELS) if remembered is None else remembered
+    existing = schema.empty(schema.LABELS) if earlier_labels is None else earlier_labels
     if given is not None:
-        known = (
+        existing = (
             schema.validate(given, schema.LABELS, source="labels")
             if isinstance(given, pd.DataFrame)
             else read_labels(given)
         )
     questions = _questions(outcomes, items)
     keys = [(question.task, question.item) for question in questions]
-    labelled = set(_keys(known))
+    labelled = set(_item_keys(existing))
     if given is not None and labelled.isdisjoint(keys):
         raise TableError(
             f"{'labels' if isinstance(given, pd.DataFrame) else given}: none of its labels is of an item of this run. "
             f"Task and item must be spelt as in the outcomes."
         )
-    fresh = _classified([question for question, key in zip(questions, keys, strict=True) if key not in labelled])
-    wanted = set(keys)
-    parts = [part for part in (known[[key in wanted for key in _keys(known)]], fresh) if len(part)]
-    if not parts:
+    new_labels = _label_items([question for question, key in zip(questions, keys, strict=True) if key not in labelled])
+    run_keys = set(keys)
+    tables = [rows for rows in (existing[[key in run_keys for key in _item_keys(existing)]], new_labels) if len(rows)]
+    if not tables:
         return None, ""
-    labels = schema.concat(parts, schema.LABELS)
-    refuse_compared(labels, schema.empty(schema.MODELS) if models is None else models, set(roles.names))
+    labels = schema.concat(tables, schema.LABELS)
+    refuse_circular(labels, schema.empty(schema.MODELS) if models is None else models, set(roles.names))
     return labels, _summary(questions, labels)
 
 
-def _keys(table: pd.DataFrame) -> list[tuple[str, str]]:
+def _item_keys(table: pd.DataFrame) -> list[tuple[str, str]]:
     return list(zip(table["task"].astype(str), table["item"].astype(str), strict=True))
 
 
@@ -87,8 +87,8 @@ def _questions(outcomes: pd.DataFrame, items: pd.DataFrame | None) -> list[Unlab
     """Every item once, with what it declares and, where known, what it asks; the default variant speaks first."""
     texts: dict[tuple[str, str], ItemText] = {}
     if items is not None:
-        by_variant = items.sort_values("variant", key=lambda variant: variant != "default", kind="stable")
-        for row in by_variant.drop_duplicates(["task", "item"]).itertuples(index=False):
+        default_first_items = items.sort_values("variant", key=lambda variant: variant != "default", kind="stable")
+        for row in default_first_items.drop_duplicates(["task", "item"]).itertuples(index=False):
             texts[str(row.task), str(row.item)] = ItemText(_text(row.prompt), _choices(row.choices))
     rows = outcomes.drop_duplicates(["task", "item"])[["task", "item", "capability"]]
     return [
@@ -115,19 +115,19 @@ def _choices(cell: Any) -> tuple[str, ...]:
     return tuple(map(str, choices)) if isinstance(choices, list) else ()
 
 
-def _classified(questions: Sequence[UnlabelledItem]) -> pd.DataFrame:
+def _label_items(questions: Sequence[UnlabelledItem]) -> pd.DataFrame:
     """Labels by declaration, else with the words of the item; items of which nothing is known get none."""
-    with_text = {question.task for question in questions if question.question.text}
+    tasks_with_text = {question.task for question in questions if question.question.text}
     # Of what declares, the declaration is the label; text would only add its doubt.
-    by_text = [q for q in questions if q.capability is None and q.task in with_text]
-    by_declaration = [q for q in questions if q.capability is not None or q.task not in with_text]
-    parts = []
-    if by_declaration:
-        parts.append(classify_items(by_declaration, text=lambda _: []).labels)
-    if by_text:
+    text_items = [q for q in questions if q.capability is None and q.task in tasks_with_text]
+    declaration_items = [q for q in questions if q.capability is not None or q.task not in tasks_with_text]
+    label_tables = []
+    if declaration_items:
+        label_tables.append(classify_items(declaration_items, text=lambda _: []).labels)
+    if text_items:
         # The catalogue's word on lm-eval's tasks is in the outcomes already; others may have a like name.
-        parts.append(classify_items(by_text, declarations=False).labels)
-    labels = schema.concat(parts, schema.LABELS)
+        label_tables.append(classify_items(text_items, declarations=False).labels)
+    labels = schema.concat(label_tables, schema.LABELS)
     return labels[labels["source"] != "none"]
 
 
@@ -135,11 +135,11 @@ def _summary(questions: Sequence[UnlabelledItem], labels: pd.DataFrame) -> str:
     undeclared: Collection[tuple[str, str]] = {(q.task, q.item) for q in questions if q.capability is None}
     if not undeclared:
         return ""
-    counts = labels.loc[[key in undeclared for key in _keys(labels)], "capability"].value_counts()
+    counts = labels.loc[[key in undeclared for key in _item_keys(labels)], "capability"].value_counts()
     start = f"{len(undeclared):,} of {len(questions):,} items declare no capability"
-    parts = [f"{int(counts[name]):,} {name}" for name in schema.CAPABILITIES if name in counts]
+    totals = [f"{int(counts[name]):,} {name}" for name in schema.CAPABILITIES if name in counts]
     return (
-        f"{start} and are labelled {', '.join(parts)}." if parts else f"{start}, and nothing tells what they ask for."
+        f"{start} and are labelled {', '.join(totals)}." if totals else f"{start}, and nothing tells what they ask for."
     )
 
 
@@ -147,5 +147,5 @@ def classifier_facts(labels: pd.DataFrame | None) -> dict[str, Any] | None:
     """The text model's measured performance on families that it had not seen; None where no label rests on it."""
     if labels is None or not labels["source"].fillna("").str.contains("text").any():
         return None
-    measured = TextModel.shipped().coefficients.about.get("measured")
+    measured = TextModel.load_shipped().coefficients.provenance.get("measured")
     return dict(measured) if isinstance(measured, dict) else None

@@ -5,11 +5,11 @@ from collections.abc import Collection
 
 import pandas as pd
 
-from capgap.classification.evidence import EvidenceModel
+from capgap.classification.evidence import ProbedModel
 from capgap.errors import TableError, UsageError
 
 
-def refuse_compared(labels: pd.DataFrame, models: pd.DataFrame | None, compared: Collection[str] | None = None) -> None:
+def refuse_circular(labels: pd.DataFrame, models: pd.DataFrame | None, compared: Collection[str] | None = None) -> None:
     """Refuse labels whose evidence comes from the models that are to be compared by them.
 
     Parameters
@@ -30,24 +30,24 @@ def refuse_compared(labels: pd.DataFrame, models: pd.DataFrame | None, compared:
     names = set(hash_of) if compared is None else set(compared)
     name_of = {h: name for name, h in hash_of.items() if name in names and isinstance(h, str) and h}
     for task, evidence in zip(labels["task"], labels["evidence"], strict=True):
-        for witness in _witnesses(evidence):
-            name = witness.name if witness.name in names else name_of.get(witness.weights_hash or "")
+        for probed_model in _probed_models(evidence):
+            name = probed_model.name if probed_model.name in names else name_of.get(probed_model.weights_hash or "")
             if name is not None:
-                same = "" if name == witness.name else f" (asked as {witness.name!r})"
+                alias = "" if name == probed_model.name else f" (asked as {probed_model.name!r})"
                 raise UsageError(
-                    f"labels: those of task {task!r} rest on answers of {name!r}{same}, which is one of the compared "
+                    f"labels: those of task {task!r} rest on answers of {name!r}{alias}, which is one of the compared "
                     f"models; the comparison would test its own definition. Classify with other models, or by text "
                     f"alone: capgap classify without --model and --outcomes."
                 )
 
 
-def _witnesses(evidence: object) -> list[EvidenceModel]:
+def _probed_models(evidence: object) -> list[ProbedModel]:
     """The models whose answers a cell of the column ``evidence`` rests on."""
     if not isinstance(evidence, str) or '"models"' not in evidence:
         return []
     try:
         models = json.loads(evidence).get("models", [])
-        return [EvidenceModel(str(m["model"]), m.get("weights_hash")) for m in models]
+        return [ProbedModel(str(m["model"]), m.get("weights_hash")) for m in models]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise TableError(
             f"labels: evidence {evidence[:80]!r} is not of the form that capgap classify writes."

@@ -10,9 +10,9 @@ import pandas as pd
 
 from capgap import schema
 from capgap.battery import PreparedTask
-from capgap.classification.declared_labels import declared, declared_of_task
+from capgap.classification.declared_labels import shared_declaration, weigh_label
 from capgap.classification.evidence import Evidence, ItemText
-from capgap.classification.pooling import PooledLabel, TaskLabels, pool, pool_alone
+from capgap.classification.pooling import PooledLabel, TaskLabels, pool, pool_without_task
 from capgap.classification.text_model import TextModel
 
 _MAX_REASON = 240  # characters
@@ -30,11 +30,11 @@ class UnlabelledItem:
     """What it asks."""
     capability: str | None = None
     """What its battery or file declares."""
-    alone: bool = False
+    no_task: bool = False
     """Whether it has no task: its neighbours then say nothing about it."""
     rationale: str | None = None
     """Text that contains the fact, or the steps, where there is any."""
-    by: str | None = None
+    declarer: str | None = None
     """Who declares `capability`; None for a task of lm-eval, where the catalogue may have."""
 
 
@@ -48,10 +48,10 @@ class LabelledItems:
     """Task → its own label; without items that have no task."""
 
 
-def unlabelled_items(prepared: Iterable[PreparedTask]) -> list[UnlabelledItem]:
+def unlabelled_items(prepared_tasks: Iterable[PreparedTask]) -> list[UnlabelledItem]:
     """The items of a prepared battery, once each, in its order; variants are the same items."""
     items: dict[tuple[str, str], UnlabelledItem] = {}
-    for task in prepared:
+    for task in prepared_tasks:
         for item in task.items:
             target = item.targets[0] if item.targets else None
             items.setdefault(
@@ -62,7 +62,7 @@ def unlabelled_items(prepared: Iterable[PreparedTask]) -> list[UnlabelledItem]:
                     question=ItemText(item.prompt, item.choices or (), target),
                     capability=item.capability,
                     rationale=item.rationale,
-                    by=None if task.score is None else "its battery",
+                    declarer=None if task.score is None else "its battery",
                 ),
             )
     return list(items.values())
@@ -71,7 +71,7 @@ def unlabelled_items(prepared: Iterable[PreparedTask]) -> list[UnlabelledItem]:
 def classify_items(
     items: Sequence[UnlabelledItem],
     *,
-    behaviour: Mapping[str, Sequence[Evidence]] | None = None,
+    answer_evidence: Mapping[str, Sequence[Evidence]] | None = None,
     text: Callable[[Sequence[ItemText]], Sequence[Evidence]] | None = None,
     declarations: bool = True,
 ) -> LabelledItems:
@@ -81,7 +81,7 @@ def classify_items(
     ----------
     items
         What to label; the pair of task and id is distinct.
-    behaviour
+    answer_evidence
         Task → evidence from answers, see `behaviour_evidence`.
     text
         Gives the evidence of each question's text; default: the shipped model. ``lambda questions: []`` leaves text
@@ -96,20 +96,20 @@ def classify_items(
         on: name and weights_hash), ``task`` (probability of the whole task with its interval; not where the item has
         no task).
     """
-    texts = list((text or TextModel.shipped().evidence)([item.question for item in items]))
+    texts = list((text or TextModel.load_shipped().evidence)([item.question for item in items]))
     words = [[texts[i]] if texts else [] for i in range(len(items))]
-    groups: dict[str, list[int]] = defaultdict(list)
+    indices_by_task: dict[str, list[int]] = defaultdict(list)
     rows: list[dict[str, Any]] = [{} for _ in items]
     for i, item in enumerate(items):
-        if item.alone:
-            declaration = declared(item.capability, None, by=item.by) if declarations else None
-            rows[i] = _row(item, pool_alone([*words[i], *([declaration] if declaration else [])]), None)
+        if item.no_task:
+            declaration = weigh_label(item.capability, None, declarer=item.declarer) if declarations else None
+            rows[i] = _row(item, pool_without_task([*words[i], *([declaration] if declaration else [])]), None)
         else:
-            groups[item.task].append(i)
+            indices_by_task[item.task].append(i)
     tasks: dict[str, PooledLabel] = {}
-    for task, members in groups.items():
-        of_task = (behaviour or {}).get(task, ())
-        pooled = _pooled([items[i] for i in members], [words[i] for i in members], of_task, declarations)
+    for task, members in indices_by_task.items():
+        task_evidence = (answer_evidence or {}).get(task, ())
+        pooled = _pooled([items[i] for i in members], [words[i] for i in members], task_evidence, declarations)
         tasks[task] = pooled.task
         for i, label in zip(members, pooled.items, strict=True):
             rows[i] = _row(items[i], label, pooled.task)
@@ -118,23 +118,23 @@ def classify_items(
 
 
 def _pooled(
-    items: Sequence[UnlabelledItem], words: list[list[Evidence]], behaviour: Sequence[Evidence], declarations: bool
+    items: Sequence[UnlabelledItem], words: list[list[Evidence]], from_answers: Sequence[Evidence], declarations: bool
 ) -> TaskLabels:
     """The pooled labels of one task: a declaration that all items share is evidence on the task, others on items."""
-    of_task = list(behaviour)
+    task_evidence = list(from_answers)
     if declarations:
-        declared_of = [declared(item.capability, item.task, by=item.by) for item in items]
-        common = declared_of_task(declared_of)
-        if common is not None:
-            of_task.append(common)
+        item_declarations = [weigh_label(item.capability, item.task, declarer=item.declarer) for item in items]
+        task_declaration = shared_declaration(item_declarations)
+        if task_declaration is not None:
+            task_evidence.append(task_declaration)
         else:
-            words = [[*of_item, *([d] if d else [])] for of_item, d in zip(words, declared_of, strict=True)]
-    return pool(of_task, words)
+            words = [[*evidence, *([d] if d else [])] for evidence, d in zip(words, item_declarations, strict=True)]
+    return pool(task_evidence, words)
 
 
 def _row(item: UnlabelledItem, label: PooledLabel, task: PooledLabel | None) -> dict[str, Any]:
     evidence: dict[str, Any] = {
-        "reasons": [{"words": _plain(r.words), "weight": round(r.weight, 3)} for r in label.reasons],
+        "reasons": [{"words": _one_line_reason(r.words), "weight": round(r.weight, 3)} for r in label.reasons],
         "models": [{"model": m.name, "weights_hash": m.weights_hash} for m in label.models],
     }
     if task is not None:
@@ -147,16 +147,16 @@ def _row(item: UnlabelledItem, label: PooledLabel, task: PooledLabel | None) -> 
         "conf_low": label.conf_low,
         "conf_high": label.conf_high,
         "source": ", ".join(label.kinds) or "none",
-        "evidence": compact(evidence),
+        "evidence": compact_json(evidence),
     }
 
 
-def compact(evidence: Mapping[str, Any]) -> str:
+def compact_json(evidence: Mapping[str, Any]) -> str:
     """Evidence as compact JSON, for a table's cell."""
     return json.dumps(evidence, ensure_ascii=False, separators=(",", ":"))
 
 
-def _plain(words: str) -> str:
+def _one_line_reason(words: str) -> str:
     """A reason on one line, without control characters, bounded: it may quote an item."""
     line = " ".join("".join(c if c.isprintable() else " " for c in words[: 4 * _MAX_REASON]).split())
     return line if len(line) <= _MAX_REASON else f"{line[: _MAX_REASON - 1]}…"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["KINDS", "LISTS", "WordKind"]
+__all__ = ["WORD_KINDS", "WORD_LISTS", "WordKind"]
 
 
 @dataclass(frozen=True)
@@ -18,21 +18,21 @@ class WordKind:
     """What several are called."""
 
 
-def _read() -> tuple[dict[str, WordKind], dict[str, frozenset[str]]]:
+def _read_lexicon() -> tuple[dict[str, WordKind], dict[str, frozenset[str]]]:
     """The kinds in the order of the file, and the other lists."""
-    kinds: dict[str, WordKind] = {}
-    lists: dict[str, frozenset[str]] = {}
+    word_kinds: dict[str, WordKind] = {}
+    word_lists: dict[str, frozenset[str]] = {}
     text = Path(__file__).with_suffix(".txt").read_text(encoding="utf-8")
     for section in ("\n" + text).split("\n== ")[1:]:
-        head, *lines = [line for line in section.splitlines() if not line.startswith("#")]
-        name, *called = head.split(" | ")
+        header, *lines = [line for line in section.splitlines() if not line.startswith("#")]
+        name, *display_names = header.split(" | ")
         words = frozenset(" ".join(lines).split())
-        if called:
-            kinds[name] = WordKind(words, *called)
+        if display_names:
+            word_kinds[name] = WordKind(words, *display_names)
         else:
-            lists[name] = words
-    return kinds, lists
+            word_lists[name] = words
+    return word_kinds, word_lists
 
 
-KINDS, LISTS = _read()
+WORD_KINDS, WORD_LISTS = _read_lexicon()
 """Name → kind, in the order of the coefficients; and name → words that features use otherwise."""

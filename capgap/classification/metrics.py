@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from capgap.classification.design_matrices import DesignMatrices, balanced
 from capgap.classification.fitting import HeldOutPredictions
 
-__all__ = ["FamilyMetrics", "ClassifierMetrics", "classifier_metrics"]
+__all__ = ["ItemFamilyMetrics", "ClassifierMetrics", "classifier_metrics"]
 
 N_BINS = 10
 
 
 @dataclass(frozen=True)
-class FamilyMetrics:
+class ItemFamilyMetrics:
     """Metrics of one family that was left out."""
 
     family: str
@@ -33,7 +33,7 @@ class FamilyMetrics:
 class ClassifierMetrics:
     """Metrics of the text model over all families that were left out."""
 
-    families: tuple[FamilyMetrics, ...]
+    families: tuple[ItemFamilyMetrics, ...]
     auroc: float
     """Over the pooled out-of-family predictions, families counting alike within their label."""
     auroc_uncalibrated: float
@@ -50,39 +50,39 @@ class ClassifierMetrics:
     """Rows: truly knowledge, truly reasoning. Columns: called so. Families counting alike within a row."""
 
 
-def classifier_metrics(design: DesignMatrices, left_out: HeldOutPredictions) -> ClassifierMetrics:
+def classifier_metrics(design: DesignMatrices, predictions: HeldOutPredictions) -> ClassifierMetrics:
     """Metrics of out-of-family predictions."""
-    family, label = design.family[left_out.item], design.reasoning[left_out.item]
-    p = 1 / (1 + np.exp(-np.clip(left_out.logit, -500, 500)))
-    within = balanced(family, label, np.ones(len(design.families)))
-    equal = 1.0 / np.bincount(family, minlength=len(design.families))[family]
+    family_index, label = design.family[predictions.item], design.reasoning[predictions.item]
+    p = 1 / (1 + np.exp(-np.clip(predictions.logit, -500, 500)))
+    balanced_weights = balanced(family_index, label, np.ones(len(design.families)))
+    equal_family_weights = 1.0 / np.bincount(family_index, minlength=len(design.families))[family_index]
     rows = []
-    for n in sorted(set(family.tolist())):
-        of_family = design.families[n]
-        here = family == n
-        against = here | (label != of_family.reasoning)
+    for n in sorted(set(family_index.tolist())):
+        item_family = design.families[n]
+        in_family = family_index == n
+        is_compared = in_family | (label != item_family.reasoning)
         rows.append(
-            FamilyMetrics(
-                family=of_family.name,
-                reasoning=of_family.reasoning,
-                n=int(here.sum()),
-                accuracy=float(np.mean((p[here] > 0.5) == of_family.reasoning)),
-                mean_p=float(p[here].mean()),
-                auroc=auroc(left_out.logit[against], label[against], equal[against]),
+            ItemFamilyMetrics(
+                family=item_family.name,
+                reasoning=item_family.reasoning,
+                n=int(in_family.sum()),
+                accuracy=float(np.mean((p[in_family] > 0.5) == item_family.reasoning)),
+                mean_p=float(p[in_family].mean()),
+                auroc=auroc(predictions.logit[is_compared], label[is_compared], equal_family_weights[is_compared]),
             )
         )
     rates = {kind: [row.accuracy for row in rows if row.reasoning == kind] for kind in (False, True)}
-    right = [float(np.mean(rates[kind])) for kind in (False, True)]
-    bins, ece = _reliability(p, label, equal)
+    label_accuracy = [float(np.mean(rates[kind])) for kind in (False, True)]
+    bins, ece = _reliability(p, label, equal_family_weights)
     return ClassifierMetrics(
         families=tuple(rows),
-        auroc=auroc(left_out.logit, label, within),
-        auroc_uncalibrated=auroc(left_out.raw, label, within),
-        accuracy=sum(right) / 2,
+        auroc=auroc(predictions.logit, label, balanced_weights),
+        auroc_uncalibrated=auroc(predictions.raw, label, balanced_weights),
+        accuracy=sum(label_accuracy) / 2,
         ece=ece,
-        ece_balanced=_reliability(p, label, within)[1],
+        ece_balanced=_reliability(p, label, balanced_weights)[1],
         bins=bins,
-        confusion=((right[0], 1 - right[0]), (1 - right[1], right[1])),
+        confusion=((label_accuracy[0], 1 - label_accuracy[0]), (1 - label_accuracy[1], label_accuracy[1])),
     )
 
 
@@ -93,9 +93,9 @@ def auroc(score: NDArray[np.float64], label: NDArray[np.bool_], weight: NDArray[
     _, start = np.unique(score, return_index=True)
     positive = np.add.reduceat(np.where(label, weight, 0.0), start)
     negative = np.add.reduceat(np.where(label, 0.0, weight), start)
-    below = np.cumsum(negative) - negative
+    negatives_below = np.cumsum(negative) - negative
     total = positive.sum() * negative.sum()
-    return float((positive * (below + negative / 2)).sum() / total) if total > 0 else float("nan")
+    return float((positive * (negatives_below + negative / 2)).sum() / total) if total > 0 else float("nan")
 
 
 def _reliability(
@@ -106,10 +106,10 @@ def _reliability(
     weight = weight / weight.sum()
     bins, error = [], 0.0
     for n in range(N_BINS):
-        here = bin_of == n
-        mass = float(weight[here].sum())
+        in_bin = bin_of == n
+        mass = float(weight[in_bin].sum())
         if mass > 0:
-            mean, share = (float((weight[here] * x[here]).sum() / mass) for x in (p, label.astype(float)))
+            mean, share = (float((weight[in_bin] * x[in_bin]).sum() / mass) for x in (p, label.astype(float)))
             bins.append((mean, share, mass))
             error += mass * abs(mean - share)
     return tuple(bins), error

@@ -28,24 +28,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from capgap.classification.evidence import Evidence, EvidenceModel, EvidenceReason
+from capgap.classification.evidence import Evidence, EvidenceReason, ProbedModel
 
-__all__ = ["ITEM_SD", "MIDDLE", "N_REASONS", "PRIOR_SD", "PooledLabel", "TaskLabels", "pool", "pool_alone"]
+__all__ = ["ITEM_SD", "MIXED_RANGE", "N_REASONS", "PRIOR_SD", "PooledLabel", "TaskLabels", "pool", "pool_without_task"]
 
 PRIOR_SD = 5.0
 """Of a task's log-odds before any word: without evidence p is 0.5 with an interval from 0.00006 to 0.99994."""
 ITEM_SD = 0.5
 """How far items lie from their task, at least and without words on them: of a task at 95 %, between 88 % and 98 %."""
-MIDDLE = (1 / 3, 2 / 3)
+MIXED_RANGE = (1 / 3, 2 / 3)
 """Between these probabilities an item is `mixed`: the odds are below two to one either way."""
 N_REASONS = 3
 """Reasons that a label keeps."""
 
-_Z = 1.959963984540054
-_N_PRIOR = 5  # words that `ITEM_SD` counts for beside those on a task's items
+_Z_975 = 1.959963984540054
+_PSEUDO_COUNT = 5  # words that `ITEM_SD` counts for beside those on a task's items
 _ROUNDING = 1e-9
-_SURE = 23.0  # log-odds beyond which nothing is any surer
-_LEAST = 1e-4  # share of a word's variance that is its own, at least: two words never agree exactly
+_MAX_LOGIT = 23.0  # log-odds beyond which nothing is any surer
+_MIN_OWN_SHARE = 1e-4  # share of a word's variance that is its own, at least: two words never agree exactly
 Floats = NDArray[np.float64]
 
 
@@ -63,28 +63,28 @@ class PooledLabel:
     """Kinds of evidence that went in, in alphabetical order."""
     mixed: bool = False
     """Whether it was declared `mixed`."""
-    models: tuple[EvidenceModel, ...] = ()
+    models: tuple[ProbedModel, ...] = ()
     """Whose answers it rests on."""
 
     @property
     def p(self) -> float:
         """Probability of reasoning."""
-        return _p(self.logit)
+        return _probability(self.logit)
 
     @property
     def conf_low(self) -> float:
         """Lower end of the 95 % interval of `p`."""
-        return _p(self.logit - _Z * self.sd)
+        return _probability(self.logit - _Z_975 * self.sd)
 
     @property
     def conf_high(self) -> float:
         """Upper end of the 95 % interval of `p`."""
-        return _p(self.logit + _Z * self.sd)
+        return _probability(self.logit + _Z_975 * self.sd)
 
     @property
     def capability(self) -> str:
-        """``knowledge`` or ``reasoning``; ``mixed`` where it was declared so or `p` lies in `MIDDLE`."""
-        low, high = MIDDLE
+        """``knowledge`` or ``reasoning``; ``mixed`` where it was declared so or `p` lies in `MIXED_RANGE`."""
+        low, high = MIXED_RANGE
         if self.mixed or low <= self.p <= high:
             return "mixed"
         return "reasoning" if self.p > high else "knowledge"
@@ -124,7 +124,7 @@ class _Posterior:
     """Shape (u,)."""
     cov: Floats
     """Shape (u, u)."""
-    by_task: Floats
+    task_coefficients: Floats
     """Coefficient of each word on the task in `mean`, shape (u, words)."""
 
 
@@ -143,14 +143,14 @@ def pool(task: Sequence[Evidence], items: Sequence[Sequence[Evidence]]) -> TaskL
     TaskLabels
         With as many items as were given.
     """
-    kinds = sorted({e.kind for e in task} | {e.kind for words in items for e in words})
-    u = 1 + len(kinds)
-    words = _words(items, kinds)
-    loadings = np.array([_loadings(e, kinds) for e in task]).reshape(len(task), u)
+    evidence_kinds = sorted({e.kind for e in task} | {e.kind for words in items for e in words})
+    u = 1 + len(evidence_kinds)
+    words = _words(items, evidence_kinds)
+    loadings = np.array([_loadings(e, evidence_kinds) for e in task]).reshape(len(task), u)
     weighted = loadings.T / np.array([_own_variance(e) for e in task])
-    logits = np.array([_bounded(e.logit) for e in task])
+    logits = np.array([_clip_logit(e.logit) for e in task])
     # normal equations of the unknowns: prior, words on the task, words on items with delta_i integrated out
-    precision = np.diag([PRIOR_SD**-2, *[1.0] * len(kinds)])
+    precision = np.diag([PRIOR_SD**-2, *[1.0] * len(evidence_kinds)])
     precision += weighted @ loadings + np.einsum("nus,nsv->uv", words.weighted, words.a)
     cov = np.linalg.inv(precision)
     mean = cov @ (weighted @ logits + np.einsum("nus,ns->u", words.weighted, words.y))
@@ -158,7 +158,7 @@ def pool(task: Sequence[Evidence], items: Sequence[Sequence[Evidence]]) -> TaskL
     return TaskLabels(_task(task, items, words, unknowns), _items(task, items, words, unknowns))
 
 
-def pool_alone(words: Sequence[Evidence]) -> PooledLabel:
+def pool_without_task(words: Sequence[Evidence]) -> PooledLabel:
     """The label of an item that has no task: the same model with one item and one word of each kind, in closed form.
 
     Parameters
@@ -166,9 +166,9 @@ def pool_alone(words: Sequence[Evidence]) -> PooledLabel:
     words
         Words on the item, at most one of each kind.
     """
-    weight = [max(e.sd, _LEAST) ** -2 for e in words]
+    weight = [max(e.sd, _MIN_OWN_SHARE) ** -2 for e in words]
     precision = 1 / (PRIOR_SD**2 + ITEM_SD**2) + sum(weight)
-    logit = sum(w * _bounded(e.logit) for w, e in zip(weight, words, strict=True)) / precision
+    logit = sum(w * _clip_logit(e.logit) for w, e in zip(weight, words, strict=True)) / precision
     reasons = [r for w, e in zip(weight, words, strict=True) for r in _scaled(e, w / precision)]
     return _label(logit, precision**-0.5, reasons, words)
 
@@ -187,32 +187,32 @@ def spread(items: Sequence[Sequence[Evidence]]) -> float:
         From `ITEM_SD` to `PRIOR_SD`: by moments, from the kind with the most words, beside five words' worth of
         `ITEM_SD`.
     """
-    by_kind: dict[str, list[Evidence]] = defaultdict(list)
+    evidence_by_kind: dict[str, list[Evidence]] = defaultdict(list)
     for words in items:
         for evidence in words:
-            by_kind[evidence.kind].append(evidence)
-    most = max((by_kind[kind] for kind in sorted(by_kind)), key=len, default=[])
-    if len(most) < 2:
+            evidence_by_kind[evidence.kind].append(evidence)
+    main_kind = max((evidence_by_kind[kind] for kind in sorted(evidence_by_kind)), key=len, default=[])
+    if len(main_kind) < 2:
         return ITEM_SD
-    noise = float(np.mean([_own_variance(e) for e in most]))
-    between = float(np.var([_bounded(e.logit) for e in most], ddof=1)) - noise
-    shrunk = (_N_PRIOR * ITEM_SD**2 + (len(most) - 1) * between) / (_N_PRIOR + len(most) - 1)
+    noise = float(np.mean([_own_variance(e) for e in main_kind]))
+    item_variance = float(np.var([_clip_logit(e.logit) for e in main_kind], ddof=1)) - noise
+    shrunk = (_PSEUDO_COUNT * ITEM_SD**2 + (len(main_kind) - 1) * item_variance) / (_PSEUDO_COUNT + len(main_kind) - 1)
     return math.sqrt(min(max(shrunk, ITEM_SD**2), PRIOR_SD**2))
 
 
-def _words(items: Sequence[Sequence[Evidence]], kinds: Sequence[str]) -> _EvidenceArrays:
+def _words(items: Sequence[Sequence[Evidence]], evidence_kinds: Sequence[str]) -> _EvidenceArrays:
     """Evidence on items as arrays."""
     shape = (len(items), max((len(words) for words in items), default=0))
-    y, precision, a = np.zeros(shape), np.zeros(shape), np.zeros((*shape, 1 + len(kinds)))
+    y, precision, a = np.zeros(shape), np.zeros(shape), np.zeros((*shape, 1 + len(evidence_kinds)))
     for i, words in enumerate(items):
         for s, evidence in enumerate(words):
-            y[i, s], precision[i, s] = _bounded(evidence.logit), 1 / _own_variance(evidence)
-            a[i, s] = _loadings(evidence, kinds)
-    lead = 1 / (spread(items) ** -2 + precision.sum(axis=1))
-    da = precision[:, :, None] * a
+            y[i, s], precision[i, s] = _clip_logit(evidence.logit), 1 / _own_variance(evidence)
+            a[i, s] = _loadings(evidence, evidence_kinds)
+    theta_variance = 1 / (spread(items) ** -2 + precision.sum(axis=1))
+    scaled_loadings = precision[:, :, None] * a
     # Sherman & Morrison: V = diag(1 / precision) + spread² 11'
-    shared = lead[:, None, None] * da.sum(axis=1)[:, :, None] * precision[:, None, :]
-    return _EvidenceArrays(y, precision, a, lead, da.transpose(0, 2, 1) - shared)
+    rank_one_term = theta_variance[:, None, None] * scaled_loadings.sum(axis=1)[:, :, None] * precision[:, None, :]
+    return _EvidenceArrays(y, precision, a, theta_variance, scaled_loadings.transpose(0, 2, 1) - rank_one_term)
 
 
 def _items(
@@ -222,19 +222,19 @@ def _items(
     # theta_i given the unknowns and its own words is linear in both: `slope` on the unknowns, `direct` on the words
     slope = -words.lead[:, None] * np.einsum("ns,nsu->nu", words.precision, words.a)
     slope[:, 0] += 1.0
-    direct = words.lead[:, None] * words.precision
-    logit = slope @ unknowns.mean + (direct * words.y).sum(axis=1)
+    own_weight = words.lead[:, None] * words.precision
+    logit = slope @ unknowns.mean + (own_weight * words.y).sum(axis=1)
     sd = np.sqrt(words.lead + np.einsum("nu,uv,nv->n", slope, unknowns.cov, slope))
     # coefficients of an item's words, directly and through the unknowns, and of the words on its task
-    of_item = direct + np.einsum("nu,uv,nvs->ns", slope, unknowns.cov, words.weighted)
-    of_task = slope @ unknowns.by_task
+    item_coefficients = own_weight + np.einsum("nu,uv,nvs->ns", slope, unknowns.cov, words.weighted)
+    task_coefficients = slope @ unknowns.task_coefficients
     labels = []
     for i, evidence in enumerate(items):
-        pairs = [*zip(evidence, of_item[i], strict=False), *zip(task, of_task[i], strict=True)]
+        pairs = [*zip(evidence, item_coefficients[i], strict=False), *zip(task, task_coefficients[i], strict=True)]
         reasons = [r for e, coefficient in pairs for r in _scaled(e, coefficient)]
-        rest = logit[i] - sum(coefficient * _bounded(e.logit) for e, coefficient in pairs)
-        if abs(rest) > _ROUNDING:
-            reasons.append(EvidenceReason(f"the other {len(items) - 1:,} items of its task", float(rest)))
+        other_items_logit = logit[i] - sum(coefficient * _clip_logit(e.logit) for e, coefficient in pairs)
+        if abs(other_items_logit) > _ROUNDING:
+            reasons.append(EvidenceReason(f"the other {len(items) - 1:,} items of its task", float(other_items_logit)))
         labels.append(_label(logit[i], sd[i], reasons, [*evidence, *task]))
     return tuple(labels)
 
@@ -250,24 +250,24 @@ def _task(
             for reason in _scaled(evidence, coefficient[i, s]):
                 total[reason.words] += reason.weight
     reasons = [EvidenceReason(name, weight) for name, weight in total.items()]
-    reasons += [r for t, e in enumerate(task) for r in _scaled(e, unknowns.by_task[0, t])]
-    everything = [*task, *(e for words_on_item in items for e in words_on_item)]
-    return _label(unknowns.mean[0], math.sqrt(unknowns.cov[0, 0]), reasons, everything)
+    reasons += [r for t, e in enumerate(task) for r in _scaled(e, unknowns.task_coefficients[0, t])]
+    all_evidence = [*task, *(e for words_on_item in items for e in words_on_item)]
+    return _label(unknowns.mean[0], math.sqrt(unknowns.cov[0, 0]), reasons, all_evidence)
 
 
 def _label(logit: float, sd: float, reasons: Sequence[EvidenceReason], evidence: Sequence[Evidence]) -> PooledLabel:
-    declared = [e for e in evidence if e.kind == "declared"]
-    mixed = bool(declared) and all(e.logit == 0 for e in declared)
+    declarations = [e for e in evidence if e.kind == "declared"]
+    is_declared_mixed = bool(declarations) and all(e.logit == 0 for e in declarations)
     ranked = sorted(reasons, key=lambda r: -abs(r.weight))
-    if mixed:  # its weight is zero, since it speaks for neither, but it is what decides
-        decisive = {r.words for r in declared[0].reasons}
-        ranked.sort(key=lambda r: r.words not in decisive)
+    if is_declared_mixed:  # its weight is zero, since it speaks for neither, but it is what decides
+        decisive_reasons = {r.words for r in declarations[0].reasons}
+        ranked.sort(key=lambda r: r.words not in decisive_reasons)
     return PooledLabel(
         logit=float(logit),
         sd=float(sd),
         reasons=tuple(ranked[:N_REASONS]),
         kinds=tuple(sorted({e.kind for e in evidence})),
-        mixed=mixed,
+        mixed=is_declared_mixed,
         models=tuple(sorted({m for e in evidence for m in e.models}, key=lambda m: (m.name, m.weights_hash or ""))),
     )
 
@@ -276,23 +276,23 @@ def _scaled(evidence: Evidence, coefficient: float) -> list[EvidenceReason]:
     return [EvidenceReason(reason.words, float(coefficient) * reason.weight) for reason in evidence.reasons]
 
 
-def _loadings(evidence: Evidence, kinds: Sequence[str]) -> Floats:
+def _loadings(evidence: Evidence, evidence_kinds: Sequence[str]) -> Floats:
     """Coefficients of the unknowns in a word, shape (u,): 1 of T, b of the error that its kind makes on the task."""
-    loadings = np.zeros(1 + len(kinds))
+    loadings = np.zeros(1 + len(evidence_kinds))
     loadings[0] = 1.0
-    loadings[1 + kinds.index(evidence.kind)] = evidence.sd * math.sqrt(min(max(evidence.shared, 0.0), 1.0))
+    loadings[1 + evidence_kinds.index(evidence.kind)] = evidence.sd * math.sqrt(min(max(evidence.shared, 0.0), 1.0))
     return loadings
 
 
 def _own_variance(evidence: Evidence) -> float:
     """The variance of a word that it shares with no other."""
-    return max(evidence.sd, _LEAST) ** 2 * max(1.0 - evidence.shared, _LEAST)
+    return max(evidence.sd, _MIN_OWN_SHARE) ** 2 * max(1.0 - evidence.shared, _MIN_OWN_SHARE)
 
 
-def _bounded(logit: float) -> float:
+def _clip_logit(logit: float) -> float:
     """The log-odds, at most as sure as one in ten billion is."""
-    return max(-_SURE, min(_SURE, logit))
+    return max(-_MAX_LOGIT, min(_MAX_LOGIT, logit))
 
 
-def _p(logit: float) -> float:
+def _probability(logit: float) -> float:
     return Evidence("", logit, 0.0).p

@@ -22,9 +22,9 @@ import numpy as np
 
 from capgap import schema
 from capgap.battery.items import sample_positions
-from capgap.classification.files import Answers, join_answers, read_answers
+from capgap.classification.files import AnswerTables, join_answers, read_answers
 from capgap.classification.labelling import UnlabelledItem
-from capgap.classification.prompt_variants import ENGLISH, WORLD, NumberSubstitution, PromptWording, borrowed
+from capgap.classification.prompt_variants import ENGLISH, WORLD, NumberSubstitution, PromptWording, draw_choices
 from capgap.errors import UsageError
 from capgap.evaluation import default_batteries, quiet
 from capgap.events import Listener, Note, ignore, stage
@@ -33,7 +33,7 @@ from capgap.models import Ledger, LoadedModel, ModelSpec, Response, check_model,
 N_PROBE_ITEMS = 100
 """Items of a task that models are asked, at most: enough for a share within ten points."""
 _CHOICES = 4
-_LONGEST = 20_000  # characters of a question that is asked
+_MAX_QUESTION_LENGTH = 20_000  # characters of a question that is asked
 _NOT_DONE = "capgap classify does not do that"
 
 
@@ -45,7 +45,7 @@ class _ProbeItem:
     choices: tuple[str, ...]
     gold: int | None
     """Index of the right choice, where it is known."""
-    changed: str | None
+    renumbered: str | None
     """The question with other numbers; None where it has none."""
 
 
@@ -57,7 +57,7 @@ def probe_models(
     device: str | None = None,
     n_items: int = N_PROBE_ITEMS,
     on_event: Listener = ignore,
-) -> Answers:
+) -> AnswerTables:
     """The `outcomes` of models that are asked items without thoughts, with them, with the fact and with other numbers.
 
     Parameters
@@ -89,30 +89,30 @@ def probe_models(
     StoreError
         The folder cannot be written.
     """
-    probes = _probes(items, n_items)
+    probes = _sample_probes(items, n_items)
     if not probes:
         sentence = "no item can be asked: a task, and choices or a target, are needed. No model is loaded."
         on_event(Note(sentence, "warning"))
         return schema.empty(schema.OUTCOMES), schema.empty(schema.MODELS)
     folder = Path(folder)
-    earlier = _earlier_answers(folder)  # before anything is asked that could not be added to them
+    stored_answers = _earlier_answers(folder)  # before anything is asked that could not be added to them
     for spec in models:
         check_model(spec, scores=True)
     n_tasks = len({probe.item.task for probe in probes})
     on_event(Note(f"{len(probes):,} items of {n_tasks:,} tasks × {len(models):,} models; answers go to {folder}"))
     with stage(on_event, "asking models", len(models) * _n_requests(probes), "request") as advance, quiet():
-        answers = _probe_all(models, probes, folder, device, advance)
-    _store(earlier, answers, folder)
+        answers = _ask_all_models(models, probes, folder, device, advance)
+    _store(stored_answers, answers, folder)
     return answers
 
 
-def _probe_all(
+def _ask_all_models(
     models: Sequence[ModelSpec],
     probes: Sequence[_ProbeItem],
     folder: Path,
     device: str | None,
     advance: Callable[..., None],
-) -> Answers:
+) -> AnswerTables:
     """Answers of one model after the other, so that the weights of one are in memory at a time."""
     rows: list[dict[str, Any]] = []
     facts: list[dict[str, Any]] = []
@@ -135,12 +135,12 @@ def _probe_all(
 
 def _n_requests(probes: Sequence[_ProbeItem]) -> int:
     """Requests to one model: thoughts for each question, and each choice in each way."""
-    n_thoughts = sum(1 + (p.changed is not None) for p in probes)
-    n_ways = ((p, 2 + bool(p.item.rationale) + (p.changed is not None)) for p in probes)
-    return n_thoughts + sum(n * len(p.choices) for p, n in n_ways)
+    n_thoughts = sum(1 + (p.renumbered is not None) for p in probes)
+    n_variants_by_probe = ((p, 2 + bool(p.item.rationale) + (p.renumbered is not None)) for p in probes)
+    return n_thoughts + sum(n * len(p.choices) for p, n in n_variants_by_probe)
 
 
-def _earlier_answers(folder: Path) -> Answers | None:
+def _earlier_answers(folder: Path) -> AnswerTables | None:
     """The answers that the folder holds.
 
     Raises
@@ -153,14 +153,14 @@ def _earlier_answers(folder: Path) -> Answers | None:
     return read_answers(folder) if (folder / "outcomes.parquet").is_file() else None
 
 
-def _store(earlier: Answers | None, answers: Answers, folder: Path) -> None:
+def _store(stored_answers: AnswerTables | None, answers: AnswerTables, folder: Path) -> None:
     """Add answers to those that the folder holds; a model's answers to a task replace its earlier ones."""
     outcomes, models = answers
-    if earlier is not None:
-        replaced = outcomes[["model", "task"]].drop_duplicates()
-        remaining = earlier[0].merge(replaced, how="left", indicator=True)["_merge"].to_numpy() == "left_only"
-        others = earlier[1][~earlier[1]["model"].isin(models["model"])]
-        outcomes, models = join_answers([(earlier[0][remaining], others), answers])
+    if stored_answers is not None:
+        new_keys = outcomes[["model", "task"]].drop_duplicates()
+        remaining = stored_answers[0].merge(new_keys, how="left", indicator=True)["_merge"].to_numpy() == "left_only"
+        other_models = stored_answers[1][~stored_answers[1]["model"].isin(models["model"])]
+        outcomes, models = join_answers([(stored_answers[0][remaining], other_models), answers])
     schema.write(outcomes, folder / "outcomes.parquet", schema.OUTCOMES)
     schema.write(models, folder / "models.parquet", schema.MODELS)
 
@@ -172,25 +172,25 @@ def _refuse(model: LoadedModel) -> None:
         raise UsageError(f"model {model.name}: {_NOT_DONE} with enable_thinking=on. Say enable_thinking=off.")
 
 
-def _probes(items: Sequence[UnlabelledItem], n_items: int) -> list[_ProbeItem]:
+def _sample_probes(items: Sequence[UnlabelledItem], n_items: int) -> list[_ProbeItem]:
     """A seeded sample of each task, as choices."""
-    by_task: dict[str, list[UnlabelledItem]] = defaultdict(list)
+    items_by_task: dict[str, list[UnlabelledItem]] = defaultdict(list)
     for item in items:
-        if not item.alone and len(item.question.text) <= _LONGEST:
-            by_task[item.task].append(item)
+        if not item.no_task and len(item.question.text) <= _MAX_QUESTION_LENGTH:
+            items_by_task[item.task].append(item)
     probes = []
-    for task, members in by_task.items():
+    for task, members in items_by_task.items():
         sample = [members[i] for i in sample_positions(len(members), n_items, 0, task)]
         rng = np.random.default_rng([0, int.from_bytes(hashlib.sha256(task.encode()).digest()[:8], "big")])
         numbers = NumberSubstitution(item.question.text for item in sample)
         texts, targets = [i.question.text for i in sample], [i.question.target for i in sample]
-        borrowed_choices = borrowed(texts, targets, _CHOICES, rng)
-        for item, from_others in zip(sample, borrowed_choices, strict=True):
-            choices = item.question.choices or from_others
+        choices_by_item = draw_choices(texts, targets, _CHOICES, rng)
+        for item, item_choices in zip(sample, choices_by_item, strict=True):
+            choices = item.question.choices or item_choices
             if len(choices) > 1 and all(choice.strip() for choice in choices):
                 target = item.question.target
                 gold = choices.index(target) if target in choices else None
-                probes.append(_ProbeItem(item, choices, gold, numbers.changed(item.question.text, rng)))
+                probes.append(_ProbeItem(item, choices, gold, numbers.renumbered(item.question.text, rng)))
     return probes
 
 
@@ -211,34 +211,34 @@ class _ModelProbe:
     def rows(self, probes: Sequence[_ProbeItem]) -> list[dict[str, Any]]:
         """Rows of `outcomes`, one for each item and variant."""
         wording = self.wording
-        questions = [self._addressed(p.item.question.text) for p in probes]
-        changed = {i: self._addressed(p.changed) for i, p in enumerate(probes) if p.changed is not None}
-        both = [*questions, *changed.values()]
-        thoughts = self._thoughts(both)
-        behind = [wording.behind(question, t.value) for question, t in zip(both, thoughts, strict=True)]
+        questions = [self._format_question(p.item.question.text) for p in probes]
+        renumbered = {i: self._format_question(p.renumbered) for i, p in enumerate(probes) if p.renumbered is not None}
+        all_prompts = [*questions, *renumbered.values()]
+        thoughts = self._thoughts(all_prompts)
+        cot_prompts = [wording.cot_prompt(question, t.value) for question, t in zip(all_prompts, thoughts, strict=True)]
         contexts: dict[str, Mapping[int, str]] = {  # variant → index of the probe → what is read before a choice
             "direct": dict(enumerate(map(wording.without, questions))),
-            "cot": dict(enumerate(behind[: len(questions)])),
+            "cot": dict(enumerate(cot_prompts[: len(questions)])),
             "fact": {
-                i: wording.with_fact(questions[i], p.item.rationale) for i, p in enumerate(probes) if p.item.rationale
+                i: wording.fact_prompt(questions[i], p.item.rationale) for i, p in enumerate(probes) if p.item.rationale
             },
-            "numbers": dict(zip(changed, behind[len(questions) :], strict=True)),
+            "numbers": dict(zip(renumbered, cot_prompts[len(questions) :], strict=True)),
         }
         requests = [(variant, i, context) for variant, by_probe in contexts.items() for i, context in by_probe.items()]
         logprobs = self._score([(context, probes[i].choices) for _, i, context in requests])
         return [
-            self._row(probes[i], variant, values, cut=variant == "cot" and thoughts[i].stop_reason == "length")
+            self._row(probes[i], variant, values, truncated=variant == "cot" and thoughts[i].stop_reason == "length")
             for (variant, i, _), values in zip(requests, logprobs, strict=True)
         ]
 
-    def _addressed(self, text: str) -> str:
+    def _format_question(self, text: str) -> str:
         """The question without its cue, in the model's chat template where it has one."""
-        bare = self.wording.bare(text)
+        bare_question = self.wording.strip_cue(text)
         prompting = self.model.prompting
         if not prompting.chat_template:
-            return bare
+            return bare_question
         system = [{"role": "system", "content": prompting.system_prompt}] if prompting.system_prompt else []
-        return str(self.model.lm.apply_chat_template([*system, {"role": "user", "content": bare}]))
+        return str(self.model.lm.apply_chat_template([*system, {"role": "user", "content": bare_question}]))
 
     def _thoughts(self, questions: Sequence[str]) -> list[Response]:
         """A chain of thought for each question; at most 5/8 of the model's length: the rest is the prompt's."""
@@ -249,12 +249,12 @@ class _ModelProbe:
             "do_sample": False,
             "temperature": 0.0,
         }
-        return self._respond("generate_until", [(self.wording.opened(q), settings) for q in questions])
+        return self._respond("generate_until", [(self.wording.thought_prompt(q), settings) for q in questions])
 
     def _score(self, requests: Sequence[tuple[str, tuple[str, ...]]]) -> list[list[float]]:
         """Log-likelihoods of the choices behind each context."""
-        flat = [(context, self.wording.answer(choice)) for context, choices in requests for choice in choices]
-        values = iter(self._respond("loglikelihood", flat))
+        scoring_pairs = [(context, self.wording.answer(choice)) for context, choices in requests for choice in choices]
+        values = iter(self._respond("loglikelihood", scoring_pairs))
         return [[float(next(values).value[0]) for _ in choices] for _, choices in requests]
 
     def _respond(self, kind: Any, arguments: Sequence[tuple[Any, ...]]) -> list[Response]:
@@ -267,16 +267,16 @@ class _ModelProbe:
         responses = respond(self.model, instances, self.ledger, progress=self._advance)
         return [repeats[0] for repeats in responses]
 
-    def _advance(self, n_computed: int, n_from_ledger: int) -> None:
-        self.n_answered += n_computed + n_from_ledger
-        self.advance(n_computed + n_from_ledger, self.model.name)
+    def _advance(self, n_new_responses: int, n_ledger_responses: int) -> None:
+        self.n_answered += n_new_responses + n_ledger_responses
+        self.advance(n_new_responses + n_ledger_responses, self.model.name)
 
-    def _row(self, probe: _ProbeItem, variant: str, logprobs: Sequence[float], *, cut: bool) -> dict[str, Any]:
-        """One row of `outcomes`; `cut` says that the thoughts met their limit, which may be why the answer is wrong."""
-        best = int(np.argmax(logprobs))
+    def _row(self, probe: _ProbeItem, variant: str, logprobs: Sequence[float], *, truncated: bool) -> dict[str, Any]:
+        """One row of `outcomes`; `truncated`: the thoughts met their limit, which may be why the answer is wrong."""
+        best_choice = int(np.argmax(logprobs))
         # with other numbers another answer is right, and nobody knows which
-        known = probe.gold is not None and variant != "numbers"
-        score = float(best == probe.gold) if known else math.nan
+        is_scorable = probe.gold is not None and variant != "numbers"
+        score = float(best_choice == probe.gold) if is_scorable else math.nan
         return {
             "model": self.model.name,
             "battery": "classify",
@@ -289,9 +289,9 @@ class _ModelProbe:
             "metric": "acc",
             "value": score,
             "score": score,
-            "status": "error" if not known else "truncated" if cut and not score else "scored",
+            "status": "error" if not is_scorable else "truncated" if truncated and not score else "scored",
             "chance": 1 / len(probe.choices),
-            "prediction": probe.choices[best],
+            "prediction": probe.choices[best_choice],
             "target": probe.choices[probe.gold] if probe.gold is not None else None,
             "response": json.dumps([round(float(value), 6) for value in logprobs]),
         }

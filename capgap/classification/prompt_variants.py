@@ -19,9 +19,9 @@ class PromptWording:
     """What opens thoughts."""
     end: tuple[str, ...]
     """Texts that end thoughts."""
-    cue: str
+    answer_cue: str
     """What stands before an answer without thoughts."""
-    after: str
+    cot_cue: str
     """What stands before an answer behind thoughts."""
     gap: str
     """Between a question and what follows it."""
@@ -30,44 +30,44 @@ class PromptWording:
     fact_first: bool
     """Whether the fact stands before the question; else in the place of thoughts."""
 
-    def bare(self, question: str) -> str:
+    def strip_cue(self, question: str) -> str:
         """The question without the cue, where it brings one."""
-        return question.rstrip().removesuffix(self.cue).rstrip() if self.cue else question.rstrip()
+        return question.rstrip().removesuffix(self.answer_cue).rstrip() if self.answer_cue else question.rstrip()
 
     def without(self, question: str) -> str:
         """What the model reads before an answer without thoughts."""
-        return f"{question}{self.gap}{self.cue}"
+        return f"{question}{self.gap}{self.answer_cue}"
 
-    def opened(self, question: str) -> str:
+    def thought_prompt(self, question: str) -> str:
         """What it reads before its thoughts."""
         return f"{question}{self.gap}{self.begin}".rstrip(" ")
 
-    def behind(self, question: str, thoughts: str) -> str:
+    def cot_prompt(self, question: str, thoughts: str) -> str:
         """What it reads before an answer behind thoughts."""
-        return f"{self.opened(question)} {thoughts.strip()}{self.after}"
+        return f"{self.thought_prompt(question)} {thoughts.strip()}{self.cot_cue}"
 
-    def with_fact(self, question: str, fact: str) -> str:
+    def fact_prompt(self, question: str, fact: str) -> str:
         """What it reads before an answer where the fact, or the steps, are given."""
         if self.fact_first:
             return self.without(f"{fact.strip()}\n\n{question}")
-        return self.behind(question, fact)
+        return self.cot_prompt(question, fact)
 
     def answer(self, text: str) -> str:
         """An answer as it continues what was read."""
-        return f" {text.strip().removeprefix(f'{self.cue} ').strip()}"
+        return f" {text.strip().removeprefix(f'{self.answer_cue} ').strip()}"
 
 
 ENGLISH = PromptWording(
     begin="Let's think step by step.",
     end=("\nQ:", "\nQuestion:", "\n\n\n"),
-    cue="The answer is",
-    after="\nTherefore, the answer is",
+    answer_cue="The answer is",
+    cot_cue="\nTherefore, the answer is",
     gap="\n",
     max_tokens=384,
     fact_first=True,
 )
 """For models of everyday language; the first step of zero-shot-CoT by Kojima et al. (2022, arXiv 2205.11916)."""
-WORLD = PromptWording(begin="", end=("A", "Q"), cue="A", after=" A", gap=" ", max_tokens=40, fact_first=False)
+WORLD = PromptWording(begin="", end=("A", "Q"), answer_cue="A", cot_cue=" A", gap=" ", max_tokens=40, fact_first=False)
 """The microworld's language: a response gives its steps or none, then ``A`` and the answer."""
 
 
@@ -83,24 +83,24 @@ class NumberSubstitution:
     """
 
     def __init__(self, questions: Iterable[str]) -> None:
-        by_length: Mapping[int, set[str]] = defaultdict(set)
+        numbers_by_length: Mapping[int, set[str]] = defaultdict(set)
         for question in questions:
             for number in _NUMBER.findall(question):
-                by_length[len(number)].add(number)
-        self._pool = {length: sorted(numbers) for length, numbers in by_length.items()}
+                numbers_by_length[len(number)].add(number)
+        self._pool = {length: sorted(numbers) for length, numbers in numbers_by_length.items()}
 
-    def changed(self, question: str, rng: np.random.Generator) -> str | None:
+    def renumbered(self, question: str, rng: np.random.Generator) -> str | None:
         """The question with all numbers exchanged; None where it has none, or the task no other."""
 
         def other(match: re.Match[str]) -> str:
             options = [number for number in self._pool.get(len(match[0]), []) if number != match[0]]
             return options[int(rng.integers(len(options)))] if options else match[0]
 
-        new = _NUMBER.sub(other, question)
-        return new if new != question else None
+        new_question = _NUMBER.sub(other, question)
+        return new_question if new_question != question else None
 
 
-def borrowed(
+def draw_choices(
     questions: Sequence[str], targets: Sequence[str | None], n: int, rng: np.random.Generator
 ) -> list[tuple[str, ...]]:
     """Answers to choose among for questions that bring none: the right one and others' right ones.
@@ -125,20 +125,20 @@ def borrowed(
     candidates = sorted({target for target in targets if target})
     result: list[tuple[str, ...]] = []
     for question, target in zip(questions, targets, strict=True):
-        others = [other for other in candidates if other != target]
-        if not target or not others:
+        other_targets = [other for other in candidates if other != target]
+        if not target or not other_targets:
             result.append(())
             continue
-        others = [others[i] for i in rng.permutation(len(others))[:_MAX_CANDIDATES]]
-        shown = _stands_in(target, question)
-        others.sort(key=lambda other: _stands_in(other, question) != shown)
-        drawn = others[: n - 1]
-        drawn.insert(int(rng.integers(len(drawn) + 1)), target)
-        result.append(tuple(drawn))
+        other_targets = [other_targets[i] for i in rng.permutation(len(other_targets))[:_MAX_CANDIDATES]]
+        target_in_question = _is_in_question(target, question)
+        other_targets.sort(key=lambda other: _is_in_question(other, question) != target_in_question)
+        choices = other_targets[: n - 1]
+        choices.insert(int(rng.integers(len(choices) + 1)), target)
+        result.append(tuple(choices))
     return result
 
 
-def _stands_in(answer: str, question: str) -> bool:
+def _is_in_question(answer: str, question: str) -> bool:
     """Whether an answer occurs in a question as whole words."""
-    last = answer.split()[-1:]
-    return bool(last) and re.search(rf"(?<!\w){re.escape(last[0])}(?!\w)", question) is not None
+    last_word = answer.split()[-1:]
+    return bool(last_word) and re.search(rf"(?<!\w){re.escape(last_word[0])}(?!\w)", question) is not None

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping
 
 from capgap.classification.features import FEATURES
-from capgap.classification.lexicon import KINDS
+from capgap.classification.lexicon import WORD_KINDS
 
 GROUPS: tuple[str, ...] = tuple(dict.fromkeys(feature.group for feature in FEATURES))
 """Groups of features in the order of `FEATURES`; each is one possible reason."""
 
-_Raw = Mapping[str, float]
+_RawFeatures = Mapping[str, float]
 
 
 def _count(value: float, singular: str, plural: str | None = None) -> str:
@@ -16,32 +16,32 @@ def _count(value: float, singular: str, plural: str | None = None) -> str:
     return f"no {plural}" if n == 0 else f"{n:,} {singular if n == 1 else plural}"
 
 
-def _share(value: float, what: str) -> str:
-    return f"{value:.0%} of {what}".replace("%", " %")
+def _format_share(value: float, noun_phrase: str) -> str:
+    return f"{value:.0%} of {noun_phrase}".replace("%", " %")
 
 
-def _material(raw: _Raw) -> str:
+def _material_reason(raw: _RawFeatures) -> str:
     if raw["material"]:
         return f"{round(raw['material'])} words or signs in a row that make no sentence"
     return "whole sentences, no list and no expression"
 
 
-def _sentences(raw: _Raw) -> str:
-    before = round(raw["sentences before the question"])
-    if before == 0:
+def _sentences_reason(raw: _RawFeatures) -> str:
+    n_earlier_sentences = round(raw["sentences before the question"])
+    if n_earlier_sentences == 0:
         return "one sentence and nothing before it"
-    return f"{_count(before, 'sentence')} before what is asked"
+    return f"{_count(n_earlier_sentences, 'sentence')} before what is asked"
 
 
-def _symbols(raw: _Raw) -> str:
-    parts = [_count(raw["operators"], "operator"), _count(raw["brackets"], "bracket")]
-    present = [part for part in parts if not part.startswith("no ")]
+def _symbols_reason(raw: _RawFeatures) -> str:
+    count_texts = [_count(raw["operators"], "operator"), _count(raw["brackets"], "bracket")]
+    nonzero_texts = [count_text for count_text in count_texts if not count_text.startswith("no ")]
     if raw["single letters"] >= 2:
-        present.append(f"{round(raw['single letters'])} single letters")
-    return " and ".join(present[:2]) if present else "no operators, brackets or variables"
+        nonzero_texts.append(f"{round(raw['single letters'])} single letters")
+    return " and ".join(nonzero_texts[:2]) if nonzero_texts else "no operators, brackets or variables"
 
 
-def _instruction(raw: _Raw) -> str:
+def _instruction_reason(raw: _RawFeatures) -> str:
     if raw["instruction with material"]:
         return "an instruction and something to carry it out on"
     if raw["instruction"]:
@@ -49,21 +49,21 @@ def _instruction(raw: _Raw) -> str:
     return "a request to recall something" if raw["request to recall"] else "no instruction to work something out"
 
 
-def _names(raw: _Raw) -> str:
+def _names_reason(raw: _RawFeatures) -> str:
     if raw["full names"]:
         return f"{_count(raw['names'], 'name')}, {round(raw['full names'])} of them following another"
     return _count(raw["names"], "proper name")
 
 
-def _repetition(raw: _Raw) -> str:
-    before = raw["question's words said before"]
-    if raw["sentences before the question"] and before > 0:
-        return _share(before, "what is asked about was told before")
-    again = raw["words said again"]
-    return _share(again, "words said again") if again > 0 else "nothing said twice"
+def _repetition_reason(raw: _RawFeatures) -> str:
+    share_said_before = raw["question's words said before"]
+    if raw["sentences before the question"] and share_said_before > 0:
+        return _format_share(share_said_before, "what is asked about was told before")
+    share_repeated = raw["words said again"]
+    return _format_share(share_repeated, "words said again") if share_repeated > 0 else "nothing said twice"
 
 
-def _choices(raw: _Raw) -> str:
+def _choices_reason(raw: _RawFeatures) -> str:
     if raw["numbers to choose"] > 0.5:
         return "numbers to choose from"
     if raw["yes or no to choose"]:
@@ -71,7 +71,7 @@ def _choices(raw: _Raw) -> str:
     return "names to choose from" if raw["names to choose"] > 0.5 else "no numbers to choose from"
 
 
-def _choices_in_text(raw: _Raw) -> str:
+def _choices_in_text_reason(raw: _RawFeatures) -> str:
     if raw["choices told in the text"] > 0.5:
         return "choices that the text itself names"
     if raw["choices made of the same words"] > 0.5:
@@ -79,7 +79,7 @@ def _choices_in_text(raw: _Raw) -> str:
     return "no choices that the text itself names"
 
 
-def _question(raw: _Raw) -> str:
+def _question_reason(raw: _RawFeatures) -> str:
     for name, value in raw.items():
         if name.startswith("asks: ") and value:
             kind = name.removeprefix("asks: ")
@@ -88,7 +88,7 @@ def _question(raw: _Raw) -> str:
 
 
 # Groups of one feature that is told as a count: the feature, what one of them is called, what several are.
-_COUNTED: dict[str, tuple[str, str, str]] = {
+_COUNTED_FEATURES: dict[str, tuple[str, str, str]] = {
     "length": ("words", "word", "words"),
     "years": ("years", "year", "years"),
     "dates": ("dates", "date", "dates"),
@@ -99,21 +99,21 @@ _COUNTED: dict[str, tuple[str, str, str]] = {
         "word of the question that nothing before explains",
         "words of the question that nothing before explains",
     ),
-    **{name: (name, kind.singular, kind.plural) for name, kind in KINDS.items()},
+    **{name: (name, kind.singular, kind.plural) for name, kind in WORD_KINDS.items()},
 }
 
-_TEXT: dict[str, Callable[[_Raw], str]] = {
-    "sentences": _sentences,
-    "material": _material,
-    "topic": lambda raw: _share(raw["share of topic words"], "it are words of a subject"),
+_REASON_WRITERS: dict[str, Callable[[_RawFeatures], str]] = {
+    "sentences": _sentences_reason,
+    "material": _material_reason,
+    "topic": lambda raw: _format_share(raw["share of topic words"], "it are words of a subject"),
     "quantities": lambda raw: _count(raw["numbers"], "number"),
-    "symbols": _symbols,
-    "instruction": _instruction,
-    "names": _names,
-    "repetition": _repetition,
-    "choices": _choices,
-    "choices told": _choices_in_text,
-    "question": _question,
+    "symbols": _symbols_reason,
+    "instruction": _instruction_reason,
+    "names": _names_reason,
+    "repetition": _repetition_reason,
+    "choices": _choices_reason,
+    "choices told": _choices_in_text_reason,
+    "question": _question_reason,
 }
 
 
@@ -127,7 +127,7 @@ def in_words(group: str, raw: Mapping[str, float]) -> str:
     raw
         Raw numbers of the item by the names of `FEATURES`.
     """
-    if group in _COUNTED:
-        feature, singular, plural = _COUNTED[group]
+    if group in _COUNTED_FEATURES:
+        feature, singular, plural = _COUNTED_FEATURES[group]
         return _count(raw[feature], singular, plural)
-    return _TEXT[group](raw)
+    return _REASON_WRITERS[group](raw)

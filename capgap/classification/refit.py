@@ -20,8 +20,8 @@ from capgap.classification.corpus import ItemFamily, read_corpus
 from capgap.classification.design_matrices import make_design
 from capgap.classification.evidence import ItemText
 from capgap.classification.exercises import exercises
-from capgap.classification.fitting import GRID, FitSettings, fit, leave_families_out, spread
-from capgap.classification.metrics import ClassifierMetrics, FamilyMetrics, classifier_metrics
+from capgap.classification.fitting import SETTINGS_GRID, FitSettings, fit, leave_families_out, spread
+from capgap.classification.metrics import ClassifierMetrics, ItemFamilyMetrics, classifier_metrics
 from capgap.classification.text_model import TextModel
 from capgap.errors import CapgapError, TableError, UsageError
 
@@ -47,7 +47,7 @@ def refit(
     with_exercises: bool = True,
     limit: int = 150,
     seed: int = 0,
-    grid: Sequence[FitSettings] = GRID,
+    grid: Sequence[FitSettings] = SETTINGS_GRID,
 ) -> RefitResult:
     """Fit the text model to a corpus folder and measure it on families left out.
 
@@ -72,23 +72,23 @@ def refit(
         It has too few families.
     """
     start = time.perf_counter()
-    families = (*read_corpus(corpus), *(exercises(seed) if with_exercises else ()))
-    design = make_design(families)
-    left_out = leave_families_out(design, limit=limit, seed=seed, grid=grid)
-    metrics = classifier_metrics(design, left_out)
-    about = {
+    item_families = (*read_corpus(corpus), *(exercises(seed) if with_exercises else ()))
+    design = make_design(item_families)
+    predictions = leave_families_out(design, limit=limit, seed=seed, grid=grid)
+    metrics = classifier_metrics(design, predictions)
+    origin = {
         "date": datetime.now(UTC).date().isoformat(),
         "families": len(design.measured),
-        "helping_families": len(families) - len(design.measured),
+        "helping_families": len(item_families) - len(design.measured),
         "items": len(design.family),
-        "measured": _measured(metrics),
+        "measured": _rounded_metrics(metrics),
     }
-    coefficients, _ = fit(design, spreads=spread(design, left_out), about=about, limit=limit, seed=seed, grid=grid)
+    coefficients, _ = fit(design, spreads=spread(design, predictions), origin=origin, limit=limit, seed=seed, grid=grid)
     seconds = time.perf_counter() - start
-    return RefitResult(coefficients, metrics, families, left_out.settings, seconds)
+    return RefitResult(coefficients, metrics, item_families, predictions.settings, seconds)
 
 
-def _measured(metrics: ClassifierMetrics) -> dict[str, object]:
+def _rounded_metrics(metrics: ClassifierMetrics) -> dict[str, object]:
     """The metrics that a report shows beside labels that rest on the model; of families that no fit had seen."""
     return {
         "auroc": round(metrics.auroc, 4),
@@ -140,11 +140,11 @@ def write_report(folder: str | Path, result: RefitResult, *, command: str, pairs
     folder.mkdir(parents=True, exist_ok=True)
     metrics = result.metrics
     rows = sorted(metrics.families, key=lambda row: (row.reasoning, row.accuracy))
-    families = [
+    family_rows = [
         [row.family, _label(row.reasoning), row.n, *(f"{x:.4f}" for x in (row.accuracy, row.mean_p, row.auroc))]
         for row in rows
     ]
-    _write_csv(folder / "families.csv", "family,label,n,accuracy,mean_p_reasoning,auroc", families)
+    _write_csv(folder / "families.csv", "family,label,n,accuracy,mean_p_reasoning,auroc", family_rows)
     bins = [[f"{value:.6f}" for value in bin_] for bin_ in metrics.bins]
     _write_csv(folder / "reliability.csv", "mean_p_reasoning,share_reasoning,weight", bins)
     (folder / "confusion.json").write_text(json.dumps(_confusion(metrics), indent=1) + "\n", encoding="utf-8")
@@ -168,12 +168,12 @@ def _label(reasoning: bool) -> str:
     return "reasoning" if reasoning else "knowledge"
 
 
-def _goals(result: RefitResult, pairs: str | Path | None) -> tuple[list[tuple[str, str, str, bool]], list[str]]:
+def _check_goals(result: RefitResult, pairs: str | Path | None) -> tuple[list[tuple[str, str, str, bool]], list[str]]:
     """Goals (name, reached, wanted, met), and the items of pairs that are on the wrong side."""
     metrics = result.metrics
     low = [row.family for row in metrics.families if row.accuracy < 0.7]
     auroc, accuracy, ece, balanced = metrics.auroc, metrics.accuracy, metrics.ece, metrics.ece_balanced
-    goals = [
+    goal_rows = [
         ("AUROC, pooled out-of-family, families weighted equally", f"{auroc:.3f}", "≥ 0.97", auroc >= 0.97),
         ("accuracy, over families within a label, then labels", f"{accuracy:.1%}", "≥ 92 %", accuracy >= 0.92),
         ("families under 70 %", f"{len(low)} ({', '.join(low) or 'none'})", "≤ 3", len(low) <= 3),
@@ -182,47 +182,47 @@ def _goals(result: RefitResult, pairs: str | Path | None) -> tuple[list[tuple[st
     ]
     missed: list[str] = []
     if pairs is not None:
-        right, missed = _pairs(TextModel(result.coefficients), pairs)
-        goals.append(("pairs alike in words, items right", f"{right:.1%}", "≥ 85 %", right >= 0.85))
-    return goals, missed
+        pair_accuracy, missed = _score_pairs(TextModel(result.coefficients), pairs)
+        goal_rows.append(("pairs alike in words, items right", f"{pair_accuracy:.1%}", "≥ 85 %", pair_accuracy >= 0.85))
+    return goal_rows, missed
 
 
-def _readme(result: RefitResult, rows: Sequence[FamilyMetrics], command: str, pairs: str | Path | None) -> str:
+def _readme(result: RefitResult, rows: Sequence[ItemFamilyMetrics], command: str, pairs: str | Path | None) -> str:
     """The report's page, from the template beside this module."""
-    goals, missed = _goals(result, pairs)
+    goal_rows, missed = _check_goals(result, pairs)
     settings = Counter(result.chosen).most_common()
     template = Path(__file__).with_name("refit_report.md").read_text(encoding="utf-8")
     text = template.format(
-        about=result.coefficients.about,
+        about=result.coefficients.provenance,
         coefficients=result.coefficients,
         metrics=result.metrics,
         minutes=result.seconds / 60,
         command=command,
         n_families=len(rows),
         goals="\n".join(
-            f"| {name} | {value} | {wanted} | {'yes' if met else '**no**'} |" for name, value, wanted, met in goals
+            f"| {name} | {value} | {target} | {'yes' if met else '**no**'} |" for name, value, target, met in goal_rows
         ),
         families="\n".join(
             f"| {row.family} | {_label(row.reasoning)} | {row.n:,} | {row.accuracy:.1%}"
             f" | {row.mean_p:.2f} | {row.auroc:.3f} |"
             for row in rows
         ),
-        settings="; ".join(f"{s.evidence:g}, {s.words:g}, {s.emphasis:g} ({n} times)" for s, n in settings),
+        settings="; ".join(f"{s.evidence:g}, {s.words:g}, {s.helper_weight:g} ({n} times)" for s, n in settings),
     )
     if missed:
         text += f"\nPairs with an item on the wrong side (topic: which): {'; '.join(missed)}.\n"
     return text.replace("%|", "% |")
 
 
-def _pairs(model: TextModel, path: str | Path) -> tuple[float, list[str]]:
+def _score_pairs(model: TextModel, path: str | Path) -> tuple[float, list[str]]:
     """Accuracy over the items of pairs, and which are wrong."""
     missed = []
     rows = read_pairs(path)
     for topic, knowledge, reasoning in rows:
-        of_knowledge, of_reasoning = (evidence.logit for evidence in model.evidence([knowledge, reasoning]))
-        if of_knowledge >= 0:
+        knowledge_logit, reasoning_logit = (evidence.logit for evidence in model.evidence([knowledge, reasoning]))
+        if knowledge_logit >= 0:
             missed.append(f"{topic}: knowledge")
-        if of_reasoning <= 0:
+        if reasoning_logit <= 0:
             missed.append(f"{topic}: reasoning")
     return 1 - len(missed) / (2 * len(rows)), missed
 

@@ -46,8 +46,8 @@ def analyze(tables: tuple[Path, ...], items: Any, as_json: bool, out: Path | Non
 
     folder = out or analysis_folder(tables[0])
     # A run that is analysed in its own directory keeps the command line of its evaluation.
-    remembered = out is None and tables[0].is_dir()
+    keeps_run_command = out is None and tables[0].is_dir()
     with terminal_progress() as listener:
-        results = compare(tables, command=() if remembered else command_line(), on_event=listener, **options)
+        results = compare(tables, command=() if keeps_run_command else command_line(), on_event=listener, **options)
         page = results.write(folder, items=items, on_event=listener)
     print_results(results, page, as_json=as_json)

@@ -35,7 +35,7 @@ def list_command(as_json: bool) -> None:
     """List the batteries that come with capgap."""
     from capgap.battery import list_batteries
 
-    rows = [_listed(name) for name in list_batteries()]
+    rows = [_summarise_battery(name) for name in list_batteries()]
     if as_json:
         print_json(rows)
         return
@@ -88,9 +88,9 @@ def check_command(name_or_file: str, limit: int | None, data_root: Path | None, 
     click.echo(f"\n{loaded.name}: {summary(checks)}.")
     if any(check.missing_data for check in checks):
         click.echo(f"Data that are missing come with: capgap battery fetch {name_or_file}")
-    wrong = [check.name for check in checks if not check.ok]
-    if wrong:
-        raise BatteryError(f"{loaded.path}: {len(wrong)} task(s) cannot be used: {', '.join(wrong)}.")
+    failed_checks = [check.name for check in checks if not check.ok]
+    if failed_checks:
+        raise BatteryError(f"{loaded.path}: {len(failed_checks)} task(s) cannot be used: {', '.join(failed_checks)}.")
 
 
 @battery.command("fetch")
@@ -114,23 +114,23 @@ def fetch_command(name_or_file: str, data_root: Path | None, allow_code: bool) -
         remark = f", but {task.note}" if task.note and task.n_items is not None else ""
         click.echo(f"{task.name}: {outcome}{remark}", err=True)
     if failed:
-        first = next(iter(failed.values()))
+        first_failure = next(iter(failed.values()))
         if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
-            first += " The network is switched off by HF_HUB_OFFLINE."
+            first_failure += " The network is switched off by HF_HUB_OFFLINE."
         raise BatteryError(
-            f"{len(failed)} of {len(loaded.tasks)} tasks could not be fetched, the first because: {first}"
+            f"{len(failed)} of {len(loaded.tasks)} tasks could not be fetched, the first because: {first_failure}"
         )
     click.echo(f"{loaded.name}: all data are in the cache.")
 
 
-def _listed(name: str) -> dict[str, Any]:
+def _summarise_battery(name: str) -> dict[str, Any]:
     from capgap.battery import load_battery
-    from capgap.battery.battery_spec import DataTask
+    from capgap.battery.battery_spec import CustomTask
     from capgap.battery.hub_fetch import needs_hub
 
     loaded = load_battery(name)
-    with_rows = [task for task in loaded.tasks if isinstance(task, DataTask)]
-    items = None if needs_hub(loaded) else sum(len(loaded.rows(task)) for task in with_rows)
+    data_tasks = [task for task in loaded.tasks if isinstance(task, CustomTask)]
+    items = None if needs_hub(loaded) else sum(len(loaded.rows(task)) for task in data_tasks)
     return {"name": name, "tasks": len(loaded.tasks), "items": items, "description": loaded.description}
 
 

@@ -48,8 +48,8 @@ def show(
     cost = _cost(entries, model, parameters, device)
     if as_json:
         rows = [entry.as_record() for entry in entries]
-        head = {"name": loaded.name, "version": loaded.version, "description": loaded.description, "hash": loaded.hash}
-        print_json(head | {"tasks": rows, "cost": cost})
+        facts = {"name": loaded.name, "version": loaded.version, "description": loaded.description, "hash": loaded.hash}
+        print_json(facts | {"tasks": rows, "cost": cost})
         return
     click.echo(f"{loaded.name} {loaded.version}  {loaded.path}  {loaded.hash[:12]}")
     click.echo(one_line(loaded.description))
@@ -64,13 +64,13 @@ def show(
 
 def _show_entry(entry: "PreviewEntry") -> None:
     title = entry.name if entry.variant == "default" else f"{entry.name}, variant {entry.variant}"
-    about = "about " if entry.is_approximate else ""
+    approximate_prefix = "about " if entry.is_approximate else ""
     if entry.n_items is None or entry.n_sampled is None:
         items = "unknown number of items"
     elif entry.n_sampled < entry.n_items:
-        items = f"{entry.n_sampled:,} of {about}{entry.n_items:,} items"
+        items = f"{entry.n_sampled:,} of {approximate_prefix}{entry.n_items:,} items"
     else:
-        items = f"{about}{entry.n_items:,} items"
+        items = f"{approximate_prefix}{entry.n_items:,} items"
     words = [
         f"{entry.n_tasks} tasks" if entry.n_tasks > 1 else None,
         items,
@@ -92,10 +92,10 @@ def _summary(entries: Sequence["PreviewEntry"]) -> str:
         word = entry.capability or "unlabelled or by item"
         tasks[word] += entry.n_tasks
         items[word] += entry.n_sampled or 0
-    parts = [f"{word} {tasks[word]} tasks with {items[word]:,} items" for word in sorted(tasks)]
+    capability_texts = [f"{word} {tasks[word]} tasks with {items[word]:,} items" for word in sorted(tasks)]
     unknown = sum(entry.n_sampled is None for entry in entries)
     tail = f" {unknown} of unknown size are not counted." if unknown else ""
-    return f"Asked: {sum(items.values()):,} items; {', '.join(parts)}.{tail}"
+    return f"Asked: {sum(items.values()):,} items; {', '.join(capability_texts)}.{tail}"
 
 
 def _parameters(size: str) -> float:
@@ -115,7 +115,7 @@ def _cost(
 
     tasks = [entry.stand_in for entry in entries if entry.stand_in is not None]
     tokens = cost.count_tokens(tasks)
-    read, _, written = tokens
+    n_read, _, written = tokens
     minutes: dict[str, float] = {}
     if model is not None:
         spec = parse_model(model)
@@ -123,23 +123,23 @@ def _cost(
             raise UsageError(f"--model {model[:80]!r}: how fast a backend is cannot be told from here. Give --size.")
         locate(spec)
         minutes[spec.name] = cost.expected_minutes(EvaluationPlan(students=(spec,), device=device), tasks)
-    place = choose_device(device)
+    chosen_device = choose_device(device)
     if sizes:
         # All parameters are counted as layers: where the head is of weight, --model tells better.
-        times = cost.minutes_by_size(tokens, list(sizes.values()), place)
-        minutes |= dict(zip(sizes, times, strict=True))
-    return {"tokens_read": round(read), "tokens_written": round(written), "device": place, "minutes": minutes}
+        size_minutes = cost.minutes_by_size(tokens, list(sizes.values()), chosen_device)
+        minutes |= dict(zip(sizes, size_minutes, strict=True))
+    return {"tokens_read": round(n_read), "tokens_written": round(written), "device": chosen_device, "minutes": minutes}
 
 
 def _cost_lines(cost: dict[str, Any]) -> list[str]:
-    spelled = ", ".join(f"{one_line(name)} {_spell(minutes)}" for name, minutes in cost["minutes"].items())
+    durations = ", ".join(f"{one_line(name)} {_format_minutes(minutes)}" for name, minutes in cost["minutes"].items())
     return [
         f"Cost: about {cost['tokens_read']:,} tokens to read and {cost['tokens_written']:,} to write.",
-        f"Time on this {cost['device']}, good to a factor of about two: {spelled}.",
+        f"Time on this {cost['device']}, good to a factor of about two: {durations}.",
     ]
 
 
-def _spell(minutes: float) -> str:
+def _format_minutes(minutes: float) -> str:
     if minutes < 1:
         return "under a minute"
     if minutes < 120:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from capgap.cli.options import allow_options, data_root_option, set_threads
+from capgap.cli.options import data_root_option, permission_options, set_threads
 from capgap.cli.progress import quiet_option, terminal_progress, verbose_option
 from capgap.default_folders import CLASSIFY_FOLDER
 from capgap.events import Note
@@ -35,7 +35,7 @@ from capgap.events import Note
 @click.option("--limit", type=click.IntRange(min=1), help="Items (of a battery: a task) at most: a seeded sample.")
 @click.option("--device", metavar="D", help="cpu, mps, cuda, cuda:1; default: a GPU, else the CPU.")
 @data_root_option
-@allow_options
+@permission_options
 @quiet_option
 @verbose_option
 def classify(source: str, out: Path | None, replace: bool, quiet: bool, **options: Any) -> None:
@@ -52,16 +52,16 @@ def classify(source: str, out: Path | None, replace: bool, quiet: bool, **option
       capgap classify microworld --model microworld:teacher --model microworld:generalist
     """
     import capgap
-    from capgap.classification import label_lines, refuse_out, write_labels
+    from capgap.classification import check_output_path, label_lines, write_label_file
 
     if out is not None:
-        refuse_out(out, replace=replace)
+        check_output_path(out, replace=replace)
     if options["models"]:
         set_threads(None)
     with terminal_progress(quiet=quiet) as listener:
         labels = capgap.classify(source, **options, on_event=listener)
         if out is not None:
-            write_labels(labels, out, replace=replace)
+            write_label_file(labels, out, replace=replace)
             listener(Note(f"labels: {out}"))
             return
     for line in label_lines(labels, ascii_only="utf" not in (sys.stdout.encoding or "").lower()):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STUDENTS", "demo"]
 
-TEACHER, BASE, BATTERY = "microworld:teacher", "microworld:medium", "microworld"
+TEACHER, BASE_MODEL, BATTERY = "microworld:teacher", "microworld:medium", "microworld"
 
 TASKS = ("facts_generate", "chains_generate")
 """What the students are taught: one family that can only be remembered, one that can only be worked out."""
@@ -39,8 +39,8 @@ STUDENTS = {
 }
 """Student → its supervision and adaptation; everything else they share."""
 
-_EXAMPLES, _STEPS, _LIMIT = 2800, 350, 72
-_RATE = {"full": 3.0e-3, "lora": 2.0e-3}
+_EXAMPLES, _TRAINING_STEPS, _ITEM_LIMIT = 2800, 350, 72
+_LEARNING_RATE = {"full": 3.0e-3, "lora": 2.0e-3}
 
 
 @click.command()
@@ -65,15 +65,15 @@ def demo(seed: int, out: Path | None, as_json: bool, quiet: bool) -> None:
     folder = out or DEFAULT_ROOT / f"demo-{seed}"
     students = folder.with_name(f"{folder.name}-students")
     with terminal_progress(quiet=quiet) as listener:
-        files = _write_files(students, seed)
-        listener(Note(f"{len(files)} students of {BASE} learn {_EXAMPLES:,} prompts from {TEACHER} ({students})"))
+        files = _write_student_configs(students, seed)
+        listener(Note(f"{len(files)} students of {BASE_MODEL} learn {_EXAMPLES:,} prompts from {TEACHER} ({students})"))
         _distill_students(students, files, listener)
         run = capgap.evaluate(
             [f"{name}={students / name}" for name in STUDENTS],
             teacher=f"teacher={TEACHER}",
-            base=f"base={BASE}",
+            base=f"base={BASE_MODEL}",
             battery=BATTERY,
-            limit=_LIMIT,
+            limit=_ITEM_LIMIT,
             device="cpu",
             workers=2,
             out=folder,
@@ -87,32 +87,32 @@ def demo(seed: int, out: Path | None, as_json: bool, quiet: bool) -> None:
     click.echo(f"{time.monotonic() - started:.0f} s", err=True)
 
 
-def _write_files(students: Path, seed: int) -> dict[str, Path]:
+def _write_student_configs(students: Path, seed: int) -> dict[str, Path]:
     """A distillation file for each student."""
     from capgap.store.writable_folder import writable
 
     files = {name: students / f"{name}.yaml" for name in STUDENTS}
     with writable(students):
         students.mkdir(parents=True, exist_ok=True)
-        for name, (supervision, adaptation) in STUDENTS.items():
-            content = _distillation_file(name, supervision, adaptation, seed)
+        for name, (supervision, adaptation_method) in STUDENTS.items():
+            content = _distillation_file(name, supervision, adaptation_method, seed)
             files[name].write_text(content, encoding="utf-8")
     return files
 
 
-def _distillation_file(name: str, supervision: str, adaptation: str, seed: int) -> str:
+def _distillation_file(name: str, supervision: str, adaptation_method: str, seed: int) -> str:
     return f"""\
 # Written by `capgap demo`. Run it alone: capgap distill {name}.yaml
 name: {name}
 teacher: {TEACHER}
-student: {BASE}
+student: {BASE_MODEL}
 data: {{battery: {BATTERY}, tasks: [{", ".join(TASKS)}]}}
 n_examples: {_EXAMPLES}
 supervision: {supervision}
-adaptation: {adaptation}
+adaptation: {adaptation_method}
 seed: {seed}
 data_seed: {seed}
-training: {{max_steps: {_STEPS}, batch_size: 64, lr: {_RATE[adaptation]}}}
+training: {{max_steps: {_TRAINING_STEPS}, batch_size: 64, lr: {_LEARNING_RATE[adaptation_method]}}}
 """
 
 
@@ -147,14 +147,14 @@ def _known_truths(run: "Run") -> Iterator[str]:
         )
         yield f"{name}: knowledge gap closed minus reasoning gap closed: {contrast}"
     # Roles belong to the comparison: here the student of traces leads, and the student of answers is compared to it.
-    duel = capgap.analyze(run, students="answers-full", teacher="traces-full", base="none").estimates
-    gap = _select(duel, quantity="gap", level="slice", group="chains_generate: x_depth=1", model="answers-full")
-    yield f"one-step chains, traces minus answers (all weights): {gap}"
+    estimates = capgap.analyze(run, students="answers-full", teacher="traces-full", base="none").estimates
+    gap_ci = _select(estimates, quantity="gap", level="slice", group="chains_generate: x_depth=1", model="answers-full")
+    yield f"one-step chains, traces minus answers (all weights): {gap_ci}"
 
 
-def _select(estimates: "pd.DataFrame", **codes: str) -> str:
+def _select(estimates: "pd.DataFrame", **column_codes: str) -> str:
     """The first estimate with these codes, in points with its interval."""
-    for column, code in codes.items():
+    for column, code in column_codes.items():
         estimates = estimates[estimates[column] == code]
     row = estimates.iloc[0]
     if row["status"] == "refused":

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from capgap.cli.options import allow_options, set_threads
+from capgap.cli.options import permission_options, set_threads
 from capgap.cli.printing import command_line, print_results
 from capgap.cli.progress import quiet_option, terminal_progress, verbose_option
 from capgap.default_folders import student_folder
@@ -23,7 +23,7 @@ from capgap.distillation import ADAPTATIONS, SUPERVISIONS
     "--ledger", type=click.Path(path_type=Path, dir_okay=False),
     help="The teacher's responses, which several students may share; default in --out.",
 )  # fmt: skip
-@allow_options
+@permission_options
 @quiet_option
 @verbose_option
 def distill(file: Path, threads: int | None, quiet: bool, **options: Any) -> None:

@@ -34,8 +34,8 @@ def doctor(as_json: bool) -> int:
     else:
         width = max(map(len, findings))
         for name, finding in findings.items():
-            mark = "ok" if finding["ok"] else "!!"
-            click.echo(f"{mark}  {name:<{width}}  {finding['found']}")
+            status_mark = "ok" if finding["ok"] else "!!"
+            click.echo(f"{status_mark}  {name:<{width}}  {finding['found']}")
             if finding.get("advice"):
                 click.echo(f"    {'':<{width}}  {finding['advice']}")
     return 0 if all(finding["ok"] for finding in findings.values()) else 2
@@ -44,7 +44,7 @@ def doctor(as_json: bool) -> int:
 def examine() -> dict[str, dict[str, Any]]:
     """What was found, by subject: ``ok``, ``found`` in words, and ``advice`` where something can be mended."""
     findings = {
-        "python": _finding(sys.version_info >= (3, 11), f"{platform.python_version()} on {platform.platform()}")
+        "python": _verdict(sys.version_info >= (3, 11), f"{platform.python_version()} on {platform.platform()}")
     }
     for name in PACKAGES:
         findings[name] = _package(name)
@@ -52,8 +52,8 @@ def examine() -> dict[str, dict[str, Any]]:
     if findings["torch"]["ok"]:
         findings["devices"] = _devices()
         findings["threads"] = _threads()
-    findings["disk"] = _disk(Path.cwd())
-    findings["hub"] = _hub()
+    findings["disk"] = _check_disk(Path.cwd())
+    findings["hub"] = _check_hub()
     if findings["torch"]["ok"]:
         findings["microworld"] = _microworld()
         if findings["microworld"]["ok"]:
@@ -61,15 +61,15 @@ def examine() -> dict[str, dict[str, Any]]:
     return findings
 
 
-def _finding(ok: bool, observation: str, advice: str = "") -> dict[str, Any]:
+def _verdict(ok: bool, observation: str, advice: str = "") -> dict[str, Any]:
     return {"ok": ok, "found": observation, **({"advice": advice} if advice else {})}
 
 
 def _package(name: str) -> dict[str, Any]:
     try:
-        return _finding(True, version(name))
+        return _verdict(True, version(name))
     except PackageNotFoundError:
-        return _finding(False, "not installed", f"pip install {name}")
+        return _verdict(False, "not installed", f"pip install {name}")
 
 
 def _devices() -> dict[str, Any]:
@@ -81,50 +81,50 @@ def _devices() -> dict[str, Any]:
         devices.append(f"cuda:{index} {properties.name} ({properties.total_memory / 2**30:.0f} GiB)")
     if torch.backends.mps.is_available():
         devices.append("mps")
-    devices.append(f"cpu ({os.cpu_count()} cores, {_product_rate():.0f} GFLOP/s in one float32 product)")
-    return _finding(True, "; ".join(devices))
+    devices.append(f"cpu ({os.cpu_count()} cores, {_measure_gflops():.0f} GFLOP/s in one float32 product)")
+    return _verdict(True, "; ".join(devices))
 
 
-def _product_rate() -> float:
+def _measure_gflops() -> float:
     """Billions of operations a second in a 1024³ product, best of three."""
     import torch
 
     a = torch.ones(1024, 1024)
-    times = []
+    durations = []
     for _ in range(4):
         start = time.perf_counter()
         a @ a
-        times.append(time.perf_counter() - start)
-    return float(2 * 1024**3 / min(times[1:]) / 1e9)
+        durations.append(time.perf_counter() - start)
+    return float(2 * 1024**3 / min(durations[1:]) / 1e9)
 
 
 def _threads() -> dict[str, Any]:
     import torch
 
     threads, cores = torch.get_num_threads(), os.cpu_count() or 1
-    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    shared = threads > 1 and busy > 0.5
-    advice = "Others use this machine: OMP_NUM_THREADS=1 is safer, threads that wait spin." if shared else ""
-    return _finding(True, f"torch would use {threads} of {cores} cores; load {busy:.1f}", advice)
+    load_average = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    is_machine_shared = threads > 1 and load_average > 0.5
+    advice = "Others use this machine: OMP_NUM_THREADS=1 is safer, threads that wait spin." if is_machine_shared else ""
+    return _verdict(True, f"torch would use {threads} of {cores} cores; load {load_average:.1f}", advice)
 
 
-def _disk(folder: Path) -> dict[str, Any]:
-    free = shutil.disk_usage(folder).free / 2**30
+def _check_disk(folder: Path) -> dict[str, Any]:
+    free_gib = shutil.disk_usage(folder).free / 2**30
     writable = os.access(folder, os.W_OK)
-    advice = "" if writable and free > 1 else "Run capgap where it can write, or give --out."
-    return _finding(
-        writable and free > 1, f"{free:.1f} GiB free in {folder}{'' if writable else ', not writable'}", advice
+    advice = "" if writable and free_gib > 1 else "Run capgap where it can write, or give --out."
+    return _verdict(
+        writable and free_gib > 1, f"{free_gib:.1f} GiB free in {folder}{'' if writable else ', not writable'}", advice
     )
 
 
-def _hub() -> dict[str, Any]:
+def _check_hub() -> dict[str, Any]:
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
-        return _finding(
+        return _verdict(
             True, "HF_HUB_OFFLINE is set: local checkpoints, cached ones, and --battery pocket or microworld"
         )
-    return _finding(True, f"{constants.ENDPOINT}; cache {constants.HF_HUB_CACHE}")
+    return _verdict(True, f"{constants.ENDPOINT}; cache {constants.HF_HUB_CACHE}")
 
 
 def _microworld() -> dict[str, Any]:
@@ -142,8 +142,8 @@ def _microworld() -> dict[str, Any]:
             question: Any = Instance("loglikelihood", {}, ("a", " b"), 0, ("doctor", 0, 1))
             ((answer,),) = respond(model, [question], ledger)
     except CapgapError as error:
-        return _finding(False, "does not answer", str(error))
-    return _finding(True, f"microworld:teacher loads and answers (log-likelihood {answer.value[0]:.2f} nats)")
+        return _verdict(False, "does not answer", str(error))
+    return _verdict(True, f"microworld:teacher loads and answers (log-likelihood {answer.value[0]:.2f} nats)")
 
 
 def _trainer() -> dict[str, dict[str, Any]]:
@@ -152,4 +152,4 @@ def _trainer() -> dict[str, dict[str, Any]]:
     from capgap.models import choose_device
 
     advice = "Numbers of this trainer cannot be trusted here; please report it with the output of doctor --json."
-    return {name: _finding(ok, outcome, "" if ok else advice) for name, ok, outcome in self_tests(choose_device(None))}
+    return {name: _verdict(ok, outcome, "" if ok else advice) for name, ok, outcome in self_tests(choose_device(None))}

@@ -6,12 +6,12 @@ from typing import Any
 import click
 
 from capgap.cli.options import (
-    allow_options,
     data_root_option,
     items_option,
     json_option,
     labels_option,
     margin_option,
+    permission_options,
     set_threads,
 )
 from capgap.cli.printing import command_line, print_results
@@ -54,7 +54,7 @@ from capgap.cli.progress import quiet_option, terminal_progress, verbose_option
 )  # fmt: skip
 @click.option("--rescore", is_flag=True, help="Make the tables again from the ledger; no model is loaded.")
 @data_root_option
-@allow_options
+@permission_options
 @labels_option
 @margin_option
 @items_option

@@ -105,54 +105,54 @@ def _merge(batch: "ImportBatch", out: Path, *, replace: bool, as_json: bool) -> 
     from capgap.importers import merge_batch
 
     try:
-        stored = merge_batch(batch, out, replace=replace, command=command_line())
+        merged_import = merge_batch(batch, out, replace=replace, command=command_line())
     finally:
         _print_remarks(batch)
-    summary = _summary(batch, stored)
+    summary = _summary(batch, merged_import)
     if as_json:
         print_json(summary)
         return
     models = summary["models"]
-    replaced = f", {stored.n_replaced:,} answers replaced" if stored.n_replaced else ""
+    replaced_text = f", {merged_import.n_replaced:,} answers replaced" if merged_import.n_replaced else ""
     click.echo(
         f"{summary['outcomes']}: {len(models):,} models, {summary['tasks']:,} tasks, {summary['items']:,} items, "
-        f"{summary['rows']:,} rows ({stored.n_new:,} new{replaced})"
+        f"{summary['rows']:,} rows ({merged_import.n_new:,} new{replaced_text})"
     )
-    click.echo(f"models: {_few(models)}", err=True)
+    click.echo(f"models: {_format_name_list(models)}", err=True)
     click.echo(f"Next: capgap analyze {out} --teacher NAME --base NAME", err=True)
 
 
 def _print_remarks(batch: "ImportBatch") -> None:
     """Notes, and what was not imported: with the reason and how often."""
     skipped = batch.skipped
-    lines = [f"note: {note}" for note in batch.notes[:_MOST_REMARKS]]
+    lines = [f"note: {import_note}" for import_note in batch.notes[:_MOST_REMARKS]]
     if skipped:
         lines.append(f"not imported, {len(skipped):,} reason{'s' if len(skipped) > 1 else ''}:")
     lines += [f"  {reason}" for reason in skipped[:_MOST_REMARKS]]
-    left_out = max(0, len(batch.notes) - _MOST_REMARKS) + max(0, len(skipped) - _MOST_REMARKS)
-    lines += [f"  and {left_out:,} more, in import.json"] if left_out else []
+    n_omitted = max(0, len(batch.notes) - _MOST_REMARKS) + max(0, len(skipped) - _MOST_REMARKS)
+    lines += [f"  and {n_omitted:,} more, in import.json"] if n_omitted else []
     for line in lines:
         click.echo(line, err=True)
 
 
-def _summary(batch: "ImportBatch", stored: "MergedImport") -> dict[str, Any]:
-    outcomes = stored.outcomes
+def _summary(batch: "ImportBatch", merged_import: "MergedImport") -> dict[str, Any]:
+    outcomes = merged_import.outcomes
     return {
-        "outcomes": str(stored.path / "outcomes"),
+        "outcomes": str(merged_import.path / "outcomes"),
         "models": sorted(str(name) for name in outcomes["model"].unique()),
         "tasks": len(outcomes[["battery", "task"]].drop_duplicates()),
         "items": len(outcomes[["battery", "task", "item"]].drop_duplicates()),
         "rows": len(outcomes),
-        "new": stored.n_new,
-        "replaced": stored.n_replaced,
+        "new": merged_import.n_new,
+        "replaced": merged_import.n_replaced,
         "not_imported": sum(reason.count for reason in batch.skipped),
         "notes": batch.notes,
     }
 
 
-def _few(names: Sequence[str], limit: int = 10) -> str:
+def _format_name_list(names: Sequence[str], limit: int = 10) -> str:
     """Names from files, without what a terminal would obey."""
     from capgap.importers.values import short_text
 
-    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
-    return ", ".join(short_text(name, 80) for name in names[:limit]) + more
+    overflow_text = f" and {len(names) - limit:,} more" if len(names) > limit else ""
+    return ", ".join(short_text(name, 80) for name in names[:limit]) + overflow_text

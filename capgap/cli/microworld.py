@@ -35,20 +35,20 @@ def build(out: Path, only: tuple[str, ...], seed: int) -> None:
     from capgap.distillation.students import microworld_models
     from capgap.microworld import make_world, write_data
 
-    parts = ("data", *microworld_models.RECIPES)
-    wanted = only or parts
-    for name in wanted:
-        if name not in parts:
-            raise UsageError(f"--only: no model is called {name!r}.{suggestion(name, parts)}")
-    for name in wanted:
+    component_names = ("data", *microworld_models.RECIPES)
+    requested_names = only or component_names
+    for name in requested_names:
+        if name not in component_names:
+            raise UsageError(f"--only: no model is called {name!r}.{suggestion(name, component_names)}")
+    for name in requested_names:
         if name == "data":
             write_data(make_world(), out / "data")
             click.echo(out / "data")
         else:
-            click.echo(_trained(name, out / "checkpoints", seed))
+            click.echo(_train_model(name, out / "checkpoints", seed))
 
 
-def _trained(name: str, folder: Path, seed: int) -> Path:
+def _train_model(name: str, folder: Path, seed: int) -> Path:
     """Train one model on one thread, which is how the shipped ones were, and show how far it is."""
     import torch
 

@@ -9,7 +9,7 @@ import click
 
 __all__ = [
     "DEFAULT_MARGIN",
-    "allow_options",
+    "permission_options",
     "data_root_option",
     "items_option",
     "json_option",
@@ -49,7 +49,7 @@ _allow_pickle = click.option(
 )
 
 
-def allow_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def permission_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """``--allow-code`` and ``--allow-pickle``, for all models of a command; for one alone: ``CKPT,allow_code=on``."""
     return _allow_code(_allow_pickle(command))
 
@@ -62,5 +62,5 @@ def set_threads(threads: int | None) -> None:
     import torch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    busy = round(os.getloadavg()[0]) if hasattr(os, "getloadavg") else 0
-    torch.set_num_threads(threads or int(os.environ.get("OMP_NUM_THREADS") or 0) or max(1, cores - busy))
+    load_average = round(os.getloadavg()[0]) if hasattr(os, "getloadavg") else 0
+    torch.set_num_threads(threads or int(os.environ.get("OMP_NUM_THREADS") or 0) or max(1, cores - load_average))

@@ -12,7 +12,7 @@ from capgap.errors import UsageError
 
 __all__ = ["power"]
 
-_SHARE = click.FloatRange(0, 1)
+_UNIT_INTERVAL = click.FloatRange(0, 1)
 _power_option = click.option(
     "--power", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.8, show_default=True,
     help="Probability with which it should be found.",
@@ -32,7 +32,7 @@ _replicates_option = click.option(
     "--replicates", "n_replicates", type=click.IntRange(min=20), default=200, show_default=True,
     help="Studies that are simulated.",
 )  # fmt: skip
-_OPEN = math.log(1e6)
+_MAX_LOG_WIDTH = math.log(1e6)
 """A ratio's interval that spans more has an end that nothing bounds."""
 
 
@@ -48,46 +48,50 @@ def power() -> None:
 
 
 @power.command("gap")
-@click.option("--gap", type=_SHARE, help="The gap that matters, in score: 0.03 is three points.")
+@click.option("--gap", type=_UNIT_INTERVAL, help="The gap that matters, in score: 0.03 is three points.")
 @_tasks_option
 @_items_option
 @_cluster_option
-@click.option("--icc", type=_SHARE, default=0.0, help="Correlation of the differences within a cluster.")
-@click.option("--task-sd", type=_SHARE, default=0.0, help="How gaps differ between tasks: speaks of tasks like these.")
+@click.option("--icc", type=_UNIT_INTERVAL, default=0.0, help="Correlation of the differences within a cluster.")
+@click.option(
+    "--task-sd", type=_UNIT_INTERVAL, default=0.0, help="How gaps differ between tasks: speaks of tasks like these."
+)
 @click.option("--seeds", "n_seeds", type=click.IntRange(min=1), default=1, show_default=True,
               help="Training seeds of the recipe.")  # fmt: skip
-@click.option("--seed-sd", type=_SHARE, default=0.0, help="How gaps differ between seeds: speaks of the recipe.")
 @click.option(
-    "--disagreement", type=_SHARE, default=0.3, show_default=True,
+    "--seed-sd", type=_UNIT_INTERVAL, default=0.0, help="How gaps differ between seeds: speaks of the recipe."
+)
+@click.option(
+    "--disagreement", type=_UNIT_INTERVAL, default=0.3, show_default=True,
     help="Share of the items that exactly one of the two models answers rightly.",
 )  # fmt: skip
 @_power_option
 @json_option
 def gap_command(gap: float | None, power: float, as_json: bool, **options: Any) -> None:
     """A gap between teacher and student, by formula."""
-    from capgap.stats import GapDesign, needed_for_gap
+    from capgap.stats import GapDesign, size_for_gap
 
     design = GapDesign(**options)
-    smallest = design.smallest_gap(power)
-    numbers: dict[str, Any] = {"smallest_gap": smallest, "power": power}
+    smallest_gap = design.smallest_gap(power)
+    numbers: dict[str, Any] = {"smallest_gap": smallest_gap, "power": power}
     lines = [
-        f"smallest visible gap: {100 * smallest:.1f} points (power {power:.2f})"
-        if not math.isnan(smallest)
+        f"smallest visible gap: {100 * smallest_gap:.1f} points (power {power:.2f})"
+        if not math.isnan(smallest_gap)
         else "no gap that could be is visible with this design"
     ]
     if gap is not None:
         power_at_gap = design.power(gap)
         numbers |= {"gap": gap, "power_at_gap": power_at_gap, "needed": {}}
-        warning = f" ({design.few})" if design.few else ""
+        warning = f" ({design.exact_test_caution})" if design.exact_test_caution else ""
         lines.append(f"power to see {100 * gap:g} points: {power_at_gap:.2f}{warning}")
         clustered, seeded = design.cluster_size > 1, design.seed_sd > 0
-        for what in ("items", *["clusters"] * clustered, "tasks", *["seeds"] * seeded):
-            needed = needed_for_gap(gap, design, what, power=power)  # type: ignore[arg-type]
-            numbers["needed"][what] = needed.n
-            of_each = " of each task" if what in ("items", "clusters") else ""
-            amount = f"{needed.n:,}" if needed.n is not None else "no number is enough"
-            amount += f" ({needed.note})" if needed.note else ""
-            lines.append(f"needed for {100 * gap:g} points, the rest as it is: {what}{of_each}: {amount}")
+        for unit in ("items", *["clusters"] * clustered, "tasks", *["seeds"] * seeded):
+            needed_size = size_for_gap(gap, design, unit, power=power)  # type: ignore[arg-type]
+            numbers["needed"][unit] = needed_size.n
+            per_task_text = " of each task" if unit in ("items", "clusters") else ""
+            needed_text = f"{needed_size.n:,}" if needed_size.n is not None else "no number is enough"
+            needed_text += f" ({needed_size.note})" if needed_size.note else ""
+            lines.append(f"needed for {100 * gap:g} points, the rest as it is: {unit}{per_task_text}: {needed_text}")
     _print(numbers, lines, as_json)
 
 
@@ -97,7 +101,9 @@ def gap_command(gap: float | None, power: float, as_json: bool, **options: Any) 
 @_tasks_option
 @_items_option
 @_cluster_option
-@click.option("--of-cluster", type=_SHARE, default=0.0, help="Share of an answer's variance that is its cluster's.")
+@click.option(
+    "--of-cluster", type=_UNIT_INTERVAL, default=0.0, help="Share of an answer's variance that is its cluster's."
+)
 @_replicates_option
 @_seed_option
 @_power_option
@@ -110,20 +116,20 @@ def closure(
 
     from capgap.stats import AssumedAccuracies, closure_difference_power, needed_for_closure_difference
 
-    first, second = (
+    on_knowledge, on_reasoning = (
         AssumedAccuracies(*_numbers(text, option, 3))
         for text, option in ((knowledge, "--knowledge"), (reasoning, "--reasoning"))
     )
     rng = np.random.default_rng(seed)
-    simulated = closure_difference_power(first, second, items_per_task=items_per_task, rng=rng, **options)
-    needed = needed_for_closure_difference(first, second, seed=seed, power=power, **options)
+    simulated = closure_difference_power(on_knowledge, on_reasoning, items_per_task=items_per_task, rng=rng, **options)
+    needed_size = needed_for_closure_difference(on_knowledge, on_reasoning, seed=seed, power=power, **options)
     lines = [
-        f"closures {100 * first.closure:.0f} % and {100 * second.closure:.0f} %: {simulated}",
+        f"closures {100 * on_knowledge.closure:.0f} % and {100 * on_reasoning.closure:.0f} %: {simulated}",
         f"median width of the interval: {100 * simulated.width:.0f} points",
         f"items of each task for a power of {power:.2f}: "
-        + (f"{needed.n:,}" if needed.n is not None else f"no number is enough ({needed.note})"),
+        + (f"{needed_size.n:,}" if needed_size.n is not None else f"no number is enough ({needed_size.note})"),
     ]
-    _print({**asdict(simulated), "needed_items": needed.n}, lines, as_json)
+    _print({**asdict(simulated), "needed_items": needed_size.n}, lines, as_json)
 
 
 @power.command("data-cost")
@@ -140,11 +146,13 @@ def closure(
 @click.option(
     "--items", "n_items", type=click.IntRange(min=10), default=500, show_default=True, help="Items of each capability."
 )
-@click.option("--base", type=_SHARE, default=0.3, show_default=True, help="Supposed accuracy of the base.")
-@click.option("--ceiling", type=_SHARE, default=0.85, show_default=True, help="With any number of examples.")
-@click.option("--teacher", type=_SHARE, default=0.85, show_default=True, help="Of the teacher.")
-@click.option("--chance", type=_SHARE, default=0.0, show_default=True, help="Score of a guess.")
-@click.option("--target", type=_SHARE, default=0.9, show_default=True, help="Share of the teacher above chance.")
+@click.option("--base", type=_UNIT_INTERVAL, default=0.3, show_default=True, help="Supposed accuracy of the base.")
+@click.option("--ceiling", type=_UNIT_INTERVAL, default=0.85, show_default=True, help="With any number of examples.")
+@click.option("--teacher", type=_UNIT_INTERVAL, default=0.85, show_default=True, help="Of the teacher.")
+@click.option("--chance", type=_UNIT_INTERVAL, default=0.0, show_default=True, help="Score of a guess.")
+@click.option(
+    "--target", type=_UNIT_INTERVAL, default=0.9, show_default=True, help="Share of the teacher above chance."
+)
 @click.option("--seed-sd", type=float, default=0.1, show_default=True, help="Between students of one size, in probits.")
 @_replicates_option
 @_seed_option
@@ -160,14 +168,14 @@ def data_cost(
 
     if knowledge == reasoning:
         raise UsageError("--knowledge and --reasoning are the same: there is no difference to find.")
-    first, second = (SupposedCurve(base, ceiling, teacher, cost) for cost in (reasoning, knowledge))
+    reasoning_curve, knowledge_curve = (SupposedCurve(base, ceiling, teacher, cost) for cost in (reasoning, knowledge))
     simulated = data_cost_ratio_power(
-        first, second, sizes=_numbers(sizes, "--sizes"), target=CurveTarget(target),
+        reasoning_curve, knowledge_curve, sizes=_numbers(sizes, "--sizes"), target=CurveTarget(target),
         rng=np.random.default_rng(seed), **options,
     )  # fmt: skip
     if not math.isfinite(simulated.width):
         width = "unknown, no study gave an interval"
-    elif simulated.width > _OPEN:
+    elif simulated.width > _MAX_LOG_WIDTH:
         width = "open, most studies do not bound the dearer cost"
     else:
         width = f"a factor of {math.exp(simulated.width):.2g}"
@@ -178,7 +186,7 @@ def data_cost(
 def _numbers(text: str, option: str, n: int | None = None) -> list[float]:
     """Numbers between commas, `n` of them where it is given."""
     try:
-        numbers = [float(part) for part in text.split(",")]
+        numbers = [float(number_text) for number_text in text.split(",")]
     except ValueError:
         numbers = []
     if not numbers or (n is not None and len(numbers) != n):

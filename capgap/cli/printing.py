@@ -32,9 +32,9 @@ def print_results(results: "Results", report: Path, *, as_json: bool) -> None:
     if as_json:
         from capgap.schema import json_records
 
-        coarse = results.estimates[results.estimates["level"].isin(["battery", "capability"])]
+        coarse_estimates = results.estimates[results.estimates["level"].isin(["battery", "capability"])]
         summary = {"sentence": lines, "next": results.next_step, "report": str(report)}
-        print_json({**summary, "estimates": json_records(coarse)})
+        print_json({**summary, "estimates": json_records(coarse_estimates)})
         return
     click.echo(f"report: {report}", err=True)
     for line in lines[:MOST_LINES]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from capgap.cli.terminal import is_terminal, n_columns, wrapped, write_lines
-from capgap.events import Advanced, Begun, Event, Listener, Note
+from capgap.events import Event, Listener, Note, StageAdvanced, StageBegun
 from capgap.printable_text import one_line, printable, shortened
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["configure_logging", "quiet_option", "terminal_progress", "verbose_option"]
 
-_LINE_AFTER = 30.0  # seconds
-_TENTH_AFTER = 3.0  # seconds
+_MAX_SILENCE = 30.0  # seconds
+_MIN_SILENCE = 3.0  # seconds
 _NARROWEST_BAR = 8
 _FIXED_COLUMNS = 30  # of a line with a bar: percentage, counts, time left and the marks between them
 _FORMAT = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}, {remaining} left{postfix}"
@@ -55,22 +55,22 @@ def terminal_progress(*, quiet: bool = False, stream: TextIO | None = None) -> I
 class _Stage:
     """A stage that has begun and not finished."""
 
-    begun: Begun
+    event: StageBegun
     started: float
     line_at: float
     """When its last line was written, seconds of the clock."""
-    n_at_line: int = 0
+    n_done_at_line: int = 0
     """Units done by then."""
     n_done: int = 0
     bar: "tqdm[Any] | None" = None
     """None where plain lines are written."""
 
-    def due(self, now: float) -> bool:
+    def is_line_due(self, now: float) -> bool:
         """Whether another plain line is due: each 30 seconds, or each tenth if that is not too soon."""
-        tenth = bool(self.begun.total) and self.n_done - self.n_at_line >= (self.begun.total or 0) / 10
+        is_tenth = bool(self.event.total) and self.n_done - self.n_done_at_line >= (self.event.total or 0) / 10
         waited = now - self.line_at
         # the last unit is told by the line at the end
-        return self.n_done != self.begun.total and (waited >= _LINE_AFTER or (tenth and waited >= _TENTH_AFTER))
+        return self.n_done != self.event.total and (waited >= _MAX_SILENCE or (is_tenth and waited >= _MIN_SILENCE))
 
 
 class _Renderer:
@@ -90,62 +90,62 @@ class _Renderer:
                 write_lines(self.stream, wrapped(event.text, self.stream, warning=warning), warning=warning)
         elif self.quiet:
             return
-        elif isinstance(event, Advanced):
+        elif isinstance(event, StageAdvanced):
             self._advance(event)
         else:
-            self._finish(event.stage)  # a name that is begun again is another round of it
-            if isinstance(event, Begun):
-                self._begin(event)
+            self._finish_stage(event.stage_id)  # a name that is begun again is another round of it
+            if isinstance(event, StageBegun):
+                self._begin_stage(event)
 
     def close(self) -> None:
         """End the stages that an exception left open, the innermost first."""
         for name in reversed(list(self.stages)):
-            self._finish(name)
+            self._finish_stage(name)
 
-    def _begin(self, begun: Begun) -> None:
+    def _begin_stage(self, event: StageBegun) -> None:
         now = self.clock()
-        stage = self.stages[begun.stage] = _Stage(begun, now, now)
+        stage = self.stages[event.stage_id] = _Stage(event, now, now)
         if is_terminal(self.stream):
-            stage.bar = _bar(begun, self.stream)
+            stage.bar = _bar(event, self.stream)
         else:
-            amount = "" if begun.total is None else f": {_count(begun.total, begun.unit)}"
-            write_lines(self.stream, [one_line(begun.stage + amount)])
+            total_text = "" if event.total is None else f": {_count(event.total, event.unit)}"
+            write_lines(self.stream, [one_line(event.stage_id + total_text)])
 
-    def _advance(self, event: Advanced) -> None:
-        if event.stage not in self.stages:
-            self._begin(Begun(event.stage))
-        stage, status = self.stages[event.stage], one_line(event.status)
+    def _advance(self, event: StageAdvanced) -> None:
+        if event.stage_id not in self.stages:
+            self._begin_stage(StageBegun(event.stage_id))
+        stage, status = self.stages[event.stage_id], one_line(event.status)
         stage.n_done += event.n
         if stage.bar is not None:
-            room = n_columns(self.stream) - len(stage.bar.desc) - _FIXED_COLUMNS - _NARROWEST_BAR
-            stage.bar.set_postfix_str(shortened(status, room) if room > 3 else "", refresh=False)
+            status_width = n_columns(self.stream) - len(stage.bar.desc) - _FIXED_COLUMNS - _NARROWEST_BAR
+            stage.bar.set_postfix_str(shortened(status, status_width) if status_width > 3 else "", refresh=False)
             stage.bar.update(event.n)
-        elif stage.due(now := self.clock()):
-            stage.line_at, stage.n_at_line = now, stage.n_done
-            total = stage.begun.total
+        elif stage.is_line_due(now := self.clock()):
+            stage.line_at, stage.n_done_at_line = now, stage.n_done
+            total = stage.event.total
             share = f" of {total:,} ({100 * stage.n_done / total:.0f} %)" if total else ""
-            text = f"{event.stage}: {stage.n_done:,}{share}" + (f", {status}" if status else "")
+            text = f"{event.stage_id}: {stage.n_done:,}{share}" + (f", {status}" if status else "")
             write_lines(self.stream, [one_line(text)])
 
-    def _finish(self, name: str) -> None:
+    def _finish_stage(self, name: str) -> None:
         stage = self.stages.pop(name, None)
         if stage is None:
             return
         if stage.bar is not None:
             stage.bar.close()
-        total, seconds = stage.begun.total, round(self.clock() - stage.started)
+        total, seconds = stage.event.total, round(self.clock() - stage.started)
         # A stage that stopped early says so.
-        part = f"{stage.n_done:,} of " if total is not None and 0 < stage.n_done < total else ""
-        amount = part + _count(stage.n_done if total is None else total, stage.begun.unit) if stage.n_done else "ended"
-        write_lines(self.stream, [one_line(f"{name}: {amount} after {seconds // 60}:{seconds % 60:02d}")])
+        prefix = f"{stage.n_done:,} of " if total is not None and 0 < stage.n_done < total else ""
+        tally = prefix + _count(stage.n_done if total is None else total, stage.event.unit) if stage.n_done else "ended"
+        write_lines(self.stream, [one_line(f"{name}: {tally} after {seconds // 60}:{seconds % 60:02d}")])
 
 
-def _bar(begun: Begun, stream: TextIO) -> "tqdm[Any]":
+def _bar(event: StageBegun, stream: TextIO) -> "tqdm[Any]":
     from tqdm import tqdm
 
-    name, form = shortened(one_line(begun.stage), n_columns(stream) // 3), _FORMAT if begun.total else _COUNT_FORMAT
+    name, form = shortened(one_line(event.stage_id), n_columns(stream) // 3), _FORMAT if event.total else _COUNT_FORMAT
     options: dict[str, Any] = {"leave": False, "dynamic_ncols": True, "miniters": 1}
-    return tqdm(desc=name, total=begun.total, unit=f"{begun.unit}s", file=stream, bar_format=form, **options)
+    return tqdm(desc=name, total=event.total, unit=f"{event.unit}s", file=stream, bar_format=form, **options)
 
 
 class _LogHandler(logging.Handler):

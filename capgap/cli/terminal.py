@@ -27,11 +27,11 @@ def wrapped(text: str, stream: TextIO, *, warning: bool = False) -> list[str]:
     text = one_line(text)
     if not is_terminal(stream):
         return [text]
-    first = " " * len("warning: ") if warning else ""  # room for what will stand before the first line
+    indentation = " " * len("warning: ") if warning else ""  # room for what will stand before the first line
     # words stay whole: commands and paths are there to be copied
-    wrapper = textwrap.TextWrapper(n_columns(stream), first, "  ", break_long_words=False, break_on_hyphens=False)
-    lines = wrapper.wrap(text) or [first]
-    return [lines[0].removeprefix(first), *lines[1:]]
+    wrapper = textwrap.TextWrapper(n_columns(stream), indentation, "  ", break_long_words=False, break_on_hyphens=False)
+    lines = wrapper.wrap(text) or [indentation]
+    return [lines[0].removeprefix(indentation), *lines[1:]]
 
 
 def write_lines(stream: TextIO, lines: list[str], *, warning: bool = False) -> None:

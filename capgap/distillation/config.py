@@ -1,7 +1,7 @@
 """The distillation file: pydantic model, consistency checks, canonical form and hash of one student's config.
 
 A value given as a list is a factor of a *study*, of which this file is one cell; here it is refused. Words of the
-design that this version cannot do yet stand in `NOT_YET` and are refused with their reason.
+design that this version cannot do yet stand in `UNSUPPORTED` and are refused with their reason.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from capgap.battery import read_yaml
 from capgap.distillation import config_keys as keys
 from capgap.distillation.supervision import SUPERVISIONS, TEXTS, Supervision, TextKind
 from capgap.errors import DistillError
-from capgap.models import permitted
+from capgap.models import add_permissions
 
 ADAPTATIONS: dict[str, str] = {
     "full": "every weight trains",
@@ -25,7 +25,7 @@ ADAPTATIONS: dict[str, str] = {
 }
 """Which weights may train."""
 
-NOT_YET: dict[str, str] = {
+UNSUPPORTED: dict[str, str] = {
     "hypotheses": "they belong to a study, which `capgap study` will run",
     "study": "one file here is one student, and this key holds a factor of a study; "
     "keep one value, or use `capgap study` (a later version)",
@@ -33,7 +33,7 @@ NOT_YET: dict[str, str] = {
 """Known words of the design that this version refuses, each with the reason."""
 
 # Lists that are lists by nature; every other one is a factor.
-_PLAIN_LISTS = (
+_LIST_VALUED_KEYS = (
     ("teacher",),
     ("team", "weights"),
     ("data", "tasks"),
@@ -44,7 +44,7 @@ _PLAIN_LISTS = (
 
 
 # Keys that change how a student is made, measured or called, and not which student it is.
-_NOT_IDENTITY: dict[str, Any] = {
+_NON_IDENTITY_KEYS: dict[str, Any] = {
     "name": True,
     "evaluate": True,
     "cache": {"folder"},
@@ -61,7 +61,7 @@ class DistillConfig(keys.StrictKeys):
     """Name of the student."""
     teacher: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """A model word, or a list of them: one team of teachers."""
-    team: keys.TeamKeys = keys.TeamKeys()
+    team: keys.TeacherTeamKeys = keys.TeacherTeamKeys()
     """How a team of teachers becomes one."""
     student: keys.StudentSpec
     """A model word, or what to build."""
@@ -90,7 +90,7 @@ class DistillConfig(keys.StrictKeys):
     """For ``logits``, ``context`` and ``on_policy``: what is minimised."""
     cache: keys.CacheKeys = keys.CacheKeys()
     """For ``logits`` and ``context``: how the teacher's distributions are kept."""
-    context: keys.ContextKeys = keys.ContextKeys()
+    context: keys.TeacherContextKeys = keys.TeacherContextKeys()
     """For ``context``: what the teacher sees besides."""
     on_policy: keys.OnPolicyKeys = keys.OnPolicyKeys()
     """For ``on_policy``: how the student writes."""
@@ -102,14 +102,14 @@ class DistillConfig(keys.StrictKeys):
     """How it is trained."""
     generation: keys.GenerationKeys = keys.GenerationKeys()
     """How the teacher answers."""
-    evaluate: keys.EvaluateKeys | None = None
+    evaluate: keys.EvaluationKeys | None = None
     """What to measure when it is done."""
 
     @field_validator("teacher", mode="before")
     @classmethod
     def _teacher_as_a_tuple(cls, value: Any) -> Any:
         if isinstance(value, list) and any(isinstance(member, list) for member in value):
-            raise ValueError(f"teams to choose from: {NOT_YET['study']}.")
+            raise ValueError(f"teams to choose from: {UNSUPPORTED['study']}.")
         if value is None:
             return ()
         return (value,) if isinstance(value, str) else value
@@ -117,12 +117,12 @@ class DistillConfig(keys.StrictKeys):
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
         self._check_supervision()
-        self._check_team()
+        self._check_teacher_team()
         self._check_cache()
-        needed = {"single": "the task", "multi": "the capability"}.get(self.diversity)
-        if needed and self.train_tasks is None:
-            raise ValueError(f"diversity: {self.diversity} needs the key 'train_tasks': {needed}.")
-        if not needed and self.train_tasks is not None:
+        train_tasks_kind = {"single": "the task", "multi": "the capability"}.get(self.diversity)
+        if train_tasks_kind and self.train_tasks is None:
+            raise ValueError(f"diversity: {self.diversity} needs the key 'train_tasks': {train_tasks_kind}.")
+        if not train_tasks_kind and self.train_tasks is not None:
             raise ValueError("'train_tasks' goes with diversity: single (a task) or multi (a capability).")
         return self
 
@@ -130,25 +130,25 @@ class DistillConfig(keys.StrictKeys):
         """Refuse keys that the way of supervision does not take, and miss those that it needs."""
         kind = self.supervision_kind
         if not self.teacher and not kind.is_control:
-            controls = " and ".join(repr(name) for name, other in SUPERVISIONS.items() if other.is_control)
-            raise ValueError(f"supervision {self.supervision!r} needs the key 'teacher'; {controls} do without.")
+            control_names = " and ".join(repr(name) for name, other in SUPERVISIONS.items() if other.is_control)
+            raise ValueError(f"supervision {self.supervision!r} needs the key 'teacher'; {control_names} do without.")
         for key in sorted(self.model_fields_set - set(kind.keys)):
-            ways = [name for name, other in SUPERVISIONS.items() if key in other.keys]
-            if ways:
-                raise ValueError(f"{key!r} belongs to supervision: {' or '.join(ways)}, not {self.supervision}.")
+            kind_names = [name for name, other in SUPERVISIONS.items() if key in other.keys]
+            if kind_names:
+                raise ValueError(f"{key!r} belongs to supervision: {' or '.join(kind_names)}, not {self.supervision}.")
         for key, content in kind.required.items():
             if getattr(self, key) == type(self).model_fields[key].default:
                 raise ValueError(f"supervision: {self.supervision} needs the key {key!r}: {content}.")
         if self.trace_weights != keys.TraceWeights() and not self.text_kind.has_steps:
             raise ValueError(f"trace_weights belong to texts with steps, and these are {self.effective_texts}.")
 
-    def _check_team(self) -> None:
+    def _check_teacher_team(self) -> None:
         """Refuse what a team of teachers cannot give."""
-        n_teachers, most = len(self.teacher), self.supervision_kind.max_teachers
+        n_teachers, max_teachers = len(self.teacher), self.supervision_kind.max_teachers
         if "team" in self.model_fields_set and n_teachers < 2:
             raise ValueError("'team' says how several teachers become one; name them as a list under 'teacher'.")
-        if most is not None and n_teachers > most:
-            raise ValueError(f"supervision: {self.supervision} takes {most} teacher, found {n_teachers}.")
+        if max_teachers is not None and n_teachers > max_teachers:
+            raise ValueError(f"supervision: {self.supervision} takes {max_teachers} teacher, found {n_teachers}.")
         if self.team.weights is not None and len(self.team.weights) != n_teachers:
             raise ValueError(f"team.weights has {len(self.team.weights)} numbers for {n_teachers} teachers.")
         if n_teachers > 1 and self.cache.mode == "top_k":
@@ -210,22 +210,22 @@ class DistillConfig(keys.StrictKeys):
         """The seed that chooses the examples."""
         return self.seed if self.data_seed is None else self.data_seed
 
-    def permitting(self, allow: Collection[str]) -> Self:
+    def with_permissions(self, permissions: Collection[str]) -> Self:
         """The same, with ``allow_code`` or ``allow_pickle`` for each of its checkpoints that does not say otherwise."""
-        if not allow:
+        if not permissions:
             return self
         student = self.student
         if isinstance(student, str):
-            student = permitted(student, allow)
+            student = add_permissions(student, permissions)
         elif isinstance(student, keys.PrunedStudent):
-            student = student.model_copy(update={"prune": permitted(student.prune, allow)})
+            student = student.model_copy(update={"prune": add_permissions(student.prune, permissions)})
         elif isinstance(student, keys.ScratchStudent):
-            student = student.model_copy(update={"tokenizer": permitted(student.tokenizer, allow)})
-        teachers = tuple(permitted(word, allow) for word in self.teacher)
+            student = student.model_copy(update={"tokenizer": add_permissions(student.tokenizer, permissions)})
+        teachers = tuple(add_permissions(word, permissions) for word in self.teacher)
         return self.model_copy(update={"student": student, "teacher": teachers})
 
     @property
-    def canonical(self) -> dict[str, Any]:
+    def canonical_form(self) -> dict[str, Any]:
         """All that decides the student, as plain data: the same for two files that ask for the same student.
 
         Defaults are left out, those too that depend on another key (``training.lr``), so that a key which a later
@@ -233,28 +233,28 @@ class DistillConfig(keys.StrictKeys):
         anything else here, makes other students of the same files: it needs another ``identity_version``.
         """
         kind = self.supervision_kind
-        exclude = _NOT_IDENTITY | {key: True for key in ("lora", "soft_prompt") if key != self.adaptation}
+        exclude = _NON_IDENTITY_KEYS | {key: True for key in ("lora", "soft_prompt") if key != self.adaptation}
         if kind.is_control:
             exclude |= {"teacher": True, "generation": True, "team": True}
-        elif not self.text_kind.from_teacher:
+        elif not self.text_kind.is_from_teacher:
             exclude |= {"generation": True}
-        plain = self.model_dump(mode="json", exclude=exclude, exclude_defaults=True)
-        for part, key, default in (
-            (plain, "data_seed", self.seed),
-            (plain, "texts", kind.texts),
-            (plain.get("objective", {}), "divergence", kind.divergence),
-            (plain.get("training", {}), "lr", _DEFAULT_LR[self.adaptation]),
-            (plain.get("training", {}), "epochs", _DEFAULT_EPOCHS),
+        dumped_config = self.model_dump(mode="json", exclude=exclude, exclude_defaults=True)
+        for section, key, default in (
+            (dumped_config, "data_seed", self.seed),
+            (dumped_config, "texts", kind.texts),
+            (dumped_config.get("objective", {}), "divergence", kind.divergence),
+            (dumped_config.get("training", {}), "lr", _DEFAULT_LR[self.adaptation]),
+            (dumped_config.get("training", {}), "epochs", _DEFAULT_EPOCHS),
         ):
-            if part.get(key) == default:
-                part.pop(key, None)
+            if section.get(key) == default:
+                section.pop(key, None)
         # A part whose keys were all left out stays as an empty one.
-        return {"identity_version": 2, **{key: value for key, value in plain.items() if value != {}}}
+        return {"identity_version": 2, **{key: value for key, value in dumped_config.items() if value != {}}}
 
     @property
     def hash(self) -> str:
-        """Hex digest of `canonical`."""
-        return hashlib.sha256(json.dumps(self.canonical, sort_keys=True).encode()).hexdigest()[:16]
+        """Hex digest of `canonical_form`."""
+        return hashlib.sha256(json.dumps(self.canonical_form, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def load_config(path: Path | str) -> DistillConfig:
@@ -266,18 +266,18 @@ def load_config(path: Path | str) -> DistillConfig:
         It is missing, is no YAML, has an unknown key, a wrong value, or a list where one value is meant.
     """
     document = read_yaml(path)
-    _refuse_factors(document.data, document.where)
-    return document.validated(DistillConfig, error=DistillError, what="distillation file")
+    _refuse_list_values(document.data, document.where)
+    return document.validated(DistillConfig, error=DistillError, file_kind="distillation file")
 
 
-def _refuse_factors(data: Any, where: Callable[[tuple[str | int, ...]], str], path: tuple[str, ...] = ()) -> None:
+def _refuse_list_values(data: Any, locate: Callable[[tuple[str | int, ...]], str], path: tuple[str, ...] = ()) -> None:
     """Raise where a value is a list though the key takes one: a factor of a study."""
     if not isinstance(data, Mapping):
         return
     for key, value in data.items():
         key_path = (*path, str(key))
         if key_path == ("hypotheses",):
-            raise DistillError(f"{where(key_path)}: 'hypotheses' is not in this version: {NOT_YET['hypotheses']}.")
-        if isinstance(value, list) and key_path not in _PLAIN_LISTS:
-            raise DistillError(f"{where(key_path)}: found a list: {NOT_YET['study']}.")
-        _refuse_factors(value, where, key_path)
+            raise DistillError(f"{locate(key_path)}: 'hypotheses' is not in this version: {UNSUPPORTED['hypotheses']}.")
+        if isinstance(value, list) and key_path not in _LIST_VALUED_KEYS:
+            raise DistillError(f"{locate(key_path)}: found a list: {UNSUPPORTED['study']}.")
+        _refuse_list_values(value, locate, key_path)

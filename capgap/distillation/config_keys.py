@@ -10,25 +10,25 @@ from capgap.distillation.supervision import SUPERVISIONS, TEXTS
 from capgap.errors import suggestion
 
 __all__ = [
-    "AdaptationName", "BuiltStudent", "CacheKeys", "ContextKeys", "DataKeys", "EvaluateKeys", "GenerationKeys",
+    "AdaptationName", "BuiltStudent", "CacheKeys", "TeacherContextKeys", "DataKeys", "EvaluationKeys", "GenerationKeys",
     "LoraKeys", "MicroworldStudent", "ObjectiveKeys", "OnPolicyKeys", "PrunedStudent", "ScratchStudent",
-    "SoftPromptKeys", "StrictKeys", "StudentSpec", "SupervisionName", "TeamKeys", "TextsName", "TraceWeights",
+    "SoftPromptKeys", "StrictKeys", "StudentSpec", "SupervisionName", "TeacherTeamKeys", "TextsName", "TraceWeights",
     "TrainingKeys",
 ]  # fmt: skip
 
 
-def _known(names: Collection[str], name: str) -> str:
+def _check_known_name(names: Collection[str], name: str) -> str:
     """The name, if a dictionary has it at the time: an entry there is all that a new one needs."""
     if name not in names:
         raise ValueError(f"expected one of {', '.join(names)}, found {name!r}.{suggestion(name, names)}")
     return name
 
 
-SupervisionName = Annotated[str, AfterValidator(partial(_known, SUPERVISIONS))]
-TextsName = Annotated[str, AfterValidator(partial(_known, TEXTS))]
+SupervisionName = Annotated[str, AfterValidator(partial(_check_known_name, SUPERVISIONS))]
+TextsName = Annotated[str, AfterValidator(partial(_check_known_name, TEXTS))]
 AdaptationName = Literal["full", "lora", "soft_prompt"]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Words = Annotated[tuple[str, ...], Field(strict=False)]
+FractionBelowOne = Annotated[float, Field(ge=0, lt=1)]
+StringTuple = Annotated[tuple[str, ...], Field(strict=False)]
 
 
 class StrictKeys(BaseModel):
@@ -77,7 +77,7 @@ class ScratchStudent(StrictKeys):
     """Of its weights."""
 
 
-_MODEL_WORD = "a model word"
+_MODEL_SPEC_TAG = "a model word"
 _STUDENT_KINDS = {"microworld": BuiltStudent, "prune": PrunedStudent, "config": ScratchStudent}
 
 
@@ -85,11 +85,11 @@ def _student_kind(value: Any) -> str:
     """The tag of the union's branch, so that a mistake is told of the branch that nearly fits."""
     if isinstance(value, dict):
         return next((key for key in _STUDENT_KINDS if key in value), "microworld")
-    return next((key for key, kind in _STUDENT_KINDS.items() if isinstance(value, kind)), _MODEL_WORD)
+    return next((key for key, kind in _STUDENT_KINDS.items() if isinstance(value, kind)), _MODEL_SPEC_TAG)
 
 
 StudentSpec = Annotated[
-    Annotated[str, Tag(_MODEL_WORD)]
+    Annotated[str, Tag(_MODEL_SPEC_TAG)]
     | Annotated[BuiltStudent, Tag("microworld")]
     | Annotated[PrunedStudent, Tag("prune")]
     | Annotated[ScratchStudent, Tag("config")],
@@ -102,7 +102,7 @@ class DataKeys(StrictKeys):
 
     battery: str | None = None
     """Name or file of a battery whose tasks have ``train`` data."""
-    tasks: Words | None = None
+    tasks: StringTuple | None = None
     """Only these of its tasks."""
     file: str | None = None
     """JSONL with ``prompt`` and ``completion`` (and ``rationale``), or with ``messages``."""
@@ -126,7 +126,7 @@ class DataKeys(StrictKeys):
     """For a file: what stands between the rationale and the answer."""
 
     @model_validator(mode="after")
-    def _one_source(self) -> Self:
+    def _check_single_source(self) -> Self:
         sources = [key for key in ("battery", "file", "hub") if getattr(self, key) is not None]
         if len(sources) != 1:
             raise ValueError("expected exactly one of 'battery', 'file' and 'hub'.")
@@ -147,9 +147,9 @@ class LoraKeys(StrictKeys):
     """Rank of each update."""
     alpha: float | None = Field(None, gt=0)
     """Numerator of its scale ``alpha / rank``; default: twice the rank."""
-    dropout: Share = 0.0
+    dropout: FractionBelowOne = 0.0
     """Dropout on its input."""
-    targets: str | Words = "all-linear"
+    targets: str | StringTuple = "all-linear"
     """Which linear layers get one, as peft names them; default: all but the language-model head."""
 
 
@@ -194,7 +194,7 @@ class CacheKeys(StrictKeys):
     """Where it lies; default: ``teacher-cache`` beside the student, so that the students of a study share it."""
 
 
-class ContextKeys(StrictKeys):
+class TeacherContextKeys(StrictKeys):
     """What the teacher alone sees."""
 
     system: str | None = None
@@ -226,7 +226,7 @@ class TrainingKeys(StrictKeys):
     pass_tokens: int = Field(2048, ge=16)
     """Tokens of one forward pass, at most. A step is cut into so many passes as it needs, and its loss is divided once
     by all of its tokens, so this bounds memory and changes nothing else."""
-    warmup: Share = 0.05
+    warmup: FractionBelowOne = 0.05
     """Share of the steps in which the learning rate rises."""
     schedule: Literal["linear", "cosine", "constant"] = "cosine"
     """How it falls after that."""
@@ -252,7 +252,7 @@ class TrainingKeys(StrictKeys):
     """Loggers, as transformers knows them; each needs its package."""
 
     @model_validator(mode="after")
-    def _one_length(self) -> Self:
+    def _check_epochs_or_steps(self) -> Self:
         if self.epochs is not None and self.max_steps is not None:
             raise ValueError("expected one of 'epochs' and 'max_steps', found both.")
         return self
@@ -278,7 +278,7 @@ class TraceWeights(StrictKeys):
     """The answer as ``extract`` finds it, and the end of text."""
 
 
-class TeamKeys(StrictKeys):
+class TeacherTeamKeys(StrictKeys):
     """How several teachers become one."""
 
     choose: Literal["agreement", "task", "confidence"] = "agreement"
@@ -287,10 +287,10 @@ class TeamKeys(StrictKeys):
     """Share of each teacher's distribution in the mixture; default: equal. They need not add up to 1."""
 
 
-class EvaluateKeys(StrictKeys):
+class EvaluationKeys(StrictKeys):
     """What to measure when the student is done."""
 
-    battery: str | Words
+    battery: str | StringTuple
     """Names or files of batteries."""
     limit: int | None = Field(None, ge=1)
     """Items per task."""

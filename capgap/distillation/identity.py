@@ -24,7 +24,7 @@ __all__ = ["FINISHED", "begin", "identity", "is_finished", "locked", "recipe_has
 
 FINISHED = "capgap.json"
 """The student's row of the models table; a directory that has it is finished."""
-BEGUN = "training.json"
+IDENTITY_FILE = "training.json"
 """The identity of the student, from the moment that work began."""
 LOCK = "student.lock"
 """Held by the process that trains the student; the system releases it when that process ends, however it ends."""
@@ -40,19 +40,19 @@ def identity(config: DistillConfig, *, folder: Path) -> dict[str, Any]:
     folder
         Where it lies; relative files count from there.
     """
-    parts: dict[str, Any] = {"file": config.canonical, "data": source_digest(config, folder=folder)}
+    student_identity: dict[str, Any] = {"file": config.canonical_form, "data": source_digest(config, folder=folder)}
     if isinstance(config.student, str):
-        parts["student"] = _weights_digest(config.student)
+        student_identity["student"] = _weights_digest(config.student)
     elif isinstance(config.student, PrunedStudent):
-        parts["student"] = _weights_digest(config.student.prune)
+        student_identity["student"] = _weights_digest(config.student.prune)
     if not config.supervision_kind.is_control:
-        parts["teacher"] = [_weights_digest(word) for word in config.teacher]
-    return parts
+        student_identity["teacher"] = [_weights_digest(word) for word in config.teacher]
+    return student_identity
 
 
-def recipe_hash(canonical: dict[str, Any]) -> str:
-    """Twelve hex digits for everything about a student but its seeds, from `DistillConfig.canonical`."""
-    unseeded = json.loads(json.dumps(canonical))
+def recipe_hash(canonical_form: dict[str, Any]) -> str:
+    """Twelve hex digits for everything about a student but its seeds, from `DistillConfig.canonical_form`."""
+    unseeded = json.loads(json.dumps(canonical_form))
     for seed in ("seed", "data_seed"):
         unseeded.pop(seed, None)
     if isinstance(unseeded["student"], dict):
@@ -60,14 +60,14 @@ def recipe_hash(canonical: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(unseeded, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def is_finished(out: Path, wanted: dict[str, Any]) -> bool:
+def is_finished(out: Path, student_identity: dict[str, Any]) -> bool:
     """Whether `out` holds this student, whole; one of identity version 1 is brought up to date.
 
     Parameters
     ----------
     out
         Directory of the student.
-    wanted
+    student_identity
         Its `identity`.
 
     Raises
@@ -79,19 +79,19 @@ def is_finished(out: Path, wanted: dict[str, Any]) -> bool:
     """
     if out.exists() and not out.is_dir():
         raise StoreError(f"{out}: is a file. Choose another --out.")
-    begun, finished = out / BEGUN, out / FINISHED
-    if not begun.is_file():
+    identity_file, finished = out / IDENTITY_FILE, out / FINISHED
+    if not identity_file.is_file():
         if out.is_dir() and any(file.name != LOCK for file in out.iterdir()):
             raise StoreError(f"{out}: holds something else, nothing of capgap distill's. Choose another --out.")
         return False
     try:
-        present = json.loads(begun.read_text(encoding="utf-8"))
-        is_old = "identity_version" not in present["file"]
+        stored_identity = json.loads(identity_file.read_text(encoding="utf-8"))
+        is_old = "identity_version" not in stored_identity["file"]
         if is_old:
-            present["file"] = _canonical_of_version_1(present["file"])
+            stored_identity["file"] = _canonical_of_version_1(stored_identity["file"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{begun}: cannot be read: {error}. Remove {out}, or choose another --out.") from error
-    difference = _first_difference(present, json.loads(json.dumps(wanted)))
+        raise StoreError(f"{identity_file}: cannot be read: {error}. Remove {out}, or choose another --out.") from error
+    difference = _first_difference(stored_identity, json.loads(json.dumps(student_identity)))
     if difference:
         raise DistillError(f"{out}: holds another student: {difference}. Choose another --out, or remove it.")
     if is_old and finished.is_file():
@@ -104,8 +104,8 @@ def is_finished(out: Path, wanted: dict[str, Any]) -> bool:
                 raise DistillError(
                     f"{finished}: cannot be read: {error}. Remove it: the work is done again."
                 ) from error
-            write_object(row | {"recipe": recipe_hash(wanted["file"])}, finished)
-            begin(out, wanted)
+            write_object(row | {"recipe": recipe_hash(student_identity["file"])}, finished)
+            begin(out, student_identity)
     return finished.is_file()
 
 
@@ -133,9 +133,9 @@ def locked(out: Path, *, on_wait: Callable[[], None]) -> Iterator[None]:
         lock.release()
 
 
-def begin(out: Path, wanted: dict[str, Any]) -> None:
+def begin(out: Path, student_identity: dict[str, Any]) -> None:
     """Mark `out` as the place of this student."""
-    write_object(wanted, out / BEGUN)
+    write_object(student_identity, out / IDENTITY_FILE)
 
 
 def _canonical_of_version_1(file: dict[str, Any]) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def _canonical_of_version_1(file: dict[str, Any]) -> dict[str, Any]:
     """
     defaults = _defaults(DistillConfig) | {"data": _defaults(DataKeys)}
     try:
-        return DistillConfig.model_validate({"name": "any", **_without_defaults(file, defaults)}).canonical
+        return DistillConfig.model_validate({"name": "any", **_without_defaults(file, defaults)}).canonical_form
     except ValidationError:
         return file
 
@@ -175,19 +175,19 @@ def _weights_digest(word: str) -> str:
     return spec.spec_text if spec.kind in BACKENDS else fingerprint(spec, locate(spec), "tokenizer.json")
 
 
-def _first_difference(present: Any, wanted: Any, path: str = "") -> str | None:
+def _first_difference(stored_value: Any, new_value: Any, path: str = "") -> str | None:
     """The first key at which two identities differ, and both values, in words; a missing key has its default."""
-    sides = (present, wanted)
-    if dict in map(type, sides) and all(side is None or isinstance(side, dict) for side in sides):
-        present, wanted = present or {}, wanted or {}
-        for key in [*wanted, *(key for key in present if key not in wanted)]:
-            difference = _first_difference(present.get(key), wanted.get(key), f"{path}.{key}" if path else key)
+    both_values = (stored_value, new_value)
+    if dict in map(type, both_values) and all(value is None or isinstance(value, dict) for value in both_values):
+        stored_value, new_value = stored_value or {}, new_value or {}
+        for key in [*new_value, *(key for key in stored_value if key not in new_value)]:
+            difference = _first_difference(stored_value.get(key), new_value.get(key), f"{path}.{key}" if path else key)
             if difference:
                 return difference
         return None
-    if present == wanted:
+    if stored_value == new_value:
         return None
     if path in ("data", "student", "teacher"):
         return f"the contents of its {path} have changed"
-    before, after = ("the default" if side is None else repr(side) for side in sides)
-    return f"its {path.removeprefix('file.')} is {before}, and here it is {after}"
+    stored_text, new_text = ("the default" if value is None else repr(value) for value in both_values)
+    return f"its {path.removeprefix('file.')} is {stored_text}, and here it is {new_text}"

@@ -10,7 +10,7 @@ from capgap.distillation.data.selection import SelectedExamples, count_by_capabi
 from capgap.distillation.data.tokenised import TokenisedDataset
 from capgap.distillation.identity import recipe_hash
 from capgap.distillation.job import DistillJob
-from capgap.distillation.students.student import LoadedStudent, base_from
+from capgap.distillation.students.student import LoadedStudent, base_relative_to
 from capgap.distillation.teacher.generations import TeacherGenerations
 from capgap.distillation.training.step_plan import StepPlan
 from capgap.models import parse_model
@@ -43,14 +43,14 @@ def model_row(
     architecture = getattr(student.model.config, "text_config", None) or student.model.config
     parameters = list(model.parameters())
     n_trainable = sum(p.numel() for p in parameters if p.requires_grad)
-    n_all = sum(p.numel() for p in parameters)
+    n_parameters = sum(p.numel() for p in parameters)
     return {
         "model": config.name,
-        "recipe": recipe_hash(config.canonical),
-        "base": base_from(student.base, out),
+        "recipe": recipe_hash(config.canonical_form),
+        "base": base_relative_to(student.base, out),
         "teachers": None
         if config.supervision_kind.is_control
-        else "; ".join(base_from(parse_model(word).spec_text, out) for word in config.teacher),
+        else "; ".join(base_relative_to(parse_model(word).spec_text, out) for word in config.teacher),
         "seed": config.seed,
         "data_seed": config.effective_data_seed,
         "base_seed": student.base_seed,
@@ -60,7 +60,7 @@ def model_row(
         "diversity": config.diversity,
         "train_tasks": config.train_tasks,
         "architecture": (student.model.config.architectures or [type(student.model).__name__])[0],
-        "n_params": n_all - (n_trainable if config.adaptation != "full" else 0),
+        "n_params": n_parameters - (n_trainable if config.adaptation != "full" else 0),
         "n_trainable": n_trainable,
         "n_layers": getattr(architecture, "num_hidden_layers", None),
         "width": getattr(architecture, "hidden_size", None),
@@ -97,15 +97,15 @@ def run_record(
     """
     teacher = None
     if generations is not None:
-        left_out = {"pairs", "facts", "confidence"}
-        teacher = {key: value for key, value in asdict(generations).items() if key not in left_out}
+        excluded_fields = {"pairs", "facts", "confidence"}
+        teacher = {key: value for key, value in asdict(generations).items() if key not in excluded_fields}
         teacher["accuracy"] = generations.accuracy
         teacher["weights_hash"] = generations.facts.get("weights_hash")
     return {
         "identity": identity,
         "n_available": selection.n_available,
         "n_held_out": selection.n_held_out,
-        "n_near": selection.n_near,
+        "n_near": selection.n_near_duplicates,
         "n_repeated": selection.n_repeated,
         "n_without_trace": selection.n_without_trace,
         "n_trained_on": len(dataset.examples),

@@ -8,20 +8,20 @@ from typing import Any
 
 from capgap.distillation.config import DistillConfig
 from capgap.distillation.data.pool import gather_examples
-from capgap.distillation.data.selection import SelectedExamples, TrainingExample, exposure, select_examples
+from capgap.distillation.data.selection import SelectedExamples, TrainingExample, count_exposure, select_examples
 from capgap.distillation.data.targets import gold_completions
 from capgap.distillation.data.tokenised import tokenise
 from capgap.distillation.identity import FINISHED, begin, identity, is_finished, locked
 from capgap.distillation.job import DistillJob
 from capgap.distillation.record import model_row, row_after_training, run_record
 from capgap.distillation.students.construction import calibration_texts
-from capgap.distillation.students.student import adapt, base_from, load_student, save_student
+from capgap.distillation.students.student import adapt, base_relative_to, load_student, save_student
 from capgap.distillation.teacher.generations import TeacherGenerations, generate_texts
 from capgap.distillation.teacher.prompt_context import PromptContext
 from capgap.distillation.teacher.team import select_texts
 from capgap.distillation.training.step_plan import plan_steps
 from capgap.errors import StoreError
-from capgap.evaluation.exposure import EXPOSURE
+from capgap.evaluation.exposure import EXPOSURE_FILE
 from capgap.events import Listener, ignore
 from capgap.schema import write_object
 
@@ -29,7 +29,7 @@ __all__ = ["distill"]
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
-RECORD = "distill.json"
+RUN_RECORD_FILE = "distill.json"
 """Identity, counts, the teacher's accuracy, the learning curve; see `record.run_record`."""
 
 
@@ -73,12 +73,12 @@ def distill(
     """
     job = DistillJob(config, Path(out), Path(folder), device, on_event)
     with _disk_errors_explained(job.out):
-        wanted = identity(config, folder=job.folder)
-        if not is_finished(job.out, wanted):
+        student_identity = identity(config, folder=job.folder)
+        if not is_finished(job.out, student_identity):
             with locked(job.out, on_wait=lambda: job.note(f"another process trains it in {out}; waiting for its end")):
-                if not is_finished(job.out, wanted):  # still: the other process may have ended without it
-                    begin(job.out, wanted)
-                    _make(job, wanted, Path(ledger or job.out / "ledger.sqlite"))
+                if not is_finished(job.out, student_identity):  # still: the other process may have ended without it
+                    begin(job.out, student_identity)
+                    _make(job, student_identity, Path(ledger or job.out / "ledger.sqlite"))
                     return job.out
         job.note(f"is finished in {out}")
     return job.out
@@ -89,9 +89,9 @@ def _make(job: DistillJob, wanted: dict[str, Any], ledger: Path) -> None:
     config = job.config
     pool = gather_examples(config, folder=job.folder)
     selection = select_examples(pool.examples, config, held_out=pool.held_out)
-    job.note(selection.summary(config.data, n_unchecked=len(pool.unchecked)))
+    job.note(selection.summary(config.data, n_unchecked=len(pool.unchecked_tasks)))
     context = PromptContext(config, pool.examples)
-    generations = _generate(job, selection, context, ledger) if config.text_kind.from_teacher else None
+    generations = _generate(job, selection, context, ledger) if config.text_kind.is_from_teacher else None
     pairs = generations.pairs if generations is not None else gold_completions(selection.examples, config)
     _train(job, wanted, pool.examples, selection, pairs, generations, context)
 
@@ -102,8 +102,8 @@ def _generate(job: DistillJob, selection: SelectedExamples, context: PromptConte
 
     config = job.config
     torch.manual_seed(config.seed)  # a temperature above 0 samples
-    by_teacher = [generate_texts(job, word, selection.examples, context, ledger=ledger) for word in config.teacher]
-    generations = select_texts(by_teacher, config.team.choose, name=config.name)
+    all_generations = [generate_texts(job, word, selection.examples, context, ledger=ledger) for word in config.teacher]
+    generations = select_texts(all_generations, config.team.choose, name=config.name)
     if generations.shares:
         shares = zip(generations.shares, config.teacher, strict=True)
         job.note(f"texts of {', '.join(f'{n:.0%} {word}' for n, word in shares)} (by {config.team.choose})")
@@ -117,7 +117,7 @@ def _generate(job: DistillJob, selection: SelectedExamples, context: PromptConte
 
 def _train(
     job: DistillJob,
-    wanted: dict[str, Any],
+    student_identity: dict[str, Any],
     pool: Sequence[TrainingExample],
     selection: SelectedExamples,
     pairs: Sequence[tuple[TrainingExample, str]],
@@ -129,7 +129,7 @@ def _train(
     from transformers import set_seed
 
     from capgap.distillation.training.loss_engine import LossEngine, objective_of
-    from capgap.distillation.training.step_sources import STEP_SOURCES
+    from capgap.distillation.training.step_sources import BATCH_SOURCE_FACTORIES
     from capgap.distillation.training.trainer import drop_checkpoints, train
 
     config, out, training = job.config, job.out, job.config.training
@@ -147,30 +147,30 @@ def _train(
     set_seed(config.seed)  # an adapter's first weights
     model = adapt(student.model, config, student.tokenizer)
     row = model_row(job, student, model, selection, dataset, plan)
-    source = STEP_SOURCES[config.supervision_kind.signal](job, student, model, dataset, context)
+    source = BATCH_SOURCE_FACTORIES[config.supervision_kind.signal](job, student, model, dataset, context)
     engine = LossEngine(model, objective_of(config))
-    engine.packed.prove([encoded.input_ids for encoded in dataset.encoded])
+    engine.packed.prove_packing([encoded.input_ids for encoded in dataset.encoded])
     if engine.packed.why_not is not None:
         job.note(f"examples are padded, not packed: {engine.packed.why_not}")
 
     def save(checkpoint: Path, step: int) -> None:
         save_student(model, student.tokenizer, student.base, checkpoint)
-        base = base_from(student.base, checkpoint)
+        base = base_relative_to(student.base, checkpoint)
         write_object({**row, "base": base, "step": step, "steps": step}, checkpoint / FINISHED)
 
-    write_object({"touches": exposure(dataset.examples, selection.touched)}, out / EXPOSURE)
-    drop_checkpoints(out, whole=False)
+    write_object({"touches": count_exposure(dataset.examples, selection.near_digests)}, out / EXPOSURE_FILE)
+    drop_checkpoints(out, include_complete=False)
     if training.gradient_checkpointing:
         student.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     result = train(job, engine, source, plan, save)
     save_student(model, student.tokenizer, student.base, out)
-    record = run_record(wanted, selection, dataset, generations, source.signals_record(), result)
-    write_object(record, out / RECORD)
+    record = run_record(student_identity, selection, dataset, generations, source.signals_record(), result)
+    write_object(record, out / RUN_RECORD_FILE)
     write_object({**row, **row_after_training(out, result)}, out / FINISHED)
     if not training.keep_checkpoints:
-        drop_checkpoints(out, whole=True)
-    first, last = result.losses[0][1], result.losses[-1][1]
-    job.note(f"{out} is finished; loss {first:.4f} → {last:.4f} nats a token")
+        drop_checkpoints(out, include_complete=True)
+    first_loss, final_loss = result.losses[0][1], result.losses[-1][1]
+    job.note(f"{out} is finished; loss {first_loss:.4f} → {final_loss:.4f} nats a token")
 
 
 @contextmanager
@@ -179,12 +179,12 @@ def _disk_errors_explained(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where, reason, is_full = error.filename or out, error.strerror or str(error), error.errno in _DISK_FULL
+        failed_path, reason, is_full = error.filename or out, error.strerror or str(error), error.errno in _DISK_FULL
     except Exception as error:
         # safetensors and torch raise what a disk says in classes of their own
         if not any(words in str(error) for words in ("I/O error", "PytorchStreamWriter", "inline_container")):
             raise
-        where, reason, is_full = out, str(error).splitlines()[0], True
+        failed_path, reason, is_full = out, str(error).splitlines()[0], True
     else:
         return
     advice = (
@@ -192,4 +192,4 @@ def _disk_errors_explained(out: Path) -> Iterator[None]:
         if is_full
         else "Choose another place (--out, cache.folder)."
     )
-    raise StoreError(f"{where}: cannot be written: {reason}. {advice}")
+    raise StoreError(f"{failed_path}: cannot be written: {reason}. {advice}")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from capgap.battery import load_battery, training_items
-from capgap.distillation.data.encoding import IGNORE, EncodedExample, ExampleEncoder
+from capgap.distillation.data.encoding import NO_LOSS, EncodedExample, ExampleEncoder
 from capgap.distillation.students.loading import loaded
 from capgap.distillation.teacher.distributions import ScoredText, score_texts
 from capgap.distillation.teacher.signal_forms import CacheForm, TeacherSignal
@@ -26,11 +26,11 @@ from capgap.models.checkpoint import locate
 
 __all__ = ["self_tests"]
 
-_CLOSE = 1e-4
+_TOLERANCE = 1e-4
 """Of a loss or of the largest gradient, in float32."""
-_CLOSE_IN_HALF = 1e-3
+_HALF_TOLERANCE = 1e-3
 """Of a loss, where hidden states were rounded to 16 bits."""
-_ONE_PASS, _SHORT_PASSES = 10_000, 64  # tokens
+_ONE_PASS_TOKENS, _SHORT_PASS_TOKENS = 10_000, 64  # tokens
 
 Finding = tuple[str, bool, str]
 """Name of a test, whether it holds, and what was measured."""
@@ -51,10 +51,10 @@ def self_tests(device: str) -> Iterator[Finding]:
     source = StoredBatches(tuple(map(str, range(len(examples)))), examples)
     yield _label_mask(tokenizer, examples[0])
     yield _packed_and_padded(model, source, device)
-    yield _whole_and_in_passes(model, source, device)
-    yield _teacher_and_itself(model, source, device)
+    yield _check_split_passes(model, source, device)
+    yield _check_self_divergence(model, source, device)
     with tempfile.TemporaryDirectory() as folder:
-        yield from _cached_and_live(model, other, source, Path(folder), device)
+        yield from _check_cached_signal(model, other, source, Path(folder), device)
 
 
 def _examples(tokenizer: Any) -> tuple[EncodedExample, ...]:
@@ -71,17 +71,17 @@ def _examples(tokenizer: Any) -> tuple[EncodedExample, ...]:
 
 
 def _label_mask(tokenizer: Any, example: EncodedExample) -> Finding:
-    trained = [token for token, label in zip(example.input_ids, example.labels, strict=True) if label != IGNORE]
-    shown = "".join(
-        f"[{tokenizer.decode([token])}]" if label != IGNORE else f"{tokenizer.decode([token])} "
+    trained = [token for token, label in zip(example.input_ids, example.labels, strict=True) if label != NO_LOSS]
+    marked_text = "".join(
+        f"[{tokenizer.decode([token])}]" if label != NO_LOSS else f"{tokenizer.decode([token])} "
         for token, label in zip(example.input_ids, example.labels, strict=True)
     )
-    is_right = trained[-1] == tokenizer.eos_token_id and example.labels[0] == IGNORE
-    return "label mask", is_right, f"loss on what stands in brackets: {shown}"
+    is_right = trained[-1] == tokenizer.eos_token_id and example.labels[0] == NO_LOSS
+    return "label mask", is_right, f"loss on what stands in brackets: {marked_text}"
 
 
 def _step(
-    model: Any, source: StoredBatches, pass_tokens: int, device: str, *, packed: bool = True
+    model: Any, source: StoredBatches, tokens_per_pass: int, device: str, *, packed: bool = True
 ) -> tuple[float, torch.Tensor]:
     """Loss and gradient, shape (parameters,), of one optimizer step over all examples."""
     engine = LossEngine(model, Objective(cross_entropy=1.0))
@@ -89,9 +89,9 @@ def _step(
         engine.packed.why_not = "the self-test compares packed passes with padded ones"
     model.zero_grad()
     total = 0.0
-    for batch in source.passes(range(len(source.examples)), pass_tokens):
+    for batch in source.micro_batches(range(len(source.examples)), tokens_per_pass):
         with engine.in_use():
-            loss = engine.loss(batch.to(device)).total / sum(example.n_loss for example in source.examples)
+            loss = engine.loss(batch.to(device)).total / sum(example.n_loss_tokens for example in source.examples)
             loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
     gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
@@ -102,36 +102,36 @@ def _step(
 def _compare_steps(name: str, step: tuple[float, torch.Tensor], reference: tuple[float, torch.Tensor]) -> Finding:
     loss = abs(step[0] - reference[0]) / max(abs(reference[0]), 1e-9)
     gradient = float((step[1] - reference[1]).abs().max() / reference[1].abs().max())
-    return name, max(loss, gradient) < _CLOSE, f"differs by {loss:.0e} of the loss, {gradient:.0e} of the gradient"
+    return name, max(loss, gradient) < _TOLERANCE, f"differs by {loss:.0e} of the loss, {gradient:.0e} of the gradient"
 
 
 def _packed_and_padded(model: Any, source: StoredBatches, device: str) -> Finding:
-    steps = [_step(model, source, _ONE_PASS, device, packed=packed) for packed in (True, False)]
+    steps = [_step(model, source, _ONE_PASS_TOKENS, device, packed=packed) for packed in (True, False)]
     return _compare_steps("packed = padded", *steps)
 
 
-def _whole_and_in_passes(model: Any, source: StoredBatches, device: str) -> Finding:
-    steps = [_step(model, source, tokens, device) for tokens in (_SHORT_PASSES, _ONE_PASS)]
+def _check_split_passes(model: Any, source: StoredBatches, device: str) -> Finding:
+    steps = [_step(model, source, tokens, device) for tokens in (_SHORT_PASS_TOKENS, _ONE_PASS_TOKENS)]
     return _compare_steps("step = its passes", *steps)
 
 
-def _teacher_and_itself(model: Any, source: StoredBatches, device: str) -> Finding:
-    worst = 0.0
+def _check_self_divergence(model: Any, source: StoredBatches, device: str) -> Finding:
+    max_divergence = 0.0
     for name in DIVERGENCES:
         engine = LossEngine(model, Objective(name))
         batch = _whole_batch(source, device)
-        loss = _divergence(engine, batch, _live_signal(engine, batch))
-        worst = max(worst, abs(loss) / len(batch.labels))
-    return "teacher = student", worst < 1e-5, f"divergences are 0 within {worst:.0e} nats a token"
+        loss = _divergence(engine, batch, _compute_teacher_signal(engine, batch))
+        max_divergence = max(max_divergence, abs(loss) / len(batch.labels))
+    return "teacher = student", max_divergence < 1e-5, f"divergences are 0 within {max_divergence:.0e} nats a token"
 
 
 def _whole_batch(source: StoredBatches, device: str) -> MicroBatch:
     """All examples in one pass."""
-    (batch,) = source.passes(range(len(source.examples)), _ONE_PASS)
+    (batch,) = source.micro_batches(range(len(source.examples)), _ONE_PASS_TOKENS)
     return batch.to(device)
 
 
-def _live_signal(engine: LossEngine, batch: MicroBatch) -> TeacherSignal:
+def _compute_teacher_signal(engine: LossEngine, batch: MicroBatch) -> TeacherSignal:
     """The distributions of an engine's own model over a batch."""
     with engine.in_use(), torch.no_grad():
         return TeacherSignal(hidden=engine.hidden(batch), head=engine.head)
@@ -142,14 +142,14 @@ def _divergence(engine: LossEngine, batch: MicroBatch, signal: TeacherSignal) ->
         return float(engine.loss(replace(batch, signals=(signal,))).total.detach())
 
 
-def _cached_and_live(model: Any, other: Any, source: StoredBatches, folder: Path, device: str) -> Iterator[Finding]:
+def _check_cached_signal(model: Any, other: Any, source: StoredBatches, folder: Path, device: str) -> Iterator[Finding]:
     texts = [
         ScoredText(example.input_ids[: example.n_inputs], tuple(index - 1 for index in example.loss_indices))
         for example in source.examples
     ]
     batch = _whole_batch(source, device)
-    engine, live = LossEngine(model, Objective("forward_kl")), LossEngine(other, Objective("forward_kl"))
-    exact = _divergence(engine, batch, _live_signal(live, batch))
+    engine, teacher_engine = LossEngine(model, Objective("forward_kl")), LossEngine(other, Objective("forward_kl"))
+    exact_divergence = _divergence(engine, batch, _compute_teacher_signal(teacher_engine, batch))
     n_vocabulary = model.get_input_embeddings().weight.shape[0]
     for form in (CacheForm("hidden"), CacheForm("top_k", 8)):
         options = {"root": folder, "n_vocabulary": n_vocabulary, "device": device}
@@ -157,11 +157,11 @@ def _cached_and_live(model: Any, other: Any, source: StoredBatches, folder: Path
         signal = cached.signal(batch.indices).to(device)
         value = _divergence(engine, batch, signal)
         if signal.logprobs is None:
-            difference = abs(value - exact) / exact
-            yield "cached = live", difference < _CLOSE_IN_HALF, f"differs by {difference:.0e} of the divergence"
+            difference = abs(value - exact_divergence) / exact_divergence
+            yield "cached = live", difference < _HALF_TOLERANCE, f"differs by {difference:.0e} of the divergence"
         else:
             tail = signal.logprobs[:, -1].float().exp()
             # a tail can only make a divergence smaller
-            is_right = bool((tail >= 0).all()) and 0 <= value <= exact * (1 + _CLOSE_IN_HALF)
-            measured = f"holds {float(tail.mean()):.1%}; the divergence is {value / exact:.0%} of the whole"
+            is_right = bool((tail >= 0).all()) and 0 <= value <= exact_divergence * (1 + _HALF_TOLERANCE)
+            measured = f"holds {float(tail.mean()):.1%}; the divergence is {value / exact_divergence:.0%} of the whole"
             yield "tail of top-k", is_right, measured

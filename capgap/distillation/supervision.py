@@ -15,17 +15,17 @@ from typing import Literal
 class TextKind:
     """A kind of completion that a student is trained on."""
 
-    from_teacher: bool
+    is_from_teacher: bool
     """Whether a teacher generates it; else it is gold, and comes from the data."""
     has_steps: bool
     """Whether reasoning stands before the answer; tasks of choices, which show no steps, are left out then."""
 
 
 TEXTS: dict[str, TextKind] = {
-    "gold_answers": TextKind(from_teacher=False, has_steps=False),
-    "gold_traces": TextKind(from_teacher=False, has_steps=True),
-    "answers": TextKind(from_teacher=True, has_steps=False),
-    "traces": TextKind(from_teacher=True, has_steps=True),
+    "gold_answers": TextKind(is_from_teacher=False, has_steps=False),
+    "gold_traces": TextKind(is_from_teacher=False, has_steps=True),
+    "answers": TextKind(is_from_teacher=True, has_steps=False),
+    "traces": TextKind(is_from_teacher=True, has_steps=True),
 }
 """Texts to train on."""
 
@@ -61,7 +61,7 @@ class Supervision:
         return self.signal != "texts"
 
 
-_DISTRIBUTIONS = ("texts", "trace_weights", "objective", "cache")
+_DISTRIBUTION_KEYS = ("texts", "trace_weights", "objective", "cache")
 
 SUPERVISIONS: dict[str, Supervision] = {
     "gold_answers": Supervision(
@@ -82,14 +82,14 @@ SUPERVISIONS: dict[str, Supervision] = {
         texts="traces",
         signal="cached",
         divergence="forward_kl",
-        keys=_DISTRIBUTIONS,
+        keys=_DISTRIBUTION_KEYS,
     ),
     "context": Supervision(
         "the distributions of a teacher that sees a system prompt or examples which the student never does",
         texts="traces",
         signal="cached",
         divergence="forward_kl",
-        keys=(*_DISTRIBUTIONS, "context"),
+        keys=(*_DISTRIBUTION_KEYS, "context"),
         required={"context": "a system prompt, or examples"},
     ),
     "on_policy": Supervision(

@@ -72,8 +72,8 @@ class BatteryCallback(TrainerCallback):  # type: ignore[misc]
         except CapgapError as error:
             warnings.warn(f"step {state.global_step} was not evaluated: {error}", stacklevel=2)
             return
-        by_task = outcomes[outcomes["primary"]].groupby(["capability", "task"], dropna=False)["score"].mean()
-        means = by_task.groupby("capability", dropna=False).mean()
+        task_means = outcomes[outcomes["primary"]].groupby(["capability", "task"], dropna=False)["score"].mean()
+        means = task_means.groupby("capability", dropna=False).mean()
         self._unlogged_means = {f"capgap/{name}": float(value) for name, value in means.items()}
         state.log_history.append({"step": state.global_step, **self._unlogged_means})
 
@@ -92,11 +92,11 @@ def _preserved_random_state() -> Iterator[None]:
     import numpy as np
     import torch
 
-    before = random.getstate(), np.random.get_state()
+    saved_states = random.getstate(), np.random.get_state()
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     with torch.random.fork_rng(devices=devices):
         try:
             yield
         finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
+            random.setstate(saved_states[0])
+            np.random.set_state(saved_states[1])

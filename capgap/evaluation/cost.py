@@ -9,8 +9,8 @@ from capgap.evaluation.plan import EvaluationPlan
 from capgap.models import ModelSpec, choose_device, locate
 
 _CHARACTERS_PER_TOKEN = 4.0  # of English text under common vocabularies; only an estimate hangs on it
-_EFFICIENCY = 0.75  # share of the matrix rate that rows of some hundred tokens reach
-_GENERATION = 4  # a generated token over a read one, some twenty prompts side by side
+_FLOPS_UTILIZATION = 0.75  # share of the matrix rate that rows of some hundred tokens reach
+_GENERATED_TOKEN_COST = 4  # a generated token over a read one, some twenty prompts side by side
 _SECONDS_TO_LOAD = 5.0
 
 
@@ -28,26 +28,26 @@ class TokenCounts(NamedTuple):
 def expected_minutes(plan: EvaluationPlan, tasks: Sequence[PreparedTask]) -> float:
     """Minutes that asking every model of the plan may take, ledger empty; good to a factor of about two."""
     counts = count_tokens(tasks)
-    rate = _matrix_rate(choose_device(plan.device))
+    rate = _measure_flops(choose_device(plan.device))
     return sum(_minutes(counts, *_parameters(spec), rate) for spec in plan.models)
 
 
 def minutes_by_size(counts: TokenCounts, n_parameters: Sequence[float], device: str) -> list[float]:
     """Minutes that models of these numbers of parameters may take on a device; see `expected_minutes`."""
-    rate = _matrix_rate(device)
+    rate = _measure_flops(device)
     return [_minutes(counts, n, 0.0, rate) for n in n_parameters]
 
 
-def _minutes(counts: TokenCounts, body: float, head: float, rate: float) -> float:
-    """Minutes at two operations per parameter (of the layers, `body`, and of the `head`) and token.
+def _minutes(counts: TokenCounts, body: float, head_parameters: float, rate: float) -> float:
+    """Minutes at two operations per parameter (of the layers, `body`, and of the `head_parameters`) and token.
 
     Embeddings are looked up, and the head projects only scored and generated tokens; a generated token costs more,
     since every step reads all weights from memory.
     """
-    generation = (body + head) * _GENERATION * counts.generated
+    generation = (body + head_parameters) * _GENERATED_TOKEN_COST * counts.generated
     # A multiplication and an addition a parameter; the head projects only scored and generated tokens.
-    operations = 2 * (body * counts.read + head * counts.scored + generation)
-    return (_SECONDS_TO_LOAD + operations / (rate * _EFFICIENCY)) / 60
+    operations = 2 * (body * counts.read + head_parameters * counts.scored + generation)
+    return (_SECONDS_TO_LOAD + operations / (rate * _FLOPS_UTILIZATION)) / 60
 
 
 def count_tokens(tasks: Sequence[PreparedTask]) -> TokenCounts:
@@ -55,31 +55,31 @@ def count_tokens(tasks: Sequence[PreparedTask]) -> TokenCounts:
 
     A prefix tree reads a prompt once for all its answers, and a block of solved examples once for all prompts.
     """
-    read = scored = generated = 0.0
+    n_read = scored = generated = 0.0
     for task in tasks:
         prompts = sum(len(item.prompt) for item in task.items) / _CHARACTERS_PER_TOKEN
         block = task.num_fewshot * prompts / max(len(task.items), 1)
-        read += prompts + block * (1 if task.fewshot == "fixed" else len(task.items))
+        n_read += prompts + block * (1 if task.fewshot == "fixed" else len(task.items))
         if task.format == "choose":
             answers = sum(len(choice) for item in task.items for choice in item.choices or ()) / _CHARACTERS_PER_TOKEN
-            read += answers
+            n_read += answers
             scored += answers
         else:
             generated += task.repeats * len(task.items) * min(task.max_tokens or 64, 64)
-    return TokenCounts(read, scored, generated)
+    return TokenCounts(n_read, scored, generated)
 
 
-def _matrix_rate(device: str) -> float:
+def _measure_flops(device: str) -> float:
     """Floating-point operations per second of a 512³ matrix product; the best of five, as others' load only slows."""
     import torch
 
     a = torch.ones(512, 512, device=device)
-    times = []
+    durations = []
     for _ in range(6):
         start = time.perf_counter()
         (a @ a)[0, 0].item()  # .item() waits for an asynchronous device
-        times.append(time.perf_counter() - start)
-    return float(2 * 512**3 / max(min(times[1:]), 1e-9))
+        durations.append(time.perf_counter() - start)
+    return float(2 * 512**3 / max(min(durations[1:]), 1e-9))
 
 
 def _parameters(spec: ModelSpec) -> tuple[float, float]:
@@ -89,8 +89,8 @@ def _parameters(spec: ModelSpec) -> tuple[float, float]:
     checkpoint = locate(spec)
     weights = checkpoint.adapter_of or checkpoint
     config: Any = weights.config
-    half = str(config.get("dtype") or config.get("torch_dtype")) in ("float16", "bfloat16")
-    n_parameters = sum(file.stat().st_size for file in weights.path.glob("*.safetensors")) / (2 if half else 4)
-    head = float(config.get("vocab_size") or 0) * float(config.get("hidden_size") or 0)
+    is_16_bit = str(config.get("dtype") or config.get("torch_dtype")) in ("float16", "bfloat16")
+    n_parameters = sum(file.stat().st_size for file in weights.path.glob("*.safetensors")) / (2 if is_16_bit else 4)
+    head_parameters = float(config.get("vocab_size") or 0) * float(config.get("hidden_size") or 0)
     copies = 1 if config.get("tie_word_embeddings", True) else 2
-    return max(n_parameters - copies * head, 0.1 * n_parameters), head
+    return max(n_parameters - copies * head_parameters, 0.1 * n_parameters), head_parameters

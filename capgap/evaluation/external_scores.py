@@ -18,10 +18,10 @@ from capgap.store import RunDirectory
 
 __all__ = ["ExternalScores"]
 
-_KEY = ("model", "battery", "task", "item", "variant", "repeat")
+_KEY_COLUMNS = ("model", "battery", "task", "item", "variant", "repeat")
 _LONGEST_LINE = 10_000_000
 
-Key = tuple[str, str, str, str, str, int]
+OutcomeKey = tuple[str, str, str, str, str, int]
 
 
 class ExternalScores:
@@ -43,7 +43,7 @@ class ExternalScores:
     def __init__(self, run: RunDirectory, model: str) -> None:
         self._run = run
         self._model = model
-        self._scores: dict[Key, float] | None = None
+        self._scores: dict[OutcomeKey, float] | None = None
         self._responses: list[dict[str, Any]] = []
         self._n_unscored = 0
 
@@ -55,9 +55,9 @@ class ExternalScores:
         scored_rows = []
         for row in rows:
             texts = {"prompt": prompts[(row["item"], row["variant"])], **{k: row[k] for k in ("target", "response")}}
-            self._responses.append({key: row[key] for key in _KEY} | texts)
+            self._responses.append({key: row[key] for key in _KEY_COLUMNS} | texts)
             # Without a score a row is an error, never a zero; it is scored when the tables are made again.
-            score = self._scores.get(_key(row), math.nan)
+            score = self._scores.get(_outcome_key(row), math.nan)
             is_unscored = math.isnan(score)
             self._n_unscored += is_unscored
             scored_rows.append(row | {"value": score, "score": score, "status": "error" if is_unscored else "scored"})
@@ -69,10 +69,10 @@ class ExternalScores:
             return []
         path = self._run.path / "responses.jsonl"
         with self._run.locked():  # another process may add its model's lines
-            others = [line for line in _lines(path) if line.get("model") != self._model]
-            text = (json.dumps(line, ensure_ascii=False, default=str) for line in [*others, *self._responses])
-            with atomic_write(path) as partial:
-                partial.write_text("".join(f"{line}\n" for line in text), encoding="utf-8", errors="surrogatepass")
+            other_lines = [line for line in _lines(path) if line.get("model") != self._model]
+            text = (json.dumps(line, ensure_ascii=False, default=str) for line in [*other_lines, *self._responses])
+            with atomic_write(path) as partial_path:
+                partial_path.write_text("".join(f"{line}\n" for line in text), encoding="utf-8", errors="surrogatepass")
         if not self._n_unscored:
             return []
         return [
@@ -81,19 +81,19 @@ class ExternalScores:
         ]
 
 
-def _read_scores(path: Path) -> Iterator[tuple[Key, float]]:
-    line_numbers: dict[Key, int] = {}
+def _read_scores(path: Path) -> Iterator[tuple[OutcomeKey, float]]:
+    line_numbers: dict[OutcomeKey, int] = {}
     for number, line in enumerate(_lines(path), start=1):
-        where = f"{path}, line {number}"
-        absent = [key for key in (*_KEY[:4], "score") if key not in line]
-        if absent:
-            raise TableError(f"{where}: lacks {absent[0]!r}. Expected {', '.join(_KEY)} and score.")
+        location = f"{path}, line {number}"
+        missing_keys = [key for key in (*_KEY_COLUMNS[:4], "score") if key not in line]
+        if missing_keys:
+            raise TableError(f"{location}: lacks {missing_keys[0]!r}. Expected {', '.join(_KEY_COLUMNS)} and score.")
         score = line["score"]
         if not isinstance(score, (bool, int, float)) or not 0.0 <= float(score) <= 1.0:
-            raise TableError(f"{where}: score is {score!r}. Expected a number from 0 to 1.")
-        key = _key({"variant": "default", "repeat": 0, **line})
+            raise TableError(f"{location}: score is {score!r}. Expected a number from 0 to 1.")
+        key = _outcome_key({"variant": "default", "repeat": 0, **line})
         if key in line_numbers:
-            raise TableError(f"{where}: scores again what line {line_numbers[key]} scored. Keep one of them.")
+            raise TableError(f"{location}: scores again what line {line_numbers[key]} scored. Keep one of them.")
         line_numbers[key] = number
         yield key, float(score)
 
@@ -116,6 +116,6 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             yield line
 
 
-def _key(row: dict[str, Any]) -> Key:
-    model, battery, task, item, variant, repeat = (row[key] for key in _KEY)
+def _outcome_key(row: dict[str, Any]) -> OutcomeKey:
+    model, battery, task, item, variant, repeat = (row[key] for key in _KEY_COLUMNS)
     return str(model), str(battery), str(task), str(item), str(variant), int(repeat)

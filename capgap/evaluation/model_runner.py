@@ -14,7 +14,7 @@ from capgap.evaluation.external_scores import ExternalScores
 from capgap.evaluation.plan import EvaluationPlan, Shard
 from capgap.evaluation.prepared_batteries import PreparedBatteries
 from capgap.evaluation.progress import RequestProgress
-from capgap.evaluation.requests import build_requests, n_requests, refuse_impossible
+from capgap.evaluation.requests import build_requests, check_task_support, n_requests
 from capgap.evaluation.run_summary import ModelRunSummary, comparison_note, summarise_run
 from capgap.evaluation.scoring import outcome_rows
 from capgap.events import Listener, Note
@@ -38,12 +38,12 @@ TaskResponses = Callable[[PreparedTask], list[list[Response]]]
 
 
 def run_shard(
-    plan: EvaluationPlan, spec: ModelSpec, prepared: PreparedBatteries, ledger: Ledger, run_id: str, shard: Shard
+    plan: EvaluationPlan, spec: ModelSpec, batteries: PreparedBatteries, ledger: Ledger, run_id: str, shard: Shard
 ) -> ModelRunSummary:
     """Ask a part of one model's requests, for the ledger alone; see `fill_ledger_shard`."""
     model = _load(plan, spec, run_id)
-    refuse_impossible(model, prepared)
-    for _, tasks in prepared:
+    check_task_support(model, batteries)
+    for _, tasks in batteries:
         for task in tasks:
             build_requests(task, model)
             fill_ledger_shard(model, task.lm_task.instances, ledger, shard=shard)
@@ -69,9 +69,9 @@ class ModelRunner:
         """Load a model, ask it everything, and write its tables."""
         self.progress.show(f"{spec.name}: loading")
         model = _load(plan, spec, self.run.id)
-        refuse_impossible(model, self.prepared)
+        check_task_support(model, self.prepared)
         # Before it is asked anything, so that another model of its name is refused at once.
-        self._enter(summarise_run(model), spec)
+        self._record_model(summarise_run(model), spec)
         self.ledger.describe(model.fingerprint, model.identity)
 
         def responses_of(task: PreparedTask) -> list[list[Response]]:
@@ -87,7 +87,7 @@ class ModelRunner:
         summary = summarise_run(model)
         if summary.n_compared:
             self.on_event(Note(comparison_note(summary)))
-        self._enter(summary, spec)
+        self._record_model(summary, spec)
         self._write(spec, outcomes, summary.facts["facts"])
 
     def write_from_ledger(self, spec: ModelSpec) -> None:
@@ -98,14 +98,14 @@ class ModelRunner:
         StoreError
             The run knows no such model, or the ledger lacks answers of it.
         """
-        known = self.run.facts["models"].get(spec.name)
-        if known is None or "facts" not in known:
+        model_facts = self.run.facts["models"].get(spec.name)
+        if model_facts is None or "facts" not in model_facts:
             names = ", ".join(sorted(self.run.facts["models"])) or "none"
             raise StoreError(f"{self.run.path}: no model {spec.name!r} was asked here. It knows: {names}.")
         self.progress.show(f"{spec.name}: from the ledger")
         # Keys of the ledger are made of rendered prompts, so they are rendered again, without weights.
         renderer = offline_prompt_renderer(spec)
-        fingerprint = str(known["fingerprint"])
+        fingerprint = str(model_facts["fingerprint"])
 
         def responses_of(task: PreparedTask) -> list[list[Response]]:
             build_requests(task, renderer)
@@ -113,40 +113,40 @@ class ModelRunner:
                 fingerprint, task.lm_task.instances, self.ledger, name=spec.name, progress=self.progress.count
             )
 
-        self._write(spec, self._outcomes(spec, responses_of), known["facts"])
+        self._write(spec, self._outcomes(spec, responses_of), model_facts["facts"])
 
     def enter_worker_summaries(self, summaries: Sequence[ModelRunSummary], plan: EvaluationPlan) -> None:
         """Enter a model that several workers have asked, and pass on what they met."""
-        for sentence in dict.fromkeys(note for summary in summaries for note in summary.notes):
+        for sentence in dict.fromkeys(worker_note for summary in summaries for worker_note in summary.notes):
             self.on_event(Note(sentence, level="warning"))
         spec = next(spec for spec in plan.models if spec.name == summaries[0].name)
         for summary in summaries:
-            self._enter(summary, spec)
+            self._record_model(summary, spec)
         self.ledger.describe(summaries[0].fingerprint, summaries[0].facts["identity"])
-        most_compared = max(summaries, key=lambda summary: (summary.n_compared, summary.largest_difference))
-        if most_compared.n_compared:
-            self.on_event(Note(comparison_note(most_compared)))
+        most_compared_summary = max(summaries, key=lambda summary: (summary.n_compared, summary.largest_difference))
+        if most_compared_summary.n_compared:
+            self.on_event(Note(comparison_note(most_compared_summary)))
 
-    def _enter(self, summary: ModelRunSummary, spec: ModelSpec) -> None:
+    def _record_model(self, summary: ModelRunSummary, spec: ModelSpec) -> None:
         self.run.add_model(spec.name, summary.fingerprint, {"word": spec.location, **summary.facts})
 
     def _outcomes(self, spec: ModelSpec, responses_of: TaskResponses) -> pd.DataFrame:
         """The outcomes of one model, task by task."""
         rows: list[dict[str, Any]] = []
-        n_before = self.progress.n_reported
-        external = ExternalScores(self.run, spec.name)
+        n_reported_before = self.progress.n_reported
+        external_scores = ExternalScores(self.run, spec.name)
         n_examples_by_prompt = exposure_of(spec)
         for battery, tasks in self.prepared:
             for task in tasks:
                 self.progress.show(f"{spec.name}: {task.name}")
                 task_rows = outcome_rows(spec.name, battery.name, task, responses_of(task))
                 if n_examples_by_prompt is not None:
-                    task_rows = _with_exposure(task_rows, task, n_examples_by_prompt)
-                rows += external.scored(task_rows, task) if task.score == "external" else task_rows
-        for sentence in external.write_responses():
+                    task_rows = _add_exposure(task_rows, task, n_examples_by_prompt)
+                rows += external_scores.scored(task_rows, task) if task.score == "external" else task_rows
+        for sentence in external_scores.write_responses():
             self.on_event(Note(sentence, level="warning"))
         # Equal requests are asked once; the others of them are answered with it.
-        self.progress.report(n_requests(self.prepared) - (self.progress.n_reported - n_before))
+        self.progress.report(n_requests(self.prepared) - (self.progress.n_reported - n_reported_before))
         return schema.from_rows(rows, schema.OUTCOMES, source="outcomes")
 
     def _write(self, spec: ModelSpec, outcomes: pd.DataFrame, model_row: Mapping[str, Any]) -> None:
@@ -156,7 +156,7 @@ class ModelRunner:
         self.run.merge(schema.MODELS, models)
 
 
-def _with_exposure(
+def _add_exposure(
     rows: list[dict[str, Any]], task: PreparedTask, n_examples_by_prompt: Mapping[str, int]
 ) -> list[dict[str, Any]]:
     """The rows of a model with how many of its training examples touch each item."""

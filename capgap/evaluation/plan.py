@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from capgap.errors import ModelError, UsageError
-from capgap.models import FoundBase, ModelSpec, expand_models, find_base, locate, parse_model, permitted
+from capgap.models import FoundBase, ModelSpec, add_permissions, expand_models, find_base, locate, parse_model
 from capgap.schema import Roles
 
 Shard = tuple[int, int]
@@ -23,7 +23,7 @@ class EvaluationPlan:
     """The model that they learnt from."""
     bases: dict[str, ModelSpec] = field(default_factory=dict)
     """Student's name → the same model before distillation."""
-    controls: dict[str, ModelSpec] = field(default_factory=dict)
+    control_models: dict[str, ModelSpec] = field(default_factory=dict)
     """Student's name → the same student trained on gold targets."""
     batteries: tuple[str, ...] = ()
     """Names or files."""
@@ -51,7 +51,7 @@ class EvaluationPlan:
     @property
     def models(self) -> tuple[ModelSpec, ...]:
         """Every model once: the order in which they are asked."""
-        in_order = [*filter(None, [self.teacher]), *self.bases.values(), *self.controls.values(), *self.students]
+        in_order = [*filter(None, [self.teacher]), *self.bases.values(), *self.control_models.values(), *self.students]
         return tuple({spec.name: spec for spec in in_order}.values())
 
     @property
@@ -71,7 +71,7 @@ class EvaluationPlan:
             students=tuple(spec.name for spec in self.students),
             teacher=self.teacher.name if self.teacher else None,
             base={student: spec.name for student, spec in self.bases.items()},
-            control={student: spec.name for student, spec in self.controls.items()},
+            control={student: spec.name for student, spec in self.control_models.items()},
         )
 
 
@@ -84,7 +84,7 @@ class RoleModels(NamedTuple):
     """The model that they learnt from."""
     bases: dict[str, ModelSpec]
     """Student's name → the same model before distillation."""
-    controls: dict[str, ModelSpec]
+    control_models: dict[str, ModelSpec]
     """Student's name → the same student trained on gold targets."""
     notes: tuple[str, ...]
     """What was decided for the user, one sentence each."""
@@ -96,7 +96,7 @@ def cast_roles(
     teacher: str | None = None,
     base: str | None = None,
     control: str | None = None,
-    allow: Collection[str] = (),
+    permissions: Collection[str] = (),
 ) -> RoleModels:
     """The models behind model specs, in their roles.
 
@@ -108,7 +108,7 @@ def cast_roles(
         Specs of one model each.
     base
         Spec of one model; None looks for one in each student's own files, ``none`` refuses that.
-    allow
+    permissions
         ``allow_code``, ``allow_pickle``: hold for every checkpoint whose spec does not say otherwise, a base that was
         found among them.
 
@@ -121,11 +121,11 @@ def cast_roles(
     """
     if not students:
         raise UsageError("no student. Say which model to look at: --student CKPT")
-    teacher, base, control = (spec and permitted(spec, allow) for spec in (teacher, base, control))
-    compared = expand_models([permitted(spec, allow) for spec in students])
-    for spec in compared:
+    teacher, base, control = (spec and add_permissions(spec, permissions) for spec in (teacher, base, control))
+    student_specs = expand_models([add_permissions(spec, permissions) for spec in students])
+    for spec in student_specs:
         _check_location(spec)
-    by_name = {spec.name: spec for spec in compared}
+    by_name = {spec.name: spec for spec in student_specs}
     teacher_spec = _single_model(teacher, "--teacher", by_name)
     if teacher_spec is not None and teacher_spec.name in by_name:
         raise UsageError(f"{teacher_spec.name!r} is teacher and student at once. A model cannot have a gap to itself.")
@@ -133,12 +133,12 @@ def cast_roles(
         by_name[teacher_spec.name] = teacher_spec
     notes: list[str] = []
     if base is None:
-        bases = _found_bases(compared, by_name, notes, allow)
+        bases = _found_bases(student_specs, by_name, notes, permissions)
     else:
-        bases = _for_each(compared, None if base == "none" else _single_model(base, "--base", by_name))
+        bases = _assign_to_students(student_specs, None if base == "none" else _single_model(base, "--base", by_name))
     control_spec = None if control == "none" else _single_model(control, "--control", by_name)
-    controls = _for_each(compared, control_spec)
-    return RoleModels(tuple(compared), teacher_spec, bases, controls, tuple(notes))
+    control_models = _assign_to_students(student_specs, control_spec)
+    return RoleModels(tuple(student_specs), teacher_spec, bases, control_models, tuple(notes))
 
 
 def parse_devices(text: str | None) -> tuple[str, ...]:
@@ -161,7 +161,7 @@ def parse_devices(text: str | None) -> tuple[str, ...]:
     kind, _, indices = text.partition(":")
     if "," not in text:
         return (text,)
-    numbers = [part.removeprefix(f"{kind}:") for part in indices.split(",")]
+    numbers = [index_text.removeprefix(f"{kind}:") for index_text in indices.split(",")]
     if not kind or not all(number.isdigit() for number in numbers) or len(set(numbers)) != len(numbers):
         raise UsageError(f"--device {text}: expected one device, or several GPUs by number: cuda:0,2")
     return tuple(f"{kind}:{number}" for number in numbers)
@@ -191,16 +191,16 @@ def _single_model(text: str | None, option: str, by_name: Mapping[str, ModelSpec
     if len(specs) != 1:
         raise UsageError(f"{option} {text}: matches {len(specs)} models. Name one.")
     spec = specs[0]
-    for known in by_name.values():
-        if known.spec_text == spec.spec_text:
-            return known
+    for known_spec in by_name.values():
+        if known_spec.spec_text == spec.spec_text:
+            return known_spec
     if spec.name in by_name:
         raise ModelError(f"two models are called {spec.name!r}. Give one a name: {option} NAME={text}")
     _check_location(spec)
     return spec
 
 
-def _for_each(students: Sequence[ModelSpec], model: ModelSpec | None) -> dict[str, ModelSpec]:
+def _assign_to_students(students: Sequence[ModelSpec], model: ModelSpec | None) -> dict[str, ModelSpec]:
     """One model as the base or control of every student but itself."""
     return {spec.name: model for spec in students if model is not None and spec.name != model.name}
 
@@ -211,25 +211,27 @@ def _check_location(spec: ModelSpec) -> None:
 
 
 def _found_bases(
-    students: Sequence[ModelSpec], by_name: Mapping[str, ModelSpec], notes: list[str], allow: Collection[str]
+    students: Sequence[ModelSpec], by_name: Mapping[str, ModelSpec], notes: list[str], permissions: Collection[str]
 ) -> dict[str, ModelSpec]:
     """What the students' own files call their base, one model for students that share it."""
     bases: dict[str, ModelSpec] = {}
-    by_word: dict[str, ModelSpec] = {spec.spec_text: spec for spec in by_name.values()}
+    by_spec_text: dict[str, ModelSpec] = {spec.spec_text: spec for spec in by_name.values()}
     names = set(by_name)
     for student in students:
         base_hint = find_base(student)
         if base_hint is None:
             continue
-        base = _existing_base(student, replace(base_hint, spec_text=permitted(base_hint.spec_text, allow)), notes)
+        base = _existing_base(
+            student, replace(base_hint, spec_text=add_permissions(base_hint.spec_text, permissions)), notes
+        )
         if base is None or base.spec_text == student.spec_text:
             continue
-        if base.spec_text not in by_word:
+        if base.spec_text not in by_spec_text:
             # Names are the key of every table: a base that is called like another model gets a name of its own.
             name = base.name if base.name not in names else f"{base.name} (base)"
             names.add(name)
-            by_word[base.spec_text] = ModelSpec(name, base.checkpoint, base.kind, base.options)
-        bases[student.name] = by_word[base.spec_text]
+            by_spec_text[base.spec_text] = ModelSpec(name, base.checkpoint, base.kind, base.options)
+        bases[student.name] = by_spec_text[base.spec_text]
         notes.append(
             f"base of {student.name}: {bases[student.name].location} (from {Path(base_hint.source).name}; --base none "
             f"refuses)"
@@ -254,10 +256,10 @@ def _existing_base(student: ModelSpec, base_hint: FoundBase, notes: list[str]) -
 
 def default_batteries(students: Sequence[ModelSpec]) -> tuple[str, ...]:
     """``microworld`` where every student speaks the microworld's language, else ``core``."""
-    return ("microworld",) if all(_speaks_microworld(spec) for spec in students) else ("core",)
+    return ("microworld",) if all(_is_microworld_model(spec) for spec in students) else ("core",)
 
 
-def _speaks_microworld(spec: ModelSpec) -> bool:
+def _is_microworld_model(spec: ModelSpec) -> bool:
     if spec.kind == "microworld":
         return True
     if spec.kind != "checkpoint":

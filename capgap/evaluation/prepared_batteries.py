@@ -28,13 +28,13 @@ def prepare_batteries(plan: EvaluationPlan) -> PreparedBatteries:
     names = [battery.name for battery in batteries]
     if not names:
         raise UsageError("no battery. Say which: --battery pocket")
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise BatteryError(f"two batteries are called {twice[0]!r}. Give one of them another name.")
+    duplicate_names = [name for name in names if names.count(name) > 1]
+    if duplicate_names:
+        raise BatteryError(f"two batteries are called {duplicate_names[0]!r}. Give one of them another name.")
     return [(battery, prepare(battery, limit=plan.limit)) for battery in batteries]
 
 
-def items_table(prepared: PreparedBatteries) -> pd.DataFrame:
+def items_table(batteries: PreparedBatteries) -> pd.DataFrame:
     """The `items` table of the batteries."""
     rows = [
         {
@@ -42,7 +42,7 @@ def items_table(prepared: PreparedBatteries) -> pd.DataFrame:
             "target": list(item.targets) if len(item.targets) > 1 else next(iter(item.targets), None),
             **{name: getattr(item, name) for name in ("item", "variant", "prompt", "rationale")},
         }
-        for battery, tasks in prepared
+        for battery, tasks in batteries
         for task in tasks
         for item in task.items
     ]

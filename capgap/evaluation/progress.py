@@ -26,18 +26,18 @@ class RequestProgress:
     """Requests in `Advanced` events so far."""
     n_computed: int = 0
     """Requests that a model has answered now."""
-    n_from_ledger: int = 0
+    n_ledger_hits: int = 0
     """Requests whose answers the ledger had."""
 
     def show(self, status: str) -> None:
         """Say what is being worked on."""
         self.advance(0, status)
 
-    def count(self, computed: int, from_ledger: int) -> None:
+    def count(self, n_computed: int, from_ledger: int) -> None:
         """Count answers, and report them."""
-        self.n_computed += computed
-        self.n_from_ledger += from_ledger
-        self.report(computed + from_ledger)
+        self.n_computed += n_computed
+        self.n_ledger_hits += from_ledger
+        self.report(n_computed + from_ledger)
 
     def report(self, n: int) -> None:
         """Report requests that are answered, as far as they are not reported already.

@@ -11,7 +11,7 @@ from capgap.errors import UsageError
 from capgap.evaluation.prepared_batteries import PreparedBatteries
 from capgap.models import LoadedModel, ModelSpec, Prompting, check_model
 
-__all__ = ["build_requests", "n_requests", "quiet", "refuse_early", "refuse_impossible"]
+__all__ = ["build_requests", "n_requests", "quiet", "check_model_specs", "check_task_support"]
 
 
 class PromptedModel(Protocol):
@@ -40,17 +40,17 @@ def build_requests(task: PreparedTask, model: PromptedModel) -> None:
     )
 
 
-def n_requests(prepared: PreparedBatteries) -> int:
+def n_requests(batteries: PreparedBatteries) -> int:
     """Requests to one model."""
     return sum(
         task.repeats * (len(item.choices) if item.choices and task.format == "choose" else 1)
-        for _, tasks in prepared
+        for _, tasks in batteries
         for task in tasks
         for item in task.items
     )
 
 
-def refuse_impossible(model: LoadedModel, prepared: PreparedBatteries) -> None:
+def check_task_support(model: LoadedModel, batteries: PreparedBatteries) -> None:
     """Refuse, before it is asked anything, a model whose backend cannot do what a task needs.
 
     Raises
@@ -58,20 +58,20 @@ def refuse_impossible(model: LoadedModel, prepared: PreparedBatteries) -> None:
     UsageError
         It gives no log-likelihoods, or it thinks before it answers, and a task chooses by log-likelihoods.
     """
-    choosing = [task.name for _, tasks in prepared for task in tasks if task.format == "choose"]
-    if choosing and model.prompting.enable_thinking:
+    mcq_tasks = [task.name for _, tasks in batteries for task in tasks if task.format == "choose"]
+    if mcq_tasks and model.prompting.enable_thinking:
         raise UsageError(
-            f"model {model.name}: enable_thinking=on, and {_count_tasks(choosing)} by the log-likelihood of an answer "
+            f"model {model.name}: enable_thinking=on, and {_count_tasks(mcq_tasks)} by the log-likelihood of an answer "
             f"before any thought. Say enable_thinking=off, or use generate tasks."
         )
-    if choosing and not model.can_score:
+    if mcq_tasks and not model.can_score:
         raise UsageError(
-            f"model {model.name}: its backend gives no log-likelihoods, and {_count_tasks(choosing)} by them: "
+            f"model {model.name}: its backend gives no log-likelihoods, and {_count_tasks(mcq_tasks)} by them: "
             f"{model.no_scores_reason}. Use a battery of generate tasks, or another backend."
         )
 
 
-def refuse_early(models: Sequence[ModelSpec], prepared: PreparedBatteries) -> None:
+def check_model_specs(models: Sequence[ModelSpec], batteries: PreparedBatteries) -> None:
     """Refuse, before the first model is loaded, what can be seen of any of them, so that none is asked in vain.
 
     Raises
@@ -79,14 +79,14 @@ def refuse_early(models: Sequence[ModelSpec], prepared: PreparedBatteries) -> No
     ModelError
         One cannot be found, or its backend gives no log-likelihoods and a task chooses by them.
     """
-    choosing = any(task.format == "choose" for _, tasks in prepared for task in tasks)
+    has_mcq_tasks = any(task.format == "choose" for _, tasks in batteries for task in tasks)
     for spec in models:
-        check_model(spec, scores=choosing)
+        check_model(spec, scores=has_mcq_tasks)
 
 
-def _count_tasks(choosing: Sequence[str]) -> str:
-    names = ", ".join(choosing[:3]) + (" …" if len(choosing) > 3 else "")
-    return f"{len(choosing)} task{'s choose' if len(choosing) > 1 else ' chooses'} ({names})"
+def _count_tasks(mcq_tasks: Sequence[str]) -> str:
+    names = ", ".join(mcq_tasks[:3]) + (" …" if len(mcq_tasks) > 3 else "")
+    return f"{len(mcq_tasks)} task{'s choose' if len(mcq_tasks) > 1 else ' chooses'} ({names})"
 
 
 @contextmanager

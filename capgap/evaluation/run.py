@@ -17,7 +17,7 @@ from capgap.evaluation.model_runner import ModelRunner
 from capgap.evaluation.plan import EvaluationPlan
 from capgap.evaluation.prepared_batteries import PreparedBatteries, battery_facts, items_table, prepare_batteries
 from capgap.evaluation.progress import request_progress
-from capgap.evaluation.requests import n_requests, quiet, refuse_early
+from capgap.evaluation.requests import check_model_specs, n_requests, quiet
 from capgap.evaluation.workers import fill_ledger
 from capgap.events import Listener, Note, ignore
 from capgap.models import Ledger
@@ -57,21 +57,21 @@ def evaluate(
     """
     with quiet():
         # What can be refused early is refused before the directory is made or a model is loaded.
-        prepared = prepare_batteries(plan)
+        batteries = prepare_batteries(plan)
         if not plan.rescore:
-            refuse_early(plan.models, prepared)
+            check_model_specs(plan.models, batteries)
         run = RunDirectory(out, on_event=on_event)
-        for battery, _ in prepared:
+        for battery, _ in batteries:
             run.add_battery(battery.name, battery.hash)
-        items = items_table(prepared)
+        items = items_table(batteries)
         _refuse_fewer_items(plan, items, run)
         run.save(state="running")
         run.merge(schema.ITEMS, items)
-        for sentence in (describe_plan(plan, prepared), *plan.notes):
+        for sentence in (describe_plan(plan, batteries), *plan.notes):
             on_event(Note(sentence))
         started = time.monotonic()
         with Ledger(run.ledger_path, shard=plan.shard_name) as ledger:
-            counts = _run_models(plan, prepared, run, ledger, on_event)
+            counts = _run_models(plan, batteries, run, ledger, on_event)
         seconds = round(time.monotonic() - started, 1)
         _log.info("%s: %d requests computed, %d from the ledger, %.1f s", out, *counts.values(), seconds)
         run.save(
@@ -81,11 +81,11 @@ def evaluate(
             versions={"capgap": __version__, "python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
         )
         if plan.shard is None:  # only now are there outcomes that could be compared
-            for battery, tasks in prepared:
+            for battery, tasks in batteries:
                 run.add_battery(battery.name, battery.hash, battery_facts(battery, tasks, plan.limit))
             settings = {name: getattr(plan, name) for name in ("device", "dtype", "limit")}
             comparison = {**settings, "command": list(command), "notes": list(plan.notes)}
-            run.save_comparison(plan.roles, [battery.name for battery, _ in prepared], **comparison)
+            run.save_comparison(plan.roles, [battery.name for battery, _ in batteries], **comparison)
     return run
 
 
@@ -110,32 +110,32 @@ def _refuse_fewer_items(plan: EvaluationPlan, items: pd.DataFrame, run: RunDirec
         )
 
 
-def describe_plan(plan: EvaluationPlan, prepared: PreparedBatteries) -> str:
+def describe_plan(plan: EvaluationPlan, batteries: PreparedBatteries) -> str:
     """Battery, tasks, items, the minutes to expect on this device, and the smallest gap that would be seen."""
-    sizes = {f"{battery.name}/{task.name}": len(task.items) for battery, tasks in prepared for task in tasks}
-    names = " + ".join(f"{battery.name} {battery.version}" for battery, _ in prepared)
-    minutes = expected_minutes(plan, [task for _, tasks in prepared for task in tasks])
+    sizes = {f"{battery.name}/{task.name}": len(task.items) for battery, tasks in batteries for task in tasks}
+    names = " + ".join(f"{battery.name} {battery.version}" for battery, _ in batteries)
+    minutes = expected_minutes(plan, [task for _, tasks in batteries for task in tasks])
     expected = "under a minute" if minutes < 1 else f"about {minutes:,.0f} min"
-    gap = smallest_visible_gap(sizes)
+    smallest_gap = smallest_visible_gap(sizes)
     models = len(plan.models)
     return (
         f"{names}: {len(sizes)} tasks, {sum(sizes.values()):,} items × {models} model{'s' if models > 1 else ''}, "
-        f"{expected} on this device; smallest visible gap ± {100 * gap:.1f} points."
+        f"{expected} on this device; smallest visible gap ± {100 * smallest_gap:.1f} points."
     )
 
 
 def _run_models(
-    plan: EvaluationPlan, prepared: PreparedBatteries, run: RunDirectory, ledger: Ledger, on_event: Listener
+    plan: EvaluationPlan, batteries: PreparedBatteries, run: RunDirectory, ledger: Ledger, on_event: Listener
 ) -> dict[str, int]:
     """Ask all models and write their tables; returns how many requests were ``computed`` and ``from_ledger``.
 
     Either each model is loaded here, asked and written; or workers fill the ledger first, all models at once, and the
     tables are then written from the ledger alone, as when rescoring. A shard stops after the first half.
     """
-    n_before = len(ledger)
+    n_ledger_before = len(ledger)
     by_workers = not plan.rescore and (plan.n_workers > 1 or plan.shard is not None)
-    with request_progress(n_requests(prepared) * len(plan.models), on_event) as progress:
-        runner = ModelRunner(run, ledger, prepared, progress, on_event)
+    with request_progress(n_requests(batteries) * len(plan.models), on_event) as progress:
+        runner = ModelRunner(run, ledger, batteries, progress, on_event)
         for sentence in ledger.notes:
             on_event(Note(sentence, level="warning"))
         if by_workers:
@@ -151,5 +151,5 @@ def _run_models(
                 gc.collect()  # the weights of one model at a time
             progress.report(progress.n_requests)
     # What workers have computed is what the ledger has gained; it was counted as the ledger's when it was read back.
-    n_by_workers = len(ledger) - n_before - progress.n_computed
-    return {"computed": progress.n_computed + n_by_workers, "from_ledger": progress.n_from_ledger - n_by_workers}
+    n_by_workers = len(ledger) - n_ledger_before - progress.n_computed
+    return {"computed": progress.n_computed + n_by_workers, "from_ledger": progress.n_ledger_hits - n_by_workers}

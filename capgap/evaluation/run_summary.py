@@ -39,7 +39,7 @@ def summarise_run(model: LoadedModel) -> ModelRunSummary:
         },
         notes=list(dict.fromkeys(model.notes)),
         n_compared=tree.proven.n_requests if tree is not None else 0,
-        largest_difference=tree.proven.largest if tree is not None else 0.0,
+        largest_difference=tree.proven.largest_difference if tree is not None else 0.0,
     )
 
 

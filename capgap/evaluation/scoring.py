@@ -18,11 +18,11 @@ from capgap.models import Response
 
 # lm-eval's regular-expression filters put this in place of an answer that they do not find.
 _NO_ANSWER = "[invalid]"
-_CAPGAP_SCORES = ("exact", "numeric", "contains")
+_CAPGAP_SCORERS = ("exact", "numeric", "contains")
 
 
 def outcome_rows(
-    model: str, battery: str, prepared: PreparedTask, responses: Sequence[Sequence[Response]]
+    model: str, battery: str, prepared_task: PreparedTask, responses: Sequence[Sequence[Response]]
 ) -> list[dict[str, Any]]:
     """The rows of the outcomes table for one model and one task.
 
@@ -30,7 +30,7 @@ def outcome_rows(
     ----------
     model, battery
         Their names.
-    prepared
+    prepared_task
         The task; its ``lm_task.instances`` hold the responses already (see `respond`).
     responses
         The same responses with their endings, shape (instances, repeats), in the order of the instances.
@@ -38,15 +38,15 @@ def outcome_rows(
     rows: list[dict[str, Any]] = []
     # Tasks that draw several answers have rows for each draw; log-likelihoods have one.
     for repeat in range(max(map(len, responses), default=0)):
-        rows += _rows_of_repeat(model, battery, prepared, [repeats[repeat] for repeats in responses], repeat)
+        rows += _rows_of_repeat(model, battery, prepared_task, [repeats[repeat] for repeats in responses], repeat)
     return rows
 
 
 def _rows_of_repeat(
-    model: str, battery: str, prepared: PreparedTask, responses: Sequence[Response], repeat: int
+    model: str, battery: str, prepared_task: PreparedTask, responses: Sequence[Response], repeat: int
 ) -> list[dict[str, Any]]:
     """One draw of every item: lm-eval's filters see it alone, for most of them keep the first of several."""
-    task = prepared.lm_task
+    task = prepared_task.lm_task
     # An item with n choices has n instances, which lm-eval filters and scores together; idx is the choice.
     by_doc: dict[int, list[tuple[Any, Response]]] = defaultdict(list)
     for instance, response in zip(task.instances, responses, strict=True):
@@ -54,29 +54,29 @@ def _rows_of_repeat(
         by_doc[int(instance.doc_id)].append((instance, response))
     task.apply_filters()
     filters = list(task.instances[0].filtered_resps)
-    primary = tuple(prepared.primary.split(","))
+    primary = tuple(prepared_task.primary.split(","))
     rows: list[dict[str, Any]] = []
     for doc_id, pairs in sorted(by_doc.items()):
         pairs.sort(key=lambda pair: pair[0].idx)
-        item = prepared.items[doc_id]
-        shared = _shared(model, battery, prepared, item) | {"repeat": repeat}
+        item = prepared_task.items[doc_id]
+        item_columns = _item_columns(model, battery, prepared_task, item) | {"repeat": repeat}
         for name in filters:
-            filtered = [instance.filtered_resps[name] for instance, _ in pairs]
-            values = task.process_results(pairs[0][0].doc, filtered)
-            answer_columns = _answer_columns(prepared, item, filtered, [response for _, response in pairs])
+            filtered_answers = [instance.filtered_resps[name] for instance, _ in pairs]
+            values = task.process_results(pairs[0][0].doc, filtered_answers)
+            answer_columns = _answer_columns(prepared_task, item, filtered_answers, [response for _, response in pairs])
             for metric, value in values.items():
-                number = _number(value)
+                number = _float_or_none(value)
                 if number is None:
                     continue  # a metric over the whole task, such as perplexity or F1, has no value of one item
                 metric_columns = {"metric": metric, "filter": name, "primary": (metric, name) == primary}
-                rows.append({**shared, **metric_columns, **answer_columns(metric, number)})
+                rows.append({**item_columns, **metric_columns, **answer_columns(metric, number)})
     return rows
 
 
-def _shared(model: str, battery: str, prepared: PreparedTask, item: Item) -> dict[str, Any]:
+def _item_columns(model: str, battery: str, prepared_task: PreparedTask, item: Item) -> dict[str, Any]:
     """Columns that are the same for every metric of an item."""
     return {
-        **{"model": model, "battery": battery, "task": prepared.name, "format": prepared.format},
+        **{"model": model, "battery": battery, "task": prepared_task.name, "format": prepared_task.format},
         **{name: getattr(item, name) for name in ("item", "variant", "capability", "domain", "cluster", "chance")},
         "target": _target(item),
         **{f"x_{key}": value for key, value in item.covariates.items()},
@@ -93,20 +93,20 @@ def _target(item: Item) -> str | None:
     return json.dumps(texts, ensure_ascii=False) if texts else None
 
 
-def _number(value: Any) -> float | None:
+def _float_or_none(value: Any) -> float | None:
     if isinstance(value, (bool, int, float, np.integer, np.floating, np.bool_)):
         return float(value)
     return None
 
 
 def _answer_columns(
-    prepared: PreparedTask, item: Item, filtered: Sequence[Any], responses: Sequence[Response]
+    prepared_task: PreparedTask, item: Item, filtered_answers: Sequence[Any], responses: Sequence[Response]
 ) -> Callable[[str, float], dict[str, Any]]:
     """Metric and its value → score, status, prediction, margins, the response and its ending."""
     if item.choices and isinstance(responses[0].value, tuple):
         logprobs = np.array([response.value[0] for response in responses[: len(item.choices)]])
         return lambda metric, value: _choice_columns(item, logprobs, metric, value)
-    return lambda metric, value: _generation_columns(prepared, item, filtered[0], responses[0], value)
+    return lambda metric, value: _generation_columns(prepared_task, item, filtered_answers[0], responses[0], value)
 
 
 def _choice_columns(item: Item, logprobs: np.ndarray, metric: str, value: float) -> dict[str, Any]:
@@ -118,11 +118,11 @@ def _choice_columns(item: Item, logprobs: np.ndarray, metric: str, value: float)
     }
     # lm-eval divides by characters (acc_norm) or bytes; where a choice is empty it cannot, and ranks as acc does.
     ranked = logprobs / weights[metric] if metric in weights and weights[metric].all() else logprobs
-    best = int(np.argmax(ranked))
+    best_index = int(np.argmax(ranked))
     columns: dict[str, Any] = {
         **_score(value),
         "status": "scored",
-        "prediction": choices[best],
+        "prediction": choices[best_index],
         "response": json.dumps([round(float(value), 6) for value in logprobs]),
     }
     if len(ranked) > 1:
@@ -131,14 +131,14 @@ def _choice_columns(item: Item, logprobs: np.ndarray, metric: str, value: float)
     gold = [index for index in item.gold if 0 <= index < len(ranked)]
     if gold:  # several may be right: the likeliest of them against the likeliest wrong one
         columns["target_logprob"] = float(logprobs[gold].max())
-        wrong = np.delete(ranked, gold)
-        if len(wrong):
-            columns["margin_target"] = float(ranked[gold].max() - wrong.max())
+        wrong_choice_scores = np.delete(ranked, gold)
+        if len(wrong_choice_scores):
+            columns["margin_target"] = float(ranked[gold].max() - wrong_choice_scores.max())
     return columns
 
 
 def _generation_columns(
-    prepared: PreparedTask, item: Item, filtered: Any, response: Response, value: float
+    prepared_task: PreparedTask, item: Item, filtered_answer: Any, response: Response, value: float
 ) -> dict[str, Any]:
     answer = response.value
     columns = {**_score(value), "status": "scored", "prediction": None}
@@ -146,8 +146,8 @@ def _generation_columns(
         return columns | {"target_logprob": answer[0], "response": json.dumps(round(answer[0], 6))}
     if not isinstance(answer, str):
         return columns | {"response": json.dumps(answer)}
-    text = filtered[0] if isinstance(filtered, (list, tuple)) and filtered else filtered
-    columns["prediction"] = _prediction(prepared, item, str(text))
+    text = filtered_answer[0] if isinstance(filtered_answer, (list, tuple)) and filtered_answer else filtered_answer
+    columns["prediction"] = _prediction(prepared_task, item, str(text))
     if response.stop_reason == "length" and not value:
         columns |= {"status": "truncated", "score": 0.0}
     elif columns["prediction"] is None:
@@ -155,10 +155,10 @@ def _generation_columns(
     return columns | {"response": answer, "n_tokens": response.n_tokens, "stop_reason": response.stop_reason}
 
 
-def _prediction(prepared: PreparedTask, item: Item, text: str) -> str | None:
+def _prediction(prepared_task: PreparedTask, item: Item, text: str) -> str | None:
     """The answer in a response, as its score reads it; None where there is none."""
-    if prepared.score in _CAPGAP_SCORES:
-        return score_generation(prepared.score, text, item.targets, prepared.extract)[1]
+    if prepared_task.score in _CAPGAP_SCORERS:
+        return score_generation(prepared_task.score, text, item.targets, prepared_task.extract)[1]
     return None if not text.strip() or text == _NO_ANSWER else text.strip()
 
 

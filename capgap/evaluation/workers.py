@@ -25,7 +25,7 @@ from capgap.evaluation.run_summary import ModelRunSummary
 from capgap.models import Ledger
 from capgap.models.memory_check import needs_several_gpus
 
-__all__ = ["fill_ledger", "worker_shards"]
+__all__ = ["fill_ledger", "plan_worker_jobs"]
 
 _log = logging.getLogger(__name__)
 
@@ -35,23 +35,23 @@ OnProgress = Callable[[int], None]
 """Called with how many responses the ledger has gained since the last call."""
 
 
-def worker_shards(plan: EvaluationPlan) -> list[tuple[int, list[Job]]]:
+def plan_worker_jobs(plan: EvaluationPlan) -> list[tuple[int, list[Job]]]:
     """Jobs for the workers, in rounds that follow each other: the number of workers, and what they share.
 
     A model for each worker where there are many models; else every worker takes a part of each. A shard takes its own
     part of that. Models that need several GPUs come last, one at a time, when nobody else is on any of them.
     """
-    large = [index for index, spec in enumerate(plan.models) if needs_several_gpus(spec)]
-    small = [index for index in range(len(plan.models)) if index not in large]
-    rounds = ((plan.n_workers, small), (1, large))
+    multi_gpu_indices = [index for index, spec in enumerate(plan.models) if needs_several_gpus(spec)]
+    single_gpu_indices = [index for index in range(len(plan.models)) if index not in multi_gpu_indices]
+    rounds = ((plan.n_workers, single_gpu_indices), (1, multi_gpu_indices))
     return [(n_workers, _jobs(plan, indices, n_workers)) for n_workers, indices in rounds if indices]
 
 
 def _jobs(plan: EvaluationPlan, indices: Sequence[int], n_workers: int) -> list[Job]:
-    k_shard, n_shards = plan.shard or (0, 1)
+    shard_index, n_shards = plan.shard or (0, 1)
     n_parts = n_workers if len(indices) < 2 * n_workers else 1
     # This machine's shard is cut into parts again: part k of shard s is part s * n_parts + k of all machines' parts.
-    return [(index, (k_shard * n_parts + k, n_shards * n_parts)) for index in indices for k in range(n_parts)]
+    return [(index, (shard_index * n_parts + k, n_shards * n_parts)) for index in indices for k in range(n_parts)]
 
 
 def fill_ledger(
@@ -83,7 +83,7 @@ def fill_ledger(
     summaries: dict[str, list[ModelRunSummary]] = {}
     with _one_thread_each():
         # Rounds follow each other: a model that needs every GPU waits until no other worker holds one.
-        for n_workers, jobs in worker_shards(plan):
+        for n_workers, jobs in plan_worker_jobs(plan):
             _log.info("%d jobs for %d workers", len(jobs), n_workers)
             for summary in _run_jobs(plan, n_workers, jobs, ledger, run_id, on_progress):
                 summaries.setdefault(summary.name, []).append(summary)
@@ -106,7 +106,7 @@ def _run_jobs(
             futures = [
                 pool.submit(_run_job, plan, index, shard, ledger.main, plan.shard_name, run_id) for index, shard in jobs
             ]
-            _watch(futures, ledger, on_progress)
+            _report_progress(futures, ledger, on_progress)
     except BrokenProcessPool as error:
         raise StoreError(
             f"{ledger.path}: a worker died (out of memory?). The same command goes on where it stopped."
@@ -151,7 +151,7 @@ def _run_job(
         return run_shard(plan, plan.models[index], _worker_batteries, worker_ledger, run_id, shard)
 
 
-def _watch(futures: list[Future[ModelRunSummary]], ledger: Ledger, on_progress: OnProgress) -> None:
+def _report_progress(futures: list[Future[ModelRunSummary]], ledger: Ledger, on_progress: OnProgress) -> None:
     """Report, twice a second, what the ledger has gained, until all jobs are done; raise what one of them raised."""
     n_known = len(ledger)
     while not all(future.done() for future in futures):

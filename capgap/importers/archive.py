@@ -14,9 +14,9 @@ from typing import Any
 from capgap.errors import TableError
 from capgap.importers.reading import decode_utf8, parse_json
 
-__all__ = ["MAX_MEMBER", "MAX_UNPACKED", "Archive"]
+__all__ = ["MAX_MEMBER_BYTES", "MAX_UNPACKED", "Archive"]
 
-MAX_MEMBER = 64 * 2**20
+MAX_MEMBER_BYTES = 64 * 2**20
 """Bytes of one member, unpacked."""
 MAX_UNPACKED = 4 * 2**30
 """Bytes of all members that are read from one archive, unpacked."""
@@ -26,7 +26,7 @@ MAX_MEMBERS = 500_000
 _ZSTANDARD = 93
 _HEADER = struct.Struct("<26xHH")  # of a member; it ends with the lengths of its name and of what follows the name
 # What a damaged archive makes zipfile and its decompressors raise.
-_DAMAGE = (
+_DAMAGE_ERRORS = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, RuntimeError, ValueError,
     OverflowError,
 )  # fmt: skip
@@ -50,7 +50,7 @@ class Archive:
         self._unpacked = 0
         try:
             self._zip = zipfile.ZipFile(path)
-        except _DAMAGE as error:
+        except _DAMAGE_ERRORS as error:
             raise TableError(f"is no ZIP archive that can be read: {error}.") from None
         # Of two members of one name the later one counts, as for every reader of such files.
         self._members = {member.filename: member for member in self._zip.infolist()}
@@ -74,30 +74,30 @@ class Archive:
         TableError
             It is damaged, encrypted, too large, or no JSON.
         """
-        return parse_json(decode_utf8(self._read(self._members[name])))
+        return parse_json(decode_utf8(self._read_member(self._members[name])))
 
-    def _read(self, member: zipfile.ZipInfo) -> bytes:
+    def _read_member(self, member: zipfile.ZipInfo) -> bytes:
         if member.flag_bits & 0x1:
             raise TableError("is encrypted.")
         try:
-            raw = self._zstandard(member) if member.compress_type == _ZSTANDARD else self._deflated(member)
+            raw = self._zstandard(member) if member.compress_type == _ZSTANDARD else self._read_deflated(member)
         except NotImplementedError:
             raise TableError(
                 f"is compressed in a way that Python cannot read (method {member.compress_type}). "
                 f"Convert it: inspect log convert --to json --output-dir DIR FILE"
             ) from None
-        except _DAMAGE as error:
+        except _DAMAGE_ERRORS as error:
             raise TableError(f"is damaged: {error}.") from None
-        if len(raw) > MAX_MEMBER:  # whatever its header says
-            raise TableError(f"is larger than {MAX_MEMBER // 2**20} MB when unpacked.")
+        if len(raw) > MAX_MEMBER_BYTES:  # whatever its header says
+            raise TableError(f"is larger than {MAX_MEMBER_BYTES // 2**20} MB when unpacked.")
         self._unpacked += len(raw)
         if self._unpacked > MAX_UNPACKED:
             raise TableError(f"is in an archive of more than {MAX_UNPACKED // 2**30} GB when unpacked.")
         return raw
 
-    def _deflated(self, member: zipfile.ZipInfo) -> bytes:
+    def _read_deflated(self, member: zipfile.ZipInfo) -> bytes:
         with self._zip.open(member) as stream:
-            return stream.read(MAX_MEMBER + 1)
+            return stream.read(MAX_MEMBER_BYTES + 1)
 
     def _zstandard(self, member: zipfile.ZipInfo) -> bytes:
         import pyarrow
@@ -108,10 +108,10 @@ class Archive:
         handle.seek(member.header_offset)
         lengths = _HEADER.unpack(handle.read(_HEADER.size))
         handle.seek(sum(lengths), io.SEEK_CUR)
-        packed = handle.read(min(member.compress_size, MAX_MEMBER + 1))
+        packed = handle.read(min(member.compress_size, MAX_MEMBER_BYTES + 1))
         try:
             with pyarrow.CompressedInputStream(pyarrow.BufferReader(packed), "zstd") as stream:
-                raw = bytes(stream.read(MAX_MEMBER + 1))
+                raw = bytes(stream.read(MAX_MEMBER_BYTES + 1))
         except pyarrow.ArrowException as error:
             raise ValueError(str(error)[:200]) from None
         if zlib.crc32(raw) != member.CRC:

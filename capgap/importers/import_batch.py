@@ -35,8 +35,8 @@ def item_row(
 
 def catalogue_columns(task: str) -> dict[str, Any]:
     """Capability and domain of a task that capgap's catalogue knows."""
-    known = known_label(task)
-    return {"capability": known.capability if known else None, "domain": known.domain if known else None}
+    entry = known_label(task)
+    return {"capability": entry.capability if entry else None, "domain": entry.domain if entry else None}
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class SkippedFile:
 
     def __str__(self) -> str:
         """One line for the terminal."""
-        times = f" ({self.count:,} times)" if self.count > 1 else ""
-        first = f"; first: {self.first}" if self.first else ""
-        return f"{self.where}: {self.reason}{times}{first}"
+        count_suffix = f" ({self.count:,} times)" if self.count > 1 else ""
+        first_suffix = f"; first: {self.first}" if self.first else ""
+        return f"{self.where}: {self.reason}{count_suffix}{first_suffix}"
 
 
 @dataclass
@@ -103,30 +103,30 @@ class ImportBatch:
     @property
     def n_rows(self) -> int:
         """Rows of outcomes, every metric and filter counted."""
-        return sum(len(part.rows) for part in self.parts)
+        return sum(len(result.rows) for result in self.parts)
 
     @property
     def skipped(self) -> list[SkippedFile]:
         """What was not imported, equal reasons in one file counted together."""
         return list(self._skipped.values())
 
-    def skip(self, where: str | Path, reason: str, count: int = 1, *, first: str = "") -> None:
+    def skip(self, source: str | Path, reason: str, count: int = 1, *, first_example: str = "") -> None:
         """List something that is not imported.
 
         Parameters
         ----------
-        where
+        source
             The file, or its label (and task).
         reason
             The same words for the same trouble: equal reasons are counted, not repeated.
         count
             How many times.
-        first
+        first_example
             The one at hand; the first that is given for a reason is kept.
         """
-        key = (short_text(label(where) if isinstance(where, Path) else where), short_text(reason, 400))
-        before = self._skipped.get(key, SkippedFile(*key, 0, short_text(first, 300)))
-        self._skipped[key] = replace(before, count=before.count + count)
+        key = (short_text(label(source) if isinstance(source, Path) else source), short_text(reason, 400))
+        previous_entry = self._skipped.get(key, SkippedFile(*key, 0, short_text(first_example, 300)))
+        self._skipped[key] = replace(previous_entry, count=previous_entry.count + count)
 
     def note(self, text: str) -> None:
         """Say something about what was imported, once."""
@@ -138,10 +138,10 @@ class ImportBatch:
         self,
         file: Path,
         records: Iterable[FileRecord],
-        read: Callable[[Any], Sample],
+        parse_sample: Callable[[Any], Sample],
         key: Callable[[Sample], Any],
         *,
-        double: str,
+        duplicate: str,
         empty: str,
     ) -> list[Sample]:
         """The samples in the records of a file, each key once; the others are listed.
@@ -152,11 +152,11 @@ class ImportBatch:
             Where they stand.
         records
             One a sample.
-        read
+        parse_sample
             Makes a sample of a record's value, or raises `CapgapError`.
         key
             What names a sample within the file; of two with one key the first counts.
-        double, empty
+        duplicate, empty
             Reasons to list a second sample of one key, and a file without records.
         """
         by_key: dict[Any, Sample] = {}
@@ -164,16 +164,18 @@ class ImportBatch:
         for record in records:
             is_empty = False
             try:
-                if record.trouble:
-                    raise TableError(record.trouble)
-                sample = read(record.value)
+                if record.read_error:
+                    raise TableError(record.read_error)
+                sample = parse_sample(record.value)
             except CapgapError as error:
                 reason, _, detail = str(error).partition(":")
-                self.skip(file, reason, first=f"{record.place}:{detail}" if detail else record.place)
+                self.skip(file, reason, first_example=f"{record.location}:{detail}" if detail else record.location)
                 continue
             if by_key.setdefault(key(sample), sample) is not sample:
-                same = by_key[key(sample)] == sample
-                self.skip(file, "a record stands there twice" if same else double, first=record.place)
+                is_identical = by_key[key(sample)] == sample
+                self.skip(
+                    file, "a record stands there twice" if is_identical else duplicate, first_example=record.location
+                )
         if is_empty:
             self.skip(file, empty)
         return list(by_key.values())

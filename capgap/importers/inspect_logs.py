@@ -27,8 +27,8 @@ from capgap.importers.values import (
 
 _SUFFIXES = (".json", ".eval")
 _NO_SCORER = "score"
-_DOUBLE = "another sample of an id and epoch that stand there already"
-_EMPTY = "holds no samples: only items can be paired (log_samples was off, or only a header)"
+_DUPLICATE = "another sample of an id and epoch that stand there already"
+_NO_SAMPLE = "holds no samples: only items can be paired (log_samples was off, or only a header)"
 
 
 @dataclass(frozen=True)
@@ -71,25 +71,30 @@ def import_inspect(paths: Sequence[Path], settings: ImportSettings | None = None
         The user wants a metric that no task has.
     """
     settings = settings or ImportSettings()
-    batch, wanted = ImportBatch("inspect"), MetricRequest(settings.primary)
-    dated: list[tuple[str, TaskResults]] = []
+    batch, metric_request = ImportBatch("inspect"), MetricRequest(settings.primary)
+    dated_results: list[tuple[str, TaskResults]] = []
     for file in dict.fromkeys(file for path in paths for file in files_under(path, _SUFFIXES)):
         try:
-            with _opened(file) as (header, records):
+            with _open_log(file) as (header, records):
                 log = _header(header, settings)
                 samples = batch.read_samples(
-                    file, records, read_inspect_sample, lambda s: (s.item, s.epoch), double=_DOUBLE, empty=_EMPTY
+                    file,
+                    records,
+                    read_inspect_sample,
+                    lambda s: (s.item, s.epoch),
+                    duplicate=_DUPLICATE,
+                    empty=_NO_SAMPLE,
                 )
                 if samples:
-                    dated.append((log.created, _task_results(file, log, samples, wanted, batch)))
+                    dated_results.append((log.created, _task_results(file, log, samples, metric_request, batch)))
         except CapgapError as error:
             batch.skip(file, str(error))
-    batch.parts = [part for _, part in sorted(dated, key=lambda pair: pair[0])]
-    return with_settings(batch, settings, wanted)
+    batch.parts = [result for _, result in sorted(dated_results, key=lambda pair: pair[0])]
+    return with_settings(batch, settings, metric_request)
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[tuple[Any, Iterator[FileRecord]]]:
+def _open_log(file: Path) -> Iterator[tuple[Any, Iterator[FileRecord]]]:
     """The header of a log, and its samples one by one."""
     if first_byte(file) != b"P":  # every ZIP archive begins with it, and no JSON does
         document = json_document(file)
@@ -111,16 +116,16 @@ def _archived(archive: Archive) -> Iterator[FileRecord]:
         try:
             yield FileRecord(name, archive.json(name))
         except TableError as error:
-            yield FileRecord(name, trouble=str(error).rstrip("."))
+            yield FileRecord(name, read_error=str(error).rstrip("."))
     if not names and "summaries.json" in archive.names:
         for record in _numbered("summary", archive.json("summaries.json")):
             summary = mapping(record.value)
-            yield FileRecord(record.place, {**summary, "input": None} if "input" in summary else record.value)
+            yield FileRecord(record.location, {**summary, "input": None} if "input" in summary else record.value)
 
 
 def _numbered(word: str, values: Any) -> Iterator[FileRecord]:
-    listed = values if isinstance(values, list) else []
-    return (FileRecord(f"{word} {n}", value) for n, value in enumerate(listed, start=1))
+    value_list = values if isinstance(values, list) else []
+    return (FileRecord(f"{word} {n}", value) for n, value in enumerate(value_list, start=1))
 
 
 def _header(data: Any, settings: ImportSettings) -> _LogHeader:
@@ -128,17 +133,17 @@ def _header(data: Any, settings: ImportSettings) -> _LogHeader:
     if not isinstance(spec, dict):
         raise TableError("is no log of inspect: its header has no eval")
     model = name_text(spec.get("model"), "the model")
-    local = mapping(spec.get("model_args")).get("model_path")
-    checkpoint = portable_model_name(local if isinstance(local, str) and local else model)
+    local_path = mapping(spec.get("model_args")).get("model_path")
+    checkpoint = portable_model_name(local_path if isinstance(local_path, str) and local_path else model)
     n_samples = whole_number(mapping(spec.get("dataset")).get("samples"))
     epochs = whole_number(mapping(spec.get("config")).get("epochs"))
-    listed = spec.get("scorers")
-    scorers = [mapping(scorer).get("name") for scorer in (listed if isinstance(listed, list) else [])]
+    scorer_list = spec.get("scorers")
+    scorers = [mapping(scorer).get("name") for scorer in (scorer_list if isinstance(scorer_list, list) else [])]
     version = number(spec.get("task_version"))
     status, created = data.get("status"), spec.get("created")
     return _LogHeader(
-        model=str(settings.constants.get("model") or name_text(checkpoint, "the model")),
-        task=str(settings.constants.get("task") or name_text(spec.get("task"), "the task")),
+        model=str(settings.fixed_values.get("model") or name_text(checkpoint, "the model")),
+        task=str(settings.fixed_values.get("task") or name_text(spec.get("task"), "the task")),
         created=created if isinstance(created, str) else "",
         status=status if isinstance(status, str) else "started",
         scorers=tuple(name for name in scorers if isinstance(name, str)),
@@ -149,21 +154,21 @@ def _header(data: Any, settings: ImportSettings) -> _LogHeader:
 
 
 def _task_results(
-    file: Path, log: _LogHeader, samples: Sequence[InspectSample], wanted: MetricRequest, batch: ImportBatch
+    file: Path, log: _LogHeader, samples: Sequence[InspectSample], metric_request: MetricRequest, batch: ImportBatch
 ) -> TaskResults:
-    where = f"{log.model}, {log.task}"
+    log_name = f"{log.model}, {log.task}"
     if log.status != "success" or (log.n_expected is not None and log.n_expected > len(samples)):
         expected = f" of {log.n_expected:,}" if log.n_expected is not None else ""
-        batch.note(f"{where}: the log's status is {log.status}; it holds {len(samples):,}{expected} samples")
+        batch.note(f"{log_name}: the log's status is {log.status}; it holds {len(samples):,}{expected} samples")
     for scorer, count in Counter(name for sample in samples for name in sample.unreadable_scorers).items():
         batch.skip(file, f"scorer {scorer}: a value that is neither number nor word", count)
-    primary = _primary(log, samples, wanted)
+    primary = _primary_metric(log, samples, metric_request)
     if primary.note:
-        batch.note(f"{where}: {primary.note}")
+        batch.note(f"{log_name}: {primary.note}")
     rows = [row for sample in samples for row in _rows(log, sample, primary.metric[0])]
     n_errors = sum(1 for row in rows if row["primary"] and row["status"] == "error")
     if n_errors:
-        batch.note(f"{where}: {n_errors:,} samples ended in an error or without a score; they have none here")
+        batch.note(f"{log_name}: {n_errors:,} samples ended in an error or without a score; they have none here")
     first_epochs: dict[str, InspectSample] = {}
     for sample in samples:
         first_epochs.setdefault(sample.item, sample)
@@ -180,7 +185,7 @@ def _task_results(
     )
 
 
-def _primary(log: _LogHeader, samples: Sequence[InspectSample], wanted: MetricRequest) -> PrimaryMetric:
+def _primary_metric(log: _LogHeader, samples: Sequence[InspectSample], metric_request: MetricRequest) -> PrimaryMetric:
     """The scorer that counts: the first declared one that gives scores."""
     values: dict[Metric, list[float | None]] = {}
     for sample in samples:
@@ -195,12 +200,12 @@ def _primary(log: _LogHeader, samples: Sequence[InspectSample], wanted: MetricRe
     ordered = {metric: values[metric] for metric in sorted(values, key=rank)}
     if not ordered:  # every sample failed
         return PrimaryMetric((log.scorers[0] if log.scorers else _NO_SCORER, "none"))
-    return choose_primary(ordered, wanted.for_task(log.task, list(ordered)))
+    return choose_primary(ordered, metric_request.metric_for_task(log.task, list(ordered)))
 
 
 def _rows(log: _LogHeader, sample: InspectSample, primary: str) -> Iterator[dict[str, Any]]:
     """A row for every scorer; one without a score where the sample failed before the one that counts."""
-    shared = {
+    shared_columns = {
         **{"model": log.model, "battery": "inspect", "task": log.task, "item": sample.item},
         **catalogue_columns(log.task.rsplit("/", 1)[-1]),
         "repeat": sample.epoch - 1,
@@ -221,7 +226,7 @@ def _rows(log: _LogHeader, sample: InspectSample, primary: str) -> Iterator[dict
         elif value == 0 and result.is_unread:
             columns["status"] = "unparsed"
         yield {
-            **shared,
+            **shared_columns,
             "metric": metric,
             "primary": is_primary,
             "value": value,

@@ -14,8 +14,8 @@ _MAX_PARTS = 100
 _NO_ANSWER = ("invalid_response_format", "no_response")
 # The instrument failed: whatever stands there says nothing of the answer.
 _NO_SCORE = ("grader_failed", "scoring_failed")
-_CUT_OFF = ("max_tokens", "model_length")
-_ATTACHED = "attachment://"
+_CUT_OFF_REASONS = ("max_tokens", "model_length")
+_ATTACHMENT_URI = "attachment://"
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class InspectSample:
     has_failed: bool
     """Whether the sample ended with an error."""
     scores: Mapping[str, ScorerResult]
-    """Metric → what was said; parts of one score as ``scorer.part``."""
+    """Metric → what was said; parts of one score as ``scorer.part_name``."""
     unreadable_scorers: tuple[str, ...]
     """Scorers whose value is neither number, word nor several of these."""
 
@@ -90,8 +90,8 @@ def read_inspect_sample(data: Any) -> InspectSample:
         targets=_texts(data.get("target"), attachments),
         response=bounded_text(_text(completion, attachments)),
         n_tokens=whole_number(mapping(output.get("usage")).get("output_tokens")),
-        stop_reason="length" if stop in _CUT_OFF else stop,
-        is_cut_off=stop in _CUT_OFF or data.get("limit") not in (None, {}, ""),
+        stop_reason="length" if stop in _CUT_OFF_REASONS else stop,
+        is_cut_off=stop in _CUT_OFF_REASONS or data.get("limit") not in (None, {}, ""),
         has_failed=data.get("error") not in (None, "", {}),
         scores=scores,
         unreadable_scorers=unreadable,
@@ -106,8 +106,8 @@ def _texts(value: Any, attachments: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _resolved(text: str, attachments: Mapping[str, Any]) -> str:
     """The text, or what it refers to: inspect keeps long texts once, under a hash."""
-    attached = attachments.get(text.removeprefix(_ATTACHED)) if text.startswith(_ATTACHED) else None
-    return attached if isinstance(attached, str) else text
+    attachment = attachments.get(text.removeprefix(_ATTACHMENT_URI)) if text.startswith(_ATTACHMENT_URI) else None
+    return attachment if isinstance(attachment, str) else text
 
 
 def _text(value: Any, attachments: Mapping[str, Any]) -> str | None:
@@ -121,8 +121,8 @@ def _text(value: Any, attachments: Mapping[str, Any]) -> str | None:
         message = mapping(member)
         content = message.get("content", message.get("text", member))
         if isinstance(content, list):
-            parts = (mapping(part).get("text") for part in content)
-            content = " ".join(part for part in parts if isinstance(part, str))
+            part_texts = (mapping(content_part).get("text") for content_part in content)
+            content = " ".join(content_part for content_part in part_texts if isinstance(content_part, str))
         if isinstance(content, str):
             role = message.get("role")
             text = _resolved(content, attachments)
@@ -139,10 +139,10 @@ def _scores(value: Any) -> tuple[dict[str, ScorerResult], tuple[str, ...]]:
         reason = score.get("reason") if isinstance(score.get("reason"), str) else None
         answer = bounded_text(score.get("answer")) if isinstance(score.get("answer"), str) else None
         is_unread = score["value"] == "N" or reason in _NO_ANSWER
-        for metric, part in _parts(name_text(name, "a scorer"), score["value"]).items():
-            result = None if reason in _NO_SCORE else _number(part)
+        for metric, raw in _metric_values(name_text(name, "a scorer"), score["value"]).items():
+            result = None if reason in _NO_SCORE else _parse_score_value(raw)
             # NaN is inspect's own mark for "not scored".
-            is_missing = reason in _NO_SCORE or part is None or (isinstance(part, float) and part != part)
+            is_missing = reason in _NO_SCORE or raw is None or (isinstance(raw, float) and raw != raw)
             if result is None and not is_missing:
                 unreadable.append(metric)
             else:
@@ -150,18 +150,18 @@ def _scores(value: Any) -> tuple[dict[str, ScorerResult], tuple[str, ...]]:
     return scores, tuple(unreadable)
 
 
-def _parts(metric: str, value: Any) -> dict[str, Any]:
+def _metric_values(metric: str, value: Any) -> dict[str, Any]:
     """A scorer's value under its name, or its parts under theirs."""
     if isinstance(value, dict):
         members = list(value.items())[:_MAX_PARTS]
-        return {name_text(f"{metric}.{key}", "a part of a score"): part for key, part in members}
+        return {name_text(f"{metric}.{key}", "a part of a score"): raw for key, raw in members}
     if isinstance(value, list):
-        return {f"{metric}.{n}": part for n, part in enumerate(value[:_MAX_PARTS])}
+        return {f"{metric}.{n}": raw for n, raw in enumerate(value[:_MAX_PARTS])}
     return {metric: value}
 
 
-def _number(value: Any) -> float | None:
+def _parse_score_value(value: Any) -> float | None:
     if isinstance(value, str) and len(value) <= 60:
-        spelled = _LETTERS.get(value, _WORDS.get(value.strip().lower()))
-        return spelled if spelled is not None else number(value)
+        word_value = _LETTERS.get(value, _WORDS.get(value.strip().lower()))
+        return word_value if word_value is not None else number(value)
     return number(value)

@@ -19,7 +19,7 @@ _SUFFIXES = (".json", ".jsonl")
 _NEEDS_ITEMS = (
     "aggregates without samples: only items can be paired with another model's. Run lm-eval again with --log_samples"
 )
-_DOUBLE = "another record of a document and filter that stand there already"
+_DUPLICATE = "another record of a document and filter that stand there already"
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class _ImportFiles:
 
     results: list[ResultsFile]
     """Under the paths that the user named."""
-    beside: list[ResultsFile]
+    adjacent_results: list[ResultsFile]
     """Beside a samples file that the user named by itself: they name its model, and are not imported."""
     samples: list[Path]
     """The samples files, the oldest first."""
@@ -57,33 +57,33 @@ def import_lm_eval(paths: Sequence[Path], settings: ImportSettings | None = None
         The user wants a metric that no task has.
     """
     settings = settings or ImportSettings()
-    batch, wanted = ImportBatch("lm-eval"), MetricRequest(settings.primary)
+    batch, metric_request = ImportBatch("lm-eval"), MetricRequest(settings.primary)
     files = _import_files(paths, batch, settings)
     sampled: set[tuple[Path, str]] = set()
     for path in files.samples:
         run = _results_of(path, files)
-        task = str(settings.constants.get("task") or _task_of(path, run))
+        task = str(settings.fixed_values.get("task") or _task_of(path, run))
         try:
             samples = batch.read_samples(
-                path, records(path), read_sample, lambda s: (s.doc_id, s.filter), double=_DOUBLE, empty="is empty"
+                path, records(path), read_sample, lambda s: (s.doc_id, s.filter), duplicate=_DUPLICATE, empty="is empty"
             )
             if not samples:
                 continue
-            model = str(settings.constants.get("model") or (run.model if run else _folder_model(path, batch)))
-            part = task_results(path, model, name_text(task, "the task"), samples, run, wanted, batch)
+            model = str(settings.fixed_values.get("model") or (run.model if run else _folder_model(path, batch)))
+            result = task_results(path, model, name_text(task, "the task"), samples, run, metric_request, batch)
         except CapgapError as error:
             batch.skip(path, str(error))
             continue
-        if part is not None:
-            batch.parts.append(part)
+        if result is not None:
+            batch.parts.append(result)
             sampled |= {(run.path, task)} if run else set()
     _skip_aggregates(files.results, sampled, batch)
-    return with_settings(batch, settings, wanted)
+    return with_settings(batch, settings, metric_request)
 
 
 def _import_files(paths: Sequence[Path], batch: ImportBatch, settings: ImportSettings) -> _ImportFiles:
     """Sort the files by what they hold; what is neither results nor samples is listed."""
-    named = set(paths)
+    named_paths = set(paths)
     results: list[ResultsFile] = []
     samples: list[Path] = []
     for file in dict.fromkeys(file for path in paths for file in files_under(path, _SUFFIXES)):
@@ -97,14 +97,14 @@ def _import_files(paths: Sequence[Path], batch: ImportBatch, settings: ImportSet
             continue
         if isinstance(content, ResultsFile):
             results.append(content)
-            samples += _samples_of(content) if file in named else []
+            samples += _samples_of(content) if file in named_paths else []
         elif content:
             samples.append(file)
         else:
             batch.skip(file, "holds neither results nor samples of lm-eval")
     # Oldest first: with --replace a later file's answers stand.
     samples = sorted(set(samples), key=lambda file: (date_in(file.name), str(file)))
-    folders = {file.parent for file in samples if file in named} - {run.path.parent for run in results}
+    folders = {file.parent for file in samples if file in named_paths} - {run.path.parent for run in results}
     return _ImportFiles(results, list(_results_beside(folders, settings)), samples)
 
 
@@ -113,14 +113,14 @@ def _samples_of(run: ResultsFile) -> list[Path]:
     folder = run.path.parent
     if run.date:
         return sorted(folder.glob(f"samples_*_{run.date}.jsonl"))
-    beside = sorted([*folder.glob("*.jsonl"), *folder.glob("*_write_out_info.json")])
-    return [file for file in beside if _task_ending(file, run)]
+    adjacent_files = sorted([*folder.glob("*.jsonl"), *folder.glob("*_write_out_info.json")])
+    return [file for file in adjacent_files if _task_in_file_name(file, run)]
 
 
 def _results_or_samples(file: Path, settings: ImportSettings) -> ResultsFile | bool:
     """The results in a JSON file; else whether it holds samples."""
     data = json_document(file)
-    model = settings.constants.get("model")
+    model = settings.fixed_values.get("model")
     if model and isinstance(data, dict) and "results" in data:
         data = {**data, "model_name": model}
     results = read_results(file, data)
@@ -140,18 +140,18 @@ def _results_beside(folders: Iterable[Path], settings: ImportSettings) -> Iterat
 
 def _results_of(path: Path, files: _ImportFiles) -> ResultsFile | None:
     """The results that belong to a samples file: of the same moment, else of the only model beside it."""
-    here = [run for run in (*files.results, *files.beside) if run.path.parent == path.parent]
+    folder_results = [run for run in (*files.results, *files.adjacent_results) if run.path.parent == path.parent]
     date = date_in(path.name)
-    same_moment = [run for run in here if run.date == date and date]
-    if same_moment:
-        return same_moment[0]
-    if len({run.model for run in here}) != 1:
+    same_date_results = [run for run in folder_results if run.date == date and date]
+    if same_date_results:
+        return same_date_results[0]
+    if len({run.model for run in folder_results}) != 1:
         return None
-    with_task = [run for run in here if _task_ending(path, run)]
-    return max(with_task or here, key=lambda run: run.date)
+    task_results_files = [run for run in folder_results if _task_in_file_name(path, run)]
+    return max(task_results_files or folder_results, key=lambda run: run.date)
 
 
-def _task_ending(path: Path, run: ResultsFile) -> str | None:
+def _task_in_file_name(path: Path, run: ResultsFile) -> str | None:
     """The longest task of a run with which the name of a file ends."""
     stem = path.stem.removesuffix("_write_out_info")
     fitting = [task for task in (*run.tasks, *run.configs) if stem == task or stem.endswith(f"_{task}")]
@@ -159,12 +159,12 @@ def _task_ending(path: Path, run: ResultsFile) -> str | None:
 
 
 def _task_of(path: Path, run: ResultsFile | None) -> str:
-    dated = re.fullmatch(r"samples_(.+)_\d{4}-\d{2}-\d{2}T[\d.:-]+\.jsonl?", path.name)
-    if dated:
-        return dated.group(1)
+    dated_name = re.fullmatch(r"samples_(.+)_\d{4}-\d{2}-\d{2}T[\d.:-]+\.jsonl?", path.name)
+    if dated_name:
+        return dated_name.group(1)
     if path.name.endswith("_write_out_info.json"):
         return path.name.removesuffix("_write_out_info.json")
-    return (_task_ending(path, run) if run else None) or path.stem.removeprefix("samples_")
+    return (_task_in_file_name(path, run) if run else None) or path.stem.removeprefix("samples_")
 
 
 def _folder_model(path: Path, batch: ImportBatch) -> str:
@@ -180,5 +180,5 @@ def _skip_aggregates(results: Sequence[ResultsFile], sampled: set[tuple[Path, st
     for run in results:
         tasks = [task for task in run.tasks if task not in run.groups and (run.path, task) not in sampled]
         if tasks:
-            more = f" and {len(tasks) - 5} more" if len(tasks) > 5 else ""
-            batch.skip(run.path, _NEEDS_ITEMS, len(tasks), first=", ".join(tasks[:5]) + more)
+            more_suffix = f" and {len(tasks) - 5} more" if len(tasks) > 5 else ""
+            batch.skip(run.path, _NEEDS_ITEMS, len(tasks), first_example=", ".join(tasks[:5]) + more_suffix)

@@ -18,7 +18,7 @@ from capgap.importers.values import as_json, text_or_list
 
 __all__ = ["ItemChoices", "RankedMetric", "read_choices"]
 
-_CHECKS = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")
+_ACCURACY_METRICS = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")
 """Metrics that are 1 where the highest-ranked choice is right, and 0 otherwise."""
 
 
@@ -69,16 +69,16 @@ class ItemChoices:
         ranked = self._ranked(metric)
         if ranked is None:
             return None
-        best = int(np.argmax(ranked))
-        if self.gold and metric in _CHECKS and value in (0.0, 1.0) and (best in self.gold) != bool(value):
+        chosen = int(np.argmax(ranked))
+        if self.gold and metric in _ACCURACY_METRICS and value in (0.0, 1.0) and (chosen in self.gold) != bool(value):
             return None
         ordered = np.sort(ranked)
-        wrong = np.delete(ranked, list(self.gold))
-        has_target = self.gold and len(wrong)
+        wrong_scores = np.delete(ranked, list(self.gold))
+        has_target = self.gold and len(wrong_scores)
         return RankedMetric(
-            prediction=self.texts[best] if self.texts else None,
+            prediction=self.texts[chosen] if self.texts else None,
             margin=float(ordered[-1] - ordered[-2]) if len(ordered) > 1 else float("nan"),
-            margin_target=float(ranked[list(self.gold)].max() - wrong.max()) if has_target else float("nan"),
+            margin_target=float(ranked[list(self.gold)].max() - wrong_scores.max()) if has_target else float("nan"),
         )
 
     def _ranked(self, metric: str) -> np.ndarray | None:
@@ -95,12 +95,12 @@ class ItemChoices:
 
     def agreements(self, gold: tuple[int, ...], sample: LmEvalSample) -> list[bool]:
         """Of each accuracy of the sample, whether it is what it would be if these were the right choices."""
-        values = {metric: sample.metrics.get(metric) for metric in _CHECKS}
+        values = {metric: sample.metrics.get(metric) for metric in _ACCURACY_METRICS}
         ranked = {metric: self._ranked(metric) for metric, value in values.items() if value in (0.0, 1.0)}
         return [(int(np.argmax(r)) in gold) == bool(values[metric]) for metric, r in ranked.items() if r is not None]
 
 
-TargetReading = Callable[[LmEvalSample, ItemChoices], tuple[int, ...]]
+TargetReader = Callable[[LmEvalSample, ItemChoices], tuple[int, ...]]
 """A way to read the target of a sample: indices of the right choices, empty where it cannot be read so."""
 
 
@@ -122,12 +122,12 @@ def read_choices(samples: Sequence[LmEvalSample], delimiter: str) -> list[ItemCh
 def _choices(sample: LmEvalSample, delimiter: str) -> ItemChoices:
     logprobs = np.array(sample.logprobs, dtype=float)
     contexts, continuations = sample.contexts, sample.continuations
-    half = len(logprobs) // 2
+    half_length = len(logprobs) // 2
     unconditional = None
     # For acc_mutual_info lm-eval asks every choice once more without its question, after all the others.
-    if "acc_mutual_info" in sample.metrics and len(logprobs) == 2 * half:
-        logprobs, unconditional = logprobs[:half], logprobs[half:]
-        contexts, continuations = contexts[:half], continuations[:half]
+    if "acc_mutual_info" in sample.metrics and len(logprobs) == 2 * half_length:
+        logprobs, unconditional = logprobs[:half_length], logprobs[half_length:]
+        contexts, continuations = contexts[:half_length], continuations[:half_length]
     if continuations and len(set(contexts)) == 1:
         texts = tuple(text.removeprefix(delimiter) for text in continuations)
         return ItemChoices(texts, logprobs, unconditional, (), lengths_known=True)
@@ -139,28 +139,28 @@ def _tails(contexts: tuple[str, ...]) -> tuple[str, ...]:
     """What differs at the end of texts that begin alike, from the last space before it."""
     if len(contexts) < 2 or len(set(contexts)) < len(contexts):
         return ()
-    first, last = min(contexts), max(contexts)
-    n_same = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
-    start = max(first.rfind(" ", 0, n_same), first.rfind("\n", 0, n_same)) + 1
+    low_text, high_text = min(contexts), max(contexts)
+    n_shared = next((n for n, (a, b) in enumerate(zip(low_text, high_text, strict=False)) if a != b), len(low_text))
+    start = max(low_text.rfind(" ", 0, n_shared), low_text.rfind("\n", 0, n_shared)) + 1
     return tuple(text[start:] for text in contexts)
 
 
 def _confirmed_golds(samples: Sequence[LmEvalSample], choices: Sequence[ItemChoices]) -> list[tuple[int, ...]]:
     """The right choices of each sample, by the readings of the targets that no accuracy of the task contradicts."""
-    readings: tuple[TargetReading, ...] = (_by_index, _by_text, _by_exclusion)
-    survivors = []
-    for reading in readings:
-        golds = [reading(sample, item) for sample, item in zip(samples, choices, strict=True)]
+    target_readers: tuple[TargetReader, ...] = (_gold_by_index, _gold_by_text, _gold_by_exclusion)
+    confirmed_golds = []
+    for read_target in target_readers:
+        golds = [read_target(sample, item) for sample, item in zip(samples, choices, strict=True)]
         triples = zip(golds, choices, samples, strict=True)
         agreements = [agrees for gold, item, s in triples if gold for agrees in item.agreements(gold, s)]
         if agreements and all(agreements):
-            survivors.append(golds)
+            confirmed_golds.append(golds)
     # Two readings that both agree with every accuracy count only where they say the same.
-    readings_of_each = [{golds[n] for golds in survivors if golds[n]} for n in range(len(samples))]
-    return [next(iter(golds)) if len(golds) == 1 else () for golds in readings_of_each]
+    gold_candidates = [{golds[n] for golds in confirmed_golds if golds[n]} for n in range(len(samples))]
+    return [next(iter(golds)) if len(golds) == 1 else () for golds in gold_candidates]
 
 
-def _by_index(sample: LmEvalSample, choices: ItemChoices) -> tuple[int, ...]:
+def _gold_by_index(sample: LmEvalSample, choices: ItemChoices) -> tuple[int, ...]:
     """The target as an index, or a list of indices, counted from 0."""
     target = sample.target
     if isinstance(target, str):
@@ -175,7 +175,7 @@ def _by_index(sample: LmEvalSample, choices: ItemChoices) -> tuple[int, ...]:
     return tuple(sorted(set(indices))) if all(0 <= index < n for index in indices) else ()
 
 
-def _by_text(sample: LmEvalSample, choices: ItemChoices) -> tuple[int, ...]:
+def _gold_by_text(sample: LmEvalSample, choices: ItemChoices) -> tuple[int, ...]:
     """The target as the text of a choice, or as a list of such texts."""
     targets: Any = sample.target if isinstance(sample.target, list) else [sample.target]
     texts = choices.texts
@@ -184,10 +184,10 @@ def _by_text(sample: LmEvalSample, choices: ItemChoices) -> tuple[int, ...]:
     return tuple(sorted({texts.index(target) for target in targets}))
 
 
-def _by_exclusion(sample: LmEvalSample, choices: ItemChoices) -> tuple[int, ...]:
+def _gold_by_exclusion(sample: LmEvalSample, choices: ItemChoices) -> tuple[int, ...]:
     """Of two contexts, the likelier one where acc is 1, the other where it is 0."""
     value, logprobs = sample.metrics.get("acc"), choices.logprobs
     if choices.lengths_known or len(logprobs) != 2 or value not in (0.0, 1.0) or not np.isfinite(logprobs).all():
         return ()
-    best = int(np.argmax(logprobs))
-    return (best,) if value else (1 - best,)
+    chosen = int(np.argmax(logprobs))
+    return (chosen,) if value else (1 - chosen,)

@@ -16,7 +16,7 @@ from capgap.importers.values import mapping, name_text, number, portable_model_n
 
 _DATE = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}[-:]\d{2}[-:]\d{2}(?:\.\d+)?)\.jsonl?$")
 # The order in which lm-eval itself looks for a name in the arguments of a model: an adapter before what it adapts.
-_NAMES = ("peft", "delta", "pretrained", "model", "path", "engine")
+_NAME_ARGUMENTS = ("peft", "delta", "pretrained", "model", "path", "engine")
 _NO_AGGREGATE = ("alias", "name", "sample_len", "sample_count")
 
 
@@ -86,14 +86,14 @@ def read_results(path: Path, data: Any) -> ResultsFile | None:
         tasks={str(task): _aggregates(metrics) for task, metrics in mapping(data["results"]).items()},
         groups=_groups(data),
         configs=configs,
-        setups=_setups(data, config, configs),
+        setups=_task_setups(data, config, configs),
         n_samples={
             task: count
             for task, counts in mapping(data.get("n-samples")).items()
             if (count := whole_number(mapping(counts).get("effective"))) is not None
         },
         lower={
-            task: frozenset(metric for metric, higher in mapping(metrics).items() if higher is False)
+            task: frozenset(metric for metric, higher_better in mapping(metrics).items() if higher_better is False)
             for task, metrics in mapping(data.get("higher_is_better")).items()
         },
         chat_template=isinstance(chat, str) and bool(chat),
@@ -103,7 +103,7 @@ def read_results(path: Path, data: Any) -> ResultsFile | None:
 def _model_name(data: dict[str, Any], config: dict[str, Any]) -> tuple[str, str | None]:
     """The model and, where an adapter was loaded, what it adapts."""
     arguments = _arguments(config.get("model_args"))
-    candidates = [data.get("model_name"), *(arguments.get(key) for key in _NAMES)]
+    candidates = [data.get("model_name"), *(arguments.get(key) for key in _NAME_ARGUMENTS)]
     name = next((name for name in candidates if isinstance(name, str) and name), config.get("model"))
     if not isinstance(name, str) or not name:
         raise TableError("names no model: neither model_name nor config.model_args. Say it: --set model=NAME")
@@ -119,7 +119,7 @@ def _model_name(data: dict[str, Any], config: dict[str, Any]) -> tuple[str, str 
 def _arguments(value: Any) -> dict[str, str]:
     """The arguments of lm-eval's model, which are an object today and were ``key=value,key=value`` in 2023."""
     if isinstance(value, str):
-        pairs = (part.partition("=") for part in value.split(","))
+        pairs = (argument.partition("=") for argument in value.split(","))
         return {key.strip(): word.strip() for key, equals, word in pairs if equals}
     return {key: word for key, word in mapping(value).items() if isinstance(word, str)}
 
@@ -147,17 +147,17 @@ def _aggregates(metrics: Any) -> dict[str, float]:
 def _groups(data: dict[str, Any]) -> frozenset[str]:
     """Names that stand for several tasks: a group's parts are never only itself."""
     subtasks = mapping(data.get("group_subtasks"))
-    inner = [name for name, parts in subtasks.items() if isinstance(parts, list) and parts and parts != [name]]
-    return frozenset([*mapping(data.get("groups")), *inner])
+    groups = [name for name, members in subtasks.items() if isinstance(members, list) and members and members != [name]]
+    return frozenset([*mapping(data.get("groups")), *groups])
 
 
-def _setups(
+def _task_setups(
     data: dict[str, Any], config: dict[str, Any], configs: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
     shots, versions = mapping(data.get("n-shot")), mapping(data.get("versions"))
     setups = {}
     for task in dict.fromkeys([*mapping(data["results"]), *configs, *shots]):
-        configured = configs.get(task, {}).get("num_fewshot", config.get("num_fewshot"))
-        setup = {"num_fewshot": whole_number(shots.get(task, configured)), "version": number(versions.get(task))}
+        configured_shots = configs.get(task, {}).get("num_fewshot", config.get("num_fewshot"))
+        setup = {"num_fewshot": whole_number(shots.get(task, configured_shots)), "version": number(versions.get(task))}
         setups[str(task)] = {key: value for key, value in setup.items() if value is not None}
     return setups

@@ -19,7 +19,7 @@ _NO_ANSWER = "[invalid]"
 _PERPLEXITIES = ("perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
 _MEAN_METRICS = ("acc", "acc_norm", "acc_bytes", "exact_match", "em")
 """Metrics whose aggregate is the mean of the items; others need not be."""
-_SAME_MEAN = 1e-6  # aggregates are means of the same numbers, in another order of addition
+_MEAN_TOLERANCE = 1e-6  # aggregates are means of the same numbers, in another order of addition
 
 
 def task_results(
@@ -28,7 +28,7 @@ def task_results(
     task: str,
     samples: Sequence[LmEvalSample],
     run: ResultsFile | None,
-    wanted: MetricRequest,
+    metric_request: MetricRequest,
     batch: ImportBatch,
 ) -> TaskResults | None:
     """Rows for every item, metric and filter of one task; None, and listed, where no metric has a value of one item.
@@ -41,7 +41,7 @@ def task_results(
         One for each document and filter, none twice.
     run
         The results file beside them; None where there is none.
-    wanted
+    metric_request
         What the user said about the metric that counts.
     batch
         Takes notes, and lists what has no row.
@@ -54,7 +54,7 @@ def task_results(
         return None
     lower = run.lower.get(task, frozenset()) if run else frozenset()
     # Values, and with them the primary metric, are of the file; which items lack it is seen in the rows below.
-    primary = choose_primary(values, wanted.for_task(task, list(values)), (*lower, *_PERPLEXITIES))
+    primary = choose_primary(values, metric_request.metric_for_task(task, list(values)), (*lower, *_PERPLEXITIES))
     ids = item_ids(samples)
     choices = _choices(samples, config, has_chat_template=run is not None and run.chat_template)
     rows = list(_rows(model, task, samples, choices, ids, primary.metric))
@@ -70,9 +70,9 @@ def task_results(
             )
     if whole_task:
         batch.skip(path, f"metrics of the whole task: {whole_task}")
-    counted = [row for row in rows if row["primary"]]
-    for note in _notes(counted, len(ids), primary.metric, task, run):
-        batch.note(f"{model}, {task}: {note}")
+    primary_rows = [row for row in rows if row["primary"]]
+    for note_text in _notes(primary_rows, len(ids), primary.metric, task, run):
+        batch.note(f"{model}, {task}: {note_text}")
     if primary.note:
         batch.note(f"{model}, {task}: {primary.note}")
     return TaskResults(
@@ -93,9 +93,9 @@ def _rows(
     ids: Mapping[int, str],
     primary: Metric,
 ) -> Iterable[dict[str, Any]]:
-    shared = {"model": model, "battery": "lm-eval", "task": task, **catalogue_columns(task)}
+    shared_columns = {"model": model, "battery": "lm-eval", "task": task, **catalogue_columns(task)}
     for sample, options in zip(samples, choices, strict=True):
-        item = {**shared, "item": ids[sample.doc_id], "filter": sample.filter}
+        item = {**shared_columns, "item": ids[sample.doc_id], "filter": sample.filter}
         for metric, value in sample.metrics.items():
             row = {"metric": metric, "primary": (metric, sample.filter) == primary, "value": value}
             answer = _answer_columns(sample, value) if options is None else _choice_columns(options, metric, value)
@@ -103,13 +103,13 @@ def _rows(
 
 
 def _notes(
-    counted: Sequence[dict[str, Any]], n_documents: int, primary: Metric, task: str, run: ResultsFile | None
+    primary_rows: Sequence[dict[str, Any]], n_documents: int, primary: Metric, task: str, run: ResultsFile | None
 ) -> Iterable[str]:
     """Where the rows of the metric that counts lack something, or disagree with their results file."""
-    n_without = n_documents - len({row["item"] for row in counted})
-    if n_without:
-        yield f"{n_without} items have no value of {','.join(primary)}, which counts"
-    n_unclear = sum(1 for row in counted if math.isnan(row.get("margin_target", 0.0)))
+    n_without_value = n_documents - len({row["item"] for row in primary_rows})
+    if n_without_value:
+        yield f"{n_without_value} items have no value of {','.join(primary)}, which counts"
+    n_unclear = sum(1 for row in primary_rows if math.isnan(row.get("margin_target", 0.0)))
     if n_unclear:
         yield f"{n_unclear} items without a margin_target, as their right choice is not told for certain"
     if run is None:
@@ -119,10 +119,10 @@ def _notes(
         yield f"the results are of {n_expected:,} documents, the samples of {n_documents:,}"
     aggregates = run.tasks.get(task, {})
     aggregate = aggregates.get(",".join(primary), aggregates.get(primary[0]))
-    values = [row["value"] for row in counted if row["value"] is not None]
+    values = [row["value"] for row in primary_rows if row["value"] is not None]
     if primary[0] in _MEAN_METRICS and aggregate is not None and values:
         mean = sum(values) / len(values)
-        if abs(mean - aggregate) > _SAME_MEAN:
+        if abs(mean - aggregate) > _MEAN_TOLERANCE:
             yield f"mean {primary[0]} of the samples {mean:.6f}, in the results {aggregate:.6f}"
 
 
@@ -132,8 +132,8 @@ def _values_by_metric(samples: Sequence[LmEvalSample], config: Mapping[str, Any]
     for sample in samples:
         for metric, value in sample.metrics.items():
             values[(metric, sample.filter)].append(value)
-    listed = config.get("metric_list")
-    order = [mapping(metric).get("metric") for metric in listed] if isinstance(listed, list) else []
+    metric_list = config.get("metric_list")
+    order = [mapping(metric).get("metric") for metric in metric_list] if isinstance(metric_list, list) else []
     filters = list(dict.fromkeys(sample.filter for sample in samples))
 
     def rank(key: Metric) -> tuple[int, int]:
@@ -146,11 +146,11 @@ def _choices(
     samples: Sequence[LmEvalSample], config: Mapping[str, Any], *, has_chat_template: bool
 ) -> list[ItemChoices | None]:
     """The choices of every sample that has several; None for generated answers and single continuations."""
-    several = [sample for sample in samples if len(sample.logprobs) > 1]
+    choice_samples = [sample for sample in samples if len(sample.logprobs) > 1]
     delimiter = config.get("target_delimiter", " ")
     if has_chat_template and not config.get("gen_prefix"):
         delimiter = ""  # as in lm-eval
-    choices = iter(read_choices(several, delimiter if isinstance(delimiter, str) else " "))
+    choices = iter(read_choices(choice_samples, delimiter if isinstance(delimiter, str) else " "))
     return [next(choices) if len(sample.logprobs) > 1 else None for sample in samples]
 
 
@@ -175,7 +175,7 @@ def _answer_columns(sample: LmEvalSample, value: float | None) -> dict[str, Any]
     if sample.logprobs:
         logprob = sample.logprobs[0] if math.isfinite(sample.logprobs[0]) else math.nan
         return {**columns, "target_logprob": logprob, "response": as_json(round(logprob, 6)), "prediction": None}
-    prediction = bounded_text(sample.filtered) or ""
+    prediction = bounded_text(sample.filtered_answer) or ""
     is_unread = not prediction.strip() or prediction == _NO_ANSWER
     if is_unread and value == 0:
         columns["status"] = "unparsed"  # it scores 0 and is counted; an empty answer can be right

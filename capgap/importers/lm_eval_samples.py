@@ -16,7 +16,7 @@ from capgap.errors import TableError
 from capgap.importers.values import number
 
 _HASHES = ("doc_hash", "prompt_hash", "target_hash")
-_FIXED = frozenset(
+_STANDARD_KEYS = frozenset(
     ("doc_id", "doc", "target", "truth", "arguments", "resps", "filtered_resps", "filter", "metrics", *_HASHES)
 )
 
@@ -41,7 +41,7 @@ class LmEvalSample:
     """Log-probability of each continuation, not finite where the file says so; empty where an answer was generated."""
     response: Any
     """The generated answer; None where continuations were scored."""
-    filtered: Any
+    filtered_answer: Any
     """The answer after the filter."""
     target: Any
     """The right answer as the file has it: a text, a place, or several."""
@@ -69,7 +69,7 @@ def read_sample(record: Any) -> LmEvalSample:
     doc_id = record["doc_id"]
     if isinstance(doc_id, bool) or not isinstance(doc_id, int) or abs(doc_id) > 2**53:
         raise TableError("has a doc_id that is no whole number")
-    record = _modern(record) if "logit_0" in record and "resps" not in record else record
+    record = _modern_record(record) if "logit_0" in record and "resps" not in record else record
     arguments, resps = _arguments(record.get("arguments")), record["resps"]
     if not isinstance(resps, list) or not resps:
         raise TableError("has no responses in resps")
@@ -87,8 +87,8 @@ def read_sample(record: Any) -> LmEvalSample:
         contexts=_interned(context for context, _ in arguments) if has_texts and is_scored else (),
         continuations=tuple(text for _, text in arguments) if has_texts and is_scored else (),
         logprobs=tuple(value for value in logprobs if value is not None) if is_scored else (),
-        response=None if is_scored else _first(resps[0]),
-        filtered=None if is_scored else _first(record.get("filtered_resps")),
+        response=None if is_scored else _first_element(resps[0]),
+        filtered_answer=None if is_scored else _first_element(record.get("filtered_resps")),
         target=record.get("target"),
         metrics=metrics,
         whole_task=whole_task,
@@ -125,8 +125,8 @@ def _arguments(value: Any) -> list[tuple[Any, Any]]:
 
 def _interned(texts: Iterable[str]) -> tuple[str, ...]:
     """The texts, equal ones as one object: every choice of an item repeats its solved examples."""
-    once: dict[str, str] = {}
-    return tuple(once.setdefault(text, text) for text in texts)
+    unique_texts: dict[str, str] = {}
+    return tuple(unique_texts.setdefault(text, text) for text in texts)
 
 
 def _scored_logprob(response: Any) -> float | None:
@@ -145,7 +145,7 @@ def _logprob(value: Any) -> float | None:
     return None if isinstance(value, bool) else number(value)
 
 
-def _first(value: Any) -> Any:
+def _first_element(value: Any) -> Any:
     """The first of several repeats or requests."""
     return value[0] if isinstance(value, list) and value else value
 
@@ -153,7 +153,7 @@ def _first(value: Any) -> Any:
 def _metrics(record: dict[str, Any]) -> tuple[dict[str, float | None], tuple[str, ...]]:
     names = record.get("metrics")
     if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
-        names = [key for key in record if key not in _FIXED and not key.startswith(("prompt_", "logit_"))]
+        names = [key for key in record if key not in _STANDARD_KEYS and not key.startswith(("prompt_", "logit_"))]
     values: dict[str, float | None] = {}
     whole_task = []
     for name in names:
@@ -181,7 +181,7 @@ def _digest(record: dict[str, Any]) -> str | None:
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
 
 
-def _modern(record: dict[str, Any]) -> dict[str, Any]:
+def _modern_record(record: dict[str, Any]) -> dict[str, Any]:
     """A record of 2023's ``--write_out`` in today's words; its metrics are text, and no continuation stands alone."""
     n = sum(1 for key in record if key.startswith("logit_"))
     logits = [record.get(f"logit_{i}") for i in range(n)]
@@ -189,7 +189,7 @@ def _modern(record: dict[str, Any]) -> dict[str, Any]:
     values = {
         key: {"True": 1.0, "False": 0.0}.get(value, number(value)) if isinstance(value, str) else value
         for key, value in record.items()
-        if key not in _FIXED and not key.startswith(("prompt_", "logit_"))
+        if key not in _STANDARD_KEYS and not key.startswith(("prompt_", "logit_"))
     }
     return {
         **{key: value for key, value in values.items() if value is not None},

@@ -21,10 +21,10 @@ from capgap.importers.values import short_text
 from capgap.store import RunDirectory, numeric_or_text, unified_covariates
 
 _LOG = "import.json"
-_CELL = ["model", *schema.CELL]
+_CELL_COLUMNS = ["model", *schema.CELL_KEY]
 _DEFAULT_BATTERY = next(column.default for column in schema.OUTCOMES.columns if column.name == "battery")
 _MAX_LISTED = 1_000
-_SETUP_WORDS = {"num_fewshot": "solved examples", "version": "version"}
+_SETUP_LABELS = {"num_fewshot": "solved examples", "version": "version"}
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def merge_batch(batch: ImportBatch, out: Path, *, replace: bool = False, command
         The directory is something else, or cannot be written.
     """
     if not batch.n_rows:
-        why = f"The first of {len(batch.skipped):,} reasons: {batch.skipped[0]}." if batch.skipped else "No file fits."
-        raise TableError(f"nothing was imported. {why}")
+        hint = f"The first of {len(batch.skipped):,} reasons: {batch.skipped[0]}." if batch.skipped else "No file fits."
+        raise TableError(f"nothing was imported. {hint}")
     is_new = not out.exists()
     run = RunDirectory(out)
     try:
@@ -79,32 +79,32 @@ def merge_batch(batch: ImportBatch, out: Path, *, replace: bool = False, command
 def _merge(batch: ImportBatch, run: RunDirectory, replace: bool, command: Sequence[str]) -> MergedImport:
     """Check everything, then write everything; the caller holds the directory's lock."""
     log = _read_log(run)
-    before, old_items = run.read(schema.OUTCOMES), run.read(schema.ITEMS)
-    parts = _consistent_parts(batch, old_items)
-    if not parts:
+    old_outcomes, old_items = run.read(schema.OUTCOMES), run.read(schema.ITEMS)
+    results = _consistent_results(batch, old_items)
+    if not results:
         raise TableError(f"nothing was imported. {batch.skipped[-1]}.")
-    outcomes, n_replaced = _joined_outcomes(before, parts, replace, batch)
+    outcomes, n_replaced = _joined_outcomes(old_outcomes, results, replace, batch)
     _refuse_unlike_metrics(outcomes)
-    first_seen = {_item_key(item): item for part in reversed(parts) for item in reversed(part.items)}
-    known = set(map(_item_key, schema.json_records(old_items)))
-    new_items = [item for key, item in first_seen.items() if key not in known]
-    models = _known_models(run.read(schema.MODELS), parts, batch)
-    _update_setups(log["asked"], parts, batch)
+    first_seen = {_item_key(item): item for result in reversed(results) for item in reversed(result.items)}
+    known_keys = set(map(_item_key, schema.json_records(old_items)))
+    new_items = [item for key, item in first_seen.items() if key not in known_keys]
+    models = _known_models(run.read(schema.MODELS), results, batch)
+    _update_setups(log["asked"], results, batch)
     _note_common_items(outcomes, batch)
-    log["imports"].append(_log_entry(batch, parts, command))
+    log["imports"].append(_log_entry(batch, results, command))
     # From here on only the disk can refuse. Each file is whole or unchanged, and the same import again completes them.
-    touched = {(row["model"], row.get("battery", _DEFAULT_BATTERY)) for part in parts for row in part.rows}
+    changed_pairs = {(row["model"], row.get("battery", _DEFAULT_BATTERY)) for result in results for row in result.rows}
     for (model, battery), rows in outcomes.groupby(["model", "battery"], sort=False):
-        if (model, battery) in touched:
+        if (model, battery) in changed_pairs:
             run.write_outcomes(str(model), str(battery), rows)
     if new_items:
         run.merge(schema.ITEMS, schema.from_rows(new_items, schema.ITEMS, source="items"))
     run.merge(schema.MODELS, models)
     schema.write_object(log, run.path / _LOG)
     # Who is who among models of which some are new is to be said again.
-    forgotten = {"roles": None} if set(outcomes["model"]) - set(before["model"]) else {}
+    forgotten = {"roles": None} if set(outcomes["model"]) - set(old_outcomes["model"]) else {}
     run.save(state="imported", command=list(command), imported=_log_summary(log), **forgotten)
-    return MergedImport(run.path, outcomes, max(0, len(outcomes) - len(before)), n_replaced)
+    return MergedImport(run.path, outcomes, max(0, len(outcomes) - len(old_outcomes)), n_replaced)
 
 
 def _read_log(run: RunDirectory) -> dict[str, Any]:
@@ -132,158 +132,160 @@ def _item_key(item: Any) -> tuple[str, ...]:
     return tuple(str(item.get(name, "default")) for name in schema.ITEMS.key)
 
 
-def _consistent_parts(batch: ImportBatch, old_items: pd.DataFrame) -> list[TaskResults]:
+def _consistent_results(batch: ImportBatch, old_items: pd.DataFrame) -> list[TaskResults]:
     """The parts whose item ids mean the questions that they mean elsewhere; the others are listed.
 
     An id that is only a number may mean another question in another file, which is refused. One that stands for the
     question itself may have been asked in other words, which is noted.
     """
     prompts = {_item_key(item): item["prompt"] for item in schema.json_records(old_items) if item["prompt"]}
-    parts = []
-    for part in batch.parts:
-        part_prompts = {_item_key(item): item["prompt"] for item in part.items if item.get("prompt")}
-        unlike = [key for key, prompt in part_prompts.items() if prompts.get(key, prompt) != prompt]
-        if unlike and not part.items_by_content:
+    results = []
+    for result in batch.parts:
+        part_prompts = {_item_key(item): item["prompt"] for item in result.items if item.get("prompt")}
+        conflicting_keys = [key for key, prompt in part_prompts.items() if prompts.get(key, prompt) != prompt]
+        if conflicting_keys and not result.items_by_content:
             batch.skip(
-                part.source,
+                result.source,
                 "its item numbers mean other questions (or other solved examples) than in what was imported before",
-                len(unlike),
-                first=f"task {unlike[0][1]}, item {unlike[0][2]}",
+                len(conflicting_keys),
+                first_example=f"task {conflicting_keys[0][1]}, item {conflicting_keys[0][2]}",
             )
             continue
-        if unlike:
-            n = len(unlike)
-            batch.note(f"{part.task}: {n:,} items were put to {part.model} in other words than to the first model")
+        if conflicting_keys:
+            n = len(conflicting_keys)
+            batch.note(f"{result.task}: {n:,} items were put to {result.model} in other words than to the first model")
         prompts = part_prompts | prompts
-        parts.append(part)
-    return parts
+        results.append(result)
+    return results
 
 
 def _joined_outcomes(
-    before: pd.DataFrame, parts: Sequence[TaskResults], replace: bool, batch: ImportBatch
+    old_outcomes: pd.DataFrame, results: Sequence[TaskResults], replace: bool, batch: ImportBatch
 ) -> tuple[pd.DataFrame, int]:
     """All outcomes, one answer a cell, and how many answers gave way.
 
     The column ``_part`` says where a row comes from: -1 for what was there, else the index of its part.
     """
-    frames = [before.assign(_part=-1)] if len(before) else []
+    frames = [old_outcomes.assign(_part=-1)] if len(old_outcomes) else []
     frames += [
-        schema.from_rows(part.rows, schema.OUTCOMES, source=part.source).assign(_part=n) for n, part in enumerate(parts)
+        schema.from_rows(result.rows, schema.OUTCOMES, source=result.source).assign(_part=n)
+        for n, result in enumerate(results)
     ]
-    joined, notes = unified_covariates(pd.concat(frames, ignore_index=True))
-    for note in notes:
-        batch.note(note)
-    joined = joined.assign(**{name: numeric_or_text(joined[name]) for name in schema.covariate_names(joined)})
+    outcomes, notes = unified_covariates(pd.concat(frames, ignore_index=True))
+    for note_text in notes:
+        batch.note(note_text)
+    outcomes = outcomes.assign(**{name: numeric_or_text(outcomes[name]) for name in schema.covariate_names(outcomes)})
     # Equal rows are one row, which belongs to the latest part that says so.
-    joined = joined.drop_duplicates(joined.columns.drop("_part"), keep="last", ignore_index=True)
-    is_contradicted = _contradicted(joined)
+    outcomes = outcomes.drop_duplicates(outcomes.columns.drop("_part"), keep="last", ignore_index=True)
+    is_contradicted = _contradiction_mask(outcomes)
     n_replaced = 0
     if is_contradicted.any() and replace:
         # All rows of a cell give way together, whatever their metric: a later answer may be scored by fewer metrics.
-        cells = pd.MultiIndex.from_frame(joined[_CELL])
-        in_question = cells.isin(cells[is_contradicted])
-        latest = joined["_part"].groupby([joined[name] for name in _CELL], dropna=False).transform("max")
-        n_replaced = int(cells[in_question].nunique())
-        joined = joined[~in_question | (joined["_part"] == latest)].reset_index(drop=True)
-        is_contradicted = _contradicted(joined)
+        cells = pd.MultiIndex.from_frame(outcomes[_CELL_COLUMNS])
+        is_contested = cells.isin(cells[is_contradicted])
+        latest = outcomes["_part"].groupby([outcomes[name] for name in _CELL_COLUMNS], dropna=False).transform("max")
+        n_replaced = int(cells[is_contested].nunique())
+        outcomes = outcomes[~is_contested | (outcomes["_part"] == latest)].reset_index(drop=True)
+        is_contradicted = _contradiction_mask(outcomes)
     if is_contradicted.any():
-        _refuse_contradiction(joined[is_contradicted], parts)
-    joined = joined.drop(columns="_part").sort_values(list(schema.OUTCOME_KEY), kind="stable", ignore_index=True)
-    return schema.validate(joined, schema.OUTCOMES, source="outcomes"), n_replaced
+        _refuse_contradiction(outcomes[is_contradicted], results)
+    outcomes = outcomes.drop(columns="_part").sort_values(list(schema.OUTCOME_KEY), kind="stable", ignore_index=True)
+    return schema.validate(outcomes, schema.OUTCOMES, source="outcomes"), n_replaced
 
 
-def _contradicted(outcomes: pd.DataFrame) -> np.ndarray:
+def _contradiction_mask(outcomes: pd.DataFrame) -> np.ndarray:
     """Mask of rows that are one of two answers to one question: of one metric, or of two metrics that both count."""
     is_contradicted = outcomes.duplicated(list(schema.OUTCOME_KEY), keep=False).to_numpy(copy=True)
     counts = outcomes["primary"].fillna(False).to_numpy(dtype=bool)
-    is_contradicted[counts] |= outcomes[counts].duplicated(_CELL, keep=False).to_numpy()
+    is_contradicted[counts] |= outcomes[counts].duplicated(_CELL_COLUMNS, keep=False).to_numpy()
     return is_contradicted
 
 
-def _refuse_contradiction(rows: pd.DataFrame, parts: Sequence[TaskResults]) -> NoReturn:
-    first = rows.iloc[0]
-    same_cell = rows[(rows[_CELL].astype(str) == first[_CELL].astype(str)).all(axis=1)]
-    sources = list(dict.fromkeys("what is there already" if n < 0 else parts[n].source for n in same_cell["_part"]))
-    where = ", ".join(f"{name} {short_text(first[name])}" for name in ("model", "task", "item"))
+def _refuse_contradiction(rows: pd.DataFrame, results: Sequence[TaskResults]) -> NoReturn:
+    first_row = rows.iloc[0]
+    same_cell = rows[(rows[_CELL_COLUMNS].astype(str) == first_row[_CELL_COLUMNS].astype(str)).all(axis=1)]
+    sources = list(dict.fromkeys("what is there already" if n < 0 else results[n].source for n in same_cell["_part"]))
+    cell = ", ".join(f"{name} {short_text(first_row[name])}" for name in ("model", "task", "item"))
     if len(sources) == 1:
         metrics = ", ".join(dict.fromkeys(short_text(name) for name in same_cell["metric"]))
         raise TableError(
-            f"{sources[0]}: {where}: holds two answers (metric {metrics}). One row for each model, item, repeat and "
+            f"{sources[0]}: {cell}: holds two answers (metric {metrics}). One row for each model, item, repeat and "
             f"metric, and one metric that counts: name them with repeat, variant or primary."
         )
     raise TableError(
-        f"{where}: {sources[0]} and {sources[1]} say different things ({len(rows):,} rows in all). Import one of them, "
+        f"{cell}: {sources[0]} and {sources[1]} say different things ({len(rows):,} rows in all). Import one of them, "
         f"name one of the models with --set model=NAME, or let the later one stand with --replace."
     )
 
 
 def _refuse_unlike_metrics(outcomes: pd.DataFrame) -> None:
     """Of one item the same metric counts for every model: a difference between two metrics is none between models."""
-    counted = outcomes[outcomes["primary"].fillna(False).astype(bool) & outcomes["score"].notna()]
-    cell = list(schema.CELL)
-    metrics = counted.drop_duplicates([*cell, "metric", "filter"])
-    twice = metrics[metrics.duplicated(cell, keep=False)].sort_values(cell, kind="stable")
-    if len(twice):
-        pair = twice.iloc[:2].map(short_text).to_dict("records")
-        both = " and ".join(f"{row['metric']},{row['filter']} for {row['model']}" for row in pair)
+    primary_rows = outcomes[outcomes["primary"].fillna(False).astype(bool) & outcomes["score"].notna()]
+    cell = list(schema.CELL_KEY)
+    metrics = primary_rows.drop_duplicates([*cell, "metric", "filter"])
+    duplicate_rows = metrics[metrics.duplicated(cell, keep=False)].sort_values(cell, kind="stable")
+    if len(duplicate_rows):
+        pair = duplicate_rows.iloc[:2].map(short_text).to_dict("records")
+        both_metrics = " and ".join(f"{row['metric']},{row['filter']} for {row['model']}" for row in pair)
         raise TableError(
-            f"task {pair[0]['task']}: two metrics count, {both}. Say one for all: --primary METRIC[,FILTER] "
+            f"task {pair[0]['task']}: two metrics count, {both_metrics}. Say one for all: --primary METRIC[,FILTER] "
             f"(and --replace, where one was imported before), or --map primary=COLUMN."
         )
 
 
-def _known_models(old: pd.DataFrame, parts: Iterable[TaskResults], batch: ImportBatch) -> pd.DataFrame:
+def _known_models(old_models: pd.DataFrame, results: Iterable[TaskResults], batch: ImportBatch) -> pd.DataFrame:
     """The models with what is known of each; the later file is right where two disagree, and a note says so."""
-    by_name = {row["model"]: {k: v for k, v in row.items() if v is not None} for row in schema.json_records(old)}
-    for part in parts:
-        row = by_name.setdefault(part.model, {"model": part.model})
-        for column, value in part.facts.items():
+    by_name = {row["model"]: {k: v for k, v in row.items() if v is not None} for row in schema.json_records(old_models)}
+    for result in results:
+        row = by_name.setdefault(result.model, {"model": result.model})
+        for column, value in result.facts.items():
             if value is not None and str(row.get(column, value)) != str(value):
-                batch.note(f"{part.model}: {part.source} says {column} {value}, an earlier file {row[column]}")
+                batch.note(f"{result.model}: {result.source} says {column} {value}, an earlier file {row[column]}")
             if value is not None:
                 row[column] = value
     return schema.from_rows([by_name[name] for name in sorted(by_name)], schema.MODELS, source="models")
 
 
-def _update_setups(setups: dict[str, Any], parts: Iterable[TaskResults], batch: ImportBatch) -> None:
+def _update_setups(setups: dict[str, Any], results: Iterable[TaskResults], batch: ImportBatch) -> None:
     """Enter how each task was put to each model (task → model → facts); a difference between models is noted."""
-    for part in parts:
-        if part.setup:
-            battery = part.rows[0].get("battery", _DEFAULT_BATTERY)
-            setups.setdefault(f"{battery}/{part.task}", {})[part.model] = dict(part.setup)
+    for result in results:
+        if result.setup:
+            battery = result.rows[0].get("battery", _DEFAULT_BATTERY)
+            setups.setdefault(f"{battery}/{result.task}", {})[result.model] = dict(result.setup)
     for task, models in setups.items():
-        for fact, word in _SETUP_WORDS.items():
+        for fact, word in _SETUP_LABELS.items():
             values = {model: setup[fact] for model, setup in models.items() if setup.get(fact) is not None}
             if len(set(values.values())) > 1:
-                listed = ", ".join(f"{model} {value:g}" for model, value in list(values.items())[:6])
-                note = f"not the same {word} for every model ({listed}); their difference is not the models'"
-                batch.note(f"{task}: {note}")
+                value_list = ", ".join(f"{model} {value:g}" for model, value in list(values.items())[:6])
+                remark = f"not the same {word} for every model ({value_list}); their difference is not the models'"
+                batch.note(f"{task}: {remark}")
 
 
 def _note_common_items(outcomes: pd.DataFrame, batch: ImportBatch) -> None:
     """Note where models of one task did not answer the same items: only the common ones can be compared."""
     for (_, task), rows in outcomes.groupby(["battery", "task"], sort=True):
-        by_model = {str(model): set(model_rows["item"]) for model, model_rows in rows.groupby("model")}
-        common = set.intersection(*by_model.values())
-        if any(len(items) > len(common) for items in by_model.values()):
-            sizes = ", ".join(f"{model} {len(items):,}" for model, items in list(by_model.items())[:6])
-            batch.note(f"{task}: the models answered different items ({sizes}); {len(common):,} in common")
+        items_by_model = {str(model): set(model_rows["item"]) for model, model_rows in rows.groupby("model")}
+        common_items = set.intersection(*items_by_model.values())
+        if any(len(items) > len(common_items) for items in items_by_model.values()):
+            sizes = ", ".join(f"{model} {len(items):,}" for model, items in list(items_by_model.items())[:6])
+            batch.note(f"{task}: the models answered different items ({sizes}); {len(common_items):,} in common")
 
 
-def _log_entry(batch: ImportBatch, parts: Sequence[TaskResults], command: Sequence[str]) -> dict[str, Any]:
-    listed = batch.skipped[:_MAX_LISTED]
+def _log_entry(batch: ImportBatch, results: Sequence[TaskResults], command: Sequence[str]) -> dict[str, Any]:
+    listed_skips = batch.skipped[:_MAX_LISTED]
     return {
         "kind": batch.kind,
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": list(command),
         "imported": [
-            {"source": part.source, "model": part.model, "task": part.task, "rows": len(part.rows)} for part in parts
+            {"source": result.source, "model": result.model, "task": result.task, "rows": len(result.rows)}
+            for result in results
         ],
         "not_imported": [
             {"where": s.where, "reason": s.reason, "count": s.count, **({"first": s.first} if s.first else {})}
-            for s in listed
+            for s in listed_skips
         ],
-        "not_listed": len(batch.skipped) - len(listed),
+        "not_listed": len(batch.skipped) - len(listed_skips),
         "notes": batch.notes,
     }
 
@@ -294,5 +296,5 @@ def _log_summary(log: dict[str, Any]) -> dict[str, Any]:
     return {
         "kinds": sorted({str(entry.get("kind")) for entry in entries}),
         "files": sum(len(entry.get("imported", [])) for entry in entries),
-        "notes": list(dict.fromkeys(note for entry in entries for note in entry.get("notes", [])))[:40],
+        "notes": list(dict.fromkeys(note_text for entry in entries for note_text in entry.get("notes", [])))[:40],
     }

@@ -23,20 +23,20 @@ class MetricRequest:
     known: set[Metric] = field(default_factory=set)
     """Metrics of all tasks so far."""
 
-    def for_task(self, task: str, metrics: Sequence[Metric]) -> Metric | None:
+    def metric_for_task(self, task: str, metrics: Sequence[Metric]) -> Metric | None:
         """The wanted metric among those of a task; None where nothing was said that fits it."""
         self.known |= set(metrics)
-        wanted = None
+        requested_metric = None
         for text in self.texts:
             scope, colon, name = text.rpartition(":")
             if colon and scope != task:
                 continue
-            metric, comma, filter_name = (part.strip() for part in name.partition(","))
-            fitting = [known for known in metrics if known[0] == metric and (not comma or known[1] == filter_name)]
+            metric, comma, filter_name = (name_part.strip() for name_part in name.partition(","))
+            fitting = [key for key in metrics if key[0] == metric and (not comma or key[1] == filter_name)]
             if fitting:
                 self.used.add(text)
-                wanted = fitting[0]
-        return wanted
+                requested_metric = fitting[0]
+        return requested_metric
 
     def check_used(self) -> None:
         """Refuse a text that fitted no task.
@@ -48,8 +48,8 @@ class MetricRequest:
         """
         for text in self.texts:
             if text not in self.used:
-                near = suggestion(text.rpartition(":")[2], map(_name, self.known))
-                raise UsageError(f"--primary {text}: no task here has this metric.{near}")
+                hint = suggestion(text.rpartition(":")[2], map(_name, self.known))
+                raise UsageError(f"--primary {text}: no task here has this metric.{hint}")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class PrimaryMetric:
 
 
 def choose_primary(
-    values: Mapping[Metric, Sequence[float | None]], wanted: Metric | None, lower: Collection[str] = ()
+    values: Mapping[Metric, Sequence[float | None]], requested_metric: Metric | None, lower: Collection[str] = ()
 ) -> PrimaryMetric:
     """The primary metric of a task, from the values of all its metrics.
 
@@ -71,20 +71,20 @@ def choose_primary(
     ----------
     values
         Metric → its values over the items, in the source's own order of metrics; not empty.
-    wanted
+    requested_metric
         What the user asked for.
     lower
         Metrics of which less is better: none of them is a score.
     """
-    if wanted is not None:
-        return PrimaryMetric(wanted)
-    first = next(iter(values))
+    if requested_metric is not None:
+        return PrimaryMetric(requested_metric)
+    default = next(iter(values))
     for metric, item_values in values.items():
-        known = [value for value in item_values if value is not None]
-        if known and metric[0] not in lower and all(map(is_score, known)):
-            note = "" if metric == first else f"{_name(first)} is no score between 0 and 1; {_name(metric)} counts"
+        known_values = [value for value in item_values if value is not None]
+        if known_values and metric[0] not in lower and all(map(is_score, known_values)):
+            note = "" if metric == default else f"{_name(default)} is no score between 0 and 1; {_name(metric)} counts"
             return PrimaryMetric(metric, note)
-    return PrimaryMetric(first, f"no metric is a score between 0 and 1; {_name(first)} counts, for want of one")
+    return PrimaryMetric(default, f"no metric is a score between 0 and 1; {_name(default)} counts, for want of one")
 
 
 def _name(metric: Metric) -> str:

@@ -27,11 +27,11 @@ _BOM = b"\xef\xbb\xbf"
 class FileRecord:
     """One line of a file, or one member of a list or archive."""
 
-    place: str
+    location: str
     """Where it stands in its file: ``line 7``."""
     value: Any = None
-    """What it holds; None where `trouble` says why not."""
-    trouble: str = ""
+    """What it holds; None where `read_error` says why not."""
+    read_error: str = ""
     """Why it cannot be read."""
 
 
@@ -48,8 +48,8 @@ def files_under(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
     if not path.is_dir():
         raise TableError(f"{path}: no such file or folder.")
     files: list[Path] = []
-    for folder, below, names in os.walk(path):  # links to folders are not followed, so there is no way round
-        below.sort()
+    for folder, subfolders, names in os.walk(path):  # links to folders are not followed, so there is no way round
+        subfolders.sort()
         files += [Path(folder) / name for name in names if name.lower().endswith(suffixes)]
         if len(files) > MAX_FILES:
             raise TableError(f"{path}: more than {MAX_FILES:,} files. Name a folder further down.")
@@ -64,7 +64,7 @@ def json_document(path: Path) -> Any:
     TableError
         It cannot be read, is larger than `MAX_DOCUMENT`, no UTF-8, no JSON, or names a key twice.
     """
-    with _opened(path) as handle:
+    with _open_binary(path) as handle:
         raw = handle.read(MAX_DOCUMENT + 1)
     if len(raw) > MAX_DOCUMENT:
         raise TableError(f"is larger than {MAX_DOCUMENT // 2**20} MB, and has to be read in one piece.")
@@ -82,14 +82,14 @@ def records(path: Path) -> Iterator[FileRecord]:
     if first_byte(path) == b"[":
         yield from (FileRecord(f"entry {n}", value) for n, value in enumerate(json_document(path), start=1))
         return
-    with _opened(path) as handle:
+    with _open_binary(path) as handle:
         number = 0
         while line := handle.readline(MAX_RECORD + 1):
             number += 1
             if len(line) > MAX_RECORD:
                 while line and not line.endswith(b"\n"):  # to the end of the line, without keeping it
                     line = handle.readline(MAX_RECORD)
-                yield FileRecord(f"line {number}", trouble=f"is longer than {MAX_RECORD // 2**20} MB")
+                yield FileRecord(f"line {number}", read_error=f"is longer than {MAX_RECORD // 2**20} MB")
             elif line.strip():
                 yield _record(line.removeprefix(_BOM) if number == 1 else line, f"line {number}")
 
@@ -102,12 +102,12 @@ def first_byte(path: Path) -> bytes:
     TableError
         The file cannot be read.
     """
-    with _opened(path) as handle:
+    with _open_binary(path) as handle:
         return handle.read(4096).removeprefix(_BOM).lstrip()[:1]
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def _open_binary(path: Path) -> Iterator[BinaryIO]:
     try:
         with path.open("rb") as handle:
             yield handle
@@ -151,16 +151,16 @@ def parse_json(text: str) -> Any:
         raise TableError("is JSON with a number of thousands of digits.") from None
 
 
-def _record(line: bytes, place: str) -> FileRecord:
+def _record(line: bytes, location: str) -> FileRecord:
     try:
-        return FileRecord(place, parse_json(decode_utf8(line)))
+        return FileRecord(location, parse_json(decode_utf8(line)))
     except TableError as error:
-        return FileRecord(place, trouble=str(error).rstrip("."))
+        return FileRecord(location, read_error=str(error).rstrip("."))
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
-        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
-        raise TableError(f"names the key {twice[:60]!r} twice in one object.")
+        ((duplicate_key, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise TableError(f"names the key {duplicate_key[:60]!r} twice in one object.")
     return members

@@ -10,7 +10,7 @@ from capgap.importers.primary_metric import MetricRequest
 from capgap.importers.values import is_score, name_text, number
 from capgap.schema import CAPABILITIES, FORMATS
 
-CONSTANTS = ("model", "battery", "task", "variant", "capability", "domain", "format", "chance")
+FIXED_COLUMNS = ("model", "battery", "task", "variant", "capability", "domain", "format", "chance")
 """Columns that may hold one value in every row, said by the user instead of the source."""
 _WORDS = {"capability": CAPABILITIES, "format": FORMATS}
 
@@ -19,13 +19,13 @@ _WORDS = {"capability": CAPABILITIES, "format": FORMATS}
 class ImportSettings:
     """What the user says instead of the source."""
 
-    constants: Mapping[str, Any] = field(default_factory=dict)
+    fixed_values: Mapping[str, Any] = field(default_factory=dict)
     """Column → the value that it holds in every row."""
     primary: Sequence[str] = ()
     """``[TASK:]METRIC[,FILTER]``: the metric that counts."""
 
     @classmethod
-    def parsed(cls, constants: Sequence[str] = (), primary: Sequence[str] = ()) -> "ImportSettings":
+    def parsed(cls, fixed_texts: Sequence[str] = (), primary: Sequence[str] = ()) -> "ImportSettings":
         """The settings in command-line options.
 
         Raises
@@ -33,7 +33,7 @@ class ImportSettings:
         UsageError
             A word is no ``COLUMN=VALUE``, its column cannot be constant, or the value does not fit it.
         """
-        values = {column: _constant(column, text) for column, text in assignments(constants, "--set").items()}
+        values = {column: _parse_constant(column, text) for column, text in assignments(fixed_texts, "--set").items()}
         return cls(values, tuple(primary))
 
 
@@ -47,7 +47,7 @@ def assignments(texts: Sequence[str], option: str) -> dict[str, str]:
     """
     values: dict[str, str] = {}
     for text in texts:
-        column, equals, value = (part.strip() for part in text.partition("="))
+        column, equals, value = (side.strip() for side in text.partition("="))
         if not equals or not column or not value:
             raise UsageError(f"{option} {text}: expected COLUMN=VALUE.")
         if column in values:
@@ -56,7 +56,7 @@ def assignments(texts: Sequence[str], option: str) -> dict[str, str]:
     return values
 
 
-def with_settings(batch: ImportBatch, settings: ImportSettings, wanted: MetricRequest) -> ImportBatch:
+def with_settings(batch: ImportBatch, settings: ImportSettings, metric_request: MetricRequest) -> ImportBatch:
     """The batch with the user's constants in every row of its outcomes and, where they belong there, of its items.
 
     Raises
@@ -65,29 +65,29 @@ def with_settings(batch: ImportBatch, settings: ImportSettings, wanted: MetricRe
         The user wants a metric that no task has.
     """
     if batch.parts:
-        wanted.check_used()
-    constants = settings.constants
-    of_items = {column: value for column, value in constants.items() if column in ("battery", "task", "variant")}
-    for part in batch.parts:
-        for row in part.rows:
-            row.update(constants)
-        for item in part.items:
-            item.update(of_items)
+        metric_request.check_used()
+    fixed_values = settings.fixed_values
+    item_values = {column: value for column, value in fixed_values.items() if column in ("battery", "task", "variant")}
+    for result in batch.parts:
+        for row in result.rows:
+            row.update(fixed_values)
+        for item in result.items:
+            item.update(item_values)
     return batch
 
 
-def _constant(column: str, text: str) -> Any:
-    where = f"--set {column}={text}"
-    if column not in CONSTANTS:
-        raise UsageError(f"{where}: {column!r} cannot be one value for every row.{suggestion(column, CONSTANTS)}")
+def _parse_constant(column: str, text: str) -> Any:
+    option = f"--set {column}={text}"
+    if column not in FIXED_COLUMNS:
+        raise UsageError(f"{option}: {column!r} cannot be one value for every row.{suggestion(column, FIXED_COLUMNS)}")
     if column == "chance":
         chance = number(text)
         if not is_score(chance):
-            raise UsageError(f"{where}: expected a number from 0 to 1, the score of a guess.")
+            raise UsageError(f"{option}: expected a number from 0 to 1, the score of a guess.")
         return chance
     if column in _WORDS and text not in _WORDS[column]:
-        raise UsageError(f"{where}: {text!r} is not one of its words.{suggestion(text, _WORDS[column])}")
+        raise UsageError(f"{option}: {text!r} is not one of its words.{suggestion(text, _WORDS[column])}")
     try:
         return name_text(text, column)
     except ValueError as error:
-        raise UsageError(f"{where}: {error}") from None
+        raise UsageError(f"{option}: {error}") from None

@@ -12,7 +12,7 @@ from capgap.importers.import_batch import ImportBatch, TaskResults, label
 from capgap.importers.reading import files_under
 from capgap.importers.settings import ImportSettings
 from capgap.importers.table_cells import cell, missing, score
-from capgap.importers.table_files import SUFFIXES, ForeignRow, column_names, read_table
+from capgap.importers.table_files import SUFFIXES, FileRow, column_names, read_table
 from capgap.importers.values import bounded_text, short_text
 
 __all__ = ["import_table"]
@@ -74,12 +74,14 @@ def import_table(
 
 
 def _check_names(columns: Mapping[str, str], settings: ImportSettings) -> None:
-    known = (*_COLUMNS, *_ITEM_COLUMNS)
-    for ours in columns:
-        if not _is_ours(ours):
-            raise UsageError(f"--map {ours}={columns[ours]}: no column {ours!r}.{suggestion(ours, known)} Or x_NAME.")
-        if ours in settings.constants:
-            raise UsageError(f"--map {ours} and --set {ours}: a column is either read or constant.")
+    known_columns = (*_COLUMNS, *_ITEM_COLUMNS)
+    for column in columns:
+        if not _is_known_column(column):
+            raise UsageError(
+                f"--map {column}={columns[column]}: no column {column!r}.{suggestion(column, known_columns)} Or x_NAME."
+            )
+        if column in settings.fixed_values:
+            raise UsageError(f"--map {column} and --set {column}: a column is either read or constant.")
     if settings.primary:
         raise UsageError("--primary: a table says it in a column of its own: --map primary=COLUMN")
 
@@ -92,68 +94,68 @@ def _task_results(
     items: dict[tuple[str, str], dict[tuple[str, str], dict[str, Any]]] = defaultdict(dict)
     place_of_key: dict[tuple[Any, ...], str] = {}
     n_missing = 0
-    for foreign in read_table(file):
-        row = _row(foreign, columns_read, settings)
-        _refuse_twice(foreign, row, place_of_key)
+    for file_row in read_table(file):
+        row = _row(file_row, columns_read, settings)
+        _refuse_duplicate(file_row, row, place_of_key)
         n_missing += row["score"] is None
         model_task = (str(row["model"]), str(row["task"]))
         _take_item(row, items[model_task])
         rows[model_task].append(row)
     if columns_read.unused:
         reason = "columns without a meaning here (--map x_NAME=COLUMN keeps one as a covariate)"
-        batch.skip(file, reason, len(columns_read.unused), first=", ".join(columns_read.unused[:20]))
+        batch.skip(file, reason, len(columns_read.unused), first_example=", ".join(columns_read.unused[:20]))
     if n_missing:
         batch.note(f"{label(file)}: {n_missing:,} rows have no score; they are errors, not zeros")
     # One part for each model and task, so that what is there already can be compared task by task.
     return [
-        TaskResults(label(file), _complete(task_rows), list(items[model_task].values()))
+        TaskResults(label(file), _fill_missing_columns(task_rows), list(items[model_task].values()))
         for model_task, task_rows in rows.items()
     ]
 
 
-def _map_columns(theirs: Sequence[str], columns: Mapping[str, str], settings: ImportSettings) -> _ColumnMapping:
+def _map_columns(table_columns: Sequence[str], columns: Mapping[str, str], settings: ImportSettings) -> _ColumnMapping:
     """Which columns are read: those that the user named, and those that have one of our names."""
-    shown_names = [short_text(name, 80) for name in theirs]
-    for ours, name in columns.items():
-        if name not in theirs:
-            raise TableError(f"--map {ours}={name}: no column {name!r} there.{suggestion(name, shown_names)}")
-    sources, mapped = dict(columns), set(columns.values())
-    for name in theirs:
-        if _is_ours(name) and name not in columns and name not in mapped and name not in settings.constants:
+    shown_names = [short_text(name, 80) for name in table_columns]
+    for column, name in columns.items():
+        if name not in table_columns:
+            raise TableError(f"--map {column}={name}: no column {name!r} there.{suggestion(name, shown_names)}")
+    sources, claimed = dict(columns), set(columns.values())
+    for name in table_columns:
+        if _is_known_column(name) and name not in columns and name not in claimed and name not in settings.fixed_values:
             sources[name] = name
     for name in REQUIRED:
-        if name not in sources and name not in settings.constants:
+        if name not in sources and name not in settings.fixed_values:
             constant = f", or --set {name}=VALUE" if name in ("model", "task") else ""
             raise TableError(
                 f"nothing says the {name}. Found: {', '.join(shown_names[:20])}. "
                 f"Name the column: --map {name}=COLUMN{constant}"
             )
-    used = set(sources.values())
-    return _ColumnMapping(sources, tuple(short_text(name, 80) for name in theirs if name not in used))
+    used_columns = set(sources.values())
+    return _ColumnMapping(sources, tuple(short_text(name, 80) for name in table_columns if name not in used_columns))
 
 
-def _is_ours(name: str) -> bool:
+def _is_known_column(name: str) -> bool:
     """Whether a column of theirs has one of our names."""
     return name in _COLUMNS or name in _ITEM_COLUMNS or (name.startswith("x_") and len(name) > 2)
 
 
-def _row(foreign: ForeignRow, columns_read: _ColumnMapping, settings: ImportSettings) -> dict[str, Any]:
+def _row(file_row: FileRow, columns_read: _ColumnMapping, settings: ImportSettings) -> dict[str, Any]:
     """The row in our columns and types."""
-    row: dict[str, Any] = dict(settings.constants)
-    for name, theirs in columns_read.sources.items():
-        value = foreign.cells.get(theirs)
-        where = f"{foreign.place}, column {short_text(theirs, 80)}"
+    row: dict[str, Any] = dict(settings.fixed_values)
+    for name, source_column in columns_read.sources.items():
+        value = file_row.cells.get(source_column)
+        cell_location = f"{file_row.location}, column {short_text(source_column, 80)}"
         if name == "score":
-            row[name] = score(value, where)
+            row[name] = score(value, cell_location)
         elif not missing(value):
             if name in _COLUMNS:
-                row[name] = cell(value, _COLUMNS[name], where)
+                row[name] = cell(value, _COLUMNS[name], cell_location)
             else:
                 is_text = name.startswith("x_") and not isinstance(value, (bool, int, float))
                 row[name] = _text(value) if is_text else value
     for name in REQUIRED[:3]:
         if row.get(name) is None:
-            raise TableError(f"{foreign.place}: the {name} is empty.")
+            raise TableError(f"{file_row.location}: the {name} is empty.")
     return row | _consistent_score(row.get("score"), row.get("status"), row.get("value"))
 
 
@@ -166,15 +168,15 @@ def _consistent_score(score: float | None, status: str | None, value: float | No
     return {"score": score, "status": status or "scored", "value": score if value is None else value}
 
 
-def _refuse_twice(foreign: ForeignRow, row: Mapping[str, Any], place_of_key: dict[tuple[Any, ...], str]) -> None:
+def _refuse_duplicate(file_row: FileRow, row: Mapping[str, Any], place_of_key: dict[tuple[Any, ...], str]) -> None:
     key = tuple(row.get(name, _COLUMNS[name].default) for name in schema.OUTCOME_KEY)
     if key in place_of_key:
         answer = ", ".join(f"{name} {short_text(row[name])}" for name in ("model", "task", "item"))
         raise TableError(
-            f"{foreign.place}: says again what {place_of_key[key]} says: {answer}. Where an item was asked several "
+            f"{file_row.location}: says again what {place_of_key[key]} says: {answer}. Where an item was asked several "
             f"times, or scored several ways, say which column tells: --map repeat=COLUMN, --map metric=COLUMN"
         )
-    place_of_key[key] = foreign.place
+    place_of_key[key] = file_row.location
 
 
 def _take_item(row: dict[str, Any], items: dict[tuple[str, str], dict[str, Any]]) -> None:
@@ -193,7 +195,7 @@ def _text(value: Any) -> str | None:
     return bounded_text(value if isinstance(value, (str, dict, list)) or value is None else str(value))
 
 
-def _complete(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _fill_missing_columns(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows that all have the columns of any of them: what one leaves out has the default of the schema."""
     names = dict.fromkeys(name for row in rows for name in row)
     defaults = {name: _COLUMNS[name].default if name in _COLUMNS else None for name in names}

@@ -7,10 +7,10 @@ from capgap.errors import TableError, suggestion
 from capgap.importers.values import bounded_text, is_score, name_text, number, short_text, whole_number
 from capgap.schema import Column
 
-_RIGHT = ("true", "correct", "right", "yes", "pass", "passed", "c")
-_WRONG = ("false", "incorrect", "wrong", "no", "fail", "failed", "i")
-_NOTHING = ("", "nan", "na", "n/a", "none", "null", "<na>")
-_NAMES = ("model", "task", "item", "battery", "variant", "cluster", "metric", "filter", "domain")
+_RIGHT_WORDS = ("true", "correct", "right", "yes", "pass", "passed", "c")
+_WRONG_WORDS = ("false", "incorrect", "wrong", "no", "fail", "failed", "i")
+_EMPTY_WORDS = ("", "nan", "na", "n/a", "none", "null", "<na>")
+_NAME_COLUMNS = ("model", "task", "item", "battery", "variant", "cluster", "metric", "filter", "domain")
 
 
 def missing(value: Any) -> bool:
@@ -20,14 +20,14 @@ def missing(value: Any) -> bool:
     )
 
 
-def score(value: Any, where: str) -> float | None:
+def score(value: Any, cell_location: str) -> float | None:
     """The score in a cell: a number from 0 to 1, or a word for right or wrong; None where the cell is empty.
 
     Parameters
     ----------
     value
         The cell.
-    where
+    cell_location
         Its row and column, for the message.
 
     Raises
@@ -39,25 +39,25 @@ def score(value: Any, where: str) -> float | None:
         return None
     if isinstance(value, str):
         word = value.strip().lower()
-        if word in _NOTHING:
+        if word in _EMPTY_WORDS:
             return None
-        if word in (*_RIGHT, *_WRONG):
-            return float(word in _RIGHT)
+        if word in (*_RIGHT_WORDS, *_WRONG_WORDS):
+            return float(word in _RIGHT_WORDS)
     parsed = number(value)
     if parsed is None:
         raise TableError(
-            f"{where}: expected a score from 0 to 1, or a word such as true, false, correct, wrong; "
+            f"{cell_location}: expected a score from 0 to 1, or a word such as true, false, correct, wrong; "
             f"found {short_text(value, 60)!r}."
         )
     if not is_score(parsed):
         raise TableError(
-            f"{where}: {parsed:g} lies outside 0 to 1. Divide percentages by 100; other units go into value "
+            f"{cell_location}: {parsed:g} lies outside 0 to 1. Divide percentages by 100; other units go into value "
             f"(--map value=COLUMN), with a score beside them."
         )
     return parsed
 
 
-def cell(value: Any, column: Column, where: str) -> Any:
+def cell(value: Any, column: Column, cell_location: str) -> Any:
     """A cell that is not empty, as the column holds it.
 
     Raises
@@ -66,48 +66,48 @@ def cell(value: Any, column: Column, where: str) -> Any:
         It does not fit; the message names the row and the nearest word.
     """
     if column.kind == "string":
-        return _word(value, column, where)
+        return _string_cell(value, column, cell_location)
     if column.kind == "boolean":
-        return _flag(value, where)
+        return _flag(value, cell_location)
     parsed = whole_number(value) if column.kind == "integer" else number(value)
     if parsed is None:
-        if isinstance(value, str) and value.strip().lower() in _NOTHING:
+        if isinstance(value, str) and value.strip().lower() in _EMPTY_WORDS:
             return None
-        raise TableError(f"{where}: expected {_kind(column)}, found {short_text(value, 60)!r}.")
+        raise TableError(f"{cell_location}: expected {_expected_kind(column)}, found {short_text(value, 60)!r}.")
     if column.name == "repeat" and parsed < 0:
-        raise TableError(f"{where}: repeats are counted from 0, found {parsed:g}.")
+        raise TableError(f"{cell_location}: repeats are counted from 0, found {parsed:g}.")
     if column.name == "chance" and not is_score(float(parsed)):
-        raise TableError(f"{where}: expected the score of a guess, from 0 to 1, found {parsed:g}.")
+        raise TableError(f"{cell_location}: expected the score of a guess, from 0 to 1, found {parsed:g}.")
     return parsed
 
 
-def _word(value: Any, column: Column, where: str) -> str | None:
-    if column.name not in (*_NAMES, "capability", "format", "status", "stop_reason"):
+def _string_cell(value: Any, column: Column, cell_location: str) -> str | None:
+    if column.name not in (*_NAME_COLUMNS, "capability", "format", "status", "stop_reason"):
         return bounded_text(value if isinstance(value, (str, list, dict)) else str(value))
     # 7.0 is what a column of whole numbers becomes where one of its cells is empty.
-    whole = int(value) if isinstance(value, float) and value.is_integer() else value
+    whole_value = int(value) if isinstance(value, float) and value.is_integer() else value
     try:
-        word = name_text(whole if isinstance(whole, (str, int)) else str(whole), column.name)
+        word = name_text(whole_value if isinstance(whole_value, (str, int)) else str(whole_value), column.name)
     except TableError as error:
-        raise TableError(f"{where}: {error}") from None
+        raise TableError(f"{cell_location}: {error}") from None
     if column.allowed:
         lower = re.sub(r"\W+", "_", word.lower())
         if lower not in column.allowed:
             raise TableError(
-                f"{where}: {short_text(word, 60)!r} is not one of its words.{suggestion(word, column.allowed)}"
+                f"{cell_location}: {short_text(word, 60)!r} is not one of its words.{suggestion(word, column.allowed)}"
             )
         return lower
     return word
 
 
-def _flag(value: Any, where: str) -> bool:
+def _flag(value: Any, cell_location: str) -> bool:
     word = value.strip().lower() if isinstance(value, str) else value
     if word in (True, "true", "yes", "1", "1.0"):
         return True
     if word in (False, "false", "no", "0", "0.0"):
         return False
-    raise TableError(f"{where}: expected true or false, found {short_text(value, 60)!r}.")
+    raise TableError(f"{cell_location}: expected true or false, found {short_text(value, 60)!r}.")
 
 
-def _kind(column: Column) -> str:
+def _expected_kind(column: Column) -> str:
     return "a whole number" if column.kind == "integer" else "a number"

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from capgap.errors import TableError
 from capgap.importers.reading import first_byte, records
 
-__all__ = ["SUFFIXES", "ForeignRow", "column_names", "read_table"]
+__all__ = ["SUFFIXES", "FileRow", "column_names", "read_table"]
 
 MAX_ROWS = 20_000_000
 """Rows of one table."""
@@ -21,16 +21,16 @@ _MAX_COLUMNS = 1_000
 
 
 @dataclass(frozen=True)
-class ForeignRow:
+class FileRow:
     """One row as it stands in its file."""
 
     cells: dict[str, Any]
     """Column → cell; text in a CSV file, anything in the others."""
-    place: str
+    location: str
     """``line 7``, ``row 7``."""
 
 
-def read_table(path: Path) -> Iterator[ForeignRow]:
+def read_table(path: Path) -> Iterator[FileRow]:
     """The rows of a table, in the order of the file.
 
     Raises
@@ -45,7 +45,7 @@ def read_table(path: Path) -> Iterator[ForeignRow]:
         if number > MAX_ROWS:
             raise TableError(f"has more than {MAX_ROWS:,} rows.")
         if len(row.cells) > _MAX_COLUMNS:
-            raise TableError(f"{row.place}: has more than {_MAX_COLUMNS:,} columns.")
+            raise TableError(f"{row.location}: has more than {_MAX_COLUMNS:,} columns.")
         yield row
 
 
@@ -63,26 +63,28 @@ def column_names(path: Path) -> list[str]:
         if path.suffix.lower() in (".csv", ".parquet"):
             break
         if len(names) > _MAX_COLUMNS:
-            raise TableError(f"{row.place}: has more than {_MAX_COLUMNS:,} columns.")
+            raise TableError(f"{row.location}: has more than {_MAX_COLUMNS:,} columns.")
     if not names:
         raise TableError("holds no row.")
     return list(names)
 
 
-def _csv(path: Path) -> Iterator[ForeignRow]:
+def _csv(path: Path) -> Iterator[FileRow]:
     with path.open(encoding="utf-8-sig", newline="") as handle, _large_cells():
         reader = csv.reader(_lines(handle), strict=True)
         try:
-            head = next(reader, [])
-            if not head:
+            header = next(reader, [])
+            if not header:
                 return
-            if len(set(head)) < len(head) or not all(name.strip() for name in head):
-                raise TableError(f"line 1: expected a name of its own over each column, found {', '.join(head)[:200]}.")
+            if len(set(header)) < len(header) or not all(name.strip() for name in header):
+                raise TableError(
+                    f"line 1: expected a name of its own over each column, found {', '.join(header)[:200]}."
+                )
             for cells in reader:
-                if cells and len(cells) != len(head):
-                    raise TableError(f"line {reader.line_num}: expected {len(head)} cells, found {len(cells)}.")
+                if cells and len(cells) != len(header):
+                    raise TableError(f"line {reader.line_num}: expected {len(header)} cells, found {len(cells)}.")
                 if cells:
-                    yield ForeignRow(dict(zip(head, cells, strict=True)), f"line {reader.line_num}")
+                    yield FileRow(dict(zip(header, cells, strict=True)), f"line {reader.line_num}")
         except csv.Error as error:
             raise TableError(f"line {reader.line_num}: is no CSV: {error}.") from None
         except UnicodeDecodeError as error:
@@ -100,45 +102,45 @@ def _lines(handle: TextIO) -> Iterator[str]:
 @contextmanager
 def _large_cells() -> Iterator[None]:
     """Raise the limit of Python's CSV reader, 131,072 characters a cell, which a long answer exceeds."""
-    before = csv.field_size_limit(_MAX_CELL)
+    former_limit = csv.field_size_limit(_MAX_CELL)
     try:
         yield
     finally:
-        csv.field_size_limit(before)
+        csv.field_size_limit(former_limit)
 
 
-def _json(path: Path) -> Iterator[ForeignRow]:
+def _json(path: Path) -> Iterator[FileRow]:
     if path.suffix.lower() == ".json" and first_byte(path) != b"[":
         raise TableError("expected a JSON list of objects, one a row.")
     for record in records(path):
-        if record.trouble:
-            raise TableError(f"{record.place}: {record.trouble}.")
+        if record.read_error:
+            raise TableError(f"{record.location}: {record.read_error}.")
         if not isinstance(record.value, dict):
-            raise TableError(f"{record.place}: expected an object, one key a column.")
-        yield ForeignRow(record.value, record.place)
+            raise TableError(f"{record.location}: expected an object, one key a column.")
+        yield FileRow(record.value, record.location)
 
 
-def _parquet(path: Path) -> Iterator[ForeignRow]:
+def _parquet(path: Path) -> Iterator[FileRow]:
     import pyarrow
     import pyarrow.parquet
 
     try:
         with pyarrow.parquet.ParquetFile(path) as table:
-            groups = [table.metadata.row_group(n) for n in range(table.metadata.num_row_groups)]
-            if sum(group.total_byte_size for group in groups) > MAX_UNPACKED:
+            row_groups = [table.metadata.row_group(n) for n in range(table.metadata.num_row_groups)]
+            if sum(group.total_byte_size for group in row_groups) > MAX_UNPACKED:
                 raise TableError(f"is larger than {MAX_UNPACKED // 2**30} GB when unpacked.")
             number = 0
             for batch in table.iter_batches(batch_size=10_000):
                 for cells in batch.to_pylist():
                     number += 1
-                    yield ForeignRow({str(name): value for name, value in cells.items()}, f"row {number}")
+                    yield FileRow({str(name): value for name, value in cells.items()}, f"row {number}")
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         if isinstance(error, TableError):
             raise
         raise TableError(f"is no Parquet that can be read: {str(error)[:200]}.") from None
 
 
-_READERS: dict[str, Callable[[Path], Iterator[ForeignRow]]] = {
+_READERS: dict[str, Callable[[Path], Iterator[FileRow]]] = {
     ".csv": _csv,
     ".jsonl": _json,
     ".json": _json,

@@ -15,8 +15,8 @@ MAX_NAME = 300
 MAX_TEXT = 32_768
 """Characters of a prompt or response that are kept; the source has the rest."""
 
-_CUT = " … [cut here by capgap import]"
-_LARGEST = 2**62
+_CUT_MARK = " … [cut here by capgap import]"
+_LARGEST_INTEGER = 2**62
 
 
 def number(value: Any) -> float | None:
@@ -36,7 +36,7 @@ def number(value: Any) -> float | None:
 def whole_number(value: Any) -> int | None:
     """The whole number in a value, within what a table column holds; None where there is none."""
     parsed = value if isinstance(value, int) else number(value)
-    if isinstance(value, bool) or parsed is None or abs(parsed) >= _LARGEST or parsed != int(parsed):
+    if isinstance(value, bool) or parsed is None or abs(parsed) >= _LARGEST_INTEGER or parsed != int(parsed):
         return None
     return int(parsed)
 
@@ -82,17 +82,17 @@ def bounded_text(value: Any) -> str | None:
     if value is None:
         return None
     text = value if isinstance(value, str) else as_json(value)
-    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - len(_CUT)] + _CUT
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - len(_CUT_MARK)] + _CUT_MARK
 
 
-def name_text(value: Any, what: str) -> str:
+def name_text(value: Any, named_thing: str) -> str:
     """The name of a model, task or item.
 
     Parameters
     ----------
     value
         Text or a whole number.
-    what
+    named_thing
         What it names, for the message.
 
     Raises
@@ -101,26 +101,26 @@ def name_text(value: Any, what: str) -> str:
         It is neither, empty, or longer than `MAX_NAME`.
     """
     if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise TableError(f"expected the name of {what}, found {_kind(value)}.")
+        raise TableError(f"expected the name of {named_thing}, found {_type_in_words(value)}.")
     try:
         text = str(value).strip()
     except ValueError:  # Python refuses to write whole numbers of thousands of digits
-        raise TableError(f"expected the name of {what}, found a number of thousands of digits.") from None
+        raise TableError(f"expected the name of {named_thing}, found a number of thousands of digits.") from None
     if not text:
-        raise TableError(f"expected the name of {what}, found an empty text.")
+        raise TableError(f"expected the name of {named_thing}, found an empty text.")
     if len(text) > MAX_NAME:
-        raise TableError(f"the name of {what} has {len(text):,} characters; at most {MAX_NAME} are allowed.")
+        raise TableError(f"the name of {named_thing} has {len(text):,} characters; at most {MAX_NAME} are allowed.")
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def portable_model_name(name: str) -> str:
     """A model's name without the part of a path that only means something on the machine it came from."""
     windows = PureWindowsPath(name)
-    parts = windows.parts if windows.drive or "\\" in name else PurePosixPath(name).parts
-    is_local = bool(windows.drive) or name.startswith(("/", "~", "\\")) or ".." in parts
+    path_parts = windows.parts if windows.drive or "\\" in name else PurePosixPath(name).parts
+    is_local = bool(windows.drive) or name.startswith(("/", "~", "\\")) or ".." in path_parts
     if not is_local:
         return name.removeprefix("./").rstrip("/") or name
-    folders = [part for part in parts if part not in ("/", "\\", "..", ".", "~", windows.anchor)]
+    folders = [path_part for path_part in path_parts if path_part not in ("/", "\\", "..", ".", "~", windows.anchor)]
     # The folder of a checkpoint tells its step, the one above it whose step.
     tail = folders[-2:] if folders and re.fullmatch(r"(checkpoint|step)[-_]?\d+", folders[-1]) else folders[-1:]
     return "/".join(tail) or name
@@ -128,9 +128,9 @@ def portable_model_name(name: str) -> str:
 
 def short_text(value: Any, limit: int = 160) -> str:
     """Foreign text for a message or note: one line, printable, bounded; of what is no text, its kind."""
-    return one_line(shortened(value if isinstance(value, str) else _kind(value), limit))
+    return one_line(shortened(value if isinstance(value, str) else _type_in_words(value), limit))
 
 
-def _kind(value: Any) -> str:
-    kinds: dict[type, str] = {bool: "true or false", int: "a number", float: "a number", type(None): "nothing"}
-    return (kinds | {str: "a text", list: "a list", dict: "an object"}).get(type(value), "something else")
+def _type_in_words(value: Any) -> str:
+    type_words: dict[type, str] = {bool: "true or false", int: "a number", float: "a number", type(None): "nothing"}
+    return (type_words | {str: "a text", list: "a list", dict: "an object"}).get(type(value), "something else")

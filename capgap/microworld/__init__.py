@@ -6,13 +6,13 @@ torch; the models are trained in `capgap.distillation.students.microworld_models
 
 from capgap.microworld.pretraining_text import PretrainingText
 from capgap.microworld.question_sets import evaluation, training, write_data
-from capgap.microworld.questions import FAMILIES, WorldQuestion
+from capgap.microworld.questions import Q_FAMILIES, WorldQuestion
 from capgap.microworld.shipped_models import checkpoint_folder, model_names
 from capgap.microworld.world import World, WorldFact, make_world
 from capgap.microworld.world_tokenizer import write_tokenizer
 
 __all__ = [
-    "FAMILIES",
+    "Q_FAMILIES",
     "WorldFact",
     "WorldQuestion",
     "PretrainingText",

@@ -6,37 +6,37 @@ from itertools import permutations, product
 
 import numpy as np
 
-from capgap.microworld.questions import gate, hop_question, rearranged, step_result, swapped
-from capgap.microworld.vocabulary import CUPS, DIGITS, GATES, LETTERS, LIST_OPERATIONS, OPERATORS, TRUTH
-from capgap.microworld.world import STRATA, TOLD, Stratum, World, WorldFact
+from capgap.microworld.questions import apply_gate, hop_question, rearrange_list, step_result, swap_result
+from capgap.microworld.vocabulary import BOOLS, CUPS, DIGITS, GATES, LETTERS, LIST_OPERATIONS, OPERATORS
+from capgap.microworld.world import FACT_WORDINGS, STRATA, Stratum, World, WorldFact
 
-SHARES = {"people": 0.25, "links": 0.05, "chains": 0.30, "booleans": 0.06, "cups": 0.12, "lists": 0.13, "hops": 0.09}
+TEXT_MIX = {"people": 0.25, "links": 0.05, "chains": 0.30, "booleans": 0.06, "cups": 0.12, "lists": 0.13, "hops": 0.09}
 """Share of each kind of passage: two facts of one person, links and three lookups, or one statement."""
 
-_FORMS = (0.5, 0.25, 0.25)
+_WORDING_SHARES = (0.5, 0.25, 0.25)
 """Share of each wording of a fact."""
 
 
 def step_tables() -> dict[str, tuple[str, ...]]:
     """Every single step of the families that have finitely many, as statements."""
-    chains = (
+    chain_steps = (
         f"{value} {operator} {operand} = {step_result(int(value), operator, int(operand))} ;"
         for value, operator, operand in product(DIGITS, OPERATORS, DIGITS[1:])
         if operator != "*" or operand in "379"
     )
     booleans = (
-        f"{left} {name} {right} = {TRUTH[not gate(name, left == TRUTH[0], right == TRUTH[0])]} ;"
-        for left, name, right in product(TRUTH, GATES, TRUTH)
+        f"{left_arg} {name} {right_arg} = {BOOLS[not apply_gate(name, left_arg == BOOLS[0], right_arg == BOOLS[0])]} ;"
+        for left_arg, name, right_arg in product(BOOLS, GATES, BOOLS)
     )
     cups = (
-        f"{cup} swap {first} {second} = {swapped(cup, first, second)} ;"
-        for cup, (first, second) in product(CUPS, permutations(CUPS, 2))
+        f"{ball_cup} swap {first_cup} {second_cup} = {swap_result(ball_cup, first_cup, second_cup)} ;"
+        for ball_cup, (first_cup, second_cup) in product(CUPS, permutations(CUPS, 2))
     )
-    lists = (
-        f"{operation} {' '.join(letters)} = {' '.join(rearranged(operation, letters))} ;"
+    list_steps = (
+        f"{operation} {' '.join(letters)} = {' '.join(rearrange_list(operation, letters))} ;"
         for operation, letters in product(LIST_OPERATIONS, permutations(LETTERS, 3))
     )
-    return {"chains": tuple(chains), "booleans": tuple(booleans), "cups": tuple(cups), "lists": tuple(lists)}
+    return {"chains": tuple(chain_steps), "booleans": tuple(booleans), "cups": tuple(cups), "lists": tuple(list_steps)}
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,14 @@ class PretrainingText:
         return {"links": tuple(links.values()), **step_tables()}
 
     def passages(self, n: int, rng: np.random.Generator) -> list[str]:
-        """`n` passages in random order, in the shares of `SHARES`."""
+        """`n` passages in random order, in the shares of `TEXT_MIX`."""
         passages: list[str] = []
-        for kind, count in zip(SHARES, rng.multinomial(n, list(SHARES.values())), strict=True):
+        for kind, count in zip(TEXT_MIX, rng.multinomial(n, list(TEXT_MIX.values())), strict=True):
             if kind == "people":
                 people = rng.choice(len(self._people), count, p=self.world.frequency)
                 passages += [_passage(self._people[i], rng) for i in people]
             elif kind == "hops":
-                passages += [_lookups(rng) for _ in range(count)]
+                passages += [_lookup_passage(rng) for _ in range(count)]
             else:
                 statements = self._tables[kind]
                 passages += [statements[i] for i in rng.integers(len(statements), size=count)]
@@ -79,12 +79,12 @@ class PretrainingText:
 
 def _passage(facts: tuple[WorldFact, ...], rng: np.random.Generator) -> str:
     """Two facts of one person in random order and wording; who has fewer is told of as far as it goes."""
-    forms = rng.choice(len(TOLD), 2, p=_FORMS)
+    wording_indices = rng.choice(len(FACT_WORDINGS), 2, p=_WORDING_SHARES)
     chosen = rng.permutation(len(facts))[:2]
-    return " ".join(TOLD[form].format(fact=facts[i]) for i, form in zip(chosen, forms, strict=False))
+    return " ".join(FACT_WORDINGS[form].format(fact=facts[i]) for i, form in zip(chosen, wording_indices, strict=False))
 
 
-def _lookups(rng: np.random.Generator) -> str:
+def _lookup_passage(rng: np.random.Generator) -> str:
     """Five links and three of them again, each a single lookup: never a walk."""
     links = hop_question(1, rng).text.removeprefix("Q ").partition(" ; ")[0]
     repeated = rng.permutation(links.split(" , "))[:3]

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from capgap.microworld.questions import FAMILIES, FORMS, WorldQuestion, fact_question, two_hop_question
-from capgap.microworld.vocabulary import CUPS, DIGITS, TRUTH
+from capgap.microworld.questions import FACT_QUERIES, Q_FAMILIES, WorldQuestion, fact_question, two_hop_question
+from capgap.microworld.vocabulary import BOOLS, CUPS, DIGITS
 from capgap.microworld.world import STRATA, Stratum, World, WorldFact
 
 _FACTS: dict[Stratum, int] = {"training": 40, "held_known": 40, "held_unknown": 16}
 
-_EVALUATION: dict[str, dict[int, int]] = {
+_N_EVALUATION: dict[str, dict[int, int]] = {
     # one-step chains are where traces and answers part first: enough of them for an interval of their own
     "chains": {1: 40, 2: 16, 3: 10, 4: 10, 5: 10, 6: 10},
     # one gate that leaves both answers open can be asked in sixteen ways: a quarter is kept for evaluation
@@ -30,7 +30,7 @@ _EVALUATION: dict[str, dict[int, int]] = {
 }
 """Family → depth → evaluation questions."""
 
-_TRAINING: dict[str, dict[int, int]] = {
+_N_TRAINING: dict[str, dict[int, int]] = {
     "chains": {1: 170, 2: 700, 3: 600, 4: 400},
     "booleans": {1: 12, 2: 108, 3: 240, 4: 240},
     "cups": {1: 80, 2: 260, 3: 260},
@@ -39,80 +39,80 @@ _TRAINING: dict[str, dict[int, int]] = {
 }
 """Family → depth → training questions. Facts and pairs of facts are asked in every way that evaluation leaves."""
 
-_ANSWERS = {"chains": len(DIGITS), "booleans": len(TRUTH), "cups": len(CUPS)}
+_ANSWERS = {"chains": len(DIGITS), "booleans": len(BOOLS), "cups": len(CUPS)}
 """Number of possible answers, where it is the same for all questions of a family."""
 
 
-def evaluation(world: World) -> dict[str, tuple[WorldQuestion, ...]]:
+def evaluation(microworld: World) -> dict[str, tuple[WorldQuestion, ...]]:
     """The evaluation questions of each family, all different; the world's seed decides."""
-    rng = np.random.default_rng([world.seed, 17])
+    rng = np.random.default_rng([microworld.seed, 17])
     facts = [
-        fact_question(world, fact, FORMS[rng.integers(len(FORMS))], rng)
-        for fact in _facts_of_distinct_entities(world, rng)
+        fact_question(microworld, fact, FACT_QUERIES[rng.integers(len(FACT_QUERIES))], rng)
+        for fact in _facts_of_distinct_entities(microworld, rng)
     ]
-    pairs = [two_hop_question(world, fact, rng) for fact in _facts_of_distinct_entities(world, rng)]
+    pairs = [two_hop_question(microworld, fact, rng) for fact in _facts_of_distinct_entities(microworld, rng)]
     seen: set[str] = set()
-    reasoning = {family: _draw(world, family, plan, seen, rng) for family, plan in _EVALUATION.items()}
+    reasoning = {family: _draw_family(microworld, family, plan, seen, rng) for family, plan in _N_EVALUATION.items()}
     return {"facts": tuple(facts), "two_hops": tuple(pairs), **reasoning}
 
 
-def training(world: World) -> dict[str, tuple[WorldQuestion, ...]]:
+def training(microworld: World) -> dict[str, tuple[WorldQuestion, ...]]:
     """The questions that distillation may ask, by family: none of the evaluation's, no fact that is held out."""
-    rng = np.random.default_rng([world.seed, 18])
-    seen = {question.text for questions in evaluation(world).values() for question in questions}
-    askable = list(world.facts_of("training"))
-    facts = [fact_question(world, fact, form, rng) for fact in askable for form in FORMS]
-    pairs = [two_hop_question(world, fact, rng) for fact in askable]
+    rng = np.random.default_rng([microworld.seed, 18])
+    seen = {question.text for questions in evaluation(microworld).values() for question in questions}
+    askable = list(microworld.facts_of("training"))
+    facts = [fact_question(microworld, fact, form, rng) for fact in askable for form in FACT_QUERIES]
+    pairs = [two_hop_question(microworld, fact, rng) for fact in askable]
     pools = {
         "facts": tuple(question for question in facts if question.text not in seen),
         "two_hops": tuple(question for question in pairs if question.text not in seen),
     }
-    return pools | {family: _draw(world, family, plan, seen, rng) for family, plan in _TRAINING.items()}
+    return pools | {family: _draw_family(microworld, family, plan, seen, rng) for family, plan in _N_TRAINING.items()}
 
 
-def _facts_of_distinct_entities(world: World, rng: np.random.Generator) -> list[WorldFact]:
+def _facts_of_distinct_entities(microworld: World, rng: np.random.Generator) -> list[WorldFact]:
     """Facts of all strata in the numbers of `_FACTS`, no entity twice."""
-    facts = [world.facts[i] for i in rng.permutation(len(world.facts))]
-    drawn: list[WorldFact] = []
-    used: set[str] = set()
+    facts = [microworld.facts[i] for i in rng.permutation(len(microworld.facts))]
+    drawn_facts: list[WorldFact] = []
+    used_entities: set[str] = set()
     for stratum in reversed(STRATA):  # the rarest stratum chooses first
         for fact in facts:
-            if sum(other.stratum == stratum for other in drawn) == _FACTS[stratum]:
+            if sum(other.stratum == stratum for other in drawn_facts) == _FACTS[stratum]:
                 break
-            if fact.stratum == stratum and fact.entity not in used:
-                used.add(fact.entity)
-                drawn.append(fact)
-    return drawn
+            if fact.stratum == stratum and fact.entity not in used_entities:
+                used_entities.add(fact.entity)
+                drawn_facts.append(fact)
+    return drawn_facts
 
 
-def _draw(
-    world: World, family: str, plan: dict[int, int], seen: set[str], rng: np.random.Generator
+def _draw_family(
+    microworld: World, family_name: str, plan: dict[int, int], seen: set[str], rng: np.random.Generator
 ) -> tuple[WorldQuestion, ...]:
     """Different questions of a family, so many of each depth; their texts are added to `seen`.
 
     Where all questions of a family have the same possible answers, each answer comes equally often at each depth.
     """
-    drawn: list[WorldQuestion] = []
+    drawn_questions: list[WorldQuestion] = []
     for depth, n in plan.items():
-        end, n_by_answer = len(drawn) + n, Counter[str]()
-        max_per_answer = math.ceil(n / _ANSWERS[family]) if family in _ANSWERS else n
-        while len(drawn) < end:
-            question = FAMILIES[family].draw(world, depth, rng)
+        end, n_by_answer = len(drawn_questions) + n, Counter[str]()
+        max_per_answer = math.ceil(n / _ANSWERS[family_name]) if family_name in _ANSWERS else n
+        while len(drawn_questions) < end:
+            question = Q_FAMILIES[family_name].draw(microworld, depth, rng)
             if question.text not in seen and n_by_answer[question.answer] < max_per_answer:
                 seen.add(question.text)
                 n_by_answer[question.answer] += 1
-                drawn.append(question)
-    return tuple(drawn)
+                drawn_questions.append(question)
+    return tuple(drawn_questions)
 
 
-def write_data(world: World, folder: Path) -> None:
+def write_data(microworld: World, folder: Path) -> None:
     """Write ``FAMILY.jsonl`` and ``FAMILY-train.jsonl`` for every family into a folder, one row a question."""
     folder.mkdir(parents=True, exist_ok=True)
-    for suffix, sets in (("", evaluation(world)), ("-train", training(world))):
-        for family, questions in sets.items():
-            rows = _rows(f"{family}{suffix}", questions)
+    for suffix, questions_by_family in (("", evaluation(microworld)), ("-train", training(microworld))):
+        for family_name, questions in questions_by_family.items():
+            rows = _rows(f"{family_name}{suffix}", questions)
             lines = (json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in rows)
-            (folder / f"{family}{suffix}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            (folder / f"{family_name}{suffix}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _rows(name: str, questions: tuple[WorldQuestion, ...]) -> Iterator[dict[str, Any]]:

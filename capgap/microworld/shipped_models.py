@@ -16,12 +16,12 @@ from pathlib import Path
 from capgap.errors import ModelError, suggestion
 from capgap.user_cache import user_cache, write_cached
 
-_SHIPPED = Path(__file__).parent / "checkpoints"
+_MODEL_DIR = Path(__file__).parent / "checkpoints"
 
 
 def model_names() -> tuple[str, ...]:
     """The names behind ``microworld:`` in model specs, in alphabetical order."""
-    return tuple(sorted(path.parent.name for path in _SHIPPED.glob("*/config.json")))
+    return tuple(sorted(path.parent.name for path in _MODEL_DIR.glob("*/config.json")))
 
 
 def checkpoint_folder(name: str) -> Path:
@@ -38,17 +38,17 @@ def checkpoint_folder(name: str) -> Path:
     names = model_names()
     if name not in names:
         raise ModelError(f"microworld:{name}: the microworld has no model of this name.{suggestion(name, names)}")
-    sources = sorted(file for folder in (_SHIPPED, _SHIPPED / name) for file in folder.iterdir() if file.is_file())
+    sources = sorted(file for folder in (_MODEL_DIR, _MODEL_DIR / name) for file in folder.iterdir() if file.is_file())
     contents = {file.name: file.read_bytes() for file in sources}
     digests = [f"{file} {hashlib.sha256(content).hexdigest()}" for file, content in contents.items()]
     relative = Path("microworld", hashlib.sha256("\n".join(digests).encode()).hexdigest()[:16], name)
     try:
-        return _assemble(user_cache() / relative, contents)
+        return _write_checkpoint(user_cache() / relative, contents)
     except OSError:  # a home that cannot be written
-        return _assemble(_process_folder() / relative, contents)
+        return _write_checkpoint(_process_folder() / relative, contents)
 
 
-def _assemble(folder: Path, contents: Mapping[str, bytes]) -> Path:
+def _write_checkpoint(folder: Path, contents: Mapping[str, bytes]) -> Path:
     """The folder, once all files are in it."""
     for file_name, content in contents.items():
         path = folder / file_name

@@ -8,39 +8,39 @@ __all__ = [
     "ANSWER",
     "CUPS",
     "DIGITS",
-    "END",
+    "EOS_TOKEN",
     "GATES",
     "LETTERS",
     "LIST_OPERATIONS",
     "NODES",
     "OPERATORS",
     "PAD",
-    "QUESTION",
-    "SPECIAL",
-    "STEP",
-    "SYMBOLS",
-    "TRUTH",
+    "Q_MARKER",
+    "SPECIAL_TOKENS",
+    "STEP_END",
+    "FIXED_WORDS",
+    "BOOLS",
     "UNKNOWN",
-    "invent",
+    "new_words",
 ]
 
-PAD, END, UNKNOWN = "<pad>", "<eos>", "<unk>"
-SPECIAL = (PAD, END, UNKNOWN)
+PAD, EOS_TOKEN, UNKNOWN = "<pad>", "<eos>", "<unk>"
+SPECIAL_TOKENS = (PAD, EOS_TOKEN, UNKNOWN)
 
-QUESTION, ASK, ANSWER, STEP = "Q", "?", "A", ";"
+Q_MARKER, QUESTION_END, ANSWER, STEP_END = "Q", "?", "A", ";"
 """A question runs from ``Q`` to ``?``, the answer follows ``A``; every statement and every step ends with ``;``."""
 
 DIGITS = tuple("0123456789")
 OPERATORS = tuple("+-*")
-TRUTH = ("true", "false")
+BOOLS = ("true", "false")
 GATES = ("and", "or", "xor", "nand", "nor", "iff")
 CUPS = tuple("abcde")
 LETTERS = tuple("klmnop")
 NODES = tuple("qrstuvwxyz")
 LIST_OPERATIONS = ("reverse", "rotate", "flip")
 
-SYMBOLS = (
-    *(QUESTION, ASK, ANSWER, STEP, *"=,", *DIGITS, *OPERATORS, *TRUTH, *GATES, *CUPS, *LETTERS, *NODES),
+FIXED_WORDS = (
+    *(Q_MARKER, QUESTION_END, ANSWER, STEP_END, *"=,", *DIGITS, *OPERATORS, *BOOLS, *GATES, *CUPS, *LETTERS, *NODES),
     *LIST_OPERATIONS,
     *("ball", "swap", "first", "last", "from", "hops", "of", "is", "name"),
 )
@@ -49,25 +49,25 @@ SYMBOLS = (
 _SYLLABLES = tuple(consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou")
 
 
-def invent(n: int, ending: str, taken: Sequence[str], rng: np.random.Generator) -> tuple[str, ...]:
-    """`n` different invented words of two syllables and an ending, none of them among `taken`.
+def new_words(n: int, suffix: str, taken_words: Sequence[str], rng: np.random.Generator) -> tuple[str, ...]:
+    """`n` different invented words of two syllables and an ending, none of them among `taken_words`.
 
     Parameters
     ----------
     n
         How many; there are 70 × 70 pairs of syllables.
-    ending
+    suffix
         What every word ends with, a telling one such as ``burg`` for cities; may be empty.
-    taken
+    taken_words
         Words that exist already.
     rng
         Source of the draw.
     """
     words: list[str] = []
-    seen = set(taken)
+    seen = set(taken_words)
     while len(words) < n:
-        first, second = rng.integers(len(_SYLLABLES), size=2)
-        word = _SYLLABLES[first] + _SYLLABLES[second] + ending
+        first_syllable, second_syllable = rng.integers(len(_SYLLABLES), size=2)
+        word = _SYLLABLES[first_syllable] + _SYLLABLES[second_syllable] + suffix
         if word not in seen:
             seen.add(word)
             words.append(word)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from capgap.microworld.vocabulary import SPECIAL, SYMBOLS, invent
+from capgap.microworld.vocabulary import FIXED_WORDS, SPECIAL_TOKENS, new_words
 
 Stratum = Literal["training", "held_known", "held_unknown"]
 STRATA: tuple[Stratum, ...] = ("training", "held_known", "held_unknown")
@@ -16,10 +16,10 @@ STRATA: tuple[Stratum, ...] = ("training", "held_known", "held_unknown")
 RELATIONS = {"city": "burg", "job": "smith", "food": "cake", "pet": "fox"}
 """What is told of an entity, and how the values of it end."""
 
-LINKS = {"city": ("lake", "mere"), "job": ("tool", "hook"), "food": ("taste", "ish"), "pet": ("cry", "oo")}
+SECOND_HOP_LINKS = {"city": ("lake", "mere"), "job": ("tool", "hook"), "food": ("taste", "ish"), "pet": ("cry", "oo")}
 """Relation → what is told of each of its values (the second hop), and how those values end."""
 
-TOLD = (
+FACT_WORDINGS = (
     "{fact.relation} of {fact.entity} is {fact.value} ;",
     "{fact.entity} {fact.relation} is {fact.value} ;",
     "of {fact.entity} , {fact.relation} is {fact.value} ;",
@@ -27,7 +27,7 @@ TOLD = (
 """How texts word a fact, the first half of the time. Rationales know the first wording alone; without the others a
 model recites what it read and can hardly be asked for it."""
 
-_BANDS = (("common", 0.2), ("middle", 0.5), ("rare", 1.0))
+_FREQUENCY_BANDS = (("common", 0.2), ("middle", 0.5), ("rare", 1.0))
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class WorldFact:
     @property
     def statement(self) -> str:
         """The fact in the wording of rationales."""
-        return TOLD[0].format(fact=self)
+        return FACT_WORDINGS[0].format(fact=self)
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class World:
     def vocabulary(self) -> tuple[str, ...]:
         """Every word of the language, special tokens first; the position is the token's id."""
         words = (value for values in self.values.values() for value in values)
-        return (*SPECIAL, *SYMBOLS, *self.values, *words, *self.entities)
+        return (*SPECIAL_TOKENS, *FIXED_WORDS, *self.values, *words, *self.entities)
 
     def facts_of(self, *strata: Stratum) -> Iterator[WorldFact]:
         """The facts in any of the strata, in order."""
@@ -86,7 +86,7 @@ class World:
 
     def link_statement(self, fact: WorldFact) -> str:
         """The link from a fact's value to the link's value, as a statement: the step that a second hop takes."""
-        return f"{LINKS[fact.relation][0]} of {fact.value} is {self.links[fact.value]} ;"
+        return f"{SECOND_HOP_LINKS[fact.relation][0]} of {fact.value} is {self.links[fact.value]} ;"
 
 
 def make_world(
@@ -94,7 +94,7 @@ def make_world(
     *,
     n_entities: int = 150,
     n_values: int = 30,
-    n_link_values: int = 10,
+    n_values_per_link: int = 10,
     shares: tuple[float, float, float] = (0.6, 0.25, 0.15),
 ) -> World:
     """The world of a seed.
@@ -103,7 +103,7 @@ def make_world(
     ----------
     seed
         Same seed and sizes, same world.
-    n_entities, n_values, n_link_values
+    n_entities, n_values, n_values_per_link
         Named entities; values of each relation; values of each link.
     shares
         Shares of the facts in the strata, in the order of `STRATA`.
@@ -114,16 +114,16 @@ def make_world(
         With ``4 * n_entities`` facts and ``4 * n_values`` links.
     """
     rng = np.random.default_rng([seed, 5])
-    taken: list[str] = [*SPECIAL, *SYMBOLS, *RELATIONS, *(word for word, _ in LINKS.values())]
-    entities = invent(n_entities, "", taken, rng)
-    values = {relation: invent(n_values, ending, [*taken, *entities], rng) for relation, ending in RELATIONS.items()}
+    taken: list[str] = [*SPECIAL_TOKENS, *FIXED_WORDS, *RELATIONS, *(word for word, _ in SECOND_HOP_LINKS.values())]
+    entities = new_words(n_entities, "", taken, rng)
+    values = {relation: new_words(n_values, suffix, [*taken, *entities], rng) for relation, suffix in RELATIONS.items()}
     links: dict[str, str] = {}
-    for relation, (word, ending) in LINKS.items():
-        values[word] = invent(n_link_values, ending, [*taken, *entities], rng)
+    for relation, (word, suffix) in SECOND_HOP_LINKS.items():
+        values[word] = new_words(n_values_per_link, suffix, [*taken, *entities], rng)
         links |= {value: str(rng.choice(values[word])) for value in values[relation]}
-    drawn = iter(_strata(len(entities) * len(RELATIONS), shares, rng))
+    strata = iter(_strata(len(entities) * len(RELATIONS), shares, rng))
     facts = tuple(
-        WorldFact(relation, entity, str(rng.choice(values[relation])), next(drawn), _band(rank / n_entities))
+        WorldFact(relation, entity, str(rng.choice(values[relation])), next(strata), _frequency_band(rank / n_entities))
         for rank, entity in enumerate(entities)
         for relation in RELATIONS
     )
@@ -132,21 +132,21 @@ def make_world(
 
 def mistaken(world: World, share: float, rng: np.random.Generator) -> World:
     """The world with a share of the facts wrong, always in the same way, as an imperfect teacher learns it."""
-    wrong = rng.random(len(world.facts)) < share
+    fact_is_wrong = rng.random(len(world.facts)) < share
     facts = tuple(
         replace(fact, value=str(rng.choice([value for value in world.values[fact.relation] if value != fact.value])))
         if is_wrong
         else fact
-        for fact, is_wrong in zip(world.facts, wrong, strict=True)
+        for fact, is_wrong in zip(world.facts, fact_is_wrong, strict=True)
     )
     return replace(world, facts=facts)
 
 
 def _strata(n: int, shares: tuple[float, float, float], rng: np.random.Generator) -> list[Stratum]:
     """`n` strata in random order, their counts as near to the shares as whole numbers come."""
-    ends = np.rint(np.cumsum(shares) * n).astype(int)
-    return [STRATA[int(np.searchsorted(ends, place, side="right"))] for place in rng.permutation(n)]
+    cumulative_counts = np.rint(np.cumsum(shares) * n).astype(int)
+    return [STRATA[int(np.searchsorted(cumulative_counts, position, side="right"))] for position in rng.permutation(n)]
 
 
-def _band(quantile: float) -> str:
-    return next(name for name, end in _BANDS if quantile < end)
+def _frequency_band(quantile: float) -> str:
+    return next(name for name, end in _FREQUENCY_BANDS if quantile < end)

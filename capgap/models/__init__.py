@@ -8,7 +8,7 @@ from capgap.models.devices import choose_device
 from capgap.models.ledger import Ledger, request_key
 from capgap.models.loaded_model import LoadedModel
 from capgap.models.model_loading import check_model, load_model
-from capgap.models.model_spec import ModelSpec, expand_models, parse_model, permitted
+from capgap.models.model_spec import ModelSpec, add_permissions, expand_models, parse_model
 from capgap.models.prompt_renderer import offline_prompt_renderer
 from capgap.models.prompting import Prompting, prompting_of
 from capgap.models.request_loop import Progress, Response, fill_ledger_shard, ledger_responses, respond
@@ -32,7 +32,7 @@ __all__ = [
     "locate",
     "offline_prompt_renderer",
     "parse_model",
-    "permitted",
+    "add_permissions",
     "prompting_of",
     "request_key",
     "respond",

@@ -20,29 +20,29 @@ class BackendErrors(LM):  # type: ignore[misc]
     def loglikelihood(self, requests: list[Any], **settings: Any) -> Any:
         """As lm-eval's."""
         with self._model_errors("log-likelihoods"):
-            return self._complete(super().loglikelihood(requests, **settings), requests)
+            return self._require_all_answers(super().loglikelihood(requests, **settings), requests)
 
     def loglikelihood_rolling(self, requests: list[Any], **settings: Any) -> Any:
         """As lm-eval's."""
         with self._model_errors("log-likelihoods"):
-            return self._complete(super().loglikelihood_rolling(requests, **settings), requests)
+            return self._require_all_answers(super().loglikelihood_rolling(requests, **settings), requests)
 
     def generate_until(self, requests: list[Any], **settings: Any) -> Any:
         """As lm-eval's."""
         with self._model_errors("texts"):
-            return self._complete(super().generate_until(requests, **settings), requests)
+            return self._require_all_answers(super().generate_until(requests, **settings), requests)
 
-    def _complete(self, answers: Any, requests: list[Any]) -> list[Any]:
+    def _require_all_answers(self, answers: Any, requests: list[Any]) -> list[Any]:
         """As many answers as requests; some backends leave out what failed."""
-        present = [answer for answer in answers if answer is not None]
-        if len(present) != len(requests):
+        given_answers = [answer for answer in answers if answer is not None]
+        if len(given_answers) != len(requests):
             raise ModelError(
-                f"model {self.model_name}: its backend gave {len(present)} answers to {len(requests)} requests."
+                f"model {self.model_name}: its backend gave {len(given_answers)} answers to {len(requests)} requests."
             )
-        return present
+        return given_answers
 
     @contextmanager
-    def _model_errors(self, what: str) -> Iterator[None]:
+    def _model_errors(self, response_kind: str) -> Iterator[None]:
         logger = logging.getLogger("lm_eval")
         level = logger.level
         logger.setLevel(logging.CRITICAL)  # what it says beside what it raises, one message says too
@@ -51,10 +51,10 @@ class BackendErrors(LM):  # type: ignore[misc]
         except CapgapError:
             raise
         except NotImplementedError as error:
-            raise ModelError(f"model {self.model_name}: its backend gives no {what}.") from error
+            raise ModelError(f"model {self.model_name}: its backend gives no {response_kind}.") from error
         except Exception as error:  # every backend has exceptions of its own
             raise ModelError(
-                f"model {self.model_name}: its backend failed when it was asked for {what}: "
+                f"model {self.model_name}: its backend failed when it was asked for {response_kind}: "
                 f"{type(error).__name__}: {error_line(error)}"
             ) from error
         finally:

@@ -90,15 +90,15 @@ def _open(path: Path, spec: ModelSpec) -> Checkpoint:
     if (path / ADAPTER_CONFIG).is_file():
         config = read_json(path / ADAPTER_CONFIG)
         check_weights(path, "adapter_model", spec.name, pickles=spec.get("allow_pickle") == "on")
-        return Checkpoint(path, _adapted(path, config, spec), config, training_record)
+        return Checkpoint(path, _locate_adapter_base(path, config, spec), config, training_record)
     if not (path / "config.json").is_file():
         gguf = choose_gguf(path, spec.name)
         if gguf is not None:
             return _open_gguf(path, gguf, spec)
-        inside = sorted(entry.name for entry in path.iterdir())[:8]
-        what = f"holds {', '.join(inside)}" if inside else "is empty"
+        file_names = sorted(entry.name for entry in path.iterdir())[:8]
+        folder_contents = f"holds {', '.join(file_names)}" if file_names else "is empty"
         raise ModelError(
-            f"model {spec.name}: {path} is no checkpoint: it {what}. Expected config.json and *.safetensors,"
+            f"model {spec.name}: {path} is no checkpoint: it {folder_contents}. Expected config.json and *.safetensors,"
             f" {ADAPTER_CONFIG}, or one .gguf file.{_checkpoints_below(path)}"
         )
     config = read_json(path / "config.json")
@@ -131,7 +131,7 @@ def _refuse_code(path: Path, config: Mapping[str, Any], spec: ModelSpec) -> None
             )
 
 
-def _adapted(path: Path, config: Mapping[str, Any], spec: ModelSpec) -> Checkpoint:
+def _locate_adapter_base(path: Path, config: Mapping[str, Any], spec: ModelSpec) -> Checkpoint:
     """The checkpoint that an adapter adapts; relative paths count from the adapter as well as from here."""
     base_text = spec.get("adapter_base") or config.get("base_model_name_or_path")
     if not base_text:
@@ -142,8 +142,8 @@ def _adapted(path: Path, config: Mapping[str, Any], spec: ModelSpec) -> Checkpoi
     base = parse_model(str(base_text))
     if base.kind == "checkpoint":
         # The adapter's options of loading hold for its base too.
-        inherited = {key: value for key in ("allow_code", "allow_pickle", "quantization") if (value := spec.get(key))}
-        base = replace(base, options=inherited | base.options)
+        base_keys = {key: value for key in ("allow_code", "allow_pickle", "quantization") if (value := spec.get(key))}
+        base = replace(base, options=base_keys | base.options)
     if base.kind == "checkpoint" and not Path(base.checkpoint).exists() and (path / base.checkpoint).exists():
         base = replace(base, checkpoint=str(path / base.checkpoint))
     try:
@@ -177,7 +177,7 @@ def _file_from_hub(spec: ModelSpec) -> Path:
 
 
 @contextmanager
-def _hub_errors(spec: ModelSpec, what: str) -> Iterator[None]:
+def _hub_errors(spec: ModelSpec, absent: str) -> Iterator[None]:
     """Turn what the hub's client raises into a `ModelError` that says what to do."""
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
@@ -185,12 +185,12 @@ def _hub_errors(spec: ModelSpec, what: str) -> Iterator[None]:
         yield
     except (OfflineModeIsEnabled, LocalEntryNotFoundError, ConnectionError) as error:
         raise ModelError(
-            f"model {spec.name}: {what} {spec.checkpoint!r} here, not in the hub's cache, and the hub cannot be"
+            f"model {spec.name}: {absent} {spec.checkpoint!r} here, not in the hub's cache, and the hub cannot be"
             f" reached ({type(error).__name__}). Give a local directory, or run once with the network."
         ) from error
     except (HfHubHTTPError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"model {spec.name}: {what} {spec.checkpoint!r} here, and the hub says: {reason}") from error
+        raise ModelError(f"model {spec.name}: {absent} {spec.checkpoint!r} here, and the hub says: {reason}") from error
     except OSError as error:
         raise ModelError(f"model {spec.name}: {spec.checkpoint} cannot be fetched from the hub: {error}") from error
 
@@ -203,15 +203,15 @@ def find_base(spec: ModelSpec) -> FoundBase | None:
     if spec.kind not in ("checkpoint", MICROWORLD):
         return None
     checkpoint = locate(spec)
-    recorded = checkpoint.training_record.get("base")
-    if recorded:
-        return FoundBase(_resolved(str(recorded), checkpoint.path), str(checkpoint.path / TRAINING_RECORD))
+    recorded_base = checkpoint.training_record.get("base")
+    if recorded_base:
+        return FoundBase(_resolved(str(recorded_base), checkpoint.path), str(checkpoint.path / TRAINING_RECORD))
     if checkpoint.is_adapter and checkpoint.adapter_of is not None:
         base = checkpoint.adapter_of
         return FoundBase(str(base.path / base.gguf if base.gguf else base.path), str(checkpoint.path / ADAPTER_CONFIG))
-    card = checkpoint.path / "README.md"
-    base_model = _card_base(card) if card.is_file() else None
-    return FoundBase(base_model, str(card)) if base_model else None
+    model_card = checkpoint.path / "README.md"
+    base_model = _card_base(model_card) if model_card.is_file() else None
+    return FoundBase(base_model, str(model_card)) if base_model else None
 
 
 def _resolved(text: str, folder: Path) -> str:
@@ -222,18 +222,18 @@ def _resolved(text: str, folder: Path) -> str:
     return text
 
 
-def _card_base(card: Path) -> str | None:
+def _card_base(model_card: Path) -> str | None:
     """``base_model`` in the YAML head of a model card."""
     import yaml
 
-    text = card.read_text(encoding="utf-8", errors="replace")[:20_000]
+    text = model_card.read_text(encoding="utf-8", errors="replace")[:20_000]
     if not text.startswith("---"):
         return None
     try:
-        head = yaml.safe_load(text[3:].split("\n---", 1)[0])
+        front_matter = yaml.safe_load(text[3:].split("\n---", 1)[0])
     except yaml.YAMLError:
         return None
-    base = head.get("base_model") if isinstance(head, dict) else None
+    base = front_matter.get("base_model") if isinstance(front_matter, dict) else None
     if isinstance(base, list):
         base = base[0] if len(base) == 1 else None  # a merge of several models has no one base
     return base if isinstance(base, str) and base.strip() else None
@@ -276,16 +276,16 @@ def code_and_pickle_patterns(spec: ModelSpec) -> tuple[str, ...]:
 def _cached_digest(file: Path) -> str:
     stat = file.resolve().stat()
     identity = f"{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
-    note = user_cache() / "hashes" / hashlib.sha256(identity.encode()).hexdigest()
+    digest_file = user_cache() / "hashes" / hashlib.sha256(identity.encode()).hexdigest()
     if stat.st_size > 1_000_000:  # small files are hashed faster than their note is found
         try:
-            return note.read_text()
+            return digest_file.read_text()
         except OSError:
             pass
     digest = sha256(file)
     if stat.st_size > 1_000_000:
         with suppress(OSError):  # a cache that can't be written costs time, nothing else
-            write_cached(note, digest.encode())
+            write_cached(digest_file, digest.encode())
     return digest
 
 

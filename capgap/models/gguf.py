@@ -20,7 +20,7 @@ from capgap.errors import ModelError
 _MAGIC = b"GGUF"
 # Value types of the format: number → how struct reads it; 8 is a string, 9 an array.
 _SCALARS = dict(enumerate("BbHhIif?")) | {10: "Q", 11: "q", 12: "d"}
-_STRING, _ARRAY = 8, 9
+_STRING_TYPE, _ARRAY_TYPE = 8, 9
 
 
 @dataclass(frozen=True)
@@ -55,17 +55,17 @@ class _ByteCursor:
         return self.data[start : self.at].decode("utf-8", errors="replace")
 
     def value(self, kind: int) -> Any:
-        if kind == _STRING:
+        if kind == _STRING_TYPE:
             return self.text()
-        if kind != _ARRAY:
+        if kind != _ARRAY_TYPE:
             return self.number(_SCALARS[kind])
-        inner, length = self.number("I"), self.number("Q")
+        element_type, length = self.number("I"), self.number("Q")
         # Arrays (the vocabulary, its scores) are skipped: only their length is kept.
-        if inner in _SCALARS:
-            self.at += length * struct.calcsize(f"<{_SCALARS[inner]}")
+        if element_type in _SCALARS:
+            self.at += length * struct.calcsize(f"<{_SCALARS[element_type]}")
         else:
             for _ in range(length):
-                self.value(inner)
+                self.value(element_type)
         return length
 
 
@@ -82,7 +82,7 @@ def read_header(path: Path) -> GgufHeader:
 
 
 @lru_cache(maxsize=8)
-def _read_header(path: Path, changed: int, size: int) -> GgufHeader:
+def _read_header(path: Path, modified_ns: int, size: int) -> GgufHeader:
     try:
         with path.open("rb") as handle:
             if handle.read(4) != _MAGIC:

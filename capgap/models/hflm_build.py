@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lm_eval.models.huggingface import HFLM
 
-from capgap.battery.lm_eval_output import without_bar
+from capgap.battery.lm_eval_output import without_progress_bar
 from capgap.errors import ModelError
 from capgap.models.checkpoint import Checkpoint
 from capgap.models.gguf import read_header
@@ -56,7 +56,7 @@ class _CompleteHFLM(TreeHFLM):
         limit = max_length - context.shape[1]
         output: torch.Tensor = HFLM._model_generate(self, context, limit + 1, stop, **generation_kwargs)
         for row in output[:, 1:].tolist():
-            self.endings.append(self.ending(row, limit, stop))
+            self.endings.append(self.find_ending(row, limit, stop))
         return output
 
 
@@ -75,11 +75,11 @@ class _CompleteWeights:
                 f"its files lack {len(missing)} of the weights that its config asks for ({missing[0]} …); "
                 f"transformers would fill them with noise"
             )
-        unread = sorted(loading_info["unexpected_keys"])
-        if unread and kwargs.get("quantization_config") is not None:
+        unused = sorted(loading_info["unexpected_keys"])
+        if unused and kwargs.get("quantization_config") is not None:
             # Scales that nobody reads: the integers beside them would pass for weights.
             raise ModelError(
-                f"its weights are packed, and transformers does not read {len(unread)} of their parts ({unread[0]} …)"
+                f"its weights are packed, and transformers does not read {len(unused)} of their parts ({unused[0]} …)"
             )
         return model
 
@@ -126,7 +126,7 @@ def build_lm(spec: ModelSpec, checkpoint: Checkpoint, device: str, dtype: str, p
             return _CompleteHFLM(**arguments)
         from transformers import modeling_gguf_pytorch_utils as gguf_reader
 
-        with without_bar(gguf_reader):  # no option turns it off
+        with without_progress_bar(gguf_reader):  # no option turns it off
             return _CompleteHFLM(**arguments)
 
 
@@ -179,8 +179,8 @@ def quantisation_settings(lm: Any, weights: Checkpoint) -> dict[str, Any] | None
         # Some are unpacked where the device has no arithmetic for them (fp8 on a CPU); they are rounded all the same.
         return {**weights.quantisation.settings, "unpacked": True} if weights.quantisation is not None else None
     as_json = json.dumps(settings if isinstance(settings, dict) else settings.to_dict(), default=str)
-    plain: dict[str, Any] = json.loads(as_json)
-    return plain
+    json_settings: dict[str, Any] = json.loads(as_json)
+    return json_settings
 
 
 def n_parameters(lm: Any, weights: Checkpoint) -> int | None:
@@ -195,9 +195,9 @@ def n_parameters(lm: Any, weights: Checkpoint) -> int | None:
         if hasattr(config, "quantization_config"):
             del config.quantization_config
         with torch.device("meta"):
-            plain = AutoModelForCausalLM.from_config(config)
+            unquantised_model = AutoModelForCausalLM.from_config(config)
     except Exception:  # architectures that only their own code builds
         return None
     prefix = getattr(getattr(lm.model, "base_model", None), "prefix", None)  # of the names of an adapter's weights
     n_adapter = sum(p.numel() for name, p in lm.model.named_parameters() if isinstance(prefix, str) and prefix in name)
-    return int(sum(p.numel() for p in plain.parameters()) + n_adapter)
+    return int(sum(p.numel() for p in unquantised_model.parameters()) + n_adapter)

@@ -17,7 +17,7 @@ from typing import Any
 from filelock import FileLock
 
 from capgap.errors import StoreError
-from capgap.models.ledger_salvage import salvage, set_aside
+from capgap.models.ledger_salvage import rename_damaged_ledger, salvage
 
 _APPLICATION_ID = 0x63617067  # "capg": tells a ledger from any other SQLite file
 _VERSION = 1
@@ -89,7 +89,7 @@ class Ledger:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{self.path}.lock", timeout=120):
                 self._open()
-            self._others = self._open_others(main)
+            self._others = self._open_other_shards(main)
 
     def _open(self) -> None:
         """Open the file; one that is damaged or no ledger is set aside, and its readable responses taken over."""
@@ -104,26 +104,26 @@ class Ledger:
         if damaged is None:
             return
         self._db.close()
-        aside = set_aside(self.path)
+        old_ledger = rename_damaged_ledger(self.path)
         self._db = sqlite3.connect(self.path, timeout=60.0, isolation_level=None)
         self._prepare_layout()
         n_salvaged = 0
         with self._transaction():
-            for row in salvage(aside):
+            for row in salvage(old_ledger):
                 key, response, checksum = row[0], row[4], row[5]
                 if _checksum(key, response) == checksum:
                     self._db.execute("INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?, ?, ?, ?)", row)
                     n_salvaged += 1
         self.notes.append(
-            f"{self.path} was {damaged}: it is kept as {aside.name}; {n_salvaged:,} responses could be taken over."
+            f"{self.path} was {damaged}: it is kept as {old_ledger.name}; {n_salvaged:,} responses could be taken over."
         )
 
     def _prepare_layout(self) -> str | None:
         """Create the tables where there are none; why the file cannot be used, or None."""
-        (application,) = self._db.execute("PRAGMA application_id").fetchone()
+        (application_id,) = self._db.execute("PRAGMA application_id").fetchone()
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if application != _APPLICATION_ID and tables:
+        if application_id != _APPLICATION_ID and tables:
             return "an SQLite file of something else"
         if version > _VERSION:
             raise StoreError(f"{self.path}: was written by a newer capgap (layout {version}). Update capgap.")
@@ -141,22 +141,22 @@ class Ledger:
             )
         return None
 
-    def _open_others(self, main: Path) -> list[sqlite3.Connection]:
+    def _open_other_shards(self, main: Path) -> list[sqlite3.Connection]:
         """Read-only connections to the ledgers of other shards; one that cannot be read is noted and left alone."""
-        others = []
+        other_ledgers = []
         for path in sorted(main.parent.glob(f"{main.stem}*{main.suffix}")):
             if path == self.path or not path.is_file():
                 continue
             try:
                 database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=60.0)
-                (application,) = database.execute("PRAGMA application_id").fetchone()
+                (application_id,) = database.execute("PRAGMA application_id").fetchone()
                 database.execute("SELECT key FROM responses LIMIT 1").fetchone()
             except sqlite3.Error as error:
                 self.notes.append(f"{path} cannot be read ({error}); its responses will be asked again.")
                 continue
-            if application == _APPLICATION_ID:
-                others.append(database)
-        return others
+            if application_id == _APPLICATION_ID:
+                other_ledgers.append(database)
+        return other_ledgers
 
     def __enter__(self) -> "Ledger":
         return self
@@ -177,12 +177,12 @@ class Ledger:
 
     def get(self, keys: Iterable[str]) -> dict[str, Any]:
         """The recorded responses by key; a row whose checksum is wrong counts as absent."""
-        wanted = list(dict.fromkeys(keys))
+        distinct_keys = list(dict.fromkeys(keys))
         responses: dict[str, Any] = {}
         with self._store_errors("read"):
             for database in (self._db, *self._others):
-                missing = [key for key in wanted if key not in responses]
-                responses |= _look_up(database, missing)
+                missing = [key for key in distinct_keys if key not in responses]
+                responses |= _read_responses(database, missing)
         return responses
 
     def describe(self, fingerprint: str, description: Mapping[str, Any]) -> None:
@@ -235,7 +235,7 @@ class Ledger:
             raise StoreError(f"{self.path}: the ledger cannot be {verb}: {reason}. Choose another --out.") from error
 
 
-def _look_up(database: sqlite3.Connection, keys: Sequence[str]) -> dict[str, Any]:
+def _read_responses(database: sqlite3.Connection, keys: Sequence[str]) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for start in range(0, len(keys), 500):  # SQLite bounds the parameters of a statement
         chunk = keys[start : start + 500]
@@ -264,5 +264,5 @@ def _remedy(message: str) -> str:
         "malformed": "It is damaged: run the same command again, which sets it aside and takes over what it can.",
         "I/O": "The disk failed: check it, or choose another --out.",
     }
-    matching = (remedy for word, remedy in remedies.items() if word in message)
-    return next(matching, "Move it away or choose another --out.")
+    matching_remedies = (remedy for word, remedy in remedies.items() if word in message)
+    return next(matching_remedies, "Move it away or choose another --out.")

@@ -22,7 +22,7 @@ from capgap.models.tokenizer_files import TOKENIZER_FILES
 _CHAT_BACKENDS = ("litellm", *(name for name in BACKENDS if "chat" in name))
 """Backends that take messages; none of them gives log-likelihoods."""
 _GENERATE_ONLY = ("anthropic-completions", "hf-audiolm-qwen", "hf-multimodal", "vllm-vlm", "hf-mistral3")
-_OPENAI_PROTOCOL = ("local-completions", "local-chat-completions", "openai-completions", "openai-chat-completions")
+_OPENAI_BACKENDS = ("local-completions", "local-chat-completions", "openai-completions", "openai-chat-completions")
 _OPENAI_SCORED_MODELS = ("babbage-002", "davinci-002")  # OpenAI echoes log-probabilities for no other model
 
 _PACKAGES = {
@@ -72,7 +72,7 @@ def check_backend(spec: ModelSpec, *, scores: bool = False) -> None:
             f"model {spec.name}: the backend {spec.kind} needs {module}, which is missing. pip install {pip}"
         )
     arguments = spec.arguments
-    if spec.kind in _OPENAI_PROTOCOL:
+    if spec.kind in _OPENAI_BACKENDS:
         _check_server(spec, arguments)
     if spec.kind in _CHAT_BACKENDS and spec.get("chat_template") == "off":
         raise ModelError(
@@ -145,7 +145,7 @@ def load_backend(
         settings = _settings(spec, arguments, lm_class, device)
         lm = lm_class.create_from_arg_string(spec.checkpoint, settings)
         prompting = _prompting(spec, lm)
-        identity = _identity(spec, arguments, lm, prompting, run_id)
+        identity = _model_identity(spec, arguments, lm, prompting, run_id)
     batch_requests = _batch_requests(spec, lm)
     return LoadedModel(
         name=spec.name,
@@ -201,7 +201,7 @@ def _mixins(lm_class: type[Any], spec: ModelSpec) -> tuple[type[Any], ...]:
     from capgap.models.openai_server import OpenAIServer
     from capgap.models.server_backend import ServerBackend
 
-    return (BackendErrors, OpenAIServer if spec.kind in _OPENAI_PROTOCOL else ServerBackend)
+    return (BackendErrors, OpenAIServer if spec.kind in _OPENAI_BACKENDS else ServerBackend)
 
 
 def _settings(spec: ModelSpec, arguments: Mapping[str, str], lm_class: Any, device: str | None) -> dict[str, Any]:
@@ -213,21 +213,21 @@ def _settings(spec: ModelSpec, arguments: Mapping[str, str], lm_class: Any, devi
         raise ModelError(
             f"model {spec.name}: {spec.kind} knows no argument {unknown[0]!r}.{suggestion(unknown[0], names)}"
         )
-    added: dict[str, Any] = {"batch_size": _OWN_BATCHING.get(spec.kind, 1)}
+    defaults: dict[str, Any] = {"batch_size": _OWN_BATCHING.get(spec.kind, 1)}
     if device is not None or spec.kind.startswith(("hf", "huggingface")):
-        added["device"] = choose_device(device)
-    if spec.kind in _OPENAI_PROTOCOL and arguments.get("tokenizer"):
-        added["tokenizer_backend"] = "huggingface"  # lm-eval's `auto` mixes up a given tokenizer with the server's
+        defaults["device"] = choose_device(device)
+    if spec.kind in _OPENAI_BACKENDS and arguments.get("tokenizer"):
+        defaults["tokenizer_backend"] = "huggingface"  # lm-eval's `auto` mixes up a given tokenizer with the server's
     prompting = prompting_from_spec(spec, auto=False)
     if prompting.think_end is not None:
-        added["think_end_token"] = prompting.think_end
+        defaults["think_end_token"] = prompting.think_end
     if prompting.enable_thinking is not None:
-        added["enable_thinking"] = prompting.enable_thinking
-    for key in [key for key in added if key not in names and not (key == "device" and open_ended and not is_server)]:
-        value = added.pop(key)
-        if key in ("think_end_token", "enable_thinking") and spec.kind not in _OPENAI_PROTOCOL:
+        defaults["enable_thinking"] = prompting.enable_thinking
+    for key in [key for key in defaults if key not in names and not (key == "device" and open_ended and not is_server)]:
+        value = defaults.pop(key)
+        if key in ("think_end_token", "enable_thinking") and spec.kind not in _OPENAI_BACKENDS:
             raise ModelError(f"model {spec.name}: {spec.kind} cannot be told {key}={value}.")
-    return {key: value for key, value in added.items() if key not in arguments}
+    return {key: value for key, value in defaults.items() if key not in arguments}
 
 
 def _parameters(lm_class: Any) -> tuple[set[str], bool]:
@@ -251,12 +251,12 @@ def _prompting(spec: ModelSpec, lm: Any) -> Prompting:
     prompting = prompting_from_spec(spec, auto=spec.kind in _CHAT_BACKENDS or has_template)
     if prompting.chat_template and spec.kind not in _CHAT_BACKENDS and not has_template:
         raise ModelError(f"model {spec.name}: chat_template=on, but its tokenizer has no chat template.")
-    if spec.kind in _OPENAI_PROTOCOL:
+    if spec.kind in _OPENAI_BACKENDS:
         lm.think_end, lm.enable_thinking = prompting.think_end, prompting.enable_thinking
     return prompting
 
 
-def _identity(
+def _model_identity(
     spec: ModelSpec, arguments: Mapping[str, str], lm: Any, prompting: Prompting, run_id: str
 ) -> dict[str, Any]:
     """Identity of a model whose weights are not seen: the endpoint, the name asked for, the arguments, the run."""
@@ -264,7 +264,7 @@ def _identity(
     tokenizer = arguments.get("tokenizer") or weights
     return {
         "kind": spec.kind,
-        "endpoint": _address(str(getattr(lm, "base_url", None) or arguments.get("base_url") or "")) or None,
+        "endpoint": _url_without_secrets(str(getattr(lm, "base_url", None) or arguments.get("base_url") or "")) or None,
         "model": Path(weights).name if Path(weights).is_absolute() else weights,
         "weights": file_hashes(Path(weights), ("*.safetensors", "*.json")) if Path(weights).is_dir() else None,
         "tokenizer": file_hashes(Path(tokenizer), TOKENIZER_FILES) if Path(tokenizer).is_dir() else tokenizer,
@@ -276,10 +276,10 @@ def _identity(
     }
 
 
-def _address(url: str) -> str:
+def _url_without_secrets(url: str) -> str:
     """A server's address without user, password and query."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    url_parts = urlsplit(url)
+    return urlunsplit((url_parts.scheme, url_parts.netloc.rpartition("@")[2], url_parts.path, "", ""))
 
 
 @contextmanager
@@ -295,7 +295,7 @@ def _start_errors(spec: ModelSpec) -> Iterator[None]:
             reason = f"cannot start: {error}"
         raise ModelError(f"model {spec.name}: the backend {spec.kind} {masked(reason)}") from error
     except Exception as error:
-        if isinstance(error, OSError) and spec.kind in _OPENAI_PROTOCOL and "tokenizer" not in spec.arguments:
+        if isinstance(error, OSError) and spec.kind in _OPENAI_BACKENDS and "tokenizer" not in spec.arguments:
             raise ModelError(
                 f"model {spec.name}: its prompts are counted in tokens, no tokenizer= was given, and its name on the "
                 f"server leads to none ({error_line(error)}). Say tokenizer=CKPT, a directory or hub name."

@@ -30,13 +30,13 @@ class LanguageModelHead:
             raw = raw * self.scale
         return raw if self.cap is None else torch.tanh(raw / self.cap) * self.cap
 
-    def cut(self, n_vocabulary: int) -> "LanguageModelHead":
+    def truncate_vocabulary(self, n_vocabulary: int) -> "LanguageModelHead":
         """Only its first ids; those behind them fill up a table and stand for no text."""
         bias = None if self.bias is None else self.bias[:n_vocabulary]
         return replace(self, weight=None if self.weight is None else self.weight[:n_vocabulary], bias=bias)
 
 
-def head_of(model: Any) -> LanguageModelHead | None:
+def read_lm_head(model: Any) -> LanguageModelHead | None:
     """The head of a causal language model of transformers; None where these numbers do not give its logits.
 
     It is read from the output embeddings and the config, and compared with the model's own logits before it is
@@ -47,20 +47,20 @@ def head_of(model: Any) -> LanguageModelHead | None:
     if type(layer) is not torch.nn.Linear or weight is None:
         return None  # an adapter on the head, a head of several layers
     config = model.config.get_text_config(decoder=True)
-    cap = getattr(config, "final_logit_softcapping", None)
-    head = LanguageModelHead(weight, layer.bias, scale=_scale(config), cap=cap)
-    return head if _matches_model(model, head, weight) else None
+    softcap = getattr(config, "final_logit_softcapping", None)
+    lm_head = LanguageModelHead(weight, layer.bias, scale=_scale(config), cap=softcap)
+    return lm_head if _matches_model(model, lm_head, weight) else None
 
 
 def _scale(config: Any) -> float:
-    multiplied, divided = getattr(config, "logit_scale", None), getattr(config, "logits_scaling", None)
-    if isinstance(multiplied, int | float):
-        return float(multiplied)
-    return 1 / float(divided) if isinstance(divided, int | float) else 1.0
+    multiplier, divisor = getattr(config, "logit_scale", None), getattr(config, "logits_scaling", None)
+    if isinstance(multiplier, int | float):
+        return float(multiplier)
+    return 1 / float(divisor) if isinstance(divisor, int | float) else 1.0
 
 
 @torch.no_grad()
-def _matches_model(model: Any, head: LanguageModelHead, weight: torch.Tensor) -> bool:
+def _matches_model(model: Any, lm_head: LanguageModelHead, weight: torch.Tensor) -> bool:
     """Whether the head gives the model's own logits for a few tokens."""
     was_training = model.training
     model.eval()
@@ -68,7 +68,7 @@ def _matches_model(model: Any, head: LanguageModelHead, weight: torch.Tensor) ->
     try:
         expected = model(input_ids=ids, use_cache=False).logits[0]
         backbone = model.get_decoder() if hasattr(model, "get_decoder") else model.base_model
-        logits = head.logits(backbone(input_ids=ids, use_cache=False).last_hidden_state[0])
+        logits = lm_head.logits(backbone(input_ids=ids, use_cache=False).last_hidden_state[0])
     finally:
         model.train(was_training)
     if expected.shape != logits.shape:

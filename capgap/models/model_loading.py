@@ -64,7 +64,7 @@ def load_model(
     if prompting.chat_template and not getattr(lm.tokenizer, "chat_template", None):
         raise ModelError(f"model {spec.name}: chat_template=on, but its tokenizer has no chat template.")
     loaded = time.monotonic()
-    identity = _identity(spec, checkpoint, lm, prompting)
+    identity = _model_identity(spec, checkpoint, lm, prompting)
     hashed = time.monotonic()
     vocabulary = int(getattr(lm.config, "vocab_size", None) or len(lm.tokenizer))
     batch_tokens = batch_tokens or max(256, min(4096, int(1.5e9 / (8 * vocabulary))))
@@ -124,7 +124,7 @@ def check_model(spec: ModelSpec, *, scores: bool = False) -> None:
     tokenizer_location(spec, locate(spec))
 
 
-def _identity(spec: ModelSpec, checkpoint: Checkpoint, lm: Any, prompting: Prompting) -> dict[str, Any]:
+def _model_identity(spec: ModelSpec, checkpoint: Checkpoint, lm: Any, prompting: Prompting) -> dict[str, Any]:
     """Identity of a checkpoint: all that can change an answer; its digest is part of every ledger key."""
     from capgap.models.hflm_build import quantisation_settings
 
@@ -166,11 +166,11 @@ def _facts(
         "adaptation": "lora" if checkpoint.is_adapter else None,
     }
     step = re.search(r"checkpoint-(\d+)$", str(checkpoint.path))
-    recorded = {key: value for key, value in checkpoint.training_record.items() if value is not None}
+    recorded_facts = {key: value for key, value in checkpoint.training_record.items() if value is not None}
     return {
         **facts,
         **({"step": int(step.group(1))} if step else {}),
-        **recorded,
+        **recorded_facts,
         "model": spec.name,
         "checkpoint": spec.location,
         "prompting": prompting.as_text(),

@@ -12,7 +12,7 @@ from typing import Any
 from capgap.errors import ModelError, suggestion
 from capgap.models.secret_masking import masked, refuse_secrets
 
-__all__ = ["BACKENDS", "MODEL_KEYS", "ModelSpec", "expand_models", "parse_model", "permitted"]
+__all__ = ["BACKENDS", "MODEL_KEYS", "ModelSpec", "expand_models", "parse_model", "add_permissions"]
 
 MICROWORLD = "microworld"
 
@@ -55,7 +55,7 @@ MODEL_KEYS: dict[str, tuple[str, ...]] = {
 PROMPTING_KEYS = ("chat_template", "system_prompt", "enable_thinking", "think_end")
 """The keys that capgap reads from a backend's arguments too; the others are the backend's own."""
 _LM_EVAL_KEYS = {"think_end_token": "think_end"}
-_LM_EVAL_VALUES = {"True": "on", "true": "on", "False": "off", "false": "off"}
+_ON_OFF_VALUES = {"True": "on", "true": "on", "False": "off", "false": "off"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class ModelSpec:
     @property
     def arguments(self) -> dict[str, str]:
         """The arguments of a backend, by name."""
-        pieces = [piece.partition("=") for piece in _pieces(self.checkpoint) if piece]
+        pieces = [argument.partition("=") for argument in _split_at_keys(self.checkpoint) if argument]
         return {key.strip(): value for key, _, value in pieces}
 
     @property
@@ -87,15 +87,15 @@ class ModelSpec:
         if self.kind == MICROWORLD:
             return f"{self.kind}:{self.checkpoint}"
         if self.kind != "checkpoint":
-            arguments = (f"{key}={_portable(value)}" for key, value in self.arguments.items())
+            arguments = (f"{key}={_portable_path(value)}" for key, value in self.arguments.items())
             return f"{self.kind}:{masked(','.join(arguments))}"
-        return _portable(self.checkpoint)
+        return _portable_path(self.checkpoint)
 
     @property
     def spec_text(self) -> str:
         """The spec as text that `parse_model` reads, without the model's name."""
-        head = self.checkpoint if self.kind == "checkpoint" else f"{self.kind}:{self.checkpoint}"
-        return ",".join([head, *(f"{key}={value}" for key, value in self.options.items())])
+        checkpoint_text = self.checkpoint if self.kind == "checkpoint" else f"{self.kind}:{self.checkpoint}"
+        return ",".join([checkpoint_text, *(f"{key}={value}" for key, value in self.options.items())])
 
 
 def parse_model(text: str) -> ModelSpec:
@@ -112,30 +112,30 @@ def parse_model(text: str) -> ModelSpec:
         return _backend_spec(text.strip(), backend)
     if backend is not None and backend != MICROWORLD:
         raise ModelError(f"model {text!r}: {backend!r} is no backend.{suggestion(backend, (MICROWORLD, *BACKENDS))}")
-    head, options = _split_options(text.strip())
-    name, checkpoint = _split_name(head)
+    name_and_checkpoint, options = _split_options(text.strip())
+    name, checkpoint = _split_name(name_and_checkpoint)
     if not checkpoint:
         raise ModelError(f"model {text!r}: no checkpoint is named. Expected [NAME=]CKPT[,key=value…].")
     if backend == MICROWORLD:
-        _, _, which = checkpoint.partition(":")
-        return ModelSpec(name or which, which, MICROWORLD, options)
+        _, _, microworld_name = checkpoint.partition(":")
+        return ModelSpec(name or microworld_name, microworld_name, MICROWORLD, options)
     return ModelSpec(name or default_name(checkpoint), checkpoint, "checkpoint", options)
 
 
-def permitted(text: str, allow: Iterable[str]) -> str:
+def add_permissions(text: str, permission_keys: Iterable[str]) -> str:
     """A model spec with what the user permits of every model, where the spec itself says nothing of it.
 
     Parameters
     ----------
     text
         Of a checkpoint; other specs, ``none`` among them, come back as they are.
-    allow
+    permission_keys
         Some of ``allow_code`` and ``allow_pickle``.
     """
     if text == "none":
         return text
     spec = parse_model(text)
-    permissions = "".join(f",{key}=on" for key in allow if key not in spec.options)
+    permissions = "".join(f",{key}=on" for key in permission_keys if key not in spec.options)
     return f"{text}{permissions}" if spec.kind == "checkpoint" else text
 
 
@@ -170,7 +170,7 @@ def _may_be_checkpoint(path: str) -> bool:
     return Path(path).is_dir() or path.endswith(".gguf")
 
 
-def _portable(text: str) -> str:
+def _portable_path(text: str) -> str:
     """A path relative to the working directory, or its name alone; what is no absolute path stays."""
     path = Path(text)
     if not path.is_absolute():
@@ -180,18 +180,18 @@ def _portable(text: str) -> str:
 
 def default_name(checkpoint: str) -> str:
     """The last part of a path or hub name; a Trainer's ``checkpoint-N`` keeps its parent's name too."""
-    parts = [part for part in re.split(r"[/\\]", checkpoint.rstrip("/\\")) if part not in {"", ".", ".."}]
-    if not parts:
+    path_parts = [name for name in re.split(r"[/\\]", checkpoint.rstrip("/\\")) if name not in {"", ".", ".."}]
+    if not path_parts:
         return Path(checkpoint).resolve().name or "model"
-    if len(parts) > 1 and re.fullmatch(r"checkpoint-\d+", parts[-1]):
-        return "/".join(parts[-2:])
-    return parts[-1]
+    if len(path_parts) > 1 and re.fullmatch(r"checkpoint-\d+", path_parts[-1]):
+        return "/".join(path_parts[-2:])
+    return path_parts[-1]
 
 
 def _named_backend(text: str) -> str | None:
     """The name before the first colon of a spec, where it is no path of this disk."""
-    head = _pieces(text)[0]
-    _, checkpoint = _split_name(head)
+    name_and_checkpoint = _split_at_keys(text)[0]
+    _, checkpoint = _split_name(name_and_checkpoint)
     backend, colon, _ = checkpoint.partition(":")
     is_path = "/" in backend or "\\" in backend or len(backend) < 2 or Path(checkpoint).exists()
     return backend if colon and not is_path else None
@@ -199,53 +199,53 @@ def _named_backend(text: str) -> str | None:
 
 def _backend_spec(text: str, backend: str) -> ModelSpec:
     """The spec of a backend: its own arguments stay as they are, the keys of prompting are capgap's."""
-    before, _, after = text.partition(f"{backend}:")
+    name_prefix, _, arguments_text = text.partition(f"{backend}:")
     backend_arguments: list[str] = []
     options: dict[str, str] = {}
-    for piece in _pieces(after):
-        key, equals, value = piece.partition("=")
+    for argument in _split_at_keys(arguments_text):
+        key, equals, value = argument.partition("=")
         key = key.strip()
-        if piece and not (equals and key):
-            raise ModelError(f"model {text!r}: {piece!r} is no argument. Expected {backend}:key=value,key=value…")
+        if argument and not (equals and key):
+            raise ModelError(f"model {text!r}: {argument!r} is no argument. Expected {backend}:key=value,key=value…")
         if key in PROMPTING_KEYS or key in _LM_EVAL_KEYS:
             option = _LM_EVAL_KEYS.get(key, key)
-            options[option] = _checked(text, option, _LM_EVAL_VALUES.get(value, value) if MODEL_KEYS[option] else value)
-        elif piece:
-            backend_arguments.append(piece)
+            options[option] = _validate(text, option, _ON_OFF_VALUES.get(value, value) if MODEL_KEYS[option] else value)
+        elif argument:
+            backend_arguments.append(argument)
     arguments = ",".join(backend_arguments)
-    name = before.rstrip().rstrip("=").strip() or _backend_name(backend, arguments)
+    name = name_prefix.rstrip().rstrip("=").strip() or _backend_name(backend, arguments)
     return ModelSpec(name, arguments, backend, options)
 
 
-def _pieces(text: str) -> list[str]:
+def _split_at_keys(text: str) -> list[str]:
     """A spec split at the commas that start a ``key=``; a comma that starts none belongs to what stands before it."""
     return re.split(r",(?=\s*[A-Za-z_]\w*=)", text)
 
 
 def _split_options(text: str) -> tuple[str, dict[str, str]]:
     """The head of a spec, and its options."""
-    pieces = _pieces(text)
+    pieces = _split_at_keys(text)
     options: dict[str, str] = {}
-    for piece in pieces[1:]:
-        key, _, value = piece.strip().partition("=")
+    for option_text in pieces[1:]:
+        key, _, value = option_text.strip().partition("=")
         if key not in MODEL_KEYS:
             raise ModelError(f"model {text!r}: unknown key {key!r}.{suggestion(key, MODEL_KEYS)}")
-        options[key] = _checked(text, key, value)
+        options[key] = _validate(text, key, value)
     return pieces[0], options
 
 
-def _checked(text: str, key: str, value: str) -> str:
-    allowed = MODEL_KEYS[key]
-    if allowed and value not in allowed:
-        raise ModelError(f"model {text!r}: {key}={value!r} is not possible.{suggestion(value, allowed)}")
+def _validate(text: str, key: str, value: str) -> str:
+    valid_values = MODEL_KEYS[key]
+    if valid_values and value not in valid_values:
+        raise ModelError(f"model {text!r}: {key}={value!r} is not possible.{suggestion(value, valid_values)}")
     return value
 
 
-def _split_name(head: str) -> tuple[str, str]:
-    name, equals, rest = head.partition("=")
-    if equals and re.fullmatch(r"[\w .+@-]{1,80}", name) and not Path(head).exists():
-        return name.strip(), rest.strip()
-    return "", head
+def _split_name(name_and_checkpoint: str) -> tuple[str, str]:
+    name, equals, checkpoint = name_and_checkpoint.partition("=")
+    if equals and re.fullmatch(r"[\w .+@-]{1,80}", name) and not Path(name_and_checkpoint).exists():
+        return name.strip(), checkpoint.strip()
+    return "", name_and_checkpoint
 
 
 def _backend_name(backend: str, arguments: str) -> str:
@@ -255,7 +255,7 @@ def _backend_name(backend: str, arguments: str) -> str:
 
 def _natural_order(path: str) -> list[Any]:
     """Sort key that puts checkpoint-200 before checkpoint-1000."""
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", path)]
+    return [(0, int(chunk)) if chunk.isdigit() else (1, chunk) for chunk in re.split(r"(\d+)", path)]
 
 
 def _distinct(specs: list[ModelSpec]) -> list[ModelSpec]:
@@ -264,10 +264,10 @@ def _distinct(specs: list[ModelSpec]) -> list[ModelSpec]:
     for spec in specs:
         depth = 2
         while spec.name in seen and seen[spec.name].spec_text != spec.spec_text and spec.kind == "checkpoint":
-            parts = Path(spec.checkpoint).parts
-            if depth > len(parts):
+            path_parts = Path(spec.checkpoint).parts
+            if depth > len(path_parts):
                 break
-            spec, depth = replace(spec, name="/".join(parts[-depth:])), depth + 1
+            spec, depth = replace(spec, name="/".join(path_parts[-depth:])), depth + 1
         if spec.name in seen:
             if seen[spec.name].spec_text == spec.spec_text:
                 continue

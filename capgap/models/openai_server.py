@@ -16,7 +16,7 @@ from capgap.models.server_backend import ServerBackend, ServerRefusal
 _UNKNOWN_LENGTH = 1 << 30
 _MAX_PLAUSIBLE_LENGTH = 10_000_000  # tokens; tokenizers that know no limit claim 1e30
 _UNSUPPORTED_STATUS = (400, 405, 422, 501)  # to a request for log-probabilities: this server has none
-_PROBE = "One two three: four, five and six."
+_PROBE_TEXT = "One two three: four, five and six."
 
 
 class NoPromptLogprobs(ModelError):
@@ -120,7 +120,9 @@ class OpenAIServer(ServerBackend):
                 texts.append(text or "")
                 usage = output.get("usage") if len(choices) == 1 else None
                 n_tokens = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
-                self.endings.append(GenerationEnding(n_tokens if isinstance(n_tokens, int) else None, _ending(choice)))
+                self.endings.append(
+                    GenerationEnding(n_tokens if isinstance(n_tokens, int) else None, _stop_reason(choice))
+                )
         return texts
 
     def parse_logprobs(
@@ -143,12 +145,12 @@ class OpenAIServer(ServerBackend):
                 f"model {self.model_name}: {len(tokens)} prompts were sent, {len(replies)} came back."
             )
         return [
-            self._log_likelihood(choice, usage, len(sent), first)
-            for (choice, usage), sent, first in zip(replies, tokens, ctxlens, strict=True)
+            self._log_likelihood(choice, usage, len(sent), offset)
+            for (choice, usage), sent, offset in zip(replies, tokens, ctxlens, strict=True)
         ]
 
-    def _log_likelihood(self, choice: Mapping[str, Any], usage: Any, n_sent: int, first: int) -> tuple[float, bool]:
-        """One log-likelihood: of the tokens from `first` to the end of the prompt; the answer behind it is dropped."""
+    def _log_likelihood(self, choice: Mapping[str, Any], usage: Any, n_sent: int, offset: int) -> tuple[float, bool]:
+        """One log-likelihood: of the tokens from `offset` to the end of the prompt; the answer behind it is dropped."""
         logprobs = choice.get("logprobs")
         values = logprobs.get("token_logprobs") if isinstance(logprobs, Mapping) else None
         if not isinstance(logprobs, Mapping) or not isinstance(values, list):
@@ -168,15 +170,15 @@ class OpenAIServer(ServerBackend):
                 f"{reason}. Check tokenizer=, add_bos_token= and tokenized_requests=."
             )
         top_logprobs = logprobs.get("top_logprobs")
-        scored, tops = values[first:n_sent], top_logprobs[first:n_sent] if isinstance(top_logprobs, list) else []
-        if len(tops) != len(scored) or not all(isinstance(top, Mapping) and top for top in tops):
+        scored, likeliest = values[offset:n_sent], top_logprobs[offset:n_sent] if isinstance(top_logprobs, list) else []
+        if len(likeliest) != len(scored) or not all(isinstance(top, Mapping) and top for top in likeliest):
             raise NoPromptLogprobs(
                 f"model {self.model_name}: the server's reply lacks top_logprobs, so what is greedy cannot be told."
             )
         if not all(isinstance(value, int | float) and not math.isnan(value) and value <= 1e-3 for value in scored):
             invalid = next(value for value in scored if not (isinstance(value, int | float) and value <= 1e-3))
             raise NoPromptLogprobs(f"model {self.model_name}: the server gives {invalid!r} as a log-probability.")
-        greedy = all(value >= max(top.values()) for value, top in zip(scored, tops, strict=True))
+        greedy = all(value >= max(top.values()) for value, top in zip(scored, likeliest, strict=True))
         return float(sum(scored)), greedy
 
     def _choices(self, output: Any) -> list[Mapping[str, Any]]:
@@ -204,7 +206,7 @@ class OpenAIServer(ServerBackend):
             return "chats give no log-likelihoods of what is said to them"
         if self.tokenizer is None:
             return "without a tokenizer (tokenizer=CKPT) the tokens of a prompt cannot be counted"
-        ids = self.tok_encode(_PROBE)
+        ids = self.tok_encode(_PROBE_TEXT)
         try:
             self._loglikelihood_tokens([(None, ids[:1], ids[1:])])
         except NoPromptLogprobs as error:
@@ -229,9 +231,9 @@ class OpenAIServer(ServerBackend):
         served = self._served_length()
         if served is not None:
             return served
-        claimed = [getattr(self.tokenizer, "model_max_length", None), *_config_lengths(self.tokenizer)]
-        plausible = [int(n) for n in claimed if isinstance(n, int | float) and 1 < n < _MAX_PLAUSIBLE_LENGTH]
-        return min(plausible, default=2048)
+        claimed_lengths = [getattr(self.tokenizer, "model_max_length", None), *_config_lengths(self.tokenizer)]
+        max_lengths = [int(n) for n in claimed_lengths if isinstance(n, int | float) and 1 < n < _MAX_PLAUSIBLE_LENGTH]
+        return min(max_lengths, default=2048)
 
     def _served_length(self) -> int | None:
         """The model's context length in the server's list of models; None where it does not tell."""
@@ -260,7 +262,7 @@ def _stop_strings(until: Any) -> list[str]:
     return [until] if isinstance(until, str) else list(until or ())
 
 
-def _ending(choice: Mapping[str, Any]) -> str | None:
+def _stop_reason(choice: Mapping[str, Any]) -> str | None:
     """Stop reason in lm-eval's words; `stop` is an end token or a stop string, which few servers tell apart."""
     reason = choice.get("finish_reason")
     if reason == "stop" and "stop_reason" in choice:  # vLLM: the stop string, or null at an end token

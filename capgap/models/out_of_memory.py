@@ -16,17 +16,17 @@ def is_out_of_memory(error: Exception) -> bool:
     )
 
 
-def halve_batch_size(model: LoadedModel, size: int, error: Exception, unit: str, *, smallest: int) -> int:
+def halve_batch_size(model: LoadedModel, size: int, error: Exception, unit: str, *, min_size: int) -> int:
     """Half of `size`, and a note to the user; memory that is only cached is given back.
 
     Raises
     ------
     ModelError
-        Half would be below `smallest`.
+        Half would be below `min_size`.
     """
     import torch
 
-    if size // 2 < smallest:
+    if size // 2 < min_size:
         raise ModelError(
             f"model {model.name}: the memory does not hold a forward pass of {size} {unit}. "
             f"Use a smaller dtype, another device, or free some memory; the same command goes on where it stopped."

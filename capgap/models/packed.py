@@ -6,8 +6,8 @@ like length, filled up on the right, where a causal model never looks, and takes
 whole row is ever made, and no token pays for the length of the row.
 
 Training, the teacher's passes and the proof all run through `PackedBackbone.hidden`. Models that cannot be run so
-(states, biases by distance, attention of their own) are found by `PackedBackbone.prove` and run padded, one sequence
-a line.
+(states, biases by distance, attention of their own) are found by `PackedBackbone.prove_packing` and run padded, one
+sequence a line.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,12 +23,12 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 _NAME = "capgap_packed"
 _MIN_LENGTH_SHARE = 0.75  # sequences of a grid are at least so long as a share of its longest
-_SHORT = 64  # tokens; below this, a call costs more than the padding it would spare
+_UNSPLIT_WIDTH = 64  # tokens; below this, a call costs more than the padding it would spare
 _RTOL = 1e-3  # of the scale of the hidden states: rounding passes, a leak doesn't (PEERS: 0.08 to 0.38)
 
 
 @dataclass(frozen=True)
-class PackedGrid:
+class PaddedGrid:
     """Sequences of like length, side by side and padded on the right."""
 
     index: torch.Tensor
@@ -57,41 +57,41 @@ class PackedRow:
         return self._tensor(np.concatenate([np.arange(length) for length in self.lengths]))
 
     @cached_property
-    def grids(self) -> tuple[PackedGrid, ...]:
+    def grids_by_length(self) -> tuple[PaddedGrid, ...]:
         """The row as grids of like length, the longest sequences first."""
-        groups: list[list[int]] = []
+        length_groups: list[list[int]] = []
         for sequence in np.argsort(-np.asarray(self.lengths), kind="stable").tolist():
-            width = self.lengths[groups[-1][0]] if groups else 0
-            if not groups or (width > _SHORT and self.lengths[sequence] < _MIN_LENGTH_SHARE * width):
-                groups.append([])
-            groups[-1].append(sequence)
-        return tuple(self._grid(group) for group in groups)
+            width = self.lengths[length_groups[-1][0]] if length_groups else 0
+            if not length_groups or (width > _UNSPLIT_WIDTH and self.lengths[sequence] < _MIN_LENGTH_SHARE * width):
+                length_groups.append([])
+            length_groups[-1].append(sequence)
+        return tuple(self._build_grid(group) for group in length_groups)
 
     @cached_property
-    def padded_grid(self) -> PackedGrid:
+    def padded_grid(self) -> PaddedGrid:
         """All sequences in one grid, in their order."""
-        return self._grid(list(range(len(self.lengths))))
+        return self._build_grid(list(range(len(self.lengths))))
 
     @cached_property
     def token_of_cell(self) -> torch.Tensor:
         """Which token each cell of the grids holds, grid after grid: row → grids. Shape (cells,)."""
-        return torch.cat([grid.index.flatten() for grid in self.grids])
+        return torch.cat([grid.index.flatten() for grid in self.grids_by_length])
 
     @cached_property
     def cell_of_token(self) -> torch.Tensor:
         """Which cell of the grids holds each token: grids → row. Shape (tokens,)."""
-        valid = torch.cat([grid.valid.flatten() for grid in self.grids])
+        valid = torch.cat([grid.valid.flatten() for grid in self.grids_by_length])
         cells = valid.nonzero().squeeze(1)
         cell_of_token = torch.empty_like(cells)
         cell_of_token[self.token_of_cell[cells]] = cells
         return cell_of_token
 
-    def _grid(self, sequences: list[int]) -> PackedGrid:
+    def _build_grid(self, sequences: list[int]) -> PaddedGrid:
         starts = np.concatenate([[0], np.cumsum(self.lengths)[:-1]])[sequences]
         lengths = np.asarray(self.lengths)[sequences]
         column = np.arange(lengths.max())
         index = starts[:, None] + np.minimum(column, lengths[:, None] - 1)
-        return PackedGrid(self._tensor(index), self._tensor(column < lengths[:, None]))
+        return PaddedGrid(self._tensor(index), self._tensor(column < lengths[:, None]))
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
@@ -111,7 +111,7 @@ class _GatherRows(torch.autograd.Function):
         return gradients[0].index_select(0, inverse), None, None
 
 
-def _attention(
+def _packed_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -132,16 +132,16 @@ def _attention(
     queries_per_key = heads // key.shape[1]  # grouped-query attention
     to_cells: Any = _GatherRows.apply
     # Queries, keys and values, each (cells, heads, width of a head).
-    cells = [to_cells(_by_token(states), row.token_of_cell, row.cell_of_token) for states in (query, key, value)]
+    cells = [to_cells(_tokens_first(qkv), row.token_of_cell, row.cell_of_token) for qkv in (query, key, value)]
     outputs: list[torch.Tensor] = []
     low = 0
-    for grid in row.grids:
+    for grid in row.grids_by_length:
         n, width = grid.index.shape
         high = low + n * width
         # (sequences, heads, width, width of a head), as torch's kernels take them
-        q, k, v = (states[low:high].view(n, width, -1, states.shape[-1]).transpose(1, 2) for states in cells)
+        q, k, v = (qkv[low:high].view(n, width, -1, qkv.shape[-1]).transpose(1, 2) for qkv in cells)
         if queries_per_key > 1:
-            k, v = (states.repeat_interleave(queries_per_key, dim=1) for states in (k, v))
+            k, v = (qkv.repeat_interleave(queries_per_key, dim=1) for qkv in (k, v))
         visible = _window_mask(width, sliding_window, query.device)
         if softcap is not None:
             out = _softcapped_attention(q, k, v, visible, scaling, dropout, softcap)
@@ -151,10 +151,10 @@ def _attention(
             )
         outputs.append(out.transpose(1, 2).reshape(n * width, heads, -1))
         low = high
-    flat = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    cell_outputs = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
     # Padding is left out here, so that what its queries computed gets no gradient.
     to_tokens: Any = _GatherTokens.apply
-    return to_tokens(flat, row.cell_of_token).view(1, tokens, heads, -1), None
+    return to_tokens(cell_outputs, row.cell_of_token).view(1, tokens, heads, -1), None
 
 
 class _GatherTokens(torch.autograd.Function):
@@ -174,9 +174,9 @@ class _GatherTokens(torch.autograd.Function):
         return cell_gradients, None
 
 
-def _by_token(states: torch.Tensor) -> torch.Tensor:
+def _tokens_first(head_states: torch.Tensor) -> torch.Tensor:
     """(1, heads, tokens, width) → (tokens, heads, width)."""
-    return states[0].transpose(0, 1).contiguous()
+    return head_states[0].transpose(0, 1).contiguous()
 
 
 def _window_mask(width: int, window: int | None, device: torch.device) -> torch.Tensor | None:
@@ -195,19 +195,19 @@ def _softcapped_attention(
     visible: torch.Tensor | None,
     scaling: float | None,
     dropout: float,
-    cap: float,
+    softcap: float,
 ) -> torch.Tensor:
     """Attention with soft-capped scores, ``cap * tanh(scores / cap)``, which no kernel of torch's does."""
     width = query.shape[2]
     if visible is None:
         visible = torch.ones(width, width, dtype=torch.bool, device=query.device).tril()
     scores = (query @ key.transpose(2, 3)) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-    scores = torch.tanh(scores / cap) * cap
+    scores = torch.tanh(scores / softcap) * softcap
     weights = scores.masked_fill(~visible, torch.finfo(scores.dtype).min).float().softmax(dim=-1).to(query.dtype)
     return torch.nn.functional.dropout(weights, dropout) @ value
 
 
-AttentionInterface.register(_NAME, _attention)
+AttentionInterface.register(_NAME, _packed_attention)
 AttentionMaskInterface.register(_NAME, lambda *args, **kwargs: None)
 
 
@@ -247,10 +247,10 @@ class PackedBackbone:
             padded: torch.Tensor = self.backbone(**_padded_inputs(ids, row, embeds), use_cache=False).last_hidden_state
             return padded[row.padded_grid.valid]
         inputs = {"input_ids": ids[None]} if embeds is None else {"inputs_embeds": embeds[None]}
-        states: torch.Tensor = self.backbone(
+        hidden_states: torch.Tensor = self.backbone(
             **inputs, position_ids=row.positions[None], attention_mask=None, use_cache=False, row=row
         ).last_hidden_state[0]
-        return states
+        return hidden_states
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -259,14 +259,14 @@ class PackedBackbone:
             yield
             return
         config = self.backbone.config
-        before = config._attn_implementation
+        former_attention = config._attn_implementation
         config._attn_implementation = _NAME
         try:
             yield
         finally:
-            config._attn_implementation = before
+            config._attn_implementation = former_attention
 
-    def prove(self, sequences: Sequence[Sequence[int]]) -> None:
+    def prove_packing(self, sequences: Sequence[Sequence[int]]) -> None:
         """Compare hidden states of sequences run packed and alone; where they differ, run padded from now on.
 
         Parameters
@@ -275,8 +275,8 @@ class PackedBackbone:
             Token ids of what will be run; the longest, the shortest and one between are compared, so that one is
             longer than the model's window where any is.
         """
-        by_length = sorted(sequences, key=len)
-        sequences = [by_length[n] for n in sorted({0, len(by_length) // 2, len(by_length) - 1})]
+        sorted_sequences = sorted(sequences, key=len)
+        sequences = [sorted_sequences[n] for n in sorted({0, len(sorted_sequences) // 2, len(sorted_sequences) - 1})]
         was_training = self.model.training
         self.model.eval()
         device = next(self.model.parameters()).device
@@ -286,17 +286,17 @@ class PackedBackbone:
             with torch.no_grad():
                 inputs = [torch.tensor([list(sequence)], device=device) for sequence in sequences]
                 outputs = [self.backbone(input_ids=sequence, use_cache=False) for sequence in inputs]
-                alone = torch.cat([output.last_hidden_state[0].float() for output in outputs])
+                separate_states = torch.cat([output.last_hidden_state[0].float() for output in outputs])
                 try:
                     with self.in_use():
-                        together = self.hidden(ids, row).float()
+                        packed_states = self.hidden(ids, row).float()
                 except Exception as error:  # what a model that was not made for this raises
                     self.why_not = f"a packed pass fails ({type(error).__name__}: {str(error)[:120]})"
                     return
         finally:
             self.model.train(was_training)
         rtol = _RTOL if next(self.model.parameters()).dtype == torch.float32 else 30 * _RTOL
-        difference = float((together - alone).abs().max() / alone.abs().max().clamp(min=1e-6))
+        difference = float((packed_states - separate_states).abs().max() / separate_states.abs().max().clamp(min=1e-6))
         if not difference <= rtol:  # also where it is NaN
             self.why_not = f"its hidden states in a packed pass are not its own (they differ by {difference:.1g})"
 

@@ -29,8 +29,8 @@ class Prompting:
 
 def prompting_of(spec: ModelSpec, checkpoint: Checkpoint) -> Prompting:
     """The prompting of a checkpoint: from its spec, else as it was trained, else as its tokenizer suggests."""
-    recorded = checkpoint.training_record.get("prompting")
-    trained = json.loads(recorded) if isinstance(recorded, str) else recorded or {}
+    recorded_prompting = checkpoint.training_record.get("prompting")
+    trained = json.loads(recorded_prompting) if isinstance(recorded_prompting, str) else recorded_prompting or {}
     auto = bool(trained["chat_template"]) if "chat_template" in trained else _has_template(checkpoint)
     return prompting_from_spec(spec, auto=auto)
 

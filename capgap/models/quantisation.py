@@ -75,11 +75,11 @@ def quantisation_of(folder: Path, config: Mapping[str, Any], name: str) -> Quant
         nested.get("quantization_config") if isinstance(nested, Mapping) else None
     )
     if not settings:
-        older = next((file for file in _OLDER_FILES if (folder / file).is_file()), None)
-        if older is not None or config.get("quantization"):
-            what = f"it has {older}" if older is not None else "its config.json has a `quantization` (MLX?)"
+        old_file = next((file for file in _OLDER_FILES if (folder / file).is_file()), None)
+        if old_file is not None or config.get("quantization"):
+            reason = f"it has {old_file}" if old_file is not None else "its config.json has a `quantization` (MLX?)"
             raise ModelError(
-                f"model {name}: {folder} looks quantised ({what}), but config.json has no quantization_config, which "
+                f"model {name}: {folder} looks quantised ({reason}), but config.json has no quantization_config, which "
                 f"transformers needs to unpack the weights. Convert the checkpoint again with a current tool."
             )
         return None
@@ -123,7 +123,7 @@ def check_packages(quantisation: Quantisation | None, requested: str | None, nam
         )
     if quantisation is None and not requested:
         return
-    what = f"its weights are {quantisation.as_text()}" if quantisation is not None else f"quantization={requested}"
+    reason = f"its weights are {quantisation.as_text()}" if quantisation is not None else f"quantization={requested}"
     requirements = _REQUIREMENTS.get(quantisation.method) if quantisation is not None else _LoadingNeeds(_BITSANDBYTES)
     missing = (
         [pip for module, pip in requirements.packages.items() if not is_installed(module)]
@@ -132,7 +132,7 @@ def check_packages(quantisation: Quantisation | None, requested: str | None, nam
     )
     if missing:
         raise ModelError(
-            f"model {name}: {what}, and what unpacks them is not installed. pip install {' '.join(missing)}"
+            f"model {name}: {reason}, and what unpacks them is not installed. pip install {' '.join(missing)}"
         )
 
 

@@ -38,18 +38,18 @@ def encode_requests(lm: Any, kind: str, arguments: Sequence[tuple[Any, ...]]) ->
     pairs = [_moved_spaces(str(context), str(continuation)) for context, continuation in arguments]
     texts = (text for context, continuation in pairs if context for text in (context, context + continuation))
     encoded = encode_texts(lm, texts)
-    bare = {continuation for context, continuation in pairs if not context}
-    encoded_bare = {text: lm.tok_encode(text, add_special_tokens=False) for text in bare}
+    bare_continuations = {continuation for context, continuation in pairs if not context}
+    encoded_bare = {text: lm.tok_encode(text, add_special_tokens=False) for text in bare_continuations}
     scored: list[tuple[ScoredContinuation, ...]] = []
     for context, continuation in pairs:
         if context:
-            before = encoded[context]
-            after = encoded[context + continuation][len(before) :]
+            context_ids = encoded[context]
+            target = encoded[context + continuation][len(context_ids) :]
         else:
             # lm-eval puts the prefix token before a bare continuation, unless it starts with it
-            before, after = [lm.prefix_token_id], encoded_bare[continuation]
-            after = after[1:] if after[:1] == before else after
-        scored.append((_scored_continuation(lm, before, after, continuation),))
+            context_ids, target = [lm.prefix_token_id], encoded_bare[continuation]
+            target = target[1:] if target[:1] == context_ids else target
+        scored.append((_scored_continuation(lm, context_ids, target, continuation),))
     return scored
 
 
@@ -83,20 +83,20 @@ def _moved_spaces(context: str, continuation: str) -> tuple[str, str]:
     return stripped, context[len(stripped) :] + continuation
 
 
-def _scored_continuation(lm: Any, before: Sequence[int], after: Sequence[int], text: str) -> ScoredContinuation:
-    if not after:
+def _scored_continuation(lm: Any, context_ids: Sequence[int], target: Sequence[int], text: str) -> ScoredContinuation:
+    if not target:
         raise ModelError(f"the answer {text[:60]!r} adds no token of its own to its prompt, so it cannot be scored.")
-    if len(after) > lm.max_length:
+    if len(target) > lm.max_length:
         raise ModelError(
-            f"an answer of {len(after):,} tokens ({text[:60]!r} …) is longer than the model reads ({lm.max_length:,})."
+            f"an answer of {len(target):,} tokens ({text[:60]!r} …) is longer than the model reads ({lm.max_length:,})."
         )
-    return ScoredContinuation.of(before, after, lm.max_length)
+    return ScoredContinuation.of(context_ids, target, lm.max_length)
 
 
 def _windows(lm: Any, tokens: list[int]) -> Iterable[ScoredContinuation]:
-    rolling = lm_eval_utils.get_rolling_token_windows(
+    token_windows = lm_eval_utils.get_rolling_token_windows(
         token_list=tokens, prefix_token=lm.prefix_token_id, max_seq_len=lm.max_length, context_len=1
     )
-    for window in rolling:
-        before, after = lm_eval_utils.make_disjoint_window(window)
-        yield _scored_continuation(lm, before, after, "")
+    for window in token_windows:
+        context_ids, target = lm_eval_utils.make_disjoint_window(window)
+        yield _scored_continuation(lm, context_ids, target, "")

@@ -17,7 +17,7 @@ from capgap.models.sharding import shard_of
 Progress = Callable[[int, int], None]
 """Called with (requests computed, requests found in the ledger) as responses become available."""
 
-_TREE, _PLAIN = "tree", "lm-eval"
+_TREE_PATH, _PLAIN_PATH = "tree", "lm-eval"
 """Ways to compute a response, as the ledger tells them apart."""
 _NO_LIMIT = 1 << 30
 
@@ -87,11 +87,11 @@ def respond(
     StoreError
         The ledger cannot be written; what was answered before stays.
     """
-    identities = _identities(instances)
-    stored: dict[_RequestIdentity, Any] = {}
-    for kind, requests in _distinct_by_kind(identities).items():
-        stored |= _compute(_RequestTarget(model, ledger, progress), kind, requests)
-    return _responses(instances, identities, stored)
+    identities = _request_identities(instances)
+    answers: dict[_RequestIdentity, Any] = {}
+    for kind, requests in _requests_by_kind(identities).items():
+        answers |= _ask_model(_RequestTarget(model, ledger, progress), kind, requests)
+    return _responses(instances, identities, answers)
 
 
 def fill_ledger_shard(
@@ -117,8 +117,8 @@ def fill_ledger_shard(
     ModelError, StoreError
         See `respond`.
     """
-    for kind, requests in _distinct_by_kind(_identities(instances)).items():
-        _compute(_RequestTarget(model, ledger, progress, shard), kind, requests)
+    for kind, requests in _requests_by_kind(_request_identities(instances)).items():
+        _ask_model(_RequestTarget(model, ledger, progress, shard), kind, requests)
 
 
 def ledger_responses(
@@ -140,15 +140,18 @@ def ledger_responses(
     StoreError
         Some responses are not there.
     """
-    identities = _identities(instances)
-    stored: dict[_RequestIdentity, Any] = {}
-    for kind, requests in _distinct_by_kind(identities).items():
-        for path in (_PLAIN, _TREE):  # a model that fails its proof is asked again on lm-eval's path, and that counts
+    identities = _request_identities(instances)
+    answers: dict[_RequestIdentity, Any] = {}
+    for kind, requests in _requests_by_kind(identities).items():
+        for path in (
+            _PLAIN_PATH,
+            _TREE_PATH,
+        ):  # a model that fails its proof is asked again on lm-eval's path, and that counts
             by_key = {
-                request_key(fingerprint, kind, r.arguments, r.repeat, path): r for r in requests if r not in stored
+                request_key(fingerprint, kind, r.arguments, r.repeat, path): r for r in requests if r not in answers
             }
-            stored |= {by_key[key]: response for key, response in ledger.get(by_key).items()}
-        n_missing = sum(request not in stored for request in requests)
+            answers |= {by_key[key]: response for key, response in ledger.get(by_key).items()}
+        n_missing = sum(request not in answers for request in requests)
         if n_missing:
             raise StoreError(
                 f"{ledger.path}: lacks {n_missing:,} of {len(requests):,} answers of {name}. "
@@ -156,39 +159,39 @@ def ledger_responses(
             )
         if progress is not None:
             progress(0, len(requests))
-    return _responses(instances, identities, stored)
+    return _responses(instances, identities, answers)
 
 
-def _identities(instances: Sequence[Any]) -> list[list[_RequestIdentity]]:
+def _request_identities(instances: Sequence[Any]) -> list[list[_RequestIdentity]]:
     """The identities of each instance's repeats."""
-    return [[_identity(instance, n) for n in range(max(1, instance.repeats or 1))] for instance in instances]
+    return [[_request_identity(instance, n) for n in range(max(1, instance.repeats or 1))] for instance in instances]
 
 
-def _identity(instance: Any, repeat: int) -> _RequestIdentity:
+def _request_identity(instance: Any, repeat: int) -> _RequestIdentity:
     text = json.dumps(list(instance.args), sort_keys=True, default=str)
     return _RequestIdentity(instance.request_type, text, repeat, instance.args)
 
 
-def _distinct_by_kind(identities: Sequence[Sequence[_RequestIdentity]]) -> dict[str, list[_RequestIdentity]]:
+def _requests_by_kind(identities: Sequence[Sequence[_RequestIdentity]]) -> dict[str, list[_RequestIdentity]]:
     """Distinct requests by request type, in their order."""
-    kinds: dict[str, dict[_RequestIdentity, None]] = {}
+    requests_by_kind: dict[str, dict[_RequestIdentity, None]] = {}
     for repeats in identities:
-        kinds.setdefault(repeats[0].kind, {}).update(dict.fromkeys(repeats))
-    return {kind: list(requests) for kind, requests in kinds.items()}
+        requests_by_kind.setdefault(repeats[0].kind, {}).update(dict.fromkeys(repeats))
+    return {kind: list(requests) for kind, requests in requests_by_kind.items()}
 
 
 def _responses(
-    instances: Sequence[Any], identities: Sequence[Sequence[_RequestIdentity]], stored: Mapping[_RequestIdentity, Any]
+    instances: Sequence[Any], identities: Sequence[Sequence[_RequestIdentity]], answers: Mapping[_RequestIdentity, Any]
 ) -> list[list[Response]]:
     responses = []
     for instance, repeats in zip(instances, identities, strict=True):
-        of_instance = [_as_response(request.kind, stored[request]) for request in repeats]
-        instance.resps.extend(response.value for response in of_instance)
-        responses.append(of_instance)
+        instance_responses = [_as_response(request.kind, answers[request]) for request in repeats]
+        instance.resps.extend(response.value for response in instance_responses)
+        responses.append(instance_responses)
     return responses
 
 
-def _compute(target: _RequestTarget, kind: str, requests: Sequence[_RequestIdentity]) -> dict[_RequestIdentity, Any]:
+def _ask_model(target: _RequestTarget, kind: str, requests: Sequence[_RequestIdentity]) -> dict[_RequestIdentity, Any]:
     """The responses to distinct requests of one kind, by tree where the model allows it, else on lm-eval's path."""
     model = target.model
     if kind != "generate_until" and not model.can_score:
@@ -197,73 +200,73 @@ def _compute(target: _RequestTarget, kind: str, requests: Sequence[_RequestIdent
             f"{model.no_scores_reason}. Use a battery of generate tasks."
         )
     if model.tree is None:
-        return _compute_on_path(target, kind, requests, _PLAIN)
-    plain: list[_RequestIdentity] = []
+        return _answer_on_path(target, kind, requests, _PLAIN_PATH)
+    plain_requests: list[_RequestIdentity] = []
     if kind == "generate_until":
         from capgap.models.tree_generation import generation_unsupported
 
-        plain = [request for request in requests if generation_unsupported(model, request.arguments[1])]
-    by_lm_eval = set(plain)
-    by_tree = [request for request in requests if request not in by_lm_eval]
+        plain_requests = [request for request in requests if generation_unsupported(model, request.arguments[1])]
+    plain_request_set = set(plain_requests)
+    by_tree = [request for request in requests if request not in plain_request_set]
     try:
-        stored = _compute_on_path(target, kind, by_tree, _TREE)
+        answers = _answer_on_path(target, kind, by_tree, _TREE_PATH)
     except TreeDisagreement as error:
         # What the tree computed before stays in the ledger under its own path; nobody looks there for this run.
         model.drop_tree(str(error))
-        stored = _compute_on_path(target, kind, by_tree, _PLAIN)
-    return stored | _compute_on_path(target, kind, plain, _PLAIN)
+        answers = _answer_on_path(target, kind, by_tree, _PLAIN_PATH)
+    return answers | _answer_on_path(target, kind, plain_requests, _PLAIN_PATH)
 
 
-def _compute_on_path(
+def _answer_on_path(
     target: _RequestTarget, kind: str, requests: Sequence[_RequestIdentity], path: str
 ) -> dict[_RequestIdentity, Any]:
     """The responses to requests that take one path, each batch in the ledger before the next is computed."""
     model, ledger, progress = target.model, target.ledger, target.progress
     keys = [request_key(model.fingerprint, kind, r.arguments, r.repeat, path) for r in requests]
     in_ledger = ledger.get(keys)
-    recorded = {i: in_ledger[key] for i, key in enumerate(keys) if key in in_ledger}
-    if progress is not None and recorded:
-        progress(0, len(recorded))
-    stored = {requests[i]: response for i, response in recorded.items()}
-    if len(recorded) == len(requests):
-        return stored
-    for batch in _computed_batches(target, kind, requests, recorded, path):
+    recorded_answers = {i: in_ledger[key] for i, key in enumerate(keys) if key in in_ledger}
+    if progress is not None and recorded_answers:
+        progress(0, len(recorded_answers))
+    answers = {requests[i]: response for i, response in recorded_answers.items()}
+    if len(recorded_answers) == len(requests):
+        return answers
+    for batch in _computed_batches(target, kind, requests, recorded_answers, path):
         rows = [(keys[i], requests[i].repeat, response) for i, response in batch.items()]
         ledger.put(model.fingerprint, kind, rows)
-        stored |= {requests[i]: response for i, response in batch.items()}
+        answers |= {requests[i]: response for i, response in batch.items()}
         if progress is not None:
             progress(len(rows), 0)
-    return stored
+    return answers
 
 
 def _computed_batches(
     target: _RequestTarget,
     kind: str,
     requests: Sequence[_RequestIdentity],
-    recorded: Mapping[int, Any],
+    recorded_answers: Mapping[int, Any],
     path: str,
 ) -> Iterator[dict[int, Any]]:
     """Index → response of those requests of the shard that are not recorded, a batch at a time."""
     if kind == "generate_until":
         _check_prompt_room(target.model, requests)
-    if path == _PLAIN:
-        return _plain_batches(target, kind, requests, recorded)
+    if path == _PLAIN_PATH:
+        return _plain_batches(target, kind, requests, recorded_answers)
     if kind == "generate_until":
         from capgap.models.tree_generation import generate_by_tree
 
         prompts = [(request.arguments, request.repeat) for request in requests]
-        return generate_by_tree(target.model, prompts, recorded, target.shard)
+        return generate_by_tree(target.model, prompts, recorded_answers, target.shard)
     from capgap.models.tree_scoring import score_by_tree
 
-    return score_by_tree(target.model, kind, [r.arguments for r in requests], recorded, target.shard)
+    return score_by_tree(target.model, kind, [r.arguments for r in requests], recorded_answers, target.shard)
 
 
 def _plain_batches(
-    target: _RequestTarget, kind: str, requests: Sequence[_RequestIdentity], recorded: Mapping[int, Any]
+    target: _RequestTarget, kind: str, requests: Sequence[_RequestIdentity], recorded_answers: Mapping[int, Any]
 ) -> Iterator[dict[int, Any]]:
     """Responses of lm-eval's own path and of other backends: what is missing of each planned batch."""
     for batch in shard_of(_plan_batches(target.model, kind, requests), target.shard):
-        missing = [request for request in batch if request.index not in recorded]
+        missing = [request for request in batch if request.index not in recorded_answers]
         if missing:
             responses = _ask_lm_eval(target.model, kind, missing)
             yield {request.index: response for request, response in zip(missing, responses, strict=True)}
@@ -275,21 +278,21 @@ def _plan_batches(model: LoadedModel, kind: str, requests: Sequence[_RequestIden
     Requests of one context stay neighbours: lm-eval merges those whose answer is one token long.
     """
     lengths = _lengths(model, kind, [request.arguments for request in requests])
-    planned = [
+    planned_requests = [
         _PlannedRequest(index, request.arguments, request.repeat, length)
         for index, (request, length) in enumerate(zip(requests, lengths, strict=True))
     ]
     # A total order of the requests' content: the plan is the same whatever the order in which they came.
-    planned.sort(key=lambda r: (_settings(r), -r.length, tuple(map(str, r.arguments)), r.repeat))
+    planned_requests.sort(key=lambda r: (_settings(r), -r.length, tuple(map(str, r.arguments)), r.repeat))
     batches: list[list[_PlannedRequest]] = []
-    longest = 0
-    for request in planned:
-        longest = max(longest, request.length)
+    longest_length = 0
+    for request in planned_requests:
+        longest_length = max(longest_length, request.length)
         n_requests = len(batches[-1]) if batches else model.max_batch_requests
-        full = n_requests >= model.max_batch_requests or (n_requests + 1) * longest > model.batch_tokens
-        if full or _settings(batches[-1][0]) != _settings(request):
+        is_full = n_requests >= model.max_batch_requests or (n_requests + 1) * longest_length > model.batch_tokens
+        if is_full or _settings(batches[-1][0]) != _settings(request):
             batches.append([])
-            longest = request.length
+            longest_length = request.length
         batches[-1].append(request)
     return batches
 
@@ -338,17 +341,17 @@ def _ask_lm_eval(model: LoadedModel, kind: str, batch: Sequence[_PlannedRequest]
     ]
     if hasattr(model.lm, "batch_size_per_gpu"):
         model.lm.batch_size_per_gpu = len(batch)
-    arrivals = _ArrivalHook(model.lm)
-    model.lm.set_cache_hook(arrivals)
+    hook = _EndingCacheHook(model.lm)
+    model.lm.set_cache_hook(hook)
     values = getattr(model.lm, kind)(instances, disable_tqdm=True)
     if kind == "loglikelihood":
         return [[float(value), bool(greedy)] for value, greedy in values]
     if kind == "loglikelihood_rolling":
         return [float(value) for value in values]
-    return [{"text": text, **arrivals.ending(request.arguments)} for request, text in zip(batch, values, strict=True)]
+    return [{"text": text, **hook.find_ending(request.arguments)} for request, text in zip(batch, values, strict=True)]
 
 
-class _ArrivalHook:
+class _EndingCacheHook:
     """lm-eval's cache hook: pairs each text, as it arrives, with the ending that the model has just recorded."""
 
     def __init__(self, lm: Any) -> None:
@@ -363,7 +366,7 @@ class _ArrivalHook:
             self._endings.setdefault(_text_of(arguments), []).append(self._recorded[self._n_paired].as_dict())
             self._n_paired += 1
 
-    def ending(self, arguments: Sequence[Any]) -> dict[str, Any]:
+    def find_ending(self, arguments: Sequence[Any]) -> dict[str, Any]:
         """The ending of a request's text, for its repeats in turn; empty where the backend tells nothing."""
         endings = self._endings.get(_text_of(arguments))
         return endings.pop(0) if endings else {}
@@ -373,9 +376,9 @@ def _text_of(arguments: Sequence[Any]) -> str:
     return f"{arguments[0]}\0{sorted(arguments[1].items(), key=str)}"
 
 
-def _as_response(kind: str, stored: Any) -> Response:
+def _as_response(kind: str, answer: Any) -> Response:
     if kind == "loglikelihood":
-        return Response((float(stored[0]), bool(stored[1])))
+        return Response((float(answer[0]), bool(answer[1])))
     if kind == "loglikelihood_rolling":
-        return Response(float(stored))
-    return Response(stored["text"], stored.get("n_tokens"), stored.get("stop_reason"))
+        return Response(float(answer))
+    return Response(answer["text"], answer.get("n_tokens"), answer.get("stop_reason"))

@@ -5,13 +5,13 @@ import re
 
 from capgap.errors import ModelError
 
-_NAMES = (
+_SECRET_NAMES = (
     r"[\w-]*(?:api|access|secret|private|subscription)[_-]?key|(?:auth|hf|access)[_-]?token|token|bearer|"
     r"[\w-]*secret|password|passwd|authorization|headers?|credentials?"
 )
 # An argument, or a part of an address' query; in the prose of a system prompt the same words stand behind a space.
-_ARGUMENT = re.compile(rf"(?i)(?P<lead>^|[,:?&])(?P<name>{_NAMES}|(?<=[?&])(?:key|sig))=(?P<value>[^,&]*)")
-_USER = re.compile(r"(?P<lead>://)(?P<value>[^/@,\s]+)@")
+_SECRET_SETTING = re.compile(rf"(?i)(?P<lead>^|[,:?&])(?P<name>{_SECRET_NAMES}|(?<=[?&])(?:key|sig))=(?P<value>[^,&]*)")
+_URL_USER = re.compile(r"(?P<lead>://)(?P<value>[^/@,\s]+)@")
 _VARIABLES = {
     "anthropic": "ANTHROPIC_API_KEY",
     "azure": "AZURE_OPENAI_API_KEY",
@@ -27,15 +27,15 @@ def refuse_secrets(text: str) -> None:
     ModelError
         It holds one; the message doesn't.
     """
-    argument = _ARGUMENT.search(text)
-    user = _USER.search(text)
+    argument = _SECRET_SETTING.search(text)
+    user = _URL_USER.search(text)
     if argument is None and user is None:
         return
-    head = re.split(r"[:,]", text, maxsplit=1)[0].strip()[:40]
-    what = f"{argument['name']}=" if argument is not None else "the user before the @ of its address"
-    variable = next((name for key, name in _VARIABLES.items() if key in head), "OPENAI_API_KEY")
+    spec = re.split(r"[:,]", text, maxsplit=1)[0].strip()[:40]
+    field = f"{argument['name']}=" if argument is not None else "the user before the @ of its address"
+    variable = next((name for key, name in _VARIABLES.items() if key in spec), "OPENAI_API_KEY")
     raise ModelError(
-        f"model {head}: {what} looks like a secret, and model specs are kept in the record of a run. Leave it out and "
+        f"model {spec}: {field} looks like a secret, and model specs are kept in the record of a run. Leave it out and "
         f"put it into the environment: {variable} for the server, HF_TOKEN for the hub."
     )
 
@@ -45,8 +45,8 @@ def masked(text: str) -> str:
     for name, value in os.environ.items():
         if len(value) >= 8 and re.search(r"(?i)(key|token|secret|password)$", name):
             text = text.replace(value, "…")
-    text = _USER.sub(r"\g<lead>", text)
-    return _ARGUMENT.sub(r"\g<lead>\g<name>=…", text)
+    text = _URL_USER.sub(r"\g<lead>", text)
+    return _SECRET_SETTING.sub(r"\g<lead>\g<name>=…", text)
 
 
 def error_line(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from lm_eval.models import api_models
 from lm_eval.models.api_models import TemplateAPI
 from lm_eval.models.utils import chunks
 
-from capgap.battery.lm_eval_output import without_bar
+from capgap.battery.lm_eval_output import without_progress_bar
 from capgap.errors import ModelError
 from capgap.models.secret_masking import masked
 
@@ -24,7 +24,7 @@ __all__ = ["ServerRefusal", "ServerBackend"]
 PAUSE = 1.0
 """Seconds before the second try; doubled before each one after it."""
 _LONGEST_PAUSE = 30.0
-_PASSING_STATUS = (408, 409, 425, 429, 500, 502, 503, 504)
+_RETRY_STATUSES = (408, 409, 425, 429, 500, 502, 503, 504)
 _REMEDY = "What was answered is kept; the same command goes on where it stopped."
 
 
@@ -64,8 +64,8 @@ class ServerBackend(TemplateAPI):  # type: ignore[misc]
             try:
                 return super().model_call(messages, **settings)
             except requests.RequestException as error:
-                diagnosis, may_pass = self._diagnose(error)
-                if not may_pass or n == self._tries:
+                diagnosis, is_transient = self._diagnose_failure(error)
+                if not is_transient or n == self._tries:
                     tries = f" ({n} tries)" if n > 1 else ""
                     raise ServerRefusal(
                         f"model {self.model_name}: {masked(str(self.base_url))} {diagnosis}{tries} {_REMEDY}",
@@ -105,8 +105,8 @@ class ServerBackend(TemplateAPI):  # type: ignore[misc]
         return answers
 
     def _loglikelihood_tokens(self, requests: Sequence[Any], **settings: Any) -> list[tuple[float, bool]]:
-        self._note_truncation(len(before) + len(after) > self.max_length for _, before, after in requests)
-        with without_bar(api_models):
+        self._note_truncation(len(context) + len(target) > self.max_length for _, context, target in requests)
+        with without_progress_bar(api_models):
             answers: list[tuple[float, bool]] = super()._loglikelihood_tokens(requests, **settings)
         return answers
 
@@ -117,7 +117,7 @@ class ServerBackend(TemplateAPI):  # type: ignore[misc]
                 len(self.tok_encode(r.args[0])) > self.max_length - r.args[1].get("max_gen_toks", self._max_gen_toks)
                 for r in requests
             )
-        with without_bar(api_models):
+        with without_progress_bar(api_models):
             texts: list[str] = super().generate_until(requests, disable_tqdm=disable_tqdm)
         return texts
 
@@ -130,7 +130,7 @@ class ServerBackend(TemplateAPI):  # type: ignore[misc]
                 f"they lost their beginning. If it reads more, say max_length=N in its arguments."
             )
 
-    def _diagnose(self, error: requests.RequestException) -> tuple[str, bool]:
+    def _diagnose_failure(self, error: requests.RequestException) -> tuple[str, bool]:
         """What went wrong and what to do, and whether it may pass by itself."""
         if isinstance(error, requests.exceptions.JSONDecodeError):
             return f"answers with something that is no JSON: {_one_line(getattr(error, 'doc', ''))!r}.", False
@@ -139,7 +139,7 @@ class ServerBackend(TemplateAPI):  # type: ignore[misc]
         status = getattr(error.response, "status_code", None)
         if status is None:
             if isinstance(error, requests.ConnectionError):
-                return f"cannot be reached ({_innermost(error)}). Is the server running?", True
+                return f"cannot be reached ({_root_cause(error)}). Is the server running?", True
             return f"cannot be asked: {type(error).__name__}: {_one_line(str(error))}", False
         diagnosis = f"answers {status}: {_error_text(error.response)}."
         remedies = {
@@ -147,7 +147,7 @@ class ServerBackend(TemplateAPI):  # type: ignore[misc]
             403: " Put the server's key into the environment: OPENAI_API_KEY.",
             404: " Expected the whole address, …/v1/completions or …/v1/chat/completions, and a model it has.",
         }
-        return diagnosis + remedies.get(status, ""), status in _PASSING_STATUS
+        return diagnosis + remedies.get(status, ""), status in _RETRY_STATUSES
 
 
 def _retry_after(error: requests.RequestException) -> float | None:
@@ -173,10 +173,10 @@ def _one_line(text: str) -> str:
     return masked(" ".join(text.split())[:200]).rstrip(".")
 
 
-def _innermost(error: BaseException) -> str:
+def _root_cause(error: BaseException) -> str:
     """The operating system's message, which `requests` wraps in exceptions of its own and of urllib3."""
     while True:
-        inner = error.__cause__ or error.__context__ or getattr(error, "reason", None)
-        if not isinstance(inner, BaseException):
+        cause = error.__cause__ or error.__context__ or getattr(error, "reason", None)
+        if not isinstance(cause, BaseException):
             return _one_line(str(getattr(error, "strerror", None) or error)) or type(error).__name__
-        error = inner
+        error = cause

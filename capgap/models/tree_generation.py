@@ -16,14 +16,14 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, po
 
 from capgap.models.loaded_model import LoadedModel, TreeDisagreement
 from capgap.models.out_of_memory import halve_batch_size, is_out_of_memory
-from capgap.models.prefix_tree import Choose, Continuation, TreeDecoder, TreeScorer, disagreement
+from capgap.models.prefix_tree import Continuation, TokenChooser, TreeDecoder, TreeScorer, disagreement
 from capgap.models.request_encoding import encode_texts
 from capgap.models.sharding import shard_of
 
 _MAX_LINES = 64  # prompts that are generated behind at a time
 _MIN_COMMON_PREFIX = 32  # tokens; caching a shorter prefix is not worth a pass
 _SUPPORTED_SETTINGS = {"do_sample", "temperature", "top_k", "top_p", "min_p", "until", "max_gen_toks"}
-_NEUTRAL: tuple[tuple[Any, tuple[str, ...]], ...] = (
+_NEUTRAL_SETTINGS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (1, ("num_beams", "repetition_penalty", "encoder_repetition_penalty", "guidance_scale")),
     (0, ("no_repeat_ngram_size", "min_length", "min_new_tokens", "penalty_alpha")),
     ([], ("suppress_tokens", "begin_suppress_tokens")),
@@ -46,13 +46,13 @@ def generation_unsupported(model: LoadedModel, settings: Mapping[str, Any]) -> s
     """Why a request must be generated on lm-eval's own path; None where it need not."""
     if model.tree is None:
         return "the model"
-    others = sorted(set(settings) - _SUPPORTED_SETTINGS - {"max_new_tokens", "max_tokens", "max_completion_tokens"})
-    if others:
-        return f"the setting {others[0]}"
-    configured = getattr(model.lm.model, "generation_config", None)
-    for neutral, names in _NEUTRAL:
+    unexpected = sorted(set(settings) - _SUPPORTED_SETTINGS - {"max_new_tokens", "max_tokens", "max_completion_tokens"})
+    if unexpected:
+        return f"the setting {unexpected[0]}"
+    generation_config = getattr(model.lm.model, "generation_config", None)
+    for neutral, names in _NEUTRAL_SETTINGS:
         for name in names:
-            if getattr(configured, name, None) not in (None, neutral):
+            if getattr(generation_config, name, None) not in (None, neutral):
                 return f"{name} in its generation_config"
     return None
 
@@ -60,7 +60,7 @@ def generation_unsupported(model: LoadedModel, settings: Mapping[str, Any]) -> s
 def generate_by_tree(
     model: LoadedModel,
     requests: Sequence[tuple[tuple[Any, ...], int]],
-    recorded: Mapping[int, Any],
+    recorded_answers: Mapping[int, Any],
     shard: tuple[int, int] = (0, 1),
 ) -> Iterator[dict[int, Any]]:
     """Responses to generation requests, as they become complete.
@@ -71,7 +71,7 @@ def generate_by_tree(
         With a `tree`.
     requests
         ``((prompt, settings), repeat)`` of every request of the task.
-    recorded
+    recorded_answers
         Index → response, of those that the ledger has.
     shard
         ``(k, n)``: only the k-th of n shards of the batches.
@@ -89,14 +89,14 @@ def generate_by_tree(
         The memory does not hold a single line.
     """
     assert model.tree is not None
-    groups: dict[_GenerationSettings, list[int]] = {}
+    requests_by_settings: dict[_GenerationSettings, list[int]] = {}
     for i, ((_, settings), _) in enumerate(requests):
-        groups.setdefault(_settings(model.lm, settings), []).append(i)
-    for settings, members in sorted(groups.items(), key=lambda group: repr(group[0])):
+        requests_by_settings.setdefault(_settings(model.lm, settings), []).append(i)
+    for settings, members in sorted(requests_by_settings.items(), key=lambda group: repr(group[0])):
         texts = [str(requests[i][0][0]) for i in members]
         prompts = dict(zip(members, _encode_prompts(model, texts, settings.limit), strict=True))
         group = _RequestGroup(model, model.tree, settings, prompts, {i: requests[i][1] for i in members})
-        yield from group.responses(set(recorded), shard)
+        yield from group.responses(set(recorded_answers), shard)
 
 
 @dataclass(frozen=True)
@@ -130,17 +130,17 @@ class _RequestGroup:
             except RuntimeError as error:  # torch's errors of memory are of this kind
                 if not is_out_of_memory(error):
                     raise
-                n_lines = halve_batch_size(self.model, n_lines, error, "lines", smallest=1)
+                n_lines = halve_batch_size(self.model, n_lines, error, "lines", min_size=1)
 
     def _batches(self, order: Sequence[int], n_lines: int) -> list[list[int]]:
         """Batches of at most so many lines and of eight rows' tokens, prompts and answers together."""
         batches: list[list[int]] = []
-        longest = 0
+        longest_length = 0
         for i in order:
-            padded_tokens = (len(batches[-1]) + 1) * longest if batches else 0
+            padded_tokens = (len(batches[-1]) + 1) * longest_length if batches else 0
             if not batches or len(batches[-1]) >= n_lines or padded_tokens > 8 * self.model.batch_tokens:
                 batches.append([])
-                longest = len(self.prompts[i]) + self.settings.limit  # the first of a batch is its longest
+                longest_length = len(self.prompts[i]) + self.settings.limit  # the first of a batch is its longest
             batches[-1].append(i)
         return batches
 
@@ -148,16 +148,16 @@ class _RequestGroup:
         """A batch's responses; all at once where they are to be proven first."""
         lm, settings = self.model.lm, self.settings
         prompts = [self.prompts[i] for i in batch]
-        choose: Choose = _greedy
+        choose_tokens: TokenChooser = _greedy
         if settings.sampling:
-            choose = _TokenSampler(settings.sampling, [(self.prompts[i], self.repeats[i]) for i in batch])
-        proven = self.tree.proven
-        is_covered = len(prompts[0]) <= proven.longest_prompt
+            choose_tokens = _TokenSampler(settings.sampling, [(self.prompts[i], self.repeats[i]) for i in batch])
+        coverage = self.tree.proven
+        is_covered = len(prompts[0]) <= coverage.longest_prompt
         steps = decoder.generate(
             prompts,
             settings.limit,
-            choose,
-            _StopCriteria(lm, settings.until).reached,
+            choose_tokens,
+            _StopCriteria(lm, settings.until).is_stop_reached,
             common_prefix=common_prefix,
             scored=not is_covered,
         )
@@ -171,11 +171,11 @@ class _RequestGroup:
             if is_out_of_memory(error):
                 raise
             raise TreeDisagreement(f"it cannot write by lines ({type(error).__name__}: {str(error)[:120]})") from error
-        if self._prove(prompts, continuations) > 1:
-            proven.longest_prompt = len(prompts[0])
+        if self._prove_generation(prompts, continuations) > 1:
+            coverage.longest_prompt = len(prompts[0])
         yield {batch[n]: _response(lm, settings, continuation.tokens) for n, continuation in continuations.items()}
 
-    def _prove(self, prompts: Sequence[Sequence[int]], continuations: Mapping[int, Continuation]) -> int:
+    def _prove_generation(self, prompts: Sequence[Sequence[int]], continuations: Mapping[int, Continuation]) -> int:
         """Score on lm-eval's own path what was generated behind the longest and the shortest prompt, and the longest.
 
         Returns
@@ -185,26 +185,26 @@ class _RequestGroup:
         """
         lm = self.model.lm
         started = time.monotonic()
-        longest = max(continuations, key=lambda n: (len(continuations[n].tokens), -n))
-        for n in sorted({0, len(prompts) - 1, longest}):
+        longest_answer = max(continuations, key=lambda n: (len(continuations[n].tokens), -n))
+        for n in sorted({0, len(prompts) - 1, longest_answer}):
             tokens = continuations[n].tokens
-            ((plain, _),) = lm.plain([(None, list(prompts[n]), tokens)], override_bs=1)
-            complaint = disagreement(continuations[n].logprob, plain, len(tokens), lm.model.dtype, self.tree.proven)
+            ((reference, _),) = lm.plain([(None, list(prompts[n]), tokens)], override_bs=1)
+            complaint = disagreement(continuations[n].logprob, reference, len(tokens), lm.model.dtype, self.tree.proven)
             if complaint is not None:
                 raise TreeDisagreement(f"in writing, {complaint}")
         seconds = self.model.seconds
         seconds["proof"] = seconds.get("proof", 0.0) + time.monotonic() - started
-        return len(continuations[longest].tokens)
+        return len(continuations[longest_answer].tokens)
 
 
 def _settings(lm: Any, settings: Mapping[str, Any]) -> _GenerationSettings:
-    normal = normalize_gen_kwargs(dict(settings), lm.max_gen_toks)
-    until = handle_stop_sequences(normal.get("until"), eos=lm.tok_decode(lm.eot_token_id, skip_special_tokens=False))
+    kwargs = normalize_gen_kwargs(dict(settings), lm.max_gen_toks)
+    until = handle_stop_sequences(kwargs.get("until"), eos=lm.tok_decode(lm.eot_token_id, skip_special_tokens=False))
     sampling: dict[str, float] = {}
-    if normal.get("do_sample") and float(normal.get("temperature") or 0.0) > 0:
+    if kwargs.get("do_sample") and float(kwargs.get("temperature") or 0.0) > 0:
         names = ("temperature", "top_k", "top_p", "min_p")
-        sampling = {name: float(normal[name]) for name in names if normal.get(name) is not None}
-    return _GenerationSettings(tuple(until), int(normal["max_gen_toks"]), tuple(sorted(sampling.items())))
+        sampling = {name: float(kwargs[name]) for name in names if kwargs.get(name) is not None}
+    return _GenerationSettings(tuple(until), int(kwargs["max_gen_toks"]), tuple(sorted(sampling.items())))
 
 
 def _encode_prompts(model: LoadedModel, texts: Sequence[str], limit: int) -> list[tuple[int, ...]]:
@@ -225,9 +225,9 @@ def _encode_prompts(model: LoadedModel, texts: Sequence[str], limit: int) -> lis
 def _common_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
     """Tokens that all prompts begin with; 0 where they are too few to be cached."""
     low, high = min(prompts), max(prompts)  # what these two share, all that lie between them share
-    most = min(min(map(len, prompts)) - 1, len(low), len(high))
-    shared = next((n for n in range(most) if low[n] != high[n]), most)
-    return shared if shared >= _MIN_COMMON_PREFIX and len(prompts) > 1 else 0
+    max_shared = min(min(map(len, prompts)) - 1, len(low), len(high))
+    n_shared = next((n for n in range(max_shared) if low[n] != high[n]), max_shared)
+    return n_shared if n_shared >= _MIN_COMMON_PREFIX and len(prompts) > 1 else 0
 
 
 def _greedy(logits: torch.Tensor, prompts: Sequence[int]) -> torch.Tensor:
@@ -254,11 +254,11 @@ class _TokenSampler:
     def __call__(self, logits: torch.Tensor, prompts: Sequence[int]) -> torch.Tensor:
         """Tokens, shape (lines,), from logits, shape (lines, vocabulary), and the prompts of the lines."""
         probabilities = torch.softmax(self._warp(None, logits.float()), dim=-1).cpu()
-        drawn = [
+        drawn_tokens = [
             torch.multinomial(row, 1, generator=self._generators[prompt])
             for row, prompt in zip(probabilities, prompts, strict=True)
         ]
-        return torch.cat(drawn).to(logits.device)
+        return torch.cat(drawn_tokens).to(logits.device)
 
 
 def _seed(prompt: Sequence[int], repeat: int) -> int:
@@ -280,16 +280,16 @@ class _StopCriteria:
         self._lookback = max(lengths, default=0) + 2
         self._think_end = lm.think_end_token
 
-    def reached(self, tokens: Sequence[int]) -> bool:
+    def is_stop_reached(self, tokens: Sequence[int]) -> bool:
         """Whether the last token ends the answer."""
         if tokens[-1] in self._end_ids:
             return True
-        searched: Sequence[int] | None = tokens[-self._lookback :]
+        searched_tokens: Sequence[int] | None = tokens[-self._lookback :]
         if self._think_end is not None:
-            searched = _after_thoughts(tokens, self._think_end)
-        if searched is None:
+            searched_tokens = _after_thoughts(tokens, self._think_end)
+        if searched_tokens is None:
             return False
-        text = self._tokenizer.decode(list(searched))
+        text = self._tokenizer.decode(list(searched_tokens))
         if isinstance(self._think_end, str):
             _, separator, text = text.rpartition(self._think_end)
             if not separator:
@@ -306,11 +306,11 @@ def _after_thoughts(tokens: Sequence[int], think_end: int | str) -> Sequence[int
 
 def _response(lm: Any, settings: _GenerationSettings, tokens: list[int]) -> dict[str, Any]:
     """The text as lm-eval cuts it out, and how it ended."""
-    ending = lm.ending(tokens, settings.limit, list(settings.until))
+    text_ending = lm.find_ending(tokens, settings.limit, list(settings.until))
     think_end = lm.think_end_token
     answer = None if think_end is None else _after_thoughts(tokens, think_end)
     text = lm.tok_decode(tokens if answer is None else list(answer))
     if isinstance(think_end, int):
         text = text.lstrip()
     think_end_text = think_end if isinstance(think_end, str) else None
-    return {"text": postprocess_generated_text(text, list(settings.until), think_end_text), **ending.as_dict()}
+    return {"text": postprocess_generated_text(text, list(settings.until), think_end_text), **text_ending.as_dict()}

@@ -35,15 +35,15 @@ class TreeHFLM(HFLM):  # type: ignore[misc]
         """Log-likelihood in nats of each continuation, and whether it is the greedy one."""
         if self.tree is None or not requests:
             return self.plain(requests, disable_tqdm, override_bs)
-        continuations = [ScoredContinuation.of(before, after, self.max_length) for _, before, after in requests]
-        by_index: dict[int, LogLikelihood] = {}
+        continuations = [ScoredContinuation.of(context, target, self.max_length) for _, context, target in requests]
+        score_by_index: dict[int, LogLikelihood] = {}
         plan = self.tree.plan(continuations)
         for scored in self.tree.log_likelihoods(continuations, plan, range(len(continuations))):
-            by_index |= scored
+            score_by_index |= scored
         for n, (texts, _, _) in enumerate(requests):
             if texts is not None:
-                self.cache_hook.add_partial("loglikelihood", texts, by_index[n])
-        return [by_index[n] for n in range(len(requests))]
+                self.cache_hook.add_partial("loglikelihood", texts, score_by_index[n])
+        return [score_by_index[n] for n in range(len(requests))]
 
     def plain(
         self, requests: list[_TokenRequest], disable_tqdm: bool = True, override_bs: int | None = None
@@ -76,13 +76,13 @@ class TreeHFLM(HFLM):  # type: ignore[misc]
         output: torch.Tensor = super()._model_generate(context, max_length, stop, **generation_kwargs)
         start = context.shape[1]
         for row in output[:, start:].tolist():
-            self.endings.append(self.ending(row, max_length - start, stop))
+            self.endings.append(self.find_ending(row, max_length - start, stop))
         return output
 
-    def ending(self, tokens: list[int], limit: int, stop: list[str]) -> GenerationEnding:
+    def find_ending(self, tokens: list[int], limit: int, stop: list[str]) -> GenerationEnding:
         """How an answer ended, from its tokens, its limit and its stop strings."""
-        ends = self.end_ids()
-        n_before_eos = next((i for i, token in enumerate(tokens) if token in ends), len(tokens))
+        end_token_ids = self.end_ids()
+        n_before_eos = next((i for i, token in enumerate(tokens) if token in end_token_ids), len(tokens))
         text = self.tok_decode(tokens[:n_before_eos])
         stop_positions = [text.find(string) for string in stop if string and string in text]
         if stop_positions:
@@ -95,7 +95,7 @@ class TreeHFLM(HFLM):  # type: ignore[misc]
 
     def end_ids(self) -> set[int]:
         """Tokens that end a generation: the tokenizer's and those of the model's generation_config."""
-        configured = getattr(self.model, "generation_config", None)
-        ends = getattr(configured, "eos_token_id", None)
-        ends = ends if isinstance(ends, (list, tuple)) else [ends]
-        return {int(token) for token in (*ends, self.eot_token_id) if token is not None}
+        generation_config = getattr(self.model, "generation_config", None)
+        end_token_ids = getattr(generation_config, "eos_token_id", None)
+        end_token_ids = end_token_ids if isinstance(end_token_ids, (list, tuple)) else [end_token_ids]
+        return {int(token) for token in (*end_token_ids, self.eot_token_id) if token is not None}

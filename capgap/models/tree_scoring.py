@@ -8,7 +8,7 @@ from typing import Any
 from capgap.models.loaded_model import LoadedModel, TreeDisagreement
 from capgap.models.out_of_memory import halve_batch_size, is_out_of_memory
 from capgap.models.prefix_tree.row_plan import RowPlan, ScoredContinuation
-from capgap.models.prefix_tree.tree_proof import TreeProof, disagreement, requests_to_prove
+from capgap.models.prefix_tree.tree_proof import ProofExtent, disagreement, select_proof_requests
 from capgap.models.prefix_tree.tree_scorer import LogLikelihood, TreeScorer
 from capgap.models.request_encoding import encode_requests
 from capgap.models.sharding import shard_of
@@ -20,7 +20,7 @@ def score_by_tree(
     model: LoadedModel,
     kind: str,
     arguments: Sequence[tuple[Any, ...]],
-    recorded: Mapping[int, Any],
+    recorded_answers: Mapping[int, Any],
     shard: tuple[int, int] = (0, 1),
 ) -> Iterator[dict[int, Any]]:
     """Responses to log-likelihood requests, some at a time.
@@ -33,7 +33,7 @@ def score_by_tree(
         ``loglikelihood`` or ``loglikelihood_rolling``.
     arguments
         Of every request of the task; the rows are planned from them all.
-    recorded
+    recorded_answers
         Index → response, where the ledger has it; the others are computed.
     shard
         ``(k, n)``: only the k-th of n shards of the rows.
@@ -52,54 +52,54 @@ def score_by_tree(
     """
     scorer = model.tree
     assert scorer is not None
-    work = _RequestContinuations(kind, encode_requests(model.lm, kind, arguments))
-    done: dict[int, Any] = dict(recorded)
+    request_pool = _RequestContinuations(kind, encode_requests(model.lm, kind, arguments))
+    done: dict[int, Any] = dict(recorded_answers)
     while True:
         try:
-            plan = scorer.plan(work.continuations)
+            plan = scorer.plan(request_pool.continuations)
             # Requests belong to the row in which they end, so that shards share no request.
-            in_shard = work.ending_in(shard_of(work.last_rows(plan), shard), plan)
+            in_shard = request_pool.requests_ending_in(shard_of(request_pool.last_rows(plan), shard), plan)
             if in_shard <= set(done):
                 return
-            for responses in _score_after_proof(model, scorer, work, plan, done, in_shard):
+            for responses in _prove_and_score(model, scorer, request_pool, plan, done, in_shard):
                 done.update(responses)
                 yield responses
         except RuntimeError as error:  # torch's errors of memory are of this kind
             if not is_out_of_memory(error):
                 raise
-            scorer.row_tokens = halve_batch_size(model, scorer.row_tokens, error, "tokens", smallest=_MIN_ROW_TOKENS)
+            scorer.row_tokens = halve_batch_size(model, scorer.row_tokens, error, "tokens", min_size=_MIN_ROW_TOKENS)
 
 
-def _score_after_proof(
+def _prove_and_score(
     model: LoadedModel,
     scorer: TreeScorer,
-    work: "_RequestContinuations",
+    request_pool: "_RequestContinuations",
     plan: RowPlan,
     done: Mapping[int, Any],
-    wanted: set[int],
+    to_score: set[int],
 ) -> Iterator[dict[int, Any]]:
-    """The responses to `wanted` that are not `done`; those that prove the tree before the others."""
-    work.partial.clear()
-    to_prove, covered = requests_to_prove(work.requests, plan, scorer.proven)
+    """The responses to `to_score` that are not `done`; those that prove the tree before the others."""
+    request_pool.partial.clear()
+    proof_requests, new_coverage = select_proof_requests(request_pool.requests, plan, scorer.proven)
     scored: dict[int, Any] = {}
-    for i in to_prove:
+    for i in proof_requests:
         responses: dict[int, Any] = {}
         if i not in done and i not in scored:
-            responses = _score_with_row(scorer, work, plan, i, set(done) | set(scored))
+            responses = _score_with_row(scorer, request_pool, plan, i, set(done) | set(scored))
             scored |= responses
         started = time.monotonic()
-        complaint = _compare_with_plain(model, work, i, scored[i] if i in scored else done[i], covered)
+        complaint = _compare_with_lm_eval(model, request_pool, i, scored[i] if i in scored else done[i], new_coverage)
         model.seconds["proof"] = model.seconds.get("proof", 0.0) + time.monotonic() - started
         if complaint is not None:
             raise TreeDisagreement(complaint)
         if responses:
             yield responses
-    scorer.proven = covered
-    yield from _score(scorer, work, plan, sorted(wanted - set(done) - set(scored)))
+    scorer.proven = new_coverage
+    yield from _score(scorer, request_pool, plan, sorted(to_score - set(done) - set(scored)))
 
 
 def _score_with_row(
-    scorer: TreeScorer, work: "_RequestContinuations", plan: RowPlan, i: int, known: Collection[int]
+    scorer: TreeScorer, request_pool: "_RequestContinuations", plan: RowPlan, i: int, answered: Collection[int]
 ) -> dict[int, Any]:
     """The responses to a request and to all that end in its last row, unless they are known.
 
@@ -108,10 +108,10 @@ def _score_with_row(
     TreeDisagreement
         The model's own code fails at what a tree asks of it.
     """
-    wanted = work.ending_in([work.last_row(i, plan)], plan) - set(known)
+    to_score = request_pool.requests_ending_in([request_pool.last_row(i, plan)], plan) - set(answered)
     scored: dict[int, Any] = {}
     try:
-        for responses in _score(scorer, work, plan, wanted):
+        for responses in _score(scorer, request_pool, plan, to_score):
             scored |= responses
     except Exception as error:  # whatever a model's own code raises at masks that it does not expect
         if is_out_of_memory(error):
@@ -123,27 +123,27 @@ def _score_with_row(
 
 
 def _score(
-    scorer: TreeScorer, work: "_RequestContinuations", plan: RowPlan, wanted: Collection[int]
+    scorer: TreeScorer, request_pool: "_RequestContinuations", plan: RowPlan, to_score: Collection[int]
 ) -> Iterator[dict[int, Any]]:
-    indices = [index for i in wanted for index in work.indices(i)]
-    for log_likelihoods in scorer.log_likelihoods(work.continuations, plan, indices):
-        responses = work.add(log_likelihoods)
+    indices = [index for i in to_score for index in request_pool.indices(i)]
+    for log_likelihoods in scorer.log_likelihoods(request_pool.continuations, plan, indices):
+        responses = request_pool.add(log_likelihoods)
         if responses:
             yield responses
 
 
-def _compare_with_plain(
-    model: LoadedModel, work: "_RequestContinuations", i: int, response: Any, covered: TreeProof
+def _compare_with_lm_eval(
+    model: LoadedModel, request_pool: "_RequestContinuations", i: int, response: Any, new_coverage: ProofExtent
 ) -> str | None:
     """How one request on lm-eval's own path differs from the tree's response; None where it does not."""
-    continuations = work.requests[i]
-    plain = 0.0
+    continuations = request_pool.requests[i]
+    reference = 0.0
     for c in continuations:
         tokenised = (None, list(c.tokens[: c.first + 1]), list(c.continuation))
-        plain += model.lm.plain([tokenised], override_bs=1)[0][0]
-    tree = response[0] if work.kind == "loglikelihood" else response
+        reference += model.lm.plain([tokenised], override_bs=1)[0][0]
+    tree = response[0] if request_pool.kind == "loglikelihood" else response
     n_scored = sum(len(c.continuation) for c in continuations)
-    return disagreement(tree, plain, n_scored, model.lm.model.dtype, covered)
+    return disagreement(tree, reference, n_scored, model.lm.model.dtype, new_coverage)
 
 
 class _RequestContinuations:
@@ -170,7 +170,7 @@ class _RequestContinuations:
         """The rows in which requests end, in order."""
         return sorted({self.last_row(i, plan) for i in range(len(self.requests))})
 
-    def ending_in(self, rows: Collection[int], plan: RowPlan) -> set[int]:
+    def requests_ending_in(self, rows: Collection[int], plan: RowPlan) -> set[int]:
         """The requests that end in one of some rows."""
         rows = set(rows)
         return {i for i in range(len(self.requests)) if self.last_row(i, plan) in rows}

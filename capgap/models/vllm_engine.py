@@ -19,7 +19,7 @@ class VllmEngine(LM):  # type: ignore[misc]
         if generate:
             for output in outputs:
                 completion = output.outputs[0]
-                at_stop = "stop" if isinstance(completion.stop_reason, str) else "eos"
-                reason = {"length": "length", "stop": at_stop}.get(str(completion.finish_reason))
+                stop_reason = "stop" if isinstance(completion.stop_reason, str) else "eos"
+                reason = {"length": "length", "stop": stop_reason}.get(str(completion.finish_reason))
                 self.endings.append(GenerationEnding(len(completion.token_ids), reason))
         return outputs

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from capgap.errors import ModelError
 
 _PICKLED = ("*.bin", "*.pt", "*.pth")
-_LOADABLE = {"model": "pytorch_model", "adapter_model": "adapter_model"}
+_PICKLE_STEMS = {"model": "pytorch_model", "adapter_model": "adapter_model"}
 """The pickles that transformers and peft read, by the stem of what replaces them."""
 _LARGEST_HEADER = 100_000_000  # bytes; safetensors itself refuses more
 
@@ -33,22 +33,22 @@ def check_weights(folder: Path, stem: str, name: str, *, pickles: bool = False) 
         They are missing, pickled, cut off, or named outside the folder.
     """
     index = folder / f"{stem}.safetensors.index.json"
-    shards = _indexed_files(index, name) if index.is_file() else []
+    shard_names = _indexed_files(index, name) if index.is_file() else []
     # Links count: a snapshot of the hub's cache is nothing else.
-    absent = [shard for shard in shards if not (folder / shard).is_file()]
+    absent = [shard for shard in shard_names if not (folder / shard).is_file()]
     if absent:
-        broken = " It is a broken link." if (folder / absent[0]).is_symlink() else ""
+        link_note = " It is a broken link." if (folder / absent[0]).is_symlink() else ""
         raise ModelError(
             f"model {name}: {folder / absent[0]} is missing; {index.name} names it and {len(absent) - 1} more that are "
-            f"not there.{broken} Fetch or copy the checkpoint again."
+            f"not there.{link_note} Fetch or copy the checkpoint again."
         )
-    files = [folder / shard for shard in shards] or sorted(folder.glob(f"{stem}*.safetensors"))
+    files = [folder / shard for shard in shard_names] or sorted(folder.glob(f"{stem}*.safetensors"))
     files = files or sorted(folder.glob("*.safetensors"))
     if not files:
-        if pickles and any(folder.glob(f"{_LOADABLE[stem]}*.bin")):
+        if pickles and any(folder.glob(f"{_PICKLE_STEMS[stem]}*.bin")):
             return
         raise ModelError(f"model {name}: {folder}: {_no_weights(folder, stem)}")
-    if not shards and not (folder / f"{stem}.safetensors").is_file():
+    if not shard_names and not (folder / f"{stem}.safetensors").is_file():
         raise ModelError(
             f"model {name}: {folder} has {files[0].name}, but neither {stem}.safetensors nor {index.name}, which "
             f"says where each weight is."
@@ -97,15 +97,15 @@ def _check_whole(file: Path, name: str) -> None:
             if length > min(size - 8, _LARGEST_HEADER):
                 raise ValueError(f"its header claims {length:,} bytes, the file has {size:,}")
             header = json.loads(handle.read(length))
-        ends = [int(entry["data_offsets"][1]) for key, entry in header.items() if key != "__metadata__"]
+        tensor_ends = [int(entry["data_offsets"][1]) for key, entry in header.items() if key != "__metadata__"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error) as error:
         raise ModelError(
             f"model {name}: {file} cannot be loaded: it is no safetensors file, or damaged ({error})."
         ) from error
-    expected = 8 + length + max(ends, default=0)
+    expected = 8 + length + max(tensor_ends, default=0)
     if expected != size:
-        what = "truncated" if size < expected else "longer than its header says"
+        size_problem = "truncated" if size < expected else "longer than its header says"
         raise ModelError(
-            f"model {name}: {file} cannot be loaded: it is {what}: {size:,} bytes, expected {expected:,}. "
+            f"model {name}: {file} cannot be loaded: it is {size_problem}: {size:,} bytes, expected {expected:,}. "
             f"Fetch or copy it again."
         )

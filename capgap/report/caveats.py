@@ -7,7 +7,7 @@ import pandas as pd
 
 from capgap.errors import TableError
 from capgap.report import text
-from capgap.report.display_labels import declaration, heading, spelled
+from capgap.report.display_labels import code_in_words, declaration, heading
 from capgap.report.provenance import plain_prompting
 from capgap.report.tables import EstimateIndex, EstimateView, task_names
 from capgap.schema import MAX_UNREADABLE_SHARE, Roles, pair
@@ -15,7 +15,7 @@ from capgap.schema.quantities import QUANTITIES
 
 _FEW_CLUSTERS = 6
 _FEW_ITEMS = 100
-_LIMIT = f"{100 * MAX_UNREADABLE_SHARE:g}\u202f%"
+_UNREADABLE_LIMIT = f"{100 * MAX_UNREADABLE_SHARE:g}\u202f%"
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class OmittedData:
     """The groups it concerns."""
 
 
-def _unreadable_shares(book: EstimateIndex, model: str) -> dict[str, float]:
+def _unreadable_shares(lookup: EstimateIndex, model: str) -> dict[str, float]:
     """Share of a model's items that were unparsed or truncated, by task."""
     shares: dict[str, float] = {}
     for quantity in ("unparsed", "truncated"):
-        for row in book.select(quantity, "task", model=model):
+        for row in lookup.select(quantity, "task", model=model):
             shares[row.group] = shares.get(row.group, 0.0) + (row.estimate or 0.0)
     return shares
 
@@ -51,18 +51,18 @@ def _compared_models(roles: Roles) -> list[str]:
     return [*([roles.teacher] if roles.teacher else []), *roles.students]
 
 
-def excluded_tasks(book: EstimateIndex, roles: Roles) -> set[str]:
+def excluded_tasks(lookup: EstimateIndex, roles: Roles) -> set[str]:
     """Tasks where teacher or a student left over `MAX_UNREADABLE_SHARE` of the items unparsed or truncated."""
     return {
         task
         for model in _compared_models(roles)
-        for task, share in _unreadable_shares(book, model).items()
+        for task, share in _unreadable_shares(lookup, model).items()
         if share > MAX_UNREADABLE_SHARE
     }
 
 
 def caveats(
-    book: EstimateIndex, roles: Roles, *, outcomes: pd.DataFrame, models: pd.DataFrame | None, excluded: set[str]
+    lookup: EstimateIndex, roles: Roles, *, outcomes: pd.DataFrame, models: pd.DataFrame | None, excluded: set[str]
 ) -> list[Caveat]:
     """Everything that stands between the headline and belief, the gravest first."""
     return [
@@ -71,8 +71,8 @@ def caveats(
         *_unreadable_answers(excluded),
         # Formats of tasks that count nowhere alias nothing.
         *_aliased_formats(outcomes[~task_names(outcomes).isin(excluded)]),
-        *_refused_headline(book, roles),
-        *_small_samples(book, roles),
+        *_refused_headline(lookup, roles),
+        *_small_samples(lookup, roles),
     ]
 
 
@@ -89,11 +89,11 @@ def _missing_roles(roles: Roles) -> Iterator[Caveat]:
             f"No base was given for {text.join(without_base)}.",
             "Gap closure needs the model before distillation; without it, what it could already do counts as learnt.",
         )
-    without_control = [student for student in roles.students if student not in roles.control]
-    if without_control:
-        everybody = len(without_control) == len(roles.students)
+    students_without_control = [student for student in roles.students if student not in roles.control]
+    if students_without_control:
+        all_lack_control = len(students_without_control) == len(roles.students)
         yield Caveat(
-            f"No control was given for {'any student' if everybody else text.join(without_control)}.",
+            f"No control was given for {'any student' if all_lack_control else text.join(students_without_control)}.",
             "What came from the teacher cannot be told from what the same prompts with gold targets would have taught.",
         )
 
@@ -101,12 +101,12 @@ def _missing_roles(roles: Roles) -> Iterator[Caveat]:
 def _prompting(roles: Roles, models: pd.DataFrame | None) -> Iterator[Caveat]:
     if models is None or "prompting" not in models:
         return
-    known = models.dropna(subset=["prompting"]).drop_duplicates("model").set_index("model")["prompting"]
-    prompting = {name: str(known[name]) for name in roles.names if name in known.index}
+    prompting_by_model = models.dropna(subset=["prompting"]).drop_duplicates("model").set_index("model")["prompting"]
+    prompting = {name: str(prompting_by_model[name]) for name in roles.names if name in prompting_by_model.index}
     if len(set(prompting.values())) > 1:
-        ways = "; ".join(f"{name}: {text.shorten(plain_prompting(way), 80)}" for name, way in prompting.items())
+        summary = "; ".join(f"{name}: {text.shorten(plain_prompting(spec), 80)}" for name, spec in prompting.items())
         yield Caveat(
-            f"The roles were prompted differently ({text.clean(ways)}).",
+            f"The roles were prompted differently ({text.sanitise(summary)}).",
             "Part of every difference below may be the prompt's.",
         )
 
@@ -116,7 +116,7 @@ def _unreadable_answers(excluded: set[str]) -> Iterator[Caveat]:
         yield Caveat(
             f"{len(excluded)} {'task is' if len(excluded) == 1 else 'tasks are'} kept out of the numbers for battery, "
             f"capability and domain: {text.join(sorted(excluded))}.",
-            f"More than {_LIMIT} of the answers there could not be parsed or were cut; "
+            f"More than {_UNREADABLE_LIMIT} of the answers there could not be parsed or were cut; "
             "raise max_tokens, or mend the stop words or the extraction, and evaluate again.",
         )
 
@@ -135,34 +135,34 @@ def _aliased_formats(outcomes: pd.DataFrame) -> Iterator[Caveat]:
         )
 
 
-def _by_reason(rows: Sequence[EstimateView]) -> list[list[EstimateView]]:
+def _group_by_reason(rows: Sequence[EstimateView]) -> list[list[EstimateView]]:
     """The rows that share a reason code, code by code."""
-    groups: dict[str, list[EstimateView]] = {}
+    rows_by_reason: dict[str, list[EstimateView]] = {}
     for row in rows:
-        groups.setdefault(row.reason, []).append(row)
-    return list(groups.values())
+        rows_by_reason.setdefault(row.reason, []).append(row)
+    return list(rows_by_reason.values())
 
 
 def _example_note(rows: Sequence[EstimateView]) -> str:
     """The note of the first row as a sentence, marked as an example where others differ; else its code in words."""
     notes = list(dict.fromkeys(row.note for row in rows if row.note))
-    sentence = heading(notes[0] if notes else spelled(rows[0].reason) or "no reason was recorded")
+    sentence = heading(notes[0] if notes else code_in_words(rows[0].reason) or "no reason was recorded")
     return ("For example: " if len(notes) > 1 else "") + sentence + ("" if sentence.endswith((".", "!", "?")) else ".")
 
 
-def _refused_headline(book: EstimateIndex, roles: Roles) -> Iterator[Caveat]:
+def _refused_headline(lookup: EstimateIndex, roles: Roles) -> Iterator[Caveat]:
     """Headline ratios without a number; their variants stand in `omitted_data`."""
     for quantity in ("gap_closure", "retention"):
-        rows = [row for row in book.select(quantity, "capability") if row.status == "refused" and row.is_headline]
-        for alike in _by_reason([row for row in rows if row.model in roles.students]):
-            whose = [f"{row.group} ({row.model})" if len(roles.students) > 1 else row.group for row in alike]
+        rows = [row for row in lookup.select(quantity, "capability") if row.status == "refused" and row.is_headline]
+        for reason_rows in _group_by_reason([row for row in rows if row.model in roles.students]):
+            labels = [f"{row.group} ({row.model})" if len(roles.students) > 1 else row.group for row in reason_rows]
             yield Caveat(
-                f"No {declaration(quantity).title} for {text.join(dict.fromkeys(whose))}.", _example_note(alike)
+                f"No {declaration(quantity).title} for {text.join(dict.fromkeys(labels))}.", _example_note(reason_rows)
             )
 
 
-def _small_samples(book: EstimateIndex, roles: Roles) -> Iterator[Caveat]:
-    rows = [row for row in book.select("accuracy", "capability") if row.model in roles.students]
+def _small_samples(lookup: EstimateIndex, roles: Roles) -> Iterator[Caveat]:
+    rows = [row for row in lookup.select("accuracy", "capability") if row.model in roles.students]
     few_items = {row.group: row.n_items for row in rows if row.n_items is not None and row.n_items < _FEW_ITEMS}
     if few_items:
         counts = text.join(f"{group} ({n} items)" for group, n in few_items.items())
@@ -174,80 +174,82 @@ def _small_samples(book: EstimateIndex, roles: Roles) -> Iterator[Caveat]:
             f"Fewer than {_FEW_CLUSTERS} independent clusters: {counts}.",
             "The coverage of the intervals was never tested with so few.",
         )
-    generalised = {row.group for row in rows if row.population_tasks == "tasks_like_these"}
-    these_tasks = [group for group in dict.fromkeys(row.group for row in rows) if group not in generalised]
-    if these_tasks:
+    generalised_groups = {row.group for row in rows if row.population_tasks == "tasks_like_these"}
+    fixed_task_groups = [group for group in dict.fromkeys(row.group for row in rows) if group not in generalised_groups]
+    if fixed_task_groups:
         yield Caveat(
-            f"The numbers for {text.join(these_tasks)} speak of these tasks, not of the capability at large.",
+            f"The numbers for {text.join(fixed_task_groups)} speak of these tasks, not of the capability at large.",
             "With six tasks or more per capability the interval can also cover the choice of tasks.",
         )
 
 
-def omitted_data(book: EstimateIndex, roles: Roles, *, outcomes: pd.DataFrame, excluded: set[str]) -> list[OmittedData]:
+def omitted_data(
+    lookup: EstimateIndex, roles: Roles, *, outcomes: pd.DataFrame, excluded: set[str]
+) -> list[OmittedData]:
     """What the numbers leave out: unreadable tasks, unshared items, errors, refused numbers, questions not asked."""
     return [
-        *_excluded_rows(book, roles, excluded),
+        *_excluded_rows(lookup, roles, excluded),
         *_unshared_items(outcomes, roles),
-        *_errors(outcomes),
-        *_refused_numbers(book),
-        *_missing_quantities(book),
+        *_failed_answers(outcomes),
+        *_refused_numbers(lookup),
+        *_missing_quantities(lookup),
     ]
 
 
-def _excluded_rows(book: EstimateIndex, roles: Roles, excluded: set[str]) -> Iterator[OmittedData]:
-    shares = {model: _unreadable_shares(book, model) for model in _compared_models(roles)}
+def _excluded_rows(lookup: EstimateIndex, roles: Roles, excluded: set[str]) -> Iterator[OmittedData]:
+    shares = {model: _unreadable_shares(lookup, model) for model in _compared_models(roles)}
     for task in sorted(excluded):
-        by_model = {model: tasks.get(task, 0.0) for model, tasks in shares.items()}
-        over = [f"{model} {text.percent(share)}" for model, share in by_model.items() if share > MAX_UNREADABLE_SHARE]
+        share_of = {model: tasks.get(task, 0.0) for model, tasks in shares.items()}
+        excess = [f"{model} {text.percent(share)}" for model, share in share_of.items() if share > MAX_UNREADABLE_SHARE]
         yield OmittedData(
             f"Task {task}, from every number for battery, capability and domain",
-            f"Unparsed or truncated: {text.join(over)}, over the limit of {_LIMIT}.",
+            f"Unparsed or truncated: {text.join(excess)}, over the limit of {_UNREADABLE_LIMIT}.",
         )
 
 
 def _unshared_items(outcomes: pd.DataFrame, roles: Roles) -> Iterator[OmittedData]:
-    present = set(outcomes["model"])
+    all_models = set(outcomes["model"])
     for student in roles.students:
-        others = [roles.teacher, roles.base.get(student), roles.control.get(student)]
-        compared = [name for name in dict.fromkeys([student, *others]) if name is not None and name in present]
-        if len(compared) < 2 or student not in present:
+        references = [roles.teacher, roles.base.get(student), roles.control.get(student)]
+        models = [name for name in dict.fromkeys([student, *references]) if name is not None and name in all_models]
+        if len(models) < 2 or student not in all_models:
             continue
         try:
-            pairs = pair(outcomes, compared)
+            pairs = pair(outcomes, models)
         except TableError as error:
-            yield OmittedData(f"Comparison of {text.join(compared)}", str(error))
+            yield OmittedData(f"Comparison of {text.join(models)}", str(error))
             continue
-        n_unshared = pairs.n_any - len(pairs.scores)
-        if n_unshared:
+        n_unshared_items = pairs.n_answered_cells - len(pairs.scores)
+        if n_unshared_items:
             yield OmittedData(
-                f"{n_unshared:,} of {pairs.n_any:,} items, from comparisons of {text.join(compared)}",
+                f"{n_unshared_items:,} of {pairs.n_answered_cells:,} items, from comparisons of {text.join(models)}",
                 f"Not every one of them has a score there; {text.percent(pairs.share)} are shared.",
             )
 
 
-def _errors(outcomes: pd.DataFrame) -> Iterator[OmittedData]:
+def _failed_answers(outcomes: pd.DataFrame) -> Iterator[OmittedData]:
     failed = outcomes[(outcomes["status"] == "error").fillna(False).astype(bool)]
     for model, rows in failed.groupby("model"):
         tasks = tuple(f"{task} ({n})" for task, n in rows.groupby("task").size().items())
         yield OmittedData(f"{len(rows):,} answers of {model}", "They ended in an error and have no score.", tasks)
 
 
-def _refused_numbers(book: EstimateIndex) -> Iterator[OmittedData]:
+def _refused_numbers(lookup: EstimateIndex) -> Iterator[OmittedData]:
     """Refused numbers by reason code, each with the note of one."""
-    for rows in _by_reason([row for row in book.rows if row.status == "refused"]):
-        titles = heading(text.join(dict.fromkeys(row.declared.title for row in rows)))
-        reason = spelled(rows[0].reason)
-        groups = tuple(dict.fromkeys(row.group for row in rows))
-        yield OmittedData(f"{titles}: {len(rows):,} refused{reason and f', {reason}'}", _example_note(rows), groups)
+    for rows in _group_by_reason([row for row in lookup.rows if row.status == "refused"]):
+        titles = heading(text.join(dict.fromkeys(row.declaration.title for row in rows)))
+        reason = code_in_words(rows[0].reason)
+        labels = tuple(dict.fromkeys(row.group for row in rows))
+        yield OmittedData(f"{titles}: {len(rows):,} refused{reason and f', {reason}'}", _example_note(rows), labels)
 
 
-def _missing_quantities(book: EstimateIndex) -> Iterator[OmittedData]:
+def _missing_quantities(lookup: EstimateIndex) -> Iterator[OmittedData]:
     """Questions that these data do not support at all."""
-    present = {row.quantity for row in book.rows}
+    estimated = {row.quantity for row in lookup.rows}
     # Where seeds were compared there may still be too few candidates for a list of items: that is no lack of data.
-    if any(row.subject == "recipe" for row in book.of("gap", "gain")):
-        present.add("items_lost")
-    questions = tuple(f"{q.question} ({q.needs})" for q in QUANTITIES.values() if q.needs and q.name not in present)
+    if any(row.subject == "recipe" for row in lookup.of("gap", "gain")):
+        estimated.add("items_lost")
+    questions = tuple(f"{q.question} ({q.needs})" for q in QUANTITIES.values() if q.needs and q.name not in estimated)
     if questions:
         yield OmittedData(
             "Questions that ask for more than these tables hold", "In brackets what each needs.", questions

@@ -12,7 +12,7 @@ from capgap.schema import Roles
 _MOST_CURVES = 12
 _RECIPE_QUANTITIES = ("gap", "gain", "lost", "gained", "items_lost", "items_gained")
 
-_TRACED = "right_answers_with_trace"
+_RIGHT_WITH_TRACE = "right_answers_with_trace"
 """The factor ``among`` of error types that are shares of right answers; all others are shares of wrong ones."""
 
 
@@ -38,30 +38,30 @@ class CohortSections:
     """Items on which students fail alike."""
 
 
-def cohort_sections(book: EstimateIndex, roles: Roles) -> CohortSections:
+def cohort_sections(lookup: EstimateIndex, roles: Roles) -> CohortSections:
     """Gather the sections from the estimates, rows told apart by quantity, estimator and subject."""
-    effects, other_effects = _by_estimator(book.of("effect", "effect_difference"))
-    costs, other_costs = _by_estimator(book.of("data_cost"))
-    batches, other_batches = _by_estimator(book.of("next_batch_gain"))
-    recipes = [row for row in book.of(*_RECIPE_QUANTITIES) if row.subject == "recipe"]
-    right = [row for row in book.of("error_type") if row.factors.get("among") == _TRACED]
-    wrong = [row for row in book.of("error_type") if row.factors.get("among") != _TRACED]
+    effects, other_effects = _split_by_estimator(lookup.of("effect", "effect_difference"))
+    costs, other_costs = _split_by_estimator(lookup.of("data_cost"))
+    batches, other_batches = _split_by_estimator(lookup.of("next_batch_gain"))
+    recipes = [row for row in lookup.of(*_RECIPE_QUANTITIES) if row.subject == "recipe"]
+    right_answer_rows = [row for row in lookup.of("error_type") if row.factors.get("among") == _RIGHT_WITH_TRACE]
+    wrong_answer_rows = [row for row in lookup.of("error_type") if row.factors.get("among") != _RIGHT_WITH_TRACE]
     flips, equivalence = (
         [row for row in rows if row.model in roles.students and row.level in ("battery", "capability")]
-        for rows in (book.of("lost", "gained"), book.of("equivalence"))
+        for rows in (lookup.of("lost", "gained"), lookup.of("equivalence"))
     )
     return CohortSections(
         effects=_tables(
             (effects, "What made students better, in score points"), (other_effects, "The same by other estimators")
         ),
         model=_tables(
-            (book.of("coefficient"), "Coefficients, on the logit scale"),
-            (book.of("spread"), "Standard deviations of the random terms, on the logit scale"),
+            (lookup.of("coefficient"), "Coefficients, on the logit scale"),
+            (lookup.of("spread"), "Standard deviations of the random terms, on the logit scale"),
         ),
-        curves=tuple(_curves(book, costs, roles.teacher)),
+        curves=tuple(_curves(lookup, costs, roles.teacher)),
         costs=_tables(
             (costs, "Unique examples that a share of the teacher costs"),
-            (book.of("relative_data_cost"), "What reasoning costs for what knowledge costs"),
+            (lookup.of("relative_data_cost"), "What reasoning costs for what knowledge costs"),
             (batches, "What twice the examples would bring"),
             ([*other_costs, *other_batches], "The same on other scales"),
         ),
@@ -70,60 +70,60 @@ def cohort_sections(book: EstimateIndex, roles: Roles) -> CohortSections:
             (flips, "Lost and gained against the base"),
             (equivalence, "Equivalence: as good as the teacher"),
             models=roles.students,
-            without=("null", "clusters"),
+            omitted=("null", "clusters"),
         ),
         failures=_tables(
-            (wrong, "Types of wrong answers"),
-            (right, "Right answers by wrong steps, among those with a trace"),
-            (book.of("failure_odds"), "What goes with failure: odds ratios"),
+            (wrong_answer_rows, "Types of wrong answers"),
+            (right_answer_rows, "Right answers by wrong steps, among those with a trace"),
+            (lookup.of("failure_odds"), "What goes with failure: odds ratios"),
             models=roles.students,
         ),
         patterns=_tables(
-            (book.of("n_patterns", "pattern", "pattern_excess"), "Items on which students fail alike"),
-            without=("null", "clusters", "items", "group", "method", "population"),
+            (lookup.of("n_patterns", "pattern", "pattern_excess"), "Items on which students fail alike"),
+            omitted=("null", "clusters", "items", "group", "method", "population"),
         ),
     )
 
 
-def _by_estimator(rows: Sequence[EstimateView]) -> tuple[list[EstimateView], list[EstimateView]]:
+def _split_by_estimator(rows: Sequence[EstimateView]) -> tuple[list[EstimateView], list[EstimateView]]:
     """The rows of the declared estimator, and those of others."""
-    declared = [row for row in rows if not row.is_sensitivity_analysis]
-    return declared, [row for row in rows if row.is_sensitivity_analysis]
+    declared_rows = [row for row in rows if not row.is_sensitivity_analysis]
+    return declared_rows, [row for row in rows if row.is_sensitivity_analysis]
 
 
 def _tables(
-    *parts: tuple[list[EstimateView], str], models: Sequence[str] = (), without: Collection[str] = ("null",)
+    *table_specs: tuple[list[EstimateView], str], models: Sequence[str] = (), omitted: Collection[str] = ("null",)
 ) -> tuple[ShownTable, ...]:
     return tuple(
-        estimate_table(rows, caption=caption, models=models, without=without) for rows, caption in parts if rows
+        estimate_table(rows, caption=caption, models=models, omitted=omitted) for rows, caption in table_specs if rows
     )
 
 
-def _curves(book: EstimateIndex, costs: Sequence[EstimateView], teacher: str | None) -> Iterator[Markup]:
+def _curves(lookup: EstimateIndex, costs: Sequence[EstimateView], teacher: str | None) -> Iterator[Markup]:
     """Points of the students, the leading curve and the teacher, for each recipe and capability."""
     curves: dict[Hashable, list[EstimateView]] = {}
-    for row in book.of("curve_point", "curve"):
+    for row in lookup.of("curve_point", "curve"):
         curves.setdefault(_curve_key(row), []).append(row)
     for number, (key, rows) in enumerate(list(curves.items())[:_MOST_CURVES]):
-        priced = [row for row in costs if _curve_key(row) == key]
-        mark = book.find("accuracy", "capability", rows[0].group, teacher) if teacher else None
-        yield _panel(rows, priced, mark, prefix=f"curve{number}")
+        cost_rows = [row for row in costs if _curve_key(row) == key]
+        teacher_row = lookup.find("accuracy", "capability", rows[0].group, teacher) if teacher else None
+        yield _panel(rows, cost_rows, teacher_row, prefix=f"curve{number}")
 
 
 def _curve_key(row: EstimateView) -> Hashable:
     """Capability and recipe: what a point, the curve through it and its price have in common."""
-    return row.group, *_any_size(row).items()
+    return row.group, *_recipe_without_size(row).items()
 
 
-def _any_size(row: EstimateView) -> dict[str, str]:
+def _recipe_without_size(row: EstimateView) -> dict[str, str]:
     """The recipe of every size that a point, a curve or a price belongs to."""
     return {name: value for name, value in row.recipe.items() if name != "n_examples"}
 
 
 def _panel(
-    rows: Sequence[EstimateView], priced: Sequence[EstimateView], mark: EstimateView | None, *, prefix: str
+    rows: Sequence[EstimateView], cost_rows: Sequence[EstimateView], teacher_row: EstimateView | None, *, prefix: str
 ) -> Markup:
-    """One drawing; `mark` is the teacher's accuracy, `priced` stands in its label for those who do not see it."""
+    """One drawing; `teacher_row` is the teacher's accuracy, `cost_rows` stand in its label for the blind."""
     capability = rows[0].group
     colour = svg.COLOURS[capability_colour(capability)]
     points = _coordinates(rows, "curve_point")
@@ -132,33 +132,33 @@ def _panel(
     # A size that falls on the place of zero is left out there: the base stands on it.
     line = [(size, y) for size, y in sorted(_coordinates(rows, "curve")) if size == 0 or size > 1.01 * zero]
     with svg.style():
-        title = text.shorten(", ".join((capability, *_any_size(rows[0]).values())), 44)
+        title = text.shorten(", ".join((capability, *_recipe_without_size(rows[0]).values())), 44)
         figure, axes = svg.canvas(330, 220, title=title, left=38, right=14, top=34, bottom=40)
         axes.set_xscale("log")
         if line:
             axes.plot(
                 [max(size, zero) for size, _ in line], [y for _, y in line], color=colour, linewidth=1.8, zorder=3
             )
-        marks = [max(size, zero) for size, _ in points], [y for _, y in points]
-        svg.points(axes, *marks, colour=colour, size=30, zorder=4)
+        mark_positions = [max(size, zero) for size, _ in points], [y for _, y in points]
+        svg.points(axes, *mark_positions, colour=colour, size=30, zorder=4)
         heights = [y for _, y in (*points, *line)]
-        if mark is not None and mark.estimate is not None:
-            heights.append(100 * mark.estimate)
-            axes.axhline(100 * mark.estimate, color=svg.INK, linewidth=1.4, zorder=2)
+        if teacher_row is not None and teacher_row.estimate is not None:
+            heights.append(100 * teacher_row.estimate)
+            axes.axhline(100 * teacher_row.estimate, color=svg.INK, linewidth=1.4, zorder=2)
         # Less than twenty points fill the height: noise must not look like a law.
-        middle, span = (min(heights) + max(heights)) / 2, max(max(heights) - min(heights), 20.0)
-        axes.set_ylim(middle - 0.56 * span, middle + 0.56 * span)
+        centre, span = (min(heights) + max(heights)) / 2, max(max(heights) - min(heights), 20.0)
+        axes.set_ylim(centre - 0.56 * span, centre + 0.56 * span)
         ticks = sorted({zero, min(positive), max(positive)})
         axes.set_xticks(ticks, ["0" if tick == zero else f"{tick:,.0f}" for tick in ticks])
         axes.minorticks_off()
         axes.set_xlim(zero / 1.3, 2.4 * max(positive))
         axes.set(xlabel="unique examples", ylabel="")
         axes.grid(visible=True, axis="y")
-        prices = "; ".join(f"{row.contrast_label}: {row.shown_with_interval}" for row in priced)
-        return svg.inline(figure, prefix=prefix, label=f"accuracy by unique examples, {title}. {prices}")
+        prices = "; ".join(f"{row.contrast_label}: {row.shown_with_interval}" for row in cost_rows)
+        return svg.inline_svg(figure, prefix=prefix, label=f"accuracy by unique examples, {title}. {prices}")
 
 
 def _coordinates(rows: Sequence[EstimateView], quantity: str) -> list[tuple[float, float]]:
     """Number of examples and accuracy in per cent, by row."""
-    of_quantity = (row for row in rows if row.quantity == quantity)
-    return [(float(row.factors.get("n_examples", 0)), 100 * (row.estimate or 0.0)) for row in of_quantity]
+    quantity_rows = (row for row in rows if row.quantity == quantity)
+    return [(float(row.factors.get("n_examples", 0)), 100 * (row.estimate or 0.0)) for row in quantity_rows]

@@ -26,7 +26,7 @@ from capgap.schema import ESTIMATES, ITEMS, LABELS, MODELS, OUTCOMES, Roles, joi
 from capgap.schema.quantities import QUANTITIES, Quantity
 from capgap.schema.remarks import Reason
 
-__all__ = ["READ_IN_SECTIONS", "ReportContent", "SummaryRow", "gather_content"]
+__all__ = ["SECTION_QUANTITIES", "ReportContent", "SummaryRow", "gather_content"]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class ReportContent:
     terms: tuple[Quantity, ...]
     """Quantities of the page that are explained at its end."""
     provenance_entries: tuple[ProvenanceEntry, ...]
-    book: EstimateIndex
+    lookup: EstimateIndex
 
     @property
     def contrast_columns(self) -> dict[str, str]:
@@ -129,7 +129,7 @@ def gather_content(
         A role names a model that the outcomes do not have.
     """
     outcomes = validate(outcomes, OUTCOMES, source="outcomes")
-    book = EstimateIndex(validate(estimates, ESTIMATES, source="estimates"))
+    lookup = EstimateIndex(validate(estimates, ESTIMATES, source="estimates"))
     items, models, labels = (
         None if frame is None else validate(frame, table, source=table.name)
         for frame, table in ((items, ITEMS), (models, MODELS), (labels, LABELS))
@@ -138,48 +138,48 @@ def gather_content(
     undeclared = undeclared_items(outcomes)  # before labels are joined: afterwards everything has a capability
     outcomes = join_labels(outcomes, labels)
     capabilities = task_capabilities(outcomes)
-    excluded = excluded_tasks(book, roles)
-    parsing, n_parsed = _parsing(book)
+    excluded = excluded_tasks(lookup, roles)
+    parsing_table, n_parsed = _parsing_table(lookup)
     # Many tasks have two examples each, so that the page stays small.
-    seed, per_task = seed_of(run), 3 if len(capabilities) <= 15 else 2
-    item_examples = examples(outcomes, roles, capabilities, items=items, seed=seed, show=show_items, per_task=per_task)
+    seed, n_shown = seed_of(run), 3 if len(capabilities) <= 15 else 2
+    item_examples = examples(outcomes, roles, capabilities, items=items, seed=seed, show=show_items, n_shown=n_shown)
     return ReportContent(
         *_sentences(run, roles),
         roles=roles,
         models=model_summaries(roles, models),
         counts=_counts(outcomes, roles),
-        batteries=tuple(text.clean(name) for name in dict.fromkeys(outcomes["battery"].dropna())),
-        summary=_summary(book, roles, _summary_columns(roles)),
+        batteries=tuple(text.sanitise(name) for name in dict.fromkeys(outcomes["battery"].dropna())),
+        summary=_summary(lookup, roles, _summary_columns(roles)),
         caveats=(
-            *caveats(book, roles, outcomes=outcomes, models=models, excluded=excluded),
+            *caveats(lookup, roles, outcomes=outcomes, models=models, excluded=excluded),
             *(Caveat(line, "") for line in _lines(run.get("caveats"))),
         ),
-        panels=dumbbells(book, roles, capabilities, excluded),
+        panels=dumbbells(lookup, roles, capabilities, excluded),
         capabilities=capabilities,
         domains=single_capability(outcomes, "domain"),
-        contrasts=tuple(_contrasts(book, roles)),
-        fidelity=_summary(book, roles, _FIDELITY),
-        fidelity_tables=tuple(_fidelity_tables(book, roles)),
-        parsing=parsing,
+        contrasts=tuple(_contrasts(lookup, roles)),
+        fidelity=_summary(lookup, roles, _FIDELITY_QUANTITIES),
+        fidelity_tables=tuple(_fidelity_tables(lookup, roles)),
+        parsing=parsing_table,
         n_tasks_parsed=n_parsed,
         examples=tuple(item_examples),
         show_items=show_items,
         seed=seed,
-        omitted_data=tuple(omitted_data(book, roles, outcomes=outcomes, excluded=excluded)),
-        label_section=label_section(labels, undeclared, book, roles, run),
-        terms=_terms(book),
+        omitted_data=tuple(omitted_data(lookup, roles, outcomes=outcomes, excluded=excluded)),
+        label_section=label_section(labels, undeclared, lookup, roles, run),
+        terms=_terms(lookup),
         provenance_entries=provenance_entries(run),
-        book=book,
+        lookup=lookup,
     )
 
 
 def _check_roles(outcomes: pd.DataFrame, roles: Roles) -> None:
     if not roles.students:
         raise UsageError("A report needs one student at least; found none.")
-    known = set(outcomes["model"])
+    known_models = set(outcomes["model"])
     for name in roles.names:
-        if name not in known:
-            raise UsageError(f"Model {name!r} has a role but no outcomes.{suggestion(name, known)}")
+        if name not in known_models:
+            raise UsageError(f"Model {name!r} has a role but no outcomes.{suggestion(name, known_models)}")
 
 
 def _sentences(run: Mapping[str, Any], roles: Roles) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
@@ -195,47 +195,49 @@ def _sentences(run: Mapping[str, Any], roles: Roles) -> tuple[str, tuple[str, ..
 def _lines(value: Any) -> tuple[str, ...]:
     """One text, or a list of them, as clean lines."""
     lines = [value] if isinstance(value, str) else value if isinstance(value, (list, tuple)) else []
-    return tuple(dict.fromkeys(text.clean(line).strip() for line in lines if str(line).strip()))
+    return tuple(dict.fromkeys(text.sanitise(line).strip() for line in lines if str(line).strip()))
 
 
-_GIVEN_BY_CAVEATS = (Reason.UNREADABLE_ANSWERS, Reason.PROMPTED_DIFFERENTLY, Reason.FORMAT_ALIASED)
-_FIDELITY = ("agreement", "fidelity", "error_inheritance")
-READ_IN_SECTIONS = (*_FIDELITY, "effect", "data_cost", "n_patterns", "lost")
+_CAVEAT_REASONS = (Reason.UNREADABLE_ANSWERS, Reason.PROMPTED_DIFFERENTLY, Reason.FORMAT_ALIASED)
+_FIDELITY_QUANTITIES = ("agreement", "fidelity", "error_inheritance")
+SECTION_QUANTITIES = (*_FIDELITY_QUANTITIES, "effect", "data_cost", "n_patterns", "lost")
 """Quantities whose reading stands at the head of a section of their own, and not in the list of terms."""
 
 
 def _summary_columns(roles: Roles) -> list[str]:
     """Quantities of the first table in their declared order, those that have all their roles taken by some student."""
-    others = {"teacher": roles.teacher, "base": roles.base, "control": roles.teacher and roles.control}
-    taken = {"student", *(role for role, models in others.items() if models)}
+    role_models = {"teacher": roles.teacher, "base": roles.base, "control": roles.teacher and roles.control}
+    filled_roles = {"student", *(role for role, models in role_models.items() if models)}
     columns = sorted((q for q in QUANTITIES.values() if q.summary_column), key=lambda q: q.summary_column)
-    return [quantity.name for quantity in columns if taken.issuperset(quantity.roles)]
+    return [quantity.name for quantity in columns if filled_roles.issuperset(quantity.roles)]
 
 
-def _terms(book: EstimateIndex) -> tuple[Quantity, ...]:
-    present = {row.quantity for row in book.rows}
-    return tuple(quantity for quantity in QUANTITIES.values() if quantity.reading and quantity.name in present)
+def _terms(lookup: EstimateIndex) -> tuple[Quantity, ...]:
+    estimated = {row.quantity for row in lookup.rows}
+    return tuple(quantity for quantity in QUANTITIES.values() if quantity.guidance and quantity.name in estimated)
 
 
-def _summary(book: EstimateIndex, roles: Roles, quantities: Sequence[str]) -> SummaryTable:
-    places = [("capability", name, capability_colour(name)) for name in ordered_capabilities(book.groups("capability"))]
-    places += [("battery", name, "") for name in book.groups("battery")]
+def _summary(lookup: EstimateIndex, roles: Roles, quantities: Sequence[str]) -> SummaryTable:
+    level_groups = [
+        ("capability", name, capability_colour(name)) for name in ordered_capabilities(lookup.groups("capability"))
+    ]
+    level_groups += [("battery", name, "") for name in lookup.groups("battery")]
     rows = []
     for number, student in enumerate(roles.students, 1):
-        for level, group, colour in places:
-            estimates = tuple(book.find(quantity, level, group, student) for quantity in quantities)
+        for level, group, colour in level_groups:
+            estimates = tuple(lookup.find(quantity, level, group, student) for quantity in quantities)
             if any(estimates):
                 rows.append(SummaryRow(student, number, group, colour, estimates))
     return SummaryTable(tuple(map(declaration, quantities)), tuple(rows))
 
 
-def _contrasts(book: EstimateIndex, roles: Roles) -> Iterator[ContrastVerdict]:
-    for row in book.select("capability_contrast", "battery"):
+def _contrasts(lookup: EstimateIndex, roles: Roles) -> Iterator[ContrastVerdict]:
+    for row in lookup.select("capability_contrast", "battery"):
         if row.model in roles.students and row.is_headline:
             verdict = ""
             if not row.refused and row.low is not None and row.high is not None:
                 verdict = ": different." if row.low > 0 or row.high < 0 else ": no difference shown."
-            remark = row.note if row.refused or row.reason not in ("", *_GIVEN_BY_CAVEATS) else ""
+            remark = row.note if row.refused or row.reason not in ("", *_CAVEAT_REASONS) else ""
             yield ContrastVerdict(row, verdict, remark)
 
 
@@ -248,18 +250,18 @@ def _counts(outcomes: pd.DataFrame, roles: Roles) -> tuple[tuple[str, int], ...]
     )
 
 
-def _fidelity_tables(book: EstimateIndex, roles: Roles) -> Iterator[ShownTable]:
-    for quantity in map(declaration, _FIDELITY):
+def _fidelity_tables(lookup: EstimateIndex, roles: Roles) -> Iterator[ShownTable]:
+    for quantity in map(declaration, _FIDELITY_QUANTITIES):
         levels = ("capability", "battery", "task")
-        rows = [row for level in levels for row in book.select(quantity.name, level) if row.model in roles.students]
+        rows = [row for level in levels for row in lookup.select(quantity.name, level) if row.model in roles.students]
         if rows:
             caption = f"{heading(quantity.title)}: {quantity.question}"
             yield estimate_table(rows, caption=caption, models=roles.students)
 
 
-def _parsing(book: EstimateIndex) -> tuple[ShownTable | None, int]:
+def _parsing_table(lookup: EstimateIndex) -> tuple[ShownTable | None, int]:
     """Shares of unreadable answers above zero, the largest first, and how many tasks have none."""
-    rows = [row for quantity in ("unparsed", "truncated") for row in book.select(quantity, "task")]
+    rows = [row for quantity in ("unparsed", "truncated") for row in lookup.select(quantity, "task")]
     unreadable = sorted((row for row in rows if row.refused or row.estimate), key=lambda row: -(row.estimate or 0.0))
     n_clean = len({row.group for row in rows} - {row.group for row in unreadable})
     caption = "Answers that could not be parsed or were cut off"

@@ -51,25 +51,25 @@ class DumbbellPanel:
         return sum(len(group.rows) for group in self.groups)
 
 
-def single_capability(frame: pd.DataFrame, by: str) -> dict[str, str]:
+def single_capability(frame: pd.DataFrame, group_column: str) -> dict[str, str]:
     """The capability that all labelled rows of a group share; ``mixed`` where they have several.
 
     Parameters
     ----------
     frame
-        With the columns `by` and ``capability``; a group without a capability is left out.
-    by
+        With the columns `group_column` and ``capability``; a group without a capability is left out.
+    group_column
         The column that groups.
     """
-    capabilities = frame[[by, "capability"]].dropna().groupby(by)["capability"].unique()
+    capabilities = frame[[group_column, "capability"]].dropna().groupby(group_column)["capability"].unique()
     return {str(group): str(words[0]) if len(words) == 1 else "mixed" for group, words in capabilities.items()}
 
 
 def task_capabilities(outcomes: pd.DataFrame) -> dict[str, str]:
     """Each task's capability by its outcomes; of several ``mixed``, of none ``unlabelled``."""
     frame = outcomes[["capability"]].assign(task=task_names(outcomes))
-    known = single_capability(frame, "task")
-    return {str(task): known.get(str(task), "unlabelled") for task in dict.fromkeys(frame["task"])}
+    capability_by_task = single_capability(frame, "task")
+    return {str(task): capability_by_task.get(str(task), "unlabelled") for task in dict.fromkeys(frame["task"])}
 
 
 def _position(value: float | None) -> float | None:
@@ -77,9 +77,9 @@ def _position(value: float | None) -> float | None:
     return None if value is None else round(min(100.0, max(0.0, 100 * value)), 2)
 
 
-def _row(book: EstimateIndex, task: str, roles: Roles, student: str, excluded: bool) -> DumbbellRow:
+def _row(lookup: EstimateIndex, task: str, roles: Roles, student: str, excluded: bool) -> DumbbellRow:
     def accuracy(model: str | None) -> EstimateView | None:
-        return None if model is None else book.find("accuracy", "task", task, model)
+        return None if model is None else lookup.find("accuracy", "task", task, model)
 
     cast = {
         "base": roles.base.get(student),
@@ -89,36 +89,36 @@ def _row(book: EstimateIndex, task: str, roles: Roles, student: str, excluded: b
     }
     accuracies = {role: accuracy(model) for role, model in cast.items()}
     share = {role: None if row is None or row.refused else row.estimate for role, row in accuracies.items()}
-    of_student = accuracies["student"]
+    student_accuracy = accuracies["student"]
     chance = next((row.null_value for row in accuracies.values() if row and row.null_value is not None), None)
-    spoken = ", ".join(f"{role} {text.percent(value)}" for role, value in share.items() if value is not None)
+    alt_text = ", ".join(f"{role} {text.percent(value)}" for role, value in share.items() if value is not None)
     return DumbbellRow(
         task=task,
         **{role: _position(value) for role, value in share.items()},
-        low=_position(of_student.low) if of_student else None,
-        high=_position(of_student.high) if of_student else None,
+        low=_position(student_accuracy.low) if student_accuracy else None,
+        high=_position(student_accuracy.high) if student_accuracy else None,
         chance=_position(chance),
-        gap=book.find("gap", "task", task, student),
-        accuracy=of_student,
-        label=f"{task}: {spoken or 'no number'}" + (f"; chance {text.percent(chance)}" if chance else ""),
+        gap=lookup.find("gap", "task", task, student),
+        accuracy=student_accuracy,
+        label=f"{task}: {alt_text or 'no number'}" + (f"; chance {text.percent(chance)}" if chance else ""),
         excluded=excluded,
     )
 
 
-def _order(row: DumbbellRow) -> tuple[bool, float, str]:
+def _gap_order(row: DumbbellRow) -> tuple[bool, float, str]:
     if row.gap is not None and row.gap.estimate is not None:
         return False, -row.gap.estimate, row.task
     return True, -(row.student if row.student is not None else -1.0), row.task
 
 
 def dumbbells(
-    book: EstimateIndex, roles: Roles, capabilities: dict[str, str], excluded: set[str]
+    lookup: EstimateIndex, roles: Roles, capabilities: dict[str, str], excluded: set[str]
 ) -> tuple[DumbbellPanel, ...]:
     """One panel per student: tasks grouped by capability, the widest gap first.
 
     Parameters
     ----------
-    book
+    lookup
         The estimates.
     roles
         Who is who.
@@ -129,15 +129,15 @@ def dumbbells(
     """
     panels = []
     for number, student in enumerate(roles.students, 1):
-        groups = []
+        capability_groups = []
         for capability in CAPABILITY_ORDER:
             rows = [
-                _row(book, task, roles, student, task in excluded)
-                for task in book.groups("task")
+                _row(lookup, task, roles, student, task in excluded)
+                for task in lookup.groups("task")
                 if capabilities.get(task, "unlabelled") == capability
             ]
             rows = [row for row in rows if row.student is not None or row.teacher is not None]
             if rows:
-                groups.append(DumbbellGroup(capability, tuple(sorted(rows, key=_order))))
-        panels.append(DumbbellPanel(number, student, tuple(groups)))
+                capability_groups.append(DumbbellGroup(capability, tuple(sorted(rows, key=_gap_order))))
+        panels.append(DumbbellPanel(number, student, tuple(capability_groups)))
     return tuple(panels)

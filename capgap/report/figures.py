@@ -14,7 +14,7 @@ from capgap.report.tables import EstimateView
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_ROW = 21.0
+_ROW_HEIGHT = 21.0
 _WIDTH = 330.0
 
 
@@ -30,14 +30,14 @@ class ForestRow:
 
 def limits_of(rows: Sequence[ForestRow], reference: Sequence[float]) -> tuple[float, float]:
     """Room for every estimate and the references; intervals that reach far beyond are cut, with an arrow."""
-    known = [row.estimate for row in rows if row.estimate is not None and not row.estimate.refused]
-    centres = [100 * e.estimate for e in known if e.estimate is not None] + list(reference)
-    ends = [100 * end for e in known for end in (e.low, e.high) if end is not None]
+    known_estimates = [row.estimate for row in rows if row.estimate is not None and not row.estimate.refused]
+    centres = [100 * e.estimate for e in known_estimates if e.estimate is not None] + list(reference)
+    interval_ends = [100 * end for e in known_estimates for end in (e.low, e.high) if end is not None]
     # Centres decide: an interval may reach six tenths of their range beyond, lest one wide interval flatten the rest.
     low, high = min(centres), max(centres)
-    reach = max(high - low, 20.0)
-    low = min([low, *(max(end, low - 0.6 * reach) for end in ends)])
-    high = max([high, *(min(end, high + 0.6 * reach) for end in ends)])
+    value_range = max(high - low, 20.0)
+    low = min([low, *(max(end, low - 0.6 * value_range) for end in interval_ends)])
+    high = max([high, *(min(end, high + 0.6 * value_range) for end in interval_ends)])
     margin = 0.06 * ((high - low) or 20.0)  # one point without an interval has no width of its own
     return low - margin, high + margin
 
@@ -73,37 +73,37 @@ def forest(
     Markup or None
         None where no row has a number.
     """
-    known = [(place, row) for place, row in enumerate(rows) if row.estimate is not None and not row.estimate.refused]
-    if not known:
+    valid = [(index, row) for index, row in enumerate(rows) if row.estimate is not None and not row.estimate.refused]
+    if not valid:
         return None
     with svg.style():
-        height = 58 + _ROW * len(rows)
+        height = 58 + _ROW_HEIGHT * len(rows)
         figure, axes = svg.canvas(_WIDTH, height, title=title, left=110, right=10, top=24, bottom=34)
         low, high = limits or limits_of(rows, reference)
         axes.set(xlim=(low, high), ylim=(len(rows) - 0.5, -0.5), yticks=[], xlabel=unit, ylabel="")
         for value in reference:
-            axes.axvline(value, color=svg.MUTED, linewidth=1.0, zorder=0.9)
-        for place, row in enumerate(rows):
-            _forest_row(axes, place, row, (low, high))
+            axes.axvline(value, color=svg.MUTED_INK, linewidth=1.0, zorder=0.9)
+        for index, row in enumerate(rows):
+            _forest_row(axes, index, row, (low, high))
         points = [
-            (100 * row.estimate.estimate, place, svg.COLOURS[row.capability])
-            for place, row in known
+            (100 * row.estimate.estimate, index, svg.COLOURS[row.capability])
+            for index, row in valid
             if row.estimate is not None and row.estimate.estimate is not None
         ]
         if points:
             x, y, colours = zip(*points, strict=True)
             svg.points(axes, x, y, colour=colours, size=72, zorder=4)
-        spoken = "; ".join(f"{row.label} {row.estimate.shown_with_interval}" for row in rows if row.estimate)
-        return svg.inline(figure, prefix=prefix, label=f"{title}: {spoken}")
+        alt_text = "; ".join(f"{row.label} {row.estimate.shown_with_interval}" for row in rows if row.estimate)
+        return svg.inline_svg(figure, prefix=prefix, label=f"{title}: {alt_text}")
 
 
-def _forest_row(axes: "Axes", place: int, row: ForestRow, limits: tuple[float, float]) -> None:
+def _forest_row(axes: "Axes", index: int, row: ForestRow, limits: tuple[float, float]) -> None:
     low, high = limits
     transform = axes.get_yaxis_transform()
     heading = row.estimate is None
     axes.text(
         -108 / 210,  # 108 pixels left of axes that are 210 wide, see `forest`
-        place,
+        index,
         text.shorten(row.label, 18),
         transform=transform,
         va="center",
@@ -115,18 +115,18 @@ def _forest_row(axes: "Axes", place: int, row: ForestRow, limits: tuple[float, f
         return
     if row.estimate.refused:
         axes.text(
-            0.02, place, "refused", transform=transform, va="center", fontsize=10.5, color=svg.MUTED, style="italic"
+            0.02, index, "refused", transform=transform, va="center", fontsize=10.5, color=svg.MUTED_INK, style="italic"
         )
         return
     if row.estimate.low is None and row.estimate.high is None:
         return
-    left = -math.inf if row.estimate.low is None else 100 * row.estimate.low
-    right = math.inf if row.estimate.high is None else 100 * row.estimate.high
+    interval_low = -math.inf if row.estimate.low is None else 100 * row.estimate.low
+    interval_high = math.inf if row.estimate.high is None else 100 * row.estimate.high
     colour = svg.COLOURS[row.capability]
-    axes.hlines(place, max(left, low), min(right, high), color=colour, linewidth=2.6, zorder=3)
-    for beyond, end, marker in ((left < low, low, "<"), (right > high, high, ">")):
-        if beyond:
-            axes.plot([end], [place], marker=marker, color=colour, markersize=5.5, clip_on=False, zorder=3)
+    axes.hlines(index, max(interval_low, low), min(interval_high, high), color=colour, linewidth=2.6, zorder=3)
+    for is_beyond_axis, end, marker in ((interval_low < low, low, "<"), (interval_high > high, high, ">")):
+        if is_beyond_axis:
+            axes.plot([end], [index], marker=marker, color=colour, markersize=5.5, clip_on=False, zorder=3)
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class CovariateSlices:
     """Model → one estimate per bin."""
 
 
-_SLICE = re.compile(r"(?P<task>.*): (?P<covariate>[^=]+)=(?P<bin>.*)", re.DOTALL)
+_SLICE_PATTERN = re.compile(r"(?P<task>.*): (?P<covariate>[^=]+)=(?P<bin>.*)", re.DOTALL)
 """A group of the level ``slice``, as the key of an estimate names it."""
 _NUMBER = re.compile("[-\u2212]?\\d+(?:\\.\\d+)?")
 
@@ -169,10 +169,10 @@ def slices_of(
     """
     bins_of: dict[tuple[str, str], dict[str, dict[str, EstimateView]]] = {}  # bin → model → accuracy
     for row in rows:
-        parts = _SLICE.fullmatch(row.group)
-        if parts and row.model in models:
-            bins = bins_of.setdefault((parts["task"], parts["covariate"]), {})
-            bins.setdefault(parts["bin"], {})[row.model] = row
+        slice_match = _SLICE_PATTERN.fullmatch(row.group)
+        if slice_match and row.model in models:
+            bins = bins_of.setdefault((slice_match["task"], slice_match["covariate"]), {})
+            bins.setdefault(slice_match["bin"], {})[row.model] = row
     slices = []
     for (task, covariate), bins in bins_of.items():
         if len(bins) < 2:
@@ -201,52 +201,52 @@ def slice_panel(
         colour = svg.COLOURS[slices.capability]
         chance = next((e.null_value for line in slices.accuracy.values() for e in line if e and e.null_value), None)
         if chance is not None:
-            axes.axhline(100 * chance, color=svg.MUTED, linewidth=1.0, linestyle=(0, (1, 3)), zorder=1)
-        ends = []
+            axes.axhline(100 * chance, color=svg.MUTED_INK, linewidth=1.0, linestyle=(0, (1, 3)), zorder=1)
+        line_ends = []
         for model, line in slices.accuracy.items():
-            known = [(x, e) for x, e in enumerate(line) if e and e.estimate is not None and not e.refused]
-            if not known:
+            known_points = [(x, e) for x, e in enumerate(line) if e and e.estimate is not None and not e.refused]
+            if not known_points:
                 continue
-            x, y = [x for x, _ in known], [100 * (e.estimate or 0.0) for _, e in known]
-            ink = svg.INK if model == teacher else colour if model in students else svg.MUTED
+            x, y = [x for x, _ in known_points], [100 * (e.estimate or 0.0) for _, e in known_points]
+            ink = svg.INK if model == teacher else colour if model in students else svg.MUTED_INK
             dashes = (4, 2) if model in bases and model not in students else (None, None)
             axes.plot(x, y, color=ink, linewidth=1.8, dashes=dashes, zorder=3)
             if model not in students:
                 continue
             axes.scatter(x, y, color=colour, s=30, linewidth=0, zorder=4)
             if len(students) == 1:
-                _band(axes, known, colour)
+                _confidence_band(axes, known_points, colour)
             else:
-                ends.append((y[-1], x[-1], str(list(students).index(model) + 1)))
+                line_ends.append((y[-1], x[-1], str(list(students).index(model) + 1)))
         _slice_axes(axes, slices)
-        _number_ends(axes, ends)
-        return svg.inline(figure, prefix=prefix, label=f"accuracy on {slices.task} by {slices.covariate}")
+        _label_line_ends(axes, line_ends)
+        return svg.inline_svg(figure, prefix=prefix, label=f"accuracy on {slices.task} by {slices.covariate}")
 
 
-def _band(axes: "Axes", known: list[tuple[int, EstimateView]], colour: str) -> None:
-    banded = [(x, e.low, e.high) for x, e in known if e.low is not None and e.high is not None]
-    if banded:
-        x = [place for place, _, _ in banded]
-        low = [max(0.0, 100 * low) for _, low, _ in banded]
-        high = [min(100.0, 100 * high) for _, _, high in banded]
+def _confidence_band(axes: "Axes", known_points: list[tuple[int, EstimateView]], colour: str) -> None:
+    interval_points = [(x, e.low, e.high) for x, e in known_points if e.low is not None and e.high is not None]
+    if interval_points:
+        x = [bin_index for bin_index, _, _ in interval_points]
+        low = [max(0.0, 100 * low) for _, low, _ in interval_points]
+        high = [min(100.0, 100 * high) for _, _, high in interval_points]
         axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0, zorder=1.5)
 
 
-def _number_ends(axes: "Axes", ends: list[tuple[float, int, str]]) -> None:
+def _label_line_ends(axes: "Axes", line_ends: list[tuple[float, int, str]]) -> None:
     """The students' numbers beside the ends of their lines, moved apart where they would overlap."""
-    step, place = 9.0, -math.inf  # in per cent: the height of a number, and where the last one stands
-    lowest = 100.0 - step * (len(ends) - 1)
-    for i, (y, x, number) in enumerate(sorted(ends)):
-        place = max(place + step, min(y, lowest + step * i))
-        axes.annotate(number, (x, place), (7, 0), textcoords="offset points", fontsize=10, color=svg.INK, va="center")
+    step, height = 9.0, -math.inf  # in per cent: the height of a number, and where the last one stands
+    lowest_limit = 100.0 - step * (len(line_ends) - 1)
+    for i, (y, x, number) in enumerate(sorted(line_ends)):
+        height = max(height + step, min(y, lowest_limit + step * i))
+        axes.annotate(number, (x, height), (7, 0), textcoords="offset points", fontsize=10, color=svg.INK, va="center")
 
 
 def _slice_axes(axes: "Axes", slices: CovariateSlices) -> None:
     n_bins = len(slices.bins)
-    every = max(1, math.ceil(n_bins / 8))
+    tick_step = max(1, math.ceil(n_bins / 8))
     limit = max(3, 34 // min(n_bins, 8))
     axes.set(xlim=(-0.25, n_bins - 0.75), ylim=(-3, 103), yticks=[0, 50, 100])
-    axes.set_xticks(range(0, n_bins, every), [text.shorten(name, limit) for name in slices.bins[::every]])
+    axes.set_xticks(range(0, n_bins, tick_step), [text.shorten(name, limit) for name in slices.bins[::tick_step]])
     axes.set(xlabel=text.shorten(slices.covariate, 30), ylabel="")
     axes.grid(visible=False, axis="x")
     axes.grid(visible=True, axis="y")

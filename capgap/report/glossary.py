@@ -3,21 +3,21 @@
 import re
 from collections.abc import Iterable, Iterator
 
-from capgap.report.display_labels import formula, heading, spelled
-from capgap.schema.columns import ESTIMATORS, POPULATION_ITEMS, POPULATION_STUDENTS, POPULATION_TASKS, SUBJECTS
+from capgap.report.display_labels import code_in_words, formula, heading
+from capgap.schema.columns import ESTIMATORS, POPULATION_ITEMS, POPULATION_STUDENTS, POPULATION_TASKS, SUBJECT_KINDS
 from capgap.schema.quantities import QUANTITIES, Quantity
-from capgap.schema.remarks import INFORMATION, Reason
+from capgap.schema.remarks import INFORMATIONAL_REASONS, Reason
 
-_ABOUT = (
+_INTRODUCTION = (
     "What the numbers of `estimates` are, and what its codes mean. Written by `python -m capgap.report.glossary` from\n"
     "the declarations in `capgap/schema/quantities.py` and `capgap/schema/remarks.py`; a change belongs there."
 )
-_FAMILIES = {
+_ADJUSTMENT_WORDS = {
     "students": "adjusted over the students or recipes that are asked the same, and down the tree of levels",
     "none": "not adjusted",
 }
-_CODES = {
-    "subject": ("whom a number is about", SUBJECTS),
+_LEGEND = {
+    "subject": ("whom a number is about", SUBJECT_KINDS),
     "estimator": ("how it was made; `method` says the rest", ESTIMATORS),
     "population_items": ("which items the interval speaks of", POPULATION_ITEMS),
     "population_tasks": ("which tasks", POPULATION_TASKS),
@@ -28,24 +28,24 @@ _CODES = {
 
 def glossary() -> str:
     """Every quantity with its declaration, then the codes of the estimates table, as one Markdown document."""
-    lines = ["# Glossary", "", _ABOUT, "", "## Quantities", ""]
+    lines = ["# Glossary", "", _INTRODUCTION, "", "## Quantities", ""]
     for quantity in QUANTITIES.values():
-        lines += _entry(quantity)
-    lines += ["## Codes", "", *(f"* `{name}`, {what}: {_codes(codes)}." for name, (what, codes) in _CODES.items()), ""]
-    qualifying = [code for code in Reason if code not in INFORMATION]
+        lines += _quantity_entry(quantity)
+    lines += ["## Codes", "", *(f"* `{name}`, {text}: {_codes(codes)}." for name, (text, codes) in _LEGEND.items()), ""]
+    qualifiers = [code for code in Reason if code not in INFORMATIONAL_REASONS]
     lines += ["## Reasons", "", "Why a number is refused or open, or what qualifies it (column `reason`).", ""]
-    lines += [*map(_remark, qualifying), "", "Remarks that only inform; they stand in the column `note` alone.", ""]
-    return "\n".join([*lines, *map(_remark, sorted(INFORMATION))]) + "\n"
+    lines += [*map(_remark, qualifiers), "", "Remarks that only inform; they stand in the column `note` alone.", ""]
+    return "\n".join([*lines, *map(_remark, sorted(INFORMATIONAL_REASONS))]) + "\n"
 
 
 def _remark(code: Reason) -> str:
     """A code with its sentence, in which figures stand as ``{name}``."""
     sentence = re.sub(r"\{(\w+)[^}]*\}", r"{\1}", code.sentence)
-    return f"* `{code}`: {sentence or spelled(code)}"
+    return f"* `{code}`: {sentence or code_in_words(code)}"
 
 
-def _entry(quantity: Quantity) -> list[str]:
-    sentences = (quantity.question, f"{heading(formula(quantity))}.", quantity.reading)
+def _quantity_entry(quantity: Quantity) -> list[str]:
+    sentences = (quantity.question, f"{heading(formula(quantity))}.", quantity.guidance)
     return [
         f"### {heading(quantity.title)} (`{quantity.name}`)",
         "",
@@ -62,16 +62,16 @@ def _facts(quantity: Quantity) -> Iterator[tuple[str, str]]:
     yield "Roles", ", ".join(quantity.roles)
     yield "Levels", ", ".join(quantity.levels)
     yield "Contrasts", ", ".join(f"`{code}` ({label})" for code, label in quantity.contrasts.items())
-    yield "Null value", quantity.null_name
-    yield "Answered by", spelled(quantity.estimator)
-    yield "p-values", _FAMILIES[quantity.family]
+    yield "Null value", quantity.null_value_name
+    yield "Answered by", code_in_words(quantity.estimator)
+    yield "p-values", _ADJUSTMENT_WORDS[quantity.family]
     yield "Refused for", _codes(quantity.refused_when)
     yield "Needs", quantity.needs
     yield "In claims", quantity.claim and f"`{quantity.claim}`"
 
 
-def _codes(codes: Iterable[str]) -> str:
-    return ", ".join(f"`{code}`" for code in codes)
+def _codes(code_names: Iterable[str]) -> str:
+    return ", ".join(f"`{code}`" for code in code_names)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ import pandas as pd
 from capgap.report import text
 from capgap.report.tables import CAPABILITY_ORDER, task_names
 from capgap.report.text import Excerpt
-from capgap.schema import CELL, Roles
+from capgap.schema import CELL_KEY, Roles
 
 _Row = Mapping[Hashable, Any]
 
-_RIGHT = 0.5
+_RIGHT_SCORE = 0.5
 """A score from here on counts as right where scores are graded."""
 
 
@@ -72,9 +72,9 @@ def examples(
     items: pd.DataFrame | None,
     seed: int,
     show: bool,
-    per_task: int = 3,
+    n_shown: int = 3,
 ) -> list[TaskExamples]:
-    """For every task, up to `per_task` items that the teacher has right and at least one student wrong.
+    """For every task, up to `n_shown` items that the teacher has right and at least one student wrong.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def examples(
         Of the choice. A task's choice depends on its name and its items alone.
     show
         Whether prompts, targets and answers may be shown; else only ids, scores and hashes.
-    per_task
+    n_shown
         At most this many.
     """
     if roles.teacher is None:
@@ -99,21 +99,21 @@ def examples(
     rows = rows.assign(task_shown=task_names(outcomes).loc[rows.index])
     prompts = {} if items is None else _by_key(items)
     entries = []
-    for task, part in rows.groupby("task_shown", sort=False):
-        scores = part.pivot(index=list(CELL), columns="model", values="score").sort_index()  # cells × models
+    for task, task_rows in rows.groupby("task_shown", sort=False):
+        scores = task_rows.pivot(index=list(CELL_KEY), columns="model", values="score").sort_index()  # cells × models
         students = [model for model in roles.students if model in scores]
         if roles.teacher not in scores or not students:
             continue
         scores = scores.dropna(subset=[roles.teacher, *students])
-        candidate = (scores[roles.teacher] >= _RIGHT) & (scores[students] < _RIGHT).any(axis="columns")
+        candidate = (scores[roles.teacher] >= _RIGHT_SCORE) & (scores[students] < _RIGHT_SCORE).any(axis="columns")
         keys = scores.index[candidate.to_numpy()].to_list()
         # A stream of its own for each task: adding a task changes no other task's examples.
         rng = np.random.default_rng([seed, zlib.crc32(str(task).encode("utf-8", "surrogatepass"))])
-        chosen = sorted(rng.choice(len(keys), size=min(per_task, len(keys)), replace=False).tolist())
-        rows_of = _rows_by_cell(part, [keys[i] for i in chosen])
-        shown = tuple(_example(keys[i], rows_of[keys[i]], roles, prompts, show=show) for i in chosen)
+        chosen = sorted(rng.choice(len(keys), size=min(n_shown, len(keys)), replace=False).tolist())
+        rows_of = _rows_by_cell(task_rows, [keys[i] for i in chosen])
+        task_examples = tuple(_example(keys[i], rows_of[keys[i]], roles, prompts, show=show) for i in chosen)
         capability = capabilities.get(str(task), "unlabelled")
-        entries.append(TaskExamples(str(task), capability, len(keys), len(scores), shown))
+        entries.append(TaskExamples(str(task), capability, len(keys), len(scores), task_examples))
     return sorted(entries, key=lambda entry: CAPABILITY_ORDER.index(entry.capability))
 
 
@@ -124,12 +124,12 @@ def _by_key(items: pd.DataFrame) -> dict[tuple[str, ...], dict[Hashable, object]
 
 def _rows_by_cell(rows: pd.DataFrame, keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], list[_Row]]:
     """The rows of a few cells, without an index over all."""
-    by_cell: dict[tuple[Any, ...], list[_Row]] = {key: [] for key in keys}
-    for row in rows[rows["item"].isin([key[CELL.index("item")] for key in keys])].to_dict("records"):
-        key = tuple(row[name] for name in CELL)
-        if key in by_cell:
-            by_cell[key].append(row)
-    return by_cell
+    rows_by_cell: dict[tuple[Any, ...], list[_Row]] = {key: [] for key in keys}
+    for row in rows[rows["item"].isin([key[CELL_KEY.index("item")] for key in keys])].to_dict("records"):
+        key = tuple(row[name] for name in CELL_KEY)
+        if key in rows_by_cell:
+            rows_by_cell[key].append(row)
+    return rows_by_cell
 
 
 def _example(
@@ -140,18 +140,18 @@ def _example(
     *,
     show: bool,
 ) -> ItemExample:
-    item = prompts.get(tuple(str(part) for part in key[:4]), {})
+    item = prompts.get(tuple(str(key_part) for key_part in key[:4]), {})
     prompt = item.get("prompt")
     target = next((t for t in [item.get("target"), *(row["target"] for row in rows)] if isinstance(t, str)), None)
-    by_model = {row["model"]: row for row in rows}
-    every = tuple(_answer(role, model, by_model[model], show=show) for role, model in _cast(roles) if model in by_model)
+    row_of = {row["model"]: row for row in rows}
+    answers = tuple(_answer(role, model, row_of[model], show=show) for role, model in _cast(roles) if model in row_of)
     return ItemExample(
         item=text.shorten(key[2], 80),
         variant=text.shorten(key[3], 40),
         prompt=text.excerpt(prompt) if show else None,
-        target=text.excerpt(target, head=200, total=600) if show else None,
+        target=text.excerpt(target, head_length=200, total=600) if show else None,
         digest=text.digest(prompt if isinstance(prompt, str) else target),
-        answers=every,
+        answers=answers,
     )
 
 
@@ -160,25 +160,27 @@ def _cast(roles: Roles) -> list[tuple[str, str]]:
     cast = [("teacher", roles.teacher)] if roles.teacher else []
     for student in roles.students:
         cast.append(("student", student))
-        for role, others in (("base", roles.base), ("control", roles.control)):
-            if student in others:
-                cast.append((role, others[student]))
-    first: dict[str, str] = {}
+        for role, model_by_student in (("base", roles.base), ("control", roles.control)):
+            if student in model_by_student:
+                cast.append((role, model_by_student[student]))
+    role_by_model: dict[str, str] = {}
     for role, model in cast:
-        first.setdefault(model, role)
-    return [(role, model) for model, role in first.items()]
+        role_by_model.setdefault(model, role)
+    return [(role, model) for model, role in role_by_model.items()]
 
 
 def _answer(role: str, model: str, row: _Row, *, show: bool) -> ShownAnswer:
     prediction, response = (row[name] if isinstance(row[name], str) else None for name in ("prediction", "response"))
-    says_more = prediction is not None and response is not None and response.strip() != prediction.strip()
+    response_differs = prediction is not None and response is not None and response.strip() != prediction.strip()
     numbers = {name: None if pd.isna(row[name]) else float(row[name]) for name in ("score", "margin", "margin_target")}
     return ShownAnswer(
         role=role,
         model=model,
         status=str(row["status"]),
-        answer=text.excerpt(response if prediction is None else prediction, head=240, total=800) if show else None,
-        response=text.excerpt(response, head=0, total=1_200) if show and says_more else None,
+        answer=text.excerpt(response if prediction is None else prediction, head_length=240, total=800)
+        if show
+        else None,
+        response=text.excerpt(response, head_length=0, total=1_200) if show and response_differs else None,
         digest=text.digest(prediction if response is None else response),
         **numbers,
     )

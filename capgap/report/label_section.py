@@ -24,7 +24,7 @@ from capgap.schema import Roles
 
 __all__ = ["LabelSection", "label_section"]
 
-Keys = set[tuple[str, str]]
+ItemKeys = set[tuple[str, str]]
 """Task and item."""
 _MOST_IMPUTED = 400
 _SOURCES = {"behaviour": "answers of models", "declared": "declaration", "text": "text", "none": "nothing"}
@@ -46,7 +46,7 @@ class LabelSection:
 
 
 def label_section(
-    labels: pd.DataFrame | None, undeclared: Keys, book: EstimateIndex, roles: Roles, run: Mapping[str, Any]
+    labels: pd.DataFrame | None, undeclared: ItemKeys, lookup: EstimateIndex, roles: Roles, run: Mapping[str, Any]
 ) -> LabelSection | None:
     """Gather the section; None where there are no labels.
 
@@ -56,7 +56,7 @@ def label_section(
         The `labels` table.
     undeclared
         See `capgap.schema.undeclared_items`.
-    book, roles
+    lookup, roles
         The estimates, and who is who.
     run
         Its ``classifier`` holds what the classifier was measured to do on families that it had not seen.
@@ -64,32 +64,32 @@ def label_section(
     if labels is None or labels.empty:
         return None
     keys = zip(labels["task"].astype(str), labels["item"].astype(str), strict=True)
-    inferred = labels[[key in undeclared for key in keys]]
-    if inferred.empty:
+    inferred_df = labels[[key in undeclared for key in keys]]
+    if inferred_df.empty:
         return LabelSection((f"All {len(labels):,} items declare what they ask for.",))
     measured = json_object(run.get("classifier"))
     reliability = _reliability(measured)
     return LabelSection(
-        tuple(_sentences(inferred, len(labels))),
-        _task_table(inferred),
-        _imputed_table(book, roles),
+        tuple(_sentences(inferred_df, len(labels))),
+        _task_table(inferred_df),
+        _imputed_table(lookup, roles),
         reliability,
         _reliability_note(measured) if reliability is not None else "",
     )
 
 
-def _sentences(inferred: pd.DataFrame, n_items: int) -> list[str]:
-    sources = Counter(_source(value) for value in inferred["source"])
+def _sentences(inferred_df: pd.DataFrame, n_items: int) -> list[str]:
+    sources = Counter(_source(value) for value in inferred_df["source"])
     counts = text.join(f"{name} ({count:,})" for name, count in sources.most_common())
-    sentences = [f"{len(inferred):,} of {n_items:,} items declare no capability; they were labelled from {counts}."]
-    n_mixed = int((inferred["capability"] == "mixed").sum())
+    sentences = [f"{len(inferred_df):,} of {n_items:,} items declare no capability; they were labelled from {counts}."]
+    n_mixed = int((inferred_df["capability"] == "mixed").sum())
     if n_mixed:
         verbs = ("lies", "counts", "stands") if n_mixed == 1 else ("lie", "count", "stand")
         sentences.append(
             f"{n_mixed:,} of them {verbs[0]} between knowledge and reasoning, {verbs[1]} as mixed and {verbs[2]} on "
             "neither side of the contrast."
         )
-    models = {row["model"] for value in inferred["evidence"] for row in _evidence(value, "models") if "model" in row}
+    models = {row["model"] for value in inferred_df["evidence"] for row in _evidence(value, "models") if "model" in row}
     if models:
         names = text.join(sorted(text.shorten(model, 60) for model in models))
         sentences.append(f"Answers were those of {names}, which are not compared here.")
@@ -98,8 +98,8 @@ def _sentences(inferred: pd.DataFrame, n_items: int) -> list[str]:
 
 def _source(value: object) -> str:
     """The evidence that a label rests on, in words."""
-    codes = value.split(", ") if isinstance(value, str) else []
-    return " and ".join(_SOURCES.get(code, text.shorten(code, 40)) for code in codes) or "an unknown source"
+    source_codes = value.split(", ") if isinstance(value, str) else []
+    return " and ".join(_SOURCES.get(code, text.shorten(code, 40)) for code in source_codes) or "an unknown source"
 
 
 def _evidence(value: object, name: str) -> list[dict[str, Any]]:
@@ -108,26 +108,26 @@ def _evidence(value: object, name: str) -> list[dict[str, Any]]:
     return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
-def _task_table(inferred: pd.DataFrame) -> ShownTable:
+def _task_table(inferred_df: pd.DataFrame) -> ShownTable:
     """One row a task, surest last: what needs a look stands first."""
     rows = []
-    for task, part in inferred.groupby("task", sort=False):
-        p = part["p_reasoning"].to_numpy(dtype=float, na_value=np.nan)
-        known = bool(np.isfinite(p).any())
-        mean = float(np.nanmean(p)) if known else None
+    for task, task_rows in inferred_df.groupby("task", sort=False):
+        p = task_rows["p_reasoning"].to_numpy(dtype=float, na_value=np.nan)
+        has_probability = bool(np.isfinite(p).any())
+        mean = float(np.nanmean(p)) if has_probability else None
         # The item whose probability is the median's speaks for its task, with its interval and its reasons.
-        middling = part.iloc[int(np.nanargmin(np.abs(p - np.nanmedian(p)))) if known else 0]
-        counts = Counter(part["capability"].astype(str)).most_common()
+        median_row = task_rows.iloc[int(np.nanargmin(np.abs(p - np.nanmedian(p)))) if has_probability else 0]
+        counts = Counter(task_rows["capability"].astype(str)).most_common()
         reasons = "; ".join(
-            text.shorten(r.get("words", ""), 90) for r in _evidence(middling["evidence"], "reasons")[:3]
+            text.shorten(r.get("words", ""), 90) for r in _evidence(median_row["evidence"], "reasons")[:3]
         )
         cells = (
             TableCell(text.shorten(task, 60)),
             TableCell(", ".join(f"{name} {n:,}" if len(counts) > 1 else name for name, n in counts)),
             TableCell(text.percent(mean), numeric=True),
-            TableCell(_interval(middling), numeric=True),
+            TableCell(_interval(median_row), numeric=True),
             TableCell(text.count(len(p)), numeric=True),
-            TableCell(_source(middling["source"])),
+            TableCell(_source(median_row["source"])),
             TableCell(reasons),
         )
         rows.append((0.0 if mean is None else abs(mean - 0.5), cells))
@@ -137,37 +137,39 @@ def _task_table(inferred: pd.DataFrame) -> ShownTable:
     )
 
 
-def _interval(middling: pd.Series) -> str:
+def _interval(median_row: pd.Series) -> str:
     """Of the task, where the evidence holds it, else of its middling item."""
-    task = json_object(middling["evidence"]).get("task")
+    task = json_object(median_row["evidence"]).get("task")
     if isinstance(task, dict) and all(isinstance(task.get(end), int | float) for end in ("low", "high")):
         return text.interval(float(task["low"]), float(task["high"]))
-    low, high = (None if pd.isna(middling[name]) else float(middling[name]) for name in ("conf_low", "conf_high"))
+    low, high = (None if pd.isna(median_row[name]) else float(median_row[name]) for name in ("conf_low", "conf_high"))
     return text.interval(low, high)
 
 
-def _imputed_table(book: EstimateIndex, roles: Roles) -> ShownTable | None:
+def _imputed_table(lookup: EstimateIndex, roles: Roles) -> ShownTable | None:
     """Each number with the labels as they are, and over draws of the labels; None where there is none."""
-    certain = {_question(row): row for row in book.rows if row.is_headline and row.weighting == "tasks"}
-    pairs = [(certain.get(_question(row)), row) for row in book.imputed]
-    pairs = [(plain, row) for plain, row in pairs if not (row.refused and (plain is None or plain.refused))]
+    certain_rows = {_question(row): row for row in lookup.rows if row.is_headline and row.weighting == "tasks"}
+    pairs = [(certain_rows.get(_question(row)), row) for row in lookup.imputed]
+    pairs = [(original, row) for original, row in pairs if not (row.refused and (original is None or original.refused))]
     if not pairs:
         return None
-    numbered = numbered_models(roles.students)
+    numbered_names = numbered_models(roles.students)
     cells = [
         {
-            "quantity": TableCell(row.declared.title),
+            "quantity": TableCell(row.declaration.title),
             "group": TableCell(row.group),
-            "model": TableCell(numbered.get(row.model, row.model)),
-            "labels as they are": TableCell("" if plain is None else plain.shown_with_interval, numeric=True),
+            "model": TableCell(numbered_names.get(row.model, row.model)),
+            "labels as they are": TableCell("" if original is None else original.shown_with_interval, numeric=True),
             "labels drawn": TableCell(row.shown_with_interval, numeric=True, muted=row.refused),
             "variance from labels": TableCell(_variance_share(row), numeric=True),
             "contrast": TableCell(row.contrast_label),
         }
-        for plain, row in pairs[:_MOST_IMPUTED]
+        for original, row in pairs[:_MOST_IMPUTED]
     ]
     caption = "With labels as they are, then over draws of the labels by their probabilities"
-    return collapsed_table(caption, cells, always=set(cells[0]) - {"model"}, left_out=max(0, len(pairs) - len(cells)))
+    return collapsed_table(
+        caption, cells, kept_columns=set(cells[0]) - {"model"}, n_left_out=max(0, len(pairs) - len(cells))
+    )
 
 
 def _question(row: EstimateView) -> tuple[str, ...]:
@@ -192,11 +194,11 @@ def _bins(measured: Mapping[str, Any]) -> list[tuple[float, float, float]]:
 
 def _reliability_note(measured: Mapping[str, Any]) -> str:
     """What stands below the reliability diagram."""
-    note = "Task families that were left out of the fit, each counted alike; the area of a point is its share."
+    note_text = "Task families that were left out of the fit, each counted alike; the area of a point is its share."
     for name, label in (("auroc", "Area under the ROC curve"), ("ece", "Expected calibration error")):
         if isinstance(measured.get(name), int | float):
-            note += f" {label} {measured[name]:.3f}."
-    return note
+            note_text += f" {label} {measured[name]:.3f}."
+    return note_text
 
 
 def _reliability(measured: Mapping[str, Any]) -> Markup | None:
@@ -216,5 +218,5 @@ def _reliability(measured: Mapping[str, Any]) -> Markup | None:
         axes.set(xlim=(-4, 104), ylim=(-4, 104), xticks=range(0, 101, 25), yticks=range(0, 101, 25))
         axes.set(xlabel="belief in reasoning, %", ylabel="")
         axes.grid(visible=True, axis="both")
-        spoken = "; ".join(f"of {a:.0f} % belief {b:.0f} % are reasoning" for a, b in zip(belief, share, strict=True))
-        return svg.inline(figure, prefix="reliability", label=f"Reliability of the classifier: {spoken}")
+        alt_text = "; ".join(f"of {a:.0f} % belief {b:.0f} % are reasoning" for a, b in zip(belief, share, strict=True))
+        return svg.inline_svg(figure, prefix="reliability", label=f"Reliability of the classifier: {alt_text}")

@@ -10,16 +10,16 @@ from capgap.report import text
 from capgap.report.tables import json_object
 from capgap.schema import Roles
 
-_FIRST = (
+_FIRST_NAMES = (
     *("command", "created", "started", "finished", "seconds", "state", "versions", "batteries", "battery"),
     *("seed", "seeds", "device", "dtype", "limit"),
 )
-_HIDDEN = frozenset({"sentence", "next", "caveats", "classifier"})
+_OMITTED = frozenset({"sentence", "next", "caveats", "classifier"})
 _DEPTH = 5
-_ENTRIES = 80
+_MAX_ENTRIES = 80
 _MOST_CHARACTERS = 2_000
-_NESTED = (Mapping, list, tuple)
-_FLAT_FROM = 3
+_NESTED_TYPES = (Mapping, list, tuple)
+_FLAT_DEPTH = 3
 """From this depth on a mapping of plain values is one line."""
 
 
@@ -35,9 +35,9 @@ class ProvenanceEntry:
 
 def provenance_entries(run: Mapping[str, Any]) -> tuple[ProvenanceEntry, ...]:
     """Everything in `run`, the best known first; nested mappings stay nested, to a bounded depth."""
-    names = [name for name in _FIRST if name in run] + [name for name in run if name not in _FIRST]
+    names = [name for name in _FIRST_NAMES if name in run] + [name for name in run if name not in _FIRST_NAMES]
     return tuple(
-        _fact(str(name), run[name], 1) for name in names if name not in _HIDDEN and run[name] not in (None, "", [], {})
+        _fact(str(name), run[name], 1) for name in names if name not in _OMITTED and run[name] not in (None, "", [], {})
     )
 
 
@@ -45,34 +45,36 @@ def _fact(name: str, value: Any, depth: int) -> ProvenanceEntry:
     label = text.shorten(name.replace("_", " "), 60)
     if name == "command" and isinstance(value, (list, tuple)):
         value = " ".join(map(str, value))
-    pairs = _pairs(value)
+    pairs = _named_values(value)
     # Deep mappings of plain values are one line, shallow ones a list of their own, the deepest are cut to text.
-    if pairs is not None and depth >= _FLAT_FROM and not any(isinstance(part, _NESTED) for _, part in pairs):
-        line = " \u00b7 ".join(f"{str(key).replace('_', ' ')} {part}" for key, part in pairs[:_ENTRIES])
-        return ProvenanceEntry(label, text.clean(line)[:_MOST_CHARACTERS])
+    if pairs is not None and depth >= _FLAT_DEPTH and not any(isinstance(entry, _NESTED_TYPES) for _, entry in pairs):
+        line = " \u00b7 ".join(f"{str(key).replace('_', ' ')} {entry}" for key, entry in pairs[:_MAX_ENTRIES])
+        return ProvenanceEntry(label, text.sanitise(line)[:_MOST_CHARACTERS])
     if pairs is not None and depth < _DEPTH:
-        inner = tuple(_fact(str(key), part, depth + 1) for key, part in pairs[:_ENTRIES])
-        more = f"and {len(pairs) - _ENTRIES} more" if len(pairs) > _ENTRIES else ""
-        return ProvenanceEntry(label, more, inner)
+        inner_entries = tuple(_fact(str(key), entry, depth + 1) for key, entry in pairs[:_MAX_ENTRIES])
+        more_note = f"and {len(pairs) - _MAX_ENTRIES} more" if len(pairs) > _MAX_ENTRIES else ""
+        return ProvenanceEntry(label, more_note, inner_entries)
     if isinstance(value, (list, tuple)):
-        value = ", ".join(map(str, value[:_ENTRIES]))
+        value = ", ".join(map(str, value[:_MAX_ENTRIES]))
     if name == "seconds" and isinstance(value, (int, float)):
         value = f"{value:,.1f} s"
-    return ProvenanceEntry(label, text.clean(value)[:_MOST_CHARACTERS], code=name == "command" or name.endswith("hash"))
+    return ProvenanceEntry(
+        label, text.sanitise(value)[:_MOST_CHARACTERS], code=name == "command" or name.endswith("hash")
+    )
 
 
-def _pairs(value: Any) -> list[tuple[Any, Any]] | None:
+def _named_values(value: Any) -> list[tuple[Any, Any]] | None:
     """What a mapping or a list of nested values holds, by name; None for a plain value or a list of such."""
     if isinstance(value, Mapping):
-        return [(key, part) for key, part in value.items() if part not in (None, "", [], {})]
-    if isinstance(value, (list, tuple)) and any(isinstance(part, _NESTED) for part in value):
-        return [(_entry_name(i, part), part) for i, part in enumerate(value, 1)]
+        return [(key, entry) for key, entry in value.items() if entry not in (None, "", [], {})]
+    if isinstance(value, (list, tuple)) and any(isinstance(entry, _NESTED_TYPES) for entry in value):
+        return [(_entry_name(i, entry), entry) for i, entry in enumerate(value, 1)]
     return None
 
 
-def _entry_name(place: int, entry: Any) -> str:
+def _entry_name(position: int, entry: Any) -> str:
     name = entry.get("name") if isinstance(entry, Mapping) else None
-    return str(name or place)
+    return str(name or position)
 
 
 def seed_of(run: Mapping[str, Any]) -> int:
@@ -109,19 +111,19 @@ def plain_prompting(prompting: str) -> str:
 
 def model_summaries(roles: Roles, models: pd.DataFrame | None) -> tuple[ModelSummary, ...]:
     """Everybody in the comparison: teacher, then each student with its base and control."""
-    known: dict[str, Mapping[Any, Any]] = {}
+    row_by_model: dict[str, Mapping[Any, Any]] = {}
     if models is not None:
-        known = {str(row["model"]): row for row in models.to_dict("records")}
+        row_by_model = {str(row["model"]): row for row in models.to_dict("records")}
     cast: list[tuple[str, str, int | None]] = [("teacher", roles.teacher, None)] if roles.teacher else []
-    many = len(roles.students) > 1
+    many_students = len(roles.students) > 1
     for number, student in enumerate(roles.students, 1):
-        cast.append(("student", student, number if many else None))
-    for role, others in (("base", roles.base), ("control", roles.control)):
-        for model in dict.fromkeys(others.get(s) for s in roles.students if s in others):
-            of = [str(i) for i, s in enumerate(roles.students, 1) if others.get(s) == model]
-            label = f"{role} of {text.join(of)}" if many and len(of) < len(roles.students) else role
+        cast.append(("student", student, number if many_students else None))
+    for role, model_by_student in (("base", roles.base), ("control", roles.control)):
+        for model in dict.fromkeys(model_by_student.get(s) for s in roles.students if s in model_by_student):
+            numbers = [str(i) for i, s in enumerate(roles.students, 1) if model_by_student.get(s) == model]
+            label = f"{role} of {text.join(numbers)}" if many_students and len(numbers) < len(roles.students) else role
             cast.append((label, str(model), None))
-    return tuple(_model_row(role, model, number, known.get(model, {})) for role, model, number in cast)
+    return tuple(_model_row(role, model, number, row_by_model.get(model, {})) for role, model, number in cast)
 
 
 def _model_row(role: str, model: str, number: int | None, row: Mapping[Any, Any]) -> ModelSummary:
@@ -142,9 +144,9 @@ def _model_row(role: str, model: str, number: int | None, row: Mapping[Any, Any]
     weights = get("weights_hash")
     return ModelSummary(
         role,
-        text.clean(model),
+        text.sanitise(model),
         number,
-        " · ".join(text.shorten(part, 80) for part in descriptions if part and str(part) != model),
+        " · ".join(text.shorten(detail, 80) for detail in descriptions if detail and str(detail) != model),
         text.shorten(plain_prompting(str(get("prompting") or "")), 200),
         text.shorten(weights, 20) if weights else "",
     )

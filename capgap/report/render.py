@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from capgap.report import text
 from capgap.report.cohort_sections import cohort_sections
-from capgap.report.content import READ_IN_SECTIONS, ReportContent, gather_content
+from capgap.report.content import SECTION_QUANTITIES, ReportContent, gather_content
 from capgap.report.display_labels import formula, heading
 from capgap.report.levels import capability_block, contrast_table, domain_blocks, level_tables, slice_block
 from capgap.schema import Roles, atomic_write
@@ -70,16 +70,16 @@ def write_report(
         outcomes, estimates, roles, run, items=items, models=models, labels=labels, show_items=show_items
     )
     page = html_report(content)
-    with atomic_write(path) as partial:
-        partial.write_text(page, encoding="utf-8", newline="\n")
+    with atomic_write(path) as temporary_file:
+        temporary_file.write_text(page, encoding="utf-8", newline="\n")
     return path
 
 
 def _finalize(value: Any) -> Any:
     """What every expression of the template passes through before it is escaped."""
     if value is None:
-        return text.NOTHING
-    return text.clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+        return text.UNKNOWN_MARK
+    return text.sanitise(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 @cache
@@ -105,16 +105,16 @@ def _template() -> jinja2.Template:
 
 def html_report(content: ReportContent) -> str:
     """The page as a string."""
-    book, roles = content.book, content.roles
+    lookup, roles = content.lookup, content.roles
     return _template().render(
         content=content,
         declared=QUANTITIES,
-        read_in_sections=READ_IN_SECTIONS,
+        read_in_sections=SECTION_QUANTITIES,
         css=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
-        capability=capability_block(book, roles),
-        domains=domain_blocks(book, roles, content.domains),
-        slices=slice_block(book, roles, content.capabilities),
-        together=cohort_sections(book, roles),
-        contrast_table=contrast_table(book, roles),
-        task_tables=[level_tables(book, roles, student) for student in roles.students],
+        capability=capability_block(lookup, roles),
+        domains=domain_blocks(lookup, roles, content.domains),
+        slices=slice_block(lookup, roles, content.capabilities),
+        together=cohort_sections(lookup, roles),
+        contrast_table=contrast_table(lookup, roles),
+        task_tables=[level_tables(lookup, roles, student) for student in roles.students],
     )

@@ -16,18 +16,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "INK", "LINE", "MUTED", "PAPER", "canvas", "inline", "points", "style"]
+__all__ = ["COLOURS", "INK", "LINE_INK", "MUTED_INK", "PAPER_INK", "canvas", "inline_svg", "points", "style"]
 
 # Figures are drawn in stand-in colours, each replaced by the page's CSS variable, so that one drawing serves light,
 # dark and print.
-INK, MUTED, LINE, PAPER = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04"
+INK, MUTED_INK, LINE_INK, PAPER_INK = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04"
 COLOURS = {"knowledge": "#0a0b05", "reasoning": "#0a0b06", "mixed": "#0a0b07", "unlabelled": "#0a0b08"}
 """The stand-in of each capability; what it stands for is defined once, in report.css."""
 
-_VARIABLES = {INK: "ink", MUTED: "muted", LINE: "line", PAPER: "paper"} | {c: name for name, c in COLOURS.items()}
-_STAND_IN = re.compile("|".join(_VARIABLES))
-_TAGS = frozenset(("svg", "g", "path", "defs", "clipPath", "use", "text", "tspan", "rect", "circle", "line"))
-_ATTRIBUTES = frozenset(
+_VARIABLES = {INK: "ink", MUTED_INK: "muted", LINE_INK: "line", PAPER_INK: "paper"} | {
+    c: name for name, c in COLOURS.items()
+}
+_STAND_IN_COLOUR = re.compile("|".join(_VARIABLES))
+_SVG_TAGS = frozenset(("svg", "g", "path", "defs", "clipPath", "use", "text", "tspan", "rect", "circle", "line"))
+_SVG_ATTRIBUTES = frozenset(
     (
         *("id", "d", "x", "y", "width", "height", "viewBox", "style", "transform", "clip-path", "href"),
         *("cx", "cy", "r", "x1", "y1", "x2", "y2", "preserveAspectRatio"),
@@ -41,9 +43,9 @@ _SETTINGS: Any = {
     "font.family": ["DejaVu Sans"],
     "text.parse_math": False,
     "text.color": INK,
-    "axes.edgecolor": LINE,
+    "axes.edgecolor": LINE_INK,
     "axes.facecolor": "none",
-    "axes.labelcolor": MUTED,
+    "axes.labelcolor": MUTED_INK,
     "axes.labelsize": 11.5,
     "axes.titlesize": 12.5,
     "axes.titlelocation": "left",
@@ -53,10 +55,10 @@ _SETTINGS: Any = {
     "axes.axisbelow": True,
     "axes.linewidth": 1.0,
     "figure.facecolor": "none",
-    "grid.color": LINE,
+    "grid.color": LINE_INK,
     "grid.linewidth": 0.8,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
+    "xtick.color": MUTED_INK,
+    "ytick.color": MUTED_INK,
     "xtick.major.size": 0.0,
     "ytick.major.size": 0.0,
     "path.simplify": False,
@@ -93,10 +95,10 @@ def canvas(
 
 def points(axes: "Axes", x: Any, y: Any, *, colour: Any, size: Any, zorder: float) -> None:
     """Filled marks with a rim in the colour of the paper; `colour` and `size` (their area) one for all or one each."""
-    axes.scatter(x, y, s=size, color=colour, edgecolor=PAPER, linewidth=1.0, zorder=zorder)
+    axes.scatter(x, y, s=size, color=colour, edgecolor=PAPER_INK, linewidth=1.0, zorder=zorder)
 
 
-def inline(figure: "Figure", *, prefix: str, label: str) -> Markup:
+def inline_svg(figure: "Figure", *, prefix: str, label: str) -> Markup:
     """The figure as an ``<svg>`` element for the middle of a page.
 
     Parameters
@@ -122,44 +124,49 @@ def inline(figure: "Figure", *, prefix: str, label: str) -> Markup:
         backend.print_svg(written, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     # Drawn by us, but labels are foreign: nothing is trusted that is not rebuilt.
     root = ElementTree.fromstring(written.getvalue())
-    box = root.get("viewBox", "0 0 1 1")
-    rebuilt = _rebuild(root, prefix)
-    rebuilt.attrib = {"viewBox": box, "width": box.split()[2], "role": "img", "aria-label": text.clean(label)}
+    view_box = root.get("viewBox", "0 0 1 1")
+    rebuilt = _sanitised_copy(root, prefix)
+    rebuilt.attrib = {
+        "viewBox": view_box,
+        "width": view_box.split()[2],
+        "role": "img",
+        "aria-label": text.sanitise(label),
+    }
     return Markup(ElementTree.tostring(rebuilt, encoding="unicode"))
 
 
-def _rebuild(element: ElementTree.Element, prefix: str) -> ElementTree.Element:
-    """A copy that holds nothing but `_TAGS` and `_ATTRIBUTES`."""
-    copy = ElementTree.Element(_local(element.tag), _attributes(element.attrib, prefix))
+def _sanitised_copy(element: ElementTree.Element, prefix: str) -> ElementTree.Element:
+    """A copy that holds nothing but `_SVG_TAGS` and `_SVG_ATTRIBUTES`."""
+    copy = ElementTree.Element(_local_name(element.tag), _attributes(element.attrib, prefix))
     copy.text = element.text if element.text and element.text.strip() else None
     for child in element:
-        if isinstance(child.tag, str) and _local(child.tag) in _TAGS:
-            copy.append(_rebuild(child, prefix))
+        if isinstance(child.tag, str) and _local_name(child.tag) in _SVG_TAGS:
+            copy.append(_sanitised_copy(child, prefix))
     return copy
 
 
-def _local(name: str) -> str:
+def _local_name(name: str) -> str:
     """A tag or attribute without its XML namespace."""
     return name.rpartition("}")[2]
 
 
 def _attributes(attributes: Mapping[str, str], prefix: str) -> dict[str, str]:
     """The attributes that stay, ids and references prefixed; a reference to anything outside the drawing goes."""
-    by_name = {_local(name): value for name, value in attributes.items() if _local(name) in _ATTRIBUTES}
+    by_name = {_local_name(name): value for name, value in attributes.items() if _local_name(name) in _SVG_ATTRIBUTES}
     if not by_name.get("href", "#").startswith("#"):
         del by_name["href"]
-    rewritten = {
+    rewriters = {
         "id": lambda value: f"{prefix}-{value}",
         "href": lambda value: f"#{prefix}-{value[1:]}",
         "clip-path": lambda value: value.replace("url(#", f"url(#{prefix}-"),
-        "style": _themed,
+        "style": _themed_style,
     }
-    return {name: rewritten[name](value) if name in rewritten else value for name, value in by_name.items()}
+    return {name: rewriters[name](value) if name in rewriters else value for name, value in by_name.items()}
 
 
-def _themed(declarations: str) -> str:
+def _themed_style(declarations: str) -> str:
     """The page's variables for the stand-in colours, and the page's own typeface for text."""
-    parts = [part.strip() for part in declarations.split(";")]
-    without_family = ";".join(part for part in parts if part and not part.startswith("font-family"))
-    sized = re.sub(r"\bfont: ([^;]*?px) [^;]*", r"font-size: \1", without_family)
-    return _STAND_IN.sub(lambda match: f"var(--{_VARIABLES[match.group()]})", sized)
+    css_rules = [css_rule.strip() for css_rule in declarations.split(";")]
+    without_family = ";".join(css_rule for css_rule in css_rules if css_rule and not css_rule.startswith("font-family"))
+    with_font_size = re.sub(r"\bfont: ([^;]*?px) [^;]*", r"font-size: \1", without_family)
+    return _STAND_IN_COLOUR.sub(lambda match: f"var(--{_VARIABLES[match.group()]})", with_font_size)

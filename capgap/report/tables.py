@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from capgap.report import text
-from capgap.report.display_labels import declaration, population_label, spelled
+from capgap.report.display_labels import code_in_words, declaration, population_label
 from capgap.schema import MODELS
 from capgap.schema.quantities import Quantity
 
@@ -62,7 +62,7 @@ class EstimateView:
         return self.status == "refused" or (self.estimate is None and self.low is None and self.high is None)
 
     @property
-    def declared(self) -> Quantity:
+    def declaration(self) -> Quantity:
         """The declaration of its quantity."""
         return declaration(self.quantity)
 
@@ -74,23 +74,23 @@ class EstimateView:
     @property
     def is_sensitivity_analysis(self) -> bool:
         """Whether its estimator is another than the one that the declaration names."""
-        return bool(self.estimator and self.declared.estimator) and self.estimator != self.declared.estimator
+        return bool(self.estimator and self.declaration.estimator) and self.estimator != self.declaration.estimator
 
     @property
     def _format(self) -> str:
         """How its numbers are written; empty for hundredths."""
-        return _FORMATS.get("nats" if self.scale == "nats" else self.declared.unit, "")
+        return _FORMATS.get("nats" if self.scale == "nats" else self.declaration.unit, "")
 
     @property
     def shown(self) -> str:
         """The number in the unit of its quantity: points for differences, per cent for shares and ratios."""
         if self.refused:
-            return "refused" if self.status == "refused" else text.NOTHING
+            return "refused" if self.status == "refused" else text.UNKNOWN_MARK
         if self.estimate is None:
             return "∞"  # never by the leading form
         if self._format:
             return text.number(self.estimate, self._format)
-        return text.points(self.estimate) if self.declared.unit == "points" else text.percent(self.estimate)
+        return text.points(self.estimate) if self.declaration.unit == "points" else text.percent(self.estimate)
 
     @property
     def interval(self) -> str:
@@ -107,7 +107,7 @@ class EstimateView:
     @property
     def contrast_label(self) -> str:
         """The contrast in the words of the declaration, or as the table has it."""
-        return self.declared.contrasts.get(self.contrast, self.contrast)
+        return self.declaration.contrasts.get(self.contrast, self.contrast)
 
     @property
     def recipe(self) -> dict[str, str]:
@@ -124,11 +124,11 @@ def json_object(value: Any) -> dict[str, Any]:
     return parsed if isinstance(parsed, dict) else {}
 
 
-def _views(estimates: pd.DataFrame) -> list[EstimateView]:
+def _estimate_views(estimates: pd.DataFrame) -> list[EstimateView]:
     """The rows of a validated table; NaN, null and infinity are None, and empty where the field is a text."""
     frame = estimates.rename(columns={"conf_low": "low", "conf_high": "high"})
-    frame = frame[[each.name for each in fields(EstimateView)]].replace([math.inf, -math.inf], math.nan)
-    texts = [each.name for each in fields(EstimateView) if each.type is str]
+    frame = frame[[view_field.name for view_field in fields(EstimateView)]].replace([math.inf, -math.inf], math.nan)
+    texts = [view_field.name for view_field in fields(EstimateView) if view_field.type is str]
     frame = frame.assign(factors=frame["factors"].map(json_object), **frame[texts].fillna(""))
     frame = frame.astype(object)
     records: Any = frame.where(frame.notna(), None).to_dict("records")
@@ -139,11 +139,11 @@ class EstimateIndex:
     """All estimates of a report, in the order of their table, looked up by quantity, level, group and model."""
 
     def __init__(self, estimates: pd.DataFrame) -> None:
-        views = _views(estimates)
+        estimate_views = _estimate_views(estimates)
         # They ask again what other rows ask: found by a look-up they would stand beside, or instead of, the plain ones.
-        self.imputed = tuple(view for view in views if view.estimator == "multiple_imputation")
+        self.imputed = tuple(view for view in estimate_views if view.estimator == "multiple_imputation")
         """Numbers over draws of the labels; they repeat `rows`, and no look-up returns them."""
-        self.rows = tuple(view for view in views if view.estimator != "multiple_imputation")
+        self.rows = tuple(view for view in estimate_views if view.estimator != "multiple_imputation")
         self._by_quantity: dict[str, list[EstimateView]] = {}
         self._by_level: dict[tuple[str, str], list[EstimateView]] = {}
         self._groups: dict[str, dict[str, None]] = {}
@@ -176,9 +176,9 @@ class EstimateIndex:
         return tuple(self._groups.get(level, ()))
 
 
-def ordered_capabilities(groups: Sequence[str]) -> list[str]:
+def ordered_capabilities(group_names: Sequence[str]) -> list[str]:
     """Capabilities in the order of the page, unknown ones last in table order."""
-    return sorted(groups, key=lambda name: CAPABILITY_ORDER.index(name) if name in CAPABILITY_ORDER else 99)
+    return sorted(group_names, key=lambda name: CAPABILITY_ORDER.index(name) if name in CAPABILITY_ORDER else 99)
 
 
 def capability_colour(group: str) -> str:
@@ -189,8 +189,8 @@ def capability_colour(group: str) -> str:
 def task_names(outcomes: pd.DataFrame) -> pd.Series:
     """The task of every outcome as the estimates name it: ``battery/task`` where two batteries share the name."""
     n_batteries = outcomes["task"].map(outcomes.groupby("task")["battery"].nunique())
-    ambiguous = n_batteries.fillna(1) > 1
-    return outcomes["task"].where(~ambiguous, outcomes["battery"] + "/" + outcomes["task"])
+    is_ambiguous = n_batteries.fillna(1) > 1
+    return outcomes["task"].where(~is_ambiguous, outcomes["battery"] + "/" + outcomes["task"])
 
 
 @dataclass(frozen=True)
@@ -226,12 +226,12 @@ def _cells(row: EstimateView, models: Mapping[str, str]) -> dict[str, TableCell]
     level = "" if row.conf_level is None else f"{100 * row.conf_level:g}\u202f%"
     population = population_label(row.population_students, row.population_tasks, row.population_items)
     return {
-        "quantity": TableCell(row.declared.title),
+        "quantity": TableCell(row.declaration.title),
         "group": TableCell(row.group),
         "model": TableCell(models.get(row.model, row.model)),
         "contrast": TableCell(row.contrast_label),
-        "made of": TableCell(", ".join(f"{spelled(name)} {value}" for name, value in row.recipe.items())),
-        "estimator": TableCell(spelled(row.estimator) if row.is_sensitivity_analysis else ""),
+        "made of": TableCell(", ".join(f"{code_in_words(name)} {value}" for name, value in row.recipe.items())),
+        "estimator": TableCell(code_in_words(row.estimator) if row.is_sensitivity_analysis else ""),
         "estimate": TableCell(row.shown, None if row.refused else row.estimate, numeric=True, muted=row.refused),
         "interval": TableCell(row.interval, numeric=True),
         "confidence": TableCell(level),
@@ -249,7 +249,7 @@ def _cells(row: EstimateView, models: Mapping[str, str]) -> dict[str, TableCell]
 
 
 def collapsed_table(
-    caption: str, cells: Sequence[Mapping[str, TableCell]], *, always: Collection[str], left_out: int = 0
+    caption: str, cells: Sequence[Mapping[str, TableCell]], *, kept_columns: Collection[str], n_left_out: int = 0
 ) -> ShownTable:
     """A table whose constant columns stand in one line above it, and whose empty columns vanish.
 
@@ -259,24 +259,24 @@ def collapsed_table(
         What the table holds.
     cells
         One mapping a row, from column to cell, with the same columns in the same order.
-    always
+    kept_columns
         Columns that stay, whatever they hold.
-    left_out
+    n_left_out
         Rows that are not shown.
     """
-    columns, throughout = [], []
+    columns, constant_cells = [], []
     for column in cells[0] if cells else ():
         values = {row[column].text for row in cells}
-        if column in always or len(values) > 1:
+        if column in kept_columns or len(values) > 1:
             columns.append(column)
-        elif values not in ({""}, {text.NOTHING}):
-            throughout.append((column, cells[0][column].text))
+        elif values not in ({""}, {text.UNKNOWN_MARK}):
+            constant_cells.append((column, cells[0][column].text))
     rows = tuple(tuple(row[column] for column in columns) for row in cells)
-    return ShownTable(caption, tuple(columns), rows, tuple(throughout), left_out)
+    return ShownTable(caption, tuple(columns), rows, tuple(constant_cells), n_left_out)
 
 
 def estimate_table(
-    rows: Iterable[EstimateView], *, caption: str, models: Sequence[str] = (), without: Collection[str] = ()
+    rows: Iterable[EstimateView], *, caption: str, models: Sequence[str] = (), omitted: Collection[str] = ()
 ) -> ShownTable:
     """The rows as a `collapsed_table`, with all that the estimates say of each.
 
@@ -288,23 +288,25 @@ def estimate_table(
         What the table holds.
     models
         Where models are numbered in the report (several students): their names in the order of their numbers.
-    without
+    omitted
         Columns that say nothing here.
     """
-    views = list(rows)
-    null_names = {view.declared.null_name or "null" for view in views}
+    estimate_views = list(rows)
+    null_names = {view.declaration.null_value_name or "null" for view in estimate_views}
     null_column = null_names.pop() if len(null_names) == 1 else "compared with"
-    if len({view.null_value for view in views}) < 2:
-        without = {*without, "null"}  # one value for all, mostly zero, tells nothing
-    numbered = numbered_models(models)
+    if len({view.null_value for view in estimate_views}) < 2:
+        omitted = {*omitted, "null"}  # one value for all, mostly zero, tells nothing
+    numbered_names = numbered_models(models)
     cells = [
         {
             null_column if name == "null" else name: cell
-            for name, cell in _cells(view, numbered).items()
-            if name not in without
+            for name, cell in _cells(view, numbered_names).items()
+            if name not in omitted
         }
-        for view in views[:_ROW_LIMIT]
+        for view in estimate_views[:_ROW_LIMIT]
     ]
     # A group and its number stand in every row, even where there is one group; an interval wherever one is known.
-    always = {"group", "estimate"} | ({"interval"} if any(view.interval for view in views) else set())
-    return collapsed_table(caption, cells, always=always, left_out=max(0, len(views) - _ROW_LIMIT))
+    kept_columns = {"group", "estimate"} | ({"interval"} if any(view.interval for view in estimate_views) else set())
+    return collapsed_table(
+        caption, cells, kept_columns=kept_columns, n_left_out=max(0, len(estimate_views) - _ROW_LIMIT)
+    )

@@ -30,7 +30,7 @@ class SourceTables(NamedTuple):
     """The tables of one source."""
 
     outcomes: pd.DataFrame
-    carried: dict[schema.Table, pd.DataFrame]
+    run_tables: dict[schema.Table, pd.DataFrame]
     """Items, models and labels of a run directory."""
     facts: Mapping[str, Any] = MappingProxyType({})
     """Its run.json."""
@@ -58,47 +58,49 @@ def compare(
 
     `roles` stand for those that run directories remember, which another process may have changed.
     """
-    several = listed(outcomes, "outcomes")
-    parts = [_read_source(source, on_event) for source in _distinct(several)]
-    runs = [(part.folder.name, part.facts) for part in parts if part.folder is not None]
+    raw_sources = listed(outcomes, "outcomes")
+    sources = [_read_source(source, on_event) for source in _distinct(raw_sources)]
+    runs = [(tables.folder.name, tables.facts) for tables in sources if tables.folder is not None]
     students = listed(students or (), "students")
     others = {"teacher": teacher, "base": base, "control": control}
     facts, notes = joined_facts(runs)
     if roles is None:
         remembered_roles, role_notes = joined_roles(runs)
-        notes += [note for role, note in role_notes if others[role] is None]
+        notes += [note_text for role, note_text in role_notes if others[role] is None]
     else:
         remembered_roles, facts = asdict(roles), facts | {"declined_roles": []}
     if remembered_roles["students"] and not students:
-        for n, part in enumerate(parts):
-            parts[n], pending_notes = _without_pending(part)
+        for n, tables in enumerate(sources):
+            sources[n], pending_notes = _without_pending(tables)
             notes += pending_notes
-    whole = schema.concat([part.outcomes for part in parts], schema.OUTCOMES)
-    if not len(whole):
-        places = ", ".join(str(source) for source in several if not isinstance(source, pd.DataFrame))
-        raise TableError(f"{places or 'outcomes'}: no row below the names of the columns; expected outcomes.")
-    known = set(whole["model"])
-    roles = assign_roles(known, remembered_roles, students, teacher, base, control)
-    absent = [name for name in roles.names if name not in known]
-    if absent:
-        where = next((part.folder for part in parts if part.folder), "the tables")
-        raise StoreError(f"{where}: has no outcomes of {absent[0]!r} yet. Run its evaluation to the end first.")
-    described = None if models is None else _read(models, schema.MODELS)
-    compared = whole[whole["model"].isin(roles.names)].reset_index(drop=True)
-    item_table = _join(schema.ITEMS, None if items is None else _read(items, schema.ITEMS), parts)
-    model_table = _join(schema.MODELS, described, parts)
-    remembered = _join(schema.LABELS, None, parts)
-    item_labels, label_note = complete_labels(compared, item_table, model_table, remembered, roles, given=labels)
-    place = "models" if isinstance(models, pd.DataFrame) else str(models)
-    notes += [] if described is None else _unknown_students(place, described, known, roles)
+    all_outcomes = schema.concat([tables.outcomes for tables in sources], schema.OUTCOMES)
+    if not len(all_outcomes):
+        source_names = ", ".join(str(source) for source in raw_sources if not isinstance(source, pd.DataFrame))
+        raise TableError(f"{source_names or 'outcomes'}: no row below the names of the columns; expected outcomes.")
+    known_models = set(all_outcomes["model"])
+    roles = assign_roles(known_models, remembered_roles, students, teacher, base, control)
+    missing_names = [name for name in roles.names if name not in known_models]
+    if missing_names:
+        origin = next((tables.folder for tables in sources if tables.folder), "the tables")
+        raise StoreError(f"{origin}: has no outcomes of {missing_names[0]!r} yet. Run its evaluation to the end first.")
+    described = None if models is None else _read_table(models, schema.MODELS)
+    role_outcomes = all_outcomes[all_outcomes["model"].isin(roles.names)].reset_index(drop=True)
+    item_table = _join(schema.ITEMS, None if items is None else _read_table(items, schema.ITEMS), sources)
+    model_table = _join(schema.MODELS, described, sources)
+    run_labels = _join(schema.LABELS, None, sources)
+    item_labels, label_note = complete_labels(role_outcomes, item_table, model_table, run_labels, roles, given=labels)
+    models_source = "models" if isinstance(models, pd.DataFrame) else str(models)
+    notes += [] if described is None else _unknown_students(models_source, described, known_models, roles)
     notes += [label_note] if label_note else []
-    for note in notes:
-        on_event(Note(note))
+    for note_text in notes:
+        on_event(Note(note_text))
     asked_settings = {"margin": margin, "conf_level": conf_level, "command": list(command) or None}
-    facts |= _comparison_facts(facts, roles, asked_settings, others, set(compared["battery"]))
-    folders = tuple(part.folder for part in parts if part.folder)
-    is_of_one_run = len(parts) == len(folders) == 1
-    return Results(compared, roles, item_table, model_table, item_labels, facts, tuple(notes), folders, is_of_one_run)
+    facts |= _comparison_facts(facts, roles, asked_settings, others, set(role_outcomes["battery"]))
+    folders = tuple(tables.folder for tables in sources if tables.folder)
+    is_of_one_run = len(sources) == len(folders) == 1
+    return Results(
+        role_outcomes, roles, item_table, model_table, item_labels, facts, tuple(notes), folders, is_of_one_run
+    )
 
 
 def _comparison_facts(
@@ -166,39 +168,39 @@ def listed(value: Any, argument: str) -> list[Any]:
 
 def _read_source(source: pd.DataFrame | Path, on_event: Listener) -> SourceTables:
     if isinstance(source, pd.DataFrame) or not source.is_dir():
-        return SourceTables(_read(source, schema.OUTCOMES), {})
-    run = RunDirectory.existing(source, on_event=on_event)
+        return SourceTables(_read_table(source, schema.OUTCOMES), {})
+    run = RunDirectory.open_existing(source, on_event=on_event)
     outcomes = run.read(schema.OUTCOMES)
     if not len(outcomes):
         raise StoreError(f"{source}: has no outcomes yet. Run its evaluation first, or let it finish.")
-    carried = {table: run.read(table) for table in (schema.ITEMS, schema.MODELS, schema.LABELS)}
-    return SourceTables(outcomes, carried, run.facts, source.resolve())
+    run_tables = {table: run.read(table) for table in (schema.ITEMS, schema.MODELS, schema.LABELS)}
+    return SourceTables(outcomes, run_tables, run.facts, source.resolve())
 
 
-def _read(source: TableSource, table: schema.Table) -> pd.DataFrame:
+def _read_table(source: TableSource, table: schema.Table) -> pd.DataFrame:
     if isinstance(source, pd.DataFrame):
         return schema.validate(source, table, source=table.name)
-    return schema.read(_path(source), table)
+    return schema.read_df(_path(source), table)
 
 
-def _join(table: schema.Table, given: pd.DataFrame | None, parts: Sequence[SourceTables]) -> pd.DataFrame | None:
+def _join(table: schema.Table, user_rows: pd.DataFrame | None, sources: Sequence[SourceTables]) -> pd.DataFrame | None:
     """One row for each key: what the user says first, then the runs, which may share items; None without any row.
 
     Of a model, every column holds the first known value.
     """
-    frames = [given, *(part.carried.get(table) for part in parts)]
-    filled = [frame for frame in frames if frame is not None and len(frame)]
-    if not filled:
+    frames = [user_rows, *(tables.run_tables.get(table) for tables in sources)]
+    nonempty_frames = [frame for frame in frames if frame is not None and len(frame)]
+    if not nonempty_frames:
         return None
-    whole = pd.concat(filled, ignore_index=True)
+    joined_rows = pd.concat(nonempty_frames, ignore_index=True)
     if table is schema.MODELS:
-        whole = whole.groupby("model", sort=False, as_index=False).first()
-    return schema.validate(whole.drop_duplicates(list(table.key), ignore_index=True), table, source=table.name)
+        joined_rows = joined_rows.groupby("model", sort=False, as_index=False).first()
+    return schema.validate(joined_rows.drop_duplicates(list(table.key), ignore_index=True), table, source=table.name)
 
 
 def assign_roles(
-    known: Collection[str],
-    remembered: Mapping[str, Any],
+    known_models: Collection[str],
+    run_roles: Mapping[str, Any],
     students: Sequence[str],
     teacher: str | None,
     base: RoleNames | None,
@@ -208,9 +210,9 @@ def assign_roles(
 
     Parameters
     ----------
-    known
+    known_models
         The models that have outcomes.
-    remembered
+    run_roles
         ``students``, ``teacher``, ``base`` and ``control`` of run.json.
     students
         Empty: the remembered ones, else every model that plays no other role.
@@ -224,17 +226,17 @@ def assign_roles(
     """
     if isinstance(teacher, Mapping):
         raise UsageError("teacher is one model for all students; expected its name.")
-    others_given = {"teacher": teacher, "base": base, "control": control}
-    named = {"student": list(students), **{role: _models(value, role) for role, value in others_given.items()}}
+    role_arguments = {"teacher": teacher, "base": base, "control": control}
+    named = {"student": list(students), **{role: _models(value, role) for role, value in role_arguments.items()}}
     for role, names in named.items():
         for name in names:
-            if not isinstance(name, str) or name not in known:
-                raise UsageError(f"{role} {name!r}: no such model in the tables.{suggestion(name, known)}")
-    lead = remembered["teacher"] if teacher is None else None if teacher == "none" else teacher
-    others = {lead, *named["base"], *named["control"], *remembered["base"].values(), *remembered["control"].values()}
-    candidates = students or remembered["students"] or [name for name in sorted(known) if name not in others]
-    compared = tuple(name for name in dict.fromkeys(candidates) if name != lead)
-    if not compared:
+            if not isinstance(name, str) or name not in known_models:
+                raise UsageError(f"{role} {name!r}: no such model in the tables.{suggestion(name, known_models)}")
+    lead = run_roles["teacher"] if teacher is None else None if teacher == "none" else teacher
+    nonstudents = {lead, *named["base"], *named["control"], *run_roles["base"].values(), *run_roles["control"].values()}
+    candidates = students or run_roles["students"] or [name for name in sorted(known_models) if name not in nonstudents]
+    student_names = tuple(name for name in dict.fromkeys(candidates) if name != lead)
+    if not student_names:
         raise UsageError("no student is left: every model in the tables plays another role. Say --student NAME.")
     gold = "the same student trained on gold targets"
     if lead in students:
@@ -245,10 +247,10 @@ def assign_roles(
     for name in named["control"]:
         if name in named["base"]:
             raise UsageError(f"control {name!r} is the base too. Expected {gold}.")
-    bases, controls = (
-        _by_student(compared, given, remembered[role]) for given, role in ((base, "base"), (control, "control"))
+    bases, control_models = (
+        _role_models(student_names, model, run_roles[role]) for model, role in ((base, "base"), (control, "control"))
     )
-    return schema.Roles(compared, lead, bases, controls)
+    return schema.Roles(student_names, lead, bases, control_models)
 
 
 def _models(value: Any, role: str) -> list[Any]:
@@ -260,29 +262,31 @@ def _models(value: Any, role: str) -> list[Any]:
     return list(value.values())
 
 
-def _by_student(students: Sequence[str], given: RoleNames | None, remembered: Mapping[str, str]) -> dict[str, str]:
+def _role_models(students: Sequence[str], argument: RoleNames | None, run_models: Mapping[str, str]) -> dict[str, str]:
     """Student → its base or control."""
-    pairs = given if isinstance(given, Mapping) else {students[0]: given} if len(students) == 1 else {}
+    pairs = argument if isinstance(argument, Mapping) else {students[0]: argument} if len(students) == 1 else {}
     if any(student == name for student, name in pairs.items()):
-        raise UsageError(f"{given!r} would be compared with itself: a base or control is another model.")
-    if isinstance(given, str):
-        return {} if given == "none" else {student: given for student in students if student != given}
-    for student in given or ():
+        raise UsageError(f"{argument!r} would be compared with itself: a base or control is another model.")
+    if isinstance(argument, str):
+        return {} if argument == "none" else {student: argument for student in students if student != argument}
+    for student in argument or ():
         if student not in students:
             raise UsageError(f"{student!r} has a base or control but is no student.{suggestion(student, students)}")
-    chosen = remembered if given is None else given
+    chosen = run_models if argument is None else argument
     return {student: name for student, name in chosen.items() if student in students}
 
 
-def _unknown_students(source: str, models: pd.DataFrame, known: Collection[str], roles: schema.Roles) -> list[str]:
+def _unknown_students(
+    source: str, models: pd.DataFrame, known_models: Collection[str], roles: schema.Roles
+) -> list[str]:
     """A note on students that the user's models table has no row for; a table of other models is refused."""
     described = set(models["model"])
-    if described.isdisjoint(known):
-        stranger = min(described, default="")
+    if described.isdisjoint(known_models):
+        unlisted = min(described, default="")
         raise TableError(
-            f"{source}: none of its models is in the tables, {stranger!r} for one.{suggestion(stranger, known)}"
+            f"{source}: none of its models is in the tables, {unlisted!r} for one.{suggestion(unlisted, known_models)}"
         )
     unknown = [student for student in roles.students if student not in described]
-    more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-    listed = f"{', '.join(unknown[:5])}{more}"
-    return [f"{source}: has no row for {listed}: effects, data cost and patterns may lack them."] if unknown else []
+    overflow_text = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+    name_list = f"{', '.join(unknown[:5])}{overflow_text}"
+    return [f"{source}: has no row for {name_list}: effects, data cost and patterns may lack them."] if unknown else []

@@ -14,8 +14,8 @@ from capgap.results.run import Run
 
 __all__ = ["DistilledStudent", "analyze", "distill", "evaluate"]
 
-OnePath = str | PathLike[str]
-OneOrMore = OnePath | Sequence[OnePath]
+TextOrPath = str | PathLike[str]
+OneOrMore = TextOrPath | Sequence[TextOrPath]
 """A model or battery as text or path, or several."""
 
 
@@ -111,7 +111,7 @@ def analyze(
 def evaluate(
     students: OneOrMore,
     *,
-    teacher: OnePath | None = None, base: OnePath | None = None, control: OnePath | None = None,
+    teacher: TextOrPath | None = None, base: TextOrPath | None = None, control: TextOrPath | None = None,
     battery: OneOrMore = (), limit: int | None = None, data_root: Path | str | None = None,
     device: str | None = None, dtype: str | None = None, batch_tokens: int | None = None, workers: int = 1,
     shard: str | None = None, rescore: bool = False, allow_code: bool = False, allow_pickle: bool = False,
@@ -177,7 +177,7 @@ def evaluate(
 
     models = evaluation.cast_roles(
         [_text(model) for model in listed(students, "students")], teacher=_text(teacher), base=_text(base),
-        control=_text(control), allow=_permissions(allow_code, allow_pickle),
+        control=_text(control), permissions=_permissions(allow_code, allow_pickle),
     )  # fmt: skip
     devices = evaluation.parse_devices(device)
     plan = evaluation.EvaluationPlan(
@@ -262,7 +262,7 @@ def distill(
     from capgap.evaluation import quiet
 
     config, folder = distillation.load_config(file), Path(file).parent
-    config = config.permitting(_permissions(allow_code, allow_pickle))
+    config = config.with_permissions(_permissions(allow_code, allow_pickle))
     target = student_folder(config.name) if out is None else Path(out)
     with quiet():
         distillation.distill(config, target, folder=folder, device=device, ledger=ledger, on_event=on_event)
@@ -280,11 +280,11 @@ def distill(
     return DistilledStudent(target, run)
 
 
-def _text(model: OnePath | None) -> Any:
+def _text(model: TextOrPath | None) -> Any:
     """A model spec or a battery as text; None stays."""
     return None if model is None else fspath(model)
 
 
 def _permissions(allow_code: bool, allow_pickle: bool) -> tuple[str, ...]:
     """The keys of model specs that are permitted."""
-    return tuple(key for key, on in (("allow_code", allow_code), ("allow_pickle", allow_pickle)) if on)
+    return tuple(key for key, is_allowed in (("allow_code", allow_code), ("allow_pickle", allow_pickle)) if is_allowed)

@@ -27,26 +27,26 @@ def results_html(estimates: pd.DataFrame, roles: Roles, sentence: str, remarks: 
     remarks
         What stands below it: the next step, notes; empty ones do not.
     """
-    lines = [escape(text.clean(line)) for line in sentence.splitlines()]
-    more = [f"… and {len(lines) - _MOST_LINES} more lines"] if len(lines) > _MOST_LINES else []
-    head = "<br>".join([*lines[:_MOST_LINES], *more])
-    paragraphs = "".join(f"<p>{escape(text.clean(remark))}</p>" for remark in remarks if remark)
-    return f"<div><p><b>{head}</b></p>{paragraphs}{_headline_table(estimates, roles)}</div>"
+    lines = [escape(text.sanitise(line)) for line in sentence.splitlines()]
+    overflow_lines = [f"… and {len(lines) - _MOST_LINES} more lines"] if len(lines) > _MOST_LINES else []
+    headline_html = "<br>".join([*lines[:_MOST_LINES], *overflow_lines])
+    paragraphs = "".join(f"<p>{escape(text.sanitise(remark))}</p>" for remark in remarks if remark)
+    return f"<div><p><b>{headline_html}</b></p>{paragraphs}{_headline_table(estimates, roles)}</div>"
 
 
 def _headline_table(estimates: pd.DataFrame, roles: Roles) -> str:
     """A row for each student and capability or battery, a column for each quantity that has any row."""
     index = EstimateIndex(estimates)
-    places = [(level, group) for level in ("capability", "battery") for group in index.groups(level)]
+    level_groups = [(level, group) for level in ("capability", "battery") for group in index.groups(level)]
     rows = []
     for student in roles.students:
-        for level, group in places:
-            views = {name: index.find(name, level, group, student) for name in _QUANTITIES}
-            shown = {
-                QUANTITIES[name].title: f"{view.shown} {view.interval}".strip() for name, view in views.items() if view
+        for level, group in level_groups:
+            cells = {name: index.find(name, level, group, student) for name in _QUANTITIES}
+            cell_texts = {
+                QUANTITIES[name].title: f"{view.shown} {view.interval}".strip() for name, view in cells.items() if view
             }
-            if shown:
-                rows.append({"student": text.shorten(student, 60), "of": text.shorten(group, 60), **shown})
-    left_out = f"<p>and {len(rows) - _MOST_ROWS} more rows</p>" if len(rows) > _MOST_ROWS else ""
+            if cell_texts:
+                rows.append({"student": text.shorten(student, 60), "of": text.shorten(group, 60), **cell_texts})
+    overflow_html = f"<p>and {len(rows) - _MOST_ROWS} more rows</p>" if len(rows) > _MOST_ROWS else ""
     table = pd.DataFrame(rows[:_MOST_ROWS]).fillna("")
-    return table.to_html(index=False, escape=True, border=0, justify="left") + left_out if rows else ""
+    return table.to_html(index=False, escape=True, border=0, justify="left") + overflow_html if rows else ""

@@ -69,34 +69,34 @@ def keep_former_page(folder: Path, estimates: pd.DataFrame, names: Collection[st
     if not (folder / "report.html").is_file():
         return None
     try:
-        models, n_items = _comparison(pd.read_parquet(folder / "estimates.parquet"))
+        models, n_items = _describe_comparison(pd.read_parquet(folder / "estimates.parquet"))
     except Exception:  # missing, damaged or of an older layout: what the page says cannot be told, so it is kept
         # by its own digest, lest two such pages share one place
         with writable(folder / "report.html"):
             models, n_items = {"unknown": {}}, {hashlib.sha256((folder / "report.html").read_bytes()).hexdigest(): 0}
-    new_models, new_n_items = _comparison(estimates)
+    new_models, new_n_items = _describe_comparison(estimates)
     same_places = n_items.keys() == new_n_items.keys() and all(new_n_items[key] >= n for key, n in n_items.items())
     if same_places and all(
         name in new_models and roles.items() <= new_models[name].items() for name, roles in models.items()
     ):
         return None
     digest = hashlib.sha256(json.dumps([models, n_items], sort_keys=True).encode()).hexdigest()[:6]
-    place = folder / "earlier" / f"{re.sub(r'[^A-Za-z0-9_.]+', '-', '-'.join(models)).strip('-.')[:60]}-{digest}"
-    with writable(place):
-        place.mkdir(parents=True, exist_ok=True)
+    kept_folder = folder / "earlier" / f"{re.sub(r'[^A-Za-z0-9_.]+', '-', '-'.join(models)).strip('-.')[:60]}-{digest}"
+    with writable(kept_folder):
+        kept_folder.mkdir(parents=True, exist_ok=True)
         for name in names:
             if (folder / name).is_file():
-                shutil.copy2(folder / name, place / name)
-    return place / "report.html"
+                shutil.copy2(folder / name, kept_folder / name)
+    return kept_folder / "report.html"
 
 
-def _comparison(estimates: pd.DataFrame) -> tuple[dict[str, dict[str, str]], dict[str, int]]:
+def _describe_comparison(estimates: pd.DataFrame) -> tuple[dict[str, dict[str, str]], dict[str, int]]:
     """Every model with its teacher, base and control, and the items of batteries and tasks: what a table is about."""
     models: dict[str, dict[str, str]] = {}
     for name, cell in estimates[["model", "roles"]].drop_duplicates().itertuples(index=False):
         if isinstance(name, str):
             roles = json.loads(cell) if isinstance(cell, str) else {}
             models.setdefault(name, {}).update({role: roles[role] for role in _ROLES if role in roles})
-    places = estimates[estimates["level"].isin(["battery", "task"])].groupby(["level", "group"])["n_items"].max()
-    names = [f"{level} {group}" for level, group in places.index]
-    return dict(sorted(models.items())), dict(zip(names, map(int, places.fillna(0)), strict=True))
+    level_groups = estimates[estimates["level"].isin(["battery", "task"])].groupby(["level", "group"])["n_items"].max()
+    names = [f"{level} {group}" for level, group in level_groups.index]
+    return dict(sorted(models.items())), dict(zip(names, map(int, level_groups.fillna(0)), strict=True))

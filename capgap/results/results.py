@@ -149,7 +149,7 @@ class Results:
             The folder holds a run that is no part of this comparison, or cannot be written.
         """
         folder = claim_folder(folder, self.folders)
-        run = RunDirectory.existing(folder) if folder.resolve() in self.folders else None
+        run = RunDirectory.open_existing(folder) if folder.resolve() in self.folders else None
         tables = {schema.ITEMS: self.items, schema.MODELS: self.models, schema.LABELS: self.labels}
         names = [*(() if run else (f"{table.name}.parquet" for table in tables)), *PAGE_FILES]
         with ExitStack() as held:
@@ -164,7 +164,7 @@ class Results:
                 held.enter_context(run.locked())
                 for table, rows in tables.items():  # others may have added rows
                     run.merge(table, schema.empty(table) if rows is None else rows)
-            former = keep_former_page(folder, self.estimates, names)
+            former_page = keep_former_page(folder, self.estimates, names)
             for name in names:
                 with writable(folder / name):
                     if (fresh / name).is_file():
@@ -173,9 +173,9 @@ class Results:
                         (folder / name).unlink(missing_ok=True)
             if run is not None:
                 self._remember_comparison(run, on_event)
-        if former is not None:
-            why = "it is about another comparison or more items, or its numbers cannot be read"
-            on_event(Note(f"the former page in {folder} is kept: {former} ({why})"))
+        if former_page is not None:
+            keep_reason = "it is about another comparison or more items, or its numbers cannot be read"
+            on_event(Note(f"the former page in {folder} is kept: {former_page} ({keep_reason})"))
         return folder / "report.html"
 
     def _remember_comparison(self, run: RunDirectory, on_event: Listener) -> None:
@@ -189,12 +189,12 @@ class Results:
     def __repr__(self) -> str:
         roles = self.roles
         students = repr(roles.students[0]) if len(roles.students) == 1 else f"{len(roles.students)} students"
-        against = f" against {roles.teacher!r}" if roles.teacher else ""
+        teacher_text = f" against {roles.teacher!r}" if roles.teacher else ""
         n_tasks, n_items = (
             len(self.outcomes[keys].drop_duplicates()) for keys in (["battery", "task"], ["battery", "task", "item"])
         )
         counts = f"{n_tasks:,} task{'s' * (n_tasks != 1)}, {n_items:,} item{'s' * (n_items != 1)}"
-        return f"<Results: {students}{against}, {counts}>"
+        return f"<Results: {students}{teacher_text}, {counts}>"
 
     def _repr_html_(self) -> str:
         return results_html(self.estimates, self.roles, self.sentence, (self.next_step, *self.notes))

@@ -30,7 +30,7 @@ class Run:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self._directory = RunDirectory.existing(path)
+        self._directory = RunDirectory.open_existing(path)
         self.path = self._directory.path
 
     def __fspath__(self) -> str:

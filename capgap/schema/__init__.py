@@ -7,7 +7,7 @@ is missing or wrong. What is unknown is null (NaN, NA), never zero.
 
 from capgap.schema.columns import (
     CAPABILITIES,
-    CELL,
+    CELL_KEY,
     ESTIMATES,
     FORMATS,
     ITEMS,
@@ -26,17 +26,17 @@ from capgap.schema.frames import (
     concat,
     from_rows,
     json_records,
-    read,
+    read_df,
     validate,
     write,
     write_json,
     write_object,
 )
-from capgap.schema.pairing import Pairs, Roles, join_labels, pair, undeclared_items
+from capgap.schema.pairing import PairedScores, Roles, join_labels, pair, undeclared_items
 
 __all__ = [
     "CAPABILITIES",
-    "CELL",
+    "CELL_KEY",
     "ESTIMATES",
     "FORMATS",
     "MAX_UNREADABLE_SHARE",
@@ -46,7 +46,7 @@ __all__ = [
     "OUTCOMES",
     "OUTCOME_KEY",
     "Column",
-    "Pairs",
+    "PairedScores",
     "Roles",
     "Table",
     "concat",
@@ -56,7 +56,7 @@ __all__ = [
     "join_labels",
     "json_records",
     "pair",
-    "read",
+    "read_df",
     "undeclared_items",
     "validate",
     "atomic_write",

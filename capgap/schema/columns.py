@@ -9,7 +9,7 @@ from capgap.schema.remarks import Reason
 
 __all__ = [
     "CAPABILITIES",
-    "CELL",
+    "CELL_KEY",
     "ESTIMATES",
     "FORMATS",
     "MAX_UNREADABLE_SHARE",
@@ -24,7 +24,7 @@ __all__ = [
     "empty",
 ]
 
-Kind = Literal["string", "float", "integer", "boolean"]
+ColumnKind = Literal["string", "float", "integer", "boolean"]
 
 DTYPES: dict[str, str] = {"string": "str", "float": "float64", "integer": "Int64", "boolean": "boolean"}
 
@@ -35,7 +35,7 @@ class Column:
 
     name: str
     """Its name."""
-    kind: Kind
+    kind: ColumnKind
     """What it holds; a list or mapping travels as a JSON string."""
     required: bool = False
     """Whether a foreign table must bring it."""
@@ -64,7 +64,7 @@ class Table:
         return tuple(column.name for column in self.columns)
 
 
-def _columns(kind: Kind, names: str, **options: Any) -> tuple[Column, ...]:
+def _columns(kind: ColumnKind, names: str, **options: Any) -> tuple[Column, ...]:
     return tuple(Column(name, kind, **options) for name in names.split())
 
 
@@ -147,7 +147,7 @@ LABELS = Table(
     key=("task", "item"),
 )
 
-SUBJECTS = ("model", "recipe", "model_contrast", "recipe_contrast", "cohort")
+SUBJECT_KINDS = ("model", "recipe", "model_contrast", "recipe_contrast", "cohort")
 """Whom a number is about: one checkpoint, a recipe whichever seed, a difference of either, or all students together."""
 ESTIMATORS = (
     "paired",
@@ -176,7 +176,7 @@ ESTIMATES = Table(
     (
         *_columns("string", "quantity level group", required=True),
         *_columns("string", "model contrast roles factors scale weighting"),
-        Column("subject", "string", default="model", allowed=SUBJECTS),
+        Column("subject", "string", default="model", allowed=SUBJECT_KINDS),
         Column("estimator", "string", allowed=ESTIMATORS),
         Column("population_items", "string", allowed=POPULATION_ITEMS),
         Column("population_tasks", "string", allowed=POPULATION_TASKS),
@@ -200,7 +200,7 @@ ESTIMATES = Table(
 )
 
 OUTCOME_KEY = OUTCOMES.key
-CELL = ("battery", "task", "item", "variant", "repeat")
+CELL_KEY = ("battery", "task", "item", "variant", "repeat")
 """What two models must share for their scores to be compared."""
 
 

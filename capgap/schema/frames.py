@@ -36,48 +36,48 @@ def validate(frame: pd.DataFrame, table: Table, *, source: str = "") -> pd.DataF
         A required column or value is missing, a value has the wrong type or is not one of the allowed words,
         a score lies outside [0, 1], or two rows have one key.
     """
-    where = f"{source or table.name + ' table'}: "
+    prefix = f"{source or table.name + ' table'}: "
     missing = [c.name for c in table.columns if c.required and c.name not in frame.columns]
     if missing:
-        raise TableError(f"{where}{_missing(missing[0], [str(name) for name in frame.columns], table)}")
+        raise TableError(f"{prefix}{_missing_column_text(missing[0], [str(name) for name in frame.columns], table)}")
     out: dict[str, Any] = {}
     for column in table.columns:
         if column.name in frame.columns:
-            out[column.name] = _typed(frame[column.name], column, where)
+            out[column.name] = _convert_column(frame[column.name], column, prefix)
         else:
             out[column.name] = pd.Series(column.default, index=frame.index, dtype=DTYPES[column.kind])
-    extra = [str(n) for n in frame.columns if n not in table.names]
-    for name in extra:
+    extra_columns = [str(n) for n in frame.columns if n not in table.names]
+    for name in extra_columns:
         if not table.open_prefix or not name.startswith(table.open_prefix):
-            raise TableError(f"{where}unknown column {name!r}.{_unknown(name, table)}")
+            raise TableError(f"{prefix}unknown column {name!r}.{_unknown_column_advice(name, table)}")
         out[name] = frame[name]
     result = pd.DataFrame(out).reset_index(drop=True)
     if table is OUTCOMES:
         result["cluster"] = result["cluster"].where(result["cluster"].notna(), result["item"])
-        _check_scores(result, where)
-    _check_key(result, table, where)
+        _check_scores(result, prefix)
+    _check_key(result, table, prefix)
     return result
 
 
-def _missing(name: str, columns: list[str], table: Table) -> str:
+def _missing_column_text(name: str, columns: list[str], table: Table) -> str:
     """The message for a required column that is not there."""
-    listed = ", ".join(columns[:20]) or "no column"
-    needed = ", ".join(c.name for c in table.columns if c.required)
-    nearest = difflib.get_close_matches(name, [other.strip().lower() for other in columns], n=1, cutoff=0.75)
-    near = next((other for other in columns if nearest and other.strip().lower() == nearest[0]), None)
-    if len(columns) == 1 and (mark := next((mark for mark in ";\t|" if mark in columns[0]), None)):
-        hint = f" Its columns lie between {mark!r}: separate them by commas."
+    found_names = ", ".join(columns[:20]) or "no column"
+    required_names = ", ".join(c.name for c in table.columns if c.required)
+    close_names = difflib.get_close_matches(name, [other.strip().lower() for other in columns], n=1, cutoff=0.75)
+    close_column = next((other for other in columns if close_names and other.strip().lower() == close_names[0]), None)
+    if len(columns) == 1 and (separator := next((separator for separator in ";\t|" if separator in columns[0]), None)):
+        hint = f" Its columns lie between {separator!r}: separate them by commas."
     elif {"doc_id", "filtered_resps"} <= set(columns):
         return "these are samples of lm-evaluation-harness: capgap import lm-eval PATH --out DIR reads them."
-    elif near is not None and near not in table.names:
-        hint = f" Call {near!r} {name!r}."
+    elif close_column is not None and close_column not in table.names:
+        hint = f" Call {close_column!r} {name!r}."
     else:
         hint = ""
-    mapped = f" capgap import table FILE --map {name}=COLUMN reads other names." if table is OUTCOMES else ""
-    return f"required column {name!r} is missing. Found: {listed}.{hint} Needed: {needed}.{mapped}"
+    mapping_hint = f" capgap import table FILE --map {name}=COLUMN reads other names." if table is OUTCOMES else ""
+    return f"required column {name!r} is missing. Found: {found_names}.{hint} Needed: {required_names}.{mapping_hint}"
 
 
-def _unknown(name: str, table: Table) -> str:
+def _unknown_column_advice(name: str, table: Table) -> str:
     """The advice for a column that the table does not have."""
     if table is OUTCOMES and name in MODELS.names:
         return " It says how a model was made: put it into a table with a row for each model, for --models."
@@ -93,39 +93,39 @@ def from_rows(rows: Iterable[Mapping[str, Any]], table: Table, *, source: str = 
     Half of a surrogate pair, which a broken JSON file or a model can bring, is no character and no table holds it; a
     question mark takes its place.
     """
-    clean = [{k: _valid_text(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
-    return validate(pd.DataFrame(clean), table, source=source)
+    clean_rows = [{k: _valid_text(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
+    return validate(pd.DataFrame(clean_rows), table, source=source)
 
 
 def _valid_text(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _typed(values: "pd.Series[Any]", column: Column, where: str) -> "pd.Series[Any]":
+def _convert_column(values: "pd.Series[Any]", column: Column, prefix: str) -> "pd.Series[Any]":
     """One column in its type; a message names the first row that does not fit."""
-    typed: pd.Series[Any]
+    typed_values: pd.Series[Any]
     try:
         if column.kind == "string":
-            typed = values.map(as_text, na_action="ignore").astype("str")
+            typed_values = values.map(as_text, na_action="ignore").astype("str")
         elif column.kind == "boolean":
-            typed = values.astype("boolean")
+            typed_values = values.astype("boolean")
         else:
-            typed = pd.to_numeric(values).astype("float64" if column.kind == "float" else "Int64")
+            typed_values = pd.to_numeric(values).astype("float64" if column.kind == "float" else "Int64")
     except (TypeError, ValueError) as error:
-        right = " Write 1 for right and 0 for wrong, shares between." if column.name == "score" else ""
+        hint = " Write 1 for right and 0 for wrong, shares between." if column.name == "score" else ""
         problem = str(error).removesuffix(".")
-        raise TableError(f"{where}column {column.name!r} should hold {column.kind} values: {problem}.{right}") from None
-    if column.required and column.name != "score" and bool(typed.isna().any()):
-        row = int(np.flatnonzero(typed.isna().to_numpy())[0])
-        raise TableError(f"{where}column {column.name!r}, row {row}: a value is required, found none.")
+        raise TableError(f"{prefix}column {column.name!r} should hold {column.kind} values: {problem}.{hint}") from None
+    if column.required and column.name != "score" and bool(typed_values.isna().any()):
+        row = int(np.flatnonzero(typed_values.isna().to_numpy())[0])
+        raise TableError(f"{prefix}column {column.name!r}, row {row}: a value is required, found none.")
     if column.allowed:
-        wrong = typed[typed.notna() & ~typed.isin(column.allowed)]
-        if len(wrong):
-            word = str(wrong.iloc[0])
+        invalid_values = typed_values[typed_values.notna() & ~typed_values.isin(column.allowed)]
+        if len(invalid_values):
+            word = str(invalid_values.iloc[0])
             raise TableError(
-                f"{where}column {column.name!r}: {word!r} is not one of its words.{suggestion(word, column.allowed)}"
+                f"{prefix}column {column.name!r}: {word!r} is not one of its words.{suggestion(word, column.allowed)}"
             )
-    return typed
+    return typed_values
 
 
 def as_text(value: Any) -> str:
@@ -139,35 +139,35 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
-def _check_scores(outcomes: pd.DataFrame, where: str) -> None:
+def _check_scores(outcomes: pd.DataFrame, prefix: str) -> None:
     score = outcomes["score"].to_numpy(dtype=float)
-    wrong = np.flatnonzero(~np.isnan(score) & ((score < 0) | (score > 1)))
-    if len(wrong):
+    rows = np.flatnonzero(~np.isnan(score) & ((score < 0) | (score > 1)))
+    if len(rows):
         raise TableError(
-            f"{where}column 'score', row {wrong[0]}: {score[wrong[0]]:g} lies outside [0, 1]. Divide by the best score "
+            f"{prefix}column 'score', row {rows[0]}: {score[rows[0]]:g} lies outside [0, 1]. Divide by the best score "
             f"there is (percents by 100); what has no best goes into 'value', with a score beside it."
         )
     chance = outcomes["chance"].to_numpy(dtype=float)
-    wrong = np.flatnonzero((chance < 0) | (chance > 1))
-    if len(wrong):
+    rows = np.flatnonzero((chance < 0) | (chance > 1))
+    if len(rows):
         raise TableError(
-            f"{where}column 'chance', row {wrong[0]}: {chance[wrong[0]]:g} lies outside [0, 1]. It is the score of a "
+            f"{prefix}column 'chance', row {rows[0]}: {chance[rows[0]]:g} lies outside [0, 1]. It is the score of a "
             f"guess, such as 0.25; leave it empty where it is unknown."
         )
 
 
-def _check_key(frame: pd.DataFrame, table: Table, where: str) -> None:
-    double = frame.duplicated(list(table.key), keep=False).to_numpy()
-    if double.any():
-        row = frame.loc[np.flatnonzero(double)[0], list(table.key)]
-        named = ", ".join(f"{name}={value}" for name, value in row.items() if pd.notna(value))
+def _check_key(frame: pd.DataFrame, table: Table, prefix: str) -> None:
+    is_duplicate = frame.duplicated(list(table.key), keep=False).to_numpy()
+    if is_duplicate.any():
+        row = frame.loc[np.flatnonzero(is_duplicate)[0], list(table.key)]
+        key_text = ", ".join(f"{name}={value}" for name, value in row.items() if pd.notna(value))
         advice = "Number several answers in 'repeat', or drop" if table is OUTCOMES else "Drop"
         raise TableError(
-            f"{where}{int(double.sum())} rows share their key, the first is {named}. {advice} the doubles."
+            f"{prefix}{int(is_duplicate.sum())} rows share their key, the first is {key_text}. {advice} the doubles."
         )
 
 
-def read(path: Path | str, table: Table) -> pd.DataFrame:
+def read_df(path: Path | str, table: Table) -> pd.DataFrame:
     """The table in a Parquet, CSV, JSONL or JSON file, validated.
 
     Raises
@@ -206,12 +206,12 @@ def _read_csv(path: Path, table: Table) -> pd.DataFrame:
     """A CSV whose words stay words: a model named 007, NA or null is called so, and only an empty name is none."""
     texts = {column.name for column in table.columns if column.kind == "string"}
     names = {column.name for column in table.columns if column.kind == "string" and column.required}
-    head = pd.read_csv(path, nrows=0).columns
+    column_names = pd.read_csv(path, nrows=0).columns
     return pd.read_csv(
         path,
-        dtype={name: "str" for name in head if name in texts},
+        dtype={name: "str" for name in column_names if name in texts},
         keep_default_na=False,
-        na_values={name: [""] if name in names else _NO_VALUE for name in head},
+        na_values={name: [""] if name in names else _NO_VALUE for name in column_names},
         low_memory=False,
     )
 
@@ -227,9 +227,9 @@ def write(frame: pd.DataFrame, path: Path | str, table: Table) -> None:
         The disk is full or cannot be written.
     """
     path = Path(path)
-    checked = validate(frame, table, source=path.name)
-    with atomic_write(path) as partial:
-        checked.to_parquet(partial, index=False)
+    valid_frame = validate(frame, table, source=path.name)
+    with atomic_write(path) as partial_file:
+        valid_frame.to_parquet(partial_file, index=False)
 
 
 def json_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -237,10 +237,10 @@ def json_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
     Numbers keep all their digits; pandas' own writer makes 0 of a p-value below 1e-15.
     """
-    known = frame.notna()
+    finite = frame.notna()
     for name in frame.select_dtypes("float64").columns:
-        known[name] &= np.isfinite(frame[name])
-    records: list[dict[str, Any]] = frame.astype(object).where(known, None).to_dict("records")  # type: ignore[assignment]
+        finite[name] &= np.isfinite(frame[name])
+    records: list[dict[str, Any]] = frame.astype(object).where(finite, None).to_dict("records")  # type: ignore[assignment]
     for record in records:
         for name in ("roles", "factors"):
             if isinstance(record.get(name), str):
@@ -257,8 +257,8 @@ def write_json(frame: pd.DataFrame, path: Path | str) -> None:
         The disk is full or cannot be written.
     """
     lines = [json.dumps(record, ensure_ascii=False, separators=(",", ":")) for record in json_records(frame)]
-    with atomic_write(path) as partial:
-        partial.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
+    with atomic_write(path) as partial_file:
+        partial_file.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
 
 
 def write_object(content: Any, path: Path | str) -> None:
@@ -269,17 +269,17 @@ def write_object(content: Any, path: Path | str) -> None:
     StoreError
         The disk is full or cannot be written.
     """
-    with atomic_write(path) as partial:
+    with atomic_write(path) as partial_file:
         text = json.dumps(content, indent=1, ensure_ascii=False, default=str)
-        partial.write_text(text + "\n", encoding="utf-8")
+        partial_file.write_text(text + "\n", encoding="utf-8")
 
 
 def concat(frames: Iterable[pd.DataFrame], table: Table) -> pd.DataFrame:
     """Several frames of one table, one below the other, validated; a key may occur once in all of them."""
-    parts = [frame for frame in frames if len(frame)]
-    if not parts:
+    nonempty_frames = [frame for frame in frames if len(frame)]
+    if not nonempty_frames:
         return empty(table)
-    return validate(pd.concat(parts, ignore_index=True), table, source=table.name)
+    return validate(pd.concat(nonempty_frames, ignore_index=True), table, source=table.name)
 
 
 @contextmanager
@@ -292,15 +292,15 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
         The disk is full or cannot be written; what stood at `path` is unchanged.
     """
     path = Path(path)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # two processes never write one neighbour
+    partial_file = path.with_name(f"{path.name}.{os.getpid()}.partial")  # two processes never write one neighbour
     try:
-        yield partial
-        os.replace(partial, path)
+        yield partial_file
+        os.replace(partial_file, path)
     except OSError as error:
         raise StoreError(
             f"{path}: cannot be written: {error.strerror or error}. What was there is unchanged; "
             f"free some space or choose another place."
         ) from error
     finally:
-        if partial.exists():
-            partial.unlink()
+        if partial_file.exists():
+            partial_file.unlink()

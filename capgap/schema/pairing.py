@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from capgap.errors import TableError, suggestion
-from capgap.schema.columns import CELL, covariate_names
+from capgap.schema.columns import CELL_KEY, covariate_names
 
 
 @dataclass(frozen=True)
@@ -26,25 +26,25 @@ class Roles:
     @property
     def names(self) -> tuple[str, ...]:
         """Every model that plays a role, once: teacher, bases, controls, students."""
-        every = [self.teacher, *self.base.values(), *self.control.values(), *self.students]
-        return tuple(dict.fromkeys(name for name in every if name is not None))
+        all_models = [self.teacher, *self.base.values(), *self.control.values(), *self.students]
+        return tuple(dict.fromkeys(name for name in all_models if name is not None))
 
 
 @dataclass(frozen=True)
-class Pairs:
+class PairedScores:
     """The cells that all the compared models answered."""
 
     cells: pd.DataFrame
-    """One row a cell: `CELL`, then capability, domain, cluster, format, chance and the covariates of the item."""
+    """One row a cell: `CELL_KEY`, then capability, domain, cluster, format, chance and the covariates of the item."""
     scores: np.ndarray
     """Their scores, shape (cells, models), in the order of the models asked for."""
     share: float
     """Cells that all models answered, over cells that any of them answered."""
-    n_any: int
+    n_answered_cells: int
     """Cells that any of them answered."""
 
 
-def pair(outcomes: pd.DataFrame, models: Sequence[str]) -> Pairs:
+def pair(outcomes: pd.DataFrame, models: Sequence[str]) -> PairedScores:
     """Scores of several models on the cells that all of them answered, primary metric only.
 
     A cell that one model lacks, or where its score is NaN (status ``error``), leaves the comparison; `share` says
@@ -60,13 +60,13 @@ def pair(outcomes: pd.DataFrame, models: Sequence[str]) -> Pairs:
     absent = [m for m in models if m not in set(primary["model"])]
     if absent:
         raise TableError(f"model {absent[0]!r} has no outcomes.{suggestion(absent[0], outcomes['model'].unique())}")
-    index = list(CELL)
-    wide = primary.pivot(index=index, columns="model", values="score").reindex(columns=list(models))
-    complete = wide.dropna()
+    index = list(CELL_KEY)
+    score_matrix = primary.pivot(index=index, columns="model", values="score").reindex(columns=list(models))
+    common_scores = score_matrix.dropna()
     facts = ["capability", "domain", "cluster", "format", "chance", *covariate_names(outcomes)]
-    cells = primary.drop_duplicates(index).set_index(index)[facts].reindex(complete.index).reset_index()
-    share = len(complete) / len(wide) if len(wide) else 0.0
-    return Pairs(cells, complete.to_numpy(dtype=float), share, len(wide))
+    cells = primary.drop_duplicates(index).set_index(index)[facts].reindex(common_scores.index).reset_index()
+    share = len(common_scores) / len(score_matrix) if len(score_matrix) else 0.0
+    return PairedScores(cells, common_scores.to_numpy(dtype=float), share, len(score_matrix))
 
 
 def undeclared_items(outcomes: pd.DataFrame) -> set[tuple[str, str]]:
@@ -79,6 +79,6 @@ def join_labels(outcomes: pd.DataFrame, labels: pd.DataFrame | None) -> pd.DataF
     """The outcomes, their missing capabilities taken from the labels of the items."""
     if labels is None or labels.empty:
         return outcomes
-    known = labels.drop_duplicates(["task", "item"]).set_index(["task", "item"])["capability"]
-    of_labels = known.reindex(pd.MultiIndex.from_frame(outcomes[["task", "item"]])).to_numpy()
-    return outcomes.assign(capability=outcomes["capability"].where(outcomes["capability"].notna(), of_labels))
+    capability_by_item = labels.drop_duplicates(["task", "item"]).set_index(["task", "item"])["capability"]
+    label_capability = capability_by_item.reindex(pd.MultiIndex.from_frame(outcomes[["task", "item"]])).to_numpy()
+    return outcomes.assign(capability=outcomes["capability"].where(outcomes["capability"].notna(), label_capability))

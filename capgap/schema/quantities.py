@@ -9,16 +9,16 @@ from typing import Literal
 
 from capgap.schema.remarks import Reason
 
-__all__ = ["LEVELS", "QUANTITIES", "Level", "Quantity", "Unit"]
+__all__ = ["GROUP_LEVELS", "QUANTITIES", "GroupLevel", "Quantity", "QuantityUnit"]
 
-Level = Literal["battery", "capability", "domain", "task", "slice"]
-Unit = Literal["percent", "points", "ratio", "examples", "logit", "odds ratio", "count"]
+GroupLevel = Literal["battery", "capability", "domain", "task", "slice"]
+QuantityUnit = Literal["percent", "points", "ratio", "examples", "logit", "odds ratio", "count"]
 """How a number is written: ``percent`` of a share, ``points`` of a difference (both times 100), or as it is."""
-Family = Literal["students", "none"]
+AdjustmentFamily = Literal["students", "none"]
 """Multiplicity: adjusted over the students or recipes that are asked the same question, and down the tree; or not."""
 
-LEVELS: tuple[Level, ...] = ("battery", "capability", "domain", "task", "slice")
-_HEADLINE: tuple[Level, ...] = ("battery", "capability")
+GROUP_LEVELS: tuple[GroupLevel, ...] = ("battery", "capability", "domain", "task", "slice")
+_HEADLINE: tuple[GroupLevel, ...] = ("battery", "capability")
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,17 @@ class Quantity:
     """What it answers, one sentence."""
     definition: str
     """Its formula, in roles and probabilities."""
-    unit: Unit
+    unit: QuantityUnit
     """How it is written."""
     roles: tuple[str, ...] = ("student",)
     """Roles that must be taken."""
-    levels: tuple[Level, ...] = LEVELS
+    levels: tuple[GroupLevel, ...] = GROUP_LEVELS
     """Levels at which it stands."""
     contrasts: dict[str, str] = field(default_factory=dict)
     """Codes of the column ``contrast`` and their labels, where they are a fixed list."""
     contrasts_capabilities: bool = False
     """Whether it sets reasoning against knowledge, so that it rests on the labels of both."""
-    family: Family = "students"
+    family: AdjustmentFamily = "students"
     """Which p-values it is adjusted with."""
     refused_when: tuple[Reason, ...] = ()
     """The usual reasons why there is no number."""
@@ -53,23 +53,23 @@ class Quantity:
     """What data it asks for, where most tables do not have them; said where it is missing from a report."""
     estimator: str = ""
     """Code of the estimator that answers; rows of any other are sensitivity analyses. Empty: there is one only."""
-    null_name: str = ""
+    null_value_name: str = ""
     """What its null value is called, where it is a number of its own."""
     axis: str = ""
     """What stands under an axis of it; empty: it is not drawn by group."""
-    reading: str = ""
+    guidance: str = ""
     """How to read it, in sentences, for who meets it in a report; empty where question and definition are enough."""
     summary_column: int = 0
     """Its place among the columns of the page's first table, one row a student and capability; 0: not there."""
 
 
-def _declared(*quantities: Quantity) -> dict[str, Quantity]:
+def _index_by_name(*quantities: Quantity) -> dict[str, Quantity]:
     return {quantity.name: quantity for quantity in quantities}
 
 
-_PAIRED = (Reason.NO_COMMON_ITEMS, Reason.UNLIKE_ITEMS, Reason.UNREADABLE_ANSWERS)
+_PAIRED_REFUSALS = (Reason.NO_COMMON_ITEMS, Reason.UNLIKE_ITEMS, Reason.UNREADABLE_ANSWERS)
 _NO_INTERVAL = (Reason.ONE_CLUSTER, Reason.ONE_CLUSTER_IN_TASK, Reason.DOMINANT_CLUSTER)
-_RATIO = (Reason.DENOMINATOR_NEAR_ZERO, *_NO_INTERVAL, *_PAIRED)
+_RATIO_REFUSALS = (Reason.DENOMINATOR_NEAR_ZERO, *_NO_INTERVAL, *_PAIRED_REFUSALS)
 _NOT_FITTED = (Reason.NOT_IDENTIFIED, Reason.SEPARATION, Reason.CONSTANT_OUTCOME, Reason.NO_MAXIMUM)
 _NO_CURVE = (Reason.FEW_SIZES, Reason.NO_FORM_FITS, Reason.NO_COVARIANCE, Reason.TEACHER_NOT_ABOVE)
 _CAPABILITY_CONTRASTS = {
@@ -79,69 +79,69 @@ _CAPABILITY_CONTRASTS = {
 }
 
 # fmt: off
-QUANTITIES: dict[str, Quantity] = _declared(
+QUANTITIES: dict[str, Quantity] = _index_by_name(
     Quantity("accuracy", "accuracy", "How many of the items does the model answer rightly?",
         "mean score of the items, in [0, 1]; compared with chance, where it is known", "percent", family="none",
         claim="accuracy", refused_when=(Reason.NO_ITEMS, Reason.UNREADABLE_ANSWERS),
-        null_name="chance", axis="% right",
-        reading="Chance is what guessing would reach.", summary_column=5),
+        null_value_name="chance", axis="% right",
+        guidance="Chance is what guessing would reach.", summary_column=5),
     Quantity("gap", "gap", "How far is the student behind its teacher?", "teacher - student, mean over the same items",
         "points", roles=("student", "teacher"), claim="gap",
-        refused_when=(*_PAIRED, Reason.SEEDS_UNKNOWN, Reason.SEEDS_SHARED),
+        refused_when=(*_PAIRED_REFUSALS, Reason.SEEDS_UNKNOWN, Reason.SEEDS_SHARED),
         axis="points; 0 is the teacher",
-        reading="In points out of 100. Positive: the teacher is better.", summary_column=3),
+        guidance="In points out of 100. Positive: the teacher is better.", summary_column=3),
     Quantity("base_gap", "room (teacher \u2212 base)", "How much was there to learn?",
         "teacher - base, mean over the same items", "points", roles=("student", "teacher", "base"), family="none",
-        claim="room", refused_when=_PAIRED,
-        reading="In points. Where it is not clearly above zero there was nothing to learn, and no share of it to "
+        claim="room", refused_when=_PAIRED_REFUSALS,
+        guidance="In points. Where it is not clearly above zero there was nothing to learn, and no share of it to "
         "close."),
     Quantity("gain", "gain over base", "How much better did distillation make the student?",
         "student - base, mean over the same items", "points", roles=("student", "base"), claim="gain",
-        refused_when=_PAIRED,
-        reading="In points. Negative: distillation made the student worse."),
+        refused_when=_PAIRED_REFUSALS,
+        guidance="In points. Negative: distillation made the student worse."),
     Quantity("gap_closure", "gap closure", "How much of the way from base to teacher did the student go?",
         "(student - base) / (teacher - base), not clipped", "percent", roles=("student", "teacher", "base"),
-        claim="closure", refused_when=_RATIO,
+        claim="closure", refused_when=_RATIO_REFUSALS,
         axis="% of the gap between base and teacher",
-        reading="Above 100 % the student is better than its teacher, below 0 % worse than its base. Refused where "
+        guidance="Above 100 % the student is better than its teacher, below 0 % worse than its base. Refused where "
         "teacher and base cannot be told apart: there was nothing to close.", summary_column=1),
     Quantity("retention", "retention", "How much of the teacher's ability above guessing does the student have?",
         "(student - chance) / (teacher - chance)", "percent", roles=("student", "teacher"), claim="retention",
-        refused_when=(Reason.CHANCE_UNKNOWN_FOR_ITEMS, *_RATIO),
+        refused_when=(Reason.CHANCE_UNKNOWN_FOR_ITEMS, *_RATIO_REFUSALS),
         axis="% of the teacher above chance",
-        reading="Learnt or not: what the base could do counts too. Refused where chance is unknown or the teacher is "
+        guidance="Learnt or not: what the base could do counts too. Refused where chance is unknown or the teacher is "
         "near it.", summary_column=2),
     Quantity("teacher_effect", "teacher effect", "How much came from the teacher, and not from the prompts alone?",
         "student - control, mean over the same items", "points", roles=("student", "control"), claim="teacher_effect",
-        refused_when=_PAIRED,
-        reading="In points. The control is the same student trained on the same prompts with gold targets; what "
+        refused_when=_PAIRED_REFUSALS,
+        guidance="In points. The control is the same student trained on the same prompts with gold targets; what "
         "remains is the teacher's.", summary_column=4),
     Quantity("agreement", "agreement", "How often does the student give the teacher's answer, right or wrong?",
         "P(student's answer = teacher's answer); compared with what equal accuracies and chance would give",
         "percent", roles=("student", "teacher"), claim="agreement",
-        refused_when=(Reason.ANSWERS_NOT_RECORDED, *_PAIRED),
-        null_name="expected",
-        reading="A student may reach the teacher's accuracy with other answers."),
+        refused_when=(Reason.ANSWERS_NOT_RECORDED, *_PAIRED_REFUSALS),
+        null_value_name="expected",
+        guidance="A student may reach the teacher's accuracy with other answers."),
     Quantity("fidelity", "fidelity",
         "Does the student follow its teacher beyond what two models of these accuracies share by chance?",
         "agreement - expected agreement", "points", roles=("student", "teacher"), claim="fidelity",
-        refused_when=(Reason.ANSWERS_NOT_RECORDED, *_PAIRED),
-        reading="Fidelity counts the same answer, right or wrong, beyond what two models of these accuracies share "
+        refused_when=(Reason.ANSWERS_NOT_RECORDED, *_PAIRED_REFUSALS),
+        guidance="Fidelity counts the same answer, right or wrong, beyond what two models of these accuracies share "
         "by chance."),
     Quantity("error_inheritance", "error inheritance",
         "How often does the student repeat a wrong answer of its teacher?",
         "P(teacher's wrong answer | teacher wrong); compared with the control's, where there is one", "percent",
         roles=("student", "teacher"), claim="error_inheritance",
-        refused_when=(Reason.FEW_TEACHER_ERRORS, Reason.ANSWERS_NOT_RECORDED, *_PAIRED),
-        null_name="control",
-        reading="Error inheritance looks only at items that the teacher gets wrong, and asks how often the student "
+        refused_when=(Reason.FEW_TEACHER_ERRORS, Reason.ANSWERS_NOT_RECORDED, *_PAIRED_REFUSALS),
+        null_value_name="control",
+        guidance="Error inheritance looks only at items that the teacher gets wrong, and asks how often the student "
         "makes that very mistake; compare it with the control's."),
     Quantity("capability_contrast", "knowledge against reasoning",
         "Does reasoning transfer differently from knowledge?",
         "the measure of knowledge minus that of reasoning; gaps the other way round", "points",
         roles=("student", "teacher"), levels=("battery",), contrasts=_CAPABILITY_CONTRASTS,
         contrasts_capabilities=True,
-        refused_when=(Reason.NO_CAPABILITY, Reason.STRAY_ITEMS, Reason.CHANCE_UNKNOWN_FOR_ITEMS, *_RATIO)),
+        refused_when=(Reason.NO_CAPABILITY, Reason.STRAY_ITEMS, Reason.CHANCE_UNKNOWN_FOR_ITEMS, *_RATIO_REFUSALS)),
     Quantity("unparsed", "unparsed", "How many answers could not be read?",
         "share of the items whose answer holds nothing that the score can read", "percent", levels=("task",),
         family="none", claim="unparsed"),
@@ -150,23 +150,23 @@ QUANTITIES: dict[str, Quantity] = _declared(
         claim="truncated"),
     Quantity("lost", "lost", "What could the base do that the student cannot?",
         "P(base right, student wrong); of a recipe minus what its seeds lose against each other", "percent",
-        roles=("student", "base"), levels=LEVELS[:4], claim="lost",
-        refused_when=(Reason.FRACTIONAL_SCORES, Reason.FEW_SEEDS, *_PAIRED),
-        reading="What a recipe lost and gained is told beyond what two seeds of it lose and gain against each other."),
+        roles=("student", "base"), levels=GROUP_LEVELS[:4], claim="lost",
+        refused_when=(Reason.FRACTIONAL_SCORES, Reason.FEW_SEEDS, *_PAIRED_REFUSALS),
+        guidance="What a recipe lost and gained is told beyond what two seeds of it lose and gain against each other."),
     Quantity("gained", "gained", "What can the student do that its base could not?",
         "P(base wrong, student right); of a recipe minus what its seeds gain against each other", "percent",
-        roles=("student", "base"), levels=LEVELS[:4], claim="gained",
-        refused_when=(Reason.FRACTIONAL_SCORES, Reason.FEW_SEEDS, *_PAIRED)),
+        roles=("student", "base"), levels=GROUP_LEVELS[:4], claim="gained",
+        refused_when=(Reason.FRACTIONAL_SCORES, Reason.FEW_SEEDS, *_PAIRED_REFUSALS)),
     Quantity("equivalence", "equivalence", "Is the student as good as its teacher, within a margin?",
         "teacher - student against the margin, two one-sided tests; interval of level 1 - 2 alpha", "points",
-        roles=("student", "teacher"), levels=_HEADLINE, refused_when=(Reason.CONFIDENCE_TOO_LOW, *_PAIRED)),
+        roles=("student", "teacher"), levels=_HEADLINE, refused_when=(Reason.CONFIDENCE_TOO_LOW, *_PAIRED_REFUSALS)),
     Quantity("effect", "effect", "What made students better?",
         "average marginal effect of a factor on the score, by the mixed model over the cohort", "points",
         levels=_HEADLINE, family="none", claim="effect",
         refused_when=(Reason.NO_COMPARABLE_ITEMS, Reason.ESTIMATION_FAILED, *_NOT_FITTED),
         needs="six students or more, and a models table that says how each was made",
         estimator="mixed_model",
-        reading="A crossed mixed-effects logistic regression over all students, items and tasks, in score points: "
+        guidance="A crossed mixed-effects logistic regression over all students, items and tasks, in score points: "
         "what a factor brought in knowledge, in reasoning, and whether it brought the same; of a number such as "
         "n_examples, per unit of its natural logarithm (2.7 times as many). A note says whether other estimators "
         "(each student's own gap, leaving out one student or one task, a link that knows of guesses) agree."),
@@ -191,7 +191,7 @@ QUANTITIES: dict[str, Quantity] = _declared(
         needs="a teacher, and students of one recipe at two sizes or more beside the base, with n_examples in "
         "the models table",
         estimator="learning_curve",
-        reading="The price of a target is an interval over all laws that the data do not reject; an end may be open."),
+        guidance="The price of a target is an interval over all laws that the data do not reject; an end may be open."),
     Quantity("next_batch_gain", "gain of the next batch", "What would twice the examples bring?",
         "expected score at twice the largest size minus that at the largest", "points", roles=("student", "teacher"),
         levels=("capability",), family="none", claim="next_batch_gain", refused_when=_NO_CURVE,
@@ -210,7 +210,7 @@ QUANTITIES: dict[str, Quantity] = _declared(
     Quantity("n_patterns", "patterns", "On how many kinds of items do students fail alike?",
         "number of response surfaces in the mixture, by held-out students", "count", levels=("battery",),
         family="none", needs="24 students or more that a models table tells apart",
-        reading="Patterns are groups of items on which students fail alike beyond how hard each item is. One "
+        guidance="Patterns are groups of items on which students fail alike beyond how hard each item is. One "
         "pattern: nothing but how hard items are was found."),
     Quantity("pattern", "pattern", "Which items make up a pattern of failure?", "share of the items in one pattern",
         "percent", levels=("battery",), family="none",

@@ -11,9 +11,9 @@ from enum import StrEnum
 from string import Formatter
 from typing import Any, Self
 
-__all__ = ["INFORMATION", "Reason", "Remark", "count_text", "reason_of", "remark", "render"]
+__all__ = ["INFORMATIONAL_REASONS", "Reason", "Remark", "count_text", "reason_of", "remark", "render"]
 
-_INFORMS = True
+_IS_INFO = True
 
 
 class Reason(StrEnum):
@@ -24,13 +24,13 @@ class Reason(StrEnum):
     """
 
     sentence: str
-    informs: bool
+    is_informational: bool
     _value_: str
 
-    def __new__(cls, code: str, sentence: str = "", informs: bool = False) -> Self:
+    def __new__(cls, code: str, sentence: str = "", is_informational: bool = False) -> Self:
         """A member that is the string `code` and carries its sentence, and whether it only informs."""
         member = str.__new__(cls, code)
-        member._value_, member.sentence, member.informs = code, sentence, informs
+        member._value_, member.sentence, member.is_informational = code, sentence, is_informational
         return member
 
     # fmt: off
@@ -209,72 +209,72 @@ class Reason(StrEnum):
     NO_LOGARITHM = "no_logarithm", "left out, since zero has no logarithm: {students:some}"
     FACTOR_UNKNOWN = "factor_unknown", "{factor} is no part of the model: unknown of {students:some}"
     # --- what only informs ---
-    SEEDS_POPULATION = "seeds_population", "{n} training seeds; population: this recipe, items like these", _INFORMS
+    SEEDS_POPULATION = "seeds_population", "{n} training seeds; population: this recipe, items like these", _IS_INFO
     ONE_SEED = ("one_seed",
-        "one training seed: counts for this checkpoint; another seed would lose and gain other items", _INFORMS)
-    BASE_AS_SEED = "base_as_seed", "seen as the base that it is and as one more seed: the wider interval", _INFORMS
-    JITTER_EXCLUDED = "jitter_excluded", "{n} flips within numerical jitter ({nats:g} nats) are not counted", _INFORMS
-    INCOMPLETE_ROWS = "incomplete_rows", "{n} of {of} rows lack an outcome or a covariate and were left out", _INFORMS
+        "one training seed: counts for this checkpoint; another seed would lose and gain other items", _IS_INFO)
+    BASE_AS_SEED = "base_as_seed", "seen as the base that it is and as one more seed: the wider interval", _IS_INFO
+    JITTER_EXCLUDED = "jitter_excluded", "{n} flips within numerical jitter ({nats:g} nats) are not counted", _IS_INFO
+    INCOMPLETE_ROWS = "incomplete_rows", "{n} of {of} rows lack an outcome or a covariate and were left out", _IS_INFO
     REPEATED_OUTCOMES = ("repeated_outcomes",
-        "{n} outcomes repeat a student and an item and count as further trials", _INFORMS)
+        "{n} outcomes repeat a student and an item and count as further trials", _IS_INFO)
     ITEMS_LEFT_OUT = ("items_left_out",
-        "{n} of {of} items left out: not every student and the teacher answered them", _INFORMS)
-    SPARSE_ITEMS = "sparse_items", "{n} items answered by less than half of the students were left out", _INFORMS
+        "{n} of {of} items left out: not every student and the teacher answered them", _IS_INFO)
+    SPARSE_ITEMS = "sparse_items", "{n} items answered by less than half of the students were left out", _IS_INFO
     BRACKETED = ("bracketed",
-        "if accuracy rises with data, the target lies between {low:examples} and {high:examples} examples", _INFORMS)
+        "if accuracy rises with data, the target lies between {low:examples} and {high:examples} examples", _IS_INFO)
     BRACKETED_BELOW = ("bracketed_below",
-        "if accuracy rises with data, the target lies above {low:examples} examples", _INFORMS)
-    ALL_LAWS_SATURATE = "all_laws_saturate", "all laws behind the gain level off", _INFORMS
-    ONE_LAW_GROWS = "one_law_grows", "one of the laws behind the gain does not level off", _INFORMS
+        "if accuracy rises with data, the target lies above {low:examples} examples", _IS_INFO)
+    ALL_LAWS_SATURATE = "all_laws_saturate", "all laws behind the gain level off", _IS_INFO
+    ONE_LAW_GROWS = "one_law_grows", "one of the laws behind the gain does not level off", _IS_INFO
     CHOSEN_ON_SAMPLE = ("chosen_on_sample",
-        "K was chosen and halves were compared on {n} items drawn at random", _INFORMS)
-    MEMBERSHIPS_AS_KNOWN = "memberships_as_known", "memberships taken as known", _INFORMS
-    ALL_CLEAR_OF_ZERO = "all_clear_of_zero", "all clear of zero on one side", _INFORMS
-    NONE_CLEAR_OF_ZERO = "none_clear_of_zero", "none is clear of zero", _INFORMS
-    SCORED_SHARE = "scored_share", "scored: {share:.1f} % of its items", _INFORMS
-    COMMON_SHARE = "common_share", "items that all of {who:list} answered: {share:.1f} %", _INFORMS
-    RECORDED_SHARE = "recorded_share", "both answers recorded: {share:.1f} %", _INFORMS
-    FIRST_REPEAT = "first_repeat", "answers of the first repeat", _INFORMS
-    TASKS_WITH_ERRORS = "tasks_with_errors", "{n} of {of} tasks have enough wrong answers of the teacher", _INFORMS
-    FLIP_COUNTS = "flip_counts", "{lost} lost, {gained} gained of {of}", _INFORMS
-    EQUIVALENT = "equivalent", "as good as the teacher within {points:g} points", _INFORMS
-    NOT_INFERIOR = "not_inferior", "at most {points:g} points short of the teacher", _INFORMS
-    INFERIOR = "inferior", "more than {points:g} points short of the teacher", _INFORMS
-    NOT_EQUIVALENT = "not_equivalent", "not shown to be within {points:g} points, nor beyond", _INFORMS
-    NOT_TESTED = "not_tested", "not tested", _INFORMS
-    ONE_FORMAT = "one_format", "both capabilities come only as {format} tasks", _INFORMS
-    ONE_FORMAT_OF_CAPABILITY = "one_format_of_capability", "comes only as {format}", _INFORMS
+        "K was chosen and halves were compared on {n} items drawn at random", _IS_INFO)
+    MEMBERSHIPS_AS_KNOWN = "memberships_as_known", "memberships taken as known", _IS_INFO
+    ALL_CLEAR_OF_ZERO = "all_clear_of_zero", "all clear of zero on one side", _IS_INFO
+    NONE_CLEAR_OF_ZERO = "none_clear_of_zero", "none is clear of zero", _IS_INFO
+    SCORED_SHARE = "scored_share", "scored: {share:.1f} % of its items", _IS_INFO
+    COMMON_SHARE = "common_share", "items that all of {who:list} answered: {share:.1f} %", _IS_INFO
+    RECORDED_SHARE = "recorded_share", "both answers recorded: {share:.1f} %", _IS_INFO
+    FIRST_REPEAT = "first_repeat", "answers of the first repeat", _IS_INFO
+    TASKS_WITH_ERRORS = "tasks_with_errors", "{n} of {of} tasks have enough wrong answers of the teacher", _IS_INFO
+    FLIP_COUNTS = "flip_counts", "{lost} lost, {gained} gained of {of}", _IS_INFO
+    EQUIVALENT = "equivalent", "as good as the teacher within {points:g} points", _IS_INFO
+    NOT_INFERIOR = "not_inferior", "at most {points:g} points short of the teacher", _IS_INFO
+    INFERIOR = "inferior", "more than {points:g} points short of the teacher", _IS_INFO
+    NOT_EQUIVALENT = "not_equivalent", "not shown to be within {points:g} points, nor beyond", _IS_INFO
+    NOT_TESTED = "not_tested", "not tested", _IS_INFO
+    ONE_FORMAT = "one_format", "both capabilities come only as {format} tasks", _IS_INFO
+    ONE_FORMAT_OF_CAPABILITY = "one_format_of_capability", "comes only as {format}", _IS_INFO
     EARLIER_CHECKPOINTS = ("earlier_checkpoints",
-        "of each training run the last checkpoint counts, {n} earlier left out", _INFORMS)
-    SEED_DISAGREEMENT = "seed_disagreement", "two seeds differ by {share:.1f} % of the items in one direction", _INFORMS
+        "of each training run the last checkpoint counts, {n} earlier left out", _IS_INFO)
+    SEED_DISAGREEMENT = "seed_disagreement", "two seeds differ by {share:.1f} % of the items in one direction", _IS_INFO
     LISTED_ITEMS = ("listed_items",
-        "at most 10 % of the listed expected to be false; items: {items:list}{more}", _INFORMS)
-    NO_SURE_ITEM = "no_sure_item", "no item is sure", _INFORMS
-    ESTIMATORS_AGREE = "estimators_agree", "several estimators: agree ({why})", _INFORMS
-    ESTIMATORS_NOT_JUDGED = "estimators_not_judged", "several estimators: not judged ({why})", _INFORMS
-    FORMULA = "formula", "{formula}", _INFORMS
-    FRACTIONAL_ITEMS = "fractional_items", "{n} items with scores between 0 and 1 left out", _INFORMS
+        "at most 10 % of the listed expected to be false; items: {items:list}{more}", _IS_INFO)
+    NO_SURE_ITEM = "no_sure_item", "no item is sure", _IS_INFO
+    ESTIMATORS_AGREE = "estimators_agree", "several estimators: agree ({why})", _IS_INFO
+    ESTIMATORS_NOT_JUDGED = "estimators_not_judged", "several estimators: not judged ({why})", _IS_INFO
+    FORMULA = "formula", "{formula}", _IS_INFO
+    FRACTIONAL_ITEMS = "fractional_items", "{n} items with scores between 0 and 1 left out", _IS_INFO
     LEADING_FORM = ("leading_form",
-        "{form} form leads; p = {p:.2g} that the target is within reach (small: never)", _INFORMS)
-    ERROR_MEANING = "error_meaning", "{meaning}", _INFORMS
-    SAMPLED_ANSWERS = "sampled_answers", "{n:,} of {of:,} {among:words}, drawn at random", _INFORMS
-    HELD_OUT_STUDENTS = "held_out_students", "by held-out students", _INFORMS
-    PATTERNS_COMPARED = "patterns_compared", "{n} against {fewer} patterns: p = {p:.2g}", _INFORMS
+        "{form} form leads; p = {p:.2g} that the target is within reach (small: never)", _IS_INFO)
+    ERROR_MEANING = "error_meaning", "{meaning}", _IS_INFO
+    SAMPLED_ANSWERS = "sampled_answers", "{n:,} of {of:,} {among:words}, drawn at random", _IS_INFO
+    HELD_OUT_STUDENTS = "held_out_students", "by held-out students", _IS_INFO
+    PATTERNS_COMPARED = "patterns_compared", "{n} against {fewer} patterns: p = {p:.2g}", _IS_INFO
     PATTERN_SLOPES = ("pattern_slopes",
-        "logits per standard deviation of a student's covariate: {slopes:signed}", _INFORMS)
-    HALF_TESTED = "half_tested", "tested on the other half of the students: p = {p:.2g} (Holm)", _INFORMS
-    PATTERN_FAILURE = "pattern_failure", "students fail {share:.0f} % of it", _INFORMS
-    EXAMPLE_ITEMS = "example_items", "to read: {items:list}", _INFORMS
-    LABEL_DRAWS = "label_draws", "{n} draws of the labels of {of} items", _INFORMS
-    LABEL_VARIANCE = "label_variance", "labels make {share:.0f} % of the variance", _INFORMS
-    SELECTED_IN_TREE = "selected_in_tree", "selected down the tree of groups", _INFORMS
+        "logits per standard deviation of a student's covariate: {slopes:signed}", _IS_INFO)
+    HALF_TESTED = "half_tested", "tested on the other half of the students: p = {p:.2g} (Holm)", _IS_INFO
+    PATTERN_FAILURE = "pattern_failure", "students fail {share:.0f} % of it", _IS_INFO
+    EXAMPLE_ITEMS = "example_items", "to read: {items:list}", _IS_INFO
+    LABEL_DRAWS = "label_draws", "{n} draws of the labels of {of} items", _IS_INFO
+    LABEL_VARIANCE = "label_variance", "labels make {share:.0f} % of the variance", _IS_INFO
+    SELECTED_IN_TREE = "selected_in_tree", "selected down the tree of groups", _IS_INFO
     SELECTION_INTERVAL = ("selection_interval",
         "selected down the tree of groups, the interval that pays for it ({level:.2f} %): {low:.3f} to "
-        "{high:.3f}", _INFORMS)
+        "{high:.3f}", _IS_INFO)
     # fmt: on
 
 
-INFORMATION: frozenset[Reason] = frozenset(reason for reason in Reason if reason.informs)
+INFORMATIONAL_REASONS: frozenset[Reason] = frozenset(reason for reason in Reason if reason.is_informational)
 """Codes that inform and neither refuse nor qualify: they never stand in the column ``reason``."""
 
 MAX_LISTED = 5
@@ -319,21 +319,21 @@ class Remark:
     """What is said."""
     values: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Figures and names, by the fields of the code's sentence; a remark among them stands for its sentence."""
-    part: str = ""
+    part_name: str = ""
     """Which part of a composed number it speaks of (``reasoning``, ``first``); empty: the whole."""
 
     @property
     def text(self) -> str:
         """The sentence, without a full stop; a part's name and a colon before it."""
         text = _SentenceFormatter().vformat(self.code.sentence, (), self.values)
-        return f"{self.part}: {text}" if self.part else text
+        return f"{self.part_name}: {text}" if self.part_name else text
 
     def __str__(self) -> str:
         return self.text
 
-    def of(self, part: str) -> "Remark":
+    def of(self, part_name: str) -> "Remark":
         """The same remark as one about a part of a composed number."""
-        return replace(self, part=f"{part}: {self.part}" if self.part else part)
+        return replace(self, part_name=f"{part_name}: {self.part_name}" if self.part_name else part_name)
 
 
 def remark(code: Reason, **values: Any) -> Remark:
@@ -348,4 +348,4 @@ def render(remarks: Iterable[Remark]) -> str:
 
 def reason_of(remarks: Iterable[Remark]) -> Reason | None:
     """The first code that refuses or qualifies; None where every remark only informs."""
-    return next((remark.code for remark in remarks if remark.code not in INFORMATION), None)
+    return next((remark.code for remark in remarks if remark.code not in INFORMATIONAL_REASONS), None)

@@ -9,7 +9,7 @@ from capgap.stats.curves import (
     CurveFit,
     CurveTarget,
     DataCost,
-    FormCost,
+    FormDataCost,
     FormFit,
     NextBatch,
     RelativeCost,
@@ -22,17 +22,17 @@ from capgap.stats.curves import (
     relative_data_cost,
 )
 from capgap.stats.error_types import ERROR_TYPES, error_types, is_trace, step_results
-from capgap.stats.estimate import FEW_CLUSTERS, Estimate, degenerate_reach, refused
+from capgap.stats.estimate import FEW_CLUSTERS, Estimate, no_variation_bound, refused
 from capgap.stats.failure_odds import FailureRegression, OddsRatio, failure_regression
 from capgap.stats.fidelity import ErrorInheritance, collision_rate, error_inheritance, expected_agreement, fidelity
 from capgap.stats.flips import FlipList, FlipShares, flip_counts, flip_list, flips_beyond_seeds
 from capgap.stats.means import accuracy, mean_estimate, paired_difference
 from capgap.stats.mixed import MixedFit, OutcomeGrid, fit_mixed
-from capgap.stats.multiple_imputation import PooledEstimate, combine_draws, draw_labels, over_labels, rubin
-from capgap.stats.multiplicity import TreeTest, at_level, benjamini_hochberg, holm, selective_tree, simes
+from capgap.stats.multiple_imputation import PooledEstimate, combine_draws, pool_over_labels, rubin, sample_labels
+from capgap.stats.multiplicity import TreeTestResult, benjamini_hochberg, change_conf_level, holm, run_tree_test, simes
 from capgap.stats.paired import Equivalence, equivalence, seed_difference
 from capgap.stats.patterns import FailurePatterns, PatternName, find_patterns, name_patterns
-from capgap.stats.power import GapDesign, RequiredSize, needed_for_gap, smallest_visible_gap
+from capgap.stats.power import GapDesign, RequiredSize, size_for_gap, smallest_visible_gap
 from capgap.stats.ratios import ratio_difference, ratio_of_means
 from capgap.stats.simulated_power import (
     AssumedAccuracies,
@@ -58,7 +58,7 @@ __all__ = [
     "FailureRegression",
     "FlipList",
     "FlipShares",
-    "FormCost",
+    "FormDataCost",
     "FormFit",
     "GapDesign",
     "ErrorInheritance",
@@ -73,9 +73,9 @@ __all__ = [
     "StratifiedMean",
     "SupposedCurve",
     "CurveTarget",
-    "TreeTest",
+    "TreeTestResult",
     "accuracy",
-    "at_level",
+    "change_conf_level",
     "benjamini_hochberg",
     "closure_difference_power",
     "collision_rate",
@@ -84,8 +84,8 @@ __all__ = [
     "curve_data",
     "data_cost",
     "data_cost_ratio_power",
-    "degenerate_reach",
-    "draw_labels",
+    "no_variation_bound",
+    "sample_labels",
     "equivalence",
     "error_inheritance",
     "error_types",
@@ -105,9 +105,9 @@ __all__ = [
     "mean_estimate",
     "name_patterns",
     "needed_for_closure_difference",
-    "needed_for_gap",
+    "size_for_gap",
     "next_batch",
-    "over_labels",
+    "pool_over_labels",
     "paired_difference",
     "ratio_difference",
     "ratio_of_means",
@@ -115,7 +115,7 @@ __all__ = [
     "relative_data_cost",
     "rubin",
     "seed_difference",
-    "selective_tree",
+    "run_tree_test",
     "simes",
     "simulated_power",
     "smallest_visible_gap",

@@ -30,40 +30,40 @@ def wilson_interval(share: float, n: float, *, critical: float) -> tuple[float, 
     # Not statsmodels' `proportion_confint`, which knows no critical value but the normal's; a test holds both together.
     z2 = critical**2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = critical / (1 + z2 / n) * math.sqrt(max(share * (1 - share), 0.0) / n + z2 / (4 * n**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    half_width = critical / (1 + z2 / n) * math.sqrt(max(share * (1 - share), 0.0) / n + z2 / (4 * n**2))
+    return max(0.0, centre - half_width), min(1.0, centre + half_width)
 
 
-def tango_statistic(gained: float, lost: float, n: float, delta: float) -> float:
+def tango_statistic(n_gained: float, n_lost: float, n: float, delta: float) -> float:
     """Tango's score statistic, standard normal where the true difference of the two shares is `delta`.
 
     Parameters
     ----------
-    gained, lost, n
+    n_gained, n_lost, n
         As for `tango_interval`.
     delta
         The difference that is tested; positive statistics say that the observed one is larger.
     """
-    b = (2 * n - gained + lost) * delta - gained - lost
-    root = math.sqrt(max(b * b + 8 * n * lost * delta * (1 - delta), 0.0))
+    b = (2 * n - n_gained + n_lost) * delta - n_gained - n_lost
+    root = math.sqrt(max(b * b + 8 * n * n_lost * delta * (1 - delta), 0.0))
     q = (root - b) / (4 * n)
     variance = n * (2 * q + delta * (1 - delta))
-    distance = gained - lost - n * delta
+    distance = n_gained - n_lost - n * delta
     return math.copysign(math.inf, distance) if variance <= 0 else distance / math.sqrt(variance)
 
 
-def tango_p_value(gained: float, lost: float, n: float) -> float:
+def tango_p_value(n_gained: float, n_lost: float, n: float) -> float:
     """The two-sided p-value of Tango's test that the two shares are equal; arguments as for `tango_interval`."""
-    return float(2 * special.ndtr(-abs(tango_statistic(gained, lost, n, 0.0)))) if gained + lost > 0 else 1.0
+    return float(2 * special.ndtr(-abs(tango_statistic(n_gained, n_lost, n, 0.0)))) if n_gained + n_lost > 0 else 1.0
 
 
 @lru_cache(maxsize=4096)
-def tango_interval(gained: float, lost: float, n: float, *, conf_level: float = 0.95) -> tuple[float, float]:
+def tango_interval(n_gained: float, n_lost: float, n: float, *, conf_level: float = 0.95) -> tuple[float, float]:
     """The score interval of ``(gained - lost) / n``, the difference of two shares on the same items.
 
     Parameters
     ----------
-    gained, lost
+    n_gained, n_lost
         Items that the first model alone, and the second model alone, answers rightly; effective numbers where tasks
         are weighted.
     n
@@ -80,27 +80,27 @@ def tango_interval(gained: float, lost: float, n: float, *, conf_level: float = 
     Tango, T. (1998). Equivalence test and confidence interval for the difference in proportions for the paired-sample
     design. Statistics in Medicine 17, 891-908.
     """
-    if not n > 0 or gained < 0 or lost < 0 or gained + lost > n * (1 + 1e-9):
-        raise EstimationError(f"{gained:g} and {lost:g} discordant items of {n:g} make no table.")
+    if not n > 0 or n_gained < 0 or n_lost < 0 or n_gained + n_lost > n * (1 + 1e-9):
+        raise EstimationError(f"{n_gained:g} and {n_lost:g} discordant items of {n:g} make no table.")
     z = float(special.ndtri(0.5 + conf_level / 2))
-    point = (gained - lost) / n
+    point = (n_gained - n_lost) / n
 
-    def end(outer: float) -> float:
-        inner = point
+    def end(excluded_delta: float) -> float:
+        included_delta = point
         for _ in range(50):
-            middle = (inner + outer) / 2
-            if abs(tango_statistic(gained, lost, n, middle)) > z:
-                outer = middle
+            middle_delta = (included_delta + excluded_delta) / 2
+            if abs(tango_statistic(n_gained, n_lost, n, middle_delta)) > z:
+                excluded_delta = middle_delta
             else:
-                inner = middle
-        return (inner + outer) / 2
+                included_delta = middle_delta
+        return (included_delta + excluded_delta) / 2
 
-    low = -1.0 if lost >= n else end(-1.0)
-    high = 1.0 if gained >= n else end(1.0)
+    low = -1.0 if n_lost >= n else end(-1.0)
+    high = 1.0 if n_gained >= n else end(1.0)
     return low, high
 
 
-def mcnemar_exact(gained: int, lost: int) -> float:
+def mcnemar_exact(n_gained: int, n_lost: int) -> float:
     """The exact two-sided p-value that gained and lost items are equally likely; 1 where there is neither.
 
     References
@@ -108,4 +108,4 @@ def mcnemar_exact(gained: int, lost: int) -> float:
     McNemar, Q. (1947). Note on the sampling error of the difference between correlated proportions or percentages.
     Psychometrika 12, 153-157. Here by the binomial tail, doubled.
     """
-    return float(mcnemar([[0, gained], [lost, 0]], exact=True).pvalue)
+    return float(mcnemar([[0, n_gained], [n_lost, 0]], exact=True).pvalue)

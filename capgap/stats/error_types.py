@@ -29,7 +29,7 @@ ERROR_TYPES = {
 }
 """The types in the order of precedence, and what they mean."""
 
-REFUSAL_CHARS = 400
+REFUSAL_PREFIX_CHARS = 400
 """A refusal stands at the beginning."""
 MIN_LOOP_CHARS = 80
 """A loop at the end of a text covers so many characters,"""
@@ -50,9 +50,9 @@ _REFUSAL = re.compile(
 )
 MOST_STEPS = 200
 """Of a trace; what follows is not looked at."""
-_CALCULATED = re.compile(r"<<[^<>]{0,200}=([^<>=]{1,40})>>")
-_STEP_END = re.compile(r"[;\n]|[.!?](?=\s|$)")
-_CONCLUDES = re.compile(r"^(?:####|(?:so |thus |therefore,? |hence )?(?:the |final |my )*answer\b)", re.IGNORECASE)
+_CALCULATOR_MARK = re.compile(r"<<[^<>]{0,200}=([^<>=]{1,40})>>")
+_STEP_DELIMITER = re.compile(r"[;\n]|[.!?](?=\s|$)")
+_ANSWER_START = re.compile(r"^(?:####|(?:so |thus |therefore,? |hence )?(?:the |final |my )*answer\b)", re.IGNORECASE)
 _TRUTH = frozenset({"true", "false", "yes", "no"})
 _NUMBER = re.compile(r"[-−]?\d[\d,]{0,39}(?:\.\d{1,20})?")
 _NUMERIC = re.compile(r"([-−+]?)\s?[$€£]?\s?(\d[\d,]*(?:\.\d*)?|\.\d+)(?:\s?/\s?(\d+))?\s?(%?)")
@@ -61,7 +61,7 @@ _NUMERIC = re.compile(r"([-−+]?)\s?[$€£]?\s?(\d[\d,]*(?:\.\d*)?|\.\d+)(?:\s
 def error_types(
     text: str | None,
     *,
-    right: bool,
+    correct: bool,
     prediction: str | None = None,
     gold: Sequence[str] = (),
     truncated: bool = False,
@@ -75,7 +75,7 @@ def error_types(
     ----------
     text
         What the model wrote; None where it chose among given answers.
-    right
+    correct
         Whether its answer was scored right.
     prediction
         The answer found in the text; None where there is none (or where a choice has no text).
@@ -94,51 +94,51 @@ def error_types(
         Keys of `ERROR_TYPES` in their order; empty for a right answer, unless its steps are missing from the text.
     """
     steps = (
-        None if text is None or not gold_steps else _share_of_steps(text, gold_steps, skip=gold if not right else ())
+        None if text is None or not gold_steps else _share_of_steps(text, gold_steps, skip=gold if not correct else ())
     )
-    if right:
+    if correct:
         return ("wrong_steps_right_answer",) if steps is not None and steps < 0.5 else ()
-    kinds = []
+    found_types = []
     empty = text is not None and not any(character.isalnum() for character in text)
     if empty:
-        kinds.append("empty")
+        found_types.append("empty")
     if truncated:
-        kinds.append("truncated")
+        found_types.append("truncated")
     if text is not None and not empty:
         if is_repeated(text):
-            kinds.append("repeated")
+            found_types.append("repeated")
         if is_refusal(text):
-            kinds.append("refusal")
+            found_types.append("refusal")
         if prediction is None:
-            kinds.append("unparsed")
+            found_types.append("unparsed")
     if prediction is not None:
-        if teacher_prediction is not None and teacher_right is False and _same(prediction, teacher_prediction):
-            kinds.append("teacher_answer")
+        if teacher_prediction is not None and teacher_right is False and _same_answer(prediction, teacher_prediction):
+            found_types.append("teacher_answer")
         if any(near_miss(prediction, answer) for answer in gold):
-            kinds.append("near_miss")
+            found_types.append("near_miss")
     if steps == 1.0:
-        kinds.append("right_steps_wrong_answer")
-    return tuple(kinds) or ("other",)
+        found_types.append("right_steps_wrong_answer")
+    return tuple(found_types) or ("other",)
 
 
-def step_results(trace: str) -> tuple[str, ...]:
+def step_results(reasoning_trace: str) -> tuple[str, ...]:
     """What each step of a trace arrives at, in order.
 
     Parameters
     ----------
-    trace
+    reasoning_trace
         Steps that end with a line, a semicolon or a sentence. A result is what stands behind the last equals
         sign, a truth value or word that ends it, its last number where it has any; GSM8K's ``<<48/2=24>>`` marks go
         before all that. The sentence that announces the answer is no step.
     """
-    marked = _CALCULATED.findall(trace)
-    if marked:
-        return tuple(result.strip() for result in marked[:MOST_STEPS])
+    marked_results = _CALCULATOR_MARK.findall(reasoning_trace)
+    if marked_results:
+        return tuple(result.strip() for result in marked_results[:MOST_STEPS])
     results: list[str] = []
-    for step in _STEP_END.split(trace):
+    for step in _STEP_DELIMITER.split(reasoning_trace):
         if len(results) == MOST_STEPS:
             break
-        if not any(character.isalnum() for character in step) or _CONCLUDES.match(step.strip()):
+        if not any(character.isalnum() for character in step) or _ANSWER_START.match(step.strip()):
             continue
         results.append(_result(step))
     return tuple(result for result in results if result)
@@ -146,11 +146,11 @@ def step_results(trace: str) -> tuple[str, ...]:
 
 def _result(step: str) -> str:
     _, sign, tail = step.rpartition("=")
-    last = _normalised(tail.split()[-1]) if tail.split() else ""
+    last_word = _normalised(tail.split()[-1]) if tail.split() else ""
     numbers = _NUMBER.findall(tail)
     if sign and not numbers:
         return _normalised(tail)
-    return numbers[-1] if numbers and last not in _TRUTH else last
+    return numbers[-1] if numbers and last_word not in _TRUTH else last_word
 
 
 def is_trace(text: str, gold_steps: Sequence[str]) -> bool:
@@ -160,8 +160,8 @@ def is_trace(text: str, gold_steps: Sequence[str]) -> bool:
 
 def is_refusal(text: str) -> bool:
     """Whether a text begins by declining to answer, in English."""
-    head = text.lstrip()[:REFUSAL_CHARS].casefold().replace("’", "'")
-    return _REFUSAL.search(head) is not None
+    text_start = text.lstrip()[:REFUSAL_PREFIX_CHARS].casefold().replace("’", "'")
+    return _REFUSAL.search(text_start) is not None
 
 
 def is_repeated(text: str) -> bool:
@@ -174,7 +174,7 @@ def is_repeated(text: str) -> bool:
     quarter of the runs of four are new.
     """
     body = text.strip()
-    spans = _matches_with_itself(body[::-1])
+    spans = _z_function(body[::-1])
     if any(p + span >= max(MIN_LOOP_TURNS * p, MIN_LOOP_CHARS) for p, span in enumerate(spans) if p):
         return True
     words = body.split()
@@ -192,38 +192,38 @@ def near_miss(prediction: str, gold: str) -> str:
     str
         ``sign``, ``off by one``, ``power of ten``, ``digit`` (one digit differs) or ``within 1 %``.
     """
-    given, right = _number(prediction), _number(gold)
-    if given is None or right is None or given == right:
+    predicted, target = _parse_number(prediction), _parse_number(gold)
+    if predicted is None or target is None or predicted == target:
         return ""
-    if given == -right:
+    if predicted == -target:
         return "sign"
-    if abs(given - right) == 1 and abs(right) >= 2:
+    if abs(predicted - target) == 1 and abs(target) >= 2:
         return "off by one"
-    if given and right and any(given * ten == right or right * ten == given for ten in (10, 100, 1000)):
+    if predicted and target and any(predicted * ten == target or target * ten == predicted for ten in (10, 100, 1000)):
         return "power of ten"
     digits, right_digits = (re.sub(r"[^\d.]", "", number) for number in (prediction, gold))
     if len(digits) == len(right_digits) > 1 and sum(a != b for a, b in zip(digits, right_digits, strict=True)) == 1:
         return "digit"
-    return "within 1 %" if right and abs(given - right) <= abs(right) / 100 else ""
+    return "within 1 %" if target and abs(predicted - target) <= abs(target) / 100 else ""
 
 
-def _matches_with_itself(text: str) -> list[int]:
+def _z_function(text: str) -> list[int]:
     """The Z-function: how many characters from each position on equal the text's beginning."""
     # [left, end) is the furthest-reaching stretch known to equal the beginning: inside it a value is known already.
     n = len(text)
     z = [0] * n
-    left = end = 0
+    window_start = end = 0
     for i in range(1, n):
-        k = min(end - i, z[i - left]) if i < end else 0
+        k = min(end - i, z[i - window_start]) if i < end else 0
         while i + k < n and text[k] == text[i + k]:
             k += 1
         z[i] = k
         if i + k > end:
-            left, end = i, i + k
+            window_start, end = i, i + k
     return z
 
 
-def _number(text: str) -> Fraction | None:
+def _parse_number(text: str) -> Fraction | None:
     """A text that is one number (thousands' commas, a currency, a fraction, a percent sign), else None."""
     if len(text) > MAX_NUMBER_CHARS:
         return None
@@ -239,9 +239,9 @@ def _number(text: str) -> Fraction | None:
     return (-value if sign in ("-", "−") else value) / (100 if percent else 1)
 
 
-def _same(answer: str, other: str) -> bool:
+def _same_answer(answer: str, other: str) -> bool:
     """Whether two answers are the same but for case, width, blanks and punctuation at the ends."""
-    number, other_number = (_number(text) for text in (answer, other))
+    number, other_number = (_parse_number(text) for text in (answer, other))
     if number is not None and other_number is not None:
         return number == other_number
     return _normalised(answer) == _normalised(other)
@@ -253,22 +253,22 @@ def _normalised(text: str) -> str:
 
 def _share_of_steps(text: str, steps: Sequence[str], *, skip: Sequence[str]) -> float | None:
     """Share of the steps' results that stand in the text in order; None where no step is left to look for."""
-    sought = [step for step in steps if not any(_same(step, answer) for answer in skip)]
-    if not sought:
+    sought_steps = [step for step in steps if not any(_same_answer(step, answer) for answer in skip)]
+    if not sought_steps:
         return None
-    plain = unicodedata.normalize("NFKC", text).casefold()
-    numbers = [(match.end(), _number(match.group())) for match in _NUMBER.finditer(plain)]
+    normalised_text = unicodedata.normalize("NFKC", text).casefold()
+    numbers = [(match.end(), _parse_number(match.group())) for match in _NUMBER.finditer(normalised_text)]
     # `place` is where the last step that occurs ends in the text, `seen` how many numbers were passed by then.
-    place = n_present = seen = 0
-    for step in sought:
-        value = _number(step)
+    start = n_present = seen = 0
+    for step in sought_steps:
+        value = _parse_number(step)
         if value is None:
-            at = plain.find(_normalised(step), place)
-            end = at + len(step) if at >= 0 else -1
+            index = normalised_text.find(_normalised(step), start)
+            end = index + len(step) if index >= 0 else -1
         else:
-            at = next((i for i in range(seen, len(numbers)) if numbers[i][1] == value and numbers[i][0] > place), -1)
-            end = numbers[at][0] if at >= 0 else -1
-            seen = at + 1 if at >= 0 else seen
+            index = next((i for i in range(seen, len(numbers)) if numbers[i][1] == value and numbers[i][0] > start), -1)
+            end = numbers[index][0] if index >= 0 else -1
+            seen = index + 1 if index >= 0 else seen
         if end >= 0:
-            place, n_present = end, n_present + 1
-    return n_present / len(sought)
+            start, n_present = end, n_present + 1
+    return n_present / len(sought_steps)

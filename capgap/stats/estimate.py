@@ -1,4 +1,4 @@
-"""`Estimate`, a number with its interval and remarks; `Result`, several of them; t intervals and exact bounds."""
+"""`Estimate`, a number with its interval and remarks; `EstimateSet`, several of them; t intervals and exact bounds."""
 
 import math
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ from capgap.schema.remarks import Reason, Remark, reason_of, remark, render
 __all__ = [
     "FEW_CLUSTERS",
     "Estimate",
-    "Remarked",
-    "Result",
-    "degenerate_reach",
+    "RemarkCarrier",
+    "EstimateSet",
+    "no_variation_bound",
     "few_clusters",
     "refused",
     "t_critical",
@@ -29,7 +29,7 @@ FEW_CLUSTERS = 6
 
 
 @dataclass(frozen=True)
-class Remarked:
+class RemarkCarrier:
     """What carries remarks: codes with figures, from which its reason and its note are made."""
 
     remarks: tuple[Remark, ...] = field(default=(), kw_only=True)
@@ -56,7 +56,7 @@ class Remarked:
 
 
 @dataclass(frozen=True)
-class Estimate(Remarked):
+class Estimate(RemarkCarrier):
     """One number with its interval; what is unknown is NaN, never zero."""
 
     estimate: float = math.nan
@@ -92,16 +92,16 @@ class Estimate(Remarked):
         if self.status == "refused":
             return f"refused, {self.note}"
         interval = f" [{_figure(self.conf_low)}, {_figure(self.conf_high)}]"
-        parts = [
+        text_parts = [
             _figure(self.estimate) + ("" if math.isnan(self.conf_low) and math.isnan(self.conf_high) else interval),
             *([f"df = {self.df:.1f}"] if math.isfinite(self.df) else []),
             *([f"p = {self.p_value:.3g}"] if math.isfinite(self.p_value) else []),
         ]
-        return ", ".join(parts) + (f" ({self.note})" if self.note else "")
+        return ", ".join(text_parts) + (f" ({self.note})" if self.note else "")
 
 
 @dataclass(frozen=True)
-class Result(Remarked):
+class EstimateSet(RemarkCarrier):
     """Estimates that belong together; a subclass says which, and gets its rows and its text from here."""
 
     @property
@@ -141,9 +141,9 @@ def refused(*remarks: Remark, n_items: int = 0, n_clusters: int = 0, method: str
     return Estimate(n_items=n_items, n_clusters=n_clusters, method=method, status="refused", remarks=remarks)
 
 
-def few_clusters(n_clusters: int, least: int = FEW_CLUSTERS) -> tuple[Remark, ...]:
+def few_clusters(n_clusters: int, min_clusters: int = FEW_CLUSTERS) -> tuple[Remark, ...]:
     """A remark where the clusters are fewer than the coverage of an interval was ever measured with; else none."""
-    return () if n_clusters >= least else (remark(Reason.FEW_CLUSTERS, n=n_clusters, least=least),)
+    return () if n_clusters >= min_clusters else (remark(Reason.FEW_CLUSTERS, n=n_clusters, least=min_clusters),)
 
 
 def t_critical(df: float, conf_level: float) -> float:
@@ -184,13 +184,13 @@ def t_estimate(
     fields
         Further fields of `Estimate`.
     """
-    half = t_critical(df, conf_level) * std_error
-    low, high = max(bounds[0], estimate - half), min(bounds[1], estimate + half)
+    half_width = t_critical(df, conf_level) * std_error
+    low, high = max(bounds[0], estimate - half_width), min(bounds[1], estimate + half_width)
     p_value = t_p_value((estimate - null) / std_error, df) if math.isfinite(null) else math.nan
     return Estimate(estimate, std_error, df, low, high, p_value, null, **fields)
 
 
-def degenerate_reach(n_effective: float, conf_level: float) -> float:
+def no_variation_bound(n_effective: float, conf_level: float) -> float:
     """How far a mean may lie from a sample without any variation, for values that may move by 1.
 
     Notes

@@ -12,7 +12,7 @@ from scipy import linalg, optimize
 
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason, Remark, remark
-from capgap.stats.estimate import Estimate, Result, Status, few_clusters, refused, t_critical, t_p_value
+from capgap.stats.estimate import Estimate, EstimateSet, Status, few_clusters, refused, t_critical, t_p_value
 
 __all__ = ["FailureRegression", "OddsRatio", "failure_regression"]
 
@@ -20,9 +20,9 @@ Floats = NDArray[np.float64]
 
 MIN_OUTCOMES = 5
 """Failures, and successes, that a regression needs for each coefficient."""
-SUSPICIOUS = 6.0
+SEPARATION_THRESHOLD = 6.0
 """A coefficient per standard deviation beyond this is looked at for separation."""
-METHOD = "logistic regression, cluster jackknife t"
+METHOD_NAME = "logistic regression, cluster jackknife t"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class OddsRatio:
 
 
 @dataclass(frozen=True)
-class FailureRegression(Result):
+class FailureRegression(EstimateSet):
     """Odds ratios of failure."""
 
     terms: tuple[OddsRatio, ...]
@@ -55,8 +55,8 @@ class FailureRegression(Result):
     @property
     def heading(self) -> str:
         """Failures, responses and clusters."""
-        head = f"Odds ratios of failure: {self.n_failures} failures of {self.n} in {self.n_clusters} clusters"
-        return head + (", refused" if self.status == "refused" else "")
+        heading_text = f"Odds ratios of failure: {self.n_failures} failures of {self.n} in {self.n_clusters} clusters"
+        return heading_text + (", refused" if self.status == "refused" else "")
 
     def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
         """The odds ratio of each covariate; `std_error` is that of its logarithm."""
@@ -113,17 +113,17 @@ def failure_regression(
         raise EstimationError(f"failure and clusters need one shape (n,), found {y.shape} and {group.shape}.")
     if (np.isfinite(y) & (y != 0) & (y != 1)).any():
         raise EstimationError("failure is 1 or 0; other scores have no odds.")
-    columns, known = _columns(covariates, len(y))
-    known &= np.isfinite(y)
-    y, code = y[known], np.unique(group[known], return_inverse=True)[1]
-    columns = {name: values[known] for name, values in columns.items()}
-    n_left_out = int((~known).sum())
-    incomplete = [remark(Reason.INCOMPLETE_ROWS, n=n_left_out, of=len(known))] if n_left_out else []
+    columns, is_complete = _columns(covariates, len(y))
+    is_complete &= np.isfinite(y)
+    y, code = y[is_complete], np.unique(group[is_complete], return_inverse=True)[1]
+    columns = {name: values[is_complete] for name, values in columns.items()}
+    n_left_out = int((~is_complete).sum())
+    incomplete_remarks = [remark(Reason.INCOMPLETE_ROWS, n=n_left_out, of=len(is_complete))] if n_left_out else []
     n, n_failures, n_clusters = len(y), int(y.sum()), int(code.max(initial=-1)) + 1
     reason = None
     if min(n_failures, n - n_failures) < MIN_OUTCOMES:
-        few, kind = (n_failures, "failures") if 2 * n_failures <= n else (n - n_failures, "successes")
-        reason = remark(Reason.FEW_OUTCOMES, n=few, kind=kind, of=n, least=MIN_OUTCOMES)
+        n_rarer_outcome, kind = (n_failures, "failures") if 2 * n_failures <= n else (n - n_failures, "successes")
+        reason = remark(Reason.FEW_OUTCOMES, n=n_rarer_outcome, kind=kind, of=n, least=MIN_OUTCOMES)
     elif not columns:
         reason = remark(Reason.NO_COVARIATE)
     if reason is not None:
@@ -135,42 +135,42 @@ def failure_regression(
         if not names:
             break
         x = np.column_stack([columns[name] for name in names])
-        beta, covariance, separated = _fit(x, y, code)
-        if not separated:
+        beta, covariance, separating_columns = _fit(x, y, code)
+        if not separating_columns:
             terms = _ratios(names, x, beta, covariance, (n, n_clusters), conf_level)
             break
-        splitting = [names[j] for j in separated]
-        dropped |= dict.fromkeys(splitting, remark(Reason.SEPARATION, names=splitting))
-    for name, why in dropped.items():
-        terms[name] = OddsRatio(name, refused(why, n_items=n, n_clusters=n_clusters, method=METHOD), math.nan)
+        separating_names = [names[j] for j in separating_columns]
+        dropped |= dict.fromkeys(separating_names, remark(Reason.SEPARATION, names=separating_names))
+    for name, refusal in dropped.items():
+        terms[name] = OddsRatio(name, refused(refusal, n_items=n, n_clusters=n_clusters, method=METHOD_NAME), math.nan)
     in_order = tuple(terms[name] for name in columns)
-    return FailureRegression(in_order, n, n_failures, n_clusters, remarks=tuple(incomplete))
+    return FailureRegression(in_order, n, n_failures, n_clusters, remarks=tuple(incomplete_remarks))
 
 
 def _columns(covariates: Mapping[str, ArrayLike], n: int) -> tuple[dict[str, Floats], NDArray[np.bool_]]:
     """Numbers and indicators by name, and the rows in which all are known."""
     columns: dict[str, Floats] = {}
-    known = np.ones(n, dtype=bool)
+    is_complete = np.ones(n, dtype=bool)
     for name, raw in covariates.items():
         values = np.asarray(raw)
         if values.shape != (n,):
             raise EstimationError(f"covariate {name!r}: {n} responses need as many values, found shape {values.shape}.")
         if values.dtype.kind in "biuf":
             columns[name] = values.astype(float)
-            known &= np.isfinite(columns[name])
+            is_complete &= np.isfinite(columns[name])
             continue
         missing = np.array([v is None or v != v for v in values], dtype=bool)
-        known &= ~missing
+        is_complete &= ~missing
         words, counts = np.unique(values[~missing].astype(str), return_counts=True)
         reference = words[np.argmax(counts)] if len(words) else ""
         text = np.where(missing, "", values.astype(str))
         if len(words) < 2:
             columns[name] = np.zeros(n)  # one word: refused as a constant
         columns |= {f"{name} = {word}": (text == word).astype(float) for word in words if word != reference}
-    return columns, known
+    return columns, is_complete
 
 
-def _not_estimable(columns: dict[str, Floats], n_fewer: int) -> dict[str, Remark]:
+def _not_estimable(columns: dict[str, Floats], n_rarer_outcome: int) -> dict[str, Remark]:
     """Covariates that do not vary, repeat those before them, or are too many, with the reason."""
     dropped: dict[str, Remark] = {}
     design = np.ones((len(next(iter(columns.values()))), 1))
@@ -182,10 +182,10 @@ def _not_estimable(columns: dict[str, Floats], n_fewer: int) -> dict[str, Remark
         scaled = (values - values.mean()) / spread
         residual = scaled - design @ linalg.lstsq(design, scaled)[0]
         if residual.std() < 1e-6:
-            before = [other for other in columns if other not in dropped]
-            dropped[name] = remark(Reason.ALIASED_TERM, name=name, others=before[: before.index(name)])
-        elif design.shape[1] > n_fewer / MIN_OUTCOMES:
-            dropped[name] = remark(Reason.TOO_MANY_COVARIATES, n=n_fewer, least=MIN_OUTCOMES)
+            kept_names = [other for other in columns if other not in dropped]
+            dropped[name] = remark(Reason.ALIASED_TERM, name=name, others=kept_names[: kept_names.index(name)])
+        elif design.shape[1] > n_rarer_outcome / MIN_OUTCOMES:
+            dropped[name] = remark(Reason.TOO_MANY_COVARIATES, n=n_rarer_outcome, least=MIN_OUTCOMES)
         else:
             design = np.column_stack([design, scaled])
     return dropped
@@ -201,22 +201,22 @@ def _fit(x: Floats, y: Floats, code: NDArray[np.intp]) -> tuple[Floats, Floats, 
         warnings.simplefilter("ignore")  # separation is looked for below
         fit = sm.GLM(y, z, family=sm.families.Binomial()).fit(maxiter=50)
     beta = np.asarray(fit.params, dtype=float)
-    nothing = np.full((x.shape[1],) * 2, np.nan)
-    if not fit.converged or not np.abs(beta[1:]).max() < SUSPICIOUS:
-        separated = _separated(z, y)
-        if separated:
-            return beta[1:], nothing, separated
+    nan_covariance = np.full((x.shape[1],) * 2, np.nan)
+    if not fit.converged or not np.abs(beta[1:]).max() < SEPARATION_THRESHOLD:
+        separating_columns = _find_separation(z, y)
+        if separating_columns:
+            return beta[1:], nan_covariance, separating_columns
     p = np.asarray(fit.fittedvalues, dtype=float)
     n_clusters = int(code.max()) + 1
     if n_clusters <= z.shape[1]:
-        return beta[1:] / scale, nothing, []
+        return beta[1:] / scale, nan_covariance, []
     weight, width = p * (1 - p), range(z.shape[1])
     score = np.column_stack([np.bincount(code, z[:, i] * (y - p)) for i in width]).astype(float)
-    by_cluster = np.array([[np.bincount(code, weight * z[:, i] * z[:, j]) for j in width] for i in width])
+    cluster_hessians = np.array([[np.bincount(code, weight * z[:, i] * z[:, j]) for j in width] for i in width])
     # H - H_g of every cluster g at once, shape (p, p, G): a step without the cluster, from the fit to all.
-    rest = (z.T @ (weight[:, None] * z))[:, :, None] - by_cluster
-    moves = _solved(np.moveaxis(rest, 2, 0), score)
-    covariance = (n_clusters - 1) / n_clusters * (moves.T @ moves)
+    jackknife_hessians = (z.T @ (weight[:, None] * z))[:, :, None] - cluster_hessians
+    jackknife_steps = _solved(np.moveaxis(jackknife_hessians, 2, 0), score)
+    covariance = (n_clusters - 1) / n_clusters * (jackknife_steps.T @ jackknife_steps)
     return beta[1:] / scale, covariance[1:, 1:] / np.outer(scale, scale), []
 
 
@@ -228,24 +228,24 @@ def _solved(matrices: Floats, vectors: Floats) -> Floats:
         return np.asarray(np.einsum("gij,gj->gi", np.linalg.pinv(matrices, rcond=1e-10, hermitian=True), vectors))
 
 
-def _separated(z: Floats, y: Floats) -> list[int]:
+def _find_separation(z: Floats, y: Floats) -> list[int]:
     """Columns (the constant not counted) that separate the outcomes: alone where any does, else together."""
-    direction = _direction(z, y)
+    direction = _separating_direction(z, y)
     if direction is None:
         return []
-    involved = [j for j in range(1, z.shape[1]) if abs(direction[j]) > 1e-7]
-    alone = [j for j in involved if _direction(z[:, [0, j]], y) is not None]
-    return [j - 1 for j in alone or involved]
+    involved_columns = [j for j in range(1, z.shape[1]) if abs(direction[j]) > 1e-7]
+    separating_alone = [j for j in involved_columns if _separating_direction(z[:, [0, j]], y) is not None]
+    return [j - 1 for j in separating_alone or involved_columns]
 
 
-def _direction(z: Floats, y: Floats) -> Floats | None:
+def _separating_direction(z: Floats, y: Floats) -> Floats | None:
     """A direction of the coefficients that contradicts no outcome and agrees with some; None where there is none."""
-    signed = np.unique(np.round(z * (2 * y - 1)[:, None], 9), axis=0)
-    optimum = optimize.linprog(-signed.sum(axis=0), A_ub=-signed, b_ub=np.zeros(len(signed)), bounds=(-1, 1))
+    signed_z = np.unique(np.round(z * (2 * y - 1)[:, None], 9), axis=0)
+    optimum = optimize.linprog(-signed_z.sum(axis=0), A_ub=-signed_z, b_ub=np.zeros(len(signed_z)), bounds=(-1, 1))
     if not optimum.success:
         return None
     direction = np.asarray(optimum.x, dtype=float)
-    return direction if (signed @ direction).sum() > 1e-6 * len(signed) else None
+    return direction if (signed_z @ direction).sum() > 1e-6 * len(signed_z) else None
 
 
 def _ratios(
@@ -259,15 +259,15 @@ def _ratios(
         if math.isnan(covariance[j, j]):
             reason = remark(Reason.TOO_FEW_CLUSTERS, n=n_clusters, n_coefficients=x.shape[1] + 1)
             estimate = Estimate(
-                ratio, n_items=n, n_clusters=n_clusters, method=METHOD, status="open", remarks=(reason,)
+                ratio, n_items=n, n_clusters=n_clusters, method=METHOD_NAME, status="open", remarks=(reason,)
             )
         else:
             error = math.sqrt(covariance[j, j])
-            half = t_critical(df, conf_level) * error
-            ends = _exp(beta[j] - half), _exp(beta[j] + half)
+            half_width = t_critical(df, conf_level) * error
+            ci_limits = _exp(beta[j] - half_width), _exp(beta[j] + half_width)
             p_value = t_p_value(beta[j] / error, df) if error > 0 else math.nan
             estimate = Estimate(
-                ratio, error, df, *ends, p_value, 1.0, n, n_clusters, METHOD, remarks=few_clusters(n_clusters)
+                ratio, error, df, *ci_limits, p_value, 1.0, n, n_clusters, METHOD_NAME, remarks=few_clusters(n_clusters)
             )
         terms[name] = OddsRatio(name, estimate, math.exp(beta[j] * x[:, j].std()))
     return terms

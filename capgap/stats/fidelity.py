@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason, remark
-from capgap.stats.estimate import Estimate, Result, refused, t_critical, t_p_value
+from capgap.stats.estimate import Estimate, EstimateSet, refused, t_critical, t_p_value
 from capgap.stats.means import accuracy, mean_estimate, paired_difference
 from capgap.stats.stratified import Design
 
@@ -23,7 +23,7 @@ MIN_ERRORS = 5
 
 
 @dataclass(frozen=True)
-class ErrorInheritance(Result):
+class ErrorInheritance(EstimateSet):
     """How often wrong answers of the teacher are repeated, on the same items."""
 
     student: Estimate
@@ -47,12 +47,12 @@ class ErrorInheritance(Result):
         yield {"contrast": "student - control"}, self.difference
 
 
-def collision_rate(first: ArrayLike, second: ArrayLike) -> float:
+def collision_rate(first_wrong_answers: ArrayLike, second_wrong_answers: ArrayLike) -> float:
     """The chance that two independent draws of wrong answers, one from each model, are the same text.
 
     Parameters
     ----------
-    first, second
+    first_wrong_answers, second_wrong_answers
         Wrong answers of the two models to the items of one task, as integer codes, shapes (n,) and (m,).
 
     Returns
@@ -60,7 +60,7 @@ def collision_rate(first: ArrayLike, second: ArrayLike) -> float:
     float
         ``sum_w share_first(w) share_second(w)``; NaN where a model has no wrong answer.
     """
-    a, b = np.asarray(first), np.asarray(second)
+    a, b = np.asarray(first_wrong_answers), np.asarray(second_wrong_answers)
     if not len(a) or not len(b):
         return math.nan
     words_a, counts_a = np.unique(a, return_counts=True)
@@ -69,12 +69,12 @@ def collision_rate(first: ArrayLike, second: ArrayLike) -> float:
     return float((counts_a[i] / len(a)) @ (counts_b[j] / len(b)))
 
 
-def expected_agreement(first: ArrayLike, second: ArrayLike, collision: ArrayLike) -> Floats:
+def expected_agreement(first_accuracy: ArrayLike, second_accuracy: ArrayLike, collision: ArrayLike) -> Floats:
     """The agreement of two models that are right independently of each other, given their accuracies.
 
     Parameters
     ----------
-    first, second
+    first_accuracy, second_accuracy
         Accuracies of the two models, of any shape.
     collision
         Chance that two wrong answers are the same: 1 / (choices - 1), or `collision_rate` for open answers.
@@ -83,14 +83,14 @@ def expected_agreement(first: ArrayLike, second: ArrayLike, collision: ArrayLike
     -----
     ``p q + (1 - p)(1 - q) collision``. Difficulty that both models share raises agreement too: compare with a control.
     """
-    p, q = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    p, q = np.asarray(first_accuracy, dtype=float), np.asarray(second_accuracy, dtype=float)
     return np.asarray(p * q + (1 - p) * (1 - q) * np.asarray(collision, dtype=float))
 
 
 def fidelity(
     teacher: ArrayLike,
     student: ArrayLike,
-    same: ArrayLike,
+    same_answer: ArrayLike,
     collision: ArrayLike,
     design: Design,
     *,
@@ -102,7 +102,7 @@ def fidelity(
     ----------
     teacher, student
         Scores in [0, 1], shape (n,).
-    same
+    same_answer
         Whether both gave the same answer, right or wrong, shape (n,).
     collision
         Chance that wrong answers coincide, shape (n,).
@@ -125,29 +125,29 @@ def fidelity(
     models that are right on 90 of 100 items was called real in 29 %.
     """
     t, s = np.asarray(teacher, dtype=float), np.asarray(student, dtype=float)
-    agree, c = np.asarray(same, dtype=float), np.asarray(collision, dtype=float)
-    known = np.isfinite(t) & np.isfinite(s) & np.isfinite(agree)
-    t, s, agree, c = t[known], s[known], agree[known], c[known]
-    design = design.subset(known)
-    agreement = accuracy(agree, design, conf_level=conf_level)
+    agreed, c = np.asarray(same_answer, dtype=float), np.asarray(collision, dtype=float)
+    is_complete = np.isfinite(t) & np.isfinite(s) & np.isfinite(agreed)
+    t, s, agreed, c = t[is_complete], s[is_complete], agreed[is_complete], c[is_complete]
+    design = design.subset(is_complete)
+    agreement = accuracy(agreed, design, conf_level=conf_level)
     k = design.stratum
-    p, q, mean_c = ((np.bincount(k, x) / design.counts)[k] for x in (t, s, c))
+    p, q, mean_collision = ((np.bincount(k, x) / design.counts)[k] for x in (t, s, c))
     # Accuracies and collision rates of each item's stratum, shape (n,).
-    expected = expected_agreement(p, q, mean_c)
-    linear = agree - (q - (1 - q) * mean_c) * (t - p) - (p - (1 - p) * mean_c) * (s - q) - expected
+    expected = expected_agreement(p, q, mean_collision)
+    linear = agreed - (q - (1 - q) * mean_collision) * (t - p) - (p - (1 - p) * mean_collision) * (s - q) - expected
     excess = mean_estimate(design.fit(linear), bounds=(-1.0, 1.0), conf_level=conf_level)
-    if_independent = (1 - p) * (1 - q) * ((1 + mean_c) ** 2 * p * q + mean_c * (1 - mean_c))
-    excess = _with_least_variance(excess, design.mean(if_independent * (design.weights / design.counts)[k]), conf_level)
+    if_independent = (1 - p) * (1 - q) * ((1 + mean_collision) ** 2 * p * q + mean_collision * (1 - mean_collision))
+    excess = _with_min_variance(excess, design.mean(if_independent * (design.weights / design.counts)[k]), conf_level)
     return replace(agreement, null_value=design.mean(expected), p_value=excess.p_value), excess
 
 
-def _with_least_variance(e: Estimate, variance: float, conf_level: float) -> Estimate:
+def _with_min_variance(e: Estimate, variance: float, conf_level: float) -> Estimate:
     """The same number with at least this variance; an exact bound stays as it is."""
     if not e.std_error**2 < variance:
         return e
     error = math.sqrt(variance)
-    half = t_critical(e.df, conf_level) * error
-    low, high = max(-1.0, e.estimate - half), min(1.0, e.estimate + half)
+    half_width = t_critical(e.df, conf_level) * error
+    low, high = max(-1.0, e.estimate - half_width), min(1.0, e.estimate + half_width)
     p_value = t_p_value(e.estimate / error, e.df)
     return replace(e, std_error=error, conf_low=low, conf_high=high, p_value=p_value)
 
@@ -156,7 +156,7 @@ def error_inheritance(
     teacher: ArrayLike,
     student: ArrayLike,
     control: ArrayLike | None,
-    wrong: ArrayLike,
+    teacher_wrong: ArrayLike,
     clusters: ArrayLike,
     *,
     tasks: ArrayLike | None = None,
@@ -169,7 +169,7 @@ def error_inheritance(
     teacher, student, control
         Answers as integer codes, shape (n,): equal codes are equal answers, negative ones none (unparsed, not
         recorded). The control is None where there is none.
-    wrong
+    teacher_wrong
         Whether the teacher's answer is wrong, shape (n,).
     clusters
         Cluster of each item, shape (n,).
@@ -193,34 +193,34 @@ def error_inheritance(
     t, s = np.asarray(teacher), np.asarray(student)
     c = None if control is None else np.asarray(control)
     group = np.asarray(clusters)
-    erred = np.asarray(wrong, dtype=bool)  # of the teacher
+    erred = np.asarray(teacher_wrong, dtype=bool)  # of the teacher
     shapes = {t.shape, s.shape, erred.shape, group.shape} | (set() if c is None else {c.shape})
     shapes |= set() if tasks is None else {np.asarray(tasks).shape}
     if len(shapes) > 1 or t.ndim != 1:
         raise EstimationError(f"answers, wrong, clusters and tasks need one shape (n,), found {sorted(shapes)}.")
-    used = np.flatnonzero(erred & (t >= 0))
+    errors = np.flatnonzero(erred & (t >= 0))
     stratum = (
         np.zeros(len(t), dtype=np.int64) if tasks is None else np.unique(np.asarray(tasks), return_inverse=True)[1]
     )
     if tasks is not None:
         # Tasks whose wrong answers stand in one cluster have no variance and are left out.
-        pairs = np.unique(np.column_stack([stratum[used], group[used]]), axis=0)
-        enough = np.bincount(pairs[:, 0].astype(np.intp), minlength=int(stratum.max(initial=0)) + 1) > 1
-        used = used[enough[stratum[used]]]
+        pairs = np.unique(np.column_stack([stratum[errors], group[errors]]), axis=0)
+        has_enough_clusters = np.bincount(pairs[:, 0].astype(np.intp), minlength=int(stratum.max(initial=0)) + 1) > 1
+        errors = errors[has_enough_clusters[stratum[errors]]]
     no_control = refused(remark(Reason.NO_CONTROL))
-    if len(used) < MIN_ERRORS:
-        few = refused(remark(Reason.FEW_TEACHER_ERRORS, n=len(used), least=MIN_ERRORS), n_items=len(used))
-        of_control = no_control if c is None else few
-        return ErrorInheritance(few, of_control, of_control, used)
-    design = Design.of(stratum[used], np.unique(group[used], return_inverse=True)[1])
-    by_student = (s[used] == t[used]).astype(float)
-    student_share = accuracy(by_student, design, conf_level=conf_level)
+    if len(errors) < MIN_ERRORS:
+        few_errors = refused(remark(Reason.FEW_TEACHER_ERRORS, n=len(errors), least=MIN_ERRORS), n_items=len(errors))
+        control_refusal = no_control if c is None else few_errors
+        return ErrorInheritance(few_errors, control_refusal, control_refusal, errors)
+    design = Design.of(stratum[errors], np.unique(group[errors], return_inverse=True)[1])
+    student_repeats = (s[errors] == t[errors]).astype(float)
+    student_share = accuracy(student_repeats, design, conf_level=conf_level)
     if c is None:
-        return ErrorInheritance(student_share, no_control, no_control, used)
-    by_control = (c[used] == t[used]).astype(float)
+        return ErrorInheritance(student_share, no_control, no_control, errors)
+    control_repeats = (c[errors] == t[errors]).astype(float)
     return ErrorInheritance(
         student_share,
-        accuracy(by_control, design, conf_level=conf_level),
-        paired_difference(by_student - by_control, design, conf_level=conf_level),
-        used,
+        accuracy(control_repeats, design, conf_level=conf_level),
+        paired_difference(student_repeats - control_repeats, design, conf_level=conf_level),
+        errors,
     )

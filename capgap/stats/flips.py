@@ -12,7 +12,7 @@ from scipy import special, stats
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason, remark
 from capgap.stats.binary import mcnemar_exact
-from capgap.stats.estimate import Estimate, Result, Status, refused, t_critical, t_estimate, t_p_value
+from capgap.stats.estimate import Estimate, EstimateSet, Status, refused, t_critical, t_estimate, t_p_value
 from capgap.stats.means import accuracy, mean_estimate, paired_difference
 from capgap.stats.paired import MIN_SEEDS
 from capgap.stats.stratified import Design
@@ -30,12 +30,12 @@ EM_STEPS = 500
 
 
 @dataclass(frozen=True)
-class FlipShares(Result):
+class FlipShares(EstimateSet):
     """Share of the items that were lost and gained."""
 
-    lost: Estimate
+    loss_rate: Estimate
     """Base right, student wrong; a share of all items, or its excess over the seeds' own disagreement."""
-    gained: Estimate
+    gain_rate: Estimate
     """Base wrong, student right; likewise."""
     n_lost: int = 0
     """Items lost, where there is one student."""
@@ -49,22 +49,22 @@ class FlipShares(Result):
     @property
     def heading(self) -> str:
         """What is shown."""
-        beyond = "" if math.isnan(self.seed_disagreement) else " beyond those between seeds"
-        return f"Flips against the base{beyond}, shares of all items"
+        seed_clause = "" if math.isnan(self.seed_disagreement) else " beyond those between seeds"
+        return f"Flips against the base{seed_clause}, shares of all items"
 
     def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
         """Lost, then gained."""
-        for direction, share in (("lost", self.lost), ("gained", self.gained)):
+        for direction, share in (("lost", self.loss_rate), ("gained", self.gain_rate)):
             yield {"direction": direction, "seed_disagreement": self.seed_disagreement}, share
 
 
 @dataclass(frozen=True)
-class FlipList(Result):
+class FlipList(EstimateSet):
     """Items that the recipe, not one seed, gets wrong though the base got them right (or the reverse)."""
 
     items: NDArray[np.intp]
     """Positions of the listed items, surest first."""
-    false_probability: Floats
+    false_flip_probability: Floats
     """Posterior probability of each listed item that it does not belong there."""
     expected_fdr: float
     """Mean of those: the expected share of false entries; NaN for an empty list."""
@@ -80,13 +80,13 @@ class FlipList(Result):
         """How many items, and how many of them are expected to be false."""
         if self.status == "refused":
             return "List of items: refused"
-        listed = f"{len(self.items)} of {self.n_candidates} items listed from {self.n_seeds} seeds"
+        listed_text = f"{len(self.items)} of {self.n_candidates} items listed from {self.n_seeds} seeds"
         share = f", {100 * self.expected_fdr:.1f} % of them expected to be false" if len(self.items) else ""
-        return f"{listed}{share}; probability that each does not belong there"
+        return f"{listed_text}{share}; probability that each does not belong there"
 
     def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
         """The false probability of each listed item."""
-        for item, probability in zip(self.items, self.false_probability, strict=True):
+        for item, probability in zip(self.items, self.false_flip_probability, strict=True):
             yield {"item": int(item)}, Estimate(float(probability))
 
 
@@ -125,27 +125,27 @@ def flip_counts(
         raise EstimationError(f"{design.n_items} items need as many scores, found {len(b)} and {len(s)}.")
     if jitter > 0 and margins is None:
         raise EstimationError("a jitter excludes flips by their margins: give the margins of both models.")
-    firm = np.ones(len(b), dtype=bool)
+    outside_jitter = np.ones(len(b), dtype=bool)
     if margins is not None:
-        firm = np.all([np.abs(np.asarray(m, dtype=float)) > jitter for m in margins], axis=0)
-    known = np.isfinite(b) & np.isfinite(s)
-    if not known.any():
-        none = refused(remark(Reason.NO_COMMON_ITEMS))
-        return FlipShares(none, none)
-    lost, gained = (b == 1) & (s == 0) & firm, (b == 0) & (s == 1) & firm
+        outside_jitter = np.all([np.abs(np.asarray(m, dtype=float)) > jitter for m in margins], axis=0)
+    valid = np.isfinite(b) & np.isfinite(s)
+    if not valid.any():
+        refusal = refused(remark(Reason.NO_COMMON_ITEMS))
+        return FlipShares(refusal, refusal)
+    lost, gained = (b == 1) & (s == 0) & outside_jitter, (b == 0) & (s == 1) & outside_jitter
     notes = [remark(Reason.ONE_SEED)]
     if margins is not None:
-        n_loose = int(((b != s) & known & ~firm).sum())
-        notes.append(remark(Reason.JITTER_EXCLUDED, n=n_loose, nats=jitter))
-    both = [
-        accuracy(np.where(known, flip, np.nan), design, conf_level=conf_level).noting(*notes) for flip in (lost, gained)
+        n_excluded_flips = int(((b != s) & valid & ~outside_jitter).sum())
+        notes.append(remark(Reason.JITTER_EXCLUDED, n=n_excluded_flips, nats=jitter))
+    flip_shares = [
+        accuracy(np.where(valid, flip, np.nan), design, conf_level=conf_level).noting(*notes) for flip in (lost, gained)
     ]
-    n_lost, n_gained = int((lost & known).sum()), int((gained & known).sum())
+    n_lost, n_gained = int((lost & valid).sum()), int((gained & valid).sum())
     if design.n_clusters == design.n_items:
-        return FlipShares(both[0], both[1], n_lost, n_gained, mcnemar_exact(n_lost, n_gained))
+        return FlipShares(flip_shares[0], flip_shares[1], n_lost, n_gained, mcnemar_exact(n_lost, n_gained))
     # A passage loses its items together: counted one by one they would be called unequal in 40 % of equal pairs.
-    balance = paired_difference(np.where(known, lost.astype(float) - gained, np.nan), design, conf_level=conf_level)
-    return FlipShares(both[0], both[1], n_lost, n_gained, balance.p_value)
+    net_flips = paired_difference(np.where(valid, lost.astype(float) - gained, np.nan), design, conf_level=conf_level)
+    return FlipShares(flip_shares[0], flip_shares[1], n_lost, n_gained, net_flips.p_value)
 
 
 def flips_beyond_seeds(base: ArrayLike, students: ArrayLike, design: Design, *, conf_level: float = 0.95) -> FlipShares:
@@ -191,40 +191,40 @@ def flips_beyond_seeds(base: ArrayLike, students: ArrayLike, design: Design, *, 
     if y.ndim != 2 or y.shape[1] != len(b) or len(b) != design.n_items:
         raise EstimationError(f"{design.n_items} items need students of shape (seeds, items), found {y.shape}.")
     if len(y) < MIN_SEEDS:
-        none = refused(remark(Reason.FEW_SEEDS, n=len(y), least=MIN_SEEDS))
-        return FlipShares(none, none)
+        refusal = refused(remark(Reason.FEW_SEEDS, n=len(y), least=MIN_SEEDS))
+        return FlipShares(refusal, refusal)
     answered = np.isfinite(b) & np.isfinite(y).all(axis=0)
     if not answered.any():
-        none = refused(remark(Reason.NO_COMMON_ITEMS))
-        return FlipShares(none, none)
+        refusal = refused(remark(Reason.NO_COMMON_ITEMS))
+        return FlipShares(refusal, refusal)
     b, y, design = b[answered], y[:, answered], design.subset(answered)
 
-    def excess(seeds: Floats) -> Floats:
+    def excess_flips(seeds: Floats) -> Floats:
         p, r = seeds.mean(axis=0), len(seeds)
         # Unbiased for the chance that one seed is right and another is wrong: p (1 - p) alone is too small by 1 - 1/r.
         null = p * (1 - p) * r / (r - 1)
         return np.column_stack([b * (1 - p) - null, (1 - b) * p - null])
 
-    fit = design.fit(excess(y))
+    fit = design.fit(excess_flips(y))
     # The excess without each seed, shape (R, 2); its spread is the seeds' part of the variance.
-    jackknife = np.array([[design.mean(c) for c in excess(np.delete(y, r, axis=0)).T] for r in range(len(y))])
+    jackknife = np.array([[design.mean(c) for c in excess_flips(np.delete(y, r, axis=0)).T] for r in range(len(y))])
     spread = (len(y) - 1) / len(y) * ((jackknife - jackknife.mean(axis=0)) ** 2).sum(axis=0)
-    stand_ins = _stand_ins(y, design)
-    both = [
-        _base_as_seed(
-            _with_seeds(mean_estimate(fit, column=j, conf_level=conf_level), float(spread[j]), len(y), conf_level),
-            stand_ins[:, j],
+    seed_as_base_shares = _seed_as_base_shares(y, design)
+    flip_shares = [
+        _treat_base_as_seed(
+            _add_seed_spread(mean_estimate(fit, column=j, conf_level=conf_level), float(spread[j]), len(y), conf_level),
+            seed_as_base_shares[:, j],
             conf_level,
         )
         for j in (0, 1)
     ]
     p = y.mean(axis=0)
     null = design.mean(p * (1 - p) * len(y) / (len(y) - 1))
-    return FlipShares(both[0], both[1], seed_disagreement=null)
+    return FlipShares(flip_shares[0], flip_shares[1], seed_disagreement=null)
 
 
 def flip_list(
-    base: ArrayLike, students: ArrayLike, *, direction: str = "lost", fdr: float = 0.1, tipping: float = 0.5
+    base: ArrayLike, students: ArrayLike, *, direction: str = "lost", fdr: float = 0.1, flip_threshold: float = 0.5
 ) -> FlipList:
     """The items that the recipe lost (gained), with a bounded share of false entries.
 
@@ -238,7 +238,7 @@ def flip_list(
         ``lost`` or ``gained``.
     fdr
         Largest expected share of false entries.
-    tipping
+    flip_threshold
         An item is lost where a student of this recipe is right with a probability below this; gained where above.
 
     Returns
@@ -260,8 +260,8 @@ def flip_list(
     """
     if direction not in ("lost", "gained"):
         raise EstimationError(f"direction is 'lost' or 'gained', found {direction!r}.")
-    if not 0 < fdr < 1 or not 0 < tipping < 1:
-        raise EstimationError(f"fdr and tipping lie between 0 and 1, found {fdr:g} and {tipping:g}.")
+    if not 0 < fdr < 1 or not 0 < flip_threshold < 1:
+        raise EstimationError(f"fdr and tipping lie between 0 and 1, found {fdr:g} and {flip_threshold:g}.")
     b, y = _right_or_wrong(base, "base"), _right_or_wrong(students, "students")
     if y.ndim != 2 or y.shape[1] != len(b):
         raise EstimationError(f"{len(b)} items need students of shape (seeds, items), found {y.shape}.")
@@ -276,37 +276,37 @@ def flip_list(
         empty = np.empty(0, dtype=np.intp), np.empty(0)
         return FlipList(*empty, math.nan, len(candidates), n_seeds, "refused", remarks=(reason,))
     flipped = (y[:, candidates] == (direction == "gained")).sum(axis=0).astype(int)
-    tip = tipping if direction == "gained" else 1 - tipping
-    chance = _false_probability(flipped, n_seeds, tip)
+    tip = flip_threshold if direction == "gained" else 1 - flip_threshold
+    chance = _false_flip_probability(flipped, n_seeds, tip)
     order = np.argsort(chance[flipped], kind="stable")
-    listed = chance[flipped][order]
-    below = np.cumsum(listed) / np.arange(1, len(listed) + 1) <= fdr
-    n_listed = int(np.flatnonzero(below)[-1]) + 1 if below.any() else 0
-    while n_listed and n_listed < len(listed) and listed[n_listed] == listed[n_listed - 1]:
-        n_listed -= int((listed[:n_listed] == listed[n_listed - 1]).sum())  # a group that does not fit whole stays out
-    mean = float(listed[:n_listed].mean()) if n_listed else math.nan
-    return FlipList(candidates[order[:n_listed]], listed[:n_listed], mean, len(candidates), n_seeds)
+    ranked = chance[flipped][order]
+    within_fdr = np.cumsum(ranked) / np.arange(1, len(ranked) + 1) <= fdr
+    n_listed = int(np.flatnonzero(within_fdr)[-1]) + 1 if within_fdr.any() else 0
+    while n_listed and n_listed < len(ranked) and ranked[n_listed] == ranked[n_listed - 1]:
+        n_listed -= int((ranked[:n_listed] == ranked[n_listed - 1]).sum())  # a group that does not fit whole stays out
+    mean = float(ranked[:n_listed].mean()) if n_listed else math.nan
+    return FlipList(candidates[order[:n_listed]], ranked[:n_listed], mean, len(candidates), n_seeds)
 
 
-def _false_probability(flipped: NDArray[np.int_], n_seeds: int, tip: float) -> Floats:
+def _false_flip_probability(flipped: NDArray[np.int_], n_seeds: int, tip: float) -> Floats:
     """Per count of flipped seeds, 0 to R: the posterior probability that an item's flip rate is not above `tip`."""
     counts = np.bincount(flipped, minlength=n_seeds + 1).astype(float)
     k = np.arange(n_seeds + 1)
-    free = _free_posterior(counts, n_seeds, tip)
+    grid_posterior = _nonparametric_posterior(counts, n_seeds, tip)
     a, b = _beta_prior(counts, n_seeds)
-    return np.maximum(free, special.betainc(a + k, b + n_seeds - k, tip))
+    return np.maximum(grid_posterior, special.betainc(a + k, b + n_seeds - k, tip))
 
 
-def _free_posterior(counts: Floats, n_seeds: int, tip: float) -> Floats:
+def _nonparametric_posterior(counts: Floats, n_seeds: int, tip: float) -> Floats:
     grid = (np.arange(100) + 0.5) / 100  # of an item's probability to be flipped
     likelihood = stats.binom.pmf(np.arange(n_seeds + 1)[:, None], n_seeds, grid)
     weight = np.full(100, 0.01)
     for _ in range(EM_STEPS):
-        joint = likelihood * weight
-        weight = (counts / joint.sum(axis=1)) @ joint + 0.01  # one item, spread evenly, was seen before
+        joint_density = likelihood * weight
+        weight = (counts / joint_density.sum(axis=1)) @ joint_density + 0.01  # one item, spread evenly, was seen before
         weight /= weight.sum()
-    joint = likelihood * weight
-    return np.asarray(joint[:, grid <= tip].sum(axis=1) / joint.sum(axis=1))
+    joint_density = likelihood * weight
+    return np.asarray(joint_density[:, grid <= tip].sum(axis=1) / joint_density.sum(axis=1))
 
 
 def _beta_prior(counts: Floats, n_seeds: int) -> tuple[float, float]:
@@ -320,7 +320,7 @@ def _beta_prior(counts: Floats, n_seeds: int) -> tuple[float, float]:
     return float(a[i, j]), float(b[i, j])
 
 
-def _with_seeds(over_items: Estimate, spread: float, n_seeds: int, conf_level: float) -> Estimate:
+def _add_seed_spread(over_items: Estimate, spread: float, n_seeds: int, conf_level: float) -> Estimate:
     """The same number with the seeds' variance added."""
     over_items = over_items.noting(remark(Reason.SEEDS_POPULATION, n=n_seeds))
     if over_items.status != "ok":
@@ -343,27 +343,27 @@ def _with_seeds(over_items: Estimate, spread: float, n_seeds: int, conf_level: f
     )
 
 
-def _stand_ins(y: Floats, design: Design) -> Floats:
+def _seed_as_base_shares(y: Floats, design: Design) -> Floats:
     """Lost and gained shares with each seed in the base's place, against the other seeds, shape (R, 2)."""
-    others = (y.sum(axis=0) - y) / (len(y) - 1)
-    pairs = zip(y, others, strict=True)
+    other_seeds_mean = (y.sum(axis=0) - y) / (len(y) - 1)
+    pairs = zip(y, other_seeds_mean, strict=True)
     return np.array([[design.mean(seed * (1 - p)), design.mean((1 - seed) * p)] for seed, p in pairs])
 
 
-def _base_as_seed(as_it_is: Estimate, stand_ins: Floats, conf_level: float) -> Estimate:
+def _treat_base_as_seed(fixed_base_estimate: Estimate, seed_as_base_shares: Floats, conf_level: float) -> Estimate:
     """The same number with the wider interval and the larger p-value of the base as it is and as one more seed."""
-    n_seeds = len(stand_ins)
-    error = float(stand_ins.std(ddof=1)) * math.sqrt(1 + 1 / n_seeds)
-    if as_it_is.status != "ok" or not error > 0:
-        return as_it_is
-    df, e = n_seeds - 1.0, as_it_is.estimate
-    half = t_critical(df, conf_level) * error
-    p_value = max(as_it_is.p_value, t_p_value(e / error, df))
-    wider = replace(as_it_is.noting(remark(Reason.BASE_AS_SEED)), p_value=p_value)
-    if half <= (as_it_is.conf_high - as_it_is.conf_low) / 2:
-        return wider
+    n_seeds = len(seed_as_base_shares)
+    error = float(seed_as_base_shares.std(ddof=1)) * math.sqrt(1 + 1 / n_seeds)
+    if fixed_base_estimate.status != "ok" or not error > 0:
+        return fixed_base_estimate
+    df, e = n_seeds - 1.0, fixed_base_estimate.estimate
+    half_width = t_critical(df, conf_level) * error
+    p_value = max(fixed_base_estimate.p_value, t_p_value(e / error, df))
+    estimate = replace(fixed_base_estimate.noting(remark(Reason.BASE_AS_SEED)), p_value=p_value)
+    if half_width <= (fixed_base_estimate.conf_high - fixed_base_estimate.conf_low) / 2:
+        return estimate
     method = "base as one more seed, Crawford-Howell t"
-    return replace(wider, std_error=error, df=df, conf_low=e - half, conf_high=e + half, method=method)
+    return replace(estimate, std_error=error, df=df, conf_low=e - half_width, conf_high=e + half_width, method=method)
 
 
 def _right_or_wrong(scores: ArrayLike, name: str) -> Floats:

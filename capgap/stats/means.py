@@ -9,7 +9,7 @@ from scipy import special
 
 from capgap.schema.remarks import Reason, remark
 from capgap.stats.binary import mcnemar_exact, tango_interval, tango_p_value, wilson_interval
-from capgap.stats.estimate import Estimate, degenerate_reach, few_clusters, t_critical, t_estimate
+from capgap.stats.estimate import Estimate, few_clusters, no_variation_bound, t_critical, t_estimate
 from capgap.stats.stratified import Design, StratifiedMean
 
 __all__ = [
@@ -53,7 +53,7 @@ def accuracy(
     Right or wrong answers of items that stand alone, in one stratum: Wilson's interval. Anything else: Wilson's formula
     with t in place of z and the effective number of items p (1 - p) / V in place of n, V the CR2 variance, so that it
     stays inside [0, 1] (Korn & Graubard 1998 with Wilson's interval, see Franco et al. 2019). Without any variation the
-    bound of `degenerate_reach`.
+    bound of `no_variation_bound`.
     """
     y = np.asarray(scores, dtype=float)
     fit = design.fit(y)
@@ -61,17 +61,17 @@ def accuracy(
     n, g = design.n_items, design.n_clusters
     null = _chance_of(y, design, chance)
     p = float(np.clip(fit.theta[0], 0.0, 1.0))
-    if design.is_simple_random and _only(y, (0.0, 1.0)):
+    if design.is_simple_random and _has_only_values(y, (0.0, 1.0)):
         low, high = wilson_interval(p, n, critical=t_critical(math.inf, conf_level))
         error = math.sqrt(p * (1 - p) / (n - 1)) if n > 1 and 0 < p < 1 else math.nan
         return Estimate(p, error, math.nan, low, high, _score_p_value(p, null, n), null, n, g, "Wilson")
-    by_t = mean_estimate(fit, null=null, bounds=(0.0, 1.0), conf_level=conf_level)
-    if by_t.status != "ok" or not by_t.std_error > 0:
-        return by_t
-    n_effective = max(p * (1 - p), 1e-12) / by_t.std_error**2
+    t_based_estimate = mean_estimate(fit, null=null, bounds=(0.0, 1.0), conf_level=conf_level)
+    if t_based_estimate.status != "ok" or not t_based_estimate.std_error > 0:
+        return t_based_estimate
+    n_effective = max(p * (1 - p), 1e-12) / t_based_estimate.std_error**2
     low, high = wilson_interval(p, n_effective, critical=t_critical(fit.df, conf_level))
     method = "Wilson with effective n (CR2, Bell-McCaffrey t)"
-    return replace(by_t, estimate=p, df=fit.df, conf_low=low, conf_high=high, method=method)
+    return replace(t_based_estimate, estimate=p, df=fit.df, conf_low=low, conf_high=high, method=method)
 
 
 def paired_difference(differences: ArrayLike, design: Design, *, conf_level: float = 0.95) -> Estimate:
@@ -110,8 +110,8 @@ def paired_difference(differences: ArrayLike, design: Design, *, conf_level: flo
             p_value = max(p_value, score) if len(fit.design.counts) > 1 else p_value
         remarks = few_clusters(g) if g < n else ()
         return Estimate(float(fit.theta[0]), error, math.nan, low, high, p_value, 0.0, n, g, method, remarks=remarks)
-    reach = float(np.abs(fit.design.weights).sum())
-    return mean_estimate(fit, bounds=(-reach, reach), conf_level=conf_level)
+    max_difference = float(np.abs(fit.design.weights).sum())
+    return mean_estimate(fit, bounds=(-max_difference, max_difference), conf_level=conf_level)
 
 
 def few_discordant(differences: Floats, design: Design) -> bool:
@@ -124,12 +124,12 @@ def few_discordant(differences: Floats, design: Design) -> bool:
     nonzero = np.count_nonzero(differences)
     if design.has_independent_items and design.n_items >= SMALL_SAMPLE and nonzero >= FEW_DISCORDANT:
         return False
-    if not _only(differences, (-1.0, 0.0, 1.0)):
+    if not _has_only_values(differences, (-1.0, 0.0, 1.0)):
         return False
     if design.has_independent_items:
         return True
-    touched = len(np.unique(design.cluster[differences != 0])) if nonzero else 0
-    return design.refusal is None and 0 < touched < FEW_DISCORDANT and 2 * touched <= design.n_clusters
+    n_hit_clusters = len(np.unique(design.cluster[differences != 0])) if nonzero else 0
+    return design.refusal is None and 0 < n_hit_clusters < FEW_DISCORDANT and 2 * n_hit_clusters <= design.n_clusters
 
 
 def discordant_table(differences: Floats, fit: StratifiedMean) -> tuple[float, float, float] | None:
@@ -142,21 +142,21 @@ def discordant_table(differences: Floats, fit: StratifiedMean) -> tuple[float, f
     69 to 87 %. In clusters it is what the variance says, less what its degrees of freedom leave open (Korn & Graubard
     1998): where some of 100 or 200 clusters hold the few discordant items, t covered 83 to 90 %.
     """
-    known, design = differences[np.isfinite(differences)], fit.design
-    if not few_discordant(known, design):
+    finite_differences, design = differences[np.isfinite(differences)], fit.design
+    if not few_discordant(finite_differences, design):
         return None
     # Weighted shares of the items on which the first, and the second, model alone is right.
-    gained, lost = (design.mean((known == sign).astype(float)) for sign in (1, -1))
+    gain_rate, loss_rate = (design.mean((finite_differences == sign).astype(float)) for sign in (1, -1))
     size, variance = design.effective_items, float(fit.covariance[0, 0])
-    independent = design.has_independent_items
-    if variance > NO_VARIANCE and not (independent and len(design.counts) == 1):
-        by_variance = (gained + lost - (gained - lost) ** 2) / variance
-        if not independent:
-            by_variance *= (t_critical(math.inf, 0.95) / t_critical(design.df, 0.95)) ** 2
-        size = min(size, by_variance)
-    elif not independent:
+    items_independent = design.has_independent_items
+    if variance > NO_VARIANCE and not (items_independent and len(design.counts) == 1):
+        variance_implied_n = (gain_rate + loss_rate - (gain_rate - loss_rate) ** 2) / variance
+        if not items_independent:
+            variance_implied_n *= (t_critical(math.inf, 0.95) / t_critical(design.df, 0.95)) ** 2
+        size = min(size, variance_implied_n)
+    elif not items_independent:
         return None
-    return gained * size, lost * size, size
+    return gain_rate * size, loss_rate * size, size
 
 
 def mean_estimate(
@@ -190,7 +190,7 @@ def mean_estimate(
         )
     variance = float(fit.covariance[column, column])
     if variance <= NO_VARIANCE:
-        return _without_variance(design, estimate, null, bounds, conf_level)
+        return _exact_bound_estimate(design, estimate, null, bounds, conf_level)
     return t_estimate(
         estimate,
         math.sqrt(variance),
@@ -201,15 +201,15 @@ def mean_estimate(
         n_items=n,
         n_clusters=g,
         method="CR2, Bell-McCaffrey t",
-        remarks=(*few_clusters(g), *fit.borrowed(column)),
+        remarks=(*few_clusters(g), *fit.variance_remarks(column)),
     )
 
 
-def _without_variance(
+def _exact_bound_estimate(
     design: Design, estimate: float, null: float, bounds: tuple[float, float], conf_level: float
 ) -> Estimate:
     """The estimate of a sample in which nothing varies: an exact bound instead of a false certainty."""
-    reach = degenerate_reach(design.n_effective, conf_level)
+    max_deviation = no_variation_bound(design.n_effective, conf_level)
     # From a constant above zero a difference may move by more than 1 before it meets its lowest value.
     scale = float(np.abs(design.weights).sum())
     down, up = (max(1.0, d / scale) if math.isfinite(d) else 1.0 for d in (estimate - bounds[0], bounds[1] - estimate))
@@ -217,12 +217,12 @@ def _without_variance(
     if math.isfinite(null):
         # The bound solved for its level; n agreeing signs alone cannot be rarer than 2^(1 - n)
         span = down if estimate > null else up
-        inverted = 2 * max(0.0, 1 - abs(estimate - null) / span) ** design.n_effective
-        p_value = min(1.0, max(inverted, 2.0 ** (1 - min(design.n_clusters, 1000))))
+        bound_p_value = 2 * max(0.0, 1 - abs(estimate - null) / span) ** design.n_effective
+        p_value = min(1.0, max(bound_p_value, 2.0 ** (1 - min(design.n_clusters, 1000))))
     return Estimate(
         estimate=estimate,
-        conf_low=max(bounds[0], estimate - reach * down),
-        conf_high=min(bounds[1], estimate + reach * up),
+        conf_low=max(bounds[0], estimate - max_deviation * down),
+        conf_high=min(bounds[1], estimate + max_deviation * up),
         p_value=p_value,
         null_value=null,
         n_items=design.n_items,
@@ -236,9 +236,9 @@ def _signs(differences: Floats) -> tuple[int, int]:
     return int((differences == 1).sum()), int((differences == -1).sum())
 
 
-def _only(values: Floats, allowed: tuple[float, ...]) -> bool:
+def _has_only_values(values: Floats, allowed_values: tuple[float, ...]) -> bool:
     """Whether the finite values are all among the allowed ones."""
-    return bool((np.isin(values, allowed) | ~np.isfinite(values)).all())
+    return bool((np.isin(values, allowed_values) | ~np.isfinite(values)).all())
 
 
 def _chance_of(y: Floats, design: Design, chance: ArrayLike | None) -> float:

@@ -11,16 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason, remark
-from capgap.stats.estimate import Estimate, Result, refused, t_critical, t_estimate
+from capgap.stats.estimate import Estimate, EstimateSet, refused, t_critical, t_estimate
 
-__all__ = ["PooledEstimate", "combine_draws", "draw_labels", "over_labels", "rubin"]
+__all__ = ["PooledEstimate", "combine_draws", "sample_labels", "pool_over_labels", "rubin"]
 
 MAX_REFUSED = 0.2
 """A number that more of the draws refuse is refused."""
 
 
 @dataclass(frozen=True)
-class PooledEstimate(Result):
+class PooledEstimate(EstimateSet):
     """One number over draws of the labels."""
 
     estimate: Estimate
@@ -37,9 +37,9 @@ class PooledEstimate(Result):
     @property
     def label_share(self) -> float:
         """Share of the variance that comes from the labels; NaN where there is no variance."""
-        extra = (1 + 1 / self.n_draws) * self.between if self.n_draws else math.nan
-        total = self.within + extra
-        return extra / total if total > 0 else math.nan
+        label_variance = (1 + 1 / self.n_draws) * self.between if self.n_draws else math.nan
+        total = self.within + label_variance
+        return label_variance / total if total > 0 else math.nan
 
     @property
     def heading(self) -> str:
@@ -52,7 +52,7 @@ class PooledEstimate(Result):
         yield {"n_draws": self.n_draws, "label_share": self.label_share}, self.estimate
 
 
-def draw_labels(
+def sample_labels(
     p_reasoning: ArrayLike, tasks: ArrayLike, *, n_draws: int, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
     """Labels (reasoning or not) of the items, drawn jointly within each task.
@@ -92,7 +92,7 @@ def draw_labels(
     return np.asarray(rng.random((n_draws, len(names)))[:, code] < p)
 
 
-def over_labels(
+def pool_over_labels(
     refit: Callable[[NDArray[np.bool_]], Mapping[str, Estimate]],
     p_reasoning: ArrayLike,
     tasks: ArrayLike,
@@ -109,7 +109,7 @@ def over_labels(
         Labels (True for reasoning, shape (n,)) to named estimates, as if the labels were certain. A draw for which
         it raises `EstimationError` counts as refused. It is called once for each distinct draw.
     p_reasoning, tasks
-        As for `draw_labels`.
+        As for `sample_labels`.
     rng
         Draws the labels.
     n_draws
@@ -123,26 +123,26 @@ def over_labels(
     capabilities is therefore pulled towards none: the intervals are for a contrast of what is *called* reasoning. They
     are wide: where there is no difference they covered zero in all of 500 replicates with 10 % or more of them wrong.
     """
-    draws = draw_labels(p_reasoning, tasks, n_draws=n_draws, rng=rng)
-    by_draw: dict[bytes, Mapping[str, Estimate] | EstimationError] = {}  # equal draws are fitted once
+    draws = sample_labels(p_reasoning, tasks, n_draws=n_draws, rng=rng)
+    fits_by_draw: dict[bytes, Mapping[str, Estimate] | EstimationError] = {}  # equal draws are fitted once
     for labels in draws:
-        if labels.tobytes() not in by_draw:
+        if labels.tobytes() not in fits_by_draw:
             try:
-                by_draw[labels.tobytes()] = refit(labels)
+                fits_by_draw[labels.tobytes()] = refit(labels)
             except EstimationError as error:
-                by_draw[labels.tobytes()] = error
-    fits = [by_draw[labels.tobytes()] for labels in draws]
+                fits_by_draw[labels.tobytes()] = error
+    fits = [fits_by_draw[labels.tobytes()] for labels in draws]
     names = dict.fromkeys(name for fit in fits if not isinstance(fit, EstimationError) for name in fit)
     if not names:
         raise EstimationError(f"no draw of the labels gave a number: {fits[0]}")
-    absent = refused(remark(Reason.NOT_IN_DRAW))
+    absent_estimate = refused(remark(Reason.NOT_IN_DRAW))
 
-    def of_draw(fit: Mapping[str, Estimate] | EstimationError, name: str) -> Estimate:
+    def estimate_of_draw(fit: Mapping[str, Estimate] | EstimationError, name: str) -> Estimate:
         if isinstance(fit, EstimationError):
             return refused(remark(Reason.ESTIMATION_FAILED, error=str(fit)))
-        return fit.get(name, absent)
+        return fit.get(name, absent_estimate)
 
-    return {name: combine_draws([of_draw(fit, name) for fit in fits], conf_level=conf_level) for name in names}
+    return {name: combine_draws([estimate_of_draw(fit, name) for fit in fits], conf_level=conf_level) for name in names}
 
 
 def combine_draws(estimates: Sequence[Estimate], *, conf_level: float = 0.95) -> PooledEstimate:
@@ -161,30 +161,30 @@ def combine_draws(estimates: Sequence[Estimate], *, conf_level: float = 0.95) ->
     PooledEstimate
         Refused where more than a fifth of the draws gave no interval.
     """
-    usable = [e for e in estimates if e.status == "ok"]
-    n_refused = len(estimates) - len(usable)
-    if not usable or n_refused > MAX_REFUSED * len(estimates):
-        reasons = (note for e in estimates if e.status != "ok" for note in e.remarks)
-        first = next(reasons, remark(Reason.NO_ESTIMATE))
-        why = remark(Reason.DRAWS_REFUSED, n=n_refused, of=len(estimates), why=first)
-        return PooledEstimate(refused(why), math.nan, math.nan, len(usable), n_refused)
-    if all(e == usable[0] for e in usable) and not n_refused:
-        return PooledEstimate(usable[0], _error(usable[0], conf_level) ** 2, 0.0, len(usable))
-    q = np.array([e.estimate for e in usable])
-    u = np.array([_error(e, conf_level) ** 2 for e in usable])
-    df = _df_of_mean(u, np.array([e.df for e in usable]))
-    nulls = {e.null_value for e in usable if not math.isnan(e.null_value)}
+    usable_draws = [e for e in estimates if e.status == "ok"]
+    n_refused = len(estimates) - len(usable_draws)
+    if not usable_draws or n_refused > MAX_REFUSED * len(estimates):
+        reasons = (draw_remark for e in estimates if e.status != "ok" for draw_remark in e.remarks)
+        first_reason = next(reasons, remark(Reason.NO_ESTIMATE))
+        refusal_remark = remark(Reason.DRAWS_REFUSED, n=n_refused, of=len(estimates), why=first_reason)
+        return PooledEstimate(refused(refusal_remark), math.nan, math.nan, len(usable_draws), n_refused)
+    if all(e == usable_draws[0] for e in usable_draws) and not n_refused:
+        return PooledEstimate(usable_draws[0], _std_error(usable_draws[0], conf_level) ** 2, 0.0, len(usable_draws))
+    q = np.array([e.estimate for e in usable_draws])
+    u = np.array([_std_error(e, conf_level) ** 2 for e in usable_draws])
+    df = _df_of_mean(u, np.array([e.df for e in usable_draws]))
+    nulls = {e.null_value for e in usable_draws if not math.isnan(e.null_value)}
     null = nulls.pop() if len(nulls) == 1 else math.nan
     pooled = rubin(q, u, df_complete=df, null=null, conf_level=conf_level)
     # What one odd draw remarks is not true of the whole.
-    counts = Counter(note for e in usable for note in dict.fromkeys(e.remarks))
-    remarks = [note for note, n in counts.items() if n > len(usable) / 2]
+    counts = Counter(draw_remark for e in usable_draws for draw_remark in dict.fromkeys(e.remarks))
+    remarks = [draw_remark for draw_remark, n in counts.items() if n > len(usable_draws) / 2]
     remarks += [remark(Reason.SOME_DRAWS_REFUSED, n=n_refused, of=len(estimates))] if n_refused else []
     estimate = replace(
         pooled.estimate,
-        n_items=int(np.median([e.n_items for e in usable])),
-        n_clusters=int(np.median([e.n_clusters for e in usable])),
-        method=f"{usable[0].method}; {pooled.estimate.method}",
+        n_items=int(np.median([e.n_items for e in usable_draws])),
+        n_clusters=int(np.median([e.n_clusters for e in usable_draws])),
+        method=f"{usable_draws[0].method}; {pooled.estimate.method}",
         remarks=tuple(remarks),
     )
     return replace(pooled, estimate=estimate, n_refused=n_refused)
@@ -196,8 +196,8 @@ def _df_of_mean(variances: NDArray[np.float64], df: NDArray[np.float64]) -> floa
     An estimate with k degrees of freedom has the coefficient of variation sqrt(2 / k). Draws share their data, so those
     of the draws add up as they do without independence; the least of the draws' degrees would let one odd draw decide.
     """
-    known = np.where(np.isnan(df), math.inf, df)
-    spread = float((variances / np.sqrt(known)).sum())
+    df_or_infinity = np.where(np.isnan(df), math.inf, df)
+    spread = float((variances / np.sqrt(df_or_infinity)).sum())
     return (float(variances.sum()) / spread) ** 2 if spread > 0 else math.inf
 
 
@@ -238,30 +238,30 @@ def rubin(
     if not (np.isfinite(q).all() and np.isfinite(u).all() and (u >= 0).all()):
         raise EstimationError("a draw has no finite estimate and variance: leave refused draws out and count them.")
     m = len(q)
-    within = float(u.mean())
-    between = float(q.var(ddof=1)) if m > 1 else 0.0
-    extra = (1 + 1 / m) * between
-    total = within + extra
+    within_variance = float(u.mean())
+    between_variance = float(q.var(ddof=1)) if m > 1 else 0.0
+    label_variance = (1 + 1 / m) * between_variance
+    total = within_variance + label_variance
     mean = float(q.mean())
     method = f"Rubin's rules over {m} draws of the labels"
     if not total > 0:
         reason = remark(Reason.NO_DRAW_VARIANCE)
         point = Estimate(mean, null_value=null, method=method, status="open", remarks=(reason,))
-        return PooledEstimate(point, within, between, m)
-    share = extra / total
-    complete = 1.0 if math.isinf(df_complete) else (df_complete + 1) / (df_complete + 3)
-    observed = math.inf if math.isinf(df_complete) else df_complete * complete * (1 - share)
+        return PooledEstimate(point, within_variance, between_variance, m)
+    share = label_variance / total
+    complete_df_factor = 1.0 if math.isinf(df_complete) else (df_complete + 1) / (df_complete + 3)
+    observed = math.inf if math.isinf(df_complete) else df_complete * complete_df_factor * (1 - share)
     # Without a difference between the draws the first term is zero and the draws' own degrees of freedom stay.
     inverse = (share**2 / (m - 1) if m > 1 else 0.0) + (1 / observed if observed > 0 else math.inf)
     df = max(1 / inverse, 1.0) if inverse > 0 else math.inf
     if share == 0:
         df = df_complete
     estimate = t_estimate(mean, math.sqrt(total), df, conf_level, null=null, method=method)
-    return PooledEstimate(estimate, within, between, m)
+    return PooledEstimate(estimate, within_variance, between_variance, m)
 
 
-def _error(e: Estimate, conf_level: float) -> float:
+def _std_error(e: Estimate, conf_level: float) -> float:
     """The standard error, or the one that the interval's width implies where that is larger."""
     df = e.df if math.isfinite(e.df) else math.inf
-    implied = (e.conf_high - e.conf_low) / (2 * t_critical(df, conf_level))
-    return float(np.nanmax([e.std_error, implied]))
+    implied_std_error = (e.conf_high - e.conf_low) / (2 * t_critical(df, conf_level))
+    return float(np.nanmax([e.std_error, implied_std_error]))

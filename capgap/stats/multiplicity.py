@@ -10,14 +10,14 @@ from statsmodels.stats.multitest import fdrcorrection
 from capgap.errors import EstimationError
 from capgap.stats.estimate import Estimate, t_critical
 
-__all__ = ["TreeTest", "at_level", "benjamini_hochberg", "holm", "selective_tree", "simes"]
+__all__ = ["TreeTestResult", "change_conf_level", "benjamini_hochberg", "holm", "run_tree_test", "simes"]
 
 Floats = NDArray[np.float64]
 ROOT = -1
 
 
 @dataclass(frozen=True)
-class TreeTest:
+class TreeTestResult:
     """A selective procedure's decision, adjusted p-value and levels for each node of a tree."""
 
     p_values: Floats
@@ -50,12 +50,12 @@ def holm(p_values: ArrayLike) -> Floats:
     # Not statsmodels' `multipletests`, which for Holm runs the garbage collector at each call (0.1 s in a process that
     # holds torch; here is a call for every family); a test holds both together.
     p = np.asarray(p_values, dtype=float)
-    adjusted = np.full(p.shape, np.nan)
-    known = np.flatnonzero(~np.isnan(p))
-    order = known[np.argsort(p[known], kind="stable")]
+    p_adjusted = np.full(p.shape, np.nan)
+    tested_indices = np.flatnonzero(~np.isnan(p))
+    order = tested_indices[np.argsort(p[tested_indices], kind="stable")]
     factors = np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(factors * p[order]))
-    return adjusted
+    p_adjusted[order] = np.minimum(1.0, np.maximum.accumulate(factors * p[order]))
+    return p_adjusted
 
 
 def benjamini_hochberg(p_values: ArrayLike) -> Floats:
@@ -71,10 +71,10 @@ def benjamini_hochberg(p_values: ArrayLike) -> Floats:
     Benjamini, Y. & Hochberg, Y. (1995). Controlling the false discovery rate. JRSS B 57, 289-300.
     """
     p = np.asarray(p_values, dtype=float)
-    adjusted, known = np.full(p.shape, np.nan), ~np.isnan(p)
-    if known.any():
-        adjusted[known] = fdrcorrection(p[known])[1]
-    return adjusted
+    p_adjusted, has_p_value = np.full(p.shape, np.nan), ~np.isnan(p)
+    if has_p_value.any():
+        p_adjusted[has_p_value] = fdrcorrection(p[has_p_value])[1]
+    return p_adjusted
 
 
 def simes(p_values: ArrayLike) -> float:
@@ -84,11 +84,11 @@ def simes(p_values: ArrayLike) -> float:
     ----------
     Simes, R. J. (1986). An improved Bonferroni procedure for multiple tests of significance. Biometrika 73, 751-754.
     """
-    adjusted = benjamini_hochberg(p_values)
-    return float(np.nanmin(adjusted)) if np.isfinite(adjusted).any() else math.nan
+    p_adjusted = benjamini_hochberg(p_values)
+    return float(np.nanmin(p_adjusted)) if np.isfinite(p_adjusted).any() else math.nan
 
 
-def selective_tree(p_values: ArrayLike, parents: ArrayLike, *, level: float = 0.05) -> TreeTest:
+def run_tree_test(p_values: ArrayLike, parents: ArrayLike, *, level: float = 0.05) -> TreeTestResult:
     """Tests down a tree: a family is looked at where its parent was selected, at a level that pays for the selection.
 
     Parameters
@@ -130,34 +130,34 @@ def selective_tree(p_values: ArrayLike, parents: ArrayLike, *, level: float = 0.
     if ((p < 0) | (p > 1)).any():
         raise EstimationError("a p-value lies between 0 and 1; NaN marks a refused one.")
     children = _children(parent)
-    top_down = _top_down(children, len(p))
-    for node in reversed(top_down):  # children before parents, whose Simes p-value may rest on theirs
+    nodes_top_down = _order_top_down(children, len(p))
+    for node in reversed(nodes_top_down):  # children before parents, whose Simes p-value may rest on theirs
         if node in children and math.isnan(p[node]):
             p[node] = simes(p[children[node]])
     m = len(p)
-    adjusted, family_level, conf_level = np.full(m, np.nan), np.full(m, np.nan), np.full(m, np.nan)
+    p_adjusted, family_level, conf_level = np.full(m, np.nan), np.full(m, np.nan), np.full(m, np.nan)
     selected = np.zeros(m, dtype=bool)
     share = {ROOT: 1.0}  # the product of R/F on the way down to a family
-    for node in [ROOT, *top_down]:
+    for node in [ROOT, *nodes_top_down]:
         if node not in share or node not in children:
             continue
-        family = np.asarray(children[node])
+        family_nodes = np.asarray(children[node])
         family_share = share[node]
-        within = benjamini_hochberg(p[family])
-        n_family = int(np.isfinite(within).sum())
-        rejected = family[np.nan_to_num(within, nan=2.0) <= level * family_share]
+        family_p = benjamini_hochberg(p[family_nodes])
+        n_family = int(np.isfinite(family_p).sum())
+        rejected_nodes = family_nodes[np.nan_to_num(family_p, nan=2.0) <= level * family_share]
         # No node may look surer than the one that led to it.
-        above = 0.0 if node == ROOT else adjusted[node]
-        adjusted[family] = np.where(np.isnan(within), np.nan, np.clip(within / family_share, above, 1.0))
-        family_level[family] = level * family_share
-        selected[rejected] = True
-        ratio = len(rejected) / n_family if n_family else 0.0
-        conf_level[rejected] = 1 - level * family_share * ratio
-        share |= {int(child): family_share * ratio for child in rejected}
-    return TreeTest(p, adjusted, selected, family_level, conf_level, level)
+        parent_p = 0.0 if node == ROOT else p_adjusted[node]
+        p_adjusted[family_nodes] = np.where(np.isnan(family_p), np.nan, np.clip(family_p / family_share, parent_p, 1.0))
+        family_level[family_nodes] = level * family_share
+        selected[rejected_nodes] = True
+        ratio = len(rejected_nodes) / n_family if n_family else 0.0
+        conf_level[rejected_nodes] = 1 - level * family_share * ratio
+        share |= {int(child): family_share * ratio for child in rejected_nodes}
+    return TreeTestResult(p, p_adjusted, selected, family_level, conf_level, level)
 
 
-def at_level(estimate: Estimate, conf_level: float) -> Estimate:
+def change_conf_level(estimate: Estimate, conf_level: float) -> Estimate:
     """The same number with its t interval at another level (see `TreeTest.conf_level`).
 
     Parameters
@@ -175,8 +175,8 @@ def at_level(estimate: Estimate, conf_level: float) -> Estimate:
     if not estimate.std_error > 0:
         raise EstimationError(f"{estimate.method or 'this interval'} has no standard error: estimate it at the level.")
     df = math.inf if math.isnan(estimate.df) else estimate.df
-    half = t_critical(df, conf_level) * estimate.std_error
-    return replace(estimate, conf_low=estimate.estimate - half, conf_high=estimate.estimate + half)
+    half_width = t_critical(df, conf_level) * estimate.std_error
+    return replace(estimate, conf_low=estimate.estimate - half_width, conf_high=estimate.estimate + half_width)
 
 
 def _children(parents: NDArray[np.int_]) -> dict[int, list[int]]:
@@ -190,7 +190,7 @@ def _children(parents: NDArray[np.int_]) -> dict[int, list[int]]:
     return children
 
 
-def _top_down(children: dict[int, list[int]], m: int) -> list[int]:
+def _order_top_down(children: dict[int, list[int]], m: int) -> list[int]:
     """All nodes, parents before their children."""
     order = list(children.get(ROOT, []))
     for node in order:  # grows on the way

@@ -12,7 +12,7 @@ from scipy import optimize, special
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason, remark
 from capgap.stats.binary import tango_interval, tango_statistic
-from capgap.stats.estimate import Estimate, Result, few_clusters, refused, t_critical, t_estimate
+from capgap.stats.estimate import Estimate, EstimateSet, few_clusters, refused, t_critical, t_estimate
 from capgap.stats.means import NO_VARIANCE, discordant_table, mean_estimate
 from capgap.stats.stratified import Design
 
@@ -25,7 +25,7 @@ MIN_SEEDS = 3
 
 
 @dataclass(frozen=True)
-class Equivalence(Result):
+class Equivalence(EstimateSet):
     """Two one-sided tests that a difference lies within a margin."""
 
     estimate: Estimate
@@ -57,8 +57,8 @@ class Equivalence(Result):
     @property
     def heading(self) -> str:
         """Whether it is shown."""
-        shown = "equivalent" if self.equivalent else "not shown to be equivalent"
-        return f"Within {self.margin:g}: {'not tested' if math.isnan(self.p_value) else shown}"
+        verdict = "equivalent" if self.equivalent else "not shown to be equivalent"
+        return f"Within {self.margin:g}: {'not tested' if math.isnan(self.p_value) else verdict}"
 
     def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
         """The difference, with the margin and both one-sided p-values."""
@@ -121,20 +121,20 @@ def equivalence(differences: ArrayLike, design: Design, margin: float, *, alpha:
         estimate = Estimate(
             float(fit.theta[0]), conf_low=low, conf_high=high, n_items=n, n_clusters=g, method="Tango score test"
         ).noting(*(few_clusters(g) if g < n else ()))
-        return _tested(estimate, margin, alpha, p_below, p_above)
-    reach = float(np.abs(fit.design.weights).sum())
-    estimate = mean_estimate(fit, bounds=(-reach, reach), conf_level=level)
+        return _build_equivalence(estimate, margin, alpha, p_below, p_above)
+    max_difference = float(np.abs(fit.design.weights).sum())
+    estimate = mean_estimate(fit, bounds=(-max_difference, max_difference), conf_level=level)
     if estimate.status != "ok":
-        return _tested(estimate, margin, alpha, math.nan, math.nan)
+        return _build_equivalence(estimate, margin, alpha, math.nan, math.nan)
     if math.isnan(estimate.std_error):
         # Had a share of the units deviated by 1 each, none of them would have been seen with this probability.
-        room = [max(0.0, margin + sign * estimate.estimate) for sign in (1, -1)]
-        p_below, p_above = (max(0.0, 1 - r) ** max(fit.design.n_effective, 1.0) for r in room)
-        return _tested(estimate, margin, alpha, p_below, p_above)
-    below = (estimate.estimate + margin) / estimate.std_error
-    above = (margin - estimate.estimate) / estimate.std_error
-    p_below, p_above = (float(special.stdtr(estimate.df, -t)) for t in (below, above))
-    return _tested(estimate, margin, alpha, p_below, p_above)
+        margin_distances = [max(0.0, margin + sign * estimate.estimate) for sign in (1, -1)]
+        p_below, p_above = (max(0.0, 1 - r) ** max(fit.design.n_effective, 1.0) for r in margin_distances)
+        return _build_equivalence(estimate, margin, alpha, p_below, p_above)
+    t_below = (estimate.estimate + margin) / estimate.std_error
+    t_above = (margin - estimate.estimate) / estimate.std_error
+    p_below, p_above = (float(special.stdtr(estimate.df, -t)) for t in (t_below, t_above))
+    return _build_equivalence(estimate, margin, alpha, p_below, p_above)
 
 
 def seed_difference(differences: ArrayLike, design: Design, *, conf_level: float = 0.95) -> Estimate:
@@ -178,27 +178,27 @@ def seed_difference(differences: ArrayLike, design: Design, *, conf_level: float
     finite = np.isfinite(d).all(axis=0)
     d, design = d[:, finite], design.subset(finite)
     fit, deviations = design.fit(d.mean(axis=0)), design.fit((d - d.mean(axis=0)).T)
-    reach = float(np.abs(fit.design.weights).sum())
+    max_difference = float(np.abs(fit.design.weights).sum())
     population = remark(Reason.SEEDS_POPULATION, n=n_seeds)
-    over_items = mean_estimate(fit, bounds=(-reach, reach), conf_level=conf_level)
+    over_items = mean_estimate(fit, bounds=(-max_difference, max_difference), conf_level=conf_level)
     if over_items.status != "ok":
         return over_items.noting(population)
     v_items = float(fit.covariance[0, 0])
     means = fit.theta[0] + deviations.theta
     v_seeds = float(means.var(ddof=1) / n_seeds)
     # Each seed's own item noise is in the seeds' variance and in that of the items: counted twice without this.
-    v_both = float(np.trace(deviations.cov)) / (n_seeds * (n_seeds - 1))
-    between = max(v_seeds - v_both, 0.0)
-    variance = max(v_items + between, v_seeds)
+    overlap_variance = float(np.trace(deviations.cov)) / (n_seeds * (n_seeds - 1))
+    between_seed_variance = max(v_seeds - overlap_variance, 0.0)
+    variance = max(v_items + between_seed_variance, v_seeds)
     if variance <= NO_VARIANCE:
         return over_items.noting(population)
-    df = _cochran_cox((v_items, fit.df), (between, n_seeds - 1.0), conf_level)
+    df = _cochran_cox((v_items, fit.df), (between_seed_variance, n_seeds - 1.0), conf_level)
     return t_estimate(
         float(fit.theta[0]),
         math.sqrt(variance),
         df,
         conf_level,
-        bounds=(-reach, reach),
+        bounds=(-max_difference, max_difference),
         n_items=design.n_items,
         n_clusters=design.n_clusters,
         method="two-way variance (items CR2, seeds), Cochran-Cox t",
@@ -209,14 +209,14 @@ def seed_difference(differences: ArrayLike, design: Design, *, conf_level: float
 def _cochran_cox(items: tuple[float, float], seeds: tuple[float, float], conf_level: float) -> float:
     """Degrees of freedom of the t whose critical value is the variance-weighted mean of two parts' (variance, df)."""
     total = items[0] + seeds[0]
-    lowest, highest = min(items[1], seeds[1]), max(items[1], seeds[1])
+    lowest_df, highest_df = min(items[1], seeds[1]), max(items[1], seeds[1])
     if not total > 0:
-        return lowest
+        return lowest_df
     critical = sum(variance * t_critical(df, conf_level) for variance, df in (items, seeds)) / total
-    return float(optimize.brentq(lambda df: t_critical(df, conf_level) - critical, 0.99 * lowest, 1.01 * highest))
+    return float(optimize.brentq(lambda df: t_critical(df, conf_level) - critical, 0.99 * lowest_df, 1.01 * highest_df))
 
 
-def _tested(estimate: Estimate, margin: float, alpha: float, p_below: float, p_above: float) -> Equivalence:
+def _build_equivalence(estimate: Estimate, margin: float, alpha: float, p_below: float, p_above: float) -> Equivalence:
     p_value = max(p_below, p_above)
-    tested = replace(estimate, p_value=p_value, null_value=margin, method=f"two one-sided tests, {estimate.method}")
-    return Equivalence(tested, margin, alpha, p_below, p_above)
+    with_tost = replace(estimate, p_value=p_value, null_value=margin, method=f"two one-sided tests, {estimate.method}")
+    return Equivalence(with_tost, margin, alpha, p_below, p_above)

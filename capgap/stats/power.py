@@ -9,15 +9,15 @@ from scipy import optimize, special
 
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason, Remark, remark
-from capgap.stats.estimate import Remarked, t_critical
+from capgap.stats.estimate import RemarkCarrier, t_critical
 from capgap.stats.means import SMALL_SAMPLE
 from capgap.stats.paired import MIN_SEEDS
 
-__all__ = ["GapDesign", "RequiredSize", "needed_for_gap", "smallest_needed", "smallest_visible_gap"]
+__all__ = ["GapDesign", "RequiredSize", "size_for_gap", "smallest_needed", "smallest_visible_gap"]
 
-LARGEST = 10_000_000
+MAX_SIZE = 10_000_000
 """A number that must be larger than this is not given."""
-What = Literal["items", "clusters", "tasks", "seeds"]
+UnitKind = Literal["items", "clusters", "tasks", "seeds"]
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class GapDesign:
             "disagreement": 0 < self.disagreement <= 1,
             "conf_level": 0 < self.conf_level < 1,
         }
-        wrong = [f"{name} = {getattr(self, name):g}" for name, fine in checks.items() if not fine]
-        if wrong:
-            raise EstimationError(f"no design: {', '.join(wrong)}.")
+        invalid_settings = [f"{name} = {getattr(self, name):g}" for name, is_valid in checks.items() if not is_valid]
+        if invalid_settings:
+            raise EstimationError(f"no design: {', '.join(invalid_settings)}.")
         if self.seed_sd > 0 and self.n_seeds < MIN_SEEDS:
             raise EstimationError(f"seed_sd speaks of the recipe, which needs {MIN_SEEDS} seeds, found {self.n_seeds}.")
 
@@ -71,7 +71,7 @@ class GapDesign:
         return 1 + ((1 + self.cluster_cv**2) * self.cluster_size - 1) * self.icc
 
     @property
-    def few(self) -> Remark | None:
+    def exact_test_caution(self) -> Remark | None:
         """A caution where the gap of so few items would be judged by an exact test; else None.
 
         Notes
@@ -84,11 +84,11 @@ class GapDesign:
             return None
         return remark(Reason.EXACT_TEST_DESIGN)
 
-    def std_error(self, gap: float) -> float:
+    def std_error(self, true_gap: float) -> float:
         """The standard error of the mean difference where the gap is this large."""
-        return math.sqrt(sum(variance for variance, _ in self._parts(gap)))
+        return math.sqrt(sum(variance for variance, _ in self._parts(true_gap)))
 
-    def power(self, gap: float) -> float:
+    def power(self, true_gap: float) -> float:
         """The probability that the interval excludes zero where the gap is this large, by the noncentral t.
 
         Notes
@@ -96,17 +96,17 @@ class GapDesign:
         Variance ``(disagreement - gap²) deff / (K n) + task_sd² / K + seed_sd² / R``, degrees of freedom by
         Satterthwaite from clusters - K, K - 1 and R - 1. More seeds also average single answers; this is not counted.
         """
-        if not 0 <= abs(gap) <= self.disagreement:
+        if not 0 <= abs(true_gap) <= self.disagreement:
             raise EstimationError(
-                f"a gap of {gap:g} cannot be: the models differ on {self.disagreement:g} of the items."
+                f"a gap of {true_gap:g} cannot be: the models differ on {self.disagreement:g} of the items."
             )
-        parts = [part for part in self._parts(gap) if part[0] > 0]
-        total = sum(variance for variance, _ in parts)
+        variance_parts = [variance_part for variance_part in self._parts(true_gap) if variance_part[0] > 0]
+        total = sum(variance for variance, _ in variance_parts)
         if not total > 0:
             return 1.0
-        df = total**2 / sum(variance**2 / df for variance, df in parts)
+        df = total**2 / sum(variance**2 / df for variance, df in variance_parts)
         critical = t_critical(df, self.conf_level)
-        shift = abs(gap) / math.sqrt(total)
+        shift = abs(true_gap) / math.sqrt(total)
         if df > 1e5:  # the noncentral t meets the normal, and its series gets slow
             return float(special.ndtr(shift - critical) + special.ndtr(-shift - critical))
         power = float(1 - special.nctdtr(df, shift, critical) + special.nctdtr(df, shift, -critical))
@@ -121,21 +121,21 @@ class GapDesign:
             raise EstimationError(f"power lies between {1 - self.conf_level:g} and 1, found {power:g}.")
         if self.power(self.disagreement) < power:
             return math.nan
-        return float(optimize.brentq(lambda gap: self.power(gap) - power, 0.0, self.disagreement))
+        return float(optimize.brentq(lambda true_gap: self.power(true_gap) - power, 0.0, self.disagreement))
 
-    def _parts(self, gap: float) -> list[tuple[float, float]]:
+    def _parts(self, true_gap: float) -> list[tuple[float, float]]:
         """Variances with their degrees of freedom: items, tasks, seeds."""
         items = self.n_tasks * self.items_per_task
         clusters = items / self.cluster_size
         return [
-            (max(self.disagreement - gap**2, 0.0) * self.design_effect / items, max(clusters - self.n_tasks, 1.0)),
+            (max(self.disagreement - true_gap**2, 0.0) * self.design_effect / items, max(clusters - self.n_tasks, 1.0)),
             (self.task_sd**2 / self.n_tasks, max(self.n_tasks - 1.0, 1.0)),
             (self.seed_sd**2 / self.n_seeds, max(self.n_seeds - 1.0, 1.0)),
         ]
 
 
 @dataclass(frozen=True)
-class RequiredSize(Remarked):
+class RequiredSize(RemarkCarrier):
     """How many items, clusters, tasks or seeds an aim needs; its remarks say why there is no number, or a caution."""
 
     what: str
@@ -146,16 +146,16 @@ class RequiredSize(Remarked):
     """The power with this number, or the most that there is."""
 
 
-def needed_for_gap(gap: float, design: GapDesign, what: What, *, power: float = 0.8) -> RequiredSize:
+def size_for_gap(true_gap: float, design: GapDesign, unit_kind: UnitKind, *, power: float = 0.8) -> RequiredSize:
     """The smallest number of items, clusters, tasks or seeds with which a gap is found, the rest as in the design.
 
     Parameters
     ----------
-    gap
+    true_gap
         Teacher minus student, in score (0.03 is three points).
     design
         The rest.
-    what
+    unit_kind
         ``items`` and ``clusters`` are those of each task (clusters of the design's size); ``tasks``; ``seeds``.
     power
         Probability with which the gap should be found.
@@ -165,24 +165,24 @@ def needed_for_gap(gap: float, design: GapDesign, what: What, *, power: float = 
     RequiredSize
         Without a number where what is left (tasks, seeds) hides the gap by itself.
     """
-    least = {"items": max(2, math.ceil(design.cluster_size)), "clusters": 2, "tasks": 1, "seeds": MIN_SEEDS}
-    if what not in least:
-        raise EstimationError(f"what is one of {', '.join(least)}, found {what!r}.")
-    if not gap:
+    min_sizes = {"items": max(2, math.ceil(design.cluster_size)), "clusters": 2, "tasks": 1, "seeds": MIN_SEEDS}
+    if unit_kind not in min_sizes:
+        raise EstimationError(f"what is one of {', '.join(min_sizes)}, found {unit_kind!r}.")
+    if not true_gap:
         raise EstimationError("a gap of zero is never found: give the gap that matters.")
-    if what == "tasks" and design.task_sd > 0:
-        least["tasks"] = 2
+    if unit_kind == "tasks" and design.task_sd > 0:
+        min_sizes["tasks"] = 2
 
-    def with_so_many(n: int) -> GapDesign:
-        if what == "tasks":
+    def resize_to(n: int) -> GapDesign:
+        if unit_kind == "tasks":
             return replace(design, n_tasks=n)
-        if what == "seeds":
+        if unit_kind == "seeds":
             return replace(design, n_seeds=n)
-        return replace(design, items_per_task=n * (design.cluster_size if what == "clusters" else 1))
+        return replace(design, items_per_task=n * (design.cluster_size if unit_kind == "clusters" else 1))
 
-    needed = smallest_needed(what, lambda n: with_so_many(n).power(gap), least[what], LARGEST, power)
-    caution = None if needed.n is None else with_so_many(needed.n).few
-    return needed if caution is None else needed.noting(caution)
+    required = smallest_needed(unit_kind, lambda n: resize_to(n).power(true_gap), min_sizes[unit_kind], MAX_SIZE, power)
+    caution = None if required.n is None else resize_to(required.n).exact_test_caution
+    return required if caution is None else required.noting(caution)
 
 
 def smallest_visible_gap(
@@ -226,33 +226,33 @@ def smallest_visible_gap(
     return math.sqrt(z2 * disagreement * per_item / (1 + z2 * per_item))
 
 
-def smallest_needed(what: str, reached: Callable[[int], float], least: int, largest: int, power: float) -> RequiredSize:
+def smallest_needed(unit: str, power_at: Callable[[int], float], min_n: int, max_n: int, power: float) -> RequiredSize:
     """The smallest number that reaches the power, by doubling and bisection (to a thousandth where it is large).
 
     Parameters
     ----------
-    what
+    unit
         What is counted.
-    reached
+    power_at
         Power with so many, rising.
-    least, largest
+    min_n, max_n
         Where to begin and to end.
     power
         To be reached.
     """
     if not 0 < power < 1:
         raise EstimationError(f"power lies between 0 and 1, found {power:g}.")
-    if reached(least) >= power:
-        return RequiredSize(what, least, reached(least))
-    short, enough = least, least
-    while reached(enough) < power:
-        if enough >= largest:
-            most = reached(largest)
-            reason = remark(Reason.POWER_OUT_OF_REACH, largest=largest, power=most)
-            return RequiredSize(what, None, most, remarks=(reason,))
-        short, enough = enough, min(2 * enough, largest)
+    if power_at(min_n) >= power:
+        return RequiredSize(unit, min_n, power_at(min_n))
+    n_too_small, n_enough = min_n, min_n
+    while power_at(n_enough) < power:
+        if n_enough >= max_n:
+            max_power = power_at(max_n)
+            reason = remark(Reason.POWER_OUT_OF_REACH, largest=max_n, power=max_power)
+            return RequiredSize(unit, None, max_power, remarks=(reason,))
+        n_too_small, n_enough = n_enough, min(2 * n_enough, max_n)
     # Invariant: `short` does not reach the power, `enough` does.
-    while enough - short > max(1, enough // 1000):
-        middle = (short + enough) // 2
-        short, enough = (short, middle) if reached(middle) >= power else (middle, enough)
-    return RequiredSize(what, enough, reached(enough))
+    while n_enough - n_too_small > max(1, n_enough // 1000):
+        n_middle = (n_too_small + n_enough) // 2
+        n_too_small, n_enough = (n_too_small, n_middle) if power_at(n_middle) >= power else (n_middle, n_enough)
+    return RequiredSize(unit, n_enough, power_at(n_enough))

@@ -9,7 +9,7 @@ import numpy as np
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats.binary import tango_interval, tango_p_value
-from capgap.stats.estimate import Estimate, degenerate_reach, few_clusters, refused, t_critical, t_p_value
+from capgap.stats.estimate import Estimate, few_clusters, no_variation_bound, refused, t_critical, t_p_value
 from capgap.stats.means import NO_VARIANCE, discordant_table, few_discordant
 from capgap.stats.stratified import StratifiedMean, cross_covariance
 
@@ -43,18 +43,18 @@ class _RatioTerms:
         Where numerator minus denominator (or the numerator) is not zero on few items only, it reaches at least as far
         as Tango's interval of that difference over the denominator.
         """
-        t2 = t_critical(self.df, conf_level) ** 2
+        t_squared = t_critical(self.df, conf_level) ** 2
         # Fieller: the roots of a r² - 2 b r + c; bounded where the denominator is clear of zero, a > 0.
-        a = self.denominator**2 - t2 * self.v_dd
+        a = self.denominator**2 - t_squared * self.v_dd
         if not a > 0:
             return None
-        b = self.numerator * self.denominator - t2 * self.v_nd
-        c = self.numerator**2 - t2 * self.v_nn
+        b = self.numerator * self.denominator - t_squared * self.v_nd
+        c = self.numerator**2 - t_squared * self.v_nn
         root = math.sqrt(max(b * b - a * c, 0.0))
         low, high = (b - root) / a, (b + root) / a
-        for near, table in self.few_discordant:  # N - near D as a difference of few discordant items, over D
+        for anchor, table in self.few_discordant:  # N - near D as a difference of few discordant items, over D
             ends = tango_interval(*table, conf_level=conf_level)
-            low, high = min(low, near + ends[0] / self.denominator), max(high, near + ends[1] / self.denominator)
+            low, high = min(low, anchor + ends[0] / self.denominator), max(high, anchor + ends[1] / self.denominator)
         return low, high
 
     @property
@@ -63,8 +63,8 @@ class _RatioTerms:
         if not self.v_nn > 0:
             return math.nan
         p_value = t_p_value(self.numerator / math.sqrt(self.v_nn), self.df)
-        for near, table in self.few_discordant:
-            if near == 0 and table[0] + table[1] > 0:
+        for anchor, table in self.few_discordant:
+            if anchor == 0 and table[0] + table[1] > 0:
                 p_value = max(p_value, tango_p_value(*table))
         return p_value
 
@@ -91,7 +91,7 @@ def ratio_of_means(fit: StratifiedMean, *, denominator: str = "the denominator",
     The interval holds the ratios r for which ``(N - r D)² <= t² (V_NN - 2 r V_ND + r² V_DD)``, t with the
     Bell-McCaffrey degrees of freedom; the p-value (is the ratio 0?) is the same test at r = 0. Where no item tells
     numerator and r times denominator apart (a copy of the teacher, or of the base), the numerator gets the variance
-    whose half-width is `degenerate_reach`. Where they differ on few items that stand alone, the interval reaches at
+    whose half-width is `no_variation_bound`. Where they differ on few items that stand alone, the interval reaches at
     least as far as Tango's for that difference over D: Fieller's alone covered 89 to 93 %, one-sidedly.
 
     References
@@ -104,7 +104,7 @@ def ratio_of_means(fit: StratifiedMean, *, denominator: str = "the denominator",
         return refused(ratio, n_items=n_items, n_clusters=n_clusters)
     interval = ratio.interval(conf_level)
     assert interval is not None  # _ratio refused it otherwise
-    exact = [remark(Reason.EXACT_RATIO)] if ratio.degenerate else []
+    exact_remarks = [remark(Reason.EXACT_RATIO)] if ratio.degenerate else []
     return Estimate(
         ratio.value,
         math.nan if ratio.degenerate else math.sqrt(ratio.variance),
@@ -115,13 +115,13 @@ def ratio_of_means(fit: StratifiedMean, *, denominator: str = "the denominator",
         n_items,
         n_clusters,
         "Fieller (CR2, Bell-McCaffrey t)",
-        remarks=(*exact, *few_clusters(n_clusters), *(fit.borrowed() or fit.borrowed(1))),
+        remarks=(*exact_remarks, *few_clusters(n_clusters), *(fit.variance_remarks() or fit.variance_remarks(1))),
     )
 
 
 def ratio_difference(
-    first: StratifiedMean,
-    second: StratifiedMean,
+    fit_a: StratifiedMean,
+    fit_b: StratifiedMean,
     *,
     names: tuple[str, str] = ("first", "second"),
     denominator: str = "the denominator",
@@ -131,7 +131,7 @@ def ratio_difference(
 
     Parameters
     ----------
-    first, second
+    fit_a, fit_b
         Two-column fits (numerator, denominator) whose cluster codes mean the same clusters.
     names
         What the two are called in the reason of a refusal.
@@ -157,36 +157,36 @@ def ratio_difference(
     1693-1702; Zou, G. Y. (2007). Toward using confidence intervals to compare correlations. Psychological Methods 12,
     399-413 (for the dependent case).
     """
-    n_items = first.design.n_items + second.design.n_items
-    n_clusters = len(np.union1d(first.design.clusters, second.design.clusters))
-    ratio1, ratio2 = (_ratio(fit, denominator, conf_level) for fit in (first, second))
-    for ratio, name in ((ratio1, names[0]), (ratio2, names[1])):
+    n_items = fit_a.design.n_items + fit_b.design.n_items
+    n_clusters = len(np.union1d(fit_a.design.clusters, fit_b.design.clusters))
+    ratio_a, ratio_b = (_ratio(fit, denominator, conf_level) for fit in (fit_a, fit_b))
+    for ratio, name in ((ratio_a, names[0]), (ratio_b, names[1])):
         if isinstance(ratio, Remark):
             return refused(ratio.of(name), n_items=n_items, n_clusters=n_clusters)
-    assert isinstance(ratio1, _RatioTerms)
-    assert isinstance(ratio2, _RatioTerms)
-    rho = _correlation(first, second, ratio1, ratio2)
+    assert isinstance(ratio_a, _RatioTerms)
+    assert isinstance(ratio_b, _RatioTerms)
+    rho = _correlation(fit_a, fit_b, ratio_a, ratio_b)
 
     def interval(level: float) -> tuple[float, float] | None:
-        ends1, ends2 = ratio1.interval(level), ratio2.interval(level)
-        return None if ends1 is None or ends2 is None else _mover(ratio1.value, ends1, ratio2.value, ends2, rho)
+        ci_a, ci_b = ratio_a.interval(level), ratio_b.interval(level)
+        return None if ci_a is None or ci_b is None else _mover(ratio_a.value, ci_a, ratio_b.value, ci_b, rho)
 
     low_high = interval(conf_level)
     assert low_high is not None  # both were bounded at this level
-    degenerate = ratio1.degenerate or ratio2.degenerate
-    few = [
-        note.of(name)
-        for fit, name in zip((first, second), names, strict=True)
-        for note in few_clusters(fit.design.n_clusters)
+    degenerate = ratio_a.degenerate or ratio_b.degenerate
+    cluster_remarks = [
+        cluster_remark.of(name)
+        for fit, name in zip((fit_a, fit_b), names, strict=True)
+        for cluster_remark in few_clusters(fit.design.n_clusters)
     ]
-    exact = [
+    exact_remarks = [
         remark(Reason.EXACT_RATIO).of(name)
-        for ratio, name in zip((ratio1, ratio2), names, strict=True)
+        for ratio, name in zip((ratio_a, ratio_b), names, strict=True)
         if ratio.degenerate
     ]
     return Estimate(
-        estimate=ratio1.value - ratio2.value,
-        std_error=math.nan if degenerate else _difference_error(ratio1, ratio2, rho),
+        estimate=ratio_a.value - ratio_b.value,
+        std_error=math.nan if degenerate else _difference_error(ratio_a, ratio_b, rho),
         conf_low=low_high[0],
         conf_high=low_high[1],
         p_value=_inverted_p_value(interval),
@@ -194,7 +194,7 @@ def ratio_difference(
         n_items=n_items,
         n_clusters=n_clusters,
         method="MOVER of two Fieller intervals" + (", dependent" if rho else ""),
-        remarks=(*few, *exact),
+        remarks=(*cluster_remarks, *exact_remarks),
     )
 
 
@@ -208,66 +208,66 @@ def _ratio(fit: StratifiedMean, denominator: str, conf_level: float) -> _RatioTe
     v_nn, v_nd, v_dd = float(fit.covariance[0, 0]), float(fit.covariance[0, 1]), float(fit.covariance[1, 1])
     critical = t_critical(fit.df, conf_level)
     # The variance whose t half-width is the exact bound of a sample without variation.
-    floor = (degenerate_reach(fit.design.n_effective, conf_level) / critical) ** 2
+    floor = (no_variation_bound(fit.design.n_effective, conf_level) / critical) ** 2
     if v_dd <= NO_VARIANCE:
         v_dd = floor
-    half = critical * math.sqrt(v_dd)
-    if not d - half > 0:
-        return remark(Reason.DENOMINATOR_NEAR_ZERO, denominator=denominator, value=d, low=d - half, high=d + half)
+    half_ci = critical * math.sqrt(v_dd)
+    if not d - half_ci > 0:
+        return remark(Reason.DENOMINATOR_NEAR_ZERO, denominator=denominator, value=d, low=d - half_ci, high=d + half_ci)
     r = n / d
     # Var(N - r D) is zero where every item says the same ratio: a copy of the teacher, or of the base.
     degenerate = float(fit.covariance[0, 0]) - 2 * r * v_nd + r**2 * float(fit.covariance[1, 1]) <= NO_VARIANCE
-    few = []
-    for near in (0.0, 1.0):
-        difference = fit.values[:, 0] - near * fit.values[:, 1]
+    tango_tables = []
+    for anchor in (0.0, 1.0):
+        difference = fit.values[:, 0] - anchor * fit.values[:, 1]
         if few_discordant(difference, fit.design):
             table = discordant_table(difference, fit.design.fit(difference))
-            few += [(near, table)] if table is not None else []
-    return _RatioTerms(n, d, v_nn + (floor if degenerate else 0.0), v_nd, v_dd, fit.df, degenerate, tuple(few))
+            tango_tables += [(anchor, table)] if table is not None else []
+    return _RatioTerms(n, d, v_nn + (floor if degenerate else 0.0), v_nd, v_dd, fit.df, degenerate, tuple(tango_tables))
 
 
-def _correlation(first: StratifiedMean, second: StratifiedMean, ratio1: _RatioTerms, ratio2: _RatioTerms) -> float:
+def _correlation(fit_a: StratifiedMean, fit_b: StratifiedMean, ratio_a: _RatioTerms, ratio_b: _RatioTerms) -> float:
     """Correlation of two ratios through the clusters that their items share."""
-    if not (ratio1.variance > 0 and ratio2.variance > 0):
+    if not (ratio_a.variance > 0 and ratio_b.variance > 0):
         return 0.0
     # Delta method: the gradient of N / D in (N, D) is (1, -r) / D.
-    gradient1 = np.array([1.0, -ratio1.value]) / ratio1.denominator
-    gradient2 = np.array([1.0, -ratio2.value]) / ratio2.denominator
-    covariance = float(gradient1 @ cross_covariance(first, second) @ gradient2)
-    return max(-1.0, min(1.0, covariance / math.sqrt(ratio1.variance * ratio2.variance)))
+    gradient1 = np.array([1.0, -ratio_a.value]) / ratio_a.denominator
+    gradient2 = np.array([1.0, -ratio_b.value]) / ratio_b.denominator
+    covariance = float(gradient1 @ cross_covariance(fit_a, fit_b) @ gradient2)
+    return max(-1.0, min(1.0, covariance / math.sqrt(ratio_a.variance * ratio_b.variance)))
 
 
-def _difference_error(ratio1: _RatioTerms, ratio2: _RatioTerms, rho: float) -> float:
-    covariance = rho * math.sqrt(ratio1.variance * ratio2.variance)
-    return math.sqrt(max(ratio1.variance + ratio2.variance - 2 * covariance, 0.0))
+def _difference_error(ratio_a: _RatioTerms, ratio_b: _RatioTerms, rho: float) -> float:
+    covariance = rho * math.sqrt(ratio_a.variance * ratio_b.variance)
+    return math.sqrt(max(ratio_a.variance + ratio_b.variance - 2 * covariance, 0.0))
 
 
 def _mover(r1: float, ci1: tuple[float, float], r2: float, ci2: tuple[float, float], rho: float) -> tuple[float, float]:
     """Limits of r1 - r2 from the limits of both."""
-    down1, up1 = r1 - ci1[0], ci1[1] - r1
-    down2, up2 = r2 - ci2[0], ci2[1] - r2
-    below = math.sqrt(max(down1**2 + up2**2 - 2 * rho * down1 * up2, 0.0))
-    above = math.sqrt(max(up1**2 + down2**2 - 2 * rho * up1 * down2, 0.0))
-    return r1 - r2 - below, r1 - r2 + above
+    lower_margin1, upper_margin1 = r1 - ci1[0], ci1[1] - r1
+    lower_margin2, upper_margin2 = r2 - ci2[0], ci2[1] - r2
+    lower_width = math.sqrt(max(lower_margin1**2 + upper_margin2**2 - 2 * rho * lower_margin1 * upper_margin2, 0.0))
+    upper_width = math.sqrt(max(upper_margin1**2 + lower_margin2**2 - 2 * rho * upper_margin1 * lower_margin2, 0.0))
+    return r1 - r2 - lower_width, r1 - r2 + upper_width
 
 
 def _inverted_p_value(interval: Callable[[float], tuple[float, float] | None]) -> float:
     """1 minus the largest level at which the interval leaves out 0; an unbounded interval leaves nothing out."""
 
     def excludes(alpha: float) -> bool:
-        ends = interval(1 - alpha)
-        return ends is not None and not ends[0] <= 0 <= ends[1]
+        ci_limits = interval(1 - alpha)
+        return ci_limits is not None and not ci_limits[0] <= 0 <= ci_limits[1]
 
     # Bisection on log alpha: zero is inside the interval at `inside`, outside of it at `outside`.
-    inside, outside = math.log(1e-12), math.log(1.0 - 1e-12)
-    if not excludes(math.exp(outside)):
+    log_alpha_covering, log_alpha_excluding = math.log(1e-12), math.log(1.0 - 1e-12)
+    if not excludes(math.exp(log_alpha_excluding)):
         return 1.0
-    if excludes(math.exp(inside)):
-        return math.exp(inside)
+    if excludes(math.exp(log_alpha_covering)):
+        return math.exp(log_alpha_covering)
     for _ in range(50):
-        middle = (inside + outside) / 2
-        if excludes(math.exp(middle)):
-            outside = middle
+        middle_log_alpha = (log_alpha_covering + log_alpha_excluding) / 2
+        if excludes(math.exp(middle_log_alpha)):
+            log_alpha_excluding = middle_log_alpha
         else:
-            inside = middle
-    return math.exp(outside)
+            log_alpha_covering = middle_log_alpha
+    return math.exp(log_alpha_excluding)

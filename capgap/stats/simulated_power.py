@@ -38,9 +38,9 @@ class SimulatedPower:
 
     def __str__(self) -> str:
         interval = f"[{self.conf_low:.2f}, {self.conf_high:.2f}]"
-        why = f" (most often: {self.reason.replace('_', ' ')})" if self.reason else ""
-        refused = f"{100 * self.refused:.0f} % refused{why}"
-        return f"power {self.power:.2f} {interval}, {refused}, {self.n_replicates} replicates"
+        reason_text = f" (most often: {self.reason.replace('_', ' ')})" if self.reason else ""
+        refused_text = f"{100 * self.refused:.0f} % refused{reason_text}"
+        return f"power {self.power:.2f} {interval}, {refused_text}, {self.n_replicates} replicates"
 
 
 def simulated_power(
@@ -90,14 +90,14 @@ class AssumedAccuracies:
 
 
 def closure_difference_power(
-    first: AssumedAccuracies,
-    second: AssumedAccuracies,
+    accuracies_a: AssumedAccuracies,
+    accuracies_b: AssumedAccuracies,
     *,
     n_tasks: int,
     items_per_task: int,
     rng: np.random.Generator,
     cluster_size: int = 1,
-    shared: float = 0.5,
+    item_share: float = 0.5,
     of_cluster: float = 0.0,
     n_replicates: int = 400,
     conf_level: float = 0.95,
@@ -106,7 +106,7 @@ def closure_difference_power(
 
     Parameters
     ----------
-    first, second
+    accuracies_a, accuracies_b
         Assumed accuracies.
     n_tasks, items_per_task
         Of each capability; tasks count equally.
@@ -114,7 +114,7 @@ def closure_difference_power(
         Draws the studies.
     cluster_size
         Items of a cluster, within one task.
-    shared
+    item_share
         Share of the spread of difficulty (probit scale) that base, student and teacher have in common, 0 to 1.
     of_cluster
         Share of the spread that a cluster's items have in common in each model by itself; shared + of_cluster <= 1.
@@ -129,16 +129,16 @@ def closure_difference_power(
     quantile of its accuracy: u of the item, v of cluster and model, w of item and model, all standard normal. The
     estimate is `ratio_difference`.
     """
-    values = [getattr(a, name) for a in (first, second) for name in ("base", "student", "teacher")]
-    if not all(0 < v < 1 for v in values) or not all(a.teacher > a.base for a in (first, second)):
+    values = [getattr(a, name) for a in (accuracies_a, accuracies_b) for name in ("base", "student", "teacher")]
+    if not all(0 < v < 1 for v in values) or not all(a.teacher > a.base for a in (accuracies_a, accuracies_b)):
         raise EstimationError("accuracies lie between 0 and 1, the teacher's above the base's.")
-    if min(n_tasks, items_per_task, cluster_size) < 1 or min(shared, of_cluster) < 0 or shared + of_cluster > 1:
+    if min(n_tasks, items_per_task, cluster_size) < 1 or min(item_share, of_cluster) < 0 or item_share + of_cluster > 1:
         raise EstimationError("tasks, items and cluster size are 1 or more; shared + of_cluster lie between 0 and 1.")
 
     def draw(generator: np.random.Generator) -> Estimate:
         fits = [
-            _drawn_closure(a, n_tasks, items_per_task, cluster_size, (shared, of_cluster), generator, j)
-            for j, a in enumerate((first, second))
+            _drawn_closure(a, n_tasks, items_per_task, cluster_size, (item_share, of_cluster), generator, j)
+            for j, a in enumerate((accuracies_a, accuracies_b))
         ]
         return ratio_difference(fits[0], fits[1], conf_level=conf_level)
 
@@ -146,15 +146,15 @@ def closure_difference_power(
 
 
 def needed_for_closure_difference(
-    first: AssumedAccuracies,
-    second: AssumedAccuracies,
+    accuracies_a: AssumedAccuracies,
+    accuracies_b: AssumedAccuracies,
     *,
     n_tasks: int,
     seed: int,
     power: float = 0.8,
-    largest: int = 5000,
+    max_items_per_task: int = 5000,
     cluster_size: int = 1,
-    shared: float = 0.5,
+    item_share: float = 0.5,
     of_cluster: float = 0.0,
     n_replicates: int = 200,
     conf_level: float = 0.95,
@@ -163,33 +163,33 @@ def needed_for_closure_difference(
 
     Parameters
     ----------
-    first, second, n_tasks, cluster_size, shared, of_cluster, n_replicates, conf_level
+    accuracies_a, accuracies_b, n_tasks, cluster_size, item_share, of_cluster, n_replicates, conf_level
         As for `closure_difference_power`.
     seed
         Of every study, so that sizes are compared on like draws.
     power
         Probability with which the difference should be found.
-    largest
+    max_items_per_task
         Items per task at most.
     """
 
-    def reached(n: int) -> float:
+    def power_at(n: int) -> float:
         return closure_difference_power(
-            first,
-            second,
+            accuracies_a,
+            accuracies_b,
             n_tasks=n_tasks,
             items_per_task=n,
             rng=np.random.default_rng(seed),
             cluster_size=cluster_size,
-            shared=shared,
+            item_share=item_share,
             of_cluster=of_cluster,
             n_replicates=n_replicates,
             conf_level=conf_level,
         ).power
 
-    if not abs(first.closure - second.closure) > 1e-9:
+    if not abs(accuracies_a.closure - accuracies_b.closure) > 1e-9:
         raise EstimationError("both closures are the same: there is no difference to find.")
-    return smallest_needed("items", reached, max(10, 2 * cluster_size), largest, power)
+    return smallest_needed("items", power_at, max(10, 2 * cluster_size), max_items_per_task, power)
 
 
 def _drawn_closure(
@@ -199,20 +199,20 @@ def _drawn_closure(
     cluster_size: int,
     spread: tuple[float, float],
     rng: np.random.Generator,
-    which: int,
+    capability_index: int,
 ) -> StratifiedMean:
     """Numerator and denominator of one simulated capability; clusters of the two capabilities are different ones."""
     task = np.repeat(np.arange(n_tasks), items_per_task)
-    within: NDArray[np.int64] = np.tile(np.arange(items_per_task) // cluster_size, n_tasks)
-    cluster = task * items_per_task + within
-    shared, of_cluster = spread
+    cluster_in_task: NDArray[np.int64] = np.tile(np.arange(items_per_task) // cluster_size, n_tasks)
+    cluster = task * items_per_task + cluster_in_task
+    item_share, cluster_share = spread
     n = len(task)
     item = rng.normal(size=n)
-    right = {}
+    scores = {}
     for name in ("base", "student", "teacher"):
         # Probit scale, unit variance: item, item x model, cluster x model.
-        latent = math.sqrt(shared) * item + math.sqrt(1 - shared - of_cluster) * rng.normal(size=n)
-        latent += math.sqrt(of_cluster) * rng.normal(size=n)[cluster]
-        right[name] = (latent < special.ndtri(getattr(a, name))).astype(float)
-    values = np.column_stack([right["student"] - right["base"], right["teacher"] - right["base"]])
-    return stratified_mean(values, task, 2 * cluster + which)  # even and odd codes: no cluster is in both
+        latent = math.sqrt(item_share) * item + math.sqrt(1 - item_share - cluster_share) * rng.normal(size=n)
+        latent += math.sqrt(cluster_share) * rng.normal(size=n)[cluster]
+        scores[name] = (latent < special.ndtri(getattr(a, name))).astype(float)
+    values = np.column_stack([scores["student"] - scores["base"], scores["teacher"] - scores["base"]])
+    return stratified_mean(values, task, 2 * cluster + capability_index)  # even and odd codes: no cluster is in both

@@ -18,7 +18,7 @@ Ints = NDArray[np.int64]
 
 SMALL_STRATUM = 5
 """Clusters of average variance that a stratum's own are seen with, where this makes a variance larger."""
-MOST_IN_ONE = 0.9
+MAX_CLUSTER_SHARE = 0.9
 """With more of the weight in one cluster CR2 with Bell-McCaffrey t covered 55 to 90 %, as soon as clusters differ."""
 
 
@@ -58,7 +58,7 @@ class StratifiedMean:
         """
         return np.asarray(self.cov + self.inflation)
 
-    def borrowed(self, column: int = 0) -> tuple[Remark, ...]:
+    def variance_remarks(self, column: int = 0) -> tuple[Remark, ...]:
         """A remark where most of an estimate's variance is that of average strata; else none."""
         return (remark(Reason.BORROWED_VARIANCE),) if self.inflation[column, column] > self.cov[column, column] else ()
 
@@ -81,7 +81,7 @@ class Design:
     """(cluster, stratum) pair of each item, shape (n,)."""
     pair_cluster: Ints
     """Position in `clusters` of each pair."""
-    pair_scale: Floats
+    pair_cr2_weight: Floats
     """``c_k/n_k (1 - m_gk/n_k)^(-1/2)`` of each pair."""
     pair_inflation: Floats
     """What the squared sum of residuals of each pair adds to `StratifiedMean.inflation` before its positive part."""
@@ -137,7 +137,7 @@ class Design:
         weighted = c != 0
         n_pairs = np.bincount(pair_k, minlength=k)
         inflation = _inflation(c, counts, n_pairs)
-        per_weight = n_pairs[weighted] / np.abs(c[weighted])
+        clusters_per_weight = n_pairs[weighted] / np.abs(c[weighted])
         shape = (len(labels), k)
         return cls(
             stratum=stratum,
@@ -147,13 +147,13 @@ class Design:
             clusters=labels,
             pair=pair,
             pair_cluster=pair_g,
-            pair_scale=scale,
+            pair_cr2_weight=scale,
             pair_inflation=np.where(m < n, inflation[pair_k] / np.where(m < n, 1 - m / n, 1.0), 0.0),
             df=math.nan if singleton.any() else _bell_mccaffrey(scale, m, n, pair_g, pair_k, shape),
             unbalanced=bool(inflation.any()),
             n_singletons=int(singleton.sum()),
             largest_share=float(np.bincount(pair_g, np.abs(c[pair_k]) * m / n).max() / max(np.abs(c).sum(), 1e-300)),
-            n_effective=float(per_weight.min()) if weighted.any() else math.inf,
+            n_effective=float(clusters_per_weight.min()) if weighted.any() else math.inf,
         )
 
     @property
@@ -191,12 +191,12 @@ class Design:
         """Why there is no covariance to rely on; None where there is one."""
         if not self.n_singletons:
             share = self.largest_share
-            return remark(Reason.DOMINANT_CLUSTER, share=100 * share) if share > MOST_IN_ONE else None
+            return remark(Reason.DOMINANT_CLUSTER, share=100 * share) if share > MAX_CLUSTER_SHARE else None
         if len(self.counts) == 1:
             return remark(Reason.ONE_CLUSTER)
         return remark(Reason.ONE_CLUSTER_IN_TASK, n=self.n_singletons, of=len(self.counts))
 
-    def subset(self, keep: NDArray[np.bool_]) -> "Design":
+    def subset(self, kept_items: NDArray[np.bool_]) -> "Design":
         """The design of some of its items; every stratum that has a weight must keep one.
 
         Raises
@@ -204,12 +204,12 @@ class Design:
         EstimationError
             A stratum with a weight is left without an item.
         """
-        if keep.all():
+        if kept_items.all():
             return self
-        left = np.bincount(self.stratum[keep], minlength=len(self.counts)) > 0
-        if (self.weights[~left] != 0).any():
+        kept_strata = np.bincount(self.stratum[kept_items], minlength=len(self.counts)) > 0
+        if (self.weights[~kept_strata] != 0).any():
             raise EstimationError("a stratum has no finite value.")
-        return Design.of(self.stratum[keep], self.cluster[keep], weights=self.weights[left])
+        return Design.of(self.stratum[kept_items], self.cluster[kept_items], weights=self.weights[kept_strata])
 
     def mean(self, values: Floats) -> float:
         """The weighted sum of stratum means of finite values, shape (n,), without a variance."""
@@ -242,7 +242,7 @@ class Design:
         if not self.n_singletons:
             sums = np.column_stack([np.bincount(self.pair, column) for column in (y - means[self.stratum]).T])
             for j, column in enumerate(sums.T):  # u_g: the scaled sums of a cluster's pairs
-                scores[:, j] = np.bincount(self.pair_cluster, self.pair_scale * column, self.n_clusters)
+                scores[:, j] = np.bincount(self.pair_cluster, self.pair_cr2_weight * column, self.n_clusters)
             if self.unbalanced:
                 inflation = _positive_part(sums.T @ (self.pair_inflation[:, None] * sums))
         return StratifiedMean(self.weights @ means, scores.T @ scores, inflation, scores, self, y)
@@ -283,10 +283,10 @@ def stratified_mean(
     return Design.of(strata, clusters, weights=weights).fit(values)
 
 
-def cross_covariance(first: StratifiedMean, second: StratifiedMean) -> Floats:
+def cross_covariance(fit_a: StratifiedMean, fit_b: StratifiedMean) -> Floats:
     """The covariance of the estimates of two fits through the clusters that they share, shape (p first, p second)."""
-    _, i, j = np.intersect1d(first.design.clusters, second.design.clusters, assume_unique=True, return_indices=True)
-    return np.asarray(first.scores[i].T @ second.scores[j])
+    _, i, j = np.intersect1d(fit_a.design.clusters, fit_b.design.clusters, assume_unique=True, return_indices=True)
+    return np.asarray(fit_a.scores[i].T @ fit_b.scores[j])
 
 
 def _inflation(weights: Floats, counts: Floats, n_clusters: Ints) -> Floats:
@@ -311,16 +311,16 @@ def _positive_part(matrix: Floats) -> Floats:
     return np.asarray((vectors * np.maximum(values, 0.0)) @ vectors.T)
 
 
-def _bell_mccaffrey(scale: Floats, m: Floats, n: Floats, pair_g: Ints, pair_k: Ints, shape: tuple[int, int]) -> float:
+def _bell_mccaffrey(scale: Floats, m: Floats, n: Floats, cluster: Ints, stratum: Ints, shape: tuple[int, int]) -> float:
     """Degrees of freedom from (cluster, stratum) pairs; `scale` is ``c_k/n_k a_gk``, `shape` (clusters, strata)."""
-    d = np.bincount(pair_g, scale**2 * m, shape[0])
+    d = np.bincount(cluster, scale**2 * m, shape[0])
     b = scale * m / np.sqrt(n)
-    b_squared = np.bincount(pair_g, b**2, shape[0])
-    trace = d.sum() - b_squared.sum()
-    if len(pair_g) == shape[0]:  # no cluster spans strata: B'B is diagonal
-        gram_squared = float((np.bincount(pair_k, b**2, shape[1]) ** 2).sum())
+    b_squared = np.bincount(cluster, b**2, shape[0])
+    matrix_trace = d.sum() - b_squared.sum()
+    if len(cluster) == shape[0]:  # no cluster spans strata: B'B is diagonal
+        gram_squared = float((np.bincount(stratum, b**2, shape[1]) ** 2).sum())
     else:
-        matrix = sparse.csr_array((b, (pair_g, pair_k)), shape=shape)
+        matrix = sparse.csr_array((b, (cluster, stratum)), shape=shape)
         gram_squared = float(((matrix.T @ matrix).data ** 2).sum())
     norm = float((d**2).sum() - 2 * (d * b_squared).sum() + gram_squared)  # ||diag(D) - B B'||²
-    return float(trace**2 / norm) if norm > 0 else math.nan
+    return float(matrix_trace**2 / norm) if norm > 0 else math.nan

@@ -22,7 +22,7 @@ from capgap.schema.frames import as_text
 
 _FOLDER = "outcomes"
 _OLDER_FILE = "outcomes.parquet"
-_PART = ["model", "battery"]
+_PART_KEY = ["model", "battery"]
 # Lower case, because some file systems do not tell "A" from "a"; no dot at the end, which Windows drops.
 _PLAIN_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9_-])?")
 _NAME_OF_DIGITS = re.compile(r"\s*[+-]?(?:0\d|\d{17})")  # a float has no leading zero and sixteen digits
@@ -72,11 +72,11 @@ def write_part(folder: Path, model: str, battery: str, rows: pd.DataFrame) -> li
     """
     path = part_path(folder, model, battery)
     rows, notes = unified_covariates(schema.validate(rows, schema.OUTCOMES, source=f"outcomes of {model} on {battery}"))
-    _refuse_strangers(rows, {(model, battery)}, path)
+    _refuse_foreign_rows(rows, {(model, battery)}, path)
     rows = rows.sort_values(list(schema.OUTCOME_KEY), kind="stable", ignore_index=True)
-    with schema.atomic_write(path) as partial:
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        rows.to_parquet(partial, index=False)
+    with schema.atomic_write(path) as partial_file:
+        partial_file.parent.mkdir(parents=True, exist_ok=True)
+        rows.to_parquet(partial_file, index=False)
     return notes
 
 
@@ -99,24 +99,24 @@ def read_outcomes(folder: Path, models: Collection[str] | None = None, *, on_eve
     """
     frames = []
     for path in _part_files(folder, models):
-        part = schema.read(path, schema.OUTCOMES)
-        pairs = _pairs(part)
-        _refuse_strangers(part, {pair for pair in pairs if part_path(folder, *pair) == path}, path)
-        frames.append(part)
+        part_outcomes = schema.read_df(path, schema.OUTCOMES)
+        pairs = _model_battery_pairs(part_outcomes)
+        _refuse_foreign_rows(part_outcomes, {pair for pair in pairs if part_path(folder, *pair) == path}, path)
+        frames.append(part_outcomes)
     # The older file is a view: what has been written anew since, in parts, stands for its rows.
-    older = folder / _OLDER_FILE
-    if older.is_file():
-        rows = schema.read(older, schema.OUTCOMES)
-        superseded = [pair for pair in _pairs(rows) if part_path(folder, *pair).is_file()]
-        rows = rows[~pd.MultiIndex.from_frame(rows[_PART]).isin(superseded)]
+    older_file = folder / _OLDER_FILE
+    if older_file.is_file():
+        rows = schema.read_df(older_file, schema.OUTCOMES)
+        superseded = [pair for pair in _model_battery_pairs(rows) if part_path(folder, *pair).is_file()]
+        rows = rows[~pd.MultiIndex.from_frame(rows[_PART_KEY]).isin(superseded)]
         frames.append(rows if models is None else rows[rows["model"].isin(list(models))])
     frames = [frame for frame in frames if len(frame)]
     if not frames:
         return schema.empty(schema.OUTCOMES)
     # Each part is validated and no two hold one model and battery, so that keys need no second look.
     outcomes, notes = unified_covariates(pd.concat(frames, ignore_index=True))
-    for note in notes:
-        on_event(Note(note, level="warning"))
+    for note_text in notes:
+        on_event(Note(note_text, level="warning"))
     return outcomes.sort_values(list(schema.OUTCOME_KEY), kind="stable", ignore_index=True)
 
 
@@ -135,22 +135,22 @@ def unified_covariates(outcomes: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]
     notes
         A sentence for each covariate that was a number in some rows and text in others.
     """
-    changed: dict[str, pd.Series[Any]] = {}
+    unified_columns: dict[str, pd.Series[Any]] = {}
     notes = []
     for name in schema.covariate_names(outcomes):
         values = outcomes[name]
         if values.dtype != object:
             continue  # one type already; parts of unlike types make an object column when they are joined
-        known = values.dropna()
-        is_text = known.map(lambda value: isinstance(value, str))
-        if len(known) and not is_text.any() and known.map(lambda value: isinstance(value, bool)).all():
+        known_values = values.dropna()
+        is_text = known_values.map(lambda value: isinstance(value, str))
+        if len(known_values) and not is_text.any() and known_values.map(lambda value: isinstance(value, bool)).all():
             continue
-        changed[name] = values.astype("str") if len(known) and is_text.all() else numeric_or_text(values)
+        unified_columns[name] = values.astype("str") if len(known_values) and is_text.all() else numeric_or_text(values)
         if is_text.any() and not is_text.all():
-            kind = "numbers" if pd.api.types.is_numeric_dtype(changed[name]) else "text"
-            text, number = (_batteries(outcomes, known.index[mask]) for mask in (is_text, ~is_text))
+            kind = "numbers" if pd.api.types.is_numeric_dtype(unified_columns[name]) else "text"
+            text, number = (_batteries(outcomes, known_values.index[mask]) for mask in (is_text, ~is_text))
             notes.append(f"covariate {name} is text in {text} and a number in {number}; all of it is taken as {kind}")
-    return (outcomes.assign(**changed) if changed else outcomes), notes
+    return (outcomes.assign(**unified_columns) if unified_columns else outcomes), notes
 
 
 def numeric_or_text(values: "pd.Series[Any]") -> "pd.Series[Any]":
@@ -171,22 +171,22 @@ def _batteries(outcomes: pd.DataFrame, rows: pd.Index) -> str:
 
 def _part_files(folder: Path, models: Collection[str] | None) -> list[Path]:
     """The parts of some models, or all; neighbours that are being written (``….partial``) are none."""
-    parts = folder / _FOLDER
+    part_dir = folder / _FOLDER
     if models is None:
-        return sorted(parts.glob("*/*.parquet"))
+        return sorted(part_dir.glob("*/*.parquet"))
     return [
-        path for name in sorted({_file_name(m) for m in models}) for path in sorted((parts / name).glob("*.parquet"))
+        path for name in sorted({_file_name(m) for m in models}) for path in sorted((part_dir / name).glob("*.parquet"))
     ]
 
 
-def _pairs(outcomes: pd.DataFrame) -> list[tuple[str, str]]:
+def _model_battery_pairs(outcomes: pd.DataFrame) -> list[tuple[str, str]]:
     """Each model and battery that occur together, once."""
-    return list(outcomes[_PART].drop_duplicates().itertuples(index=False, name=None))
+    return list(outcomes[_PART_KEY].drop_duplicates().itertuples(index=False, name=None))
 
 
-def _refuse_strangers(outcomes: pd.DataFrame, expected: Collection[tuple[str, str]], path: Path) -> None:
+def _refuse_foreign_rows(outcomes: pd.DataFrame, expected: Collection[tuple[str, str]], path: Path) -> None:
     """Refuse rows of another model or battery: they would be counted twice, or missed where some models are read."""
-    for model, battery in _pairs(outcomes):
+    for model, battery in _model_battery_pairs(outcomes):
         if (model, battery) not in expected:
             raise TableError(
                 f"{path}: holds outcomes of model {model!r} on battery {battery!r}, which do not belong there. Bring "

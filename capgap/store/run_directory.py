@@ -32,7 +32,7 @@ from capgap.events import Event, Listener, Note, ignore
 from capgap.store.outcome_parts import has_outcomes, read_outcomes, write_part
 from capgap.store.writable_folder import writable
 
-_LAYOUT = 2
+_LAYOUT_VERSION = 2
 """1 had all outcomes in one file, and is still read."""
 _NOTE, _LOCK = "run.json", "tables.lock"
 _LOCK_SECONDS = 120
@@ -84,18 +84,18 @@ class RunDirectory:
         self._on_event = on_event
         self._notes: list[str] = []  # passed on already, and part of every later run.json
         self._lock = FileLock(self.path / _LOCK, timeout=_LOCK_SECONDS)
-        existing = self._read_note()
-        if existing is not None:
-            self.facts: dict[str, Any] = existing
+        stored_facts = self._read_note()
+        if stored_facts is not None:
+            self.facts: dict[str, Any] = stored_facts
             return
         with writable(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        begun = {"created": _now(), "id": uuid4().hex, "state": "new"}
+        initial_facts = {"created": _now(), "id": uuid4().hex, "state": "new"}
         # Another process may have begun the same directory since; then its facts stand.
-        self._update(lambda written: written.update(begun | written))
+        self._update(lambda written: written.update(initial_facts | written))
 
     @classmethod
-    def existing(cls, path: Path | str, *, on_event: Listener = ignore) -> "RunDirectory":
+    def open_existing(cls, path: Path | str, *, on_event: Listener = ignore) -> "RunDirectory":
         """A run directory that is there already.
 
         Raises
@@ -136,15 +136,15 @@ class RunDirectory:
             A file is damaged.
         """
         if table is schema.OUTCOMES:
-            return read_outcomes(self.path, on_event=self._remember)
+            return read_outcomes(self.path, on_event=self._record_note)
         path = self._file(table)
-        return schema.read(path, table) if path.is_file() else schema.empty(table)
+        return schema.read_df(path, table) if path.is_file() else schema.empty(table)
 
     def outcomes(self, models: Collection[str]) -> pd.DataFrame:
         """The outcomes of some models, without rows of those that have none; nothing of other models is read."""
-        return read_outcomes(self.path, models, on_event=self._remember)
+        return read_outcomes(self.path, models, on_event=self._record_note)
 
-    def _remember(self, event: Event) -> None:
+    def _record_note(self, event: Event) -> None:
         """Pass a note on once, and keep it in `facts` and for the next `save`."""
         if isinstance(event, Note):
             if event.text in self._notes:
@@ -167,8 +167,8 @@ class RunDirectory:
         StoreError
             The disk is full or cannot be written.
         """
-        for note in write_part(self.path, model, battery, rows):
-            self._remember(Note(note, level="warning"))
+        for note_text in write_part(self.path, model, battery, rows):
+            self._record_note(Note(note_text, level="warning"))
         _log.debug("%s: %d outcomes of %s on %s", self.path, len(rows), model, battery)
 
     def merge(self, table: schema.Table, rows: pd.DataFrame) -> pd.DataFrame:
@@ -189,12 +189,12 @@ class RunDirectory:
         key = list(table.key)
         rows = schema.validate(rows, table)
         with self.locked():
-            before = self.read(table)  # anew, under the lock: another process may have added rows
-            replaced = pd.MultiIndex.from_frame(before[key]).isin(pd.MultiIndex.from_frame(rows[key]))
-            frames = [frame for frame in (before[~replaced], rows) if len(frame)] or [before]
+            stored_rows = self.read(table)  # anew, under the lock: another process may have added rows
+            is_replaced = pd.MultiIndex.from_frame(stored_rows[key]).isin(pd.MultiIndex.from_frame(rows[key]))
+            frames = [frame for frame in (stored_rows[~is_replaced], rows) if len(frame)] or [stored_rows]
             # Sorted, so that the order in which models were evaluated changes nothing.
             merged = pd.concat(frames).sort_values(key, kind="stable", ignore_index=True)
-            if not merged.equals(before) or not self._file(table).is_file():
+            if not merged.equals(stored_rows) or not self._file(table).is_file():
                 schema.write(merged, self._file(table), table)
         return merged
 
@@ -207,8 +207,8 @@ class RunDirectory:
             Name → what JSON can hold, or `Roles`.
         """
         roles = facts.get("roles")
-        changes = {**facts, "roles": asdict(roles)} if isinstance(roles, schema.Roles) else facts
-        self._update(lambda written: written.update(changes))
+        changed_facts = {**facts, "roles": asdict(roles)} if isinstance(roles, schema.Roles) else facts
+        self._update(lambda written: written.update(changed_facts))
 
     def save_comparison(self, roles: schema.Roles, batteries: Collection[str], **facts: Any) -> None:
         """Enter what the tables now answer, and a report repeats: who is who, on which batteries, and other facts."""
@@ -229,18 +229,18 @@ class RunDirectory:
             A battery of this name with other contents was run here.
         """
 
-        def enter(written: dict[str, Any]) -> None:
-            known = written["batteries"].get(name, {"hash": digest})
-            if known["hash"] != digest:
+        def enter_battery(written: dict[str, Any]) -> None:
+            recorded_battery = written["batteries"].get(name, {"hash": digest})
+            if recorded_battery["hash"] != digest:
                 raise StoreError(
-                    f"{self.path}: holds another battery called {name!r} (hash {known['hash'][:12]}, now "
+                    f"{self.path}: holds another battery called {name!r} (hash {recorded_battery['hash'][:12]}, now "
                     f"{digest[:12]}). Give the changed battery another name or version of its name, or choose another "
                     f"--out."
                 )
             new = {"hash": digest, **({"pending": True} if facts is None else facts)}
             written["batteries"][name] = written["batteries"].get(name, new) if facts is None else new
 
-        self._update(enter)
+        self._update(enter_battery)
 
     def add_model(self, name: str, fingerprint: str, facts: Mapping[str, Any]) -> None:
         """Enter a model into ``run.json``.
@@ -251,50 +251,50 @@ class RunDirectory:
             A model of this name that differs in weights, dtype or prompting was run here.
         """
 
-        def enter(written: dict[str, Any]) -> None:
-            known = written["models"].get(name, {"fingerprint": fingerprint})
-            if known["fingerprint"] != fingerprint:
-                before, now = known.get("identity", {}), facts.get("identity", {})
-                unlike = ", ".join(key for key in now if before.get(key) != now.get(key)) or "kind"
+        def enter_model(written: dict[str, Any]) -> None:
+            recorded_model = written["models"].get(name, {"fingerprint": fingerprint})
+            if recorded_model["fingerprint"] != fingerprint:
+                stored_identity, now = recorded_model.get("identity", {}), facts.get("identity", {})
+                mismatch = ", ".join(key for key in now if stored_identity.get(key) != now.get(key)) or "kind"
                 raise StoreError(
-                    f"{self.path}: holds another model called {name!r} (they differ in {unlike}). Give one of them a "
+                    f"{self.path}: holds another model called {name!r} (they differ in {mismatch}). Give one of them a "
                     f"name of its own: NAME={facts.get('word', 'CKPT')}, or choose another --out."
                 )
             written["models"][name] = {"fingerprint": fingerprint, **facts}
 
-        self._update(enter)
+        self._update(enter_model)
 
-    def _update(self, change: Callable[[dict[str, Any]], object]) -> None:
-        """Read ``run.json`` anew, let `change` change it or refuse, and write it, while no other process can."""
+    def _update(self, apply_change: Callable[[dict[str, Any]], object]) -> None:
+        """Read ``run.json`` anew, let `apply_change` change it or refuse, and write it, while no other process can."""
         with self.locked():
-            facts = self._read_note() or {"layout": _LAYOUT, "models": {}, "batteries": {}}
-            change(facts)
+            facts = self._read_note() or {"layout": _LAYOUT_VERSION, "models": {}, "batteries": {}}
+            apply_change(facts)
             self._add_notes(facts)
-            facts |= {"layout": _LAYOUT, "updated": _now()}
+            facts |= {"layout": _LAYOUT_VERSION, "updated": _now()}
             schema.write_object(facts, self.path / _NOTE)
         self.facts = facts
 
     def _read_note(self) -> dict[str, Any] | None:
         """What ``run.json`` holds; None where the directory is new or empty."""
         try:
-            is_there = self.path.exists()
+            path_exists = self.path.exists()
         except (OSError, ValueError) as error:  # too long a name, a null byte, no access
             raise StoreError(f"{str(self.path)[:200]}: cannot be a directory: {error}.") from error
-        if not is_there:
+        if not path_exists:
             return None
         if not self.path.is_dir():
             raise StoreError(f"{self.path}: is a file. --out names a directory.")
-        note = self.path / _NOTE
-        if not note.is_file():
-            others = [entry.name for entry in self.path.iterdir() if not entry.name.endswith((".partial", ".lock"))]
-            if others and not note.is_file():  # still: another process may have begun the directory just now
+        run_json_path = self.path / _NOTE
+        if not run_json_path.is_file():
+            contents = [entry.name for entry in self.path.iterdir() if not entry.name.endswith((".partial", ".lock"))]
+            if contents and not run_json_path.is_file():  # still: another process may have begun the directory just now
                 raise StoreError(
-                    f"{self.path}: is no run directory: it holds {', '.join(sorted(others)[:5])} and no run.json. "
+                    f"{self.path}: is no run directory: it holds {', '.join(sorted(contents)[:5])} and no run.json. "
                     f"Choose another --out; nothing was changed."
                 )
             return None
         try:
-            facts = dict(json.loads(note.read_text(encoding="utf-8")))
+            facts = dict(json.loads(run_json_path.read_text(encoding="utf-8")))
             layout = int(facts["layout"])
             for kind in ("models", "batteries"):
                 facts[kind] = {name: dict(entry) for name, entry in dict(facts[kind]).items()}
@@ -303,10 +303,10 @@ class RunDirectory:
             float(facts.get("margin", 0)), float(facts.get("conf_level", 0))
         except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
             raise StoreError(
-                f"{note}: is no note of a run: {error!r}. Choose another --out; nothing was changed."
+                f"{run_json_path}: is no note of a run: {error!r}. Choose another --out; nothing was changed."
             ) from error
-        if layout > _LAYOUT:
-            raise StoreError(f"{note}: was written by a newer capgap (layout {layout}). Update capgap.")
+        if layout > _LAYOUT_VERSION:
+            raise StoreError(f"{run_json_path}: was written by a newer capgap (layout {layout}). Update capgap.")
         return facts
 
     def discard(self) -> None:

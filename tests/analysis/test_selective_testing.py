@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from capgap.analysis import estimate_table
-from capgap.stats import selective_tree
+from capgap.stats import run_tree_test
 from tests.analysis.worlds import ROLES, of_two_students, outcomes, plain
 
 
@@ -36,7 +36,7 @@ def test_the_tree_is_the_one_that_a_reader_climbs_down():
         # Even tasks are chosen and even tasks are domain0: a format is a domain here, a capability's format as well.
         return names.index(("domain", "domain0" if "choose" in group else "domain1"))
 
-    test = selective_tree(rows["p_value"], [above(*name) for name in names], level=0.05)
+    test = run_tree_test(rows["p_value"], [above(*name) for name in names], level=0.05)
     below = (rows["level"] != "battery").to_numpy()
     expected = np.where(np.isnan(test.p_adjusted), 1.0, test.p_adjusted)[below]
     assert rows["p_adjusted"][below].to_numpy() == pytest.approx(expected)

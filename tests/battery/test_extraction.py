@@ -5,7 +5,7 @@ import pytest
 
 from capgap.battery import extraction as module
 from capgap.battery import load_battery, prepare, score_generation
-from capgap.battery.battery_check import proof
+from capgap.battery.battery_check import mean_primary_score
 from capgap.battery.extraction import backtracking_complaint, extract_answer, syntax_complaint
 from capgap.errors import BatteryError
 
@@ -108,8 +108,8 @@ def test_lm_evals_metrics_read_with_the_same_bounds(write: Write) -> None:
         ("score: numeric", "score: exact_match\n    extract: 'answer is (.*)'"), ('"{{text}} so', '"{{text}} so')
     )
     prepared = prepare(load_battery(path))[1]
-    assert proof(prepared, lambda item, request: f"answer is 7. So the answer is {item.targets[0]}") == 1.0
-    assert proof(prepared, lambda item, request: item.targets[0]) == 0.0
+    assert mean_primary_score(prepared, lambda item, request: f"answer is 7. So the answer is {item.targets[0]}") == 1.0
+    assert mean_primary_score(prepared, lambda item, request: item.targets[0]) == 0.0
 
 
 def test_no_expression_of_a_shipped_battery_is_refused() -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from capgap.battery import load_battery, prepare, training_items
 from capgap.battery.battery_check import check_battery
-from capgap.battery.battery_spec import BatteryDefaults, BatterySpec, DataSpec, DataTask, LmEvalTask
+from capgap.battery.battery_spec import BatteryDefaults, BatterySpec, CustomTask, DataSpec, LmEvalTask
 from capgap.errors import CapgapError
 
 
@@ -89,7 +89,7 @@ WHOLE: dict[str, Any] = {
 }
 
 KEYS = sorted(
-    {key for model in (BatterySpec, BatteryDefaults, DataSpec, DataTask, LmEvalTask) for key in model.model_fields}
+    {key for model in (BatterySpec, BatteryDefaults, DataSpec, CustomTask, LmEvalTask) for key in model.model_fields}
 )
 TEXTS = [
     *("", " ", "\n", "\0", "\x1b[31m", "é", "\u2028", "\U0001f600", "ﷺ" * 50, "x" * 20_000, "x" * 1_100_000),

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from capgap.battery import load_battery, prepare, training_items
-from capgap.battery.battery_spec import DataTask
+from capgap.battery.battery_spec import CustomTask
 from capgap.battery.data_source import SourceRow
 from capgap.battery.items import make_items, sample_positions
 from capgap.errors import BatteryError
@@ -16,7 +16,7 @@ def _items(rows: list[dict[str, Any]], **task: Any) -> dict[str, list[Any]]:
     if whole["format"] == "choose":
         whole.setdefault("choices", "{{c}}")
     made = [SourceRow(row, f"line {n}") for n, row in enumerate(rows, start=1)]
-    return make_items(DataTask.model_validate(whole), made, "here")
+    return make_items(CustomTask.model_validate(whole), made, "here")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from capgap.battery import Battery, load_battery, prepare, training_items
 from capgap.battery.battery_check import check_battery
 from capgap.battery.battery_spec import LmEvalTask
 from capgap.battery.catalogue import catalogue, known_label
-from capgap.battery.lm_eval_config import lm_eval_task_config, static_problem
+from capgap.battery.lm_eval_config import config_problem, lm_eval_task_config
 from capgap.battery.lm_eval_groups import compiled_task_config, leaf_task_names, runs_code
 from capgap.battery.task_index import task_index
 from capgap.errors import BatteryError
@@ -166,7 +166,7 @@ def test_core_needs_no_code_of_others() -> None:
     for task in load_battery("core").tasks:
         assert isinstance(task, LmEvalTask)
         leaf = lm_eval_task_config(task.lm_eval)
-        assert static_problem(leaf, task) is None
+        assert config_problem(leaf, task) is None
         assert not runs_code(task.lm_eval)
         assert leaf.primaries
         assert "trust_remote_code" not in (compiled_task_config(task.lm_eval).dataset_kwargs or {})

@@ -4,7 +4,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from capgap.battery import load_battery, read_yaml
-from capgap.battery.battery_spec import BatteryDefaults, BatterySpec, DataSpec, DataTask, LmEvalTask
+from capgap.battery.battery_spec import BatteryDefaults, BatterySpec, CustomTask, DataSpec, LmEvalTask
 from capgap.battery.starter_battery import write_starter_battery
 
 
@@ -15,7 +15,7 @@ def _switched_on(path: Path) -> str:
 
 def test_every_key_is_shown(tmp_path: Path) -> None:
     path = write_starter_battery(tmp_path / "mine.yaml")[0]
-    models: tuple[type[BaseModel], ...] = (BatterySpec, BatteryDefaults, DataSpec, DataTask, LmEvalTask)
+    models: tuple[type[BaseModel], ...] = (BatterySpec, BatteryDefaults, DataSpec, CustomTask, LmEvalTask)
     keys = {key for model in models for key in model.model_fields}
     shown = set(re.findall(r"(?m)^[ #-]*([a-z_]+):", path.read_text()))
     assert keys - shown == set()

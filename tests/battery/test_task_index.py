@@ -20,7 +20,7 @@ INDEX = {
 def kept(tmp_path: Path) -> Path:
     """A cached index."""
     file = tmp_path / "cache" / "index.json"
-    module._write(file, "these tasks", INDEX)
+    module._write_index(file, "these tasks", INDEX)
     return file
 
 
@@ -66,7 +66,7 @@ def test_a_damaged_cache_is_no_cache(kept: Path, damage: Any) -> None:
     ],
 )
 def test_no_entry_of_a_forged_cache_leads_out_of_lm_evals_folder(tmp_path: Path, entry: IndexEntry) -> None:
-    module._write(tmp_path / "index.json", "these tasks", INDEX | {"evil": entry})
+    module._write_index(tmp_path / "index.json", "these tasks", INDEX | {"evil": entry})
     assert read_index(tmp_path / "index.json", "these tasks") is None
 
 
@@ -99,7 +99,7 @@ def test_version_and_folder_have_indices_of_their_own(tmp_path: Path, monkeypatc
 def test_the_second_process_does_not_build_the_index(monkeypatch: pytest.MonkeyPatch) -> None:
     known = task_index()
     task_index.cache_clear()
-    monkeypatch.setattr(module, "_build", lambda folder: pytest.fail("built again"))
+    monkeypatch.setattr(module, "_build_index", lambda folder: pytest.fail("built again"))
     assert task_index() == known
     assert len(known) > 10_000
 
@@ -107,7 +107,7 @@ def test_the_second_process_does_not_build_the_index(monkeypatch: pytest.MonkeyP
 def test_a_damaged_cache_is_built_and_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = task_index()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(module, "_build", lambda folder: known)
+    monkeypatch.setattr(module, "_build_index", lambda folder: known)
     task_index.cache_clear()
     assert task_index() == known
     (file,) = (tmp_path / "capgap").iterdir()
@@ -120,7 +120,7 @@ def test_a_damaged_cache_is_built_and_written_again(tmp_path: Path, monkeypatch:
 def test_a_cache_that_cannot_be_written_costs_time_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    monkeypatch.setattr(module, "_build", lambda folder: INDEX)
+    monkeypatch.setattr(module, "_build_index", lambda folder: INDEX)
     task_index.cache_clear()
     assert task_index() == INDEX
     task_index.cache_clear()

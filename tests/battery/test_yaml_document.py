@@ -95,4 +95,4 @@ class _Outer(BaseModel):
 def test_a_mistake_names_file_line_key_and_nearest_word(tmp_path: Path, text: str, message: str) -> None:
     document = read_yaml(_file(tmp_path, text))
     with pytest.raises(DistillError, match=r"file\.yaml, " + message):
-        document.validated(_Outer, error=DistillError, what="distillation file")
+        document.validated(_Outer, error=DistillError, file_kind="distillation file")

@@ -27,7 +27,7 @@ def main() -> None:
     begin = time.perf_counter()
     from capgap.classification.text_model import TextModel
 
-    model = TextModel.shipped()
+    model = TextModel.load_shipped()
     loaded = time.perf_counter()
     found = model.evidence(questions)
     end = time.perf_counter()

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from capgap.classification import behaviour_evidence
-from capgap.classification.behavioural_evidence import Behaviour, behaviours
+from capgap.classification.behavioural_evidence import TaskBehaviour, task_behaviours
 from capgap.classification.pooling import pool
 from capgap.schema.remarks import Reason
 from tests.classification.worlds import models, outcomes
@@ -15,8 +15,8 @@ STEPS_HELP = {("m", "direct"): 0.4, ("m", "cot"): 0.9}
 NOTHING_HELPS = {("m", "direct"): 0.6, ("m", "cot"): 0.6}
 
 
-def of(frame: pd.DataFrame, sizes: pd.DataFrame | None = None) -> dict[str, Behaviour]:
-    return {b.name: b for b in behaviours(frame, sizes)["t"]}
+def of(frame: pd.DataFrame, sizes: pd.DataFrame | None = None) -> dict[str, TaskBehaviour]:
+    return {b.name: b for b in task_behaviours(frame, sizes)["t"]}
 
 
 def p(frame: pd.DataFrame) -> float:

@@ -10,7 +10,7 @@ import pytest
 from capgap.battery import load_battery
 from capgap.classification import classify
 from capgap.errors import TableError, UsageError
-from capgap.events import Advanced, Begun, Event, Finished, Note
+from capgap.events import Event, Note, StageAdvanced, StageBegun, StageFinished
 from tests.classification.worlds import outcomes
 
 ROWS = (
@@ -100,11 +100,11 @@ def test_asking_a_model_is_a_stage_whose_parts_add_up(tmp_path: Path) -> None:
         on_event=events.append,
     )
     assert set(labels["source"]) == {"declared"}, "two items of a task are too few"
-    (begun,) = (event for event in events if isinstance(event, Begun))
-    advanced = [event for event in events if isinstance(event, Advanced)]
+    (begun,) = (event for event in events if isinstance(event, StageBegun))
+    advanced = [event for event in events if isinstance(event, StageAdvanced)]
     assert sum(event.n for event in advanced) == begun.total
     assert list(dict.fromkeys(event.status for event in advanced)) == ["small", "medium"]
-    assert events.index(Finished(begun.stage)) > events.index(advanced[-1])
+    assert events.index(StageFinished(begun.stage_id)) > events.index(advanced[-1])
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_counts_are_told_as_logarithms_and_shares_as_they_are() -> None:
     raw = np.arange(2.0 * len(FEATURES)).reshape(2, -1) / 100
     found = scaled(raw)
     for n, feature in enumerate(FEATURES):
-        expected = np.log1p(raw[:, n]) if feature.how == "count" else raw[:, n]
+        expected = np.log1p(raw[:, n]) if feature.value_type == "count" else raw[:, n]
         np.testing.assert_array_equal(found[:, n], expected)
 
 

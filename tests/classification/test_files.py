@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from capgap import schema
-from capgap.classification import classify_items, read_items, read_labels, write_labels
+from capgap.classification import classify_items, read_items, read_labels, write_label_file
 from capgap.errors import StoreError, TableError, UsageError
 from tests.classification.standin import text_evidence
 
@@ -19,14 +19,14 @@ def lines(path: Path, *rows: Any) -> Path:
 def test_a_line_with_everything(tmp_path: Path) -> None:
     row = {"text": "2+2?", "item": 7, "task": "sums", "choices": [3, 4], "target": 1, "capability": "reasoning"}
     (item,) = read_items(lines(tmp_path / "q.jsonl", {**row, "rationale": "2+2=4", "source": "mine"}))
-    assert (item.task, item.item, item.alone) == ("sums", "7", False)
+    assert (item.task, item.item, item.no_task) == ("sums", "7", False)
     assert (item.question.choices, item.question.target) == (("3", "4"), "4")
-    assert (item.capability, item.rationale, item.by) == ("reasoning", "2+2=4", "the file")
+    assert (item.capability, item.rationale, item.declarer) == ("reasoning", "2+2=4", "the file")
 
 
 def test_a_line_with_nothing_but_its_text(tmp_path: Path) -> None:
     first, second = read_items(lines(tmp_path / "mine.jsonl", {"text": "a"}, "", {"text": ""}))
-    assert first.alone
+    assert first.no_task
     assert first.task == second.task == "mine"
     assert first.item != second.item
 
@@ -101,7 +101,7 @@ def test_labels_come_back_as_they_were_written(name: str, tmp_path: Path) -> Non
     rows = [{"text": "7 + 8", "item": "007", "task": "1e3"}, {"text": "wer ist’s", "item": "é\t\x07", "task": "t"}]
     items = read_items(lines(tmp_path / "q.jsonl", *rows))
     labels = classify_items(items, text=text_evidence).labels
-    write_labels(labels, tmp_path / name)
+    write_label_file(labels, tmp_path / name)
     found = read_labels(tmp_path / name)
     pd.testing.assert_frame_equal(found, labels, check_exact=False, atol=1e-6)
     assert list(found["item"]) == ["007", "é\t\x07"]
@@ -112,14 +112,14 @@ def test_a_file_that_is_there_is_replaced_only_when_told(tmp_path: Path) -> None
     out = tmp_path / "l.jsonl"
     out.write_text("mine")
     with pytest.raises(UsageError, match="is there already"):
-        write_labels(labels, out)
+        write_label_file(labels, out)
     assert out.read_text() == "mine"
-    write_labels(labels, out, replace=True)
+    write_label_file(labels, out, replace=True)
     assert out.read_text() == ""
     with pytest.raises(UsageError, match=r"\.jsonl or \.parquet"):
-        write_labels(labels, tmp_path / "l.csv")
+        write_label_file(labels, tmp_path / "l.csv")
     with pytest.raises(UsageError, match="no folder"):
-        write_labels(labels, tmp_path / "none" / "l.jsonl")
+        write_label_file(labels, tmp_path / "none" / "l.jsonl")
 
 
 def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +131,7 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr("capgap.classification.files.label_lines", full)
     with pytest.raises(StoreError, match="No space left"):
-        write_labels(schema.empty(schema.LABELS), out, replace=True)
+        write_label_file(schema.empty(schema.LABELS), out, replace=True)
     assert out.read_text() == "mine"
     assert list(tmp_path.iterdir()) == [out]
 

@@ -14,7 +14,7 @@ from capgap.classification.design_matrices import DesignMatrices, balanced, make
 from capgap.classification.evidence import ItemText
 from capgap.classification.exercises import exercises
 from capgap.classification.features import item_features
-from capgap.classification.fitting import GRID, FitSettings, _columns, fit, leave_families_out, sample, spread
+from capgap.classification.fitting import SETTINGS_GRID, FitSettings, _columns, fit, leave_families_out, sample, spread
 from capgap.classification.metrics import _reliability, auroc, classifier_metrics
 from capgap.classification.refit import main, refit, write_report
 from capgap.classification.text_model import TextModel
@@ -62,7 +62,7 @@ def test_unseen_families_of_a_plain_world_are_told_apart(design: DesignMatrices)
 
 
 def test_the_shipped_arithmetic_agrees_with_scikit_learn(design: DesignMatrices) -> None:
-    coefficients, fitted = fit(design, spreads=(1.0, 1.0), about={}, grid=ONE)
+    coefficients, fitted = fit(design, spreads=(1.0, 1.0), origin={}, grid=ONE)
     model = TextModel(Coefficients.from_json(coefficients.to_json(), "here"))
     rows = np.arange(len(design.family))
     raw = model.raw_logits([item_features(q) for family in design.families for q in family.questions])
@@ -181,7 +181,7 @@ def test_the_same_corpus_gives_the_same_coefficients(tmp_path: Path) -> None:
     one, two = (refit(corpus, with_exercises=False, grid=ONE).coefficients.to_json() for _ in range(2))
     assert one == two
     assert len(exercises()) > 50
-    assert len(GRID) > 1
+    assert len(SETTINGS_GRID) > 1
 
 
 @pytest.mark.real

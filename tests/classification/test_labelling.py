@@ -7,9 +7,9 @@ from capgap import schema
 from capgap.battery import load_battery, prepare
 from capgap.classification import (
     Evidence,
-    EvidenceModel,
     EvidenceReason,
     ItemText,
+    ProbedModel,
     UnlabelledItem,
     classify_items,
     unlabelled_items,
@@ -33,7 +33,7 @@ def test_a_battery_gives_each_item_once_with_what_it_declares() -> None:
 
 
 def test_labels_are_a_valid_table_in_the_order_of_the_items() -> None:
-    items = [ask("a", "7 + 8"), ask("b", "who", capability="knowledge"), ask("a", "9 - 2"), ask("c", "x", alone=True)]
+    items = [ask("a", "7 + 8"), ask("b", "who", capability="knowledge"), ask("a", "9 - 2"), ask("c", "x", no_task=True)]
     found = classify_items(items, text=text_evidence)
     schema.validate(found.labels, schema.LABELS)
     assert list(zip(found.labels["task"], found.labels["item"], strict=True)) == [(i.task, i.item) for i in items]
@@ -44,11 +44,9 @@ def test_labels_are_a_valid_table_in_the_order_of_the_items() -> None:
 
 def test_evidence_says_why_by_whom_and_how_the_task_stands() -> None:
     behaviour = {
-        "a": [
-            Evidence("behaviour", 2.0, 1.0, (EvidenceReason("thoughts help", 2.0),), models=(EvidenceModel("m", "h"),))
-        ]
+        "a": [Evidence("behaviour", 2.0, 1.0, (EvidenceReason("thoughts help", 2.0),), models=(ProbedModel("m", "h"),))]
     }
-    found = classify_items([ask("a", "7 + 8"), ask("a", "9 - 2")], behaviour=behaviour, text=text_evidence)
+    found = classify_items([ask("a", "7 + 8"), ask("a", "9 - 2")], answer_evidence=behaviour, text=text_evidence)
     for written in found.labels["evidence"]:
         evidence = json.loads(written)
         assert [set(reason) for reason in evidence["reasons"]] == [{"words", "weight"}] * len(evidence["reasons"])
@@ -60,8 +58,8 @@ def test_evidence_says_why_by_whom_and_how_the_task_stands() -> None:
 
 
 def test_items_without_a_task_say_nothing_about_each_other() -> None:
-    one = classify_items([ask("f", "7", alone=True)], text=text_evidence).labels
-    many = classify_items([ask("f", f"{7 + n}", alone=True) for n in range(30)], text=text_evidence).labels
+    one = classify_items([ask("f", "7", no_task=True)], text=text_evidence).labels
+    many = classify_items([ask("f", f"{7 + n}", no_task=True) for n in range(30)], text=text_evidence).labels
     assert many["p_reasoning"][0] == one["p_reasoning"][0]
     together = classify_items([ask("f", f"{7 + n}") for n in range(30)], text=text_evidence).labels
     assert together["p_reasoning"][0] > one["p_reasoning"][0]
@@ -79,7 +77,7 @@ def test_a_declaration_outweighs_text_and_strong_behaviour_outweighs_a_declarati
     items = [ask("t", f"{n} + 1", capability="knowledge") for n in range(20)]
     assert set(classify_items(items, text=text_evidence).labels["capability"]) == {"knowledge"}
     strong = {"t": [Evidence("behaviour", 8.0, 0.3)]}
-    assert set(classify_items(items, behaviour=strong, text=text_evidence).labels["capability"]) == {"reasoning"}
+    assert set(classify_items(items, answer_evidence=strong, text=text_evidence).labels["capability"]) == {"reasoning"}
 
 
 def test_items_of_one_task_may_be_declared_differently() -> None:
@@ -91,7 +89,7 @@ def test_items_of_one_task_may_be_declared_differently() -> None:
 def test_behaviour_of_another_task_changes_nothing() -> None:
     items = [ask("t", "1"), ask("u", "2")]
     plain = classify_items(items, text=text_evidence).labels
-    other = classify_items(items, text=text_evidence, behaviour={"u": [Evidence("behaviour", -4.0, 1.0)]}).labels
+    other = classify_items(items, text=text_evidence, answer_evidence={"u": [Evidence("behaviour", -4.0, 1.0)]}).labels
     assert other["p_reasoning"][0] == plain["p_reasoning"][0]
     assert other["p_reasoning"][1] < plain["p_reasoning"][1]
 
@@ -114,7 +112,7 @@ def test_a_reason_is_one_bounded_line_whatever_it_quotes(words: str) -> None:
 
 
 def test_without_any_evidence_everything_is_open() -> None:
-    labels = classify_items([ask("t", ""), ask("u", "", alone=True)], text=lambda q: []).labels
+    labels = classify_items([ask("t", ""), ask("u", "", no_task=True)], text=lambda q: []).labels
     assert list(labels["p_reasoning"]) == [0.5, 0.5]
     assert (labels["conf_high"] - labels["conf_low"] > 0.99).all()
     assert set(labels["source"]) == {"none"}

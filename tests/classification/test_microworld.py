@@ -17,7 +17,7 @@ from capgap.classification import (
     behaviour_evidence,
     classify_items,
     read_answers,
-    refuse_compared,
+    refuse_circular,
     unlabelled_items,
 )
 from capgap.classification.behaviour_links import LINKS
@@ -41,7 +41,7 @@ def answered(names: Sequence[str], asked: Sequence[UnlabelledItem], folder: Path
 
 def by_behaviour(asked: Sequence[UnlabelledItem], outcomes: pd.DataFrame, models: pd.DataFrame) -> LabelledItems:
     evidence = behaviour_evidence(outcomes, models)
-    return classify_items(asked, behaviour=evidence, text=lambda questions: [], declarations=False)
+    return classify_items(asked, answer_evidence=evidence, text=lambda questions: [], declarations=False)
 
 
 def share_right(asked: Sequence[UnlabelledItem], found: LabelledItems) -> float:
@@ -83,7 +83,7 @@ def test_labels_hold_whatever_the_links_say_within_reason(small: Small, monkeypa
     plain = dict(LINKS)
     for slope, moved in itertools.product((0.5, 2.0), (-0.05, 0.0, 0.05)):
         for name, link in plain.items():
-            monkeypatch.setitem(LINKS, name, replace(link, slope=slope * link.slope, middle=link.middle + moved))
+            monkeypatch.setitem(LINKS, name, replace(link, slope=slope * link.slope, midpoint=link.midpoint + moved))
         assert share_right(asked, by_behaviour(asked, outcomes, models)) >= 0.99, (slope, moved)
 
 
@@ -93,7 +93,7 @@ def test_without_any_one_behaviour_no_label_is_surely_wrong(small: Small, left_o
     evidence = behaviour_evidence(outcomes, models)
     less = {t: [e for e in words if not e.reasons[0].words.startswith(left_out)] for t, words in evidence.items()}
     assert sum(map(len, less.values())) < sum(map(len, evidence.values()))
-    labels = classify_items(asked, behaviour=less, text=lambda questions: [], declarations=False).labels
+    labels = classify_items(asked, answer_evidence=less, text=lambda questions: [], declarations=False).labels
     said = pd.Series([item.capability for item in asked])
     assert not ((said == "knowledge") & (labels["conf_low"] > 0.5)).any()
     assert not ((said == "reasoning") & (labels["conf_high"] < 0.5)).any()
@@ -118,16 +118,16 @@ def test_labels_cannot_be_used_for_their_own_witnesses(small: Small) -> None:
     asked, outcomes, models, _ = small
     labels = by_behaviour(asked, outcomes, models).labels
     with pytest.raises(UsageError, match="'generalist'"):
-        refuse_compared(labels, models, compared=["generalist"])
+        refuse_circular(labels, models, compared=["generalist"])
     copy = models[models["model"] == "teacher"].assign(model="copy")
     with pytest.raises(UsageError, match=r"'copy' \(asked as 'teacher'\)"):
-        refuse_compared(labels, copy)
+        refuse_circular(labels, copy)
 
 
 def test_items_that_cannot_be_asked_load_no_model(tmp_path: Path) -> None:
     events: list[Event] = []
     choice = ItemText("Q 7 * 7 ?", ("9", "3"), "9")
-    alone = [UnlabelledItem("t", "1", choice, alone=True), UnlabelledItem("t", "2", ItemText("Q 7 * 7 ?"))]
+    alone = [UnlabelledItem("t", "1", choice, no_task=True), UnlabelledItem("t", "2", ItemText("Q 7 * 7 ?"))]
     alone.append(UnlabelledItem("t", "3", replace(choice, text="Q 7 " + 10_000 * "* 7 ")))
     teacher = parse_model("microworld:teacher")
     outcomes, models = probe_models([teacher], alone, tmp_path / "none", on_event=events.append)

@@ -14,7 +14,7 @@ from capgap.classification.evidence import ItemText
 from capgap.classification.exercises import exercises
 from capgap.classification.features import FEATURES, item_features, table
 from capgap.classification.refit import read_pairs
-from capgap.classification.text_model import TextModel, strangeness
+from capgap.classification.text_model import TextModel, text_novelty
 from capgap.errors import TableError
 from tests.classification.test_features import HOSTILE
 
@@ -25,7 +25,7 @@ FACT = ItemText("Which river flows through the capital of Austria?")
 
 @pytest.fixture(scope="module")
 def model() -> TextModel:
-    return TextModel.shipped()
+    return TextModel.load_shipped()
 
 
 def test_facts_and_problems_come_out_on_their_sides(model: TextModel) -> None:
@@ -105,7 +105,7 @@ def test_a_text_far_longer_than_any_is_less_sure(model: TextModel) -> None:
 def test_strangeness_grows_with_unknown_words(model: TextModel) -> None:
     known = model.coefficients.known
     found = [
-        strangeness(item_features(ItemText(text)), known)
+        text_novelty(item_features(ItemText(text)), known)
         for text in ("What is the sum of 3 and 4?", "Wat blorp 4", "xq zv")
     ]
     assert found[0] == 0

@@ -7,7 +7,7 @@ import pytest
 
 import capgap
 from capgap.cli import _status
-from capgap.events import Event, Finished
+from capgap.events import Event, StageFinished
 from capgap.schema import Roles
 from capgap.store import RunDirectory
 from tests.conftest import make_battery
@@ -97,7 +97,7 @@ def test_the_results_are_of_this_evaluation_whatever_another_process_writes_mean
     checkpoints: dict[str, Path], tiny_battery: Path
 ) -> None:
     def meanwhile(event: Event) -> None:
-        if isinstance(event, Finished):  # models are asked, nothing is analysed yet
+        if isinstance(event, StageFinished):  # models are asked, nothing is analysed yet
             RunDirectory("out").save(roles=Roles(("teacher",)))
 
     run = capgap.evaluate(

@@ -19,7 +19,7 @@ def test_answers_close_the_knowledge_gap_and_traces_the_one_step_chains(
 ) -> None:
     assert _status(["demo", "--seed", str(seed), "--out", str(tmp_path / "demo")]) == 0
     assert "of the knowledge gap" in capsys.readouterr().out
-    run = RunDirectory.existing(tmp_path / "demo")
+    run = RunDirectory.open_existing(tmp_path / "demo")
     estimates = pd.read_parquet(tmp_path / "demo" / "estimates.parquet")
     contrast = estimates.query(
         "quantity == 'capability_contrast' and contrast == 'gap_closure' and model == 'answers-full'"

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from capgap.cli.progress import configure_logging, quiet_option, terminal_progress, verbose_option
-from capgap.events import Advanced, Begun, Event, Finished, Listener, Note
+from capgap.events import Event, Listener, Note, StageAdvanced, StageBegun, StageFinished
 
 COLUMNS = 60
 LONG = (
@@ -26,23 +26,23 @@ LONG = (
 WORK = """
 import logging
 from capgap.cli.progress import configure_logging, terminal_progress
-from capgap.events import Advanced, Begun, Finished, Note
+from capgap.events import Note, StageAdvanced, StageBegun, StageFinished
 configure_logging(1)
 with terminal_progress(quiet=QUIET) as listener:
-    listener(Begun("training qwen-student-with-a-long-name", 40, "step"))
+    listener(StageBegun("training qwen-student-with-a-long-name", 40, "step"))
     for step in range(40):
-        listener(Advanced("training qwen-student-with-a-long-name", 1, f"loss {3 - step / 20:.2f} and more to say"))
+        listener(StageAdvanced("training qwen-student-with-a-long-name", 1, f"loss {3 - step / 20:.2f} and more told"))
         if step == 10:
             listener(Note("LONG"))
             listener(Note("mind the \\x1b[31mgap\\r", "warning"))
             logging.getLogger("capgap.models").info("loaded")
         if step == 20:
-            listener(Begun("reading", None, "text"))
-            listener(Advanced("reading", 3))
-            listener(Finished("reading"))
-    listener(Finished("training qwen-student-with-a-long-name"))
-    listener(Begun("evaluating", 10))
-    listener(Advanced("evaluating", 4))
+            listener(StageBegun("reading", None, "text"))
+            listener(StageAdvanced("reading", 3))
+            listener(StageFinished("reading"))
+    listener(StageFinished("training qwen-student-with-a-long-name"))
+    listener(StageBegun("evaluating", 10))
+    listener(StageAdvanced("evaluating", 4))
 print("result")
 """.replace("LONG", LONG)
 
@@ -164,11 +164,11 @@ def _lines_of_work(seconds_per_unit: float, units: int = 1000, total: int | None
     stream, clock = io.StringIO(), _Clock()
     with terminal_progress(stream=stream) as listener:
         listener.clock = clock  # type: ignore[attr-defined]
-        listener(Begun("training", total, "step"))
+        listener(StageBegun("training", total, "step"))
         for _ in range(units):
             clock.now += seconds_per_unit
-            listener(Advanced("training", 1, "loss 1.0"))
-        listener(Finished("training"))
+            listener(StageAdvanced("training", 1, "loss 1.0"))
+        listener(StageFinished("training"))
     return stream.getvalue().splitlines()
 
 
@@ -200,11 +200,14 @@ def test_work_of_unknown_size_is_told_by_time() -> None:
 @pytest.mark.parametrize(
     ("events", "expected"),
     [
-        ([Advanced("a"), Finished("a")], ["a", "a: 1 item after 0:00"]),  # never begun
-        ([Finished("a")], []),
-        ([Begun("a"), Finished("a")], ["a", "a: ended after 0:00"]),
-        ([Begun("a", 1), Begun("a", 2)], ["a: 1 item", "a: ended after 0:00", "a: 2 items", "a: ended after 0:00"]),
-        ([Begun("a", 0), Begun("b", 1), Advanced("b")], None),
+        ([StageAdvanced("a"), StageFinished("a")], ["a", "a: 1 item after 0:00"]),  # never begun
+        ([StageFinished("a")], []),
+        ([StageBegun("a"), StageFinished("a")], ["a", "a: ended after 0:00"]),
+        (
+            [StageBegun("a", 1), StageBegun("a", 2)],
+            ["a: 1 item", "a: ended after 0:00", "a: 2 items", "a: ended after 0:00"],
+        ),
+        ([StageBegun("a", 0), StageBegun("b", 1), StageAdvanced("b")], None),
         ([Note("x\ny\x07\u202e")], ["x y\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}"]),
         ([Note("")], [""]),
     ],
@@ -222,8 +225,8 @@ def test_an_exception_passes_and_leaves_no_stage_open() -> None:
     stream = io.StringIO()
 
     def fail(listener: Listener) -> None:
-        listener(Begun("training", 4))
-        listener(Advanced("training"))
+        listener(StageBegun("training", 4))
+        listener(StageAdvanced("training"))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), terminal_progress(stream=stream) as listener:

@@ -45,7 +45,7 @@ def accuracy(model: str, out: Path) -> float:
 
     students, teacher, bases, controls, _ = engine.cast_roles((model,), teacher=None, base="none", control=None)
     plan = engine.EvaluationPlan(
-        students=students, teacher=teacher, bases=bases, controls=controls, batteries=("microworld",), limit=60
+        students=students, teacher=teacher, bases=bases, control_models=controls, batteries=("microworld",), limit=60
     )
     run = engine.evaluate(plan, out, command=[])
     outcomes = run.outcomes(plan.roles.names)

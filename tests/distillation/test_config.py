@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from capgap.distillation import ADAPTATIONS, NOT_YET, SUPERVISIONS, DistillConfig, load_config
+from capgap.distillation import ADAPTATIONS, SUPERVISIONS, UNSUPPORTED, DistillConfig, load_config
 from capgap.errors import CapgapError, DistillError
 
 GOOD = {
@@ -105,7 +105,7 @@ def test_what_the_design_knows_and_this_version_cannot_is_refused_with_its_reaso
 ) -> None:
     with pytest.raises(DistillError) as caught:
         load_config(write(tmp_path, changes))
-    assert NOT_YET[key] in str(caught.value)
+    assert UNSUPPORTED[key] in str(caught.value)
     assert "not in this version" in str(caught.value) or "capgap study" in str(caught.value)
     assert "pilot.yaml, line" in str(caught.value)
 
@@ -119,7 +119,7 @@ def test_what_is_no_plain_yaml_is_refused(tmp_path: Path, extra: str, message: s
 
 
 def test_no_word_is_both_possible_and_not() -> None:
-    assert not {*SUPERVISIONS, *ADAPTATIONS} & set(NOT_YET)
+    assert not {*SUPERVISIONS, *ADAPTATIONS} & set(UNSUPPORTED)
 
 
 def test_the_hash_sees_what_decides_the_student_and_nothing_else() -> None:

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from capgap.distillation.data.encoding import IGNORE, EncodedExample, ExampleEncoder
+from capgap.distillation.data.encoding import NO_LOSS, EncodedExample, ExampleEncoder
 from capgap.errors import DistillError
 from capgap.models import Prompting
 from tests.distillation.conftest import MARKED, make_tokenizer
@@ -33,7 +33,7 @@ def bytes_tokenizer() -> Any:
 
 
 def labelled(encoded: EncodedExample) -> list[int]:
-    return [label for label in encoded.labels if label != IGNORE]
+    return [label for label in encoded.labels if label != NO_LOSS]
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,8 @@ def test_labels_mask_exactly_the_prompt_and_end_with_the_end_of_text() -> None:
     assert encoded is not None
     words = tokenizer.convert_ids_to_tokens(list(encoded.input_ids))
     assert words == ["<bos>", "Q", "1", "+", "2", "?", "A", "3", "<eos>"]
-    assert [word for word, label in zip(words, encoded.labels, strict=True) if label != IGNORE] == ["A", "3", "<eos>"]
-    assert all(label in (IGNORE, token) for token, label in zip(encoded.input_ids, encoded.labels, strict=True))
+    assert [word for word, label in zip(words, encoded.labels, strict=True) if label != NO_LOSS] == ["A", "3", "<eos>"]
+    assert all(label in (NO_LOSS, token) for token, label in zip(encoded.input_ids, encoded.labels, strict=True))
 
 
 def test_a_prompt_that_begins_with_the_first_token_does_not_get_it_twice() -> None:
@@ -87,7 +87,7 @@ def test_the_prompt_is_cut_at_its_front_and_a_completion_that_is_too_long_is_lef
     encoder = ExampleEncoder(make_tokenizer(), max_length=6)
     cut = encoder.pair("Q 1 + 2 + 3 + 4 ?", " A 9")
     assert cut is not None
-    assert (len(cut.input_ids), cut.n_truncated, cut.n_loss) == (6, 7, 3)
+    assert (len(cut.input_ids), cut.n_truncated, cut.n_loss_tokens) == (6, 7, 3)
     assert encoder.pair("Q 1 ?", " 1 + 2 + 3 + 4 A 9") is None
 
 
@@ -98,7 +98,7 @@ def test_a_chat_template_stands_around_the_prompt_and_carries_no_loss() -> None:
     assert encoded is not None
     words = " ".join(tokenizer.convert_ids_to_tokens(list(encoded.input_ids)))
     assert words == "<bos> system the answer user Q 1 ? assistant A 3 <eos>"
-    assert encoded.n_loss == 3
+    assert encoded.n_loss_tokens == 3
 
 
 TURNS = [
@@ -180,7 +180,7 @@ def test_a_prompt_that_ends_inside_a_word_keeps_the_tokens_that_a_generation_sta
     assert encoded is not None
     asked = bytes_tokenizer.encode("Q: wh")
     assert list(encoded.input_ids[: len(asked)]) == asked
-    assert encoded.n_loss == len(encoded.input_ids) - len(asked)
+    assert encoded.n_loss_tokens == len(encoded.input_ids) - len(asked)
     assert bytes_tokenizer.decode(encoded.input_ids[:-1]) == "Q: what is two?"
 
 
@@ -224,6 +224,6 @@ def test_a_token_over_the_boundary_belongs_to_the_answer(bytes_tokenizer: Any) -
     encoded = encoder.pair("Q", text, answer_start=text.index("2"), weights=(0.0, 1.0))
     assert encoded is not None
     assert encoded.weights is not None
-    assert len(encoded.weights) == encoded.n_loss
+    assert len(encoded.weights) == encoded.n_loss_tokens
     assert encoded.weights[-1] == 1.0
     assert sorted(encoded.weights) == list(encoded.weights)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from capgap.distillation import DistillConfig, distill
-from capgap.distillation.data.encoding import IGNORE, EncodedExample
+from capgap.distillation.data.encoding import NO_LOSS, EncodedExample
 from capgap.distillation.students.student import adapt
 from capgap.distillation.training.batch_source import StoredBatches
 from capgap.distillation.training.divergences import Objective
@@ -17,9 +17,9 @@ from tests.distillation.conftest import make_model, make_tokenizer
 
 Make = Callable[..., DistillConfig]
 EXAMPLES = (
-    EncodedExample((1, 5, 6, 7, 8, 2), (IGNORE, IGNORE, IGNORE, 7, 8, 2)),
-    EncodedExample((1, 9, 10, 2), (IGNORE, IGNORE, 10, 2)),
-    EncodedExample((1, 4, 5, 6, 4, 5, 6, 7, 2), (IGNORE, IGNORE, 5, IGNORE, 4, 5, IGNORE, 7, 2)),
+    EncodedExample((1, 5, 6, 7, 8, 2), (NO_LOSS, NO_LOSS, NO_LOSS, 7, 8, 2)),
+    EncodedExample((1, 9, 10, 2), (NO_LOSS, NO_LOSS, 10, 2)),
+    EncodedExample((1, 4, 5, 6, 4, 5, 6, 7, 2), (NO_LOSS, NO_LOSS, 5, NO_LOSS, 4, 5, NO_LOSS, 7, 2)),
 )
 
 
@@ -34,12 +34,12 @@ def test_packed_gradients_of_an_adapter_are_those_of_plain_peft(make_config: Mak
     for example in EXAMPLES:
         # peft lengthens the labels by the virtual tokens itself, and averages over what has one
         told = model(input_ids=torch.tensor([example.input_ids]), labels=torch.tensor([example.labels]))
-        total = total + told.loss * example.n_loss
+        total = total + told.loss * example.n_loss_tokens
     total.backward()
     expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
     model.zero_grad()
     engine = LossEngine(model, Objective(cross_entropy=1.0))
-    (batch,) = StoredBatches(("a", "b", "c"), EXAMPLES).passes(range(3), 1000, engine.n_virtual)
+    (batch,) = StoredBatches(("a", "b", "c"), EXAMPLES).micro_batches(range(3), 1000, engine.n_virtual)
     with engine.in_use():
         loss = engine.loss(batch).total
         loss.backward()  # type: ignore[no-untyped-call]
@@ -67,8 +67,8 @@ def test_a_saved_soft_prompt_is_pefts_and_is_evaluated(make_config: Make, tmp_pa
     with torch.no_grad():
         logits = plain(ids).logits[0, 4:]
     engine = LossEngine(plain, Objective(cross_entropy=1.0))
-    encoded = EncodedExample(tuple(ids[0].tolist()), (IGNORE, *ids[0, 1:].tolist()))
-    (batch,) = StoredBatches(("a",), (encoded,)).passes([0], 99, 4)
+    encoded = EncodedExample(tuple(ids[0].tolist()), (NO_LOSS, *ids[0, 1:].tolist()))
+    (batch,) = StoredBatches(("a",), (encoded,)).micro_batches([0], 99, 4)
     with torch.no_grad(), engine.in_use():
         torch.testing.assert_close(engine.head.logits(engine.hidden(batch)), logits[:-1], rtol=1e-4, atol=1e-4)
     loaded = load_model(parse_model(str(out)), device="cpu")

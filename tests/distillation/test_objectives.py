@@ -115,7 +115,7 @@ def signals(kind: str) -> tuple[tuple[TeacherSignal, ...], tuple[float, ...]]:
         "two teachers": ((dense(), other), (0.3, 0.7)),
         "top": ((top(4),), (1.0,)),
         "sample": ((TeacherSignal(ids=sample, entropy=entropy, sampled_entropy=entropy),), (1.0,)),
-        "fewer ids": ((TeacherSignal(hidden=STATES, head=TEACHER.cut(8)),), (1.0,)),
+        "fewer ids": ((TeacherSignal(hidden=STATES, head=TEACHER.truncate_vocabulary(8)),), (1.0,)),
     }[kind]
 
 
@@ -207,7 +207,7 @@ def test_the_gate_leaves_out_what_the_teacher_is_unsure_of() -> None:
     gated = tile_loss(logits.clone(), LABELS, WEIGHTS, Objective("forward_kl", max_entropy=limit), (dense(),))
     sure = entropy <= limit
     kept = tile_loss(logits.clone(), LABELS, WEIGHTS * sure, Objective("forward_kl"), (dense(),))
-    assert float(gated.n_gated) == int((~sure).sum())
+    assert float(gated.n_high_entropy) == int((~sure).sum())
     assert float(gated.total) == pytest.approx(float(kept.total), rel=1e-9)
 
 

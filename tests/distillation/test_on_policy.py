@@ -34,7 +34,7 @@ def writer(model: Any, teacher: Any, **changes: Any) -> OnPolicyBatches:
 
 def test_what_is_trained_is_what_was_written_and_what_the_teacher_says_of_it() -> None:
     student, teacher = make_model(seed=1), make_model(seed=2, width=64)
-    (batch,) = writer(student, teacher).passes([1, 0], 1000)
+    (batch,) = writer(student, teacher).micro_batches([1, 0], 1000)
     assert sorted(batch.indices) == [0, 1]
     low = 0
     for length, index in zip(batch.row.lengths, batch.indices, strict=True):
@@ -64,7 +64,7 @@ def test_a_judge_that_cannot_be_packed_is_found_out_and_runs_padded() -> None:
     (note,) = events
     assert isinstance(note, Note)
     assert "padded, not packed" in note.text
-    for sequence, states in zip(sequences, live.states(sequences, [range(4), range(10)]), strict=True):
+    for sequence, states in zip(sequences, live.hidden_states(sequences, [range(4), range(10)]), strict=True):
         with torch.no_grad():
             expected = teacher(torch.tensor([sequence])).logits[0]
         torch.testing.assert_close(live.head.logits(states), expected, rtol=1e-4, atol=1e-5)
@@ -95,7 +95,7 @@ def test_a_teacher_that_is_the_student_finds_nothing_to_mend() -> None:
     student, teacher = make_model(seed=1), make_model(seed=1)
     engine = LossEngine(student, Objective("reverse_kl"))
     same = tuple((prompt, prompt) for prompt, _ in writer(student, teacher).prompts)
-    (batch,) = writer(student, teacher, prompts=same).passes([0, 1], 1000)
+    (batch,) = writer(student, teacher, prompts=same).micro_batches([0, 1], 1000)
     with engine.in_use():
         loss = engine.loss(batch)
     assert float(loss.total.detach()) == pytest.approx(0, abs=1e-5)

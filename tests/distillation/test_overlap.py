@@ -10,7 +10,7 @@ import pytest
 from capgap import evaluation as engine
 from capgap import schema
 from capgap.distillation import DistillConfig, distill
-from capgap.distillation.data.overlap import near_items
+from capgap.distillation.data.overlap import find_near_duplicates
 from capgap.errors import DistillError, ModelError
 from capgap.evaluation.exposure import exposure_of, prompt_digest
 from capgap.events import Event, Note
@@ -35,38 +35,38 @@ LONG = (
     ],
 )
 def test_the_same_problem_in_almost_the_same_words_is_near_and_another_problem_is_not(changed: str, near: bool):
-    assert bool(near_items([changed], ["something else altogether", LONG], threshold=0.8)) == near
+    assert bool(find_near_duplicates([changed], ["something else altogether", LONG], threshold=0.8)) == near
 
 
 @pytest.mark.parametrize(("one", "other"), [("3 + 4 =", "3 * 4 ="), ("not (a and b)", "(not a) and b")])
 def test_signs_tell_problems_apart(one: str, other: str):
-    assert near_items([one], [other], threshold=0.8) == {}
-    assert near_items([one], [one], threshold=0.8) == {0: [0]}
+    assert find_near_duplicates([one], [other], threshold=0.8) == {}
+    assert find_near_duplicates([one], [one], threshold=0.8) == {0: [0]}
 
 
 def test_the_similarity_is_the_share_of_runs_of_three_words():
     first, second = "a b c d e f g h i j", "a b c d e f g h i k"  # 7 of 9 different runs
-    assert near_items([first], [second], threshold=7 / 9) == {0: [0]}
-    assert near_items([first], [second], threshold=7 / 9 + 1e-9) == {}
+    assert find_near_duplicates([first], [second], threshold=7 / 9) == {0: [0]}
+    assert find_near_duplicates([first], [second], threshold=7 / 9 + 1e-9) == {}
 
 
 def test_what_many_items_share_makes_no_two_questions_near():
     people = [f"person{chr(97 + n // 26)}{chr(97 + n % 26)}" for n in range(200)]
     asked = [f"In which of all the cities of this small country does {who} live and work today" for who in people]
-    found = near_items([asked[3], asked[3].replace("persona", "nobody")], asked, threshold=0.6)
+    found = find_near_duplicates([asked[3], asked[3].replace("persona", "nobody")], asked, threshold=0.6)
     assert 3 in found[0]
     assert 1 not in found
 
 
 def test_scripts_without_spaces_are_cut_into_characters():
     text = "小明有十二个苹果他给了小红三个请问他还剩下几个苹果"
-    assert near_items([text.replace("请问", "请问，")], [text], threshold=0.8) == {0: [0]}
-    assert near_items(["今天天气很好我们一起去公园散步吧你觉得怎么样"], [text], threshold=0.8) == {}
+    assert find_near_duplicates([text.replace("请问", "请问，")], [text], threshold=0.8) == {0: [0]}
+    assert find_near_duplicates(["今天天气很好我们一起去公园散步吧你觉得怎么样"], [text], threshold=0.8) == {}
 
 
 def test_hostile_texts_pass():
     odd = ["", "\0\ud800", "x" * 100_000, "x " * 50_000]
-    assert near_items(odd, odd[::-1], threshold=0.8) == {1: [2], 2: [1], 3: [0]}
+    assert find_near_duplicates(odd, odd[::-1], threshold=0.8) == {1: [2], 2: [1], 3: [0]}
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_items_that_stay_in_are_counted_by_x_exposure_and_unknown_where_nobody_c
         students=students,
         teacher=teacher,
         bases=bases,
-        controls=controls,
+        control_models=controls,
         batteries=(str(overlapping / "tiny.yaml"),),
         device="cpu",
     )

@@ -20,7 +20,7 @@ from capgap.distillation.job import DistillJob
 from capgap.distillation.teacher.generations import TeacherGenerations, generate_texts
 from capgap.distillation.teacher.prompt_context import PromptContext
 from capgap.errors import BatteryError, DistillError, StoreError
-from capgap.events import Advanced, Begun, Event, Finished, Note
+from capgap.events import Event, Note, StageAdvanced, StageBegun, StageFinished
 from tests.distillation.conftest import interrupted_at, sums, write_jsonl
 
 Make = Callable[..., DistillConfig]
@@ -192,7 +192,7 @@ def test_of_two_at_once_on_one_student_the_second_waits_and_trains_nothing(make_
     second = threading.Thread(target=distill, args=(config, out), kwargs={"on_event": second_hears})
 
     def first_hears(event: Event) -> None:
-        if isinstance(event, Begun):
+        if isinstance(event, StageBegun):
             second.start()
             assert is_waiting.wait(60)
 
@@ -254,13 +254,13 @@ def test_progress_is_told_as_events_and_nothing_is_printed(
     capfd.readouterr()  # what fixtures wrote
     distill(config, tmp_path / "out", device="cpu", on_event=events.append)
     assert capfd.readouterr() == ("", "")
-    stages = [event.stage for event in events if isinstance(event, Begun)]
+    stages = [event.stage_id for event in events if isinstance(event, StageBegun)]
     assert stages == ["teacher's texts", "teacher's distributions", "training"]
-    assert [event.stage for event in events if isinstance(event, Finished)] == stages
-    for begun in (event for event in events if isinstance(event, Begun)):
-        done = [event.n for event in events if isinstance(event, Advanced) and event.stage == begun.stage]
+    assert [event.stage_id for event in events if isinstance(event, StageFinished)] == stages
+    for begun in (event for event in events if isinstance(event, StageBegun)):
+        done = [event.n for event in events if isinstance(event, StageAdvanced) and event.stage_id == begun.stage_id]
         assert sum(done) == begun.total
-    assert [event.status for event in events if isinstance(event, Advanced)][-1].startswith("loss ")
+    assert [event.status for event in events if isinstance(event, StageAdvanced)][-1].startswith("loss ")
     notes = [event.text for event in events if isinstance(event, Note)]
     assert all(text.startswith("pupil: ") for text in notes)
     assert any("55 of 55 examples" in text for text in notes)
@@ -273,10 +273,10 @@ def test_a_stage_that_fails_is_finished(make_config: Make, tmp_path: Path) -> No
     events: list[Event] = []
     with interrupted_at(2):
         distill(make_config(training={"max_steps": 4, "save_steps": 1}), tmp_path / "out", on_event=events.append)
-    assert isinstance(events[-1], Finished)
+    assert isinstance(events[-1], StageFinished)
     events.clear()
     distill(make_config(training={"max_steps": 4, "save_steps": 1}), tmp_path / "out", on_event=events.append)
-    done = [event.n for event in events if isinstance(event, Advanced)]
+    done = [event.n for event in events if isinstance(event, StageAdvanced)]
     assert done == [1, 1, 1, 1]  # the first is the step of the checkpoint
 
 

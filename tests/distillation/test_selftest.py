@@ -25,7 +25,7 @@ def test_all_of_them_hold_and_say_what_was_found() -> None:
 
 
 def test_an_attention_that_leaks_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = packed._attention
+    original = packed._packed_attention
 
     def leaking(*args: Any, row: packed.PackedRow, **options: Any) -> Any:
         return original(*args, row=packed.PackedRow((row.n_tokens,)), **options)

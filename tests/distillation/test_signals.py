@@ -11,13 +11,13 @@ from safetensors.torch import load_file
 
 from capgap.distillation import DistillConfig, distill
 from capgap.distillation.teacher.distributions import ScoredText, score_texts
-from capgap.distillation.teacher.signal_forms import CacheForm, TeacherSignal, bytes_per_token, choose_form
+from capgap.distillation.teacher.signal_forms import CacheForm, TeacherSignal, bytes_per_token, choose_cache_form
 from capgap.distillation.teacher.signals import check_tokenizers
 from capgap.distillation.training.divergences import DIVERGENCES, Objective
 from capgap.distillation.training.objectives import tile_loss
 from capgap.errors import DistillError
 from capgap.events import Event, Listener, Note, ignore
-from capgap.models.lm_head import head_of
+from capgap.models.lm_head import read_lm_head
 from tests.distillation.conftest import WORDS, make_model, make_tokenizer, save_checkpoint
 
 Make = Callable[..., DistillConfig]
@@ -151,10 +151,10 @@ def test_another_teacher_or_another_form_has_a_folder_of_its_own(tmp_path: Path)
 
 def test_auto_keeps_hidden_states_while_they_are_small() -> None:
     told: dict[str, Any] = {"k": 32, "temperature": 2.0, "width": 1000, "divergence": "forward_kl"}
-    assert choose_form("auto", max_gb=1, n_tokens=500_000, **told) == CacheForm("hidden")
-    assert choose_form("auto", max_gb=1, n_tokens=500_001, **told) == CacheForm("sample", 32, 2.0)
+    assert choose_cache_form("auto", max_gb=1, n_tokens=500_000, **told) == CacheForm("hidden")
+    assert choose_cache_form("auto", max_gb=1, n_tokens=500_001, **told) == CacheForm("sample", 32, 2.0)
     with pytest.raises(DistillError, match=r"reverse_kl\. Raise cache\.max_gb, or say cache\.mode: top_k"):
-        choose_form("auto", max_gb=1, n_tokens=500_001, **{**told, "divergence": "reverse_kl"})
+        choose_cache_form("auto", max_gb=1, n_tokens=500_001, **{**told, "divergence": "reverse_kl"})
 
 
 def test_a_larger_table_is_reconciled_and_another_tokenizer_refused() -> None:
@@ -227,7 +227,7 @@ def test_a_teacher_with_a_larger_table_teaches(make_config: Make, tmp_path: Path
     told = {"texts": "gold_answers", "training": {"max_steps": 2, "batch_size": 4}}
     config = make_config(supervision="logits", teacher=str(folder), **told)
     out = distill(config, tmp_path / "out", device="cpu")
-    assert head_of(model) is not None
+    assert read_lm_head(model) is not None
     assert json.loads((out / "capgap.json").read_text())["supervision"] == "logits"
 
 

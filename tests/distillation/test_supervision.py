@@ -14,7 +14,7 @@ from capgap.distillation.data import targets
 from capgap.distillation.data.selection import TrainingExample
 from capgap.distillation.supervision import TEXTS, Signal, Supervision, TextKind
 from capgap.distillation.training.divergences import DIVERGENCES
-from capgap.distillation.training.step_sources import STEP_SOURCES
+from capgap.distillation.training.step_sources import BATCH_SOURCE_FACTORIES
 
 Make = Callable[..., DistillConfig]
 
@@ -23,16 +23,16 @@ Make = Callable[..., DistillConfig]
 def test_what_a_way_declares_is_there(name: str) -> None:
     way = SUPERVISIONS[name]
     assert way.texts in TEXTS
-    assert way.signal in STEP_SOURCES
+    assert way.signal in BATCH_SOURCE_FACTORIES
     assert set(way.keys) <= set(DistillConfig.model_fields)
     assert set(way.required) <= set(way.keys)
     assert (way.divergence in DIVERGENCES) == way.learns_distributions
-    assert not (way.is_control and TEXTS[way.texts].from_teacher)
+    assert not (way.is_control and TEXTS[way.texts].is_from_teacher)
 
 
 def test_texts_and_signals_have_what_makes_them() -> None:
-    assert set(STEP_SOURCES) == set(get_args(Signal))
-    assert set(targets.GOLD_TEXTS) == {name for name, kind in TEXTS.items() if not kind.from_teacher}
+    assert set(BATCH_SOURCE_FACTORIES) == set(get_args(Signal))
+    assert set(targets.GOLD_TEXTS) == {name for name, kind in TEXTS.items() if not kind.is_from_teacher}
 
 
 def test_no_other_module_compares_the_name_of_a_way() -> None:
@@ -64,7 +64,7 @@ def new_ways(monkeypatch: pytest.MonkeyPatch) -> None:
         keys=("objective", "cache"),
     )
     monkeypatch.setitem(SUPERVISIONS, "answer_logits", answer_logits)
-    monkeypatch.setitem(TEXTS, "gold_steps", TextKind(from_teacher=False, has_steps=True))
+    monkeypatch.setitem(TEXTS, "gold_steps", TextKind(is_from_teacher=False, has_steps=True))
     monkeypatch.setitem(targets.GOLD_TEXTS, "gold_steps", _gold_steps)
     gold_steps = Supervision("the gold steps without the answer", texts="gold_steps", is_control=True)
     monkeypatch.setitem(SUPERVISIONS, "gold_steps", gold_steps)

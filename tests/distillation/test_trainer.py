@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from capgap.distillation import DistillConfig, distill
-from capgap.distillation.data.encoding import IGNORE, EncodedExample, ExampleEncoder
+from capgap.distillation.data.encoding import NO_LOSS, EncodedExample, ExampleEncoder
 from capgap.distillation.job import DistillJob
 from capgap.distillation.students.student import adapt, save_student
 from capgap.distillation.training import trainer as training
@@ -119,8 +119,8 @@ def test_the_loss_is_that_of_transformers_with_a_mask_and_all_logits(
     labels = ids.clone()
     mask = torch.ones_like(ids)
     for row, (length, cut) in enumerate(zip(lengths, cuts, strict=True)):
-        labels[row, :cut] = IGNORE
-        ids[row, length:], labels[row, length:], mask[row, length:] = 0, IGNORE, 0
+        labels[row, :cut] = NO_LOSS
+        ids[row, length:], labels[row, length:], mask[row, length:] = 0, NO_LOSS, 0
     examples = [
         EncodedExample(tuple(ids[i, :n].tolist()), tuple(labels[i, :n].tolist())) for i, n in enumerate(lengths)
     ]  # fmt: skip
@@ -131,7 +131,7 @@ def test_the_loss_is_that_of_transformers_with_a_mask_and_all_logits(
     engine, source = LossEngine(model, Objective(cross_entropy=1.0)), StoredBatches(("a", "b", "c"), tuple(examples))
     result = train(DistillJob(config, tmp_path, tmp_path, "cpu"), engine, source, plan, lambda place, step: None)
     assert result.losses[0][1] == pytest.approx(expected, rel=1e-5)
-    assert (result.tokens, result.loss_tokens) == (19, int((labels != IGNORE).sum()))
+    assert (result.tokens, result.loss_tokens) == (19, int((labels != NO_LOSS).sum()))
 
 
 def test_lora_leaves_the_base_as_it_is_and_loads_in_plain_peft(make_config: Make, tmp_path: Path, base: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from capgap.evaluation import EvaluationPlan, evaluate
 from capgap.evaluation.progress import request_progress
-from capgap.events import Advanced, Begun, Event, Finished, Note
+from capgap.events import Event, Note, StageAdvanced, StageBegun, StageFinished
 from capgap.models import expand_models
 from capgap.store import RunDirectory
 from tests.conftest import make_battery
@@ -27,10 +27,10 @@ def test_every_request_is_reported_once_and_nothing_is_printed(
         plan = plan_of(checkpoints, battery, notes=("base of student: none",))
         evaluate(plan, tmp_path / "run", on_event=events.append)
         stages = [event for event in events if not isinstance(event, Note)]
-        (begun,) = [event for event in stages if isinstance(event, Begun)]
-        assert begun == stages[0] == Begun("evaluating", 2 * (3 * 12 + 12), "request")
-        assert stages[-1] == Finished("evaluating")
-        advanced = [event for event in stages if isinstance(event, Advanced)]
+        (begun,) = [event for event in stages if isinstance(event, StageBegun)]
+        assert begun == stages[0] == StageBegun("evaluating", 2 * (3 * 12 + 12), "request")
+        assert stages[-1] == StageFinished("evaluating")
+        advanced = [event for event in stages if isinstance(event, StageAdvanced)]
         assert len(advanced) == len(stages) - 2
         assert sum(event.n for event in advanced) == begun.total, f"again: {again}"
         statuses = [event.status for event in advanced if event.status]
@@ -51,13 +51,18 @@ def test_a_stage_that_fails_is_finished_and_never_counts_too_much() -> None:
             progress.count(3, 4)
             progress.report(100)
             progress.report(1)
-            assert (progress.n_computed, progress.n_from_ledger) == (3, 4)
+            assert (progress.n_computed, progress.n_ledger_hits) == (3, 4)
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         fail()
     name = "evaluating"
-    assert events == [Begun(name, 10, "request"), Advanced(name, 7), Advanced(name, 3), Finished(name)]
+    assert events == [
+        StageBegun(name, 10, "request"),
+        StageAdvanced(name, 7),
+        StageAdvanced(name, 3),
+        StageFinished(name),
+    ]
 
 
 def test_a_covariate_that_is_a_number_in_one_battery_and_text_in_another_is_unified_with_a_note(
@@ -77,4 +82,4 @@ def test_a_covariate_that_is_a_number_in_one_battery_and_text_in_another_is_unif
     note = "covariate x_depth is text in other and a number in tiny; all of it is taken as text"
     assert events[-1] == Note(note, level="warning")
     run.save(state="done")
-    assert RunDirectory.existing(tmp_path / "run").facts["notes"] == [note]
+    assert RunDirectory.open_existing(tmp_path / "run").facts["notes"] == [note]

@@ -38,7 +38,7 @@ def _run(command: list[str]) -> None:
 
 def _assert_same_tables(calm: Path, killed: Path, *tables: schema.Table) -> None:
     for table in tables:
-        one, other = (RunDirectory.existing(folder).read(table) for folder in (calm, killed))
+        one, other = (RunDirectory.open_existing(folder).read(table) for folder in (calm, killed))
         pd.testing.assert_frame_equal(one, other, atol=1e-4, rtol=0, check_exact=False)
 
 

@@ -30,7 +30,7 @@ def test_outcomes_never_give_way_to_those_of_fewer_items(
 ) -> None:
     out = tmp_path / "run"
     evaluate(plan_of(checkpoints, tiny_battery, "student", limit=6), out)
-    before, facts = tables(out), RunDirectory.existing(out).facts
+    before, facts = tables(out), RunDirectory.open_existing(out).facts
     for fewer in (
         plan_of(checkpoints, tiny_battery, "student", limit=5),
         plan_of(checkpoints, tiny_battery, "base", teacher="student", limit=1),
@@ -41,7 +41,7 @@ def test_outcomes_never_give_way_to_those_of_fewer_items(
         ):
             evaluate(fewer, out)
         assert tables(out) == before
-        kept = RunDirectory.existing(out).facts
+        kept = RunDirectory.open_existing(out).facts
         assert {**kept, "updated": None} == {**facts, "updated": None}
     evaluate(plan_of(checkpoints, tiny_battery, "base", limit=2), out)  # a model of its own
     grown = evaluate(plan_of(checkpoints, tiny_battery, "student", limit=7), out).read(OUTCOMES)
@@ -82,7 +82,7 @@ def test_an_evaluation_that_fails_leaves_the_comparison_of_before(
         evaluate(plan_of(checkpoints, tiny_battery, "base", teacher="teacher", limit=6), out, command=["first"])
         with pytest.raises(ModelError):
             evaluate(second, out, command=["second"])
-    facts = RunDirectory.existing(out).facts
+    facts = RunDirectory.open_existing(out).facts
     assert (facts["command"], facts["limit"]) == (["first"], 6)
     run = capgap.load(out)
     assert run.roles == Roles(("base",), "teacher")

@@ -13,8 +13,8 @@ from capgap import schema
 from capgap.errors import StoreError
 from capgap.evaluation import EvaluationPlan, evaluate
 from capgap.evaluation import workers as module
-from capgap.evaluation.workers import worker_shards
-from capgap.events import Advanced, Event, Note
+from capgap.evaluation.workers import plan_worker_jobs
+from capgap.events import Event, Note, StageAdvanced
 from capgap.models import Ledger, expand_models
 from capgap.store import RunDirectory
 from tests.conftest import make_battery
@@ -40,7 +40,7 @@ def test_two_processes_give_the_tables_of_one(
     one = evaluate(plan_of(checkpoints, battery, batch_tokens=64), tmp_path / "one")
     events: list[Event] = []
     two = evaluate(plan_of(checkpoints, battery, batch_tokens=64, workers=2), tmp_path / "two", on_event=events.append)
-    assert sum(event.n for event in events if isinstance(event, Advanced)) == 2 * (3 + 1) * 40
+    assert sum(event.n for event in events if isinstance(event, StageAdvanced)) == 2 * (3 + 1) * 40
     assert_same_tables(one, two)
     assert one.facts["requests"] == two.facts["requests"]
     assert {name: facts["fingerprint"] for name, facts in one.facts["models"].items()} == {
@@ -77,7 +77,7 @@ def test_parts_cover_every_model_once(checkpoints: dict[str, Path], tmp_path: Pa
             seen: dict[int, list[tuple[int, int]]] = {}
             for k in range(shards):
                 plan = plan_of(checkpoints, tmp_path, workers=workers, shard=(k, shards))
-                for _, jobs in worker_shards(plan):
+                for _, jobs in plan_worker_jobs(plan):
                     for index, part in jobs:
                         seen.setdefault(index, []).append(part)
             assert sorted(seen) == [0, 1]
@@ -95,7 +95,7 @@ def test_a_model_that_needs_all_gpus_is_asked_by_one_worker_after_the_others(
     large = plan.models[0].name
     monkeypatch.setattr(module, "get_context", warm_context)
     monkeypatch.setattr(module, "needs_several_gpus", lambda spec: spec.name == large)
-    assert [(n, {index for index, _ in jobs}) for n, jobs in worker_shards(plan)] == [(2, {1}), (1, {0})]
+    assert [(n, {index for index, _ in jobs}) for n, jobs in plan_worker_jobs(plan)] == [(2, {1}), (1, {0})]
     split = evaluate(plan, tmp_path / "split")
     keys = ["model", "task", "item", "variant", "metric"]
     one, other = (run.outcomes(plan.roles.names).sort_values(keys).reset_index(drop=True) for run in (whole, split))
@@ -118,7 +118,7 @@ def test_two_runs_at_once_on_one_directory_lose_and_double_nothing(
     for job in jobs:
         job.join(timeout=240)
     assert [job.exitcode for job in jobs] == [0, 0]
-    both = RunDirectory.existing(tmp_path / "both")
+    both = RunDirectory.open_existing(tmp_path / "both")
     assert set(both.facts["models"]) == {"student", "teacher"}
     one, other = (run.read(schema.OUTCOMES) for run in (calm, both))
     pd.testing.assert_frame_equal(one, other, atol=1e-4, rtol=0, check_exact=False)

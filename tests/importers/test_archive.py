@@ -32,14 +32,14 @@ def reason(path: Path) -> str:
 def test_a_member_that_unpacks_without_end_is_refused_at_its_bound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_MEMBER", 100_000)
+    monkeypatch.setattr(module, "MAX_MEMBER_BYTES", 100_000)
     bomb = b'{"x": "' + b" " * 10_000_000 + b'"}'
     raw = eval_archive(inspect_log([]), extra={"samples/1_epoch_1.json": bomb})
     assert "larger than" in reason(write(tmp_path / "log.eval", raw))
 
 
 def test_a_member_that_lies_about_its_size_is_refused_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_MEMBER", 100_000)
+    monkeypatch.setattr(module, "MAX_MEMBER_BYTES", 100_000)
     bomb = b" " * 10_000_000
     raw = eval_archive(inspect_log([]), extra={"samples/1_epoch_1.json": bomb})
     told = raw.replace(struct.pack("<I", len(bomb)), struct.pack("<I", 50))
@@ -104,7 +104,7 @@ def test_zstandard_is_read_and_its_bombs_and_damage_refused(tmp_path: Path, monk
     damaged = raw[:at] + bytes([raw[at] ^ 0xFF]) + raw[at + 1 :]
     batch = import_inspect([write(tmp_path / "damaged.eval", damaged)])
     assert any("damaged" in one.reason for one in batch.skipped)
-    monkeypatch.setattr(module, "MAX_MEMBER", 100_000)
+    monkeypatch.setattr(module, "MAX_MEMBER_BYTES", 100_000)
     bomb = zstandard(eval_archive(inspect_log([]), extra={"samples/1_epoch_1.json": b" " * 10_000_000}))
     told = bomb.replace(struct.pack("<I", 10_000_000), struct.pack("<I", 50))
     reason(write(tmp_path / "bomb.eval", told))

@@ -167,10 +167,10 @@ def answers(importer: Callable[[list[Path]], ImportBatch], files: dict[str, byte
             stored = merge_batch(batch, root / "out")
         except CapgapError:
             return
-        outcomes = RunDirectory.existing(root / "out").read(schema.OUTCOMES)
+        outcomes = RunDirectory.open_existing(root / "out").read(schema.OUTCOMES)
         assert len(outcomes) == len(stored.outcomes) > 0
         counted = outcomes[outcomes["primary"].fillna(False).astype(bool)]
-        assert not counted.duplicated(["model", *schema.CELL]).any()
+        assert not counted.duplicated(["model", *schema.CELL_KEY]).any()
         assert outcomes["score"].dropna().between(0, 1).all()
         assert (outcomes["score"].isna() | (outcomes["status"] != "error")).all()
         assert all(line.isprintable() for line in [*batch.notes, *map(str, batch.skipped)])

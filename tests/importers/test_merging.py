@@ -72,7 +72,7 @@ def test_shards_of_one_model_are_joined(tmp_path: Path) -> None:
     out = tmp_path / "out"
     for n in range(3):
         merge_batch(table(tmp_path / f"{n}.jsonl", {"item": str(n)}), out)
-    assert RunDirectory.existing(out).read(schema.OUTCOMES)["item"].tolist() == ["0", "1", "2"]
+    assert RunDirectory.open_existing(out).read(schema.OUTCOMES)["item"].tolist() == ["0", "1", "2"]
 
 
 def test_models_that_answered_other_items_are_noted_with_what_is_common(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_models_that_were_asked_otherwise_are_noted(tmp_path: Path) -> None:
     told = " | ".join(batch.notes)
     assert "not the same solved examples for every model (org/a 0, org/b 5)" in told
     assert "3 items were put to org/b in other words" in told
-    models = schema.read(out / "models.parquet", schema.MODELS)
+    models = schema.read_df(out / "models.parquet", schema.MODELS)
     assert models["prompting"].tolist() == ['{"chat_template": false}', '{"chat_template": true}']
 
 
@@ -157,16 +157,16 @@ def test_a_covariate_has_one_type_whatever_the_files_hold(tmp_path: Path) -> Non
     stored = merge_batch(batch, out)
     assert stored.outcomes["x_depth"].tolist() == ["3", "deep"]
     assert any(note.startswith("covariate x_depth is text in battery and a number in battery") for note in batch.notes)
-    pd.testing.assert_frame_equal(RunDirectory.existing(out).read(schema.OUTCOMES), stored.outcomes)
+    pd.testing.assert_frame_equal(RunDirectory.open_existing(out).read(schema.OUTCOMES), stored.outcomes)
 
 
 def test_constants_hold_in_outcomes_and_items(tmp_path: Path) -> None:
     settings = ImportSettings.parsed(["battery=mine", "model=me", "variant=cot", "capability=knowledge"])
     out = tmp_path / "out"
     outcomes = merge_batch(import_lm_eval([lm_eval_folder(tmp_path)], settings), out).outcomes
-    items = schema.read(out / "items.parquet", schema.ITEMS)
+    items = schema.read_df(out / "items.parquet", schema.ITEMS)
     assert set(map(tuple, outcomes[["battery", "model", "variant", "capability"]].to_numpy())) == {
         ("mine", "me", "cot", "knowledge")
     }
     assert set(map(tuple, items[["battery", "variant"]].to_numpy())) == {("mine", "cot")}
-    assert schema.read(out / "models.parquet", schema.MODELS)["model"].tolist() == ["me"]
+    assert schema.read_df(out / "models.parquet", schema.MODELS)["model"].tolist() == ["me"]

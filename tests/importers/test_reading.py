@@ -139,7 +139,7 @@ def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_byte_order_mark_is_no_part_of_the_first_record(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"a": 1}\n\n{"a": 2}')
-    assert [(record.place, record.value) for record in records(path)] == [("line 1", {"a": 1}), ("line 3", {"a": 2})]
+    assert [(record.location, record.value) for record in records(path)] == [("line 1", {"a": 1}), ("line 3", {"a": 2})]
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_models_are_named_addressed_and_sized_as_the_results_say(
     for run, prompting in ((real_run, '{"chat_template": false}'), (real_chat_run, '{"chat_template": true}')):
         out = tmp_path / run.folder.parent.name
         merge_batch(import_lm_eval([run.folder]), out)
-        models = schema.read(out / "models.parquet", schema.MODELS)
+        models = schema.read_df(out / "models.parquet", schema.MODELS)
         assert models["model"].tolist() == ["student", "teacher"]
         assert set(models["prompting"]) == {prompting}
         assert (models["n_params"] > 10_000).all()

@@ -173,7 +173,7 @@ def test_questions_become_items(tmp_path: Path) -> None:
     ]
     out = tmp_path / "out"
     outcomes = merge_batch(import_table([write(tmp_path / "t.jsonl", rows)], {}), out).outcomes
-    items = schema.read(out / "items.parquet", schema.ITEMS)
+    items = schema.read_df(out / "items.parquet", schema.ITEMS)
     assert items[["item", "prompt", "choices", "target"]].to_numpy().tolist() == [["1", "sum?", '["a", "b"]', "a"]]
     assert set(outcomes["target"]) == {"a"}
 

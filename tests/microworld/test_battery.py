@@ -1,7 +1,7 @@
 import pytest
 
 from capgap.battery import load_battery, prepare, score_generation, training_items
-from capgap.microworld import FAMILIES
+from capgap.microworld import Q_FAMILIES
 
 
 @pytest.fixture(scope="module")
@@ -11,7 +11,7 @@ def battery():
 
 def test_twins_in_both_formats_share_cluster_and_covariates(battery) -> None:
     tasks = {task.name: task for task in prepare(battery)}
-    for family in FAMILIES:
+    for family in Q_FAMILIES:
         chosen, generated = tasks[f"{family}_choose"].items, tasks[f"{family}_generate"].items
         assert len(chosen) == len(generated) == 96
         for one, other in zip(chosen, generated, strict=True):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from capgap.microworld import FAMILIES, World, WorldQuestion, evaluation, make_world, training, write_data
+from capgap.microworld import Q_FAMILIES, World, WorldQuestion, evaluation, make_world, training, write_data
 from tests.microworld.interpreter import answer, memory
 
 BATTERY = Path(__file__).parents[2] / "batteries" / "microworld.yaml"
@@ -36,7 +36,7 @@ def test_no_evaluation_prompt_is_in_the_training_data(shipped: dict[str, list[di
     trained = {row["question"] for name, rows in shipped.items() if name.endswith("-train") for row in rows}
     evaluated = {row["question"] for name, rows in shipped.items() if not name.endswith("-train") for row in rows}
     assert len(trained) > 5000
-    assert len(evaluated) == 96 * len(FAMILIES)
+    assert len(evaluated) == 96 * len(Q_FAMILIES)
     assert not trained & evaluated
 
 
@@ -65,7 +65,7 @@ def test_no_person_is_asked_about_twice_in_one_task(asked: dict[str, tuple[World
 
 def test_depths_five_and_six_are_never_trained(pool: dict[str, tuple[WorldQuestion, ...]]) -> None:
     assert max(question.depth for questions in pool.values() for question in questions) == 4
-    assert max(question.depth for question in pool["cups"]) < max(FAMILIES["cups"].depths)
+    assert max(question.depth for question in pool["cups"]) < max(Q_FAMILIES["cups"].depths)
 
 
 def test_answers_are_balanced_where_a_family_has_a_fixed_set(asked: dict[str, tuple[WorldQuestion, ...]]) -> None:
@@ -89,8 +89,8 @@ def test_shipped_answers_survive_a_second_reading(world: World, shipped: dict[st
 
 def test_the_battery_asks_every_family_in_both_formats_with_its_chance() -> None:
     tasks = {task["name"]: task for task in yaml.safe_load(BATTERY.read_text())["tasks"]}
-    assert set(tasks) == {f"{family}_{form}" for family in FAMILIES for form in ("choose", "generate")}
-    for family, facts in FAMILIES.items():
+    assert set(tasks) == {f"{family}_{form}" for family in Q_FAMILIES for form in ("choose", "generate")}
+    for family, facts in Q_FAMILIES.items():
         assert tasks[f"{family}_generate"]["chance"] == pytest.approx(facts.chance, abs=1e-4)
         for form in ("choose", "generate"):
             task = tasks[f"{family}_{form}"]

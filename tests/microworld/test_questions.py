@@ -3,11 +3,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from capgap.microworld import FAMILIES, World, WorldQuestion, make_world
+from capgap.microworld import Q_FAMILIES, World, WorldQuestion, make_world
 from capgap.microworld.world_tokenizer import MAX_LENGTH
 from tests.microworld.interpreter import answer, memory
 
-FAMILIES_AND_DEPTHS = [(family, depth) for family, facts in FAMILIES.items() for depth in facts.depths]
+FAMILIES_AND_DEPTHS = [(family, depth) for family, facts in Q_FAMILIES.items() for depth in facts.depths]
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def told(world: World) -> dict[tuple[str, str], str]:
 
 def drawn_questions(world: World, family: str, depth: int, n: int = 60) -> list[WorldQuestion]:
     rng = np.random.default_rng([depth, len(family)])
-    return [FAMILIES[family].draw(world, depth, rng) for _ in range(n)]
+    return [Q_FAMILIES[family].draw(world, depth, rng) for _ in range(n)]
 
 
 @pytest.mark.parametrize(("family", "depth"), FAMILIES_AND_DEPTHS)
@@ -58,9 +58,9 @@ def test_every_word_is_in_the_vocabulary_and_everything_fits_a_sequence(world: W
         assert len(words) <= MAX_LENGTH
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", Q_FAMILIES)
 def test_choices_differ_hold_the_answer_and_place_it_anywhere(world: World, family: str) -> None:
-    questions = [q for depth in FAMILIES[family].depths for q in drawn_questions(world, family, depth)]
+    questions = [q for depth in Q_FAMILIES[family].depths for q in drawn_questions(world, family, depth)]
     for question in questions:
         assert len(set(question.choices)) == len(question.choices) >= 2
         assert question.answer in question.choices
@@ -73,8 +73,8 @@ def test_no_answer_is_likelier_than_the_declared_chance(world: World, family: st
     # five standard errors of a share; the last operator and operand are shown, which must not help a guess either
     n = 3000
     rng = np.random.default_rng(7)
-    questions = [FAMILIES[family].draw(world, 2, rng) for _ in range(n)]
-    chance = FAMILIES[family].chance
+    questions = [Q_FAMILIES[family].draw(world, 2, rng) for _ in range(n)]
+    chance = Q_FAMILIES[family].chance
     counts = Counter(question.answer for question in questions)
     assert max(counts.values()) / n < chance + 5 * (chance * (1 - chance) / n) ** 0.5
     if family != "cups":

@@ -15,7 +15,7 @@ import capgap
 from capgap.distillation.students.microworld_models import RECIPES
 from capgap.errors import ModelError
 from capgap.microworld import (
-    FAMILIES,
+    Q_FAMILIES,
     checkpoint_folder,
     evaluation,
     make_world,
@@ -150,7 +150,7 @@ def test_checkpoints_load_with_nothing_of_capgap(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", Q_FAMILIES)
 def test_the_teacher_is_right_on_a_sample_when_it_gives_its_steps(family: str) -> None:
     questions = ASKED[family][:: len(ASKED[family]) // 12]
     right = generated(checkpoint_folder("teacher"), [q for q in questions if family != "chains" or q.depth <= 4])
@@ -164,7 +164,7 @@ def test_a_base_completes_statements_and_cannot_answer() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", Q_FAMILIES)
 def test_the_teacher_reaches_97_percent_of_every_family(family: str) -> None:
     questions = [q for q in ASKED[family] if family != "chains" or q.depth <= 4]
     assert np.mean(generated(checkpoint_folder("teacher"), questions)) >= 0.97
@@ -199,7 +199,7 @@ def test_bases_know_the_world_but_not_how_to_answer(name: str) -> None:
     for family, steps in step_tables().items():
         assert np.mean(completed(folder, steps, "=")) >= 0.95, family
     for family, questions in ASKED.items():
-        assert np.mean(generated(folder, questions)) <= FAMILIES[family].chance, family
+        assert np.mean(generated(folder, questions)) <= Q_FAMILIES[family].chance, family
         n_choices = len(questions[0].choices)
         # four standard errors of 96 guesses above chance
         allowed = 1 / n_choices + 4 * (1 / n_choices * (1 - 1 / n_choices) / len(questions)) ** 0.5

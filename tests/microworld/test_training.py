@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from capgap.cli.microworld import microworld
 from capgap.distillation.students import microworld_models
-from capgap.distillation.students.microworld_models import IGNORED, ModelRecipe, build, build_base
+from capgap.distillation.students.microworld_models import NO_LOSS, ModelRecipe, build, build_base
 from capgap.errors import ModelError, UsageError
 from capgap.microworld import evaluation, make_world
 
@@ -75,7 +75,7 @@ def test_what_a_taught_model_reads_holds_no_question_of_the_evaluation() -> None
     for _ in range(20):
         ids, labels = next(batches)
         assert ids.shape == labels.shape
-        assert bool(((labels == IGNORED) | (labels == ids)).all())
+        assert bool(((labels == NO_LOSS) | (labels == ids)).all())
         for row in ids:
             text = " ".join(words[row.numpy()])
             read = {f"Q {part.partition(' ? ')[0]} ?" for part in text.split("Q ")[1:]}

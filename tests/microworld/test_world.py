@@ -4,7 +4,7 @@ import numpy as np
 
 from capgap.microworld import PretrainingText, make_world
 from capgap.microworld.pretraining_text import step_tables
-from capgap.microworld.world import STRATA, TOLD, mistaken
+from capgap.microworld.world import FACT_WORDINGS, STRATA, mistaken
 
 
 def test_one_seed_makes_one_world() -> None:
@@ -29,7 +29,7 @@ def test_a_base_text_tells_every_known_fact_and_no_other() -> None:
     world = make_world()
     told = " ".join(PretrainingText(world).passages(30_000, np.random.default_rng(0)))
     for fact in world.facts:
-        assert any(form.format(fact=fact) in told for form in TOLD) == (fact.stratum != "held_unknown"), fact
+        assert any(form.format(fact=fact) in told for form in FACT_WORDINGS) == (fact.stratum != "held_unknown"), fact
     assert all(world.link_statement(fact) in told for fact in world.facts)
     assert not {"Q", "?", "A", "<eos>", "<pad>"} & set(told.split())
 
@@ -37,7 +37,7 @@ def test_a_base_text_tells_every_known_fact_and_no_other() -> None:
 def test_a_text_of_all_strata_tells_all_facts() -> None:
     world = make_world()
     told = " ".join(PretrainingText(world, STRATA).passages(30_000, np.random.default_rng(0)))
-    assert all(any(form.format(fact=fact) in told for form in TOLD) for fact in world.facts)
+    assert all(any(form.format(fact=fact) in told for form in FACT_WORDINGS) for fact in world.facts)
 
 
 def test_who_is_mistaken_is_wrong_about_facts_and_right_about_all_else() -> None:

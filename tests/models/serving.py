@@ -25,7 +25,7 @@ class Served(ThreadingHTTPServer):
         self.model = AutoModelForCausalLM.from_pretrained(checkpoint).eval()
         self.tokenizer = AutoTokenizer.from_pretrained(checkpoint)
         self.fault, _, self.number = fault.partition("=")
-        self.most = most
+        self.max_value = most
         self.asked: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.lock = threading.Lock()
@@ -76,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        models = [{"id": "tiny", **({"max_model_len": self.server.most} if self.server.most else {})}]
+        models = [{"id": "tiny", **({"max_model_len": self.server.max_value} if self.server.max_value else {})}]
         self._send(200, {"object": "list", "data": models} if self.path == "/v1/models" else {"error": "no such path"})
 
     def do_POST(self) -> None:

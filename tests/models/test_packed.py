@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from capgap.models.lm_head import LanguageModelHead, head_of
+from capgap.models.lm_head import LanguageModelHead, read_lm_head
 from capgap.models.packed import PackedBackbone, PackedRow
 
 SHAPE: dict[str, Any] = {
@@ -53,9 +53,9 @@ def sequences() -> list[list[int]]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_packed_pass_gives_the_logits_and_the_gradients_of_sequences_alone(kind: str) -> None:
     model = build(kind)
-    packed, head = PackedBackbone(model), head_of(model)
+    packed, head = PackedBackbone(model), read_lm_head(model)
     assert head is not None
-    packed.prove(sequences())
+    packed.prove_packing(sequences())
     assert packed.why_not is None
     row, ids = PackedRow(LENGTHS), torch.tensor([token for one in sequences() for token in one])
     chosen = torch.randn(len(ids), 97, generator=torch.Generator().manual_seed(2))
@@ -88,7 +88,7 @@ def test_padding_runs_what_cannot_be_packed_and_gives_the_same() -> None:
 @pytest.mark.parametrize("kind", ["bloom", "mamba"])
 def test_states_and_biases_by_distance_are_found_out(kind: str) -> None:
     packed = PackedBackbone(build(kind))
-    packed.prove(sequences())
+    packed.prove_packing(sequences())
     assert packed.why_not is not None
     assert "packed pass" in packed.why_not
 
@@ -97,11 +97,11 @@ def test_an_attention_that_ignores_the_row_is_found_out(monkeypatch: pytest.Monk
     from capgap.models import packed as module
 
     whole = PackedRow((sum(LENGTHS),))
-    original = module._attention
+    original = module._packed_attention
     leaking = lambda *args, row, **options: original(*args, row=whole, **options)  # noqa: E731
     monkeypatch.setitem(module.AttentionInterface._global_mapping, module._NAME, leaking)
     packed = PackedBackbone(build("llama"))
-    packed.prove(sequences())
+    packed.prove_packing(sequences())
     assert packed.why_not is not None
 
 
@@ -132,7 +132,7 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
 def test_grids_hold_every_token_once_and_little_else() -> None:
     row = PackedRow((3, 100, 2, 90, 40, 1))
     assert row.token_of_cell[row.cell_of_token].tolist() == list(range(row.n_tokens))
-    assert [grid.index.shape[0] for grid in row.grids] == [2, 4]  # beside 100, 90 is alike and 40 is not
+    assert [grid.index.shape[0] for grid in row.grids_by_length] == [2, 4]  # beside 100, 90 is alike and 40 is not
     assert row.positions.tolist() == [place for length in row.lengths for place in range(length)]
 
 
@@ -140,15 +140,15 @@ def test_a_head_is_scale_cap_and_bias() -> None:
     head = LanguageModelHead(torch.tensor([[2.0], [4.0]]), torch.tensor([1.0, 0.0]), scale=0.5, cap=3.0)
     raw = torch.tensor([[3.5, 6.0]])
     torch.testing.assert_close(head.logits(torch.tensor([[3.0]])), torch.tanh(raw / 3) * 3)
-    assert head.cut(1).logits(torch.tensor([[3.0]])).shape == (1, 1)
+    assert head.truncate_vocabulary(1).logits(torch.tensor([[3.0]])).shape == (1, 1)
 
 
 def test_a_head_that_is_not_what_it_seems_is_not_believed() -> None:
     model = build("llama")
-    assert head_of(model) is not None
+    assert read_lm_head(model) is not None
     original = model.forward
     model.forward = lambda *args, **options: _doubled(original(*args, **options))
-    assert head_of(model) is None
+    assert read_lm_head(model) is None
 
 
 def _doubled(output: Any) -> Any:

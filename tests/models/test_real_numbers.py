@@ -51,7 +51,7 @@ def test_log_likelihoods_choices_and_texts_are_lm_evals(
         proven = model.tree.proven
         print(
             f"\n{name}, {shots} shots: {len(TASKS)} tasks, longest prompt {longest}, largest difference in the proof "
-            f"{proven.largest:.1g} nats, ties within {ATOL}: {ties or 'none'}"
+            f"{proven.largest_difference:.1g} nats, ties within {ATOL}: {ties or 'none'}"
         )
 
 

@@ -13,7 +13,7 @@ def case():
 def drawn(case, *, seed=0, outcomes=None, per_task=3, show=True):
     outcomes = case.outcomes if outcomes is None else outcomes
     capabilities = task_capabilities(outcomes)
-    entries = examples(outcomes, case.roles, capabilities, items=case.items, seed=seed, show=show, per_task=per_task)
+    entries = examples(outcomes, case.roles, capabilities, items=case.items, seed=seed, show=show, n_shown=per_task)
     return {entry.task: entry for entry in entries}
 
 

@@ -22,7 +22,7 @@ def two_runs(make_run: Made) -> Callable[..., list[Path]]:
     def make(first: dict[str, Any], second: dict[str, Any]) -> list[Path]:
         paths = [make_run(outcomes(*pair, n=6), f"run-{pair[0]}") for pair in (("after", "big"), ("gold", "other"))]
         for path, facts in zip(paths, (first, second), strict=True):
-            RunDirectory.existing(path).save(**facts)
+            RunDirectory.open_existing(path).save(**facts)
         return paths
 
     return make
@@ -55,7 +55,7 @@ def test_settings_in_which_runs_differ_are_told_and_stand_by_run(
 def test_models_and_batteries_of_all_runs_are_known_together(two_runs: Callable[..., list[Path]]) -> None:
     paths = two_runs({}, {})
     for path, name, digest in zip(paths, ("after", "gold"), ("a", "b"), strict=True):
-        run = RunDirectory.existing(path)
+        run = RunDirectory.open_existing(path)
         run.add_model(name, "f", {"word": name})
         run.add_model("big", digest, {})
         run.add_battery("battery", digest, {})

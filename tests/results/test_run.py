@@ -100,7 +100,7 @@ def test_imports_with_a_new_model_are_given_their_roles_again(tmp_path: Path) ->
     for models, remembered in ((("big", "after"), False), (("big", "after"), True), (("gold",), False)):
         outcomes(*models, n=2).to_csv(table, index=False)
         assert _status(["import", "table", str(table), "--out", str(run)]) == 0
-        directory = RunDirectory.existing(run)
+        directory = RunDirectory.open_existing(run)
         assert (directory.roles is not None) == remembered
         directory.save_comparison(schema.Roles(("after",), "big"), ["battery"])
 
@@ -108,7 +108,7 @@ def test_imports_with_a_new_model_are_given_their_roles_again(tmp_path: Path) ->
 @pytest.mark.usefixtures("brief_page")
 def test_a_battery_whose_evaluation_has_not_ended_has_no_part_in_the_remembered_comparison(make_run: Made) -> None:
     run = make_run(outcomes("big", "after"), students=("after",), teacher="big")
-    directory = RunDirectory.existing(run)
+    directory = RunDirectory.open_existing(run)
     directory.add_battery("other", "0" * 64)
     half = schema.validate(outcomes("big").assign(battery="other"), schema.OUTCOMES)
     directory.write_outcomes("big", "other", half)

@@ -4,18 +4,18 @@ from typing import get_args
 
 import pytest
 
-from capgap.schema.quantities import LEVELS, QUANTITIES, Quantity, Unit
-from capgap.schema.remarks import INFORMATION
+from capgap.schema.quantities import GROUP_LEVELS, QUANTITIES, Quantity, QuantityUnit
+from capgap.schema.remarks import INFORMATIONAL_REASONS
 
 
 @pytest.mark.parametrize("quantity", QUANTITIES.values(), ids=QUANTITIES)
 def test_a_declaration_is_whole(quantity: Quantity) -> None:
     assert quantity.question.endswith("?")
     assert quantity.definition
-    assert quantity.unit in get_args(Unit)
-    assert set(quantity.levels) <= set(LEVELS)
+    assert quantity.unit in get_args(QuantityUnit)
+    assert set(quantity.levels) <= set(GROUP_LEVELS)
     assert set(quantity.roles) <= {"student", "teacher", "base", "control"}
-    assert not set(quantity.refused_when) & INFORMATION, "what only informs refuses nothing"
+    assert not set(quantity.refused_when) & INFORMATIONAL_REASONS, "what only informs refuses nothing"
 
 
 def test_a_word_of_claims_means_one_quantity() -> None:

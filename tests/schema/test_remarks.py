@@ -5,7 +5,7 @@ from string import Formatter
 import pytest
 
 import capgap
-from capgap.schema.remarks import INFORMATION, Reason, Remark, reason_of, remark, render
+from capgap.schema.remarks import INFORMATIONAL_REASONS, Reason, Remark, reason_of, remark, render
 
 PACKAGE = Path(capgap.__file__).parent
 FEW = remark(Reason.FEW_CLUSTERS, n=3, least=6)
@@ -33,7 +33,7 @@ def test_codes_are_words_and_sentences_have_no_full_stop():
     for code in Reason:
         assert code == code.name.lower()
         assert not code.sentence.endswith(".")
-    assert set(Reason) > INFORMATION
+    assert set(Reason) > INFORMATIONAL_REASONS
 
 
 def test_the_reason_is_the_first_code_that_does_not_only_inform():
@@ -44,7 +44,7 @@ def test_the_reason_is_the_first_code_that_does_not_only_inform():
 
 def test_a_remark_about_a_part_keeps_its_code_and_one_inside_another_stands_for_its_sentence():
     of_part = FEW.of("reasoning")
-    assert (of_part.code, of_part.part) == (FEW.code, "reasoning")
+    assert (of_part.code, of_part.part_name) == (FEW.code, "reasoning")
     assert of_part.text == f"reasoning: {FEW.text}"
     assert of_part.of("first").text == f"first: reasoning: {FEW.text}"
     wrapped = remark(Reason.DRAWS_REFUSED, n=7, of=10, why=of_part)

@@ -46,22 +46,22 @@ LOOP = "Let us see. The answer is that the answer is " + "so we add two and two,
     ],
 )
 def test_a_wrong_response_has_its_kinds_in_order(text, facts, kinds):
-    assert error_types(text, right=False, **facts) == kinds
+    assert error_types(text, correct=False, **facts) == kinds
     assert list(kinds) == sorted(kinds, key=list(ERROR_TYPES).index)
 
 
 def test_a_right_answer_fails_only_by_its_steps():
     steps = ["12", "20", "26", "42"]
-    assert error_types("I guess 42.", right=True, prediction="42", gold_steps=steps) == ("wrong_steps_right_answer",)
-    assert error_types("12, 20, 26, 42", right=True, prediction="42", gold_steps=steps) == ()
-    assert error_types("42", right=True, prediction="42") == ()
-    assert error_types(None, right=True, gold_steps=steps) == ()
+    assert error_types("I guess 42.", correct=True, prediction="42", gold_steps=steps) == ("wrong_steps_right_answer",)
+    assert error_types("12, 20, 26, 42", correct=True, prediction="42", gold_steps=steps) == ()
+    assert error_types("42", correct=True, prediction="42") == ()
+    assert error_types(None, correct=True, gold_steps=steps) == ()
 
 
 def test_steps_in_words_are_found_whatever_their_case():
     steps = ["Socrates is a man", "all men are mortal"]
     text = "SOCRATES IS A MAN, and all men are mortal; hence no."
-    assert error_types(text, right=False, prediction="no", gold=["yes"], gold_steps=steps) == (
+    assert error_types(text, correct=False, prediction="no", gold=["yes"], gold_steps=steps) == (
         "right_steps_wrong_answer",
     )
 
@@ -119,7 +119,7 @@ def test_hostile_texts_take_linear_time(text):
     def seconds(part: str) -> float:
         started = time.perf_counter()
         facts = {"prediction": part, "gold": [part[:50_000]], "teacher_prediction": part + "x", "teacher_right": False}
-        assert error_types(part, right=False, gold_steps=["17", "a step", "23"], **facts)
+        assert error_types(part, correct=False, gold_steps=["17", "a step", "23"], **facts)
         return time.perf_counter() - started
 
     assert seconds(text) < 3.0

@@ -5,7 +5,7 @@ from scipy import special, stats
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason
 from capgap.stats import Design, flip_counts, flip_list, flips_beyond_seeds, mcnemar_exact, paired_difference
-from capgap.stats.flips import _false_probability, _stand_ins
+from capgap.stats.flips import _false_flip_probability, _seed_as_base_shares
 from tests.stats.flips_fdr import RATES, false_share, size_of_excess
 
 
@@ -17,9 +17,9 @@ def test_counts_by_hand():
     base, student = [1, 1, 1, 0, 0, 1, np.nan], [0, 0, 1, 1, 0, 1, 1]
     found = flip_counts(base, student, alone(7))
     assert (found.n_lost, found.n_gained) == (2, 1)
-    assert (found.lost.estimate, found.gained.estimate) == pytest.approx((2 / 6, 1 / 6))
+    assert (found.loss_rate.estimate, found.gain_rate.estimate) == pytest.approx((2 / 6, 1 / 6))
     assert found.p_value == mcnemar_exact(2, 1)
-    assert found.lost.codes == found.gained.codes == (Reason.ONE_SEED,)
+    assert found.loss_rate.codes == found.gain_rate.codes == (Reason.ONE_SEED,)
     assert [row["direction"] for row in found.tidy()] == ["lost", "gained"]
     assert "lost: 0.333 [" in found.summary()
 
@@ -29,8 +29,8 @@ def test_flips_within_numerical_jitter_are_left_out():
     margins = [2.0, 0.01, 2.0, 2.0] * 10
     found = flip_counts(base, student, alone(40), margins=(np.ones(40), margins), jitter=0.05)
     assert (found.n_lost, found.n_gained) == (10, 10)
-    assert found.lost.codes == (Reason.ONE_SEED, Reason.JITTER_EXCLUDED)
-    assert "10 flips within numerical jitter" in found.lost.note
+    assert found.loss_rate.codes == (Reason.ONE_SEED, Reason.JITTER_EXCLUDED)
+    assert "10 flips within numerical jitter" in found.loss_rate.note
     with pytest.raises(EstimationError, match="margins"):
         flip_counts(base, student, alone(40), jitter=0.05)
 
@@ -39,8 +39,8 @@ def test_lost_and_gained_swap_when_right_and_wrong_do():
     rng = np.random.default_rng(0)
     b, y = rng.integers(0, 2, 80), rng.integers(0, 2, (4, 80))
     one, other = flips_beyond_seeds(b, y, alone(80)), flips_beyond_seeds(1 - b, 1 - y, alone(80))
-    assert one.lost.estimate == pytest.approx(other.gained.estimate)
-    assert one.lost.conf_low == pytest.approx(other.gained.conf_low)
+    assert one.loss_rate.estimate == pytest.approx(other.gain_rate.estimate)
+    assert one.loss_rate.conf_low == pytest.approx(other.gain_rate.conf_low)
 
 
 def test_excess_is_the_mean_over_pairs_of_seeds():
@@ -49,7 +49,7 @@ def test_excess_is_the_mean_over_pairs_of_seeds():
     pairs = np.mean([y[i] * (1 - y[j]) for i in range(4) for j in range(4) if i != j], axis=0)
     found = flips_beyond_seeds(b, y, alone(30))
     assert found.seed_disagreement == pytest.approx(pairs.mean())
-    assert found.lost.estimate == pytest.approx((b * (1 - y.mean(axis=0)) - pairs).mean())
+    assert found.loss_rate.estimate == pytest.approx((b * (1 - y.mean(axis=0)) - pairs).mean())
 
 
 def test_the_order_of_seeds_and_items_does_not_count():
@@ -57,7 +57,7 @@ def test_the_order_of_seeds_and_items_does_not_count():
     b, y = rng.integers(0, 2, 60), rng.integers(0, 2, (5, 60))
     i = rng.permutation(60)
     one, other = flips_beyond_seeds(b, y, alone(60)), flips_beyond_seeds(b[i], y[::-1][:, i], alone(60))
-    assert one.lost.conf_high == pytest.approx(other.lost.conf_high)
+    assert one.loss_rate.conf_high == pytest.approx(other.loss_rate.conf_high)
     b = np.ones(200)
     y = (rng.random((5, 200)) < rng.beta(0.3, 0.3, 200)).astype(float)
     i = rng.permutation(200)
@@ -80,7 +80,7 @@ def test_seeds_in_the_bases_place_lose_what_seeds_lose_against_each_other():
     rng = np.random.default_rng(4)
     y = (rng.random((4, 90)) < 0.6).astype(float)
     design = Design.of(np.repeat([0, 1], [30, 60]), np.arange(90))
-    lost, gained = _stand_ins(y, design).mean(axis=0)
+    lost, gained = _seed_as_base_shares(y, design).mean(axis=0)
     null = flips_beyond_seeds(y[0], y, design).seed_disagreement
     assert (lost, gained) == pytest.approx((null, null))
 
@@ -91,13 +91,13 @@ def test_real_losses_are_seen_and_listed():
     q = np.where(np.arange(300) < 60, 0.95, 0.03)
     y = (rng.random((6, 300)) >= q).astype(float)
     excess = flips_beyond_seeds(base, y, alone(300))
-    assert excess.lost.conf_low > 0.1
+    assert excess.loss_rate.conf_low > 0.1
     found = flip_list(base, y)
     assert (found.n_candidates, found.n_seeds, found.status) == (300, 6, "ok")
     assert np.mean(found.items < 60) > 0.95
     assert len(found.items) >= 55
     assert found.expected_fdr <= 0.1
-    assert (np.diff(found.false_probability) >= 0).all()
+    assert (np.diff(found.false_flip_probability) >= 0).all()
     assert [row["item"] for row in found.tidy()] == found.items.tolist()
     assert f"{len(found.items)} of 300 items listed from 6 seeds" in found.summary()
     mirrored = flip_list(1 - base, 1 - y, direction="gained")
@@ -109,7 +109,7 @@ def test_the_posterior_under_a_beta_prior_is_the_closed_form():
     rng = np.random.default_rng(4)
     flipped = rng.binomial(5, rng.random(200_000))
     exact = special.betainc(1 + np.arange(6), 6 - np.arange(6), 0.5)
-    found = _false_probability(flipped, 5, 0.5)
+    found = _false_flip_probability(flipped, 5, 0.5)
     assert (found >= exact - 0.02).all()  # the larger of two posteriors
     assert found == pytest.approx(exact, abs=0.06)
     assert stats.beta(6, 1).cdf(0.5) == pytest.approx(exact[5])
@@ -136,12 +136,12 @@ def test_too_little_is_refused_with_the_reason():
     assert "4 training seeds are too few" in few.summary()
     assert flip_list(np.ones(49), np.ones((5, 49))).reason == Reason.FEW_CANDIDATES
     assert "0 items could have been gained" in flip_list(np.ones(99), np.ones((5, 99)), direction="gained").note
-    assert flips_beyond_seeds(np.ones(9), np.ones((2, 9)), alone(9)).lost.reason == Reason.FEW_SEEDS
+    assert flips_beyond_seeds(np.ones(9), np.ones((2, 9)), alone(9)).loss_rate.reason == Reason.FEW_SEEDS
     none = [
         flips_beyond_seeds(np.full(9, np.nan), np.ones((3, 9)), alone(9)),
         flip_counts(np.full(9, np.nan), np.ones(9), alone(9)),
     ]
-    assert {share.reason for flips in none for share in (flips.lost, flips.gained)} == {Reason.NO_COMMON_ITEMS}
+    assert {share.reason for flips in none for share in (flips.loss_rate, flips.gain_rate)} == {Reason.NO_COMMON_ITEMS}
     assert "refused" in none[0].summary()
 
 
@@ -149,8 +149,8 @@ def test_too_little_is_refused_with_the_reason():
 def test_students_that_never_differ_have_an_interval_and_an_empty_or_full_list(value):
     base, y = np.ones(100), np.full((5, 100), value)
     found = flips_beyond_seeds(base, y, alone(100))
-    assert found.lost.estimate == 1 - value
-    assert found.lost.conf_high > found.lost.conf_low
+    assert found.loss_rate.estimate == 1 - value
+    assert found.loss_rate.conf_high > found.loss_rate.conf_low
     assert len(flip_list(base, y).items) == (0 if value else 100)
 
 

@@ -6,8 +6,8 @@ from capgap.schema.remarks import Reason
 from capgap.stats import (
     Design,
     accuracy,
-    degenerate_reach,
     mcnemar_exact,
+    no_variation_bound,
     paired_difference,
     stratified_mean,
     tango_interval,
@@ -101,7 +101,7 @@ def test_all_right_or_all_wrong_has_an_interval(right):
 
 
 def test_degenerate_reach_is_the_clopper_pearson_bound():
-    assert degenerate_reach(30, 0.95) == pytest.approx(stats.binomtest(0, 30).proportion_ci(0.95, "exact").high)
+    assert no_variation_bound(30, 0.95) == pytest.approx(stats.binomtest(0, 30).proportion_ci(0.95, "exact").high)
 
 
 def test_one_item_answers_with_its_limits():
@@ -181,7 +181,7 @@ def test_items_that_nearly_all_stand_in_one_cluster_have_no_interval():
 
 def test_a_constant_above_zero_may_fall_to_its_lowest_value():
     found = paired_difference(np.full(40, 0.5), Design.of(np.zeros(40), np.arange(40)))
-    assert found.conf_low == pytest.approx(0.5 - 1.5 * degenerate_reach(40, 0.95))
+    assert found.conf_low == pytest.approx(0.5 - 1.5 * no_variation_bound(40, 0.95))
     # items at one half are two thirds at most where the mean is zero, the others being at -1
     assert found.p_value == pytest.approx(2 * (2 / 3) ** 40)
 

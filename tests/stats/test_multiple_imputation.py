@@ -13,13 +13,13 @@ from capgap.stats import (
     Design,
     Estimate,
     combine_draws,
-    draw_labels,
-    over_labels,
     paired_difference,
+    pool_over_labels,
     ratio_difference,
     ratio_of_means,
     refused,
     rubin,
+    sample_labels,
     stratified_mean,
 )
 
@@ -72,7 +72,7 @@ def test_the_order_of_draws_does_not_count():
 def test_items_of_a_task_share_their_label_and_each_has_its_probability():
     p = np.array([0.3, 0.3, 0.8, 0.5, 1.0, 0.0])
     tasks = np.array(["a", "a", "a", "b", "c", "c"])
-    draws = draw_labels(p, tasks, n_draws=20_000, rng=np.random.default_rng(0))
+    draws = sample_labels(p, tasks, n_draws=20_000, rng=np.random.default_rng(0))
     # Binomial standard error 0.35 points.
     assert draws.mean(axis=0) == pytest.approx(p, abs=0.015)
     assert (draws[:, 0] == draws[:, 1]).all()
@@ -108,7 +108,7 @@ def test_certain_labels_are_fitted_once_and_change_nothing():
         return refit(labels)
 
     p = (tasks < 5).astype(float)
-    found = over_labels(counting, p, tasks, rng=rng)["contrast"]
+    found = pool_over_labels(counting, p, tasks, rng=rng)["contrast"]
     assert len(calls) == 1
     assert found.estimate == refit(p > 0)["contrast"]
     assert found.between == 0
@@ -120,8 +120,8 @@ def test_doubtful_labels_widen_the_interval():
     values = rng.random(200) + 0.5 * (tasks < 10)
     refit = difference_of_labels(values, tasks)
     sure = (tasks < 10).astype(float)
-    firm = over_labels(refit, sure, tasks, rng=rng)["contrast"]
-    loose = over_labels(refit, 0.15 + 0.7 * sure, tasks, rng=rng)["contrast"]
+    firm = pool_over_labels(refit, sure, tasks, rng=rng)["contrast"]
+    loose = pool_over_labels(refit, 0.15 + 0.7 * sure, tasks, rng=rng)["contrast"]
     assert loose.estimate.std_error > 1.3 * firm.estimate.std_error
     assert 0.2 < loose.label_share < 1
     # Labels that are drawn without a look at the outcomes pull a difference towards none; this is documented.
@@ -153,13 +153,13 @@ def test_intervals_without_a_standard_error_enter_by_their_width():
 
 def test_nonsense_is_told():
     with pytest.raises(EstimationError, match="between 0 and 1"):
-        draw_labels([0.5, np.nan], [0, 1], n_draws=2, rng=np.random.default_rng(0))
+        sample_labels([0.5, np.nan], [0, 1], n_draws=2, rng=np.random.default_rng(0))
     with pytest.raises(EstimationError, match="one shape"):
-        draw_labels([0.5], [0, 1], n_draws=2, rng=np.random.default_rng(0))
+        sample_labels([0.5], [0, 1], n_draws=2, rng=np.random.default_rng(0))
     with pytest.raises(EstimationError, match="finite"):
         rubin([0.1, np.nan], [0.1, 0.1])
     with pytest.raises(EstimationError, match="no draw"):
-        over_labels(
+        pool_over_labels(
             difference_of_labels(np.ones(4), np.arange(4)), np.zeros(4), np.arange(4), rng=np.random.default_rng(0)
         )
     assert rubin([0.1, 0.1], [0.0, 0.0]).estimate.status == "open"
@@ -172,7 +172,7 @@ def coverage_without_a_difference(n_runs, seed, doubt):
     p = np.where(tasks < 12, 1 - doubt, doubt)
     covered = 0
     for _ in range(n_runs):
-        found = over_labels(difference_of_labels(rng.normal(0, 0.1, 24), tasks), p, tasks, rng=rng, n_draws=15)
+        found = pool_over_labels(difference_of_labels(rng.normal(0, 0.1, 24), tasks), p, tasks, rng=rng, n_draws=15)
         covered += found["contrast"].estimate.conf_low <= 0 <= found["contrast"].estimate.conf_high
     return covered / n_runs
 

@@ -4,7 +4,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from capgap.errors import EstimationError
-from capgap.stats import Estimate, at_level, benjamini_hochberg, holm, selective_tree, simes
+from capgap.stats import Estimate, benjamini_hochberg, change_conf_level, holm, run_tree_test, simes
 
 
 def test_holm_by_hand():
@@ -38,7 +38,7 @@ P = np.array([0.001, 0.02, 0.5, 0.9, 0.004, 0.03, 0.7, 0.026, 0.6, 0.0001])
 
 
 def test_the_tree_by_hand():
-    found = selective_tree(P, PARENTS, level=0.05)
+    found = run_tree_test(P, PARENTS, level=0.05)
     # Top: BH of four gives 0.004, 0.04, 0.667, 0.9; two of four pass at 0.05. Families below: level 0.025.
     assert found.selected[:4].tolist() == [True, True, False, False]
     assert found.family_level[[4, 7]] == pytest.approx([0.025, 0.025])
@@ -59,7 +59,7 @@ def test_a_node_is_selected_where_its_adjusted_p_value_is_small():
     rng = np.random.default_rng(0)
     for _ in range(50):
         p, parents = rng.random(30) ** 4, np.r_[np.full(5, -1), np.arange(15) % 5, 5 + np.arange(10) % 15]
-        found = selective_tree(p, parents, level=0.1)
+        found = run_tree_test(p, parents, level=0.1)
         reached = np.isfinite(found.p_adjusted)
         assert ((found.p_adjusted <= 0.1) == found.selected)[reached].all()
         assert not found.selected[~reached].any()
@@ -67,41 +67,41 @@ def test_a_node_is_selected_where_its_adjusted_p_value_is_small():
 
 def test_one_family_is_benjamini_hochberg():
     p = np.random.default_rng(1).random(20) ** 2
-    assert selective_tree(p, np.full(20, -1)).p_adjusted == pytest.approx(benjamini_hochberg(p))
+    assert run_tree_test(p, np.full(20, -1)).p_adjusted == pytest.approx(benjamini_hochberg(p))
 
 
 def test_the_order_of_nodes_does_not_count():
     rng = np.random.default_rng(2)
     order = rng.permutation(len(P))
     place = np.argsort(order)
-    moved = selective_tree(P[order], np.where(PARENTS[order] < 0, -1, place[PARENTS[order]]))
-    assert moved.p_adjusted == pytest.approx(selective_tree(P, PARENTS).p_adjusted[order], nan_ok=True)
+    moved = run_tree_test(P[order], np.where(PARENTS[order] < 0, -1, place[PARENTS[order]]))
+    assert moved.p_adjusted == pytest.approx(run_tree_test(P, PARENTS).p_adjusted[order], nan_ok=True)
 
 
 def test_an_inner_node_without_a_p_value_gets_that_of_its_children():
     p = np.array([np.nan, np.nan, 0.01, 0.04, 0.2, 0.3])
-    found = selective_tree(p, [-1, -1, 0, 0, 1, 1])
+    found = run_tree_test(p, [-1, -1, 0, 0, 1, 1])
     assert found.p_values[:2] == pytest.approx([simes([0.01, 0.04]), simes([0.2, 0.3])])
 
 
 def test_nothing_and_nan_are_no_trouble_and_circles_are_told():
-    assert not len(selective_tree([], []).selected)
-    assert not selective_tree([np.nan, np.nan], [-1, 0]).selected.any()
+    assert not len(run_tree_test([], []).selected)
+    assert not run_tree_test([np.nan, np.nan], [-1, 0]).selected.any()
     with pytest.raises(EstimationError, match="circle"):
-        selective_tree([0.1, 0.1, 0.1], [-1, 2, 1])
+        run_tree_test([0.1, 0.1, 0.1], [-1, 2, 1])
     with pytest.raises(EstimationError, match="position"):
-        selective_tree([0.1], [0])
+        run_tree_test([0.1], [0])
     with pytest.raises(EstimationError, match="between 0 and 1"):
-        selective_tree([1.1], [-1])
+        run_tree_test([1.1], [-1])
     with pytest.raises(EstimationError, match="level"):
-        selective_tree([0.1], [-1], level=0)
+        run_tree_test([0.1], [-1], level=0)
 
 
 def test_an_interval_at_another_level_is_that_of_t():
-    e = at_level(Estimate(0.2, 0.1, 9.0, 0.0, 0.4), 0.99)
+    e = change_conf_level(Estimate(0.2, 0.1, 9.0, 0.0, 0.4), 0.99)
     assert (e.conf_low, e.conf_high) == pytest.approx(stats.t.interval(0.99, 9, 0.2, 0.1))
     with pytest.raises(EstimationError, match="no standard error"):
-        at_level(Estimate(0.2, conf_low=0.1, conf_high=0.3), 0.99)
+        change_conf_level(Estimate(0.2, conf_low=0.1, conf_high=0.3), 0.99)
 
 
 def false_shares(n_runs, seed, q=0.1):
@@ -115,7 +115,7 @@ def false_shares(n_runs, seed, q=0.1):
         effect[:5, :4] = 2.5
         z = effect + rng.normal(size=(10, 10))
         leaves = 2 * stats.norm.sf(np.abs(z)).ravel()
-        found = selective_tree(np.r_[np.full(10, np.nan), leaves], parents, level=q)
+        found = run_tree_test(np.r_[np.full(10, np.nan), leaves], parents, level=q)
         families = [
             (chosen := found.selected[10 + 10 * f : 20 + 10 * f]) @ (effect[f] == 0) / max(1, chosen.sum())
             for f in np.flatnonzero(found.selected[:10])

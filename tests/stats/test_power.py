@@ -7,7 +7,7 @@ from statsmodels.stats.power import TTestPower
 
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason
-from capgap.stats import Design, GapDesign, needed_for_gap, paired_difference, seed_difference, smallest_visible_gap
+from capgap.stats import Design, GapDesign, paired_difference, seed_difference, size_for_gap, smallest_visible_gap
 
 
 def test_one_task_by_hand():
@@ -57,19 +57,19 @@ def test_smallest_gap_and_power_are_inverse_and_meet_the_formula_for_many_items(
 def test_needed_numbers_are_the_smallest_that_reach_the_power():
     design = GapDesign(4, 50, cluster_size=5, icc=0.1, task_sd=0.02, n_seeds=5, seed_sd=0.01)
     for what, field in (("items", "items_per_task"), ("tasks", "n_tasks")):
-        found = needed_for_gap(0.06, design, what)
+        found = size_for_gap(0.06, design, what)
         assert replace(design, **{field: found.n}).power(0.06) == pytest.approx(found.power)
         assert found.power >= 0.8 > replace(design, **{field: found.n - 1}).power(0.06)
-    clusters = needed_for_gap(0.06, design, "clusters")
-    assert clusters.n == pytest.approx(needed_for_gap(0.06, design, "items").n / 5, abs=1)
+    clusters = size_for_gap(0.06, design, "clusters")
+    assert clusters.n == pytest.approx(size_for_gap(0.06, design, "items").n / 5, abs=1)
 
 
 def test_where_seeds_or_tasks_hide_a_gap_items_do_not_help():
-    found = needed_for_gap(0.03, GapDesign(2, 100, n_seeds=3, seed_sd=0.05), "items")
+    found = size_for_gap(0.03, GapDesign(2, 100, n_seeds=3, seed_sd=0.05), "items")
     assert found.n is None
     assert found.power < 0.8
     assert (found.n, found.reason) == (None, Reason.POWER_OUT_OF_REACH)
-    assert needed_for_gap(0.1, GapDesign(2, 2000, n_seeds=3, seed_sd=0.05), "seeds").n >= 3
+    assert size_for_gap(0.1, GapDesign(2, 2000, n_seeds=3, seed_sd=0.05), "seeds").n >= 3
 
 
 def test_more_of_anything_never_sees_less():
@@ -119,9 +119,9 @@ def simulated_gap_power(design, gap, n, seed):
         lambda: GapDesign(seed_sd=0.1),
         lambda: GapDesign().power(0.5),
         lambda: GapDesign().smallest_gap(1.5),
-        lambda: needed_for_gap(0.1, GapDesign(), "wishes"),
-        lambda: needed_for_gap(0.0, GapDesign(), "items"),
-        lambda: needed_for_gap(0.1, GapDesign(), "items", power=1.0),
+        lambda: size_for_gap(0.1, GapDesign(), "wishes"),
+        lambda: size_for_gap(0.0, GapDesign(), "items"),
+        lambda: size_for_gap(0.1, GapDesign(), "items", power=1.0),
     ],
 )
 def test_nonsense_is_told(nonsense):
@@ -134,10 +134,10 @@ def test_a_design_that_sees_nothing_says_so():
 
 
 def test_numbers_of_items_that_an_exact_test_will_judge_come_with_a_warning():
-    few = needed_for_gap(0.3, GapDesign(disagreement=0.4), "items")
+    few = size_for_gap(0.3, GapDesign(disagreement=0.4), "items")
     assert few.n <= 30
     assert few.reason == Reason.EXACT_TEST_DESIGN
-    assert not needed_for_gap(0.1, GapDesign(disagreement=0.3), "items").remarks
+    assert not size_for_gap(0.1, GapDesign(disagreement=0.3), "items").remarks
     # half as many again is what the exact p-value needs
     rng, n = np.random.default_rng(0), round(1.5 * few.n)
     design = Design.of(np.zeros(n), np.arange(n))

@@ -157,7 +157,7 @@ def test_the_side_that_cannot_be_divided_is_named():
     values, strata, clusters = _sample(6, gap=0.0)
     found = ratio_difference(fits[0], stratified_mean(values, strata, clusters), names=("knowledge", "reasoning"))
     assert (found.status, found.reason) == ("refused", Reason.DENOMINATOR_NEAR_ZERO)
-    assert found.remarks[0].part == "reasoning"
+    assert found.remarks[0].part_name == "reasoning"
     assert found.note.startswith("reasoning: the denominator is ")
 
 

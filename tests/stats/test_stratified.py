@@ -177,7 +177,7 @@ def test_a_few_items_that_agree_do_not_hide_the_variance_of_their_task():
     shrunk = [(n * own + 5 * average) / (n + 5) for n, own in ((5, small), (500, large))]
     assert fit.cov[0, 0] == pytest.approx(large / 500 / 4)
     assert fit.covariance[0, 0] == pytest.approx((shrunk[0] / 5 + shrunk[1] / 500) / 4)
-    assert fit.borrowed() == (remark(Reason.BORROWED_VARIANCE),)
+    assert fit.variance_remarks() == (remark(Reason.BORROWED_VARIANCE),)
 
 
 def test_tasks_of_one_size_have_the_variance_of_cr2_alone():
@@ -185,5 +185,5 @@ def test_tasks_of_one_size_have_the_variance_of_cr2_alone():
     values, task = rng.normal(size=(90, 2)), np.repeat([0, 1, 2], 30)
     fit = stratified_mean(values, task, np.arange(90))
     assert fit.covariance == pytest.approx(fit.cov, rel=EXACT)
-    assert not fit.borrowed()
+    assert not fit.variance_remarks()
     assert not stratified_mean(values, np.zeros(90), np.arange(90)).inflation.any()

@@ -63,10 +63,10 @@ def test_one_name_for_two_batteries_or_models_is_refused(tmp_path: Path) -> None
 
 def test_a_missing_run_says_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"does not exist\. Expected the --out"):
-        RunDirectory.existing(tmp_path / "none")
+        RunDirectory.open_existing(tmp_path / "none")
     with pytest.raises(StoreError, match="is no run directory"):
-        RunDirectory.existing(tmp_path)
-    for make in (RunDirectory, RunDirectory.existing):
+        RunDirectory.open_existing(tmp_path)
+    for make in (RunDirectory, RunDirectory.open_existing):
         with pytest.raises(StoreError):
             make("x" * 5000)
 
@@ -83,7 +83,7 @@ def test_roles_are_remembered(tmp_path: Path) -> None:
     roles = schema.Roles(("s", "t"), teacher="lead", base={"s": "b"}, control={"t": "c"})
     run.save(roles=roles)
     assert run.roles == roles
-    assert RunDirectory.existing(tmp_path / "run").roles == roles
+    assert RunDirectory.open_existing(tmp_path / "run").roles == roles
     run.save(roles=schema.Roles(("s",)))
     assert run.roles == schema.Roles(("s",))
 
@@ -122,11 +122,11 @@ def test_a_run_of_an_older_layout_opens(tmp_path: Path) -> None:
     roles = {"students": ["m"], "teacher": None, "base": {}, "control": {}}
     (folder / "run.json").write_text(json.dumps({"layout": 1, "models": {}, "batteries": {}, "roles": roles}))
     schema.write(outcome_rows("m", "b"), folder / "outcomes.parquet", schema.OUTCOMES)
-    run = RunDirectory.existing(folder)
+    run = RunDirectory.open_existing(folder)
     assert run.roles is not None
     assert len(run.outcomes(run.roles.names)) == 3
     run.save(state="done")
-    assert RunDirectory.existing(folder).facts["layout"] == 2, "an older capgap would not see the parts"
+    assert RunDirectory.open_existing(folder).facts["layout"] == 2, "an older capgap would not see the parts"
 
 
 def test_a_directory_of_which_nothing_came_is_discarded(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_directory_of_which_nothing_came_is_discarded(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "run")
     run.write_outcomes("m", "b", outcome_rows("m", "b"))
     run.discard()
-    assert len(RunDirectory.existing(tmp_path / "run").read(schema.OUTCOMES)) == 3
+    assert len(RunDirectory.open_existing(tmp_path / "run").read(schema.OUTCOMES)) == 3
 
 
 def _add_models(folder: Path, writer: int, n_models: int, start: Barrier) -> None:
@@ -164,7 +164,7 @@ def test_processes_that_add_models_at_once_lose_nothing(tmp_path: Path) -> None:
     for process in writers:
         process.join(timeout=120)
     assert [process.exitcode for process in writers] == [0] * n_writers
-    run = RunDirectory.existing(folder)
+    run = RunDirectory.open_existing(folder)
     names = {f"model {writer}-{n}" for writer in range(n_writers) for n in range(n_models)}
     batteries = {name.replace("model ", "b") for name in names}
     assert set(run.facts["models"]) == names
@@ -194,7 +194,7 @@ def test_a_battery_is_pending_until_a_comparison_is_about_it(tmp_path: Path) -> 
     run.add_battery("a", "a" * 64, {"limit": 6})
     run.save_comparison(schema.Roles(("m",)), ["a", "b", "unknown"], margin=3)
     run.add_battery("a", "a" * 64)
-    facts = RunDirectory.existing(tmp_path).facts
+    facts = RunDirectory.open_existing(tmp_path).facts
     pending = {name: entry.get("pending", False) for name, entry in facts["batteries"].items()}
     assert pending == {"a": False, "b": False, "c": True}
     assert (facts["margin"], facts["batteries"]["a"]["limit"]) == (3, 6), (

@@ -18,11 +18,11 @@ from pathlib import Path
 
 from capgap.classification.corpus import ItemFamily
 from capgap.classification.evidence import ItemText
-from capgap.classification.exercises.made import MADE
+from capgap.classification.exercises.made import TEXT_GENERATORS
 
 __all__ = ["exercises"]
 
-_SLOT = re.compile(r"\{(?:(\d+)-(\d+)|([a-z]+)|([^{}|.]+(?:\|[^{}|]+)+))(?:\.(\d+))?\}")
+_SLOT_REGEX = re.compile(r"\{(?:(\d+)-(\d+)|([a-z]+)|([^{}|.]+(?:\|[^{}|]+)+))(?:\.(\d+))?\}")
 _DRAWS = 5
 
 
@@ -35,15 +35,15 @@ def exercises(seed: int = 0) -> tuple[ItemFamily, ...]:
     seed
         Of the words and numbers that are drawn.
     """
-    families: list[ItemFamily] = []
+    item_families: list[ItemFamily] = []
     for name in ("known.txt", "worked.txt"):
-        families += _families(Path(__file__).with_name(name).read_text(encoding="utf-8"), seed)
-    return tuple(families)
+        item_families += _families(Path(__file__).with_name(name).read_text(encoding="utf-8"), seed)
+    return tuple(item_families)
 
 
 def _families(text: str, seed: int) -> list[ItemFamily]:
     pools: dict[str, list[str]] = {}
-    kinds: list[tuple[list[str], list[str]]] = []
+    sections: list[tuple[list[str], list[str]]] = []
     for line in text.splitlines():
         if not line.strip() or line.startswith("# "):
             continue
@@ -51,46 +51,46 @@ def _families(text: str, seed: int) -> list[ItemFamily]:
             pool, words = line[1:].split(":", 1)
             pools[pool] = [word.strip() for word in words.split(",")]
         elif line.startswith("== "):
-            kinds.append(([part.strip() for part in line[3:].split(" | ")], []))
+            sections.append(([header_field.strip() for header_field in line[3:].split(" | ")], []))
         else:
-            kinds[-1][1].append(line)
-    return [_family(head, lines, pools, random.Random(f"{seed} {head[0]}")) for head, lines in kinds]
+            sections[-1][1].append(line)
+    return [_make_family(header, lines, pools, random.Random(f"{seed} {header[0]}")) for header, lines in sections]
 
 
-def _family(head: list[str], lines: list[str], pools: dict[str, list[str]], rng: random.Random) -> ItemFamily:
+def _make_family(header: list[str], lines: list[str], pools: dict[str, list[str]], rng: random.Random) -> ItemFamily:
     questions: dict[ItemText, None] = {}
     for line in lines:
-        for _ in range(_DRAWS if _SLOT.search(line) else 1):
-            questions.setdefault(_filled(line, pools, rng))
-    kin = frozenset(head[2].split(", ")) if len(head) > 2 else frozenset()
-    return ItemFamily(head[0], head[1] == "reasoning", "Written as such.", tuple(questions), kin, measured=False)
+        for _ in range(_DRAWS if _SLOT_REGEX.search(line) else 1):
+            questions.setdefault(_fill_slots(line, pools, rng))
+    kin = frozenset(header[2].split(", ")) if len(header) > 2 else frozenset()
+    return ItemFamily(header[0], header[1] == "reasoning", "Written as such.", tuple(questions), kin, measured=False)
 
 
-def _filled(line: str, pools: dict[str, list[str]], rng: random.Random) -> ItemText:
+def _fill_slots(line: str, pools: dict[str, list[str]], rng: random.Random) -> ItemText:
     """A line with its slots filled."""
-    drawn: dict[str, str] = {}
-    used: set[str] = set()
+    word_by_slot: dict[str, str] = {}
+    used_words: set[str] = set()
 
     def value(match: re.Match[str]) -> str:
         low, high, pool, options, label = match.groups()
         key = f"{low or pool or options}.{label}"
-        if label and key in drawn:
-            return drawn[key]
+        if label and key in word_by_slot:
+            return word_by_slot[key]
         if low:
             word = str(rng.randint(int(low), int(high)))
         elif options:
             word = rng.choice(options.split("|"))
-        elif pool in MADE:
-            word = MADE[pool](rng)
+        elif pool in TEXT_GENERATORS:
+            word = TEXT_GENERATORS[pool](rng)
         else:
-            left = [w for w in pools[pool] if w not in used] or pools[pool]
-            word = rng.choice(left)
-        used.add(word)
-        drawn[key] = word
+            unused_words = [w for w in pools[pool] if w not in used_words] or pools[pool]
+            word = rng.choice(unused_words)
+        used_words.add(word)
+        word_by_slot[key] = word
         return word
 
     text, _, choices = line.replace("\\n", "\n").partition(" || ")
-    text = _SLOT.sub(value, text)
+    text = _SLOT_REGEX.sub(value, text)
     return ItemText(
-        text.strip(), tuple(_SLOT.sub(value, choice).strip() for choice in choices.split(" | ") if choice.strip())
+        text.strip(), tuple(_SLOT_REGEX.sub(value, choice).strip() for choice in choices.split(" | ") if choice.strip())
     )

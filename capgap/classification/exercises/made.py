@@ -10,8 +10,8 @@ def _expression(rng: random.Random, depth: int = 2) -> str:
     """A sum in two to six numbers."""
     if depth == 0 or rng.random() < 0.3:
         return str(rng.randint(1, 40))
-    inner = f"{_expression(rng, depth - 1)} {rng.choice('+-*')} {_expression(rng, depth - 1)}"
-    return f"({inner})" if rng.random() < 0.4 else inner
+    binary_expression = f"{_expression(rng, depth - 1)} {rng.choice('+-*')} {_expression(rng, depth - 1)}"
+    return f"({binary_expression})" if rng.random() < 0.4 else binary_expression
 
 
 def _at_least_two(rng: random.Random) -> str:
@@ -19,27 +19,27 @@ def _at_least_two(rng: random.Random) -> str:
     return expression if " " in expression else f"{expression} {rng.choice('+-*/')} {rng.randint(2, 40)}"
 
 
-def _boolean(rng: random.Random, atoms: tuple[str, ...], depth: int = 2) -> str:
+def _boolean(rng: random.Random, operands: tuple[str, ...], depth: int = 2) -> str:
     """A formula over the atoms."""
     if depth == 0:
-        return rng.choice(atoms)
+        return rng.choice(operands)
     kind = rng.random()
     if kind < 0.25:
-        return f"not {_boolean(rng, atoms, depth - 1)}"
-    return f"({_boolean(rng, atoms, depth - 1)} {rng.choice(['and', 'or'])} {_boolean(rng, atoms, depth - 1)})"
+        return f"not {_boolean(rng, operands, depth - 1)}"
+    return f"({_boolean(rng, operands, depth - 1)} {rng.choice(['and', 'or'])} {_boolean(rng, operands, depth - 1)})"
 
 
-def _brackets(rng: random.Random) -> str:
+def _bracket_string(rng: random.Random) -> str:
     pairs = [("(", ")"), ("[", "]"), ("{", "}"), ("<", ">")]
     text = ""
     for _ in range(rng.randint(3, 7)):
-        opening, closing = rng.choice(pairs)
-        text += opening + (closing if rng.random() < 0.4 else "")
-    gap = " " if rng.random() < 0.5 else ""
-    return gap.join(text)
+        opening_bracket, closing_bracket = rng.choice(pairs)
+        text += opening_bracket + (closing_bracket if rng.random() < 0.4 else "")
+    separator = " " if rng.random() < 0.5 else ""
+    return separator.join(text)
 
 
-def _code(rng: random.Random) -> str:
+def _program_source(rng: random.Random) -> str:
     """A few lines of a program in one of four styles."""
     a, b, n = rng.randint(1, 9), rng.randint(2, 9), rng.randint(2, 6)
     styles = (
@@ -51,7 +51,7 @@ def _code(rng: random.Random) -> str:
     return styles[rng.randrange(len(styles))]
 
 
-def _function(rng: random.Random) -> str:
+def _function_source(rng: random.Random) -> str:
     a, b = rng.randint(1, 5), rng.randint(2, 9)
     if rng.random() < 0.5:
         return f"def f(n):\n    if n < {a}:\n        return {b}\n    return f(n - 1) + n"
@@ -60,23 +60,23 @@ def _function(rng: random.Random) -> str:
     )
 
 
-def _scrambled(rng: random.Random) -> str:
+def _random_letters(rng: random.Random) -> str:
     return "".join(rng.sample(_LETTERS, rng.randint(5, 8)))
 
 
-def _joined(rng: random.Random, parts: list[str]) -> str:
-    return rng.choice([", ", ", ", " "]).join(parts)
+def _join_randomly(rng: random.Random, strings: list[str]) -> str:
+    return rng.choice([", ", ", ", " "]).join(strings)
 
 
-MADE: dict[str, Callable[[random.Random], str]] = {
+TEXT_GENERATORS: dict[str, Callable[[random.Random], str]] = {
     "expr": _at_least_two,
     "boolean": lambda rng: _boolean(rng, ("True", "False")),
     "boolpq": lambda rng: _boolean(rng, ("p", "q", "r")),
-    "brackets": _brackets,
+    "brackets": _bracket_string,
     "bits": lambda rng: "".join(rng.choice("01") for _ in range(rng.randint(4, 8))),
-    "numbers": lambda rng: _joined(rng, [str(rng.randint(1, 99)) for _ in range(rng.randint(4, 8))]),
-    "letters": lambda rng: _joined(rng, [rng.choice(_LETTERS) for _ in range(rng.randint(5, 9))]),
-    "scrambled": _scrambled,
-    "code": _code,
-    "function": _function,
+    "numbers": lambda rng: _join_randomly(rng, [str(rng.randint(1, 99)) for _ in range(rng.randint(4, 8))]),
+    "letters": lambda rng: _join_randomly(rng, [rng.choice(_LETTERS) for _ in range(rng.randint(5, 9))]),
+    "scrambled": _random_letters,
+    "code": _program_source,
+    "function": _function_source,
 }

@@ -14,7 +14,7 @@ from typing import Any
 from capgap.errors import DistillError
 from capgap.models.prompting import Prompting
 
-IGNORE = -100
+NO_LOSS = -100
 """The label of a token that carries no loss."""
 
 Message = dict[str, str]
@@ -28,7 +28,7 @@ class EncodedExample:
     input_ids: tuple[int, ...]
     """Token ids of prompt, completion and end of text, shape (tokens,)."""
     labels: tuple[int, ...]
-    """The same ids where there is loss, else `IGNORE`, shape (tokens,); the first token never has one."""
+    """The same ids where there is loss, else `NO_LOSS`, shape (tokens,); the first token never has one."""
     n_truncated: int = 0
     """Tokens taken from the front because the whole was too long."""
     weights: tuple[float, ...] | None = None
@@ -37,10 +37,10 @@ class EncodedExample:
     @cached_property
     def loss_indices(self) -> tuple[int, ...]:
         """Indices of the tokens that carry loss, shape (n_loss,); each is predicted by the token before it."""
-        return tuple(index for index, label in enumerate(self.labels) if label != IGNORE)
+        return tuple(index for index, label in enumerate(self.labels) if label != NO_LOSS)
 
     @property
-    def n_loss(self) -> int:
+    def n_loss_tokens(self) -> int:
         """Tokens that carry loss."""
         return len(self.loss_indices)
 
@@ -118,36 +118,36 @@ class ExampleEncoder:
             prompt, completion = self._apply_template(prompt), stripped
         elif self.prompting.system_prompt:
             prompt = f"{self.prompting.system_prompt}{prompt}"  # as lm-eval joins them
-        whole, n_prompt = self._encode_together(prompt, completion)
-        ids = [*whole, self.eos]
+        joint_ids, n_prompt = self._encode_together(prompt, completion)
+        ids = [*joint_ids, self.eos]
         n_prompt = max(n_prompt, 1)  # a first token has nothing before it that could predict it
-        encoded = self._cut_to_length(ids, [IGNORE] * n_prompt + ids[n_prompt:])
+        encoded = self._cut_to_length(ids, [NO_LOSS] * n_prompt + ids[n_prompt:])
         if encoded is None or answer_start is None:
             return encoded
         without_answer = self._encode_together(prompt, completion[:answer_start])[0]
         # A token that reaches over the boundary belongs to the answer, so only the tokens that both encodings share
         # are reasoning.
         n_shared = next(
-            (n for n, (token, other) in enumerate(zip(whole, without_answer, strict=False)) if token != other),
+            (n for n, (token, other) in enumerate(zip(joint_ids, without_answer, strict=False)) if token != other),
             len(without_answer),
         )
         n_reasoning = max(n_shared - n_prompt, 0)
-        token_weights = (weights[0],) * n_reasoning + (weights[1],) * (encoded.n_loss - n_reasoning)
+        token_weights = (weights[0],) * n_reasoning + (weights[1],) * (encoded.n_loss_tokens - n_reasoning)
         return replace(encoded, weights=token_weights)
 
     def _encode_together(self, prompt: str, completion: str) -> tuple[list[int], int]:
         """Ids of both as one text, and how many of them are the prompt's."""
-        whole = self._encode(prompt + completion)
+        joint_ids = self._encode(prompt + completion)
         stripped = prompt.rstrip()
         for prompt_ids in (self._encode(text) for text in (prompt, stripped) if text):
-            if whole[: len(prompt_ids)] == prompt_ids:
-                return whole, len(prompt_ids)
+            if joint_ids[: len(prompt_ids)] == prompt_ids:
+                return joint_ids, len(prompt_ids)
         if not stripped:
-            return whole, len(whole) - len(self._encode(completion, special=False))
+            return joint_ids, len(joint_ids) - len(self._encode(completion, special_tokens=False))
         # A token reaches over the boundary (a prompt that ends inside a word). A student that generates starts from
         # the prompt's own tokens, so it learns to.
         prompt_ids = self._encode(stripped)
-        return [*prompt_ids, *self._encode(prompt[len(stripped) :] + completion, special=False)], len(prompt_ids)
+        return [*prompt_ids, *self._encode(prompt[len(stripped) :] + completion, special_tokens=False)], len(prompt_ids)
 
     def messages(self, turns: Sequence[Message]) -> EncodedExample | None:
         """Ids and labels of a conversation; loss on what the assistant says, and on its end of turn.
@@ -167,7 +167,7 @@ class ExampleEncoder:
             raise DistillError("a conversation has no assistant turn, so nothing in it could be learnt.")
         ids, mask = self._up_to_last_stop(ids, mask)
         mask[0] = False
-        return self._cut_to_length(ids, [token if on else IGNORE for token, on in zip(ids, mask, strict=True)])
+        return self._cut_to_length(ids, [token if learnt else NO_LOSS for token, learnt in zip(ids, mask, strict=True)])
 
     def _up_to_last_stop(self, ids: list[int], mask: list[bool]) -> tuple[list[int], list[bool]]:
         """Ids and loss mask up to the last end of turn, which is put there where the template has none.
@@ -177,9 +177,9 @@ class ExampleEncoder:
         mask, end = list(mask), len(ids)
         has_end_of_turn = False
         # Runs of tokens of equal mask: each run that carries loss is an assistant turn, and the last one decides.
-        for carries, run in itertools.groupby(range(len(ids)), key=lambda index: mask[index]):
+        for has_loss, run in itertools.groupby(range(len(ids)), key=lambda index: mask[index]):
             turn = list(run)
-            if carries:
+            if has_loss:
                 stop = next((index for index in reversed(turn) if ids[index] in self._stop_ids), None)
                 has_end_of_turn, end = stop is not None, (turn[-1] if stop is None else stop) + 1
                 mask[end : turn[-1] + 1] = [False] * (turn[-1] + 1 - end)
@@ -197,7 +197,7 @@ class ExampleEncoder:
         """
         from transformers.utils.chat_template_utils import render_jinja_template
 
-        texts, marks = render_jinja_template(
+        texts, generation_spans = render_jinja_template(
             conversations=[list(turns)],
             chat_template=self.tokenizer.chat_template,
             return_assistant_tokens_mask=True,
@@ -206,22 +206,22 @@ class ExampleEncoder:
         )
         encoded = self.tokenizer(texts[0], add_special_tokens=False, return_offsets_mapping=True)
         ids = list(encoded["input_ids"])
-        inside = [
-            any(start < stop and begin < stop and start < end for begin, end in marks[0])
+        generated_mask = [
+            any(start < stop and begin < stop and start < end for begin, end in generation_spans[0])
             for start, stop in encoded["offset_mapping"]
         ]
-        return ids, inside
+        return ids, generated_mask
 
     def _mask_by_prefixes(self, turns: Sequence[Message]) -> tuple[list[int], list[bool]]:
         """Ids, and which of them each assistant turn adds to the conversation before it."""
-        ids = self._template_ids(turns, ask=False)
+        ids = self._template_ids(turns, expects_reply=False)
         mask = [False] * len(ids)
         for index, turn in enumerate(turns):
             if turn["role"] != "assistant":
                 continue
-            before = self._template_ids(turns[:index], ask=True)
-            after = self._template_ids(turns[: index + 1], ask=False)
-            if ids[: len(after)] != after or after[: len(before)] != before:
+            ids_before_turn = self._template_ids(turns[:index], expects_reply=True)
+            ids_with_turn = self._template_ids(turns[: index + 1], expects_reply=False)
+            if ids[: len(ids_with_turn)] != ids_with_turn or ids_with_turn[: len(ids_before_turn)] != ids_before_turn:
                 if _has_generation_marks(self.tokenizer.chat_template):
                     return self._mask_by_marks(turns)
                 raise DistillError(
@@ -229,19 +229,19 @@ class ExampleEncoder:
                     "its loss cannot be found. Give a template with generation marks, or split the conversation "
                     "into examples of one assistant turn."
                 )
-            mask[len(before) : len(after)] = [True] * (len(after) - len(before))
+            mask[len(ids_before_turn) : len(ids_with_turn)] = [True] * (len(ids_with_turn) - len(ids_before_turn))
         return ids, mask
 
-    def _template_ids(self, turns: Sequence[Message], *, ask: bool) -> list[int]:
+    def _template_ids(self, turns: Sequence[Message], *, expects_reply: bool) -> list[int]:
         if not turns:
             return []
         encoding = self.tokenizer.apply_chat_template(
-            list(turns), tokenize=True, return_dict=True, add_generation_prompt=ask, **self.template_options
+            list(turns), tokenize=True, return_dict=True, add_generation_prompt=expects_reply, **self.template_options
         )
         return list(encoding["input_ids"])
 
     def _apply_template(self, prompt: str) -> str:
-        system = [{"role": "system", "content": first}] if (first := self.prompting.system_prompt) else []
+        system = [{"role": "system", "content": system_text}] if (system_text := self.prompting.system_prompt) else []
         text: str = self.tokenizer.apply_chat_template(
             [*system, {"role": "user", "content": prompt}],
             tokenize=False,
@@ -250,22 +250,22 @@ class ExampleEncoder:
         )
         return text
 
-    def _encode(self, text: str, *, special: bool = True) -> list[int]:
+    def _encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
         """Ids of a text as lm-eval's `hf` encodes it: special tokens unless the text brings the first itself."""
         bos = self.tokenizer.bos_token
-        special = special and not (bos and text.startswith(bos))
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=special)
+        special_tokens = special_tokens and not (bos and text.startswith(bos))
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=special_tokens)
         if ids and ids[-1] == self.eos and not text.endswith(self.tokenizer.eos_token) and len(ids) > 1:
             ids = ids[:-1]  # a tokenizer that ends every text would end the prompt too
         return ids
 
     def _cut_to_length(self, ids: list[int], labels: list[int]) -> EncodedExample | None:
         """The example cut at its front to the longest length; None where a token that carries loss would go."""
-        n_over = max(0, len(ids) - self.max_length)
+        n_excess_ids = max(0, len(ids) - self.max_length)
         # the first token that stays loses its label too: nothing before it could predict it
-        if n_over and any(label != IGNORE for label in labels[: n_over + 1]):
+        if n_excess_ids and any(label != NO_LOSS for label in labels[: n_excess_ids + 1]):
             return None
-        return EncodedExample(tuple(ids[n_over:]), (IGNORE, *labels[n_over + 1 :]), n_over)
+        return EncodedExample(tuple(ids[n_excess_ids:]), (NO_LOSS, *labels[n_excess_ids + 1 :]), n_excess_ids)
 
 
 def _has_generation_marks(template: Any) -> bool:

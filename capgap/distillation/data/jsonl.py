@@ -10,7 +10,7 @@ from capgap.distillation.config_keys import DataKeys
 from capgap.distillation.data.selection import TaskFormat, TrainingExample
 from capgap.errors import BatteryError, DistillError, suggestion
 
-_KEYS = ("prompt", "completion", "rationale", "messages", "item", "task", "capability", "targets")
+_ROW_KEYS = ("prompt", "completion", "rationale", "messages", "item", "task", "capability", "targets")
 _ROLES = ("system", "user", "assistant", "tool")
 _CAPABILITIES = ("knowledge", "reasoning", "mixed")
 
@@ -58,30 +58,30 @@ def hub_records(data: DataKeys) -> list[tuple[dict[str, Any], str, int]]:
     DistillError
         The data set is neither cached nor reachable, or holds nothing.
     """
-    where, remedy = f"data.hub {data.hub}, split {data.split}", "Run once with the network, or give a file."
+    location, remedy = f"data.hub {data.hub}, split {data.split}", "Run once with the network, or give a file."
     try:
-        rows = hub_rows(str(data.hub), data.subset, data.split, data.revision, where, remedy)
+        rows = hub_rows(str(data.hub), data.subset, data.split, data.revision, location, remedy)
     except BatteryError as error:
         raise DistillError(str(error)) from error
-    return [(dict(row.fields), f"{where}: {row.location}", number) for number, row in enumerate(rows, start=1)]
+    return [(dict(row.fields), f"{location}: {row.location}", number) for number, row in enumerate(rows, start=1)]
 
 
 def _examples(data: DataKeys, records: Iterable[tuple[dict[str, Any], str, int]]) -> list[TrainingExample]:
     """The examples of some records, each with its place for messages and its number."""
     task_format = TaskFormat(extract=data.extract, delimiter="", answer_prefix=data.answer_prefix)
-    unknown = next((key for key in data.columns if key not in _KEYS), None)
+    unknown = next((key for key in data.columns if key not in _ROW_KEYS), None)
     if unknown is not None:
-        raise DistillError(f"data.columns: {unknown!r} is no key of an example.{suggestion(unknown, _KEYS)}")
+        raise DistillError(f"data.columns: {unknown!r} is no key of an example.{suggestion(unknown, _ROW_KEYS)}")
     return [_example(_renamed_columns(record, data, at), task_format, at, number) for record, at, number in records]
 
 
-def _renamed_columns(record: dict[str, Any], data: DataKeys, where: str) -> dict[str, Any]:
+def _renamed_columns(record: dict[str, Any], data: DataKeys, location: str) -> dict[str, Any]:
     """A record under the names that examples have."""
     if not data.columns:
         return record
     for key, column in data.columns.items():
         if column not in record:
-            raise DistillError(f"{where}: no column {column!r} for {key!r}.{suggestion(column, record)}")
+            raise DistillError(f"{location}: no column {column!r} for {key!r}.{suggestion(column, record)}")
     return record | {key: record[column] for key, column in data.columns.items()}
 
 
@@ -99,22 +99,22 @@ def example_file(data: DataKeys, *, folder: Path) -> Path:
     return path
 
 
-def _example(record: dict[str, Any], task_format: TaskFormat, where: str, number: int) -> TrainingExample:
+def _example(record: dict[str, Any], task_format: TaskFormat, location: str, number: int) -> TrainingExample:
     """One record as an example."""
     if "messages" not in record:
         for key in ("prompt", "completion"):
             if key not in record:
-                raise DistillError(f"{where}: no {key!r}.{suggestion(key, record)} Expected {', '.join(_KEYS)}.")
+                raise DistillError(f"{location}: no {key!r}.{suggestion(key, record)} Expected {', '.join(_ROW_KEYS)}.")
             if not isinstance(record[key], str) or not record[key].strip():
-                raise DistillError(f"{where}: {key!r} should be a text, found {record[key]!r:.60}.")
-    metadata = _metadata(record, where, number) | {"task_format": task_format}
+                raise DistillError(f"{location}: {key!r} should be a text, found {record[key]!r:.60}.")
+    metadata = _metadata(record, location, number) | {"task_format": task_format}
     if "messages" in record:
-        turns = _turns(record["messages"], where)
+        turns = _turns(record["messages"], location)
         return TrainingExample(prompt="", target=turns[-1]["content"], messages=turns, **metadata)
     completion = record["completion"]
     targets = record.get("targets", [_gold_answer(completion, task_format.extract)])
     if not isinstance(targets, list) or not all(isinstance(target, str) for target in targets):
-        raise DistillError(f"{where}: 'targets' should be a list of texts, found {targets!r:.60}.")
+        raise DistillError(f"{location}: 'targets' should be a list of texts, found {targets!r:.60}.")
     return TrainingExample(prompt=record["prompt"], target=completion, targets=tuple(targets), **metadata)
 
 
@@ -123,14 +123,14 @@ def _gold_answer(completion: str, extract: str | None) -> str:
     return (extract_answer(completion, extract) if extract else None) or completion.strip()
 
 
-def _metadata(record: dict[str, Any], where: str, number: int) -> dict[str, Any]:
+def _metadata(record: dict[str, Any], location: str, number: int) -> dict[str, Any]:
     """What a line may say beside its texts."""
     for key in ("rationale", "task", "capability"):
         if record.get(key) is not None and not isinstance(record[key], str):
-            raise DistillError(f"{where}: {key!r} should be a text, found {record[key]!r:.60}.")
+            raise DistillError(f"{location}: {key!r} should be a text, found {record[key]!r:.60}.")
     capability = record.get("capability")
     if capability is not None and capability not in _CAPABILITIES:
-        raise DistillError(f"{where}: capability {capability!r} is none.{suggestion(capability, _CAPABILITIES)}")
+        raise DistillError(f"{location}: capability {capability!r} is none.{suggestion(capability, _CAPABILITIES)}")
     return {
         "item": str(record.get("item", number)),
         "task": record.get("task") or "file",
@@ -139,15 +139,15 @@ def _metadata(record: dict[str, Any], where: str, number: int) -> dict[str, Any]
     }
 
 
-def _turns(value: Any, where: str) -> tuple[dict[str, str], ...]:
+def _turns(value: Any, location: str) -> tuple[dict[str, str], ...]:
     if not isinstance(value, list) or not value:
-        raise DistillError(f"{where}: 'messages' should be a list of turns, found {value!r:.60}.")
+        raise DistillError(f"{location}: 'messages' should be a list of turns, found {value!r:.60}.")
     turns = []
     for index, turn in enumerate(value, start=1):
         if not isinstance(turn, dict) or not isinstance(turn.get("content"), str) or turn.get("role") not in _ROLES:
-            wanted = f"a role ({', '.join(_ROLES)}) and a content"
-            raise DistillError(f"{where}: turn {index} should have {wanted}, found {turn!r:.80}.")
+            expected_form = f"a role ({', '.join(_ROLES)}) and a content"
+            raise DistillError(f"{location}: turn {index} should have {expected_form}, found {turn!r:.80}.")
         turns.append({"role": turn["role"], "content": turn["content"]})
     if turns[-1]["role"] != "assistant":
-        raise DistillError(f"{where}: the last turn should be the assistant's, found {turns[-1]['role']!r}.")
+        raise DistillError(f"{location}: the last turn should be the assistant's, found {turns[-1]['role']!r}.")
     return tuple(turns)

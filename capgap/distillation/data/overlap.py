@@ -10,11 +10,11 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-__all__ = ["near_items"]
+__all__ = ["find_near_duplicates"]
 
-_RUN = 3  # words
-_FEWEST = 8  # words; shorter texts are compared as they are
-_COMMON = 20
+_NGRAM_SIZE = 3  # words
+_MIN_WORDS_FOR_NGRAMS = 8  # words; shorter texts are compared as they are
+_MAX_ITEMS_PER_NGRAM = 20
 """A run in more items than this, and in more than one of a hundred, is a template's."""
 # A character of the scripts that put no space between words is a word, and so is a sign that is no punctuation:
 # 3 + 4 is not 3 * 4.
@@ -26,7 +26,7 @@ _WORD = re.compile(
 Runs = frozenset[tuple[str, ...]]
 
 
-def near_items(texts: Sequence[str], items: Sequence[str], *, threshold: float) -> dict[int, list[int]]:
+def find_near_duplicates(texts: Sequence[str], items: Sequence[str], *, threshold: float) -> dict[int, list[int]]:
     """The evaluation items that each training text is near.
 
     Parameters
@@ -52,13 +52,13 @@ def near_items(texts: Sequence[str], items: Sequence[str], *, threshold: float) 
     for text_index, text in enumerate(texts):
         runs, numbers = _runs(text)
         candidates = {item for run in runs for item in items_by_run.get(run, ())}
-        near = [
+        near_duplicates = [
             item
             for item in sorted(candidates)
             if described[item][1] == numbers and _jaccard(runs, described[item][0]) >= threshold
         ]
-        if near:
-            neighbours[text_index] = near
+        if near_duplicates:
+            neighbours[text_index] = near_duplicates
     return neighbours
 
 
@@ -66,9 +66,9 @@ def _runs(text: str) -> tuple[Runs, tuple[str, ...]]:
     """The runs of words of a text, and its numbers in order of size."""
     words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
     numbers = tuple(sorted(word for word in words if any(c.isdigit() for c in word)))
-    if len(words) < _FEWEST:
+    if len(words) < _MIN_WORDS_FOR_NGRAMS:
         return frozenset([tuple(words)] if words else []), numbers
-    return frozenset(zip(*(words[shift:] for shift in range(_RUN)), strict=False)), numbers
+    return frozenset(zip(*(words[shift:] for shift in range(_NGRAM_SIZE)), strict=False)), numbers
 
 
 def _inverted_index(described: Sequence[tuple[Runs, tuple[str, ...]]]) -> Mapping[tuple[str, ...], list[int]]:
@@ -77,11 +77,11 @@ def _inverted_index(described: Sequence[tuple[Runs, tuple[str, ...]]]) -> Mappin
     for item, (runs, _) in enumerate(described):
         for run in runs:
             items_by_run[run].append(item)
-    limit = max(_COMMON, len(described) // 100)
+    limit = max(_MAX_ITEMS_PER_NGRAM, len(described) // 100)
     return {run: items for run, items in items_by_run.items() if len(items) <= limit}
 
 
-def _jaccard(first: Runs, second: Runs) -> float:
+def _jaccard(first_ngrams: Runs, second_ngrams: Runs) -> float:
     """Jaccard similarity of two sets."""
-    shared = len(first & second)
-    return shared / (len(first) + len(second) - shared)
+    n_shared_ngrams = len(first_ngrams & second_ngrams)
+    return n_shared_ngrams / (len(first_ngrams) + len(second_ngrams) - n_shared_ngrams)

@@ -18,14 +18,14 @@ def first_fit(lengths: Sequence[int], tokens: int) -> list[list[int]]:
     list of lists
         Indices of `lengths`; every one of them once.
     """
-    room: list[int] = []
-    groups: list[list[int]] = []
+    free_tokens: list[int] = []
+    pass_indices: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
-        group = next((n for n, left in enumerate(room) if left >= lengths[index]), None)
+        group = next((n for n, n_free_tokens in enumerate(free_tokens) if n_free_tokens >= lengths[index]), None)
         if group is None:
-            room.append(tokens - lengths[index])
-            groups.append([index])
+            free_tokens.append(tokens - lengths[index])
+            pass_indices.append([index])
         else:
-            room[group] -= lengths[index]
-            groups[group].append(index)
-    return groups
+            free_tokens[group] -= lengths[index]
+            pass_indices[group].append(index)
+    return pass_indices

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from capgap.battery import Battery, load_battery, prepare, training_items
-from capgap.battery.battery_spec import DataTask, LmEvalTask
+from capgap.battery.battery_spec import CustomTask, LmEvalTask
 from capgap.battery.data_source import sha256
 from capgap.battery.items import make_items
 from capgap.battery.lm_eval_groups import lm_eval_training_items
@@ -30,7 +30,7 @@ class ExamplePool:
     """Every example of the data."""
     held_out: frozenset[str]
     """Prompts of evaluation items, `normalised`."""
-    unchecked: tuple[str, ...] = ()
+    unchecked_tasks: tuple[str, ...] = ()
     """Tasks of lm-eval whose data are not on this machine, so that their prompts could not be compared."""
 
 
@@ -51,13 +51,13 @@ def gather_examples(config: DistillConfig, *, folder: Path) -> ExamplePool:
     """
     data = config.data
     batteries = {name: _load(name, folder) for name in _battery_names(config)}
-    held_out, unchecked = _held_out(batteries.values())
+    held_out, unchecked_tasks = _held_out(batteries.values())
     if data.file is not None:
-        return ExamplePool(tuple(read_examples(data, folder=folder)), held_out, unchecked)
+        return ExamplePool(tuple(read_examples(data, folder=folder)), held_out, unchecked_tasks)
     if data.hub is not None:
-        return ExamplePool(tuple(hub_examples(data)), held_out, unchecked)
+        return ExamplePool(tuple(hub_examples(data)), held_out, unchecked_tasks)
     assert data.battery is not None
-    return ExamplePool(tuple(_examples(batteries[data.battery], data.tasks)), held_out, unchecked)
+    return ExamplePool(tuple(_examples(batteries[data.battery], data.tasks)), held_out, unchecked_tasks)
 
 
 def source_digest(config: DistillConfig, *, folder: Path) -> str:
@@ -74,8 +74,8 @@ def source_digest(config: DistillConfig, *, folder: Path) -> str:
 
 def _battery_names(config: DistillConfig) -> list[str]:
     """The batteries of the data and of the evaluation, each once."""
-    evaluated = config.evaluate.battery if config.evaluate is not None else ()
-    names = [config.data.battery, *([evaluated] if isinstance(evaluated, str) else evaluated)]
+    evaluation_names = config.evaluate.battery if config.evaluate is not None else ()
+    names = [config.data.battery, *([evaluation_names] if isinstance(evaluation_names, str) else evaluation_names)]
     return list(dict.fromkeys(name for name in names if name))
 
 
@@ -94,19 +94,19 @@ def _examples(battery: Battery, names: Sequence[str] | None) -> Iterable[Trainin
     for name in names or tasks:
         task = tasks[name]
         examples = list(
-            _own_examples(battery, task) if isinstance(task, DataTask) else _harness_examples(battery, task)
+            _own_examples(battery, task) if isinstance(task, CustomTask) else _harness_examples(battery, task)
         )
         if not examples and names:
-            trainable = [t.name for t in battery.tasks if isinstance(t, DataTask) and t.data.train is not None]
-            near = suggestion(name, trainable)
-            raise DistillError(f"battery {battery.name}: task {name!r} has no training part.{near}")
+            trainable = [t.name for t in battery.tasks if isinstance(t, CustomTask) and t.data.train is not None]
+            name_suggestion = suggestion(name, trainable)
+            raise DistillError(f"battery {battery.name}: task {name!r} has no training part.{name_suggestion}")
         n_examples += len(examples)
         yield from examples
     if not n_examples:
         raise DistillError(f"battery {battery.name}: no task has a training part. Give one under data: {{train: …}}.")
 
 
-def _own_examples(battery: Battery, task: DataTask) -> Iterable[TrainingExample]:
+def _own_examples(battery: Battery, task: CustomTask) -> Iterable[TrainingExample]:
     if task.data.train is None:
         return
     task_format = TaskFormat(
@@ -125,9 +125,9 @@ def _harness_examples(battery: Battery, task: LmEvalTask) -> Iterable[TrainingEx
     items = lm_eval_training_items(battery, task)
     if not items:
         return
-    prepared = {task.name: task for task in _prepared(battery, task)}
+    prepared_tasks = {task.name: task for task in _prepare_task(battery, task)}
     for item in items:
-        subtask = prepared[item.task]
+        subtask = prepared_tasks[item.task]
         task_format = TaskFormat(
             stop=subtask.stop or _DEFAULT_STOP,
             max_tokens=subtask.max_tokens or _DEFAULT_MAX_TOKENS,
@@ -137,7 +137,7 @@ def _harness_examples(battery: Battery, task: LmEvalTask) -> Iterable[TrainingEx
         yield _example(item, task_format)
 
 
-def _prepared(battery: Battery, task: Any) -> list[Any]:
+def _prepare_task(battery: Battery, task: Any) -> list[Any]:
     return [*prepare(replace(battery, tasks=(task,)))]
 
 
@@ -161,17 +161,17 @@ def _example(item: Any, task_format: TaskFormat) -> TrainingExample:
 def _held_out(batteries: Iterable[Battery]) -> tuple[frozenset[str], tuple[str, ...]]:
     """Prompts of all items of own tasks in all their variants, of what is evaluated of lm-eval's, and the rest."""
     prompts: set[str] = set()
-    unchecked: list[str] = []
+    unchecked_tasks: list[str] = []
     for battery in batteries:
         for task in battery.tasks:
-            if isinstance(task, DataTask):
-                by_variant = make_items(task, battery.rows(task), battery.where(task))
-                prompts.update(normalised(item.prompt) for items in by_variant.values() for item in items)
+            if isinstance(task, CustomTask):
+                items_by_variant = make_items(task, battery.rows(task), battery.where(task))
+                prompts.update(normalised(item.prompt) for items in items_by_variant.values() for item in items)
                 continue
             try:
-                prepared = _prepared(battery, task)
+                prepared_tasks = _prepare_task(battery, task)
             except BatteryError:  # its data are not here; a run that needs them says so itself
-                unchecked.append(task.name)
+                unchecked_tasks.append(task.name)
                 continue
-            prompts.update(normalised(item.prompt) for subtask in prepared for item in subtask.items)
-    return frozenset(prompts), tuple(unchecked)
+            prompts.update(normalised(item.prompt) for subtask in prepared_tasks for item in subtask.items)
+    return frozenset(prompts), tuple(unchecked_tasks)

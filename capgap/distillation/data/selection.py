@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from capgap.distillation.config import DistillConfig
 from capgap.distillation.config_keys import DataKeys
 from capgap.distillation.data.encoding import Message
-from capgap.distillation.data.overlap import near_items
+from capgap.distillation.data.overlap import find_near_duplicates
 from capgap.errors import DistillError, suggestion
 from capgap.evaluation.exposure import normalised, prompt_digest
 
@@ -77,13 +77,13 @@ class SelectedExamples:
     """Examples that could have been chosen."""
     n_held_out: int
     """Examples that are also evaluation items, and were kept out, or kept and counted (`data.overlap`)."""
-    n_near: int
+    n_near_duplicates: int
     """Further examples that are evaluation items in almost the same words; likewise."""
     n_repeated: int
     """Examples whose prompt and target occur before (in another format, mostly), and were left out."""
     n_without_trace: int = 0
     """Choice examples, which have no steps, left out where traces are asked for."""
-    touched: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    near_digests: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Where they were kept: a prompt of `examples` → digests of the evaluation prompts that it is near to."""
 
     def summary(self, data: DataKeys, *, n_unchecked: int = 0) -> str:
@@ -93,8 +93,8 @@ class SelectedExamples:
         treatment = "stay out" if data.overlap == "exclude" else "stay in, counted by x_exposure"
         if self.n_held_out:
             line += f"; {self.n_held_out:,} are evaluation items and {treatment}"
-        if self.n_near:
-            line += f"; {self.n_near:,} are evaluation items in almost the same words and {treatment}"
+        if self.n_near_duplicates:
+            line += f"; {self.n_near_duplicates:,} are evaluation items in almost the same words and {treatment}"
         if self.n_without_trace:
             line += f"; {self.n_without_trace:,} choice examples have no steps and stay out"
         if n_unchecked:
@@ -107,7 +107,7 @@ def count_by_capability(examples: Iterable[TrainingExample]) -> dict[str, int]:
     return dict(sorted(Counter(example.capability or "unknown" for example in examples).items()))
 
 
-Pair = tuple[TrainingExample, str]
+ExampleCompletion = tuple[TrainingExample, str]
 """An example and the completion that is trained on."""
 
 
@@ -136,55 +136,55 @@ def select_examples(
     DistillError
         No task fits, or there are fewer examples than asked for.
     """
-    of_tasks = _admitted_examples(pool, config)
-    fitting = _generated_examples(of_tasks, config) if config.text_kind.has_steps else of_tasks
+    admitted_examples = _admitted_examples(pool, config)
+    fitting = _generated_examples(admitted_examples, config) if config.text_kind.has_steps else admitted_examples
     questions = [example.question for example in fitting]
-    known = set(held_out)
-    items = sorted(known)
+    held_out_prompts = set(held_out)
+    items = sorted(held_out_prompts)
     # Indices in `fitting` of examples that are evaluation items, and of those that are near some: → indices in `items`.
-    equal = {index for index, question in enumerate(questions) if normalised(question) in known}
-    near = near_items(questions, items, threshold=config.data.near)
-    near = {index: neighbours for index, neighbours in near.items() if index not in equal}
-    excluded = equal | near.keys() if config.data.overlap == "exclude" else set()
-    free = [example for index, example in enumerate(fitting) if index not in excluded]
+    exact_hits = {index for index, question in enumerate(questions) if normalised(question) in held_out_prompts}
+    near_hits = find_near_duplicates(questions, items, threshold=config.data.near)
+    near_hits = {index: neighbours for index, neighbours in near_hits.items() if index not in exact_hits}
+    excluded = exact_hits | near_hits.keys() if config.data.overlap == "exclude" else set()
+    eligible_examples = [example for index, example in enumerate(fitting) if index not in excluded]
     # One question in two formats is one example; the generated form, which can have steps, stands for both.
-    by_text: dict[str, TrainingExample] = {}
-    for example in sorted(free, key=lambda example: example.choices is not None):
-        by_text.setdefault(normalised(f"{example.question}{example.task_format.delimiter}{example.target}"), example)
-    ordered = sorted(by_text.values(), key=lambda example: _rank(example, config.effective_data_seed))
+    distinct: dict[str, TrainingExample] = {}
+    for example in sorted(eligible_examples, key=lambda example: example.choices is not None):
+        distinct.setdefault(normalised(f"{example.question}{example.task_format.delimiter}{example.target}"), example)
+    ordered = sorted(distinct.values(), key=lambda example: _rank(example, config.effective_data_seed))
     n_wanted = len(ordered) if config.n_examples is None else config.n_examples
     if not ordered or n_wanted > len(ordered):
-        n_held = len(fitting) - len(free)
-        more = f" ({n_held} more are evaluation items)" if n_held else ""
+        n_excluded = len(fitting) - len(eligible_examples)
+        excluded_note = f" ({n_excluded} more are evaluation items)" if n_excluded else ""
         raise DistillError(
             f"{config.name}: n_examples asks for {max(n_wanted, 1):,} examples, and the data have "
-            f"{len(ordered):,}{more}. Ask for at most {len(ordered):,}, or give more data."
+            f"{len(ordered):,}{excluded_note}. Ask for at most {len(ordered):,}, or give more data."
         )
-    touched = {questions[index]: tuple(prompt_digest(items[n]) for n in near[index]) for index in near}
+    near_digests = {questions[index]: tuple(prompt_digest(items[n]) for n in near_hits[index]) for index in near_hits}
     return SelectedExamples(
         tuple(ordered[:n_wanted]),
         n_available=len(ordered),
-        n_held_out=len(equal),
-        n_near=len(near),
-        touched={} if excluded else touched,
-        n_repeated=len(free) - len(ordered),
-        n_without_trace=len(of_tasks) - len(fitting),
+        n_held_out=len(exact_hits),
+        n_near_duplicates=len(near_hits),
+        near_digests={} if excluded else near_digests,
+        n_repeated=len(eligible_examples) - len(ordered),
+        n_without_trace=len(admitted_examples) - len(fitting),
     )
 
 
-def exposure(examples: Iterable[TrainingExample], touched: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
+def count_exposure(examples: Iterable[TrainingExample], near_digests: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
     """How many examples touch a prompt, by its digest: its own examples, and those that are near it.
 
     Parameters
     ----------
     examples
         What a student learns from.
-    touched
+    near_digests
         Of `SelectedExamples`.
     """
     counts: Counter[str] = Counter()
     for example in examples:
-        counts.update({prompt_digest(example.question), *touched.get(example.question, ())})
+        counts.update({prompt_digest(example.question), *near_digests.get(example.question, ())})
     return dict(sorted(counts.items()))
 
 
@@ -198,12 +198,12 @@ def _admitted_examples(pool: Sequence[TrainingExample], config: DistillConfig) -
     """The examples that the diversity admits."""
     if config.diversity == "universal":
         return list(pool)
-    admitted = config.train_tasks or ""
+    group_name = config.train_tasks or ""
     attribute = "task" if config.diversity == "single" else "capability"
-    examples = [example for example in pool if getattr(example, attribute) == admitted]
+    examples = [example for example in pool if getattr(example, attribute) == group_name]
     if not examples:
         known = {str(getattr(example, attribute)) for example in pool}
-        raise DistillError(f"{config.name}: no example has {attribute} {admitted!r}.{suggestion(admitted, known)}")
+        raise DistillError(f"{config.name}: no example has {attribute} {group_name!r}.{suggestion(group_name, known)}")
     return examples
 
 

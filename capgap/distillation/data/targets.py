@@ -10,13 +10,21 @@ from collections.abc import Callable, Sequence
 from capgap.battery import score_generation
 from capgap.battery.answer_scoring import GENERATION_SCORES
 from capgap.distillation.config import DistillConfig
-from capgap.distillation.data.selection import Pair, TrainingExample
+from capgap.distillation.data.selection import ExampleCompletion, TrainingExample
 from capgap.errors import DistillError
 
-__all__ = ["answer_start", "answer_text", "gold_answer", "gold_completions", "gold_trace", "graded", "opening"]
+__all__ = [
+    "answer_start",
+    "answer_text",
+    "gold_answer",
+    "gold_completions",
+    "gold_trace",
+    "graded",
+    "leading_delimiter",
+]
 
 
-def opening(example: TrainingExample) -> str:
+def leading_delimiter(example: TrainingExample) -> str:
     """What a completion begins with: the task's delimiter, or the white space that a file's completions bring."""
     target = example.target
     return example.task_format.delimiter or target[: len(target) - len(target.lstrip())]
@@ -50,9 +58,9 @@ def gold_answer(example: TrainingExample) -> str:
     if example.choices is not None or example.task_format.extract is None or _is_right(example, target):
         return f"{delimiter}{target}"
     for text in (example.shot, example.rationale):
-        stated = _statement(text, example.task_format.extract) if text else None
-        if stated is not None and _is_right(example, stated):
-            return f"{delimiter}{stated}"
+        answer_statement = _statement(text, example.task_format.extract) if text else None
+        if answer_statement is not None and _is_right(example, answer_statement):
+            return f"{delimiter}{answer_statement}"
     raise DistillError(
         f"{_describe_item(example)}: 'extract' ({example.task_format.extract!r}) reads no answer from the target "
         f"{target!r:.60}. Give the task a 'shot' whose text states the answer as a response would."
@@ -74,8 +82,8 @@ def gold_trace(example: TrainingExample) -> str:
         )
     steps = example.rationale.strip()
     if example.task_format.extract is not None and _is_right(example, steps):
-        return f"{opening(example)}{steps}"
-    text = f"{opening(example)}{steps}{example.task_format.answer_prefix}{gold_answer(example).strip()}"
+        return f"{leading_delimiter(example)}{steps}"
+    text = f"{leading_delimiter(example)}{steps}{example.task_format.answer_prefix}{gold_answer(example).strip()}"
     if example.task_format.extract is not None or example.task_format.score == "numeric":
         if not _is_right(example, text):
             raise DistillError(
@@ -101,15 +109,15 @@ def answer_text(example: TrainingExample, response: str, answer: str) -> str:
     """
     extract = example.task_format.extract
     if extract is None or graded(example, example.target)[1] == example.target.strip():
-        return f"{opening(example)}{answer}"  # the gold answer stands bare too
-    return f"{opening(example)}{_statement(response, extract) or answer}"
+        return f"{leading_delimiter(example)}{answer}"  # the gold answer stands bare too
+    return f"{leading_delimiter(example)}{_statement(response, extract) or answer}"
 
 
 GOLD_TEXTS: dict[str, Callable[[TrainingExample], str]] = {"gold_answers": gold_answer, "gold_traces": gold_trace}
 """Completions of the gold texts of `supervision.TEXTS`."""
 
 
-def gold_completions(examples: Sequence[TrainingExample], config: DistillConfig) -> list[Pair]:
+def gold_completions(examples: Sequence[TrainingExample], config: DistillConfig) -> list[ExampleCompletion]:
     """Examples with the gold completions that the file asks for; a conversation brings its own, and has ``""``.
 
     Raises

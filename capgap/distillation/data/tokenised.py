@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from capgap.distillation.config import DistillConfig
 from capgap.distillation.config_keys import TraceWeights
 from capgap.distillation.data.encoding import EncodedExample, ExampleEncoder
-from capgap.distillation.data.selection import Pair, TrainingExample, data_hash
+from capgap.distillation.data.selection import ExampleCompletion, TrainingExample, data_hash
 from capgap.distillation.data.targets import answer_start
 from capgap.distillation.students.student import LoadedStudent
 from capgap.errors import DistillError
@@ -38,7 +38,7 @@ class TokenisedDataset:
     def summary(self) -> str:
         """The counts in one line, for a note."""
         n_tokens = sum(len(encoded.input_ids) for encoded in self.encoded)
-        loss_share = sum(encoded.n_loss for encoded in self.encoded) / n_tokens
+        loss_share = sum(encoded.n_loss_tokens for encoded in self.encoded) / n_tokens
         line = f"{n_tokens:,} tokens, {loss_share:.0%} of them carry loss"
         if self.n_too_long:
             line += f"; {self.n_too_long:,} completions are longer than training.max_length and were left out"
@@ -47,7 +47,7 @@ class TokenisedDataset:
         return line
 
 
-def tokenise(config: DistillConfig, student: LoadedStudent, pairs: Sequence[Pair]) -> TokenisedDataset:
+def tokenise(config: DistillConfig, student: LoadedStudent, pairs: Sequence[ExampleCompletion]) -> TokenisedDataset:
     """Encode examples and their completions for a student.
 
     Raises
@@ -68,13 +68,13 @@ def tokenise(config: DistillConfig, student: LoadedStudent, pairs: Sequence[Pair
         completions=completions,
         encoded=encoded,
         n_too_long=len(pairs) - len(fitting),
-        n_truncated=sum(one.n_truncated > 0 for one in encoded),
+        n_truncated=sum(encoded_example.n_truncated > 0 for encoded_example in encoded),
         data_hash=data_hash((_text(example), completion) for example, completion, _ in fitting),
     )
 
 
 def _encode(
-    config: DistillConfig, encoder: ExampleEncoder, pairs: Sequence[Pair]
+    config: DistillConfig, encoder: ExampleEncoder, pairs: Sequence[ExampleCompletion]
 ) -> list[tuple[TrainingExample, str, EncodedExample]]:
     """The examples in tokens; those that are too long are left out."""
     fitting: list[tuple[TrainingExample, str, EncodedExample]] = []
@@ -107,10 +107,10 @@ def _encode_one(
 
 def _check_ids(config: DistillConfig, encoded: Sequence[EncodedExample], n_embeddings: int) -> None:
     """Refuse ids that the student has no embedding for."""
-    highest = max(max(one.input_ids) for one in encoded)
-    if highest >= n_embeddings:
+    max_token_id = max(max(encoded_example.input_ids) for encoded_example in encoded)
+    if max_token_id >= n_embeddings:
         raise DistillError(
-            f"{config.name}: the tokenizer gives id {highest}, and the student has {n_embeddings} embeddings: "
+            f"{config.name}: the tokenizer gives id {max_token_id}, and the student has {n_embeddings} embeddings: "
             "the tokenizer is another model's."
         )
 

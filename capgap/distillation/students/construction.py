@@ -24,7 +24,7 @@ __all__ = ["base_seed", "calibration_texts", "construct_student"]
 
 BASES = "bases"
 """Folder of the students that were made here, beside the output directories that use them."""
-_CALIBRATION = 64  # texts
+_N_CALIBRATION_TEXTS = 64  # texts
 _CALIBRATION_TOKENS = 256  # of each
 
 
@@ -44,7 +44,7 @@ def calibration_texts(examples: Iterable[TrainingExample]) -> list[str]:
         return f"{example.prompt}{example.task_format.delimiter}{example.rationale or example.target}"
 
     ordered = sorted({text(example) for example in examples}, key=lambda one: hashlib.sha256(one.encode()).digest())
-    return ordered[:_CALIBRATION]
+    return ordered[:_N_CALIBRATION_TEXTS]
 
 
 def construct_student(config: DistillConfig, out: Path, *, calibration: Sequence[str] = ()) -> str:
@@ -61,24 +61,24 @@ def construct_student(config: DistillConfig, out: Path, *, calibration: Sequence
     if isinstance(spec, str):
         return spec
     if isinstance(spec, PrunedStudent):
-        return str(_pruned(config.name, spec, calibration, bases))
+        return str(_prune_student(config.name, spec, calibration, bases))
     if isinstance(spec, ScratchStudent):
         return str(_from_scratch(config.name, spec, bases))
     shape = spec.microworld
     return str(build_base(layers=shape.layers, width=shape.width, heads=shape.heads, seed=shape.seed, out=bases))
 
 
-def _from_scratch(name: str, scratch: ScratchStudent, bases: Path) -> Path:
+def _from_scratch(name: str, student: ScratchStudent, bases: Path) -> Path:
     """The folder of a model with random weights of the seed."""
     from transformers import AutoConfig, AutoModelForCausalLM, set_seed
 
-    tokenizer = model_tokenizer(spec := parse_model(scratch.tokenizer), locate(spec))
+    tokenizer = model_tokenizer(spec := parse_model(student.tokenizer), locate(spec))
     try:
-        if isinstance(scratch.config, dict):
-            shape = AutoConfig.for_model(**scratch.config)
+        if isinstance(student.config, dict):
+            shape = AutoConfig.for_model(**student.config)
         else:
-            file = Path(scratch.config)
-            shape = AutoConfig.from_pretrained(file if file.is_file() else locate(parse_model(scratch.config)).path)
+            file = Path(student.config)
+            shape = AutoConfig.from_pretrained(file if file.is_file() else locate(parse_model(student.config)).path)
         if shape.vocab_size < len(tokenizer):
             raise ModelError(
                 f"{name}: student.config has vocab_size {shape.vocab_size}, and the tokenizer has {len(tokenizer)} "
@@ -86,27 +86,27 @@ def _from_scratch(name: str, scratch: ScratchStudent, bases: Path) -> Path:
             )
         for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
             setattr(shape, key, getattr(tokenizer, key))
-        folder = bases / f"scratch-{_short_hash(shape.to_json_string(), scratch.tokenizer)}-{scratch.seed}"
+        folder = bases / f"scratch-{_short_hash(shape.to_json_string(), student.tokenizer)}-{student.seed}"
         if not (folder / "config.json").is_file():
-            set_seed(scratch.seed)
+            set_seed(student.seed)
             model = AutoModelForCausalLM.from_config(shape).float()
-            with whole_folder(folder) as partial:
-                model.save_pretrained(partial)
-                tokenizer.save_pretrained(partial)
+            with whole_folder(folder) as partial_folder:
+                model.save_pretrained(partial_folder)
+                tokenizer.save_pretrained(partial_folder)
     except ModelError:
         raise
     except Exception as error:  # what transformers and torch raise over shapes that cannot be is of many kinds
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{name}: student.config makes no model: {type(error).__name__}: {first[:300]}") from error
+        message = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{name}: student.config makes no model: {type(error).__name__}: {message[:300]}") from error
     return folder
 
 
-def _pruned(name: str, pruned: PrunedStudent, calibration: Sequence[str], bases: Path) -> Path:
+def _prune_student(name: str, pruned: PrunedStudent, calibration: Sequence[str], bases: Path) -> Path:
     """The folder of a checkpoint without the layers of least influence."""
     spec = parse_model(pruned.prune)
     checkpoint = locate(spec)
-    whole = checkpoint.adapter_of or checkpoint
-    sources = {checkpoint.path: checkpoint, whole.path: whole}.values()  # an adapter and its base, or one checkpoint
+    base = checkpoint.adapter_of or checkpoint
+    sources = {checkpoint.path: checkpoint, base.path: base}.values()  # an adapter and its base, or one checkpoint
     digests = [fingerprint(spec, source) for source in sources]
     folder = bases / f"pruned-{_short_hash(*digests, *calibration)}-{pruned.layers}"
     if (folder / "config.json").is_file():
@@ -118,10 +118,10 @@ def _pruned(name: str, pruned: PrunedStudent, calibration: Sequence[str], bases:
     influence = _block_influence(model, tokenizer, layers, calibration)
     remaining = sorted(sorted(range(len(layers)), key=lambda n: -influence[n])[: pruned.layers])
     facts = {"pruned_from": spec.spec_text, "kept": remaining, "importance": [round(value, 6) for value in influence]}
-    with whole_folder(folder) as partial:
-        _with_layers(model, stack, remaining).save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-        (partial / "pruned.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    with whole_folder(folder) as partial_folder:
+        _with_layers(model, stack, remaining).save_pretrained(partial_folder)
+        tokenizer.save_pretrained(partial_folder)
+        (partial_folder / "pruned.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return folder
 
 
@@ -130,8 +130,8 @@ def _layer_stack(model: Any, name: str) -> tuple[str, Any]:
     import torch
 
     n = model.config.get_text_config(decoder=True).num_hidden_layers
-    lists = [(key, part) for key, part in model.named_modules() if isinstance(part, torch.nn.ModuleList)]
-    stacks = [(key, part) for key, part in lists if len(part) == n]
+    module_lists = [(key, module) for key, module in model.named_modules() if isinstance(module, torch.nn.ModuleList)]
+    stacks = [(key, module) for key, module in module_lists if len(module) == n]
     if len(stacks) != 1:
         raise DistillError(f"{name}: {type(model).__name__} has no single stack of {n} layers that could be pruned.")
     return stacks[0]
@@ -143,16 +143,16 @@ def _block_influence(model: Any, tokenizer: Any, layers: Any, texts: Sequence[st
 
     sums, count = [0.0] * len(layers), 0
 
-    def measuring(layer: int) -> Any:
+    def make_influence_hook(layer: int) -> Any:
         def hook(module: Any, args: Any, kwargs: Any, output: Any) -> None:
             # hidden states of shape (1, tokens, width)
-            before = args[0] if args else kwargs["hidden_states"]
-            after = output[0] if isinstance(output, tuple) else output
-            sums[layer] += float((1 - torch.cosine_similarity(before, after, dim=-1)).sum())
+            layer_input = args[0] if args else kwargs["hidden_states"]
+            layer_output = output[0] if isinstance(output, tuple) else output
+            sums[layer] += float((1 - torch.cosine_similarity(layer_input, layer_output, dim=-1)).sum())
 
         return hook
 
-    hooks = [layer.register_forward_hook(measuring(n), with_kwargs=True) for n, layer in enumerate(layers)]
+    hooks = [layer.register_forward_hook(make_influence_hook(n), with_kwargs=True) for n, layer in enumerate(layers)]
     try:
         with torch.no_grad():
             for text in texts:
@@ -175,7 +175,7 @@ def _with_layers(model: Any, stack: str, remaining: Sequence[int]) -> Any:
     text.num_hidden_layers = len(remaining)
     if getattr(text, "layer_types", None):
         text.layer_types = [text.layer_types[n] for n in remaining]
-    new_number = {old: new for new, old in enumerate(remaining)}
+    new_number = {old_index: new_index for new_index, old_index in enumerate(remaining)}
     pattern = re.compile(rf"^{re.escape(stack)}\.(\d+)\.")
     weights = {}
     for key, value in model.state_dict().items():
@@ -190,5 +190,5 @@ def _with_layers(model: Any, stack: str, remaining: Sequence[int]) -> Any:
     return smaller
 
 
-def _short_hash(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:10]
+def _short_hash(*hashed_texts: str) -> str:
+    return hashlib.sha256("\0".join(hashed_texts).encode()).hexdigest()[:10]

@@ -22,15 +22,15 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # progress is told as events
-    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    partial_folder = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
+    shutil.rmtree(partial_folder, ignore_errors=True)
+    partial_folder.mkdir(parents=True)
     try:
-        yield partial
+        yield partial_folder
         if not folder.exists():
-            os.replace(partial, folder)
+            os.replace(partial_folder, folder)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(partial_folder, ignore_errors=True)
 
 
 def loaded(spec: ModelSpec, checkpoint: Checkpoint, *, dtype: str = "float32") -> tuple[Any, Any]:
@@ -60,8 +60,8 @@ def loaded(spec: ModelSpec, checkpoint: Checkpoint, *, dtype: str = "float32") -
     except DistillError:
         raise
     except Exception as error:  # transformers, safetensors, tokenizers and peft each raise kinds of their own
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{checkpoint.path}: cannot be loaded: {type(error).__name__}: {first[:300]}") from error
+        message = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{checkpoint.path}: cannot be loaded: {type(error).__name__}: {message[:300]}") from error
 
 
 def model_tokenizer(spec: ModelSpec, checkpoint: Checkpoint) -> Any:

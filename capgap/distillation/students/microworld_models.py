@@ -16,8 +16,8 @@ import numpy as np
 
 from capgap.distillation.students.loading import whole_folder
 from capgap.errors import ModelError, StoreError, suggestion
-from capgap.microworld import FAMILIES, PretrainingText, World, WorldQuestion, evaluation, make_world, write_tokenizer
-from capgap.microworld.vocabulary import ANSWER, END, PAD, SPECIAL
+from capgap.microworld import Q_FAMILIES, PretrainingText, World, WorldQuestion, evaluation, make_world, write_tokenizer
+from capgap.microworld.vocabulary import ANSWER, EOS_TOKEN, PAD, SPECIAL_TOKENS
 from capgap.microworld.world import STRATA, mistaken
 from capgap.microworld.world_tokenizer import MAX_LENGTH
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RECIPES", "ModelRecipe", "build", "build_base", "train"]
 
-IGNORED = -100
+NO_LOSS = -100
 """The label of a token that the loss leaves out."""
 
 Batches = Iterator[tuple["torch.Tensor", "torch.Tensor"]]
@@ -52,7 +52,7 @@ class ModelRecipe:
     """Optimizer steps."""
     lr: float
     """Peak learning rate: it rises over a twentieth of the steps and falls along a half cosine."""
-    families: tuple[str, ...] = tuple(FAMILIES)
+    families: tuple[str, ...] = tuple(Q_FAMILIES)
     """The families that a taught model is asked."""
     mistaken: float = 0.0
     """Share of the facts that it is told wrong, always in the same way."""
@@ -60,12 +60,12 @@ class ModelRecipe:
     """Rows of text, or questions and rows of text, in one step."""
 
 
-_MEMORY, _REASONING = ("facts", "two_hops"), ("chains", "booleans", "cups", "lists", "hops")
+_KNOWLEDGE_FAMILIES, _REASONING_FAMILIES = ("facts", "two_hops"), ("chains", "booleans", "cups", "lists", "hops")
 
 RECIPES: dict[str, ModelRecipe] = {
     "teacher": ModelRecipe("taught", 3, 96, 4, steps=3000, lr=3e-3),
-    "specialist_knowledge": ModelRecipe("taught", 2, 64, 4, steps=1000, lr=5e-3, families=_MEMORY),
-    "specialist_reasoning": ModelRecipe("taught", 2, 64, 4, steps=2400, lr=5e-3, families=_REASONING),
+    "specialist_knowledge": ModelRecipe("taught", 2, 64, 4, steps=1000, lr=5e-3, families=_KNOWLEDGE_FAMILIES),
+    "specialist_reasoning": ModelRecipe("taught", 2, 64, 4, steps=2400, lr=5e-3, families=_REASONING_FAMILIES),
     "generalist": ModelRecipe("taught", 2, 64, 4, steps=3000, lr=5e-3, mistaken=0.2),
     "small": ModelRecipe("base", 2, 48, 3, steps=4000, lr=6e-3),
     "medium": ModelRecipe("base", 2, 64, 4, steps=1900, lr=5e-3),
@@ -73,7 +73,7 @@ RECIPES: dict[str, ModelRecipe] = {
 }
 """The shipped models."""
 
-_TAUGHT = {"steps": 0.50, "answer": 0.33, "text": 0.17}
+_ROW_SHARES = {"steps": 0.50, "answer": 0.33, "text": 0.17}
 """Shares of the rows that a taught model reads."""
 
 
@@ -181,7 +181,7 @@ def train(
     model
         Changed in place.
     batches
-        Token ids and labels, both shape (rows, length); `IGNORED` labels carry no loss.
+        Token ids and labels, both shape (rows, length); `NO_LOSS` labels carry no loss.
     steps
         Optimizer steps.
     lr
@@ -235,8 +235,8 @@ def _untrained(recipe: ModelRecipe, world: World, seed: int) -> "LlamaForCausalL
         max_position_embeddings=MAX_LENGTH,
         tie_word_embeddings=True,
         bos_token_id=None,
-        eos_token_id=SPECIAL.index(END),
-        pad_token_id=SPECIAL.index(PAD),
+        eos_token_id=SPECIAL_TOKENS.index(EOS_TOKEN),
+        pad_token_id=SPECIAL_TOKENS.index(PAD),
         # the defaults are for thousands of dimensions and positions: here they would start too small, and positions
         # a few words apart would look alike, so that copying a word is hardly learnt
         initializer_range=recipe.width**-0.5,
@@ -255,14 +255,14 @@ def _batches(recipe: ModelRecipe, world: World, rng: np.random.Generator) -> Bat
         text = PretrainingText(world)
         while True:
             yield _tensors(_text_rows(text, recipe.batch, ids, rng))
-    closed = {question.text for questions in evaluation(world).values() for question in questions}
+    evaluation_questions = {question.text for questions in evaluation(world).values() for question in questions}
     if recipe.mistaken:
         world = mistaken(world, recipe.mistaken, rng)
     text = PretrainingText(world, STRATA)
     while True:
-        counts = dict(zip(_TAUGHT, rng.multinomial(recipe.batch, list(_TAUGHT.values())), strict=True))
+        counts = dict(zip(_ROW_SHARES, rng.multinomial(recipe.batch, list(_ROW_SHARES.values())), strict=True))
         sequences = [
-            _question_and_reply(_open_question(world, recipe.families, closed, rng), form, ids)
+            _question_and_reply(_open_question(world, recipe.families, evaluation_questions, rng), form, ids)
             for form in ("steps", "answer")
             for _ in range(counts[form])
         ]
@@ -282,13 +282,13 @@ def _text_rows(
 
 
 def _open_question(
-    world: World, families: tuple[str, ...], closed: set[str], rng: np.random.Generator
+    world: World, family_names: tuple[str, ...], evaluation_questions: set[str], rng: np.random.Generator
 ) -> WorldQuestion:
     """A random question of the families, of any depth, that the evaluation does not ask."""
     while True:
-        family = FAMILIES[families[rng.integers(len(families))]]
-        question = family.draw(world, int(rng.choice(family.depths)), rng)
-        if question.text not in closed:
+        question_family = Q_FAMILIES[family_names[rng.integers(len(family_names))]]
+        question = question_family.draw(world, int(rng.choice(question_family.depths)), rng)
+        if question.text not in evaluation_questions:
             return question
 
 
@@ -296,9 +296,9 @@ def _question_and_reply(question: WorldQuestion, form: str, ids: dict[str, int])
     """Tokens and labels of a question with its steps, or with its answer alone."""
     prompt = question.text if form == "steps" else f"{question.text} {ANSWER}"
     reply = question.completion if form == "steps" else question.answer
-    given = [ids[word] for word in prompt.split()]
-    learnt = [ids[word] for word in f"{reply} {END}".split()]
-    return given + learnt, [IGNORED] * len(given) + learnt
+    prompt_ids = [ids[word] for word in prompt.split()]
+    reply_ids = [ids[word] for word in f"{reply} {EOS_TOKEN}".split()]
+    return prompt_ids + reply_ids, [NO_LOSS] * len(prompt_ids) + reply_ids
 
 
 def _packed(sequences: list[LabelledTokens]) -> list[LabelledTokens]:
@@ -321,27 +321,27 @@ def _tensors(rows: list[LabelledTokens]) -> tuple["torch.Tensor", "torch.Tensor"
     import torch
 
     length = max(len(tokens) for tokens, _ in rows)
-    ids = torch.full((len(rows), length), SPECIAL.index(PAD))
-    labels = torch.full((len(rows), length), IGNORED)
-    for i, (tokens, learnt) in enumerate(rows):
+    ids = torch.full((len(rows), length), SPECIAL_TOKENS.index(PAD))
+    labels = torch.full((len(rows), length), NO_LOSS)
+    for i, (tokens, row_labels) in enumerate(rows):
         ids[i, : len(tokens)] = torch.tensor(tokens)
-        labels[i, : len(learnt)] = torch.tensor(learnt)
+        labels[i, : len(row_labels)] = torch.tensor(row_labels)
     return ids, labels
 
 
 def _same_origin(folder: Path, origin: dict[str, Any]) -> None:
     """Refuse a finished model that is not the one that was asked for."""
-    recorded = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("capgap")
-    if recorded != json.loads(json.dumps(origin)):
+    saved_origin = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("capgap")
+    if saved_origin != json.loads(json.dumps(origin)):
         raise ModelError(f"{folder}: holds a model of another recipe or seed. Delete it, or choose another folder.")
 
 
 def _save(model: "LlamaForCausalLM", world: World, target: Path, origin: dict[str, Any]) -> None:
     """Save an ordinary checkpoint with its origin in ``config.json``."""
     try:
-        with whole_folder(target) as partial:
+        with whole_folder(target) as partial_folder:
             model.config.capgap = origin
-            model.save_pretrained(partial)
-            write_tokenizer(world, partial)
+            model.save_pretrained(partial_folder)
+            write_tokenizer(world, partial_folder)
     except OSError as error:
         raise StoreError(f"{target}: cannot be written: {error.strerror or error}.") from error

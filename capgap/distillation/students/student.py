@@ -121,7 +121,7 @@ def _with_lora(model: Any, lora: LoraKeys, *, name: str) -> Any:
         import torch
 
         modules = model.named_modules()
-        linear = sorted({name.rsplit(".", 1)[-1] for name, part in modules if isinstance(part, torch.nn.Linear)})
+        linear = sorted({name.rsplit(".", 1)[-1] for name, module in modules if isinstance(module, torch.nn.Linear)})
         raise DistillError(
             f"{name}: lora.targets {targets!r} fits no layer: {str(error)[:200]} Linear layers: {', '.join(linear)}."
         ) from error
@@ -155,7 +155,7 @@ def save_student(model: Any, tokenizer: Any, base: str, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     if hasattr(model, "peft_config"):
-        model.peft_config["default"].base_model_name_or_path = base_from(base, folder)
+        model.peft_config["default"].base_model_name_or_path = base_relative_to(base, folder)
         model.save_pretrained(folder, save_embedding_layers=False)
         (folder / "README.md").unlink(missing_ok=True)  # peft's empty card
     else:
@@ -163,7 +163,7 @@ def save_student(model: Any, tokenizer: Any, base: str, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def base_from(base: str, folder: Path) -> str:
+def base_relative_to(base: str, folder: Path) -> str:
     """The word of a base, its path (where it is one) relative to a folder."""
     path, comma, options = base.partition(",")
     return f"{os.path.relpath(path, folder)}{comma}{options}" if Path(path).exists() else base

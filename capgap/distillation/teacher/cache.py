@@ -35,7 +35,7 @@ from capgap.schema import atomic_write, write_object
 
 __all__ = ["TeacherCache", "address"]
 
-CONFIG, HEAD = "config.json", "head.safetensors"
+CONFIG, LM_HEAD_FILE = "config.json", "head.safetensors"
 
 logger = logging.getLogger(__name__)
 
@@ -84,10 +84,10 @@ class TeacherCache:
         if not config.is_file():
             write_object({"identity": self.identity}, config)
         try:
-            is_same = self.facts()["identity"] == self.identity
+            is_same_identity = self.facts()["identity"] == self.identity
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{config}: cannot be read: {error}. Remove {self.folder}.") from error
-        if not is_same:
+        if not is_same_identity:
             raise StoreError(f"{self.folder}: holds another teacher's signals. Remove it, or choose another folder.")
         self.read()
 
@@ -97,10 +97,10 @@ class TeacherCache:
 
     def read(self) -> None:
         """Index the shards that are new on the disk; other processes may have added some."""
-        indexed = {part.shard for part in self._slices.values()}
+        indexed_shards = {shard_slice.shard for shard_slice in self._slices.values()}
         for index_file in sorted(self.folder.glob("shard-*.json")):
             shard = index_file.stem
-            if shard in indexed:
+            if shard in indexed_shards:
                 continue
             try:
                 index = json.loads(index_file.read_text(encoding="utf-8"))
@@ -111,9 +111,9 @@ class TeacherCache:
             if is_whole:
                 self._slices.update(examples)
             else:
-                self._set_aside(index_file)
+                self._quarantine_shard(index_file)
 
-    def _set_aside(self, index_file: Path) -> None:
+    def _quarantine_shard(self, index_file: Path) -> None:
         """Rename a damaged shard and its index, so that both can be looked at and neither is read again."""
         tensors = self._file(index_file.stem)
         self._on_event(Note(f"{tensors}: is damaged; set aside, and its signals are computed again", "warning"))
@@ -137,36 +137,36 @@ class TeacherCache:
         """
         numbers = [int(file.stem.split("-")[1]) for file in self.folder.glob("shard-*.safetensors")]
         shard = f"shard-{max(numbers, default=-1) + 1:04d}"
-        ends = np.cumsum([len(next(iter(tensors.values()))) for tensors in examples.values()]).tolist()
-        slices = list(zip(examples, [0, *ends[:-1]], ends, strict=True))
-        parts = list(examples.values())
-        tensors = {name: torch.cat([part[name] for part in parts]).contiguous() for name in parts[0]}
+        row_ends = np.cumsum([len(next(iter(tensors.values()))) for tensors in examples.values()]).tolist()
+        slices = list(zip(examples, [0, *row_ends[:-1]], row_ends, strict=True))
+        tensor_maps = list(examples.values())
+        tensors = {name: torch.cat([example[name] for example in tensor_maps]).contiguous() for name in tensor_maps[0]}
         self._write(tensors, self._file(shard))
         # The index comes last: a shard without one was cut off.
         write_object({"examples": slices, "sha256": sha256(self._file(shard))}, self.folder / f"{shard}.json")
-        self._slices.update({key: _ShardSlice(shard, first, last) for key, first, last in slices})
-        logger.debug("%s: wrote %s, %d examples, %d positions", self.folder, shard, len(slices), ends[-1])
+        self._slices.update({key: _ShardSlice(shard, start_row, end_row) for key, start_row, end_row in slices})
+        logger.debug("%s: wrote %s, %d examples, %d positions", self.folder, shard, len(slices), row_ends[-1])
 
     def get(self, keys: Iterable[str]) -> dict[str, torch.Tensor]:
         """Tensors of some examples, one after the other, shape (positions, …); read from the disk on demand."""
-        parts: dict[str, list[torch.Tensor]] = {}
+        tensors_by_name: dict[str, list[torch.Tensor]] = {}
         for key in keys:
-            part = self._slices[key]
-            shard = self._open_shards.get(part.shard)
+            shard_slice = self._slices[key]
+            shard = self._open_shards.get(shard_slice.shard)
             if shard is None:
-                shard = self._open_shards[part.shard] = safe_open(self._file(part.shard), framework="pt")
+                shard = self._open_shards[shard_slice.shard] = safe_open(self._file(shard_slice.shard), framework="pt")
             for name in shard.keys():  # noqa: SIM118 (a safetensors handle is no mapping)
-                parts.setdefault(name, []).append(shard.get_slice(name)[part.low : part.high])
-        return {name: torch.cat(tensors) for name, tensors in parts.items()}
+                tensors_by_name.setdefault(name, []).append(shard.get_slice(name)[shard_slice.low : shard_slice.high])
+        return {name: torch.cat(tensors) for name, tensors in tensors_by_name.items()}
 
-    def keep_head(self, head: LanguageModelHead) -> None:
+    def save_lm_head(self, lm_head: LanguageModelHead) -> None:
         """Write the teacher's head, which hidden states are worthless without."""
-        assert head.weight is not None
-        tensors = {"weight": head.weight.detach().cpu().contiguous()}
-        if head.bias is not None:
-            tensors["bias"] = head.bias.detach().cpu().contiguous()
-        self._write(tensors, self.folder / HEAD)
-        self.record(head={"scale": head.scale, "cap": head.cap})
+        assert lm_head.weight is not None
+        tensors = {"weight": lm_head.weight.detach().cpu().contiguous()}
+        if lm_head.bias is not None:
+            tensors["bias"] = lm_head.bias.detach().cpu().contiguous()
+        self._write(tensors, self.folder / LM_HEAD_FILE)
+        self.record(head={"scale": lm_head.scale, "cap": lm_head.cap})
 
     def head(self, device: str | torch.device) -> LanguageModelHead | None:
         """The teacher's head on a device; None where it isn't kept."""
@@ -174,11 +174,11 @@ class TeacherCache:
         if settings is None:
             return None
         try:
-            with safe_open(self.folder / HEAD, framework="pt", device=str(device)) as tensors:
+            with safe_open(self.folder / LM_HEAD_FILE, framework="pt", device=str(device)) as tensors:
                 bias = tensors.get_tensor("bias") if "bias" in set(tensors.keys()) else None
                 return LanguageModelHead(tensors.get_tensor("weight"), bias, settings["scale"], settings["cap"])
         except (OSError, SafetensorError) as error:
-            raise StoreError(f"{self.folder / HEAD}: cannot be read: {error}. Remove {self.folder}.") from error
+            raise StoreError(f"{self.folder / LM_HEAD_FILE}: cannot be read: {error}. Remove {self.folder}.") from error
 
     def facts(self) -> dict[str, Any]:
         """The content of `config.json`."""
@@ -191,8 +191,8 @@ class TeacherCache:
 
     def _write(self, tensors: dict[str, torch.Tensor], file: Path) -> None:
         try:
-            with atomic_write(file) as partial:
-                save_file(tensors, partial)
+            with atomic_write(file) as partial_file:
+                save_file(tensors, partial_file)
         except SafetensorError as error:  # what a full disk is to safetensors; it names no file
             if "No space left" not in str(error):
                 raise

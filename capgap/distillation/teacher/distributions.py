@@ -14,15 +14,15 @@ from capgap.distillation.teacher.cache import TeacherCache, address
 from capgap.distillation.teacher.signal_forms import CacheForm, TeacherSignal
 from capgap.errors import DistillError
 from capgap.events import Listener, Note, ignore, stage
-from capgap.models.lm_head import LanguageModelHead, head_of
+from capgap.models.lm_head import LanguageModelHead, read_lm_head
 from capgap.models.packed import PackedBackbone, PackedRow
 
 __all__ = ["CachedSignals", "OnlineTeacher", "ScoredText", "score_texts"]
 
 _PASS_TOKENS = 1024
 _SHARD_TOKENS = 65_536  # that carry loss; a killed run loses less than this
-_LAID_OUT_TOGETHER = 1024  # texts: first fit takes the square of them
-_LARGEST_HALF = 6e4  # just under the largest float16
+_PACKING_BLOCK_TEXTS = 1024  # texts: first fit takes the square of them
+_MAX_FLOAT16 = 6e4  # just under the largest float16
 _MEASURED_TEXTS = 64  # on which the cost of rounding is measured
 
 TokenIds = Sequence[Sequence[int]]
@@ -102,19 +102,19 @@ def score_texts(
         identity["temperature"] = form.temperature
     cache = TeacherCache(root, identity, on_event=on_event)
     keys = tuple(text.key for text in texts)
-    n_computed = 0
-    with stage(on_event, "teacher's distributions", len(texts), "text") as advance:
+    n_computed_texts = 0
+    with stage(on_event, "teacher's distributions", len(texts), "text") as on_progress:
         if any(key not in cache for key in keys):
             with cache.lock():
                 cache.read()  # another process may have been first
                 missing = list({key: text for key, text in zip(keys, texts, strict=True) if key not in cache}.values())
                 if missing:
-                    n_computed = len(missing)
+                    n_computed_texts = len(missing)
                     teacher = OnlineTeacher(load().to(device), n_vocabulary, [text.ids for text in missing], on_event)
-                    _CachingPass(teacher, cache, form).run(missing, advance)
-        advance(len(texts) - n_computed, "cached")
-    logger.debug("%s: computed %d of %d texts", cache.folder, n_computed, len(texts))
-    return CachedSignals(cache, keys, cache.head(device), n_computed)
+                    _CachingPass(teacher, cache, form).run(missing, on_progress)
+        on_progress(len(texts) - n_computed_texts, "cached")
+    logger.debug("%s: computed %d of %d texts", cache.folder, n_computed_texts, len(texts))
+    return CachedSignals(cache, keys, cache.head(device), n_computed_texts)
 
 
 class OnlineTeacher:
@@ -139,17 +139,17 @@ class OnlineTeacher:
 
     def __init__(self, model: Any, n_vocabulary: int, sequences: TokenIds, on_event: Listener = ignore) -> None:
         self.model = model.eval().requires_grad_(False)
-        head = head_of(self.model)
-        if head is None:
+        lm_head = read_lm_head(self.model)
+        if lm_head is None:
             raise DistillError("the teacher's language-model head is no plain matrix, so its logits cannot be had.")
-        self.head = head.cut(n_vocabulary)
+        self.head = lm_head.truncate_vocabulary(n_vocabulary)
         self.packed = PackedBackbone(self.model)
-        self.packed.prove(sequences)
+        self.packed.prove_packing(sequences)
         if self.packed.why_not is not None:
             on_event(Note(f"the teacher's sequences are padded, not packed: {self.packed.why_not}"))
 
     @torch.no_grad()
-    def states(self, sequences: TokenIds, positions: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+    def hidden_states(self, sequences: TokenIds, positions: Sequence[Sequence[int]]) -> list[torch.Tensor]:
         """Its last hidden states, in one pass.
 
         Parameters
@@ -169,9 +169,9 @@ class OnlineTeacher:
         # All sequences end to end, shape (tokens of all,); the row says where each ends.
         ids = torch.tensor([token for sequence in sequences for token in sequence], device=device)
         with self.packed.in_use():
-            by_sequence = torch.split(self.packed.hidden(ids, row), list(row.lengths))
-        indices = (torch.tensor(list(wanted), device=device) for wanted in positions)
-        return [states[wanted] for states, wanted in zip(by_sequence, indices, strict=True)]
+            sequence_states = torch.split(self.packed.hidden(ids, row), list(row.lengths))
+        indices = (torch.tensor(list(token_indices), device=device) for token_indices in positions)
+        return [hidden[token_indices] for hidden, token_indices in zip(sequence_states, indices, strict=True)]
 
 
 class _CachingPass:
@@ -181,60 +181,60 @@ class _CachingPass:
         self.teacher, self.cache, self.form = teacher, cache, form
         self.head = teacher.head
         self.errors: list[float] = []
-        """What keeping costs, one for each text that was measured; see `_ERRORS`."""
+        """What keeping costs, one for each text that was measured; see `_ERROR_DESCRIPTIONS`."""
 
     @torch.no_grad()
-    def run(self, texts: Sequence[ScoredText], advance: Callable[[int], None]) -> None:
+    def run(self, texts: Sequence[ScoredText], on_progress: Callable[[int], None]) -> None:
         """Compute the distributions over all texts and write them shard by shard."""
         if self.form.mode == "hidden":
-            self.cache.keep_head(self.head)
-        waiting: dict[str, dict[str, torch.Tensor]] = {}
+            self.cache.save_lm_head(self.head)
+        unsaved_tensors: dict[str, dict[str, torch.Tensor]] = {}
         n_waiting = 0
-        for low in range(0, len(texts), _LAID_OUT_TOGETHER):
-            block = texts[low : low + _LAID_OUT_TOGETHER]
+        for low in range(0, len(texts), _PACKING_BLOCK_TEXTS):
+            block = texts[low : low + _PACKING_BLOCK_TEXTS]
             for group in first_fit([len(text.ids) for text in block], _PASS_TOKENS):
-                together = [block[index] for index in group]
-                states = self.teacher.states([text.ids for text in together], [text.positions for text in together])
-                for text, text_states in zip(together, states, strict=True):
+                batch = [block[index] for index in group]
+                hidden = self.teacher.hidden_states([text.ids for text in batch], [text.positions for text in batch])
+                for text, text_states in zip(batch, hidden, strict=True):
                     tensors = self._in_cache_form(text, text_states)
-                    waiting[text.key] = {name: values.cpu() for name, values in tensors.items()}
+                    unsaved_tensors[text.key] = {name: values.cpu() for name, values in tensors.items()}
                     n_waiting += len(text.positions)
-                advance(len(group))
+                on_progress(len(group))
                 if n_waiting >= _SHARD_TOKENS:
-                    self.cache.append(waiting)
-                    waiting, n_waiting = {}, 0
-        if waiting:
-            self.cache.append(waiting)
-        self.cache.record(error={"what": _ERRORS[self.form.mode], "mean": float(np.mean(self.errors))})
+                    self.cache.append(unsaved_tensors)
+                    unsaved_tensors, n_waiting = {}, 0
+        if unsaved_tensors:
+            self.cache.append(unsaved_tensors)
+        self.cache.record(error={"what": _ERROR_DESCRIPTIONS[self.form.mode], "mean": float(np.mean(self.errors))})
 
-    def _in_cache_form(self, text: ScoredText, states: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _in_cache_form(self, text: ScoredText, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
         """The tensors of `TeacherSignal` in the cache's form, from hidden states of shape (positions, width)."""
         if self.form.mode == "hidden":
-            half = torch.float16 if float(states.abs().max()) < _LARGEST_HALF else torch.bfloat16
-            rounded = states.to(half)
+            half_dtype = torch.float16 if float(hidden.abs().max()) < _MAX_FLOAT16 else torch.bfloat16
+            rounded = hidden.to(half_dtype)
             if len(self.errors) < _MEASURED_TEXTS:
-                self.errors.append(_mean_kl(self.head.logits(states), self.head.logits(rounded.to(states.dtype))))
+                self.errors.append(_mean_kl(self.head.logits(hidden), self.head.logits(rounded.to(hidden.dtype))))
             return {"hidden": rounded}
-        logits = self.head.logits(states)
+        logits = self.head.logits(hidden)
         logprobs = torch.log_softmax(logits, dim=-1)
         entropy = -(logprobs.exp() * logprobs).sum(dim=-1)
         if self.form.mode == "top_k":
-            best = logprobs.topk(min(self.form.k, logprobs.shape[1] - 1), dim=-1)
+            top_k = logprobs.topk(min(self.form.k, logprobs.shape[1] - 1), dim=-1)
             # summed in logs: 1 - the others would be all rounding where the tail holds next to nothing
-            tail = logprobs.scatter(1, best.indices, -torch.inf).logsumexp(dim=-1, keepdim=True)
+            tail = logprobs.scatter(1, top_k.indices, -torch.inf).logsumexp(dim=-1, keepdim=True)
             self.errors.append(float(tail.exp().mean()))
-            buckets = torch.cat([best.values, tail], dim=1).clamp_min(-_LARGEST_HALF).half()
-            return {"ids": best.indices.int(), "logprobs": buckets, "entropy": entropy}
+            buckets = torch.cat([top_k.values, tail], dim=1).clamp_min(-_MAX_FLOAT16).half()
+            return {"ids": top_k.indices.int(), "logprobs": buckets, "entropy": entropy}
         at_temperature = torch.log_softmax(logits / self.form.temperature, dim=-1)
         # seeded by the text, so that neither its neighbours nor the order of a run change what is drawn
-        generator = torch.Generator(device=states.device).manual_seed(int(text.key[:12], 16))
+        generator = torch.Generator(device=hidden.device).manual_seed(int(text.key[:12], 16))
         ids = torch.multinomial(at_temperature.exp(), self.form.k, replacement=True, generator=generator)
         self.errors.append(0.0)
         sampled_entropy = -(at_temperature.exp() * at_temperature).sum(dim=-1)
         return {"ids": ids.int(), "entropy": entropy, "sampled_entropy": sampled_entropy}
 
 
-_ERRORS = {
+_ERROR_DESCRIPTIONS = {
     "hidden": "KL(live || kept), nats, from rounding to 16 bits",
     "top_k": "teacher's mass in the tail (a share, not nats), within which tokens cannot be told apart",
     "sample": "bias of forward KL (none; its noise falls with k)",
@@ -242,7 +242,7 @@ _ERRORS = {
 """What `_CachingPass.errors` measures in each form; written beside the cache."""
 
 
-def _mean_kl(live: torch.Tensor, rounded: torch.Tensor) -> float:
+def _mean_kl(exact_logits: torch.Tensor, rounded: torch.Tensor) -> float:
     """KL(live || rounded) in nats, the mean over positions; logits of shape (positions, vocabulary)."""
-    log_p, log_q = torch.log_softmax(live, -1), torch.log_softmax(rounded, -1)
+    log_p, log_q = torch.log_softmax(exact_logits, -1), torch.log_softmax(rounded, -1)
     return float((log_p.exp() * (log_p - log_q)).sum(-1).mean())

@@ -9,7 +9,7 @@ from typing import Any
 from capgap.distillation.config import DistillConfig
 from capgap.distillation.config_keys import GenerationKeys
 from capgap.distillation.data.selection import TrainingExample
-from capgap.distillation.data.targets import answer_text, graded, opening
+from capgap.distillation.data.targets import answer_text, graded, leading_delimiter
 from capgap.distillation.job import DistillJob
 from capgap.distillation.teacher.prompt_context import PromptContext, teacher_spec
 from capgap.errors import DistillError
@@ -81,18 +81,18 @@ def generate_texts(
     if any(example.messages is not None for example in examples):
         raise DistillError("messages carry their own answers; a teacher is asked prompts. Give prompt and completion.")
     config = job.config
-    with_confidence = len(config.teacher) > 1 and config.team.choose == "confidence"
+    needs_confidence = len(config.teacher) > 1 and config.team.choose == "confidence"
     model = load_model(teacher_spec(config, word), device=job.device)
     requests = [_requests(model, example, config.generation, context.prompt(example)) for example in examples]
-    if with_confidence and not model.can_score:
+    if needs_confidence and not model.can_score:
         raise DistillError(f"teacher {model.name}: {model.no_scores_reason}, which team.choose: confidence needs.")
-    flat = [request for group in requests for request in group]
-    with Ledger(ledger) as book, stage(job.on_event, "teacher's texts", len(flat), "response") as advance:
-        answered = iter(respond(model, flat, book, progress=lambda computed, cached: advance(computed + cached)))
+    batch = [request for group in requests for request in group]
+    with Ledger(ledger) as cache, stage(job.on_event, "teacher's texts", len(batch), "response") as on_progress:
+        answered = iter(respond(model, batch, cache, progress=lambda computed, cached: on_progress(computed + cached)))
         responses = [[next(answered)[0] for _ in group] for group in requests]
-        confidence = _confidence(model, examples, requests, responses, book) if with_confidence else {}
-    usable = _usable(examples, responses, config)
-    generations = replace(usable, facts=model.facts, confidence=confidence)
+        confidence = _confidence(model, examples, requests, responses, cache) if needs_confidence else {}
+    usable_texts = _usable(examples, responses, config)
+    generations = replace(usable_texts, facts=model.facts, confidence=confidence)
     if not generations.pairs:
         raise DistillError(
             f"teacher {model.name}: none of its {generations.n_asked} texts can be used ({generations.n_cut} cut at "
@@ -127,7 +127,7 @@ def _instance(example: TrainingExample, kind: Any, *arguments: Any) -> Any:
 
 
 def _confidence(
-    model: Any, examples: Sequence[TrainingExample], requests: Sequence[Any], responses: Responses, book: Any
+    model: Any, examples: Sequence[TrainingExample], requests: Sequence[Any], responses: Responses, ledger: Any
 ) -> dict[ExampleKey, float]:
     """Mean log-probability of a character of a teacher's own text for each example, nats."""
     confidence: dict[ExampleKey, float] = {}
@@ -136,22 +136,22 @@ def _confidence(
         key = (example.task, example.item)
         text = answers[0].value
         if example.choices is not None:
-            best = _likeliest(answers)
-            confidence[key] = answers[best].value[0] / max(len(example.choices[best]), 1)
+            likeliest_index = _likeliest_choice(answers)
+            confidence[key] = answers[likeliest_index].value[0] / max(len(example.choices[likeliest_index]), 1)
         elif text:
             # some tokenizers drop the white space that a text began with
             is_whole = model.prompting.chat_template or text[:1].isspace()
-            continuation = text if is_whole else f"{opening(example)}{text}"
+            continuation = text if is_whole else f"{leading_delimiter(example)}{text}"
             to_score[key] = _instance(example, "loglikelihood", group[0].args[0], continuation)
         else:
             confidence[key] = float("-inf")
-    scored = respond(model, list(to_score.values()), book)
+    scored = respond(model, list(to_score.values()), ledger)
     for (key, request), (response,) in zip(to_score.items(), scored, strict=True):
         confidence[key] = response.value[0] / len(request.args[1])
     return confidence
 
 
-def _likeliest(answers: Sequence[Any]) -> int:
+def _likeliest_choice(answers: Sequence[Any]) -> int:
     """Index of the choice with the highest log-likelihood; the first of equals."""
     return max(range(len(answers)), key=lambda index: answers[index].value[0])
 
@@ -189,8 +189,8 @@ def _usable(examples: Sequence[TrainingExample], responses: Responses, config: D
 def _completion(example: TrainingExample, answers: Sequence[Any], with_steps: bool) -> tuple[str | None, bool | None]:
     """The completion that a response gives (None: cut or unreadable); whether it is right (None: nobody can tell)."""
     if example.choices is not None:
-        choice = example.choices[_likeliest(answers)]
-        return f"{opening(example)}{choice}", choice in (example.targets or (example.target,))
+        choice = example.choices[_likeliest_choice(answers)]
+        return f"{leading_delimiter(example)}{choice}", choice in (example.targets or (example.target,))
     text: str = answers[0].value
     score, answer = graded(example, text)
     if answer is None or answers[0].stop_reason == "length":
@@ -199,4 +199,4 @@ def _completion(example: TrainingExample, answers: Sequence[Any], with_steps: bo
     if not with_steps:
         return answer_text(example, text, answer), is_right
     # What a teacher writes may begin with the white space that its prompt left open.
-    return (text.rstrip() if text[:1].isspace() else f"{opening(example)}{text.rstrip()}"), is_right
+    return (text.rstrip() if text[:1].isspace() else f"{leading_delimiter(example)}{text.rstrip()}"), is_right

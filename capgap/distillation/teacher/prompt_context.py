@@ -51,16 +51,16 @@ class PromptContext:
             if example.messages is None and len(self._solved[example.task]) <= self.n_shots:
                 answer = example.shot or f"{example.task_format.delimiter}{example.target}"
                 self._solved[example.task].append((example.item, f"{example.prompt}{answer}".rstrip()))
-        short = next((task for task, solved in self._solved.items() if len(solved) <= self.n_shots), None)
-        if short is not None:
+        sparse_task = next((task for task, examples in self._solved.items() if len(examples) <= self.n_shots), None)
+        if sparse_task is not None:
             raise DistillError(
                 f"{config.name}: context.examples asks for {self.n_shots} solved examples besides the one that is "
-                f"asked, and task {short!r} has {len(self._solved[short])}. Ask for fewer."
+                f"asked, and task {sparse_task!r} has {len(self._solved[sparse_task])}. Ask for fewer."
             )
 
     def prompt(self, example: TrainingExample) -> str:
         """The prompt with the solved examples before it; never with the example's own."""
         if not self.n_shots:
             return example.prompt
-        others = [text for item, text in self._solved[example.task] if item != example.item][: self.n_shots]
-        return "\n\n".join([*others, example.prompt])
+        shot_texts = [text for item, text in self._solved[example.task] if item != example.item][: self.n_shots]
+        return "\n\n".join([*shot_texts, example.prompt])

@@ -9,7 +9,7 @@ import torch
 from capgap.errors import DistillError
 from capgap.models.lm_head import LanguageModelHead
 
-_POSITIONS = ("hidden", "ids", "logprobs", "entropy", "sampled_entropy")
+_PER_POSITION_FIELDS = ("hidden", "ids", "logprobs", "entropy", "sampled_entropy")
 """Fields of `TeacherSignal` with a row for each position."""
 
 
@@ -51,10 +51,10 @@ class TeacherSignal:
         """The same on a device."""
         return self._map_tensors(lambda values: values.to(device))
 
-    def _map_tensors(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "TeacherSignal":
-        tensors = {name: getattr(self, name) for name in _POSITIONS}
-        changed: dict[str, Any] = {name: change(values) for name, values in tensors.items() if values is not None}
-        return replace(self, **changed)
+    def _map_tensors(self, transform: Callable[[torch.Tensor], torch.Tensor]) -> "TeacherSignal":
+        tensors = {name: getattr(self, name) for name in _PER_POSITION_FIELDS}
+        mapped: dict[str, Any] = {name: transform(values) for name, values in tensors.items() if values is not None}
+        return replace(self, **mapped)
 
 
 def bytes_per_token(mode: str, *, width: int, k: int) -> int:
@@ -62,7 +62,7 @@ def bytes_per_token(mode: str, *, width: int, k: int) -> int:
     return {"hidden": 2 * width, "top_k": 4 * k + 2 * (k + 1) + 4, "sample": 4 * k + 8}[mode]
 
 
-def choose_form(
+def choose_cache_form(
     mode: str, *, k: int, max_gb: float, temperature: float, divergence: str | None, n_tokens: int, width: int
 ) -> CacheForm:
     """The form that is asked for; ``auto`` takes hidden states while they are small enough, else a sample.

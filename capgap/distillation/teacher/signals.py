@@ -12,7 +12,7 @@ from capgap.distillation.students.loading import fingerprint, loaded, model_conf
 from capgap.distillation.students.student import LoadedStudent
 from capgap.distillation.teacher.distributions import CachedSignals, ScoredText, score_texts
 from capgap.distillation.teacher.prompt_context import PromptContext, teacher_spec
-from capgap.distillation.teacher.signal_forms import CacheForm, TeacherSignal, bytes_per_token, choose_form
+from capgap.distillation.teacher.signal_forms import CacheForm, TeacherSignal, bytes_per_token, choose_cache_form
 from capgap.errors import DistillError
 from capgap.models import choose_device, prompting_of
 from capgap.models.checkpoint import locate
@@ -20,7 +20,7 @@ from capgap.models.model_spec import BACKENDS
 
 __all__ = ["LocatedTeacher", "TeacherSignals", "check_tokenizers", "shared_vocabulary", "teacher_signals"]
 
-CACHES = "teacher-cache"
+TEACHER_CACHE_FOLDER = "teacher-cache"
 """Folder of teachers' signals beside the output directories that use them."""
 
 
@@ -28,22 +28,22 @@ CACHES = "teacher-cache"
 class TeacherSignals:
     """The signals of all teachers for a dataset."""
 
-    by_teacher: tuple[CachedSignals, ...]
+    signals_by_teacher: tuple[CachedSignals, ...]
     """Each teacher's, shape (teachers,)."""
     form: str
     """How they are kept."""
 
-    def lookup(self, indices: Sequence[int]) -> tuple[TeacherSignal, ...]:
+    def signals_for(self, indices: Sequence[int]) -> tuple[TeacherSignal, ...]:
         """Each teacher's signal at the positions of some examples that carry loss, one example after the other."""
-        return tuple(signals.signal(indices) for signals in self.by_teacher)
+        return tuple(cached_signals.signal(indices) for cached_signals in self.signals_by_teacher)
 
     def record(self) -> dict[str, Any]:
         """Form, counts, caches and what keeping costs, for ``distill.json``."""
         return {
             "form": self.form,
-            "computed": [signals.n_computed for signals in self.by_teacher],
-            "caches": [signals.cache.folder.name for signals in self.by_teacher],
-            "error": [signals.cache.facts().get("error") for signals in self.by_teacher],
+            "computed": [cached_signals.n_computed for cached_signals in self.signals_by_teacher],
+            "caches": [cached_signals.cache.folder.name for cached_signals in self.signals_by_teacher],
+            "error": [cached_signals.cache.facts().get("error") for cached_signals in self.signals_by_teacher],
         }
 
 
@@ -61,15 +61,15 @@ def teacher_signals(
     teachers = [LocatedTeacher.locate(config, word, job.device) for word in config.teacher]
     n_vocabulary = min(shared_vocabulary(job, student, teacher) for teacher in teachers)
     # One form for all of them, since only what is kept in one form can be mixed.
-    form = choose_form(
+    form = choose_cache_form(
         cache.mode, k=cache.k, max_gb=cache.max_gb, temperature=config.objective.temperature,
-        divergence=config.divergence, n_tokens=sum(encoded.n_loss for encoded in dataset.encoded),
+        divergence=config.divergence, n_tokens=sum(encoded.n_loss_tokens for encoded in dataset.encoded),
         width=sum(teacher.text_config.hidden_size for teacher in teachers),
     )  # fmt: skip
-    by_teacher = tuple(_signals_of(job, teacher, dataset, context, form, n_vocabulary) for teacher in teachers)
-    n_computed = sum(signals.n_computed for signals in by_teacher)
-    job.note(f"the teacher was asked {n_computed:,} of {len(dataset.examples):,} texts")
-    return TeacherSignals(by_teacher, form.mode)
+    signals_by_teacher = tuple(_signals_of(job, teacher, dataset, context, form, n_vocabulary) for teacher in teachers)
+    n_computed_texts = sum(cached_signals.n_computed for cached_signals in signals_by_teacher)
+    job.note(f"the teacher was asked {n_computed_texts:,} of {len(dataset.examples):,} texts")
+    return TeacherSignals(signals_by_teacher, form.mode)
 
 
 def _signals_of(
@@ -86,7 +86,7 @@ def _signals_of(
         _scored_text(encoder, None if example.messages is not None else context.prompt(example), completion, encoded)
         for example, completion, encoded in zip(dataset.examples, dataset.completions, dataset.encoded, strict=True)
     ]
-    root = job.folder / job.config.cache.folder if job.config.cache.folder else job.out.parent / CACHES
+    root = job.folder / job.config.cache.folder if job.config.cache.folder else job.out.parent / TEACHER_CACHE_FOLDER
     n_tokens = sum(len(text.positions) for text in texts)
     token_bytes = bytes_per_token(form.mode, width=teacher.text_config.hidden_size, k=form.k)
     job.note(
@@ -168,9 +168,9 @@ class LocatedTeacher:
 
     def encoder(self) -> ExampleEncoder:
         """The encoder of its prompts, as its evaluation addresses it."""
-        longest = int(getattr(self.text_config, "max_position_embeddings", None) or 1 << 30)
+        max_length = int(getattr(self.text_config, "max_position_embeddings", None) or 1 << 30)
         prompting = prompting_of(self.spec, self.checkpoint)
-        return ExampleEncoder(self.tokenizer, max_length=longest, prompting=prompting)
+        return ExampleEncoder(self.tokenizer, max_length=max_length, prompting=prompting)
 
     def load(self) -> Any:
         """The model itself."""
@@ -201,15 +201,17 @@ def check_tokenizers(name: str, student: Any, teacher: Any) -> str | None:
     ids, teacher_ids = student.get_vocab(), teacher.get_vocab()
     differ = next((token for token, index in ids.items() if teacher_ids.get(token, index) != index), None)
     probe = "A probe, 12345 tokens: Ärger — \n\tdef f(x): return x**2  # 你好"
-    cut_alike = student.encode(probe, add_special_tokens=False) == teacher.encode(probe, add_special_tokens=False)
-    shared = ids.keys() & teacher_ids.keys()
-    smaller, larger = sorted((len(ids), len(teacher_ids)))
-    if differ is not None or not cut_alike or len(shared) < 0.99 * smaller:
+    probe_matches = student.encode(probe, add_special_tokens=False) == teacher.encode(probe, add_special_tokens=False)
+    shared_tokens = ids.keys() & teacher_ids.keys()
+    smaller_size, larger_size = sorted((len(ids), len(teacher_ids)))
+    if differ is not None or not probe_matches or len(shared_tokens) < 0.99 * smaller_size:
         what = f"token {differ!r} is {ids[differ]} and {teacher_ids[differ]}" if differ else "texts are cut differently"
         raise DistillError(
             f"{name}: the teacher's tokenizer is not the student's ({what}), and a distribution over other tokens "
             "cannot be learnt. Use supervision: answers or traces, which pass texts on."
         )
-    if smaller == larger:
+    if smaller_size == larger_size:
         return None
-    return f"the tokenizers share {len(shared):,} tokens; {larger - smaller:,} more are one side's only"
+    return (
+        f"the tokenizers share {len(shared_tokens):,} tokens; {larger_size - smaller_size:,} more are one side's only"
+    )

@@ -10,14 +10,14 @@ from capgap.distillation.teacher.generations import ExampleKey, TeacherGeneratio
 from capgap.errors import DistillError
 
 
-def select_texts(generations: Sequence[TeacherGenerations], how: str, *, name: str) -> TeacherGenerations:
+def select_texts(generations: Sequence[TeacherGenerations], choice_rule: str, *, name: str) -> TeacherGenerations:
     """One text for each prompt that any teacher answered.
 
     Parameters
     ----------
     generations
         Of each teacher, in the order of the file.
-    how
+    choice_rule
         ``agreement``: the answer that most teachers give, in the words of the first who gives it; the first teacher's
         where they are equally many. ``task``: each task's texts are those of the teacher that is right most often on
         it. ``confidence``: the text that its own teacher finds likeliest, by the mean log-probability of a character,
@@ -35,14 +35,14 @@ def select_texts(generations: Sequence[TeacherGenerations], how: str, *, name: s
     # Key of an example → index of a teacher → its text.
     texts: dict[ExampleKey, dict[int, str]] = defaultdict(dict)
     examples: dict[ExampleKey, TrainingExample] = {}
-    for teacher, by_teacher in enumerate(generations):
-        for example, text in by_teacher.pairs:
+    for teacher, teacher_generations in enumerate(generations):
+        for example, text in teacher_generations.pairs:
             examples[example.task, example.item] = example
             texts[example.task, example.item][teacher] = text
-    if how == "task":
-        best = _best_by_task(generations, name)
-        chosen = {key: best[key[0]] for key in texts}
-    elif how == "confidence":
+    if choice_rule == "task":
+        best_teacher_by_task = _best_by_task(generations, name)
+        chosen = {key: best_teacher_by_task[key[0]] for key in texts}
+    elif choice_rule == "confidence":
         chosen = {key: max(texts[key], key=lambda n: generations[n].confidence[key]) for key in texts}
     else:
         chosen = {key: _majority(examples[key], candidates) for key, candidates in texts.items()}
@@ -70,8 +70,8 @@ def _best_by_task(generations: Sequence[TeacherGenerations], name: str) -> dict[
     """The teacher that is right most often on each task; one that does not answer is not right."""
     # Task → number of right answers of each teacher, shape (teachers,).
     n_right: dict[str, list[float]] = defaultdict(lambda: [0.0] * len(generations))
-    for teacher, by_teacher in enumerate(generations):
-        for example, text in by_teacher.pairs:
+    for teacher, teacher_generations in enumerate(generations):
+        for example, text in teacher_generations.pairs:
             score = graded(example, text)[0]
             if score is None:
                 raise DistillError(

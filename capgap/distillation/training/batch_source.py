@@ -20,7 +20,7 @@ class BatchSource(ABC):
     """Names of the examples, for messages, shape (examples,)."""
 
     @abstractmethod
-    def passes(self, step: Sequence[int], tokens: int, n_virtual: int = 0) -> list[MicroBatch]:
+    def micro_batches(self, step: Sequence[int], tokens: int, n_virtual: int = 0) -> list[MicroBatch]:
         """The forward passes of an optimizer step.
 
         Parameters
@@ -51,21 +51,21 @@ class StoredBatches(BatchSource):
     signals: TeacherSignals | None = None
     """The teachers' distributions over them, where they are learnt."""
 
-    def passes(self, step: Sequence[int], tokens: int, n_virtual: int = 0) -> list[MicroBatch]:
-        """The forward passes of an optimizer step; see `BatchSource.passes`."""
+    def micro_batches(self, step: Sequence[int], tokens: int, n_virtual: int = 0) -> list[MicroBatch]:
+        """The forward passes of an optimizer step; see `BatchSource.micro_batches`."""
         lengths = [self.examples[index].n_inputs + n_virtual for index in step]
-        passes = []
+        batches = []
         for group in first_fit(lengths, tokens):
             indices = [step[n] for n in group]
             batch = pack([self.examples[index] for index in indices], indices, n_virtual=n_virtual)
-            passes.append(batch if self.signals is None else replace(batch, signals=self.signals.lookup(indices)))
-        return passes
+            batches.append(batch if self.signals is None else replace(batch, signals=self.signals.signals_for(indices)))
+        return batches
 
     def token_counts(self, plan: StepPlan) -> tuple[int, int]:
         """Tokens of a whole run and those of them that carry loss."""
         # The last token of an example is learnt and never an input.
         tokens = plan.per_step([example.n_inputs + 1 for example in self.examples])
-        return sum(tokens), sum(plan.per_step([example.n_loss for example in self.examples]))
+        return sum(tokens), sum(plan.per_step([example.n_loss_tokens for example in self.examples]))
 
     def signals_record(self) -> dict[str, Any] | None:
         """Facts about the teacher's cached distributions; None where there are none."""

@@ -39,7 +39,7 @@ DIVERGENCES: dict[str, str] = {
 PositionLoss = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Value, gradient by the logits over the temperature, teacher's entropy: shapes (n,), (n, V), (n,)."""
 ValueAndGradient = tuple[torch.Tensor, torch.Tensor]
-_TINY = 1e-30  # a mass below which logarithms are cut off
+_MIN_MASS = 1e-30  # a mass below which logarithms are cut off
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,12 @@ class Objective:
     """Share of each teacher in their mixture, shape (teachers,); they add up to 1."""
 
 
-def divergence(log_s: torch.Tensor, objective: Objective, signals: tuple[TeacherSignal, ...]) -> PositionLoss:
+def divergence(log_student: torch.Tensor, objective: Objective, signals: tuple[TeacherSignal, ...]) -> PositionLoss:
     """Value, gradient by the logits over the temperature, and the teacher's entropy, at each position.
 
     Parameters
     ----------
-    log_s
+    log_student
         The student's log-probabilities at the temperature, shape (n, vocabulary).
     objective
         Which divergence.
@@ -79,38 +79,38 @@ def divergence(log_s: torch.Tensor, objective: Objective, signals: tuple[Teacher
     value, gradient, entropy
         Shapes (n,), (n, vocabulary), (n,); nats. The entropy is zeros where nothing asks for it.
     """
-    forms = {("dense" if s.hidden is not None else "top" if s.logprobs is not None else "sample") for s in signals}
-    if forms == {"dense"}:
-        return _from_logits(log_s, objective, signals)
-    if forms == {"top"} and len(signals) == 1:
-        return _from_top_k(log_s, objective, signals[0])
-    if forms == {"sample"}:
-        return _from_samples(log_s, objective, signals)
-    raise ValueError(f"signals of {sorted(forms)} from {len(signals)} teachers cannot be mixed")
+    form_names = {("dense" if s.hidden is not None else "top" if s.logprobs is not None else "sample") for s in signals}
+    if form_names == {"dense"}:
+        return _from_logits(log_student, objective, signals)
+    if form_names == {"top"} and len(signals) == 1:
+        return _from_top_k(log_student, objective, signals[0])
+    if form_names == {"sample"}:
+        return _from_samples(log_student, objective, signals)
+    raise ValueError(f"signals of {sorted(form_names)} from {len(signals)} teachers cannot be mixed")
 
 
-def _from_logits(log_s: torch.Tensor, objective: Objective, signals: tuple[TeacherSignal, ...]) -> PositionLoss:
+def _from_logits(log_student: torch.Tensor, objective: Objective, signals: tuple[TeacherSignal, ...]) -> PositionLoss:
     """From whole distributions of any number of teachers."""
-    n_student = log_s.shape[1]
+    n_student = log_student.shape[1]
     logits = [_logits(signal) for signal in signals]
     # A teacher with fewer ids than the student: both are compared over what they share, renormalised.
     n_shared = min(n_student, *(teacher.shape[1] for teacher in logits))
     logits = [teacher[:, :n_shared] for teacher in logits]
     if n_shared < n_student:
-        log_s = torch.log_softmax(log_s[:, :n_shared], dim=-1)
+        log_student = torch.log_softmax(log_student[:, :n_shared], dim=-1)
     temperature, shares = objective.temperature, objective.shares
-    log_t = _mixture([torch.log_softmax(teacher / temperature, dim=-1) for teacher in logits], shares)
+    log_teacher = _mixture([torch.log_softmax(teacher / temperature, dim=-1) for teacher in logits], shares)
     if objective.max_entropy is None:
-        entropy = log_t.new_zeros(len(log_t))
+        entropy = log_teacher.new_zeros(len(log_teacher))
     else:
-        at_one = log_t
+        untempered_log_teacher = log_teacher
         if temperature != 1:
-            at_one = _mixture([torch.log_softmax(teacher, dim=-1) for teacher in logits], shares)
-        entropy = -(at_one.exp() * at_one).sum(dim=-1)
-    value, by_logit = _token_divergence(log_t, log_s, objective)
+            untempered_log_teacher = _mixture([torch.log_softmax(teacher, dim=-1) for teacher in logits], shares)
+        entropy = -(untempered_log_teacher.exp() * untempered_log_teacher).sum(dim=-1)
+    value, logit_gradient = _token_divergence(log_teacher, log_student, objective)
     if n_shared < n_student:
-        by_logit = torch.nn.functional.pad(by_logit, (0, n_student - n_shared))
-    return value, by_logit, entropy
+        logit_gradient = torch.nn.functional.pad(logit_gradient, (0, n_student - n_shared))
+    return value, logit_gradient, entropy
 
 
 def _logits(signal: TeacherSignal) -> torch.Tensor:
@@ -127,26 +127,26 @@ def _mixture(logprobs: list[torch.Tensor], shares: tuple[float, ...]) -> torch.T
     return torch.logsumexp(torch.stack(logprobs) + weights[:, None, None], dim=0)
 
 
-def _token_divergence(log_t: torch.Tensor, log_s: torch.Tensor, objective: Objective) -> ValueAndGradient:
+def _token_divergence(log_teacher: torch.Tensor, log_student: torch.Tensor, objective: Objective) -> ValueAndGradient:
     """Value and gradient by logits where every token is a bucket of its own; in place, since V is large."""
-    s = log_s.exp()
+    s = log_student.exp()
     if objective.divergence == "forward_kl":
-        t = log_t.exp()
-        return (t * (log_t - log_s)).sum(dim=-1), s.sub_(t)
+        t = log_teacher.exp()
+        return (t * (log_teacher - log_student)).sum(dim=-1), s.sub_(t)
     if objective.divergence == "reverse_kl":
-        ratio = log_s - log_t
+        ratio = log_student - log_teacher
         value = (s * ratio).sum(dim=-1)
         return value, ratio.sub_(value[:, None]).mul_(s)
     beta = objective.beta
-    t = log_t.exp()
-    log_m = (beta * t + (1 - beta) * s).clamp_min_(_TINY).log_()
-    ratio = log_s - log_m
-    from_student = (s * ratio).sum(dim=-1)
-    value = beta * (t * (log_t - log_m)).sum(dim=-1) + (1 - beta) * from_student
-    return value, ratio.sub_(from_student[:, None]).mul_(s).mul_(1 - beta)
+    t = log_teacher.exp()
+    log_mixture = (beta * t + (1 - beta) * s).clamp_min_(_MIN_MASS).log_()
+    ratio = log_student - log_mixture
+    student_kl = (s * ratio).sum(dim=-1)
+    value = beta * (t * (log_teacher - log_mixture)).sum(dim=-1) + (1 - beta) * student_kl
+    return value, ratio.sub_(student_kl[:, None]).mul_(s).mul_(1 - beta)
 
 
-def _from_top_k(log_s: torch.Tensor, objective: Objective, signal: TeacherSignal) -> PositionLoss:
+def _from_top_k(log_student: torch.Tensor, objective: Objective, signal: TeacherSignal) -> PositionLoss:
     """From the likeliest k tokens of one teacher and one tail for all others."""
     assert signal.ids is not None
     assert signal.logprobs is not None
@@ -154,23 +154,23 @@ def _from_top_k(log_s: torch.Tensor, objective: Objective, signal: TeacherSignal
     if objective.temperature != 1:
         raise ValueError("a temperature needs the teacher's whole distribution, and top-k has a part of it")
     # Shapes (n, k) and (n, k + 1). They were rounded where they were kept, and are made to add up to 1 again.
-    ids, log_t = signal.ids.long(), torch.log_softmax(signal.logprobs.to(log_s.dtype), dim=-1)
-    s = log_s.exp()
-    s_top = s.gather(1, ids)
+    ids, log_teacher = signal.ids.long(), torch.log_softmax(signal.logprobs.to(log_student.dtype), dim=-1)
+    s = log_student.exp()
+    student_top = s.gather(1, ids)
     # Summed, not 1 - the others: where the tail holds next to nothing, the difference is all rounding.
-    s_tail = s.scatter(1, ids, 0.0).sum(dim=-1, keepdim=True)
-    teacher, student = log_t.exp(), torch.cat([s_top, s_tail], 1).clamp_min(_TINY)
-    value, by_mass = _bucket_divergence(teacher, student, objective)
+    student_tail = s.scatter(1, ids, 0.0).sum(dim=-1, keepdim=True)
+    teacher, student = log_teacher.exp(), torch.cat([student_top, student_tail], 1).clamp_min(_MIN_MASS)
+    value, mass_gradient = _bucket_divergence(teacher, student, objective)
     # Softmax's backward: the tail's derivative at every token, then those of the top over it.
-    centre = (student * by_mass).sum(dim=-1, keepdim=True)
-    by_logit = s * (by_mass[:, -1:] - centre)
-    by_logit.scatter_(1, ids, s_top * (by_mass[:, :-1] - centre))
-    return value, by_logit, signal.entropy
+    centre = (student * mass_gradient).sum(dim=-1, keepdim=True)
+    logit_gradient = s * (mass_gradient[:, -1:] - centre)
+    logit_gradient.scatter_(1, ids, student_top * (mass_gradient[:, :-1] - centre))
+    return value, logit_gradient, signal.entropy
 
 
 def _bucket_divergence(teacher: torch.Tensor, student: torch.Tensor, objective: Objective) -> ValueAndGradient:
     """Value, and derivative by the student's mass in each bucket; masses of shape (n, buckets)."""
-    t, s, beta = teacher.clamp_min(_TINY), student, objective.beta
+    t, s, beta = teacher.clamp_min(_MIN_MASS), student, objective.beta
     if objective.divergence == "forward_kl":
         return (t * (t / s).log()).sum(dim=-1), -t / s
     if objective.divergence == "reverse_kl":
@@ -181,13 +181,13 @@ def _bucket_divergence(teacher: torch.Tensor, student: torch.Tensor, objective: 
     return value, (1 - beta) * (s / m).log()
 
 
-def _from_samples(log_s: torch.Tensor, objective: Objective, signals: tuple[TeacherSignal, ...]) -> PositionLoss:
+def _from_samples(log_student: torch.Tensor, objective: Objective, signals: tuple[TeacherSignal, ...]) -> PositionLoss:
     """From tokens drawn from the teachers: an estimate of forward KL, whose gradient is unbiased."""
     if objective.divergence != "forward_kl":
         raise ValueError(f"{objective.divergence} cannot be estimated from a sample without bias; forward_kl can")
-    by_logit = log_s.exp()
-    value = by_logit.new_zeros(len(by_logit))
-    entropy = by_logit.new_zeros(len(by_logit))
+    logit_gradient = log_student.exp()
+    value = logit_gradient.new_zeros(len(logit_gradient))
+    entropy = logit_gradient.new_zeros(len(logit_gradient))
     for signal, share in zip(signals, objective.shares, strict=True):
         assert signal.ids is not None
         assert signal.entropy is not None
@@ -195,7 +195,7 @@ def _from_samples(log_s: torch.Tensor, objective: Objective, signals: tuple[Teac
         ids = signal.ids.long()
         draw_weight = share / ids.shape[1]
         # Its expectation is the mean of the teachers' own divergences, which has the gradient of their mixture's.
-        value -= draw_weight * log_s.gather(1, ids).sum(dim=-1) + share * signal.sampled_entropy
-        by_logit.scatter_add_(1, ids, by_logit.new_full((), -draw_weight).expand(ids.shape))
+        value -= draw_weight * log_student.gather(1, ids).sum(dim=-1) + share * signal.sampled_entropy
+        logit_gradient.scatter_add_(1, ids, logit_gradient.new_full((), -draw_weight).expand(ids.shape))
         entropy = entropy + share * signal.entropy
-    return value, by_logit, entropy
+    return value, logit_gradient, entropy

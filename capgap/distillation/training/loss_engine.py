@@ -9,7 +9,7 @@ from capgap.distillation.config import DistillConfig
 from capgap.distillation.training.divergences import Objective
 from capgap.distillation.training.micro_batches import MicroBatch
 from capgap.distillation.training.objectives import LossSums, tiled_loss
-from capgap.models.lm_head import LanguageModelHead, head_of
+from capgap.models.lm_head import LanguageModelHead, read_lm_head
 from capgap.models.packed import PackedBackbone
 
 
@@ -27,10 +27,10 @@ class LossEngine:
     def __init__(self, model: Any, objective: Objective) -> None:
         self.model = model
         self.objective = objective
-        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self.packed = PackedBackbone(inner)
+        base_model = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self.packed = PackedBackbone(base_model)
         # A head that is no plain matrix stays in the model: its logits then stand where hidden states would.
-        self.head = head_of(inner) or LanguageModelHead(None)
+        self.head = read_lm_head(base_model) or LanguageModelHead(None)
         self.n_virtual = n_virtual_tokens(model)
 
     def in_use(self) -> AbstractContextManager[None]:
@@ -50,10 +50,10 @@ class LossEngine:
 
     def loss(self, batch: MicroBatch) -> LossSums:
         """The loss of a pass, summed over its positions."""
-        states = self.hidden(batch)
+        hidden = self.hidden(batch)
         return tiled_loss(
-            states, self.head, batch.labels, batch.weights, self.objective, batch.signals,
-            tile=_tile_size(states),
+            hidden, self.head, batch.labels, batch.weights, self.objective, batch.signals,
+            tile=_tile_size(hidden),
         )  # fmt: skip
 
 
@@ -70,6 +70,6 @@ def n_virtual_tokens(model: Any) -> int:
     return int(config.num_virtual_tokens) if getattr(config, "is_prompt_learning", False) else 0
 
 
-def _tile_size(states: torch.Tensor) -> int:
+def _tile_size(hidden: torch.Tensor) -> int:
     """Positions that are projected together: a CPU's cache holds few logits, a GPU wants many."""
-    return 1024 if states.device.type == "cuda" else 256
+    return 1024 if hidden.device.type == "cuda" else 256

@@ -37,8 +37,8 @@ class MicroBatch:
         if self.ids.device == torch.device(device):
             return self
         moved = {name: getattr(self, name).to(device) for name in ("ids", "virtual", "positions", "labels", "weights")}
-        signals = tuple(signal.to(device) for signal in self.signals)
-        return replace(self, **moved, signals=signals, row=PackedRow(self.row.lengths, device))
+        moved_signals = tuple(signal.to(device) for signal in self.signals)
+        return replace(self, **moved, signals=moved_signals, row=PackedRow(self.row.lengths, device))
 
 
 def pack(examples: Sequence[EncodedExample], indices: Sequence[int], *, n_virtual: int = 0) -> MicroBatch:
@@ -57,14 +57,14 @@ def pack(examples: Sequence[EncodedExample], indices: Sequence[int], *, n_virtua
     positions: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     weights: list[np.ndarray] = []
-    virtual: list[np.ndarray] = []
+    virtual_positions: list[np.ndarray] = []
     lengths = []
     start = 0
     # Each example takes n_virtual + n_inputs tokens of the row; what it predicts is one further, hence the - 1.
     for example in examples:
         n_inputs, targets = example.n_inputs, np.asarray(example.loss_indices)
         ids.append(np.concatenate([np.zeros(n_virtual, dtype=np.int64), np.asarray(example.input_ids[:n_inputs])]))
-        virtual.append(start + np.arange(n_virtual))
+        virtual_positions.append(start + np.arange(n_virtual))
         positions.append(start + n_virtual + targets - 1)
         labels.append(np.asarray(example.labels)[targets])
         weights.append(np.ones(len(targets)) if example.weights is None else np.asarray(example.weights))
@@ -74,7 +74,7 @@ def pack(examples: Sequence[EncodedExample], indices: Sequence[int], *, n_virtua
         tuple(indices),
         torch.from_numpy(np.concatenate(ids)),
         PackedRow(tuple(lengths)),
-        torch.from_numpy(np.concatenate(virtual)),
+        torch.from_numpy(np.concatenate(virtual_positions)),
         torch.from_numpy(np.concatenate(positions)),
         torch.from_numpy(np.concatenate(labels)),
         torch.from_numpy(np.concatenate(weights).astype(np.float32)),

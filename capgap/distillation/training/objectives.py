@@ -25,7 +25,7 @@ class LossSums:
     """Sum of weighted divergences, nats, without the factor of the temperature."""
     cross_entropy: torch.Tensor
     """Sum of weighted cross-entropies, nats."""
-    n_gated: torch.Tensor
+    n_high_entropy: torch.Tensor
     """Positions at which the teacher was too unsure."""
 
 
@@ -42,7 +42,7 @@ def tile_loss(
     labels: torch.Tensor,
     weights: torch.Tensor,
     objective: Objective,
-    signals: tuple[TeacherSignal, ...] = (),
+    teacher_signals: tuple[TeacherSignal, ...] = (),
 ) -> TileLoss:
     """The loss of a tile and its gradient by the logits.
 
@@ -54,37 +54,37 @@ def tile_loss(
         Each position's next token and its weight, shape (n,).
     objective
         What is minimised.
-    signals
+    teacher_signals
         Each teacher's signal at the positions.
     """
     zero = weights.new_zeros(())
     if objective.divergence is None:
         log_p = torch.log_softmax(logits, dim=-1)
         value = -(log_p.gather(1, labels[:, None])[:, 0] * weights).sum()
-        gradient = _subtract_label(log_p.exp_(), labels, weights)
+        gradient = _cross_entropy_gradient(log_p.exp_(), labels, weights)
         return TileLoss(value, zero, value, zero, gradient)
     temperature = objective.temperature
-    log_s = torch.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1)
-    value, by_logit, entropy = divergence(log_s, objective, signals)
+    log_student = torch.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1)
+    value, logit_gradient, entropy = divergence(log_student, objective, teacher_signals)
     divergence_weights = weights * objective.weight
-    n_gated = zero
+    n_high_entropy = zero
     if objective.max_entropy is not None:
-        unsure = entropy > objective.max_entropy
-        n_gated, divergence_weights = unsure.sum().to(weights.dtype), divergence_weights.masked_fill(unsure, 0.0)
+        masked = entropy > objective.max_entropy
+        n_high_entropy, divergence_weights = masked.sum().to(weights.dtype), divergence_weights.masked_fill(masked, 0.0)
     divergence_loss = (value * divergence_weights).sum()
     # d(T² D)/dz = T² · dD/d(z/T) / T
-    gradient = by_logit.mul_((divergence_weights * temperature)[:, None])
+    gradient = logit_gradient.mul_((divergence_weights * temperature)[:, None])
     total, label_loss = divergence_loss * temperature**2, zero
     if objective.cross_entropy:
-        log_p = log_s if temperature == 1 else torch.log_softmax(logits, dim=-1)
+        log_p = log_student if temperature == 1 else torch.log_softmax(logits, dim=-1)
         label_weights = weights * objective.cross_entropy
         label_loss = -(log_p.gather(1, labels[:, None])[:, 0] * label_weights).sum()
-        gradient += _subtract_label(log_p.exp(), labels, label_weights)
+        gradient += _cross_entropy_gradient(log_p.exp(), labels, label_weights)
         total = total + label_loss
-    return TileLoss(total, divergence_loss, label_loss, n_gated, gradient)
+    return TileLoss(total, divergence_loss, label_loss, n_high_entropy, gradient)
 
 
-def _subtract_label(probability: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def _cross_entropy_gradient(probability: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Gradient of weighted cross-entropies by the logits, shape (n, V), in place of the probabilities."""
     if not bool((weights == 1).all()):  # a pass over all logits that mostly changes nothing
         probability.mul_(weights[:, None])
@@ -103,68 +103,68 @@ class _TiledFunction(torch.autograd.Function):
         hidden: torch.Tensor,
         weight: torch.Tensor | None,
         bias: torch.Tensor | None,
-        head: LanguageModelHead,
+        lm_head: LanguageModelHead,
         labels: torch.Tensor,
         weights: torch.Tensor,
         objective: Objective,
-        signals: tuple[TeacherSignal, ...],
+        teacher_signals: tuple[TeacherSignal, ...],
         tile: int,
     ) -> torch.Tensor:
         # Custom functions are outside of autocast: the products run in its dtype, losses in float32 or float64.
         device = hidden.device.type
-        computed = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-        needs = ctx.needs_input_grad
-        by_hidden = torch.empty_like(hidden) if needs[0] else None
-        by_weight = torch.empty_like(weight) if weight is not None and needs[1] else None
-        by_bias = torch.zeros_like(bias) if bias is not None and needs[2] else None
-        matrix = None if weight is None else weight.to(computed)
+        compute_dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        needs_gradient = ctx.needs_input_grad
+        hidden_gradient = torch.empty_like(hidden) if needs_gradient[0] else None
+        weight_gradient = torch.empty_like(weight) if weight is not None and needs_gradient[1] else None
+        bias_gradient = torch.zeros_like(bias) if bias is not None and needs_gradient[2] else None
+        matrix = None if weight is None else weight.to(compute_dtype)
         sums = torch.zeros(4, dtype=torch.float64, device=hidden.device)
         n_columns = 0 if matrix is None else len(matrix)
-        buffer = hidden.new_empty((min(tile, len(hidden)), n_columns), dtype=computed)
+        buffer = hidden.new_empty((min(tile, len(hidden)), n_columns), dtype=compute_dtype)
         with torch.autocast(device, enabled=False):
             for low in range(0, len(hidden), tile):
                 high = min(low + tile, len(hidden))
-                states = hidden[low:high].to(computed)
+                tile_hidden = hidden[low:high].to(compute_dtype)
                 # one buffer for all tiles: fresh memory costs more than what is written into it
-                raw = states if matrix is None else torch.mm(states, matrix.T, out=buffer[: high - low])
-                logits, slope = _scaled_and_capped(_at_least_float32(raw), bias, head)
-                tiles = tuple(signal.tile(low, high) for signal in signals)
+                raw = tile_hidden if matrix is None else torch.mm(tile_hidden, matrix.T, out=buffer[: high - low])
+                logits, slope = _scaled_and_capped(_at_least_float32(raw), bias, lm_head)
+                tiles = tuple(signal.tile(low, high) for signal in teacher_signals)
                 loss = tile_loss(logits, labels[low:high], weights[low:high], objective, tiles)
-                sums += torch.stack([loss.total, loss.divergence, loss.cross_entropy, loss.n_gated])
+                sums += torch.stack([loss.total, loss.divergence, loss.cross_entropy, loss.n_high_entropy])
                 # by logits, shape (n, V); from here by the products that the logits were made of
                 gradient = loss.gradient if slope is None else loss.gradient.mul_(slope)
-                if by_bias is not None:
-                    by_bias += gradient.sum(dim=0)
-                gradient = gradient.to(computed)
-                if by_hidden is not None:
-                    by_hidden[low:high] = gradient if matrix is None else gradient @ matrix
-                if by_weight is not None:
-                    factors = (gradient.T.to(by_weight.dtype), states.to(by_weight.dtype))
+                if bias_gradient is not None:
+                    bias_gradient += gradient.sum(dim=0)
+                gradient = gradient.to(compute_dtype)
+                if hidden_gradient is not None:
+                    hidden_gradient[low:high] = gradient if matrix is None else gradient @ matrix
+                if weight_gradient is not None:
+                    factors = (gradient.T.to(weight_gradient.dtype), tile_hidden.to(weight_gradient.dtype))
                     # the first tile writes over what `empty_like` left there
-                    torch.mm(*factors, out=by_weight) if low == 0 else by_weight.addmm_(*factors)
-        ctx.gradients = (by_hidden, by_weight, by_bias)
+                    torch.mm(*factors, out=weight_gradient) if low == 0 else weight_gradient.addmm_(*factors)
+        ctx.gradients = (hidden_gradient, weight_gradient, bias_gradient)
         return sums
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        factor = gradients[0][0]  # of the total; the parts are reported, not trained on
-        scaled = tuple(None if gradient is None else gradient.mul_(factor) for gradient in ctx.gradients)
+        total_gradient = gradients[0][0]  # of the total; the parts are reported, not trained on
+        scaled = tuple(None if gradient is None else gradient.mul_(total_gradient) for gradient in ctx.gradients)
         ctx.gradients = (None, None, None)
         return (*scaled, *(None,) * 6)
 
 
 def _scaled_and_capped(
-    raw: torch.Tensor, bias: torch.Tensor | None, head: LanguageModelHead
+    raw: torch.Tensor, bias: torch.Tensor | None, lm_head: LanguageModelHead
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Logits from products of shape (n, V), and the derivative of the former by the latter; None where that is 1."""
     if bias is not None:
         raw = raw.add_(bias)
-    if head.scale != 1.0:
-        raw = raw.mul_(head.scale)
-    if head.cap is None:
-        return raw, (None if head.scale == 1.0 else raw.new_full((), head.scale))
-    squashed = torch.tanh(raw / head.cap)
-    return squashed * head.cap, (1 - squashed**2) * head.scale
+    if lm_head.scale != 1.0:
+        raw = raw.mul_(lm_head.scale)
+    if lm_head.cap is None:
+        return raw, (None if lm_head.scale == 1.0 else raw.new_full((), lm_head.scale))
+    tanh_logits = torch.tanh(raw / lm_head.cap)
+    return tanh_logits * lm_head.cap, (1 - tanh_logits**2) * lm_head.scale
 
 
 def _at_least_float32(values: torch.Tensor) -> torch.Tensor:
@@ -174,11 +174,11 @@ def _at_least_float32(values: torch.Tensor) -> torch.Tensor:
 
 def tiled_loss(
     hidden: torch.Tensor,
-    head: LanguageModelHead,
+    lm_head: LanguageModelHead,
     labels: torch.Tensor,
     weights: torch.Tensor,
     objective: Objective,
-    signals: tuple[TeacherSignal, ...] = (),
+    teacher_signals: tuple[TeacherSignal, ...] = (),
     *,
     tile: int = 128,
 ) -> LossSums:
@@ -188,13 +188,13 @@ def tiled_loss(
     ----------
     hidden
         The student's last hidden states there, shape (N, width).
-    head
+    lm_head
         The student's language-model head.
     labels, weights
         The next token of each position and its weight, shape (N,).
     objective
         What is minimised.
-    signals
+    teacher_signals
         Each teacher's signal at these positions.
     tile
         Positions that are projected together.
@@ -205,7 +205,7 @@ def tiled_loss(
     three tensors by a number; it can run once.
     """
     sums = _TiledFunction.apply(  # type: ignore[no-untyped-call]
-        hidden, head.weight, head.bias, head, labels, weights, objective, signals, tile
+        hidden, lm_head.weight, lm_head.bias, lm_head, labels, weights, objective, teacher_signals, tile
     )
-    parts = sums.detach()
-    return LossSums(sums[0], parts[1], parts[2], parts[3])
+    detached_sums = sums.detach()
+    return LossSums(sums[0], detached_sums[1], detached_sums[2], detached_sums[3])

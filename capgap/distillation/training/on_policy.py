@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from capgap.distillation.data.encoding import IGNORE, EncodedExample
+from capgap.distillation.data.encoding import NO_LOSS, EncodedExample
 from capgap.distillation.data.packing import first_fit
 from capgap.distillation.data.tokenised import TokenisedDataset
 from capgap.distillation.job import DistillJob
@@ -49,25 +49,25 @@ class OnPolicyBatches(BatchSource):
     pad: int
     """Fills up prompts on the left."""
 
-    def passes(self, step: Sequence[int], tokens: int, n_virtual: int = 0) -> list[MicroBatch]:
-        """The forward passes of an optimizer step; see `BatchSource.passes`."""
+    def micro_batches(self, step: Sequence[int], tokens: int, n_virtual: int = 0) -> list[MicroBatch]:
+        """The forward passes of an optimizer step; see `BatchSource.micro_batches`."""
         texts = self._sample(step)
         examples = []  # every token of a text carries loss
         for index, text in zip(step, texts, strict=True):
             prompt = self.prompts[index][0]
-            examples.append(EncodedExample((*prompt, *text), (*[IGNORE] * len(prompt), *text)))
-        passes = []
+            examples.append(EncodedExample((*prompt, *text), (*[NO_LOSS] * len(prompt), *text)))
+        batches = []
         for group in first_fit([example.n_inputs + n_virtual for example in examples], tokens):
             batch = pack([examples[n] for n in group], [step[n] for n in group], n_virtual=n_virtual)
-            given = [(self.prompts[step[n]][1], texts[n]) for n in group]
+            teacher_inputs = [(self.prompts[step[n]][1], texts[n]) for n in group]
             # The token before each of a text predicts it: from the last of the prompt to the last but one of the text.
-            states = self.teacher.states(
-                [(*prompt, *text[:-1]) for prompt, text in given],
-                [range(len(prompt) - 1, len(prompt) + len(text) - 1) for prompt, text in given],
+            hidden = self.teacher.hidden_states(
+                [(*prompt, *text[:-1]) for prompt, text in teacher_inputs],
+                [range(len(prompt) - 1, len(prompt) + len(text) - 1) for prompt, text in teacher_inputs],
             )
-            signal = TeacherSignal(hidden=torch.cat(states), head=self.teacher.head)
-            passes.append(replace(batch, signals=(signal,)))
-        return passes
+            signal = TeacherSignal(hidden=torch.cat(hidden), head=self.teacher.head)
+            batches.append(replace(batch, signals=(signal,)))
+        return batches
 
     @torch.no_grad()
     def _sample(self, step: Sequence[int]) -> list[tuple[int, ...]]:
@@ -132,14 +132,14 @@ def on_policy_batches(
         assert teachers is not None  # the student's own limit is no longer
         prompts.append((encoded.prompt_ids, teachers.prompt_ids))
     longest_answer = max(example.task_format.max_tokens for example in dataset.examples)
-    room = student.max_length - max(len(prompt) for prompt, _ in prompts)
-    max_tokens = min(config.on_policy.max_tokens or min(longest_answer, _DEFAULT_MAX_TOKENS), room)
+    free_tokens = student.max_length - max(len(prompt) for prompt, _ in prompts)
+    max_tokens = min(config.on_policy.max_tokens or min(longest_answer, _DEFAULT_MAX_TOKENS), free_tokens)
     if max_tokens < 1:
         raise DistillError(f"{config.name}: a prompt fills all {student.max_length} tokens that a student holds.")
     loaded = teacher.load().to(teacher.device)
-    online = OnlineTeacher(loaded, n_vocabulary, [prompt for _, prompt in prompts], job.on_event)
+    online_teacher = OnlineTeacher(loaded, n_vocabulary, [prompt for _, prompt in prompts], job.on_event)
     return OnPolicyBatches(
-        dataset.items, tuple(prompts), model, online, max_tokens=max_tokens,
+        dataset.items, tuple(prompts), model, online_teacher, max_tokens=max_tokens,
         temperature=config.on_policy.temperature, seed=config.seed, eos=int(student.tokenizer.eos_token_id),
         pad=student.pad,
     )  # fmt: skip
@@ -150,11 +150,11 @@ def _with_virtual_tokens(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> d
 
     Shapes: ids and mask (examples, width) → embeddings (examples, width + virtual, hidden), mask likewise.
     """
-    table, virtual = model.get_base_model().get_input_embeddings(), model.get_prompt(batch_size=1)[0]
+    table, soft_prompt = model.get_base_model().get_input_embeddings(), model.get_prompt(batch_size=1)[0]
     rows, masks = [], []
     for row_ids, row_mask in zip(ids, mask, strict=True):
         n_padding = int((row_mask == 0).sum())
         embedded = table(row_ids)
-        rows.append(torch.cat([embedded[:n_padding], virtual.to(embedded.dtype), embedded[n_padding:]]))
-        masks.append(torch.cat([row_mask[:n_padding], row_mask.new_ones(len(virtual)), row_mask[n_padding:]]))
+        rows.append(torch.cat([embedded[:n_padding], soft_prompt.to(embedded.dtype), embedded[n_padding:]]))
+        masks.append(torch.cat([row_mask[:n_padding], row_mask.new_ones(len(soft_prompt)), row_mask[n_padding:]]))
     return {"inputs_embeds": torch.stack(rows), "attention_mask": torch.stack(masks)}

@@ -1,8 +1,8 @@
 """Step plan: which examples meet in which optimizer step, laid out for the whole run before it starts.
 
 A run that was killed goes on from the place in this plan where it stopped, so nothing about the order of the
-examples depends on what a process remembers. How a step is cut into forward passes (`BatchSource.passes`) is another
-question, and has no bearing on its gradient.
+examples depends on what a process remembers. How a step is cut into forward passes (`BatchSource.micro_batches`) is
+another question, and has no bearing on its gradient.
 """
 
 import math

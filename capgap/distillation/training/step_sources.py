@@ -25,7 +25,7 @@ def _cached_distributions(
     return StoredBatches(dataset.items, dataset.encoded, teacher_signals(job, student, dataset, context))
 
 
-STEP_SOURCES: dict[Signal, Callable[..., BatchSource]] = {
+BATCH_SOURCE_FACTORIES: dict[Signal, Callable[..., BatchSource]] = {
     "texts": _stored_texts, "cached": _cached_distributions, "online": on_policy_batches
 }  # fmt: skip
 """By `Signal`; each gets the job, the student, its model as it trains (with the adapter),

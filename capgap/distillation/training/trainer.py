@@ -41,9 +41,9 @@ Advance = Callable[[int, str], None]
 """Tells of steps done, and how it goes."""
 
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
-_STATE = "trainer_state.json"
+_TRAINER_STATE_FILE = "trainer_state.json"
 _TERMS = ("loss", "divergence", "cross_entropy", "gated")
-_EXPLODED = 1e4  # times the first step's loss, or so many nats a token
+_MAX_LOSS_GROWTH = 1e4  # times the first step's loss, or so many nats a token
 _CURVE_POINTS = 200  # of the learning curve, at most about
 
 
@@ -90,28 +90,28 @@ class StepLoss:
         """The loss and its parts in a few words, for the status of a progress event."""
         if objective.divergence is None:
             return f"loss {self.loss:.4f}"
-        parts = [f"loss {self.loss:.4f}", f"{objective.divergence} {self.divergence:.4f}"]
+        term_texts = [f"loss {self.loss:.4f}", f"{objective.divergence} {self.divergence:.4f}"]
         if objective.cross_entropy:
-            parts.append(f"cross_entropy {self.cross_entropy:.4f}")
+            term_texts.append(f"cross_entropy {self.cross_entropy:.4f}")
         if objective.max_entropy is not None:
-            parts.append(f"gated {self.gated:.0%}")
-        return ", ".join(parts)
+            term_texts.append(f"gated {self.gated:.0%}")
+        return ", ".join(term_texts)
 
 
 class _PlannedTrainer(Trainer):  # type: ignore[misc]
     """Trainer over whole steps of packed passes, which stops where a number is not finite."""
 
     def __init__(
-        self, job: DistillJob, engine: LossEngine, source: BatchSource, plan: StepPlan, save: Save, advance: Advance
+        self, job: DistillJob, engine: LossEngine, source: BatchSource, plan: StepPlan, save: Save, on_progress: Advance
     ) -> None:
         super().__init__(
             model=engine.model,
             args=_arguments(job, plan),
             train_dataset=list(range(len(source.items))),
-            data_collator=lambda step: source.passes(step, job.config.training.pass_tokens, engine.n_virtual),
+            data_collator=lambda step: source.micro_batches(step, job.config.training.pass_tokens, engine.n_virtual),
         )
         self.remove_callback(PrinterCallback)  # stdout belongs to results
-        self.add_callback(_TrainerCallback(self, job.config.training, advance))
+        self.add_callback(_TrainerCallback(self, job.config.training, on_progress))
         self.engine, self.plan, self.items, self._save_to = engine, plan, source.items, save
         self.terms: list[StepLoss] = []
         """The loss of each step of this process; shorter than the plan where the run was resumed."""
@@ -126,7 +126,7 @@ class _PlannedTrainer(Trainer):  # type: ignore[misc]
         """Forward and backward of all passes of a step; the gradients that add up are those of the step's mean."""
         # Of the whole step, so that how it is cut into passes changes nothing.
         weight = float(sum(batch.weights.double().sum() for batch in inputs))
-        by_pass: list[torch.Tensor] = []
+        pass_sums: list[torch.Tensor] = []
         for batch in inputs:
             batch = batch.to(self.args.device)
             with self.engine.in_use():
@@ -134,15 +134,15 @@ class _PlannedTrainer(Trainer):  # type: ignore[misc]
                 with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
                     loss = self.engine.loss(batch)
                 (loss.total / weight).backward()  # type: ignore[no-untyped-call]
-            sums = torch.stack([loss.total.detach(), loss.divergence, loss.cross_entropy, loss.n_gated])
+            sums = torch.stack([loss.total.detach(), loss.divergence, loss.cross_entropy, loss.n_high_entropy])
             if not bool(torch.isfinite(sums).all()):
                 self._raise_at_step(batch.indices, f"the loss is {float(sums[0]):g}")
-            by_pass.append(sums)
+            pass_sums.append(sums)
         n_tokens = sum(len(batch.labels) for batch in inputs)
-        total, divergence, cross_entropy, gated = (torch.stack(by_pass).sum(dim=0) / weight).tolist()
+        total, divergence, cross_entropy, gated = (torch.stack(pass_sums).sum(dim=0) / weight).tolist()
         n_run = sum(len(batch.ids) - len(batch.virtual) for batch in inputs)
         self.terms.append(StepLoss(total, divergence, cross_entropy, gated * weight / n_tokens, n_run, n_tokens))
-        if total > _EXPLODED * max(self.terms[0].loss, 1.0):
+        if total > _MAX_LOSS_GROWTH * max(self.terms[0].loss, 1.0):
             self._raise_at_step(inputs[0].indices, f"the loss has grown from {self.terms[0].loss:.3g} to {total:.3g}")
         return torch.tensor(total)
 
@@ -160,11 +160,11 @@ class _PlannedTrainer(Trainer):  # type: ignore[misc]
     def _raise_at_step(self, indices: Sequence[int], reason: str) -> None:
         """Raise with the step, the items of the pass and the last checkpoint."""
         items = ", ".join(self.items[index] for index in indices[:8])
-        more = f" and {len(indices) - 8} more" if len(indices) > 8 else ""
+        omitted_note = f" and {len(indices) - 8} more" if len(indices) > 8 else ""
         checkpoint = last_checkpoint(Path(self.args.output_dir))
         raise DistillError(
             f"step {self.state.global_step + 1} of {self.plan.n_steps}: {reason}."
-            f"{f' Items of the pass: {items}{more}.' if items else ''}"
+            f"{f' Items of the pass: {items}{omitted_note}.' if items else ''}"
             f" Last good checkpoint: {checkpoint.name if checkpoint else 'none'}."
             f" Lower training.lr (it is {self.args.learning_rate:g}) or raise training.warmup."
         )
@@ -173,8 +173,8 @@ class _PlannedTrainer(Trainer):  # type: ignore[misc]
 class _TrainerCallback(TrainerCallback):  # type: ignore[misc]
     """Progress with loss and speed, points of the learning curve, and a checkpoint every some minutes."""
 
-    def __init__(self, trainer: _PlannedTrainer, training: TrainingKeys, advance: Advance) -> None:
-        self.trainer, self._advance = trainer, advance
+    def __init__(self, trainer: _PlannedTrainer, training: TrainingKeys, on_progress: Advance) -> None:
+        self.trainer, self._advance = trainer, on_progress
         self._seconds_between_saves = math.inf if training.save_steps else 60 * training.save_minutes
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -194,9 +194,9 @@ class _TrainerCallback(TrainerCallback):  # type: ignore[misc]
         if now - self._saved > self._seconds_between_saves and step < state.max_steps:
             control.should_save, self._saved = True, now
 
-    def _log_curve_point(self, step: int, recent: Sequence[StepLoss]) -> None:
+    def _log_curve_point(self, step: int, recent_losses: Sequence[StepLoss]) -> None:
         """A point of the curve: means since the last one, for the record and for the loggers."""
-        point = {name: sum(getattr(loss, name) for loss in recent) / len(recent) for name in _TERMS}
+        point = {name: sum(getattr(loss, name) for loss in recent_losses) / len(recent_losses) for name in _TERMS}
         self.trainer.state.log_history.append({"step": step, **point})
         if self.trainer.args.report_to:
             self.trainer.control = self.trainer.callback_handler.on_log(
@@ -229,8 +229,8 @@ def train(job: DistillJob, engine: LossEngine, source: BatchSource, plan: StepPl
     config, model = job.config, engine.model
     resume = last_checkpoint(job.out)
     logger.debug("%s: %d steps, from %s", config.name, plan.n_steps, resume or "the beginning")
-    with stage(job.on_event, "training", plan.n_steps, "step") as advance:
-        trainer = _PlannedTrainer(job, engine, source, plan, save, advance)
+    with stage(job.on_event, "training", plan.n_steps, "step") as on_progress:
+        trainer = _PlannedTrainer(job, engine, source, plan, save, on_progress)
         model.train()
         started = time.monotonic()
         try:
@@ -265,22 +265,22 @@ def _result(trainer: _PlannedTrainer, source: BatchSource, seconds: float) -> Tr
 
 def last_checkpoint(out: Path) -> Path | None:
     """The newest whole ``checkpoint-N`` in a directory."""
-    by_step = {folder.name.removeprefix("checkpoint-"): folder for folder in out.glob("checkpoint-*")}
-    whole = {int(step): folder for step, folder in by_step.items() if step.isdigit() and _is_whole(folder)}
-    return whole[max(whole)] if whole else None
+    step_folders = {folder.name.removeprefix("checkpoint-"): folder for folder in out.glob("checkpoint-*")}
+    complete = {int(step): folder for step, folder in step_folders.items() if step.isdigit() and _is_complete(folder)}
+    return complete[max(complete)] if complete else None
 
 
-def drop_checkpoints(out: Path, *, whole: bool) -> None:
+def drop_checkpoints(out: Path, *, include_complete: bool) -> None:
     """Remove partial checkpoints, and whole ones too where asked."""
     for folder in out.glob("checkpoint-*"):
-        if whole or not _is_whole(folder):
+        if include_complete or not _is_complete(folder):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_complete(folder: Path) -> bool:
     """Whether a checkpoint was written to its end: Trainer writes its state last."""
     try:
-        json.loads((folder / _STATE).read_text(encoding="utf-8"))
+        json.loads((folder / _TRAINER_STATE_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return True
@@ -294,10 +294,10 @@ def all_finite(model: Any) -> bool:
 def _arguments(job: DistillJob, plan: StepPlan) -> TrainingArguments:
     """Trainer's arguments, or an error where it cannot train on this device or log as asked."""
     config, training = job.config, job.config.training
-    where = choose_device(job.device)
-    if where.startswith("cuda:") and where != "cuda:0":
-        advice = f"set CUDA_VISIBLE_DEVICES={where[5:]} and leave --device out."
-        raise DistillError(f"{config.name}: to train on {where}, {advice}")
+    device = choose_device(job.device)
+    if device.startswith("cuda:") and device != "cuda:0":
+        advice = f"set CUDA_VISIBLE_DEVICES={device[5:]} and leave --device out."
+        raise DistillError(f"{config.name}: to train on {device}, {advice}")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise DistillError(f"{config.name}: training in several processes is not in this version. Start one.")
     for package in training.log_to:
@@ -314,7 +314,7 @@ def _arguments(job: DistillJob, plan: StepPlan) -> TrainingArguments:
         adam_beta2=training.beta2,
         max_grad_norm=training.max_grad_norm,
         bf16=training.dtype == "bfloat16",
-        use_cpu=where == "cpu",
+        use_cpu=device == "cpu",
         seed=config.seed,
         logging_strategy="no",
         logging_nan_inf_filter=False,

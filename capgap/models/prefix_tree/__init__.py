@@ -8,7 +8,7 @@ way before any result counts.
 """
 
 from capgap.models.prefix_tree.row_plan import RowPlan, ScoredContinuation, plan_rows
-from capgap.models.prefix_tree.tree_decoder import Choose, Continuation, TreeDecoder
+from capgap.models.prefix_tree.tree_decoder import Continuation, TokenChooser, TreeDecoder
 from capgap.models.prefix_tree.tree_proof import disagreement
 from capgap.models.prefix_tree.tree_scorer import LogLikelihood, TreeScorer
 from capgap.models.prefix_tree.tree_support import AttentionLayout, fitting_row_tokens, unsupported
@@ -16,7 +16,7 @@ from capgap.models.prefix_tree.tree_support import AttentionLayout, fitting_row_
 __all__ = [
     "LogLikelihood",
     "AttentionLayout",
-    "Choose",
+    "TokenChooser",
     "TreeDecoder",
     "ScoredContinuation",
     "RowPlan",

@@ -123,10 +123,10 @@ class _RowPlanner:
         # An explicit stack: a tree of long documents is deeper than Python's recursion allows.
         subtrees = [(0, len(self._sequences), common_prefix, *root)]
         while subtrees:
-            first, last, start, prefix_row, prefix = subtrees.pop()
-            cacheable = self._cacheable_prefixes(first, last, start)
-            inside = {index for low, high, _ in cacheable for index in range(low, high)}
-            self._pack(sorted(set(range(first, last)) - inside), start, prefix_row, prefix)
+            leaf_start, leaf_end, start, prefix_row, prefix = subtrees.pop()
+            cacheable = self._cacheable_prefixes(leaf_start, leaf_end, start)
+            cacheable_leaves = {index for low, high, _ in cacheable for index in range(low, high)}
+            self._pack(sorted(set(range(leaf_start, leaf_end)) - cacheable_leaves), start, prefix_row, prefix)
             for low, high, end in reversed(cacheable):
                 subtrees.append((low, high, end, *self._cache_prefix(low, start, end, prefix_row, prefix)))
 
@@ -144,10 +144,10 @@ class _RowPlanner:
             prefix = (*prefix, (prefix_row, np.arange(n)))
         return prefix_row, prefix
 
-    def _cacheable_prefixes(self, first: int, last: int, start: int) -> list[tuple[int, int, int]]:
+    def _cacheable_prefixes(self, leaf_start: int, leaf_end: int, start: int) -> list[tuple[int, int, int]]:
         """Subtrees with a prefix worth caching, and where it ends: ``(first, last, end)``, in order."""
         cacheable = []
-        candidates = [(first, last)]
+        candidates = [(leaf_start, leaf_end)]
         while candidates:
             low, high = candidates.pop()
             new_tokens = self._tree_size(low, high, start)
@@ -167,15 +167,15 @@ class _RowPlanner:
                 candidates += self._children(low, high, max(end, start))
         return sorted(cacheable)
 
-    def _children(self, first: int, last: int, depth: int) -> list[tuple[int, int]]:
+    def _children(self, leaf_start: int, leaf_end: int, depth: int) -> list[tuple[int, int]]:
         """The subtrees into which a subtree falls behind `depth` common tokens."""
-        branches = first + 1 + np.flatnonzero(self._shared[first + 1 : last] <= depth)
-        return list(pairwise([first, *branches.tolist(), last]))
+        branches = leaf_start + 1 + np.flatnonzero(self._shared[leaf_start + 1 : leaf_end] <= depth)
+        return list(pairwise([leaf_start, *branches.tolist(), leaf_end]))
 
-    def _tree_size(self, first: int, last: int, start: int) -> int:
+    def _tree_size(self, leaf_start: int, leaf_end: int, start: int) -> int:
         """Tokens of a subtree beyond depth `start`: all tokens, less those shared with the sequence before."""
-        shared = np.maximum(self._shared[first + 1 : last], start).sum()
-        return int(self._lengths[first:last].sum()) - start - int(shared)
+        n_shared = np.maximum(self._shared[leaf_start + 1 : leaf_end], start).sum()
+        return int(self._lengths[leaf_start:leaf_end].sum()) - start - int(n_shared)
 
     def _pack(self, sequences: list[int], start: int, prefix_row: int | None, prefix: TokenLocations) -> None:
         """Rows for sequences in sorted order, cut where the fewest tokens are repeated."""
@@ -184,16 +184,16 @@ class _RowPlanner:
         sequences = [index for index in sequences if self._lengths[index] > start]  # others end with the prefix
         if not sequences:
             return
-        new = self._lengths[sequences] - start
+        suffix_lengths = self._lengths[sequences] - start
         # Tokens behind the prefix that each shares with the one before it; those between may be in cached rows.
-        common = np.zeros(len(sequences), dtype=np.int64)
-        for n, (before, after) in enumerate(pairwise(sequences), start=1):
-            common[n] = max(int(self._shared[before + 1 : after + 1].min()) - start, 0)
-        for low, high in _cheapest_groups(new, common, self._budget):
-            self._add_row(sequences[low:high], common[low:high], start, prefix_row, prefix)
+        overlap = np.zeros(len(sequences), dtype=np.int64)
+        for n, (previous, current) in enumerate(pairwise(sequences), start=1):
+            overlap[n] = max(int(self._shared[previous + 1 : current + 1].min()) - start, 0)
+        for low, high in _cheapest_groups(suffix_lengths, overlap, self._budget):
+            self._add_row(sequences[low:high], overlap[low:high], start, prefix_row, prefix)
 
     def _add_row(
-        self, members: Sequence[int], common: np.ndarray, start: int, prefix_row: int | None, prefix: TokenLocations
+        self, members: Sequence[int], overlap: np.ndarray, start: int, prefix_row: int | None, prefix: TokenLocations
     ) -> None:
         """One row that holds the tree of some sequences, in depth-first order."""
         tokens: list[np.ndarray] = []
@@ -203,14 +203,14 @@ class _RowPlanner:
         n_tokens, row = 0, len(self.rows)
         for n, member in enumerate(members):
             suffix = self._sequences[member][start:]
-            shared = int(common[n]) if n else 0  # what it shares with the member before it is in the row already
-            fresh = np.arange(n_tokens, n_tokens + len(suffix) - shared)
-            n_tokens += len(fresh)
-            parent = path[shared - 1] if shared else -1
-            path = np.concatenate([path[:shared], fresh])
-            tokens.append(suffix[shared:])
-            parents.append(np.concatenate([[parent], fresh[:-1]])[: len(fresh)])
-            depths.append(np.arange(start + shared, start + len(suffix)))
+            n_shared = int(overlap[n]) if n else 0  # what it shares with the member before it is in the row already
+            new_indices = np.arange(n_tokens, n_tokens + len(suffix) - n_shared)
+            n_tokens += len(new_indices)
+            parent = path[n_shared - 1] if n_shared else -1
+            path = np.concatenate([path[:n_shared], new_indices])
+            tokens.append(suffix[n_shared:])
+            parents.append(np.concatenate([[parent], new_indices[:-1]])[: len(new_indices)])
+            depths.append(np.arange(start + n_shared, start + len(suffix)))
             self.locations[member] = (*prefix, (row, path))
         columns = [np.concatenate(column) for column in (tokens, parents, depths)]
         self.rows.append(TreeRow(prefix_row, start, columns[0], columns[1], columns[2], is_cached=False))
@@ -218,15 +218,15 @@ class _RowPlanner:
 
 def _shared_lengths(sequences: list[np.ndarray]) -> np.ndarray:
     """Length of the common prefix of each sequence and the one before it, shape (sequences,); 0 for the first."""
-    shared = np.zeros(len(sequences), dtype=np.int64)
-    for n, (before, after) in enumerate(pairwise(sequences), start=1):
-        length = min(len(before), len(after))
-        differs = np.flatnonzero(before[:length] != after[:length])
-        shared[n] = differs[0] if len(differs) else length
-    return shared
+    shared_lengths = np.zeros(len(sequences), dtype=np.int64)
+    for n, (previous, current) in enumerate(pairwise(sequences), start=1):
+        length = min(len(previous), len(current))
+        mismatches = np.flatnonzero(previous[:length] != current[:length])
+        shared_lengths[n] = mismatches[0] if len(mismatches) else length
+    return shared_lengths
 
 
-def _cheapest_groups(new: np.ndarray, common: np.ndarray, budget: int) -> list[tuple[int, int]]:
+def _cheapest_groups(suffix_lengths: np.ndarray, overlap: np.ndarray, budget: int) -> list[tuple[int, int]]:
     """Consecutive groups whose tree holds at most `budget` tokens, repeating as few tokens as possible.
 
     ``best[j]`` is the least cost of the first `j` sequences in whole groups; a group that starts at `i` repeats
@@ -234,29 +234,29 @@ def _cheapest_groups(new: np.ndarray, common: np.ndarray, budget: int) -> list[t
 
     Parameters
     ----------
-    new, common
+    suffix_lengths, overlap
         Tokens of each sequence behind the prefix, and those of them shared with the one before; shape (sequences,).
     budget
         Tokens of a group, at most; a single sequence that is longer stands alone.
     """
-    n = len(new)
+    n = len(suffix_lengths)
     # size of the group i … j-1 = total[j] - total[i] + common[i]
-    total = np.concatenate([[0], np.cumsum(new - common)])
-    best = np.zeros(n + 1, dtype=np.int64)
+    total = np.concatenate([[0], np.cumsum(suffix_lengths - overlap)])
+    min_costs = np.zeros(n + 1, dtype=np.int64)
     group_start = np.zeros(n + 1, dtype=np.int64)
     queue: deque[tuple[int, int]] = deque()  # (cost, i), costs ascending: the front is the best start still in reach
     for j in range(1, n + 1):
         i = j - 1
-        cost = int(best[i]) + int(common[i]) + _PASS_TOKENS
+        cost = int(min_costs[i]) + int(overlap[i]) + _PASS_TOKENS
         while queue and queue[-1][0] >= cost:
             queue.pop()
         queue.append((cost, i))
-        while len(queue) > 1 and total[j] - total[queue[0][1]] + common[queue[0][1]] > budget:
+        while len(queue) > 1 and total[j] - total[queue[0][1]] + overlap[queue[0][1]] > budget:
             queue.popleft()
-        best[j], group_start[j] = queue[0]
-    groups = []
+        min_costs[j], group_start[j] = queue[0]
+    group_ranges = []
     j = n
     while j > 0:
-        groups.append((int(group_start[j]), j))
+        group_ranges.append((int(group_start[j]), j))
         j = int(group_start[j])
-    return groups[::-1]
+    return group_ranges[::-1]

@@ -19,10 +19,10 @@ from capgap.models.prefix_tree.row_plan import RowPlan, plan_rows
 from capgap.models.prefix_tree.tree_forward import CachedPrefix, CacheLayer, row_logits
 from capgap.models.prefix_tree.tree_support import AttentionLayout
 
-__all__ = ["Choose", "Continuation", "TreeDecoder"]
+__all__ = ["TokenChooser", "Continuation", "TreeDecoder"]
 
-_GROWTH = 64  # columns by which lines grow
-_MIN_ALIVE = 0.8  # share of the lines that must be unfinished still, or the others are cleared away
+_GROWTH_COLUMNS = 64  # columns by which lines grow
+_MIN_UNFINISHED_SHARE = 0.8  # share of the lines that must be unfinished still, or the others are cleared away
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Continuation:
 
 Prompts = Sequence[Sequence[int]]
 """Token ids of each prompt."""
-Choose = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
+TokenChooser = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
 """Next tokens, shape (lines,), from logits, shape (lines, vocabulary), and the indices of the lines' prompts."""
 
 
@@ -61,7 +61,7 @@ class TreeDecoder:
         self,
         prompts: Prompts,
         limit: int,
-        choose: Choose,
+        choose_tokens: TokenChooser,
         is_done: Callable[[Sequence[int]], bool],
         *,
         common_prefix: int = 0,
@@ -75,7 +75,7 @@ class TreeDecoder:
             Token ids; equal ones are read once.
         limit
             Tokens to generate behind each, at most.
-        choose
+        choose_tokens
             Picks the next tokens.
         is_done
             Whether these tokens are a complete answer.
@@ -93,7 +93,7 @@ class TreeDecoder:
         with torch.inference_mode():
             logits, lines = self._read_prompts(prompts, common_prefix)
             while True:
-                tokens = choose(logits, lines.prompts)
+                tokens = choose_tokens(logits, lines.prompts)
                 logprobs = _logprobs(logits, tokens) if scored else [math.nan] * len(lines.prompts)
                 completed: dict[int, Continuation] = {}
                 for line, (token, logprob) in enumerate(zip(tokens.tolist(), logprobs, strict=True)):
@@ -116,26 +116,26 @@ class TreeDecoder:
     def _read_prompts(self, prompts: Sequence[Sequence[int]], common_prefix: int) -> tuple[torch.Tensor, "_LineCache"]:
         """Logits behind each prompt, shape (prompts, vocabulary), and their keys and values as lines."""
         plan = plan_rows(prompts, self.row_tokens, common_prefix=common_prefix)
-        ending: dict[int, list[int]] = defaultdict(list)  # row → prompts that end in it
+        prompts_by_last_row: dict[int, list[int]] = defaultdict(list)  # row → prompts that end in it
         for prompt, locations in enumerate(plan.locations):
-            ending[locations[-1][0]].append(prompt)
+            prompts_by_last_row[locations[-1][0]].append(prompt)
         lines = _LineCache([len(prompt) for prompt in prompts])
         prefixes: dict[int, CachedPrefix] = {}
         logits: list[torch.Tensor] = [torch.empty(0)] * len(prompts)
         for index, row in enumerate(plan.rows):
             key = self._cache_key(prompts, plan, index, common_prefix)
-            if key in self._cached and not ending[index]:
+            if key in self._cached and not prompts_by_last_row[index]:
                 prefixes[index] = self._cached[key]
                 continue
             prefix = None if row.prefix_row is None else prefixes[row.prefix_row]
-            last = [int(plan.locations[prompt][-1][1][-1]) for prompt in ending[index]]
-            last_logits, layers = row_logits(self.model, self.attention, row, last or [0], prefix, keep_cache=True)
+            positions = [int(plan.locations[prompt][-1][1][-1]) for prompt in prompts_by_last_row[index]]
+            last_logits, layers = row_logits(self.model, self.attention, row, positions or [0], prefix, keep_cache=True)
             assert layers is not None
             if row.is_cached:
                 prefixes[index] = layers
             if key is not None:
                 self._cached[key] = layers
-            for n, prompt in enumerate(ending[index]):
+            for n, prompt in enumerate(prompts_by_last_row[index]):
                 logits[prompt] = last_logits[n]
                 own_columns = row.start + plan.locations[prompt][-1][1]
                 lines.fill(prompt, layers, np.concatenate([np.arange(row.start), own_columns]))
@@ -172,27 +172,27 @@ class _LineCache:
         """Whether each line's answer is unfinished."""
         self._lengths = torch.tensor(lengths)
         self._filled = max(lengths)
-        self._layers: list[_LineLayer] = []
+        self._layers: list[_LineCacheLayer] = []
 
     def fill(self, line: int, layers: CachedPrefix, columns: np.ndarray) -> None:
         """Copy some columns of a row's keys and values to the right end of a line."""
         if not self._layers:
-            self._layers = [_LineLayer(len(self.prompts), self._filled, keys, values) for keys, values in layers]
+            self._layers = [_LineCacheLayer(len(self.prompts), self._filled, keys, values) for keys, values in layers]
             self._lengths = self._lengths.to(layers[0][0].device)
         for line_layer, (keys, values) in zip(self._layers, layers, strict=True):
             line_layer.fill(line, keys, values, torch.as_tensor(columns, device=keys.device))
 
     def drop_finished(self, tokens: torch.Tensor) -> torch.Tensor:
         """The tokens of the lines that stay, shape (lines,); finished lines go once they are many."""
-        if sum(self.alive) > _MIN_ALIVE * len(self.alive):
+        if sum(self.alive) > _MIN_UNFINISHED_SHARE * len(self.alive):
             return tokens
-        stay = torch.tensor([n for n, alive in enumerate(self.alive) if alive], device=tokens.device)
-        self.prompts = [prompt for prompt, alive in zip(self.prompts, self.alive, strict=True) if alive]
+        kept_lines = torch.tensor([n for n, unfinished in enumerate(self.alive) if unfinished], device=tokens.device)
+        self.prompts = [prompt for prompt, unfinished in zip(self.prompts, self.alive, strict=True) if unfinished]
         self.alive = [True] * len(self.prompts)
-        self._lengths = self._lengths[stay.to(self._lengths.device)]
+        self._lengths = self._lengths[kept_lines.to(self._lengths.device)]
         for layer in self._layers:
-            layer.select(stay)
-        return tokens[stay]
+            layer.select(kept_lines)
+        return tokens[kept_lines]
 
     def step(self, model: Any, attention: AttentionLayout, tokens: torch.Tensor) -> torch.Tensor:
         """Read one token on every line; logits behind it, shape (lines, vocabulary)."""
@@ -204,11 +204,11 @@ class _LineCache:
             mask = torch.full(visible.shape, torch.finfo(model.dtype).min, dtype=model.dtype, device=visible.device)
             masks[layer_type] = mask.masked_fill_(visible, 0.0)[:, None, None, :]
         for layer in self._layers:
-            layer.make_room(self._filled + 1)
+            layer.reserve_columns(self._filled + 1)
         logits: torch.Tensor = model(
             input_ids=tokens[:, None],
             position_ids=self._lengths[:, None].to(tokens.device),
-            attention_mask=masks if attention.by_layer_type else next(iter(masks.values())),
+            attention_mask=masks if attention.masks_by_layer_type else next(iter(masks.values())),
             past_key_values=Cache(layers=list(self._layers)),
             use_cache=True,
             logits_to_keep=1,
@@ -218,31 +218,31 @@ class _LineCache:
         return logits
 
 
-class _LineLayer(CacheLayer):
+class _LineCacheLayer(CacheLayer):
     """Keys and values of one layer, shape (lines, heads, columns, width of a head), with room to grow."""
 
-    def __init__(self, n_lines: int, filled: int, keys: torch.Tensor, values: torch.Tensor) -> None:
+    def __init__(self, n_lines: int, n_filled: int, keys: torch.Tensor, values: torch.Tensor) -> None:
         super().__init__()
-        self._filled = filled
-        n_columns = filled + _GROWTH
+        self._filled = n_filled
+        n_columns = n_filled + _GROWTH_COLUMNS
         self._keys = keys.new_zeros(n_lines, keys.shape[1], n_columns, keys.shape[3])
         self._values = values.new_zeros(n_lines, values.shape[1], n_columns, values.shape[3])
 
     def fill(self, line: int, keys: torch.Tensor, values: torch.Tensor, columns: torch.Tensor) -> None:
         """Copy some columns of a row to the right end of a line."""
-        first = self._filled - len(columns)
-        self._keys[line, :, first : self._filled] = keys[0][:, columns]
-        self._values[line, :, first : self._filled] = values[0][:, columns]
+        first_column = self._filled - len(columns)
+        self._keys[line, :, first_column : self._filled] = keys[0][:, columns]
+        self._values[line, :, first_column : self._filled] = values[0][:, columns]
 
     def select(self, lines: torch.Tensor) -> None:
         """Keep some lines."""
         indices = lines.to(self._keys.device)
         self._keys, self._values = self._keys[indices], self._values[indices]
 
-    def make_room(self, n_columns: int) -> None:
+    def reserve_columns(self, n_columns: int) -> None:
         """Grow to so many columns at least."""
         if n_columns > self._keys.shape[2]:
-            padding = (0, 0, 0, n_columns - self._keys.shape[2] + _GROWTH)
+            padding = (0, 0, 0, n_columns - self._keys.shape[2] + _GROWTH_COLUMNS)
             self._keys = torch.nn.functional.pad(self._keys, padding)
             self._values = torch.nn.functional.pad(self._values, padding)
 

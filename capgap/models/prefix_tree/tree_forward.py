@@ -61,7 +61,7 @@ def row_logits(
     logits: torch.Tensor = model(
         input_ids=torch.from_numpy(row.tokens)[None].to(device),
         position_ids=torch.from_numpy(row.depths)[None].to(device),
-        attention_mask=masks if attention.by_layer_type else next(iter(masks.values())),
+        attention_mask=masks if attention.masks_by_layer_type else next(iter(masks.values())),
         past_key_values=cache,
         use_cache=cache is not None,
         logits_to_keep=torch.as_tensor(np.asarray(indices, dtype=np.int64), device=device),
@@ -74,16 +74,16 @@ def _ancestor_mask(row: TreeRow) -> np.ndarray:
     n = len(row.tokens)
     visible = np.zeros((n, row.start + n), dtype=bool)
     visible[:, : row.start] = True
-    within_row = visible[:, row.start :]
+    row_mask = visible[:, row.start :]
     # A stretch in which each token is the child of the one before it is filled at once.
     branches = np.flatnonzero(row.parents != np.arange(-1, n - 1))
-    for first, last in zip([0, *branches], [*branches, n], strict=True):
-        if first == last:
+    for run_start, run_end in zip([0, *branches], [*branches, n], strict=True):
+        if run_start == run_end:
             continue
-        parent = row.parents[first]
+        parent = row.parents[run_start]
         if parent >= 0:
-            within_row[first:last, : parent + 1] = within_row[parent, : parent + 1]
-        within_row[first:last, first:last] = np.tri(last - first, dtype=bool)
+            row_mask[run_start:run_end, : parent + 1] = row_mask[parent, : parent + 1]
+        row_mask[run_start:run_end, run_start:run_end] = np.tri(run_end - run_start, dtype=bool)
     return visible
 
 
@@ -91,8 +91,8 @@ def _windowed(visible: np.ndarray, query_depths: np.ndarray, key_depths: np.ndar
     """The part of a mask that a sliding window leaves; distance is measured in depth, not in the row."""
     if window is None or key_depths.max(initial=0) < window:
         return visible
-    near: np.ndarray = np.logical_and(visible, query_depths[:, None] - key_depths[None, :] < window)
-    return near
+    windowed_mask: np.ndarray = np.logical_and(visible, query_depths[:, None] - key_depths[None, :] < window)
+    return windowed_mask
 
 
 def _additive(visible: np.ndarray, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -181,10 +181,10 @@ def token_logprobs(logits: torch.Tensor, rows: Sequence[int], tokens: Sequence[i
     ids = torch.as_tensor(np.asarray(tokens, dtype=np.int64), device=logits.device)
     values = torch.empty(len(ids), dtype=torch.float32, device=logits.device)
     for low in range(0, len(logits), _ROWS_AT_ONCE):
-        in_chunk = (row_of >= low) & (row_of < low + _ROWS_AT_ONCE)
+        chunk_mask = (row_of >= low) & (row_of < low + _ROWS_AT_ONCE)
         # log_softmax, whose rounding lm-eval's numbers have; logsumexp is closer to the truth, by 1e-5 nats a token
         logprobs = torch.log_softmax(logits[low : low + _ROWS_AT_ONCE].float(), dim=-1)
-        values[in_chunk] = logprobs[row_of[in_chunk] - low, ids[in_chunk]]
+        values[chunk_mask] = logprobs[row_of[chunk_mask] - low, ids[chunk_mask]]
     # argmax, which decides ties, is computed only where the token has the largest logit: seldom, and it costs a pass.
     greedy = logits[row_of, ids] >= logits.amax(dim=-1)[row_of]
     if bool(greedy.any()):

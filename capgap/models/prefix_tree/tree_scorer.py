@@ -10,7 +10,7 @@ import torch
 
 from capgap.models.prefix_tree.row_plan import RowPlan, ScoredContinuation, plan_rows
 from capgap.models.prefix_tree.tree_forward import CachedPrefix, row_logits, token_logprobs
-from capgap.models.prefix_tree.tree_proof import TreeProof
+from capgap.models.prefix_tree.tree_proof import ProofExtent
 from capgap.models.prefix_tree.tree_support import AttentionLayout, attention_of
 
 LogLikelihood = tuple[float, bool]
@@ -32,14 +32,14 @@ class TreeScorer:
         self.model = model
         self.row_tokens = row_tokens
         self.attention: AttentionLayout = attention_of(model)
-        self.proven = TreeProof()
+        self.proven = ProofExtent()
 
     def plan(self, continuations: Sequence[ScoredContinuation]) -> RowPlan:
         """Rows for the continuations; the same whatever their order."""
         return plan_rows([continuation.tokens for continuation in continuations], self.row_tokens)
 
     def log_likelihoods(
-        self, continuations: Sequence[ScoredContinuation], plan: RowPlan, wanted: Collection[int]
+        self, continuations: Sequence[ScoredContinuation], plan: RowPlan, to_score: Collection[int]
     ) -> Iterator[dict[int, LogLikelihood]]:
         """The log-likelihoods of some continuations, a row's worth at a time.
 
@@ -47,7 +47,7 @@ class TreeScorer:
         ----------
         continuations, plan
             All continuations, and their plan.
-        wanted
+        to_score
             Indices of the continuations to score; rows that none of them needs are left out.
 
         Yields
@@ -55,37 +55,37 @@ class TreeScorer:
         dict
             Index → log-likelihood, of the continuations whose last token was in the row that has just run.
         """
-        work = _ScoringWork(continuations, plan, wanted)
+        schedule = _ScoringWork(continuations, plan, to_score)
         cached: dict[int, CachedPrefix] = {}
         # Of continuations that several rows score: log-probabilities and greediness, a pair of arrays for each row.
-        partial: dict[int, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
-        for index in work.rows:
+        partial_scores: dict[int, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
+        for index in schedule.rows:
             row = plan.rows[index]
-            segments = work.segments[index]
-            places = sorted({place for segment in segments for place in segment.places})
-            column = {place: n for n, place in enumerate(places)}
+            segments = schedule.segments[index]
+            row_positions = sorted({row_position for segment in segments for row_position in segment.row_positions})
+            column = {row_position: n for n, row_position in enumerate(row_positions)}
             with torch.inference_mode():
                 prefix = None if row.prefix_row is None else cached[row.prefix_row]
-                logits, layers = row_logits(self.model, self.attention, row, places or [0], prefix)
-                columns = [column[place] for segment in segments for place in segment.places]
+                logits, layers = row_logits(self.model, self.attention, row, row_positions or [0], prefix)
+                columns = [column[row_position] for segment in segments for row_position in segment.row_positions]
                 tokens = [token for segment in segments for token in segment.tokens]
                 values, greedy = token_logprobs(logits, columns, tokens)
             if layers is not None:
                 cached[index] = layers
-            for unused in work.freed_after.pop(index, ()):
+            for unused in schedule.freed_after.pop(index, ()):
                 cached.pop(unused, None)
             low = 0
-            complete: dict[int, LogLikelihood] = {}
+            complete_scores: dict[int, LogLikelihood] = {}
             for segment in segments:
-                high = low + len(segment.places)
-                partial[segment.continuation].append((values[low:high], greedy[low:high]))
+                high = low + len(segment.row_positions)
+                partial_scores[segment.continuation].append((values[low:high], greedy[low:high]))
                 low = high
-                if work.last_row[segment.continuation] == index:
-                    parts = partial.pop(segment.continuation)
-                    total = float(sum(logprobs.sum() for logprobs, _ in parts))
-                    complete[segment.continuation] = (total, bool(all(flags.all() for _, flags in parts)))
-            if complete:
-                yield complete
+                if schedule.last_row[segment.continuation] == index:
+                    row_scores = partial_scores.pop(segment.continuation)
+                    total = float(sum(logprobs.sum() for logprobs, _ in row_scores))
+                    complete_scores[segment.continuation] = (total, bool(all(flags.all() for _, flags in row_scores)))
+            if complete_scores:
+                yield complete_scores
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class _Segment:
 
     continuation: int
     """Index of the continuation."""
-    places: list[int]
+    row_positions: list[int]
     """Indices within the row at which its tokens are predicted."""
     tokens: list[int]
     """The tokens predicted there."""
@@ -103,25 +103,25 @@ class _Segment:
 class _ScoringWork:
     """Schedule of rows for some continuations: which must run, what each scores, when cached prefixes are freed."""
 
-    def __init__(self, continuations: Sequence[ScoredContinuation], plan: RowPlan, wanted: Collection[int]) -> None:
+    def __init__(self, continuations: Sequence[ScoredContinuation], plan: RowPlan, to_score: Collection[int]) -> None:
         self.segments: dict[int, list[_Segment]] = defaultdict(list)
         self.last_row: dict[int, int] = {}
         """Continuation → the row that scores its last token."""
-        needed: set[int] = set()
-        for index in sorted(wanted):
+        needed_rows: set[int] = set()
+        for index in sorted(to_score):
             continuation = continuations[index]
             depth = 0  # of the first token of a location in the sequence
-            for row, places in plan.locations[index]:
-                needed.add(row)
+            for row, row_positions in plan.locations[index]:
+                needed_rows.add(row)
                 low = max(continuation.first - depth, 0)
-                scored_places = places[low:].tolist()
-                if scored_places:
+                scored_positions = row_positions[low:].tolist()
+                if scored_positions:
                     offset = depth + low - continuation.first
-                    tokens = list(continuation.continuation[offset : offset + len(scored_places)])
-                    self.segments[row].append(_Segment(index, scored_places, tokens))
+                    tokens = list(continuation.continuation[offset : offset + len(scored_positions)])
+                    self.segments[row].append(_Segment(index, scored_positions, tokens))
                     self.last_row[index] = row
-                depth += len(places)
-        self.rows = sorted(needed)
+                depth += len(row_positions)
+        self.rows = sorted(needed_rows)
         # A cached prefix is dropped after the last row that stands behind it.
         last_user = {prefix: row for row in self.rows if (prefix := plan.rows[row].prefix_row) is not None}
         self.freed_after: dict[int, list[int]] = defaultdict(list)

@@ -20,7 +20,7 @@ class AttentionLayout:
 
     windows: Mapping[str, int | None]
     """Layer type → tokens that it sees back, itself included; None: all."""
-    by_layer_type: bool
+    masks_by_layer_type: bool
     """Whether the model takes one mask per layer type; else one for all layers."""
 
 
@@ -32,8 +32,8 @@ def attention_of(model: Any) -> AttentionLayout:
         window = None
     if getattr(config, "layer_types", None):
         # Models with layer types take a dictionary of masks; both kinds are given, whichever their layers use.
-        return AttentionLayout({"full_attention": None, "sliding_attention": window}, by_layer_type=True)
-    return AttentionLayout({"every layer": window}, by_layer_type=False)
+        return AttentionLayout({"full_attention": None, "sliding_attention": window}, masks_by_layer_type=True)
+    return AttentionLayout({"every layer": window}, masks_by_layer_type=False)
 
 
 def fitting_row_tokens(model: Any, batch_tokens: int) -> int:
@@ -53,14 +53,14 @@ def fitting_row_tokens(model: Any, batch_tokens: int) -> int:
 
 def unsupported(model: Any, backend: str = "causal") -> str | None:
     """Why a model cannot be scored as a tree, as far as its config tells; None where nothing speaks against it."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base_model = model.get_base_model() if hasattr(model, "get_base_model") else model
     config = _text_config(model)
-    missing = [name for name in _FORWARD_ARGUMENTS if name not in inspect.signature(inner.forward).parameters]
+    missing = [name for name in _FORWARD_ARGUMENTS if name not in inspect.signature(base_model.forward).parameters]
     if backend != "causal":
         return "it is an encoder-decoder model"
     if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
         return "its soft prompt stands before every row"
-    if getattr(inner, "_is_stateful", False):
+    if getattr(base_model, "_is_stateful", False):
         return "it keeps a state from token to token"
     other_layers = [kind for kind in getattr(config, "layer_types", None) or () if kind not in _ATTENTION_LAYERS]
     if other_layers:
@@ -89,4 +89,4 @@ def _rope_types(config: Any) -> list[str]:
     if not isinstance(settings, Mapping):
         return []
     nested = [value for value in settings.values() if isinstance(value, Mapping)] or [settings]
-    return [str(part.get("rope_type") or part.get("type") or "") for part in nested]
+    return [str(rope_settings.get("rope_type") or rope_settings.get("type") or "") for rope_settings in nested]

@@ -1,6 +1,6 @@
 """Data-efficiency curves: accuracy against unique training examples, and what a target costs in examples."""
 
-from capgap.stats.curves.cost import DataCost, FormCost, data_cost
+from capgap.stats.curves.cost import DataCost, FormDataCost, data_cost
 from capgap.stats.curves.data import CurveData, curve_data
 from capgap.stats.curves.fit import CurveFit, FormFit, fit_curves
 from capgap.stats.curves.gain import NextBatch, next_batch
@@ -12,7 +12,7 @@ __all__ = [
     "CurveData",
     "CurveFit",
     "DataCost",
-    "FormCost",
+    "FormDataCost",
     "FormFit",
     "NextBatch",
     "RelativeCost",

@@ -12,18 +12,18 @@ from capgap.errors import EstimationError, suggestion
 from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats.curves.fit import CurveFit
 from capgap.stats.curves.order import crossing_bracket
-from capgap.stats.curves.profile import CostProfile, CurveTarget, profile
-from capgap.stats.estimate import Estimate, Result
+from capgap.stats.curves.profile import CostProfile, CurveTarget, compute_cost_profile
+from capgap.stats.estimate import Estimate, EstimateSet
 
-__all__ = ["DataCost", "FormCost", "data_cost", "extrapolation", "unresolved"]
+__all__ = ["DataCost", "FormDataCost", "data_cost", "extrapolation", "find_target_refusal"]
 
-KINDS = ("retention", "closure")
-TENFOLD = 10.0
+TARGET_KINDS = ("retention", "closure")
+EXTRAPOLATION_FACTOR = 10.0
 """Beyond so many times the largest size a number is an extrapolation that must be called so."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class FormCost(Estimate):
+class FormDataCost(Estimate):
     """The data cost by one form, infinite where its ceiling lies below the target; `p_value` as of `DataCost`."""
 
     form: str
@@ -32,14 +32,14 @@ class FormCost(Estimate):
     """That the ceiling is at the target or below: small means that it is reached. One-sided."""
     p_fit: float
     """That the form fits."""
-    rejected: bool
+    is_rejected: bool
     """Whether it does not, so that it has no part in the union."""
     profile: CostProfile
     """The whole profile."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataCost(Estimate, Result):
+class DataCost(Estimate, EstimateSet):
     """Unique examples to a target, over all forms that the data do not reject.
 
     The estimate is that of the leading form, infinite for *never*, NaN where refused. The interval runs from the lowest
@@ -52,11 +52,11 @@ class DataCost(Estimate, Result):
     """The share x and its scale."""
     p_reached: float
     """Likewise that it is at the target or below: small means that the target is reached whichever form holds."""
-    bracket: tuple[float, float]
+    size_bracket: tuple[float, float]
     """Observed sizes around the crossing of a rising curve, without a law; NaN where the means do not rise."""
-    by_form: tuple[FormCost, ...]
+    form_estimates: tuple[FormDataCost, ...]
     """Every form, rejected ones too."""
-    leading: str
+    leading_form: str
     """The form of the estimate; empty where refused."""
     p_monotone: float
     """That the means rise with size."""
@@ -70,14 +70,14 @@ class DataCost(Estimate, Result):
     @property
     def heading(self) -> str:
         """The target and the leading form."""
-        leading = f" ({self.conf_level:.0%} interval, {self.leading} leads)" if self.leading else ""
-        return f"Unique examples to {self.target}{leading}"
+        leading_text = f" ({self.conf_level:.0%} interval, {self.leading_form} leads)" if self.leading_form else ""
+        return f"Unique examples to {self.target}{leading_text}"
 
     def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
         """The union of the forms, then each form."""
-        p_fit = max((f.p_fit for f in self.by_form), default=math.nan)
+        p_fit = max((f.p_fit for f in self.form_estimates), default=math.nan)
         yield {"target": str(self.target), "form": "union", "p_reached": self.p_reached, "p_fit": p_fit}, self
-        for f in self.by_form:
+        for f in self.form_estimates:
             yield {"target": str(self.target), "form": f.form, "p_reached": f.p_reached, "p_fit": f.p_fit}, f
 
 
@@ -109,38 +109,38 @@ def data_cost(fit: CurveFit, target: CurveTarget) -> DataCost:
     squares is ``RSS + (a'b)² / (a' A^-1 a)`` in closed form; the profile takes the least over shapes and bounds. D is
     in the interval where the profile rises by no more than F(1, m - p).
     """
-    if target.kind not in KINDS:
-        raise EstimationError(f"target: found the scale {target.kind!r}.{suggestion(target.kind, KINDS)}")
+    if target.kind not in TARGET_KINDS:
+        raise EstimationError(f"target: found the scale {target.kind!r}.{suggestion(target.kind, TARGET_KINDS)}")
     if not target.share > 0:
         raise EstimationError(f"the target is a share above zero, found {target.share:g}.")
-    unclear = unresolved(fit, target)
-    by_form = () if unclear else tuple(_form_cost(fit, number, target) for number in range(len(fit.forms)))
-    accepted = [f for f in by_form if not f.rejected]
-    bracket = (math.nan, math.nan) if unclear else _bracket(fit, target)
-    name = fit.leading.form.name if accepted and fit.leading else ""
-    estimate = next((f.estimate for f in accepted if f.form == name), math.nan)
-    low = min((f.conf_low for f in accepted), default=math.nan)
-    high = max((f.conf_high for f in accepted), default=math.nan)
-    if accepted:
-        remarks = (*fit.remarks, *_warnings(fit, by_form, estimate, low, high))
+    refusal = find_target_refusal(fit, target)
+    form_costs = () if refusal else tuple(_form_cost(fit, number, target) for number in range(len(fit.form_fits)))
+    accepted_costs = [f for f in form_costs if not f.is_rejected]
+    size_bracket = (math.nan, math.nan) if refusal else _bracket_crossing(fit, target)
+    name = fit.leading_form.form.name if accepted_costs and fit.leading_form else ""
+    estimate = next((f.estimate for f in accepted_costs if f.form == name), math.nan)
+    low = min((f.conf_low for f in accepted_costs), default=math.nan)
+    high = max((f.conf_high for f in accepted_costs), default=math.nan)
+    if accepted_costs:
+        remarks = (*fit.remarks, *_warnings(fit, form_costs, estimate, low, high))
     else:
-        remarks = (unclear,) if unclear else _without_law(fit, bracket)
+        remarks = (refusal,) if refusal else _explain_no_fit(fit, size_bracket)
     is_open = low == 0 < estimate or math.isinf(high)
     return DataCost(
         estimate=estimate,
         conf_low=low,
         conf_high=high,
-        p_value=max((f.p_value for f in accepted), default=math.nan),
+        p_value=max((f.p_value for f in accepted_costs), default=math.nan),
         n_items=fit.data.n_items,
         n_clusters=len(fit.data.clusters),
         method="GLS profile, union of forms",
-        status="refused" if not accepted else "open" if is_open else "ok",
+        status="refused" if not accepted_costs else "open" if is_open else "ok",
         remarks=remarks,
         target=target,
-        p_reached=max((f.p_reached for f in accepted), default=math.nan),
-        bracket=bracket,
-        by_form=by_form,
-        leading=name,
+        p_reached=max((f.p_reached for f in accepted_costs), default=math.nan),
+        size_bracket=size_bracket,
+        form_estimates=form_costs,
+        leading_form=name,
         p_monotone=fit.order.p_value if fit.order else math.nan,
         largest_size=float(fit.data.sizes.max()),
         n_students=len(fit.data.sizes),
@@ -148,80 +148,80 @@ def data_cost(fit: CurveFit, target: CurveTarget) -> DataCost:
     )
 
 
-def unresolved(fit: CurveFit, target: CurveTarget) -> Remark | None:
+def find_target_refusal(fit: CurveFit, target: CurveTarget) -> Remark | None:
     """Why a target is no level that the data know; None where it is one."""
-    data, by_size = fit.data, fit.by_size
-    if by_size is None:
+    data, size_means = fit.data, fit.by_size
+    if size_means is None:
         return fit.refusal
-    teacher, base = by_size.means[-1], by_size.means[0]
+    teacher, base = size_means.means[-1], size_means.means[0]
     if target.kind == "retention":
         if not math.isfinite(data.chance):
             return remark(Reason.CHANCE_UNKNOWN)
-        floor, level, variance = "chance", data.chance, by_size.covariance[-1, -1]
+        floor, level, variance = "chance", data.chance, size_means.covariance[-1, -1]
     else:
-        if by_size.sizes[0] > 0:
+        if size_means.sizes[0] > 0:
             return remark(Reason.NO_CLOSURE_SCALE)
-        c = by_size.covariance
+        c = size_means.covariance
         floor, level, variance = "base", float(base), c[-1, -1] + c[0, 0] - 2 * c[0, -1]
-    room = float(teacher) - level
-    half = float(stats.norm.isf((1 - fit.conf_level) / 2)) * math.sqrt(variance)
-    if room - half > 0:
+    teacher_lead = float(teacher) - level
+    half_width = float(stats.norm.isf((1 - fit.conf_level) / 2)) * math.sqrt(variance)
+    if teacher_lead - half_width > 0:
         return None
-    figures = {"teacher": float(teacher), "floor": floor, "level": level, "room": room, "half": half}
+    figures = {"teacher": float(teacher), "floor": floor, "level": level, "room": teacher_lead, "half": half_width}
     return remark(Reason.TEACHER_NOT_ABOVE, **figures)
 
 
-def _form_cost(fit: CurveFit, number: int, target: CurveTarget) -> FormCost:
+def _form_cost(fit: CurveFit, number: int, target: CurveTarget) -> FormDataCost:
     """One form's data cost."""
-    form = fit.forms[number]
-    p = profile(form, fit.data, target)
+    form = fit.form_fits[number]
+    p = compute_cost_profile(form, fit.data, target)
     is_open = math.isinf(p.high) or p.low == 0 < p.estimate
-    return FormCost(
+    return FormDataCost(
         estimate=p.estimate,
         conf_low=p.low,
         conf_high=p.high,
-        p_value=float(stats.t.cdf(p.surplus_root, form.df)),
+        p_value=float(stats.t.cdf(p.ceiling_surplus_root, form.df)),
         n_items=fit.data.n_items,
         n_clusters=len(fit.data.clusters),
         method="GLS profile",
-        status="refused" if form.rejected else "open" if is_open else "ok",
-        remarks=(remark(Reason.FORM_REJECTED, p=form.p_value),) if form.rejected else (),
+        status="refused" if form.is_rejected else "open" if is_open else "ok",
+        remarks=(remark(Reason.FORM_REJECTED, p=form.p_value),) if form.is_rejected else (),
         form=form.form.name,
-        p_reached=float(stats.t.sf(p.surplus_root, form.df)),
+        p_reached=float(stats.t.sf(p.ceiling_surplus_root, form.df)),
         p_fit=form.p_value,
-        rejected=form.rejected,
+        is_rejected=form.is_rejected,
         profile=p,
     )
 
 
-def _bracket(fit: CurveFit, target: CurveTarget) -> tuple[float, float]:
+def _bracket_crossing(fit: CurveFit, target: CurveTarget) -> tuple[float, float]:
     """The observed sizes around the crossing, if the means rise."""
     if fit.by_size is None or fit.order is None or fit.order.p_value < 0.05:
         return math.nan, math.nan
-    by_size, k = fit.by_size, len(fit.by_size.sizes)
+    size_means, k = fit.by_size, len(fit.by_size.sizes)
     rows = np.zeros((k, k + 1))
     rows[:, :k] = np.eye(k)
     rows[:, -1] = -target.share
     if target.kind == "closure":
         rows[:, 0] -= 1 - target.share
-    excess = rows @ by_size.means - target.value(fit.data.chance)
-    errors = np.sqrt(np.maximum(np.diag(rows @ by_size.covariance @ rows.T), 1e-18))
-    return crossing_bracket(by_size.sizes, excess, errors, by_size.df, fit.conf_level)
+    target_excess = rows @ size_means.means - target.value(fit.data.chance)
+    errors = np.sqrt(np.maximum(np.diag(rows @ size_means.covariance @ rows.T), 1e-18))
+    return crossing_bracket(size_means.sizes, target_excess, errors, size_means.df, fit.conf_level)
 
 
-def _without_law(fit: CurveFit, bracket: tuple[float, float]) -> tuple[Remark, ...]:
+def _explain_no_fit(fit: CurveFit, size_bracket: tuple[float, float]) -> tuple[Remark, ...]:
     """Why no form gives a cost, and what is known without one."""
-    (low, high), no_law = bracket, fit.no_law
-    assert no_law is not None  # no form was accepted
+    (low, high), no_fit_reason = size_bracket, fit.no_fit_reason
+    assert no_fit_reason is not None  # no form was accepted
     if math.isnan(low):
-        return no_law, remark(Reason.NOT_MONOTONE, p=fit.order.p_value if fit.order else math.nan)
+        return no_fit_reason, remark(Reason.NOT_MONOTONE, p=fit.order.p_value if fit.order else math.nan)
     if math.isinf(high):
-        return no_law, remark(Reason.BRACKETED_BELOW, low=low)
-    return no_law, remark(Reason.BRACKETED, low=low, high=high)
+        return no_fit_reason, remark(Reason.BRACKETED_BELOW, low=low)
+    return no_fit_reason, remark(Reason.BRACKETED, low=low, high=high)
 
 
 def _warnings(
-    fit: CurveFit, by_form: tuple[FormCost, ...], estimate: float, low: float, high: float
+    fit: CurveFit, form_costs: tuple[FormDataCost, ...], estimate: float, low: float, high: float
 ) -> Iterator[Remark]:
     """What qualifies a data cost."""
     if math.isinf(estimate):
@@ -232,19 +232,19 @@ def _warnings(
         yield remark(Reason.BASE_MEETS_TARGET)
     elif low == 0:
         yield remark(Reason.BASE_MAY_MEET_TARGET)
-    for what, size in (("estimate", estimate), ("upper end", high)):
-        yield from extrapolation(what, size, float(fit.data.sizes.max()))
-    rejected = [f.form for f in by_form if f.rejected]
-    if rejected:
-        yield remark(Reason.FORMS_REJECTED, forms=rejected)
+    for number_name, size in (("estimate", estimate), ("upper end", high)):
+        yield from extrapolation(number_name, size, float(fit.data.sizes.max()))
+    rejected_forms = [f.form for f in form_costs if f.is_rejected]
+    if rejected_forms:
+        yield remark(Reason.FORMS_REJECTED, forms=rejected_forms)
     if fit.order and fit.order.p_value < 0.05:
         yield remark(Reason.NOT_MONOTONE, p=fit.order.p_value)
 
 
-def extrapolation(what: str, size: float, largest: float) -> tuple[Remark, ...]:
+def extrapolation(number_name: str, size: float, largest_size: float) -> tuple[Remark, ...]:
     """A remark where a finite size lies beyond the largest one of the data; else none."""
-    if not largest < size < math.inf:
+    if not largest_size < size < math.inf:
         return ()
-    if size > TENFOLD * largest:
-        return (remark(Reason.EXTRAPOLATED_TENFOLD, what=what, largest=largest, times=size / largest),)
-    return (remark(Reason.EXTRAPOLATED, what=what, largest=largest),)
+    if size > EXTRAPOLATION_FACTOR * largest_size:
+        return (remark(Reason.EXTRAPOLATED_TENFOLD, what=number_name, largest=largest_size, times=size / largest_size),)
+    return (remark(Reason.EXTRAPOLATED, what=number_name, largest=largest_size),)

@@ -12,7 +12,7 @@ from capgap.errors import EstimationError, suggestion
 from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats.curves.scales import SCALES, per_step, per_step_slope
 from capgap.stats.curves.solve import CurveBounds
-from capgap.stats.estimate import Remarked
+from capgap.stats.estimate import RemarkCarrier
 from capgap.stats.stratified import Design
 
 __all__ = ["CurveData", "Scale", "curve_data"]
@@ -21,12 +21,12 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Scale = Literal["accuracy", "per_step", "log_probability"]
 
-NESTED = 0.5
+SUBSET_VARIANCE_SHARE = 0.5
 """Share of the variance between seeds that comes from which examples were drawn, where nothing is known about it."""
 
 
 @dataclass(frozen=True)
-class CurveData(Remarked):
+class CurveData(RemarkCarrier):
     """The points of one curve; m students (repeated rows of one base are merged into one), the teacher last."""
 
     sizes: Floats
@@ -84,7 +84,7 @@ def curve_data(
     weights: ArrayLike | None = None,
     scale: Scale = "accuracy",
     steps: ArrayLike | None = None,
-    nested: float = NESTED,
+    nested: float = SUBSET_VARIANCE_SHARE,
     redrawn: bool = True,
 ) -> CurveData:
     """The points of a data-efficiency curve with their covariance.
@@ -125,7 +125,7 @@ def curve_data(
         Shapes disagree, a size is negative, a student has no score, no item was answered by all, or values lie off the
         scale.
     """
-    rows, size = _checked(scores, teacher, sizes, scale)
+    rows, size = _stack_scores(scores, teacher, sizes, scale)
     if seeds is not None and len(seeds) != len(size):
         raise EstimationError(f"seeds: {len(size)} students need as many, found {len(seeds)}.")
     labels = np.arange(len(size)) if seeds is None else np.unique([str(s) for s in seeds], return_inverse=True)[1]
@@ -141,17 +141,17 @@ def curve_data(
     guess = math.nan if chance is None else _mean_chance(chance, finite, weight)
     spread, slope = SCALES[scale].spread(means[:-1]), np.ones(len(means))
     if scale == "per_step":
-        k = _steps(steps, finite)
+        k = _check_item_steps(steps, finite)
         # The slope has no end at accuracy 0: half an answer among all stands in.
         slope = per_step_slope(np.maximum(means, 0.5 / (len(design.clusters) + 1)), k, weight)
         means, guess = per_step(means, k, weight), float(per_step(np.array([guess]), k, weight)[0])
         spread = spread * slope[:-1]
-    lone = (size == 0) & ((size == 0).sum() == 1)  # one base was not trained: it has no seed to differ by
+    is_lone_base = (size == 0) & ((size == 0).sum() == 1)  # one base was not trained: it has no seed to differ by
     return CurveData(
         sizes=size,
         means=means,
         covariance=_item_covariance(influence * slope, len(design.clusters), slope),
-        spread=np.where(lone, 0.0, spread),
+        spread=np.where(is_lone_base, 0.0, spread),
         nesting=_nesting(size, labels[students], nested),
         students=students,
         influence=influence * slope,
@@ -165,7 +165,7 @@ def curve_data(
     )
 
 
-def _steps(steps: ArrayLike | None, finite: NDArray[np.bool_]) -> Floats:
+def _check_item_steps(steps: ArrayLike | None, finite: NDArray[np.bool_]) -> Floats:
     """Steps of the items that are used."""
     if steps is None:
         raise EstimationError("the scale 'per_step' needs the number of steps of each item: give steps.")
@@ -175,7 +175,7 @@ def _steps(steps: ArrayLike | None, finite: NDArray[np.bool_]) -> Floats:
     return k
 
 
-def _checked(scores: ArrayLike, teacher: ArrayLike, sizes: ArrayLike, scale: str) -> tuple[Floats, Floats]:
+def _stack_scores(scores: ArrayLike, teacher: ArrayLike, sizes: ArrayLike, scale: str) -> tuple[Floats, Floats]:
     """Students and teacher in one matrix (S + 1, n), and the sizes."""
     if scale not in SCALES:
         raise EstimationError(f"scale: found {scale!r}.{suggestion(scale, SCALES)}")
@@ -190,13 +190,13 @@ def _checked(scores: ArrayLike, teacher: ArrayLike, sizes: ArrayLike, scale: str
     rows = np.vstack([y, t])
     empty = np.flatnonzero(~np.isfinite(rows).any(axis=1))
     if len(empty):
-        who = "the teacher" if empty[0] == len(y) else f"student {empty[0]} (size {size[empty[0]]:g})"
-        raise EstimationError(f"{who} has no finite score: leave it out or evaluate it.")
+        unscored_model = "the teacher" if empty[0] == len(y) else f"student {empty[0]} (size {size[empty[0]]:g})"
+        raise EstimationError(f"{unscored_model} has no finite score: leave it out or evaluate it.")
     low, high = SCALES[scale].values
-    known = rows[np.isfinite(rows)]
-    if known.min() < low or known.max() > high:
+    observed = rows[np.isfinite(rows)]
+    if observed.min() < low or observed.max() > high:
         raise EstimationError(
-            f"scores on the scale {scale!r} lie in [{low:g}, {high:g}], found {known.min():g} to {known.max():g}."
+            f"scores on the scale {scale!r} lie in [{low:g}, {high:g}], found {observed.min():g} to {observed.max():g}."
         )
     if not np.isfinite(rows).all(axis=0).any():
         raise EstimationError("no item was answered by every student and the teacher: nothing to compare.")
@@ -207,8 +207,8 @@ def _merged_base(rows: Floats, size: Floats) -> tuple[Floats, Floats, Ints]:
     """Rows of size zero that repeat one base's answers are one observation, not several."""
     zero = np.flatnonzero(size == 0)
     repeated = [i for i in zero[1:] if np.array_equal(rows[i], rows[zero[0]])]
-    keep = np.setdiff1d(np.arange(len(size)), repeated)
-    return rows[np.append(keep, len(size))], size[keep], keep
+    kept_rows = np.setdiff1d(np.arange(len(size)), repeated)
+    return rows[np.append(kept_rows, len(size))], size[kept_rows], kept_rows
 
 
 def _per_item(values: ArrayLike, finite: NDArray[np.bool_], name: str) -> NDArray[np.float64]:
@@ -274,12 +274,12 @@ def _item_covariance(influence: Floats, n: int, slope: Floats) -> Floats:
     sd = np.sqrt(variance)
     correlation = covariance / np.outer(sd, sd)
     # Schäfer-Strimmer: variance of the correlations over their squared distance from the common one, at most 1.
-    off = ~np.eye(len(sd), dtype=bool)
-    r = correlation[off]
+    off_diagonal = ~np.eye(len(sd), dtype=bool)
+    r = correlation[off_diagonal]
     mean = float(np.clip(r.mean(), 0.0, 0.99))
     noise, signal = ((1 - r**2) ** 2).sum() / max(n - 1, 1), ((r - mean) ** 2).sum()
     share = min(1.0, noise / signal) if signal > 0 else 1.0
-    correlation = np.where(off, share * mean + (1 - share) * correlation, 1.0 + 1e-7)
+    correlation = np.where(off_diagonal, share * mean + (1 - share) * correlation, 1.0 + 1e-7)
     return np.asarray(correlation * np.outer(sd, sd))
 
 
@@ -287,7 +287,7 @@ def _nesting(sizes: Floats, seeds: Ints, nested: float) -> Floats:
     """Correlation of the effects of seeds: nested subsets of one seed share the examples of the smaller one."""
     if not 0 <= nested <= 1:
         raise EstimationError(f"nested is a share between 0 and 1, found {nested:g}.")
-    small, large = np.minimum.outer(sizes, sizes), np.maximum.outer(sizes, sizes)
-    shared = np.sqrt(small / np.where(large > 0, large, 1.0))
-    same = np.equal.outer(seeds, seeds) & ~np.eye(len(sizes), dtype=bool)
-    return np.where(same, nested * shared, 0.0) + np.eye(len(sizes))
+    smaller_sizes, larger_sizes = np.minimum.outer(sizes, sizes), np.maximum.outer(sizes, sizes)
+    overlap_correlation = np.sqrt(smaller_sizes / np.where(larger_sizes > 0, larger_sizes, 1.0))
+    same_seed = np.equal.outer(seeds, seeds) & ~np.eye(len(sizes), dtype=bool)
+    return np.where(same_seed, nested * overlap_correlation, 0.0) + np.eye(len(sizes))

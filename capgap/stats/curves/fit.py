@@ -12,10 +12,10 @@ from scipy import optimize, stats
 from capgap.errors import EstimationError, suggestion
 from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats.curves.data import CurveData
-from capgap.stats.curves.forms import FORMS, CurveForm, logarithmic
+from capgap.stats.curves.forms import CURVE_FORMS, CurveForm, logarithmic
 from capgap.stats.curves.order import Monotonicity, monotonicity
-from capgap.stats.curves.solve import CurveSolutions, WhitenedMeans, explore, least
-from capgap.stats.estimate import Estimate, Result, few_clusters
+from capgap.stats.curves.solve import CurveSolutions, WhitenedMeans, explore, minimise_rss
+from capgap.stats.estimate import Estimate, EstimateSet, few_clusters
 
 __all__ = ["CurveFit", "FormFit", "SizeMeans", "fit_curves", "fit_growth"]
 
@@ -63,7 +63,7 @@ class FormFit:
     """How far a profile may rise above its least value, F(1, df)."""
     p_value: float
     """That the form fits as well as one mean per size; NaN where seeds cannot tell."""
-    rejected: bool
+    is_rejected: bool
     """Whether that is below the level of the test."""
     covariance: Floats
     """Of the means, items and seeds, shape (m + 1, m + 1)."""
@@ -71,24 +71,24 @@ class FormFit:
     @property
     def coefficients(self) -> tuple[float, float, float, float, float]:
         """Base's accuracy f, ceiling c, teacher's T, D0 and exponent of the best fit."""
-        drop, ceiling, teacher = self.solutions.beta[self.solutions.best]
-        scale, exponent = np.exp(self.solutions.shapes[self.solutions.best])
-        return float(ceiling - drop), float(ceiling), float(teacher), float(scale), float(exponent)
+        base_to_ceiling, ceiling, teacher = self.solutions.beta[self.solutions.best_idx]
+        scale, exponent = np.exp(self.solutions.shapes[self.solutions.best_idx])
+        return float(ceiling - base_to_ceiling), float(ceiling), float(teacher), float(scale), float(exponent)
 
     def predict(self, sizes: Sequence[float] | Floats) -> Floats:
         """The best fit's values at some sizes."""
         base, ceiling = self.coefficients[:2]
-        left = self.form.room_left(np.asarray(sizes, dtype=float), self.solutions.shapes[[self.solutions.best]])[0]
-        return np.asarray(ceiling - (ceiling - base) * left)
+        room = self.form.room_left(np.asarray(sizes, dtype=float), self.solutions.shapes[[self.solutions.best_idx]])[0]
+        return np.asarray(ceiling - (ceiling - base) * room)
 
 
 @dataclass(frozen=True)
-class CurveFit(Result):
+class CurveFit(EstimateSet):
     """All forms fitted to one curve; its remarks hold for every number from this fit."""
 
     data: CurveData
     """The points."""
-    forms: tuple[FormFit, ...]
+    form_fits: tuple[FormFit, ...]
     """Every form, rejected ones too; empty where the fit is refused."""
     by_size: SizeMeans | None
     """The means per size; None where the items allow no covariance."""
@@ -100,21 +100,21 @@ class CurveFit(Result):
     """Why no form was fitted; None where they were."""
 
     @property
-    def accepted(self) -> tuple[FormFit, ...]:
+    def accepted_fits(self) -> tuple[FormFit, ...]:
         """The forms that the data do not reject."""
-        return tuple(f for f in self.forms if not f.rejected)
+        return tuple(f for f in self.form_fits if not f.is_rejected)
 
     @property
-    def leading(self) -> FormFit | None:
+    def leading_form(self) -> FormFit | None:
         """The accepted form with the smallest Akaike criterion; it gives the point estimates."""
-        return min(self.accepted, key=lambda f: f.solutions.least + 2 * f.form.n_parameters, default=None)
+        return min(self.accepted_fits, key=lambda f: f.solutions.min_rss + 2 * f.form.n_parameters, default=None)
 
     @property
-    def no_law(self) -> Remark | None:
+    def no_fit_reason(self) -> Remark | None:
         """The reason where no form fits; None otherwise."""
-        if self.refusal or self.accepted:
+        if self.refusal or self.accepted_fits:
             return self.refusal
-        return remark(Reason.NO_FORM_FITS, p_values={f.form.name: f.p_value for f in self.forms})
+        return remark(Reason.NO_FORM_FITS, p_values={f.form.name: f.p_value for f in self.form_fits})
 
     @property
     def heading(self) -> str:
@@ -125,12 +125,12 @@ class CurveFit(Result):
             lines.append(f"Seeds of one size differ by {self.by_size.seed_sd:.2f} on the logit (standard deviation).")
         if self.order is not None:
             lines.append(f"The means rise with size: p = {self.order.p_value:.2g}.")
-        lines.append(f"No curve: {self.no_law}." if self.no_law else "Ceiling by form, p of its fit:")
+        lines.append(f"No curve: {self.no_fit_reason}." if self.no_fit_reason else "Ceiling by form, p of its fit:")
         return "\n".join(lines)
 
     def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
         """Each form's ceiling with the p-value of its fit; its other coefficients are labels."""
-        for f in self.forms:
+        for f in self.form_fits:
             base, ceiling, teacher, scale, exponent = f.coefficients
             labels = {
                 "form": f.form.name,
@@ -139,17 +139,17 @@ class CurveFit(Result):
                 "size_scale": scale,
                 "exponent": exponent if f.form.n_parameters == 4 else math.nan,
                 "seed_sd": f.seed_sd,
-                "rss": f.solutions.least,
+                "rss": f.solutions.min_rss,
             }
             fitted = Estimate(ceiling, df=f.df, p_value=f.p_value)
-            rejected = remark(Reason.FORM_REJECTED, p=f.p_value)
-            yield labels, replace(fitted, status="refused", remarks=(rejected,)) if f.rejected else fitted
+            rejection_remark = remark(Reason.FORM_REJECTED, p=f.p_value)
+            yield labels, replace(fitted, status="refused", remarks=(rejection_remark,)) if f.is_rejected else fitted
 
 
 def fit_curves(
     data: CurveData,
     *,
-    forms: Sequence[str] = tuple(FORMS),
+    form_names: Sequence[str] = tuple(CURVE_FORMS),
     conf_level: float = 0.95,
     fit_level: float = LACK_OF_FIT_LEVEL,
 ) -> CurveFit:
@@ -159,7 +159,7 @@ def fit_curves(
     ----------
     data
         From `curve_data`.
-    forms
+    form_names
         Which forms: ``power``, ``exponential``, ``logistic``.
     conf_level
         Of every interval that is later taken from the fit.
@@ -188,21 +188,21 @@ def fit_curves(
     variables separate. SIAM J. Numer. Anal. 10, 413-432; Paule, R. C. & Mandel, J. (1982). Consensus values and
     weighting factors. J. Res. NBS 87, 377-385.
     """
-    unknown = next((name for name in forms if name not in FORMS), None)
-    if unknown is not None or not forms:
-        raise EstimationError(f"forms: found {unknown!r}.{suggestion(str(unknown), FORMS)}")
+    unknown = next((name for name in form_names if name not in CURVE_FORMS), None)
+    if unknown is not None or not form_names:
+        raise EstimationError(f"forms: found {unknown!r}.{suggestion(str(unknown), CURVE_FORMS)}")
     if not 0 < conf_level < 1:
         raise EstimationError(f"conf_level lies between 0 and 1, found {conf_level:g}.")
     refusal = _refusal(data)
     if not np.isfinite(data.covariance).all():
         return CurveFit(data, (), None, None, conf_level, refusal, remarks=data.remarks)
-    by_size = _size_means(data)
-    order = monotonicity(by_size.means[:-1], by_size.covariance[:-1, :-1], by_size.df)
+    size_means = _size_means(data)
+    order = monotonicity(size_means.means[:-1], size_means.covariance[:-1, :-1], size_means.df)
     if refusal:
-        return CurveFit(data, (), by_size, order, conf_level, refusal, remarks=data.remarks)
-    fits = tuple(_fit_form(FORMS[name], data, by_size, conf_level, fit_level) for name in forms)
-    remarks = (*data.remarks, *_cautions(data, by_size))
-    return CurveFit(data, fits, by_size, order, conf_level, remarks=remarks)
+        return CurveFit(data, (), size_means, order, conf_level, refusal, remarks=data.remarks)
+    fits = tuple(_fit_form(CURVE_FORMS[name], data, size_means, conf_level, fit_level) for name in form_names)
+    remarks = (*data.remarks, *_cautions(data, size_means))
+    return CurveFit(data, fits, size_means, order, conf_level, remarks=remarks)
 
 
 def fit_growth(fit: CurveFit, *, fit_level: float = LACK_OF_FIT_LEVEL) -> FormFit | None:
@@ -230,24 +230,24 @@ def _refusal(data: CurveData) -> Remark | None:
     return None
 
 
-def _cautions(data: CurveData, by_size: SizeMeans) -> Iterator[Remark]:
+def _cautions(data: CurveData, size_means: SizeMeans) -> Iterator[Remark]:
     """What qualifies points that allow a curve but not all that was tested."""
     if data.n_sizes < ENOUGH_SIZES:
         yield remark(Reason.FEW_SIZES_UNTESTED, n=data.n_sizes, least=ENOUGH_SIZES)
     if data.sizes.min() > 0:
         yield remark(Reason.NO_SIZE_ZERO)
-    if not by_size.df:
+    if not size_means.df:
         yield remark(Reason.ONE_SEED_PER_SIZE)
     yield from few_clusters(len(data.clusters), ENOUGH_CLUSTERS)
 
 
-def _fit_form(form: CurveForm, data: CurveData, by_size: SizeMeans, conf_level: float, fit_level: float) -> FormFit:
+def _fit_form(form: CurveForm, data: CurveData, size_means: SizeMeans, conf_level: float, fit_level: float) -> FormFit:
     """One form: its variance between seeds, its solutions, its misfit."""
     df = len(data.sizes) - form.n_parameters
 
     def residual(variance: float) -> float:
         total = data.covariance + variance * data.between()
-        return least(form, WhitenedMeans.of(data.sizes, data.means, total), data.bounds)
+        return minimise_rss(form, WhitenedMeans.of(data.sizes, data.means, total), data.bounds)
 
     # tau² by the form itself, misfit included: where a form fits badly its intervals widen.
     variance = paule_mandel(residual, df)
@@ -255,23 +255,23 @@ def _fit_form(form: CurveForm, data: CurveData, by_size: SizeMeans, conf_level: 
     cutoff = float(stats.f.ppf(conf_level, 1, df))
     solutions = explore(form, WhitenedMeans.of(data.sizes, data.means, covariance), data.bounds, margin=cutoff)
     p_value, k = math.nan, data.n_sizes
-    if by_size.df and k > form.n_parameters:
+    if size_means.df and k > form.n_parameters:
         # The test has tau² from students of equal size alone, which no form can influence.
-        pure = WhitenedMeans.of(
-            data.sizes, data.means, data.covariance + by_size.seed_sd**2 * data.between(nested=False)
+        pure_error_means = WhitenedMeans.of(
+            data.sizes, data.means, data.covariance + size_means.seed_sd**2 * data.between(nested=False)
         )
-        misfit = least(form, pure, data.bounds) - by_size.rss
-        extra = k - form.n_parameters
-        p_value = float(stats.f.sf(max(misfit, 0.0) / extra, extra, by_size.df))
+        misfit = minimise_rss(form, pure_error_means, data.bounds) - size_means.rss
+        lack_of_fit_df = k - form.n_parameters
+        p_value = float(stats.f.sf(max(misfit, 0.0) / lack_of_fit_df, lack_of_fit_df, size_means.df))
     return FormFit(form, solutions, math.sqrt(variance), df, cutoff, p_value, p_value < fit_level, covariance)
 
 
 def _size_means(data: CurveData) -> SizeMeans:
     """One mean per size, weighted by the covariance, and what students of equal size differ by."""
-    sizes, which = np.unique(data.sizes, return_inverse=True)
-    m, k = len(which), len(sizes)
+    sizes, size_index = np.unique(data.sizes, return_inverse=True)
+    m, k = len(size_index), len(sizes)
     design = np.zeros((m + 1, k + 1))  # of students and teacher on one mean per size and the teacher's
-    design[np.arange(m), which] = 1.0
+    design[np.arange(m), size_index] = 1.0
     design[m, k] = 1.0
 
     def solve(variance: float) -> tuple[Floats, Floats, float]:
@@ -286,13 +286,13 @@ def _size_means(data: CurveData) -> SizeMeans:
     return SizeMeans(sizes, beta, covariance, math.sqrt(variance), rss, m - k)
 
 
-def paule_mandel(rss: Callable[[float], float], df: int, *, largest: float = 25.0) -> float:
+def paule_mandel(rss: Callable[[float], float], df: int, *, max_variance: float = 25.0) -> float:
     """The smallest variance at which a residual sum of squares that falls with it is no larger than `df`."""
     if rss(0.0) <= df:
         return 0.0
     low, high = 0.0, 1e-3  # the sum of squares falls with the variance: bracket its crossing of df
     while rss(high) > df:
         low, high = high, high * 4
-        if high > largest:
-            return largest
+        if high > max_variance:
+            return max_variance
     return float(optimize.brentq(lambda v: rss(v) - df, low, high, xtol=1e-6, rtol=1e-4))

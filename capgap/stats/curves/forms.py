@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FORMS", "CurveForm", "logarithmic"]
+__all__ = ["CURVE_FORMS", "CurveForm", "logarithmic"]
 
 Floats = NDArray[np.float64]
 
-SCALE_REACH = 10.0
+SCALE_SEARCH_FACTOR = 10.0
 """The size parameter D0 is sought from a tenth of the smallest to ten times the largest size above zero."""
-TINY = 1e-300
+MIN_ROOM_LEFT = 1e-300
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,19 @@ class CurveForm:
         scale, exponent = np.exp(shapes).T[:, :, None]
         return self.left(sizes[None], scale, exponent)
 
-    def size_at(self, left: Floats, shapes: Floats) -> Floats:
-        """The size at which the share `left` of the room is left, one per shape; 0 for a share of 1 and more."""
+    def size_at(self, room_left: Floats, shapes: Floats) -> Floats:
+        """The size at which the share `room_left` of the room is left, one per shape; 0 for a share of 1 and more."""
         scale, exponent = np.exp(shapes).T
-        return self.size(np.clip(left, TINY, 1.0), scale, exponent)
+        return self.size(np.clip(room_left, MIN_ROOM_LEFT, 1.0), scale, exponent)
 
     def box(self, sizes: Floats) -> Floats:
         """Lower and upper end of (log D0, log exponent), shape (2, 2)."""
         positive = sizes[sizes > 0]
-        scale = np.log([positive.min() / SCALE_REACH, positive.max() * SCALE_REACH])
+        scale = np.log([positive.min() / SCALE_SEARCH_FACTOR, positive.max() * SCALE_SEARCH_FACTOR])
         return np.column_stack([scale, np.log(self.exponents)])
 
 
-FORMS: dict[str, CurveForm] = {
+CURVE_FORMS: dict[str, CurveForm] = {
     form.name: form
     for form in (
         CurveForm(
@@ -88,10 +88,10 @@ def logarithmic(reference: float) -> CurveForm:
         Examples at which its value is what the other forms have as ceiling; beyond, h is negative.
     """
 
-    def left(sizes: Floats, scale: Floats, exponent: Floats) -> Floats:
+    def room_left(sizes: Floats, scale: Floats, exponent: Floats) -> Floats:
         return np.asarray(1 - np.log1p(sizes / scale) / np.log1p(reference / scale) + 0 * exponent)
 
     def size(h: Floats, scale: Floats, exponent: Floats) -> Floats:
         return np.asarray(scale * np.expm1((1 - h) * np.log1p(reference / scale)) + 0 * exponent)
 
-    return CurveForm("logarithmic", 3, (1.0, 1.0), left, size)
+    return CurveForm("logarithmic", 3, (1.0, 1.0), room_left, size)

@@ -13,7 +13,7 @@ from capgap.schema.remarks import Reason, count_text, remark
 from capgap.stats.curves.cost import extrapolation
 from capgap.stats.curves.fit import CurveFit, FormFit, fit_growth
 from capgap.stats.curves.solve import CurveBounds
-from capgap.stats.estimate import Estimate, Result
+from capgap.stats.estimate import Estimate, EstimateSet
 
 __all__ = ["NextBatch", "next_batch"]
 
@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class NextBatch(Estimate, Result):
+class NextBatch(Estimate, EstimateSet):
     """The expected gain in going from one size to a larger one, on the scale of the data.
 
     The estimate is that of the leading law; the interval runs from the lowest of the laws' lower ends (never below 0,
@@ -32,7 +32,7 @@ class NextBatch(Estimate, Result):
     """Examples now."""
     size_to: float
     """Examples with the batch."""
-    by_form: tuple[tuple[str, Estimate], ...] = ()
+    form_estimates: tuple[tuple[str, Estimate], ...] = ()
     """Name of each accepted law, and its gain."""
     scale: str
     """``accuracy``, ``per_step`` or ``log_probability``."""
@@ -46,12 +46,12 @@ class NextBatch(Estimate, Result):
 
     def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
         """The union of the laws, then each accepted law."""
-        for form, gain in (("union", self), *self.by_form):
+        for form, gain in (("union", self), *self.form_estimates):
             yield {"scale": self.scale, "size_from": self.size_from, "size_to": self.size_to, "form": form}, gain
 
 
 def next_batch(
-    fit: CurveFit, *, n_more: float | None = None, factor: float = 2.0, size_from: float | None = None
+    fit: CurveFit, *, n_more: float | None = None, growth_factor: float = 2.0, size_from: float | None = None
 ) -> NextBatch:
     """The gain that the next batch of unique examples is expected to bring.
 
@@ -60,8 +60,8 @@ def next_batch(
     fit
         From `fit_curves`, whose `conf_level` it takes.
     n_more
-        Examples of the batch; None: `factor` times the examples there are.
-    factor
+        Examples of the batch; None: `growth_factor` times the examples there are.
+    growth_factor
         To how many times the examples, where `n_more` is None.
     size_from
         Examples now; None: the largest size of the data.
@@ -82,10 +82,10 @@ def next_batch(
     """
     data = fit.data
     start = float(data.sizes.max()) if size_from is None else float(size_from)
-    end = start * factor if n_more is None else start + n_more
+    end = start * growth_factor if n_more is None else start + n_more
     if not (math.isfinite(end) and end > start >= 0):
         raise EstimationError(f"the batch must add examples: found {start:g} to {end:g}.")
-    whole = NextBatch(
+    gain_template = NextBatch(
         n_items=data.n_items,
         n_clusters=len(data.clusters),
         method="GLS profile, union of laws",
@@ -95,20 +95,20 @@ def next_batch(
         conf_level=fit.conf_level,
     )
     growth = fit_growth(fit)
-    laws = (*fit.accepted, *((growth,) if growth is not None and not growth.rejected else ()))
+    laws = (*fit.accepted_fits, *((growth,) if growth is not None and not growth.is_rejected else ()))
     if not laws:
-        return replace(whole, status="refused", remarks=(fit.no_law,) if fit.no_law else ())
+        return replace(gain_template, status="refused", remarks=(fit.no_fit_reason,) if fit.no_fit_reason else ())
     gains = [_gain(f, data.bounds, start, end) for f in laws]
-    leading = min(range(len(laws)), key=lambda i: laws[i].solutions.least + 2 * laws[i].form.n_parameters)
+    leading_index = min(range(len(laws)), key=lambda i: laws[i].solutions.min_rss + 2 * laws[i].form.n_parameters)
     remarks = list(extrapolation("gain", end, float(data.sizes.max())))
     if remarks:
         remarks.append(remark(Reason.ONE_LAW_GROWS if laws[-1] is growth else Reason.ALL_LAWS_SATURATE))
     return replace(
-        whole,
-        estimate=gains[leading].estimate,
+        gain_template,
+        estimate=gains[leading_index].estimate,
         conf_low=min(gain.conf_low for gain in gains),
         conf_high=max(gain.conf_high for gain in gains),
-        by_form=tuple((f.form.name, gain) for f, gain in zip(laws, gains, strict=True)),
+        form_estimates=tuple((f.form.name, gain) for f, gain in zip(laws, gains, strict=True)),
         remarks=(*fit.remarks, *remarks),
     )
 
@@ -116,19 +116,19 @@ def next_batch(
 def _gain(fit: FormFit, bounds: CurveBounds, start: float, end: float) -> Estimate:
     """The gain by one form with its profile interval."""
     s = fit.solutions
-    left = fit.form.room_left(np.array([start, end]), s.shapes)
-    row = left[:, 0] - left[:, 1]  # the gain is drop * row
-    most = bounds.high - (s.beta[:, 1] - s.beta[:, 0] * left[:, 0])  # what is left at the start, whatever the law
-    gains, spread = np.minimum(s.beta[:, 0] * row, most), np.maximum(s.inverse[:, 0, 0], 0.0) * row**2
-    room = s.least + fit.cutoff - s.rss  # how far each solution's residual may still rise
-    inside = room >= 0
-    reach = np.sqrt(np.maximum(room, 0.0) / np.where(spread > 1e-24, spread, np.inf))
-    ends = []
+    shares = fit.form.room_left(np.array([start, end]), s.shapes)
+    row = shares[:, 0] - shares[:, 1]  # the gain is drop * row
+    max_gain = bounds.high - (s.beta[:, 1] - s.beta[:, 0] * shares[:, 0])  # what is left at the start, whatever the law
+    gains, spread = np.minimum(s.beta[:, 0] * row, max_gain), np.maximum(s.inverse[:, 0, 0], 0.0) * row**2
+    rss_slack = s.min_rss + fit.cutoff - s.rss  # how far each solution's residual may still rise
+    allowed = rss_slack >= 0
+    max_step = np.sqrt(np.maximum(rss_slack, 0.0) / np.where(spread > 1e-24, spread, np.inf))
+    limits = []
     for sign in (-1.0, 1.0):
         # The least-squares solution moved along the gain until the residual meets the cut-off.
-        moved = s.beta + sign * (s.inverse[:, :, 0] * (row * reach)[:, None])
-        ok = inside & bounds.hold(moved[:, 0], moved[:, 1])
-        room_moved = bounds.high - (moved[:, 1] - moved[:, 0] * left[:, 0])
-        ends.append(np.concatenate([np.minimum(moved[:, 0] * row, room_moved)[ok], gains[inside & s.feasible]]))
-    low, high = max(float(ends[0].min()), 0.0), float(ends[1].max())
-    return Estimate(float(gains[s.best]), conf_low=low, conf_high=high, method="GLS profile")
+        moved_beta = s.beta + sign * (s.inverse[:, :, 0] * (row * max_step)[:, None])
+        ok = allowed & bounds.contains_curve(moved_beta[:, 0], moved_beta[:, 1])
+        moved_max = bounds.high - (moved_beta[:, 1] - moved_beta[:, 0] * shares[:, 0])
+        limits.append(np.concatenate([np.minimum(moved_beta[:, 0] * row, moved_max)[ok], gains[allowed & s.feasible]]))
+    low, high = max(float(limits[0].min()), 0.0), float(limits[1].max())
+    return Estimate(float(gains[s.best_idx]), conf_low=low, conf_high=high, method="GLS profile")

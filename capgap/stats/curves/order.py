@@ -43,13 +43,13 @@ def monotonicity(means: Floats, covariance: Floats, df: float) -> Monotonicity:
     of normal draws with a fixed seed; each chi-square becomes j times an F with `df` in the denominator.
     """
     root = np.linalg.cholesky(covariance)
-    statistic, rising, _ = _project(np.linalg.solve(root, np.eye(len(means))), means)
+    statistic, rising, _ = _fit_rising_means(np.linalg.solve(root, np.eye(len(means))), means)
     if statistic <= 1e-12:
         return Monotonicity(0.0, 1.0, rising)
     # Weights of the chi-bar-square: how many steps the projection of pure noise sets to zero.
     whiten = np.linalg.inv(root)
     draws = root @ np.random.default_rng(0).standard_normal((len(means), N_DRAWS))
-    zeros = np.array([_project(whiten, draw)[2] for draw in draws.T])
+    zeros = np.array([_fit_rising_means(whiten, draw)[2] for draw in draws.T])
     p_value = 0.0
     for j in range(1, len(means)):
         tail = stats.f.sf(statistic / j, j, df) if df else stats.chi2.sf(statistic, j)
@@ -57,7 +57,7 @@ def monotonicity(means: Floats, covariance: Floats, df: float) -> Monotonicity:
     return Monotonicity(statistic, p_value, rising)
 
 
-def _project(whiten: Floats, means: Floats) -> tuple[float, Floats, int]:
+def _fit_rising_means(whiten: Floats, means: Floats) -> tuple[float, Floats, int]:
     """Squared distance to the nearest rising means, these means, and how many of their steps are zero."""
     k = len(means)
     # A free level as the difference of two that are not negative, then steps of zero or more.
@@ -68,7 +68,7 @@ def _project(whiten: Floats, means: Floats) -> tuple[float, Floats, int]:
 
 
 def crossing_bracket(
-    sizes: Floats, excess: Floats, errors: Floats, df: float, conf_level: float
+    sizes: Floats, target_excess: Floats, errors: Floats, df: float, conf_level: float
 ) -> tuple[float, float]:
     """Between which observed sizes a curve that never falls crosses zero, without any law.
 
@@ -76,7 +76,7 @@ def crossing_bracket(
     ----------
     sizes
         Ascending, shape (K,).
-    excess, errors
+    target_excess, errors
         Mean minus target at each size and its standard error.
     df
         Degrees of freedom of the errors; zero for the normal.
@@ -95,5 +95,5 @@ def crossing_bracket(
     """
     tail = (1 - conf_level) / 2 / len(sizes)
     critical = float(stats.t.isf(tail, df)) if df else float(stats.norm.isf(tail))
-    below, above = sizes[excess < -critical * errors], sizes[excess > critical * errors]
-    return float(below.max(initial=0.0)), float(above.min(initial=np.inf))
+    sizes_below, sizes_above = sizes[target_excess < -critical * errors], sizes[target_excess > critical * errors]
+    return float(sizes_below.max(initial=0.0)), float(sizes_above.min(initial=np.inf))

@@ -49,8 +49,8 @@ class SupposedCurve:
 
 
 def data_cost_ratio_power(
-    first: SupposedCurve,
-    second: SupposedCurve,
+    first_curve: SupposedCurve,
+    second_curve: SupposedCurve,
     *,
     sizes: Sequence[float],
     n_seeds: int,
@@ -59,7 +59,7 @@ def data_cost_ratio_power(
     target: CurveTarget | None = None,
     chance: float = 0.0,
     seed_sd: float = 0.1,
-    shared: float = 0.5,
+    item_share: float = 0.5,
     n_replicates: int = 100,
     conf_level: float = 0.95,
 ) -> SimulatedPower:
@@ -67,7 +67,7 @@ def data_cost_ratio_power(
 
     Parameters
     ----------
-    first, second
+    first_curve, second_curve
         What is supposed of the two capabilities.
     sizes
         Unique examples of a capability, above zero; the base's zero comes with them.
@@ -83,7 +83,7 @@ def data_cost_ratio_power(
         Score of a guess.
     seed_sd
         How students of one size differ, on the probit scale.
-    shared
+    item_share
         Share of the variance of an answer that all models share through the item.
     n_replicates
         Studies.
@@ -96,27 +96,27 @@ def data_cost_ratio_power(
         A supposed curve does not meet its target, or the numbers are no design.
     """
     goal = target or CurveTarget(0.9)
-    if n_seeds < 1 or n_items < 1 or not 0 <= shared < 1 or not all(size > 0 for size in sizes):
+    if n_seeds < 1 or n_items < 1 or not 0 <= item_share < 1 or not all(size > 0 for size in sizes):
         raise EstimationError("sizes, seeds and items lie above zero, and the shared part between 0 and 1.")
-    curves = (first, second)
+    curves = (first_curve, second_curve)
     if not all(0 < curve.cost < math.inf for curve in curves) or not 0 <= seed_sd < math.inf:
         raise EstimationError("costs lie above zero, and the standard deviation of seeds is not below it.")
     grid = np.array([0.0, *np.repeat(np.asarray(sizes, dtype=float), n_seeds)])
     seeds = ["base", *(str(n % n_seeds) for n in range(len(grid) - 1))]
     levels = [np.append(curve.accuracy(grid, goal, chance), curve.teacher) for curve in curves]
 
-    def drawn(level: np.ndarray, which: int) -> CurveData:
+    def draw_curve(level: np.ndarray, curve_id: int) -> CurveData:
         noise = np.where(grid > 0, rng.normal(0, seed_sd, len(grid)), 0.0)
         # Right where a latent normal lies below the model's threshold: the item's part is common to all models.
         threshold = special.ndtri(level) + np.append(noise, 0.0)
-        item = math.sqrt(shared) * rng.normal(size=n_items)
-        latent = item + math.sqrt(1 - shared) * rng.normal(size=(len(level), n_items))
-        right = (latent < threshold[:, None]).astype(float)
-        codes = 2 * np.arange(n_items) + which  # items of the two capabilities are different ones
-        return curve_data(right[:-1], right[-1], grid, seeds=seeds, chance=chance, clusters=codes)
+        item = math.sqrt(item_share) * rng.normal(size=n_items)
+        latent = item + math.sqrt(1 - item_share) * rng.normal(size=(len(level), n_items))
+        scores = (latent < threshold[:, None]).astype(float)
+        cluster_codes = 2 * np.arange(n_items) + curve_id  # items of the two capabilities are different ones
+        return curve_data(scores[:-1], scores[-1], grid, seeds=seeds, chance=chance, clusters=cluster_codes)
 
     def study(_: np.random.Generator) -> Estimate:
-        fits = [fit_curves(drawn(level, which), conf_level=conf_level) for which, level in enumerate(levels)]
+        fits = [fit_curves(draw_curve(level, curve_id), conf_level=conf_level) for curve_id, level in enumerate(levels)]
         ratio = relative_data_cost(fits[0], fits[1], goal)
         if ratio.status == "refused":
             return refused(*ratio.remarks)

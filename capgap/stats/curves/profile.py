@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from capgap.stats.curves.data import CurveData
 from capgap.stats.curves.fit import FormFit
 
-__all__ = ["CostProfile", "CurveTarget", "profile"]
+__all__ = ["CostProfile", "CurveTarget", "compute_cost_profile"]
 
 Floats = NDArray[np.float64]
 
-FINEST, FARTHEST = 30.0, 100.0
+MIN_SIZE_DIVISOR, MAX_SIZE_FACTOR = 30.0, 100.0
 """A profile runs from the smallest size above zero divided by the first to the largest times the second."""
 N_SIZES = 120
 """Sizes of a profile, equally apart in their logarithm."""
@@ -35,7 +35,7 @@ class CurveTarget:
     def __str__(self) -> str:
         return f"{100 * self.share:g} % {self.kind}"
 
-    def fixed(self) -> Floats:
+    def target_row(self) -> Floats:
         """The part of ``curve - level`` that does not hang on size: a row on (drop, ceiling, teacher)."""
         if self.kind == "retention":
             return np.array([0.0, 1.0, -self.share])
@@ -54,13 +54,13 @@ class CostProfile:
     """Where the best fit meets the target; infinite where its ceiling is below, 0 where its base is above."""
     sizes: Floats
     """Ascending, above zero, shape (N_SIZES,)."""
-    rise: Floats
+    rss_rise: Floats
     """How far the least residual lies above the free one where the target is met at each size, shape (N_SIZES,)."""
-    at_zero: float
+    rss_rise_at_0: float
     """The same where the base meets the target already."""
-    never: float
+    rss_rise_never: float
     """The same where the ceiling is at the target or below."""
-    surplus_root: float
+    ceiling_surplus_root: float
     """Signed root of the statistic of ceiling against target: above zero where the ceiling is above."""
     low: float
     """Lower end of the interval, 0 where the base may meet the target."""
@@ -68,82 +68,82 @@ class CostProfile:
     """Upper end; infinite where the ceiling may be below the target or the profile runs out of sizes."""
 
 
-def profile(fit: FormFit, data: CurveData, target: CurveTarget) -> CostProfile:
+def compute_cost_profile(fit: FormFit, data: CurveData, target: CurveTarget) -> CostProfile:
     """The profile of the size at which a form meets a target."""
     positive = data.sizes[data.sizes > 0]
-    sizes = np.geomspace(positive.min() / FINEST, positive.max() * FARTHEST, N_SIZES)
-    left = fit.form.room_left(sizes, fit.solutions.shapes)
+    sizes = np.geomspace(positive.min() / MIN_SIZE_DIVISOR, positive.max() * MAX_SIZE_FACTOR, N_SIZES)
+    room_left = fit.form.room_left(sizes, fit.solutions.shapes)
     value = target.value(data.chance)
     # Two columns more: all room left (size zero) and none (the ceiling itself at the target).
-    ends = np.broadcast_to([1.0, 0.0], (len(left), 2))
-    rise = _least_on(fit, data, target, np.concatenate([left, ends], axis=1), value) - fit.solutions.least
-    rise, at_zero, touching = np.maximum(rise[:-2], 0.0), max(float(rise[-2]), 0.0), float(rise[-1])
-    best = fit.solutions.best
-    surplus = fit.solutions.beta @ target.fixed() - value
+    ends = np.broadcast_to([1.0, 0.0], (len(room_left), 2))
+    rss_rise = _target_rss(fit, data, target, np.concatenate([room_left, ends], axis=1), value) - fit.solutions.min_rss
+    rss_rise, rise_at_0, at_ceiling = np.maximum(rss_rise[:-2], 0.0), max(float(rss_rise[-2]), 0.0), float(rss_rise[-1])
+    best_idx = fit.solutions.best_idx
+    surplus = fit.solutions.beta @ target.target_row() - value
     # One-sided: the least residual with the ceiling below (above) the target, or touching it.
-    never, reached = (max(min(touching, _least_where(fit, side)), 0.0) for side in (surplus <= 0, surplus >= 0))
-    root = math.sqrt(never) if surplus[best] > 0 else -math.sqrt(reached)
-    at_zero = min(at_zero, max(_least_where(fit, surplus >= fit.solutions.beta[:, 0]), 0.0))
-    estimate = _crossing(fit, best, float(surplus[best]))
-    low, high = _ends(sizes, rise, fit.cutoff, estimate)
-    low = 0.0 if at_zero <= fit.cutoff else low
-    high = math.inf if never <= fit.cutoff else high
-    return CostProfile(estimate, sizes, rise, at_zero, never, root, low, high)
+    rise_never, rise_met = (max(min(at_ceiling, _masked_rise(fit, mask)), 0.0) for mask in (surplus <= 0, surplus >= 0))
+    root = math.sqrt(rise_never) if surplus[best_idx] > 0 else -math.sqrt(rise_met)
+    rise_at_0 = min(rise_at_0, max(_masked_rise(fit, surplus >= fit.solutions.beta[:, 0]), 0.0))
+    estimate = _size_at_target(fit, best_idx, float(surplus[best_idx]))
+    low, high = _profile_interval(sizes, rss_rise, fit.cutoff, estimate)
+    low = 0.0 if rise_at_0 <= fit.cutoff else low
+    high = math.inf if rise_never <= fit.cutoff else high
+    return CostProfile(estimate, sizes, rss_rise, rise_at_0, rise_never, root, low, high)
 
 
-def _crossing(fit: FormFit, which: int, surplus: float) -> float:
+def _size_at_target(fit: FormFit, solution_index: int, surplus: float) -> float:
     """Where one solution meets the target, `surplus` being how far its ceiling lies above."""
-    drop = float(fit.solutions.beta[which, 0])
+    base_to_ceiling = float(fit.solutions.beta[solution_index, 0])
     if surplus <= 0:
         return math.inf
-    if surplus >= drop:
+    if surplus >= base_to_ceiling:
         return 0.0
-    return float(fit.form.size_at(np.array([surplus / drop]), fit.solutions.shapes[[which]])[0])
+    return float(fit.form.size_at(np.array([surplus / base_to_ceiling]), fit.solutions.shapes[[solution_index]])[0])
 
 
-def _least_where(fit: FormFit, side: NDArray[np.bool_]) -> float:
+def _masked_rise(fit: FormFit, mask: NDArray[np.bool_]) -> float:
     """How far the best feasible solution on one side lies above the best of all."""
-    ok = fit.solutions.feasible & side
-    return float(np.where(ok, fit.solutions.rss, np.inf).min() - fit.solutions.least)
+    ok = fit.solutions.feasible & mask
+    return float(np.where(ok, fit.solutions.rss, np.inf).min() - fit.solutions.min_rss)
 
 
-def _least_on(fit: FormFit, data: CurveData, target: CurveTarget, left: Floats, value: float) -> Floats:
+def _target_rss(fit: FormFit, data: CurveData, target: CurveTarget, room_left: Floats, value: float) -> Floats:
     """Least residual with the target met at given shares of room left (n_solutions, n), over all solutions: (n,).
 
-    The condition's row is ``fixed - left * (1, 0, 0)``, so that everything is a polynomial in `left`.
+    The condition's row is ``fixed - left * (1, 0, 0)``, so that everything is a polynomial in `room_left`.
     """
-    s, fixed = fit.solutions, target.fixed()
-    along_fixed, along_drop = s.inverse @ fixed, s.inverse[:, :, 0]
+    s, target_row = fit.solutions, target.target_row()
+    target_direction, base_ceiling_direction = s.inverse @ target_row, s.inverse[:, :, 0]
     # For each solution and share: how far the condition is missed, and the variance of what is missed.
-    miss = (s.beta @ fixed - value)[:, None] - left * s.beta[:, :1]
-    constant, cross, square = along_fixed @ fixed, along_fixed[:, 0], s.inverse[:, 0, 0]
-    spread = constant[:, None] - 2 * left * cross[:, None] + left**2 * square[:, None]
+    violation = (s.beta @ target_row - value)[:, None] - room_left * s.beta[:, :1]
+    constant, cross_term, square = target_direction @ target_row, target_direction[:, 0], s.inverse[:, 0, 0]
+    spread = constant[:, None] - 2 * room_left * cross_term[:, None] + room_left**2 * square[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
-        step = miss / spread
-        drop = s.beta[:, :1] - (along_fixed[:, :1] - left * along_drop[:, :1]) * step
-        ceiling = s.beta[:, 1:2] - (along_fixed[:, 1:2] - left * along_drop[:, 1:2]) * step
-        ok = data.bounds.hold(drop, ceiling) & (spread > 1e-18)
-        return np.asarray(np.where(ok, s.rss[:, None] + miss * step, np.inf).min(axis=0))
+        step = violation / spread
+        base_to_ceiling = s.beta[:, :1] - (target_direction[:, :1] - room_left * base_ceiling_direction[:, :1]) * step
+        ceiling = s.beta[:, 1:2] - (target_direction[:, 1:2] - room_left * base_ceiling_direction[:, 1:2]) * step
+        ok = data.bounds.contains_curve(base_to_ceiling, ceiling) & (spread > 1e-18)
+        return np.asarray(np.where(ok, s.rss[:, None] + violation * step, np.inf).min(axis=0))
 
 
-def _ends(sizes: Floats, rise: Floats, cutoff: float, estimate: float) -> tuple[float, float]:
+def _profile_interval(sizes: Floats, rss_rise: Floats, cutoff: float, estimate: float) -> tuple[float, float]:
     """Where the profile crosses the cut-off, by interpolation in log size; 0 and infinity at its ends."""
-    inside = np.flatnonzero(rise <= cutoff)
-    if not len(inside):
+    inside_indices = np.flatnonzero(rss_rise <= cutoff)
+    if not len(inside_indices):
         if math.isinf(estimate):
             return float(sizes[-1]), math.inf
         # Narrower than one step of the profile.
         near = int(np.searchsorted(sizes, estimate))
         return (float(sizes[near - 1]) if near else 0.0), (float(sizes[near]) if near < len(sizes) else math.inf)
-    first, last = int(inside[0]), int(inside[-1])
+    first_inside, last_inside = int(inside_indices[0]), int(inside_indices[-1])
     log = np.log(sizes)
 
-    def cross(within: int, beyond: int) -> float:
+    def interpolate_size(inside_index: int, outside_index: int) -> float:
         # In the root of the profile, which is nearly linear in log size where the profile itself is nearly a parabola.
-        a, b, c = (math.sqrt(min(v, 1e12)) for v in (rise[within], rise[beyond], cutoff))
+        a, b, c = (math.sqrt(min(v, 1e12)) for v in (rss_rise[inside_index], rss_rise[outside_index], cutoff))
         share = (c - a) / max(b - a, 1e-12)
-        return math.exp(log[within] + share * (log[beyond] - log[within]))
+        return math.exp(log[inside_index] + share * (log[outside_index] - log[inside_index]))
 
-    low = cross(first, first - 1) if first else 0.0
-    high = cross(last, last + 1) if last < len(sizes) - 1 else math.inf
+    low = interpolate_size(first_inside, first_inside - 1) if first_inside else 0.0
+    high = interpolate_size(last_inside, last_inside + 1) if last_inside < len(sizes) - 1 else math.inf
     return low, high

@@ -16,7 +16,7 @@ from capgap.stats.curves.cost import DataCost, data_cost
 from capgap.stats.curves.data import CurveData
 from capgap.stats.curves.fit import CurveFit, FormFit
 from capgap.stats.curves.profile import CostProfile, CurveTarget
-from capgap.stats.estimate import Estimate, Result
+from capgap.stats.estimate import Estimate, EstimateSet
 
 __all__ = ["RelativeCost", "relative_data_cost"]
 
@@ -24,14 +24,14 @@ Floats = NDArray[np.float64]
 
 N_RATIOS = 241
 """Ratios of a joint profile, equally apart in their logarithm."""
-MOST = 0.95
+MAX_CORRELATION = 0.95
 """The largest correlation that is believed: beyond it the joint profile would hang on rounding."""
-STEP = 1e-4
+DERIVATIVE_STEP = 1e-4
 """Of the numerical derivatives by the logarithms of the shape."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RelativeCost(Estimate, Result):
+class RelativeCost(Estimate, EstimateSet):
     """Data cost of the first capability divided by that of the second.
 
     The estimate is the ratio by the leading forms: infinite where the first is never reached, 0 where the second is
@@ -59,13 +59,13 @@ class RelativeCost(Estimate, Result):
 
 
 def relative_data_cost(
-    first: CurveFit, second: CurveFit, target: CurveTarget, *, names: tuple[str, str] = ("first", "second")
+    fit_a: CurveFit, fit_b: CurveFit, target: CurveTarget, *, names: tuple[str, str] = ("first", "second")
 ) -> RelativeCost:
     """The ratio of two data costs.
 
     Parameters
     ----------
-    first, second
+    fit_a, fit_b
         Fits of the two capabilities from `fit_curves`, at one confidence level. Rows of the two outcome matrices with
         the same number are the same student. Items are shared where both curves were given clusters and a code occurs
         in both; else the two sets of items are disjoint.
@@ -92,11 +92,11 @@ def relative_data_cost(
     observed means, the covariance of the items through shared clusters, and that of the seeds, which is estimated from
     the two curves' residuals of the same students. Cut-off F(1, the smaller degrees of freedom).
     """
-    if first.conf_level != second.conf_level:
+    if fit_a.conf_level != fit_b.conf_level:
         raise EstimationError(
-            f"two fits at one confidence level are needed, found {first.conf_level}, {second.conf_level}."
+            f"two fits at one confidence level are needed, found {fit_a.conf_level}, {fit_b.conf_level}."
         )
-    costs = data_cost(first, target), data_cost(second, target)
+    costs = data_cost(fit_a, target), data_cost(fit_b, target)
     blank = RelativeCost(
         null_value=1.0,
         n_items=sum(cost.n_items for cost in costs),
@@ -107,13 +107,13 @@ def relative_data_cost(
         costs=costs,
         names=names,
     )
-    named = tuple(zip(names, costs, strict=True))
-    reasons = [note.of(name) for name, cost in named if cost.status == "refused" for note in cost.remarks]
+    named_costs = tuple(zip(names, costs, strict=True))
+    reasons = [caveat.of(name) for name, cost in named_costs if cost.status == "refused" for caveat in cost.remarks]
     if reasons:
         return blank.noting(*reasons)
     if all(math.isinf(cost.estimate) for cost in costs):
         return blank.noting(remark(Reason.NEVER_REACHED))
-    pairs = _pairs((first, second), costs, target)
+    pairs = _ratios((fit_a, fit_b), costs, target)
     low, high = min(pair.low for pair in pairs), max(pair.high for pair in pairs)
     if low == 0 and math.isinf(high):
         ends = {f"{end}{k}": getattr(cost, f"conf_{end}") for k, cost in enumerate(costs, 1) for end in ("low", "high")}
@@ -125,31 +125,31 @@ def relative_data_cost(
         conf_high=high,
         p_value=max(pair.p_value for pair in pairs),
         status="open" if low == 0 or math.isinf(high) else "ok",
-        remarks=tuple(note.of(name) for name, cost in named for note in cost.remarks),
-        correlation=next(pair.correlation for pair in pairs if pair.leads),
+        remarks=tuple(caveat.of(name) for name, cost in named_costs for caveat in cost.remarks),
+        correlation=next(pair.correlation for pair in pairs if pair.is_leading),
     )
 
 
-class _FormPair(NamedTuple):
+class _FormRatio(NamedTuple):
     """The ratio by one accepted form of each curve."""
 
-    leads: bool
+    is_leading: bool
     correlation: float
     low: float
     high: float
     p_value: float
 
 
-def _pairs(fits: tuple[CurveFit, CurveFit], costs: tuple[DataCost, DataCost], target: CurveTarget) -> list[_FormPair]:
+def _ratios(fits: tuple[CurveFit, CurveFit], costs: tuple[DataCost, DataCost], target: CurveTarget) -> list[_FormRatio]:
     """The ratio by each pair of accepted forms."""
     pairs = []
-    for fit1, cost1 in zip(fits[0].forms, costs[0].by_form, strict=True):
-        for fit2, cost2 in zip(fits[1].forms, costs[1].by_form, strict=True):
-            if not (cost1.rejected or cost2.rejected):
+    for fit1, cost1 in zip(fits[0].form_fits, costs[0].form_estimates, strict=True):
+        for fit2, cost2 in zip(fits[1].form_fits, costs[1].form_estimates, strict=True):
+            if not (cost1.is_rejected or cost2.is_rejected):
                 r = _correlation((fit1, fits[0].data), (fit2, fits[1].data), target)
-                leads = (cost1.form, cost2.form) == (costs[0].leading, costs[1].leading)
+                is_leading = (cost1.form, cost2.form) == (costs[0].leading_form, costs[1].leading_form)
                 cutoff, df = max(fit1.cutoff, fit2.cutoff), min(fit1.df, fit2.df)
-                pairs.append(_FormPair(leads, r, *_ratio_interval(cost1.profile, cost2.profile, r, cutoff, df)))
+                pairs.append(_FormRatio(is_leading, r, *_ratio_interval(cost1.profile, cost2.profile, r, cutoff, df)))
     return pairs
 
 
@@ -162,59 +162,59 @@ def _quotient(a: float, b: float) -> float:
 
 def _signed_root(p: CostProfile) -> tuple[Floats, Floats]:
     """Log sizes and signed roots of a profile, below zero under the estimate."""
-    above = p.sizes >= p.estimate
-    return np.log(p.sizes), np.where(above, 1.0, -1.0) * np.sqrt(np.minimum(p.rise, 1e6))
+    is_above_estimate = p.sizes >= p.estimate
+    return np.log(p.sizes), np.where(is_above_estimate, 1.0, -1.0) * np.sqrt(np.minimum(p.rss_rise, 1e6))
 
 
 def _ratio_interval(
-    first: CostProfile, second: CostProfile, r: float, cutoff: float, df: int
+    profile_a: CostProfile, profile_b: CostProfile, r: float, cutoff: float, df: int
 ) -> tuple[float, float, float]:
     """Lower end, upper end and p-value against 1 of the ratio of two costs."""
-    x1, z1 = _signed_root(first)
-    x2, z2 = _signed_root(second)
+    x1, z1 = _signed_root(profile_a)
+    x2, z2 = _signed_root(profile_b)
     span = max(x1[-1] - x2[0], x2[-1] - x1[0])
     logs = np.linspace(-span, span, N_RATIOS)
-    if 0 < first.estimate < math.inf and 0 < second.estimate < math.inf:
-        logs = np.sort(np.append(logs, math.log(first.estimate / second.estimate)))
+    if 0 < profile_a.estimate < math.inf and 0 < profile_b.estimate < math.inf:
+        logs = np.sort(np.append(logs, math.log(profile_a.estimate / profile_b.estimate)))
     # Rows are ratios, columns sizes of the second cost; the first cost is at log size + log ratio.
     grid = np.linspace(x2[0], x2[-1], 4 * len(x2))
     root2 = np.interp(grid, x2, z2)
-    at = grid[None] + np.append(logs, 0.0)[:, None]
-    root1 = np.interp(at, x1, z1)
-    joint = (root1**2 - 2 * r * root1 * root2 + root2**2) / (1 - r**2)
+    log_sizes_a = grid[None] + np.append(logs, 0.0)[:, None]
+    root1 = np.interp(log_sizes_a, x1, z1)
+    joint_profile = (root1**2 - 2 * r * root1 * root2 + root2**2) / (1 - r**2)
     # Beyond the ends of the first profile nothing is known: never counts as an open end, not as a size.
-    rise = np.where((at < x1[0]) | (at > x1[-1]), np.inf, joint).min(axis=1)
-    p_value = float(stats.f.sf(rise[-1], 1, df))
-    rise = rise[:-1]
-    opens_up = first.never <= cutoff or second.at_zero <= cutoff or math.isinf(first.high)
-    opens_down = second.never <= cutoff or first.at_zero <= cutoff or math.isinf(second.high)
-    inside = np.flatnonzero(rise <= cutoff)
+    rss_rise = np.where((log_sizes_a < x1[0]) | (log_sizes_a > x1[-1]), np.inf, joint_profile).min(axis=1)
+    p_value = float(stats.f.sf(rss_rise[-1], 1, df))
+    rss_rise = rss_rise[:-1]
+    opens_upward = profile_a.rss_rise_never <= cutoff or profile_b.rss_rise_at_0 <= cutoff or math.isinf(profile_a.high)
+    opens_down = profile_b.rss_rise_never <= cutoff or profile_a.rss_rise_at_0 <= cutoff or math.isinf(profile_b.high)
+    inside = np.flatnonzero(rss_rise <= cutoff)
     if not len(inside):
         # No size of the profiles is within reach of one of them: what is known is how far off it lies.
-        if math.isinf(first.estimate):
-            return _quotient(first.low, second.high), math.inf, p_value
-        return 0.0, _quotient(first.high, second.low), p_value
-    ends = [_crossed(logs, rise, int(which), side, cutoff) for which, side in ((inside[0], -1), (inside[-1], 1))]
-    return (0.0 if opens_down else ends[0]), (math.inf if opens_up else ends[1]), p_value
+        if math.isinf(profile_a.estimate):
+            return _quotient(profile_a.low, profile_b.high), math.inf, p_value
+        return 0.0, _quotient(profile_a.high, profile_b.low), p_value
+    ends = [_end_ratio(logs, rss_rise, int(index), step, cutoff) for index, step in ((inside[0], -1), (inside[-1], 1))]
+    return (0.0 if opens_down else ends[0]), (math.inf if opens_upward else ends[1]), p_value
 
 
-def _crossed(logs: Floats, rise: Floats, within: int, side: int, cutoff: float) -> float:
+def _end_ratio(logs: Floats, rss_rise: Floats, inside_index: int, step: int, cutoff: float) -> float:
     """The ratio at which a profile crosses the cut-off behind its last point within; open at the profile's own end."""
-    beyond = within + side
-    if not 0 <= beyond < len(logs):
-        return 0.0 if side < 0 else math.inf
-    a, b, c = (math.sqrt(min(float(v), 1e6)) for v in (rise[within], rise[beyond], cutoff))
-    return math.exp(logs[within] + (c - a) / max(b - a, 1e-12) * (logs[beyond] - logs[within]))
+    outside_index = inside_index + step
+    if not 0 <= outside_index < len(logs):
+        return 0.0 if step < 0 else math.inf
+    a, b, c = (math.sqrt(min(float(v), 1e6)) for v in (rss_rise[inside_index], rss_rise[outside_index], cutoff))
+    return math.exp(logs[inside_index] + (c - a) / max(b - a, 1e-12) * (logs[outside_index] - logs[inside_index]))
 
 
-def _correlation(first: tuple[FormFit, CurveData], second: tuple[FormFit, CurveData], target: CurveTarget) -> float:
+def _correlation(curve_a: tuple[FormFit, CurveData], curve_b: tuple[FormFit, CurveData], target: CurveTarget) -> float:
     """Of the logarithms of two data costs, by their derivatives with respect to the observed means."""
-    slopes = [_slope(fit, data, target) for fit, data in (first, second)]
-    variances = [g @ fit.covariance @ g for g, (fit, _) in zip(slopes, (first, second), strict=True)]
+    slopes = [_slope(fit, data, target) for fit, data in (curve_a, curve_b)]
+    variances = [g @ fit.covariance @ g for g, (fit, _) in zip(slopes, (curve_a, curve_b), strict=True)]
     if not min(variances) > 0:
         return 0.0
-    covariance = slopes[0] @ _cross(first, second) @ slopes[1]
-    return float(np.clip(covariance / math.sqrt(variances[0] * variances[1]), -MOST, MOST))
+    covariance = slopes[0] @ _cross_covariance(curve_a, curve_b) @ slopes[1]
+    return float(np.clip(covariance / math.sqrt(variances[0] * variances[1]), -MAX_CORRELATION, MAX_CORRELATION))
 
 
 def _slope(fit: FormFit, data: CurveData, target: CurveTarget) -> Floats:
@@ -223,51 +223,51 @@ def _slope(fit: FormFit, data: CurveData, target: CurveTarget) -> Floats:
     The cost is where ``ceiling - drop h - level`` is zero, so that it rises where a coefficient lowers that.
     """
     s = fit.solutions
-    beta, shape = s.beta[s.best], s.shapes[s.best]
-    surplus, drop = float(beta @ target.fixed() - target.value(data.chance)), float(beta[0])
-    met = np.array([min(max(surplus / drop, 0.0), 1.0) if drop > 0 else 0.0])
-    size = fit.form.size_at(met, shape[None]) if met[0] > 0 else np.array([np.inf])
+    beta, shape = s.beta[s.best_idx], s.shapes[s.best_idx]
+    surplus, base_to_ceiling = float(beta @ target.target_row() - target.value(data.chance)), float(beta[0])
+    room_at_target = np.array([min(max(surplus / base_to_ceiling, 0.0), 1.0) if base_to_ceiling > 0 else 0.0])
+    size = fit.form.size_at(room_at_target, shape[None]) if room_at_target[0] > 0 else np.array([np.inf])
     axes = range(2 if fit.form.n_parameters == 4 else 1)
-    moves = [np.eye(2)[axis] * STEP for axis in axes]
+    shape_steps = [np.eye(2)[axis] * DERIVATIVE_STEP for axis in axes]
 
-    def bend(sizes: Floats, move: Floats) -> Floats:
-        above, below = (fit.form.room_left(sizes, (shape + sign * move)[None])[0] for sign in (1, -1))
-        return np.asarray(-drop * (above - below) / (2 * STEP))
+    def shape_derivative(sizes: Floats, shape_step: Floats) -> Floats:
+        room_plus, room_minus = (fit.form.room_left(sizes, (shape + sign * shape_step)[None])[0] for sign in (1, -1))
+        return np.asarray(-base_to_ceiling * (room_plus - room_minus) / (2 * DERIVATIVE_STEP))
 
     m = len(data.sizes)
-    jacobian = np.zeros((m + 1, 3 + len(moves)))
+    jacobian = np.zeros((m + 1, 3 + len(shape_steps)))
     jacobian[:m, 0] = -fit.form.room_left(data.sizes, shape[None])[0]
     jacobian[:m, 1], jacobian[m, 2] = 1.0, 1.0
-    for axis, move in enumerate(moves):
-        jacobian[:m, 3 + axis] = bend(data.sizes, move)
+    for axis, shape_step in enumerate(shape_steps):
+        jacobian[:m, 3 + axis] = shape_derivative(data.sizes, shape_step)
     # Gauss-Newton: coefficients move by (J' V⁻¹ J)⁻¹ J' V⁻¹ per unit of the observed means.
     weighted = cho_solve(cho_factor(fit.covariance), jacobian)
     influence = np.linalg.pinv(jacobian.T @ weighted) @ weighted.T
     # Derivative of the condition ceiling - drop h - level by drop, ceiling, teacher and the shape.
-    gap = np.zeros(3 + len(moves))
-    gap[:3] = target.fixed() - np.array([met[0], 0.0, 0.0])
+    target_gradient = np.zeros(3 + len(shape_steps))
+    target_gradient[:3] = target.target_row() - np.array([room_at_target[0], 0.0, 0.0])
     if np.isfinite(size[0]) and size[0] > 0:
-        gap[3:] = [bend(size, move)[0] for move in moves]
-    return np.asarray(-gap @ influence)
+        target_gradient[3:] = [shape_derivative(size, shape_step)[0] for shape_step in shape_steps]
+    return np.asarray(-target_gradient @ influence)
 
 
-def _cross(first: tuple[FormFit, CurveData], second: tuple[FormFit, CurveData]) -> Floats:
+def _cross_covariance(curve_a: tuple[FormFit, CurveData], curve_b: tuple[FormFit, CurveData]) -> Floats:
     """Covariance of two curves' means: clusters of items and seeds that both share, shape (m1 + 1, m2 + 1)."""
-    (fit1, a), (fit2, b) = first, second
+    (fit1, a), (fit2, b) = curve_a, curve_b
     _, i, j = np.intersect1d(a.clusters, b.clusters, assume_unique=True, return_indices=True)
-    cross = np.zeros((len(a.means), len(b.means)))
+    cross_covariance = np.zeros((len(a.means), len(b.means)))
     if a.clusters_given and b.clusters_given:  # else equal codes are not known to mean equal items
-        cross += a.influence[i].T @ b.influence[j]
+        cross_covariance += a.influence[i].T @ b.influence[j]
     _, i, j = np.intersect1d(a.students, b.students, assume_unique=True, return_indices=True)
-    moved = (a.spread[i] > 0) & (b.spread[j] > 0)
-    i, j = i[moved], j[moved]
-    free = len(i) - max(fit1.form.n_parameters, fit2.form.n_parameters)
-    if free < 1:
-        return cross
+    has_seed_spread = (a.spread[i] > 0) & (b.spread[j] > 0)
+    i, j = i[has_seed_spread], j[has_seed_spread]
+    residual_df = len(i) - max(fit1.form.n_parameters, fit2.form.n_parameters)
+    if residual_df < 1:
+        return cross_covariance
     # What both curves leave of the same student is its seed, and items that they do not share.
-    left = [(d.means[:-1] - fit.predict(d.sizes))[k] / d.spread[k] for fit, d, k in ((fit1, a, i), (fit2, b, j))]
-    most = fit1.seed_sd * fit2.seed_sd
-    shared = float(np.clip(left[0] @ left[1] / free, -most, most))
+    residuals = [(d.means[:-1] - fit.predict(d.sizes))[k] / d.spread[k] for fit, d, k in ((fit1, a, i), (fit2, b, j))]
+    max_covariance = fit1.seed_sd * fit2.seed_sd
+    seed_covariance = float(np.clip(residuals[0] @ residuals[1] / residual_df, -max_covariance, max_covariance))
     nesting = np.sqrt(a.nesting[np.ix_(i, i)] * b.nesting[np.ix_(j, j)])
-    cross[np.ix_(i, j)] += shared * np.outer(a.spread[i], b.spread[j]) * nesting
-    return cross
+    cross_covariance[np.ix_(i, j)] += seed_covariance * np.outer(a.spread[i], b.spread[j]) * nesting
+    return cross_covariance

@@ -12,7 +12,7 @@ __all__ = ["SCALES", "per_step", "per_step_slope"]
 
 Floats = NDArray[np.float64]
 
-EDGE = 0.02
+EDGE_ACCURACY = 0.02
 """Accuracies nearer to 0 or 1 than this have the seeds' spread of this one: a spread of zero would be too sure."""
 
 
@@ -26,13 +26,13 @@ class _CurveScale:
 
 
 def _logit_slope(accuracy: Floats) -> Floats:
-    p = np.clip(accuracy, EDGE, 1 - EDGE)
+    p = np.clip(accuracy, EDGE_ACCURACY, 1 - EDGE_ACCURACY)
     return np.asarray(p * (1 - p))
 
 
 def _log_slope(mean: Floats) -> Floats:
     """A shift of the logit moves log p by 1 - p; p here the geometric mean probability."""
-    return np.asarray(np.maximum(-np.expm1(mean), EDGE))
+    return np.asarray(np.maximum(-np.expm1(mean), EDGE_ACCURACY))
 
 
 SCALES: dict[str, _CurveScale] = {
@@ -51,9 +51,9 @@ def per_step(accuracy: Floats, steps: Floats, weights: Floats) -> Floats:
     lengths, share = _lengths(steps, weights)
     low, high = np.zeros_like(accuracy), np.ones_like(accuracy)
     for _ in range(60):
-        middle = (low + high) / 2
-        above = (middle[:, None] ** lengths) @ share > accuracy
-        low, high = np.where(above, low, middle), np.where(above, middle, high)
+        step_accuracy = (low + high) / 2
+        exceeds_accuracy = (step_accuracy[:, None] ** lengths) @ share > accuracy
+        low, high = np.where(exceeds_accuracy, low, step_accuracy), np.where(exceeds_accuracy, step_accuracy, high)
     return np.where(np.isnan(accuracy), np.nan, (low + high) / 2)
 
 
@@ -66,5 +66,5 @@ def per_step_slope(accuracy: Floats, steps: Floats, weights: Floats) -> Floats:
 
 def _lengths(steps: Floats, weights: Floats) -> tuple[Floats, Floats]:
     """The distinct numbers of steps and the weight of the items that have each."""
-    lengths, which = np.unique(steps, return_inverse=True)
-    return lengths, np.asarray(np.bincount(which, weights), dtype=np.float64)
+    lengths, length_index = np.unique(steps, return_inverse=True)
+    return lengths, np.asarray(np.bincount(length_index, weights), dtype=np.float64)

@@ -14,15 +14,15 @@ from scipy.linalg import solve_triangular
 
 from capgap.stats.curves.forms import CurveForm
 
-__all__ = ["CurveBounds", "CurveSolutions", "WhitenedMeans", "explore", "least", "on_grid"]
+__all__ = ["CurveBounds", "CurveSolutions", "WhitenedMeans", "explore", "minimise_rss", "on_grid"]
 
 Floats = NDArray[np.float64]
 
-SLACK = 1e-9
+BOUND_TOLERANCE = 1e-9
 """By how much a bound may be broken by rounding."""
-GRID = (40, 24)
+GRID_SHAPE = (40, 24)
 """Shapes of one grid: D0 by exponents."""
-COARSE = (24, 10)
+COARSE_GRID_SHAPE = (24, 10)
 """Likewise where only the least residual is sought."""
 N_ZOOMS = 4
 """Grids around the optimum; the last one's cells are a hundredth of the first one's."""
@@ -39,16 +39,16 @@ class CurveBounds:
     high: float
     """Of the ceiling c."""
 
-    def hold(self, drop: Floats, ceiling: Floats) -> NDArray[np.bool_]:
+    def contains_curve(self, base_to_ceiling: Floats, ceiling: Floats) -> NDArray[np.bool_]:
         """Whether a curve that rises from ``ceiling - drop`` to ``ceiling`` lies within."""
-        rising, below = drop >= -SLACK, ceiling <= self.high + SLACK
-        return rising & below & (ceiling - drop >= self.low - SLACK)
+        rising, ceiling_in_bounds = base_to_ceiling >= -BOUND_TOLERANCE, ceiling <= self.high + BOUND_TOLERANCE
+        return rising & ceiling_in_bounds & (ceiling - base_to_ceiling >= self.low - BOUND_TOLERANCE)
 
-    def faces(self) -> list[list[tuple[tuple[float, float, float], float]]]:
+    def active_bound_sets(self) -> list[list[tuple[tuple[float, float, float], float]]]:
         """Sets of bounds that may hold with equality together: rows on (drop, ceiling, teacher) and their values."""
-        flat, top, bottom = ((1.0, 0.0, 0.0), 0.0), ((0.0, 1.0, 0.0), self.high), ((-1.0, 1.0, 0.0), self.low)
-        sets = [[], [flat], [top], [flat, top]]
-        return sets + ([[bottom], [flat, bottom], [top, bottom]] if np.isfinite(self.low) else [])
+        flat_bound, top, bottom = ((1.0, 0.0, 0.0), 0.0), ((0.0, 1.0, 0.0), self.high), ((-1.0, 1.0, 0.0), self.low)
+        bound_sets = [[], [flat_bound], [top], [flat_bound, top]]
+        return bound_sets + ([[bottom], [flat_bound, bottom], [top, bottom]] if np.isfinite(self.low) else [])
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ class WhitenedMeans:
 
     def regressors(self, form: CurveForm, shapes: Floats) -> Floats:
         """Whitened regressor of the drop, ``-h``, for each shape: (n_shapes, m + 1)."""
-        left = form.room_left(self.sizes, shapes)
-        padded = np.column_stack([-left, np.zeros(len(left))])
+        room_left = form.room_left(self.sizes, shapes)
+        padded = np.column_stack([-room_left, np.zeros(len(room_left))])
         return np.asarray(solve_triangular(self.root, padded.T, lower=True).T)
 
 
@@ -98,14 +98,14 @@ class CurveSolutions:
     """Whether the bounds hold."""
 
     @property
-    def best(self) -> int:
+    def best_idx(self) -> int:
         """The feasible solution with the smallest residual."""
         return int(np.where(self.feasible, self.rss, np.inf).argmin())
 
     @property
-    def least(self) -> float:
+    def min_rss(self) -> float:
         """Its residual sum of squares."""
-        return float(self.rss[self.best])
+        return float(self.rss[self.best_idx])
 
     def within(self, mask: NDArray[np.bool_]) -> "CurveSolutions":
         """Some of the solutions."""
@@ -118,45 +118,45 @@ def condition(beta: Floats, inverse: Floats, rss: Floats, row: Floats, value: fl
     # Constrained least squares: beta moves against H⁻¹ row until the condition holds; shapes (n, 3), (n, 3, 3), (n,).
     direction = inverse @ row
     spread = np.maximum(direction @ row, 1e-300)
-    miss = beta @ row - value
+    violation = beta @ row - value
     # A row that earlier conditions fixed already has no spread left: nothing to move, and no way to hold it.
-    stuck = spread < 1e-18
-    step = np.where(stuck, 0.0, miss / spread)
-    new = beta - direction * step[:, None]
+    already_fixed = spread < 1e-18
+    step = np.where(already_fixed, 0.0, violation / spread)
+    constrained_beta = beta - direction * step[:, None]
     return (
-        new,
-        inverse - direction[:, :, None] * direction[:, None, :] / np.where(stuck, 1.0, spread)[:, None, None],
-        rss + np.where(stuck, np.where(np.abs(miss) > SLACK, np.inf, 0.0), miss * step),
+        constrained_beta,
+        inverse - direction[:, :, None] * direction[:, None, :] / np.where(already_fixed, 1.0, spread)[:, None, None],
+        rss + np.where(already_fixed, np.where(np.abs(violation) > BOUND_TOLERANCE, np.inf, 0.0), violation * step),
     )
 
 
 def on_grid(form: CurveForm, data: WhitenedMeans, bounds: CurveBounds, shapes: Floats) -> CurveSolutions:
     """All solutions for the given shapes: free ones, and those on each set of bounds."""
-    drop = data.regressors(form, shapes)
+    room_regressor = data.regressors(form, shapes)
     # Normal equations of all shapes at once: the columns of level and teacher are common, that of the drop is not.
-    normal, right = np.empty((len(shapes), 3, 3)), np.empty((len(shapes), 3))
-    normal[:, 0, 0] = (drop**2).sum(axis=1)
-    for j, fixed in enumerate((data.level, data.teacher), start=1):
-        normal[:, 0, j] = normal[:, j, 0] = drop @ fixed
-        right[:, j] = data.observed @ fixed
-        normal[:, j, j] = fixed @ fixed
-    normal[:, 1, 2] = normal[:, 2, 1] = data.level @ data.teacher
-    right[:, 0] = drop @ data.observed
-    normal[:, range(3), range(3)] *= 1 + RIDGE
-    inverse = np.asarray(np.linalg.inv(normal), dtype=np.float64)
-    beta = (inverse @ right[:, :, None])[:, :, 0]
-    fitted = drop * beta[:, :1] + data.level * beta[:, 1:2] + data.teacher * beta[:, 2:]
+    normal_matrix, right_hand_side = np.empty((len(shapes), 3, 3)), np.empty((len(shapes), 3))
+    normal_matrix[:, 0, 0] = (room_regressor**2).sum(axis=1)
+    for j, common_regressor in enumerate((data.level, data.teacher), start=1):
+        normal_matrix[:, 0, j] = normal_matrix[:, j, 0] = room_regressor @ common_regressor
+        right_hand_side[:, j] = data.observed @ common_regressor
+        normal_matrix[:, j, j] = common_regressor @ common_regressor
+    normal_matrix[:, 1, 2] = normal_matrix[:, 2, 1] = data.level @ data.teacher
+    right_hand_side[:, 0] = room_regressor @ data.observed
+    normal_matrix[:, range(3), range(3)] *= 1 + RIDGE
+    inverse = np.asarray(np.linalg.inv(normal_matrix), dtype=np.float64)
+    beta = (inverse @ right_hand_side[:, :, None])[:, :, 0]
+    fitted = room_regressor * beta[:, :1] + data.level * beta[:, 1:2] + data.teacher * beta[:, 2:]
     rss = np.asarray(((data.observed - fitted) ** 2).sum(axis=1))
     # Karush-Kuhn-Tucker: the constrained minimum is the best feasible solution over all sets of active bounds.
-    parts = []
-    for face in bounds.faces():
-        part = (beta, inverse, rss)
-        for row, value in face:
-            part = condition(*part, np.array(row), value)
-        parts.append(part)
-    all_beta, all_inverse, all_rss = (np.concatenate(column) for column in zip(*parts, strict=True))
-    ok = bounds.hold(all_beta[:, 0], all_beta[:, 1]) & np.isfinite(all_rss)
-    return CurveSolutions(np.tile(shapes, (len(parts), 1)), all_beta, all_inverse, all_rss, ok)
+    solution_sets = []
+    for active_bounds in bounds.active_bound_sets():
+        solution = (beta, inverse, rss)
+        for row, value in active_bounds:
+            solution = condition(*solution, np.array(row), value)
+        solution_sets.append(solution)
+    all_beta, all_covariances, all_rss = (np.concatenate(column) for column in zip(*solution_sets, strict=True))
+    ok = bounds.contains_curve(all_beta[:, 0], all_beta[:, 1]) & np.isfinite(all_rss)
+    return CurveSolutions(np.tile(shapes, (len(solution_sets), 1)), all_beta, all_covariances, all_rss, ok)
 
 
 def explore(form: CurveForm, data: WhitenedMeans, bounds: CurveBounds, *, margin: float) -> CurveSolutions:
@@ -169,52 +169,52 @@ def explore(form: CurveForm, data: WhitenedMeans, bounds: CurveBounds, *, margin
     far below what a cut-off can feel. A constrained residual is never below the shape's own, so that nothing outside
     can enter the profile.
     """
-    box = form.box(data.sizes)
-    coarse = on_grid(form, data, bounds, _mesh(box))
+    shape_bounds = form.box(data.sizes)
+    coarse_fits = on_grid(form, data, bounds, _grid_points(shape_bounds))
     # The residual counts free of bounds here: with bounds it only rises, so no shape is lost.
-    box = _around(coarse, coarse.rss <= coarse.least + margin, box)
-    fine = on_grid(form, data, bounds, _mesh(box))
-    if fine.least < coarse.least:
-        box = _around(fine, fine.rss <= fine.least + margin, box)
-    best = min(coarse, fine, key=lambda part: part.least)
-    cell = (box[1] - box[0]) / (np.array(GRID) - 1)
-    parts = [coarse, fine, *_zooms(form, data, bounds, best.shapes[best.best], cell)]
+    shape_bounds = _bounds_around(coarse_fits, coarse_fits.rss <= coarse_fits.min_rss + margin, shape_bounds)
+    fine_fits = on_grid(form, data, bounds, _grid_points(shape_bounds))
+    if fine_fits.min_rss < coarse_fits.min_rss:
+        shape_bounds = _bounds_around(fine_fits, fine_fits.rss <= fine_fits.min_rss + margin, shape_bounds)
+    best_fits = min(coarse_fits, fine_fits, key=lambda solutions: solutions.min_rss)
+    cell = (shape_bounds[1] - shape_bounds[0]) / (np.array(GRID_SHAPE) - 1)
+    solution_sets = [coarse_fits, fine_fits, *_zoom_in(form, data, bounds, best_fits.shapes[best_fits.best_idx], cell)]
     merged = CurveSolutions(
-        *(np.concatenate(column) for column in zip(*(_fields(part) for part in parts), strict=True))
+        *(np.concatenate(column) for column in zip(*(_fields(solutions) for solutions in solution_sets), strict=True))
     )
     # Beyond the cut-off even without its condition: no profile at this margin can rest on it.
-    return merged.within(merged.rss <= merged.least + margin)
+    return merged.within(merged.rss <= merged.min_rss + margin)
 
 
-def least(form: CurveForm, data: WhitenedMeans, bounds: CurveBounds) -> float:
+def minimise_rss(form: CurveForm, data: WhitenedMeans, bounds: CurveBounds) -> float:
     """The least residual sum of squares alone, at a tenth of the price."""
-    box = form.box(data.sizes)
-    coarse = on_grid(form, data, bounds, _mesh(box, COARSE))
-    cell = (box[1] - box[0]) / (np.array(COARSE) - 1)
-    zooms = _zooms(form, data, bounds, coarse.shapes[coarse.best], cell)
-    return min(coarse.least, *(zoom.least for zoom in zooms))
+    shape_bounds = form.box(data.sizes)
+    coarse_fits = on_grid(form, data, bounds, _grid_points(shape_bounds, COARSE_GRID_SHAPE))
+    cell = (shape_bounds[1] - shape_bounds[0]) / (np.array(COARSE_GRID_SHAPE) - 1)
+    zoomed_fits = _zoom_in(form, data, bounds, coarse_fits.shapes[coarse_fits.best_idx], cell)
+    return min(coarse_fits.min_rss, *(zoom.min_rss for zoom in zoomed_fits))
 
 
-def _zooms(
+def _zoom_in(
     form: CurveForm, data: WhitenedMeans, bounds: CurveBounds, centre: Floats, cell: Floats
 ) -> list[CurveSolutions]:
     """Ever smaller grids around the best shape so far, the first one cell to each side."""
-    box, parts = form.box(data.sizes), []
+    shape_bounds, solution_sets = form.box(data.sizes), []
     value = np.inf
     for _ in range(N_ZOOMS):
-        small = np.clip(np.stack([centre - cell, centre + cell]), *box)
-        parts.append(on_grid(form, data, bounds, _mesh(small, (7, 7))))
-        if parts[-1].least < value:
-            value, centre = parts[-1].least, parts[-1].shapes[parts[-1].best]
+        zoom_bounds = np.clip(np.stack([centre - cell, centre + cell]), *shape_bounds)
+        solution_sets.append(on_grid(form, data, bounds, _grid_points(zoom_bounds, (7, 7))))
+        if solution_sets[-1].min_rss < value:
+            value, centre = solution_sets[-1].min_rss, solution_sets[-1].shapes[solution_sets[-1].best_idx]
         cell = cell / 2.5
-    return parts
+    return solution_sets
 
 
-def _fields(part: CurveSolutions) -> tuple[Floats, Floats, Floats, Floats, NDArray[np.bool_]]:
-    return part.shapes, part.beta, part.inverse, part.rss, part.feasible
+def _fields(solutions: CurveSolutions) -> tuple[Floats, Floats, Floats, Floats, NDArray[np.bool_]]:
+    return solutions.shapes, solutions.beta, solutions.inverse, solutions.rss, solutions.feasible
 
 
-def _mesh(box: Floats, shape: tuple[int, int] = GRID) -> Floats:
+def _grid_points(box: Floats, shape: tuple[int, int] = GRID_SHAPE) -> Floats:
     """A regular grid over a box, shape (n, 2); an axis without width gives one point."""
     axes = [
         np.linspace(low, high, n) if high > low else np.array([low]) for low, high, n in zip(*box, shape, strict=True)
@@ -222,8 +222,8 @@ def _mesh(box: Floats, shape: tuple[int, int] = GRID) -> Floats:
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
-def _around(solutions: CurveSolutions, inside: NDArray[np.bool_], box: Floats) -> Floats:
+def _bounds_around(solutions: CurveSolutions, is_inside: NDArray[np.bool_], shape_bounds: Floats) -> Floats:
     """The box of the shapes inside, one cell larger on each side."""
-    cell = (box[1] - box[0]) / (np.array(GRID) - 1)
-    shapes = solutions.shapes[inside]
-    return np.asarray(np.clip(np.stack([shapes.min(axis=0) - cell, shapes.max(axis=0) + cell]), *box))
+    cell = (shape_bounds[1] - shape_bounds[0]) / (np.array(GRID_SHAPE) - 1)
+    shapes = solutions.shapes[is_inside]
+    return np.asarray(np.clip(np.stack([shapes.min(axis=0) - cell, shapes.max(axis=0) + cell]), *shape_bounds))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError
 
 from capgap.schema.remarks import Reason, Remark, remark
-from capgap.stats.estimate import Estimate, Remarked, refused, t_estimate
+from capgap.stats.estimate import Estimate, RemarkCarrier, refused, t_estimate
 from capgap.stats.mixed.coding import design_matrix
 from capgap.stats.mixed.formula import FormulaFactor
 from capgap.stats.mixed.inference import FixedEffectsInference
@@ -37,7 +37,7 @@ __all__ = [
 Floats = NDArray[np.float64]
 Estimator = Literal["mixed_model", "two_stage", "student_jackknife", "task_jackknife", "link_with_chance"]
 Verdict = Literal["agree", "differ_in_certainty", "disagree", "not_judged"]
-GAP = "(gap at the average student)"
+GAP_INTERCEPT_NAME = "(gap at the average student)"
 """The intercept of the two-stage regression."""
 
 
@@ -63,7 +63,7 @@ def population_of(estimator: str, population: Population) -> Population:
 
 
 @dataclass(frozen=True)
-class EstimatorAgreement(Remarked):
+class EstimatorAgreement(RemarkCarrier):
     """Whether the estimators of one difference of capabilities agree; its remark says what the verdict rests on."""
 
     effect: str
@@ -104,55 +104,55 @@ def two_stage(
     dict
         (effect, difference of capabilities) to its t interval with S - p degrees of freedom; or the reason why not.
     """
-    coding, outcomes = model.coding, model.outcomes
-    if not coding.has_capability:
+    predictors, outcomes = model.predictors, model.outcomes
+    if not predictors.has_capability:
         return remark(Reason.ONE_CAPABILITY)
-    used = outcomes.weight > 0
-    x, names, terms = design_matrix(coding)
-    crossed = [t for t in coding.formula.crossed_with(coding.capability)]
+    nonempty = outcomes.weight > 0
+    x, names, terms = design_matrix(predictors)
+    crossed = [t for t in predictors.formula.crossed_with(predictors.capability)]
     columns = [j for j, t in enumerate(terms) if t == () or t in crossed]
-    inside, _ = within_groups(x[used][:, columns], outcomes.student[used], np.ones((int(used.sum()), 1)))
-    if (np.linalg.norm(inside, axis=0) > TOLERANCE * np.linalg.norm(x[used][:, columns], axis=0)).any():
+    demeaned, _ = within_groups(x[nonempty][:, columns], outcomes.student[nonempty], np.ones((int(nonempty.sum()), 1)))
+    if (np.linalg.norm(demeaned, axis=0) > TOLERANCE * np.linalg.norm(x[nonempty][:, columns], axis=0)).any():
         return remark(Reason.VARIES_WITHIN_STUDENTS)
     # One design row stands for each student: all of its rows are alike in these columns.
-    design = x[used][first_rows(outcomes.student[used], outcomes.n_students)][:, columns]
+    design = x[nonempty][first_rows(outcomes.student[nonempty], outcomes.n_students)][:, columns]
     estimates: dict[tuple[str, str], Estimate] = {}
-    levels = coding.capability_covariate.levels
-    for level, gap in zip(levels[1:], _student_gaps(model, scale), strict=True):
-        has_both = np.isfinite(gap)
-        rows, n, p = design[has_both], int(has_both.sum()), len(columns)
+    levels = predictors.capability_covariate.levels
+    for level, student_gap in zip(levels[1:], _student_gaps(model, scale), strict=True):
+        has_gap = np.isfinite(student_gap)
+        rows, n, p = design[has_gap], int(has_gap.sum()), len(columns)
         if n <= p or rank(rows) < p:
             return remark(Reason.TOO_FEW_STUDENTS, n=n, n_coefficients=p)
         gram = np.linalg.inv(rows.T @ rows)
-        beta = gram @ (rows.T @ gap[has_both])
-        residual = gap[has_both] - rows @ beta
+        beta = gram @ (rows.T @ student_gap[has_gap])
+        residual = student_gap[has_gap] - rows @ beta
         error = np.sqrt(float(residual @ residual) / (n - p) * np.diag(gram))
         for k, j in enumerate(columns):
             method = f"two-stage: student gaps in {scale}s, least squares, t"
-            key = names[j] if j else GAP, f"{level} - {levels[0]}"
+            key = names[j] if j else GAP_INTERCEPT_NAME, f"{level} - {levels[0]}"
             estimates[key] = _interval(beta[k], error[k], n - p, conf_level, model, method)
     return estimates
 
 
 def _student_gaps(model: MixedModel, scale: str) -> list[Floats]:
     """Each later capability minus the first for every student, shape (S,); NaN for who lacks either."""
-    outcomes, coding = model.outcomes, model.coding
-    codes = coding.capability_covariate.values.astype(np.intp)
+    outcomes, predictors = model.outcomes, model.predictors
+    capability_codes = predictors.capability_covariate.values.astype(np.intp)
     s, k = outcomes.n_students, outcomes.n_tasks
     levels = []
-    for level in range(len(coding.capability_covariate.levels)):
-        weight = outcomes.weight * (codes == level)
-        right = outcomes.right * (codes == level)
+    for level in range(len(predictors.capability_covariate.levels)):
+        weight = outcomes.weight * (capability_codes == level)
+        successes = outcomes.successes * (capability_codes == level)
         cell = outcomes.student * k + outcomes.task
-        n, y = (np.bincount(cell, v, s * k).reshape(s, k) for v in (weight, right))
+        n, y = (np.bincount(cell, v, s * k).reshape(s, k) for v in (weight, successes))
         if scale == "score":
             # Tasks weigh equally: the mean of the task means that there are.
-            share, counted = y / np.maximum(n, 1.0), (n > 0).sum(axis=1)
-            value = share.sum(axis=1) / np.maximum(counted, 1)
+            share, n_answered = y / np.maximum(n, 1.0), (n > 0).sum(axis=1)
+            value = share.sum(axis=1) / np.maximum(n_answered, 1)
         else:
-            counted, hits = n.sum(axis=1), y.sum(axis=1)
-            value = np.log((hits + 0.5) / (counted - hits + 0.5))
-        levels.append(np.where(counted > 0, value, np.nan))
+            n_answered, hits = n.sum(axis=1), y.sum(axis=1)
+            value = np.log((hits + 0.5) / (n_answered - hits + 0.5))
+        levels.append(np.where(n_answered > 0, value, np.nan))
     return [level - levels[0] for level in levels[1:]]
 
 
@@ -170,23 +170,23 @@ def jackknives(model: MixedModel) -> Jackknives:
     laplace, transform, outcomes = model.laplace, model.transform, model.outcomes
     points = laplace.points()
     stratum = np.zeros(outcomes.n_tasks, dtype=np.intp)
-    if model.coding.has_capability:
-        used = outcomes.weight > 0
-        stratum[outcomes.task[used]] = model.coding.capability_covariate.values[used].astype(np.intp)
+    if model.predictors.has_capability:
+        nonempty = outcomes.weight > 0
+        stratum[outcomes.task[nonempty]] = model.predictors.capability_covariate.values[nonempty].astype(np.intp)
 
-    def moved(groups: str, steps: Iterator[Floats]) -> Floats | Remark:
+    def shift(left_out_units: str, steps: Iterator[Floats]) -> Floats | Remark:
         try:
             return np.stack(list(steps)) @ transform.T
         except LinAlgError:
-            return remark(Reason.NOT_SPARABLE, groups=groups)
+            return remark(Reason.NOT_SPARABLE, groups=left_out_units)
 
     n_blocks = len(points)
-    without_student = (laplace.fixed_step(laplace.points_without(points, s)) for s in range(outcomes.n_students))
+    without_student = (laplace.fixed_step(laplace.leave_out_student(points, s)) for s in range(outcomes.n_students))
     without_task = (
-        laplace.without_block(k).fixed_step([points[j] for j in range(n_blocks) if j != k]) for k in range(n_blocks)
+        laplace.leave_out_task(k).fixed_step([points[j] for j in range(n_blocks) if j != k]) for k in range(n_blocks)
     )
     return Jackknives(
-        moved("students", without_student), _no_task_jackknife(model, stratum) or moved("tasks", without_task), stratum
+        shift("students", without_student), _no_task_jackknife(model, stratum) or shift("tasks", without_task), stratum
     )
 
 
@@ -202,7 +202,7 @@ def _no_task_jackknife(model: MixedModel, stratum: NDArray[np.intp]) -> Remark |
 def jackknife_estimates(
     contrast: Floats,
     point: float,
-    knives: Jackknives,
+    jackknife_shifts: Jackknives,
     inference: FixedEffectsInference,
     model: MixedModel,
     conf_level: float,
@@ -215,30 +215,30 @@ def jackknife_estimates(
     the residual rank of the grouping, where the contrast has no information within it; else groups minus strata.
     """
     # Groupings within which the contrast has no information bound its degrees of freedom.
-    capped = {
-        name: residual for name, residual, basis in inference.limits if _outside(contrast, basis, inference.norms)
+    df_limits = {
+        name: residual for name, residual, basis in inference.limits if _outside_span(contrast, basis, inference.norms)
     }
-    counts = np.bincount(knives.stratum)
+    counts = np.bincount(jackknife_shifts.stratum)
     results = []
-    for kind, moves, strata in (
-        ("student", knives.student, np.zeros(model.outcomes.n_students, dtype=np.intp)),
-        ("task", knives.task, knives.stratum),
+    for kind, coefficient_shifts, strata in (
+        ("student", jackknife_shifts.student, np.zeros(model.outcomes.n_students, dtype=np.intp)),
+        ("task", jackknife_shifts.task, jackknife_shifts.stratum),
     ):
         method = f"delete-one-{kind} jackknife, one Newton step at the fitted variances, t"
-        if isinstance(moves, Remark):
-            results.append(refused(moves, method=method))
+        if isinstance(coefficient_shifts, Remark):
+            results.append(refused(coefficient_shifts, method=method))
             continue
-        moved, variance = moves @ contrast, 0.0
+        replicates, variance = coefficient_shifts @ contrast, 0.0
         for level in np.unique(strata):
-            part = moved[strata == level]
-            variance += (len(part) - 1) / len(part) * float(((part - part.mean()) ** 2).sum())
-        groups = [r for name, r in capped.items() if name.startswith(kind)]
-        df = min(groups, default=(len(moved) - 1) if kind == "student" else len(moved) - len(counts))
+            in_stratum = replicates[strata == level]
+            variance += (len(in_stratum) - 1) / len(in_stratum) * float(((in_stratum - in_stratum.mean()) ** 2).sum())
+        rank_limits = [r for name, r in df_limits.items() if name.startswith(kind)]
+        df = min(rank_limits, default=(len(replicates) - 1) if kind == "student" else len(replicates) - len(counts))
         results.append(_interval(point, math.sqrt(variance), df, conf_level, model, method))
     return results[0], results[1]
 
 
-def _outside(contrast: Floats, basis: Floats, norms: Floats) -> bool:
+def _outside_span(contrast: Floats, basis: Floats, norms: Floats) -> bool:
     scaled = contrast[: len(norms)] / norms
     return bool(np.linalg.norm(scaled - basis.T @ (basis @ scaled)) > 1e-4 * np.linalg.norm(scaled))
 
@@ -247,7 +247,7 @@ def estimator_agreement(
     model: MixedModel,
     inference: FixedEffectsInference,
     effects: Sequence[MarginalEffect],
-    knives: Jackknives,
+    jackknife_shifts: Jackknives,
     link: Mapping[tuple[str, str], Estimate] | Remark | None,
     conf_level: float,
 ) -> tuple[EstimatorAgreement, ...]:
@@ -255,30 +255,30 @@ def estimator_agreement(
 
     `link` holds the effects under a link with chance, or why there are none; None where chance is not in question.
     """
-    staged = two_stage(model, "score", conf_level)
+    two_stage_estimates = two_stage(model, "score", conf_level)
     agreements = []
     for margin in effects:
-        if not margin.contrast and margin.effect.split("[")[0] != str(FormulaFactor(model.coding.capability)):
+        if not margin.contrast and margin.effect.split("[")[0] != str(FormulaFactor(model.predictors.capability)):
             continue
-        key = (margin.effect, margin.where) if margin.contrast else (GAP, _levels(margin))
-        by_student, by_task = jackknife_estimates(
-            margin.slope.beta, margin.estimate.estimate, knives, inference, model, conf_level
+        key = (margin.effect, margin.where) if margin.contrast else (GAP_INTERCEPT_NAME, _levels(margin))
+        student_jackknife, task_jackknife = jackknife_estimates(
+            margin.slope.beta, margin.estimate.estimate, jackknife_shifts, inference, model, conf_level
         )
         alternatives = [
             AlternativeEstimate("mixed_model", margin.estimate),
-            AlternativeEstimate("two_stage", _or_refused(staged, key)),
-            AlternativeEstimate("student_jackknife", by_student),
-            AlternativeEstimate("task_jackknife", by_task),
+            AlternativeEstimate("two_stage", _estimate_or_refusal(two_stage_estimates, key)),
+            AlternativeEstimate("student_jackknife", student_jackknife),
+            AlternativeEstimate("task_jackknife", task_jackknife),
         ]
         if link is not None:
-            with_chance = _or_refused(link, (margin.effect, margin.where))
+            with_chance = _estimate_or_refusal(link, (margin.effect, margin.where))
             alternatives.append(AlternativeEstimate("link_with_chance", with_chance))
         verdict, why = _verdict(alternatives)
         agreements.append(EstimatorAgreement(margin.effect, margin.where, tuple(alternatives), verdict, remarks=(why,)))
     return tuple(agreements)
 
 
-def _or_refused(estimates: Mapping[tuple[str, str], Estimate] | Remark, key: tuple[str, str]) -> Estimate:
+def _estimate_or_refusal(estimates: Mapping[tuple[str, str], Estimate] | Remark, key: tuple[str, str]) -> Estimate:
     """The estimate of an effect, or a refusal where the estimator gave none at all, or not this one."""
     if isinstance(estimates, Remark):
         return refused(estimates)
@@ -291,18 +291,18 @@ def _levels(margin: MarginalEffect) -> str:
 
 def _verdict(alternatives: Sequence[AlternativeEstimate]) -> tuple[Verdict, Remark]:
     """Disagree: opposite signs of which one is significant, or an estimate outside the first estimator's interval."""
-    known = {a.estimator: a.estimate for a in alternatives if a.estimate.status == "ok"}
-    if len(known) < 2:
+    ok_estimates = {a.estimator: a.estimate for a in alternatives if a.estimate.status == "ok"}
+    if len(ok_estimates) < 2:
         return "not_judged", remark(Reason.ONE_ESTIMATOR)
-    first = next(iter(known))
-    sure = [name for name, e in known.items() if e.conf_low > 0 or e.conf_high < 0]
-    for name, e in known.items():
-        for other in sure:
-            if e.estimate * known[other].estimate < 0:
+    first_estimator = next(iter(ok_estimates))
+    significant = [name for name, e in ok_estimates.items() if e.conf_low > 0 or e.conf_high < 0]
+    for name, e in ok_estimates.items():
+        for other in significant:
+            if e.estimate * ok_estimates[other].estimate < 0:
                 return "disagree", remark(Reason.OPPOSITE_SIGN, sure=other, other=name)
-        if not known[first].conf_low <= e.estimate <= known[first].conf_high:
-            return "disagree", remark(Reason.OUTSIDE_INTERVAL, other=name, first=first)
-    unsure = [name for name in known if name not in sure]
-    if sure and unsure:
-        return "differ_in_certainty", remark(Reason.UNEQUAL_CERTAINTY, sure=sure, unsure=unsure)
-    return "agree", remark(Reason.ALL_CLEAR_OF_ZERO if sure else Reason.NONE_CLEAR_OF_ZERO)
+        if not ok_estimates[first_estimator].conf_low <= e.estimate <= ok_estimates[first_estimator].conf_high:
+            return "disagree", remark(Reason.OUTSIDE_INTERVAL, other=name, first=first_estimator)
+    nonsignificant = [name for name in ok_estimates if name not in significant]
+    if significant and nonsignificant:
+        return "differ_in_certainty", remark(Reason.UNEQUAL_CERTAINTY, sure=significant, unsure=nonsignificant)
+    return "agree", remark(Reason.ALL_CLEAR_OF_ZERO if significant else Reason.NONE_CLEAR_OF_ZERO)

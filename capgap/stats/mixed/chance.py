@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from capgap.schema.remarks import Reason, Remark, remark
-from capgap.stats.mixed.kernels import FARTHEST, GridKernel, LikelihoodPoint
+from capgap.stats.mixed.kernels import MAX_LOGIT, GridLogitKernel, LikelihoodPoint
 from capgap.stats.mixed.outcomes import MixedData
 from capgap.stats.multiplicity import holm
 
-__all__ = ["ChanceKernel", "cell_chances", "chance_refusal"]
+__all__ = ["ChanceLinkKernel", "cell_chances", "chance_refusal"]
 
 Floats = NDArray[np.float64]
 
 
-class ChanceKernel(GridKernel):
+class ChanceLinkKernel(GridLogitKernel):
     """Students x items of one task with the chance of each item, shape (I,)."""
 
     link = ", link with chance"
@@ -34,12 +34,12 @@ class ChanceKernel(GridKernel):
 
     def at(self, z: Floats, u: Floats) -> LikelihoodPoint:
         """See `TaskKernel`."""
-        mean, rest, odds_of_right = self._rates(z, u)
-        right = self.chance + (1 - self.chance) * mean
-        value = float(np.vdot(self._right, np.log(right)) + np.vdot(self._wrong, np.log(rest)))
+        mean, one_minus_mu, odds_of_right = self._rates(z, u)
+        p_right = self.chance + (1 - self.chance) * mean
+        value = float(np.vdot(self._right, np.log(p_right)) + np.vdot(self._wrong, np.log(one_minus_mu)))
         value += float(self._wrong.sum(axis=0) @ np.log1p(-self.chance))
         score = self._right * odds_of_right - self._wrong * mean
-        weights = self._right * odds_of_right * (odds_of_right + 2 * mean - 1) + self._wrong * mean * rest
+        weights = self._right * odds_of_right * (odds_of_right + 2 * mean - 1) + self._wrong * mean * one_minus_mu
         return LikelihoodPoint(value, score.sum(axis=0), score.sum(axis=1), weights.sum(axis=0), weights, weights.T)
 
     def expected(self, point: LikelihoodPoint, z: Floats, u: Floats) -> LikelihoodPoint:
@@ -52,31 +52,31 @@ class ChanceKernel(GridKernel):
         self, point: LikelihoodPoint, z: Floats, u: Floats, covariance: Floats, shrink: Floats
     ) -> tuple[Floats, Floats, Floats]:
         """See `TaskKernel`."""
-        reach = covariance @ point.weights
-        v = np.einsum("si,si->i", point.weights, reach)
-        variance = np.diag(covariance)[:, None] - 2.0 * shrink * reach + shrink + shrink**2 * v
-        mean, rest, r = self._rates(z, u)
-        spread, slope = mean * rest, r * (1 - 2 * mean - r)
+        weighted_covariance = covariance @ point.weights
+        v = np.einsum("si,si->i", point.weights, weighted_covariance)
+        variance = np.diag(covariance)[:, None] - 2.0 * shrink * weighted_covariance + shrink + shrink**2 * v
+        mean, one_minus_mu, r = self._rates(z, u)
+        spread, slope = mean * one_minus_mu, r * (1 - 2 * mean - r)
         # Slope of W in the logit: of right answers by r and its slope, of wrong ones as in the plain logit.
         steeper = self._right * (slope * (r + 2 * mean - 1) + r * (slope + 2 * spread))
-        steeper += self._wrong * spread * (rest - mean)
+        steeper += self._wrong * spread * (one_minus_mu - mean)
         q = -0.5 * steeper * variance
         return q.sum(axis=0), q.sum(axis=1), v
 
     def without(self, point: LikelihoodPoint, z: Floats, u: Floats, student: int) -> LikelihoodPoint:
         """See `TaskKernel`."""
         mean, _, r = self._rates(z[[student]], u)
-        of_student = self._right[student] * r[0] - self._wrong[student] * mean[0]
+        student_score = self._right[student] * r[0] - self._wrong[student] * mean[0]
         weights, score = point.weights.copy(), point.score.copy()
         weights[student] = score[student] = 0.0
-        items = point.item_score - of_student
+        items = point.item_score - student_score
         return LikelihoodPoint(np.nan, items, score, point.item_weight - point.weights[student], weights, weights.T)
 
     def _rates(self, z: Floats, u: Floats) -> tuple[Floats, Floats, Floats]:
         """Of every outcome: mu = expit(eta), 1 - mu, and r = p' / p, the slope of a right answer's log-probability."""
-        eta = np.clip(z, -FARTHEST, FARTHEST)[:, None] + np.clip(u, -FARTHEST, FARTHEST)
-        mean, rest = special.expit(eta), special.expit(-eta)
-        return mean, rest, (1 - self.chance) * rest * (mean / (self.chance + (1 - self.chance) * mean))
+        eta = np.clip(z, -MAX_LOGIT, MAX_LOGIT)[:, None] + np.clip(u, -MAX_LOGIT, MAX_LOGIT)
+        mean, one_minus_mu = special.expit(eta), special.expit(-eta)
+        return mean, one_minus_mu, (1 - self.chance) * one_minus_mu * (mean / (self.chance + (1 - self.chance) * mean))
 
 
 def cell_chances(outcomes: MixedData) -> Floats:
@@ -105,14 +105,14 @@ def chance_refusal(outcomes: MixedData) -> Remark | None:
         return remark(Reason.CHANCE_UNKNOWN)
     chance = cell_chances(outcomes)
     # P(as few right answers or fewer, by guessing alone) in each student x task cell.
-    p_values = holm(stats.binom.cdf(outcomes.right, outcomes.weight, chance))
-    worst = int(np.argmin(p_values))
-    if p_values[worst] >= 0.05:
+    p_values = holm(stats.binom.cdf(outcomes.successes, outcomes.weight, chance))
+    worst_cell = int(np.argmin(p_values))
+    if p_values[worst_cell] >= 0.05:
         return None
     return remark(
         Reason.BELOW_CHANCE,
-        student=outcomes.student_names[outcomes.student[worst]],
-        share=100 * float(outcomes.right[worst] / outcomes.weight[worst]),
-        task=outcomes.task_names[outcomes.task[worst]],
-        chance=100 * float(chance[worst]),
+        student=outcomes.student_names[outcomes.student[worst_cell]],
+        share=100 * float(outcomes.successes[worst_cell] / outcomes.weight[worst_cell]),
+        task=outcomes.task_names[outcomes.task[worst_cell]],
+        chance=100 * float(chance[worst_cell]),
     )

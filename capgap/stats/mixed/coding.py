@@ -45,9 +45,9 @@ class CodedCovariate:
         """Fixed-effect columns (rows, L - 1) or (rows, 1) and their names."""
         if not self.levels:
             return self.values[:, None], (self.name,)
-        first, n = self.levels[0], len(self.levels)
-        hot = (self.values[:, None] == np.arange(1, n)) - 1 / n
-        return hot, tuple(f"{self.name}[{level} - {first}]" for level in self.levels[1:])
+        reference_level, n = self.levels[0], len(self.levels)
+        contrast_columns = (self.values[:, None] == np.arange(1, n)) - 1 / n
+        return contrast_columns, tuple(f"{self.name}[{level} - {reference_level}]" for level in self.levels[1:])
 
     def random_columns(self) -> Floats:
         """Columns for a random slope with one variance: that of the difference of two levels, whichever they are."""
@@ -120,31 +120,31 @@ def code_covariates(
 def _covariate(
     factor: FormulaFactor, raw: NDArray[np.generic], weight: Floats, student: NDArray[np.intp], categorical: bool
 ) -> CodedCovariate:
-    used = weight > 0
+    nonempty = weight > 0
     if categorical or raw.dtype.kind not in "iuf":
         if factor.log:
             raise EstimationError(f"{factor}: a logarithm needs numbers, column {factor.column!r} holds words.")
         texts = raw.astype(str)
-        levels = np.unique(texts[used])
+        levels = np.unique(texts[nonempty])
         if len(levels) > MAX_LEVELS:
             raise EstimationError(
                 f"{factor}: {len(levels)} levels are too many for fixed effects (at most {MAX_LEVELS}); is it a number?"
             )
-        codes = np.searchsorted(levels, texts).clip(0, len(levels) - 1)
-        return CodedCovariate(factor, codes.astype(float), levels=tuple(map(str, levels)))
+        level_codes = np.searchsorted(levels, texts).clip(0, len(levels) - 1)
+        return CodedCovariate(factor, level_codes.astype(float), levels=tuple(map(str, levels)))
     values = raw.astype(float)
     if factor.log:
         values = values + factor.shift
-        if (values[used] <= 0).any():
+        if (values[nonempty] <= 0).any():
             raise EstimationError(
-                f"{factor}: the logarithm needs numbers above zero, found {values[used].min():g}; "
+                f"{factor}: the logarithm needs numbers above zero, found {values[nonempty].min():g}; "
                 f"write log(1 + {factor.column}) where zero is meant."
             )
-        values = np.log(np.where(used, values, 1.0))
-    lowest, highest = values[used].min(), values[used].max()
+        values = np.log(np.where(nonempty, values, 1.0))
+    low, high = values[nonempty].min(), values[nonempty].max()
     # A mean of equal numbers may differ from them in the last digit; a constant is exactly zero here.
-    centre = float(lowest) if lowest == highest else _mean_of_students(values[used], weight[used], student[used])
-    return CodedCovariate(factor, np.where(used, values - centre, 0.0), centre=centre)
+    centre = float(low) if low == high else _mean_of_students(values[nonempty], weight[nonempty], student[nonempty])
+    return CodedCovariate(factor, np.where(nonempty, values - centre, 0.0), centre=centre)
 
 
 def _mean_of_students(values: Floats, weight: Floats, student: NDArray[np.intp]) -> float:
@@ -153,16 +153,16 @@ def _mean_of_students(values: Floats, weight: Floats, student: NDArray[np.intp])
     return float((np.bincount(student, weight * values)[seen] / trials[seen]).mean())
 
 
-def design_matrix(coding: DesignCoding) -> tuple[Floats, tuple[str, ...], tuple[Term, ...]]:
+def design_matrix(predictors: DesignCoding) -> tuple[Floats, tuple[str, ...], tuple[Term, ...]]:
     """The fixed design, intercept first, with the name and the term of each column; shape (rows, p)."""
-    rows = coding.rows
+    rows = predictors.rows
     blocks, names = [np.ones((rows, 1))], ["(Intercept)"]
     terms: list[Term] = [()]
-    for term in coding.formula.terms:
+    for term in predictors.formula.terms:
         block = np.ones((rows, 1))
         labels: tuple[str, ...] = ("",)
-        for factor in term:
-            columns, column_labels = coding.covariates[factor].columns()
+        for predictor in term:
+            columns, column_labels = predictors.covariates[predictor].columns()
             # The products of all columns so far with all of this factor: (rows, a, b) in the order of the labels.
             block = (block[:, :, None] * columns[:, None, :]).reshape(rows, -1)
             labels = tuple(f"{a}:{b}" if a else b for a in labels for b in column_labels)
@@ -172,7 +172,7 @@ def design_matrix(coding: DesignCoding) -> tuple[Floats, tuple[str, ...], tuple[
     return np.hstack(blocks), tuple(names), tuple(terms)
 
 
-def slope_columns(coding: DesignCoding, term: Term) -> Floats:
+def slope_columns(predictors: DesignCoding, term: Term) -> Floats:
     """Columns of a random slope along `term`, shape (rows, m); they share one variance."""
-    columns = [coding.covariates[factor].random_columns() for factor in term]
-    return reduce(lambda a, b: (a[:, :, None] * b[:, None, :]).reshape(coding.rows, -1), columns)
+    columns = [predictors.covariates[predictor].random_columns() for predictor in term]
+    return reduce(lambda a, b: (a[:, :, None] * b[:, None, :]).reshape(predictors.rows, -1), columns)

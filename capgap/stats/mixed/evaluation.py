@@ -53,7 +53,7 @@ class ConditionalMode(NamedTuple):
     item: Floats
     """Shape (I,), block after block."""
 
-    def moved(self, step: "ConditionalMode", size: float) -> "ConditionalMode":
+    def after_step(self, step: "ConditionalMode", size: float) -> "ConditionalMode":
         """The unknowns after a step of the given size."""
         return ConditionalMode(*(a + size * b for a, b in zip(self, step, strict=True)))
 
@@ -70,7 +70,7 @@ class SigmaScale(NamedTuple):
 class RightHandSide(NamedTuple):
     """A right-hand side: what falls on each unknown directly, and what it gets through the blocks' coordinates."""
 
-    direct: ConditionalMode
+    direct_terms: ConditionalMode
     coordinates: Floats
     """Shape (K, c)."""
 
@@ -87,7 +87,7 @@ class FactorisedHessian(NamedTuple):
     """Inverse of the student x task part, (K, S, S)."""
     task: Floats
     """Inverse of the part of task effects, (K, q, q)."""
-    pull: Floats
+    task_coupling: Floats
     """Task slopes times what is left after student x task, (K, q, c)."""
     factor: tuple[Floats, bool]
     """Of the core."""

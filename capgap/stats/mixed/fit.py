@@ -14,11 +14,11 @@ from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats.estimate import Estimate, refused
 from capgap.stats.mixed.alternative_estimators import EstimatorAgreement, estimator_agreement, jackknives, two_stage
 from capgap.stats.mixed.chance import chance_refusal
-from capgap.stats.mixed.checks import cautions, impossible, separated
+from capgap.stats.mixed.checks import cautions, outcomes_refusal, separation_refusal
 from capgap.stats.mixed.coding import DesignCoding, code_covariates
 from capgap.stats.mixed.deviations import standard_deviations
 from capgap.stats.mixed.formula import Formula, parse_formula
-from capgap.stats.mixed.inference import RemlOptimum, infer, optimise, starts
+from capgap.stats.mixed.inference import RemlOptimum, infer_fixed_effects, optimise, starts
 from capgap.stats.mixed.margins import marginal_effects as average_effects
 from capgap.stats.mixed.model import MixedModel, build_model
 from capgap.stats.mixed.outcomes import MixedData, NotEstimable, OutcomeGrid, Path, from_columns, from_grid
@@ -27,9 +27,9 @@ from capgap.stats.mixed.terms import Population, StudentPopulation
 
 __all__ = ["fit_mixed"]
 
-Link = Literal["logit", "chance"]
+LinkFunction = Literal["logit", "chance"]
 
-MOST_WITH_CHANCE = 200_000
+MAX_CHANCE_OUTCOMES = 200_000
 """Outcomes up to which the link with chance is tried unasked: it takes several times as long as the plain logit."""
 
 
@@ -44,7 +44,7 @@ def fit_mixed(
     base: str = "base",
     trials: str | None = None,
     chance: str | None = None,
-    link: Link = "logit",
+    link: LinkFunction = "logit",
     tasks: Literal["auto", "these", "like these"] = "auto",
     task_slopes: bool = True,
     restricted: bool = True,
@@ -119,15 +119,15 @@ def fit_mixed(
     names = tuple(dict.fromkeys([*parsed.columns, base]))
     try:
         outcomes = _outcomes(parsed, data, names, (student, item, task), (trials, chance), path)
-        refusal = impossible(outcomes) or (chance_refusal(outcomes) if link == "chance" else None)
+        refusal = outcomes_refusal(outcomes) or (chance_refusal(outcomes) if link == "chance" else None)
         if refusal:
             raise NotEstimable(refusal)
         covariates = {name: v for name, v in outcomes.columns.items() if name in parsed.columns}
-        coding = code_covariates(parsed, covariates, outcomes.weight, outcomes.student, capability)
-        request = _FitRequest(coding, outcomes.columns.get(base), tasks, task_slopes, restricted)
+        predictors = code_covariates(parsed, covariates, outcomes.weight, outcomes.student, capability)
+        request = _FitRequest(predictors, outcomes.columns.get(base), tasks, task_slopes, restricted)
         model = request.model(outcomes, chance=link == "chance")
         estimated = tuple(model.names[j] for j in model.estimated)
-        split = separated(model.design[:, : model.n_formula], outcomes.right, outcomes.weight, estimated)
+        split = separation_refusal(model.design[:, : model.n_estimated], outcomes.successes, outcomes.weight, estimated)
         if split:
             raise NotEstimable(split)
         optimum = optimise(model.laplace, starts(model))
@@ -138,21 +138,21 @@ def fit_mixed(
         coefficients = dict.fromkeys(terms, refused(unfit.remark))
         return MixedFit(formula, "refused", coefficients=coefficients, conf_level=conf_level, remarks=(unfit.remark,))
     fit = _result(parsed, model, optimum, alternatives or bool(margins), conf_level)
-    return _with_alternatives(fit, model, request) if alternatives else fit
+    return _add_other_estimators(fit, model, request) if alternatives else fit
 
 
 @dataclass(frozen=True)
 class _FitRequest:
     """What a model is built from besides the outcomes."""
 
-    coding: DesignCoding
+    predictors: DesignCoding
     base: NDArray[Any] | None
     tasks: Literal["auto", "these", "like these"]
     task_slopes: bool
     restricted: bool
 
     def model(self, outcomes: MixedData, *, chance: bool) -> MixedModel:
-        return build_model(outcomes, self.coding, self.base, self.tasks, self.task_slopes, self.restricted, chance)
+        return build_model(outcomes, self.predictors, self.base, self.tasks, self.task_slopes, self.restricted, chance)
 
 
 def _check_arguments(tasks: str, path: str, link: str, conf_level: float) -> None:
@@ -170,24 +170,24 @@ def _outcomes(
     formula: Formula,
     data: Mapping[str, ArrayLike] | pd.DataFrame | OutcomeGrid,
     names: tuple[str, ...],
-    places: tuple[str, str, str],
+    unit_columns: tuple[str, str, str],
     numbers: tuple[str | None, str | None],
     path: Path,
 ) -> MixedData:
-    """Blocks of outcomes; `places` names student, item and task, `numbers` trials and chance."""
+    """Blocks of outcomes; `unit_columns` names student, item and task, `numbers` trials and chance."""
     if isinstance(data, OutcomeGrid):
         if path == "sparse":
             raise EstimationError("path='sparse' needs columns, found an OutcomeGrid.")
         return from_grid(data, names)
-    student, item, task = places
+    student, item, task = unit_columns
     columns = {str(name): np.asarray(values) for name, values in data.items()}
     base = names[-1]
     if base in columns and base not in formula.columns and student in columns:
         unknown = pd.isna(columns[base])
         if unknown.any() and columns[base].shape == columns[student].shape:
             # A student whose base is not known shares it with nobody.
-            unshared = np.char.add("base of ", columns[student].astype(str))
-            columns[base] = np.where(unknown, unshared, columns[base].astype(str))
+            unknown_base_labels = np.char.add("base of ", columns[student].astype(str))
+            columns[base] = np.where(unknown, unknown_base_labels, columns[base].astype(str))
     return from_columns(
         columns,
         score=formula.response,
@@ -203,25 +203,25 @@ def _outcomes(
 
 def _result(formula: Formula, model: MixedModel, optimum: RemlOptimum, effects: bool, conf_level: float) -> MixedFit:
     """The numbers of an optimum: coefficients, standard deviations, margins, and what qualifies them."""
-    optimum, inference = infer(model, optimum)
+    optimum, inference = infer_fixed_effects(model, optimum)
     estimated = tuple(model.names[j] for j in model.estimated)
-    guesses = (remark(Reason.GUESSES_COUNT_AS_ABILITY),) if model.mistakes_guesses else ()
+    guesses = (remark(Reason.GUESSES_COUNT_AS_ABILITY),) if model.ignores_guessing else ()
     coefficients = {}
     for name in model.names:
         if name in model.aliased:
             coefficients[name] = refused(model.aliased[name])
             continue
         contrast = np.eye(len(inference.beta))[estimated.index(name)]
-        others = model.partners.get(name)
-        shared = (remark(Reason.STANDS_FOR, name=name, others=others),) if others else ()
-        coefficients[name] = inference.estimate(contrast, conf_level=conf_level).noting(*shared, *guesses)
+        aliased_names = model.aliased_by_estimated.get(name)
+        alias_remarks = (remark(Reason.STANDS_FOR, name=name, others=aliased_names),) if aliased_names else ()
+        coefficients[name] = inference.estimate(contrast, conf_level=conf_level).noting(*alias_remarks, *guesses)
     outcomes, remarks = model.outcomes, list(cautions(model))
     if optimum.problem:
         remarks.append(optimum.problem)
-    if not inference.curvature.definite:
+    if not inference.curvature.is_concave:
         remarks.append(remark(Reason.FLAT_LIKELIHOOD))
     one_base = [t for t in model.plan.left_out if t.reason == Reason.ONE_BASE]
-    remarks.extend(note for term in one_base for note in term.remarks)
+    remarks.extend(base_remark for term in one_base for base_remark in term.remarks)
     return MixedFit(
         formula=formula.text,
         status="ok",
@@ -230,29 +230,29 @@ def _result(formula: Formula, model: MixedModel, optimum: RemlOptimum, effects: 
         standard_deviations=standard_deviations(model, inference, optimum, conf_level),
         left_out=model.plan.left_out,
         population=_population(model),
-        converged=optimum.problem is None and inference.curvature.definite,
+        converged=optimum.problem is None and inference.curvature.is_concave,
         n_students=outcomes.n_students,
         n_tasks=outcomes.n_tasks,
         n_items=outcomes.n_items,
         n_outcomes=outcomes.n_outcomes,
         path=model.path,
         criterion=optimum.evaluation.value + model.log_volume,
-        centres={c.name: c.centre for c in model.coding.covariates.values() if not c.levels},
+        centres={c.name: c.centre for c in model.predictors.covariates.values() if not c.levels},
         conf_level=conf_level,
         _names=estimated,
         margins=average_effects(model, inference, conf_level) if effects else (),
-        _inference=inference,
+        _beta_inference=inference,
     )
 
 
-def _with_alternatives(fit: MixedFit, model: MixedModel, request: _FitRequest) -> MixedFit:
+def _add_other_estimators(fit: MixedFit, model: MixedModel, request: _FitRequest) -> MixedFit:
     """The fit with alternative estimates of its numbers; the objective must stand at its optimum."""
     logits = two_stage(model, "logit", fit.conf_level)
     agreement: tuple[EstimatorAgreement, ...] = ()
-    if fit.margins and fit._inference is not None:
-        knives = jackknives(model)  # before another model is fitted to the same outcomes
+    if fit.margins and fit._beta_inference is not None:
+        jackknife_shifts = jackknives(model)  # before another model is fitted to the same outcomes
         link = _link_with_chance(fit, model, request)
-        agreement = estimator_agreement(model, fit._inference, fit.margins, knives, link, fit.conf_level)
+        agreement = estimator_agreement(model, fit._beta_inference, fit.margins, jackknife_shifts, link, fit.conf_level)
     return replace(fit, two_stage={} if isinstance(logits, Remark) else logits, agreement=agreement)
 
 
@@ -260,15 +260,15 @@ def _link_with_chance(
     fit: MixedFit, model: MixedModel, request: _FitRequest
 ) -> dict[tuple[str, str], Estimate] | Remark | None:
     """Effects under a link with chance, why there are none, or None where it would be the same model."""
-    if not model.mistakes_guesses:
+    if not model.ignores_guessing:
         return None
     outcomes = model.outcomes
-    if outcomes.n_outcomes > MOST_WITH_CHANCE:
-        return remark(Reason.TOO_MANY_OUTCOMES, most=MOST_WITH_CHANCE)
+    if outcomes.n_outcomes > MAX_CHANCE_OUTCOMES:
+        return remark(Reason.TOO_MANY_OUTCOMES, most=MAX_CHANCE_OUTCOMES)
     if refusal := chance_refusal(outcomes):
         return refusal
     other = request.model(outcomes, chance=True)
-    optimum, inference = infer(other, optimise(other.laplace, starts(other)))
+    optimum, inference = infer_fixed_effects(other, optimise(other.laplace, starts(other)))
     if not math.isfinite(optimum.evaluation.value) or optimum.problem:
         return (optimum.problem or remark(Reason.NO_MAXIMUM)).of("link with chance")
     method = f"average marginal effect, {other.laplace.method}"
@@ -278,8 +278,8 @@ def _link_with_chance(
 
 def _population(model: MixedModel) -> Population:
     """Whom the intervals are about; without random students, or bases, their variance is not in them."""
-    kinds = {t.kind for t in model.plan.random}
-    students: StudentPopulation = "these_recipes" if "student" in kinds else "these_checkpoints"
-    if "base" in kinds:
+    random_term_kinds = {t.kind for t in model.plan.random}
+    students: StudentPopulation = "these_recipes" if "student" in random_term_kinds else "these_checkpoints"
+    if "base" in random_term_kinds:
         students = "these_recipes_bases_like_these"
     return Population(students, model.plan.population)

@@ -13,7 +13,7 @@ __all__ = ["FormulaFactor", "Formula", "parse_formula"]
 
 MAX_LENGTH = 500
 MAX_COVARIATES = 8
-MAX_POWER = 3
+MAX_FORMULA_POWER = 3
 
 _WORD = re.compile(r"\s*(log(?=\s*\()|[A-Za-z_]\w*|\d+(?:\.\d+)?|\*\*|[~+\-*:/^()])")
 _LOG = re.compile(r"log\(\s*(?:(\d+(?:\.\d+)?)\s*\+\s*)?([A-Za-z_]\w*)(?:\s*\+\s*(\d+(?:\.\d+)?))?\s*\)")
@@ -35,8 +35,8 @@ class FormulaFactor:
     """What is added before the logarithm is taken."""
 
     def __str__(self) -> str:
-        inner = f"{self.shift:g} + {self.column}" if self.shift else self.column
-        return f"log({inner})" if self.log else self.column
+        log_argument = f"{self.shift:g} + {self.column}" if self.shift else self.column
+        return f"log({log_argument})" if self.log else self.column
 
 
 Term = tuple[FormulaFactor, ...]
@@ -53,12 +53,12 @@ class Formula:
     @property
     def columns(self) -> tuple[str, ...]:
         """Covariates, each once, in the order of their first appearance."""
-        return tuple(dict.fromkeys(factor.column for term in self.terms for factor in term))
+        return tuple(dict.fromkeys(predictor.column for term in self.terms for predictor in term))
 
     def crossed_with(self, column: str) -> tuple[Term, ...]:
         """What is crossed with `column`: the rest of every term that it stands in, lower orders first."""
-        rests = (tuple(f for f in t if f.column != column) for t in self.terms if any(f.column == column for f in t))
-        return tuple(dict.fromkeys(rest for rest in rests if rest))
+        crossed = (tuple(f for f in t if f.column != column) for t in self.terms if any(f.column == column for f in t))
+        return tuple(dict.fromkeys(term for term in crossed if term))
 
 
 def parse_formula(text: str) -> Formula:
@@ -81,30 +81,30 @@ def parse_formula(text: str) -> Formula:
 
     _check_words(text)  # before formulaic sees it: nothing but names, numbers and operators gets through
     try:
-        sides = DefaultFormulaParser().get_terms(text)
-        left, right = list(sides.lhs), list(sides.rhs)
+        parsed_formula = DefaultFormulaParser().get_terms(text)
+        lhs, rhs = list(parsed_formula.lhs), list(parsed_formula.rhs)
     except (FormulaicError, AttributeError, RecursionError, SyntaxError, ValueError) as error:
-        first = str(error).splitlines()[0] if str(error) else "it cannot be read"
-        raise EstimationError(f"formula {text!r}: {first} {_HINT}") from None
-    if len(left) != 1 or not re.fullmatch(r"[A-Za-z_]\w*", str(left[0])):
-        raise EstimationError(f"formula {text!r}: expected one name on the left of ~, found {len(left)} terms; {_HINT}")
-    expressions = [[factor.expr for factor in term.factors] for term in right]
+        error_line = str(error).splitlines()[0] if str(error) else "it cannot be read"
+        raise EstimationError(f"formula {text!r}: {error_line} {_HINT}") from None
+    if len(lhs) != 1 or not re.fullmatch(r"[A-Za-z_]\w*", str(lhs[0])):
+        raise EstimationError(f"formula {text!r}: expected one name on the left of ~, found {len(lhs)} terms; {_HINT}")
+    expressions = [[parsed_factor.expr for parsed_factor in term.factors] for term in rhs]
     if ["1"] not in expressions:
         raise EstimationError(f"formula {text!r} removes the intercept; the random terms are deviations from it.")
-    factors = [[_factor(e, text) for e in term] for term in expressions if term != ["1"]]
-    terms = dict.fromkeys(tuple(sorted(set(term), key=lambda f: (_place(f, text), f))) for term in factors)
-    response = str(left[0])
+    factors = [[_parse_factor(e, text) for e in term] for term in expressions if term != ["1"]]
+    terms = dict.fromkeys(tuple(sorted(set(term), key=lambda f: (_first_position(f, text), f))) for term in factors)
+    response = str(lhs[0])
     formula = Formula(text, response, tuple(sorted(terms, key=len)))
     if response in formula.columns:
         raise EstimationError(f"formula {text!r}: {response!r} stands on both sides.")
     # Marginality: every interaction with all of its parts, else coefficients would hang on the coding.
     for term in formula.terms:
         for k in range(len(term)):
-            part = term[:k] + term[k + 1 :]
-            if part and part not in terms:
-                whole, missing = (":".join(map(str, t)) for t in (term, part))
+            lower_term = term[:k] + term[k + 1 :]
+            if lower_term and lower_term not in terms:
+                interaction, missing = (":".join(map(str, t)) for t in (term, lower_term))
                 raise EstimationError(
-                    f"formula {text!r}: {whole} stands without {missing}; write a * b for a + b + a:b."
+                    f"formula {text!r}: {interaction} stands without {missing}; write a * b for a + b + a:b."
                 )
     return formula
 
@@ -113,26 +113,26 @@ def _check_words(text: str) -> None:
     """Refuse anything that is not a word of a formula, before the parser sees it."""
     if not isinstance(text, str) or len(text) > MAX_LENGTH:
         raise EstimationError(f"a formula is a text of at most {MAX_LENGTH} characters; {_HINT}")
-    at, words = 0, []
-    while at < len(text.rstrip()):
-        match = _WORD.match(text, at)
+    position, words = 0, []
+    while position < len(text.rstrip()):
+        match = _WORD.match(text, position)
         if not match:
-            raise EstimationError(f"formula {text!r}: cannot use {text[at:].strip()[:20]!r}; {_HINT}")
+            raise EstimationError(f"formula {text!r}: cannot use {text[position:].strip()[:20]!r}; {_HINT}")
         words.append(match[1])
-        at = match.end()
+        position = match.end()
     if words.count("~") != 1:
         raise EstimationError(f"formula {text!r}: expected one ~, found {words.count('~')}; {_HINT}")
     names = {w for w in words if w[0].isalpha() or w[0] == "_"} - {"log"}
     if len(names) > MAX_COVARIATES + 1:
         raise EstimationError(f"formula {text!r}: at most {MAX_COVARIATES} covariates, found {len(names) - 1}.")
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        if word not in {"log", "**", "^"} and following == "(" and (word[0].isalpha() or word[0] == "_"):
+    for word, next_word in zip(words, [*words[1:], ""], strict=True):
+        if word not in {"log", "**", "^"} and next_word == "(" and (word[0].isalpha() or word[0] == "_"):
             raise EstimationError(f"formula {text!r}: {word}(...) is not known, only log(...) is; {_HINT}")
-        if word in {"**", "^"} and not (following.isdigit() and 1 <= int(following) <= MAX_POWER):
-            raise EstimationError(f"formula {text!r}: a power is a whole number up to {MAX_POWER}.")
+        if word in {"**", "^"} and not (next_word.isdigit() and 1 <= int(next_word) <= MAX_FORMULA_POWER):
+            raise EstimationError(f"formula {text!r}: a power is a whole number up to {MAX_FORMULA_POWER}.")
 
 
-def _factor(expression: str, text: str) -> FormulaFactor:
+def _parse_factor(expression: str, text: str) -> FormulaFactor:
     logarithm = _LOG.fullmatch(expression)
     if logarithm and not (logarithm[1] and logarithm[3]):
         return FormulaFactor(logarithm[2], log=True, shift=float(logarithm[1] or logarithm[3] or 0))
@@ -141,7 +141,7 @@ def _factor(expression: str, text: str) -> FormulaFactor:
     raise EstimationError(f"formula {text!r}: cannot use {expression!r}; {_HINT}")
 
 
-def _place(factor: FormulaFactor, text: str) -> int:
+def _first_position(predictor: FormulaFactor, text: str) -> int:
     """Where a factor's column first stands in the formula."""
-    match = re.search(rf"\b{factor.column}\b", text)
+    match = re.search(rf"\b{predictor.column}\b", text)
     return match.start() if match else len(text)

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, special
 
-__all__ = ["GridKernel", "TaskKernel", "LikelihoodPoint", "SparseKernel", "sums_by"]
+__all__ = ["GridLogitKernel", "TaskKernel", "LikelihoodPoint", "SparseKernel", "sum_by_group"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
-FARTHEST = 150.0
+MAX_LOGIT = 150.0
 """Logits of students and of items are cut here, so that a product of two odds stays a float; no outcome can tell."""
 ROWS_AT_ONCE = 20_000
 
@@ -56,7 +56,7 @@ class TaskKernel(Protocol):
     def expected(self, point: LikelihoodPoint, z: Floats, u: Floats) -> LikelihoodPoint:
         """The same with the expectation of W, which is never negative; of the plain logit it is W itself."""
 
-    def condensed(self, point: LikelihoodPoint, shrink: Floats) -> Floats:
+    def schur_complement(self, point: LikelihoodPoint, shrink: Floats) -> Floats:
         """M'WM - B' diag(shrink) B, shape (c, c)."""
 
     def skewness(
@@ -72,7 +72,7 @@ class TaskKernel(Protocol):
         """The likelihood's slopes at the same place without one student's outcomes; its value is not kept."""
 
 
-class GridKernel:
+class GridLogitKernel:
     """Students x items of one task; only sums of the outcomes are needed, never their long table."""
 
     link = ""
@@ -89,12 +89,12 @@ class GridKernel:
 
     def at(self, z: Floats, u: Floats) -> LikelihoodPoint:
         """See `TaskKernel`; odds are an outer product, so no exponential is taken per outcome."""
-        odds = np.exp(np.clip(z, -FARTHEST, FARTHEST))[:, None] * np.exp(np.clip(u, -FARTHEST, FARTHEST))
-        one_plus = odds + 1.0
-        mean = odds / one_plus
+        odds = np.exp(np.clip(z, -MAX_LOGIT, MAX_LOGIT))[:, None] * np.exp(np.clip(u, -MAX_LOGIT, MAX_LOGIT))
+        one_plus_odds = odds + 1.0
+        mean = odds / one_plus_odds
         # sum of n log(1 + odds), by as few logarithms as can be.
         if self.trials is None:
-            normaliser = _sum_of_logs(one_plus)
+            normaliser = _sum_of_logs(one_plus_odds)
         elif self._single:
             normaliser = _sum_of_logs(odds * self.trials + 1.0)
         else:
@@ -102,7 +102,7 @@ class GridKernel:
         if self.trials is not None:
             mean *= self.trials
         cells, items = mean.sum(axis=1), mean.sum(axis=0)
-        weights = np.divide(mean, one_plus, out=mean)  # n odds / (1 + odds)²: no 1 - mu, hence no cancellation
+        weights = np.divide(mean, one_plus_odds, out=mean)  # n odds / (1 + odds)²: no 1 - mu, hence no cancellation
         value = float(self.cell_successes @ z + self.item_successes @ u) - normaliser
         return LikelihoodPoint(
             value, self.item_successes - items, self.cell_successes - cells, weights.sum(axis=0), weights, weights.T
@@ -112,12 +112,12 @@ class GridKernel:
         """See `TaskKernel`."""
         return point
 
-    def condensed(self, point: LikelihoodPoint, shrink: Floats) -> Floats:
+    def schur_complement(self, point: LikelihoodPoint, shrink: Floats) -> Floats:
         """See `TaskKernel`."""
         scaled = point.weights * np.sqrt(shrink)
-        condensed = -(scaled @ scaled.T)
-        condensed[np.diag_indices_from(condensed)] += point.weights.sum(axis=1)
-        return condensed
+        reduced_information = -(scaled @ scaled.T)
+        reduced_information[np.diag_indices_from(reduced_information)] += point.weights.sum(axis=1)
+        return reduced_information
 
     def skewness(
         self, point: LikelihoodPoint, z: Floats, u: Floats, covariance: Floats, shrink: Floats
@@ -125,17 +125,17 @@ class GridKernel:
         """See `TaskKernel`."""
         # h of the protocol, built in place: shape (S, I).
         weights = point.weights
-        reach = covariance @ weights
-        v = np.einsum("si,si->i", weights, reach)
-        reach *= -2.0 * shrink
-        reach += shrink + shrink**2 * v
-        reach += np.diag(covariance)[:, None]
-        odds = np.exp(np.clip(z, -FARTHEST, FARTHEST))[:, None] * np.exp(np.clip(u, -FARTHEST, FARTHEST))
-        one_plus = odds + 1.0
-        reach *= weights
-        reach *= np.subtract(2.0, one_plus, out=odds)  # 1 - 2 mu = (1 - odds) / (1 + odds)
-        reach /= one_plus
-        return -0.5 * reach.sum(axis=0), -0.5 * reach.sum(axis=1), v
+        logit_variance = covariance @ weights
+        v = np.einsum("si,si->i", weights, logit_variance)
+        logit_variance *= -2.0 * shrink
+        logit_variance += shrink + shrink**2 * v
+        logit_variance += np.diag(covariance)[:, None]
+        odds = np.exp(np.clip(z, -MAX_LOGIT, MAX_LOGIT))[:, None] * np.exp(np.clip(u, -MAX_LOGIT, MAX_LOGIT))
+        one_plus_odds = odds + 1.0
+        logit_variance *= weights
+        logit_variance *= np.subtract(2.0, one_plus_odds, out=odds)  # 1 - 2 mu = (1 - odds) / (1 + odds)
+        logit_variance /= one_plus_odds
+        return -0.5 * logit_variance.sum(axis=0), -0.5 * logit_variance.sum(axis=1), v
 
     def without(self, point: LikelihoodPoint, z: Floats, u: Floats, student: int) -> LikelihoodPoint:
         """See `TaskKernel`."""
@@ -173,9 +173,9 @@ class SparseKernel:
         coupling = (self._to_items @ self.maps.multiply(weights[:, None]).tocsr()).toarray()
         return LikelihoodPoint(
             value,
-            sums_by(self.item, residual, self.n_items),
+            sum_by_group(self.item, residual, self.n_items),
             self.maps.T @ residual,
-            sums_by(self.item, weights, self.n_items),
+            sum_by_group(self.item, weights, self.n_items),
             weights,
             coupling,
         )
@@ -184,11 +184,11 @@ class SparseKernel:
         """See `TaskKernel`."""
         return point
 
-    def condensed(self, point: LikelihoodPoint, shrink: Floats) -> Floats:
+    def schur_complement(self, point: LikelihoodPoint, shrink: Floats) -> Floats:
         """See `TaskKernel`."""
-        plain = (self.maps.T @ self.maps.multiply(point.weights[:, None]).tocsr()).toarray()
+        full_information = (self.maps.T @ self.maps.multiply(point.weights[:, None]).tocsr()).toarray()
         scaled = point.coupling * np.sqrt(shrink)[:, None]
-        return np.asarray(plain - scaled.T @ scaled)
+        return np.asarray(full_information - scaled.T @ scaled)
 
     def skewness(
         self, point: LikelihoodPoint, z: Floats, u: Floats, covariance: Floats, shrink: Floats
@@ -203,25 +203,25 @@ class SparseKernel:
             rows, i = self.maps[part].toarray(), self.item[part]
             variance[part] += np.einsum("rc,rc->r", rows @ covariance, rows - 2.0 * shrink[i, None] * point.coupling[i])
         q = 0.5 * point.weights * np.tanh(eta / 2) * variance  # -1/2 W (1 - 2 mu) h, and 1 - 2 mu = -tanh(eta / 2)
-        return sums_by(self.item, q, self.n_items), self.maps.T @ q, v
+        return sum_by_group(self.item, q, self.n_items), self.maps.T @ q, v
 
     def without(self, point: LikelihoodPoint, z: Floats, u: Floats, student: int) -> LikelihoodPoint:
         """See `TaskKernel`."""
-        keep = (self.student != student).astype(float)
-        rest = SparseKernel(
-            self.successes * keep, self.trials * keep, self.student, self.item, self.maps, self.n_students
+        kept_rows = (self.student != student).astype(float)
+        reduced_kernel = SparseKernel(
+            self.successes * kept_rows, self.trials * kept_rows, self.student, self.item, self.maps, self.n_students
         )
-        return rest.at(z, u)
+        return reduced_kernel.at(z, u)
 
 
-def sums_by(codes: Ints, values: Floats, n: int) -> Floats:
+def sum_by_group(group_codes: Ints, values: Floats, n: int) -> Floats:
     """Sums of values by code, shape (n,)."""
-    return np.bincount(codes, values, n).astype(float, copy=False)
+    return np.bincount(group_codes, values, n).astype(float, copy=False)
 
 
 def _sum_of_logs(values: Floats) -> float:
     """The sum of logarithms of numbers >= 1, shape (S, I): of products of as many students as a float can hold."""
-    largest = float(values.max(initial=1.0))
-    together = max(1, int(600 / np.log(max(largest, 2.0))))
-    starts = np.arange(0, len(values), together)
+    max_value = float(values.max(initial=1.0))
+    n_per_product = max(1, int(600 / np.log(max(max_value, 2.0))))
+    starts = np.arange(0, len(values), n_per_product)
     return float(np.log(np.multiply.reduceat(values, starts, axis=0)).sum()) if len(values) else 0.0

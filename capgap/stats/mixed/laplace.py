@@ -33,13 +33,13 @@ from capgap.stats.mixed.evaluation import (
     SigmaScale,
     UnknownsLayout,
 )
-from capgap.stats.mixed.kernels import LikelihoodPoint, TaskKernel, sums_by
+from capgap.stats.mixed.kernels import LikelihoodPoint, TaskKernel, sum_by_group
 
 __all__ = ["LaplaceLikelihood"]
 
 Floats = NDArray[np.float64]
 
-DECREMENT = 1e-9
+NEWTON_TOLERANCE = 1e-9
 """Newton stops where a step can raise the log-likelihood by half of this only."""
 MOST_STEPS = 50
 
@@ -64,18 +64,18 @@ class LaplaceLikelihood:
     def __init__(
         self,
         kernels: Sequence[TaskKernel],
-        core: Floats,
+        core_maps: Floats,
         slopes: Floats,
         layout: UnknownsLayout,
         *,
         restricted: bool = True,
     ):
-        self.kernels, self.core, self.slopes, self.layout = kernels, core, slopes, layout
+        self.kernels, self.core, self.slopes, self.layout = kernels, core_maps, slopes, layout
         self.restricted = restricted
         self._ends = np.cumsum([k.n_items for k in kernels])[:-1]
         self._students = kernels[0].n_students
         n_items = sum(k.n_items for k in kernels)
-        shapes = (core.shape[2],), (len(kernels), slopes.shape[2]), (len(kernels), self._students), (n_items,)
+        shapes = (core_maps.shape[2],), (len(kernels), slopes.shape[2]), (len(kernels), self._students), (n_items,)
         self._mode = ConditionalMode(*map(np.zeros, shapes))
         self._sigma = np.ones(len(layout.sizes))
         self.n_passes = 0
@@ -96,23 +96,23 @@ class LaplaceLikelihood:
 
     def _rescale(self, sigma: Floats) -> None:
         """Keep the effects themselves where they are while sigma moves, so that the last mode is a good start."""
-        old, self._sigma = self._scale(), sigma
-        new, mode = self._scale(), self._mode
+        old_scale, self._sigma = self._scale(), sigma
+        new_scale, mode = self._scale(), self._mode
         self._mode = ConditionalMode(
-            mode.core * (old.core / new.core),
-            mode.task * (old.task / new.task),
-            mode.cell * (old.cell / new.cell if new.cell else 0.0),
-            mode.item * (old.item / new.item if new.item else 0.0),
+            mode.core * (old_scale.core / new_scale.core),
+            mode.task * (old_scale.task / new_scale.task),
+            mode.cell * (old_scale.cell / new_scale.cell if new_scale.cell else 0.0),
+            mode.item * (old_scale.item / new_scale.item if new_scale.item else 0.0),
         )
 
     def _coordinates(self, mode: ConditionalMode) -> Floats:
         """Of every block, shape (K, c)."""
         scale = self._scale()
-        z = self.core @ (scale.core * mode.core) + _times(self.slopes, scale.task * mode.task)
+        z = self.core @ (scale.core * mode.core) + _block_matvec(self.slopes, scale.task * mode.task)
         z[:, : self._students] += scale.cell * mode.cell
         return z
 
-    def _at(self, mode: ConditionalMode) -> tuple[float, list[LikelihoodPoint]]:
+    def _penalised_likelihood(self, mode: ConditionalMode) -> tuple[float, list[LikelihoodPoint]]:
         """The penalised log-likelihood and every block's point."""
         self.n_passes += 1
         items = np.split(self._scale().item * mode.item, self._ends)
@@ -121,7 +121,7 @@ class LaplaceLikelihood:
         penalty = sum(float(np.vdot(b, b)) for b in (random, mode.task, mode.cell, mode.item))
         return sum(p.log_likelihood for p in points) - 0.5 * penalty, points
 
-    def _eliminated(self, points: list[LikelihoodPoint]) -> FactorisedHessian:
+    def _factor_hessian(self, points: list[LikelihoodPoint]) -> FactorisedHessian:
         """Factorise minus the Hessian: items, student x task, task effects, core.
 
         Each step is a Schur complement: what is left of the coordinates' block (K, c, c) once these unknowns have been
@@ -133,30 +133,30 @@ class LaplaceLikelihood:
             raise LinAlgError("not a maximum in some item")
         # Items: a diagonal. `shrink` is the variance of each item given the coordinates.
         shrink = np.split(scale.item**2 / d, self._ends)
-        q = np.stack([k.condensed(p, x) for k, p, x in zip(self.kernels, points, shrink, strict=True)])
-        log_det, left = float(np.log(d).sum()), q
+        q = np.stack([k.schur_complement(p, x) for k, p, x in zip(self.kernels, points, shrink, strict=True)])
+        log_det, schur_complement = float(np.log(d).sum()), q
         cell = np.zeros((len(points), 0, 0))
         if scale.cell:
             # Student x task: one effect on each of the first S coordinates of a block.
-            cell, more = _inverted(scale.cell**2 * q[:, :s, :s] + np.eye(s))
-            log_det += more
-            left = q - scale.cell**2 * (q[:, :, :s] @ (cell @ q[:, :s]))
+            cell, block_log_det = _invert_and_log_det(scale.cell**2 * q[:, :s, :s] + np.eye(s))
+            log_det += block_log_det
+            schur_complement = q - scale.cell**2 * (q[:, :, :s] @ (cell @ q[:, :s]))
         slopes = self.slopes * scale.task
-        pull = slopes.swapaxes(1, 2) @ left
+        task_coupling = slopes.swapaxes(1, 2) @ schur_complement
         task = np.zeros((len(points), 0, 0))
         if len(scale.task):
             # Task effects: q of each block.
-            task, more = _inverted(pull @ slopes + np.eye(len(scale.task)))
-            log_det += more
-            left = left - pull.swapaxes(1, 2) @ (task @ pull)
+            task, block_log_det = _invert_and_log_det(task_coupling @ slopes + np.eye(len(scale.task)))
+            log_det += block_log_det
+            schur_complement = schur_complement - task_coupling.swapaxes(1, 2) @ (task @ task_coupling)
         # The core, summed over blocks; fixed effects have no prior, random ones a unit one.
-        flat = self.core.reshape(-1, len(scale.core))
-        core = flat.T @ (left @ self.core).reshape(flat.shape)
-        core = scale.core[:, None] * (core + core.T) / 2 * scale.core
-        core[np.diag_indices_from(core)] += np.r_[np.zeros(n_fixed), np.ones(len(core) - n_fixed)]
-        factor = cho_factor(core, lower=True, check_finite=False)
-        log_det += 2 * float(np.log(np.diag(factor[0])).sum())
-        return FactorisedHessian(points, d, q, cell, task, pull, factor, log_det)
+        flat_core_maps = self.core.reshape(-1, len(scale.core))
+        core_matrix = flat_core_maps.T @ (schur_complement @ self.core).reshape(flat_core_maps.shape)
+        core_matrix = scale.core[:, None] * (core_matrix + core_matrix.T) / 2 * scale.core
+        core_matrix[np.diag_indices_from(core_matrix)] += np.r_[np.zeros(n_fixed), np.ones(len(core_matrix) - n_fixed)]
+        cholesky_factor = cho_factor(core_matrix, lower=True, check_finite=False)
+        log_det += 2 * float(np.log(np.diag(cholesky_factor[0])).sum())
+        return FactorisedHessian(points, d, q, cell, task, task_coupling, cholesky_factor, log_det)
 
     def _solved(self, system: FactorisedHessian, residual: RightHandSide) -> tuple[ConditionalMode, float]:
         """H⁻¹ times a residual, and the residual times that.
@@ -164,83 +164,83 @@ class LaplaceLikelihood:
         Forward through items, student x task and task effects to the core, then back in the opposite order.
         """
         scale, s = self._scale(), self._students
-        direct, rest = residual.direct, residual.coordinates
-        lowered = direct.item / system.d
-        power = float(direct.item @ lowered)
-        through = np.split(scale.item * lowered, self._ends)
-        rest = rest - np.stack([p.coupling.T @ x for p, x in zip(system.points, through, strict=True)])
-        cells, tasks = direct.cell, direct.task
+        direct_terms, block_rhs = residual.direct_terms, residual.coordinates
+        lowered = direct_terms.item / system.d
+        power = float(direct_terms.item @ lowered)
+        item_steps = np.split(scale.item * lowered, self._ends)
+        block_rhs = block_rhs - np.stack([p.coupling.T @ x for p, x in zip(system.points, item_steps, strict=True)])
+        cells, tasks = direct_terms.cell, direct_terms.task
         if scale.cell:
-            cells = cells + scale.cell * rest[:, :s]
-            solved = _times(system.cell, cells)
-            power += float(np.vdot(cells, solved))
-            rest = rest - scale.cell * _times(system.q[:, :, :s], solved)
+            cells = cells + scale.cell * block_rhs[:, :s]
+            solution = _block_matvec(system.cell, cells)
+            power += float(np.vdot(cells, solution))
+            block_rhs = block_rhs - scale.cell * _block_matvec(system.q[:, :, :s], solution)
         if len(scale.task):
-            tasks = tasks + scale.task * _times(self.slopes.swapaxes(1, 2), rest)
-            solved = _times(system.task, tasks)
-            power += float(np.vdot(tasks, solved))
-            rest = rest - _times(system.pull.swapaxes(1, 2), solved)
-        side = direct.core + scale.core * np.tensordot(rest, self.core, 2)
-        core = cho_solve(system.factor, side, check_finite=False)
-        power += float(side @ core)
+            tasks = tasks + scale.task * _block_matvec(self.slopes.swapaxes(1, 2), block_rhs)
+            solution = _block_matvec(system.task, tasks)
+            power += float(np.vdot(tasks, solution))
+            block_rhs = block_rhs - _block_matvec(system.task_coupling.swapaxes(1, 2), solution)
+        core_rhs = direct_terms.core + scale.core * np.tensordot(block_rhs, self.core, 2)
+        core_step = cho_solve(system.factor, core_rhs, check_finite=False)
+        power += float(core_rhs @ core_step)
         # Back substitution: z are the coordinates that the core moves, then the task effects, then student x task.
-        z = self.core @ (scale.core * core)
+        z = self.core @ (scale.core * core_step)
         if len(scale.task):
-            tasks = _times(system.task, tasks - _times(system.pull, z))
-            z = z + _times(self.slopes, scale.task * tasks)
+            tasks = _block_matvec(system.task, tasks - _block_matvec(system.task_coupling, z))
+            z = z + _block_matvec(self.slopes, scale.task * tasks)
         if scale.cell:
-            cells = _times(system.cell, cells - scale.cell * _times(system.q[:, :s], z))
+            cells = _block_matvec(system.cell, cells - scale.cell * _block_matvec(system.q[:, :s], z))
             z[:, :s] += scale.cell * cells
-        back = np.concatenate([p.coupling @ x for p, x in zip(system.points, z, strict=True)])
-        return ConditionalMode(core, tasks, cells, (direct.item - scale.item * back) / system.d), power
+        item_shift = np.concatenate([p.coupling @ x for p, x in zip(system.points, z, strict=True)])
+        return ConditionalMode(core_step, tasks, cells, (direct_terms.item - scale.item * item_shift) / system.d), power
 
     def _score(self, mode: ConditionalMode, points: list[LikelihoodPoint]) -> RightHandSide:
         """The gradient of the penalised log-likelihood."""
         penalised = mode.core.copy()
         penalised[: self.layout.n_fixed] = 0.0
         items = self._scale().item * np.concatenate([point.item_score for point in points])
-        direct = ConditionalMode(-penalised, -mode.task, -mode.cell, items - mode.item)
-        return RightHandSide(direct, np.stack([point.score for point in points]))
+        direct_terms = ConditionalMode(-penalised, -mode.task, -mode.cell, items - mode.item)
+        return RightHandSide(direct_terms, np.stack([point.score for point in points]))
 
-    def _places(
+    def _block_states(
         self, mode: ConditionalMode, points: list[LikelihoodPoint]
     ) -> Iterator[tuple[TaskKernel, LikelihoodPoint, Floats, Floats]]:
         """Every block with its point, coordinates and items."""
         items = np.split(self._scale().item * mode.item, self._ends)
         return zip(self.kernels, points, self._coordinates(mode), items, strict=True)
 
-    def _climb(self) -> tuple[float, FactorisedHessian, bool]:
+    def _find_mode(self) -> tuple[float, FactorisedHessian, bool]:
         """Newton's method with step-halving from the last mode."""
         mode = self._mode
-        value, points = self._at(mode)
+        value, points = self._penalised_likelihood(mode)
         for _ in range(MOST_STEPS):
             try:
-                system = self._eliminated(points)
+                system = self._factor_hessian(points)
             except LinAlgError:  # under a link with chance the Hessian may be indefinite: step by its expectation
-                system = self._eliminated([k.expected(p, z, u) for k, p, z, u in self._places(mode, points)])
+                system = self._factor_hessian([k.expected(p, z, u) for k, p, z, u in self._block_states(mode, points)])
             step, power = self._solved(system, self._score(mode, points))
-            if power < DECREMENT:
+            if power < NEWTON_TOLERANCE:
                 self._mode = mode
-                return value, system if system.points is points else self._eliminated(points), True
+                return value, system if system.points is points else self._factor_hessian(points), True
             size = 1.0
             while True:
-                trial = mode.moved(step, size)
-                trial_value, trial_points = self._at(trial)
+                trial = mode.after_step(step, size)
+                trial_value, trial_points = self._penalised_likelihood(trial)
                 # The function is concave: only rounding can make a short step look downhill.
                 if trial_value >= value - 1e-12 * abs(value) or size < 1e-6:
                     break
                 size /= 2
             mode, value, points = trial, trial_value, trial_points
         self._mode = mode
-        return value, self._eliminated(points), False
+        return value, self._factor_hessian(points), False
 
     def points(self) -> list[LikelihoodPoint]:
         """Every block's likelihood at the last mode."""
-        return self._at(self._mode)[1]
+        return self._penalised_likelihood(self._mode)[1]
 
-    def points_without(self, points: list[LikelihoodPoint], student: int) -> list[LikelihoodPoint]:
+    def leave_out_student(self, points: list[LikelihoodPoint], student: int) -> list[LikelihoodPoint]:
         """The same points without one student's outcomes."""
-        return [kernel.without(point, z, u, student) for kernel, point, z, u in self._places(self._mode, points)]
+        return [kernel.without(point, z, u, student) for kernel, point, z, u in self._block_states(self._mode, points)]
 
     def fixed_step(self, points: list[LikelihoodPoint]) -> Floats:
         """One Newton step of the fixed effects from the last mode, the outcomes being those of `points`.
@@ -250,16 +250,16 @@ class LaplaceLikelihood:
         LinAlgError
             The fixed effects are not identified by them.
         """
-        step, _ = self._solved(self._eliminated(points), self._score(self._mode, points))
+        step, _ = self._solved(self._factor_hessian(points), self._score(self._mode, points))
         return step.core[: self.layout.n_fixed]
 
-    def without_block(self, left_out: int) -> "LaplaceLikelihood":
+    def leave_out_task(self, left_out_task: int) -> "LaplaceLikelihood":
         """The objective of all blocks but one, at the same mode; sizes are not adapted: not for evaluating."""
-        keep = np.arange(len(self.kernels)) != left_out
-        kernels = [kernel for k, kernel in enumerate(self.kernels) if k != left_out]
+        keep = np.arange(len(self.kernels)) != left_out_task
+        kernels = [kernel for k, kernel in enumerate(self.kernels) if k != left_out_task]
         rest = LaplaceLikelihood(kernels, self.core[keep], self.slopes[keep], self.layout, restricted=self.restricted)
         mode, items = self._mode, np.split(self._mode.item, self._ends)
-        item = np.concatenate(items[:left_out] + items[left_out + 1 :])
+        item = np.concatenate(items[:left_out_task] + items[left_out_task + 1 :])
         rest._mode, rest._sigma = ConditionalMode(mode.core, mode.task[keep], mode.cell[keep], item), self._sigma
         return rest
 
@@ -267,18 +267,18 @@ class LaplaceLikelihood:
         """The objective and its gradient at log sigmas `theta`, shape (G,)."""
         self._rescale(np.exp(theta))
         try:
-            value, system, converged = self._climb()
+            value, system, converged = self._find_mode()
         except LinAlgError:
-            return self._failed(theta)
-        return self._differentiated(theta, value - 0.5 * self._log_det(system), system, converged)
+            return self._failed_evaluation(theta)
+        return self._evaluate_gradient(theta, value - 0.5 * self._log_det(system), system, converged)
 
     def value(self, theta: Floats) -> float:
         """The objective alone, at less than half of the cost."""
         self._rescale(np.exp(theta))
         try:
-            value, system, _ = self._climb()
+            value, system, _ = self._find_mode()
         except LinAlgError:
-            return self._failed(theta).value
+            return self._failed_evaluation(theta).value
         return value - 0.5 * self._log_det(system)
 
     def _log_det(self, system: FactorisedHessian) -> float:
@@ -286,10 +286,10 @@ class LaplaceLikelihood:
         if self.restricted:
             return system.log_det
         p = self.layout.n_fixed
-        among_fixed = cho_solve(system.factor, np.eye(len(self.layout.core), p), check_finite=False)[:p]
-        return system.log_det + float(np.linalg.slogdet(among_fixed)[1])
+        fixed_covariance = cho_solve(system.factor, np.eye(len(self.layout.core), p), check_finite=False)[:p]
+        return system.log_det + float(np.linalg.slogdet(fixed_covariance)[1])
 
-    def _failed(self, theta: Floats) -> ObjectiveEvaluation:
+    def _failed_evaluation(self, theta: Floats) -> ObjectiveEvaluation:
         """What stands for a value where the Hessian is not positive definite."""
         p, g = self.layout.n_fixed, len(theta)
         self._mode = ConditionalMode(*map(np.zeros_like, self._mode))
@@ -298,7 +298,7 @@ class LaplaceLikelihood:
             theta.copy(), -math.inf, np.zeros(g), unknown, unknown, np.full((p, p), np.nan), np.full(g, np.nan), False
         )
 
-    def _differentiated(
+    def _evaluate_gradient(
         self, theta: Floats, value: float, system: FactorisedHessian, converged: bool
     ) -> ObjectiveEvaluation:
         """The value with its gradient: covariance of the coordinates, third derivatives, bias correction."""
@@ -308,70 +308,70 @@ class LaplaceLikelihood:
         if not self.restricted:
             # Given the fixed effects: the full likelihood takes h and the trace without their uncertainty.
             spread = inverse - inverse[:, :p] @ np.linalg.solve(inverse[:p, :p], inverse[:p])
-        covariance, trace = self._covariance(system, spread)
+        covariance, inverse_trace = self._covariance(system, spread)
         shrink = scale.item**2 / system.d
-        items_at, shrinks = np.split(scale.item * mode.item, self._ends), np.split(shrink, self._ends)
-        places = zip(system.points, self._coordinates(mode), items_at, covariance, shrinks, strict=True)
-        skewness = [kernel.skewness(*place) for kernel, place in zip(self.kernels, places, strict=True)]
+        block_items, block_shrink = np.split(scale.item * mode.item, self._ends), np.split(shrink, self._ends)
+        kernel_inputs = zip(system.points, self._coordinates(mode), block_items, covariance, block_shrink, strict=True)
+        skewness = [kernel.skewness(*inputs) for kernel, inputs in zip(self.kernels, kernel_inputs, strict=True)]
         items, coordinates, v = zip(*skewness, strict=True)
         if self.layout.item is not None:
-            trace[self.layout.item] += float(((1.0 + shrink * np.concatenate(v)) / system.d).sum())
-        direct = ConditionalMode(*map(np.zeros_like, mode))._replace(item=scale.item * np.concatenate(items))
-        side = RightHandSide(direct, np.stack(coordinates))
+            inverse_trace[self.layout.item] += float(((1.0 + shrink * np.concatenate(v)) / system.d).sum())
+        direct_terms = ConditionalMode(*map(np.zeros_like, mode))._replace(item=scale.item * np.concatenate(items))
+        bias_rhs = RightHandSide(direct_terms, np.stack(coordinates))
         # D of the module's docstring: H⁻¹ A'q, the distance of the posterior mean from the mode.
-        shift, _ = self._solved(system, side)
-        gradient = self._by_variance(mode, mode.moved(shift, 2.0)) + trace - self.layout.sizes
-        parts = mode.core[:p].copy(), shift.core[:p], inverse[:p, :p]
-        return ObjectiveEvaluation(theta.copy(), value, gradient, *parts, trace, converged)
+        shift, _ = self._solved(system, bias_rhs)
+        gradient = self._products_by_variance(mode, mode.after_step(shift, 2.0)) + inverse_trace - self.layout.sizes
+        fixed_effect_parts = mode.core[:p].copy(), shift.core[:p], inverse[:p, :p]
+        return ObjectiveEvaluation(theta.copy(), value, gradient, *fixed_effect_parts, inverse_trace, converged)
 
     def _covariance(self, system: FactorisedHessian, inverse: Floats) -> tuple[Floats, Floats]:
         """Of each block's coordinates (K, c, c), and the trace of H⁻¹ over each variance but the items'."""
         scale, s, layout = self._scale(), self._students, self.layout
-        trace = sums_by(layout.core + 1, np.diag(inverse), len(layout.sizes) + 1)[1:]
-        core = self.core * scale.core
-        covariance = core @ inverse @ core.swapaxes(1, 2)
+        inverse_trace = sum_by_group(layout.core + 1, np.diag(inverse), len(layout.sizes) + 1)[1:]
+        scaled_core_maps = self.core * scale.core
+        covariance = scaled_core_maps @ inverse @ scaled_core_maps.swapaxes(1, 2)
         if len(scale.task):
             slopes = self.slopes * scale.task
-            pulled = system.task @ system.pull
-            spread = pulled @ covariance
-            of_effects = np.einsum("kii->i", system.task) + np.einsum("kic,kic->i", spread, pulled)
-            np.add.at(trace, layout.task, of_effects)
+            projection = system.task @ system.task_coupling
+            spread = projection @ covariance
+            task_traces = np.einsum("kii->i", system.task) + np.einsum("kic,kic->i", spread, projection)
+            np.add.at(inverse_trace, layout.task, task_traces)
             # (I - N pulled) covariance (I - N pulled)' + N task N'
             covariance = covariance - slopes @ spread
-            covariance = covariance + (slopes @ system.task - covariance @ pulled.swapaxes(1, 2)) @ slopes.swapaxes(
+            covariance = covariance + (slopes @ system.task - covariance @ projection.swapaxes(1, 2)) @ slopes.swapaxes(
                 1, 2
             )
         if layout.cell is not None:
-            pulled = scale.cell * (system.cell @ system.q[:, :s])
-            spread = pulled @ covariance
-            trace[layout.cell] += float(np.einsum("kii->", system.cell) + np.vdot(spread, pulled))
+            projection = scale.cell * (system.cell @ system.q[:, :s])
+            spread = projection @ covariance
+            inverse_trace[layout.cell] += float(np.einsum("kii->", system.cell) + np.vdot(spread, projection))
             # The same once more, the effects meeting the first S coordinates only.
             covariance = covariance.copy()
             covariance[:, :s] -= scale.cell * spread
             covariance[:, :, :s] += scale.cell * np.pad(
                 scale.cell * system.cell, ((0, 0), (0, covariance.shape[1] - s), (0, 0))
-            ) - scale.cell * (covariance @ pulled.swapaxes(1, 2))
-        return covariance, trace
+            ) - scale.cell * (covariance @ projection.swapaxes(1, 2))
+        return covariance, inverse_trace
 
-    def _by_variance(self, a: ConditionalMode, b: ConditionalMode) -> Floats:
+    def _products_by_variance(self, a: ConditionalMode, b: ConditionalMode) -> Floats:
         """Inner products of the random effects, summed within each variance, shape (G,)."""
         layout, n = self.layout, len(self.layout.sizes)
         # Fixed effects have the code -1: they fall into the first sum, which is cut off.
-        products = sums_by(layout.core + 1, a.core * b.core, n + 1)[1:]
-        np.add.at(products, layout.task, (a.task * b.task).sum(axis=0))
+        inner_products = sum_by_group(layout.core + 1, a.core * b.core, n + 1)[1:]
+        np.add.at(inner_products, layout.task, (a.task * b.task).sum(axis=0))
         if layout.cell is not None:
-            products[layout.cell] += np.vdot(a.cell, b.cell)
+            inner_products[layout.cell] += np.vdot(a.cell, b.cell)
         if layout.item is not None:
-            products[layout.item] += a.item @ b.item
-        return products
+            inner_products[layout.item] += a.item @ b.item
+        return inner_products
 
 
-def _times(matrices: Floats, vectors: Floats) -> Floats:
+def _block_matvec(matrices: Floats, vectors: Floats) -> Floats:
     """Matrix times vector in each block: (K, a, b) and (K, b) to (K, a)."""
     return (matrices @ vectors[:, :, None])[:, :, 0]
 
 
-def _inverted(matrices: Floats) -> tuple[Floats, float]:
+def _invert_and_log_det(matrices: Floats) -> tuple[Floats, float]:
     """Inverses and the sum of log determinants of symmetric matrices that are no smaller than the identity."""
     lower = np.linalg.cholesky(matrices)
     inverse = np.linalg.inv(matrices)

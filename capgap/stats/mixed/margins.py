@@ -19,13 +19,13 @@ from scipy.special import expit
 from capgap.stats.estimate import Estimate
 from capgap.stats.mixed.coding import CodedCovariate, DesignCoding, design_matrix
 from capgap.stats.mixed.formula import FormulaFactor
-from capgap.stats.mixed.inference import AT_ZERO, FixedEffectsInference
+from capgap.stats.mixed.inference import ZERO_THETA, FixedEffectsInference
 from capgap.stats.mixed.model import MixedModel
 
 __all__ = ["MarginalEffect", "DeltaMethodSlope", "marginal_effects"]
 
 Floats = NDArray[np.float64]
-NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(41)
+HERMITE_NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(41)
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class DeltaMethodSlope:
     sigma: Floats
     """Total derivative in the free log sigmas, the coefficients moving along; shape (F,)."""
 
-    def minus(self, other: "DeltaMethodSlope") -> "DeltaMethodSlope":
+    def difference_from(self, other: "DeltaMethodSlope") -> "DeltaMethodSlope":
         """The difference of two functions."""
         return DeltaMethodSlope(self.value - other.value, self.beta - other.beta, self.sigma - other.sigma)
 
@@ -70,7 +70,7 @@ class _Rows:
         cell = np.unique(task * outcomes.n_students + student, return_inverse=True)[1]
         share = weight / np.bincount(cell, weight)[cell]
         self.weight = share / np.bincount(task, share)[task]
-        sigma2 = np.where(inference.theta < AT_ZERO, 0.0, np.exp(2 * inference.theta))
+        sigma2 = np.where(inference.theta < ZERO_THETA, 0.0, np.exp(2 * inference.theta))
         # Variance of the linear predictor by random term, shape (rows, G): z' z sigma².
         self.parts = np.column_stack(
             [s2 * np.square(t.columns[self.used]).sum(axis=1) for s2, t in zip(sigma2, model.plan.random, strict=True)]
@@ -78,126 +78,126 @@ class _Rows:
         )
         self.spread = np.sqrt(self.parts.sum(axis=1))
         self.free = inference.curvature.free
-        self.nuisance = model.design[self.used, model.n_formula :]
-        self.above = model.above[self.used]
+        self.nuisance = model.design[self.used, model.n_estimated :]
+        self.score_range = model.score_range[self.used]
 
-    def design(self, coding: DesignCoding) -> Floats:
+    def design(self, predictors: DesignCoding) -> Floats:
         """Estimated and nuisance columns under other covariates."""
-        return np.hstack([design_matrix(coding)[0][self.used][:, self.model.estimated], self.nuisance])
+        return np.hstack([design_matrix(predictors)[0][self.used][:, self.model.estimated], self.nuisance])
 
-    def moments(self, x: Floats, order: int, above: Floats) -> list[Floats]:
+    def moments(self, x: Floats, order: int, score_range: Floats) -> list[Floats]:
         """The expected score at rows of a design, and its derivatives in the linear predictor up to `order`."""
         eta = x @ self.inference.beta
         derivatives = [np.zeros(len(eta)) for _ in range(order + 1)]
-        for node, weight in zip(NODES, WEIGHTS / WEIGHTS.sum(), strict=True):
+        for node, weight in zip(HERMITE_NODES, WEIGHTS / WEIGHTS.sum(), strict=True):
             p = expit(eta + self.spread * node)
             w = p * (1 - p)
             # expit and its first three derivatives.
             for total, value in zip(derivatives, (p, w, w * (1 - 2 * p), w * (1 - 6 * w)), strict=False):
                 total += weight * value
-        return [1.0 - above + above * derivatives[0], *(above * values for values in derivatives[1:])]
+        return [1.0 - score_range + score_range * derivatives[0], *(score_range * values for values in derivatives[1:])]
 
     def slope(self, value: float, beta: Floats, variance: Floats) -> DeltaMethodSlope:
         """Add what the variances do: by themselves (`variance`, per row) and by moving the coefficients."""
         # d v / d log sigma = 2 sigma² z'z; and the coefficients move with the free log sigmas.
-        direct = 2 * (variance @ self.parts)[self.free] if len(self.free) else np.zeros(0)
-        return DeltaMethodSlope(value, beta, direct + self.inference.curvature.beta_slope @ beta)
+        direct_sigma_slope = 2 * (variance @ self.parts)[self.free] if len(self.free) else np.zeros(0)
+        return DeltaMethodSlope(value, beta, direct_sigma_slope + self.inference.curvature.beta_slope @ beta)
 
     def difference(
         self, weight: Floats, high: tuple[DesignCoding, Floats], low: tuple[DesignCoding, Floats]
     ) -> DeltaMethodSlope:
         """Expected score under one coding minus that under another, each with what the logit moves of the score."""
         value, beta, variance = 0.0, np.zeros(len(self.inference.beta)), np.zeros(len(weight))
-        for sign, (coding, above) in ((1.0, high), (-1.0, low)):
-            x = self.design(coding)
-            m0, m1, m2 = self.moments(x, 2, above)
-            value += sign * float(weight @ m0)
-            beta += sign * (weight * m1) @ x
+        for sign, (predictors, score_range) in ((1.0, high), (-1.0, low)):
+            x = self.design(predictors)
+            expected_score, derivative_1, derivative_2 = self.moments(x, 2, score_range)
+            value += sign * float(weight @ expected_score)
+            beta += sign * (weight * derivative_1) @ x
             # d E expit(eta + N(0, v)) / d v = E expit'' / 2.
-            variance += sign * 0.5 * weight * m2
+            variance += sign * 0.5 * weight * derivative_2
         return self.slope(value, beta, variance)
 
-    def derivative(self, weight: Floats, factor: FormulaFactor) -> DeltaMethodSlope:
+    def derivative(self, weight: Floats, predictor: FormulaFactor) -> DeltaMethodSlope:
         """The slope of the expected score in a number."""
-        x = self.design(self.model.coding)
-        at_one, at_zero = (self.design(_fixed_at(self.model.coding, factor, value)) for value in (1.0, 0.0))
-        per_unit = at_one - at_zero
-        _, m1, m2, m3 = self.moments(x, 3, self.above)
+        x = self.design(self.model.predictors)
+        x_at_1, x_at_0 = (self.design(_hold_factor(self.model.predictors, predictor, value)) for value in (1.0, 0.0))
+        per_unit = x_at_1 - x_at_0
+        _, derivative_1, derivative_2, derivative_3 = self.moments(x, 3, self.score_range)
         # The factor's slope in each row, its interactions included.
-        along = per_unit @ self.inference.beta
-        beta = (weight * m1) @ per_unit + (weight * m2 * along) @ x
-        return self.slope(float(weight @ (m1 * along)), beta, 0.5 * weight * m3 * along)
+        eta_slope = per_unit @ self.inference.beta
+        beta = (weight * derivative_1) @ per_unit + (weight * derivative_2 * eta_slope) @ x
+        return self.slope(float(weight @ (derivative_1 * eta_slope)), beta, 0.5 * weight * derivative_3 * eta_slope)
 
 
 def marginal_effects(
     model: MixedModel, inference: FixedEffectsInference, conf_level: float
 ) -> tuple[MarginalEffect, ...]:
     """Every average marginal effect of a fit: by capability, and their differences; of capability itself."""
-    rows, coding = _Rows(model, inference), model.coding
+    rows, predictors = _Rows(model, inference), model.predictors
     margins: list[MarginalEffect] = []
-    groups = _capabilities(rows, coding)
-    for covariate in coding.covariates.values():
-        if covariate.constant or not _estimated(model, covariate):
+    capability_weights = _capabilities(rows, predictors)
+    for covariate in predictors.covariates.values():
+        if covariate.constant or not _is_estimated(model, covariate):
             continue
-        if coding.has_capability and covariate.factor == FormulaFactor(coding.capability):
-            weight = np.mean([weight for _, weight in groups], axis=0)
+        if predictors.has_capability and covariate.factor == FormulaFactor(predictors.capability):
+            weight = np.mean([weight for _, weight in capability_weights], axis=0)
             margins.extend(_margin(rows, name, "all", s, conf_level) for name, s in _effects(rows, weight, covariate))
             continue
-        sets = [dict(_effects(rows, weight, covariate)) for _, weight in groups]
-        for (where, _), effects in zip(groups, sets, strict=True):
-            margins.extend(_margin(rows, name, where, s, conf_level) for name, s in effects.items())
-        if _crossed(coding, covariate):
-            for (where, _), effects in zip(groups[1:], sets[1:], strict=True):
+        capability_effects = [dict(_effects(rows, weight, covariate)) for _, weight in capability_weights]
+        for (capability, _), effects in zip(capability_weights, capability_effects, strict=True):
+            margins.extend(_margin(rows, name, capability, s, conf_level) for name, s in effects.items())
+        if _has_interaction(predictors, covariate):
+            for (capability, _), effects in zip(capability_weights[1:], capability_effects[1:], strict=True):
                 for name, s in effects.items():
-                    both = s.minus(sets[0][name])
-                    label = f"{where} - {groups[0][0]}"
-                    margins.append(replace(_margin(rows, name, label, both, conf_level), contrast=True))
+                    effect_difference = s.difference_from(capability_effects[0][name])
+                    label = f"{capability} - {capability_weights[0][0]}"
+                    margins.append(replace(_margin(rows, name, label, effect_difference, conf_level), contrast=True))
     return tuple(margins)
 
 
-def _margin(rows: _Rows, effect: str, where: str, slope: DeltaMethodSlope, conf_level: float) -> MarginalEffect:
+def _margin(rows: _Rows, effect: str, capability: str, slope: DeltaMethodSlope, conf_level: float) -> MarginalEffect:
     method = "average marginal effect, delta method, Satterthwaite t"
     estimate = rows.inference.estimate(
-        slope.beta, value=slope.value, extra=slope.sigma, conf_level=conf_level, method=method
+        slope.beta, value=slope.value, sigma_slope=slope.sigma, conf_level=conf_level, method=method
     )
-    return MarginalEffect(effect, where, estimate, slope)
+    return MarginalEffect(effect, capability, estimate, slope)
 
 
-def _capabilities(rows: _Rows, coding: DesignCoding) -> list[tuple[str, Floats]]:
+def _capabilities(rows: _Rows, predictors: DesignCoding) -> list[tuple[str, Floats]]:
     """Names and row weights (summing to 1) of each capability, or of everything."""
-    if not coding.has_capability:
+    if not predictors.has_capability:
         return [("all", rows.weight / rows.weight.sum())]
-    covariate = coding.capability_covariate
-    inside = [rows.weight * (covariate.values[rows.used] == j) for j in range(len(covariate.levels))]
-    return [(level, w / w.sum()) for level, w in zip(covariate.levels, inside, strict=True)]
+    covariate = predictors.capability_covariate
+    level_weights = [rows.weight * (covariate.values[rows.used] == j) for j in range(len(covariate.levels))]
+    return [(level, w / w.sum()) for level, w in zip(covariate.levels, level_weights, strict=True)]
 
 
 def _effects(rows: _Rows, weight: Floats, covariate: CodedCovariate) -> Iterator[tuple[str, DeltaMethodSlope]]:
     if not covariate.levels:
         yield covariate.name, rows.derivative(weight, covariate.factor)
         return
-    coding, above = rows.model.coding, [rows.above] * len(covariate.levels)
-    if coding.has_capability and covariate.factor == FormulaFactor(coding.capability):
-        above = [np.full(len(weight), w @ rows.above) for _, w in _capabilities(rows, coding)]
-    sets = [(_fixed_at(coding, covariate.factor, j), above[j]) for j in range(len(covariate.levels))]
-    for level, at_level in zip(covariate.levels[1:], sets[1:], strict=True):
-        yield f"{covariate.name}[{level} - {covariate.levels[0]}]", rows.difference(weight, at_level, sets[0])
+    predictors, score_range = rows.model.predictors, [rows.score_range] * len(covariate.levels)
+    if predictors.has_capability and covariate.factor == FormulaFactor(predictors.capability):
+        score_range = [np.full(len(weight), w @ rows.score_range) for _, w in _capabilities(rows, predictors)]
+    scenarios = [(_hold_factor(predictors, covariate.factor, j), score_range[j]) for j in range(len(covariate.levels))]
+    for level, scenario in zip(covariate.levels[1:], scenarios[1:], strict=True):
+        yield f"{covariate.name}[{level} - {covariate.levels[0]}]", rows.difference(weight, scenario, scenarios[0])
 
 
-def _crossed(coding: DesignCoding, covariate: CodedCovariate) -> bool:
-    if not coding.has_capability:
+def _has_interaction(predictors: DesignCoding, covariate: CodedCovariate) -> bool:
+    if not predictors.has_capability:
         return False
-    return any(covariate.factor in rest for rest in coding.formula.crossed_with(coding.capability))
+    return any(covariate.factor in term for term in predictors.formula.crossed_with(predictors.capability))
 
 
-def _estimated(model: MixedModel, covariate: CodedCovariate) -> bool:
+def _is_estimated(model: MixedModel, covariate: CodedCovariate) -> bool:
     """Whether the covariate's own columns are all estimated."""
     columns = [j for j, term in enumerate(model.terms) if term == (covariate.factor,)]
     return bool(np.isin(columns, model.estimated).all())
 
 
-def _fixed_at(coding: DesignCoding, factor: FormulaFactor, value: float) -> DesignCoding:
+def _hold_factor(predictors: DesignCoding, predictor: FormulaFactor, value: float) -> DesignCoding:
     """The coding with one factor at the same number, or code of a level, in all rows."""
-    values = np.full(coding.rows, float(value))
-    covariates = {f: replace(c, values=values) if f == factor else c for f, c in coding.covariates.items()}
-    return replace(coding, covariates=covariates)
+    values = np.full(predictors.rows, float(value))
+    covariates = {f: replace(c, values=values) if f == predictor else c for f, c in predictors.covariates.items()}
+    return replace(predictors, covariates=covariates)

@@ -10,11 +10,11 @@ from scipy import sparse
 from scipy.linalg import solve_triangular
 
 from capgap.schema.remarks import Reason, Remark, remark
-from capgap.stats.mixed.chance import ChanceKernel, cell_chances
+from capgap.stats.mixed.chance import ChanceLinkKernel, cell_chances
 from capgap.stats.mixed.coding import DesignCoding, design_matrix
 from capgap.stats.mixed.evaluation import UnknownsLayout
 from capgap.stats.mixed.formula import Term
-from capgap.stats.mixed.kernels import GridKernel, SparseKernel, TaskKernel
+from capgap.stats.mixed.kernels import GridLogitKernel, SparseKernel, TaskKernel
 from capgap.stats.mixed.laplace import LaplaceLikelihood
 from capgap.stats.mixed.outcomes import MixedData, first_rows
 from capgap.stats.mixed.terms import RandomTerm, TermPlan, plan_terms
@@ -23,7 +23,7 @@ __all__ = ["MixedModel", "build_model"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
-SAME = 1e-7
+ALIAS_TOLERANCE = 1e-7
 _Column = tuple[Ints, Floats]
 
 
@@ -32,7 +32,7 @@ class MixedModel:
     """Everything about a fit but its numbers."""
 
     outcomes: MixedData
-    coding: DesignCoding
+    predictors: DesignCoding
     plan: TermPlan
     names: tuple[str, ...]
     """Of the formula's columns, aliased ones included."""
@@ -42,7 +42,7 @@ class MixedModel:
     """Indices of the columns that are estimated."""
     aliased: Mapping[str, Remark]
     """Columns that are not, and why."""
-    partners: Mapping[str, tuple[str, ...]]
+    aliased_by_estimated: Mapping[str, tuple[str, ...]]
     """Estimated columns that hold for aliased ones too."""
     design: Floats
     """Estimated columns and then nuisance ones, shape (D, p)."""
@@ -51,18 +51,18 @@ class MixedModel:
     log_volume: float
     """What the transform adds to the objective."""
     laplace: LaplaceLikelihood
-    above: Floats
+    score_range: Floats
     """Of each design row: how much of the score the logit moves, 1 less the chance under a link with chance; (D,)."""
 
     @property
-    def n_formula(self) -> int:
+    def n_estimated(self) -> int:
         """Estimated columns of the formula, before the nuisance ones."""
         return len(self.estimated)
 
     @property
-    def mistakes_guesses(self) -> bool:
+    def ignores_guessing(self) -> bool:
         """Whether items can be guessed and the link is the plain logit, which takes guesses for ability."""
-        return bool((self.above == 1).all() and cell_chances(self.outcomes).any())
+        return bool((self.score_range == 1).all() and cell_chances(self.outcomes).any())
 
     @property
     def path(self) -> Literal["grid", "sparse"]:
@@ -72,7 +72,7 @@ class MixedModel:
 
 def build_model(
     outcomes: MixedData,
-    coding: DesignCoding,
+    predictors: DesignCoding,
     base: NDArray[Any] | None,
     tasks: Literal["auto", "these", "like these"],
     task_slopes: bool = True,
@@ -80,77 +80,77 @@ def build_model(
     chance: bool = False,
 ) -> MixedModel:
     """Build the objective of a formula, with the plain logit or a link with chance."""
-    columns, names, terms = design_matrix(coding)
-    estimated, aliased, partners = _independent(columns, names, outcomes.weight)
-    codes = None if base is None else np.unique(base.astype(str), return_inverse=True)[1]
+    columns, names, terms = design_matrix(predictors)
+    estimated, aliased, aliased_by_estimated = _separate_aliased(columns, names, outcomes.weight)
+    base_codes = None if base is None else np.unique(base.astype(str), return_inverse=True)[1]
     design = columns[:, estimated]
-    plan = plan_terms(outcomes, coding, design, codes, tasks, task_slopes)
-    extra = _new_columns(design, plan.fixed_tasks, outcomes.weight)
-    design = np.hstack([design, extra])
-    used = outcomes.weight > 0
+    plan = plan_terms(outcomes, predictors, design, base_codes, tasks, task_slopes)
+    nuisance_columns = _new_columns(design, plan.fixed_tasks, outcomes.weight)
+    design = np.hstack([design, nuisance_columns])
+    nonempty = outcomes.weight > 0
     # Orthonormal columns condition the objective: beta = transform @ its fixed effects, and log_volume the Jacobian.
-    root = np.sqrt(outcomes.weight[used] / outcomes.weight.sum())[:, None]
-    triangle = np.linalg.qr(design[used] * root, mode="r")
+    root = np.sqrt(outcomes.weight[nonempty] / outcomes.weight.sum())[:, None]
+    triangle = np.linalg.qr(design[nonempty] * root, mode="r")
     transform = solve_triangular(triangle, np.eye(len(triangle)))
     return MixedModel(
         outcomes=outcomes,
-        coding=coding,
+        predictors=predictors,
         plan=plan,
         names=names,
         terms=terms,
         estimated=estimated,
         aliased=aliased,
-        partners=partners,
+        aliased_by_estimated=aliased_by_estimated,
         design=design,
         transform=transform,
         log_volume=float(np.log(np.abs(np.diag(transform))).sum()) if restricted else 0.0,
-        laplace=_objective(outcomes, plan, design @ transform, codes, restricted, chance),
-        above=1.0 - cell_chances(outcomes) if chance else np.ones(len(design)),
+        laplace=_objective(outcomes, plan, design @ transform, base_codes, restricted, chance),
+        score_range=1.0 - cell_chances(outcomes) if chance else np.ones(len(design)),
     )
 
 
-def _independent(
+def _separate_aliased(
     columns: Floats, names: tuple[str, ...], weight: Floats
 ) -> tuple[Ints, dict[str, Remark], dict[str, tuple[str, ...]]]:
     """Columns that add something to those before them; the others with a reason."""
-    used = columns[weight > 0]
+    nonempty_rows = columns[weight > 0]
     estimated: list[int] = []
     aliased: dict[str, Remark] = {}
-    partners: dict[str, tuple[str, ...]] = {}
+    aliased_by_estimated: dict[str, tuple[str, ...]] = {}
     for j, name in enumerate(names):
-        column = used[:, j]
+        column = nonempty_rows[:, j]
         norm = float(np.linalg.norm(column))
         if norm == 0:
             aliased[name] = remark(Reason.CONSTANT_COVARIATE, name=name)
             continue
         # Aliased where least squares on the columns before leaves nothing; the columns it rests on stand for it.
-        before = used[:, estimated]
-        coefficients = np.linalg.lstsq(before, column, rcond=None)[0] if estimated else np.zeros(0)
-        if estimated and np.linalg.norm(column - before @ coefficients) <= SAME * norm:
-            sizes = np.abs(coefficients) * np.linalg.norm(before, axis=0)
-            with_it = tuple(names[k] for k, size in zip(estimated, sizes, strict=True) if size > SAME * norm)
-            others = [n for n in with_it if n != "(Intercept)"]
-            aliased[name] = remark(Reason.ALIASED_TERM, name=name, others=others or ["the intercept"])
-            for other in others:
-                partners[other] = (*partners.get(other, ()), name)
+        estimated_columns = nonempty_rows[:, estimated]
+        coefficients = np.linalg.lstsq(estimated_columns, column, rcond=None)[0] if estimated else np.zeros(0)
+        if estimated and np.linalg.norm(column - estimated_columns @ coefficients) <= ALIAS_TOLERANCE * norm:
+            sizes = np.abs(coefficients) * np.linalg.norm(estimated_columns, axis=0)
+            aliases = tuple(names[k] for k, size in zip(estimated, sizes, strict=True) if size > ALIAS_TOLERANCE * norm)
+            covariate_aliases = [n for n in aliases if n != "(Intercept)"]
+            aliased[name] = remark(Reason.ALIASED_TERM, name=name, others=covariate_aliases or ["the intercept"])
+            for other in covariate_aliases:
+                aliased_by_estimated[other] = (*aliased_by_estimated.get(other, ()), name)
         else:
             estimated.append(j)
-    return np.array(estimated, dtype=np.intp), aliased, partners
+    return np.array(estimated, dtype=np.intp), aliased, aliased_by_estimated
 
 
-def _new_columns(design: Floats, extra: Floats, weight: Floats) -> Floats:
+def _new_columns(design: Floats, nuisance_columns: Floats, weight: Floats) -> Floats:
     """The nuisance columns that the design does not hold already."""
-    used, keep = weight > 0, []
-    basis = np.linalg.qr(design[used])[0]
-    for j, column in enumerate(extra.T):
-        left = column[used] - basis @ (basis.T @ column[used])
+    nonempty, kept_indices = weight > 0, []
+    basis = np.linalg.qr(design[nonempty])[0]
+    for j, column in enumerate(nuisance_columns.T):
+        residual = column[nonempty] - basis @ (basis.T @ column[nonempty])
         # Gram-Schmidt twice: once leaves rounding that is as large as what is left.
-        left -= basis @ (basis.T @ left)
-        norm = float(np.linalg.norm(left))
-        if norm > 1e-6 * np.linalg.norm(column[used]):
-            keep.append(j)
-            basis = np.column_stack([basis, left / norm])
-    return extra[:, keep]
+        residual -= basis @ (basis.T @ residual)
+        norm = float(np.linalg.norm(residual))
+        if norm > 1e-6 * np.linalg.norm(column[nonempty]):
+            kept_indices.append(j)
+            basis = np.column_stack([basis, residual / norm])
+    return nuisance_columns[:, kept_indices]
 
 
 def _objective(
@@ -164,38 +164,38 @@ def _objective(
     cell = next((g for g, t in enumerate(terms) if t.kind == "student x task"), None)
     item = next((g for g, t in enumerate(terms) if t.kind == "item"), None)
     n_bases = 0 if base is None else int(base.max()) + 1
-    kinds = [np.full(design.shape[1], -1)]
+    core_variance_codes = [np.full(design.shape[1], -1)]
     for g, term in cores:
-        groups = outcomes.n_students if term.kind == "student" else n_bases
-        kinds.append(np.full(groups * term.columns.shape[1], g))
+        n_groups = outcomes.n_students if term.kind == "student" else n_bases
+        core_variance_codes.append(np.full(n_groups * term.columns.shape[1], g))
     slopes = np.hstack([t.columns for _, t in tasks]) if tasks else np.zeros((len(design), 0))
-    blocks = _BlockMaps(outcomes, design, slopes, [t for _, t in cores], base, n_bases)
+    blocks = _CoordinateMaps(outcomes, design, slopes, [t for _, t in cores], base, n_bases)
     merge = cell is None and not tasks  # then blocks differ in nothing but their items
-    kernels, core, slope_maps = blocks.on_grid(merge, chance) if outcomes.grid is not None else blocks.in_rows()
+    kernels, core_maps, task_maps = blocks.on_grid(merge, chance) if outcomes.grid is not None else blocks.sparse_maps()
     layout = UnknownsLayout(
         sizes=_sizes(terms, kernels, outcomes, n_bases),
-        core=np.concatenate(kinds).astype(np.intp),
+        core=np.concatenate(core_variance_codes).astype(np.intp),
         task=np.concatenate([np.full(t.columns.shape[1], g) for g, t in tasks] or [np.zeros(0)]).astype(np.intp),
         cell=cell,
         item=item,
     )
-    return LaplaceLikelihood(kernels, core, slope_maps, layout, restricted=restricted)
+    return LaplaceLikelihood(kernels, core_maps, task_maps, layout, restricted=restricted)
 
 
 def _sizes(terms: tuple[RandomTerm, ...], kernels: list[TaskKernel], outcomes: MixedData, n_bases: int) -> Ints:
     """Effects of each variance as the objective holds them, those without outcomes included."""
-    groups = {
+    n_groups_by_kind = {
         "item": outcomes.n_items,
         "task": outcomes.n_tasks,
         "student": outcomes.n_students,
         "base": n_bases,
         "student x task": len(kernels) * outcomes.n_students,
     }
-    return np.array([groups[t.kind] * t.columns.shape[1] for t in terms], dtype=np.intp)
+    return np.array([n_groups_by_kind[t.kind] * t.columns.shape[1] for t in terms], dtype=np.intp)
 
 
 @dataclass(frozen=True)
-class _BlockMaps:
+class _CoordinateMaps:
     """Maps from core and task effects to the coordinates of every block."""
 
     outcomes: MixedData
@@ -216,97 +216,97 @@ class _BlockMaps:
         assert outcomes.grid is not None
         k, s = outcomes.n_tasks, outcomes.n_students
         # Rows of the grid path are cells, task by task: (K S, r) becomes (K, S, r), one coordinate a student.
-        parts = [self.design]
+        core_columns = [self.design]
         for term in self.cores:
-            codes, n = self._groups(term)
-            hot = (codes[:, None] == np.arange(n)).astype(float)
-            parts.extend(hot * column[:, None] for column in term.columns.T)
-        core = np.hstack(parts).reshape(k, s, -1)
+            group_codes, n = self._groups(term)
+            group_indicators = (group_codes[:, None] == np.arange(n)).astype(float)
+            core_columns.extend(group_indicators * column[:, None] for column in term.columns.T)
+        core_maps = np.hstack(core_columns).reshape(k, s, -1)
         slopes = self.slopes.reshape(k, s, -1)
         blocks, chances = list(outcomes.grid), list(outcomes.chance or ()) if chance else []
         if merge and k > 1:
-            alike: dict[bytes, list[int]] = {}
+            task_groups: dict[bytes, list[int]] = {}
             for t in range(k):
-                alike.setdefault(np.round(core[t], 9).tobytes(), []).append(t)
-            blocks = [_together([blocks[t] for t in group]) for group in alike.values()]
-            chances = [np.concatenate([chances[t] for t in group]) for group in alike.values()] if chances else []
-            first = [group[0] for group in alike.values()]
-            core, slopes = core[first], slopes[first]
+                task_groups.setdefault(np.round(core_maps[t], 9).tobytes(), []).append(t)
+            blocks = [_concatenate_blocks([blocks[t] for t in group]) for group in task_groups.values()]
+            chances = [np.concatenate([chances[t] for t in group]) for group in task_groups.values()] if chances else []
+            first_tasks = [group[0] for group in task_groups.values()]
+            core_maps, slopes = core_maps[first_tasks], slopes[first_tasks]
         if chances:
-            return [ChanceKernel(y, n, c) for (y, n), c in zip(blocks, chances, strict=True)], core, slopes
-        return [GridKernel(y, n) for y, n in blocks], core, slopes
+            return [ChanceLinkKernel(y, n, c) for (y, n), c in zip(blocks, chances, strict=True)], core_maps, slopes
+        return [GridLogitKernel(y, n) for y, n in blocks], core_maps, slopes
 
-    def in_rows(self) -> tuple[list[TaskKernel], Floats, Floats]:
+    def sparse_maps(self) -> tuple[list[TaskKernel], Floats, Floats]:
         """One coordinate for each student, and one for each column that varies within student and task."""
         outcomes, rows = self.outcomes, self.outcomes.rows
         assert rows is not None
         s = outcomes.n_students
         cell = np.unique(outcomes.task * s + outcomes.student, return_inverse=True)[1]
-        first = first_rows(cell, int(cell.max()) + 1)
-        wide = [self.design, self.slopes, *(t.columns for t in self.cores)]
+        cell_first_rows = first_rows(cell, int(cell.max()) + 1)
+        column_sets = [self.design, self.slopes, *(t.columns for t in self.cores)]
         # What is constant within a cell hangs on the student's coordinate; the rest gets coordinates of its own.
-        steady = [np.abs(x - x[first[cell]]).max(axis=0, initial=0.0) <= 1e-12 for x in wide]
-        ends = np.searchsorted(outcomes.task, np.arange(outcomes.n_tasks + 1))
+        uniform = [np.abs(x - x[cell_first_rows[cell]]).max(axis=0, initial=0.0) <= 1e-12 for x in column_sets]
+        task_bounds = np.searchsorted(outcomes.task, np.arange(outcomes.n_tasks + 1))
         kernels: list[TaskKernel] = []
         maps: list[tuple[Floats, Floats]] = []
         for k in range(outcomes.n_tasks):
-            part = slice(ends[k], ends[k + 1])
-            matrix, *pair = self._row_block(part, wide, steady)
-            data = rows.successes[part], rows.trials[part], outcomes.student[part], rows.item[part]
+            task_rows = slice(task_bounds[k], task_bounds[k + 1])
+            matrix, *pair = self._row_block(task_rows, column_sets, uniform)
+            data = rows.successes[task_rows], rows.trials[task_rows], outcomes.student[task_rows], rows.item[task_rows]
             kernels.append(SparseKernel(*data, matrix, s))
             maps.append((pair[0], pair[1]))
         return kernels, np.stack([m[0] for m in maps]), np.stack([m[1] for m in maps])
 
     def _row_block(
-        self, part: slice, wide: list[Floats], steady: list[NDArray[np.bool_]]
+        self, task_rows: slice, column_sets: list[Floats], uniform: list[NDArray[np.bool_]]
     ) -> tuple[sparse.csr_array, Floats, Floats]:
         """M of a block with its maps from the core and from the task's effects."""
-        s, student = self.outcomes.n_students, self.outcomes.student[part]
+        s, student = self.outcomes.n_students, self.outcomes.student[task_rows]
         n = len(student)
-        hot = sparse.csr_array((np.ones(n), (np.arange(n), student)), shape=(n, s))
-        at = np.full(s, -1)  # a row of each student in this block, -1 for none
-        at[student[::-1]] = np.arange(n)[::-1]
-        seen = at >= 0
-        columns: list[Any] = [hot]
-        core: list[_Column] = []
+        student_indicators = sparse.csr_array((np.ones(n), (np.arange(n), student)), shape=(n, s))
+        row_of_student = np.full(s, -1)  # a row of each student in this block, -1 for none
+        row_of_student[student[::-1]] = np.arange(n)[::-1]
+        seen = row_of_student >= 0
+        columns: list[Any] = [student_indicators]
+        core_columns: list[_Column] = []
         slopes: list[_Column] = []
         width = s
-        for x, same, target in ((wide[0], steady[0], core), (wide[1], steady[1], slopes)):
+        for x, is_uniform, target in ((column_sets[0], uniform[0], core_columns), (column_sets[1], uniform[1], slopes)):
             for j in range(x.shape[1]):
-                if same[j]:
-                    target.append((np.arange(s)[seen], x[part, j][at[seen]]))
+                if is_uniform[j]:
+                    target.append((np.arange(s)[seen], x[task_rows, j][row_of_student[seen]]))
                 else:
-                    columns.append(sparse.csr_array(x[part, j][:, None]))
+                    columns.append(sparse.csr_array(x[task_rows, j][:, None]))
                     target.append((np.array([width]), np.ones(1)))
                     width += 1
-        for term, x, same in zip(self.cores, wide[2:], steady[2:], strict=True):
-            codes, groups = self._groups(term)
+        for term, x, is_uniform in zip(self.cores, column_sets[2:], uniform[2:], strict=True):
+            group_codes, n_groups = self._groups(term)
             group = np.zeros(s, dtype=np.intp)
-            group[seen] = codes[part][at[seen]]
+            group[seen] = group_codes[task_rows][row_of_student[seen]]
             for j in range(x.shape[1]):
                 start, values = 0, np.zeros(s)
-                values[seen] = x[part, j][at[seen]]
-                if not same[j]:  # S coordinates more: the covariate's value in each student's rows
-                    columns.append(sparse.csr_array((x[part, j], (np.arange(n), student)), shape=(n, s)))
+                values[seen] = x[task_rows, j][row_of_student[seen]]
+                if not is_uniform[j]:  # S coordinates more: the covariate's value in each student's rows
+                    columns.append(sparse.csr_array((x[task_rows, j], (np.arange(n), student)), shape=(n, s)))
                     start, values, width = width, np.ones(s), width + s
-                core.extend(
-                    (start + np.flatnonzero(seen & (group == g)), values[seen & (group == g)]) for g in range(groups)
+                core_columns.extend(
+                    (start + np.flatnonzero(seen & (group == g)), values[seen & (group == g)]) for g in range(n_groups)
                 )
-        return sparse.csr_array(sparse.hstack(columns)), _matrix(core, width), _matrix(slopes, width)
+        return sparse.csr_array(sparse.hstack(columns)), _matrix(core_columns, width), _matrix(slopes, width)
 
 
-def _together(
+def _concatenate_blocks(
     blocks: list[tuple[NDArray[Any], NDArray[Any] | None]],
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """Blocks side by side."""
-    whole = all(n is None for _, n in blocks)
-    trials = None if whole else np.hstack([np.ones(y.shape) if n is None else n for y, n in blocks])
+    all_answered_once = all(n is None for _, n in blocks)
+    trials = None if all_answered_once else np.hstack([np.ones(y.shape) if n is None else n for y, n in blocks])
     return np.hstack([y for y, _ in blocks]), trials
 
 
 def _matrix(columns: list[_Column], width: int) -> Floats:
     """Columns given by their rows and values as a dense matrix, shape (width, columns)."""
     matrix = np.zeros((width, len(columns)))
-    for j, (at, values) in enumerate(columns):
-        matrix[at, j] = values
+    for j, (row_indices, values) in enumerate(columns):
+        matrix[row_indices, j] = values
     return matrix

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from capgap.errors import EstimationError, suggestion
 from capgap.schema.remarks import Reason, Remark, remark
-from capgap.stats.estimate import Remarked
+from capgap.stats.estimate import RemarkCarrier
 
 __all__ = ["OutcomeGrid", "MixedData", "NotEstimable", "first_rows", "from_columns", "from_grid"]
 
@@ -23,7 +23,7 @@ Ints = NDArray[np.intp]
 Column = NDArray[Any]
 Path = Literal["auto", "grid", "sparse"]
 
-THINNEST = 0.2
+MIN_FILLED_SHARE = 0.2
 """A grid is built where at least this share of it is filled."""
 
 
@@ -92,7 +92,7 @@ class SparseRows:
 
 
 @dataclass(frozen=True)
-class MixedData(Remarked):
+class MixedData(RemarkCarrier):
     """All that a fit needs to know about the data; D design rows, sorted by task."""
 
     student_names: tuple[str, ...]
@@ -102,7 +102,7 @@ class MixedData(Remarked):
     task: Ints
     weight: Floats
     """Trials of each design row; 0 where a cell is empty."""
-    right: Floats
+    successes: Floats
     """Successes of each design row."""
     columns: Mapping[str, Column]
     """Covariates, each of shape (D,)."""
@@ -144,14 +144,14 @@ def from_grid(grid: OutcomeGrid, names: tuple[str, ...]) -> MixedData:
     labels, task = np.unique(np.asarray(grid.task), return_inverse=True)  # numbers in the order of numbers
     order = np.argsort(task, kind="stable")
     counts = np.bincount(task, minlength=len(labels))
-    parts = np.split(order, np.cumsum(counts)[:-1])
+    items_by_task = np.split(order, np.cumsum(counts)[:-1])
     blocks, chance = [], None if grid.chance is None else np.asarray(grid.chance, dtype=float)
-    for part in parts:
+    for task_items in items_by_task:
         # Items of a task that stand together are a view of the grid, not a copy.
-        together = part[-1] - part[0] + 1 == len(part)
-        at: Any = slice(part[0], part[-1] + 1) if together else part
-        trials = None if grid.trials is None else np.asarray(grid.trials)[:, at]
-        blocks.append((successes[:, at], None if trials is None or (trials == 1).all() else trials))
+        is_contiguous = task_items[-1] - task_items[0] + 1 == len(task_items)
+        item_index: Any = slice(task_items[0], task_items[-1] + 1) if is_contiguous else task_items
+        trials = None if grid.trials is None else np.asarray(grid.trials)[:, item_index]
+        blocks.append((successes[:, item_index], None if trials is None or (trials == 1).all() else trials))
     columns: dict[str, Column] = {}
     for name in names:
         if name in grid.students:
@@ -160,7 +160,7 @@ def from_grid(grid: OutcomeGrid, names: tuple[str, ...]) -> MixedData:
             columns[name] = np.repeat(np.asarray(grid.tasks[name]), n_students)
     students = np.asarray(grid.students.get("student", np.arange(n_students))).astype(str)
     data = _grid_outcomes(tuple(students), tuple(map(str, labels)), tuple(blocks), columns)
-    return data if chance is None else replace(data, chance=tuple(chance[part] for part in parts))
+    return data if chance is None else replace(data, chance=tuple(chance[task_items] for task_items in items_by_task))
 
 
 def _grid_outcomes(
@@ -178,7 +178,7 @@ def _grid_outcomes(
         student=np.tile(np.arange(s), k),
         task=np.repeat(np.arange(k), s),
         weight=np.asarray(weight, dtype=float),
-        right=np.concatenate([y.sum(axis=1) for y, _ in blocks]).astype(float),
+        successes=np.concatenate([y.sum(axis=1) for y, _ in blocks]).astype(float),
         columns=columns,
         grid=blocks,
         rows=None,
@@ -225,17 +225,17 @@ def from_columns(
     repeated = len(table) - len(np.unique(s * np.int64(len(items)) + pair))
     if repeated:
         remarks.append(remark(Reason.REPEATED_OUTCOMES, n=repeated))
-    of_items = _chances(table[chance].to_numpy(dtype=float), pair, chance) if chance else None
-    long = _LongRows(np.round(y), n, s, k, pair, item_task, columns, of_items)
-    where = dict(students=tuple(map(str, students)), tasks=tuple(map(str, tasks)))
-    uniform = _uniform_within_cells(long, len(students))
+    item_chances = _chances(table[chance].to_numpy(dtype=float), pair, chance) if chance else None
+    long_rows = _LongRows(np.round(y), n, s, k, pair, item_task, columns, item_chances)
+    unit_names = dict(students=tuple(map(str, students)), tasks=tuple(map(str, tasks)))
+    uniform = _uniform_within_cells(long_rows, len(students))
     # The grid where covariates allow it and it is not mostly empty; rows else.
-    filled = (len(table) - repeated) / (len(students) * len(items))
+    filled_share = (len(table) - repeated) / (len(students) * len(items))
     if path == "grid" and not uniform:
         raise EstimationError("path='grid' needs covariates that are constant within student and task; use 'auto'.")
-    if uniform and (path == "grid" or (path == "auto" and filled >= THINNEST)):
-        return _pivot(long, **where).noting(*remarks)
-    return _sorted_rows(long, **where).noting(*remarks)
+    if uniform and (path == "grid" or (path == "auto" and filled_share >= MIN_FILLED_SHARE)):
+        return _pivot(long_rows, **unit_names).noting(*remarks)
+    return _sorted_rows(long_rows, **unit_names).noting(*remarks)
 
 
 @dataclass(frozen=True)
@@ -252,22 +252,22 @@ class _LongRows:
 
 def _chances(values: Floats, item: Ints, name: str) -> Floats:
     """Of each item, shape (I,)."""
-    of_item = np.zeros(int(item.max()) + 1)
-    of_item[item] = values
-    if not ((values >= 0) & (values < 1) & (values == of_item[item])).all():
+    item_chances = np.zeros(int(item.max()) + 1)
+    item_chances[item] = values
+    if not ((values >= 0) & (values < 1) & (values == item_chances[item])).all():
         raise EstimationError(f"{name}: expected one number from 0 to below 1 for each item.")
-    return of_item
+    return item_chances
 
 
 def _table(
-    data: Mapping[str, ArrayLike] | pd.DataFrame, required: list[str], optional: list[str], trials: str | None
+    data: Mapping[str, ArrayLike] | pd.DataFrame, required: list[str], optional_columns: list[str], trials: str | None
 ) -> tuple[pd.DataFrame, list[Remark]]:
     """The columns that are needed, without rows that miss something, and what was left out."""
     available = list(data)
     for name in required:
         if name not in available:
             raise EstimationError(f"no column {name!r} in the data.{suggestion(name, map(str, available))}")
-    names = list(dict.fromkeys([*required, *(name for name in optional if name in available)]))
+    names = list(dict.fromkeys([*required, *(name for name in optional_columns if name in available)]))
     arrays = {name: np.asarray(data[name]) for name in names}
     if len({a.shape for a in arrays.values()}) > 1 or any(a.ndim != 1 for a in arrays.values()):
         shapes = ", ".join(f"{name} {a.shape}" for name, a in arrays.items())
@@ -280,65 +280,65 @@ def _table(
             raise EstimationError(f"{name}: expected numbers, found {arrays[name].dtype}.") from None
     with np.errstate(all="ignore"):
         numeric = table.select_dtypes("number")
-        complete = table.notna().all(axis=1) & np.isfinite(numeric.to_numpy(dtype=float)).all(axis=1)
+        complete_rows = table.notna().all(axis=1) & np.isfinite(numeric.to_numpy(dtype=float)).all(axis=1)
     if trials:
-        complete &= table[trials] > 0
-    n_incomplete = int((~complete).sum())
+        complete_rows &= table[trials] > 0
+    n_incomplete = int((~complete_rows).sum())
     remarks = [remark(Reason.INCOMPLETE_ROWS, n=n_incomplete, of=len(table))] if n_incomplete else []
-    table = table[complete].reset_index(drop=True)
+    table = table[complete_rows].reset_index(drop=True)
     if not len(table):
         raise NotEstimable(remark(Reason.NO_COMPLETE_ROW))
     return table, remarks
 
 
-def first_rows(codes: Ints, n: int) -> Ints:
+def first_rows(group_codes: Ints, n: int) -> Ints:
     """The first row with each code, shape (n,); 0 for codes that do not occur."""
-    first = np.zeros(n, dtype=np.intp)
-    first[codes[::-1]] = np.arange(len(codes))[::-1]  # of several writes to one place the last stays
-    return first
+    first_row = np.zeros(n, dtype=np.intp)
+    first_row[group_codes[::-1]] = np.arange(len(group_codes))[::-1]  # of several writes to one place the last stays
+    return first_row
 
 
-def _uniform_within_cells(long: _LongRows, n_students: int) -> bool:
+def _uniform_within_cells(long_rows: _LongRows, n_students: int) -> bool:
     """Whether every covariate has one value within student and task."""
-    cell = long.task * n_students + long.student
-    first = first_rows(cell, int(cell.max()) + 1)
-    return all(bool((values == values[first[cell]]).all()) for values in long.columns.values())
+    cell = long_rows.task * n_students + long_rows.student
+    cell_first_rows = first_rows(cell, int(cell.max()) + 1)
+    return all(bool((values == values[cell_first_rows[cell]]).all()) for values in long_rows.columns.values())
 
 
-def _pivot(long: _LongRows, *, students: tuple[str, ...], tasks: tuple[str, ...]) -> MixedData:
+def _pivot(long_rows: _LongRows, *, students: tuple[str, ...], tasks: tuple[str, ...]) -> MixedData:
     """The long rows as one grid of students x items for each task."""
-    s, total = len(students), len(long.item_task)
-    at = long.student * total + long.item
-    y = np.bincount(at, long.y, s * total).reshape(s, total)
-    n = np.bincount(at, long.n, s * total).reshape(s, total)
-    ends = np.searchsorted(long.item_task, np.arange(len(tasks) + 1))
+    s, total = len(students), len(long_rows.item_task)
+    flat_index = long_rows.student * total + long_rows.item
+    y = np.bincount(flat_index, long_rows.y, s * total).reshape(s, total)
+    n = np.bincount(flat_index, long_rows.n, s * total).reshape(s, total)
+    task_bounds = np.searchsorted(long_rows.item_task, np.arange(len(tasks) + 1))
     blocks = []
     for k in range(len(tasks)):
-        part = slice(ends[k], ends[k + 1])
-        blocks.append((y[:, part], None if (n[:, part] == 1).all() else n[:, part]))
-    first = first_rows(long.task * s + long.student, len(tasks) * s)
-    columns = {name: values[first] for name, values in long.columns.items()}
+        task_items = slice(task_bounds[k], task_bounds[k + 1])
+        blocks.append((y[:, task_items], None if (n[:, task_items] == 1).all() else n[:, task_items]))
+    cell_first_rows = first_rows(long_rows.task * s + long_rows.student, len(tasks) * s)
+    columns = {name: values[cell_first_rows] for name, values in long_rows.columns.items()}
     data = _grid_outcomes(students, tasks, tuple(blocks), columns)
-    if long.chance is None:
+    if long_rows.chance is None:
         return data
-    return replace(data, chance=tuple(np.split(long.chance, ends[1:-1])))
+    return replace(data, chance=tuple(np.split(long_rows.chance, task_bounds[1:-1])))
 
 
-def _sorted_rows(long: _LongRows, *, students: tuple[str, ...], tasks: tuple[str, ...]) -> MixedData:
+def _sorted_rows(long_rows: _LongRows, *, students: tuple[str, ...], tasks: tuple[str, ...]) -> MixedData:
     """The long rows sorted by task, for the sparse path."""
-    order = np.argsort(long.task, kind="stable")
-    task, item = long.task[order], long.item[order]
-    starts = np.searchsorted(long.item_task, np.arange(len(tasks)))
-    counts = np.bincount(long.item_task, minlength=len(tasks))
-    y, n = long.y[order], long.n[order]
+    order = np.argsort(long_rows.task, kind="stable")
+    task, item = long_rows.task[order], long_rows.item[order]
+    starts = np.searchsorted(long_rows.item_task, np.arange(len(tasks)))
+    counts = np.bincount(long_rows.item_task, minlength=len(tasks))
+    y, n = long_rows.y[order], long_rows.n[order]
     return MixedData(
         student_names=students,
         task_names=tasks,
-        student=long.student[order],
+        student=long_rows.student[order],
         task=task,
         weight=n,
-        right=y,
-        columns={name: values[order] for name, values in long.columns.items()},
+        successes=y,
+        columns={name: values[order] for name, values in long_rows.columns.items()},
         grid=None,
         rows=SparseRows(y, n, item - starts[task]),
         items_per_task=counts.astype(np.intp),

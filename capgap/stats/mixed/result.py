@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from capgap.errors import EstimationError, suggestion
-from capgap.stats.estimate import Estimate, Result, refused
+from capgap.stats.estimate import Estimate, EstimateSet, refused
 from capgap.stats.mixed.alternative_estimators import EstimatorAgreement, population_of
 from capgap.stats.mixed.inference import FixedEffectsInference
 from capgap.stats.mixed.margins import MarginalEffect
@@ -16,7 +16,7 @@ from capgap.stats.mixed.terms import OmittedTerm, Population
 
 
 @dataclass(frozen=True)
-class MixedFit(Result):
+class MixedFit(EstimateSet):
     """The numbers of `fit_mixed`; `contrast` gives further ones.
 
     Where the fit is refused, its remark says why, and every coefficient that was asked for is refused with it.
@@ -50,7 +50,7 @@ class MixedFit(Result):
     """Where each number was centred."""
     conf_level: float = 0.95
     _names: tuple[str, ...] = ()
-    _inference: FixedEffectsInference | None = None
+    _beta_inference: FixedEffectsInference | None = None
 
     def contrast(self, weights: Mapping[str, float], *, null: float = 0.0) -> Estimate:
         """A linear combination of coefficients on the logit scale.
@@ -70,14 +70,14 @@ class MixedFit(Result):
         for name in weights:
             if name not in self.coefficients:
                 raise EstimationError(f"no coefficient {name!r}.{suggestion(name, self.coefficients)}")
-        lost = [n for n, w in weights.items() if w and self.coefficients[n].status == "refused"]
-        if self._inference is None or lost:
-            return refused(*(self.coefficients[lost[0]].remarks if lost else self.remarks))
-        vector: NDArray[np.float64] = np.zeros(len(self._inference.beta))
+        refused_names = [n for n, w in weights.items() if w and self.coefficients[n].status == "refused"]
+        if self._beta_inference is None or refused_names:
+            return refused(*(self.coefficients[refused_names[0]].remarks if refused_names else self.remarks))
+        vector: NDArray[np.float64] = np.zeros(len(self._beta_inference.beta))
         for name, weight in weights.items():
             if weight:
                 vector[self._names.index(name)] = weight
-        return self._inference.estimate(vector, conf_level=self.conf_level, null=null)
+        return self._beta_inference.estimate(vector, conf_level=self.conf_level, null=null)
 
     @property
     def heading(self) -> str:
@@ -93,12 +93,12 @@ class MixedFit(Result):
     def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
         """Coefficients, standard deviations, average marginal effects, and the alternative estimates of these."""
 
-        def labels(part: str, term: str, scale: str, where: str = "", estimator: str = "mixed_model") -> dict[str, Any]:
-            place = {"part": part, "term": term, "where": where, "estimator": estimator, "scale": scale}
+        def labels(kind: str, term: str, scale: str, scope: str = "", estimator: str = "mixed_model") -> dict[str, Any]:
+            row_labels = {"part": kind, "term": term, "where": scope, "estimator": estimator, "scale": scale}
             if self.population is None:
-                return place
+                return row_labels
             students, tasks = population_of(estimator, self.population)
-            return {**place, "population_students": students, "population_tasks": tasks}
+            return {**row_labels, "population_students": students, "population_tasks": tasks}
 
         for name, estimate in self.coefficients.items():
             yield labels("coefficient", name, "logit"), estimate
@@ -106,9 +106,9 @@ class MixedFit(Result):
             yield labels("standard deviation", name, "logit"), estimate
         for margin in self.margins:
             yield labels("marginal effect", margin.effect, "score", margin.where), margin.estimate
-        for (name, where), estimate in self.two_stage.items():
-            yield labels("student gaps", name, "logit", where, "two_stage"), estimate
+        for (name, scope), estimate in self.two_stage.items():
+            yield labels("student gaps", name, "logit", scope, "two_stage"), estimate
         for agreement in self.agreement:
             for other in agreement.alternatives[1:]:
-                place = labels("marginal effect", agreement.effect, "score", agreement.where, other.estimator)
-                yield {**place, "verdict": agreement.verdict}, other.estimate
+                row_labels = labels("marginal effect", agreement.effect, "score", agreement.where, other.estimator)
+                yield {**row_labels, "verdict": agreement.verdict}, other.estimate

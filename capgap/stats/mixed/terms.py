@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from capgap.schema.remarks import Reason, Remark, remark
-from capgap.stats.estimate import Remarked
+from capgap.stats.estimate import RemarkCarrier
 from capgap.stats.mixed.coding import DesignCoding, slope_columns
 from capgap.stats.mixed.outcomes import MixedData
 
@@ -55,7 +55,7 @@ class RandomTerm:
 
 
 @dataclass(frozen=True)
-class OmittedTerm(Remarked):
+class OmittedTerm(RemarkCarrier):
     """A term that the data cannot carry; its remark says why."""
 
     name: str
@@ -82,23 +82,23 @@ def rank(matrix: Floats, norms: Floats | None = None) -> int:
     return int((np.linalg.svd(triangle, compute_uv=False) > TOLERANCE * np.sqrt(len(norms))).sum())
 
 
-def within_groups(matrix: Floats, groups: Ints, columns: Floats) -> tuple[Floats, int]:
+def within_groups(matrix: Floats, group_codes: Ints, columns: Floats) -> tuple[Floats, int]:
     """Residuals of a matrix (D, p) after regression on `columns` (D, m) within each group, and the ranks' sum."""
-    n, m = int(groups.max()) + 1, columns.shape[1]
+    n, m = int(group_codes.max()) + 1, columns.shape[1]
     columns = columns / np.maximum(np.linalg.norm(columns, axis=0), 1e-300)  # so that units do not decide ranks
-    both = np.hstack([columns, matrix])
+    joined_columns = np.hstack([columns, matrix])
     # Gram matrices of `columns` and their products with the matrix, group by group: (n, m, m) and (n, m, p).
-    sums = np.empty((n, m, both.shape[1]))
+    sums = np.empty((n, m, joined_columns.shape[1]))
     for i in range(m):
-        for j in range(both.shape[1]):
-            sums[:, i, j] = np.bincount(groups, columns[:, i] * both[:, j], n)
-    gram, cross = sums[:, :, :m], sums[:, :, m:]
+        for j in range(joined_columns.shape[1]):
+            sums[:, i, j] = np.bincount(group_codes, columns[:, i] * joined_columns[:, j], n)
+    gram, cross_products = sums[:, :, :m], sums[:, :, m:]
     # Pseudo-inverse by eigenvalues: a group may hold fewer rows than columns.
     values, vectors = np.linalg.eigh(gram)
-    good = values > TOLERANCE * np.maximum(np.abs(gram).max(axis=(1, 2)), 1e-300)[:, None]
-    inverse = np.where(good, 1 / np.where(good, values, 1.0), 0.0)
-    coefficients = (vectors * inverse[:, None]) @ (vectors.swapaxes(1, 2) @ cross)
-    return matrix - np.einsum("dm,dmp->dp", columns, coefficients[groups]), int(good.sum())
+    nonzero_eigenvalues = values > TOLERANCE * np.maximum(np.abs(gram).max(axis=(1, 2)), 1e-300)[:, None]
+    inverse = np.where(nonzero_eigenvalues, 1 / np.where(nonzero_eigenvalues, values, 1.0), 0.0)
+    coefficients = (vectors * inverse[:, None]) @ (vectors.swapaxes(1, 2) @ cross_products)
+    return matrix - np.einsum("dm,dmp->dp", columns, coefficients[group_codes]), int(nonzero_eigenvalues.sum())
 
 
 class _TermCollector:
@@ -113,15 +113,15 @@ class _TermCollector:
         self.terms: list[RandomTerm] = []
         self.left_out: list[OmittedTerm] = []
 
-    def leave(self, name: str, code: Reason, **values: object) -> None:
+    def omit_term(self, name: str, code: Reason, **values: object) -> None:
         self.left_out.append(OmittedTerm(name, remarks=(Remark(code, values),)))
 
     def add(self, name: str, kind: str, groups: Ints, columns: Floats, below: Sequence[Floats], reason: Remark) -> bool:
         """Add a term with its columns over those `below` it, unless the fixed effects explain all its groups."""
-        used = self.used
+        nonempty = self.used
         base = np.hstack(below) if below else np.zeros((len(groups), 0))
-        lower = (self.rank, self.design) if not below else self._within(groups, base)
-        upper = self._within(groups, np.hstack([base, columns]))
+        lower = (self.rank, self.design) if not below else self._rank_within_groups(groups, base)
+        upper = self._rank_within_groups(groups, np.hstack([base, columns]))
         # Rank that the groups add to the fixed design and to the terms below.
         residual = upper[0] - lower[0]
         if residual < 1:
@@ -129,22 +129,22 @@ class _TermCollector:
             return False
         # Unit mean square, so that one range of log sigma serves all terms.
         scale = float(np.sqrt(self.weight @ np.square(columns).sum(axis=1)))
-        size = len(np.unique(groups[used])) * columns.shape[1]
+        size = len(np.unique(groups[nonempty])) * columns.shape[1]
         self.terms.append(
             RandomTerm(name, kind, columns / scale, size, residual, scale, upper[1])  # type: ignore[arg-type]
         )
         return True
 
-    def _within(self, groups: Ints, columns: Floats) -> tuple[int, Floats]:
-        used = self.used
-        inside = np.zeros_like(self.design)
-        inside[used], ranks = within_groups(self.design[used], groups[used], columns[used])
-        return ranks + rank(inside[used], self.norms), inside
+    def _rank_within_groups(self, group_codes: Ints, columns: Floats) -> tuple[int, Floats]:
+        nonempty = self.used
+        residuals = np.zeros_like(self.design)
+        residuals[nonempty], ranks = within_groups(self.design[nonempty], group_codes[nonempty], columns[nonempty])
+        return ranks + rank(residuals[nonempty], self.norms), residuals
 
 
 def plan_terms(
     outcomes: MixedData,
-    coding: DesignCoding,
+    predictors: DesignCoding,
     design: Floats,
     base: Ints | None,
     tasks: Literal["auto", "these", "like these"],
@@ -165,91 +165,91 @@ def plan_terms(
     """
     planner = _TermCollector(design, outcomes.weight)
     intercept = np.ones((len(design), 1))
-    ability = coding.capability_covariate.random_columns() if coding.has_capability else None
-    counts = _tasks_per_capability(outcomes, coding)
+    ability = predictors.capability_covariate.random_columns() if predictors.has_capability else None
+    counts = _tasks_per_capability(outcomes, predictors)
     sampled = tasks == "like these" or (tasks == "auto" and min(counts) >= FEWEST_TASKS)
-    single_items = bool((outcomes.items_per_task == 1).all())
-    _plan_items(planner, outcomes, intercept, single_items)
-    fixed = np.zeros((len(design), 0))
-    if single_items:
-        planner.leave("task", Reason.ONE_ITEM_PER_TASK)
+    one_item_per_task = bool((outcomes.items_per_task == 1).all())
+    _plan_items(planner, outcomes, intercept, one_item_per_task)
+    fixed_task_columns = np.zeros((len(design), 0))
+    if one_item_per_task:
+        planner.omit_term("task", Reason.ONE_ITEM_PER_TASK)
     elif sampled:
-        _plan_tasks(planner, outcomes, coding, intercept, task_slopes)
+        _plan_tasks(planner, outcomes, predictors, intercept, task_slopes)
     else:
-        planner.leave("task", Reason.FEW_TASKS, least=FEWEST_TASKS)
-        fixed = _fixed_tasks(outcomes, coding, design)
-    _plan_students(planner, outcomes, coding, intercept, ability)
-    _plan_cells(planner, outcomes, intercept, single_items, min(counts))
+        planner.omit_term("task", Reason.FEW_TASKS, least=FEWEST_TASKS)
+        fixed_task_columns = _fixed_tasks(outcomes, predictors, design)
+    _plan_students(planner, outcomes, predictors, intercept, ability)
+    _plan_cells(planner, outcomes, intercept, one_item_per_task, min(counts))
     _plan_bases(planner, outcomes, intercept, ability, base)
     population: TaskPopulation = "tasks_like_these" if sampled else "these_tasks"
-    return TermPlan(tuple(planner.terms), tuple(planner.left_out), population, fixed)
+    return TermPlan(tuple(planner.terms), tuple(planner.left_out), population, fixed_task_columns)
 
 
-def _tasks_per_capability(outcomes: MixedData, coding: DesignCoding) -> tuple[int, ...]:
-    if not coding.has_capability:
+def _tasks_per_capability(outcomes: MixedData, predictors: DesignCoding) -> tuple[int, ...]:
+    if not predictors.has_capability:
         return (outcomes.n_tasks,)
-    used = outcomes.weight > 0
-    codes = coding.capability_covariate.values[used].astype(np.intp)
-    pairs = np.unique(codes * outcomes.n_tasks + outcomes.task[used])
+    nonempty = outcomes.weight > 0
+    capability_codes = predictors.capability_covariate.values[nonempty].astype(np.intp)
+    pairs = np.unique(capability_codes * outcomes.n_tasks + outcomes.task[nonempty])
     return tuple(
-        int(n) for n in np.bincount(pairs // outcomes.n_tasks, minlength=len(coding.capability_covariate.levels))
+        int(n) for n in np.bincount(pairs // outcomes.n_tasks, minlength=len(predictors.capability_covariate.levels))
     )
 
 
-def _plan_items(planner: _TermCollector, outcomes: MixedData, intercept: Floats, single_items: bool) -> None:
+def _plan_items(planner: _TermCollector, outcomes: MixedData, intercept: Floats, one_item_per_task: bool) -> None:
     if outcomes.answers_per_item < 2:
-        planner.leave("item", Reason.ITEMS_ANSWERED_ONCE)
-    elif outcomes.n_items < 2 or (not single_items and outcomes.items_per_task.max() < 2):
-        planner.leave("item", Reason.NO_TASK_OF_TWO_ITEMS)
+        planner.omit_term("item", Reason.ITEMS_ANSWERED_ONCE)
+    elif outcomes.n_items < 2 or (not one_item_per_task and outcomes.items_per_task.max() < 2):
+        planner.omit_term("item", Reason.NO_TASK_OF_TWO_ITEMS)
     else:
         planner.terms.append(RandomTerm("item", "item", intercept, outcomes.n_items))
 
 
 def _plan_tasks(
-    planner: _TermCollector, outcomes: MixedData, coding: DesignCoding, intercept: Floats, task_slopes: bool
+    planner: _TermCollector, outcomes: MixedData, predictors: DesignCoding, intercept: Floats, task_slopes: bool
 ) -> None:
-    explained = remark(Reason.EXPLAINED_BY_FIXED_EFFECTS, groups="tasks")
-    if not planner.add("task", "task", outcomes.task, intercept, [], explained):
+    explained_remark = remark(Reason.EXPLAINED_BY_FIXED_EFFECTS, groups="tasks")
+    if not planner.add("task", "task", outcomes.task, intercept, [], explained_remark):
         return
-    for term in coding.formula.crossed_with(coding.capability) if coding.has_capability else ():
+    for term in predictors.formula.crossed_with(predictors.capability) if predictors.has_capability else ():
         name = ":".join(map(str, term))
         if not task_slopes:
-            planner.leave(f"task x {name}", Reason.SLOPES_NOT_ASKED)
+            planner.omit_term(f"task x {name}", Reason.SLOPES_NOT_ASKED)
             continue
-        columns = slope_columns(coding, term)
+        columns = slope_columns(predictors, term)
         constant = remark(Reason.CONSTANT_WITHIN_TASKS, name=name)
         planner.add(f"task x {name}", "task", outcomes.task, columns, [intercept], constant)
 
 
 def _plan_students(
-    planner: _TermCollector, outcomes: MixedData, coding: DesignCoding, intercept: Floats, ability: Floats | None
+    planner: _TermCollector, outcomes: MixedData, predictors: DesignCoding, intercept: Floats, ability: Floats | None
 ) -> None:
-    explained = remark(Reason.EXPLAINED_BY_FIXED_EFFECTS, groups="students")
-    planner.add("student", "student", outcomes.student, intercept, [], explained)
+    explained_remark = remark(Reason.EXPLAINED_BY_FIXED_EFFECTS, groups="students")
+    planner.add("student", "student", outcomes.student, intercept, [], explained_remark)
     if ability is not None:
-        planner.add("student x capability", "student", outcomes.student, ability, [intercept], explained)
-    used = outcomes.weight > 0
-    for term in coding.formula.crossed_with(coding.capability) if coding.has_capability else ():
-        columns = slope_columns(coding, term)
-        inside, _ = within_groups(columns[used], outcomes.student[used], intercept[used])
-        if np.linalg.norm(inside) > TOLERANCE * np.linalg.norm(columns[used]):
+        planner.add("student x capability", "student", outcomes.student, ability, [intercept], explained_remark)
+    nonempty = outcomes.weight > 0
+    for term in predictors.formula.crossed_with(predictors.capability) if predictors.has_capability else ():
+        columns = slope_columns(predictors, term)
+        demeaned, _ = within_groups(columns[nonempty], outcomes.student[nonempty], intercept[nonempty])
+        if np.linalg.norm(demeaned) > TOLERANCE * np.linalg.norm(columns[nonempty]):
             name = ":".join(map(str, term))
-            planner.add(f"student x {name}", "student", outcomes.student, columns, [intercept], explained)
+            planner.add(f"student x {name}", "student", outcomes.student, columns, [intercept], explained_remark)
 
 
 def _plan_cells(
-    planner: _TermCollector, outcomes: MixedData, intercept: Floats, single_items: bool, fewest: int
+    planner: _TermCollector, outcomes: MixedData, intercept: Floats, one_item_per_task: bool, min_tasks: int
 ) -> None:
     cell = outcomes.task * outcomes.n_students + outcomes.student
-    used = np.flatnonzero(np.bincount(cell, outcomes.weight))
-    if single_items or np.bincount(cell, outcomes.weight).max() < 2:
-        planner.leave("student x task", Reason.ONE_OUTCOME_PER_CELL)
+    nonempty_cells = np.flatnonzero(np.bincount(cell, outcomes.weight))
+    if one_item_per_task or np.bincount(cell, outcomes.weight).max() < 2:
+        planner.omit_term("student x task", Reason.ONE_OUTCOME_PER_CELL)
     elif outcomes.n_students < 2 or outcomes.n_tasks < 2:
-        planner.leave("student x task", Reason.NO_CROSSED_CELLS)
-    elif fewest < 2:
-        planner.leave("student x task", Reason.ONE_TASK_IN_CAPABILITY)
+        planner.omit_term("student x task", Reason.NO_CROSSED_CELLS)
+    elif min_tasks < 2:
+        planner.omit_term("student x task", Reason.ONE_TASK_IN_CAPABILITY)
     else:
-        planner.terms.append(RandomTerm("student x task", "student x task", intercept, len(used)))
+        planner.terms.append(RandomTerm("student x task", "student x task", intercept, len(nonempty_cells)))
 
 
 def _plan_bases(
@@ -257,41 +257,41 @@ def _plan_bases(
 ) -> None:
     if base is None:
         return
-    used = outcomes.weight > 0
-    n_bases = len(np.unique(base[used]))
+    nonempty = outcomes.weight > 0
+    n_bases = len(np.unique(base[nonempty]))
     if n_bases == 1:
-        planner.leave("base", Reason.ONE_BASE)
-    elif n_bases == len(np.unique(outcomes.student[used])):
-        planner.leave("base", Reason.NO_SHARED_BASE)
+        planner.omit_term("base", Reason.ONE_BASE)
+    elif n_bases == len(np.unique(outcomes.student[nonempty])):
+        planner.omit_term("base", Reason.NO_SHARED_BASE)
     else:
-        explained = remark(Reason.EXPLAINED_BY_FIXED_EFFECTS, groups="bases")
-        planner.add("base", "base", base, intercept, [], explained)
+        explained_remark = remark(Reason.EXPLAINED_BY_FIXED_EFFECTS, groups="bases")
+        planner.add("base", "base", base, intercept, [], explained_remark)
         if ability is not None:
-            planner.add("base x capability", "base", base, ability, [intercept], explained)
+            planner.add("base x capability", "base", base, ability, [intercept], explained_remark)
 
 
-def _fixed_tasks(outcomes: MixedData, coding: DesignCoding, design: Floats) -> Floats:
+def _fixed_tasks(outcomes: MixedData, predictors: DesignCoding, design: Floats) -> Floats:
     """Columns of tasks' deviations, from the formula's task-level columns, and of their slopes likewise.
 
     They are orthogonal to the task-level columns with equal weight on every task, so that the formula's coefficients
     stay what they are with equal task weights: the projection of the tasks' own effects.
     """
-    used, k = outcomes.weight > 0, outcomes.n_tasks
-    inside, _ = within_groups(design[used], outcomes.task[used], np.ones((int(used.sum()), 1)))
-    norms = np.maximum(np.linalg.norm(design[used], axis=0), 1e-300)
-    level = np.linalg.norm(inside, axis=0) <= TOLERANCE * norms
-    first = np.array([np.flatnonzero(used & (outcomes.task == t))[0] for t in range(k)])
-    u, values, _ = np.linalg.svd(design[first][:, level], full_matrices=True)
+    nonempty, k = outcomes.weight > 0, outcomes.n_tasks
+    demeaned, _ = within_groups(design[nonempty], outcomes.task[nonempty], np.ones((int(nonempty.sum()), 1)))
+    norms = np.maximum(np.linalg.norm(design[nonempty], axis=0), 1e-300)
+    level = np.linalg.norm(demeaned, axis=0) <= TOLERANCE * norms
+    task_first_rows = np.array([np.flatnonzero(nonempty & (outcomes.task == t))[0] for t in range(k)])
+    u, values, _ = np.linalg.svd(design[task_first_rows][:, level], full_matrices=True)
     # An orthonormal basis of the task effects that the formula's task-level columns leave: (K, f).
-    free = u[:, int((values > TOLERANCE * values.max(initial=1e-300)).sum()) :]
-    blocks = [free[outcomes.task]]
-    for term in coding.formula.crossed_with(coding.capability) if coding.has_capability else ():
+    task_effect_basis = u[:, int((values > TOLERANCE * values.max(initial=1e-300)).sum()) :]
+    blocks = [task_effect_basis[outcomes.task]]
+    for term in predictors.formula.crossed_with(predictors.capability) if predictors.has_capability else ():
         slopes = (
-            np.hstack([coding.covariates[f].columns()[0] for f in term])
+            np.hstack([predictors.covariates[f].columns()[0] for f in term])
             if len(term) == 1
-            else slope_columns(coding, term)
+            else slope_columns(predictors, term)
         )
-        varying, _ = within_groups(slopes[used], outcomes.task[used], np.ones((int(used.sum()), 1)))
-        moving = np.linalg.norm(varying, axis=0) > TOLERANCE * np.linalg.norm(slopes[used], axis=0)
-        blocks.extend(free[outcomes.task] * column[:, None] for column in slopes[:, moving].T)
+        varying, _ = within_groups(slopes[nonempty], outcomes.task[nonempty], np.ones((int(nonempty.sum()), 1)))
+        varies_in_task = np.linalg.norm(varying, axis=0) > TOLERANCE * np.linalg.norm(slopes[nonempty], axis=0)
+        blocks.extend(task_effect_basis[outcomes.task] * column[:, None] for column in slopes[:, varies_in_task].T)
     return np.hstack(blocks)

@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason, Remark, remark
-from capgap.stats.estimate import Estimate, Result, Status
+from capgap.stats.estimate import Estimate, EstimateSet, Status
 from capgap.stats.multiplicity import holm
-from capgap.stats.patterns.evidence import PatternCountTest, PatternReplication, choose_number, compare_halves
+from capgap.stats.patterns.evidence import PatternCountTest, PatternReplication, choose_n_patterns, compare_halves
 from capgap.stats.patterns.mixture import PatternData, fit_mixture
 
 __all__ = ["MIN_PATTERN_ITEMS", "MIN_PATTERN_STUDENTS", "FailurePatterns", "find_patterns"]
@@ -24,18 +24,18 @@ MIN_PATTERN_ITEMS = 50
 """With fewer items there is nothing to group."""
 MIN_ANSWERED = 0.5
 """An item that fewer of the students answered is left out."""
-CHOOSING_ITEMS = 3000
+MAX_SELECTION_ITEMS = 3000
 """K is chosen, and the halves are compared, on so many items at most, drawn at random."""
-METHOD = "mixture of logistic response surfaces (EM), K by held-out students"
+PATTERN_METHOD = "mixture of logistic response surfaces (EM), K by held-out students"
 
 
 @dataclass(frozen=True)
-class FailurePatterns(Result):
+class FailurePatterns(EstimateSet):
     """Groups of items that students answer alike across the grid, easy and hard items in each."""
 
     memberships: Floats
     """Probability that an item belongs to each pattern, shape (I, K); NaN for items that were left out."""
-    surfaces: Floats
+    surface_logits: Floats
     """Logits per pattern: at the mean student, then per standard deviation of each covariate, shape (K, p + 1)."""
     covariates: tuple[str, ...]
     """Names of the p covariates that vary."""
@@ -51,7 +51,7 @@ class FailurePatterns(Result):
     """Students that answered."""
     n_items: int = 0
     """Items that were grouped."""
-    method: str = METHOD
+    method: str = PATTERN_METHOD
     """How."""
     status: Status = "ok"
     """``ok`` or ``refused``."""
@@ -77,8 +77,8 @@ class FailurePatterns(Result):
     def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
         """The share of each pattern with its adjusted p-value; its surface and what the halves showed are labels."""
         for k, share in enumerate(self.shares):
-            labels: dict[str, Any] = {"pattern": k, "level": float(self.surfaces[k, 0])}
-            labels |= {f"slope_{x}": float(b) for x, b in zip(self.covariates, self.surfaces[k, 1:], strict=True)}
+            labels: dict[str, Any] = {"pattern": k, "level": float(self.surface_logits[k, 0])}
+            labels |= {f"slope_{x}": float(b) for x, b in zip(self.covariates, self.surface_logits[k, 1:], strict=True)}
             labels["n_students"] = self.n_students
             number = Estimate(float(share), n_items=self.n_items, method=self.method)
             if self.halves:
@@ -115,7 +115,7 @@ def find_patterns(
     max_patterns
         Largest K that is tried.
     level
-        Of the test that stops at K, see `choose_number`.
+        Of the test that stops at K, see `choose_n_patterns`.
 
     Returns
     -------
@@ -136,37 +136,37 @@ def find_patterns(
     Without their chance, items that can be guessed make a pattern of hard items that is none: hard items then respond
     less to the students' covariates.
     """
-    y, x = _checked(scores, covariates, names)
+    y, x = _validate_arrays(scores, covariates, names)
     guess = _chance(chance, y.shape[1])
     seen = np.isfinite(y)
     students = np.flatnonzero(seen.any(axis=1))
     if len(students) < MIN_PATTERN_STUDENTS:
-        return _refused(y.shape[1], remark(Reason.FEW_STUDENTS, n=len(students), least=MIN_PATTERN_STUDENTS))
+        return _refused_patterns(y.shape[1], remark(Reason.FEW_STUDENTS, n=len(students), least=MIN_PATTERN_STUDENTS))
     y, x, seen = y[students], x[students], seen[students]
     centre, spread = x.mean(axis=0), x.std(axis=0)
     varies = spread > 1e-9 * (1 + np.abs(centre))
     if not varies.any():
-        return _refused(y.shape[1], remark(Reason.NO_VARYING_COVARIATE))
+        return _refused_patterns(y.shape[1], remark(Reason.NO_VARYING_COVARIATE))
     items = np.flatnonzero(seen.mean(axis=0) >= MIN_ANSWERED)
     if len(items) < MIN_PATTERN_ITEMS:
-        return _refused(y.shape[1], remark(Reason.FEW_ANSWERED_ITEMS, n=len(items), least=MIN_PATTERN_ITEMS))
-    right = np.where(seen, y, 0.0)[:, items]
-    n_varying = int((right.std(axis=0) > 0).sum())
+        return _refused_patterns(y.shape[1], remark(Reason.FEW_ANSWERED_ITEMS, n=len(items), least=MIN_PATTERN_ITEMS))
+    successes = np.where(seen, y, 0.0)[:, items]
+    n_varying = int((successes.std(axis=0) > 0).sum())
     if n_varying < MIN_PATTERN_ITEMS:
-        return _refused(y.shape[1], remark(Reason.FEW_VARYING_ITEMS, n=n_varying, least=MIN_PATTERN_ITEMS))
-    varying = tuple(name for name, moves in zip(names, varies, strict=True) if moves)
+        return _refused_patterns(y.shape[1], remark(Reason.FEW_VARYING_ITEMS, n=n_varying, least=MIN_PATTERN_ITEMS))
+    varying = tuple(name for name, is_varying in zip(names, varies, strict=True) if is_varying)
     design = np.column_stack([np.ones(len(x)), (x[:, varies] - centre[varies]) / spread[varies]])
-    answers = PatternData(right, seen[:, items].astype(float), design, guess[items])
+    answers = PatternData(successes, seen[:, items].astype(float), design, guess[items])
     remarks = [remark(Reason.CONSTANT_COVARIATE, name=name) for name in names if name not in varying]
     if len(items) < y.shape[1]:
         remarks.append(remark(Reason.SPARSE_ITEMS, n=y.shape[1] - len(items)))
     # K and the halves rest on a sample of the items, memberships on all of them.
     sampled = np.arange(len(items))
-    if len(items) > CHOOSING_ITEMS:
-        sampled = np.sort(rng.choice(len(items), CHOOSING_ITEMS, replace=False))
-        remarks.append(remark(Reason.CHOSEN_ON_SAMPLE, n=CHOOSING_ITEMS))
+    if len(items) > MAX_SELECTION_ITEMS:
+        sampled = np.sort(rng.choice(len(items), MAX_SELECTION_ITEMS, replace=False))
+        remarks.append(remark(Reason.CHOSEN_ON_SAMPLE, n=MAX_SELECTION_ITEMS))
     sample = answers.items(sampled)
-    k, evidence = choose_number(sample, rng, max_patterns=max_patterns, level=level)
+    k, evidence = choose_n_patterns(sample, rng, max_patterns=max_patterns, level=level)
     if k == max_patterns and k > 1:
         remarks.append(remark(Reason.MORE_PATTERNS_NOT_TRIED, most=max_patterns))
     mixture = fit_mixture(answers, k, rng)
@@ -177,7 +177,7 @@ def find_patterns(
     memberships[items] = mixture.memberships
     return FailurePatterns(
         memberships=memberships,
-        surfaces=mixture.surfaces,
+        surface_logits=mixture.surface_logits,
         covariates=varying,
         shares=mixture.shares,
         evidence=tuple(evidence),
@@ -189,22 +189,22 @@ def find_patterns(
     )
 
 
-def _refused(n_items: int, reason: Remark) -> FailurePatterns:
+def _refused_patterns(n_items: int, reason: Remark) -> FailurePatterns:
     return FailurePatterns(
         np.full((n_items, 0), np.nan), np.empty((0, 0)), (), np.empty(0), status="refused", remarks=(reason,)
     )
 
 
 def _chance(chance: ArrayLike, n_items: int) -> Floats:
-    given = np.asarray(chance, dtype=float)
-    if given.shape not in ((), (n_items,)):
-        raise EstimationError(f"chance: expected one number or the shape ({n_items},), found {given.shape}.")
-    if ((given < 0) | (given >= 1)).any():
+    chances = np.asarray(chance, dtype=float)
+    if chances.shape not in ((), (n_items,)):
+        raise EstimationError(f"chance: expected one number or the shape ({n_items},), found {chances.shape}.")
+    if ((chances < 0) | (chances >= 1)).any():
         raise EstimationError("a chance must lie in [0, 1); NaN marks an unknown one.")
-    return np.broadcast_to(np.nan_to_num(given), (n_items,)).copy()
+    return np.broadcast_to(np.nan_to_num(chances), (n_items,)).copy()
 
 
-def _checked(scores: ArrayLike, covariates: ArrayLike, names: Sequence[str]) -> tuple[Floats, Floats]:
+def _validate_arrays(scores: ArrayLike, covariates: ArrayLike, names: Sequence[str]) -> tuple[Floats, Floats]:
     y, x = np.asarray(scores, dtype=float), np.asarray(covariates, dtype=float)
     if y.ndim != 2:
         raise EstimationError(f"scores need the shape (students, items), found {y.shape}.")

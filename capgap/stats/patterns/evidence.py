@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from scipy import special
 from scipy.optimize import linear_sum_assignment
 
-from capgap.stats.patterns.mixture import PatternData, SurfaceMixture, fit_mixture, predicted_scores
+from capgap.stats.patterns.mixture import ItemMixture, PatternData, fit_mixture, predicted_scores
 
-__all__ = ["PatternCountTest", "PatternReplication", "choose_number", "compare_halves", "deal_students"]
+__all__ = ["PatternCountTest", "PatternReplication", "choose_n_patterns", "compare_halves", "deal_students"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -60,14 +60,14 @@ def deal_students(design: Floats, n_parts: int, rng: np.random.Generator) -> Int
     # Neighbours along the design's longest axis that are not yet told apart by it are shuffled.
     axis = np.linalg.svd(design[:, 1:], full_matrices=False)[0][:, 0] if design.shape[1] > 1 else jitter
     order = np.argsort(axis + jitter, kind="stable")
-    part = np.empty(len(design), dtype=np.intp)
+    part_of_student = np.empty(len(design), dtype=np.intp)
     for start in range(0, len(order), n_parts):
         block = order[start : start + n_parts]
-        part[block] = rng.permutation(n_parts)[: len(block)]
-    return part
+        part_of_student[block] = rng.permutation(n_parts)[: len(block)]
+    return part_of_student
 
 
-def choose_number(
+def choose_n_patterns(
     answers: PatternData,
     rng: np.random.Generator,
     *,
@@ -98,16 +98,16 @@ def choose_number(
     share are what the patterns are made of.
     """
     fold = deal_students(answers.design, n_folds, rng)
-    before = _held_out(answers, fold, 1, rng)
+    previous_scores = _held_out(answers, fold, 1, rng)
     steps: list[PatternCountTest] = []
     chosen = 1
     for k in range(2, max_patterns + 1):
-        after = _held_out(answers, fold, k, rng)
-        gain, error, p_value = _one_sided(after - before)
-        steps.append(PatternCountTest(k, gain, error, p_value, len(after)))
+        current_scores = _held_out(answers, fold, k, rng)
+        gain, error, p_value = _one_sided(current_scores - previous_scores)
+        steps.append(PatternCountTest(k, gain, error, p_value, len(current_scores)))
         if not p_value < level:
             break
-        chosen, before = k, after
+        chosen, previous_scores = k, current_scores
     return chosen, steps
 
 
@@ -129,15 +129,15 @@ def compare_halves(answers: PatternData, memberships: Floats, rng: np.random.Gen
     log-probability of the answers to the pattern's items (weighted by membership) under the mixture is compared with
     that under a single surface, both fitted to the same half.
     """
-    half = deal_students(answers.design, 2, rng)
+    halves = deal_students(answers.design, 2, rng)
     k = memberships.shape[1]
     gains, p_values, members = np.empty((2, k)), np.empty((2, k)), []
     for h in (0, 1):  # each half fits, the other is predicted
-        fitted, tested = answers.students(np.flatnonzero(half == h)), answers.students(np.flatnonzero(half != h))
-        many, single = fit_mixture(fitted, k, rng), fit_mixture(fitted, 1, rng)
-        order = _matched(memberships, many.memberships)
-        members.append(many.memberships[:, order])
-        gains[h], p_values[h] = np.array(_pattern_gain(many, single, tested))[order].T
+        fitted, held_out = answers.students(np.flatnonzero(halves == h)), answers.students(np.flatnonzero(halves != h))
+        mixture, baseline = fit_mixture(fitted, k, rng), fit_mixture(fitted, 1, rng)
+        order = _match_patterns(memberships, mixture.memberships)
+        members.append(mixture.memberships[:, order])
+        gains[h], p_values[h] = np.array(_pattern_gain(mixture, baseline, held_out))[order].T
     return [
         PatternReplication(
             float(gains[:, j].mean()), min(1.0, 2 * float(p_values[:, j].min())), _correlation(members, j)
@@ -149,42 +149,42 @@ def compare_halves(answers: PatternData, memberships: Floats, rng: np.random.Gen
 def _held_out(answers: PatternData, fold: Ints, k: int, rng: np.random.Generator) -> Floats:
     """Each student's mean held-out log-probability under k patterns, shape (S,); NaN where it answered nothing."""
     score = np.full(len(fold), np.nan)
-    for part in np.unique(fold):
-        held = answers.students(np.flatnonzero(fold == part))
-        mixture = fit_mixture(answers.students(np.flatnonzero(fold != part)), k, rng, n_starts=3, tolerance=1.5e-4)
-        log_p = predicted_scores(mixture, held)
+    for held_fold in np.unique(fold):
+        held_out = answers.students(np.flatnonzero(fold == held_fold))
+        mixture = fit_mixture(answers.students(np.flatnonzero(fold != held_fold)), k, rng, n_starts=3, tolerance=1.5e-4)
+        log_p = predicted_scores(mixture, held_out)
         with np.errstate(invalid="ignore"):
-            score[fold == part] = log_p.sum(axis=1) / held.seen.sum(axis=1)
+            score[fold == held_fold] = log_p.sum(axis=1) / held_out.seen.sum(axis=1)
     return score
 
 
 def _one_sided(gains: Floats) -> tuple[float, float, float]:
     """Mean, standard error, and the t-test's p-value that the mean is not above zero."""
-    known = gains[np.isfinite(gains)]
-    if len(known) < 2:
+    finite_gains = gains[np.isfinite(gains)]
+    if len(finite_gains) < 2:
         return math.nan, math.nan, 1.0
-    mean, error = float(known.mean()), float(known.std(ddof=1) / math.sqrt(len(known)))
+    mean, error = float(finite_gains.mean()), float(finite_gains.std(ddof=1) / math.sqrt(len(finite_gains)))
     if not error > 0:
         return mean, math.nan, 1.0
-    return mean, error, float(special.stdtr(len(known) - 1, -mean / error))
+    return mean, error, float(special.stdtr(len(finite_gains) - 1, -mean / error))
 
 
-def _matched(full: Floats, half: Floats) -> Ints:
+def _match_patterns(full_memberships: Floats, half_memberships: Floats) -> Ints:
     """For each pattern of the full mixture the half's pattern that shares most of its items."""
-    return np.asarray(linear_sum_assignment(-(full.T @ half))[1], dtype=np.intp)
+    return np.asarray(linear_sum_assignment(-(full_memberships.T @ half_memberships))[1], dtype=np.intp)
 
 
-def _pattern_gain(many: SurfaceMixture, single: SurfaceMixture, tested: PatternData) -> list[tuple[float, float]]:
+def _pattern_gain(mixture: ItemMixture, baseline: ItemMixture, held_out: PatternData) -> list[tuple[float, float]]:
     """For each pattern: gain per answer of the mixture over one surface on its items, and the one-sided p-value."""
-    gain = predicted_scores(many, tested) - predicted_scores(single, tested)
-    weight = tested.seen @ many.memberships
+    gain = predicted_scores(mixture, held_out) - predicted_scores(baseline, held_out)
+    weight = held_out.seen @ mixture.memberships
     with np.errstate(invalid="ignore", divide="ignore"):
-        per_student = np.where(weight > 0, (gain @ many.memberships) / weight, np.nan)
-    return [(mean, p_value) for mean, _, p_value in map(_one_sided, per_student.T)]
+        student_gains = np.where(weight > 0, (gain @ mixture.memberships) / weight, np.nan)
+    return [(mean, p_value) for mean, _, p_value in map(_one_sided, student_gains.T)]
 
 
 def _correlation(members: list[Floats], pattern: int) -> float:
-    first, second = (m[:, pattern] for m in members)
-    if not (first.std() > 1e-9 and second.std() > 1e-9):
+    first_half, second_half = (m[:, pattern] for m in members)
+    if not (first_half.std() > 1e-9 and second_half.std() > 1e-9):
         return math.nan
-    return float(np.corrcoef(first, second)[0, 1])
+    return float(np.corrcoef(first_half, second_half)[0, 1])

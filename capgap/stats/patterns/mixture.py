@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
 from scipy.special import expit
 
-__all__ = ["PatternData", "SurfaceMixture", "fit_mixture", "predicted_scores"]
+__all__ = ["PatternData", "ItemMixture", "fit_mixture", "predicted_scores"]
 
 Floats = NDArray[np.float64]
 
-REACH = 6.0
+MAX_ABS_EASE = 6.0
 """Difficulties lie within so many logits of the mean; beyond, an answer is as good as certain."""
-PRIOR_ITEMS = 5.0
+EASE_PRIOR_ITEMS = 5.0
 """The distribution of ease starts as if so many items had been seen, normal with a wide spread (`PRIOR_SD`)."""
 PRIOR_SD = 2.0
 """Of those, in logits."""
@@ -30,7 +30,7 @@ MAX_STEP = 1.0
 class PatternData:
     """The outcome grid and the students' design."""
 
-    right: Floats
+    successes: Floats
     """Scores in [0, 1], 0 where there is none, shape (S, n)."""
     seen: Floats
     """1 where there is a score, else 0, shape (S, n)."""
@@ -39,25 +39,25 @@ class PatternData:
     chance: Floats
     """Probability that who does not know an item gets it right, shape (n,); 0 where nothing can be guessed."""
 
-    def students(self, keep: NDArray[np.intp]) -> "PatternData":
+    def students(self, student_idx: NDArray[np.intp]) -> "PatternData":
         """Some of the students."""
-        return PatternData(self.right[keep], self.seen[keep], self.design[keep], self.chance)
+        return PatternData(self.successes[student_idx], self.seen[student_idx], self.design[student_idx], self.chance)
 
-    def items(self, keep: NDArray[np.intp]) -> "PatternData":
+    def items(self, item_idx: NDArray[np.intp]) -> "PatternData":
         """Some of the items."""
-        return PatternData(self.right[:, keep], self.seen[:, keep], self.design, self.chance[keep])
+        return PatternData(self.successes[:, item_idx], self.seen[:, item_idx], self.design, self.chance[item_idx])
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether every student answered every item."""
         return bool(self.seen.all())
 
 
 @dataclass(frozen=True)
-class SurfaceMixture:
+class ItemMixture:
     """K response surfaces with one distribution of difficulty, fitted by EM."""
 
-    surfaces: Floats
+    surface_logits: Floats
     """Logit coefficients of each pattern: constant, then one per standardised covariate, shape (K, p)."""
     shares: Floats
     """Share of the items in each pattern, shape (K,), descending."""
@@ -86,7 +86,7 @@ class SurfaceMixture:
 class _EmState:
     """What EM moves."""
 
-    surfaces: Floats
+    surface_logits: Floats
     offsets: Floats
     offset_sd: float
     shares: Floats
@@ -102,7 +102,7 @@ def fit_mixture(
     n_starts: int = 4,
     max_iterations: int = 300,
     tolerance: float = 5e-5,
-) -> SurfaceMixture:
+) -> ItemMixture:
     """The mixture of `n_patterns` surfaces, best of several starts.
 
     Parameters
@@ -136,22 +136,22 @@ def fit_mixture(
     """
     grid = _EaseGrid.of(answers)
     starts = 1 if n_patterns == 1 else n_starts
-    best: tuple[float, _EmState] | None = None
+    best_start: tuple[float, _EmState] | None = None
     slopes = _item_slopes(answers)
     for start in range(starts):
-        label = _first_labels(slopes, n_patterns, rng, at_random=start == starts - 1)
+        label = _first_labels(slopes, n_patterns, rng, use_random=start == starts - 1)
         state = grid.start(label, n_patterns)
         value, _ = grid.run(state, PROBE_ITERATIONS if starts > 1 else 0, tolerance)
-        if best is None or value > best[0]:
-            best = value, state
-    assert best is not None
-    state = best[1]
+        if best_start is None or value > best_start[0]:
+            best_start = value, state
+    assert best_start is not None
+    state = best_start[1]
     value, converged = grid.run(state, max_iterations, tolerance)
-    posterior, value = grid.expect(state)
+    posterior, value = grid.expectation_step(state)
     order = np.argsort(-state.shares, kind="stable")
     mean_ease = float(state.weights @ grid.nodes)  # the constant and the mean of the grid say the same: one is zero
-    return SurfaceMixture(
-        surfaces=state.surfaces[order] + mean_ease * np.eye(1, answers.design.shape[1]),
+    return ItemMixture(
+        surface_logits=state.surface_logits[order] + mean_ease * np.eye(1, answers.design.shape[1]),
         shares=state.shares[order],
         offsets=state.offsets,
         offset_sd=state.offset_sd,
@@ -163,7 +163,7 @@ def fit_mixture(
     )
 
 
-def predicted_scores(mixture: SurfaceMixture, held_out: PatternData) -> Floats:
+def predicted_scores(mixture: ItemMixture, held_out: PatternData) -> Floats:
     """How probable the answers of students that the mixture has not seen are, given what it learnt of the items.
 
     Parameters
@@ -183,11 +183,11 @@ def predicted_scores(mixture: SurfaceMixture, held_out: PatternData) -> Floats:
     The level of each new student is set so that its expected number of right answers is the observed one (with a weak
     normal prior), whatever the number of patterns: only the profile over items is judged.
     """
-    weights = mixture.posterior.reshape(held_out.right.shape[1], -1)
-    eta = held_out.design @ mixture.surfaces.T
+    weights = mixture.posterior.reshape(held_out.successes.shape[1], -1)
+    eta = held_out.design @ mixture.surface_logits.T
     eta = (eta[:, :, None] + mixture.nodes).reshape(len(eta), -1)
     counts = (held_out.seen * (1 - held_out.chance)) @ weights
-    total = held_out.right.sum(axis=1) - held_out.seen @ held_out.chance
+    total = held_out.successes.sum(axis=1) - held_out.seen @ held_out.chance
     offset = np.zeros(len(eta))
     for _ in range(25):  # Newton on each new student's level
         p = expit(eta + offset[:, None])
@@ -195,7 +195,7 @@ def predicted_scores(mixture: SurfaceMixture, held_out: PatternData) -> Floats:
         offset += np.clip(score / ((counts * p * (1 - p)).sum(axis=1) + 1), -MAX_STEP, MAX_STEP)
     p = held_out.chance + (1 - held_out.chance) * (expit(eta + offset[:, None]) @ weights.T)
     p = np.clip(p, 1e-12, 1 - 1e-12)
-    return np.asarray(held_out.right * np.log(p) + (held_out.seen - held_out.right) * np.log1p(-p))
+    return np.asarray(held_out.successes * np.log(p) + (held_out.seen - held_out.successes) * np.log1p(-p))
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ class _EaseGrid:
     nodes: Floats
     prior: Floats
     """Items at each node before any was seen, shape (Q,)."""
-    complete: bool
+    is_complete: bool
     kinds: tuple[tuple[float, NDArray[np.intp] | slice], ...]
     """Each chance that occurs, with its items."""
 
@@ -214,97 +214,97 @@ class _EaseGrid:
     def of(cls, answers: PatternData) -> "_EaseGrid":
         # An item's ease is known to about 2/sqrt(S) logits; the sum over a grid is as good as the integral from there.
         step = min(0.8, 3.0 / math.sqrt(len(answers.design)))
-        nodes = np.linspace(-REACH, REACH, 2 * math.ceil(REACH / step) + 1)
-        normal = np.exp(-0.5 * (nodes / PRIOR_SD) ** 2)
+        nodes = np.linspace(-MAX_ABS_EASE, MAX_ABS_EASE, 2 * math.ceil(MAX_ABS_EASE / step) + 1)
+        normal_density = np.exp(-0.5 * (nodes / PRIOR_SD) ** 2)
         chances = np.unique(answers.chance)
-        kinds = tuple((float(c), np.flatnonzero(answers.chance == c)) for c in chances)
-        whole = ((float(chances[0]), slice(None)),)  # views of the answers, no copies
-        prior = PRIOR_ITEMS * normal / normal.sum()
-        return cls(answers, nodes, prior, answers.complete, whole if len(chances) == 1 else kinds)
+        items_by_chance = tuple((float(c), np.flatnonzero(answers.chance == c)) for c in chances)
+        all_items = ((float(chances[0]), slice(None)),)  # views of the answers, no copies
+        prior = EASE_PRIOR_ITEMS * normal_density / normal_density.sum()
+        return cls(answers, nodes, prior, answers.is_complete, all_items if len(chances) == 1 else items_by_chance)
 
     def start(self, label: NDArray[np.intp], n_patterns: int) -> _EmState:
         """The state after one step from a partition, every item's ease taken from its share of right answers."""
         a = self.answers
-        n_items = a.right.shape[1]
-        soft = np.full((n_items, n_patterns), 0.1 / n_patterns)
-        soft[np.arange(n_items), label] += 0.9
-        share = (a.right.sum(axis=0) + 0.5) / (a.seen.sum(axis=0) + 1)
+        n_items = a.successes.shape[1]
+        soft_labels = np.full((n_items, n_patterns), 0.1 / n_patterns)
+        soft_labels[np.arange(n_items), label] += 0.9
+        share = (a.successes.sum(axis=0) + 0.5) / (a.seen.sum(axis=0) + 1)
         ease = np.log(share / (1 - share))
         ease -= ease.mean()
-        near = np.exp(-0.5 * ((ease[:, None] - self.nodes) / 0.6) ** 2)
-        near /= near.sum(axis=1, keepdims=True)
+        node_weights = np.exp(-0.5 * ((ease[:, None] - self.nodes) / 0.6) ** 2)
+        node_weights /= node_weights.sum(axis=1, keepdims=True)
         shape = n_patterns, a.design.shape[1]
         state = _EmState(
-            surfaces=np.zeros(shape),
+            surface_logits=np.zeros(shape),
             offsets=np.zeros(len(a.design)),
             offset_sd=0.2,
             shares=np.full(n_patterns, 1 / n_patterns),
             weights=self.prior / self.prior.sum(),
         )
-        responsibility = (soft[:, :, None] * near[:, None, :]).reshape(n_items, -1)
+        responsibility = (soft_labels[:, :, None] * node_weights[:, None, :]).reshape(n_items, -1)
         for _ in range(3):
             self.maximise(state, responsibility)
         return state
 
     def run(self, state: _EmState, n_iterations: int, tolerance: float) -> tuple[float, bool]:
         """EM steps until rest; the state is moved in place."""
-        old = -math.inf
+        previous_value = -math.inf
         for _ in range(n_iterations):
-            responsibility, value = self.expect(state)
-            if value - old < tolerance * len(responsibility) and old > -math.inf:
+            responsibility, value = self.expectation_step(state)
+            if value - previous_value < tolerance * len(responsibility) and previous_value > -math.inf:
                 return value, True
             self.maximise(state, responsibility)
-            old = value
-        return old, False
+            previous_value = value
+        return previous_value, False
 
-    def _eta(self, state: _EmState) -> Floats:
+    def _student_logits(self, state: _EmState) -> Floats:
         """Logits of student x (pattern, ease), shape (S, K Q)."""
-        level = self.answers.design @ state.surfaces.T + state.offsets[:, None]
+        level = self.answers.design @ state.surface_logits.T + state.offsets[:, None]
         return np.asarray((level[:, :, None] + self.nodes).reshape(len(level), -1))
 
-    def expect(self, state: _EmState) -> tuple[Floats, float]:
+    def expectation_step(self, state: _EmState) -> tuple[Floats, float]:
         """Probabilities of (pattern, ease) of each item, shape (n, K Q), and the log-likelihood."""
         a = self.answers
-        eta = self._eta(state)
-        joint = np.empty((a.right.shape[1], eta.shape[1]))
+        eta = self._student_logits(state)
+        posterior = np.empty((a.successes.shape[1], eta.shape[1]))
         for chance, items in self.kinds:
             # Per answer: log P(wrong) for all, plus the log odds of right against wrong for those that are right.
             log_miss = math.log1p(-chance) - np.logaddexp(0, eta)
             odds = eta if chance == 0 else np.log(chance + (1 - chance) * expit(eta)) - log_miss
-            missed = log_miss.sum(axis=0) if self.complete else a.seen[:, items].T @ log_miss
-            joint[items] = a.right[:, items].T @ odds + missed
+            missed = log_miss.sum(axis=0) if self.is_complete else a.seen[:, items].T @ log_miss
+            posterior[items] = a.successes[:, items].T @ odds + missed
         with np.errstate(divide="ignore"):  # a pattern may have died out
             prior = np.log(state.shares)[:, None] + np.log(state.weights)
-        joint += prior.ravel()
-        top = joint.max(axis=1, keepdims=True)
-        np.exp(joint - top, out=joint)
-        total = joint.sum(axis=1, keepdims=True)
-        joint /= total
-        return joint, float((np.log(total) + top).sum())
+        posterior += prior.ravel()
+        top = posterior.max(axis=1, keepdims=True)
+        np.exp(posterior - top, out=posterior)
+        total = posterior.sum(axis=1, keepdims=True)
+        posterior /= total
+        return posterior, float((np.log(total) + top).sum())
 
     def maximise(self, state: _EmState, responsibility: Floats) -> None:
         """One Newton step for surfaces and offsets; the rest in closed form."""
         a, q = self.answers, len(self.nodes)
         weight = responsibility.sum(axis=0)
-        n = np.broadcast_to(weight, (len(a.design), len(weight))) if self.complete else a.seen @ responsibility
-        p = expit(self._eta(state))
+        n = np.broadcast_to(weight, (len(a.design), len(weight))) if self.is_complete else a.seen @ responsibility
+        p = expit(self._student_logits(state))
         y = np.zeros_like(p)
         for chance, items in self.kinds:  # of what is right, the part that is known and not guessed
-            known = 1.0 if chance == 0 else p / (chance + (1 - chance) * p)
-            y += known * (a.right[:, items] @ responsibility[items])
+            p_known = 1.0 if chance == 0 else p / (chance + (1 - chance) * p)
+            y += p_known * (a.successes[:, items] @ responsibility[items])
         # Sums over ease: all that a surface needs.
         residual = (y - n * p).reshape(len(p), -1, q).sum(axis=2)
         curvature = (n * p * (1 - p)).reshape(len(p), -1, q).sum(axis=2)
         ridge = SLOPE_RIDGE * np.eye(a.design.shape[1])
-        for k, surface in enumerate(state.surfaces):
+        for k, pattern_logits in enumerate(state.surface_logits):
             hessian = a.design.T @ (curvature[:, k, None] * a.design) + ridge
-            step = np.linalg.solve(hessian, a.design.T @ residual[:, k] - ridge @ surface)
-            surface += np.clip(step, -MAX_STEP, MAX_STEP)
+            step = np.linalg.solve(hessian, a.design.T @ residual[:, k] - ridge @ pattern_logits)
+            pattern_logits += np.clip(step, -MAX_STEP, MAX_STEP)
         # Offsets: one Newton step each under their normal prior, whose variance is then set by its EM update.
         precision = state.offset_sd**-2
         information = curvature.sum(axis=1) + precision
-        fresh = (y - n * expit(self._eta(state))).sum(axis=1)
-        state.offsets += np.clip((fresh - precision * state.offsets) / information, -MAX_STEP, MAX_STEP)
+        offset_score = (y - n * expit(self._student_logits(state))).sum(axis=1)
+        state.offsets += np.clip((offset_score - precision * state.offsets) / information, -MAX_STEP, MAX_STEP)
         state.offset_sd = max(0.02, float(np.sqrt(np.mean(state.offsets**2 + 1 / information))))
         state.shares = weight.reshape(-1, q).sum(axis=1) / weight.sum()
         counts = weight.reshape(-1, q).sum(axis=0) + self.prior
@@ -314,15 +314,15 @@ class _EaseGrid:
 def _item_slopes(answers: PatternData) -> Floats:
     """A rough slope of each item on each covariate, each scaled to the same spread, shape (n, p - 1)."""
     x = answers.design
-    centre = np.where(answers.seen > 0, 2 * answers.right - 1, 0.0)
+    centre = np.where(answers.seen > 0, 2 * answers.successes - 1, 0.0)
     slopes = np.linalg.solve(x.T @ x + 0.1 * np.eye(x.shape[1]), x.T @ centre).T[:, 1:]
     spread = slopes.std(axis=0)
     return np.asarray(slopes / np.where(spread > 0, spread, 1.0))
 
 
-def _first_labels(slopes: Floats, k: int, rng: np.random.Generator, *, at_random: bool) -> NDArray[np.intp]:
+def _first_labels(slopes: Floats, k: int, rng: np.random.Generator, *, use_random: bool) -> NDArray[np.intp]:
     if k == 1:
         return np.zeros(len(slopes), dtype=np.intp)
-    if at_random:
+    if use_random:
         return rng.integers(0, k, len(slopes)).astype(np.intp)
     return np.asarray(kmeans2(slopes, k, minit="++", rng=rng, missing="warn")[1], dtype=np.intp)

@@ -71,8 +71,8 @@ def test_every_log_likelihood_is_lm_evals(kind: str, shots: int, tmp_path: Path)
     assert_same(model, asked, plain_answers(checkpoint, asked), tmp_path)
     assert model.tree is not None, model.notes
     assert model.tree.proven.n_requests >= 3
-    assert model.tree.proven.longest > WINDOW
-    assert model.tree.proven.longest_behind_prefix > 0
+    assert model.tree.proven.max_request_tokens > WINDOW
+    assert model.tree.proven.max_prefixed_tokens > 0
     assert model.tree.proven.shared_row
 
 
@@ -129,9 +129,9 @@ def test_what_a_proof_finds_wrong_takes_lm_evals_path_with_lm_evals_numbers(
     tree = tree_of(model)
     tree.row_tokens = 64
     if wrong == "window":
-        tree.attention = AttentionLayout({"every layer": None}, by_layer_type=False)
+        tree.attention = AttentionLayout({"every layer": None}, masks_by_layer_type=False)
     elif wrong == "dictionary":
-        tree.attention = AttentionLayout({"full_attention": None}, by_layer_type=True)
+        tree.attention = AttentionLayout({"full_attention": None}, masks_by_layer_type=True)
     elif wrong == "mask":
         monkeypatch.setattr(
             tree_forward, "_additive", lambda seen, dtype, device: torch.zeros(1, 1, *seen.shape, dtype=dtype)

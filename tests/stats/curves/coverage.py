@@ -73,8 +73,8 @@ def cost_cell(name, world, n_items, **assumed):
         cost = data_cost(fit_curves(data), CurveTarget(world.share))
         yield [
             ("union", cost.conf_low, cost.conf_high, cost.status == "refused"),
-            ("bracket", *cost.bracket, False),
-            *((f.form, f.conf_low, f.conf_high, f.rejected) for f in cost.by_form),
+            ("bracket", *cost.size_bracket, False),
+            *((f.form, f.conf_low, f.conf_high, f.is_rejected) for f in cost.form_estimates),
         ]
 
     return Cell(name, world.truth(), draw)
@@ -90,7 +90,7 @@ def gain_cell(name, world, n_items):
         gain = next_batch(fit_curves(curve_data(scores, teacher, sizes, seeds=seeds, chance=0.0)))
         yield [
             ("union", gain.conf_low, gain.conf_high, gain.status == "refused"),
-            *((form, part.conf_low, part.conf_high, False) for form, part in gain.by_form),
+            *((form, part.conf_low, part.conf_high, False) for form, part in gain.form_estimates),
         ]
 
     ends = world.curve(np.array([2 * largest, largest]))
@@ -155,12 +155,12 @@ class Tally:
     refused: int = 0
     covered: int = 0
     open: int = 0
-    rejected: int = 0
+    is_rejected: int = 0
     widths: list = field(default_factory=list)
 
     def add(self, low, high, cell, *, rejected=False):
         self.n += 1
-        self.rejected += rejected
+        self.is_rejected += rejected
         if np.isnan(low):
             self.refused += 1
             return
@@ -171,13 +171,13 @@ class Tally:
     def row(self, cell, name, seconds):
         told = self.n - self.refused
         if not told:
-            return f"| {cell} | {name} | {self.n} | – | – | – | – | 100% | {self.rejected / self.n:.0%} | – | – |"
+            return f"| {cell} | {name} | {self.n} | – | – | – | – | 100% | {self.is_rejected / self.n:.0%} | – | – |"
         share = self.covered / told
         error = np.sqrt(share * (1 - share) / told)
         p = stats.binomtest(self.covered, told, FLOOR, alternative="less").pvalue
         return (
             f"| {cell} | {name} | {self.n} | {share:.1%} | {error:.1%} | {self.open / told:.0%} | "
-            f"{np.median(self.widths):.2f} | {self.refused / self.n:.0%} | {self.rejected / self.n:.0%} | {p:.2g} | "
+            f"{np.median(self.widths):.2f} | {self.refused / self.n:.0%} | {self.is_rejected / self.n:.0%} | {p:.2g} | "
             f"{seconds:.2f} |"
         )
 

@@ -34,11 +34,11 @@ def test_with_the_prototypes_covariance_the_power_form_gives_the_prototypes_inte
     p = np.clip(scores.mean(axis=1), 0.02, 0.98)
     points = curve_data(scores, teacher, sizes, chance=0.0)
     points = replace(points, covariance=covariance, spread=p * (1 - p), nesting=np.eye(len(sizes)))
-    fit = fit_curves(points, forms=("power",))
-    found = data_cost(fit, CurveTarget(0.9)).by_form[0]
+    fit = fit_curves(points, form_names=("power",))
+    found = data_cost(fit, CurveTarget(0.9)).form_estimates[0]
     # The prototype's grid has 64 x 40 shapes and is not refined: two per cent.
     np.testing.assert_allclose([found.estimate, found.conf_low, found.conf_high], expected[:3], rtol=0.02)
-    assert fit.forms[0].seed_sd == pytest.approx(expected[3], rel=0.01)
+    assert fit.form_fits[0].seed_sd == pytest.approx(expected[3], rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -77,9 +77,9 @@ def test_the_profile_is_that_of_a_direct_search_under_the_condition():
     """SLSQP over f, c, T, log D0, log exponent with the target met at D: the rise of the residual is the profile's."""
     scores, teacher, sizes, seeds = CurveWorld().draw(np.random.default_rng(5), 1000)
     data = curve_data(scores, teacher, sizes, seeds=seeds, chance=0.0)
-    fit = fit_curves(data, forms=("power",))
-    form = fit.forms[0]
-    p = data_cost(fit, CurveTarget(0.9)).by_form[0].profile
+    fit = fit_curves(data, form_names=("power",))
+    form = fit.form_fits[0]
+    p = data_cost(fit, CurveTarget(0.9)).form_estimates[0].profile
     inverse = np.linalg.inv(form.covariance)
     f, c, t, scale, exponent = form.coefficients
 
@@ -90,7 +90,7 @@ def test_the_profile_is_that_of_a_direct_search_under_the_condition():
         left = data.means - np.append(curve(theta, data.sizes), theta[2])
         return left @ inverse @ left
 
-    inside = np.flatnonzero(p.rise < form.cutoff)
+    inside = np.flatnonzero(p.rss_rise < form.cutoff)
     for k in (inside[0], inside[len(inside) // 2], inside[-1]):
         met = {"type": "eq", "fun": lambda theta, d=p.sizes[k]: curve(theta, d) - 0.9 * theta[2]}
         runs = [
@@ -103,8 +103,8 @@ def test_the_profile_is_that_of_a_direct_search_under_the_condition():
             )
             for shift in (-1.0, 0.0, 1.0)
         ]
-        reference = min(run.fun for run in runs if run.success) - form.solutions.least
-        assert p.rise[k] == pytest.approx(reference, abs=0.15)
+        reference = min(run.fun for run in runs if run.success) - form.solutions.min_rss
+        assert p.rss_rise[k] == pytest.approx(reference, abs=0.15)
 
 
 def test_a_ceiling_below_the_target_is_never_with_a_lower_bound_and_a_p_value():
@@ -128,11 +128,11 @@ def test_the_union_spans_the_forms_that_are_not_rejected_and_only_those():
     cost = cost_of(
         CurveWorld(curve=power(exponent=0.5), seed_sd=0.05).draw(np.random.default_rng(3), 4000), CurveTarget(0.7)
     )
-    used = [f for f in cost.by_form if not f.rejected]
+    used = [f for f in cost.form_estimates if not f.is_rejected]
     assert 0 < len(used) < 3
     assert cost.conf_low == min(f.conf_low for f in used)
     assert cost.conf_high == max(f.conf_high for f in used)
-    assert cost.leading in [f.form for f in used]
+    assert cost.leading_form in [f.form for f in used]
     assert Reason.FORMS_REJECTED in cost.codes
     assert "rejected as not fitting: exponential" in cost.note
 
@@ -146,12 +146,12 @@ def test_where_no_law_fits_the_bracket_remains_if_the_means_rise():
 
     stairs = cost_of(CurveWorld(curve=jump, seed_sd=0.02).draw(np.random.default_rng(0), 20000))
     assert (stairs.status, stairs.codes) == ("refused", (Reason.NO_FORM_FITS, Reason.BRACKETED))
-    assert stairs.bracket == (6750.0, 20250.0)
+    assert stairs.size_bracket == (6750.0, 20250.0)
     assert "between 6,750 and 20,200 examples" in stairs.note or "between 6,750 and 20,300 examples" in stairs.note
     assert math.isnan(stairs.estimate)
     wild = cost_of(CurveWorld(curve=saw, seed_sd=0.02).draw(np.random.default_rng(0), 4000))
     assert (wild.status, wild.codes) == ("refused", (Reason.NO_FORM_FITS, Reason.NOT_MONOTONE))
-    assert math.isnan(wild.bracket[0])
+    assert math.isnan(wild.size_bracket[0])
 
 
 def test_a_falling_curve_is_no_law_and_its_order_is_rejected():

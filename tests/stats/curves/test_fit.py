@@ -29,7 +29,7 @@ def noiseless(curve, *, n=40000, n_seeds=3, teacher=0.8):
 def test_without_noise_each_form_finds_its_parameters_as_curve_fit_does(name, curve, start):
     makers = {"power": power, "exponential": exponential, "logistic": logistic}
     scores, teacher, sizes = noiseless(curve)
-    fit = fit_curves(curve_data(scores, teacher, sizes), forms=(name,)).forms[0]
+    fit = fit_curves(curve_data(scores, teacher, sizes), form_names=(name,)).form_fits[0]
     reference, _ = optimize.curve_fit(
         lambda d, *p: makers[name](*p)(d),
         sizes,
@@ -45,7 +45,7 @@ def test_without_noise_each_form_finds_its_parameters_as_curve_fit_does(name, cu
         assert exponent == pytest.approx(reference[3], rel=0.02)
     np.testing.assert_allclose(fit.predict([1000.0, 1e5]), curve(np.array([1000.0, 1e5])), atol=2e-3)
     assert fit.seed_sd == 0
-    assert not fit.rejected
+    assert not fit.is_rejected
 
 
 def test_paule_mandel_is_the_anova_estimate_in_a_balanced_design():
@@ -60,10 +60,10 @@ def test_a_form_is_rejected_where_another_made_the_data_and_kept_where_it_did():
         np.random.default_rng(0), 8000
     )
     fit = fit_curves(curve_data(scores, teacher, sizes, seeds=seeds))
-    verdict = {f.form.name: f.rejected for f in fit.forms}
+    verdict = {f.form.name: f.is_rejected for f in fit.form_fits}
     assert verdict["exponential"]
     assert not verdict["power"]
-    assert fit.leading.form.name != "exponential"
+    assert fit.leading_form.form.name != "exponential"
 
 
 def test_the_order_of_students_and_the_names_of_seeds_change_nothing():
@@ -72,7 +72,7 @@ def test_the_order_of_students_and_the_names_of_seeds_change_nothing():
     renamed = [f"{seeds[i]}!" for i in order]
     a = fit_curves(curve_data(scores, teacher, sizes, seeds=seeds))
     b = fit_curves(curve_data(scores[order], teacher, sizes[order], seeds=renamed))
-    for one, two in zip(a.forms, b.forms, strict=True):
+    for one, two in zip(a.form_fits, b.form_fits, strict=True):
         np.testing.assert_allclose(one.coefficients, two.coefficients, rtol=1e-6)
         assert one.p_value == pytest.approx(two.p_value, rel=1e-4)
     assert a.order.p_value == pytest.approx(b.order.p_value, rel=1e-6)
@@ -80,8 +80,8 @@ def test_the_order_of_students_and_the_names_of_seeds_change_nothing():
 
 def test_sizes_in_thousands_give_the_same_curve():
     scores, teacher, sizes, seeds = CurveWorld().draw(np.random.default_rng(1), 400)
-    a = fit_curves(curve_data(scores, teacher, sizes, seeds=seeds)).forms[0].coefficients
-    b = fit_curves(curve_data(scores, teacher, sizes / 1000, seeds=seeds)).forms[0].coefficients
+    a = fit_curves(curve_data(scores, teacher, sizes, seeds=seeds)).form_fits[0].coefficients
+    b = fit_curves(curve_data(scores, teacher, sizes / 1000, seeds=seeds)).form_fits[0].coefficients
     np.testing.assert_allclose(a, np.array(b) * [1, 1, 1, 1000, 1], rtol=1e-6)
 
 
@@ -89,7 +89,7 @@ def test_the_variance_between_seeds_is_found():
     found = []
     for seed in range(8):
         draw = CurveWorld(seed_sd=0.3).draw(np.random.default_rng(seed), 3000)
-        found.append(fit_curves(curve_data(*draw[:3], seeds=draw[3]), forms=("power",)).forms[0].seed_sd)
+        found.append(fit_curves(curve_data(*draw[:3], seeds=draw[3]), form_names=("power",)).form_fits[0].seed_sd)
     # The slope p (1 - p) of a mean over items is larger than that of items that differ by 1.2: a little less comes out.
     assert 0.2 < np.mean(found) < 0.32
 
@@ -132,7 +132,7 @@ def test_the_bracket_lies_between_sizes_that_are_beyond_doubt():
 def test_few_sizes_are_refused_and_some_are_noted():
     scores, teacher, sizes, seeds = CurveWorld(sizes=(0, 100, 1000, 10000)).draw(np.random.default_rng(0), 300)
     fit = fit_curves(curve_data(scores, teacher, sizes, seeds=seeds))
-    assert not fit.forms
+    assert not fit.form_fits
     assert fit.refusal == remark(Reason.FEW_SIZES, n=4, enough=7, least=5)
     assert fit.order.p_value > 0.05
     scores, teacher, sizes, seeds = CurveWorld(sizes=SIZES[1:]).draw(np.random.default_rng(0), 300)
@@ -143,8 +143,8 @@ def test_few_sizes_are_refused_and_some_are_noted():
 def test_with_one_seed_no_form_is_rejected_and_the_fit_says_why():
     scores, teacher, sizes, seeds = CurveWorld(n_seeds=1).draw(np.random.default_rng(0), 300)
     fit = fit_curves(curve_data(scores, teacher, sizes, seeds=seeds))
-    assert len(fit.accepted) == 3
-    assert all(np.isnan(f.p_value) for f in fit.forms)
+    assert len(fit.accepted_fits) == 3
+    assert all(np.isnan(f.p_value) for f in fit.form_fits)
     assert Reason.ONE_SEED_PER_SIZE in fit.codes
 
 
@@ -152,9 +152,9 @@ def test_arguments_that_make_no_sense_are_errors():
     draw = CurveWorld().draw(np.random.default_rng(0), 50)
     data = curve_data(*draw[:3])
     with pytest.raises(EstimationError, match="Did you mean 'power'"):
-        fit_curves(data, forms=("powr",))
+        fit_curves(data, form_names=("powr",))
     with pytest.raises(EstimationError, match="forms"):
-        fit_curves(data, forms=())
+        fit_curves(data, form_names=())
     with pytest.raises(EstimationError, match="conf_level"):
         fit_curves(data, conf_level=95)
 

@@ -20,25 +20,25 @@ def fitted(draw, *, offset=0, **options):
 
 
 def test_without_noise_the_gain_is_the_curves():
-    gain = next_batch(fitted(noiseless(power()), forms=("power",)))
+    gain = next_batch(fitted(noiseless(power()), form_names=("power",)))
     curve = power()
     assert gain.estimate == pytest.approx(curve(121500.0) - curve(60750.0), abs=3e-4)
     assert gain.conf_low <= gain.estimate <= gain.conf_high
-    inside = next_batch(fitted(noiseless(power()), forms=("power",)), size_from=2000, n_more=1000)
+    inside = next_batch(fitted(noiseless(power()), form_names=("power",)), size_from=2000, n_more=1000)
     assert inside.estimate == pytest.approx(curve(3000.0) - curve(2000.0), abs=3e-4)
 
 
 def test_the_gain_spans_the_accepted_forms_and_says_that_it_is_extrapolated():
     fit = fitted(CurveWorld().draw(np.random.default_rng(3), 2000))
     gain = next_batch(fit)
-    names = [f.form.name for f in fit.accepted]
-    assert [name for name, _ in gain.by_form if name != "logarithmic"] == names
-    assert gain.conf_low == min(part.conf_low for _, part in gain.by_form) >= 0
-    assert gain.conf_high == max(part.conf_high for _, part in gain.by_form)
+    names = [f.form.name for f in fit.accepted_fits]
+    assert [name for name, _ in gain.form_estimates if name != "logarithmic"] == names
+    assert gain.conf_low == min(part.conf_low for _, part in gain.form_estimates) >= 0
+    assert gain.conf_high == max(part.conf_high for _, part in gain.form_estimates)
     assert Reason.EXTRAPOLATED in gain.codes
     assert "the gain is extrapolated beyond the largest size, 60,800" in gain.note
-    assert Reason.EXTRAPOLATED_TENFOLD in next_batch(fit, factor=20).codes
-    assert len(gain.tidy()) == 1 + len(gain.by_form)
+    assert Reason.EXTRAPOLATED_TENFOLD in next_batch(fit, growth_factor=20).codes
+    assert len(gain.tidy()) == 1 + len(gain.form_estimates)
     assert "examples" in gain.summary()
 
 
@@ -47,7 +47,7 @@ def test_what_rises_alike_with_every_doubling_is_promised_as_much_again():
     gain = next_batch(fitted(world.draw(np.random.default_rng(0), 2000)))
     largest = max(world.sizes)
     truth = float(np.diff(slow_logarithm(np.array([largest, 2.0 * largest])))[0])
-    growing = dict(gain.by_form)["logarithmic"]
+    growing = dict(gain.form_estimates)["logarithmic"]
     assert growing.conf_low <= truth <= growing.conf_high
     assert gain.conf_high >= truth
     assert gain.codes[-1] == Reason.ONE_LAW_GROWS
@@ -55,19 +55,19 @@ def test_what_rises_alike_with_every_doubling_is_promised_as_much_again():
 
 def test_growth_without_a_ceiling_ends_where_everything_is_right():
     fit = fitted(CurveWorld(curve=slow_logarithm).draw(np.random.default_rng(0), 2000))
-    assert next_batch(fit, factor=1e6).conf_high <= 1.0
+    assert next_batch(fit, growth_factor=1e6).conf_high <= 1.0
 
 
 def test_a_curve_that_has_levelled_off_is_not_called_growing():
     fit = fitted(CurveWorld(curve=exponential(scale=2000.0)).draw(np.random.default_rng(1), 2000))
     gain = next_batch(fit)
-    assert "logarithmic" not in {name for name, *_ in gain.by_form}
+    assert "logarithmic" not in {name for name, *_ in gain.form_estimates}
     assert gain.conf_high < 0.02
 
 
 def test_more_examples_never_promise_less():
     fit = fitted(CurveWorld().draw(np.random.default_rng(3), 500))
-    gains = [next_batch(fit, factor=factor) for factor in (1.5, 2, 4)]
+    gains = [next_batch(fit, growth_factor=factor) for factor in (1.5, 2, 4)]
     for less, more in pairwise(gains):
         assert less.estimate <= more.estimate
         assert less.conf_high <= more.conf_high + 1e-9

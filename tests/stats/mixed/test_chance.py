@@ -8,8 +8,8 @@ from scipy.special import expit
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason
 from capgap.stats.mixed import OutcomeGrid, fit_mixed, laplace
-from capgap.stats.mixed.chance import ChanceKernel
-from capgap.stats.mixed.kernels import GridKernel
+from capgap.stats.mixed.chance import ChanceLinkKernel
+from capgap.stats.mixed.kernels import GridLogitKernel
 from tests.stats.mixed.test_laplace import _model, _theta
 from tests.stats.mixed.test_margins import _cells, _expected, _margin, _spread
 from tests.stats.mixed.world import CAPABILITY, FORMULA, TRUTH, Study, columns_of
@@ -22,7 +22,7 @@ def _kernel(trials, seed=0):
     chance = rng.choice([0.0, 0.1, 0.25, 0.5], 7)
     n = rng.integers(0, 3, (5, 7)) if trials else np.ones((5, 7), dtype=int)
     y = rng.binomial(n, 0.5)
-    return y, n, chance, ChanceKernel(y, n if trials else None, chance), rng.normal(0, 2, 5), rng.normal(0, 2, 7)
+    return y, n, chance, ChanceLinkKernel(y, n if trials else None, chance), rng.normal(0, 2, 5), rng.normal(0, 2, 7)
 
 
 @pytest.mark.parametrize("trials", [False, True])
@@ -50,14 +50,14 @@ def test_slopes_are_differences_of_the_likelihood(trials):
 def test_expected_weights_are_the_mean_of_the_weights_over_the_outcomes():
     *_, chance, kernel, z, u = _kernel(False)
     p = chance + (1 - chance) * expit(z[:, None] + u)
-    right, wrong = (ChanceKernel(np.full((5, 7), y), None, chance).at(z, u).weights for y in (1, 0))
+    right, wrong = (ChanceLinkKernel(np.full((5, 7), y), None, chance).at(z, u).weights for y in (1, 0))
     assert kernel.expected(kernel.at(z, u), z, u).weights == pytest.approx(p * right + (1 - p) * wrong, abs=1e-12)
     assert (right < 0).any()  # a right answer may say less than nothing
 
 
 def test_no_chance_is_the_plain_logit():
     y, n, _, _, z, u = _kernel(True)
-    plain, guessed = GridKernel(y, n), ChanceKernel(y, n, np.zeros(7))
+    plain, guessed = GridLogitKernel(y, n), ChanceLinkKernel(y, n, np.zeros(7))
     a, b = plain.at(z, u), guessed.at(z, u)
     for one, two in zip(dataclasses.astuple(a), dataclasses.astuple(b), strict=True):
         assert one == pytest.approx(two, abs=1e-12)
@@ -78,7 +78,7 @@ def test_no_chance_is_the_plain_logit():
 @pytest.mark.parametrize("missing", [0.0, 0.3])
 @pytest.mark.parametrize("restricted", [True, False])
 def test_the_gradient_is_that_of_the_objective(monkeypatch, missing, restricted):
-    monkeypatch.setattr(laplace, "DECREMENT", 1e-18)
+    monkeypatch.setattr(laplace, "NEWTON_TOLERANCE", 1e-18)
     model = _model(Study(12, 12, 8, missing=missing, chance=0.25).draw(1), chance=True, restricted=restricted)
     theta, step = _theta(model), 1e-3
     found = model.laplace.evaluate(theta).gradient

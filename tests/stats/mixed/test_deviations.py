@@ -6,7 +6,7 @@ import pytest
 
 import capgap.stats.mixed.fit as module
 from capgap.stats.mixed import fit_mixed
-from capgap.stats.mixed.inference import LOWEST, optimise
+from capgap.stats.mixed.inference import MIN_THETA, optimise
 from tests.stats.mixed.coverage import VARIANCES
 from tests.stats.mixed.world import FORMULA, Study
 
@@ -29,8 +29,8 @@ def profile(monkeypatch):
     def fall(name, sigma):
         g, term = next((g, t) for g, t in enumerate(seen["terms"]) if t.name == name)
         start = np.maximum(seen["optimum"].theta, math.log(0.1))
-        start[g] = math.log(sigma * term.scale) if sigma else LOWEST
-        best = optimise(seen["laplace"], start, held=g)
+        start[g] = math.log(sigma * term.scale) if sigma else MIN_THETA
+        best = optimise(seen["laplace"], start, held_index=g)
         assert best.theta[g] == pytest.approx(start[g])
         return seen["optimum"].evaluation.value - best.evaluation.value
 

@@ -6,7 +6,7 @@ import pytest
 from capgap.stats.mixed import laplace
 from capgap.stats.mixed.coding import code_covariates
 from capgap.stats.mixed.formula import parse_formula
-from capgap.stats.mixed.kernels import GridKernel
+from capgap.stats.mixed.kernels import GridLogitKernel
 from capgap.stats.mixed.model import build_model
 from capgap.stats.mixed.outcomes import from_columns, from_grid
 from tests.stats.mixed.references import SEED, STUDY
@@ -33,7 +33,7 @@ def _theta(model, seed=0):
 @pytest.fixture
 def exact_modes(monkeypatch):
     """Differences of the objective need its mode to more digits than a fit does."""
-    monkeypatch.setattr(laplace, "DECREMENT", 1e-18)
+    monkeypatch.setattr(laplace, "NEWTON_TOLERANCE", 1e-18)
 
 
 SMALL = Study(12, 12, 8, missing=0.2)
@@ -147,7 +147,7 @@ def test_a_variance_near_zero_stays_accurate():
 
 
 def test_weights_of_certain_answers_do_not_cancel():
-    kernel = GridKernel(np.array([[1.0]]), None)
+    kernel = GridLogitKernel(np.array([[1.0]]), None)
     for logit in (40.0, -40.0, 300.0):
         point = kernel.at(np.array([logit]), np.zeros(1))
         assert point.weights[0, 0] == pytest.approx(np.exp(-min(abs(logit), 150.0)), rel=1e-9)

@@ -69,7 +69,7 @@ def test_the_effect_of_a_number_is_the_slope_of_the_expected_score(fitted):
 
 
 def test_the_derivative_in_the_coefficients_is_that_of_the_effect(fitted):
-    inference = fitted._inference
+    inference = fitted._beta_inference
     for margin in fitted.margins:
         assert margin.slope.beta.shape == inference.beta.shape
         assert margin.estimate.std_error**2 >= margin.slope.beta @ inference.covariance @ margin.slope.beta

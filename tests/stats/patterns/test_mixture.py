@@ -29,11 +29,11 @@ def fitted(planted):
 
 def test_the_log_likelihood_is_that_of_the_written_formula(planted, fitted):
     answers = planted[0]
-    eta = (answers.design @ fitted.surfaces.T + fitted.offsets[:, None])[:, :, None] + fitted.nodes
+    eta = (answers.design @ fitted.surface_logits.T + fitted.offsets[:, None])[:, :, None] + fitted.nodes
     p = expit(eta)
-    item = np.prod(np.where(answers.right[:, :5, None, None] > 0, p[:, None], 1 - p[:, None]), axis=0)
+    item = np.prod(np.where(answers.successes[:, :5, None, None] > 0, p[:, None], 1 - p[:, None]), axis=0)
     direct = np.log((item * fitted.shares[:, None] * fitted.weights).sum(axis=(1, 2)))
-    joint = np.einsum("si,skq->ikq", answers.right, eta) - np.logaddexp(0, eta).sum(axis=0)
+    joint = np.einsum("si,skq->ikq", answers.successes, eta) - np.logaddexp(0, eta).sum(axis=0)
     joint += np.log(fitted.shares)[:, None] + np.log(fitted.weights)
     by_item = logsumexp(joint, axis=(1, 2))
     assert by_item[:5] == pytest.approx(direct)
@@ -48,7 +48,7 @@ def test_guesses_stand_in_the_likelihood_as_they_are_written():
     chance = np.repeat([0.0, 0.25, 0.5], 40)  # what the model is told decides, not what is true
     answers = answers_of(y, x, chance)
     fit = fit_mixture(answers, 2, rng, tolerance=1e-4)
-    eta = (answers.design @ fit.surfaces.T + fit.offsets[:, None])[:, :, None] + fit.nodes
+    eta = (answers.design @ fit.surface_logits.T + fit.offsets[:, None])[:, :, None] + fit.nodes
     p = chance[:, None, None] + (1 - chance[:, None, None]) * expit(eta)[:, None]
     direct = np.where(np.isfinite(y)[..., None, None], np.where(y[..., None, None] == 1, np.log(p), np.log1p(-p)), 0)
     joint = direct.sum(axis=0) + np.log(fit.shares)[:, None] + np.log(fit.weights)
@@ -61,7 +61,7 @@ def test_a_slope_is_not_flattened_by_guessing_that_is_told():
     rng = np.random.default_rng(5)
     world = single(replace(SMALL, n_sizes=5, n_params=6, n_items=800), "one", chance=0.25, student_sd=0.0)
     y, x, _ = world.draw(rng)
-    told, untold = (fit_mixture(answers_of(y, x, c), 1, rng).surfaces[0, 1:] / x.std(axis=0) for c in (0.25, 0.0))
+    told, untold = (fit_mixture(answers_of(y, x, c), 1, rng).surface_logits[0, 1:] / x.std(axis=0) for c in (0.25, 0.0))
     truth = SURFACES[0, 1:]
     assert told == pytest.approx(truth, abs=0.06)
     assert untold[0] < told[0] - 0.03
@@ -73,7 +73,7 @@ def test_planted_surfaces_come_back(planted, fitted):
     _, pattern, oracle, x = planted
     index = adjusted_rand_score(pattern, fitted.memberships.argmax(axis=1))
     assert index > adjusted_rand_score(pattern, oracle) - 0.12
-    steepest = fitted.surfaces[:, 1:] / x.std(axis=0)
+    steepest = fitted.surface_logits[:, 1:] / x.std(axis=0)
     assert steepest[:, 1].min() == pytest.approx(SURFACES[:, 2].min(), abs=0.6)
     assert steepest[:, 2].max() == pytest.approx(SURFACES[:, 3].max(), abs=0.5)
 
@@ -91,16 +91,16 @@ def test_one_surface_is_the_conditional_logistic_slope():
     reference = ConditionalLogit(
         y.T.ravel(), np.tile(answers.design[:, 1:], (n_items, 1)), groups=np.repeat(np.arange(n_items), n_students)
     ).fit(disp=False)
-    assert mixture.surfaces[0, 1:] == pytest.approx(reference.params, abs=0.25 * reference.bse.max() + 0.02)
+    assert mixture.surface_logits[0, 1:] == pytest.approx(reference.params, abs=0.25 * reference.bse.max() + 0.02)
 
 
 def test_students_and_items_may_come_in_any_order(planted):
     answers = planted[0]
     rng = np.random.default_rng(5)
-    s, i = rng.permutation(len(answers.right)), rng.permutation(answers.right.shape[1])
+    s, i = rng.permutation(len(answers.successes)), rng.permutation(answers.successes.shape[1])
     one = fit_mixture(answers, 1, rng, tolerance=1e-9, max_iterations=2000)
     other = fit_mixture(answers.students(s).items(i), 1, rng, tolerance=1e-9, max_iterations=2000)
-    assert other.surfaces == pytest.approx(one.surfaces, abs=1e-6)
+    assert other.surface_logits == pytest.approx(one.surface_logits, abs=1e-6)
     assert other.offsets == pytest.approx(one.offsets[s], abs=1e-6)
 
 
@@ -108,14 +108,14 @@ def test_answers_that_are_missing_do_not_count(planted):
     answers = planted[0]
     # As many students again who answered nothing; the grid of ease is finer for more students, hence not exactly.
     twice = PatternData(
-        np.vstack([answers.right, np.zeros_like(answers.right)]),
+        np.vstack([answers.successes, np.zeros_like(answers.successes)]),
         np.vstack([answers.seen, np.zeros_like(answers.seen)]),
         np.vstack([answers.design, answers.design]),
         answers.chance,
     )
     one = fit_mixture(answers, 1, np.random.default_rng(0), tolerance=1e-8)
-    assert fit_mixture(twice, 1, np.random.default_rng(0), tolerance=1e-8).surfaces == pytest.approx(
-        one.surfaces, abs=0.01
+    assert fit_mixture(twice, 1, np.random.default_rng(0), tolerance=1e-8).surface_logits == pytest.approx(
+        one.surface_logits, abs=0.01
     )
 
 
@@ -128,8 +128,8 @@ def test_predictions_keep_the_level_of_a_new_student(planted, fitted):
     answers = planted[0]
     held = answers.students(np.arange(3))
     log_p = predicted_scores(fitted, held)
-    p = np.where(held.right > 0, np.exp(log_p), 1 - np.exp(log_p))
-    assert p.sum(axis=1) == pytest.approx(held.right.sum(axis=1), abs=1.0)
+    p = np.where(held.successes > 0, np.exp(log_p), 1 - np.exp(log_p))
+    assert p.sum(axis=1) == pytest.approx(held.successes.sum(axis=1), abs=1.0)
     assert (log_p <= 0).all()
 
 

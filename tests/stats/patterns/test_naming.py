@@ -66,11 +66,11 @@ def test_a_pattern_is_named_by_what_was_planted():
     assert "“prime”" in two.label or "“prove”" in two.label
     failure = 1 - np.nanmean(scores[:, inside])
     assert one.failure == pytest.approx(failure, abs=0.005)
-    assert one.over_base.estimate == pytest.approx(failure - (1 - base[inside].mean()), abs=0.005)
-    assert one.excess.estimate == pytest.approx(one.over_base.estimate - two.over_base.estimate)
-    assert one.excess.conf_low > 0 > two.excess.conf_high
+    assert one.base_excess.estimate == pytest.approx(failure - (1 - base[inside].mean()), abs=0.005)
+    assert one.net_excess.estimate == pytest.approx(one.base_excess.estimate - two.base_excess.estimate)
+    assert one.net_excess.conf_low > 0 > two.net_excess.conf_high
     assert all(inside[i] for i in one.examples)
-    assert [row["estimate"] for row in one.tidy()] == [one.over_base.estimate, one.excess.estimate]
+    assert [row["estimate"] for row in one.tidy()] == [one.base_excess.estimate, one.net_excess.estimate]
     assert "\n  pattern - other items, " in one.summary()
 
 
@@ -84,14 +84,14 @@ def test_the_excess_of_hard_memberships_is_the_welch_interval():
     one, _ = name_patterns(patterns_of(member), y, base=base)
     gap = base - y.mean(axis=0)
     reference = stats.ttest_ind(gap[:200], gap[200:], equal_var=False).confidence_interval(0.95)
-    assert (one.excess.conf_low, one.excess.conf_high) == pytest.approx(tuple(reference), abs=5e-4)
+    assert (one.net_excess.conf_low, one.net_excess.conf_high) == pytest.approx(tuple(reference), abs=5e-4)
 
 
 def test_what_is_unknown_is_refused_and_what_disagrees_is_told():
     member = halves(60)
     scores = np.ones((30, 60))
     one, _ = name_patterns(patterns_of(member), scores)
-    assert one.excess.reason == Reason.NO_BASE_ANSWERS
+    assert one.net_excess.reason == Reason.NO_BASE_ANSWERS
     assert one.label == "no covariate or word sets it apart"
     nobody = FailurePatterns(np.empty((60, 0)), np.empty((0, 0)), (), np.empty(0), status="refused")
     assert name_patterns(nobody, scores) == []
