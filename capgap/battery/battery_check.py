@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from capgap.battery.answer_scoring import extract_answer
@@ -167,14 +168,12 @@ def _check_prepared(battery: Battery, task: CustomTask | LmEvalTask, prepared_ta
     problems: list[str] = []
     gold: float | None = None
     empty: float | None = None
+    respond = partial(_response, prepared_task)
     unanswerable = prepared_task.format == "generate" and right_answer(prepared_task, prepared_task.items[0]) is None
     try:
-        gold = (
-            None
-            if unanswerable
-            else mean_primary_score(prepared_task, lambda item, request: _response(prepared_task, item, request, True))
-        )
-        empty = mean_primary_score(prepared_task, lambda item, request: _response(prepared_task, item, request, False))
+        if not unanswerable:
+            gold = mean_primary_score(prepared_task, partial(respond, is_correct=True))
+        empty = mean_primary_score(prepared_task, partial(respond, is_correct=False))
     except Exception as error:  # lm-eval's own scorers fail in their own ways
         problems.append(f"the scorer fails: {type(error).__name__}: {error}")
     if unanswerable:
@@ -203,12 +202,11 @@ def _response(prepared_task: PreparedTask, item: Item, request: Any, is_correct:
     return (-1e-3, True) if is_gold == is_correct else (-1e6, False)
 
 
-def _samples(prepared_task: PreparedTask, count: int = 2) -> Iterator[PromptSample]:
+def _samples(prepared_task: PreparedTask) -> Iterator[PromptSample]:
+    """The first item and the last, as the model reads them."""
     task = prepared_task.lm_task
-    last = len(prepared_task.items) - 1
-    positions = dict.fromkeys(round(n * last / max(count - 1, 1)) for n in range(count))  # first to last, no two alike
     _build_requests(task)
-    for position in positions:
+    for position in sorted({0, len(prepared_task.items) - 1}):
         item = prepared_task.items[position]
         requests = [instance.args for instance in task.instances if instance.doc_id == position]
         continuations = tuple(str(arguments[1]) for arguments in requests)

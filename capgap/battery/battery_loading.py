@@ -15,7 +15,6 @@ from capgap.battery.items import TaskTemplates
 from capgap.battery.templates import Template
 from capgap.battery.yaml_document import YamlDocument, read_yaml
 from capgap.errors import BatteryError, suggestion
-from capgap.schema import CAPABILITIES
 
 
 @dataclass(frozen=True)
@@ -182,6 +181,6 @@ def _check_extracts(task: CustomTask, document: YamlDocument, position: int) -> 
 def _check_label(capability: str | None, error_at: str) -> None:
     if capability is None or not Template(capability, error_at).is_literal_text:
         return
-    complaint = capability_complaint(capability, CAPABILITIES)
+    complaint = capability_complaint(capability)
     if complaint:
         raise BatteryError(f"{error_at}: {complaint}")

@@ -109,9 +109,8 @@ def _hub_entries(battery: Battery, task: CustomTask, limit: int | None) -> Itera
     for variant in ("default", *task.variants):
         variant_task = task if variant == "default" else task.varied(variant)
         shots = variant_task.num_fewshot if variant_task.num_fewshot is not None else battery.defaults.num_fewshot
-        entry = _unread_entry(
-            battery, task, 1, variant_task.format, shots, variant_task.primary or f"{variant_task.scoring},none"
-        )
+        primary = variant_task.primary or f"{variant_task.scoring},none"
+        entry = _unread_entry(task, 1, variant_task.format, shots, primary)
         n_choices = len(variant_task.choices) if isinstance(variant_task.choices, list) else None
         yield replace(
             _with_placeholder_task(battery, entry, task, limit, n_choices, variant_task.max_tokens),
@@ -133,7 +132,6 @@ def _lm_eval_entry(battery: Battery, task: LmEvalTask, limit: int | None) -> Pre
     default = battery.defaults.num_fewshot
     shots = {config.num_fewshot if config.num_fewshot is not None else default for config in configs}
     entry = _unread_entry(
-        battery,
         task,
         len(names),
         common_value(config.format for config in configs),
@@ -146,12 +144,7 @@ def _lm_eval_entry(battery: Battery, task: LmEvalTask, limit: int | None) -> Pre
 
 
 def _unread_entry(
-    battery: Battery,
-    task: CustomTask | LmEvalTask,
-    n_tasks: int,
-    task_format: str | None,
-    shots: int | None,
-    primary: str | None,
+    task: CustomTask | LmEvalTask, n_tasks: int, task_format: str | None, shots: int | None, primary: str | None
 ) -> PreviewEntry:
     """An entry whose data were not read, from the battery file and the catalogue alone."""
     label = known_label(task.name) if isinstance(task, LmEvalTask) else None

@@ -7,23 +7,14 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_val
 
 from capgap.battery.extraction import syntax_complaint
 from capgap.errors import suggestion
+from capgap.schema import CAPABILITIES
 
 __all__ = ["BatterySpec", "DataSpec", "BatteryDefaults", "LmEvalTask", "CustomTask", "VariantSpec", "json_schema"]
 
 Format = Literal["choose", "generate"]
 Fewshot = Literal["fixed", "per_item", "lm_eval"]
-_FORMAT_KEYS = {
-    "choices",
-    "stop",
-    "max_tokens",
-    "extract",
-    "repeats",
-    "temperature",
-    "score",
-    "chance",
-    "shot",
-    "primary",
-}
+_GENERATE_KEYS = ("stop", "max_tokens", "extract", "repeats", "temperature")
+_FORMAT_KEYS = {"choices", "score", "chance", "shot", "primary", *_GENERATE_KEYS}
 """Keys that a variant of another format does not inherit: only the task's own format understands them."""
 SCORES_BY_FORMAT = {"choose": ("choice", "choice_norm"), "generate": ("exact", "numeric", "contains", "external")}
 
@@ -172,8 +163,7 @@ class CustomTask(_PromptAndScoring, _EntryDescription):
         if self.format == "choose":
             if self.choices is None:
                 raise ValueError("format: choose needs the key 'choices'.")
-            only_generate = ("stop", "max_tokens", "extract", "repeats", "temperature")
-            invalid = [key for key in only_generate if getattr(self, key) is not None]
+            invalid = [key for key in _GENERATE_KEYS if getattr(self, key) is not None]
         else:
             invalid = ["choices"] if self.choices is not None else []
         if invalid:
@@ -263,11 +253,11 @@ class BatterySpec(_StrictModel):
         return value
 
 
-def capability_complaint(capability: str, capabilities: tuple[str, ...]) -> str | None:
+def capability_complaint(capability: str) -> str | None:
     """What is wrong with a capability's name, as the end of a message; None where nothing is."""
-    if capability in capabilities:
+    if capability in CAPABILITIES:
         return None
-    return f"expected one of {', '.join(capabilities)}, found {capability!r}.{suggestion(capability, capabilities)}"
+    return f"expected one of {', '.join(CAPABILITIES)}, found {capability!r}.{suggestion(capability, CAPABILITIES)}"
 
 
 def json_schema() -> dict[str, Any]:

@@ -14,7 +14,6 @@ from capgap.battery.battery_spec import CustomTask, capability_complaint
 from capgap.battery.data_source import SourceRow
 from capgap.battery.templates import Template
 from capgap.errors import BatteryError
-from capgap.schema import CAPABILITIES
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ class _RowRenderer:
         targets, gold = self.targets_and_gold(choices)
         shot = self.templates["shot"]
         capability = self.optional_text("capability")
-        complaint = capability_complaint(capability, CAPABILITIES) if capability else None
+        complaint = capability_complaint(capability) if capability else None
         if complaint:
             raise BatteryError(f"{self.at('capability')}: {complaint}")
         return Item(
@@ -214,13 +213,8 @@ def render_covariates(
     covariates = {name: rendered(template, fields, location) for name, template in templates.items()}
     for name, value in covariates.items():
         if isinstance(value, (list, dict)) or (isinstance(value, int) and abs(value) >= 2**63):
-            kind = (
-                "a list"
-                if isinstance(value, list)
-                else "a mapping"
-                if isinstance(value, dict)
-                else "too large a number"
-            )
+            kinds: dict[type, str] = {list: "a list", dict: "a mapping"}
+            kind = kinds.get(type(value), "too large a number")
             raise BatteryError(
                 f"{error_at}, key 'covariates.{name}', {location}: expected a text or a number, found {kind}: "
                 f"{str(value)[:80]!r}."

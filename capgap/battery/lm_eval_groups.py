@@ -13,7 +13,6 @@ from capgap.battery.lm_eval_output import quiet
 from capgap.battery.prepared_task import PreparedTask
 from capgap.battery.task_index import task_index, task_manager
 from capgap.errors import BatteryError, suggestion
-from capgap.schema import CAPABILITIES
 
 
 def check_metric(name: str, task_format: str, error_at: str) -> None:
@@ -222,7 +221,7 @@ def _items(battery: Battery, task: LmEvalTask, name: str, leaf: Any, docs: Seque
         fields = {str(k): plain_data(v) for k, v in doc.items()} if isinstance(doc, dict) else {}
         location = f"document {number}"
         labels = {key: template.text(fields, location) for key, template in templates.items()}
-        complaint = capability_complaint(labels["capability"], CAPABILITIES) if "capability" in labels else None
+        complaint = capability_complaint(labels["capability"]) if "capability" in labels else None
         if complaint:
             raise BatteryError(f"{error_at}, key 'capability', {location}: {complaint}")
         prompt, choices, targets, gold = _question(leaf, doc)

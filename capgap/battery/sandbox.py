@@ -59,11 +59,8 @@ _ALLOWED_ATTRIBUTES: dict[type, frozenset[str]] = {
 # With these, a small number or text makes a large result.
 _COUNT_LIMITED_FILTERS = frozenset(("batch", "round", "slice", "truncate"))
 _TEXT_GROWING_FILTERS = frozenset(("join", "replace"))
-_CHARGE_FILTER, _LOOP_FILTER, _JOIN_FILTER = (
-    "charged value",
-    "looped value",
-    "joined text",
-)  # no template can write these names
+# No template can write these names.
+_CHARGE_FILTER, _LOOP_FILTER, _JOIN_FILTER = "charged value", "looped value", "joined text"
 
 
 class WorkMeter:
@@ -217,9 +214,7 @@ def _charge_output(_context: Any, value: Any) -> Any:
 class _Sandbox(ImmutableSandboxedEnvironment):
     """Jinja's immutable sandbox with an allow-list of attributes and the meter at every operation and call."""
 
-    intercepted_binops: ClassVar[frozenset[str]] = frozenset(  # type: ignore[misc]
-        ("*", "**", "%", "+", "-", "/", "//")
-    )
+    intercepted_binops: ClassVar[frozenset[str]] = frozenset(("*", "**", "%", "+", "-", "/", "//"))  # type: ignore[misc]
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Whether the attribute is on the list of its kind."""

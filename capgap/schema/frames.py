@@ -16,6 +16,12 @@ from capgap.schema.columns import DTYPES, MODELS, OUTCOMES, Column, Table, empty
 
 _NO_VALUE = ["", "NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null", "None", "n/a", "#N/A"]
 """What stands for nothing in a column of a CSV that may be empty."""
+_OUT_OF_RANGE_ADVICE = {
+    "score": "Divide by the best score there is (percents by 100); what has no best goes into 'value', with a score "
+    "beside it.",
+    "chance": "It is the score of a guess, such as 0.25; leave it empty where it is unknown.",
+}
+"""What to do about a value outside [0, 1], by the column of `OUTCOMES` that holds it."""
 
 
 def validate(frame: pd.DataFrame, table: Table, *, source: str = "") -> pd.DataFrame:
@@ -140,20 +146,12 @@ def as_text(value: Any) -> str:
 
 
 def _check_scores(outcomes: pd.DataFrame, prefix: str) -> None:
-    score = outcomes["score"].to_numpy(dtype=float)
-    rows = np.flatnonzero(~np.isnan(score) & ((score < 0) | (score > 1)))
-    if len(rows):
-        raise TableError(
-            f"{prefix}column 'score', row {rows[0]}: {score[rows[0]]:g} lies outside [0, 1]. Divide by the best score "
-            f"there is (percents by 100); what has no best goes into 'value', with a score beside it."
-        )
-    chance = outcomes["chance"].to_numpy(dtype=float)
-    rows = np.flatnonzero((chance < 0) | (chance > 1))
-    if len(rows):
-        raise TableError(
-            f"{prefix}column 'chance', row {rows[0]}: {chance[rows[0]]:g} lies outside [0, 1]. It is the score of a "
-            f"guess, such as 0.25; leave it empty where it is unknown."
-        )
+    for name, advice in _OUT_OF_RANGE_ADVICE.items():
+        values = outcomes[name].to_numpy(dtype=float)
+        rows = np.flatnonzero((values < 0) | (values > 1))
+        if len(rows):
+            value = f"{values[rows[0]]:g}"
+            raise TableError(f"{prefix}column {name!r}, row {rows[0]}: {value} lies outside [0, 1]. {advice}")
 
 
 def _check_key(frame: pd.DataFrame, table: Table, prefix: str) -> None:
