@@ -28,6 +28,12 @@ FACT_WORDINGS = (
 model recites what it read and can hardly be asked for it."""
 
 _FREQUENCY_BANDS = (("common", 0.2), ("middle", 0.5), ("rare", 1.0))
+_FREQUENCY_EXPONENT = 0.7
+"""Frequency of the entity of rank r in text: proportional to r ** -exponent (Zipf)."""
+N_ENTITIES, N_VALUES, N_VALUES_PER_LINK = 150, 30, 10
+"""Named entities; values of each relation; values of each link."""
+_STRATUM_SHARES = (0.6, 0.25, 0.15)
+"""Shares of the facts in the strata, in the order of `STRATA`."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +71,11 @@ class World:
     """One fact for each entity and relation, entity by entity."""
     links: dict[str, str]
     """Value of a relation → value of that relation's link: ``lake of zelburg is toramere``."""
-    exponent: float = 0.7
-    """Frequency of the entity of rank r in text: proportional to r ** -exponent (Zipf)."""
 
     @cached_property
     def frequency(self) -> np.ndarray:
         """Share of each entity in the fact statements of a text, shape (entities,)."""
-        weight = np.arange(1, len(self.entities) + 1) ** -self.exponent
+        weight = np.arange(1, len(self.entities) + 1) ** -_FREQUENCY_EXPONENT
         return np.asarray(weight / weight.sum())
 
     @cached_property
@@ -89,41 +93,19 @@ class World:
         return f"{SECOND_HOP_LINKS[fact.relation][0]} of {fact.value} is {self.links[fact.value]} ;"
 
 
-def make_world(
-    seed: int = 0,
-    *,
-    n_entities: int = 150,
-    n_values: int = 30,
-    n_values_per_link: int = 10,
-    shares: tuple[float, float, float] = (0.6, 0.25, 0.15),
-) -> World:
-    """The world of a seed.
-
-    Parameters
-    ----------
-    seed
-        Same seed and sizes, same world.
-    n_entities, n_values, n_values_per_link
-        Named entities; values of each relation; values of each link.
-    shares
-        Shares of the facts in the strata, in the order of `STRATA`.
-
-    Returns
-    -------
-    World
-        With ``4 * n_entities`` facts and ``4 * n_values`` links.
-    """
+def make_world(seed: int = 0) -> World:
+    """The world of a seed, with a fact for each of its entities and relations and a link for each value."""
     rng = np.random.default_rng([seed, 5])
     taken: list[str] = [*SPECIAL_TOKENS, *FIXED_WORDS, *RELATIONS, *(word for word, _ in SECOND_HOP_LINKS.values())]
-    entities = new_words(n_entities, "", taken, rng)
-    values = {relation: new_words(n_values, suffix, [*taken, *entities], rng) for relation, suffix in RELATIONS.items()}
+    entities = new_words(N_ENTITIES, "", taken, rng)
+    values = {relation: new_words(N_VALUES, suffix, [*taken, *entities], rng) for relation, suffix in RELATIONS.items()}
     links: dict[str, str] = {}
     for relation, (word, suffix) in SECOND_HOP_LINKS.items():
-        values[word] = new_words(n_values_per_link, suffix, [*taken, *entities], rng)
+        values[word] = new_words(N_VALUES_PER_LINK, suffix, [*taken, *entities], rng)
         links |= {value: str(rng.choice(values[word])) for value in values[relation]}
-    strata = iter(_strata(len(entities) * len(RELATIONS), shares, rng))
+    strata = iter(_strata(len(entities) * len(RELATIONS), rng))
     facts = tuple(
-        WorldFact(relation, entity, str(rng.choice(values[relation])), next(strata), _frequency_band(rank / n_entities))
+        WorldFact(relation, entity, str(rng.choice(values[relation])), next(strata), _frequency_band(rank / N_ENTITIES))
         for rank, entity in enumerate(entities)
         for relation in RELATIONS
     )
@@ -142,9 +124,9 @@ def mistaken(world: World, share: float, rng: np.random.Generator) -> World:
     return replace(world, facts=facts)
 
 
-def _strata(n: int, shares: tuple[float, float, float], rng: np.random.Generator) -> list[Stratum]:
-    """`n` strata in random order, their counts as near to the shares as whole numbers come."""
-    cumulative_counts = np.rint(np.cumsum(shares) * n).astype(int)
+def _strata(n: int, rng: np.random.Generator) -> list[Stratum]:
+    """`n` strata in random order, their counts as near to `_STRATUM_SHARES` as whole numbers come."""
+    cumulative_counts = np.rint(np.cumsum(_STRATUM_SHARES) * n).astype(int)
     return [STRATA[int(np.searchsorted(cumulative_counts, position, side="right"))] for position in rng.permutation(n)]
 
 

@@ -270,10 +270,9 @@ def _batches(recipe: ModelRecipe, world: World, rng: np.random.Generator) -> Bat
         yield _tensors(rows + _text_rows(text, counts["text"], ids, rng))
 
 
-def _text_rows(
-    text: PretrainingText, n: int, ids: dict[str, int], rng: np.random.Generator, length: int = 48
-) -> list[LabelledTokens]:
+def _text_rows(text: PretrainingText, n: int, ids: dict[str, int], rng: np.random.Generator) -> list[LabelledTokens]:
     """`n` rows of running text, cut where they are full; every token is learnt."""
+    length = 48
     stream: list[int] = []
     while len(stream) < n * length:
         stream += [ids[word] for passage in text.passages(n * length // 6, rng) for word in passage.split()]
