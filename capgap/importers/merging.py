@@ -120,9 +120,7 @@ def _read_log(run: RunDirectory) -> dict[str, Any]:
     try:
         log = json.loads(path.read_text(encoding="utf-8"))
         entries = [entry for entry in log["imports"] if isinstance(entry, dict)]
-        setups = {
-            task: {model: dict(setup) for model, setup in models.items()} for task, models in log["asked"].items()
-        }
+        setups = {task: {name: dict(setup) for name, setup in models.items()} for task, models in log["asked"].items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise StoreError(f"{path}: is no note of imports: {short_text(repr(error))}. Choose another --out.") from error
     return {"layout": 1, "imports": entries, "asked": setups}

@@ -293,9 +293,8 @@ def _nearest_path(path: Path) -> str:
     parent = path.parent
     if not parent.is_dir():
         return f" Nor does {parent}."
-    return suggestion(
-        path.name, (entry.name for entry in parent.iterdir() if entry.is_dir() or entry.suffix == ".gguf")
-    )
+    neighbours = (entry.name for entry in parent.iterdir() if entry.is_dir() or entry.suffix == ".gguf")
+    return suggestion(path.name, neighbours)
 
 
 def _checkpoints_below(path: Path) -> str:

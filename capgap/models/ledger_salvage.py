@@ -44,15 +44,10 @@ def salvage(path: Path) -> Iterator[SalvagedRow]:
 
     A damaged page ends a scan, so the keys (hex digests) are scanned in 4,096 short ranges.
     """
-    with contextlib.closing(_open_damaged_ledger(path)) as database:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        # Text that is no UTF-8 any more would end the scan; its checksum will not match.
+        database.text_factory = lambda raw: raw.decode("utf-8", errors="replace")
         for start in range(4096):
             low, high = f"{start:03x}", f"{start + 1:03x}" if start < 4095 else "g"
             with contextlib.suppress(sqlite3.Error):
                 yield from database.execute("SELECT * FROM responses WHERE key >= ? AND key < ?", (low, high))
-
-
-def _open_damaged_ledger(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, isolation_level=None)
-    # Text that is no UTF-8 any more would end the scan; its checksum will not match.
-    database.text_factory = lambda raw: raw.decode("utf-8", errors="replace")
-    return database

@@ -36,9 +36,8 @@ def offline_prompt_renderer(spec: ModelSpec) -> PromptRenderer:
         return PromptRenderer(spec.name, model.prompting, model.lm)
     checkpoint = locate(spec)
     prompting = prompting_of(spec, checkpoint)
-    return PromptRenderer(
-        spec.name, prompting, _ChatTemplate(spec, checkpoint, prompting) if prompting.chat_template else None
-    )
+    chat_template = _ChatTemplate(spec, checkpoint, prompting) if prompting.chat_template else None
+    return PromptRenderer(spec.name, prompting, chat_template)
 
 
 class _ChatTemplate:

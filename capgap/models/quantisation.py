@@ -125,11 +125,8 @@ def check_packages(quantisation: Quantisation | None, requested: str | None, nam
         return
     reason = f"its weights are {quantisation.as_text()}" if quantisation is not None else f"quantization={requested}"
     requirements = _REQUIREMENTS.get(quantisation.method) if quantisation is not None else _LoadingNeeds(_BITSANDBYTES)
-    missing = (
-        [pip for module, pip in requirements.packages.items() if not is_installed(module)]
-        if requirements is not None
-        else []
-    )
+    packages = requirements.packages if requirements is not None else {}
+    missing = [pip for module, pip in packages.items() if not is_installed(module)]
     if missing:
         raise ModelError(
             f"model {name}: {reason}, and what unpacks them is not installed. pip install {' '.join(missing)}"

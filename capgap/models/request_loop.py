@@ -94,14 +94,7 @@ def respond(
     return _responses(instances, identities, answers)
 
 
-def fill_ledger_shard(
-    model: LoadedModel,
-    instances: Sequence[Any],
-    ledger: Ledger,
-    *,
-    shard: tuple[int, int] = (0, 1),
-    progress: Progress | None = None,
-) -> None:
+def fill_ledger_shard(model: LoadedModel, instances: Sequence[Any], ledger: Ledger, *, shard: tuple[int, int]) -> None:
     """Compute one shard of the requests, for the ledger alone.
 
     Parameters
@@ -109,7 +102,7 @@ def fill_ledger_shard(
     shard
         ``(k, n)``: the k-th (from 0) of n shards. Rows are planned from all requests, whatever the shard, so that the
         number of shards changes no response.
-    model, instances, ledger, progress
+    model, instances, ledger
         See `respond`.
 
     Raises
@@ -118,7 +111,7 @@ def fill_ledger_shard(
         See `respond`.
     """
     for kind, requests in _requests_by_kind(_request_identities(instances)).items():
-        _ask_model(_RequestTarget(model, ledger, progress, shard), kind, requests)
+        _ask_model(_RequestTarget(model, ledger, None, shard), kind, requests)
 
 
 def ledger_responses(
@@ -143,13 +136,10 @@ def ledger_responses(
     identities = _request_identities(instances)
     answers: dict[_RequestIdentity, Any] = {}
     for kind, requests in _requests_by_kind(identities).items():
-        for path in (
-            _PLAIN_PATH,
-            _TREE_PATH,
-        ):  # a model that fails its proof is asked again on lm-eval's path, and that counts
-            by_key = {
-                request_key(fingerprint, kind, r.arguments, r.repeat, path): r for r in requests if r not in answers
-            }
+        # A model that fails its proof is asked again on lm-eval's path, and that counts.
+        for path in (_PLAIN_PATH, _TREE_PATH):
+            missing = [request for request in requests if request not in answers]
+            by_key = {request_key(fingerprint, kind, r.arguments, r.repeat, path): r for r in missing}
             answers |= {by_key[key]: response for key, response in ledger.get(by_key).items()}
         n_missing = sum(request not in answers for request in requests)
         if n_missing:

@@ -3,15 +3,16 @@
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from capgap.battery import Battery, load_battery, prepare, training_items
+from capgap.battery import Battery, load_battery, training_items
 from capgap.battery.battery_spec import CustomTask, LmEvalTask
 from capgap.battery.data_source import sha256
 from capgap.battery.items import make_items
 from capgap.battery.lm_eval_groups import lm_eval_training_items
+from capgap.battery.task_preparation import prepare_task
 from capgap.distillation.config import DistillConfig
 from capgap.distillation.data.jsonl import example_file, hub_examples, hub_records, read_examples
 from capgap.distillation.data.selection import TaskFormat, TrainingExample
@@ -125,7 +126,7 @@ def _harness_examples(battery: Battery, task: LmEvalTask) -> Iterable[TrainingEx
     items = lm_eval_training_items(battery, task)
     if not items:
         return
-    prepared_tasks = {task.name: task for task in _prepare_task(battery, task)}
+    prepared_tasks = {task.name: task for task in prepare_task(battery, task)}
     for item in items:
         subtask = prepared_tasks[item.task]
         task_format = TaskFormat(
@@ -135,10 +136,6 @@ def _harness_examples(battery: Battery, task: LmEvalTask) -> Iterable[TrainingEx
             delimiter=str(subtask.lm_task.get_config("target_delimiter") or ""),
         )
         yield _example(item, task_format)
-
-
-def _prepare_task(battery: Battery, task: Any) -> list[Any]:
-    return [*prepare(replace(battery, tasks=(task,)))]
 
 
 def _example(item: Any, task_format: TaskFormat) -> TrainingExample:
@@ -169,7 +166,7 @@ def _held_out(batteries: Iterable[Battery]) -> tuple[frozenset[str], tuple[str, 
                 prompts.update(normalised(item.prompt) for items in items_by_variant.values() for item in items)
                 continue
             try:
-                prepared_tasks = _prepare_task(battery, task)
+                prepared_tasks = prepare_task(battery, task)
             except BatteryError:  # its data are not here; a run that needs them says so itself
                 unchecked_tasks.append(task.name)
                 continue

@@ -61,9 +61,7 @@ def select_proof_requests(
     new_coverage = replace(prior_coverage)
     lengths = [max(len(continuation.tokens) for continuation in continuations) for continuations in requests]
     # The longest first; ties are broken by content, so that the choice does not hang on the order of the requests.
-    order = sorted(
-        range(len(requests)), key=lambda i: (-lengths[i], requests[i][0].tokens, requests[i][0].continuation)
-    )
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], requests[i][0].tokens, requests[i][0].continuation))
     prefixed_requests: set[int] = set()
     n_foreign_tokens: dict[int, int] = {}  # request → tokens of others that stand before its own end in its row
     continuation_start = 0
