@@ -131,9 +131,7 @@ class _Expression:
         return str(matched_groups[0] if matched_groups else last_match.group(0)).strip()
 
 
-@lru_cache(maxsize=256)
-def _expression(extract: str) -> _Expression:
-    return _Expression(extract)
+_expression = lru_cache(maxsize=256)(_Expression)
 
 
 def _unrolled_copies(extract: str) -> int:

@@ -1,7 +1,7 @@
 """Backends of lm-eval by name (vLLM, SGLang, a server, a cloud): checked, started, and wrapped in clear errors."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
@@ -71,15 +71,14 @@ def check_backend(spec: ModelSpec, *, scores: bool = False) -> None:
         raise ModelError(
             f"model {spec.name}: the backend {spec.kind} needs {module}, which is missing. pip install {pip}"
         )
-    arguments = spec.arguments
     if spec.kind in _OPENAI_BACKENDS:
-        _check_server(spec, arguments)
+        _check_server(spec)
     if spec.kind in _CHAT_BACKENDS and spec.get("chat_template") == "off":
         raise ModelError(
             f"model {spec.name}: {spec.kind} takes messages only, so chat_template=off is not possible. "
             f"Use local-completions, where the server has it."
         )
-    reason = _no_scores_reason(spec, arguments)
+    reason = _no_scores_reason(spec)
     if scores and reason is not None:
         raise ModelError(
             f"model {spec.name}: {reason}, and the battery chooses by log-likelihoods. "
@@ -87,7 +86,8 @@ def check_backend(spec: ModelSpec, *, scores: bool = False) -> None:
         )
 
 
-def _check_server(spec: ModelSpec, arguments: Mapping[str, str]) -> None:
+def _check_server(spec: ModelSpec) -> None:
+    arguments = spec.arguments
     if not arguments.get("model") and not arguments.get("pretrained"):
         raise ModelError(f"model {spec.name}: {spec.kind} needs the model's name on the server: model=NAME")
     address = arguments.get("base_url")
@@ -105,13 +105,13 @@ def _check_server(spec: ModelSpec, arguments: Mapping[str, str]) -> None:
         raise ModelError(f"model {spec.name}: {address} is the address for {other}, and the backend is {spec.kind}.")
 
 
-def _no_scores_reason(spec: ModelSpec, arguments: Mapping[str, str]) -> str | None:
+def _no_scores_reason(spec: ModelSpec) -> str | None:
     """Why a backend gives no log-likelihoods, from its name alone; None where it may give them."""
     if spec.kind in _CHAT_BACKENDS:
         return f"{spec.kind} gives no log-likelihoods: a chat does not tell the probability of what is said to it"
     if spec.kind in _GENERATE_ONLY:
         return f"{spec.kind} gives no log-likelihoods"
-    if spec.kind == "openai-completions" and arguments.get("model") not in _OPENAI_SCORED_MODELS:
+    if spec.kind == "openai-completions" and spec.arguments.get("model") not in _OPENAI_SCORED_MODELS:
         return f"OpenAI gives log-likelihoods for {' and '.join(_OPENAI_SCORED_MODELS)} only"
     return None
 
@@ -139,13 +139,12 @@ def load_backend(
         It cannot be started or reached.
     """
     check_backend(spec)
-    arguments = spec.arguments
     with _start_errors(spec):
         lm_class = _lm_class(spec)
-        settings = _settings(spec, arguments, lm_class, device)
+        settings = _settings(spec, lm_class, device)
         lm = lm_class.create_from_arg_string(spec.checkpoint, settings)
         prompting = _prompting(spec, lm)
-        identity = _model_identity(spec, arguments, lm, prompting, run_id)
+        identity = _model_identity(spec, lm, prompting, run_id)
     batch_requests = _batch_requests(spec, lm)
     return LoadedModel(
         name=spec.name,
@@ -164,7 +163,7 @@ def load_backend(
 
 def _probed_no_scores_reason(spec: ModelSpec, lm: Any) -> str | None:
     """Why a started backend gives no log-likelihoods; only its replies tell it of a server."""
-    reason = _no_scores_reason(spec, spec.arguments)
+    reason = _no_scores_reason(spec)
     if reason is None and spec.kind == "local-completions":
         reason = lm.no_scores_reason()
     return reason
@@ -204,8 +203,9 @@ def _mixins(lm_class: type[Any], spec: ModelSpec) -> tuple[type[Any], ...]:
     return (BackendErrors, OpenAIServer if spec.kind in _OPENAI_BACKENDS else ServerBackend)
 
 
-def _settings(spec: ModelSpec, arguments: Mapping[str, str], lm_class: Any, device: str | None) -> dict[str, Any]:
+def _settings(spec: ModelSpec, lm_class: Any, device: str | None) -> dict[str, Any]:
     """Constructor arguments that are added to the user's."""
+    arguments = spec.arguments
     names, open_ended = _parameters(lm_class)
     is_server = hasattr(lm_class, "create_message")
     unknown = sorted(set(arguments) - names)
@@ -256,10 +256,9 @@ def _prompting(spec: ModelSpec, lm: Any) -> Prompting:
     return prompting
 
 
-def _model_identity(
-    spec: ModelSpec, arguments: Mapping[str, str], lm: Any, prompting: Prompting, run_id: str
-) -> dict[str, Any]:
+def _model_identity(spec: ModelSpec, lm: Any, prompting: Prompting, run_id: str) -> dict[str, Any]:
     """Identity of a model whose weights are not seen: the endpoint, the name asked for, the arguments, the run."""
+    arguments = spec.arguments
     weights = arguments.get("pretrained") or arguments.get("model") or ""
     tokenizer = arguments.get("tokenizer") or weights
     return {
