@@ -9,13 +9,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 from capgap.distillation.supervision import SUPERVISIONS, TEXTS
 from capgap.errors import suggestion
 
-__all__ = [
-    "AdaptationName", "BuiltStudent", "CacheKeys", "TeacherContextKeys", "DataKeys", "EvaluationKeys", "GenerationKeys",
-    "LoraKeys", "MicroworldStudent", "ObjectiveKeys", "OnPolicyKeys", "PrunedStudent", "ScratchStudent",
-    "SoftPromptKeys", "StrictKeys", "StudentSpec", "SupervisionName", "TeacherTeamKeys", "TextsName", "TraceWeights",
-    "TrainingKeys",
-]  # fmt: skip
-
 
 def _check_known_name(names: Collection[str], name: str) -> str:
     """The name, if a dictionary has it at the time: an entry there is all that a new one needs."""

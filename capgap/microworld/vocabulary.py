@@ -4,26 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = [
-    "ANSWER",
-    "CUPS",
-    "DIGITS",
-    "EOS_TOKEN",
-    "GATES",
-    "LETTERS",
-    "LIST_OPERATIONS",
-    "NODES",
-    "OPERATORS",
-    "PAD",
-    "Q_MARKER",
-    "SPECIAL_TOKENS",
-    "STEP_END",
-    "FIXED_WORDS",
-    "BOOLS",
-    "UNKNOWN",
-    "new_words",
-]
-
 PAD, EOS_TOKEN, UNKNOWN = "<pad>", "<eos>", "<unk>"
 SPECIAL_TOKENS = (PAD, EOS_TOKEN, UNKNOWN)
 

@@ -7,23 +7,6 @@ import pandas as pd
 
 from capgap.schema.remarks import Reason
 
-__all__ = [
-    "CAPABILITIES",
-    "CELL_KEY",
-    "ESTIMATES",
-    "FORMATS",
-    "MAX_UNREADABLE_SHARE",
-    "ITEMS",
-    "LABELS",
-    "MODELS",
-    "OUTCOMES",
-    "OUTCOME_KEY",
-    "Column",
-    "Table",
-    "covariate_names",
-    "empty",
-]
-
 ColumnKind = Literal["string", "float", "integer", "boolean"]
 
 DTYPES: dict[str, str] = {"string": "str", "float": "float64", "integer": "Int64", "boolean": "boolean"}

@@ -13,16 +13,6 @@ from capgap.distillation.config import DistillConfig
 from capgap.distillation.data.selection import ExampleCompletion, TrainingExample
 from capgap.errors import DistillError
 
-__all__ = [
-    "answer_start",
-    "answer_text",
-    "gold_answer",
-    "gold_completions",
-    "gold_trace",
-    "graded",
-    "leading_delimiter",
-]
-
 
 def leading_delimiter(example: TrainingExample) -> str:
     """What a completion begins with: the task's delimiter, or the white space that a file's completions bring."""
