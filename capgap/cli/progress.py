@@ -22,8 +22,6 @@ from capgap.printable_text import one_line, printable, shortened
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["configure_logging", "quiet_option", "terminal_progress", "verbose_option"]
-
 _MAX_SILENCE = 30.0  # seconds
 _MIN_SILENCE = 3.0  # seconds
 _NARROWEST_BAR = 8

@@ -14,8 +14,6 @@ from capgap.stats.estimate import Estimate, EstimateSet, refused, t_critical, t_
 from capgap.stats.means import accuracy, mean_estimate, paired_difference
 from capgap.stats.stratified import Design
 
-__all__ = ["MIN_ERRORS", "ErrorInheritance", "collision_rate", "error_inheritance", "expected_agreement", "fidelity"]
-
 Floats = NDArray[np.float64]
 
 MIN_ERRORS = 5

@@ -10,8 +10,6 @@ from scipy.optimize import linear_sum_assignment
 
 from capgap.stats.patterns.mixture import ItemMixture, PatternData, fit_mixture, predicted_scores
 
-__all__ = ["PatternCountTest", "PatternReplication", "choose_n_patterns", "compare_halves", "deal_students"]
-
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
