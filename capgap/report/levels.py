@@ -144,7 +144,7 @@ def slice_block(lookup: EstimateIndex, roles: Roles, capabilities: dict[str, str
     gaps = [row for row in lookup.select("gap", "slice") if row.model in roles.students]
     if gaps:
         tables.append(estimate_table(gaps, caption="Gap by slice", models=roles.students))
-    return FigureBlock("By slice", panels, tuple(tables), max(0, len(slices) - _MAX_SLICES))
+    return FigureBlock("By slice", panels, tuple(tables), len(slices) - len(panels))
 
 
 def contrast_table(lookup: EstimateIndex, roles: Roles) -> ShownTable:

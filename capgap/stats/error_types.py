@@ -83,9 +83,7 @@ def error_types(
     tuple of str
         Keys of `ERROR_TYPES` in their order; empty for a right answer, unless its steps are missing from the text.
     """
-    steps = (
-        None if text is None or not gold_steps else _share_of_steps(text, gold_steps, skip=gold if not correct else ())
-    )
+    steps = None if text is None else _share_of_steps(text, gold_steps, skip=() if correct else gold)
     if correct:
         return ("wrong_steps_right_answer",) if steps is not None and steps < 0.5 else ()
     found_types = []

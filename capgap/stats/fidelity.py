@@ -197,10 +197,9 @@ def error_inheritance(
     if len(shapes) > 1 or t.ndim != 1:
         raise EstimationError(f"answers, wrong, clusters and tasks need one shape (n,), found {sorted(shapes)}.")
     errors = np.flatnonzero(erred & (t >= 0))
-    stratum = (
-        np.zeros(len(t), dtype=np.int64) if tasks is None else np.unique(np.asarray(tasks), return_inverse=True)[1]
-    )
+    stratum = np.zeros(len(t), dtype=np.intp)
     if tasks is not None:
+        stratum = np.unique(np.asarray(tasks), return_inverse=True)[1]
         # Tasks whose wrong answers stand in one cluster have no variance and are left out.
         pairs = np.unique(np.column_stack([stratum[errors], group[errors]]), axis=0)
         has_enough_clusters = np.bincount(pairs[:, 0].astype(np.intp), minlength=int(stratum.max(initial=0)) + 1) > 1

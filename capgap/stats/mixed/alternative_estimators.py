@@ -7,7 +7,7 @@ as average marginal effects are, so that they answer one question.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,12 +146,10 @@ def _student_gaps(model: MixedModel, scale: str) -> list[Floats]:
 
 
 def _interval(point: float, error: float, df: float, conf_level: float, model: MixedModel, method: str) -> Estimate:
-    n_items, n_students = model.outcomes.n_items, model.outcomes.n_students
+    basis: Any = {"n_items": model.outcomes.n_items, "n_clusters": model.outcomes.n_students, "method": method}
     if not error > 0 or df < 1:
-        return refused(remark(Reason.NO_RESIDUAL), n_items=n_items, n_clusters=n_students, method=method)
-    return t_estimate(
-        float(point), float(error), float(df), conf_level, n_items=n_items, n_clusters=n_students, method=method
-    )
+        return refused(remark(Reason.NO_RESIDUAL), **basis)
+    return t_estimate(float(point), float(error), float(df), conf_level, **basis)
 
 
 def jackknives(model: MixedModel) -> Jackknives:
