@@ -7,7 +7,6 @@ from capgap.classification.behavioural_evidence import behaviour_evidence
 from capgap.classification.classify_source import classify
 from capgap.classification.evidence import Evidence, EvidenceReason, ItemText, ProbedModel
 from capgap.classification.files import (
-    AnswerTables,
     check_output_path,
     label_lines,
     read_answers,
@@ -18,11 +17,8 @@ from capgap.classification.files import (
 from capgap.classification.label_completion import classifier_facts, complete_labels
 from capgap.classification.label_independence import refuse_circular
 from capgap.classification.labelling import LabelledItems, UnlabelledItem, classify_items, unlabelled_items
-from capgap.classification.pooling import MIXED_RANGE
 
 __all__ = [
-    "MIXED_RANGE",
-    "AnswerTables",
     "UnlabelledItem",
     "Evidence",
     "LabelledItems",

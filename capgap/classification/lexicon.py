@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["WORD_KINDS", "WORD_LISTS", "WordKind"]
-
 
 @dataclass(frozen=True)
 class WordKind:

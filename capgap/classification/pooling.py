@@ -30,8 +30,6 @@ from numpy.typing import NDArray
 
 from capgap.classification.evidence import Evidence, EvidenceReason, ProbedModel
 
-__all__ = ["ITEM_SD", "MIXED_RANGE", "N_REASONS", "PRIOR_SD", "PooledLabel", "TaskLabels", "pool", "pool_without_task"]
-
 PRIOR_SD = 5.0
 """Of a task's log-odds before any word: without evidence p is 0.5 with an interval from 0.00006 to 0.99994."""
 ITEM_SD = 0.5

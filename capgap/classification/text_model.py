@@ -1,7 +1,6 @@
 """Text evidence: log-odds of reasoning from the text of an item, with the reasons."""
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -129,8 +128,7 @@ def text_novelty(features: ItemFeatures, known_words: frozenset[str]) -> float:
     It grows where fewer than 40 % of the words, numbers and signs are known, where there are fewer than three of
     them, and where there are more than a thousand.
     """
-    words: Counter[str] = features.words
-    counted_words = [(word, n) for word, n in words.items() if word not in _PUNCTUATION]
+    counted_words = [(word, n) for word, n in features.words.items() if word not in _PUNCTUATION]
     total = sum(n for _, n in counted_words)
     if total == 0:
         return 1.0

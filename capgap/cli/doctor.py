@@ -43,12 +43,9 @@ def doctor(as_json: bool) -> int:
 
 def examine() -> dict[str, dict[str, Any]]:
     """What was found, by subject: ``ok``, ``found`` in words, and ``advice`` where something can be mended."""
-    findings = {
-        "python": _verdict(sys.version_info >= (3, 11), f"{platform.python_version()} on {platform.platform()}")
-    }
-    for name in PACKAGES:
-        findings[name] = _package(name)
-    findings["capgap"] = _package("capgap")
+    python = f"{platform.python_version()} on {platform.platform()}"
+    findings = {"python": _verdict(sys.version_info >= (3, 11), python)}
+    findings |= {name: _package(name) for name in (*PACKAGES, "capgap")}
     if findings["torch"]["ok"]:
         findings["devices"] = _devices()
         findings["threads"] = _threads()
@@ -111,10 +108,9 @@ def _threads() -> dict[str, Any]:
 def _check_disk(folder: Path) -> dict[str, Any]:
     free_gib = shutil.disk_usage(folder).free / 2**30
     writable = os.access(folder, os.W_OK)
-    advice = "" if writable and free_gib > 1 else "Run capgap where it can write, or give --out."
-    return _verdict(
-        writable and free_gib > 1, f"{free_gib:.1f} GiB free in {folder}{'' if writable else ', not writable'}", advice
-    )
+    ok = writable and free_gib > 1
+    observation = f"{free_gib:.1f} GiB free in {folder}{'' if writable else ', not writable'}"
+    return _verdict(ok, observation, "" if ok else "Run capgap where it can write, or give --out.")
 
 
 def _check_hub() -> dict[str, Any]:

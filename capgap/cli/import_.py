@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["import_"]
 
-_MOST_REMARKS = 30
+_MOST_REMARKS, _MOST_NAMES = 30, 10
 
 _set_option = click.option(
     "--set", "constants", multiple=True, metavar="COLUMN=VALUE",
@@ -57,9 +57,7 @@ def import_() -> None:
 @import_.command("lm-eval")
 @_import_options
 @_primary_option
-def lm_eval_command(
-    paths: tuple[Path, ...], constants: tuple[str, ...], primary: tuple[str, ...], **options: Any
-) -> None:
+def lm_eval(paths: tuple[Path, ...], constants: tuple[str, ...], primary: tuple[str, ...], **options: Any) -> None:
     """Results and samples of lm-evaluation-harness, of 2023 and today.
 
     PATH is a samples file, or a folder that holds samples_*.jsonl beside results_*.json. Without samples
@@ -73,9 +71,7 @@ def lm_eval_command(
 @import_.command("inspect")
 @_import_options
 @_primary_option
-def inspect_command(
-    paths: tuple[Path, ...], constants: tuple[str, ...], primary: tuple[str, ...], **options: Any
-) -> None:
+def inspect_ai(paths: tuple[Path, ...], constants: tuple[str, ...], primary: tuple[str, ...], **options: Any) -> None:
     """Logs of inspect_ai: .eval archives and .json logs, or folders of them."""
     from capgap.importers import ImportSettings, import_inspect
 
@@ -88,9 +84,7 @@ def inspect_command(
     "--map", "columns", multiple=True, metavar="COLUMN=THEIRS",
     help="Which of the table's columns is our COLUMN (model, task, item, score, …, x_NAME).",
 )  # fmt: skip
-def table_command(
-    paths: tuple[Path, ...], constants: tuple[str, ...], columns: tuple[str, ...], **options: Any
-) -> None:
+def table(paths: tuple[Path, ...], constants: tuple[str, ...], columns: tuple[str, ...], **options: Any) -> None:
     """Any CSV, JSONL, JSON or Parquet table with one row an answer.
 
     Needed are model, task, item and score: columns of these names, --map, or --set.
@@ -150,9 +144,9 @@ def _summary(batch: "ImportBatch", merged_import: "MergedImport") -> dict[str, A
     }
 
 
-def _format_name_list(names: Sequence[str], limit: int = 10) -> str:
-    """Names from files, without what a terminal would obey."""
+def _format_name_list(names: Sequence[str]) -> str:
+    """The first names from files, without what a terminal would obey."""
     from capgap.importers.values import short_text
 
-    overflow_text = f" and {len(names) - limit:,} more" if len(names) > limit else ""
-    return ", ".join(short_text(name, 80) for name in names[:limit]) + overflow_text
+    overflow_text = f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(short_text(name, 80) for name in names[:_MOST_NAMES]) + overflow_text

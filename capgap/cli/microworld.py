@@ -57,6 +57,4 @@ def _train_model(name: str, folder: Path, seed: int) -> Path:
     torch.set_num_threads(1)
     steps = microworld_models.RECIPES[name].steps
     with terminal_progress() as listener, stage(listener, name, steps, "step") as advance:
-        return microworld_models.build(
-            name, folder, seed=seed, on_step=lambda step, loss: advance(1, f"loss {loss:.3f}")
-        )
+        return microworld_models.build(name, folder, seed=seed, on_step=lambda _, loss: advance(1, f"loss {loss:.3f}"))

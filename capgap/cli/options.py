@@ -7,37 +7,26 @@ from typing import Any
 
 import click
 
-__all__ = [
-    "DEFAULT_MARGIN",
-    "permission_options",
-    "data_root_option",
-    "items_option",
-    "json_option",
-    "labels_option",
-    "margin_option",
-    "set_threads",
-]
-
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 DEFAULT_MARGIN = 2
 """`capgap.analysis.EQUIVALENCE_MARGIN` in points, for ``--help``, which imports no statistics."""
 
-items_option: Decorator = click.option(
+items_option: _Decorator = click.option(
     "--items", type=click.Choice(["some", "none"]), default="some", show_default=True,
     help="Whether item and response texts stand in the report.",
 )  # fmt: skip
-json_option: Decorator = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
-margin_option: Decorator = click.option(
+json_option: _Decorator = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+margin_option: _Decorator = click.option(
     "--margin", type=click.FloatRange(0, 100, min_open=True, max_open=True), metavar="POINTS",
     help="A student within so many points of its teacher counts as its equal.  "
     f"[default: what DIR remembers, else {DEFAULT_MARGIN}]",
 )  # fmt: skip
-labels_option: Decorator = click.option(
+labels_option: _Decorator = click.option(
     "--labels", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
     help="Labels of capgap classify, for items that declare none.  [default: read from their text]",
 )  # fmt: skip
-data_root_option: Decorator = click.option(
+data_root_option: _Decorator = click.option(
     "--data-root", type=click.Path(path_type=Path, file_okay=False), envvar="CAPGAP_DATA",
     help="Where batteries find their data beside their own folder; default CAPGAP_DATA.",
 )  # fmt: skip

@@ -164,7 +164,7 @@ def data_cost(
     """The ratio of two data costs, reasoning over knowledge, by simulation."""
     import numpy as np
 
-    from capgap.stats import CurveTarget, SupposedCurve, data_cost_ratio_power
+    from capgap.stats.curves import CurveTarget, SupposedCurve, data_cost_ratio_power
 
     if knowledge == reasoning:
         raise UsageError("--knowledge and --reasoning are the same: there is no difference to find.")

@@ -22,8 +22,6 @@ from capgap.printable_text import one_line, printable, shortened
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["configure_logging", "quiet_option", "terminal_progress", "verbose_option"]
-
 _MAX_SILENCE = 30.0  # seconds
 _MIN_SILENCE = 3.0  # seconds
 _NARROWEST_BAR = 8
@@ -170,15 +168,12 @@ def configure_logging(verbosity: int = 0) -> None:
         logger.addHandler(handler)
 
 
-def _set_verbosity(ctx: click.Context, param: click.Parameter, value: int) -> None:
-    configure_logging(value)
-
-
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Warnings only, no progress.")
 """Passes ``quiet`` to the command, for `terminal_progress`."""
 verbose_option = click.option(
-    "-v", "--verbose", count=True, expose_value=False, callback=_set_verbosity, help="Log what is done; -vv logs more."
-)
+    "-v", "--verbose", count=True, expose_value=False, help="Log what is done; -vv logs more.",
+    callback=lambda context, option, verbosity: configure_logging(verbosity),
+)  # fmt: skip
 """Sets the level of capgap's loggers; passes nothing to the command."""
 
 

@@ -221,9 +221,8 @@ def _found_bases(
         base_hint = find_base(student)
         if base_hint is None:
             continue
-        base = _existing_base(
-            student, replace(base_hint, spec_text=add_permissions(base_hint.spec_text, permissions)), notes
-        )
+        base_hint = replace(base_hint, spec_text=add_permissions(base_hint.spec_text, permissions))
+        base = _existing_base(student, base_hint, notes)
         if base is None or base.spec_text == student.spec_text:
             continue
         if base.spec_text not in by_spec_text:

@@ -94,9 +94,7 @@ def _target(item: Item) -> str | None:
 
 
 def _float_or_none(value: Any) -> float | None:
-    if isinstance(value, (bool, int, float, np.integer, np.floating, np.bool_)):
-        return float(value)
-    return None
+    return float(value) if isinstance(value, (int, float, np.integer, np.floating, np.bool_)) else None
 
 
 def _answer_columns(

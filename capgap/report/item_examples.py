@@ -144,7 +144,8 @@ def _example(
     prompt = item.get("prompt")
     target = next((t for t in [item.get("target"), *(row["target"] for row in rows)] if isinstance(t, str)), None)
     row_of = {row["model"]: row for row in rows}
-    answers = tuple(_answer(role, model, row_of[model], show=show) for role, model in _cast(roles) if model in row_of)
+    cast = _role_by_model(roles).items()
+    answers = tuple(_answer(role, model, row_of[model], show=show) for model, role in cast if model in row_of)
     return ItemExample(
         item=text.shorten(key[2], 80),
         variant=text.shorten(key[3], 40),
@@ -155,18 +156,15 @@ def _example(
     )
 
 
-def _cast(roles: Roles) -> list[tuple[str, str]]:
-    """Everyone with a role, the teacher first, each once."""
-    cast = [("teacher", roles.teacher)] if roles.teacher else []
+def _role_by_model(roles: Roles) -> dict[str, str]:
+    """Everyone with a role, the teacher first, each with the first of its roles."""
+    role_by_model = {roles.teacher: "teacher"} if roles.teacher else {}
     for student in roles.students:
-        cast.append(("student", student))
+        role_by_model.setdefault(student, "student")
         for role, model_by_student in (("base", roles.base), ("control", roles.control)):
             if student in model_by_student:
-                cast.append((role, model_by_student[student]))
-    role_by_model: dict[str, str] = {}
-    for role, model in cast:
-        role_by_model.setdefault(model, role)
-    return [(role, model) for model, role in role_by_model.items()]
+                role_by_model.setdefault(model_by_student[student], role)
+    return role_by_model
 
 
 def _answer(role: str, model: str, row: _Row, *, show: bool) -> ShownAnswer:

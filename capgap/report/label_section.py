@@ -167,9 +167,7 @@ def _imputed_table(lookup: EstimateIndex, roles: Roles) -> ShownTable | None:
         for original, row in pairs[:_MOST_IMPUTED]
     ]
     caption = "With labels as they are, then over draws of the labels by their probabilities"
-    return collapsed_table(
-        caption, cells, kept_columns=set(cells[0]) - {"model"}, n_left_out=max(0, len(pairs) - len(cells))
-    )
+    return collapsed_table(caption, cells, kept_columns=set(cells[0]) - {"model"}, n_left_out=len(pairs) - len(cells))
 
 
 def _question(row: EstimateView) -> tuple[str, ...]:

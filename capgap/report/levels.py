@@ -20,15 +20,6 @@ from capgap.report.tables import (
 )
 from capgap.schema import Roles
 
-__all__ = [
-    "FigureBlock",
-    "capability_block",
-    "contrast_table",
-    "domain_blocks",
-    "level_tables",
-    "slice_block",
-]
-
 _TEACHER_QUANTITIES = ("gap_closure", "retention", "gap")
 """Quantities that are drawn where there is a teacher; of several students by domain the last alone."""
 _PROFILE_QUANTITIES = ("accuracy",)
@@ -52,7 +43,7 @@ def _drawn_quantities(roles: Roles) -> tuple[str, ...]:
     return _PROFILE_QUANTITIES if roles.teacher is None else _TEACHER_QUANTITIES
 
 
-def reference_lines(quantity: str) -> tuple[float, ...]:
+def _reference_lines(quantity: str) -> tuple[float, ...]:
     """Where upright lines stand, in hundredths: at no difference, or at nothing and all of a share."""
     return (0.0,) if declaration(quantity).unit == "points" else (0.0, 100.0)
 
@@ -83,7 +74,7 @@ def capability_block(lookup: EstimateIndex, roles: Roles) -> FigureBlock:
             prefix=f"capability-{quantity}",
             title=heading(declaration(quantity).title),
             unit=declaration(quantity).axis,
-            reference=reference_lines(quantity),
+            reference=_reference_lines(quantity),
         )
         if forest_plot is not None:
             panels.append(forest_plot)
@@ -109,7 +100,7 @@ def domain_blocks(lookup: EstimateIndex, roles: Roles, domain_capability: dict[s
     all_rows = [row for name in roles.students for row in _domain_rows(lookup, quantities[-1], name, domain_capability)]
     for number, student in enumerate(roles.students, 1):
         for quantity in quantities if one_student else quantities[-1:]:
-            reference = reference_lines(quantity)
+            reference = _reference_lines(quantity)
             forest_plot = forest(
                 _domain_rows(lookup, quantity, student, domain_capability)[:_MAX_ROWS],
                 prefix=f"domain-{number}-{quantity}",
@@ -153,7 +144,7 @@ def slice_block(lookup: EstimateIndex, roles: Roles, capabilities: dict[str, str
     gaps = [row for row in lookup.select("gap", "slice") if row.model in roles.students]
     if gaps:
         tables.append(estimate_table(gaps, caption="Gap by slice", models=roles.students))
-    return FigureBlock("By slice", panels, tuple(tables), max(0, len(slices) - _MAX_SLICES))
+    return FigureBlock("By slice", panels, tuple(tables), len(slices) - len(panels))
 
 
 def contrast_table(lookup: EstimateIndex, roles: Roles) -> ShownTable:

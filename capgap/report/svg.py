@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "INK", "LINE_INK", "MUTED_INK", "PAPER_INK", "canvas", "inline_svg", "points", "style"]
-
 # Figures are drawn in stand-in colours, each replaced by the page's CSS variable, so that one drawing serves light,
 # dark and print.
 INK, MUTED_INK, LINE_INK, PAPER_INK = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04"

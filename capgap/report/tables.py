@@ -307,6 +307,4 @@ def estimate_table(
     ]
     # A group and its number stand in every row, even where there is one group; an interval wherever one is known.
     kept_columns = {"group", "estimate"} | ({"interval"} if any(view.interval for view in estimate_views) else set())
-    return collapsed_table(
-        caption, cells, kept_columns=kept_columns, n_left_out=max(0, len(estimate_views) - _ROW_LIMIT)
-    )
+    return collapsed_table(caption, cells, kept_columns=kept_columns, n_left_out=len(estimate_views) - len(cells))

@@ -8,21 +8,6 @@ from dataclasses import dataclass
 
 from capgap.printable_text import shortened
 
-__all__ = [
-    "UNKNOWN_MARK",
-    "Excerpt",
-    "sanitise",
-    "count",
-    "digest",
-    "excerpt",
-    "interval",
-    "join",
-    "p_value",
-    "percent",
-    "points",
-    "shorten",
-]
-
 _NARROW_SPACE = "\u202f"
 _MINUS = "\u2212"
 UNKNOWN_MARK = "\u2013"

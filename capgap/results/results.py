@@ -22,8 +22,6 @@ from capgap.results.output_folders import PAGE_FILES, claim_folder, keep_former_
 from capgap.store import RunDirectory
 from capgap.store.writable_folder import writable
 
-__all__ = ["Results"]
-
 ShownItems = Literal["some", "none"]
 
 

@@ -5,16 +5,6 @@ import unicodedata
 from collections.abc import Sequence
 from fractions import Fraction
 
-__all__ = [
-    "ERROR_TYPES",
-    "error_types",
-    "is_refusal",
-    "is_repeated",
-    "is_trace",
-    "near_miss",
-    "step_results",
-]
-
 ERROR_TYPES = {
     "empty": "no letter and no digit",
     "truncated": "cut off at the limit of tokens",
@@ -29,17 +19,17 @@ ERROR_TYPES = {
 }
 """The types in the order of precedence, and what they mean."""
 
-REFUSAL_PREFIX_CHARS = 400
+_REFUSAL_PREFIX_CHARS = 400
 """A refusal stands at the beginning."""
-MIN_LOOP_CHARS = 80
+_MIN_LOOP_CHARS = 80
 """A loop at the end of a text covers so many characters,"""
-MIN_LOOP_TURNS = 4
+_MIN_LOOP_TURNS = 4
 """and goes round so often."""
-MIN_LOOP_WORDS = 80
+_MIN_LOOP_WORDS = 80
 """A text of so many words is also repeated where few of its runs of four words are new."""
-MAX_NEW_RUNS = 0.25
+_MAX_NEW_RUNS = 0.25
 """Largest share of new runs."""
-MAX_NUMBER_CHARS = 40
+_MAX_NUMBER_CHARS = 40
 """Longer numbers are no answer of a person."""
 
 _REFUSAL = re.compile(
@@ -48,7 +38,7 @@ _REFUSAL = re.compile(
     r"i (?:do not|don't) (?:know|have (?:enough|access))|(?:cannot|can't) be (?:answered|determined)|"
     r"i (?:must|have to) decline|not enough information)"
 )
-MOST_STEPS = 200
+_MOST_STEPS = 200
 """Of a trace; what follows is not looked at."""
 _CALCULATOR_MARK = re.compile(r"<<[^<>]{0,200}=([^<>=]{1,40})>>")
 _STEP_DELIMITER = re.compile(r"[;\n]|[.!?](?=\s|$)")
@@ -93,9 +83,7 @@ def error_types(
     tuple of str
         Keys of `ERROR_TYPES` in their order; empty for a right answer, unless its steps are missing from the text.
     """
-    steps = (
-        None if text is None or not gold_steps else _share_of_steps(text, gold_steps, skip=gold if not correct else ())
-    )
+    steps = None if text is None else _share_of_steps(text, gold_steps, skip=() if correct else gold)
     if correct:
         return ("wrong_steps_right_answer",) if steps is not None and steps < 0.5 else ()
     found_types = []
@@ -133,10 +121,10 @@ def step_results(reasoning_trace: str) -> tuple[str, ...]:
     """
     marked_results = _CALCULATOR_MARK.findall(reasoning_trace)
     if marked_results:
-        return tuple(result.strip() for result in marked_results[:MOST_STEPS])
+        return tuple(result.strip() for result in marked_results[:_MOST_STEPS])
     results: list[str] = []
     for step in _STEP_DELIMITER.split(reasoning_trace):
-        if len(results) == MOST_STEPS:
+        if len(results) == _MOST_STEPS:
             break
         if not any(character.isalnum() for character in step) or _ANSWER_START.match(step.strip()):
             continue
@@ -160,7 +148,7 @@ def is_trace(text: str, gold_steps: Sequence[str]) -> bool:
 
 def is_refusal(text: str) -> bool:
     """Whether a text begins by declining to answer, in English."""
-    text_start = text.lstrip()[:REFUSAL_PREFIX_CHARS].casefold().replace("’", "'")
+    text_start = text.lstrip()[:_REFUSAL_PREFIX_CHARS].casefold().replace("’", "'")
     return _REFUSAL.search(text_start) is not None
 
 
@@ -175,13 +163,13 @@ def is_repeated(text: str) -> bool:
     """
     body = text.strip()
     spans = _z_function(body[::-1])
-    if any(p + span >= max(MIN_LOOP_TURNS * p, MIN_LOOP_CHARS) for p, span in enumerate(spans) if p):
+    if any(p + span >= max(_MIN_LOOP_TURNS * p, _MIN_LOOP_CHARS) for p, span in enumerate(spans) if p):
         return True
     words = body.split()
-    if len(words) < MIN_LOOP_WORDS:
+    if len(words) < _MIN_LOOP_WORDS:
         return False
     runs = list(zip(words, words[1:], words[2:], words[3:], strict=False))
-    return len(set(runs)) < MAX_NEW_RUNS * len(runs)
+    return len(set(runs)) < _MAX_NEW_RUNS * len(runs)
 
 
 def near_miss(prediction: str, gold: str) -> str:
@@ -225,7 +213,7 @@ def _z_function(text: str) -> list[int]:
 
 def _parse_number(text: str) -> Fraction | None:
     """A text that is one number (thousands' commas, a currency, a fraction, a percent sign), else None."""
-    if len(text) > MAX_NUMBER_CHARS:
+    if len(text) > _MAX_NUMBER_CHARS:
         return None
     match = _NUMERIC.fullmatch(text.strip().rstrip(".").strip())
     if match is None:

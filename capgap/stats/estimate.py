@@ -9,19 +9,6 @@ from scipy import special
 
 from capgap.schema.remarks import Reason, Remark, reason_of, remark, render
 
-__all__ = [
-    "FEW_CLUSTERS",
-    "Estimate",
-    "RemarkCarrier",
-    "EstimateSet",
-    "no_variation_bound",
-    "few_clusters",
-    "refused",
-    "t_critical",
-    "t_estimate",
-    "t_p_value",
-]
-
 Status = Literal["ok", "open", "refused"]
 
 FEW_CLUSTERS = 6

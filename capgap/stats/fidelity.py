@@ -14,8 +14,6 @@ from capgap.stats.estimate import Estimate, EstimateSet, refused, t_critical, t_
 from capgap.stats.means import accuracy, mean_estimate, paired_difference
 from capgap.stats.stratified import Design
 
-__all__ = ["MIN_ERRORS", "ErrorInheritance", "collision_rate", "error_inheritance", "expected_agreement", "fidelity"]
-
 Floats = NDArray[np.float64]
 
 MIN_ERRORS = 5
@@ -199,10 +197,9 @@ def error_inheritance(
     if len(shapes) > 1 or t.ndim != 1:
         raise EstimationError(f"answers, wrong, clusters and tasks need one shape (n,), found {sorted(shapes)}.")
     errors = np.flatnonzero(erred & (t >= 0))
-    stratum = (
-        np.zeros(len(t), dtype=np.int64) if tasks is None else np.unique(np.asarray(tasks), return_inverse=True)[1]
-    )
+    stratum = np.zeros(len(t), dtype=np.intp)
     if tasks is not None:
+        stratum = np.unique(np.asarray(tasks), return_inverse=True)[1]
         # Tasks whose wrong answers stand in one cluster have no variance and are left out.
         pairs = np.unique(np.column_stack([stratum[errors], group[errors]]), axis=0)
         has_enough_clusters = np.bincount(pairs[:, 0].astype(np.intp), minlength=int(stratum.max(initial=0)) + 1) > 1

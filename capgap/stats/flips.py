@@ -25,6 +25,10 @@ MIN_FLIP_SEEDS = 5
 """Items are listed from so many training seeds of one recipe on."""
 MIN_LIST_ITEMS = 50
 """The prior of a list is learnt from the items; fewer do not tell it."""
+LIST_FDR = 0.1
+"""Largest expected share of false entries in a list."""
+MIN_FLIP_RATE = 0.5
+"""An item is flipped where a student of the recipe flips it with a probability above this."""
 EM_STEPS = 500
 """Of the nonparametric prior."""
 
@@ -223,9 +227,7 @@ def flips_beyond_seeds(base: ArrayLike, students: ArrayLike, design: Design, *, 
     return FlipShares(flip_shares[0], flip_shares[1], seed_disagreement=null)
 
 
-def flip_list(
-    base: ArrayLike, students: ArrayLike, *, direction: str = "lost", fdr: float = 0.1, flip_threshold: float = 0.5
-) -> FlipList:
+def flip_list(base: ArrayLike, students: ArrayLike, *, direction: str = "lost") -> FlipList:
     """The items that the recipe lost (gained), with a bounded share of false entries.
 
     Parameters
@@ -236,10 +238,6 @@ def flip_list(
         The same of R training seeds of one recipe, shape (R, n); items with a NaN do not count.
     direction
         ``lost`` or ``gained``.
-    fdr
-        Largest expected share of false entries.
-    flip_threshold
-        An item is lost where a student of this recipe is right with a probability below this; gained where above.
 
     Returns
     -------
@@ -251,7 +249,7 @@ def flip_list(
     The probability p_i that a student is right has a prior that all candidates share, learnt from them twice: a beta
     (maximum marginal likelihood) and free weights on a grid (EM). An item's chance of being a false entry is the
     larger of the two posteriors of ``p_i`` on the wrong side. Items with equal counts enter together, as long as the
-    mean of these chances stays below `fdr`.
+    mean of these chances stays below `LIST_FDR`.
 
     References
     ----------
@@ -260,8 +258,6 @@ def flip_list(
     """
     if direction not in ("lost", "gained"):
         raise EstimationError(f"direction is 'lost' or 'gained', found {direction!r}.")
-    if not 0 < fdr < 1 or not 0 < flip_threshold < 1:
-        raise EstimationError(f"fdr and tipping lie between 0 and 1, found {fdr:g} and {flip_threshold:g}.")
     b, y = _right_or_wrong(base, "base"), _right_or_wrong(students, "students")
     if y.ndim != 2 or y.shape[1] != len(b):
         raise EstimationError(f"{len(b)} items need students of shape (seeds, items), found {y.shape}.")
@@ -276,11 +272,10 @@ def flip_list(
         empty = np.empty(0, dtype=np.intp), np.empty(0)
         return FlipList(*empty, math.nan, len(candidates), n_seeds, "refused", remarks=(reason,))
     flipped = (y[:, candidates] == (direction == "gained")).sum(axis=0).astype(int)
-    tip = flip_threshold if direction == "gained" else 1 - flip_threshold
-    chance = _false_flip_probability(flipped, n_seeds, tip)
+    chance = _false_flip_probability(flipped, n_seeds)
     order = np.argsort(chance[flipped], kind="stable")
     ranked = chance[flipped][order]
-    within_fdr = np.cumsum(ranked) / np.arange(1, len(ranked) + 1) <= fdr
+    within_fdr = np.cumsum(ranked) / np.arange(1, len(ranked) + 1) <= LIST_FDR
     n_listed = int(np.flatnonzero(within_fdr)[-1]) + 1 if within_fdr.any() else 0
     while n_listed and n_listed < len(ranked) and ranked[n_listed] == ranked[n_listed - 1]:
         n_listed -= int((ranked[:n_listed] == ranked[n_listed - 1]).sum())  # a group that does not fit whole stays out
@@ -288,16 +283,16 @@ def flip_list(
     return FlipList(candidates[order[:n_listed]], ranked[:n_listed], mean, len(candidates), n_seeds)
 
 
-def _false_flip_probability(flipped: NDArray[np.int_], n_seeds: int, tip: float) -> Floats:
-    """Per count of flipped seeds, 0 to R: the posterior probability that an item's flip rate is not above `tip`."""
+def _false_flip_probability(flipped: NDArray[np.int_], n_seeds: int) -> Floats:
+    """Per count of flipped seeds, 0 to R: the posterior that an item's flip rate is not above `MIN_FLIP_RATE`."""
     counts = np.bincount(flipped, minlength=n_seeds + 1).astype(float)
     k = np.arange(n_seeds + 1)
-    grid_posterior = _nonparametric_posterior(counts, n_seeds, tip)
+    grid_posterior = _nonparametric_posterior(counts, n_seeds)
     a, b = _beta_prior(counts, n_seeds)
-    return np.maximum(grid_posterior, special.betainc(a + k, b + n_seeds - k, tip))
+    return np.maximum(grid_posterior, special.betainc(a + k, b + n_seeds - k, MIN_FLIP_RATE))
 
 
-def _nonparametric_posterior(counts: Floats, n_seeds: int, tip: float) -> Floats:
+def _nonparametric_posterior(counts: Floats, n_seeds: int) -> Floats:
     grid = (np.arange(100) + 0.5) / 100  # of an item's probability to be flipped
     likelihood = stats.binom.pmf(np.arange(n_seeds + 1)[:, None], n_seeds, grid)
     weight = np.full(100, 0.01)
@@ -306,7 +301,7 @@ def _nonparametric_posterior(counts: Floats, n_seeds: int, tip: float) -> Floats
         weight = (counts / joint_density.sum(axis=1)) @ joint_density + 0.01  # one item, spread evenly, was seen before
         weight /= weight.sum()
     joint_density = likelihood * weight
-    return np.asarray(joint_density[:, grid <= tip].sum(axis=1) / joint_density.sum(axis=1))
+    return np.asarray(joint_density[:, grid <= MIN_FLIP_RATE].sum(axis=1) / joint_density.sum(axis=1))
 
 
 def _beta_prior(counts: Floats, n_seeds: int) -> tuple[float, float]:

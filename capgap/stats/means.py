@@ -12,16 +12,6 @@ from capgap.stats.binary import mcnemar_exact, tango_interval, tango_p_value, wi
 from capgap.stats.estimate import Estimate, few_clusters, no_variation_bound, t_critical, t_estimate
 from capgap.stats.stratified import Design, StratifiedMean
 
-__all__ = [
-    "FEW_DISCORDANT",
-    "NO_VARIANCE",
-    "SMALL_SAMPLE",
-    "accuracy",
-    "discordant_table",
-    "mean_estimate",
-    "paired_difference",
-]
-
 Floats = NDArray[np.float64]
 
 SMALL_SAMPLE = 30

@@ -16,8 +16,6 @@ from capgap.stats.estimate import Estimate, EstimateSet, few_clusters, refused, 
 from capgap.stats.means import NO_VARIANCE, discordant_table, mean_estimate
 from capgap.stats.stratified import Design
 
-__all__ = ["MIN_SEEDS", "Equivalence", "equivalence", "seed_difference"]
-
 Floats = NDArray[np.float64]
 
 MIN_SEEDS = 3

@@ -185,25 +185,13 @@ def size_for_gap(true_gap: float, design: GapDesign, unit_kind: UnitKind, *, pow
     return required if caution is None else required.noting(caution)
 
 
-def smallest_visible_gap(
-    n_items_by_task: Mapping[str, int] | Iterable[int],
-    *,
-    disagreement: float = 0.3,
-    power: float = 0.8,
-    conf_level: float = 0.95,
-) -> float:
-    """The smallest teacher-student gap, as a share (0.05 is 5 points), that a paired comparison would likely see.
+def smallest_visible_gap(n_items_by_task: Mapping[str, int] | Iterable[int]) -> float:
+    """The smallest teacher-student gap (0.05 is 5 points) that a paired comparison finds with a power of 0.8.
 
     Parameters
     ----------
     n_items_by_task
         Items of each task; tasks count equally. Tasks without an item are left out.
-    disagreement
-        Assumed share of items that exactly one of the two models answers rightly.
-    power
-        Probability with which the gap should be found.
-    conf_level
-        Of the two-sided interval that must exclude zero.
 
     Returns
     -------
@@ -212,7 +200,8 @@ def smallest_visible_gap(
 
     Notes
     -----
-    Items are taken as independent and all tasks as equally discordant: a score difference of -1, 0 or 1 with mean
+    Disagreement and confidence level are `GapDesign`'s defaults. Items are taken as independent and all tasks as
+    equally discordant: a score difference of -1, 0 or 1 with mean
     ``delta`` has variance ``disagreement - delta²``, the mean over K tasks of n_k items ``sum 1/n_k / K²`` times that.
     ``delta = (z_power + z_level) * se(delta)`` is solved exactly. Clustered items see less.
     """
@@ -222,8 +211,9 @@ def smallest_visible_gap(
         return math.nan
     # delta² = z² (disagreement - delta²) per_item, solved for delta.
     per_item = sum(1 / n for n in sizes) / len(sizes) ** 2
-    z2 = float(special.ndtri(power) + special.ndtri(0.5 + conf_level / 2)) ** 2
-    return math.sqrt(z2 * disagreement * per_item / (1 + z2 * per_item))
+    design = GapDesign()
+    z2 = float(special.ndtri(0.8) + special.ndtri(0.5 + design.conf_level / 2)) ** 2
+    return math.sqrt(z2 * design.disagreement * per_item / (1 + z2 * per_item))
 
 
 def smallest_needed(unit: str, power_at: Callable[[int], float], min_n: int, max_n: int, power: float) -> RequiredSize:

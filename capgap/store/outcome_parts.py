@@ -174,9 +174,7 @@ def _part_files(folder: Path, models: Collection[str] | None) -> list[Path]:
     part_dir = folder / _FOLDER
     if models is None:
         return sorted(part_dir.glob("*/*.parquet"))
-    return [
-        path for name in sorted({_file_name(m) for m in models}) for path in sorted((part_dir / name).glob("*.parquet"))
-    ]
+    return sorted(path for name in set(map(_file_name, models)) for path in (part_dir / name).glob("*.parquet"))
 
 
 def _model_battery_pairs(outcomes: pd.DataFrame) -> list[tuple[str, str]]:

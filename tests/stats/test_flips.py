@@ -109,7 +109,7 @@ def test_the_posterior_under_a_beta_prior_is_the_closed_form():
     rng = np.random.default_rng(4)
     flipped = rng.binomial(5, rng.random(200_000))
     exact = special.betainc(1 + np.arange(6), 6 - np.arange(6), 0.5)
-    found = _false_flip_probability(flipped, 5, 0.5)
+    found = _false_flip_probability(flipped, 5)
     assert (found >= exact - 0.02).all()  # the larger of two posteriors
     assert found == pytest.approx(exact, abs=0.06)
     assert stats.beta(6, 1).cdf(0.5) == pytest.approx(exact[5])

@@ -11,9 +11,8 @@ from capgap.stats import (
     closure_difference_power,
     needed_for_closure_difference,
     refused,
-    simulated_power,
 )
-from capgap.stats.simulated_power import _drawn_closure
+from capgap.stats.simulated_power import _drawn_closure, simulated_power
 
 FAR = AssumedAccuracies(0.3, 0.75, 0.8), AssumedAccuracies(0.3, 0.45, 0.8)
 

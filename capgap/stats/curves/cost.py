@@ -58,10 +58,6 @@ class DataCost(Estimate, EstimateSet):
     """Every form, rejected ones too."""
     leading_form: str
     """The form of the estimate; empty where refused."""
-    p_monotone: float
-    """That the means rise with size."""
-    largest_size: float
-    """Of the data."""
     n_students: int
     """Points of the curve."""
     conf_level: float
@@ -141,8 +137,6 @@ def data_cost(fit: CurveFit, target: CurveTarget) -> DataCost:
         size_bracket=size_bracket,
         form_estimates=form_costs,
         leading_form=name,
-        p_monotone=fit.order.p_value if fit.order else math.nan,
-        largest_size=float(fit.data.sizes.max()),
         n_students=len(fit.data.sizes),
         conf_level=fit.conf_level,
     )

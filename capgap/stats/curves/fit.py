@@ -205,7 +205,7 @@ def fit_curves(
     return CurveFit(data, fits, size_means, order, conf_level, remarks=remarks)
 
 
-def fit_growth(fit: CurveFit, *, fit_level: float = LACK_OF_FIT_LEVEL) -> FormFit | None:
+def fit_growth(fit: CurveFit) -> FormFit | None:
     """The logarithmic law fitted to the points of a curve, for what lies just beyond them.
 
     Returns
@@ -215,7 +215,8 @@ def fit_growth(fit: CurveFit, *, fit_level: float = LACK_OF_FIT_LEVEL) -> FormFi
     """
     if fit.by_size is None or fit.refusal:
         return None
-    return _fit_form(logarithmic(float(fit.data.sizes.max())), fit.data, fit.by_size, fit.conf_level, fit_level)
+    form = logarithmic(float(fit.data.sizes.max()))
+    return _fit_form(form, fit.data, fit.by_size, fit.conf_level, LACK_OF_FIT_LEVEL)
 
 
 def _refusal(data: CurveData) -> Remark | None:

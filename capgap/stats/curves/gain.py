@@ -15,8 +15,6 @@ from capgap.stats.curves.fit import CurveFit, FormFit, fit_growth
 from capgap.stats.curves.solve import CurveBounds
 from capgap.stats.estimate import Estimate, EstimateSet
 
-__all__ = ["NextBatch", "next_batch"]
-
 Floats = NDArray[np.float64]
 
 

@@ -5,10 +5,8 @@ all together; `kernels` (and `chance`) and `laplace` are the likelihood; `infere
 `alternative_estimators` are the numbers; `fit` goes from one to the other, `result` is what comes out.
 """
 
-from capgap.stats.mixed.alternative_estimators import AlternativeEstimate, EstimatorAgreement
 from capgap.stats.mixed.fit import fit_mixed
-from capgap.stats.mixed.margins import MarginalEffect
 from capgap.stats.mixed.outcomes import OutcomeGrid
 from capgap.stats.mixed.result import MixedFit
 
-__all__ = ["EstimatorAgreement", "MarginalEffect", "MixedFit", "OutcomeGrid", "AlternativeEstimate", "fit_mixed"]
+__all__ = ["MixedFit", "OutcomeGrid", "fit_mixed"]

@@ -7,7 +7,7 @@ as average marginal effects are, so that they answer one question.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,21 +23,10 @@ from capgap.stats.mixed.model import MixedModel
 from capgap.stats.mixed.outcomes import first_rows
 from capgap.stats.mixed.terms import TOLERANCE, Population, rank, within_groups
 
-__all__ = [
-    "AlternativeEstimate",
-    "EstimatorAgreement",
-    "Jackknives",
-    "estimator_agreement",
-    "jackknife_estimates",
-    "jackknives",
-    "population_of",
-    "two_stage",
-]
-
 Floats = NDArray[np.float64]
-Estimator = Literal["mixed_model", "two_stage", "student_jackknife", "task_jackknife", "link_with_chance"]
-Verdict = Literal["agree", "differ_in_certainty", "disagree", "not_judged"]
-GAP_INTERCEPT_NAME = "(gap at the average student)"
+_Estimator = Literal["mixed_model", "two_stage", "student_jackknife", "task_jackknife", "link_with_chance"]
+_Verdict = Literal["agree", "differ_in_certainty", "disagree", "not_judged"]
+_GAP_INTERCEPT_NAME = "(gap at the average student)"
 """The intercept of the two-stage regression."""
 
 
@@ -45,7 +34,7 @@ GAP_INTERCEPT_NAME = "(gap at the average student)"
 class AlternativeEstimate:
     """One effect by one estimator."""
 
-    estimator: Estimator
+    estimator: _Estimator
     """A code of `schema.columns.ESTIMATORS`."""
     estimate: Estimate
     """In score points; refused, with the reason, where the estimator gives none."""
@@ -72,7 +61,7 @@ class EstimatorAgreement(RemarkCarrier):
     """Likewise."""
     alternatives: tuple[AlternativeEstimate, ...]
     """The mixed model's estimate first."""
-    verdict: Verdict
+    verdict: _Verdict
     """``disagree``: opposite signs of which one is significant, or an estimate outside the mixed model's interval."""
 
 
@@ -129,7 +118,7 @@ def two_stage(
         error = np.sqrt(float(residual @ residual) / (n - p) * np.diag(gram))
         for k, j in enumerate(columns):
             method = f"two-stage: student gaps in {scale}s, least squares, t"
-            key = names[j] if j else GAP_INTERCEPT_NAME, f"{level} - {levels[0]}"
+            key = names[j] if j else _GAP_INTERCEPT_NAME, f"{level} - {levels[0]}"
             estimates[key] = _interval(beta[k], error[k], n - p, conf_level, model, method)
     return estimates
 
@@ -157,12 +146,10 @@ def _student_gaps(model: MixedModel, scale: str) -> list[Floats]:
 
 
 def _interval(point: float, error: float, df: float, conf_level: float, model: MixedModel, method: str) -> Estimate:
-    n_items, n_students = model.outcomes.n_items, model.outcomes.n_students
+    basis: Any = {"n_items": model.outcomes.n_items, "n_clusters": model.outcomes.n_students, "method": method}
     if not error > 0 or df < 1:
-        return refused(remark(Reason.NO_RESIDUAL), n_items=n_items, n_clusters=n_students, method=method)
-    return t_estimate(
-        float(point), float(error), float(df), conf_level, n_items=n_items, n_clusters=n_students, method=method
-    )
+        return refused(remark(Reason.NO_RESIDUAL), **basis)
+    return t_estimate(float(point), float(error), float(df), conf_level, **basis)
 
 
 def jackknives(model: MixedModel) -> Jackknives:
@@ -260,7 +247,7 @@ def estimator_agreement(
     for margin in effects:
         if not margin.contrast and margin.effect.split("[")[0] != str(FormulaFactor(model.predictors.capability)):
             continue
-        key = (margin.effect, margin.where) if margin.contrast else (GAP_INTERCEPT_NAME, _levels(margin))
+        key = (margin.effect, margin.where) if margin.contrast else (_GAP_INTERCEPT_NAME, _levels(margin))
         student_jackknife, task_jackknife = jackknife_estimates(
             margin.slope.beta, margin.estimate.estimate, jackknife_shifts, inference, model, conf_level
         )
@@ -289,7 +276,7 @@ def _levels(margin: MarginalEffect) -> str:
     return margin.effect.split("[", 1)[1].rstrip("]") if "[" in margin.effect else ""
 
 
-def _verdict(alternatives: Sequence[AlternativeEstimate]) -> tuple[Verdict, Remark]:
+def _verdict(alternatives: Sequence[AlternativeEstimate]) -> tuple[_Verdict, Remark]:
     """Disagree: opposite signs of which one is significant, or an estimate outside the first estimator's interval."""
     ok_estimates = {a.estimator: a.estimate for a in alternatives if a.estimate.status == "ok"}
     if len(ok_estimates) < 2:

@@ -16,8 +16,6 @@ from capgap.stats.mixed.kernels import MAX_LOGIT, GridLogitKernel, LikelihoodPoi
 from capgap.stats.mixed.outcomes import MixedData
 from capgap.stats.multiplicity import holm
 
-__all__ = ["ChanceLinkKernel", "cell_chances", "chance_refusal"]
-
 Floats = NDArray[np.float64]
 
 

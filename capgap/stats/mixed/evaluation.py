@@ -8,15 +8,6 @@ from numpy.typing import NDArray
 
 from capgap.stats.mixed.kernels import LikelihoodPoint
 
-__all__ = [
-    "ConditionalMode",
-    "FactorisedHessian",
-    "ObjectiveEvaluation",
-    "RightHandSide",
-    "SigmaScale",
-    "UnknownsLayout",
-]
-
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 

@@ -45,7 +45,6 @@ class TaskKernel(Protocol):
     """A block's outcomes."""
 
     n_items: int
-    n_coordinates: int
     n_students: int
     link: str
     """What a method's name says of the link; empty for the plain logit."""
@@ -83,7 +82,6 @@ class GridLogitKernel:
         self.trials = trials
         """None where every student answered every item once."""
         self.n_students, self.n_items = successes.shape
-        self.n_coordinates = self.n_students
         self._single = trials is None or bool(trials.max(initial=0) <= 1)
         self._outcomes = successes
 
@@ -157,7 +155,7 @@ class SparseKernel:
     ):
         self.successes, self.trials, self.student, self.item, self.maps = successes, trials, student, item, maps
         """Shapes (R,), (R,), (R,), (R,) and M (R, c), whose first S columns mark the student."""
-        self.n_students, self.n_coordinates = n_students, maps.shape[1]
+        self.n_students = n_students
         self.n_items = int(item.max(initial=-1)) + 1
         ones = np.ones(len(item))
         self._to_items = sparse.csr_array((ones, (item, np.arange(len(item)))), shape=(self.n_items, len(item)))

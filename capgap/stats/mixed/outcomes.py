@@ -70,15 +70,11 @@ class OutcomeGrid:
             raise EstimationError("chance: expected numbers from 0 to below 1.")
         if self.trials is not None and (np.asarray(self.successes) > self.trials).any():
             raise EstimationError("a grid cannot have more successes than trials.")
-        for name, values in self.students.items():
-            if np.shape(values) != shape[:1]:
-                raise EstimationError(
-                    f"students[{name!r}]: expected {shape[0]} values, found shape {np.shape(values)}."
-                )
         n_tasks = len(np.unique(np.asarray(self.task)))
-        for name, values in self.tasks.items():
-            if np.shape(values) != (n_tasks,):
-                raise EstimationError(f"tasks[{name!r}]: expected {n_tasks} values, found shape {np.shape(values)}.")
+        for axis, columns, n in (("students", self.students, shape[0]), ("tasks", self.tasks, n_tasks)):
+            for name, values in columns.items():
+                if np.shape(values) != (n,):
+                    raise EstimationError(f"{axis}[{name!r}]: expected {n} values, found shape {np.shape(values)}.")
 
 
 @dataclass(frozen=True)

@@ -191,9 +191,8 @@ def _tasks_per_capability(outcomes: MixedData, predictors: DesignCoding) -> tupl
     nonempty = outcomes.weight > 0
     capability_codes = predictors.capability_covariate.values[nonempty].astype(np.intp)
     pairs = np.unique(capability_codes * outcomes.n_tasks + outcomes.task[nonempty])
-    return tuple(
-        int(n) for n in np.bincount(pairs // outcomes.n_tasks, minlength=len(predictors.capability_covariate.levels))
-    )
+    n_levels = len(predictors.capability_covariate.levels)
+    return tuple(map(int, np.bincount(pairs // outcomes.n_tasks, minlength=n_levels)))
 
 
 def _plan_items(planner: _TermCollector, outcomes: MixedData, intercept: Floats, one_item_per_task: bool) -> None:

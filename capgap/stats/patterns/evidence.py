@@ -10,10 +10,11 @@ from scipy.optimize import linear_sum_assignment
 
 from capgap.stats.patterns.mixture import ItemMixture, PatternData, fit_mixture, predicted_scores
 
-__all__ = ["PatternCountTest", "PatternReplication", "choose_n_patterns", "compare_halves", "deal_students"]
-
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
+
+N_FOLDS = 5
+"""Parts of the students, each predicted from the others."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,7 @@ def choose_n_patterns(
     rng: np.random.Generator,
     *,
     max_patterns: int,
-    n_folds: int = 5,
-    level: float = 0.05,
+    level: float,
 ) -> tuple[int, list[PatternCountTest]]:
     """K: one more pattern as long as it predicts held-out students better, and the evidence at each step.
 
@@ -85,8 +85,6 @@ def choose_n_patterns(
         Deals the folds and draws starts.
     max_patterns
         Where to stop at the latest.
-    n_folds
-        Parts of the students, each predicted from the others.
     level
         Of the one-sided t-test over students at each step; since the steps end at the first that fails, this is also
         the chance of a second pattern where there is one.
@@ -97,7 +95,7 @@ def choose_n_patterns(
     folds (items' patterns and ease included), its level fitted under both. Students are the units: the items that they
     share are what the patterns are made of.
     """
-    fold = deal_students(answers.design, n_folds, rng)
+    fold = deal_students(answers.design, N_FOLDS, rng)
     previous_scores = _held_out(answers, fold, 1, rng)
     steps: list[PatternCountTest] = []
     chosen = 1

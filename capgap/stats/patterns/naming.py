@@ -29,6 +29,8 @@ MIN_WORD_ITEMS = 3
 """A word of fewer items names nothing."""
 MIN_DIFFERENCE = 0.2
 """Standardised differences below this stay out of the label."""
+PRIOR_ITEMS = 10.0
+"""Weight of the prior of words: as if so many more items held each word as often as all do."""
 MIN_WORD_Z = 3.0
 """Words below so many standard errors are left out."""
 
@@ -192,7 +194,7 @@ def standardised_differences(
 
 
 def distinctive_words(
-    item_words: Sequence[set[str]], membership: Floats, included: NDArray[np.bool_], *, prior: float = 10.0
+    item_words: Sequence[set[str]], membership: Floats, included: NDArray[np.bool_]
 ) -> list[tuple[str, float]]:
     """Words that the items inside hold more often than those outside, with z above 3, largest first.
 
@@ -204,8 +206,6 @@ def distinctive_words(
         Membership of each item, 0 to 1, shape (I,).
     included
         Which items count at all, shape (I,).
-    prior
-        Weight of the prior, in items: as if so many more items held each word as often as all do.
 
     Notes
     -----
@@ -235,7 +235,7 @@ def distinctive_words(
             continue
         # A word that every item holds says nothing, and half an item keeps its odds finite.
         share = min(n / total, 1 - 0.5 / total)
-        a, b = prior * share, prior * (1 - share)
+        a, b = PRIOR_ITEMS * share, PRIOR_ITEMS * (1 - share)
         y1, y0 = counts_inside[word], counts_outside[word]
         odds1, odds0 = (y1 + a) / (n_inside - y1 + b), (y0 + a) / (n_outside - y0 + b)
         variance = 1 / (y1 + a) + 1 / (y0 + a) + 1 / (n_inside - y1 + b) + 1 / (n_outside - y0 + b)

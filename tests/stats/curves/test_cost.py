@@ -160,7 +160,8 @@ def test_a_falling_curve_is_no_law_and_its_order_is_rejected():
 
     cost = cost_of(CurveWorld(curve=falling).draw(np.random.default_rng(0), 2000))
     assert cost.status == "refused"
-    assert cost.p_monotone < 0.01
+    (falls,) = (caveat for caveat in cost.remarks if caveat.code == Reason.NOT_MONOTONE)
+    assert falls.values["p"] < 0.01
 
 
 def test_more_than_tenfold_beyond_the_data_is_said():

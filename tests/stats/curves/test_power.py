@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from capgap.errors import EstimationError
-from capgap.stats import CurveTarget, SupposedCurve, data_cost_ratio_power
+from capgap.stats.curves import CurveTarget, SupposedCurve, data_cost_ratio_power
 
 SIZES = (125, 250, 500, 1000, 2000, 4000)
 
