@@ -187,7 +187,7 @@ tasks:
     score: contains
     prompt: "Q : {{q}} ? A :"
     target: "{{answer}}"
-    chance: 0.33
+    guess: {value: 0.33, because: one of three colours}
     stop: ["Q"]
     max_tokens: 12
     covariates: {depth: "{{depth}}"}

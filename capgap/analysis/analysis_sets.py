@@ -113,12 +113,25 @@ class AnalysisSet:
         return np.column_stack([np.bincount(k, column) / size for column in values.T])
 
 
-class SubsetCache:
-    """Cache of analysis sets: those of the same rows, which most quantities and students share, are built once."""
+AnalysisSets = dict[tuple[bytes, bool, bool, bytes], tuple[AnalysisSet, ...]]
+"""Layout of a grid, whether a group spans tasks and generalizes, rows → analysis sets."""
 
-    def __init__(self, grid: ScoreMatrix) -> None:
+
+class SubsetCache:
+    """Cache of analysis sets: those of the same rows, which most quantities and students share, are built once.
+
+    Parameters
+    ----------
+    grid
+        Whose cells they are.
+    sets
+        The sets of other grids so far, which serve where tasks, clusters and items of all cells are the same.
+    """
+
+    def __init__(self, grid: ScoreMatrix, sets: AnalysisSets | None = None) -> None:
         self.grid = grid
-        self._sets: dict[tuple[bool, bool, bytes], tuple[AnalysisSet, ...]] = {}
+        self._sets = {} if sets is None else sets
+        self._layout = grid.layout
         self._masks: dict[tuple[str, ...], tuple[NDArray[np.bool_], NDArray[np.bool_]]] = {}
 
     def select(self, rows: Ints, models: Sequence[str]) -> CommonCells:
@@ -144,7 +157,7 @@ class SubsetCache:
         """
         if not len(rows):
             return ()
-        key = (group.spans_tasks, group.generalizes, rows.tobytes())
+        key = (self._layout, group.spans_tasks, group.generalizes, rows.tobytes())
         if key not in self._sets:
             weighting_populations = [("items", THESE_TASKS)]
             if group.spans_tasks:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from capgap.analysis.analysis_sets import AnalysisSet
-from capgap.analysis.estimate_rows import EstimateRow
+from capgap.analysis.estimate_rows import THESE_TASKS, WITH_UNREADABLE_TASKS, EstimateRow
 from capgap.analysis.groups import CAPABILITY_DUO, ItemGroup, group_at
 from capgap.analysis.score_matrix import Ints, ScoreMatrix
 from capgap.analysis.student_estimates import RoleComparison, chance_unknown, closure_columns, retention_columns
@@ -25,10 +25,19 @@ def capability_contrast_rows(comparison: RoleComparison, excluded: frozenset[str
         return
     for battery in comparison.grid.members("battery"):
         groups = [group_at(comparison.grid, "capability", name, excluded, battery=battery) for name in CAPABILITY_DUO]
-        if any(len(group.rows) or group.left_out for group in groups):
-            for measure, estimator in _ESTIMATORS.items():
-                if comparison.has_roles_for(measure):
-                    yield from _contrast_rows(comparison, battery, groups, measure, estimator)
+        if not any(len(group.rows) or group.set_aside for group in groups):
+            continue
+        tasks_set_aside = sorted({task for group in groups for task in group.set_aside})
+        counted = remark(Reason.UNREADABLE_TASKS_COUNTED, tasks=tasks_set_aside)
+        for measure, estimator in _ESTIMATORS.items():
+            if not comparison.has_roles_for(measure):
+                continue
+            yield from _contrast_rows(comparison, battery, groups, measure, estimator)
+            if tasks_set_aside:
+                whole_groups = [group.whole for group in groups]
+                for row in _contrast_rows(comparison, battery, whole_groups, measure, estimator):
+                    if row.weighting == "tasks" and row.population == THESE_TASKS:
+                        yield replace(row, estimate=row.estimate.noting(counted), population=WITH_UNREADABLE_TASKS)
 
 
 def _contrast_rows(

@@ -43,6 +43,7 @@ class TargetPopulation(NamedTuple):
 
 THESE_TASKS = TargetPopulation()
 TASKS_LIKE_THESE = TargetPopulation(tasks="tasks_like_these")
+WITH_UNREADABLE_TASKS = TargetPopulation(tasks="with_unreadable_tasks")
 RECIPE_POPULATION = TargetPopulation(students="this_recipe")
 
 

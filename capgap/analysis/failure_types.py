@@ -10,6 +10,7 @@ import pandas as pd
 
 from capgap import schema
 from capgap.analysis.estimate_rows import EstimateRow
+from capgap.analysis.preparation import holds_booleans
 from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats import (
     ERROR_TYPES,
@@ -48,7 +49,7 @@ def error_type_rows(
     Parameters
     ----------
     table
-        Outcomes, filled and with unambiguous task names. Without texts of answers there is no row.
+        Outcomes, filled and with unambiguous task names. A model without any text of an answer has no row.
     items
         An `items` table; its `rationale` holds the gold steps.
     roles
@@ -57,8 +58,8 @@ def error_type_rows(
         Of the intervals.
     """
     primary = table[table["primary"].fillna(False).astype(bool) & table["model"].isin(roles.names)]
-    if not (primary["prediction"].notna() | primary["response"].notna()).any():
-        return
+    has_text = primary["prediction"].notna() | primary["response"].notna()
+    primary = primary[has_text.groupby(primary["model"]).transform("any").to_numpy(dtype=bool)]
     scored_answers = primary[primary["capability"].notna() & primary["score"].notna()]
     teacher_answers, steps = _answers_of(primary, roles.teacher), _gold_steps(items)
     for (model, capability), answer_rows in scored_answers.groupby(["model", "capability"], sort=True):
@@ -153,7 +154,7 @@ def failure_odds_rows(table: pd.DataFrame, roles: schema.Roles, *, conf_level: f
 def _covariate(column: "pd.Series[Any]") -> np.ndarray:
     """Numbers where all that is known is a number, else words."""
     number = pd.to_numeric(column, errors="coerce")
-    if number.notna().sum() == column.notna().sum() and not pd.api.types.is_bool_dtype(column.dtype):
+    if number.notna().sum() == column.notna().sum() and not holds_booleans(column):
         return number.to_numpy(dtype=float, na_value=np.nan)
     words = column.astype(object).where(column.notna(), None)
     return np.array([None if word is None else str(word) for word in words], dtype=object)
@@ -198,7 +199,7 @@ def _response(record: Mapping[Any, Any], answers: _Answers, steps: _GoldSteps) -
         "correct": bool(record["score"] >= 0.5),
         "prediction": _text(record["prediction"]),
         "gold": _gold(record["target"]),
-        "truncated": record["status"] == "truncated",
+        "cut_off": record["stop_reason"] == "limit" and record["score"] == 0,
         "teacher_prediction": answer,
         "teacher_right": teacher_is_right,
         "gold_steps": steps.get((task, item), ()),

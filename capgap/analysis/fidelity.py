@@ -144,6 +144,6 @@ def _inheritance(comparison: RoleComparison, group: ItemGroup) -> Iterator[Estim
         return replace(estimate, null_value=inheritance.control.estimate, p_value=inheritance.difference.p_value)
 
     # Tasks like these are not spoken of: a task's share of inherited errors hangs on how often its teacher errs.
-    group = replace(group, generalizes=False)
+    group = group.of_these_tasks()
     contrast = "P(teacher's wrong answer | teacher wrong)"
     yield from paired_rows(comparison, group, "error_inheritance", contrast, roles, estimator)

@@ -34,7 +34,7 @@ def flip_rows(comparison: RoleComparison, item_groups: Iterable[ItemGroup]) -> I
                 counts = remark(Reason.FLIP_COUNTS, lost=flips.n_lost, gained=flips.n_gained, of=len(base))
                 return replace(share, p_value=flips.p_value, null_value=np.nan, n_items=subset.n_items).noting(counts)
 
-            fixed_task_group = replace(group, generalizes=False)
+            fixed_task_group = group.of_these_tasks()
             yield from paired_rows(comparison, fixed_task_group, quantity, contrast, ("base", "student"), estimator)
 
 

@@ -1,7 +1,7 @@
 """Item groups at the levels of a battery: battery, capability, domain, task, slice."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,24 +34,40 @@ class ItemGroup:
     name: str
     """Its name in the column ``group``."""
     rows: Ints
-    """Its cells, row numbers in the grid."""
+    """Its cells, row numbers in the grid, without those of tasks that are set aside."""
     spans_tasks: bool
     """Whether it spans tasks, which then count equally, the item-weighted number beside."""
     generalizes: bool = False
     """Whether its tasks are enough to speak of tasks like these."""
-    left_out: tuple[str, ...] = ()
-    """Its tasks that are left out for unreadable answers."""
+    set_aside: tuple[str, ...] = ()
+    """Its tasks that are set aside, since the teacher's answers could not be read."""
     n_strays: int = 0
     """Cells of its capability that are too few in their task to count as a part of it."""
+    undivided: "ItemGroup | None" = None
+    """The same with the tasks that are set aside; None where none is."""
 
     @property
     def remarks(self) -> tuple[Remark, ...]:
         """Which of its tasks, and how many strays, no number of it counts."""
-        unreadable_details = {"most": 100 * MAX_UNREADABLE_SHARE, "tasks": self.left_out}
+        unreadable_details = {"most": 100 * MAX_UNREADABLE_SHARE, "tasks": self.set_aside}
         return (
-            *([remark(Reason.UNREADABLE_ANSWERS, **unreadable_details)] if self.left_out else []),
+            *([remark(Reason.UNREADABLE_ANSWERS, **unreadable_details)] if self.set_aside else []),
             *([remark(Reason.STRAY_ITEMS, n=self.n_strays, capability=self.name)] if self.n_strays else []),
         )
+
+    @property
+    def whole(self) -> "ItemGroup":
+        """The group of what does not rest on the teacher: no task is set aside."""
+        return self.undivided or self
+
+    def of_roles(self, roles: Collection[str]) -> "ItemGroup":
+        """The group as a number of these roles has it: tasks are set aside where the teacher is among them."""
+        return self if "teacher" in roles else self.whole
+
+    def of_these_tasks(self) -> "ItemGroup":
+        """The group for numbers that never speak of tasks like these."""
+        undivided = None if self.undivided is None else self.undivided.of_these_tasks()
+        return replace(self, generalizes=False, undivided=undivided)
 
 
 def groups_of(grid: ScoreMatrix, model: str, excluded: frozenset[str]) -> Iterator[ItemGroup]:
@@ -64,11 +80,11 @@ def groups_of(grid: ScoreMatrix, model: str, excluded: frozenset[str]) -> Iterat
     model
         Whose covariates make the slices (``x_exposure`` differs between students).
     excluded
-        Tasks whose answers could not be read: they leave everything above the level of a task.
+        Tasks in which the teacher's answers could not be read: they are set aside above the level of a task.
     """
     for level in _MULTI_TASK_LEVELS:
         yield from groups_at(grid, level, excluded)
-    yield from _formats(grid, np.flatnonzero(readable_cells(grid, excluded)))
+    yield from _formats(grid, excluded)
     size = np.bincount(grid.task, minlength=len(grid.tasks))
     # Cells sorted by task, cut where the task changes.
     order = np.argsort(grid.task, kind="stable")
@@ -90,15 +106,28 @@ def group_at(
     grid: ScoreMatrix, level: GroupLevel, name: str, excluded: frozenset[str], *, battery: str | None = None
 ) -> ItemGroup:
     """One group over tasks, of one battery or of all; without a row where the grid holds nothing of that name."""
-    member = np.asarray(grid.facts[level] == name)
+    is_member = np.asarray(grid.facts[level] == name)
     if battery is not None:
-        member = member & (grid.facts["battery"] == battery)
+        is_member = is_member & (grid.facts["battery"] == battery)
+    return _divided_group(grid, level, name, is_member, excluded)
+
+
+def _divided_group(
+    grid: ScoreMatrix, level: GroupLevel, name: str, is_member: NDArray[np.bool_], excluded: frozenset[str]
+) -> ItemGroup:
+    """The group of the member cells, and beside it the same with the tasks that are set aside."""
+
+    def group_of(members: Ints) -> ItemGroup:
+        rows = _drop_stray_cells(grid, members) if level == "capability" else members
+        generalizes = level != "slice" and _has_enough_tasks(grid, rows)
+        return ItemGroup(level, name, rows, True, generalizes, n_strays=len(members) - len(rows))
+
     readable = readable_cells(grid, excluded)
-    rows = members = np.flatnonzero(member & readable)
-    if level == "capability":
-        rows = _drop_stray_cells(grid, members)
-    unreadable_tasks = tuple(sorted(grid.tasks[code] for code in np.unique(grid.task[member & ~readable])))
-    return ItemGroup(level, name, rows, True, _has_enough_tasks(grid, rows), unreadable_tasks, len(members) - len(rows))
+    group = group_of(np.flatnonzero(is_member & readable))
+    tasks_set_aside = tuple(sorted(grid.tasks[code] for code in np.unique(grid.task[is_member & ~readable])))
+    if not tasks_set_aside:
+        return group
+    return replace(group, set_aside=tasks_set_aside, undivided=group_of(np.flatnonzero(is_member)))
 
 
 def readable_cells(grid: ScoreMatrix, excluded: frozenset[str]) -> NDArray[np.bool_]:
@@ -117,15 +146,17 @@ def _drop_stray_cells(grid: ScoreMatrix, rows: Ints) -> Ints:
     return np.asarray(rows[~is_stray_task[grid.task[rows]]])
 
 
-def _formats(grid: ScoreMatrix, rows: Ints) -> Iterator[ItemGroup]:
+def _formats(grid: ScoreMatrix, excluded: frozenset[str]) -> Iterator[ItemGroup]:
     """One group a format, over all tasks and within each capability, where both formats occur."""
     form, capability = grid.facts["format"], grid.facts["capability"]
-    scopes = [("", rows), *((f"{name}: ", rows[capability[rows] == name]) for name in grid.members("capability"))]
-    for prefix, scope_rows in scopes:
-        names = sorted({name for name in form[scope_rows] if name is not None})
+    scopes = [("", np.ones(len(form), dtype=bool))]
+    scopes += [(f"{name}: ", np.asarray(capability == name)) for name in grid.members("capability")]
+    for prefix, is_in_scope in scopes:
+        names = sorted({name for name in form[is_in_scope] if name is not None})
         if len(names) > 1:
             for name in names:
-                yield ItemGroup("slice", f"{prefix}format={name}", scope_rows[form[scope_rows] == name], True)
+                is_member = is_in_scope & np.asarray(form == name)
+                yield _divided_group(grid, "slice", f"{prefix}format={name}", is_member, excluded)
 
 
 def _slice_groups(grid: ScoreMatrix, model: str, task: str, rows: Ints) -> Iterator[ItemGroup]:

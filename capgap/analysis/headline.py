@@ -16,6 +16,8 @@ from capgap.schema.remarks import Reason
 
 _ITEM_MISMATCH_REASONS = {Reason.UNLIKE_ITEMS, Reason.NO_COMMON_ITEMS}
 _ONE_CLUSTER = {Reason.ONE_CLUSTER, Reason.ONE_CLUSTER_IN_TASK, Reason.DOMINANT_CLUSTER}
+_UNREADABLE = ("unparsed", "cut_off")
+"""Quantities that count answers which could not be read."""
 _ITEM_FACTOR = 4
 """Next steps ask for so many times the items: half the width."""
 
@@ -107,9 +109,10 @@ def next_step(estimates: pd.DataFrame, roles: schema.Roles, run: Mapping[str, An
         if number.exists and math.isfinite(number.half)
     ]
     if not finite_intervals:
-        if _find_unreadable_tasks(estimates):
+        if tasks := _unreadable_tasks(estimates):
             return (
-                "Next: mend the tasks whose answers could not be read (see `unparsed` and `truncated`), then run again"
+                f"Next: make the answers of the teacher readable in {', '.join(tasks)} "
+                "(a higher max_tokens, another stop or extract), then run again"
             )
         return _without_numbers(estimates, roles, command)
     if roles.teacher and "base" not in declined and any(student not in roles.base for student in roles.students):
@@ -131,8 +134,9 @@ def next_step(estimates: pd.DataFrame, roles: schema.Roles, run: Mapping[str, An
 def _headline_rows(estimates: pd.DataFrame) -> pd.DataFrame:
     """The few rows that a headline may speak of: it asks for many of them, one student and measure at a time."""
     measures = estimates["quantity"].isin(["gap_closure", "retention", "gap", "accuracy"])
-    is_unreadable_task = (estimates["reason"] == Reason.UNREADABLE_ANSWERS) & (estimates["level"] == "task")
-    return estimates[is_unreadable_task | (measures & estimates["level"].isin(["battery", "capability"]))]
+    return estimates[
+        estimates["quantity"].isin(_UNREADABLE) | (measures & estimates["level"].isin(["battery", "capability"]))
+    ]
 
 
 def _without_numbers(estimates: pd.DataFrame, roles: schema.Roles, command: str) -> str:
@@ -163,8 +167,15 @@ def _line(estimates: pd.DataFrame, roles: schema.Roles, student: str, *, with_st
     text += "."
     if roles.teacher is None and numbers:
         text += " With a teacher (--teacher) capgap would say how much of its lead this model got."
-    if unreadable_tasks := _find_unreadable_tasks(estimates):
-        text += f" Left out, answers unreadable: {', '.join(unreadable_tasks)}."
+    shares = [
+        f"{who} {format_points(100 * share)} %"
+        for who, model in (("student", student), ("teacher", roles.teacher))
+        if model is not None and (share := _unreadable_share(estimates, model)) > 0
+    ]
+    if shares:
+        text += f" Unreadable answers: {', '.join(shares)}."
+    if unreadable_tasks := _unreadable_tasks(estimates):
+        text += f" Set aside, the teacher's answers unreadable: {', '.join(unreadable_tasks)}."
     return text
 
 
@@ -250,10 +261,17 @@ def _n_tasks(estimates: pd.DataFrame, quantity: str, student: str) -> int:
     return int(rows.groupby("group")["n_tasks"].max().sum())
 
 
-def _find_unreadable_tasks(estimates: pd.DataFrame) -> list[str]:
-    """The tasks that leave the headline for unreadable answers."""
-    rows = estimates[estimates["quantity"].isin(["unparsed", "truncated"])]
+def _unreadable_tasks(estimates: pd.DataFrame) -> list[str]:
+    """The tasks that are set aside, since the teacher's answers could not be read."""
+    rows = estimates[estimates["quantity"].isin(_UNREADABLE)]
     return sorted(set(rows.loc[rows["reason"] == Reason.UNREADABLE_ANSWERS, "group"]))
+
+
+def _unreadable_share(estimates: pd.DataFrame, model: str) -> float:
+    """The share of a model's answers that could not be read, of all tasks that tell; 0 where none does."""
+    rows = estimates[estimates["quantity"].isin(_UNREADABLE) & (estimates["model"] == model)]
+    n_items = rows.groupby("group")["n_items"].max().sum()
+    return float((rows["estimate"] * rows["n_items"]).sum() / n_items) if n_items else 0.0
 
 
 def _command(run: Mapping[str, Any]) -> str:

@@ -6,18 +6,16 @@ Labels are drawn, everything by capability is fitted again, Rubin's rules put th
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from capgap import schema
 from capgap.analysis.analysis_sets import SubsetCache
 from capgap.analysis.capability_contrast import capability_contrast_rows
 from capgap.analysis.cohort import Cohort
 from capgap.analysis.effects import effect_rows
-from capgap.analysis.estimate_rows import TASKS_LIKE_THESE, EstimateRow, add_remarks
+from capgap.analysis.estimate_rows import TASKS_LIKE_THESE, WITH_UNREADABLE_TASKS, EstimateRow, add_remarks
 from capgap.analysis.groups import CAPABILITY_DUO, groups_at
 from capgap.analysis.score_matrix import Floats, Ints, ScoreMatrix
 from capgap.analysis.student_estimates import RoleComparison, difference_rows, ratio_rows
@@ -32,15 +30,11 @@ _Analysis = Callable[[NDArray[np.bool_]], Iterator[EstimateRow]]
 """From a draw of the uncertain labels, a mask of reasoning with shape (uncertain cells,), to rows."""
 
 
-def flag_undeclared_labels(
-    frame: pd.DataFrame, outcomes: pd.DataFrame, undeclared: set[tuple[str, str]]
-) -> pd.DataFrame:
-    """The estimates, with a remark on every number by capability that rests on labels which nobody declared.
+def count_labels(outcomes: pd.DataFrame, undeclared: set[tuple[str, str]]) -> dict[str, tuple[int, int]]:
+    """Capability → how many of its items have an undeclared label, of how many.
 
     Parameters
     ----------
-    frame
-        A draft of the table.
     outcomes
         With the labels joined and task names as they came.
     undeclared
@@ -49,91 +43,110 @@ def flag_undeclared_labels(
     items = outcomes[outcomes["capability"].notna()].drop_duplicates(["task", "item"])
     keys = zip(items["task"].astype(str), items["item"].astype(str), strict=True)
     is_undeclared = pd.Series([key in undeclared for key in keys], index=items.index, dtype=bool)
-    if not is_undeclared.any():
-        return frame
     counts = is_undeclared.groupby(items["capability"].astype(str)).agg(["sum", "size"])
-    label_counts = {str(name): (int(n), int(n_labels)) for name, n, n_labels in counts.itertuples()}
-    pair_counts = tuple(map(sum, zip(*(label_counts.get(name, (0, 0)) for name in CAPABILITY_DUO), strict=True)))
-    contrast_quantities = {name for name, quantity in QUANTITIES.items() if quantity.contrasts_capabilities}
-
-    def remarks(quantity: str, level: str, group: str) -> tuple[Remark, ...]:
-        by_capability = label_counts.get(group, (0, 0)) if level == "capability" else (0, 0)
-        n, n_labels = pair_counts if quantity in contrast_quantities else by_capability
-        return (remark(Reason.UNDECLARED_LABELS, n=n, of=n_labels),) if n else ()
-
-    estimate_keys = zip(frame["quantity"], frame["level"], frame["group"], strict=True)
-    return add_remarks(frame, itertools.starmap(remarks, estimate_keys))
+    return {str(name): (int(n), int(n_labels)) for name, n, n_labels in counts.itertuples()}
 
 
-def label_uncertainty_rows(
-    grid: ScoreMatrix,
-    undeclared: set[tuple[str, str]],
-    labels: pd.DataFrame | None,
-    roles: schema.Roles,
-    cohort: Cohort,
-    excluded: frozenset[str],
-    *,
-    prompting: Mapping[str, str],
-    conf_level: float,
-) -> Iterator[EstimateRow]:
-    """Numbers by capability by multiple imputation, the uncertainty of the labels in their intervals.
-
-    Of each student its numbers by capability and the contrasts; of several what made them better. Data costs are not
-    drawn: their ends are open where a law says *never*, and Rubin's rules know no such interval.
+def flag_undeclared_labels(
+    frame: pd.DataFrame, label_counts: Mapping[str | None, Mapping[str, tuple[int, int]]]
+) -> pd.DataFrame:
+    """The estimates, with a remark on every number by capability that rests on labels which nobody declared.
 
     Parameters
     ----------
-    grid
-        Everybody's outcomes, labels taken as certain.
+    frame
+        A draft of the table.
+    label_counts
+        Model → `count_labels` of what it is compared on; None: of everything, for numbers of several students.
+    """
+    contrast_quantities = {name for name, quantity in QUANTITIES.items() if quantity.contrasts_capabilities}
+
+    def remarks(quantity: str, level: str, group: str, model: str | None) -> tuple[Remark, ...]:
+        counts = label_counts[model if isinstance(model, str) else None]
+        names = CAPABILITY_DUO if quantity in contrast_quantities else (group,) if level == "capability" else ()
+        n, n_labels = (sum(counts.get(name, (0, 0))[which] for name in names) for which in (0, 1))
+        return (remark(Reason.UNDECLARED_LABELS, n=n, of=n_labels),) if n else ()
+
+    estimate_keys = zip(frame["quantity"], frame["level"], frame["group"], frame["model"], strict=True)
+    return add_remarks(frame, itertools.starmap(remarks, estimate_keys))
+
+
+def student_label_rows(
+    comparison: RoleComparison,
+    undeclared: set[tuple[str, str]],
+    labels: pd.DataFrame | None,
+    excluded: frozenset[str],
+) -> Iterator[EstimateRow]:
+    """A student's numbers by capability and its contrasts by multiple imputation, the labels' uncertainty in them.
+
+    Data costs are not drawn: their ends are open where a law says *never*, and Rubin's rules know no such interval.
+
+    Parameters
+    ----------
+    comparison
+        The student with its roles; labels are taken as certain there. Without a teacher there is no row.
     undeclared
         Task and item of what declares no capability of its own.
     labels
         A `labels` table; where it has no `p_reasoning` between 0 and 1 there is no row.
-    roles, cohort
-        Who is who, and how students were made.
     excluded
-        Tasks left out for unreadable answers.
-    prompting
-        Model → how it was prompted.
-    conf_level
-        Of the intervals.
+        Tasks that are set aside from numbers of the teacher.
     """
+    if "teacher" not in comparison.roles:
+        return
+    grid = comparison.grid
     p = _reasoning_probabilities(grid, undeclared, labels)
     uncertain_cells = np.flatnonzero(np.isfinite(p))
-    if not len(uncertain_cells):
-        return
 
-    def relabelled(is_reasoning: NDArray[np.bool_]) -> ScoreMatrix:
-        capability = grid.facts["capability"].copy()
-        capability[uncertain_cells] = np.where(is_reasoning, "reasoning", "knowledge")
-        return replace(grid, facts={**grid.facts, "capability": capability})
-
-    def estimate_student(is_reasoning: NDArray[np.bool_], student: str) -> Iterator[EstimateRow]:
-        matrix = relabelled(is_reasoning)
-        comparison = RoleComparison.of(SubsetCache(matrix), student, roles, conf_level=conf_level, prompting=prompting)
+    def estimate(is_reasoning: NDArray[np.bool_]) -> Iterator[EstimateRow]:
+        matrix = _relabelled(grid, uncertain_cells, is_reasoning)
+        relabelled_comparison = replace(comparison, subsets=SubsetCache(matrix))
         item_groups = list(groups_at(matrix, "capability", excluded))
-        yield from capability_contrast_rows(comparison, excluded)
-        yield from difference_rows(comparison, item_groups)
-        yield from ratio_rows(comparison, item_groups)
+        yield from capability_contrast_rows(relabelled_comparison, excluded)
+        yield from difference_rows(relabelled_comparison, item_groups)
+        yield from ratio_rows(relabelled_comparison, item_groups)
 
-    def estimate_cohort(is_reasoning: NDArray[np.bool_]) -> Iterator[EstimateRow]:
-        rows = effect_rows(relabelled(is_reasoning), cohort, excluded, conf_level=conf_level, alternatives=False)
+    yield from _pooled_rows(estimate, p[uncertain_cells], grid.task[uncertain_cells], comparison.conf_level)
+
+
+def cohort_label_rows(
+    grid: ScoreMatrix,
+    undeclared: set[tuple[str, str]],
+    labels: pd.DataFrame | None,
+    cohort: Cohort,
+    *,
+    conf_level: float,
+) -> Iterator[EstimateRow]:
+    """What made several students better, likewise by multiple imputation; parameters as of `student_label_rows`."""
+    p = _reasoning_probabilities(grid, undeclared, labels)
+    uncertain_cells = np.flatnonzero(np.isfinite(p))
+
+    def estimate(is_reasoning: NDArray[np.bool_]) -> Iterator[EstimateRow]:
+        matrix = _relabelled(grid, uncertain_cells, is_reasoning)
+        rows = effect_rows(matrix, cohort, frozenset(), conf_level=conf_level, alternatives=False)
         yield from (row for row in rows if row.quantity in ("effect", "effect_difference"))
 
-    student_analyses: list[_Analysis] = [partial(estimate_student, student=student) for student in roles.students]
-    for analysis in [*(student_analyses if roles.teacher is not None else []), estimate_cohort]:
-        yield from _pooled_rows(analysis, p[uncertain_cells], grid.task[uncertain_cells], conf_level)
+    yield from _pooled_rows(estimate, p[uncertain_cells], grid.task[uncertain_cells], conf_level)
+
+
+def _relabelled(grid: ScoreMatrix, uncertain_cells: Ints, is_reasoning: NDArray[np.bool_]) -> ScoreMatrix:
+    """The grid with the capabilities that were drawn."""
+    capability = grid.facts["capability"].copy()
+    capability[uncertain_cells] = np.where(is_reasoning, "reasoning", "knowledge")
+    return replace(grid, facts={**grid.facts, "capability": capability})
 
 
 def _pooled_rows(analysis: _Analysis, p: Floats, tasks: Ints, conf_level: float) -> Iterator[EstimateRow]:
     """The rows of an analysis, each number pooled over draws of the labels; `p` and `tasks` are of uncertain cells."""
+    if not len(p):
+        return
     # over_labels pools numbers by name; the row that a name last came from says where the pooled number stands.
     patterns: dict[str, EstimateRow] = {}
 
     def estimates(is_reasoning: NDArray[np.bool_]) -> dict[str, Estimate]:
         draw_estimates = {}
         for row in analysis(is_reasoning):
-            if row.weighting == "tasks" and row.population != TASKS_LIKE_THESE:
+            if row.weighting == "tasks" and row.population not in (TASKS_LIKE_THESE, WITH_UNREADABLE_TASKS):
                 contrast = row.contrast if QUANTITIES[row.quantity].contrasts else None
                 key = str((row.quantity, row.level, row.group, contrast, row.factors))
                 patterns[key], draw_estimates[key] = row, row.estimate

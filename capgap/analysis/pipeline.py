@@ -1,12 +1,13 @@
 """From outcomes to the `estimates` table: every number of the report with its interval."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
 from capgap import schema
-from capgap.analysis.analysis_sets import SubsetCache
+from capgap.analysis.analysis_sets import AnalysisSets, SubsetCache
 from capgap.analysis.capability_contrast import capability_contrast_rows
 from capgap.analysis.cohort import cohort_of
 from capgap.analysis.data_efficiency import data_efficiency_rows
@@ -15,15 +16,20 @@ from capgap.analysis.estimate_rows import EstimateRow, adjust_over_students, as_
 from capgap.analysis.failure_types import error_type_rows, failure_odds_rows
 from capgap.analysis.fidelity import fidelity_rows
 from capgap.analysis.flips import EQUIVALENCE_MARGIN, equivalence_rows, flip_rows
-from capgap.analysis.groups import groups_of
-from capgap.analysis.label_uncertainty import flag_undeclared_labels, label_uncertainty_rows
+from capgap.analysis.groups import ItemGroup, groups_of
+from capgap.analysis.label_uncertainty import (
+    cohort_label_rows,
+    count_labels,
+    flag_undeclared_labels,
+    student_label_rows,
+)
 from capgap.analysis.patterns import pattern_rows
 from capgap.analysis.preparation import bin_covariates, check_roles, fill_defaults, qualify_task_names
 from capgap.analysis.recipe_seeds import recipe_rows
-from capgap.analysis.score_matrix import ScoreMatrix, make_score_matrix
-from capgap.analysis.selective_testing import GroupNode, adjust_down_tree, tree_parents
+from capgap.analysis.score_matrix import make_score_matrix
+from capgap.analysis.selective_testing import StudentTrees, adjust_down_tree
 from capgap.analysis.student_estimates import RoleComparison, accuracy_rows, difference_rows, ratio_rows
-from capgap.analysis.unreadable_answers import screen_unreadable
+from capgap.analysis.unreadable_answers import unreadable_share_rows, unreadable_tasks
 from capgap.errors import EstimationError
 
 
@@ -84,57 +90,107 @@ def estimate_table(
         )
     table = fill_defaults(schema.validate(outcomes, schema.OUTCOMES, source="outcomes"))
     check_roles(table, roles)
-    undeclared = schema.undeclared_items(table) if labels is not None else set()
     labelled = schema.join_labels(table, labels)
     qualified_outcomes = qualify_task_names(labelled)
-    grid, prompting = make_score_matrix(bin_covariates(qualified_outcomes), roles.names), _prompting(models)
-    cohort = cohort_of(models, roles.students)
-    unreadable_rows, excluded = screen_unreadable(qualified_outcomes, roles, conf_level=conf_level)
-    readable = qualified_outcomes[~qualified_outcomes["task"].isin(excluded)]
-    parents: dict[GroupNode, GroupNode | None] = {}
-    rows = itertools.chain(
-        unreadable_rows,
-        _student_rows(grid, roles, excluded, prompting, conf_level, margin, parents),
-        recipe_rows(grid, cohort, roles, excluded, conf_level=conf_level),
-        effect_rows(grid, cohort, excluded, conf_level=conf_level),
-        data_efficiency_rows(grid, cohort, roles, excluded, conf_level=conf_level),
-        pattern_rows(grid, cohort, roles, excluded, items=items, conf_level=conf_level),
-        label_uncertainty_rows(
-            grid, undeclared, labels, roles, cohort, excluded, prompting=prompting, conf_level=conf_level
-        ),
-        error_type_rows(readable, items, roles, conf_level=conf_level),
-        failure_odds_rows(readable, roles, conf_level=conf_level),
+    binned_outcomes = bin_covariates(qualified_outcomes)
+    excluded = unreadable_tasks(qualified_outcomes, roles.teacher)
+
+    def undeclared(names: Sequence[str]) -> set[tuple[str, str]]:
+        """What declares no capability in the rows of these models, where labels gave it one."""
+        return set() if labels is None else schema.undeclared_items(table[table["model"].isin(names)])
+
+    rows, trees = _model_rows(
+        binned_outcomes,
+        roles,
+        _ComparisonSettings(excluded, _prompting(models), conf_level, margin, labels, undeclared),
     )
-    frame = as_frame(rows, conf_level=conf_level)  # consumes the rows: only now are the parents known
+    grid, cohort = make_score_matrix(binned_outcomes, roles.names), cohort_of(models, roles.students)
+    all_rows = itertools.chain(
+        unreadable_share_rows(qualified_outcomes, roles, excluded, conf_level=conf_level),
+        rows,
+        recipe_rows(grid, cohort, roles, excluded, conf_level=conf_level),
+        effect_rows(grid, cohort, frozenset(), conf_level=conf_level),
+        data_efficiency_rows(grid, cohort, roles, excluded, conf_level=conf_level),
+        pattern_rows(grid, cohort, roles, frozenset(), items=items, conf_level=conf_level),
+        cohort_label_rows(grid, undeclared(roles.names), labels, cohort, conf_level=conf_level),
+        error_type_rows(qualified_outcomes, items, roles, conf_level=conf_level),
+        failure_odds_rows(qualified_outcomes, roles, conf_level=conf_level),
+    )
+    frame = as_frame(all_rows, conf_level=conf_level)
     if len(frame):
-        frame = adjust_down_tree(adjust_over_students(frame), parents)
-        frame = flag_undeclared_labels(frame, labelled, undeclared)
+        frame = adjust_down_tree(adjust_over_students(frame), trees)
+    if len(frame) and labels is not None:
+        names_by_model: dict[str | None, tuple[str, ...]] = {
+            name: _compared_models(roles, name) for name in roles.names
+        }
+        names_by_model[None] = roles.names
+        frame = flag_undeclared_labels(
+            frame,
+            {
+                model: count_labels(labelled[labelled["model"].isin(names)], undeclared(names))
+                for model, names in names_by_model.items()
+            },
+        )
     return as_table(frame)
 
 
-def _student_rows(
-    grid: ScoreMatrix,
-    roles: schema.Roles,
-    excluded: frozenset[str],
-    prompting: Mapping[str, str],
-    conf_level: float,
-    margin: float,
-    parents: dict[GroupNode, GroupNode | None],
-) -> Iterator[EstimateRow]:
-    """Each model alone, and each student with its teacher, base and control; `parents` takes up where groups hang."""
-    subsets = SubsetCache(grid)
+@dataclass(frozen=True)
+class _ComparisonSettings:
+    """What the comparisons of all students share: nothing of it comes from a student."""
+
+    excluded: frozenset[str]
+    """Tasks that are set aside from numbers of the teacher."""
+    prompting: Mapping[str, str]
+    """Model → how it was prompted."""
+    conf_level: float
+    margin: float
+    labels: pd.DataFrame | None
+    undeclared: Callable[[Sequence[str]], set[tuple[str, str]]]
+    """Models → task and item of what declares no capability in their rows."""
+
+
+def _compared_models(roles: schema.Roles, model: str) -> tuple[str, ...]:
+    """The models whose answers may enter a number of a model: its roles' where it is a student, else its own."""
+    return roles.of(model).names if model in roles.students else (model,)
+
+
+def _model_rows(
+    outcomes: pd.DataFrame, roles: schema.Roles, settings: _ComparisonSettings
+) -> tuple[list[EstimateRow], dict[str, StudentTrees]]:
+    """Each model alone, each student with its teacher, base and control; and where each student's groups hang.
+
+    Every comparison has a score matrix of its models alone: what is said of a student is the same whoever else is in
+    the table.
+    """
+    accuracies: list[EstimateRow] = []
+    comparisons: list[EstimateRow] = []
+    trees: dict[str, StudentTrees] = {}
+    sets: AnalysisSets = {}
     for model in roles.names:
-        yield from accuracy_rows(subsets, groups_of(grid, model, excluded), model, conf_level=conf_level)
-    for student in roles.students:
-        comparison = RoleComparison.of(subsets, student, roles, conf_level=conf_level, prompting=prompting)
-        item_groups = list(groups_of(grid, student, excluded))
-        parents |= tree_parents(grid, item_groups, excluded, parents)
-        yield from difference_rows(comparison, item_groups)
-        yield from ratio_rows(comparison, item_groups)
-        yield from fidelity_rows(comparison, item_groups)
-        yield from flip_rows(comparison, item_groups)
-        yield from equivalence_rows(comparison, item_groups, margin=margin)
-        yield from capability_contrast_rows(comparison, excluded)
+        subsets = SubsetCache(make_score_matrix(outcomes, _compared_models(roles, model)), sets)
+        item_groups = list(groups_of(subsets.grid, model, settings.excluded))
+        accuracies += accuracy_rows(subsets, item_groups, model, conf_level=settings.conf_level)
+        if model in roles.students:
+            trees[model] = StudentTrees.of(subsets.grid, item_groups, settings.excluded)
+            comparison = RoleComparison.of(
+                subsets, model, roles, conf_level=settings.conf_level, prompting=settings.prompting
+            )
+            comparisons += _student_rows(comparison, item_groups, settings)
+    return [*accuracies, *comparisons], trees
+
+
+def _student_rows(
+    comparison: RoleComparison, item_groups: Sequence[ItemGroup], settings: _ComparisonSettings
+) -> Iterator[EstimateRow]:
+    """A student with its teacher, base and control."""
+    yield from difference_rows(comparison, item_groups)
+    yield from ratio_rows(comparison, item_groups)
+    yield from fidelity_rows(comparison, item_groups)
+    yield from flip_rows(comparison, item_groups)
+    yield from equivalence_rows(comparison, item_groups, margin=settings.margin)
+    yield from capability_contrast_rows(comparison, settings.excluded)
+    undeclared = settings.undeclared(tuple(comparison.roles.values()))
+    yield from student_label_rows(comparison, undeclared, settings.labels, settings.excluded)
 
 
 def _prompting(models: pd.DataFrame | None) -> dict[str, str]:

@@ -1,7 +1,10 @@
 """Preparation of outcomes: roles checked, gaps filled with defaults, task names qualified, covariates binned."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from capgap import schema
 from capgap.errors import TableError, suggestion
@@ -61,24 +64,45 @@ def qualify_task_names(outcomes: pd.DataFrame) -> pd.DataFrame:
 
 
 def bin_covariates(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """The outcomes with every covariate replaced by the label of its bin, the same for all models; None is unknown."""
-    binned = {}
-    for name in schema.covariate_names(outcomes):
-        label = pd.Series(None, index=outcomes.index, dtype=object)
-        for _, rows in outcomes.groupby("task").indices.items():
-            label.iloc[rows] = _bin_labels(outcomes[name].iloc[rows], outcomes["item"].iloc[rows])
-        binned[name] = label
-    return outcomes.assign(**binned)
+    """The outcomes with every covariate replaced by the label of its bin; None is unknown.
+
+    Bins are those of a model's own items in a task, whoever else is in the table: models that were asked the same items
+    have the same bins, unless the covariate (``x_exposure``) is one of the model.
+    """
+    covariates = schema.covariate_names(outcomes)
+    if not covariates:
+        return outcomes
+    items = pd.factorize(outcomes["item"])[0]
+    groups = [np.asarray(rows) for rows in outcomes.groupby(["model", "task"], sort=False).indices.values()]
+    return outcomes.assign(**{name: _binned_column(outcomes[name], items, groups) for name in covariates})
 
 
-def _bin_labels(values: pd.Series, items: pd.Series) -> np.ndarray:
-    """The bin label of each value of one covariate in one task, None where unknown, shape (rows,)."""
+def holds_booleans(values: "pd.Series[Any]") -> bool:
+    """Whether all that is known in a column is true or false, whatever the type of the column."""
+    return all(isinstance(value, bool | np.bool_) for value in values.dropna().unique())
+
+
+def _binned_column(values: "pd.Series[Any]", items: NDArray[Any], groups: list[NDArray[Any]]) -> NDArray[Any]:
+    """The bin labels of one covariate, group by group; groups with the same items and values are binned once."""
+    labels = np.full(len(values), None, dtype=object)
+    value_codes = pd.factorize(values)[0]
+    labels_by_content: dict[tuple[bytes, bytes], NDArray[Any]] = {}
+    for rows in groups:
+        content = items[rows].tobytes(), value_codes[rows].tobytes()
+        if content not in labels_by_content:
+            labels_by_content[content] = _bin_labels(values.iloc[rows], items[rows])
+        labels[rows] = labels_by_content[content]
+    return labels
+
+
+def _bin_labels(values: "pd.Series[Any]", items: NDArray[Any]) -> NDArray[Any]:
+    """The bin label of each value of one covariate of one model in one task, None where unknown, shape (rows,)."""
     labels = np.full(len(values), None, dtype=object)
     is_known = values.notna().to_numpy()
     if not is_known.any():
         return labels
     number = pd.to_numeric(values[is_known], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
-    if pd.api.types.is_bool_dtype(values.dtype) or not np.isfinite(number).all():
+    if holds_booleans(values) or not np.isfinite(number).all():
         words = values[is_known].astype(str).to_numpy(dtype=object)
         names, counts = np.unique(words.astype(str), return_counts=True)
         if len(names) > MAX_CATEGORIES:
@@ -90,8 +114,8 @@ def _bin_labels(values: pd.Series, items: pd.Series) -> np.ndarray:
     if len(distinct) <= MAX_DISTINCT_VALUES:
         labels[is_known] = [f"{x:g}" for x in number]
         return labels
-    # Quarters of the items, not of the rows: models that were asked more often would move the edges.
-    per_item = pd.Series(number).groupby(items[is_known].to_numpy(dtype=object)).mean().to_numpy()
+    # Quarters of the items, not of the rows: an item that was asked more often would move the edges.
+    per_item = pd.DataFrame({"item": items[is_known], "number": number}).drop_duplicates()["number"].to_numpy()
     edges = np.unique(np.quantile(per_item, [0.25, 0.5, 0.75]))
     quartile_codes = np.searchsorted(edges, number, side="left")
     for q in np.unique(quartile_codes):

@@ -35,7 +35,7 @@ def recipe_rows(
     roles
         Teacher and bases.
     excluded
-        Tasks left out for unreadable answers.
+        Tasks that are set aside from numbers of the teacher.
     conf_level
         Of every interval, which counts seeds and items.
     """
@@ -85,10 +85,11 @@ def _difference_rows(
         ("gap", "teacher - student", "teacher", teacher, 1.0),
         ("gain", "student - base", "base", base, -1.0),
     ):
-        if other is None or not len(group.rows):
+        group_rows = group.of_roles((role,)).rows
+        if other is None or not len(group_rows):
             continue
         role_names = (role, "seeds")
-        common_cells = subsets.select(group.rows, [other, *recipe.students])
+        common_cells = subsets.select(group_rows, [other, *recipe.students])
         blank = replace(_blank_row(group, recipe), quantity=quantity, contrast=contrast)
         if refusal := common_cells.refusal(role_names):
             yield replace(blank, estimate=refused(*refusal, n_items=len(common_cells.rows)))
@@ -105,7 +106,7 @@ def _flip_rows(
     subsets: SubsetCache, recipe: Recipe, group: ItemGroup, base: str, conf_level: float
 ) -> Iterator[EstimateRow]:
     grid, role_names = subsets.grid, ("base", "seeds")
-    cells = subsets.select(group.rows, [base, *recipe.students])
+    cells = subsets.select(group.whole.rows, [base, *recipe.students])
     baseline, students = grid.of(base)[cells.rows], np.stack([grid.of(name)[cells.rows] for name in recipe.students])
     if cells.refusal(role_names) or not np.isin(baseline, (0.0, 1.0)).all() or not np.isin(students, (0.0, 1.0)).all():
         return  # the gain says why, where items are too few

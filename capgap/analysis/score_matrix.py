@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ Ints = NDArray[np.int64]
 UNKNOWN = -1
 """Prediction code of a cell whose answer was not recorded."""
 NO_ANSWER = -2
-"""Prediction code of an answer that could not be read (unparsed, truncated)."""
+"""Prediction code of an answer that could not be read (unparsed, cut off)."""
 
 _CELL_COLUMNS = ["battery", "task", "item", "variant"]
 
@@ -56,6 +57,12 @@ class ScoreMatrix:
     """Whether any cell was asked more than once."""
     varied: bool
     """Whether any item was asked in more than one variant."""
+
+    @property
+    def layout(self) -> bytes:
+        """Digest of the tasks, clusters and items of all cells: grids of one layout have the same designs."""
+        names = repr(self.tasks).encode()
+        return sha256(b"|".join((names, self.task.tobytes(), self.cluster.tobytes(), self.item.tobytes()))).digest()
 
     def column(self, model: str) -> int:
         """The column of a model."""
@@ -105,7 +112,8 @@ def make_score_matrix(outcomes: pd.DataFrame, models: Sequence[str]) -> ScoreMat
     # Repeats are sorted, so the first row of a position is its first repeat.
     asked_positions, first_rows = np.unique(flat_index, return_index=True)
     predictions = np.full(shape[0] * shape[1], UNKNOWN, dtype=np.int64)
-    predictions[asked_positions] = _prediction_codes(frame)[first_rows]
+    first_repeats: pd.DataFrame = frame.take(first_rows)
+    predictions[asked_positions] = _prediction_codes(first_repeats)
     _, first_of_cell = np.unique(cell, return_index=True)
     facts = frame.iloc[first_of_cell].reset_index(drop=True)
     tasks, task = np.unique(facts["task"].to_numpy(dtype=object).astype(str), return_inverse=True)
@@ -164,7 +172,7 @@ def _prediction_codes(frame: pd.DataFrame) -> Ints:
     answers = np.full(len(frame), UNKNOWN, dtype=np.int64)
     has_prediction = text_codes >= 0
     answers[has_prediction] = merged[text_codes[has_prediction]]
-    answers[frame["status"].isin(["unparsed", "truncated"]).to_numpy()] = NO_ANSWER
+    answers[schema.is_unreadable(frame).to_numpy()] = NO_ANSWER
     return answers
 
 

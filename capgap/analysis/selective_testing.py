@@ -15,6 +15,7 @@ import pandas as pd
 from capgap.analysis.estimate_rows import add_remarks, is_tested
 from capgap.analysis.groups import ItemGroup
 from capgap.analysis.score_matrix import ScoreMatrix
+from capgap.schema.quantities import QUANTITIES
 from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats import Estimate, change_conf_level, run_tree_test
 
@@ -32,13 +33,31 @@ class GroupNode(NamedTuple):
     group: str
 
 
-def tree_parents(
-    grid: ScoreMatrix,
-    item_groups: Iterable[ItemGroup],
-    excluded: frozenset[str],
-    known_parents: Mapping[GroupNode, GroupNode | None],
+class StudentTrees(NamedTuple):
+    """Where the groups of one student hang."""
+
+    with_teacher: dict[GroupNode, GroupNode | None]
+    """Of numbers in which the teacher takes part: tasks that are set aside hang nowhere."""
+    without_teacher: dict[GroupNode, GroupNode | None]
+    """Of all others."""
+
+    @classmethod
+    def of(cls, grid: ScoreMatrix, item_groups: Iterable[ItemGroup], excluded: frozenset[str]) -> "StudentTrees":
+        """Both trees; `excluded` are the tasks that are set aside."""
+        item_groups = list(item_groups)
+        parents = _tree_parents(grid, item_groups, excluded)
+        whole_groups = [group.whole for group in item_groups]
+        return cls(parents, _tree_parents(grid, whole_groups, frozenset()) if excluded else parents)
+
+    def parents(self, quantity: str) -> dict[GroupNode, GroupNode | None]:
+        """The tree of a quantity."""
+        return self.with_teacher if "teacher" in QUANTITIES[quantity].roles else self.without_teacher
+
+
+def _tree_parents(
+    grid: ScoreMatrix, item_groups: Iterable[ItemGroup], excluded: frozenset[str]
 ) -> dict[GroupNode, GroupNode | None]:
-    """The parent of each group that `known_parents` does not hold; None at the top.
+    """The parent of each group; None at the top.
 
     A group hangs below the narrowest coarser one that holds all its cells: a domain that serves two capabilities hangs
     below the battery. Excluded tasks hang nowhere, since no number above holds them.
@@ -46,7 +65,7 @@ def tree_parents(
     parents: dict[GroupNode, GroupNode | None] = {}
     for group in item_groups:
         node = GroupNode(group.level, group.name)
-        if node in known_parents or not len(group.rows) or (not group.spans_tasks and _task(grid, group) in excluded):
+        if not len(group.rows) or (not group.spans_tasks and _task(grid, group) in excluded):
             continue
         if group.level == "battery":
             parents[node] = None
@@ -65,15 +84,15 @@ def _task(grid: ScoreMatrix, group: ItemGroup) -> str:
     return str(grid.tasks[grid.task[group.rows[0]]])
 
 
-def adjust_down_tree(frame: pd.DataFrame, parents: Mapping[GroupNode, GroupNode | None]) -> pd.DataFrame:
+def adjust_down_tree(frame: pd.DataFrame, trees: Mapping[str, StudentTrees]) -> pd.DataFrame:
     """The estimates, with ``p_adjusted``, ``family`` and remarks of those below a battery as the tree says.
 
     Parameters
     ----------
     frame
         A draft of the table. One number a node is in the tree: the task-weighted one above tasks.
-    parents
-        Of every node.
+    trees
+        Student → where its groups hang.
 
     Notes
     -----
@@ -83,27 +102,30 @@ def adjust_down_tree(frame: pd.DataFrame, parents: Mapping[GroupNode, GroupNode 
     tested_mask = is_tested(frame) & (frame["subject"] == "model") & (frame["population_tasks"] == "these_tasks")
     numbers = pd.MultiIndex.from_frame(frame[["level", "group", "model", "quantity"]].astype(object))
     repeated = (frame["weighting"] == "items") & numbers.isin(numbers[tested_mask & (frame["weighting"] == "tasks")])
-    trees = [
-        _adjust_one_tree(question, parents)
+    adjusted_trees = [
+        _adjust_one_tree(question, trees)
         for _, question in frame[tested_mask & ~repeated].groupby("quantity", sort=False)
         if question["level"].eq("task").any() and question["p_value"].notna().any()
     ]
-    if not trees:
+    if not adjusted_trees:
         return frame
-    adjusted_rows = pd.concat(trees)
+    adjusted_rows = pd.concat(adjusted_trees)
     frame = frame.copy()
     frame.loc[adjusted_rows.index, ["p_adjusted", "family"]] = adjusted_rows[["p_adjusted", "family"]]
     selected = adjusted_rows["selected"].reindex(frame.index)
     return add_remarks(frame, ((chosen,) if isinstance(chosen, Remark) else () for chosen in selected))
 
 
-def _adjust_one_tree(question: pd.DataFrame, parents: Mapping[GroupNode, GroupNode | None]) -> pd.DataFrame:
+def _adjust_one_tree(question: pd.DataFrame, trees: Mapping[str, StudentTrees]) -> pd.DataFrame:
     """``p_adjusted``, ``family`` and the remark of what is selected, for the rows below a battery."""
     # One tree a student; the batteries of all students are the first family.
     rows = list(zip(question["model"], question["level"], question["group"], strict=True))
     position = {row: i for i, row in enumerate(rows)}
     parent = np.full(len(rows), -1)  # -1: a root, or outside the tree
+    quantity, n_students = question["quantity"].iloc[0], question["model"].nunique()
+    parents_of = {model: trees[model].parents(quantity) for model in set(question["model"])}
     for i, (model, level, group) in enumerate(rows):
+        parents = parents_of[model]
         parent_node = parents.get(GroupNode(level, group))
         # A group without a number for this student is skipped on the way up.
         while parent_node is not None and (model, *parent_node) not in position:
@@ -113,7 +135,6 @@ def _adjust_one_tree(question: pd.DataFrame, parents: Mapping[GroupNode, GroupNo
     p_values = np.where(is_in_tree, question["p_value"].to_numpy(dtype=float), np.nan)
     test = run_tree_test(p_values, parent, level=FALSE_DISCOVERY_RATE)
     is_below_battery = is_in_tree & (question["level"] != "battery").to_numpy() & np.isfinite(p_values)
-    quantity, n_students = question["quantity"].iloc[0], question["model"].nunique()
     intervals = question[_INTERVAL_COLUMNS].to_dict("records")
     columns = {
         "p_adjusted": np.where(np.isnan(test.p_adjusted), 1.0, test.p_adjusted),

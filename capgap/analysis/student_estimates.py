@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from capgap import schema
 from capgap.analysis.analysis_sets import AnalysisSet, SubsetCache
-from capgap.analysis.estimate_rows import EstimateRow, KeyValues
+from capgap.analysis.estimate_rows import THESE_TASKS, WITH_UNREADABLE_TASKS, EstimateRow, KeyValues
 from capgap.analysis.groups import ItemGroup
 from capgap.analysis.score_matrix import Floats, ScoreMatrix
 from capgap.schema.quantities import QUANTITIES
@@ -84,11 +84,11 @@ def accuracy_rows(
     """`accuracy` of one model in every group; chance, where known, is what it is tested against."""
     grid = subsets.grid
     scores = grid.of(model)
-    for group in item_groups:
+    for group in (item_group.whole for item_group in item_groups):
         scored = subsets.select(group.rows, [model])
         empty_estimate = refused(*(group.remarks or (remark(Reason.NO_ITEMS),)))
         blank = EstimateRow("accuracy", group.level, group.name, model, empty_estimate, 0, weighting=_weighting(group))
-        if not len(scored.rows) and (group.left_out or grid.is_asked[group.rows, grid.column(model)].any()):
+        if not len(scored.rows) and grid.is_asked[group.rows, grid.column(model)].any():
             yield blank
         share_remarks = () if scored.share == 1 else (remark(Reason.SCORED_SHARE, share=100 * scored.share),)
         for subset in subsets.of(group, scored.rows):
@@ -106,9 +106,30 @@ def paired_rows(
     *,
     scale: str = "score",
 ) -> Iterator[EstimateRow]:
-    """Rows of one paired quantity in one group: refused where too few cells are common, else one an analysis set."""
+    """Rows of one paired quantity in one group: refused where too few cells are common, else one an analysis set.
+
+    Where tasks are set aside since the teacher could not be read, a further row has the number with them.
+    """
+    group = group.of_roles(roles)
+    yield from _rows_of_group(comparison, group, quantity, contrast, roles, estimator, scale)
+    if group.undivided is not None:
+        counted = remark(Reason.UNREADABLE_TASKS_COUNTED, tasks=group.set_aside)
+        for row in _rows_of_group(comparison, group.undivided, quantity, contrast, roles, estimator, scale):
+            if row.weighting == _weighting(group) and row.population == THESE_TASKS:
+                yield replace(row, estimate=row.estimate.noting(counted), population=WITH_UNREADABLE_TASKS)
+
+
+def _rows_of_group(
+    comparison: RoleComparison,
+    group: ItemGroup,
+    quantity: str,
+    contrast: str,
+    roles: tuple[str, ...],
+    estimator: Callable[[AnalysisSet], Estimate],
+    scale: str,
+) -> Iterator[EstimateRow]:
     common_cells = comparison.subsets.select(group.rows, [comparison.roles[role] for role in roles])
-    refusal = common_cells.refusal(roles) if len(group.rows) else group.remarks if group.left_out else ()
+    refusal = common_cells.refusal(roles) if len(group.rows) else group.remarks if group.set_aside else ()
     blank = EstimateRow(
         quantity=quantity,
         level=group.level,
@@ -184,7 +205,7 @@ def ratio_rows(comparison: RoleComparison, item_groups: Iterable[ItemGroup]) -> 
         if refusal := chance_unknown(comparison.grid, subset, columns):
             return refused(*refusal, n_items=subset.n_items)
         ratio = ratio_of_means(subset.fit(columns), denominator="teacher − chance", conf_level=comparison.conf_level)
-        return replace(ratio, n_items=subset.n_items)
+        return replace(ratio, n_items=subset.n_items).noting(*declared_guesses(comparison.grid, subset))
 
     measures = (
         ("gap_closure", "(student - base) / (teacher - base)", ("teacher", "student", "base"), closure),
@@ -194,6 +215,19 @@ def ratio_rows(comparison: RoleComparison, item_groups: Iterable[ItemGroup]) -> 
         for quantity, contrast, roles, estimator in measures:
             if comparison.has_roles_for(quantity):
                 yield from paired_rows(comparison, group, quantity, contrast, roles, estimator, scale="ratio")
+
+
+def declared_guesses(grid: ScoreMatrix, subset: AnalysisSet) -> tuple[Remark, ...]:
+    """What a guess counts where answers are generated; empty where nobody declares one."""
+    is_generated = np.asarray(grid.facts["format"][subset.rows] == "generate")
+    chance = grid.chance[subset.rows]
+    is_guessed = is_generated & (chance > 0)
+    if not is_guessed.any():
+        return ()
+    span = {"low": float(chance[is_guessed].min()), "high": float(chance[is_guessed].max())}
+    tasks = [grid.tasks[code] for code in np.unique(subset.strata[is_guessed])]
+    n_guessed, n_generated = int(is_guessed.sum()), int(is_generated.sum())
+    return (remark(Reason.GUESS_DECLARED, n=n_guessed, of=n_generated, tasks=tasks, **span),)
 
 
 def chance_unknown(grid: ScoreMatrix, subset: AnalysisSet, columns: Floats) -> tuple[Remark, ...]:

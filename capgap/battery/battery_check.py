@@ -229,6 +229,8 @@ def _notes(battery: Battery, task: CustomTask | LmEvalTask, prepared_task: Prepa
         n_leaked = sum(item.prompt in prompts for item in training_items(battery, task=task.name))
         if n_leaked:
             yield f"{n_leaked} training items ask what an evaluated item asks"
+    if task.guess is not None and prepared_task.format == "generate":
+        yield f"a guess counts {task.guess.value}, because {task.guess.because}"
     if len(prepared_task.items) < prepared_task.n_available:
         yield f"a sample of {len(prepared_task.items)} from {prepared_task.n_available} items"
 

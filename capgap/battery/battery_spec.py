@@ -13,7 +13,7 @@ __all__ = ["BatterySpec", "DataSpec", "BatteryDefaults", "LmEvalTask", "CustomTa
 
 Format = Literal["choose", "generate"]
 Fewshot = Literal["fixed", "per_item", "lm_eval"]
-_GENERATE_KEYS = ("stop", "max_tokens", "extract", "repeats", "temperature")
+_GENERATE_KEYS = ("stop", "max_tokens", "extract", "repeats", "temperature", "guess")
 _FORMAT_KEYS = {"choices", "score", "chance", "shot", "primary", *_GENERATE_KEYS}
 """Keys that a variant of another format does not inherit: only the task's own format understands them."""
 SCORES_BY_FORMAT = {"choose": ("choice", "choice_norm"), "generate": ("exact", "numeric", "contains", "external")}
@@ -79,6 +79,22 @@ class DataSpec(_StrictModel):
         return self
 
 
+class GuessSpec(_StrictModel):
+    """How often a guess is right where an answer is generated, and why."""
+
+    value: Scalar = Field(description="From 0 to below 1, or a template that gives it.")
+    because: str = Field(min_length=3, max_length=500, description="Why a model that knows nothing is right so often.")
+
+
+_CHANCE = "Score of a guess among choices; default 1 / number of choices. For a generated answer: guess."
+_GUESS = "Score of a guess where an answer is generated, with its reason; default 0."
+GUESS_ADVICE = (
+    "key 'chance' belongs to choices, and a guess of a generated answer counts 0 unless there is a reason: drop it, or "
+    'write guess: {value: 0.5, because: "why a guess is right so often"}.'
+)
+"""What to write instead of a bare `chance` of generated answers."""
+
+
 class _PromptAndScoring(_StrictModel):
     """Keys of prompt and scoring, which a variant may change."""
 
@@ -88,7 +104,8 @@ class _PromptAndScoring(_StrictModel):
     target: Scalar | list[Scalar] | None = Field(
         None, description="An integer is an index, a text is a choice, then a letter; a list: any of them counts."
     )
-    chance: Scalar | None = Field(None, description="Score of a guess; default 1 / number of choices, generated: 0.")
+    chance: Scalar | None = Field(None, description=_CHANCE)
+    guess: GuessSpec | None = Field(None, description=_GUESS)
     stop: list[str] | None = Field(None, description='Texts that end an answer; default ["\\n"].')
     max_tokens: int | None = Field(None, ge=1, le=131072, description="Longest answer in tokens; default 256.")
     repeats: int | None = Field(None, ge=1, le=1000, description="Answers drawn for each item; default 1.")
@@ -164,6 +181,8 @@ class CustomTask(_PromptAndScoring, _EntryDescription):
             if self.choices is None:
                 raise ValueError("format: choose needs the key 'choices'.")
             invalid = [key for key in _GENERATE_KEYS if getattr(self, key) is not None]
+        elif self.chance is not None:
+            raise ValueError(GUESS_ADVICE)
         else:
             invalid = ["choices"] if self.choices is not None else []
         if invalid:
@@ -207,7 +226,8 @@ class LmEvalTask(_EntryDescription):
     primary: str | None = Field(
         None, max_length=200, description="metric,filter that counts; default: lm-eval's first."
     )
-    chance: float | None = Field(None, ge=0, lt=1, description="Score of a guess; default 1 / choices, generated: 0.")
+    chance: float | None = Field(None, ge=0, lt=1, description=_CHANCE)
+    guess: GuessSpec | None = Field(None, description=_GUESS)
     cluster: str | None = Field(None, description="Template over lm-eval's doc.")
     covariates: dict[SafeName, Scalar] = Field(default_factory=dict, description="Templates over lm-eval's doc.")
     limit: int | None = Field(None, ge=1, description="At most so many items: a seeded sample.")

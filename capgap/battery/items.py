@@ -65,7 +65,8 @@ class TaskTemplates:
 
     def __init__(self, task: CustomTask, error_at: str) -> None:
         self.task, self.where = task, error_at
-        self.templates = compile_templates({key: getattr(task, key) for key in _TEMPLATE_KEYS}, error_at)
+        sources = {key: getattr(task, key) for key in _TEMPLATE_KEYS}
+        self.templates = compile_templates({**sources, "guess": task.guess and task.guess.value}, error_at)
 
     def item(self, row: SourceRow, variant: str) -> Item:
         """The item of a row; its id is set by `make_items`."""
@@ -164,15 +165,16 @@ class _RowRenderer:
                 raise BatteryError(f"{error_at}: score: numeric needs a number, found {non_numeric[0][:80]!r}.")
 
     def chance(self, choices: tuple[str, ...] | None, gold: tuple[int, ...]) -> float:
-        if self.templates["chance"] is None:
+        key = "guess" if choices is None else "chance"
+        if self.templates[key] is None:
             return 0.0 if choices is None else len(gold) / len(choices)
-        value = self.value("chance")
+        value = self.value(key)
         try:
             chance = float(value)
         except (TypeError, ValueError):
             chance = float("nan")
         if not 0 <= chance < 1:
-            raise BatteryError(f"{self.at('chance')}: expected a number from 0 to below 1, found {value!r}.")
+            raise BatteryError(f"{self.at(key)}: expected a number from 0 to below 1, found {value!r}.")
         return chance
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from capgap.battery.battery_loading import Battery
-from capgap.battery.battery_spec import LmEvalTask, capability_complaint
+from capgap.battery.battery_spec import GUESS_ADVICE, LmEvalTask, capability_complaint
 from capgap.battery.catalogue import known_label
 from capgap.battery.data_source import fetch_remedy, not_cached, plain_data
 from capgap.battery.items import Item, compile_templates, content_ids, render_covariates, sample_positions
@@ -225,7 +225,6 @@ def _items(battery: Battery, task: LmEvalTask, name: str, leaf: Any, docs: Seque
         if complaint:
             raise BatteryError(f"{error_at}, key 'capability', {location}: {complaint}")
         prompt, choices, targets, gold = _question(leaf, doc)
-        guess = 1 / len(choices) if choices else 0.0
         items.append(
             Item(
                 task=name,
@@ -235,7 +234,7 @@ def _items(battery: Battery, task: LmEvalTask, name: str, leaf: Any, docs: Seque
                 choices=choices,
                 targets=targets,
                 gold=gold,
-                chance=guess if task.chance is None else task.chance,
+                chance=_chance(task, choices, error_at),
                 capability=labels.get("capability"),
                 domain=labels.get("domain"),
                 cluster=labels.get("cluster") or item_id,
@@ -244,6 +243,20 @@ def _items(battery: Battery, task: LmEvalTask, name: str, leaf: Any, docs: Seque
             )
         )
     return items
+
+
+def _chance(task: LmEvalTask, choices: tuple[str, ...] | None, error_at: str) -> float:
+    """Expected score of a guess: among choices, or as the battery gives a reason for it."""
+    if choices:
+        if task.guess is not None:
+            raise BatteryError(f"{error_at}, key 'guess': it belongs to generated answers, and this task has choices.")
+        return 1 / len(choices) if task.chance is None else task.chance
+    if task.chance is not None:
+        raise BatteryError(f"{error_at}: {GUESS_ADVICE}")
+    value = task.guess.value if task.guess else 0.0
+    if not isinstance(value, int | float) or not 0 <= value < 1:
+        raise BatteryError(f"{error_at}, key 'guess': expected a number from 0 to below 1, found {value!r}.")
+    return float(value)
 
 
 def _question(leaf: Any, doc: Any) -> tuple[str, tuple[str, ...] | None, tuple[str, ...], tuple[int, ...]]:

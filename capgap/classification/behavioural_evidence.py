@@ -183,7 +183,7 @@ def _answers(rows: pd.DataFrame, hashes: Mapping[str, str]) -> _TaskAnswers:
 
 def _judgeable(rows: pd.DataFrame, variant: str, variants: Collection[str]) -> bool:
     """Whether a model's answers in one variant can be judged as that; `variants` are all in which it was asked."""
-    if rows["status"].isin(["unparsed", "truncated"]).mean() > schema.MAX_UNREADABLE_SHARE:
+    if schema.is_unreadable(rows).mean() > schema.MAX_UNREADABLE_SHARE:
         return False
     return variant != "default" or "cot" in variants or bool((rows["format"] == "choose").all())
 

@@ -227,7 +227,7 @@ class _ModelProbe:
         requests = [(variant, i, context) for variant, by_probe in contexts.items() for i, context in by_probe.items()]
         logprobs = self._score([(context, probes[i].choices) for _, i, context in requests])
         return [
-            self._row(probes[i], variant, values, truncated=variant == "cot" and thoughts[i].stop_reason == "length")
+            self._row(probes[i], variant, values, thoughts[i].stop_reason if variant == "cot" else None)
             for (variant, i, _), values in zip(requests, logprobs, strict=True)
         ]
 
@@ -271,8 +271,10 @@ class _ModelProbe:
         self.n_answered += n_new_responses + n_ledger_responses
         self.advance(n_new_responses + n_ledger_responses, self.model.name)
 
-    def _row(self, probe: _ProbeItem, variant: str, logprobs: Sequence[float], *, truncated: bool) -> dict[str, Any]:
-        """One row of `outcomes`; `truncated`: the thoughts met their limit, which may be why the answer is wrong."""
+    def _row(
+        self, probe: _ProbeItem, variant: str, logprobs: Sequence[float], stop_reason: str | None
+    ) -> dict[str, Any]:
+        """One row of `outcomes`; thoughts that met their limit may be why the answer is wrong."""
         best_choice = int(np.argmax(logprobs))
         # with other numbers another answer is right, and nobody knows which
         is_scorable = probe.gold is not None and variant != "numbers"
@@ -289,7 +291,8 @@ class _ModelProbe:
             "metric": "acc",
             "value": score,
             "score": score,
-            "status": "error" if not is_scorable else "truncated" if truncated and not score else "scored",
+            "status": "scored" if is_scorable else "error",
+            "stop_reason": stop_reason,
             "chance": 1 / len(probe.choices),
             "prediction": probe.choices[best_choice],
             "target": probe.choices[probe.gold] if probe.gold is not None else None,

@@ -1,8 +1,8 @@
 """Scoring of responses: lm-eval filters and scores, capgap adds margins, predictions and the status of an answer.
 
-`value` is lm-eval's number, untouched. `status` says how a generation went: `unparsed` where no answer could be read
-from it, `truncated` where it was cut off at its token limit before it was right (a longer limit may change it). Both
-score 0, as lm-eval scores them; both are counted.
+`value` is lm-eval's number, untouched, and the score is it. `status` is ``unparsed`` where no answer could be read from
+a generation; `stop_reason` says how it ended (`capgap.schema.STOP_REASONS`), `n_prompt_cut` how many tokens of its
+prompt were lost.
 """
 
 import json
@@ -103,7 +103,9 @@ def _answer_columns(
     """Metric and its value → score, status, prediction, margins, the response and its ending."""
     if item.choices and isinstance(responses[0].value, tuple):
         logprobs = np.array([response.value[0] for response in responses[: len(item.choices)]])
-        return lambda metric, value: _choice_columns(item, logprobs, metric, value)
+        cuts = [response.n_prompt_cut for response in responses if response.n_prompt_cut is not None]
+        prompt_columns = {"n_prompt_cut": max(cuts, default=None)}
+        return lambda metric, value: _choice_columns(item, logprobs, metric, value) | prompt_columns
     return lambda metric, value: _generation_columns(prepared_task, item, filtered_answers[0], responses[0], value)
 
 
@@ -139,17 +141,15 @@ def _generation_columns(
     prepared_task: PreparedTask, item: Item, filtered_answer: Any, response: Response, value: float
 ) -> dict[str, Any]:
     answer = response.value
-    columns = {**_score(value), "status": "scored", "prediction": None}
+    columns = {**_score(value), "status": "scored", "prediction": None, "n_prompt_cut": response.n_prompt_cut}
     if isinstance(answer, tuple):  # one continuation, scored: log-probability and whether it is the greedy one
         return columns | {"target_logprob": answer[0], "response": json.dumps(round(answer[0], 6))}
     if not isinstance(answer, str):
         return columns | {"response": json.dumps(answer)}
     text = filtered_answer[0] if isinstance(filtered_answer, (list, tuple)) and filtered_answer else filtered_answer
     columns["prediction"] = _prediction(prepared_task, item, str(text))
-    if response.stop_reason == "length" and not value:
-        columns |= {"status": "truncated", "score": 0.0}
-    elif columns["prediction"] is None:
-        columns |= {"status": "unparsed", "score": 0.0}
+    if columns["prediction"] is None:
+        columns["status"] = "unparsed"
     return columns | {"response": answer, "n_tokens": response.n_tokens, "stop_reason": response.stop_reason}
 
 

@@ -221,9 +221,7 @@ def _rows(log: _LogHeader, sample: InspectSample, primary: str) -> Iterator[dict
         is_primary = metric == primary
         value = None if sample.has_failed and is_primary else result.value
         columns = score_and_status(value)
-        if value == 0 and sample.is_cut_off:
-            columns["status"] = "truncated"
-        elif value == 0 and result.is_unread:
+        if value == 0 and result.is_unread:
             columns["status"] = "unparsed"
         yield {
             **shared_columns,

@@ -6,6 +6,7 @@ from typing import Any
 
 from capgap.errors import TableError
 from capgap.importers.values import bounded_text, mapping, name_text, number, whole_number
+from capgap.schema import stop_reason_of
 
 # inspect's letters (correct, partial, incorrect, no answer) and the words that its own metrics read.
 _LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
@@ -49,9 +50,7 @@ class InspectSample:
     n_tokens: int | None
     """Tokens that it wrote."""
     stop_reason: str | None
-    """Why it stopped."""
-    is_cut_off: bool
-    """Whether a limit ended it."""
+    """How it ended, one of `capgap.schema.STOP_REASONS`."""
     has_failed: bool
     """Whether the sample ended with an error."""
     scores: Mapping[str, ScorerResult]
@@ -81,6 +80,7 @@ def read_inspect_sample(data: Any) -> InspectSample:
         completion = mapping(choice.get("message")).get("content")
     stop = output.get("stop_reason", choice.get("stop_reason"))
     stop = stop if isinstance(stop, str) and len(stop) <= 40 else None
+    is_cut_off = stop in _CUT_OFF_REASONS or data.get("limit") not in (None, {}, "")
     scores, unreadable = _scores(data.get("scores"))
     return InspectSample(
         item=name_text(data["id"], "a sample"),
@@ -90,8 +90,8 @@ def read_inspect_sample(data: Any) -> InspectSample:
         targets=_texts(data.get("target"), attachments),
         response=bounded_text(_text(completion, attachments)),
         n_tokens=whole_number(mapping(output.get("usage")).get("output_tokens")),
-        stop_reason="length" if stop in _CUT_OFF_REASONS else stop,
-        is_cut_off=stop in _CUT_OFF_REASONS or data.get("limit") not in (None, {}, ""),
+        # inspect's "stop" is an end of the model's own or a stop string.
+        stop_reason="limit" if is_cut_off else "end" if stop == "stop" else stop_reason_of(stop),
         has_failed=data.get("error") not in (None, "", {}),
         scores=scores,
         unreadable_scorers=unreadable,

@@ -5,7 +5,7 @@ from typing import Any
 
 from capgap.errors import TableError, suggestion
 from capgap.importers.values import bounded_text, is_score, name_text, number, short_text, whole_number
-from capgap.schema import Column
+from capgap.schema import Column, stop_reason_of
 
 _RIGHT_WORDS = ("true", "correct", "right", "yes", "pass", "passed", "c")
 _WRONG_WORDS = ("false", "incorrect", "wrong", "no", "fail", "failed", "i")
@@ -92,6 +92,10 @@ def _string_cell(value: Any, column: Column, cell_location: str) -> str | None:
         raise TableError(f"{cell_location}: {error}") from None
     if column.allowed:
         lower = re.sub(r"\W+", "_", word.lower())
+        if column.name == "stop_reason":
+            return stop_reason_of(lower)  # a word of another tool's that says neither end, limit nor stop string: null
+        if column.name == "status" and lower == "truncated":
+            return lower  # an older table's; validation tells it by the stop reason
         if lower not in column.allowed:
             raise TableError(
                 f"{cell_location}: {short_text(word, 60)!r} is not one of its words.{suggestion(word, column.allowed)}"

@@ -263,8 +263,8 @@ def _stop_strings(until: Any) -> list[str]:
 
 
 def _stop_reason(choice: Mapping[str, Any]) -> str | None:
-    """Stop reason in lm-eval's words; `stop` is an end token or a stop string, which few servers tell apart."""
+    """Stop reason as `GenerationEnding` has it; ``eos`` where a server does not tell an end from a stop string."""
     reason = choice.get("finish_reason")
     if reason == "stop" and "stop_reason" in choice:  # vLLM: the stop string, or null at an end token
         return "stop" if isinstance(choice["stop_reason"], str) else "eos"
-    return {"stop": "stop", "eos": "eos", "eos_token": "eos", "length": "length"}.get(str(reason))
+    return {"stop": "eos", "eos": "eos", "eos_token": "eos", "length": "length"}.get(str(reason))

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from capgap.errors import ModelError, StoreError
+from capgap.models.generation_ending import with_prompt_cut
 from capgap.models.ledger import Ledger, request_key
 from capgap.models.loaded_model import LoadedModel, TreeDisagreement
 from capgap.models.sharding import shard_of
+from capgap.schema import stop_reason_of
 
 Progress = Callable[[int, int], None]
 """Called with (requests computed, requests found in the ledger) as responses become available."""
@@ -31,7 +33,9 @@ class Response:
     n_tokens: int | None = None
     """Tokens of a generated text."""
     stop_reason: str | None = None
-    """``eos``, ``stop`` or ``length``; None where the backend does not tell."""
+    """One of `capgap.schema.STOP_REASONS`; None where the backend does not tell."""
+    n_prompt_cut: int | None = None
+    """Tokens of the prompt that were lost, where any was; None where the backend does not tell."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class _PlannedRequest:
     arguments: tuple[Any, ...]
     repeat: int
     length: int  # tokens that a forward pass must hold
+    n_prompt_cut: int  # tokens that its prompt is too long
 
 
 @dataclass(frozen=True)
@@ -259,7 +264,8 @@ def _plain_batches(
         missing = [request for request in batch if request.index not in recorded_answers]
         if missing:
             responses = _ask_lm_eval(target.model, kind, missing)
-            yield {request.index: response for request, response in zip(missing, responses, strict=True)}
+            pairs = zip(missing, responses, strict=True)
+            yield {request.index: with_prompt_cut(response, request.n_prompt_cut) for request, response in pairs}
 
 
 def _plan_batches(model: LoadedModel, kind: str, requests: Sequence[_RequestIdentity]) -> list[list[_PlannedRequest]]:
@@ -269,8 +275,8 @@ def _plan_batches(model: LoadedModel, kind: str, requests: Sequence[_RequestIden
     """
     lengths = _lengths(model, kind, [request.arguments for request in requests])
     planned_requests = [
-        _PlannedRequest(index, request.arguments, request.repeat, length)
-        for index, (request, length) in enumerate(zip(requests, lengths, strict=True))
+        _PlannedRequest(index, request.arguments, request.repeat, length, n_prompt_cut)
+        for index, (request, (length, n_prompt_cut)) in enumerate(zip(requests, lengths, strict=True))
     ]
     # A total order of the requests' content: the plan is the same whatever the order in which they came.
     planned_requests.sort(key=lambda r: (_settings(r), -r.length, tuple(map(str, r.arguments)), r.repeat))
@@ -293,18 +299,25 @@ def _settings(request: _PlannedRequest) -> str:
     return repr(sorted(settings.items(), key=str)) if isinstance(settings, dict) else ""
 
 
-def _lengths(model: LoadedModel, kind: str, arguments: Sequence[tuple[Any, ...]]) -> list[int]:
-    """Tokens that a forward pass must hold for each request, generated ones included."""
+def _lengths(model: LoadedModel, kind: str, arguments: Sequence[tuple[Any, ...]]) -> list[tuple[int, int]]:
+    """Tokens that a forward pass must hold for each request, generated ones included, and those that it must lose."""
     encode = getattr(model.lm, "tok_encode", None)
     tokenizer = getattr(model.lm, "tokenizer", None)
     texts = [a[0] + a[1] if kind == "loglikelihood" else a[0] for a in arguments]
     if encode is None or tokenizer is None:
         # About four characters a token; only the batches that a foreign backend is sent depend on it.
-        return [len(text) // 4 + 1 for text in texts]
+        return [(len(text) // 4 + 1, 0) for text in texts]
     n_tokens = {text: len(encode(text)) for text in dict.fromkeys(texts)}
     max_length = int(getattr(model.lm, "max_length", _NO_LIMIT))
     generated = [_max_tokens(model, a[1]) if kind == "generate_until" else 0 for a in arguments]
-    return [min(n_tokens[text], max_length) + n for text, n in zip(texts, generated, strict=True)]
+    # A prompt leaves room for what is generated; here the last token of a continuation is scored and not read.
+    n_unread = 0 if hasattr(model.lm, "tokenized_requests") else 1
+    rooms = [max_length - n if kind == "generate_until" else max_length + n_unread for n in generated]
+    is_text_sent = getattr(model.lm, "tokenized_requests", True) is False  # a server cuts texts itself, if at all
+    return [
+        (min(n_tokens[text], max_length) + n, 0 if is_text_sent else max(0, n_tokens[text] - room))
+        for text, n, room in zip(texts, generated, rooms, strict=True)
+    ]
 
 
 def _max_tokens(model: LoadedModel, settings: Mapping[str, Any]) -> int:
@@ -368,7 +381,8 @@ def _text_of(arguments: Sequence[Any]) -> str:
 
 def _as_response(kind: str, answer: Any) -> Response:
     if kind == "loglikelihood":
-        return Response((float(answer[0]), bool(answer[1])))
+        return Response((float(answer[0]), bool(answer[1])), n_prompt_cut=answer[2] if len(answer) > 2 else None)
     if kind == "loglikelihood_rolling":
         return Response(float(answer))
-    return Response(answer["text"], answer.get("n_tokens"), answer.get("stop_reason"))
+    stop_reason = stop_reason_of(answer.get("stop_reason"))
+    return Response(answer["text"], answer.get("n_tokens"), stop_reason, answer.get("n_prompt_cut"))

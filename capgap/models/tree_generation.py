@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
+from capgap.models.generation_ending import with_prompt_cut
 from capgap.models.loaded_model import LoadedModel, TreeDisagreement
 from capgap.models.out_of_memory import halve_batch_size, is_out_of_memory
 from capgap.models.prefix_tree import Continuation, TokenChooser, TreeDecoder, TreeScorer, disagreement
@@ -94,9 +95,11 @@ def generate_by_tree(
         requests_by_settings.setdefault(_settings(model.lm, settings), []).append(i)
     for settings, members in sorted(requests_by_settings.items(), key=lambda group: repr(group[0])):
         texts = [str(requests[i][0][0]) for i in members]
-        prompts = dict(zip(members, _encode_prompts(model, texts, settings.limit), strict=True))
+        encoded_prompts, cuts = _encode_prompts(model, texts, settings.limit)
+        prompts, n_cut = dict(zip(members, encoded_prompts, strict=True)), dict(zip(members, cuts, strict=True))
         group = _RequestGroup(model, model.tree, settings, prompts, {i: requests[i][1] for i in members})
-        yield from group.responses(set(recorded_answers), shard)
+        for responses in group.responses(set(recorded_answers), shard):
+            yield {i: with_prompt_cut(response, n_cut[i]) for i, response in responses.items()}
 
 
 @dataclass(frozen=True)
@@ -207,8 +210,8 @@ def _settings(lm: Any, settings: Mapping[str, Any]) -> _GenerationSettings:
     return _GenerationSettings(tuple(until), int(kwargs["max_gen_toks"]), tuple(sorted(sampling.items())))
 
 
-def _encode_prompts(model: LoadedModel, texts: Sequence[str], limit: int) -> list[tuple[int, ...]]:
-    """Token ids of prompts as lm-eval encodes a batch of one; too long ones lose their beginning, which is noted."""
+def _encode_prompts(model: LoadedModel, texts: Sequence[str], limit: int) -> tuple[list[tuple[int, ...]], list[int]]:
+    """Token ids of prompts as lm-eval encodes a batch of one, and how many of its first tokens each loses."""
     lm = model.lm
     max_tokens = lm.max_length - limit
     # lm-eval looks through a batch of prompts for another beginning token than through a single text
@@ -219,7 +222,8 @@ def _encode_prompts(model: LoadedModel, texts: Sequence[str], limit: int) -> lis
             f"{model.name}: {n_cut:,} prompts are longer than its {lm.max_length:,} tokens leave room for "
             f"(max_tokens {limit}); they lost their beginning."
         )
-    return [tuple(encoded[text][-max_tokens:]) or (lm.prefix_token_id,) for text in texts]
+    prompts = [tuple(encoded[text][-max_tokens:]) or (lm.prefix_token_id,) for text in texts]
+    return prompts, [max(0, len(encoded[text]) - max_tokens) for text in texts]
 
 
 def _common_prefix(prompts: Sequence[tuple[int, ...]]) -> int:

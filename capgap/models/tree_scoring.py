@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
+from capgap.models.generation_ending import with_prompt_cut
 from capgap.models.loaded_model import LoadedModel, TreeDisagreement
 from capgap.models.out_of_memory import halve_batch_size, is_out_of_memory
 from capgap.models.prefix_tree.row_plan import RowPlan, ScoredContinuation
@@ -186,5 +187,6 @@ class _RequestContinuations:
                 del self.partial[i]
                 ordered = [scored[n] for n in self.indices(i)]
                 total = float(sum(value for value, _ in ordered))
-                responses[i] = [total, ordered[0][1]] if self.kind == "loglikelihood" else total
+                answer = [total, ordered[0][1]] if self.kind == "loglikelihood" else total
+                responses[i] = with_prompt_cut(answer, self.requests[i][0].n_cut)
         return responses

@@ -12,6 +12,7 @@ from capgap.report.provenance import plain_prompting
 from capgap.report.tables import EstimateIndex, EstimateView, task_names
 from capgap.schema import MAX_UNREADABLE_SHARE, Roles, pair
 from capgap.schema.quantities import QUANTITIES
+from capgap.schema.remarks import Reason
 
 _FEW_CLUSTERS = 6
 _FEW_ITEMS = 100
@@ -38,27 +39,22 @@ class OmittedData:
     """The groups it concerns."""
 
 
-def _unreadable_shares(lookup: EstimateIndex, model: str) -> dict[str, float]:
-    """Share of a model's items that were unparsed or truncated, by task."""
-    shares: dict[str, float] = {}
-    for quantity in ("unparsed", "truncated"):
-        for row in lookup.select(quantity, "task", model=model):
-            shares[row.group] = shares.get(row.group, 0.0) + (row.estimate or 0.0)
-    return shares
+_UNREADABLE_ADVICE = {"cut_off": "raise its max_tokens or give it a stop", "unparsed": "change its prompt or extract"}
+"""Quantity of unreadable answers → what to change."""
 
 
-def _compared_models(roles: Roles) -> list[str]:
-    return [*([roles.teacher] if roles.teacher else []), *roles.students]
+def _unreadable_rows(lookup: EstimateIndex, roles: Roles) -> Iterator[EstimateView]:
+    """The teacher's shares of unreadable answers in tasks that are set aside for them."""
+    if roles.teacher is not None:
+        for quantity in _UNREADABLE_ADVICE:
+            for row in lookup.select(quantity, "task", model=roles.teacher):
+                if row.reason == Reason.UNREADABLE_ANSWERS:
+                    yield row
 
 
 def excluded_tasks(lookup: EstimateIndex, roles: Roles) -> set[str]:
-    """Tasks where teacher or a student left over `MAX_UNREADABLE_SHARE` of the items unparsed or truncated."""
-    return {
-        task
-        for model in _compared_models(roles)
-        for task, share in _unreadable_shares(lookup, model).items()
-        if share > MAX_UNREADABLE_SHARE
-    }
+    """Tasks that are set aside from numbers of the teacher, whose answers could not be read there."""
+    return {row.group for row in _unreadable_rows(lookup, roles)}
 
 
 def caveats(
@@ -68,8 +64,8 @@ def caveats(
     return [
         *_missing_roles(roles),
         *_prompting(roles, models),
-        *_unreadable_answers(excluded),
-        # Formats of tasks that count nowhere alias nothing.
+        *_unreadable_answers(lookup, roles),
+        # Formats of tasks that are set aside alias nothing.
         *_aliased_formats(outcomes[~task_names(outcomes).isin(excluded)]),
         *_refused_headline(lookup, roles),
         *_small_samples(lookup, roles),
@@ -111,13 +107,16 @@ def _prompting(roles: Roles, models: pd.DataFrame | None) -> Iterator[Caveat]:
         )
 
 
-def _unreadable_answers(excluded: set[str]) -> Iterator[Caveat]:
-    if excluded:
+def _unreadable_answers(lookup: EstimateIndex, roles: Roles) -> Iterator[Caveat]:
+    rows = list(_unreadable_rows(lookup, roles))
+    tasks = sorted({row.group for row in rows})
+    if tasks:
+        advice = " or ".join(dict.fromkeys(_UNREADABLE_ADVICE[row.quantity] for row in rows))
         yield Caveat(
-            f"{len(excluded)} {'task is' if len(excluded) == 1 else 'tasks are'} kept out of the numbers for battery, "
-            f"capability and domain: {text.join(sorted(excluded))}.",
-            f"More than {_UNREADABLE_LIMIT} of the answers there could not be parsed or were cut; "
-            "raise max_tokens, or mend the stop words or the extraction, and evaluate again.",
+            f"{len(tasks)} {'task is' if len(tasks) == 1 else 'tasks are'} set aside from comparisons with the teacher "
+            f"for battery, capability and domain: {text.join(tasks)}.",
+            f"Surely more than {_UNREADABLE_LIMIT} of the answers of {text.sanitise(str(roles.teacher))} could not be "
+            f"read there: {advice}, and evaluate again. The tables also have each number with these tasks.",
         )
 
 
@@ -183,12 +182,10 @@ def _small_samples(lookup: EstimateIndex, roles: Roles) -> Iterator[Caveat]:
         )
 
 
-def omitted_data(
-    lookup: EstimateIndex, roles: Roles, *, outcomes: pd.DataFrame, excluded: set[str]
-) -> list[OmittedData]:
+def omitted_data(lookup: EstimateIndex, roles: Roles, *, outcomes: pd.DataFrame) -> list[OmittedData]:
     """What the numbers leave out: unreadable tasks, unshared items, errors, refused numbers, questions not asked."""
     return [
-        *_excluded_rows(lookup, roles, excluded),
+        *_excluded_rows(lookup, roles),
         *_unshared_items(outcomes, roles),
         *_failed_answers(outcomes),
         *_refused_numbers(lookup),
@@ -196,14 +193,14 @@ def omitted_data(
     ]
 
 
-def _excluded_rows(lookup: EstimateIndex, roles: Roles, excluded: set[str]) -> Iterator[OmittedData]:
-    shares = {model: _unreadable_shares(lookup, model) for model in _compared_models(roles)}
-    for task in sorted(excluded):
-        share_of = {model: tasks.get(task, 0.0) for model, tasks in shares.items()}
-        excess = [f"{model} {text.percent(share)}" for model, share in share_of.items() if share > MAX_UNREADABLE_SHARE]
+def _excluded_rows(lookup: EstimateIndex, roles: Roles) -> Iterator[OmittedData]:
+    shares: dict[str, float] = {}
+    for row in _unreadable_rows(lookup, roles):
+        shares[row.group] = shares.get(row.group, 0.0) + (row.estimate or 0.0)
+    for task, share in sorted(shares.items()):
         yield OmittedData(
-            f"Task {task}, from every number for battery, capability and domain",
-            f"Unparsed or truncated: {text.join(excess)}, over the limit of {_UNREADABLE_LIMIT}.",
+            f"Task {task}, from comparisons with the teacher for battery, capability and domain",
+            f"Unparsed or cut off: {roles.teacher} {text.percent(share)}, surely over {_UNREADABLE_LIMIT}.",
         )
 
 

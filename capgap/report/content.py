@@ -165,7 +165,7 @@ def gather_content(
         examples=tuple(item_examples),
         show_items=show_items,
         seed=seed,
-        omitted_data=tuple(omitted_data(lookup, roles, outcomes=outcomes, excluded=excluded)),
+        omitted_data=tuple(omitted_data(lookup, roles, outcomes=outcomes)),
         label_section=label_section(labels, undeclared, lookup, roles, run),
         terms=_terms(lookup),
         provenance_entries=provenance_entries(run),
@@ -261,7 +261,7 @@ def _fidelity_tables(lookup: EstimateIndex, roles: Roles) -> Iterator[ShownTable
 
 def _parsing_table(lookup: EstimateIndex) -> tuple[ShownTable | None, int]:
     """Shares of unreadable answers above zero, the largest first, and how many tasks have none."""
-    rows = [row for quantity in ("unparsed", "truncated") for row in lookup.select(quantity, "task")]
+    rows = [row for quantity in ("unparsed", "cut_off") for row in lookup.select(quantity, "task")]
     unreadable = sorted((row for row in rows if row.refused or row.estimate), key=lambda row: -(row.estimate or 0.0))
     n_clean = len({row.group for row in rows} - {row.group for row in unreadable})
     caption = "Answers that could not be parsed or were cut off"

@@ -10,6 +10,7 @@ from capgap.report.display_labels import declaration, heading
 from capgap.report.figures import ForestRow, forest, limits_of, slice_panel, slices_of
 from capgap.report.tables import (
     CAPABILITY_ORDER,
+    POPULATION_ORDER,
     EstimateIndex,
     EstimateView,
     ShownTable,
@@ -157,7 +158,7 @@ def contrast_table(lookup: EstimateIndex, roles: Roles) -> ShownTable:
             roles.students.index(row.model),
             contrast_order[row.contrast],
             row.weighting == "items",
-            row.population_tasks == "tasks_like_these",
+            POPULATION_ORDER.get(row.population_tasks, 0),
         )
     )
     return estimate_table(rows, caption=heading(declaration("capability_contrast").title), models=roles.students)

@@ -18,6 +18,9 @@ CAPABILITY_ORDER = ("knowledge", "reasoning", "mixed", "unlabelled")
 VARIANCE_SHARE = "label_variance_share"
 """The factor that holds the share of a number's variance which the uncertainty of labels makes."""
 
+POPULATION_ORDER = {"tasks_like_these": 1, "with_unreadable_tasks": 2}
+"""Populations of tasks other than *these tasks*, which come first, in their order."""
+
 _FORMATS = {"ratio": ".2f", "examples": ",.0f", "logit": ".2f", "odds ratio": ".2f", "count": ",.0f", "nats": ".3f"}
 """Unit → how its numbers are written; per cent and points are written in hundredths."""
 _ROW_LIMIT = 400
@@ -69,7 +72,7 @@ class EstimateView:
     @property
     def is_headline(self) -> bool:
         """Whether it weights tasks equally and speaks of these tasks; the variants of it stand in tables."""
-        return self.weighting != "items" and self.population_tasks != "tasks_like_these"
+        return self.weighting != "items" and self.population_tasks not in POPULATION_ORDER
 
     @property
     def is_sensitivity_analysis(self) -> bool:
@@ -167,7 +170,7 @@ class EstimateIndex:
         candidates = [view for view in self.select(quantity, level, model=model) if view.group == group]
         return min(
             candidates,
-            key=lambda view: (view.weighting == "items", view.population_tasks == "tasks_like_these"),
+            key=lambda view: (view.weighting == "items", POPULATION_ORDER.get(view.population_tasks, 0)),
             default=None,
         )
 

@@ -33,6 +33,7 @@ from capgap.schema.frames import (
     write_object,
 )
 from capgap.schema.pairing import PairedScores, Roles, join_labels, pair, undeclared_items
+from capgap.schema.readability import STOP_REASONS, is_cut_off, is_unreadable, stop_reason_of
 
 __all__ = [
     "CAPABILITIES",
@@ -48,15 +49,19 @@ __all__ = [
     "Column",
     "PairedScores",
     "Roles",
+    "STOP_REASONS",
     "Table",
     "concat",
     "covariate_names",
     "empty",
     "from_rows",
+    "is_cut_off",
+    "is_unreadable",
     "join_labels",
     "json_records",
     "pair",
     "read_df",
+    "stop_reason_of",
     "undeclared_items",
     "validate",
     "atomic_write",

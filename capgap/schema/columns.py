@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from capgap.schema.readability import STOP_REASONS
 from capgap.schema.remarks import Reason
 
 ColumnKind = Literal["string", "float", "integer", "boolean"]
@@ -51,12 +52,12 @@ def _columns(kind: ColumnKind, names: str, **options: Any) -> tuple[Column, ...]
     return tuple(Column(name, kind, **options) for name in names.split())
 
 
-_STATUSES = ("scored", "unparsed", "truncated", "error")
+_STATUSES = ("scored", "unparsed", "error")
 CAPABILITIES = ("knowledge", "reasoning", "mixed")
 FORMATS = ("choose", "generate")
 LABEL_CAPABILITIES = (*CAPABILITIES, "other")
 MAX_UNREADABLE_SHARE = 0.05
-"""A task where more of a model's answers than this are unparsed or truncated leaves the headline."""
+"""A task where surely more of the teacher's answers than this are unreadable is set aside from comparisons with it."""
 
 ITEMS = Table(
     "items",
@@ -90,7 +91,7 @@ OUTCOMES = Table(
         *_columns("float", "chance margin margin_target target_logprob"),
         *_columns("string", "prediction target response"),
         Column("n_tokens", "integer"),
-        Column("stop_reason", "string"),
+        Column("stop_reason", "string", allowed=STOP_REASONS),
         Column("n_prompt_cut", "integer"),
     ),
     key=("model", "battery", "task", "item", "variant", "repeat", "metric", "filter"),
@@ -148,9 +149,12 @@ ESTIMATORS = (
 )
 """Families of estimators; ``method`` says the rest. ``multiple_imputation`` is over draws of doubtful labels."""
 POPULATION_ITEMS = ("these_items", "items_like_these")
-POPULATION_TASKS = ("these_tasks", "tasks_like_these")
+POPULATION_TASKS = ("these_tasks", "tasks_like_these", "with_unreadable_tasks")
 POPULATION_STUDENTS = ("these_checkpoints", "this_recipe", "these_recipes", "these_recipes_bases_like_these")
-"""What intervals allow for: other items, tasks, training seeds (of one recipe, of the cohort's), other bases."""
+"""What intervals allow for: other items, tasks, training seeds (of one recipe, of the cohort's), other bases.
+
+``with_unreadable_tasks``: these tasks, with those that are set aside elsewhere since the teacher could not be read.
+"""
 
 # `roles` and `factors` are JSON objects. `family` is codes: ``holm|quantity|level|group|…|members``, of one question
 # asked of several students or recipes, or ``tree|quantity|students|groups``, down the tree of groups.

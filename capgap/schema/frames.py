@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,9 @@ import pandas as pd
 
 from capgap.errors import StoreError, TableError, suggestion
 from capgap.schema.columns import DTYPES, MODELS, OUTCOMES, Column, Table, empty
+from capgap.schema.readability import without_old_words
+
+_logger = logging.getLogger(__name__)
 
 _NO_VALUE = ["", "NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null", "None", "n/a", "#N/A"]
 """What stands for nothing in a column of a CSV that may be empty."""
@@ -46,6 +50,12 @@ def validate(frame: pd.DataFrame, table: Table, *, source: str = "") -> pd.DataF
     missing = [c.name for c in table.columns if c.required and c.name not in frame.columns]
     if missing:
         raise TableError(f"{prefix}{_missing_column_text(missing[0], [str(name) for name in frame.columns], table)}")
+    if table is OUTCOMES:
+        frame, n_truncated = without_old_words(frame)
+        if n_truncated:
+            _logger.warning(
+                "%s%d answers of status 'truncated' are now told by stop_reason 'limit'", prefix, n_truncated
+            )
     out: dict[str, Any] = {}
     for column in table.columns:
         if column.name in frame.columns:

@@ -29,6 +29,11 @@ class Roles:
         all_models = [self.teacher, *self.base.values(), *self.control.values(), *self.students]
         return tuple(dict.fromkeys(name for name in all_models if name is not None))
 
+    def of(self, student: str) -> "Roles":
+        """The comparison of one of the students, as if there were no other."""
+        base, control = ({student: m[student]} if student in m else {} for m in (self.base, self.control))
+        return Roles((student,), self.teacher, base, control)
+
 
 @dataclass(frozen=True)
 class PairedScores:

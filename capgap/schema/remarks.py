@@ -146,7 +146,9 @@ class Reason(StrEnum):
     # --- what qualifies a number ---
     ONE_BASE = "one_base", "all students have one base: numbers are about students of this base"
     UNREADABLE_ANSWERS = ("unreadable_answers",
-        "left out for over {most:.0f} % unparsed or truncated answers: {tasks:list}")
+        "set aside, since more than {most:.0f} % of the teacher's answers could not be read: {tasks:list}")
+    UNREADABLE_TASKS_COUNTED = ("unreadable_tasks_counted",
+        "with tasks in which the teacher's answers could not be read: {tasks:list}")
     NO_VARIATION_EXACT_BOUND = "no_variation_exact_bound", "no variation between items: exact bound"
     EXACT_RATIO = "exact_ratio", "no item tells it from an exact ratio: exact bound"
     BORROWED_VARIANCE = ("borrowed_variance",
@@ -198,7 +200,7 @@ class Reason(StrEnum):
     SINGLE_TASK = "single_task", "{capability} is a single task: what is told of it may be that task's own"
     UNPARSED_OFTEN = ("unparsed_often",
         "the answers hold nothing that the score can read: change `extract`, the prompt or the chat template")
-    TRUNCATED_OFTEN = "truncated_often", "the answers were cut off: raise `max_tokens` or add a `stop`"
+    CUT_OFF_OFTEN = "cut_off_often", "the answers were cut off: raise `max_tokens` or add a `stop`"
     UNDECLARED_LABELS = "undeclared_labels", "labels of {n:,} of {of:,} items were not declared"
     ESTIMATORS_DIFFER_IN_CERTAINTY = "estimators_differ_in_certainty", "several estimators: differ in certainty ({why})"
     ESTIMATORS_DISAGREE = "estimators_disagree", "several estimators: disagree ({why})"
@@ -209,6 +211,8 @@ class Reason(StrEnum):
     NO_LOGARITHM = "no_logarithm", "left out, since zero has no logarithm: {students:some}"
     FACTOR_UNKNOWN = "factor_unknown", "{factor} is no part of the model: unknown of {students:some}"
     # --- what only informs ---
+    GUESS_DECLARED = ("guess_declared",
+        "a guess counts {low:.3g} to {high:.3g} for {n} of {of} generated items ({tasks:some})", _IS_INFO)
     SEEDS_POPULATION = "seeds_population", "{n} training seeds; population: this recipe, items like these", _IS_INFO
     ONE_SEED = ("one_seed",
         "one training seed: counts for this checkpoint; another seed would lose and gain other items", _IS_INFO)

@@ -3,7 +3,7 @@
 Axes: n items, p estimates that share a design, K strata (tasks), G clusters (items that stand or fall together).
 """
 
-from capgap.stats.binary import mcnemar_exact, tango_interval, wilson_interval
+from capgap.stats.binary import clopper_pearson_lower, mcnemar_exact, tango_interval, wilson_interval
 from capgap.stats.error_types import ERROR_TYPES, error_types, is_trace, step_results
 from capgap.stats.estimate import Estimate, no_variation_bound, refused
 from capgap.stats.failure_odds import failure_regression
@@ -33,6 +33,7 @@ __all__ = [
     "change_conf_level",
     "benjamini_hochberg",
     "closure_difference_power",
+    "clopper_pearson_lower",
     "collision_rate",
     "combine_draws",
     "cross_covariance",

@@ -1,4 +1,4 @@
-"""Intervals and tests for binary scores of independent items: Wilson, Tango, exact McNemar."""
+"""Intervals and tests for binary scores of independent items: Wilson, Clopper-Pearson, Tango, exact McNemar."""
 
 import math
 from functools import lru_cache
@@ -32,6 +32,21 @@ def wilson_interval(share: float, n: float, *, critical: float) -> tuple[float, 
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half_width = critical / (1 + z2 / n) * math.sqrt(max(share * (1 - share), 0.0) / n + z2 / (4 * n**2))
     return max(0.0, centre - half_width), min(1.0, centre + half_width)
+
+
+def clopper_pearson_lower(n_events: float, n: float, *, level: float = 0.95) -> float:
+    """The exact lower bound of a share, one-sided at `level`; 0 where no event was seen.
+
+    Parameters
+    ----------
+    n_events, n
+        Events and trials; fractions of events where trials are averages.
+
+    References
+    ----------
+    Clopper, C. J. & Pearson, E. S. (1934). The use of confidence or fiducial limits. Biometrika 26, 404-413.
+    """
+    return float(special.betaincinv(n_events, n - n_events + 1, 1 - level)) if n_events > 0 else 0.0
 
 
 def tango_statistic(n_gained: float, n_lost: float, n: float, delta: float) -> float:

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 ERROR_TYPES = {
     "empty": "no letter and no digit",
-    "truncated": "cut off at the limit of tokens",
+    "cut_off": "cut off at the limit of tokens",
     "repeated": "the same passage over and over",
     "refusal": "declines to answer",
     "unparsed": "no answer was found in the text",
@@ -54,7 +54,7 @@ def error_types(
     correct: bool,
     prediction: str | None = None,
     gold: Sequence[str] = (),
-    truncated: bool = False,
+    cut_off: bool = False,
     teacher_prediction: str | None = None,
     teacher_right: bool | None = None,
     gold_steps: Sequence[str] = (),
@@ -71,7 +71,7 @@ def error_types(
         The answer found in the text; None where there is none (or where a choice has no text).
     gold
         Right answers.
-    truncated
+    cut_off
         Whether the text was cut at the limit of tokens before it was right.
     teacher_prediction, teacher_right
         The teacher's answer to the same item, and whether it was right; None where unknown.
@@ -90,8 +90,8 @@ def error_types(
     empty = text is not None and not any(character.isalnum() for character in text)
     if empty:
         found_types.append("empty")
-    if truncated:
-        found_types.append("truncated")
+    if cut_off:
+        found_types.append("cut_off")
     if text is not None and not empty:
         if is_repeated(text):
             found_types.append("repeated")

@@ -248,7 +248,7 @@ def test_models_that_were_prompted_differently_are_flagged():
 
 def test_roles_may_be_missing():
     estimates = estimate_table(worlds.outcomes(), schema.Roles(("student",)))
-    assert set(estimates["quantity"]) == {"accuracy", "unparsed", "truncated", "error_type", "failure_odds"}
+    assert set(estimates["quantity"]) == {"accuracy", "unparsed", "cut_off", "error_type", "failure_odds"}
 
 
 def test_every_reason_is_one_that_the_quantity_declares():

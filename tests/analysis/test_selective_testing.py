@@ -81,7 +81,7 @@ def test_batteries_of_several_students_keep_holm():
 
 def test_a_task_that_leaves_the_headline_is_in_no_tree():
     world = outcomes()
-    bad = world["task"].eq("reasoning0") & world["model"].eq("student") & (world["item"].astype(int) < 10)
+    bad = world["task"].eq("reasoning0") & world["model"].eq("teacher") & (world["item"].astype(int) < 10)
     world["status"] = np.where(bad, "unparsed", "scored")
     world.loc[bad, "score"] = 0.0
     rows = _gaps(estimate_table(world, ROLES), weighting="items")

@@ -115,6 +115,22 @@ BAD = {
         ("    domain: geography", "    chance: 1.5"),
         r"key 'chance', line 1: expected a number from 0 to below 1",
     ),
+    "chance of a generated answer": (
+        ("    score: numeric", "    score: numeric\n    chance: 0.5"),
+        r"write guess: \{value: 0\.5, because: ",
+    ),
+    "guess without a reason": (
+        ("    score: numeric", "    score: numeric\n    guess: {value: 0.5}"),
+        r"because",
+    ),
+    "guess out of range": (
+        ("    score: numeric", "    score: numeric\n    guess: {value: 1.5, because: one of two}"),
+        r"key 'guess', line 2: expected a number from 0 to below 1",
+    ),
+    "guess among choices": (
+        ("    domain: geography", "    guess: {value: 0.5, because: one of two}"),
+        r"key 'guess' belongs to format: generate",
+    ),
     "id twice": (
         ("    domain: geography", '    id: "{{q[:8]}}"'),
         r"key 'id', line 4: the id 'Which is'|key 'id', line 2",

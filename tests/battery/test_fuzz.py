@@ -72,6 +72,7 @@ WHOLE: dict[str, Any] = {
             "format": "generate",
             "prompt": "{% for o in options %}{{loop.index}}. {{o}}\n{% endfor %}{{text}} =",
             "target": ["{{sum}}", "= {{sum}}"],
+            "guess": {"value": 0.1, "because": "one of ten digits"},
             "stop": ["\n"],
             "max_tokens": 16,
             "repeats": 2,

@@ -59,7 +59,7 @@ def test_an_item_that_cannot_be_scored_is_refused(row: dict[str, Any], message: 
 
 def test_any_target_of_a_list_counts_and_chance_is_declared() -> None:
     rows = [{"q": "?", "a": ["x", " y", "x"]}]
-    item = _items(rows, format="generate", chance="{{ 1 / 4 }}")["default"][0]
+    item = _items(rows, format="generate", guess={"value": "{{ 1 / 4 }}", "because": "one of four"})["default"][0]
     assert (item.targets, item.gold, item.choices, item.chance) == (("x", "y"), (), None, 0.25)
     assert _items([{"q": "?", "a": 7}], format="generate", target=["{{a}}", "seven"])["default"][0].targets == (
         "7",

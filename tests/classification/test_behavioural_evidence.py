@@ -156,9 +156,9 @@ def test_a_response_that_may_hold_thoughts_is_not_taken_for_one_without() -> Non
     assert of(thinking)["steps"].evidence is not None
 
 
-@pytest.mark.parametrize("status", ["truncated", "unparsed"])
-def test_thoughts_that_are_cut_off_are_not_judged(status: str) -> None:
+@pytest.mark.parametrize(("column", "word"), [("stop_reason", "limit"), ("status", "unparsed")])
+def test_thoughts_that_are_cut_off_are_not_judged(column: str, word: str) -> None:
     frame = outcomes(STEPS_HELP)
     cut = (frame["variant"] == "cot") & (frame["score"] == 0)
     assert of(frame)["steps"].evidence is not None
-    assert of(frame.assign(status=frame["status"].where(~cut, status)))["steps"].evidence is None
+    assert of(frame.assign(**{column: frame[column].where(~cut, word)}))["steps"].evidence is None

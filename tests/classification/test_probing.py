@@ -62,8 +62,9 @@ def test_with_other_numbers_nobody_knows_the_right_answer(plain: Path, tmp_path:
 def test_an_answer_behind_thoughts_that_were_cut_off_is_wrong_without_being_judged(plain: Path, tmp_path: Path) -> None:
     found = asked(plain, tmp_path, "m", items())  # a random model hardly comes to an end
     thinking = found[found["variant"] == "cot"]
-    assert (thinking["status"] == "truncated").sum() > 0.1 * len(thinking)
-    assert set(thinking.loc[thinking["status"] == "truncated", "score"]) == {0.0}
+    is_cut_off = (thinking["stop_reason"] == "limit") & (thinking["score"] == 0)
+    assert is_cut_off.sum() > 0.1 * len(thinking)
+    assert set(thinking["status"]) == {"scored"}
     assert set(found.loc[found["variant"] == "direct", "status"]) == {"scored"}
     assert behaviour_evidence(found) == {"t": ()}
 

@@ -51,12 +51,12 @@ def test_real_logs_are_read_to_the_last_sample(real: pd.DataFrame) -> None:
     sums = counted.loc["sums"].loc["mockllm/student"]
     assert sums["status"].tolist() == [
         *("scored", "scored"),
-        *("truncated", "scored"),
+        *("scored", "scored"),
         *("error",) * 2,
         *("scored",) * 2,
     ]
     assert sums["score"].isna().tolist() == [False, False, False, False, True, True, False, False]
-    assert sums.loc[("2", 0), "stop_reason"] == "length"
+    assert sums.loc[("2", 0), "stop_reason"] == "limit"
     assert sums["n_tokens"].dropna().tolist() == [1] * 6
     assert counted.loc["sums"]["chance"].isna().all()
 
@@ -120,7 +120,7 @@ def test_a_value_that_is_no_score_is_listed_and_no_zero(value: Any, tmp_path: Pa
         ({"error": {"message": "no", "traceback": "", "traceback_ansi": ""}, "scores": {}}, "error", None),
         ({"error": {"message": "no"}}, "error", None),
         ({"scores": None}, "error", None),
-        ({"value": "I", "limit": {"type": "token", "limit": 10}}, "truncated", 0.0),
+        ({"value": "I", "limit": {"type": "token", "limit": 10}}, "scored", 0.0),
         ({"value": "C", "limit": {"type": "token", "limit": 10}}, "scored", 1.0),
         ({"scores": {"match": {"value": "I", "reason": "invalid_response_format"}}}, "unparsed", 0.0),
         ({"scores": {"match": {"value": "I", "reason": "grader_failed"}}}, "error", None),
@@ -131,6 +131,8 @@ def test_how_a_sample_ended_is_its_status(
 ) -> None:
     row = one_row(tmp_path, **more)
     assert (row["status"], row["score"]) == (status, score)
+    if "limit" in more:
+        assert row["stop_reason"] == "limit", "whatever the score"
 
 
 def test_epochs_are_repeats(tmp_path: Path) -> None:

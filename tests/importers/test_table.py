@@ -115,7 +115,8 @@ def test_score_and_status_agree(tmp_path: Path) -> None:
         for n, (status, value) in enumerate(told)
     ]
     outcomes = merge_batch(import_table([write(tmp_path / "t.jsonl", rows)], {}), tmp_path / "out").outcomes
-    assert outcomes["status"].tolist() == ["unparsed", "truncated", "error", "error", "scored"]
+    assert outcomes["status"].tolist() == ["unparsed", "unparsed", "error", "error", "scored"]
+    assert outcomes["stop_reason"].tolist()[1] == "limit"
     assert outcomes["score"].fillna(-1).tolist() == [0, 0, -1, -1, 1]
 
 

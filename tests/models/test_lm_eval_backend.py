@@ -70,10 +70,10 @@ def test_a_server_gives_the_answers_of_the_model_behind_it(
     got = answers(model, [*requests(), *rolling, score("", "red blue"), asked[-1]], tmp_path / "s")
     assert_same(got, expected)
     reasons = [(one.stop_reason, other.stop_reason) for one, other in zip(got, expected, strict=True)]
-    assert [one for one, other in reasons if other == "length"] == ["length"] * sum(o == "length" for _, o in reasons)
+    assert [one for one, other in reasons if other == "limit"] == ["limit"] * sum(o == "limit" for _, o in reasons)
     if not more:
         texts = [(one.n_tokens, one.stop_reason) for one in got if isinstance(one.value, str)]
-        assert all(n is not None and reason in ("stop", "length") for n, reason in texts)
+        assert all(n is not None and reason in ("end", "limit") for n, reason in texts)
 
 
 def test_settings_and_stop_strings_reach_the_server(checkpoint: Path, served: Served, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from lm_eval.api.instance import Instance
 
 from capgap.errors import ModelError
 from capgap.models import Ledger, load_model, parse_model, respond
+from capgap.models.request_loop import _as_response
 from tests.conftest import make_checkpoint
 
 
@@ -86,9 +87,9 @@ def test_the_ending_of_a_generation_is_told(model: Any, tmp_path: Path) -> None:
         contexts = [f"Q : {w} A :" for w in ("one", "two", "three", "red", "blue", "green", "seven")]
         free = respond(model, [generate(c, until=("zzz",)) for c in contexts], ledger)
         for (response,) in free:
-            assert response.stop_reason in ("eos", "length")
+            assert response.stop_reason in ("end", "limit")
             n_words = len(str(response.value).split())
-            if response.stop_reason == "length":
+            if response.stop_reason == "limit":
                 assert response.n_tokens == 8
             assert response.n_tokens is not None
             assert n_words <= response.n_tokens <= 8
@@ -96,7 +97,7 @@ def test_the_ending_of_a_generation_is_told(model: Any, tmp_path: Path) -> None:
         word = str(cut.value).split()[1]
         context = contexts[[r for (r,) in free].index(cut)]
         ((stopped,),) = respond(model, [generate(context, until=(word,))], ledger)
-        assert stopped.stop_reason == "stop"
+        assert stopped.stop_reason == "stop_string"
         assert stopped.n_tokens == 2
 
 
@@ -157,3 +158,30 @@ def test_a_broken_checkpoint_is_one_message_that_names_it(tmp_path: Path, name: 
 def test_an_unknown_device_lists_those_that_are_there(checkpoints: dict[str, Path]) -> None:
     with pytest.raises(ModelError, match=r"--device cudo: torch sees no such device here. It sees: cpu \(1\)"):
         load_model(parse_model(str(checkpoints["base"])), device="cudo")
+
+
+@pytest.mark.parametrize("tree", [True, False])
+def test_the_tokens_that_a_prompt_loses_are_counted(checkpoints: dict[str, Path], tmp_path: Path, tree: bool) -> None:
+    model = load_model(parse_model(f"m={checkpoints['student']}"), device="cpu", batch_tokens=64)
+    if not tree:
+        model.drop_tree("tried without")
+    room = model.lm.max_length
+    long, short = "one " * (room + 10), "Q : one A :"
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        asked = [score(long, " red"), score(short, " red"), generate(long), generate(short)]
+        answers = [response for (response,) in respond(model, asked, ledger)]
+        again = [response for (response,) in respond(model, asked, ledger)]
+    n_long, n_answer = (len(model.lm.tok_encode(text)) for text in (long.strip(), long.strip() + " red"))
+    # The last token of a continuation is not read; a text to be written keeps room for its eight tokens.
+    assert [answer.n_prompt_cut for answer in answers[:2]] == [n_answer - room - 1, None]
+    assert answers[2].n_prompt_cut in (n_long - (room - 8), len(model.lm.tok_encode(long)) - (room - 8))
+    assert answers[3].n_prompt_cut is None
+    assert again == answers
+
+
+def test_endings_of_older_ledgers_are_told_in_todays_words() -> None:
+    words = {"eos": "end", "stop": "stop_string", "length": "limit", "something": None}
+    for word, ours in words.items():
+        assert _as_response("generate_until", {"text": "x", "stop_reason": word}).stop_reason == ours
+    assert _as_response("generate_until", {"text": "x"}).stop_reason is None
+    assert _as_response("loglikelihood", [-1.0, True]).n_prompt_cut is None

@@ -159,9 +159,8 @@ def _estimates(outcomes: pd.DataFrame, roles: Roles, word: str) -> list[dict]:
         _group(rows, part, "slice", f"{task}: x_depth={depth}", roles, word)
     for model in roles.names:
         for task, part in outcomes[outcomes["model"] == model].groupby("task", sort=False):
-            for status in ("unparsed", "truncated"):
-                share = float((part["status"] == status).mean())
-                rows.append(_row(status, "task", str(task), model, share, None, None, part, "items"))
+            for quantity, share in (("unparsed", float((part["status"] == "unparsed").mean())), ("cut_off", 0.0)):
+                rows.append(_row(quantity, "task", str(task), model, share, None, None, part, "items"))
     contrasts = ["gap", *(["gap_closure"] if roles.base else [])]
     for student in roles.students if roles.teacher else ():
         for i, contrast in enumerate(contrasts):

@@ -21,7 +21,7 @@ def refused(quantity="gap_closure", group="knowledge", **columns):
 
 def left_out(*rows):
     book = EstimateIndex(validate(pd.DataFrame(list(rows)), ESTIMATES))
-    return omitted_data(book, ROLES, outcomes=OUTCOMES_OF_ALL, excluded=set())
+    return omitted_data(book, ROLES, outcomes=OUTCOMES_OF_ALL)
 
 
 def reservations(*rows):

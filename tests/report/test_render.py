@@ -173,14 +173,17 @@ def test_bare_tables_are_enough(tmp_path):
     assert write_report(tmp_path / "e.html", outcomes=outcomes, estimates=empty, roles=Roles(("b",)), run={}).is_file()
 
 
-def test_tasks_over_the_guard_are_marked_and_explained(case, tmp_path):
+def test_tasks_in_which_the_teacher_could_not_be_read_are_marked_and_explained(case, tmp_path):
     estimates = case.estimates.copy()
-    over = (estimates.quantity == "truncated") & (estimates.group == "chains") & (estimates.model == "teacher")
+    over = (estimates.quantity == "cut_off") & (estimates.group == "chains") & (estimates.model == "teacher")
     assert over.sum() == 1
-    estimates.loc[over, "estimate"] = 0.25
+    estimates.loc[over, ["estimate", "reason"]] = [0.25, "unreadable_answers"]
     text = " ".join(Page(page_of(tmp_path, case, estimates=estimates)).text)
-    assert re.search(r"kept out of the numbers for battery, capability and domain:[^.]*chains", text)
-    assert "Task chains, from every number" in text
+    assert re.search(
+        r"set aside from comparisons with the teacher for battery, capability and domain:[^.]*chains", text
+    )
+    assert "Task chains, from comparisons with the teacher" in text
+    assert "max_tokens" in text
     assert "†" in text
 
 

@@ -175,7 +175,7 @@ def _usable(examples: Sequence[TrainingExample], responses: Responses, config: D
         completion, is_right = _completion(example, answers, config.text_kind.has_steps)
         verdicts.append(is_right)
         if completion is None:
-            dropped["cut" if answers[0].stop_reason == "length" else "unparsed"] += 1
+            dropped["cut" if answers[0].stop_reason == "limit" else "unparsed"] += 1
         elif config.generation.keep == "correct" and not is_right:
             dropped["wrong"] += 1
         else:
@@ -193,7 +193,7 @@ def _completion(example: TrainingExample, answers: Sequence[Any], with_steps: bo
         return f"{leading_delimiter(example)}{choice}", choice in (example.targets or (example.target,))
     text: str = answers[0].value
     score, answer = graded(example, text)
-    if answer is None or answers[0].stop_reason == "length":
+    if answer is None or answers[0].stop_reason == "limit":
         return None, False
     is_right = None if score is None else score == 1.0
     if not with_steps:

@@ -13,7 +13,7 @@ The plan depends on the set of sequences alone, not on their order. Nothing here
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -33,11 +33,14 @@ class ScoredContinuation:
     """What the model reads: the context and the continuation without its last token."""
     continuation: tuple[int, ...]
     """What is scored; its first token is predicted at ``tokens[len(tokens) - len(continuation)]``."""
+    n_cut: int = field(default=0, compare=False)
+    """Tokens of the context that were cut off."""
 
     @classmethod
     def of(cls, context: Sequence[int], continuation: Sequence[int], max_length: int) -> "ScoredContinuation":
         """A continuation behind its context; where both exceed `max_length` tokens, the beginning is cut off."""
-        return cls(tuple([*context, *continuation][-(max_length + 1) :][:-1]), tuple(continuation))
+        n_cut = max(0, len(context) + len(continuation) - max_length - 1)
+        return cls(tuple([*context, *continuation][-(max_length + 1) :][:-1]), tuple(continuation), n_cut)
 
     @property
     def first(self) -> int:

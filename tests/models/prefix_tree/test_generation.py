@@ -134,7 +134,7 @@ def test_repeats_on_lm_evals_path_each_have_the_ending_of_their_own_text(tmp_pat
         drawn = [response for own in respond(model, asked, ledger) for response in own]
     assert len({response.n_tokens for response in drawn}) > 2, "or the endings show nothing"
     for response in drawn:
-        ended = response.stop_reason != "length"  # the token that ended it is counted and not in the text
+        ended = response.stop_reason != "limit"  # the token that ended it is counted and not in the text
         assert response.n_tokens is not None
         assert len(str(response.value).split()) <= response.n_tokens - ended
 
@@ -191,7 +191,7 @@ def test_thoughts_are_neither_stopped_nor_scored(tmp_path: Path) -> None:
     with Ledger(tmp_path / "l.sqlite") as ledger:
         ((got,),) = respond(model, [generate(texts[n], until=(stop,), limit=30)], ledger)
     assert got.value.split() == expected
-    assert got.stop_reason == "stop"
+    assert got.stop_reason == "stop_string"
 
 
 def _thoughts_in(words: list[str]) -> list[tuple[str, str, list[str]]]:
