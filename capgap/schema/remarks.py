@@ -193,6 +193,11 @@ class Reason(StrEnum):
     STRAY_ITEMS = "stray_items", "left out as too few of their task: {n} of {capability}"
     SEEDS_UNKNOWN = "seeds_unknown", "{n} students may be seeds of one recipe: the models table names no seed of each"
     SEEDS_SHARED = "seeds_shared", "{n} students may be seeds of one recipe, but two of them have one seed"
+    UNEQUAL_SEED_NOISE = ("unequal_seed_noise",
+        "seeds of some recipes vary more than those of others: each pair has the noise of its own seeds")
+    NO_SIGNAL = "no_signal", "these recipes differ by no more than their seeds do: the task cannot tell them apart"
+    NO_SEED_NOISE = "no_seed_noise", "seeds of one recipe do not differ at all: there is no noise to divide by"
+    EXPLORATORY = "exploratory", "exploratory: not among the comparisons that were planned"
     PROMPTED_DIFFERENTLY = "prompted_differently", "{roles:and} were prompted differently"
     FORMAT_ALIASED = "format_aliased", "format and capability are aliased, the difference may be one of format"
     SINGLE_TASK = "single_task", "{capability} is a single task: what is told of it may be that task's own"

@@ -33,7 +33,9 @@ from capgap.stats.multiplicity import TreeTestResult, benjamini_hochberg, change
 from capgap.stats.paired import Equivalence, equivalence, seed_difference
 from capgap.stats.patterns import FailurePatterns, PatternName, find_patterns, name_patterns
 from capgap.stats.power import GapDesign, RequiredSize, size_for_gap, smallest_visible_gap
-from capgap.stats.ratios import ratio_difference, ratio_of_means
+from capgap.stats.ratios import ratio_difference, ratio_of_means, seed_ratio
+from capgap.stats.recipe_contrasts import RecipeContrast, SeedSignal, recipe_contrasts, seed_signal
+from capgap.stats.seed_noise import MIN_SEEDS
 from capgap.stats.simulated_power import (
     AssumedAccuracies,
     SimulatedPower,
@@ -46,6 +48,7 @@ from capgap.stats.stratified import Design, StratifiedMean, cross_covariance, st
 __all__ = [
     "ERROR_TYPES",
     "FEW_CLUSTERS",
+    "MIN_SEEDS",
     "AssumedAccuracies",
     "PooledEstimate",
     "CurveData",
@@ -68,7 +71,9 @@ __all__ = [
     "OddsRatio",
     "OutcomeGrid",
     "PatternName",
+    "RecipeContrast",
     "RelativeCost",
+    "SeedSignal",
     "SimulatedPower",
     "StratifiedMean",
     "SupposedCurve",
@@ -114,7 +119,10 @@ __all__ = [
     "refused",
     "relative_data_cost",
     "rubin",
+    "recipe_contrasts",
     "seed_difference",
+    "seed_ratio",
+    "seed_signal",
     "run_tree_test",
     "simes",
     "simulated_power",

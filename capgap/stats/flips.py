@@ -14,7 +14,7 @@ from capgap.schema.remarks import Reason, remark
 from capgap.stats.binary import mcnemar_exact
 from capgap.stats.estimate import Estimate, EstimateSet, Status, refused, t_critical, t_estimate, t_p_value
 from capgap.stats.means import accuracy, mean_estimate, paired_difference
-from capgap.stats.paired import MIN_SEEDS
+from capgap.stats.seed_noise import MIN_SEEDS
 from capgap.stats.stratified import Design
 
 __all__ = ["MIN_FLIP_SEEDS", "FlipList", "FlipShares", "flip_counts", "flip_list", "flips_beyond_seeds"]

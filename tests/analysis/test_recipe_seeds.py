@@ -7,17 +7,39 @@ from capgap.schema.remarks import Reason
 from capgap.stats import holm
 from tests.analysis.cohorts import cohort, rows
 
+_FULL_125 = {"subject": "recipe", "level": "battery", "adaptation": "full", "n_examples": "125"}
+
 
 def test_three_seeds_speak_of_the_recipe():
-    gaps = rows("gap", subject="recipe", level="battery")
+    gaps = rows("gap", subject="recipe", level="battery", weighting="tasks")
     assert len(gaps) == 12  # six sizes, two adaptations
     assert (gaps["n_seeds"] == 3).all()
     assert (gaps["population_students"] == "this_recipe").all()
     assert gaps["model"].isna().all()
     checkpoints = rows("gap", subject="model", level="battery", weighting="tasks", population_tasks="these_tasks")
     seeds = checkpoints[checkpoints["model"].str.startswith("full-125-")]
-    (same,) = rows("gap", subject="recipe", level="battery", adaptation="full", n_examples="125").to_dict("records")
+    (same,) = rows("gap", **_FULL_125, weighting="tasks").to_dict("records")
     assert same["estimate"] == pytest.approx(seeds["estimate"].mean())
+
+
+def test_closure_and_retention_of_a_recipe_are_those_of_its_mean_score():
+    outcomes, _, _ = cohort()
+    accuracy = outcomes.groupby(["model", "task"])["score"].mean().groupby("model").mean()
+    recipe = accuracy[[f"full-125-{seed}" for seed in range(3)]].mean()
+    (closure,) = rows("gap_closure", **_FULL_125, weighting="tasks").to_dict("records")
+    assert closure["estimate"] == pytest.approx(
+        (recipe - accuracy["base"]) / (accuracy["teacher"] - accuracy["base"]), abs=1e-12
+    )
+    (retention,) = rows("retention", **_FULL_125, weighting="tasks").to_dict("records")
+    assert retention["estimate"] == pytest.approx(recipe / accuracy["teacher"], abs=1e-12)
+
+
+def test_recipes_have_numbers_at_every_level_and_both_weightings_above_tasks():
+    found = rows("gain", subject="recipe", n_examples="125", adaptation="full")
+    assert set(found["level"]) == {"battery", "capability", "task", "slice"}
+    above = found[found["level"].isin(["battery", "capability"])]
+    assert above.groupby(["level", "group"])["weighting"].nunique().eq(2).all()
+    assert set(found[found["level"] == "task"]["weighting"]) == {"items"}
 
 
 def test_what_is_lost_is_held_against_what_seeds_lose_against_each_other():
@@ -61,7 +83,7 @@ def test_five_seeds_make_a_list_of_items():
 
 
 def test_several_recipes_asked_one_question_are_a_family():
-    gaps = rows("gap", subject="recipe", level="battery")
+    gaps = rows("gap", subject="recipe", level="battery", weighting="tasks")
     (family,) = set(gaps["family"])
     assert family.split("|")[:5] == ["holm", "gap", "battery", "world", "recipe"]
     assert family.endswith("|12")
