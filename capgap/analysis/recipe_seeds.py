@@ -8,17 +8,15 @@ import numpy as np
 from capgap import schema
 from capgap.analysis.analysis_sets import AnalysisSet, SubsetCache
 from capgap.analysis.cohort import Cohort, Recipe
-from capgap.analysis.estimate_rows import RECIPE_POPULATION, THESE_TASKS, EstimateRow
+from capgap.analysis.estimate_rows import RECIPE_POPULATION, EstimateRow
 from capgap.analysis.groups import ItemGroup, groups_at, groups_of
 from capgap.analysis.recipe_comparison import recipe_comparison_rows, student_contrast_rows
-from capgap.analysis.score_matrix import Floats, Ints, ScoreMatrix
+from capgap.analysis.recipe_flips import recipe_flip_rows
+from capgap.analysis.score_matrix import Floats, ScoreMatrix
 from capgap.analysis.student_estimates import chance_unknown
-from capgap.schema.remarks import Reason, Remark, remark
-from capgap.stats import MIN_SEEDS, Estimate, flip_list, flips_beyond_seeds, refused, seed_difference, seed_ratio
+from capgap.stats import MIN_SEEDS, Estimate, refused, seed_difference, seed_ratio
 
 __all__ = ["recipe_rows"]
-
-_MAX_LISTED_ITEMS = 30  # items named in a note
 
 
 def recipe_rows(
@@ -53,7 +51,9 @@ def recipe_rows(
         for group in _groups_of_recipe(grid, recipe, excluded):
             rows = [*comparison.number_rows(group)]
             if comparison.base is not None and group.level in ("battery", "capability"):
-                rows += _flip_rows(subsets, recipe, group, comparison.base, conf_level)
+                rows += recipe_flip_rows(
+                    subsets, recipe, _blank_row(group, recipe), group, comparison.base, conf_level=conf_level
+                )
             yield from (replace(row, estimate=row.estimate.noting(*cohort.remarks)) for row in rows)
     yield from recipe_comparison_rows(subsets, recipes, excluded, conf_level=conf_level)
     of_recipes = {student for recipe in recipes for student in recipe.students}
@@ -164,44 +164,3 @@ class _RecipeComparison:
             return refused(*refusal)
         above, teacher = self._seeds(subset) - chance, self._scores(self.teacher, subset) - chance
         return seed_ratio(above, teacher, subset.design, denominator="teacher − chance", conf_level=self.conf_level)
-
-
-def _flip_rows(
-    subsets: SubsetCache, recipe: Recipe, group: ItemGroup, base: str, conf_level: float
-) -> Iterator[EstimateRow]:
-    grid, role_names = subsets.grid, ("base", "seeds")
-    cells = subsets.select(group.rows, [base, *recipe.students])
-    baseline, students = grid.of(base)[cells.rows], np.stack([grid.of(name)[cells.rows] for name in recipe.students])
-    if cells.refusal(role_names) or not np.isin(baseline, (0.0, 1.0)).all() or not np.isin(students, (0.0, 1.0)).all():
-        return  # the gain says why, where items are too few
-    subset = AnalysisSet.of(grid, cells.rows, "tasks", THESE_TASKS)
-    flips = flips_beyond_seeds(baseline, students, subset.design, conf_level=conf_level)
-    disagreement = remark(Reason.SEED_DISAGREEMENT, share=100 * flips.seed_disagreement)
-    flip_shares = {
-        "lost": (flips.loss_rate, "base right, student wrong, minus what seeds lose against each other"),
-        "gained": (flips.gain_rate, "base wrong, student right, minus what seeds lose against each other"),
-    }
-    for quantity, (share, contrast) in flip_shares.items():
-        estimate = replace(share, n_items=subset.n_items).noting(disagreement, *cells.information(role_names))
-        blank = replace(_blank_row(group, recipe), quantity=quantity, contrast=contrast, n_tasks=subset.n_tasks)
-        yield replace(blank, estimate=estimate)
-        shortlist = flip_list(baseline, students, direction=quantity)
-        if shortlist.status != "refused":
-            count = Estimate(float(len(shortlist.items)), n_items=shortlist.n_candidates, method="empirical Bayes list")
-            yield replace(
-                blank,
-                quantity=f"items_{quantity}",
-                contrast=f"{quantity} whichever seed",
-                scale="items",
-                estimate=count.noting(_listed_items_remark(grid, cells.rows[shortlist.items])),
-                population=RECIPE_POPULATION._replace(items="these_items"),
-            )
-
-
-def _listed_items_remark(grid: ScoreMatrix, rows: Ints) -> Remark:
-    """Tasks and items, the surest first."""
-    if not len(rows):
-        return remark(Reason.NO_SURE_ITEM)
-    names = [f"{grid.tasks[grid.task[row]]}/{grid.items[row]}" for row in rows[:_MAX_LISTED_ITEMS]]
-    overflow_text = f" and {len(rows) - _MAX_LISTED_ITEMS} more" if len(rows) > _MAX_LISTED_ITEMS else ""
-    return remark(Reason.LISTED_ITEMS, items=names, more=overflow_text)

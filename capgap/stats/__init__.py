@@ -25,6 +25,7 @@ from capgap.stats.error_types import ERROR_TYPES, error_types, is_trace, step_re
 from capgap.stats.estimate import FEW_CLUSTERS, Estimate, no_variation_bound, refused
 from capgap.stats.failure_odds import FailureRegression, OddsRatio, failure_regression
 from capgap.stats.fidelity import ErrorInheritance, collision_rate, error_inheritance, expected_agreement, fidelity
+from capgap.stats.flip_null import answers_per_item, expected_chance_flips
 from capgap.stats.flips import FlipList, FlipShares, flip_counts, flip_list, flips_beyond_seeds
 from capgap.stats.means import accuracy, mean_estimate, paired_difference
 from capgap.stats.mixed import MixedFit, OutcomeGrid, fit_mixed
@@ -80,6 +81,7 @@ __all__ = [
     "CurveTarget",
     "TreeTestResult",
     "accuracy",
+    "answers_per_item",
     "change_conf_level",
     "benjamini_hochberg",
     "closure_difference_power",
@@ -97,6 +99,7 @@ __all__ = [
     "is_trace",
     "step_results",
     "expected_agreement",
+    "expected_chance_flips",
     "failure_regression",
     "fidelity",
     "find_patterns",
