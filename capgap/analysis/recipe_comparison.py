@@ -5,6 +5,7 @@ intervals of a level hold together over its pairs and groups. Domains and tasks 
 students that belong to no recipe of three seeds.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -18,7 +19,15 @@ from capgap.analysis.groups import ItemGroup, groups_at, groups_of
 from capgap.analysis.score_matrix import Floats
 from capgap.schema.quantities import GroupLevel
 from capgap.schema.remarks import Reason, remark
-from capgap.stats import holm, paired_difference, recipe_contrasts, refused, seed_signal
+from capgap.stats import (
+    answer_variance,
+    answers_per_item,
+    holm,
+    paired_difference,
+    recipe_contrasts,
+    refused,
+    seed_signal,
+)
 
 __all__ = ["MOST_PAIRED", "recipe_comparison_rows", "student_contrast_rows"]
 
@@ -65,7 +74,12 @@ def recipe_comparison_rows(
             continue
         for subset in subsets.of(replace(group, generalizes=False), cells.rows):
             scores = [_scores_of(subsets, recipe.students, subset) for recipe in recipes]
-            yield from _contrast_rows(group, cells, subset, recipes, scores, pairs, n_comparisons, conf_level)
+            n_answers = answers_per_item(np.vstack(scores)) if grid.repeated else None
+            yield from _contrast_rows(
+                *(group, cells, subset, recipes, scores, pairs, n_answers),
+                n_comparisons=n_comparisons,
+                conf_level=conf_level,
+            )
             if subset.weighting == "tasks" or not group.spans_tasks:
                 yield _signal_row(group, cells, subset, recipes, scores, conf_level)
 
@@ -119,17 +133,23 @@ def _contrast_rows(
     recipes: Sequence[Recipe],
     scores: Sequence[Floats],
     pairs: Pairs,
+    n_answers: int | None,
+    *,
     n_comparisons: int,
     conf_level: float,
 ) -> Iterator[EstimateRow]:
     exploratory = () if group.level in _PLANNED_LEVELS else (remark(Reason.EXPLORATORY),)
     remarks = (*exploratory, *cells.information(_SEEDS), *group.remarks)
+    v_answers = None
+    if n_answers is not None and n_answers > 1:  # repeats of right and wrong answers
+        v_answers = [answer_variance(seeds, subset.design, n_answers) for seeds in scores]
     contrasts = recipe_contrasts(scores, subset.design, pairs, n_comparisons=n_comparisons, conf_level=conf_level)
     for pair, contrast in zip(pairs, contrasts, strict=True):
         blank = _blank_contrast(group, recipes, pair)
         noise: KeyValues = (
             ("std_error_seeds", contrast.std_error_seeds),
             ("std_error_items", contrast.std_error_items),
+            *([("std_error_answers", math.sqrt(v_answers[pair[0]] + v_answers[pair[1]]))] if v_answers else []),
             ("n_comparisons", n_comparisons),
         )
         yield replace(

@@ -36,7 +36,7 @@ from capgap.stats.patterns import FailurePatterns, PatternName, find_patterns, n
 from capgap.stats.power import GapDesign, RequiredSize, size_for_gap, smallest_visible_gap
 from capgap.stats.ratios import ratio_difference, ratio_of_means, seed_ratio
 from capgap.stats.recipe_contrasts import RecipeContrast, SeedSignal, recipe_contrasts, seed_signal
-from capgap.stats.seed_noise import MIN_SEEDS
+from capgap.stats.seed_noise import MIN_SEEDS, answer_variance
 from capgap.stats.simulated_power import (
     AssumedAccuracies,
     SimulatedPower,
@@ -81,6 +81,7 @@ __all__ = [
     "CurveTarget",
     "TreeTestResult",
     "accuracy",
+    "answer_variance",
     "answers_per_item",
     "change_conf_level",
     "benjamini_hochberg",

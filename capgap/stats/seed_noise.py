@@ -14,7 +14,7 @@ from scipy import optimize
 from capgap.stats.estimate import t_critical
 from capgap.stats.stratified import Design
 
-__all__ = ["MIN_SEEDS", "SeedNoise", "cochran_cox_df", "seed_noise"]
+__all__ = ["MIN_SEEDS", "SeedNoise", "answer_variance", "cochran_cox_df", "seed_noise"]
 
 Floats = NDArray[np.float64]
 
@@ -71,6 +71,27 @@ def seed_noise(values: Floats, design: Design) -> SeedNoise:
         spread=float(deviations.theta.var(ddof=1)),
         item_by_seed=float(np.trace(deviations.cov)) / (n_seeds - 1),
     )
+
+
+def answer_variance(values: Floats, design: Design, n_answers: int) -> float:
+    """The part of the variance of a mean over seeds that more repeats of each item would lessen.
+
+    Parameters
+    ----------
+    values
+        Share of right answers of each seed on each item, shape (seeds, items).
+    design
+        Strata, clusters and weights of the items; clusters do not matter, since answers are drawn one by one.
+    n_answers
+        Repeats behind each share, two at least.
+
+    Notes
+    -----
+    ``s (1 - s) / (k - 1)`` estimates the sampling variance of a share of k answers without bias.
+    """
+    weights = (design.weights / design.counts)[design.stratum]
+    per_item = (values * (1 - values)).sum(axis=0) / (n_answers - 1) / len(values) ** 2
+    return float(weights**2 @ per_item)
 
 
 def cochran_cox_df(items: tuple[float, float], seeds: tuple[float, float], conf_level: float) -> float:

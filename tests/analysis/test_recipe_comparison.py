@@ -70,6 +70,16 @@ def test_a_contrast_is_the_difference_of_seed_means_with_tasks_or_items_weighing
     assert noise["n_comparisons"] == 3
 
 
+def test_over_repeats_the_luck_of_single_answers_stands_beside_seeds_and_items():
+    outcomes, models, roles = world((0.0, 1.0), n_items=40)
+    again, _, _ = world((0.0, 1.0), n_items=40, seed=1)
+    estimates = estimate_table(pd.concat([outcomes, again.assign(repeat=1)]), roles, models=models)
+    (row,) = contrasts(estimates, level="battery", weighting="tasks").to_dict("records")
+    noise = json.loads(row["factors"])
+    assert 0 < noise["std_error_answers"] < 1.5 * noise["std_error_items"]
+    assert "std_error_answers" not in contrasts(three_recipes()[0])["factors"].iloc[0]
+
+
 def test_planned_levels_pay_for_all_pairs_and_finer_ones_are_exploratory():
     estimates, _ = three_recipes()
     capability = contrasts(estimates, level="capability", weighting="tasks")

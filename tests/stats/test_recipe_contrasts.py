@@ -8,7 +8,7 @@ from scipy import stats
 
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason
-from capgap.stats import Design, holm, recipe_contrasts, seed_signal
+from capgap.stats import Design, answer_variance, holm, recipe_contrasts, seed_signal
 from capgap.stats.recipe_contrasts import equal_seed_noise
 from capgap.stats.seed_noise import SeedNoise
 from tests.stats.recipe_contrasts_coverage import CELLS, RecipeCell, run_cell
@@ -121,6 +121,15 @@ def test_a_task_that_cannot_tell_recipes_apart_says_so():
     assert apart.ratio.reason is None
     still = seed_signal([np.ones((3, 20)), np.zeros((3, 20))], alone(20))
     assert (still.ratio.status, still.ratio.reason) == ("refused", Reason.NO_SEED_NOISE)
+
+
+def test_the_luck_of_answers_over_repeats_is_the_variance_of_their_mean():
+    rng = np.random.default_rng(0)
+    p, design = rng.uniform(0.2, 0.8, 40), Design.of(np.repeat([0, 1], [10, 30]), np.arange(40))
+    weights = np.repeat([0.5 / 10, 0.5 / 30], [10, 30])
+    truth = (weights**2 * p * (1 - p) / 4).sum() / 3  # four answers an item, three seeds
+    found = [answer_variance(rng.binomial(4, p, (3, 40)) / 4, design, 4) for _ in range(400)]
+    assert np.mean(found) == pytest.approx(truth, rel=0.02)
 
 
 def test_a_single_seed_or_other_items_are_told():
