@@ -24,11 +24,12 @@ test: $(READY)
 test-slow: $(READY)
 	$(BIN)/pytest -m slow
 
-# Simulated coverage of the statistics: a seeded part in minutes, all of it overnight (resumable for the mixed model).
+# Simulated coverage of the statistics: a seeded part in minutes, all of it overnight (resumable for the mixed model and recipes).
 validate: $(READY)
 	@mkdir -p $(VALIDATION)
 	$(BIN)/python -m tests.stats.coverage 200
 	$(BIN)/python -m tests.stats.seeds_coverage 200
+	$(BIN)/python -m tests.stats.recipe_contrasts_coverage 100
 	$(BIN)/python -m tests.stats.curves.coverage 20 inside
 	$(BIN)/python -m tests.stats.mixed.coverage 20 $(VALIDATION)/mixed-quick.csv 180 12,24
 	$(BIN)/python -m tests.stats.patterns.recovery 5
@@ -38,6 +39,7 @@ validate-all: $(READY)
 	@mkdir -p $(VALIDATION)
 	$(BIN)/python -m tests.stats.coverage 2000
 	$(BIN)/python -m tests.stats.seeds_coverage 2000
+	$(BIN)/python -m tests.stats.recipe_contrasts_coverage 2000 $(VALIDATION)/recipe-contrasts.csv
 	$(BIN)/python -m tests.stats.curves.coverage 2000
 	$(BIN)/python -m tests.stats.mixed.coverage 2000 $(VALIDATION)/mixed.csv
 	$(BIN)/python -m tests.stats.mixed.margins_coverage 2000

@@ -3,7 +3,7 @@
 import pytest
 
 from capgap.importers.values import short_text
-from capgap.printable_text import one_line, printable, shortened
+from capgap.printable_text import natural_order, one_line, printable, shortened
 from capgap.report.text import shorten
 
 
@@ -23,3 +23,8 @@ def test_terminal_import_and_page_shorten_alike() -> None:
     name = "organisation/a-model-of-a-long-name-checkpoint-1200"
     assert shortened(name, 20) == short_text(name, 20) == shorten(name, 20)
     assert short_text({"a": 1}) == "an object"
+
+
+def test_names_are_ordered_by_their_numbers():
+    names = ["s-10", "s-9", "checkpoint-1000", "checkpoint-200", "7", "s"]
+    assert sorted(names, key=natural_order) == ["7", "checkpoint-200", "checkpoint-1000", "s", "s-9", "s-10"]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import pandas as pd
 
 from capgap import schema
 from capgap.schema.remarks import Reason, Remark, remark
+from capgap.stats import MIN_SEEDS
 
 __all__ = ["CATEGORICAL_FACTORS", "LOG_SCALE_FACTORS", "Cohort", "Recipe", "cohort_of"]
 
@@ -32,6 +34,18 @@ LOG_SCALE_FACTORS = ("n_examples", "n_params")
 """What effects and patterns are asked about as a logarithm, where it varies."""
 CATEGORICAL_FACTORS = ("adaptation", "supervision", "diversity")
 """Likewise as words."""
+_NAMED_NUMBERS = {
+    "n_examples": "{} examples",
+    "n_params": "{} parameters",
+    "n_layers": "{} layers",
+    "width": "width {}",
+    "lr": "learning rate {}",
+    "epochs": "{} epochs",
+    "step": "step {}",
+}
+"""How a recipe's name holds what would be a bare number."""
+_DIGEST = re.compile(r"[0-9a-f]{8,}")
+"""What `capgap distill` writes as a recipe: no name for people."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,8 @@ class Recipe:
     """Their names, in the order of the comparison."""
     factors: tuple[tuple[str, str], ...]
     """What tells this recipe from the others of the cohort, as words."""
+    name: str = ""
+    """What a sentence calls it: the models table's word for it, else its factors; unlike all other recipes' names."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +68,14 @@ class Cohort:
     """Those that have a row, in the order of the comparison, of each training run the last checkpoint."""
     facts: Mapping[str, Mapping[str, Any]]
     """Student → column → value; what is unknown is absent."""
-    n_earlier_checkpoints: int = 0
+    earlier_checkpoints: tuple[str, ...] = ()
     """Students left out: checkpoints of a training run of which a later one is here."""
 
     @property
     def remarks(self) -> tuple[Remark, ...]:
         """How many those are; empty where there are none."""
-        return (remark(Reason.EARLIER_CHECKPOINTS, n=self.n_earlier_checkpoints),) if self.n_earlier_checkpoints else ()
+        n_earlier = len(self.earlier_checkpoints)
+        return (remark(Reason.EARLIER_CHECKPOINTS, n=n_earlier),) if n_earlier else ()
 
     def known(self, column: str) -> dict[str, Any]:
         """The value of a column for every student that has one."""
@@ -73,7 +90,7 @@ class Cohort:
         """The students whose numbers have a logarithm, and which students and factors stay out of a model."""
         zero = [s for s in self.students if any(float(self.facts[s].get(name, 1)) <= 0 for name in LOG_SCALE_FACTORS)]
         positive = tuple(student for student in self.students if student not in zero)
-        cohort = Cohort(positive, {student: self.facts[student] for student in positive}, self.n_earlier_checkpoints)
+        cohort = Cohort(positive, {student: self.facts[student] for student in positive}, self.earlier_checkpoints)
         remarks = [*self.remarks, *([remark(Reason.NO_LOGARITHM, students=zero)] if zero else [])]
         for name in (*LOG_SCALE_FACTORS, *CATEGORICAL_FACTORS):
             known_values = cohort.known(name)
@@ -98,6 +115,11 @@ class Cohort:
         """The recipes with the number of examples as a part of them: students that differ in their seeds alone."""
         yield from self._group_by_columns((*RECIPE_FACTORS, *RECIPE_NUMBERS, "n_examples", "step", "recipe"))
 
+    def seeded_recipes(self) -> list[Recipe]:
+        """The recipes that numbers can speak of: three students or more, known to differ in their seeds alone."""
+        enough = [recipe for recipe in self.trainings() if len(recipe.students) >= MIN_SEEDS]
+        return [recipe for recipe in enough if self.seed_refusal(recipe.students) is None]
+
     def seed_refusal(self, students: Sequence[str]) -> Remark | None:
         """Why students that differ in nothing known are no training seeds of one recipe; None where they are."""
         seeds = [_columns_of(self.facts[s], SEED_COLUMNS) for s in students]
@@ -119,8 +141,10 @@ class Cohort:
         for n in range(len(columns)):  # what an earlier column says already is not said again
             if n_told_apart([*distinguishing_indices, n]) > n_told_apart(distinguishing_indices):
                 distinguishing_indices.append(n)
-        for key, students in recipes.items():
-            yield Recipe(tuple(students), tuple((columns[n], key[n]) for n in distinguishing_indices))
+        factors = [tuple((columns[n], key[n]) for n in distinguishing_indices) for key in recipes]
+        names = _recipe_names([self.facts[students[0]].get("recipe") for students in recipes.values()], factors)
+        for students, recipe_factors, name in zip(recipes.values(), factors, names, strict=True):
+            yield Recipe(tuple(students), recipe_factors, name)
 
 
 def cohort_of(models: pd.DataFrame | None, students: Sequence[str]) -> Cohort:
@@ -144,7 +168,19 @@ def cohort_of(models: pd.DataFrame | None, students: Sequence[str]) -> Cohort:
         if name in records
     }
     last_checkpoint_facts = _last_checkpoints(facts)
-    return Cohort(tuple(last_checkpoint_facts), last_checkpoint_facts, len(facts) - len(last_checkpoint_facts))
+    earlier_checkpoints = tuple(name for name in facts if name not in last_checkpoint_facts)
+    return Cohort(tuple(last_checkpoint_facts), last_checkpoint_facts, earlier_checkpoints)
+
+
+def _recipe_names(declared: Sequence[Any], factors: Sequence[tuple[tuple[str, str], ...]]) -> list[str]:
+    """Words for recipes: those of the models table, where they are names and one a recipe, else their factors."""
+    names = [str(word) if word is not None else "" for word in declared]
+    if all(names) and len(set(names)) == len(names) and not any(map(_DIGEST.fullmatch, names)):
+        return names
+    return [
+        "/".join(_NAMED_NUMBERS.get(name, "{}").format(value) for name, value in recipe) or "one recipe"
+        for recipe in factors
+    ]
 
 
 def _last_checkpoints(facts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -1,14 +1,15 @@
-"""Headline of a cohort: what more examples or another adaptation are worth, and what reasoning costs, in two lines."""
+"""Headline of a cohort: which recipe is ahead, what examples or an adaptation are worth, what reasoning costs."""
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from capgap.analysis.groups import CAPABILITY_DUO
 from capgap.analysis.number_format import with_interval
+from capgap.analysis.recipe_headline import recipe_sentences, student_sentences
 from capgap.printable_text import one_line
 
 _DOUBLING_PHRASES = {"n_examples": "twice the examples", "n_params": "twice the parameters"}
@@ -21,10 +22,30 @@ _STUDENTS = {
 """TargetPopulation code → how a sentence calls it."""
 _INTERVAL_COLUMNS = ("estimate", "conf_low", "conf_high")
 _MOST_RECIPES = 3
+MOST_STUDENT_LINES = 8
+"""Of more students, each one's line stands in tables and on the page only."""
+
+
+def headline_lines(estimates: pd.DataFrame, student_lines: Sequence[str]) -> list[str]:
+    """The headline: the sentence about recipes, those of the cohort, and a line a student where they are few.
+
+    Parameters
+    ----------
+    estimates
+        From `analyze`.
+    student_lines
+        The line of each student.
+    """
+    cohort_lines = [*recipe_sentences(estimates), *cohort_sentences(estimates)]
+    if len(student_lines) <= MOST_STUDENT_LINES:
+        return [*cohort_lines, *student_lines]
+    shared_lines = cohort_lines or student_sentences(estimates)
+    pointer = f"{len(student_lines)} students, one by one: see the table of the page, or estimates.json."
+    return [*shared_lines, pointer] if shared_lines else list(student_lines)
 
 
 def cohort_sentences(estimates: pd.DataFrame) -> list[str]:
-    """Lines about the students as a cohort; none where they are too few or differ in nothing known.
+    """Lines about effects and costs over the cohort; none where students are too few or differ in nothing known.
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ _FAMILY_COLUMNS = (
 """Codes that the rows of one question share, whoever is asked; the contrast where the quantity declares codes of it."""
 _COPIED_COLUMNS = (
     *("quantity", "level", "group", "model", "contrast", "scale", "weighting", "subject", "estimator"),
-    *("n_tasks", "n_students", "n_seeds"),
+    *("n_tasks", "n_students", "n_seeds", "p_adjusted", "family"),
 )
 
 
@@ -78,6 +78,10 @@ class EstimateRow:
     conf_level: float | None = None
     """Where it is not that of all other numbers."""
     alternative: str = "two-sided"
+    p_adjusted: float = np.nan
+    """Where the estimator adjusted it itself (over pairs); NaN where `adjust_over_students` does."""
+    family: str | None = None
+    """Of that adjustment."""
 
     def record(self, conf_level: float) -> dict[str, object]:
         """The row as columns of the table, with ``remarks`` in place of ``reason`` and ``note``."""
@@ -134,8 +138,8 @@ def adjust_over_students(frame: pd.DataFrame) -> pd.DataFrame:
     ``family_labels`` becomes ``holm|quantity|level|group|…|members``: the codes of `_FAMILY_COLUMNS` and the number
     of p-values.
     """
-    adjusted_p_values = np.full(len(frame), np.nan)
-    family_labels = np.full(len(frame), None, dtype=object)
+    adjusted_p_values = frame["p_adjusted"].to_numpy(dtype=float, copy=True)
+    family_labels = frame["family"].to_numpy(dtype=object, copy=True)
     has_codes = {name: bool(quantity.contrasts) for name, quantity in QUANTITIES.items()}
     contrast_codes = frame["contrast"].where(frame["quantity"].map(has_codes).astype(bool), "")
     p_values = frame["p_value"].to_numpy(dtype=float)

@@ -8,10 +8,11 @@ import numpy as np
 from capgap.analysis.analysis_sets import AnalysisSet
 from capgap.analysis.estimate_rows import EstimateRow
 from capgap.analysis.groups import ItemGroup
+from capgap.analysis.score_matrix import Floats
 from capgap.analysis.student_estimates import RoleComparison, paired_rows
 from capgap.schema.quantities import QUANTITIES
 from capgap.schema.remarks import Reason, remark
-from capgap.stats import Equivalence, Estimate, equivalence, flip_counts, refused
+from capgap.stats import Equivalence, Estimate, answers_per_item, equivalence, flip_counts, refused
 
 EQUIVALENCE_MARGIN = 0.02
 """How far a student may fall short of its teacher and count as its equal, in score."""
@@ -28,7 +29,7 @@ def flip_rows(comparison: RoleComparison, item_groups: Iterable[ItemGroup]) -> I
             def estimator(subset: AnalysisSet, quantity: str = quantity) -> Estimate:
                 base, student = comparison.score("base", subset), comparison.score("student", subset)
                 if not np.isin([base, student], (0.0, 1.0)).all():
-                    return refused(remark(Reason.FRACTIONAL_SCORES))
+                    return _excess_over_repeats(comparison, subset, base, student, quantity)
                 flips = flip_counts(base, student, subset.design, conf_level=comparison.conf_level)
                 share = flips.loss_rate if quantity == "lost" else flips.gain_rate
                 counts = remark(Reason.FLIP_COUNTS, lost=flips.n_lost, gained=flips.n_gained, of=len(base))
@@ -36,6 +37,24 @@ def flip_rows(comparison: RoleComparison, item_groups: Iterable[ItemGroup]) -> I
 
             fixed_task_group = group.of_these_tasks()
             yield from paired_rows(comparison, fixed_task_group, quantity, contrast, ("base", "student"), estimator)
+
+
+def _excess_over_repeats(
+    comparison: RoleComparison, subset: AnalysisSet, base: Floats, student: Floats, direction: str
+) -> Estimate:
+    """Flips of one answer of each model, beyond those of two answers of this student, from shares over repeats.
+
+    With s the student's share of right answers of k, ``s (1 - s) k / (k - 1)`` is the unbiased chance that one of its
+    answers is right and another wrong. Refused where scores are no such shares.
+    """
+    n_answers = answers_per_item(np.concatenate([base, student])) if comparison.grid.repeated else None
+    if n_answers is None or n_answers < 2:
+        return refused(remark(Reason.FRACTIONAL_SCORES))
+    null = student * (1 - student) * n_answers / (n_answers - 1)
+    flips = base * (1 - student) if direction == "lost" else (1 - base) * student
+    share = 100 * subset.design.mean(null)
+    beyond = remark(Reason.BEYOND_REPEATS, share=share), remark(Reason.EXPECTED_FLIPS, n=n_answers)
+    return subset.difference(flips - null, conf_level=comparison.conf_level).noting(remark(Reason.ONE_SEED), *beyond)
 
 
 def equivalence_rows(

@@ -70,7 +70,7 @@ class ItemGroup:
         return replace(self, generalizes=False, undivided=undivided)
 
 
-def groups_of(grid: ScoreMatrix, model: str, excluded: frozenset[str]) -> Iterator[ItemGroup]:
+def groups_of(grid: ScoreMatrix, model: str, excluded: frozenset[str] = frozenset()) -> Iterator[ItemGroup]:
     """Every group of every level, coarse to fine.
 
     Parameters
@@ -96,7 +96,7 @@ def groups_of(grid: ScoreMatrix, model: str, excluded: frozenset[str]) -> Iterat
         yield from _slice_groups(grid, model, name, rows)
 
 
-def groups_at(grid: ScoreMatrix, level: GroupLevel, excluded: frozenset[str]) -> Iterator[ItemGroup]:
+def groups_at(grid: ScoreMatrix, level: GroupLevel, excluded: frozenset[str] = frozenset()) -> Iterator[ItemGroup]:
     """Every group of one level over tasks: ``battery``, ``capability`` or ``domain``."""
     for name in grid.members(level):
         yield group_at(grid, level, name, excluded)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from capgap import schema
-from capgap.analysis.cohort_headline import cohort_sentences
+from capgap.analysis.cohort_headline import headline_lines
 from capgap.analysis.groups import CAPABILITY_DUO
 from capgap.analysis.number_format import format_points, with_interval
 from capgap.printable_text import one_line
@@ -71,14 +71,14 @@ def sentence(estimates: pd.DataFrame, roles: schema.Roles) -> str:
     Returns
     -------
     str
-        Lines of `cohort_sentences`, and as many as there are students. Gap closure where there is a base and the
+        Those of `headline_lines`, with a line a student where they are few. Gap closure where there is a base and the
         teacher leads it, else retention, else the gap in points; the accuracy of a lone model. What is refused or left
         out is said.
     """
     rows = _headline_rows(estimates)
     has_several_students = len(roles.students) > 1
     lines = [_line(rows, roles, student, with_student_name=has_several_students) for student in roles.students]
-    return "\n".join([*cohort_sentences(estimates), *lines])
+    return "\n".join(headline_lines(estimates, lines))
 
 
 def next_step(estimates: pd.DataFrame, roles: schema.Roles, run: Mapping[str, Any] | None = None) -> str:

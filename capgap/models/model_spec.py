@@ -11,6 +11,7 @@ from typing import Any
 
 from capgap.errors import ModelError, suggestion
 from capgap.models.secret_masking import masked, refuse_secrets
+from capgap.printable_text import natural_order
 
 __all__ = ["BACKENDS", "MODEL_KEYS", "ModelSpec", "expand_models", "parse_model", "add_permissions"]
 
@@ -156,7 +157,7 @@ def expand_models(texts: Iterable[str]) -> list[ModelSpec]:
         if spec.kind != "checkpoint" or not re.search(r"[*?\[]", spec.checkpoint):
             specs.append(spec)
             continue
-        paths = sorted(filter(_may_be_checkpoint, glob.glob(spec.checkpoint)), key=_natural_order)
+        paths = sorted(filter(_may_be_checkpoint, glob.glob(spec.checkpoint)), key=natural_order)
         if not paths:
             raise ModelError(
                 f"model {text!r}: no directory matches, nor a .gguf file. "
@@ -251,11 +252,6 @@ def _split_name(name_and_checkpoint: str) -> tuple[str, str]:
 def _backend_name(backend: str, arguments: str) -> str:
     model = re.search(r"(?:^|,)(?:model|pretrained)=([^,]+)", arguments)
     return default_name(model.group(1)) if model else backend
-
-
-def _natural_order(path: str) -> list[Any]:
-    """Sort key that puts checkpoint-200 before checkpoint-1000."""
-    return [(0, int(chunk)) if chunk.isdigit() else (1, chunk) for chunk in re.split(r"(\d+)", path)]
 
 
 def _distinct(specs: list[ModelSpec]) -> list[ModelSpec]:

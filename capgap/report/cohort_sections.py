@@ -1,6 +1,6 @@
 """Sections about several students, and about failures: tables, and the curves of data efficiency."""
 
-from collections.abc import Collection, Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -10,7 +10,7 @@ from capgap.report.tables import EstimateIndex, EstimateView, ShownTable, capabi
 from capgap.schema import Roles
 
 _MOST_CURVES = 12
-_RECIPE_QUANTITIES = ("gap", "gain", "lost", "gained", "items_lost", "items_gained")
+_RECIPE_QUANTITIES = ("gap_closure", "retention", "gap", "gain", "lost", "gained", "items_lost", "items_gained")
 
 _RIGHT_WITH_TRACE = "right_answers_with_trace"
 """The factor ``among`` of error types that are shares of right answers; all others are shares of wrong ones."""
@@ -29,7 +29,9 @@ class CohortSections:
     costs: tuple[ShownTable, ...]
     """Data cost, relative cost, the next batch."""
     recipes: tuple[ShownTable, ...]
-    """Gaps, gains and flips of recipes over their seeds."""
+    """Contrasts of recipes, their own numbers over their seeds, what finer levels add."""
+    students: tuple[ShownTable, ...]
+    """Pairs of students that no recipe holds."""
     flips: tuple[ShownTable, ...]
     """Lost and gained of each student, and equivalence."""
     failures: tuple[ShownTable, ...]
@@ -43,7 +45,8 @@ def cohort_sections(lookup: EstimateIndex, roles: Roles) -> CohortSections:
     effects, other_effects = _split_by_estimator(lookup.of("effect", "effect_difference"))
     costs, other_costs = _split_by_estimator(lookup.of("data_cost"))
     batches, other_batches = _split_by_estimator(lookup.of("next_batch_gain"))
-    recipes = [row for row in lookup.of(*_RECIPE_QUANTITIES) if row.subject == "recipe"]
+    recipes, finer_recipes = _split_by_level(r for r in lookup.of(*_RECIPE_QUANTITIES) if r.subject == "recipe")
+    contrasts, finer_contrasts = _split_by_level(lookup.of("recipe_contrast"))
     right_answer_rows = [row for row in lookup.of("error_type") if row.factors.get("among") == _RIGHT_WITH_TRACE]
     wrong_answer_rows = [row for row in lookup.of("error_type") if row.factors.get("among") != _RIGHT_WITH_TRACE]
     flips, equivalence = (
@@ -65,7 +68,14 @@ def cohort_sections(lookup: EstimateIndex, roles: Roles) -> CohortSections:
             (batches, "What twice the examples would bring"),
             ([*other_costs, *other_batches], "The same on other scales"),
         ),
-        recipes=_tables((recipes, "What holds for a recipe, whichever seed")),
+        recipes=_tables(
+            (contrasts, "Recipes against each other"),
+            (recipes, "What holds for a recipe, whichever seed"),
+            (lookup.of("seed_signal"), "Which tasks can tell these recipes apart"),
+            (finer_contrasts, "The best recipe against the others, by domain and task: exploratory"),
+            (finer_recipes, "Recipes by domain, task and slice"),
+        ),
+        students=_tables((lookup.of("student_contrast"), "Single students against each other")),
         flips=_tables(
             (flips, "Lost and gained against the base"),
             (equivalence, "Equivalence: as good as the teacher"),
@@ -89,6 +99,13 @@ def _split_by_estimator(rows: Sequence[EstimateView]) -> tuple[list[EstimateView
     """The rows of the declared estimator, and those of others."""
     declared_rows = [row for row in rows if not row.is_sensitivity_analysis]
     return declared_rows, [row for row in rows if row.is_sensitivity_analysis]
+
+
+def _split_by_level(rows: Iterable[EstimateView]) -> tuple[list[EstimateView], list[EstimateView]]:
+    """The rows of battery and capability, and those of finer levels."""
+    all_rows = list(rows)
+    coarse_rows = [row for row in all_rows if row.level in ("battery", "capability")]
+    return coarse_rows, [row for row in all_rows if row.level not in ("battery", "capability")]
 
 
 def _tables(

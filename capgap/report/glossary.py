@@ -14,6 +14,7 @@ _INTRODUCTION = (
 )
 _ADJUSTMENT_WORDS = {
     "students": "adjusted over the students or recipes that are asked the same, and down the tree of levels",
+    "pairs": "Holm over all pairs that are compared, at one level",
     "none": "not adjusted",
 }
 _LEGEND = {

@@ -14,6 +14,7 @@ from capgap import schema
 from capgap.classification import complete_labels
 from capgap.errors import StoreError, TableError, UsageError, suggestion
 from capgap.events import Listener, Note, ignore
+from capgap.printable_text import natural_order
 from capgap.results.joined_runs import joined_facts, joined_roles
 from capgap.results.results import Results
 from capgap.store import RunDirectory
@@ -234,7 +235,8 @@ def assign_roles(
                 raise UsageError(f"{role} {name!r}: no such model in the tables.{suggestion(name, known_models)}")
     lead = run_roles["teacher"] if teacher is None else None if teacher == "none" else teacher
     nonstudents = {lead, *named["base"], *named["control"], *run_roles["base"].values(), *run_roles["control"].values()}
-    candidates = students or run_roles["students"] or [name for name in sorted(known_models) if name not in nonstudents]
+    in_order = sorted(known_models, key=natural_order)
+    candidates = students or run_roles["students"] or [name for name in in_order if name not in nonstudents]
     student_names = tuple(name for name in dict.fromkeys(candidates) if name != lead)
     if not student_names:
         raise UsageError("no student is left: every model in the tables plays another role. Say --student NAME.")

@@ -18,8 +18,8 @@ import pandas as pd
 from capgap.errors import StoreError
 from capgap.store.writable_folder import writable
 
-PAGE_FILES = ("estimates.parquet", "estimates.json", "report.html")
-"""A page and its numbers, in the order in which they take their places."""
+PAGE_FILES = ("estimates.parquet", "estimates.json", "flipped_items.csv", "report.html")
+"""A page and its numbers, in the order in which they take their places; the items stand where a recipe has a list."""
 _ROLES = ("teacher", "base", "control")
 
 

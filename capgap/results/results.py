@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from capgap import schema
-from capgap.analysis import EQUIVALENCE_MARGIN, estimate_table, next_step, sentence
+from capgap.analysis import EQUIVALENCE_MARGIN, estimate_table, flipped_items, next_step, sentence
 from capgap.classification import classifier_facts
 from capgap.errors import UsageError
 from capgap.events import Listener, Note, ignore
@@ -157,6 +157,9 @@ class Results:
                 if rows is not None:
                     schema.write(rows, fresh / f"{table.name}.parquet", table)
             schema.write_json(self.estimates, fresh / "estimates.json")
+            flipped = flipped_items(self.estimates)
+            if len(flipped):
+                flipped.to_csv(fresh / "flipped_items.csv", index=False)
             self.report(fresh / "report.html", items=items)
             if run is not None:  # page and numbers of one comparison, should another process be writing here too
                 held.enter_context(run.locked())

@@ -14,8 +14,9 @@ __all__ = ["GROUP_LEVELS", "QUANTITIES", "GroupLevel", "Quantity", "QuantityUnit
 GroupLevel = Literal["battery", "capability", "domain", "task", "slice"]
 QuantityUnit = Literal["percent", "points", "ratio", "examples", "logit", "odds ratio", "count"]
 """How a number is written: ``percent`` of a share, ``points`` of a difference (both times 100), or as it is."""
-AdjustmentFamily = Literal["students", "none"]
-"""Multiplicity: adjusted over the students or recipes that are asked the same question, and down the tree; or not."""
+AdjustmentFamily = Literal["students", "pairs", "none"]
+"""Multiplicity: over the students or recipes that are asked the same question, and down the tree; over all pairs that
+are compared, by what compares them; or not."""
 
 GROUP_LEVELS: tuple[GroupLevel, ...] = ("battery", "capability", "domain", "task", "slice")
 _HEADLINE: tuple[GroupLevel, ...] = ("battery", "capability")
@@ -142,6 +143,25 @@ QUANTITIES: dict[str, Quantity] = _index_by_name(
         roles=("student", "teacher"), levels=("battery",), contrasts=_CAPABILITY_CONTRASTS,
         contrasts_capabilities=True,
         refused_when=(Reason.NO_CAPABILITY, Reason.STRAY_ITEMS, Reason.CHANCE_UNKNOWN_FOR_ITEMS, *_RATIO_REFUSALS)),
+    Quantity("recipe_contrast", "difference of recipes", "Is one recipe better than another, whichever seed?",
+        "first recipe - second recipe, mean over their seeds and common items", "points", levels=GROUP_LEVELS[:4],
+        family="pairs",
+        refused_when=(Reason.SEEDS_UNKNOWN, Reason.SEEDS_SHARED, *_PAIRED_REFUSALS, *_NO_INTERVAL),
+        needs="two recipes or more of three students each that differ in a known seed alone",
+        guidance="In points; positive: the first is better. All pairs up to 12 recipes, above that each against the "
+        "best: the intervals hold together at battery and capability, finer levels are exploratory. An interval that "
+        "holds zero says that these seeds and items cannot tell two recipes apart, never that they are equal."),
+    Quantity("student_contrast", "difference of students", "Is one student better than another?",
+        "first student - second student, mean over their common items", "points", levels=_HEADLINE, family="pairs",
+        refused_when=(*_PAIRED_REFUSALS, *_NO_INTERVAL),
+        guidance="In points, of students that no recipe of three seeds holds: exploratory, since another seed may turn "
+        "it."),
+    Quantity("seed_signal", "signal against seeds", "Can this task tell the recipes apart?",
+        "standard deviation of recipes / standard deviation of the seeds of one recipe, on these items", "ratio",
+        levels=("battery", "capability", "domain", "task"), family="none",
+        refused_when=(Reason.NO_SEED_NOISE, Reason.NO_SIGNAL, *_PAIRED_REFUSALS),
+        guidance="Below 1 a single student says little about its recipe; a task whose interval begins at 0 does not "
+        "tell these recipes apart."),
     Quantity("unparsed", "unparsed", "How many answers could not be read?",
         "share of the items whose answer holds nothing that the score can read and was not cut off", "percent",
         levels=("task",), family="none", claim="unparsed"),
@@ -149,12 +169,14 @@ QUANTITIES: dict[str, Quantity] = _index_by_name(
         "share of the items whose answer met its limit of tokens and scored 0", "percent", levels=("task",),
         family="none", claim="cut_off"),
     Quantity("lost", "lost", "What could the base do that the student cannot?",
-        "P(base right, student wrong); of a recipe minus what its seeds lose against each other", "percent",
+        "P(base right, student wrong); of a recipe minus what its seeds lose against each other, over repeats "
+        "what two answers of the student do", "percent",
         roles=("student", "base"), levels=GROUP_LEVELS[:4], claim="lost",
         refused_when=(Reason.FRACTIONAL_SCORES, Reason.FEW_SEEDS, *_PAIRED_REFUSALS),
         guidance="What a recipe lost and gained is told beyond what two seeds of it lose and gain against each other."),
     Quantity("gained", "gained", "What can the student do that its base could not?",
-        "P(base wrong, student right); of a recipe minus what its seeds gain against each other", "percent",
+        "P(base wrong, student right); of a recipe minus what its seeds gain against each other, over repeats "
+        "what two answers of the student do", "percent",
         roles=("student", "base"), levels=GROUP_LEVELS[:4], claim="gained",
         refused_when=(Reason.FRACTIONAL_SCORES, Reason.FEW_SEEDS, *_PAIRED_REFUSALS)),
     Quantity("equivalence", "equivalence", "Is the student as good as its teacher, within a margin?",
@@ -221,12 +243,15 @@ QUANTITIES: dict[str, Quantity] = _index_by_name(
         "(students' failure - base's failure) here minus elsewhere", "points", roles=("student", "base"),
         levels=("battery",), family="none", refused_when=(Reason.NO_BASE_ANSWERS, Reason.PATTERN_TOO_SMALL)),
     Quantity("items_lost", "items lost", "Which items does the recipe lose, whichever seed?",
-        "number of items listed at an expected false share of 10 %", "count", roles=("student", "base"),
-        levels=_HEADLINE, family="none",
+        "number of items listed at an expected false share of 10 %, by their posterior and with each seed in the "
+        "base's place", "count", roles=("student", "base"), levels=_HEADLINE, family="none",
+        refused_when=(Reason.LIST_OF_CHANCE,),
+        guidance="The whole list stands in flipped_items.csv.",
         needs="three students or more of one recipe that differ in a known seed alone, and their base"),
     Quantity("items_gained", "items gained", "Which items does the recipe gain, whichever seed?",
-        "number of items listed at an expected false share of 10 %", "count", roles=("student", "base"),
-        levels=_HEADLINE, family="none"),
+        "number of items listed at an expected false share of 10 %, by their posterior and with each seed in the "
+        "base's place", "count", roles=("student", "base"), levels=_HEADLINE, family="none",
+        refused_when=(Reason.LIST_OF_CHANCE,)),
     Quantity("error_type", "type of wrong answer", "In which way are answers wrong?",
         "share of the wrong answers (of right answers with a trace) that a rule puts into one type", "percent",
         levels=("capability",), family="none", needs="the texts of answers, and the capability of items"),

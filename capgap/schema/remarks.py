@@ -195,6 +195,13 @@ class Reason(StrEnum):
     STRAY_ITEMS = "stray_items", "left out as too few of their task: {n} of {capability}"
     SEEDS_UNKNOWN = "seeds_unknown", "{n} students may be seeds of one recipe: the models table names no seed of each"
     SEEDS_SHARED = "seeds_shared", "{n} students may be seeds of one recipe, but two of them have one seed"
+    UNEQUAL_SEED_NOISE = ("unequal_seed_noise",
+        "seeds of some recipes vary more than those of others: each pair has the noise of its own seeds")
+    NO_SIGNAL = "no_signal", "these recipes differ by no more than their seeds do: the task cannot tell them apart"
+    NO_SEED_NOISE = "no_seed_noise", "seeds of one recipe do not differ at all: there is no noise to divide by"
+    LIST_OF_CHANCE = ("list_of_chance",
+        "{n} items, but {null:.1f} would be flipped with another seed in the base's place: over a tenth, no list")
+    EXPLORATORY = "exploratory", "exploratory: not among the comparisons that were planned"
     PROMPTED_DIFFERENTLY = "prompted_differently", "{roles:and} were prompted differently"
     FORMAT_ALIASED = "format_aliased", "format and capability are aliased, the difference may be one of format"
     SINGLE_TASK = "single_task", "{capability} is a single task: what is told of it may be that task's own"
@@ -253,6 +260,12 @@ class Reason(StrEnum):
     SEED_DISAGREEMENT = "seed_disagreement", "two seeds differ by {share:.1f} % of the items in one direction", _IS_INFO
     LISTED_ITEMS = ("listed_items",
         "at most 10 % of the listed expected to be false; items: {items:list}{more}", _IS_INFO)
+    SEED_IN_BASES_PLACE = ("seed_in_bases_place",
+        "{n:.0f} of {of} {direction} by a seed on average, {null:.0f} with another seed in the base's place", _IS_INFO)
+    LIST_NULL = "list_null", "{null:.1f} of {n} expected with another seed in the base's place", _IS_INFO
+    EXPECTED_FLIPS = "expected_flips", "of one answer of each model, from shares over {n} repeats", _IS_INFO
+    BEYOND_REPEATS = ("beyond_repeats",
+        "beyond what two answers of this student flip against each other ({share:.1f} % of the items)", _IS_INFO)
     NO_SURE_ITEM = "no_sure_item", "no item is sure", _IS_INFO
     ESTIMATORS_AGREE = "estimators_agree", "several estimators: agree ({why})", _IS_INFO
     ESTIMATORS_NOT_JUDGED = "estimators_not_judged", "several estimators: not judged ({why})", _IS_INFO

@@ -8,6 +8,7 @@ from capgap.stats.error_types import ERROR_TYPES, error_types, is_trace, step_re
 from capgap.stats.estimate import Estimate, no_variation_bound, refused
 from capgap.stats.failure_odds import failure_regression
 from capgap.stats.fidelity import collision_rate, error_inheritance, expected_agreement, fidelity
+from capgap.stats.flip_null import answers_per_item, expected_chance_flips
 from capgap.stats.flips import flip_counts, flip_list, flips_beyond_seeds
 from capgap.stats.means import accuracy, mean_estimate, paired_difference
 from capgap.stats.multiple_imputation import combine_draws, pool_over_labels, rubin, sample_labels
@@ -15,12 +16,15 @@ from capgap.stats.multiplicity import benjamini_hochberg, change_conf_level, hol
 from capgap.stats.paired import Equivalence, equivalence, seed_difference
 from capgap.stats.patterns import FailurePatterns, PatternName, find_patterns, name_patterns
 from capgap.stats.power import GapDesign, size_for_gap, smallest_visible_gap
-from capgap.stats.ratios import ratio_difference, ratio_of_means
+from capgap.stats.ratios import ratio_difference, ratio_of_means, seed_ratio
+from capgap.stats.recipe_contrasts import recipe_contrasts, seed_signal
+from capgap.stats.seed_noise import MIN_SEEDS, answer_variance
 from capgap.stats.simulated_power import AssumedAccuracies, closure_difference_power, needed_for_closure_difference
 from capgap.stats.stratified import Design, StratifiedMean, cross_covariance, stratified_mean
 
 __all__ = [
     "ERROR_TYPES",
+    "MIN_SEEDS",
     "AssumedAccuracies",
     "Design",
     "Equivalence",
@@ -30,6 +34,8 @@ __all__ = [
     "PatternName",
     "StratifiedMean",
     "accuracy",
+    "answer_variance",
+    "answers_per_item",
     "change_conf_level",
     "benjamini_hochberg",
     "closure_difference_power",
@@ -45,6 +51,7 @@ __all__ = [
     "is_trace",
     "step_results",
     "expected_agreement",
+    "expected_chance_flips",
     "failure_regression",
     "fidelity",
     "find_patterns",
@@ -63,7 +70,10 @@ __all__ = [
     "ratio_of_means",
     "refused",
     "rubin",
+    "recipe_contrasts",
     "seed_difference",
+    "seed_ratio",
+    "seed_signal",
     "run_tree_test",
     "simes",
     "smallest_visible_gap",

@@ -14,7 +14,7 @@ from capgap.schema.remarks import Reason, remark
 from capgap.stats.binary import mcnemar_exact
 from capgap.stats.estimate import Estimate, EstimateSet, Status, refused, t_critical, t_estimate, t_p_value
 from capgap.stats.means import accuracy, mean_estimate, paired_difference
-from capgap.stats.paired import MIN_SEEDS
+from capgap.stats.seed_noise import MIN_SEEDS
 from capgap.stats.stratified import Design
 
 __all__ = ["MIN_FLIP_SEEDS", "FlipList", "FlipShares", "flip_counts", "flip_list", "flips_beyond_seeds"]
@@ -158,7 +158,7 @@ def flips_beyond_seeds(base: ArrayLike, students: ArrayLike, design: Design, *, 
     Parameters
     ----------
     base
-        Right or wrong, shape (n,).
+        Right or wrong, or the share of right answers over repeats, shape (n,).
     students
         The same of R training seeds of one recipe, shape (R, n); items with a NaN do not count.
     design
@@ -174,9 +174,11 @@ def flips_beyond_seeds(base: ArrayLike, students: ArrayLike, design: Design, *, 
 
     Notes
     -----
-    With p the share of seeds that are right on an item, ``lost = b (1 - p)`` and the seeds' own
-    ``null = p (1 - p) R / (R - 1)`` (unbiased); the excess is the mean of their difference over items. It has two
-    intervals, of which the wider one is given, and the larger p-value.
+    With p the share of seeds that are right on an item, ``lost = b (1 - p)`` and the seeds' own ``null``, the mean over
+    pairs of ``y_r (1 - y_s)`` (of right and wrong: p (1 - p) R / (R - 1), unbiased); the excess is the mean of their
+    difference over items. Shares over repeats are the chance that one answer is right, so that all three are of one
+    answer of each model, drawn independently. The excess has two intervals, of which the wider one is given, and the
+    larger p-value.
 
     The base as it is: CR2 over the items plus the delete-one-seed jackknife, which counts the chance of single answers
     twice and so errs on the wide side; t with Satterthwaite degrees of freedom. This one knows nothing of the level
@@ -191,7 +193,7 @@ def flips_beyond_seeds(base: ArrayLike, students: ArrayLike, design: Design, *, 
     Crawford, J. R. & Howell, D. C. (1998). Comparing an individual's test score against norms derived from small
     samples. The Clinical Neuropsychologist 12, 482-486.
     """
-    b, y = _right_or_wrong(base, "base"), _right_or_wrong(students, "students")
+    b, y = np.asarray(base, dtype=float), np.asarray(students, dtype=float)
     if y.ndim != 2 or y.shape[1] != len(b) or len(b) != design.n_items:
         raise EstimationError(f"{design.n_items} items need students of shape (seeds, items), found {y.shape}.")
     if len(y) < MIN_SEEDS:
@@ -204,9 +206,7 @@ def flips_beyond_seeds(base: ArrayLike, students: ArrayLike, design: Design, *, 
     b, y, design = b[answered], y[:, answered], design.subset(answered)
 
     def excess_flips(seeds: Floats) -> Floats:
-        p, r = seeds.mean(axis=0), len(seeds)
-        # Unbiased for the chance that one seed is right and another is wrong: p (1 - p) alone is too small by 1 - 1/r.
-        null = p * (1 - p) * r / (r - 1)
+        p, null = seeds.mean(axis=0), _seeds_disagree(seeds)
         return np.column_stack([b * (1 - p) - null, (1 - b) * p - null])
 
     fit = design.fit(excess_flips(y))
@@ -222,9 +222,7 @@ def flips_beyond_seeds(base: ArrayLike, students: ArrayLike, design: Design, *, 
         )
         for j in (0, 1)
     ]
-    p = y.mean(axis=0)
-    null = design.mean(p * (1 - p) * len(y) / (len(y) - 1))
-    return FlipShares(flip_shares[0], flip_shares[1], seed_disagreement=null)
+    return FlipShares(flip_shares[0], flip_shares[1], seed_disagreement=design.mean(_seeds_disagree(y)))
 
 
 def flip_list(base: ArrayLike, students: ArrayLike, *, direction: str = "lost") -> FlipList:
@@ -336,6 +334,12 @@ def _add_seed_spread(over_items: Estimate, spread: float, n_seeds: int, conf_lev
         method="CR2 over items + jackknife over seeds, t",
         remarks=over_items.remarks,
     )
+
+
+def _seeds_disagree(y: Floats) -> Floats:
+    """Chance that one seed is right and another is wrong, unbiased: the mean over pairs of seeds, shape (n,)."""
+    n_seeds, right = len(y), y.sum(axis=0)
+    return np.asarray((right * (n_seeds - right) - (y * (1 - y)).sum(axis=0)) / (n_seeds * (n_seeds - 1)))
 
 
 def _seed_as_base_shares(y: Floats, design: Design) -> Floats:

@@ -7,19 +7,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special
+from scipy import special
 
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason, remark
 from capgap.stats.binary import tango_interval, tango_statistic
-from capgap.stats.estimate import Estimate, EstimateSet, few_clusters, refused, t_critical, t_estimate
+from capgap.stats.estimate import Estimate, EstimateSet, few_clusters, refused, t_estimate
 from capgap.stats.means import NO_VARIANCE, discordant_table, mean_estimate
+from capgap.stats.seed_noise import MIN_SEEDS, cochran_cox_df, seed_noise
 from capgap.stats.stratified import Design
 
 Floats = NDArray[np.float64]
-
-MIN_SEEDS = 3
-"""With fewer training seeds nothing is said of the recipe."""
 
 
 @dataclass(frozen=True)
@@ -175,22 +173,18 @@ def seed_difference(differences: ArrayLike, design: Design, *, conf_level: float
         return refused(reason, n_items=design.n_items, n_clusters=design.n_clusters)
     finite = np.isfinite(d).all(axis=0)
     d, design = d[:, finite], design.subset(finite)
-    fit, deviations = design.fit(d.mean(axis=0)), design.fit((d - d.mean(axis=0)).T)
+    fit = design.fit(d.mean(axis=0))
     max_difference = float(np.abs(fit.design.weights).sum())
     population = remark(Reason.SEEDS_POPULATION, n=n_seeds)
     over_items = mean_estimate(fit, bounds=(-max_difference, max_difference), conf_level=conf_level)
     if over_items.status != "ok":
         return over_items.noting(population)
     v_items = float(fit.covariance[0, 0])
-    means = fit.theta[0] + deviations.theta
-    v_seeds = float(means.var(ddof=1) / n_seeds)
-    # Each seed's own item noise is in the seeds' variance and in that of the items: counted twice without this.
-    overlap_variance = float(np.trace(deviations.cov)) / (n_seeds * (n_seeds - 1))
-    between_seed_variance = max(v_seeds - overlap_variance, 0.0)
-    variance = max(v_items + between_seed_variance, v_seeds)
+    seeds = seed_noise(d, fit.design)
+    variance = max(v_items + seeds.between_seed_variance, seeds.variance)
     if variance <= NO_VARIANCE:
         return over_items.noting(population)
-    df = _cochran_cox((v_items, fit.df), (between_seed_variance, n_seeds - 1.0), conf_level)
+    df = cochran_cox_df((v_items, fit.df), (seeds.between_seed_variance, n_seeds - 1.0), conf_level)
     return t_estimate(
         float(fit.theta[0]),
         math.sqrt(variance),
@@ -202,16 +196,6 @@ def seed_difference(differences: ArrayLike, design: Design, *, conf_level: float
         method="two-way variance (items CR2, seeds), Cochran-Cox t",
         remarks=(*over_items.remarks, population),
     )
-
-
-def _cochran_cox(items: tuple[float, float], seeds: tuple[float, float], conf_level: float) -> float:
-    """Degrees of freedom of the t whose critical value is the variance-weighted mean of two parts' (variance, df)."""
-    total = items[0] + seeds[0]
-    lowest_df, highest_df = min(items[1], seeds[1]), max(items[1], seeds[1])
-    if not total > 0:
-        return lowest_df
-    critical = sum(variance * t_critical(df, conf_level) for variance, df in (items, seeds)) / total
-    return float(optimize.brentq(lambda df: t_critical(df, conf_level) - critical, 0.99 * lowest_df, 1.01 * highest_df))
 
 
 def _build_equivalence(estimate: Estimate, margin: float, alpha: float, p_below: float, p_above: float) -> Equivalence:

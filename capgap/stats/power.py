@@ -11,7 +11,7 @@ from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats.estimate import RemarkCarrier, t_critical
 from capgap.stats.means import SMALL_SAMPLE
-from capgap.stats.paired import MIN_SEEDS
+from capgap.stats.seed_noise import MIN_SEEDS
 
 __all__ = ["GapDesign", "RequiredSize", "size_for_gap", "smallest_needed", "smallest_visible_gap"]
 

@@ -2,16 +2,18 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats.binary import tango_interval, tango_p_value
 from capgap.stats.estimate import Estimate, few_clusters, no_variation_bound, refused, t_critical, t_p_value
 from capgap.stats.means import NO_VARIANCE, discordant_table, few_discordant
-from capgap.stats.stratified import StratifiedMean, cross_covariance
+from capgap.stats.seed_noise import MIN_SEEDS, cochran_cox_df, seed_noise
+from capgap.stats.stratified import Design, StratifiedMean, cross_covariance
 
 
 @dataclass(frozen=True)
@@ -98,17 +100,83 @@ def ratio_of_means(fit: StratifiedMean, *, denominator: str = "the denominator",
     ----------
     Fieller, E. C. (1954). Some problems in interval estimation. JRSS B 16, 175-185. Here with CR2 covariances.
     """
+    return _fieller_estimate(fit, _ratio(fit, denominator, conf_level), conf_level)
+
+
+def seed_ratio(
+    numerators: ArrayLike,
+    denominators: ArrayLike,
+    design: Design,
+    *,
+    denominator: str = "the denominator",
+    conf_level: float = 0.95,
+) -> Estimate:
+    """The ratio of means of a recipe over its seeds with Fieller's interval, which counts items and seeds.
+
+    Parameters
+    ----------
+    numerators
+        Numerator of each seed on each item, shape (seeds, items).
+    denominators
+        Denominator on each item, the same for all seeds, shape (items,). Items with a value that is not finite, here or
+        there, are left out.
+    design
+        Strata, clusters and weights of the items.
+    denominator
+        What the denominator is called in the reason of a refusal.
+    conf_level
+        Of the interval.
+
+    Returns
+    -------
+    Estimate
+        Refused with fewer than three seeds, and as `ratio_of_means`.
+
+    Notes
+    -----
+    Fieller's interval of the mean over seeds, in which the numerator has the seeds' variance too and the critical value
+    is the mean of t with Bell-McCaffrey's and with S - 1 degrees of freedom, weighted by the variances of N - r D over
+    items and of the seeds (Cochran & Cox 1950), as in `seed_difference`.
+    """
+    values, d = np.asarray(numerators, dtype=float), np.asarray(denominators, dtype=float)
+    if len(values) < MIN_SEEDS:
+        return refused(remark(Reason.FEW_SEEDS, n=len(values), least=MIN_SEEDS), n_items=design.n_items)
+    finite = np.isfinite(values).all(axis=0) & np.isfinite(d)
+    values, d, design = values[:, finite], d[finite], design.subset(finite)
+    fit = design.fit(np.column_stack([values.mean(axis=0), d]))
+    terms = _ratio(fit, denominator, conf_level)
+    if isinstance(terms, Remark):
+        return _fieller_estimate(fit, terms, conf_level)
+    noise = seed_noise(values, design)
+    v_seeds = max(noise.between_seed_variance, noise.variance - terms.v_nn)
+    if not v_seeds > 0:
+        return _fieller_estimate(fit, terms, conf_level)
+    over_items = max(terms.variance * terms.denominator**2, 0.0)
+    df = cochran_cox_df((over_items, terms.df), (v_seeds, len(values) - 1.0), conf_level)
+    with_seeds = replace(terms, v_nn=terms.v_nn + v_seeds, df=df, degenerate=False)
+    if with_seeds.interval(conf_level) is None:  # the seeds' wider critical value reaches zero below
+        half = t_critical(df, conf_level) * math.sqrt(terms.v_dd)
+        ends = {"low": terms.denominator - half, "high": terms.denominator + half}
+        return refused(
+            remark(Reason.DENOMINATOR_NEAR_ZERO, denominator=denominator, value=terms.denominator, **ends),
+            n_items=design.n_items,
+            n_clusters=design.n_clusters,
+        )
+    return replace(_fieller_estimate(fit, with_seeds, conf_level), method="Fieller (items CR2, seeds), Cochran-Cox t")
+
+
+def _fieller_estimate(fit: StratifiedMean, ratio: _RatioTerms | Remark, conf_level: float) -> Estimate:
+    """The ratio with its interval, or its refusal."""
     n_items, n_clusters = fit.design.n_items, fit.design.n_clusters
-    ratio = _ratio(fit, denominator, conf_level)
     if isinstance(ratio, Remark):
         return refused(ratio, n_items=n_items, n_clusters=n_clusters)
     interval = ratio.interval(conf_level)
-    assert interval is not None  # _ratio refused it otherwise
+    assert interval is not None  # refused otherwise
     exact_remarks = [remark(Reason.EXACT_RATIO)] if ratio.degenerate else []
     return Estimate(
         ratio.value,
         math.nan if ratio.degenerate else math.sqrt(ratio.variance),
-        fit.df,
+        ratio.df,
         *interval,
         ratio.p_value,
         0.0,

@@ -104,13 +104,15 @@ def test_a_hostile_recipe_breaks_no_line():
     assert "\x1b" not in line
 
 
-def test_the_cohorts_lines_come_first_and_every_student_keeps_its_own():
+def test_recipes_come_first_then_the_cohort_and_many_students_stand_in_tables_only():
     _, _, roles = cohort()
     lines = sentence(analysed(), roles).splitlines()
-    assert lines[0].startswith("Twice the examples: ")
-    assert "lora instead of full: " in lines[0]
-    assert lines[1].startswith("Reasoning costs ")
-    assert len(lines) == 2 + len(roles.students)
+    assert "12 recipes × 3 seeds" in lines[0]
+    assert lines[1].startswith("Twice the examples: ")
+    assert "lora instead of full: " in lines[1]
+    assert lines[2].startswith("Reasoning costs ")
+    assert len(lines) == 4
+    assert str(len(roles.students)) in lines[3]
 
 
 def test_two_students_are_no_cohort():

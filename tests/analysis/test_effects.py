@@ -109,6 +109,7 @@ def test_every_effect_of_a_factor_that_stands_for_another_too_says_so():
 def test_all_numbers_about_the_cohort_have_no_model():
     cohort_rows = analysed()[analysed()["subject"] == "cohort"]
     assert set(cohort_rows["quantity"]) == {
-        *("effect", "effect_difference", "coefficient", "spread", "n_patterns", "pattern", "pattern_excess")
+        *("effect", "effect_difference", "coefficient", "spread", "n_patterns", "pattern", "pattern_excess"),
+        "seed_signal",
     }
     assert pd.isna(cohort_rows["model"]).all()

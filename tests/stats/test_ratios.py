@@ -4,7 +4,15 @@ from scipy import optimize, stats
 
 from capgap.errors import EstimationError
 from capgap.schema.remarks import Reason
-from capgap.stats import Design, ratio_difference, ratio_of_means, stratified_mean, tango_interval
+from capgap.stats import (
+    Design,
+    ratio_difference,
+    ratio_of_means,
+    seed_difference,
+    seed_ratio,
+    stratified_mean,
+    tango_interval,
+)
 from tests.stats.references import bootstrap_ratio_difference
 
 
@@ -180,3 +188,29 @@ def test_few_items_gained_over_the_base_are_no_surer_as_a_closure_than_as_a_gain
     assert found.conf_high >= high / 0.6
     assert found.conf_low <= low / 0.6
     assert found.p_value >= 2 * stats.norm.sf(np.sqrt(5)) * (1 - 1e-9)
+
+
+def test_a_ratio_over_seeds_that_agree_is_the_ratio_of_one():
+    values, strata, clusters = _sample(0)
+    design = Design.of(strata, clusters)
+    found = seed_ratio(np.tile(values[:, 0], (4, 1)), values[:, 1], design)
+    plain = ratio_of_means(design.fit(values))
+    assert (found.estimate, found.conf_low) == pytest.approx((plain.estimate, plain.conf_low))
+
+
+def test_a_ratio_over_seeds_with_a_fixed_denominator_is_the_seed_difference_over_it():
+    rng = np.random.default_rng(1)
+    numerators = rng.choice([-1.0, 0.0, 1.0], (5, 120), p=[0.1, 0.4, 0.5]) + rng.normal(0, 0.1, (5, 1))
+    design = Design.of(np.zeros(120), np.arange(120))
+    ratio, difference = seed_ratio(numerators, np.full(120, 0.5), design), seed_difference(numerators, design)
+    assert ratio.estimate == pytest.approx(2 * difference.estimate)
+    # the denominator has no variance, so that its exact bound is all that is wider
+    assert ratio.conf_low <= 2 * difference.conf_low + 1e-9
+    assert ratio.conf_high >= 2 * difference.conf_high - 1e-9
+
+
+def test_a_ratio_over_two_seeds_or_of_nothing_to_close_is_refused():
+    assert seed_ratio(np.ones((2, 9)), np.ones(9), Design.of(np.zeros(9), np.arange(9))).reason == Reason.FEW_SEEDS
+    noise = np.random.default_rng(2).normal(size=(4, 50))
+    nothing = seed_ratio(noise[:3], noise[3], Design.of(np.zeros(50), np.arange(50)), denominator="room")
+    assert nothing.reason == Reason.DENOMINATOR_NEAR_ZERO
