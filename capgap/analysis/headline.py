@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from capgap import schema
+from capgap.analysis.answer_headline import bounds_line, gap_part_clauses
 from capgap.analysis.cohort_headline import cohort_sentences
 from capgap.analysis.groups import CAPABILITY_DUO
 from capgap.analysis.number_format import format_points, with_interval
@@ -69,7 +70,8 @@ def sentence(estimates: pd.DataFrame, roles: schema.Roles) -> str:
     Returns
     -------
     str
-        Lines of `cohort_sentences`, and as many as there are students. Gap closure where there is a base and the
+        Lines of `cohort_sentences`, and one a student, its bounds on the next where answers that are unreadable or
+        missing make them wider than the interval. Gap closure where there is a base and the
         teacher leads it, else retention, else the gap in points; the accuracy of a lone model. What is refused or left
         out is said.
     """
@@ -130,7 +132,7 @@ def next_step(estimates: pd.DataFrame, roles: schema.Roles, run: Mapping[str, An
 
 def _headline_rows(estimates: pd.DataFrame) -> pd.DataFrame:
     """The few rows that a headline may speak of: it asks for many of them, one student and measure at a time."""
-    measures = estimates["quantity"].isin(["gap_closure", "retention", "gap", "accuracy"])
+    measures = estimates["quantity"].isin(["gap_closure", "retention", "gap", "accuracy", "gap_part"])
     is_unreadable_task = (estimates["reason"] == Reason.UNREADABLE_ANSWERS) & (estimates["level"] == "task")
     return estimates[is_unreadable_task | (measures & estimates["level"].isin(["battery", "capability"]))]
 
@@ -152,6 +154,7 @@ def _line(estimates: pd.DataFrame, roles: schema.Roles, student: str, *, with_st
     if numbers:
         text = _claim_sentence(numbers, one_line(student) if with_student_name else "")
         text += f" {_sample_size_text(numbers, _n_tasks(estimates, numbers[0].measure, student))}"
+        text += "".join(f"; {clause}" for clause in gap_part_clauses(estimates, student, numbers))
     else:
         text = f"{one_line(student)}: no number" if with_student_name else "No number"
     if numbers and numbers[0].measure != "gap_closure" and student in roles.base:
@@ -165,6 +168,8 @@ def _line(estimates: pd.DataFrame, roles: schema.Roles, student: str, *, with_st
         text += " With a teacher (--teacher) capgap would say how much of its lead this model got."
     if unreadable_tasks := _find_unreadable_tasks(estimates):
         text += f" Left out, answers unreadable: {', '.join(unreadable_tasks)}."
+    if bounds := bounds_line(estimates, student, numbers):
+        text += f"\n{one_line(student)}: {bounds}" if with_student_name else f"\n{bounds}"
     return text
 
 

@@ -19,6 +19,7 @@ from capgap.analysis.groups import groups_of
 from capgap.analysis.label_uncertainty import flag_undeclared_labels, label_uncertainty_rows
 from capgap.analysis.patterns import pattern_rows
 from capgap.analysis.preparation import bin_covariates, check_roles, fill_defaults, qualify_task_names
+from capgap.analysis.qualifications import qualification_rows, qualify_plain_rows
 from capgap.analysis.recipe_seeds import recipe_rows
 from capgap.analysis.score_matrix import ScoreMatrix, make_score_matrix
 from capgap.analysis.selective_testing import GroupNode, adjust_down_tree, tree_parents
@@ -107,6 +108,7 @@ def estimate_table(
     )
     frame = as_frame(rows, conf_level=conf_level)  # consumes the rows: only now are the parents known
     if len(frame):
+        frame = qualify_plain_rows(frame, qualified_outcomes, roles)
         frame = adjust_down_tree(adjust_over_students(frame), parents)
         frame = flag_undeclared_labels(frame, labelled, undeclared)
     return as_table(frame)
@@ -131,6 +133,7 @@ def _student_rows(
         parents |= tree_parents(grid, item_groups, excluded, parents)
         yield from difference_rows(comparison, item_groups)
         yield from ratio_rows(comparison, item_groups)
+        yield from qualification_rows(comparison, item_groups, excluded)
         yield from fidelity_rows(comparison, item_groups)
         yield from flip_rows(comparison, item_groups)
         yield from equivalence_rows(comparison, item_groups, margin=margin)

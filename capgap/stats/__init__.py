@@ -4,6 +4,7 @@ Axes: n items, p estimates that share a design, K strata (tasks), G clusters (it
 """
 
 from capgap.stats.binary import mcnemar_exact, tango_interval, wilson_interval
+from capgap.stats.bounds import contrast_bounds, corner_bounds, has_both_signs, score_corners
 from capgap.stats.curves import (
     CurveData,
     CurveFit,
@@ -42,6 +43,7 @@ from capgap.stats.simulated_power import (
     simulated_power,
 )
 from capgap.stats.stratified import Design, StratifiedMean, cross_covariance, stratified_mean
+from capgap.stats.subset_shift import subset_shift
 
 __all__ = [
     "ERROR_TYPES",
@@ -80,6 +82,8 @@ __all__ = [
     "closure_difference_power",
     "collision_rate",
     "combine_draws",
+    "contrast_bounds",
+    "corner_bounds",
     "cross_covariance",
     "curve_data",
     "data_cost",
@@ -100,6 +104,7 @@ __all__ = [
     "flip_counts",
     "flip_list",
     "flips_beyond_seeds",
+    "has_both_signs",
     "holm",
     "mcnemar_exact",
     "mean_estimate",
@@ -114,12 +119,14 @@ __all__ = [
     "refused",
     "relative_data_cost",
     "rubin",
+    "score_corners",
     "seed_difference",
     "run_tree_test",
     "simes",
     "simulated_power",
     "smallest_visible_gap",
     "stratified_mean",
+    "subset_shift",
     "tango_interval",
     "wilson_interval",
 ]

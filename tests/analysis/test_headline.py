@@ -155,7 +155,7 @@ def test_a_hostile_name_stays_on_its_line(world):
 
 def test_the_next_step_follows_from_what_is_missing(world):
     number = world["item"].astype(str).str.extract(r"(\d+)$")[0].astype(int)
-    few = world[(world["model"] != "student") | (number % 2 == 0)]
+    few = world[(world["model"] != "teacher") | (number % 2 == 0)]
     assert "answer the same items" in next_step(estimate_table(few, ROLES), ROLES)
     assert "more clusters" in next_step(estimate_table(world.assign(cluster="c"), ROLES), ROLES)
 
