@@ -1,4 +1,4 @@
-"""What a headline says of unreadable and missing answers: parts of the gap that matter, and the line of bounds."""
+"""What a headline says of what its numbers rest on: parts of the gap, inverted tasks, and the line of bounds."""
 
 import json
 import math
@@ -9,8 +9,9 @@ import pandas as pd
 
 from capgap.analysis.answer_states import UNREADABLE_STATES
 from capgap.analysis.number_format import format_hundredths, with_interval
+from capgap.printable_text import one_line
 
-__all__ = ["bounds_line", "gap_part_clauses"]
+__all__ = ["bounds_line", "gap_part_clauses", "inverted_task_clauses"]
 
 MIN_PART = 0.02
 """A smaller part of the gap is in the tables alone."""
@@ -57,6 +58,21 @@ def gap_part_clauses(estimates: pd.DataFrame, student: str, numbers: Sequence[He
             if (low > 0 or high < 0) and abs(value) >= MIN_PART:
                 points = with_interval(value, low, high, "points")
                 clauses.append(f"{_STATE_WORDS[state]} make {points} of {number.subject}")
+    return clauses
+
+
+def inverted_task_clauses(estimates: pd.DataFrame, student: str, numbers: Sequence[HeadlineNumber]) -> list[str]:
+    """One clause for each headline closure that a task makes larger in which the teacher is below the base."""
+    clauses = []
+    for number in numbers:
+        rows = _rows_of(estimates, student, number, number.measure, "without_inverted_tasks")
+        if len(rows):
+            row = rows.iloc[0]
+            tasks = json.loads(row["factors"])["inverted_tasks"]
+            named = f"{one_line(tasks[0])}{f' and {len(tasks) - 1} more' if len(tasks) > 1 else ''}"
+            value, low, high = (float(row[name]) for name in ("estimate", "conf_low", "conf_high"))
+            share = with_interval(value, low, high) if math.isfinite(value) else "no number"
+            clauses.append(f"{share} of {number.subject} without {named}, where the teacher is below the base")
     return clauses
 
 

@@ -46,6 +46,7 @@ def rows_without_inverted_tasks(comparison: RoleComparison, item_groups: Iterabl
             0,
             contrast=CLOSURE.contrast,
             roles=comparison.players(*CLOSURE.roles),
+            factors=(("inverted_tasks", tasks),),
             scale=CLOSURE.scale,
             weighting="tasks",
             estimator="without_inverted_tasks",

@@ -67,10 +67,10 @@ def _folded_item(item: str) -> str:
 
 def _nearly_matching(student: str, reference: str, by_model: dict[str, pd.DataFrame]) -> Iterator[Remark]:
     """A remark where items of the student that the reference lacks stand there under nearly the same name."""
-    mine, other = (
-        set(by_model[name][["battery", "task", "item"]].itertuples(index=False, name=None))
-        for name in (student, reference)
-    )
+    indices = [pd.MultiIndex.from_frame(by_model[name][["battery", "task", "item"]]) for name in (student, reference)]
+    if indices[0].isin(indices[1]).all():
+        return
+    mine, other = map(set, indices)
     unmatched = {(*cell[:2], _folded_item(str(cell[2]))): cell for cell in other - mine}
     pairs = [
         (str(cell[2]), str(unmatched[key][2]))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from capgap.analysis import estimate_table
+from capgap.analysis import estimate_table, sentence
 from capgap.schema import Roles
 from capgap.schema.remarks import Reason
 from tests.analysis.worlds import one, outcomes
@@ -46,6 +46,16 @@ def test_it_is_said_at_every_level_that_holds_the_task_and_nowhere_else(inverted
         assert beside.iloc[0]["estimate"] == pytest.approx(expected["estimate"], abs=1e-12)
         assert beside.iloc[0]["conf_high"] == pytest.approx(expected["conf_high"], abs=1e-12)
         assert f"without {expected['estimate']:.3f}" in row["note"]
+
+
+def test_the_sentence_gives_the_closure_with_and_without_the_task(estimates):
+    text = sentence(estimates, BASED)
+    row = one(
+        estimates, quantity="gap_closure", level="capability", group="reasoning", estimator="without_inverted_tasks"
+    )
+    without = f"{100 * row['estimate']:.0f} % [{100 * row['conf_low']:.0f}, {100 * row['conf_high']:.0f}]"
+    assert f"{without} of the reasoning gap without reasoning1, where the teacher is below the base" in text
+    assert text.count("below the base") == 1
 
 
 def test_a_group_of_inverted_tasks_alone_has_no_number_without_them(inverted):

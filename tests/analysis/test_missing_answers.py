@@ -113,5 +113,6 @@ def test_students_that_are_equal_are_not_told_apart_by_what_one_of_them_lacks():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_students_that_are_equal_are_not_told_apart_by_what_one_of_them_lacks_in_many_draws():
     assert _check_equal_students(300) == 0
