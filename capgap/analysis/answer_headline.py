@@ -83,14 +83,15 @@ def bounds_line(estimates: pd.DataFrame, student: str, numbers: Sequence[Headlin
         rows = _rows_of(estimates, student, number, number.measure, "bounds")
         if len(rows):
             row = rows.iloc[0]
+            prefix = f"{number.capability} " if number.capability else ""
             shares = _shares_text(json.loads(row["factors"]))
             if not math.isfinite(row["conf_low"]) or not math.isfinite(row["conf_high"]):
-                texts.append(f"none for {number.subject} ({shares})")
+                texts.append(f"{prefix}none ({shares})")
                 continue
             ends = [format_hundredths(end, 0) for end in (row["conf_low"], row["conf_high"])]
             if ends != [format_hundredths(end, 0) for end in (number.conf_low, number.conf_high)]:
-                unit = "points," if number.measure == "gap" else "% of"
-                texts.append(f"{ends[0]} to {ends[1]} {unit} {number.subject} ({shares})")
+                unit = "points" if number.measure == "gap" else "%"
+                texts.append(f"{prefix}{ends[0]} to {ends[1]} {unit} ({shares})")
     return f"Bounds, with all unreadable and missing answers right or wrong: {'; '.join(texts)}." if texts else ""
 
 

@@ -9,9 +9,13 @@ import pytest
 from capgap.analysis import estimate_table, sentence
 from capgap.schema import Roles
 from capgap.schema.remarks import Reason
-from tests.analysis.worlds import ROLES, TWO_STUDENTS, one, outcomes
+from tests.analysis.worlds import TWO_STUDENTS, one, outcomes
 
 BASED = Roles(("student",), "teacher", {"student": "base"})
+
+
+def _world(n_tasks=1, n_items=60, models=("teacher", "student", "base")):
+    return outcomes(n_tasks=n_tasks, n_items=n_items, models=models)
 
 
 def _unparsed(world, model, n_each_task, score=0):
@@ -26,7 +30,7 @@ def _bounds(estimates, quantity, level="battery", **where):
 
 
 def test_bounds_of_a_gap_are_the_ends_with_the_students_unreadable_answers_right():
-    world = _unparsed(outcomes(), "student", 2)
+    world = _unparsed(_world(n_tasks=2), "student", 2)
     estimates = estimate_table(world, BASED)
     mended = world.assign(score=np.where(world["status"] == "unparsed", 1.0, world["score"]), status="scored")
     right = one(estimate_table(mended, BASED), quantity="gap", level="battery")
@@ -36,12 +40,12 @@ def test_bounds_of_a_gap_are_the_ends_with_the_students_unreadable_answers_right
     assert bounds["conf_high"] == pytest.approx(max(right["conf_high"], plain["conf_high"]), abs=1e-12)
     assert pd.isna(bounds["p_value"])
     shares = json.loads(bounds["factors"])
-    assert shares["unreadable"]["student"] == pytest.approx((world["status"] == "unparsed").sum() / (len(world) / 5))
+    assert shares["unreadable"]["student"] == pytest.approx((world["status"] == "unparsed").sum() / (len(world) / 3))
     assert set(shares["missing"].values()) == {0.0}
 
 
 def test_bounds_stand_beside_gap_gain_closure_retention_and_their_contrasts():
-    estimates = estimate_table(_unparsed(outcomes(), "student", 1), BASED)
+    estimates = estimate_table(_unparsed(_world(n_tasks=2), "student", 1), BASED)
     for quantity in ("gap", "gain", "gap_closure", "retention"):
         for level, group in (("battery", "world"), ("capability", "knowledge"), ("capability", "reasoning")):
             where = {"quantity": quantity, "level": level, "group": group}
@@ -72,7 +76,7 @@ def test_a_sign_that_unreadable_answers_can_turn_is_said_on_the_plain_row(n_cut,
 
 
 def test_closure_has_no_bounds_where_teacher_minus_base_may_reach_zero():
-    world = outcomes(n_items=100, models=("teacher", "student", "base"))
+    world = _world(n_items=150)
     unread = (world["model"] == "base") & (world["score"] == 0)
     estimates = estimate_table(world.assign(status=np.where(unread, "unparsed", "scored")), BASED)
     assert _bounds(estimates, "gap_closure")["status"] == "refused"
@@ -83,7 +87,7 @@ def test_closure_has_no_bounds_where_teacher_minus_base_may_reach_zero():
 
 @pytest.mark.parametrize(("share", "is_said"), [(0.1, False), (0.6, True)])
 def test_closure_holds_format_learnt_where_the_base_could_not_be_read(share, is_said):
-    world = outcomes(n_items=100, models=("teacher", "student", "base"))
+    world = _world(n_items=150)
     rng = np.random.default_rng(0)
     unread = (world["model"] == "base") & (world["score"] == 0) & (rng.random(len(world)) < share)
     estimates = estimate_table(world.assign(status=np.where(unread, "unparsed", "scored")), BASED)
@@ -92,7 +96,7 @@ def test_closure_holds_format_learnt_where_the_base_could_not_be_read(share, is_
 
 
 def test_what_bounds_say_of_a_student_does_not_hang_on_another_student():
-    world = _unparsed(outcomes(), "student", 1)
+    world = _unparsed(_world(models=("teacher", "student", "base", "other")), "student", 1)
     world.loc[(world["model"] == "other") & (world["score"] == 0), "stop_reason"] = "limit"
     alone, both = estimate_table(world, BASED), estimate_table(world, TWO_STUDENTS)
     names = ["quantity", "level", "group", "contrast", "weighting", "population_tasks", "estimator"]
@@ -107,8 +111,8 @@ def test_what_bounds_say_of_a_student_does_not_hang_on_another_student():
 
 
 def test_the_line_of_bounds_follows_the_sentence_of_its_student():
-    world = _unparsed(outcomes(n_items=60), "student", 2)
-    lines = sentence(estimate_table(world, ROLES), ROLES).splitlines()
+    world = _unparsed(_world(models=("teacher", "student", "base", "other")), "student", 2)
+    lines = sentence(estimate_table(world, BASED), BASED).splitlines()
     assert len(lines) == 2
     assert lines[1].startswith("Bounds")
     assert "unreadable: student" in lines[1]

@@ -6,7 +6,7 @@ import pytest
 
 from capgap.analysis import estimate_table, sentence
 from capgap.schema import Roles
-from tests.analysis.worlds import ROLES, one, outcomes
+from tests.analysis.worlds import one, outcomes, plain
 
 EXACT = 1e-12
 BEHIND = Roles(("student",), "teacher")
@@ -42,10 +42,10 @@ def test_parts_sum_to_the_gap_at_every_level_weight_and_population(seed):
 
 
 def test_a_part_is_the_plain_difference_of_deficits_and_changes_sign_with_the_roles():
-    world = _with_states(outcomes(n_items=60), 0.04, 1)
+    world = _with_states(outcomes(n_tasks=1, n_items=120, models=("teacher", "student")), 0.3, 1)
     forth = estimate_table(world, BEHIND)
     back = estimate_table(world, Roles(("teacher",), "student"))
-    task = forth[(forth["quantity"] == "gap_part") & (forth["level"] == "task")].iloc[0]["group"]
+    task = forth[(forth["contrast"] == "cut_off") & (forth["level"] == "task")].iloc[0]["group"]
     rows = world[(world["task"] == task) & (world["score"] < 1) & (world["stop_reason"] == "limit")]
     n = (world["task"].eq(task) & world["model"].eq("student")).sum()
     expected = ((rows["model"] == "student").sum() - (rows["model"] == "teacher").sum()) / n
@@ -55,13 +55,13 @@ def test_a_part_is_the_plain_difference_of_deficits_and_changes_sign_with_the_ro
 
 
 def test_where_every_answer_is_readable_there_are_no_parts_and_no_bounds():
-    estimates = estimate_table(outcomes(), ROLES)
+    estimates = plain()
     assert not estimates["quantity"].isin(["gap_part", "common_items_shift"]).any()
     assert not (estimates["estimator"] == "bounds").any()
 
 
 def test_the_sentence_names_a_part_that_matters_and_no_other():
-    world = outcomes(n_items=400)
+    world = outcomes(n_tasks=1, n_items=1000, models=("teacher", "student"))
     rng = np.random.default_rng(0)
     wrong = (world["model"] == "student") & (world["score"] == 0)
     cut = wrong & (world["capability"] == "reasoning") & (rng.random(len(world)) < 0.09)

@@ -18,7 +18,7 @@ def _world(**options):
 
 
 def test_a_base_that_answered_other_tasks_too_is_no_reason_to_refuse_and_nothing_is_missing():
-    world = _world(n_tasks=3)
+    world = _world(n_tasks=2)
     few = world[(world["model"] == "base") | world["task"].isin(["knowledge0", "reasoning0"])]
     estimates = estimate_table(few, BASED)
     gain = one(estimates, quantity="gain", level="battery")
@@ -29,7 +29,7 @@ def test_a_base_that_answered_other_tasks_too_is_no_reason_to_refuse_and_nothing
 
 
 def test_items_that_nobody_was_asked_are_not_missing():
-    world = _world()
+    world = _world(n_tasks=1)
     asked = world[world["item"].astype(int) % 3 == 0]
     assert not (estimate_table(asked, BASED)["estimator"] == "bounds").any()
 
@@ -109,7 +109,7 @@ def _check_equal_students(n_draws):
 
 
 def test_students_that_are_equal_are_not_told_apart_by_what_one_of_them_lacks():
-    assert _check_equal_students(3) == 0
+    assert _check_equal_students(2) == 0
 
 
 @pytest.mark.slow

@@ -10,14 +10,14 @@ from capgap.report.render import html_report
 from capgap.report.tables import EstimateIndex
 from capgap.report.unknown_answers import unknown_answer_tables
 from capgap.schema import Roles
-from tests.analysis.worlds import one, outcomes
+from tests.analysis.worlds import one, outcomes, plain
 
 ROLES = Roles(("student",), "teacher", {"student": "base"})
 
 
 @pytest.fixture(scope="module")
 def world():
-    table = outcomes(models=("teacher", "student", "base"), n_items=100)
+    table = outcomes(n_tasks=1, models=("teacher", "student", "base"), n_items=100)
     rows = table[(table["model"] == "student") & (table["score"] == 0)].groupby("task").head(3).index
     return table.assign(stop_reason=np.where(table.index.isin(rows), "limit", "end"))
 
@@ -51,8 +51,7 @@ def test_page_and_markdown_show_the_bounds(world, estimates):
 
 
 def test_there_is_no_such_table_where_every_answer_is_known():
-    estimates = estimate_table(outcomes(models=("teacher", "student", "base")), ROLES)
-    assert unknown_answer_tables(EstimateIndex(estimates), ROLES) == ()
+    assert unknown_answer_tables(EstimateIndex(plain()), ROLES) == ()
 
 
 def test_a_number_that_rests_on_unknown_answers_is_a_caveat(world):
