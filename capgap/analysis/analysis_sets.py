@@ -24,11 +24,15 @@ class CommonCells:
     rows: Ints
     """Row numbers in the grid."""
     share: float
-    """These cells over the cells that any of the models was asked; NaN where none was."""
+    """Of the cells that the student was asked, the part that all answered; without a student, of the cells that any of
+    the models was asked. NaN where there is none."""
+    counted: str = "the items"
+    """What the share is one of, for people."""
 
     def information(self, role_names: Sequence[str]) -> tuple[Remark, ...]:
         """Their share, where it is not all; `role_names` are the roles that answered."""
-        return () if self.share == 1 else (remark(Reason.COMMON_SHARE, who=role_names, share=100 * self.share),)
+        figures = {"who": role_names, "share": 100 * self.share, "counted": self.counted}
+        return () if self.share == 1 else (remark(Reason.COMMON_SHARE, **figures),)
 
     def refusal(self, role_names: Sequence[str]) -> tuple[Remark, ...]:
         """Why a number of `role_names` cannot rest on them; empty where they are enough."""
@@ -36,7 +40,8 @@ class CommonCells:
             return (remark(Reason.NO_COMMON_ITEMS),)
         if self.share >= MIN_COMMON_SHARE:
             return ()
-        return (remark(Reason.UNLIKE_ITEMS, who=role_names, share=100 * self.share, least=100 * MIN_COMMON_SHARE),)
+        figures = {"who": role_names, "share": 100 * self.share, "counted": self.counted}
+        return (remark(Reason.UNLIKE_ITEMS, least=100 * MIN_COMMON_SHARE, **figures),)
 
 
 @dataclass(frozen=True)
@@ -134,16 +139,23 @@ class SubsetCache:
         self._layout = grid.layout
         self._masks: dict[tuple[str, ...], tuple[NDArray[np.bool_], NDArray[np.bool_]]] = {}
 
-    def select(self, rows: Ints, models: Sequence[str]) -> CommonCells:
-        """The cells among `rows` that all the models answered, as `schema.pair` chooses them."""
+    def select(self, rows: Ints, models: Sequence[str], *, student: str | None = None) -> CommonCells:
+        """The cells among `rows` that all the models answered, as `schema.pair` chooses them.
+
+        Their share is counted over what `student` was asked: a base that answered one task more is no reason to refuse
+        a number whose items the student shares.
+        """
         key = tuple(models)
         if key not in self._masks:
             columns = [self.grid.column(model) for model in models]
             scored_by_all = np.asarray(np.isfinite(self.grid.scores[:, columns]).all(axis=1))
             self._masks[key] = scored_by_all, np.asarray(self.grid.is_asked[:, columns].any(axis=1))
         scored_by_all, asked_of_any = self._masks[key]
-        common_rows, n_asked_of_any = rows[scored_by_all[rows]], int(np.count_nonzero(asked_of_any[rows]))
-        return CommonCells(common_rows, len(common_rows) / n_asked_of_any if n_asked_of_any else math.nan)
+        common_rows = rows[scored_by_all[rows]]
+        counted = asked_of_any if student is None else self.grid.is_asked[:, self.grid.column(student)]
+        n_counted, n_common = (int(np.count_nonzero(counted[cells])) for cells in (rows, common_rows))
+        share = n_common / n_counted if n_counted else math.nan
+        return CommonCells(common_rows, share, "the items" if student is None else "the student's items")
 
     def of(self, group: ItemGroup, rows: Ints) -> tuple[AnalysisSet, ...]:
         """By task, by item, and for tasks like these where there are enough; none without a row.

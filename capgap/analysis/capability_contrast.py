@@ -9,7 +9,14 @@ from capgap.analysis.analysis_sets import AnalysisSet
 from capgap.analysis.estimate_rows import THESE_TASKS, WITH_UNREADABLE_TASKS, EstimateRow
 from capgap.analysis.groups import CAPABILITY_DUO, ItemGroup, group_at
 from capgap.analysis.score_matrix import Ints, ScoreMatrix
-from capgap.analysis.student_estimates import RoleComparison, chance_unknown, closure_columns, retention_columns
+from capgap.analysis.student_estimates import (
+    CLOSURE,
+    RETENTION,
+    RoleComparison,
+    chance_unknown,
+    closure_columns,
+    retention_columns,
+)
 from capgap.schema.quantities import QUANTITIES
 from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats import Design, Estimate, paired_difference, ratio_difference, refused
@@ -57,7 +64,8 @@ def _contrast_rows(
         scale="score" if measure == "gap" else "ratio",
         weighting="tasks",
     )
-    selections = [comparison.subsets.select(group.rows, [comparison.roles[role] for role in roles]) for group in groups]
+    models = [comparison.roles[role] for role in roles]
+    selections = [comparison.subsets.select(group.rows, models, student=comparison.student) for group in groups]
     for group, common_cells in zip(groups, selections, strict=True):
         empty = group.remarks or (remark(Reason.NO_CAPABILITY),)
         if refusal := common_cells.refusal(roles) if len(group.rows) else empty:
@@ -131,14 +139,14 @@ def _gap_difference(comparison: RoleComparison, knowledge: AnalysisSet, reasonin
 
 
 def _closure_difference(comparison: RoleComparison, knowledge: AnalysisSet, reasoning: AnalysisSet) -> Estimate:
-    fits = (subset.fit(closure_columns(comparison, subset)) for subset in (knowledge, reasoning))
+    fits = (subset.fit(closure_columns(comparison.scores(CLOSURE.roles, subset))) for subset in (knowledge, reasoning))
     return ratio_difference(*fits, names=CAPABILITY_DUO, denominator="teacher − base", conf_level=comparison.conf_level)
 
 
 def _retention_difference(comparison: RoleComparison, knowledge: AnalysisSet, reasoning: AnalysisSet) -> Estimate:
     fits = []
     for capability, subset in zip(CAPABILITY_DUO, (knowledge, reasoning), strict=True):
-        columns = retention_columns(comparison, subset)
+        columns = retention_columns(comparison.scores(RETENTION.roles, subset), comparison.grid.chance[subset.rows])
         if refusal := chance_unknown(comparison.grid, subset, columns):
             return refused(*(reason.of(capability) for reason in refusal))
         fits.append(subset.fit(columns))

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from capgap import schema
+from capgap.schema.columns import VARIANT_ESTIMATORS
 from capgap.schema.quantities import QUANTITIES
 from capgap.schema.remarks import Remark, reason_of, render
 from capgap.stats import Estimate, holm
@@ -127,9 +128,9 @@ def as_table(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def is_tested(frame: pd.DataFrame) -> "pd.Series[bool]":
-    """Which rows ask a question of the students that multiplicity counts; draws of labels ask none anew."""
+    """Which rows ask a question of the students that multiplicity counts; variants of a number ask none anew."""
     in_family = {name: quantity.family == "students" for name, quantity in QUANTITIES.items()}
-    return frame["quantity"].map(in_family).astype(bool) & (frame["estimator"] != "multiple_imputation")
+    return frame["quantity"].map(in_family).astype(bool) & ~frame["estimator"].isin(VARIANT_ESTIMATORS)
 
 
 def adjust_over_students(frame: pd.DataFrame) -> pd.DataFrame:

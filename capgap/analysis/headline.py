@@ -1,5 +1,6 @@
 """Headline sentence of a comparison, and the next step: the command that would narrow its widest interval."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -8,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from capgap import schema
+from capgap.analysis.answer_headline import bounds_line, gap_part_clauses, inverted_task_clauses
 from capgap.analysis.cohort_headline import headline_lines
 from capgap.analysis.groups import CAPABILITY_DUO
 from capgap.analysis.number_format import format_points, with_interval
@@ -71,7 +73,8 @@ def sentence(estimates: pd.DataFrame, roles: schema.Roles) -> str:
     Returns
     -------
     str
-        Those of `headline_lines`, with a line a student where they are few. Gap closure where there is a base and the
+        Those of `headline_lines`, with a line a student where they are few, its bounds on the next where answers that
+        are unreadable or missing make them wider than the interval. Gap closure where there is a base and the
         teacher leads it, else retention, else the gap in points; the accuracy of a lone model. What is refused or left
         out is said.
     """
@@ -133,7 +136,7 @@ def next_step(estimates: pd.DataFrame, roles: schema.Roles, run: Mapping[str, An
 
 def _headline_rows(estimates: pd.DataFrame) -> pd.DataFrame:
     """The few rows that a headline may speak of: it asks for many of them, one student and measure at a time."""
-    measures = estimates["quantity"].isin(["gap_closure", "retention", "gap", "accuracy"])
+    measures = estimates["quantity"].isin(["gap_closure", "retention", "gap", "accuracy", "gap_part"])
     return estimates[
         estimates["quantity"].isin(_UNREADABLE) | (measures & estimates["level"].isin(["battery", "capability"]))
     ]
@@ -156,6 +159,8 @@ def _line(estimates: pd.DataFrame, roles: schema.Roles, student: str, *, with_st
     if numbers:
         text = _claim_sentence(numbers, one_line(student) if with_student_name else "")
         text += f" {_sample_size_text(numbers, _n_tasks(estimates, numbers[0].measure, student))}"
+        clauses = [of(estimates, student, numbers) for of in (gap_part_clauses, inverted_task_clauses)]
+        text += "".join(f"; {clause}" for clause in itertools.chain(*clauses))
     else:
         text = f"{one_line(student)}: no number" if with_student_name else "No number"
     if numbers and numbers[0].measure != "gap_closure" and student in roles.base:
@@ -176,6 +181,8 @@ def _line(estimates: pd.DataFrame, roles: schema.Roles, student: str, *, with_st
         text += f" Unreadable answers: {', '.join(shares)}."
     if unreadable_tasks := _unreadable_tasks(estimates):
         text += f" Set aside, the teacher's answers unreadable: {', '.join(unreadable_tasks)}."
+    if bounds := bounds_line(estimates, student, numbers):
+        text += f"\n{one_line(student)}: {bounds}" if with_student_name else f"\n{bounds}"
     return text
 
 

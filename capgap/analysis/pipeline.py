@@ -25,6 +25,7 @@ from capgap.analysis.label_uncertainty import (
 )
 from capgap.analysis.patterns import pattern_rows
 from capgap.analysis.preparation import bin_covariates, check_roles, fill_defaults, qualify_task_names
+from capgap.analysis.qualifications import qualification_rows, qualify_plain_rows
 from capgap.analysis.recipe_seeds import recipe_rows
 from capgap.analysis.score_matrix import make_score_matrix
 from capgap.analysis.selective_testing import StudentTrees, adjust_down_tree
@@ -118,6 +119,7 @@ def estimate_table(
     )
     frame = as_frame(all_rows, conf_level=conf_level)
     if len(frame):
+        frame = qualify_plain_rows(frame, qualified_outcomes, roles)
         frame = adjust_down_tree(adjust_over_students(frame), trees)
     if len(frame) and labels is not None:
         names_by_model: dict[str | None, tuple[str, ...]] = {
@@ -185,6 +187,7 @@ def _student_rows(
     """A student with its teacher, base and control."""
     yield from difference_rows(comparison, item_groups)
     yield from ratio_rows(comparison, item_groups)
+    yield from qualification_rows(comparison, item_groups, settings.excluded)
     yield from fidelity_rows(comparison, item_groups)
     yield from flip_rows(comparison, item_groups)
     yield from equivalence_rows(comparison, item_groups, margin=settings.margin)

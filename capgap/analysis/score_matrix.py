@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from capgap import schema
+from capgap.analysis.answer_states import StateDeficits, state_deficits
 from capgap.errors import TableError, suggestion
 
 Floats = NDArray[np.float64]
@@ -37,6 +38,8 @@ class ScoreMatrix:
     """Mean score over repeats, NaN where a model has none, shape (cells, models)."""
     logprobs: Floats
     """Log-probability of the right answer, nats, mean over repeats, NaN where unknown, shape (cells, models)."""
+    deficits: StateDeficits
+    """What the scores lack, by the state of the answers."""
     is_asked: NDArray[np.bool_]
     """Whether a model was asked the cell, shape (cells, models)."""
     predictions: Ints
@@ -124,6 +127,7 @@ def make_score_matrix(outcomes: pd.DataFrame, models: Sequence[str]) -> ScoreMat
         chance=facts["chance"].to_numpy(dtype=float),
         scores=scores,
         logprobs=logprobs,
+        deficits=state_deficits(frame, flat_index, shape),
         is_asked=is_asked,
         predictions=predictions.reshape(shape),
         task=task,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +16,20 @@ from capgap.schema.quantities import QUANTITIES
 from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats import Estimate, ratio_of_means, refused
 
-__all__ = ["RoleComparison", "accuracy_rows", "difference_rows", "paired_rows", "ratio_rows"]
-
-
-_DIFFERENCE_ROLES = {
-    "gap": ("teacher", "student"),
-    "base_gap": ("teacher", "base"),
-    "gain": ("student", "base"),
-    "teacher_effect": ("student", "control"),
-}
+__all__ = [
+    "CLOSURE",
+    "GAIN",
+    "GAP",
+    "RETENTION",
+    "ROOM",
+    "Measure",
+    "RoleComparison",
+    "accuracy_rows",
+    "difference_rows",
+    "measure_rows",
+    "paired_rows",
+    "ratio_rows",
+]
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,10 @@ class RoleComparison:
     def players(self, *roles: str) -> KeyValues:
         """Role and model of these roles."""
         return tuple((role, self.roles[role]) for role in roles)
+
+    def scores(self, roles: Iterable[str], subset: AnalysisSet) -> dict[str, Floats]:
+        """Scores of some roles on the rows of an analysis set, each of shape (rows,)."""
+        return {role: self.score(role, subset) for role in roles}
 
     def score(self, role: str, subset: AnalysisSet) -> Floats:
         """Scores of a role on the rows of an analysis set, shape (rows,)."""
@@ -128,7 +138,8 @@ def _rows_of_group(
     estimator: Callable[[AnalysisSet], Estimate],
     scale: str,
 ) -> Iterator[EstimateRow]:
-    common_cells = comparison.subsets.select(group.rows, [comparison.roles[role] for role in roles])
+    models = [comparison.roles[role] for role in roles]
+    common_cells = comparison.subsets.select(group.rows, models, student=comparison.student)
     refusal = common_cells.refusal(roles) if len(group.rows) else group.remarks if group.set_aside else ()
     blank = EstimateRow(
         quantity=quantity,
@@ -166,55 +177,91 @@ def _weighting(group: ItemGroup) -> str:
     return "tasks" if group.spans_tasks else "items"
 
 
+Scores = Mapping[str, Floats]
+"""Role → its scores on the rows of an analysis set, shape (rows,)."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One paired quantity of a student and its roles, as a function of their scores."""
+
+    quantity: str
+    """Its name in `QUANTITIES`."""
+    contrast: str
+    """The formula, for people."""
+    roles: tuple[str, ...]
+    """Whose scores it takes."""
+    of_scores: Callable[[ScoreMatrix, AnalysisSet, Scores, float], Estimate]
+    """Grid, analysis set, scores and confidence level to the number."""
+    scale: str = "score"
+
+    def estimate(self, comparison: RoleComparison, subset: AnalysisSet, scores: Scores | None = None) -> Estimate:
+        """The number on an analysis set: of the scores as they stand, or of others in their place."""
+        values = comparison.scores(self.roles, subset) if scores is None else scores
+        return self.of_scores(comparison.grid, subset, values, comparison.conf_level)
+
+
+def measure_rows(
+    comparison: RoleComparison, item_groups: Iterable[ItemGroup], measures: Iterable[Measure]
+) -> Iterator[EstimateRow]:
+    """Some measures in every group, as far as the roles are taken."""
+    taken = [measure for measure in measures if comparison.has_roles_for(measure.quantity)]
+    for group in item_groups:
+        for measure in taken:
+            estimator = partial(measure.estimate, comparison)
+            yield from paired_rows(
+                comparison, group, measure.quantity, measure.contrast, measure.roles, estimator, scale=measure.scale
+            )
+
+
 def difference_rows(comparison: RoleComparison, item_groups: Iterable[ItemGroup]) -> Iterator[EstimateRow]:
     """`gap`, `base_gap`, `gain` and `teacher_effect` in every group, as far as the roles are taken."""
-    for group in item_groups:
-        for quantity, (role, reference) in _DIFFERENCE_ROLES.items():
-            if not comparison.has_roles_for(quantity):
-                continue
-
-            def difference(subset: AnalysisSet, role: str = role, reference: str = reference) -> Estimate:
-                values = comparison.score(role, subset) - comparison.score(reference, subset)
-                return subset.difference(values, conf_level=comparison.conf_level)
-
-            yield from paired_rows(comparison, group, quantity, f"{role} - {reference}", (role, reference), difference)
-
-
-def closure_columns(comparison: RoleComparison, subset: AnalysisSet) -> Floats:
-    """Numerator and denominator of gap closure, shape (rows, 2)."""
-    teacher, student, base = (comparison.score(role, subset) for role in ("teacher", "student", "base"))
-    return np.column_stack([student - base, teacher - base])
-
-
-def retention_columns(comparison: RoleComparison, subset: AnalysisSet) -> Floats:
-    """Numerator and denominator of retention, shape (rows, 2); NaN where chance is unknown."""
-    chance = comparison.grid.chance[subset.rows]
-    return np.column_stack([comparison.score(role, subset) - chance for role in ("student", "teacher")])
+    return measure_rows(comparison, item_groups, (GAP, ROOM, GAIN, TEACHER_EFFECT))
 
 
 def ratio_rows(comparison: RoleComparison, item_groups: Iterable[ItemGroup]) -> Iterator[EstimateRow]:
     """`gap_closure` and `retention` in every group, as far as the roles are taken."""
+    return measure_rows(comparison, item_groups, (CLOSURE, RETENTION))
 
-    def closure(subset: AnalysisSet) -> Estimate:
-        fit = subset.fit(closure_columns(comparison, subset))
-        ratio = ratio_of_means(fit, denominator="teacher − base", conf_level=comparison.conf_level)
-        return replace(ratio, n_items=subset.n_items)
 
-    def retention(subset: AnalysisSet) -> Estimate:
-        columns = retention_columns(comparison, subset)
-        if refusal := chance_unknown(comparison.grid, subset, columns):
-            return refused(*refusal, n_items=subset.n_items)
-        ratio = ratio_of_means(subset.fit(columns), denominator="teacher − chance", conf_level=comparison.conf_level)
-        return replace(ratio, n_items=subset.n_items).noting(*declared_guesses(comparison.grid, subset))
+def _difference(quantity: str, role: str, reference: str) -> Measure:
+    def difference(grid: ScoreMatrix, subset: AnalysisSet, scores: Scores, conf_level: float) -> Estimate:
+        return subset.difference(scores[role] - scores[reference], conf_level=conf_level)
 
-    measures = (
-        ("gap_closure", "(student - base) / (teacher - base)", ("teacher", "student", "base"), closure),
-        ("retention", "(student - chance) / (teacher - chance)", ("teacher", "student"), retention),
-    )
-    for group in item_groups:
-        for quantity, contrast, roles, estimator in measures:
-            if comparison.has_roles_for(quantity):
-                yield from paired_rows(comparison, group, quantity, contrast, roles, estimator, scale="ratio")
+    return Measure(quantity, f"{role} - {reference}", (role, reference), difference)
+
+
+def closure_columns(scores: Scores) -> Floats:
+    """Numerator and denominator of gap closure, shape (rows, 2)."""
+    return np.column_stack([scores["student"] - scores["base"], scores["teacher"] - scores["base"]])
+
+
+def retention_columns(scores: Scores, chance: Floats) -> Floats:
+    """Numerator and denominator of retention, shape (rows, 2); NaN where chance is unknown."""
+    return np.column_stack([scores[role] - chance for role in ("student", "teacher")])
+
+
+def _closure(grid: ScoreMatrix, subset: AnalysisSet, scores: Scores, conf_level: float) -> Estimate:
+    ratio = ratio_of_means(subset.fit(closure_columns(scores)), denominator="teacher − base", conf_level=conf_level)
+    return replace(ratio, n_items=subset.n_items)
+
+
+def _retention(grid: ScoreMatrix, subset: AnalysisSet, scores: Scores, conf_level: float) -> Estimate:
+    columns = retention_columns(scores, grid.chance[subset.rows])
+    if refusal := chance_unknown(grid, subset, columns):
+        return refused(*refusal, n_items=subset.n_items)
+    ratio = ratio_of_means(subset.fit(columns), denominator="teacher − chance", conf_level=conf_level)
+    return replace(ratio, n_items=subset.n_items).noting(*declared_guesses(grid, subset))
+
+
+GAP = _difference("gap", "teacher", "student")
+ROOM = _difference("base_gap", "teacher", "base")
+GAIN = _difference("gain", "student", "base")
+TEACHER_EFFECT = _difference("teacher_effect", "student", "control")
+CLOSURE = Measure(
+    "gap_closure", "(student - base) / (teacher - base)", ("teacher", "student", "base"), _closure, "ratio"
+)
+RETENTION = Measure("retention", "(student - chance) / (teacher - chance)", ("teacher", "student"), _retention, "ratio")
 
 
 def declared_guesses(grid: ScoreMatrix, subset: AnalysisSet) -> tuple[Remark, ...]:

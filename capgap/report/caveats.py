@@ -19,6 +19,19 @@ _FEW_ITEMS = 100
 _UNREADABLE_LIMIT = f"{100 * MAX_UNREADABLE_SHARE:g}\u202f%"
 
 
+_QUALIFYING_REASONS = {
+    Reason.SIGN_RESTS_ON_ANSWERS,
+    Reason.NUMBER_RESTS_ON_ANSWERS,
+    Reason.FORMAT_LEARNT,
+    Reason.TEACHER_BELOW_BASE,
+    Reason.TEACHER_BELOW_BASE_ALONE,
+    Reason.NEARLY_MATCHING_ITEMS,
+    Reason.NAMES_LOOK_ALIKE,
+    Reason.ANSWERS_EQUAL_TEACHER,
+    Reason.WRONG_ANSWERS_DROPPED,
+}
+
+
 @dataclass(frozen=True)
 class Caveat:
     """One reservation."""
@@ -68,6 +81,7 @@ def caveats(
         # Formats of tasks that are set aside alias nothing.
         *_aliased_formats(outcomes[~task_names(outcomes).isin(excluded)]),
         *_refused_headline(lookup, roles),
+        *_qualified_headline(lookup, roles),
         *_small_samples(lookup, roles),
     ]
 
@@ -158,6 +172,23 @@ def _refused_headline(lookup: EstimateIndex, roles: Roles) -> Iterator[Caveat]:
             yield Caveat(
                 f"No {declaration(quantity).title} for {text.join(dict.fromkeys(labels))}.", _example_note(reason_rows)
             )
+
+
+def _qualified_headline(lookup: EstimateIndex, roles: Roles) -> Iterator[Caveat]:
+    """Headline numbers that rest on answers nobody knows, or on models and items that look wrong; by reason."""
+    rows = [
+        row
+        for quantity in ("accuracy", "gap", "gain", "gap_closure", "retention")
+        for level in ("capability", "battery")
+        for row in lookup.select(quantity, level)
+        if row.is_headline and row.reason in _QUALIFYING_REASONS and row.model in roles.names
+    ]
+    for reason_rows in _group_by_reason(rows):
+        titles = text.join(dict.fromkeys(row.declaration.title for row in reason_rows))
+        groups = text.join(dict.fromkeys(row.group for row in reason_rows))
+        yield Caveat(
+            f"{heading(titles)} of {groups}: {code_in_words(reason_rows[0].reason)}.", _example_note(reason_rows)
+        )
 
 
 def _small_samples(lookup: EstimateIndex, roles: Roles) -> Iterator[Caveat]:

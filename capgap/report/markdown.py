@@ -49,12 +49,21 @@ def _answer(content: ReportContent) -> list[str]:
         lines += [_escape(sentence), ""]
     rows = [[_escape(m.role), _escape(m.model), _escape(m.what), _escape(m.prompting)] for m in content.models]
     lines += _table(["role", "model", "what", "prompting"], rows)
-    rows = [[_escape(r.student), _escape(r.group), *map(_estimate, r.estimates)] for r in content.summary.rows]
+    rows = [
+        [_escape(r.student), _escape(r.group), *(_with_bounds(content, e) for e in r.estimates)]
+        for r in content.summary.rows
+    ]
     if rows:
         lines += _table(["student", "of", *(quantity.title for quantity in content.summary.columns)], rows)
     for caveat in content.caveats:
         lines.append(f"- **{_escape(caveat.what)}** {_escape(caveat.so)}")
     return [*lines, ""]
+
+
+def _with_bounds(content: ReportContent, view: EstimateView | None) -> str:
+    """A number, its interval and its bounds."""
+    bounds = content.lookup.bounds_of(view)
+    return _estimate(view) + (f" bounds {_escape(bounds.interval or 'none')}" if bounds else "")
 
 
 def _tasks(content: ReportContent) -> list[str]:

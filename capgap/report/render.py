@@ -14,6 +14,7 @@ from capgap.report.cohort_sections import cohort_sections
 from capgap.report.content import SECTION_QUANTITIES, ReportContent, gather_content
 from capgap.report.display_labels import formula, heading
 from capgap.report.levels import capability_block, contrast_table, domain_blocks, level_tables, slice_block
+from capgap.report.unknown_answers import unknown_answer_tables
 from capgap.schema import Roles, atomic_write
 from capgap.schema.quantities import QUANTITIES
 
@@ -115,6 +116,7 @@ def html_report(content: ReportContent) -> str:
         domains=domain_blocks(lookup, roles, content.domains),
         slices=slice_block(lookup, roles, content.capabilities),
         together=cohort_sections(lookup, roles),
+        unknown_answers=unknown_answer_tables(lookup, roles),
         contrast_table=contrast_table(lookup, roles),
         task_tables=[level_tables(lookup, roles, student) for student in roles.students],
     )

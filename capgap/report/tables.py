@@ -11,6 +11,7 @@ import pandas as pd
 from capgap.report import text
 from capgap.report.display_labels import code_in_words, declaration, population_label
 from capgap.schema import MODELS
+from capgap.schema.columns import VARIANT_ESTIMATORS
 from capgap.schema.quantities import Quantity
 
 CAPABILITY_ORDER = ("knowledge", "reasoning", "mixed", "unlabelled")
@@ -138,6 +139,12 @@ def _estimate_views(estimates: pd.DataFrame) -> list[EstimateView]:
     return [EstimateView(**record) for record in records]
 
 
+def _number_key(view: EstimateView) -> tuple[str, ...]:
+    """What a number and its variants share."""
+    names = (view.quantity, view.level, view.group, view.model, view.contrast)
+    return (*names, view.weighting, view.population_tasks, view.population_students)
+
+
 class EstimateIndex:
     """All estimates of a report, in the order of their table, looked up by quantity, level, group and model."""
 
@@ -146,7 +153,10 @@ class EstimateIndex:
         # They ask again what other rows ask: found by a look-up they would stand beside, or instead of, the plain ones.
         self.imputed = tuple(view for view in estimate_views if view.estimator == "multiple_imputation")
         """Numbers over draws of the labels; they repeat `rows`, and no look-up returns them."""
-        self.rows = tuple(view for view in estimate_views if view.estimator != "multiple_imputation")
+        self.variants = tuple(view for view in estimate_views if view.estimator in ("bounds", "without_inverted_tasks"))
+        """Bounds and closures without inverted tasks, each beside a plain number; no look-up returns them as such."""
+        self.rows = tuple(view for view in estimate_views if view.estimator not in VARIANT_ESTIMATORS)
+        self._bounds = {_number_key(view): view for view in self.variants if view.estimator == "bounds"}
         self._by_quantity: dict[str, list[EstimateView]] = {}
         self._by_level: dict[tuple[str, str], list[EstimateView]] = {}
         self._groups: dict[str, dict[str, None]] = {}
@@ -173,6 +183,10 @@ class EstimateIndex:
             key=lambda view: (view.weighting == "items", POPULATION_ORDER.get(view.population_tasks, 0)),
             default=None,
         )
+
+    def bounds_of(self, view: EstimateView | None) -> EstimateView | None:
+        """The bounds of a number over unreadable and missing answers; None where it has none."""
+        return None if view is None or view.refused else self._bounds.get(_number_key(view))
 
     def groups(self, level: str) -> tuple[str, ...]:
         """The groups of a level, in table order."""

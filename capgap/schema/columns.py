@@ -135,6 +135,8 @@ SUBJECT_KINDS = ("model", "recipe", "model_contrast", "recipe_contrast", "cohort
 """Whom a number is about: one checkpoint, a recipe whichever seed, a difference of either, or all students together."""
 ESTIMATORS = (
     "paired",
+    "bounds",
+    "without_inverted_tasks",
     "mixed_model",
     "two_stage",
     "student_jackknife",
@@ -147,7 +149,10 @@ ESTIMATORS = (
     "response_surfaces",
     "logistic_regression",
 )
-"""Families of estimators; ``method`` says the rest. ``multiple_imputation`` is over draws of doubtful labels."""
+"""Families of estimators; ``method`` says the rest. ``multiple_imputation`` is over draws of doubtful labels,
+``bounds`` over every way in which unreadable and missing answers may have been right or wrong."""
+VARIANT_ESTIMATORS = ("multiple_imputation", "bounds", "without_inverted_tasks")
+"""Estimators whose rows stand beside a plain row of the same number: they ask no question of their own."""
 POPULATION_ITEMS = ("these_items", "items_like_these")
 POPULATION_TASKS = ("these_tasks", "tasks_like_these", "with_unreadable_tasks")
 POPULATION_STUDENTS = ("these_checkpoints", "this_recipe", "these_recipes", "these_recipes_bases_like_these")

@@ -73,6 +73,12 @@ _NO_INTERVAL = (Reason.ONE_CLUSTER, Reason.ONE_CLUSTER_IN_TASK, Reason.DOMINANT_
 _RATIO_REFUSALS = (Reason.DENOMINATOR_NEAR_ZERO, *_NO_INTERVAL, *_PAIRED_REFUSALS)
 _NOT_FITTED = (Reason.NOT_IDENTIFIED, Reason.SEPARATION, Reason.CONSTANT_OUTCOME, Reason.NO_MAXIMUM)
 _NO_CURVE = (Reason.FEW_SIZES, Reason.NO_FORM_FITS, Reason.NO_COVARIANCE, Reason.TEACHER_NOT_ABOVE)
+_DEFICIT_STATES = {
+    "cut_off": "Cut off at the limit of tokens",
+    "stopped_early": "Unreadable, ended by a stop string",
+    "unreadable": "Unreadable",
+    "wrong": "Wrong",
+}
 _CAPABILITY_CONTRASTS = {
     "gap_closure": "Share of the gap closed, knowledge minus reasoning",
     "gap": "Gap to the teacher, reasoning minus knowledge",
@@ -91,6 +97,13 @@ QUANTITIES: dict[str, Quantity] = _index_by_name(
         refused_when=(*_PAIRED_REFUSALS, Reason.SEEDS_UNKNOWN, Reason.SEEDS_SHARED),
         axis="points; 0 is the teacher",
         guidance="In points out of 100. Positive: the teacher is better.", summary_column=3),
+    Quantity("gap_part", "part of the gap", "What became of the answers that make the gap?",
+        "mean of (1 - student's score) of answers in one state minus the same of the teacher's; the first state that "
+        "fits counts, an answer that scored right has none; the parts sum to the gap", "points",
+        roles=("student", "teacher"), levels=("battery", "capability", "task"), contrasts=_DEFICIT_STATES,
+        family="none", refused_when=_PAIRED_REFUSALS,
+        guidance="In points, net of the teacher's: negative where the teacher has more answers in that state. "
+        "Answers that are cut off or cannot be read count as wrong, which measures use and not ability."),
     Quantity("base_gap", "room (teacher \u2212 base)", "How much was there to learn?",
         "teacher - base, mean over the same items", "points", roles=("student", "teacher", "base"), family="none",
         claim="room", refused_when=_PAIRED_REFUSALS,
@@ -168,6 +181,13 @@ QUANTITIES: dict[str, Quantity] = _index_by_name(
     Quantity("cut_off", "cut off", "How many answers were cut off before they were right?",
         "share of the items whose answer met its limit of tokens and scored 0", "percent", levels=("task",),
         family="none", claim="cut_off"),
+    Quantity("common_items_shift", "shift by missing answers",
+        "Are the items that all models answered easier than the others?",
+        "accuracy on the items that all the compared models answered minus that on all items that the model answered",
+        "points", roles=("student",), levels=_HEADLINE,
+        contrasts={"teacher": "The teacher's accuracy", "base": "The base's accuracy"}, family="none",
+        guidance="In points. Far from zero: what is missing is no random part, and paired numbers are about other "
+        "items than those of the battery. Near zero proves nothing: bounds say what missing answers can change."),
     Quantity("lost", "lost", "What could the base do that the student cannot?",
         "P(base right, student wrong); of a recipe minus what its seeds lose against each other, over repeats "
         "what two answers of the student do", "percent",

@@ -65,7 +65,7 @@ class Reason(StrEnum):
         "fewer than {least} tasks in a capability: no sample, their effects are fixed, numbers are about these tasks")
     ONE_TASK_IN_CAPABILITY = "one_task_in_capability", "a capability has one task only"
     UNLIKE_ITEMS = ("unlike_items",
-        "only {share:.0f} % of the items were answered by all of {who:list} ({least:.0f} % are needed)")
+        "only {share:.0f} % of {counted} were answered by all of {who:list} ({least:.0f} % are needed)")
     NO_CAPABILITY = "no_capability", "no task of this capability"
     ONE_CAPABILITY = "one_capability", "there is one capability only"
     NO_OUTCOME = "no_outcome", "there is no outcome"
@@ -208,6 +208,25 @@ class Reason(StrEnum):
     UNPARSED_OFTEN = ("unparsed_often",
         "the answers hold nothing that the score can read: change `extract`, the prompt or the chat template")
     CUT_OFF_OFTEN = "cut_off_often", "the answers were cut off: raise `max_tokens` or add a `stop`"
+    SIGN_RESTS_ON_ANSWERS = ("sign_rests_on_answers",
+        "the sign rests on {what:and} answers: with all of them right or wrong between {low:.3f} and {high:.3f}")
+    NUMBER_RESTS_ON_ANSWERS = ("number_rests_on_answers",
+        "rests on {what:and} answers: with all of them right or wrong there may be no such number")
+    FORMAT_LEARNT = ("format_learnt",
+        "closure holds format learnt: answers of the base that cannot be read make {share:.0f} % of teacher − base")
+    TEACHER_BELOW_BASE = ("teacher_below_base",
+        "the teacher is below the base in {tasks:list}, which makes closure larger: without {value:.3f} "
+        "[{low:.3f}, {high:.3f}]")
+    TEACHER_BELOW_BASE_ALONE = ("teacher_below_base_alone",
+        "the teacher is below the base in {tasks:list}, which makes closure larger: there is no number without")
+    NEARLY_MATCHING_ITEMS = ("nearly_matching_items",
+        "{n} items of {model} match those of {other} but for case, blanks or leading zeros (such as {example})")
+    NAMES_LOOK_ALIKE = "names_look_alike", "the name of {model} looks like that of another model: {other}"
+    ANSWERS_EQUAL_TEACHER = ("answers_equal_teacher",
+        "every one of {n} answers equals the teacher's, wrong ones too: is it the same model?")
+    WRONG_ANSWERS_DROPPED = ("wrong_answers_dropped",
+        "{model} is right on all of its {n} items and has no score on {missing} that others answered: were wrong "
+        "answers left out of the table?")
     UNDECLARED_LABELS = "undeclared_labels", "labels of {n:,} of {of:,} items were not declared"
     ESTIMATORS_DIFFER_IN_CERTAINTY = "estimators_differ_in_certainty", "several estimators: differ in certainty ({why})"
     ESTIMATORS_DISAGREE = "estimators_disagree", "several estimators: disagree ({why})"
@@ -243,7 +262,11 @@ class Reason(StrEnum):
     ALL_CLEAR_OF_ZERO = "all_clear_of_zero", "all clear of zero on one side", _IS_INFO
     NONE_CLEAR_OF_ZERO = "none_clear_of_zero", "none is clear of zero", _IS_INFO
     SCORED_SHARE = "scored_share", "scored: {share:.1f} % of its items", _IS_INFO
-    COMMON_SHARE = "common_share", "items that all of {who:list} answered: {share:.1f} %", _IS_INFO
+    COMMON_SHARE = "common_share", "of {counted} all of {who:list} answered {share:.1f} %", _IS_INFO
+    BOUNDS_WITHOUT_SAMPLING = ("bounds_without_sampling",
+        "without sampling error between {low:.3f} and {high:.3f}", _IS_INFO)
+    WORST_CASES = ("worst_cases",
+        "with all {what:and} answers right or wrong between {low:.3f} and {high:.3f}", _IS_INFO)
     RECORDED_SHARE = "recorded_share", "both answers recorded: {share:.1f} %", _IS_INFO
     FIRST_REPEAT = "first_repeat", "answers of the first repeat", _IS_INFO
     TASKS_WITH_ERRORS = "tasks_with_errors", "{n} of {of} tasks have enough wrong answers of the teacher", _IS_INFO

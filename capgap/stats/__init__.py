@@ -4,6 +4,7 @@ Axes: n items, p estimates that share a design, K strata (tasks), G clusters (it
 """
 
 from capgap.stats.binary import clopper_pearson_lower, mcnemar_exact, tango_interval, wilson_interval
+from capgap.stats.bounds import contrast_bounds, corner_bounds, has_both_signs, score_corners
 from capgap.stats.error_types import ERROR_TYPES, error_types, is_trace, step_results
 from capgap.stats.estimate import Estimate, no_variation_bound, refused
 from capgap.stats.failure_odds import failure_regression
@@ -21,6 +22,7 @@ from capgap.stats.recipe_contrasts import recipe_contrasts, seed_signal
 from capgap.stats.seed_noise import MIN_SEEDS, answer_variance
 from capgap.stats.simulated_power import AssumedAccuracies, closure_difference_power, needed_for_closure_difference
 from capgap.stats.stratified import Design, StratifiedMean, cross_covariance, stratified_mean
+from capgap.stats.subset_shift import subset_shift
 
 __all__ = [
     "ERROR_TYPES",
@@ -42,6 +44,8 @@ __all__ = [
     "clopper_pearson_lower",
     "collision_rate",
     "combine_draws",
+    "contrast_bounds",
+    "corner_bounds",
     "cross_covariance",
     "no_variation_bound",
     "sample_labels",
@@ -58,6 +62,7 @@ __all__ = [
     "flip_counts",
     "flip_list",
     "flips_beyond_seeds",
+    "has_both_signs",
     "holm",
     "mcnemar_exact",
     "mean_estimate",
@@ -71,6 +76,7 @@ __all__ = [
     "refused",
     "rubin",
     "recipe_contrasts",
+    "score_corners",
     "seed_difference",
     "seed_ratio",
     "seed_signal",
@@ -78,6 +84,7 @@ __all__ = [
     "simes",
     "smallest_visible_gap",
     "stratified_mean",
+    "subset_shift",
     "tango_interval",
     "wilson_interval",
 ]

@@ -155,7 +155,7 @@ def test_a_hostile_name_stays_on_its_line(world):
 
 def test_the_next_step_follows_from_what_is_missing(world):
     number = world["item"].astype(str).str.extract(r"(\d+)$")[0].astype(int)
-    few = world[(world["model"] != "student") | (number % 2 == 0)]
+    few = world[(world["model"] != "teacher") | (number % 2 == 0)]
     assert "answer the same items" in next_step(estimate_table(few, ROLES), ROLES)
     assert "more clusters" in next_step(estimate_table(world.assign(cluster="c"), ROLES), ROLES)
 
@@ -176,7 +176,7 @@ def _with_random_prose(table):
         return " ".join(rng.choices(words, k=3)) + f" {rng.random():.6f}"
 
     table = table.copy()
-    free = ~table["quantity"].eq("capability_contrast")
+    free = table["quantity"].map({name: not quantity.contrasts for name, quantity in QUANTITIES.items()}).astype(bool)
     for column in ("note", "method", "alternative", "contrast"):
         rewritten = table[column].notna() & (free | (column != "contrast"))
         table.loc[rewritten, column] = [prose() for _ in range(int(rewritten.sum()))]

@@ -76,7 +76,7 @@ def _nan_scores():
 
 def _half_missing():
     world = outcomes()
-    return world[(world["model"] != "student") | (world["item"].astype(int) % 2 == 0)]
+    return world[(world["model"] != "teacher") | (world["item"].astype(int) % 2 == 0)]
 
 
 def _unknown_chance():
@@ -161,12 +161,12 @@ def test_retention_over_chance_is_refused():
     assert (row["status"], row["reason"]) == ("refused", Reason.DENOMINATOR_NEAR_ZERO)
 
 
-def test_below_sixty_percent_common_items_a_pair_is_refused():
+def test_below_sixty_percent_of_the_students_items_a_pair_is_refused():
     estimates = poor_estimates("half missing", "simple")
     row = one(estimates, quantity="gap", level="battery")
     assert (row["status"], row["reason"]) == ("refused", Reason.UNLIKE_ITEMS)
     assert "teacher, student" in row["note"]
-    assert one(estimates, quantity="base_gap", level="battery")["status"] == "ok"
+    assert one(estimates, quantity="gain", level="battery")["status"] == "ok"
     assert one(estimates, quantity="accuracy", level="battery", model="student")["status"] == "ok"
 
 

@@ -6,6 +6,7 @@ from statsmodels.stats.proportion import proportion_confint
 from capgap import schema
 from capgap.analysis import estimate_table, next_step, sentence
 from capgap.analysis.unreadable_answers import unreadable_tasks
+from capgap.schema.columns import VARIANT_ESTIMATORS
 from capgap.schema.remarks import Reason
 from capgap.stats import clopper_pearson_lower
 from tests.analysis import worlds
@@ -32,7 +33,8 @@ def _broken(model, share, how="cut_off", task="knowledge1"):
 
 
 def _coarse(estimates, quantities):
-    rows = estimates[estimates["level"].isin(COARSE) & estimates["quantity"].isin(quantities)]
+    plain_rows = estimates[~estimates["estimator"].isin(VARIANT_ESTIMATORS)]
+    rows = plain_rows[plain_rows["level"].isin(COARSE) & plain_rows["quantity"].isin(quantities)]
     return rows.set_index(KEYS)[["estimate", "conf_low", "conf_high"]].sort_index()
 
 

@@ -58,8 +58,8 @@ def one(estimates, **where):
     """The single row that these columns pick, by default the task-weighted one of these tasks where there is one."""
     for name, value in where.items():
         estimates = estimates[estimates[name] == value]
-    for name, value in {"population_tasks": "these_tasks", "weighting": "tasks"}.items():
-        if len(estimates) > 1:
+    for name, value in {"estimator": "paired", "population_tasks": "these_tasks", "weighting": "tasks"}.items():
+        if len(estimates) > 1 and name not in where:
             estimates = estimates[estimates[name] == value]
     assert len(estimates) == 1, estimates[["quantity", "level", "group", "model", "contrast", "weighting"]]
     return estimates.iloc[0]

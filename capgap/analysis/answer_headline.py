@@ -1,0 +1,120 @@
+"""What a headline says of what its numbers rest on: parts of the gap, inverted tasks, and the line of bounds."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import pandas as pd
+
+from capgap.analysis.answer_states import UNREADABLE_STATES
+from capgap.analysis.number_format import format_hundredths, with_interval
+from capgap.printable_text import one_line
+
+__all__ = ["bounds_line", "gap_part_clauses", "inverted_task_clauses"]
+
+MIN_PART = 0.02
+"""A smaller part of the gap is in the tables alone."""
+_STATE_WORDS = {
+    "cut_off": "answers cut off",
+    "stopped_early": "answers stopped early",
+    "unreadable": "unreadable answers",
+}
+_MIN_SHARE = 0.005
+"""A share of answers below this is not told in the line of bounds."""
+
+
+class HeadlineNumber(Protocol):
+    """What is read of a number in the headline."""
+
+    @property
+    def measure(self) -> str:
+        """Its quantity."""
+
+    @property
+    def capability(self) -> str:
+        """Empty where the number is that of everything together."""
+
+    @property
+    def subject(self) -> str:
+        """``the knowledge gap`` or ``the gap``."""
+
+    @property
+    def conf_low(self) -> float:
+        """Lower end of its interval."""
+
+    @property
+    def conf_high(self) -> float:
+        """Upper end of its interval."""
+
+
+def gap_part_clauses(estimates: pd.DataFrame, student: str, numbers: Sequence[HeadlineNumber]) -> list[str]:
+    """One clause for each unreadable part of a headline gap that is two points or more and clear of zero."""
+    clauses = []
+    for number in numbers:
+        rows = _rows_of(estimates, student, number, "gap_part", "paired")
+        parts = rows[["contrast", "estimate", "conf_low", "conf_high"]].sort_values("contrast")
+        for state, value, low, high in parts[parts["contrast"].isin(UNREADABLE_STATES)].itertuples(index=False):
+            if (low > 0 or high < 0) and abs(value) >= MIN_PART:
+                points = with_interval(value, low, high, "points")
+                clauses.append(f"{_STATE_WORDS[state]} make {points} of {number.subject}")
+    return clauses
+
+
+def inverted_task_clauses(estimates: pd.DataFrame, student: str, numbers: Sequence[HeadlineNumber]) -> list[str]:
+    """One clause for each headline closure that a task makes larger in which the teacher is below the base."""
+    clauses = []
+    for number in numbers:
+        rows = _rows_of(estimates, student, number, number.measure, "without_inverted_tasks")
+        if len(rows):
+            row = rows.iloc[0]
+            tasks = json.loads(row["factors"])["inverted_tasks"]
+            named = f"{one_line(tasks[0])}{f' and {len(tasks) - 1} more' if len(tasks) > 1 else ''}"
+            value, low, high = (float(row[name]) for name in ("estimate", "conf_low", "conf_high"))
+            share = with_interval(value, low, high) if math.isfinite(value) else "no number"
+            clauses.append(f"{share} of {number.subject} without {named}, where the teacher is below the base")
+    return clauses
+
+
+def bounds_line(estimates: pd.DataFrame, student: str, numbers: Sequence[HeadlineNumber]) -> str:
+    """The bounds of headline numbers that unreadable or missing answers make wider than their interval, or nothing."""
+    texts = []
+    for number in numbers:
+        rows = _rows_of(estimates, student, number, number.measure, "bounds")
+        if len(rows):
+            row = rows.iloc[0]
+            prefix = f"{number.capability} " if number.capability else ""
+            shares = _shares_text(json.loads(row["factors"]))
+            if not math.isfinite(row["conf_low"]) or not math.isfinite(row["conf_high"]):
+                texts.append(f"{prefix}none ({shares})")
+                continue
+            ends = [format_hundredths(end, 0) for end in (row["conf_low"], row["conf_high"])]
+            if ends != [format_hundredths(end, 0) for end in (number.conf_low, number.conf_high)]:
+                unit = "points" if number.measure == "gap" else "%"
+                texts.append(f"{prefix}{ends[0]} to {ends[1]} {unit} ({shares})")
+    return f"Bounds, with all unreadable and missing answers right or wrong: {'; '.join(texts)}." if texts else ""
+
+
+def _rows_of(
+    estimates: pd.DataFrame, student: str, number: HeadlineNumber, quantity: str, estimator: str
+) -> pd.DataFrame:
+    """The rows of these tasks, each counting alike, that stand where the number does."""
+    rows = estimates[
+        (estimates["quantity"] == quantity)
+        & (estimates["model"] == student)
+        & (estimates["estimator"] == estimator)
+        & (estimates["weighting"] == "tasks")
+        & (estimates["population_tasks"] == "these_tasks")
+        & (estimates["level"] == ("capability" if number.capability else "battery"))
+    ]
+    return rows[rows["group"] == number.capability] if number.capability else rows.drop_duplicates("contrast")
+
+
+def _shares_text(shares: Mapping[str, Mapping[str, Any]]) -> str:
+    """``unreadable: student 12 %, base 30 %; missing: student 5 %``."""
+    texts = []
+    for cause, by_role in shares.items():
+        listed = [f"{role} {format_hundredths(share, 0)} %" for role, share in by_role.items() if share >= _MIN_SHARE]
+        if listed:
+            texts.append(f"{cause}: {', '.join(listed)}")
+    return "; ".join(texts) or "under 0.5 % of the answers"
