@@ -78,10 +78,14 @@ def sentence(estimates: pd.DataFrame, roles: schema.Roles) -> str:
         teacher leads it, else retention, else the gap in points; the accuracy of a lone model. What is refused or left
         out is said.
     """
+    return "\n".join(headline_lines(estimates, student_lines(estimates, roles)))
+
+
+def student_lines(estimates: pd.DataFrame, roles: schema.Roles) -> list[str]:
+    """The line of every student, which the page holds even where the headline leaves them out."""
     rows = _headline_rows(estimates)
     has_several_students = len(roles.students) > 1
-    lines = [_line(rows, roles, student, with_student_name=has_several_students) for student in roles.students]
-    return "\n".join(headline_lines(estimates, lines))
+    return [_line(rows, roles, student, with_student_name=has_several_students) for student in roles.students]
 
 
 def next_step(estimates: pd.DataFrame, roles: schema.Roles, run: Mapping[str, Any] | None = None) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from capgap import schema
-from capgap.analysis import EQUIVALENCE_MARGIN, estimate_table, flipped_items, next_step, sentence
+from capgap.analysis import EQUIVALENCE_MARGIN, estimate_table, flipped_items, next_step, sentence, student_lines
 from capgap.classification import classifier_facts
 from capgap.errors import UsageError
 from capgap.events import Listener, Note, ignore
@@ -113,7 +113,8 @@ class Results:
             raise UsageError(f"items is {items!r}; expected 'some' or 'none'.")
         # How far the run was when the page was written is not part of what it reports.
         facts = {key: value for key, value in self.facts.items() if key not in ("state", "updated")}
-        facts |= {"sentence": self.sentence.splitlines(), "next": self.next_step, "caveats": self.notes}
+        lines = dict.fromkeys((*self.sentence.splitlines(), *student_lines(self.estimates, self.roles)))
+        facts |= {"sentence": list(lines), "next": self.next_step, "caveats": self.notes}
         return write_report(
             path, outcomes=self.outcomes, estimates=self.estimates, roles=self.roles, items=self.items,
             models=self.models, labels=self.labels, run={**facts, "classifier": classifier_facts(self.labels)},
