@@ -8,6 +8,7 @@ import pytest
 
 from capgap import schema
 from capgap.analysis import estimate_table, next_step, sentence
+from capgap.schema.quantities import QUANTITIES
 from tests.analysis.cohorts import analysed, cohort
 from tests.analysis.worlds import TWO_STUDENTS, of_two_students, one, outcomes, plain
 
