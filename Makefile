@@ -31,6 +31,7 @@ validate: $(READY)
 	$(BIN)/python -m tests.stats.seeds_coverage 200
 	$(BIN)/python -m tests.stats.recipe_contrasts_coverage 100
 	$(BIN)/python -m tests.stats.curves.coverage 20 inside
+	$(BIN)/python -m tests.stats.curves.laws_coverage 10 $(VALIDATION)/laws-quick.csv "SD 0.1"
 	$(BIN)/python -m tests.stats.mixed.coverage 20 $(VALIDATION)/mixed-quick.csv 180 12,24
 	$(BIN)/python -m tests.stats.patterns.recovery 5
 	$(BIN)/python -m tests.stats.flips_fdr 20
@@ -41,6 +42,7 @@ validate-all: $(READY)
 	$(BIN)/python -m tests.stats.seeds_coverage 2000
 	$(BIN)/python -m tests.stats.recipe_contrasts_coverage 2000 $(VALIDATION)/recipe-contrasts.csv
 	$(BIN)/python -m tests.stats.curves.coverage 2000
+	$(BIN)/python -m tests.stats.curves.laws_coverage 2000 $(VALIDATION)/laws.csv
 	$(BIN)/python -m tests.stats.mixed.coverage 2000 $(VALIDATION)/mixed.csv
 	$(BIN)/python -m tests.stats.mixed.margins_coverage 2000
 	$(BIN)/python -m tests.stats.mixed.further_coverage 2000

@@ -24,7 +24,7 @@ _MIN_SHARE = 0.005
 """A share of answers below this is not told in the line of bounds."""
 
 
-class HeadlineNumber(Protocol):
+class HeadlineFigure(Protocol):
     """What is read of a number in the headline."""
 
     @property
@@ -48,7 +48,7 @@ class HeadlineNumber(Protocol):
         """Upper end of its interval."""
 
 
-def gap_part_clauses(estimates: pd.DataFrame, student: str, numbers: Sequence[HeadlineNumber]) -> list[str]:
+def gap_part_clauses(estimates: pd.DataFrame, student: str, numbers: Sequence[HeadlineFigure]) -> list[str]:
     """One clause for each unreadable part of a headline gap that is two points or more and clear of zero."""
     clauses = []
     for number in numbers:
@@ -61,7 +61,7 @@ def gap_part_clauses(estimates: pd.DataFrame, student: str, numbers: Sequence[He
     return clauses
 
 
-def inverted_task_clauses(estimates: pd.DataFrame, student: str, numbers: Sequence[HeadlineNumber]) -> list[str]:
+def inverted_task_clauses(estimates: pd.DataFrame, student: str, numbers: Sequence[HeadlineFigure]) -> list[str]:
     """One clause for each headline closure that a task makes larger in which the teacher is below the base."""
     clauses = []
     for number in numbers:
@@ -76,7 +76,7 @@ def inverted_task_clauses(estimates: pd.DataFrame, student: str, numbers: Sequen
     return clauses
 
 
-def bounds_line(estimates: pd.DataFrame, student: str, numbers: Sequence[HeadlineNumber]) -> str:
+def bounds_line(estimates: pd.DataFrame, student: str, numbers: Sequence[HeadlineFigure]) -> str:
     """The bounds of headline numbers that unreadable or missing answers make wider than their interval, or nothing."""
     texts = []
     for number in numbers:
@@ -96,7 +96,7 @@ def bounds_line(estimates: pd.DataFrame, student: str, numbers: Sequence[Headlin
 
 
 def _rows_of(
-    estimates: pd.DataFrame, student: str, number: HeadlineNumber, quantity: str, estimator: str
+    estimates: pd.DataFrame, student: str, number: HeadlineFigure, quantity: str, estimator: str
 ) -> pd.DataFrame:
     """The rows of these tasks, each counting alike, that stand where the number does."""
     rows = estimates[

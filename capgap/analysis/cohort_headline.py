@@ -11,6 +11,7 @@ from capgap.analysis.groups import CAPABILITY_DUO
 from capgap.analysis.number_format import with_interval
 from capgap.analysis.recipe_headline import recipe_sentences, student_sentences
 from capgap.printable_text import one_line
+from capgap.schema import MODELS
 
 _DOUBLING_PHRASES = {"n_examples": "twice the examples", "n_params": "twice the parameters"}
 """Factors whose effect is per unit of their logarithm, and what a doubling is called."""
@@ -89,7 +90,7 @@ def _describe_change(factors: Mapping[str, Any]) -> str:
 
 
 def _relative_costs_line(ratios: list[dict[Any, Any]]) -> Iterator[str]:
-    """The highest target that any recipe can tell of."""
+    """The highest target that any recipe can tell of, by costs within the sizes that were tried."""
     targets = {(row["factors"]["target"], row["factors"]["target_scale"]) for row in ratios}
     for share, scale in sorted(targets, reverse=True):
         target_rows = [row for row in ratios if row["factors"]["target"] == share]
@@ -102,13 +103,16 @@ def _relative_costs_line(ratios: list[dict[Any, Any]]) -> Iterator[str]:
 
 
 def _ratio(row: Mapping[Any, Any]) -> str:
-    """A recipe's ratio with its interval, or its lower end where the upper is open; empty where neither is known."""
+    """A recipe's ratio with its interval, or its lower end where only the upper is open and it costs more at least.
+
+    An end that would rest on sizes beyond those that were tried is open; "at least 0.57 times" says nothing.
+    """
     value, low, high = (float(row[end]) for end in _INTERVAL_COLUMNS)
-    recipe = [one_line(str(v)) for name, v in row["factors"].items() if name not in ("target", "target_scale")]
+    recipe = [one_line(str(v)) for name, v in row["factors"].items() if name in MODELS.names]
     recipe_suffix = f" ({', '.join(recipe)})" if recipe else ""
-    if math.isfinite(value) and math.isfinite(high):
+    if math.isfinite(value) and math.isfinite(high) and low > 0:
         return f"{_format_ratio(value)} times [{_format_ratio(low)}, {_format_ratio(high)}]{recipe_suffix}"
-    return f"at least {_format_ratio(low)} times{recipe_suffix}" if low > 0 else ""
+    return f"at least {_format_ratio(low)} times{recipe_suffix}" if low > 1 else ""
 
 
 def _format_ratio(ratio: float) -> str:

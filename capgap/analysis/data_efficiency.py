@@ -19,7 +19,10 @@ from capgap.stats.curves import (
     DataCost,
     curve_data,
     data_cost,
+    doubling_rise,
+    expected_score,
     fit_curves,
+    new_student_score,
     next_batch,
     relative_data_cost,
 )
@@ -38,7 +41,9 @@ _GAIN_SCALES = {
     "learning_curve_per_step": "score per step",
     "learning_curve_log_probability": "nats",
 }
-"""Estimator → the scale of its gain of the next batch."""
+"""Estimator → the scale of its scores and of their gains."""
+_COHORT_REMARKED = ("data_cost", "next_batch_gain", "doubling_rise", "next_size_score", "new_student_score")
+"""Quantities that say which students were left out."""
 _N_CURVE_POINTS = 25
 LARGEST_ROUNDING = 1e-5
 """Of a log-probability."""
@@ -63,7 +68,7 @@ class _RecipeCurve:
 def data_efficiency_rows(
     grid: ScoreMatrix, cohort: Cohort, roles: schema.Roles, excluded: frozenset[str], *, conf_level: float
 ) -> Iterator[EstimateRow]:
-    """`data_cost`, `relative_data_cost`, `next_batch_gain`, `curve` and `curve_point` of every recipe.
+    """Data costs, their ratio, gains, scores at the next size, and the figure's rows, of every recipe.
 
     Parameters
     ----------
@@ -89,8 +94,8 @@ def data_efficiency_rows(
                 curves.append(curve)
         for curve in curves:
             for row in _curve_rows(curve):
-                is_cost_or_gain = row.quantity in ("data_cost", "next_batch_gain")
-                yield replace(row, estimate=row.estimate.noting(*cohort.remarks)) if is_cost_or_gain else row
+                is_remarked = row.quantity in _COHORT_REMARKED
+                yield replace(row, estimate=row.estimate.noting(*cohort.remarks)) if is_remarked else row
         if len(curves) == 2:
             yield from _relative_cost_rows(curves[0], curves[1])
 
@@ -186,7 +191,7 @@ def _blank_row(curve: _RecipeCurve) -> EstimateRow:
 
 
 def _curve_rows(curve: _RecipeCurve) -> Iterator[EstimateRow]:
-    """Costs and gains on every scale, then the points and the leading form for a figure."""
+    """Costs, gains and scores on every scale, then the points and the average curve for a figure."""
     blank = _blank_row(curve)
     if curve.refusal:
         yield blank
@@ -196,22 +201,47 @@ def _curve_rows(curve: _RecipeCurve) -> Iterator[EstimateRow]:
             yield replace(
                 blank,
                 contrast=_label(target),
-                factors=(*blank.factors, *_codes(target)),
+                factors=(*blank.factors, *_codes(target), *_laws(fit)),
                 estimator=estimator,
                 estimate=_cost_estimate(data_cost(fit, target)),
                 alternative="less",
             )
-        batch = next_batch(fit)
+        yield from _gain_rows(fit, replace(blank, estimator=estimator, scale=_GAIN_SCALES[estimator]))
+    yield from _figure_rows(curve.fits["learning_curve"], blank, curve.models)
+
+
+def _gain_rows(fit: CurveFit, blank: EstimateRow) -> Iterator[EstimateRow]:
+    """What twice the examples brought and would bring, and the score there: of the curve, and of one new student."""
+    for quantity, gain in (("next_batch_gain", next_batch(fit)), ("doubling_rise", doubling_rise(fit))):
+        sizes = ("n_examples_from", gain.size_from), ("n_examples_to", gain.size_to)
         yield replace(
             blank,
-            quantity="next_batch_gain",
-            contrast=f"{batch.size_from:,.0f} → {batch.size_to:,.0f} examples",
-            factors=(*blank.factors, ("n_examples_from", batch.size_from), ("n_examples_to", batch.size_to)),
-            estimator=estimator,
-            estimate=batch,
-            scale=_GAIN_SCALES[estimator],
+            quantity=quantity,
+            contrast=f"{gain.size_from:,.0f} → {gain.size_to:,.0f} examples",
+            factors=(*blank.factors, *sizes, *_laws(fit)),
+            estimate=gain,
         )
-    yield from _figure_rows(curve.fits["learning_curve"], blank, curve.models)
+    double = 2 * float(fit.data.sizes.max())
+    scores = expected_score(fit, double), new_student_score(fit, double)
+    for quantity, score in zip(("next_size_score", "new_student_score"), scores, strict=True):
+        yield replace(
+            blank,
+            quantity=quantity,
+            contrast=f"{double:,.0f} examples",
+            factors=(*blank.factors, ("n_examples_to", double), *_laws(fit)),
+            estimate=score,
+        )
+
+
+def _laws(fit: CurveFit) -> KeyValues:
+    """The laws that numbers of a fit rest on, by name; none where none fits."""
+    return (("laws", list(fit.law_weights)),) if fit.law_weights else ()
+
+
+def _shared_laws(*fits: CurveFit) -> KeyValues:
+    """The laws that a number of several curves rests on, each of them named once."""
+    names = list(dict.fromkeys(name for fit in fits for name in fit.law_weights))
+    return (("laws", names),) if names else ()
 
 
 def _label(target: CurveTarget) -> str:
@@ -223,14 +253,10 @@ def _codes(target: CurveTarget) -> KeyValues:
 
 
 def _cost_estimate(cost: DataCost) -> Estimate:
-    """A data cost with what its p-value says, and that of what is never reached as unknown."""
+    """A data cost with what its p-value says, and that of what lies beyond the horizon as unknown."""
     if cost.status == "refused":
         return cost
-    # "p that it is never reached" would be read as a probability, and the wrong way round.
-    remarks = [remark(Reason.LEADING_FORM, form=cost.leading_form, p=cost.p_value)]
-    if not np.isfinite(cost.estimate):
-        remarks.append(remark(Reason.TARGET_OUT_OF_REACH))
-    return _open_ended(cost.noting(*remarks))
+    return _open_ended(cost.noting(remark(Reason.WITHIN_TRIED_SIZES, p=cost.p_value, largest=cost.largest_size)))
 
 
 def _open_ended(estimate: Estimate) -> Estimate:
@@ -240,7 +266,7 @@ def _open_ended(estimate: Estimate) -> Estimate:
 
 
 def _figure_rows(fit: CurveFit, blank: EstimateRow, models: tuple[str, ...]) -> Iterator[EstimateRow]:
-    """The points and the leading curve."""
+    """The points and the average curve with its confidence band."""
     sizes = fit.data.sizes
     errors = np.sqrt(np.diag(fit.data.covariance))
     for n, size in enumerate(sizes):
@@ -255,8 +281,7 @@ def _figure_rows(fit: CurveFit, blank: EstimateRow, models: tuple[str, ...]) -> 
             estimate=Estimate(float(fit.data.means[n]), std_error=float(errors[n]), n_items=fit.data.n_items),
             n_students=1,
         )
-    leading_curve = fit.leading_form
-    if leading_curve is None:
+    if not fit.accepted_fits:
         return
     smallest_plot_size = sizes[sizes > 0].min() / 4  # where a logarithmic axis begins
     for size in (0.0, *np.geomspace(smallest_plot_size, 2 * sizes.max(), _N_CURVE_POINTS - 1)):
@@ -264,10 +289,23 @@ def _figure_rows(fit: CurveFit, blank: EstimateRow, models: tuple[str, ...]) -> 
             blank,
             quantity="curve",
             scale="score",
-            contrast=f"{leading_curve.form.name} form",
-            factors=(*blank.factors, ("n_examples", f"{size:.6g}")),
-            estimate=Estimate(float(leading_curve.predict([size])[0]), n_items=fit.data.n_items),
+            contrast="average of laws",
+            factors=(*blank.factors, ("n_examples", f"{size:.6g}"), *_laws(fit)),
+            estimate=_curve_estimate(fit, float(size)),
         )
+
+
+def _curve_estimate(fit: CurveFit, size: float) -> Estimate:
+    """The average curve at a size with its interval alone: what qualifies it stands with its costs and gains."""
+    score = expected_score(fit, size)
+    return Estimate(
+        score.estimate,
+        conf_low=score.conf_low,
+        conf_high=score.conf_high,
+        n_items=score.n_items,
+        n_clusters=score.n_clusters,
+        method=score.method,
+    )
 
 
 def _relative_cost_rows(knowledge: _RecipeCurve, reasoning: _RecipeCurve) -> Iterator[EstimateRow]:
@@ -288,7 +326,7 @@ def _relative_cost_rows(knowledge: _RecipeCurve, reasoning: _RecipeCurve) -> Ite
             level="battery",
             group=" / ".join(capabilities),
             contrast=_label(target),
-            factors=(*blank.factors, *_codes(target)),
+            factors=(*blank.factors, *_codes(target), *_shared_laws(reasoning_fit, knowledge_fit)),
             scale="ratio",
             estimate=_open_ended(ratio if exists else replace(ratio, estimate=np.nan)),
         )

@@ -44,7 +44,8 @@ def cohort_sections(lookup: EstimateIndex, roles: Roles) -> CohortSections:
     """Gather the sections from the estimates, rows told apart by quantity, estimator and subject."""
     effects, other_effects = _split_by_estimator(lookup.of("effect", "effect_difference"))
     costs, other_costs = _split_by_estimator(lookup.of("data_cost"))
-    batches, other_batches = _split_by_estimator(lookup.of("next_batch_gain"))
+    batches, other_batches = _split_by_estimator(lookup.of("next_batch_gain", "doubling_rise"))
+    scores, other_scores = _split_by_estimator(lookup.of("next_size_score", "new_student_score"))
     recipes, finer_recipes = _split_by_level(r for r in lookup.of(*_RECIPE_QUANTITIES) if r.subject == "recipe")
     contrasts, finer_contrasts = _split_by_level(lookup.of("recipe_contrast"))
     right_answer_rows = [row for row in lookup.of("error_type") if row.factors.get("among") == _RIGHT_WITH_TRACE]
@@ -65,8 +66,9 @@ def cohort_sections(lookup: EstimateIndex, roles: Roles) -> CohortSections:
         costs=_tables(
             (costs, "Unique examples that a share of the teacher costs"),
             (lookup.of("relative_data_cost"), "What reasoning costs for what knowledge costs"),
-            (batches, "What twice the examples would bring"),
-            ([*other_costs, *other_batches], "The same on other scales"),
+            (batches, "What twice the examples brought so far, and would bring"),
+            (scores, "The score at twice the examples: of the recipe, and of one new student"),
+            ([*other_costs, *other_batches, *other_scores], "The same on other scales"),
         ),
         recipes=_tables(
             (contrasts, "Recipes against each other"),
@@ -117,7 +119,7 @@ def _tables(
 
 
 def _curves(lookup: EstimateIndex, costs: Sequence[EstimateView], teacher: str | None) -> Iterator[Markup]:
-    """Points of the students, the leading curve and the teacher, for each recipe and capability."""
+    """Points of the students, the average curve and the teacher, for each recipe and capability."""
     curves: dict[Hashable, list[EstimateView]] = {}
     for row in lookup.of("curve_point", "curve"):
         curves.setdefault(_curve_key(row), []).append(row)

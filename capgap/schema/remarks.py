@@ -102,10 +102,14 @@ class Reason(StrEnum):
     NO_DRAW_VARIANCE = "no_draw_variance", "no draw has a variance"
     NO_FORM_FITS = "no_form_fits", "no law fits ({p_values:p})"
     FORM_REJECTED = "form_rejected", "rejected: does not fit (p = {p:.2g})"
-    TARGET_OUT_OF_REACH = "target_out_of_reach", "by the leading form never reached"
-    CEILING_BELOW_TARGET = ("ceiling_below_target",
-        "the ceiling lies below the target: never, or beyond {low:examples} examples")
-    NEVER_REACHED = "never_reached", "neither capability reaches the target: their data costs have no ratio"
+    NOT_WITHIN_HORIZON = ("not_within_horizon",
+        "the curve does not meet the target within {times:g} times the largest size, {largest:examples}; of larger "
+        "sizes nothing is said")
+    BEYOND_HORIZON = ("beyond_horizon",
+        "{size:examples} examples are more than {times:g} times the largest size, {largest:examples}: nothing is said "
+        "so far out")
+    NEVER_REACHED = ("never_reached",
+        "neither capability reaches the target within four times the largest size: their data costs have no ratio")
     RATIO_OPEN = ("ratio_open",
         "neither end of the ratio is known ({first}: {low1:examples} to {high1:examples} examples; {second}: "
         "{low2:examples} to {high2:examples} examples)")
@@ -173,12 +177,11 @@ class Reason(StrEnum):
     ONE_SEED_PER_SIZE = "one_seed_per_size", "one seed per size: misfit cannot be told from seeds, no form is rejected"
     SUBSETS_NOT_REDRAWN = ("subsets_not_redrawn",
         "every seed had the same subsets: the interval is for these subsets, not for others of their size")
-    CEILING_MAY_BE_BELOW = "ceiling_may_be_below", "the ceiling may lie below the target: no upper end"
+    MAY_LIE_BEYOND_HORIZON = ("may_lie_beyond_horizon",
+        "the target may not be met within {times:g} times the largest size, {largest:examples}: no upper end")
     BASE_MEETS_TARGET = "base_meets_target", "the base already meets the target"
     BASE_MAY_MEET_TARGET = "base_may_meet_target", "the base may meet the target already: no lower end"
     EXTRAPOLATED = "extrapolated", "the {what} is extrapolated beyond the largest size, {largest:examples}"
-    EXTRAPOLATED_TENFOLD = ("extrapolated_tenfold",
-        "the {what} is extrapolated beyond the largest size, {largest:examples}, more than tenfold ({times:.0f} times)")
     FORMS_REJECTED = "forms_rejected", "rejected as not fitting: {forms:list}"
     NOT_MONOTONE = "not_monotone", "the means do not rise with size (p = {p:.2g})"
     EXACT_TEST_DESIGN = ("exact_test_design",
@@ -294,8 +297,10 @@ class Reason(StrEnum):
     ESTIMATORS_NOT_JUDGED = "estimators_not_judged", "several estimators: not judged ({why})", _IS_INFO
     FORMULA = "formula", "{formula}", _IS_INFO
     FRACTIONAL_ITEMS = "fractional_items", "{n} items with scores between 0 and 1 left out", _IS_INFO
-    LEADING_FORM = ("leading_form",
-        "{form} form leads; p = {p:.2g} that the target is within reach (small: never)", _IS_INFO)
+    LAWS = "laws", "average of the laws by likelihood: {weights:shares}", _IS_INFO
+    WITHIN_TRIED_SIZES = ("within_tried_sizes",
+        "p = {p:.2g} that the target is met within the largest size, {largest:examples} (small: it costs more)",
+        _IS_INFO)
     ERROR_MEANING = "error_meaning", "{meaning}", _IS_INFO
     SAMPLED_ANSWERS = "sampled_answers", "{n:,} of {of:,} {among:words}, drawn at random", _IS_INFO
     HELD_OUT_STUDENTS = "held_out_students", "by held-out students", _IS_INFO
@@ -339,15 +344,17 @@ class _SentenceFormatter(Formatter):
                 return ", ".join([value] if isinstance(value, str) else value).replace("_", " ")
             case "examples":
                 return count_text(value)
+            case "shares":
+                return ", ".join(f"{name} {share:.2f}" for name, share in value.items())
             case "p":
                 return ", ".join(f"{name} p = {p:.2g}" for name, p in value.items())
         return str(super().format_field(value, format_spec))
 
 
 def count_text(size: float) -> str:
-    """A number of examples to three digits, for sentences; infinitely many are needed where a target is never met."""
+    """A number of examples to three digits, for sentences; infinity stands for a number that nobody knows."""
     if math.isinf(size):
-        return "never"
+        return "an unknown number of"
     return f"{float(f'{size:.3g}'):,.0f}" if size >= 1 or size == 0 else f"{size:.2g}"
 
 

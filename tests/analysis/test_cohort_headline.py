@@ -90,6 +90,15 @@ def test_an_open_ratio_is_told_by_its_lower_end_and_the_highest_target_that_can_
     ]
 
 
+def test_a_ratio_that_rests_on_sizes_that_nobody_tried_is_no_sentence():
+    factors = {"adaptation": "full", "target": 0.9, "target_scale": "retention", "laws": ["power"]}
+    for ends in ((np.nan, 0.57, np.nan), (1.4, 0.0, 2.9), (1.4, 0.57, np.nan), (np.nan, np.nan, 2.0)):
+        table = pd.DataFrame([_row("relative_data_cost", "reasoning / knowledge", factors, ends, status="open")])
+        assert cohort_sentences(table) == []
+    (line,) = cohort_sentences(pd.DataFrame([_row("relative_data_cost", "r", factors, (1.4, 0.9, 2.9))]))
+    assert "power" not in line
+
+
 def test_a_recipe_may_be_called_like_an_estimator():
     factors = {"adaptation": "two_stage", "target": 0.5, "target_scale": "retention"}
     table = pd.DataFrame([_row("relative_data_cost", "r", factors, (2.0, 1.2, 3.3))])

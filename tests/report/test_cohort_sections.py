@@ -66,13 +66,12 @@ def test_right_answers_with_a_trace_are_known_by_their_factor():
     assert right.caption.startswith("Right answers")
 
 
-def test_p_of_never_is_not_told_as_the_probability_that_a_target_is_never_reached(cohort36):
+def test_p_of_a_data_cost_is_told_as_that_of_the_target_within_the_sizes_tried(cohort36):
     """A large p beside a data cost leaves the target within reach, and its sentence says so."""
     costs = cohort36.estimates.query("quantity == 'data_cost' and p_value > 0.5")
     assert len(costs)
-    sentence = Reason.LEADING_FORM.sentence
-    assert "p = {p:.2g} that the target is within reach (small: never)" in sentence
-    assert costs["note"].str.contains(sentence.rpartition("} ")[2], regex=False).all()
+    assert costs["note"].str.contains("that the target is met within the largest size", regex=False).all()
+    assert costs["note"].str.contains(Reason.WITHIN_TRIED_SIZES.sentence.rpartition("} ")[2], regex=False).all()
 
 
 def test_a_relative_cost_counts_the_tasks_of_both_capabilities(cohort36):

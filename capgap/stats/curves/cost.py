@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 from capgap.errors import EstimationError, suggestion
 from capgap.schema.remarks import Reason, Remark, remark
-from capgap.stats.curves.fit import CurveFit
+from capgap.stats.curves.fit import CurveFit, FormFit
+from capgap.stats.curves.forms import HORIZON_FACTOR
+from capgap.stats.curves.laws import describe_laws
 from capgap.stats.curves.order import crossing_bracket
 from capgap.stats.curves.profile import CostProfile, CurveTarget, compute_cost_profile
 from capgap.stats.estimate import Estimate, EstimateSet
@@ -18,18 +20,16 @@ from capgap.stats.estimate import Estimate, EstimateSet
 __all__ = ["DataCost", "FormDataCost", "data_cost", "extrapolation", "find_target_refusal"]
 
 TARGET_KINDS = ("retention", "closure")
-EXTRAPOLATION_FACTOR = 10.0
-"""Beyond so many times the largest size a number is an extrapolation that must be called so."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FormDataCost(Estimate):
-    """The data cost by one form, infinite where its ceiling lies below the target; `p_value` as of `DataCost`."""
+    """The data cost by one form, infinite where it lies beyond the horizon; `p_value` as of `DataCost`."""
 
     form: str
     """Which."""
     p_reached: float
-    """That the ceiling is at the target or below: small means that it is reached. One-sided."""
+    """That the curve at the largest size is at the target or below: small means that it is reached. One-sided."""
     p_fit: float
     """That the form fits."""
     is_rejected: bool
@@ -42,10 +42,13 @@ class FormDataCost(Estimate):
 class DataCost(Estimate, EstimateSet):
     """Unique examples to a target, over all forms that the data do not reject.
 
-    The estimate is that of the leading form, infinite for *never*, NaN where refused. The interval runs from the lowest
-    of the forms' lower ends (0 where the base may meet the target) to the highest of their upper ends (infinite where
-    the ceiling may lie below it); either makes it ``open``. `p_value` is one-sided and the largest over the forms: that
-    the ceiling is at the target or above, so that a small one means *never*, whichever form holds.
+    The estimate is where the average of the accepted forms, weighted by their likelihood, meets the target: infinite
+    where it does not up to the horizon (four times the largest size), NaN where refused. The interval runs from the
+    lowest of the forms' lower ends (0 where the base may meet the target) to the highest of their upper ends (infinite
+    where the curve may not meet it up to the horizon); either makes it ``open``. `p_value` is one-sided and the largest
+    over the forms: that the curve at the largest size is at the target or above, so that a small one means that the
+    target costs more than was tried, whichever form holds. How much more is no matter of evidence, least of all a
+    fitted ceiling.
     """
 
     target: CurveTarget
@@ -56,8 +59,10 @@ class DataCost(Estimate, EstimateSet):
     """Observed sizes around the crossing of a rising curve, without a law; NaN where the means do not rise."""
     form_estimates: tuple[FormDataCost, ...]
     """Every form, rejected ones too."""
-    leading_form: str
-    """The form of the estimate; empty where refused."""
+    law_weights: dict[str, float]
+    """The accepted forms and their weights in the average; empty where refused."""
+    largest_size: float
+    """Of the data."""
     n_students: int
     """Points of the curve."""
     conf_level: float
@@ -65,9 +70,8 @@ class DataCost(Estimate, EstimateSet):
 
     @property
     def heading(self) -> str:
-        """The target and the leading form."""
-        leading_text = f" ({self.conf_level:.0%} interval, {self.leading_form} leads)" if self.leading_form else ""
-        return f"Unique examples to {self.target}{leading_text}"
+        """The target and the level of the interval."""
+        return f"Unique examples to {self.target}" + (f" ({self.conf_level:.0%} interval)" if self.law_weights else "")
 
     def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
         """The union of the forms, then each form."""
@@ -113,8 +117,7 @@ def data_cost(fit: CurveFit, target: CurveTarget) -> DataCost:
     form_costs = () if refusal else tuple(_form_cost(fit, number, target) for number in range(len(fit.form_fits)))
     accepted_costs = [f for f in form_costs if not f.is_rejected]
     size_bracket = (math.nan, math.nan) if refusal else _bracket_crossing(fit, target)
-    name = fit.leading_form.form.name if accepted_costs and fit.leading_form else ""
-    estimate = next((f.estimate for f in accepted_costs if f.form == name), math.nan)
+    estimate = _average_cost(fit, target) if accepted_costs else math.nan
     low = min((f.conf_low for f in accepted_costs), default=math.nan)
     high = max((f.conf_high for f in accepted_costs), default=math.nan)
     if accepted_costs:
@@ -136,7 +139,8 @@ def data_cost(fit: CurveFit, target: CurveTarget) -> DataCost:
         p_reached=max((f.p_reached for f in accepted_costs), default=math.nan),
         size_bracket=size_bracket,
         form_estimates=form_costs,
-        leading_form=name,
+        law_weights=fit.law_weights if accepted_costs else {},
+        largest_size=float(fit.data.sizes.max()),
         n_students=len(fit.data.sizes),
         conf_level=fit.conf_level,
     )
@@ -174,18 +178,48 @@ def _form_cost(fit: CurveFit, number: int, target: CurveTarget) -> FormDataCost:
         estimate=p.estimate,
         conf_low=p.low,
         conf_high=p.high,
-        p_value=float(stats.t.cdf(p.ceiling_surplus_root, form.df)),
+        p_value=float(stats.t.cdf(p.largest_surplus_root, form.df)),
         n_items=fit.data.n_items,
         n_clusters=len(fit.data.clusters),
         method="GLS profile",
         status="refused" if form.is_rejected else "open" if is_open else "ok",
         remarks=(remark(Reason.FORM_REJECTED, p=form.p_value),) if form.is_rejected else (),
         form=form.form.name,
-        p_reached=float(stats.t.sf(p.ceiling_surplus_root, form.df)),
+        p_reached=float(stats.t.sf(p.largest_surplus_root, form.df)),
         p_fit=form.p_value,
         is_rejected=form.is_rejected,
         profile=p,
     )
+
+
+def _average_cost(fit: CurveFit, target: CurveTarget) -> float:
+    """Where the average curve meets the average target for good; infinite beyond the horizon, 0 before the base.
+
+    Every form has its own base and teacher, and so its own level of the target; the average of what each curve lacks
+    to its level rises with size, as each of them does.
+    """
+    weights = fit.law_weights
+
+    def excess(form_fit: FormFit, size: float) -> float:
+        base, ceiling, teacher = form_fit.coefficients[:3]
+        level = target.target_row() @ np.array([ceiling - base, ceiling, teacher]) - target.value(fit.data.chance)
+        # target_row holds the ceiling: of it, the room that is left at the size is still lacking.
+        return float(level - (ceiling - float(form_fit.predict([size])[0])))
+
+    def average_excess(size: float) -> float:
+        return sum(weights[f.form.name] * excess(f, size) for f in fit.accepted_fits)
+
+    if average_excess(0.0) >= 0:
+        return 0.0
+    if average_excess(fit.horizon) < 0:
+        return math.inf
+    smallest = float(fit.data.sizes[fit.data.sizes > 0].min())
+
+    def at_log_size(log_size: float) -> float:
+        return average_excess(smallest * math.expm1(log_size))
+
+    root = optimize.brentq(at_log_size, 0.0, math.log1p(fit.horizon / smallest), xtol=1e-9)
+    return smallest * math.expm1(float(root))
 
 
 def _bracket_crossing(fit: CurveFit, target: CurveTarget) -> tuple[float, float]:
@@ -217,28 +251,28 @@ def _explain_no_fit(fit: CurveFit, size_bracket: tuple[float, float]) -> tuple[R
 def _warnings(
     fit: CurveFit, form_costs: tuple[FormDataCost, ...], estimate: float, low: float, high: float
 ) -> Iterator[Remark]:
-    """What qualifies a data cost."""
+    """What qualifies a data cost, then the laws that it rests on."""
+    horizon = {"times": HORIZON_FACTOR, "largest": float(fit.data.sizes.max())}
     if math.isinf(estimate):
-        yield remark(Reason.CEILING_BELOW_TARGET, low=low)
+        yield remark(Reason.NOT_WITHIN_HORIZON, **horizon)
     elif math.isinf(high):
-        yield remark(Reason.CEILING_MAY_BE_BELOW)
+        yield remark(Reason.MAY_LIE_BEYOND_HORIZON, **horizon)
     if estimate == 0:
         yield remark(Reason.BASE_MEETS_TARGET)
     elif low == 0:
         yield remark(Reason.BASE_MAY_MEET_TARGET)
-    for number_name, size in (("estimate", estimate), ("upper end", high)):
+    for number_name, size in (("lower end", low), ("estimate", estimate), ("upper end", high)):
         yield from extrapolation(number_name, size, float(fit.data.sizes.max()))
     rejected_forms = [f.form for f in form_costs if f.is_rejected]
     if rejected_forms:
         yield remark(Reason.FORMS_REJECTED, forms=rejected_forms)
     if fit.order and fit.order.p_value < 0.05:
         yield remark(Reason.NOT_MONOTONE, p=fit.order.p_value)
+    yield from describe_laws(fit)
 
 
 def extrapolation(number_name: str, size: float, largest_size: float) -> tuple[Remark, ...]:
     """A remark where a finite size lies beyond the largest one of the data; else none."""
     if not largest_size < size < math.inf:
         return ()
-    if size > EXTRAPOLATION_FACTOR * largest_size:
-        return (remark(Reason.EXTRAPOLATED_TENFOLD, what=number_name, largest=largest_size, times=size / largest_size),)
     return (remark(Reason.EXTRAPOLATED, what=number_name, largest=largest_size),)

@@ -1,4 +1,4 @@
-"""Generalised least squares of each saturating form, its lack of fit against the seeds, and monotonicity."""
+"""Generalised least squares of each form, its likelihood, its lack of fit against the seeds, and monotonicity."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -12,12 +12,12 @@ from scipy import optimize, stats
 from capgap.errors import EstimationError, suggestion
 from capgap.schema.remarks import Reason, Remark, remark
 from capgap.stats.curves.data import CurveData
-from capgap.stats.curves.forms import CURVE_FORMS, CurveForm, logarithmic
+from capgap.stats.curves.forms import FORM_NAMES, HORIZON_FACTOR, CurveForm, curve_form
 from capgap.stats.curves.order import Monotonicity, monotonicity
 from capgap.stats.curves.solve import CurveSolutions, WhitenedMeans, explore, minimise_rss
 from capgap.stats.estimate import Estimate, EstimateSet, few_clusters
 
-__all__ = ["CurveFit", "FormFit", "SizeMeans", "fit_curves", "fit_growth"]
+__all__ = ["CurveFit", "FormFit", "SizeMeans", "fit_curves"]
 
 Floats = NDArray[np.float64]
 
@@ -27,6 +27,8 @@ LEAST_CLUSTERS, ENOUGH_CLUSTERS = 10, 100
 """Likewise for the clusters of items."""
 LACK_OF_FIT_LEVEL = 0.05
 """A form whose misfit has a smaller p-value is rejected."""
+LEAST_SEARCHED_SD, SEARCH_TOLERANCE = 0.1, 0.01
+"""Up to where the seeds' standard deviation is sought where moments see none; the search's tolerance, of its range."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class FormFit:
     """That the form fits as well as one mean per size; NaN where seeds cannot tell."""
     is_rejected: bool
     """Whether that is below the level of the test."""
+    log_likelihood: float
+    """Largest over the coefficients and the variance between seeds, up to a constant that all forms share."""
     covariance: Floats
     """Of the means, items and seeds, shape (m + 1, m + 1)."""
 
@@ -105,9 +109,28 @@ class CurveFit(EstimateSet):
         return tuple(f for f in self.form_fits if not f.is_rejected)
 
     @property
-    def leading_form(self) -> FormFit | None:
-        """The accepted form with the smallest Akaike criterion; it gives the point estimates."""
-        return min(self.accepted_fits, key=lambda f: f.solutions.min_rss + 2 * f.form.n_parameters, default=None)
+    def horizon(self) -> float:
+        """The largest number of examples of which anything is said."""
+        return HORIZON_FACTOR * float(self.data.sizes.max())
+
+    @property
+    def law_weights(self) -> dict[str, float]:
+        """Each accepted form's share of their likelihood, by name; the shares sum to 1."""
+        accepted = self.accepted_fits
+        best = max((f.log_likelihood for f in accepted), default=0.0)
+        likelihoods = {f.form.name: math.exp(f.log_likelihood - best) for f in accepted}
+        total = sum(likelihoods.values())
+        return {name: likelihood / total for name, likelihood in likelihoods.items()}
+
+    @property
+    def likeliest_form(self) -> str:
+        """The accepted form with the largest likelihood; empty where none is accepted."""
+        return max(self.law_weights, key=self.law_weights.__getitem__, default="")
+
+    def predict(self, sizes: Sequence[float] | Floats) -> Floats:
+        """The curve at some sizes: the accepted forms' values, averaged by their likelihood."""
+        weights = self.law_weights
+        return np.asarray(sum(weights[f.form.name] * f.predict(sizes) for f in self.accepted_fits))
 
     @property
     def no_fit_reason(self) -> Remark | None:
@@ -125,11 +148,16 @@ class CurveFit(EstimateSet):
             lines.append(f"Seeds of one size differ by {self.by_size.seed_sd:.2f} on the logit (standard deviation).")
         if self.order is not None:
             lines.append(f"The means rise with size: p = {self.order.p_value:.2g}.")
-        lines.append(f"No curve: {self.no_fit_reason}." if self.no_fit_reason else "Ceiling by form, p of its fit:")
+        lines.append(
+            f"No curve: {self.no_fit_reason}."
+            if self.no_fit_reason
+            else "Ceiling (logarithmic: what four times the examples give), p of the fit:"
+        )
         return "\n".join(lines)
 
     def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
         """Each form's ceiling with the p-value of its fit; its other coefficients are labels."""
+        weights = self.law_weights
         for f in self.form_fits:
             base, ceiling, teacher, scale, exponent = f.coefficients
             labels = {
@@ -140,6 +168,8 @@ class CurveFit(EstimateSet):
                 "exponent": exponent if f.form.n_parameters == 4 else math.nan,
                 "seed_sd": f.seed_sd,
                 "rss": f.solutions.min_rss,
+                "log_likelihood": f.log_likelihood,
+                "weight": weights.get(f.form.name, 0.0),
             }
             fitted = Estimate(ceiling, df=f.df, p_value=f.p_value)
             rejection_remark = remark(Reason.FORM_REJECTED, p=f.p_value)
@@ -149,18 +179,18 @@ class CurveFit(EstimateSet):
 def fit_curves(
     data: CurveData,
     *,
-    form_names: Sequence[str] = tuple(CURVE_FORMS),
+    form_names: Sequence[str] = FORM_NAMES,
     conf_level: float = 0.95,
     fit_level: float = LACK_OF_FIT_LEVEL,
 ) -> CurveFit:
-    """Fit saturating curves to the points by generalised least squares.
+    """Fit curves to the points by generalised least squares, and weigh them by their likelihood.
 
     Parameters
     ----------
     data
         From `curve_data`.
     form_names
-        Which forms: ``power``, ``exponential``, ``logistic``.
+        Which forms: ``power``, ``exponential``, ``logistic``, ``logarithmic``.
     conf_level
         Of every interval that is later taken from the fit.
     fit_level
@@ -182,15 +212,20 @@ def fit_curves(
     subsets make them alike, sizes differ by less than assumed, and a form is kept rather than rejected. Without two
     students of one size nothing tells misfit from seeds, and no form is rejected.
 
+    Weights: every form's likelihood, the determinant of the covariance in it and tau² at its own maximum. A criterion
+    of residuals alone would not do: tau² grows until the residual sum of squares is its degrees of freedom, whatever
+    the fit. Maximum likelihood, not restricted: the restricted one of another design matrix is no likelihood of the
+    same data.
+
     References
     ----------
     Golub, G. H. & Pereyra, V. (1973). The differentiation of pseudo-inverses and nonlinear least squares problems whose
     variables separate. SIAM J. Numer. Anal. 10, 413-432; Paule, R. C. & Mandel, J. (1982). Consensus values and
     weighting factors. J. Res. NBS 87, 377-385.
     """
-    unknown = next((name for name in form_names if name not in CURVE_FORMS), None)
+    unknown = next((name for name in form_names if name not in FORM_NAMES), None)
     if unknown is not None or not form_names:
-        raise EstimationError(f"forms: found {unknown!r}.{suggestion(str(unknown), CURVE_FORMS)}")
+        raise EstimationError(f"forms: found {unknown!r}.{suggestion(str(unknown), FORM_NAMES)}")
     if not 0 < conf_level < 1:
         raise EstimationError(f"conf_level lies between 0 and 1, found {conf_level:g}.")
     refusal = _refusal(data)
@@ -200,23 +235,10 @@ def fit_curves(
     order = monotonicity(size_means.means[:-1], size_means.covariance[:-1, :-1], size_means.df)
     if refusal:
         return CurveFit(data, (), size_means, order, conf_level, refusal, remarks=data.remarks)
-    fits = tuple(_fit_form(CURVE_FORMS[name], data, size_means, conf_level, fit_level) for name in form_names)
+    forms = [curve_form(name, data.sizes) for name in form_names]
+    fits = tuple(_fit_form(form, data, size_means, conf_level, fit_level) for form in forms)
     remarks = (*data.remarks, *_cautions(data, size_means))
     return CurveFit(data, fits, size_means, order, conf_level, remarks=remarks)
-
-
-def fit_growth(fit: CurveFit) -> FormFit | None:
-    """The logarithmic law fitted to the points of a curve, for what lies just beyond them.
-
-    Returns
-    -------
-    FormFit or None
-        None where the curve itself was refused for its points.
-    """
-    if fit.by_size is None or fit.refusal:
-        return None
-    form = logarithmic(float(fit.data.sizes.max()))
-    return _fit_form(form, fit.data, fit.by_size, fit.conf_level, LACK_OF_FIT_LEVEL)
 
 
 def _refusal(data: CurveData) -> Remark | None:
@@ -246,15 +268,23 @@ def _fit_form(form: CurveForm, data: CurveData, size_means: SizeMeans, conf_leve
     """One form: its variance between seeds, its solutions, its misfit."""
     df = len(data.sizes) - form.n_parameters
 
+    between = data.between()
+
+    def whiten(variance: float) -> WhitenedMeans:
+        return WhitenedMeans.of(data.sizes, data.means, data.covariance + variance * between)
+
     def residual(variance: float) -> float:
-        total = data.covariance + variance * data.between()
-        return minimise_rss(form, WhitenedMeans.of(data.sizes, data.means, total), data.bounds)
+        return minimise_rss(form, whiten(variance), data.bounds)
+
+    def deviance(sd: float) -> float:
+        whitened = whiten(sd**2)
+        return minimise_rss(form, whitened, data.bounds) + 2 * float(np.log(np.diag(whitened.root)).sum())
 
     # tau² by the form itself, misfit included: where a form fits badly its intervals widen.
     variance = paule_mandel(residual, df)
-    covariance = data.covariance + variance * data.between()
+    covariance = data.covariance + variance * between
     cutoff = float(stats.f.ppf(conf_level, 1, df))
-    solutions = explore(form, WhitenedMeans.of(data.sizes, data.means, covariance), data.bounds, margin=cutoff)
+    solutions = explore(form, whiten(variance), data.bounds, margin=cutoff)
     p_value, k = math.nan, data.n_sizes
     if size_means.df and k > form.n_parameters:
         # The test has tau² from students of equal size alone, which no form can influence.
@@ -264,7 +294,21 @@ def _fit_form(form: CurveForm, data: CurveData, size_means: SizeMeans, conf_leve
         misfit = minimise_rss(form, pure_error_means, data.bounds) - size_means.rss
         lack_of_fit_df = k - form.n_parameters
         p_value = float(stats.f.sf(max(misfit, 0.0) / lack_of_fit_df, lack_of_fit_df, size_means.df))
-    return FormFit(form, solutions, math.sqrt(variance), df, cutoff, p_value, p_value < fit_level, covariance)
+    log_likelihood = _max_log_likelihood(deviance, math.sqrt(variance))
+    is_rejected = p_value < fit_level
+    return FormFit(form, solutions, math.sqrt(variance), df, cutoff, p_value, is_rejected, log_likelihood, covariance)
+
+
+def _max_log_likelihood(deviance: Callable[[float], float], moment_sd: float) -> float:
+    """Log-likelihood at its maximum over the standard deviation between seeds, near the moments' estimate of it.
+
+    At the maximum the likelihood is flat in the standard deviation, so that no tolerance of the search is felt.
+    """
+    upper = max(1.5 * moment_sd, LEAST_SEARCHED_SD)
+    search = optimize.minimize_scalar(
+        deviance, bounds=(0.0, upper), method="bounded", options={"xatol": SEARCH_TOLERANCE * upper}
+    )
+    return -0.5 * min(float(search.fun), deviance(0.0))
 
 
 def _size_means(data: CurveData) -> SizeMeans:

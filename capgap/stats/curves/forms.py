@@ -6,13 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CURVE_FORMS", "CurveForm", "logarithmic"]
+__all__ = ["CURVE_FORMS", "FORM_NAMES", "HORIZON_FACTOR", "CurveForm", "curve_form", "logarithmic"]
 
 Floats = NDArray[np.float64]
 
 SCALE_SEARCH_FACTOR = 10.0
 """The size parameter D0 is sought from a tenth of the smallest to ten times the largest size above zero."""
 MIN_ROOM_LEFT = 1e-300
+HORIZON_FACTOR = 4.0
+"""Up to how many times the largest size of the data a curve speaks; beyond, nothing is said."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class CurveForm:
     """One law, linear in the base's accuracy f and the ceiling c once its shape (log D0, log exponent) is given."""
 
     name: str
-    """``power``, ``exponential`` or ``logistic``."""
+    """``power``, ``exponential``, ``logistic`` or ``logarithmic``."""
     n_parameters: int
     """f, c and the shape parameters."""
     exponents: tuple[float, float]
@@ -76,11 +78,20 @@ CURVE_FORMS: dict[str, CurveForm] = {
 """By name. Power ``(1 + D/D0)^-e``, exponential ``exp(-D/D0)``, logistic in log D ``1 / (1 + (D/D0)^e)``."""
 
 
+FORM_NAMES = (*CURVE_FORMS, "logarithmic")
+"""All laws that are fitted: those that level off, and the one that does not."""
+
+
+def curve_form(name: str, sizes: Floats) -> CurveForm:
+    """The law of a name for students of some sizes."""
+    return CURVE_FORMS[name] if name in CURVE_FORMS else logarithmic(HORIZON_FACTOR * float(sizes.max()))
+
+
 def logarithmic(reference: float) -> CurveForm:
     """The law without a ceiling, ``f + k log(1 + D/D0)``: from D0 on accuracy rises alike with every doubling.
 
-    It cannot go on for ever, so that no cost of a far target rests on it; but as far as the next batch nothing need
-    end it, and where it holds the saturating forms promise too little.
+    It cannot go on for ever; but as far as a curve speaks (`HORIZON_FACTOR`) nothing need end it, and where it holds
+    the forms that level off promise too little.
 
     Parameters
     ----------

@@ -1,51 +1,41 @@
 """Expected gain of the next batch of examples, by all laws that the data do not reject, a growing one too."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from capgap.errors import EstimationError
-from capgap.schema.remarks import Reason, count_text, remark
+from capgap.schema.remarks import count_text
 from capgap.stats.curves.cost import extrapolation
-from capgap.stats.curves.fit import CurveFit, FormFit, fit_growth
+from capgap.stats.curves.fit import CurveFit, FormFit
+from capgap.stats.curves.laws import LawUnion, describe_laws, find_horizon_refusal, profile_linear
 from capgap.stats.curves.solve import CurveBounds
-from capgap.stats.estimate import Estimate, EstimateSet
-
-Floats = NDArray[np.float64]
+from capgap.stats.estimate import Estimate
 
 
 @dataclass(frozen=True, kw_only=True)
-class NextBatch(Estimate, EstimateSet):
+class NextBatch(LawUnion):
     """The expected gain in going from one size to a larger one, on the scale of the data.
 
-    The estimate is that of the leading law; the interval runs from the lowest of the laws' lower ends (never below 0,
-    since the laws rise) to the highest of their upper ends.
+    The estimate is that of the accepted laws' average, weighted by likelihood; the interval runs from the lowest of
+    their lower ends (never below 0, since the laws rise) to the highest of their upper ends.
     """
 
     size_from: float
     """Examples now."""
     size_to: float
     """Examples with the batch."""
-    form_estimates: tuple[tuple[str, Estimate], ...] = ()
-    """Name of each accepted law, and its gain."""
-    scale: str
-    """``accuracy``, ``per_step`` or ``log_probability``."""
-    conf_level: float
-    """Of the interval."""
 
     @property
     def heading(self) -> str:
         """The step and the scale."""
         return f"Gain from {count_text(self.size_from)} to {count_text(self.size_to)} examples ({self.scale})"
 
-    def estimates(self) -> Iterator[tuple[dict[str, Any], Estimate]]:
-        """The union of the laws, then each accepted law."""
-        for form, gain in (("union", self), *self.form_estimates):
-            yield {"scale": self.scale, "size_from": self.size_from, "size_to": self.size_to, "form": form}, gain
+    def labels(self) -> dict[str, Any]:
+        """The step and the scale."""
+        return {"scale": self.scale, "size_from": self.size_from, "size_to": self.size_to}
 
 
 def next_batch(
@@ -64,6 +54,11 @@ def next_batch(
     size_from
         Examples now; None: the largest size of the data.
 
+    Returns
+    -------
+    NextBatch
+        Refused where no law fits, and beyond four times the largest size.
+
     Raises
     ------
     EstimationError
@@ -71,12 +66,7 @@ def next_batch(
 
     Notes
     -----
-    For a given shape the gain ``(c - f) (h(D1) - h(D2))`` is linear in f and c, so that its profile interval is in
-    closed form: the extreme gain among all f, c, T within the cut-off, over shapes and bounds. It is the gain of the
-    expected curve, for a recipe's mean over seeds, and not that of one more training run.
-
-    All three forms saturate. Accuracy that rises alike with every doubling often fits them as far as the data go, and
-    they then promise too little, so that `logarithmic` growth joins the union where it is not rejected.
+    It is the gain of the expected curve, for a recipe's mean over seeds, and not that of one more training run.
     """
     data = fit.data
     start = float(data.sizes.max()) if size_from is None else float(size_from)
@@ -92,41 +82,84 @@ def next_batch(
         scale=data.scale,
         conf_level=fit.conf_level,
     )
-    growth = fit_growth(fit)
-    laws = (*fit.accepted_fits, *((growth,) if growth is not None and not growth.is_rejected else ()))
-    if not laws:
-        return replace(gain_template, status="refused", remarks=(fit.no_fit_reason,) if fit.no_fit_reason else ())
-    gains = [_gain(f, data.bounds, start, end) for f in laws]
-    leading_index = min(range(len(laws)), key=lambda i: laws[i].solutions.min_rss + 2 * laws[i].form.n_parameters)
-    remarks = list(extrapolation("gain", end, float(data.sizes.max())))
-    if remarks:
-        remarks.append(remark(Reason.ONE_LAW_GROWS if laws[-1] is growth else Reason.ALL_LAWS_SATURATE))
+    if refusal := find_horizon_refusal(fit, end):
+        return replace(gain_template, status="refused", remarks=(refusal,))
+    gains = [_gain(f, data.bounds, start, end) for f in fit.accepted_fits]
+    at_start, at_end = fit.predict([start, end])
     return replace(
         gain_template,
-        estimate=gains[leading_index].estimate,
-        conf_low=min(gain.conf_low for gain in gains),
+        estimate=float(at_end - at_start),
+        conf_low=max(min(gain.conf_low for gain in gains), 0.0),
         conf_high=max(gain.conf_high for gain in gains),
-        form_estimates=tuple((f.form.name, gain) for f, gain in zip(laws, gains, strict=True)),
-        remarks=(*fit.remarks, *remarks),
+        form_estimates=tuple((f.form.name, gain) for f, gain in zip(fit.accepted_fits, gains, strict=True)),
+        remarks=(*fit.remarks, *extrapolation("gain", end, float(data.sizes.max())), *describe_laws(fit)),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoublingRise(LawUnion):
+    """The mean rise of the curve with each doubling of the examples, from the smallest size above zero to the largest.
+
+    A line through the logarithm of size says this of a curve that need not be one. No law is asked beyond the data.
+    """
+
+    size_from: float
+    """The smallest size above zero."""
+    size_to: float
+    """The largest size."""
+
+    @property
+    def heading(self) -> str:
+        """The sizes and the scale."""
+        sizes = f"{count_text(self.size_from)} to {count_text(self.size_to)} examples"
+        return f"Rise with each doubling, {sizes} ({self.scale})"
+
+    def labels(self) -> dict[str, Any]:
+        """The sizes and the scale."""
+        return {"scale": self.scale, "size_from": self.size_from, "size_to": self.size_to}
+
+
+def doubling_rise(fit: CurveFit) -> DoublingRise:
+    """The mean rise with each doubling between the smallest size above zero and the largest, over all accepted laws."""
+    data = fit.data
+    start, end = float(data.sizes[data.sizes > 0].min(initial=np.inf)), float(data.sizes.max())
+    n_doublings = math.log2(end / start) if 0 < start < end else math.nan
+    template = DoublingRise(
+        n_items=data.n_items,
+        n_clusters=len(data.clusters),
+        method="GLS profile, union of laws",
+        size_from=start,
+        size_to=end,
+        scale=data.scale,
+        conf_level=fit.conf_level,
+    )
+    if fit.no_fit_reason:
+        return replace(template, status="refused", remarks=(fit.no_fit_reason,))
+    gains = [_gain(f, data.bounds, start, end) for f in fit.accepted_fits]
+    rises = [
+        replace(
+            gain,
+            estimate=gain.estimate / n_doublings,
+            conf_low=gain.conf_low / n_doublings,
+            conf_high=gain.conf_high / n_doublings,
+        )
+        for gain in gains
+    ]
+    at_start, at_end = fit.predict([start, end])
+    return replace(
+        template,
+        estimate=float(at_end - at_start) / n_doublings,
+        conf_low=min(rise.conf_low for rise in rises),
+        conf_high=max(rise.conf_high for rise in rises),
+        form_estimates=tuple((f.form.name, rise) for f, rise in zip(fit.accepted_fits, rises, strict=True)),
+        remarks=(*fit.remarks, *describe_laws(fit)),
     )
 
 
 def _gain(fit: FormFit, bounds: CurveBounds, start: float, end: float) -> Estimate:
-    """The gain by one form with its profile interval."""
-    s = fit.solutions
-    shares = fit.form.room_left(np.array([start, end]), s.shapes)
-    row = shares[:, 0] - shares[:, 1]  # the gain is drop * row
-    max_gain = bounds.high - (s.beta[:, 1] - s.beta[:, 0] * shares[:, 0])  # what is left at the start, whatever the law
-    gains, spread = np.minimum(s.beta[:, 0] * row, max_gain), np.maximum(s.inverse[:, 0, 0], 0.0) * row**2
-    rss_slack = s.min_rss + fit.cutoff - s.rss  # how far each solution's residual may still rise
-    allowed = rss_slack >= 0
-    max_step = np.sqrt(np.maximum(rss_slack, 0.0) / np.where(spread > 1e-24, spread, np.inf))
-    limits = []
-    for sign in (-1.0, 1.0):
-        # The least-squares solution moved along the gain until the residual meets the cut-off.
-        moved_beta = s.beta + sign * (s.inverse[:, :, 0] * (row * max_step)[:, None])
-        ok = allowed & bounds.contains_curve(moved_beta[:, 0], moved_beta[:, 1])
-        moved_max = bounds.high - (moved_beta[:, 1] - moved_beta[:, 0] * shares[:, 0])
-        limits.append(np.concatenate([np.minimum(moved_beta[:, 0] * row, moved_max)[ok], gains[allowed & s.feasible]]))
-    low, high = max(float(limits[0].min()), 0.0), float(limits[1].max())
-    return Estimate(float(gains[s.best_idx]), conf_low=low, conf_high=high, method="GLS profile")
+    """The gain by one form with its profile interval: the drop times the room that the batch takes."""
+    room_left = fit.form.room_left(np.array([start, end]), fit.solutions.shapes)
+    rows = np.zeros((len(room_left), 3))
+    rows[:, 0] = room_left[:, 0] - room_left[:, 1]
+    gain = profile_linear(fit, bounds, rows)
+    return replace(gain, conf_low=max(gain.conf_low, 0.0))

@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from capgap.stats.curves.data import CurveData
 from capgap.stats.curves.fit import FormFit
+from capgap.stats.curves.forms import HORIZON_FACTOR
 
 __all__ = ["CostProfile", "CurveTarget", "compute_cost_profile"]
 
 Floats = NDArray[np.float64]
 
-MIN_SIZE_DIVISOR, MAX_SIZE_FACTOR = 30.0, 100.0
-"""A profile runs from the smallest size above zero divided by the first to the largest times the second."""
+MIN_SIZE_DIVISOR = 30.0
+"""A profile runs from the smallest size above zero divided by this to the horizon."""
 N_SIZES = 120
 """Sizes of a profile, equally apart in their logarithm."""
 
@@ -48,47 +49,56 @@ class CurveTarget:
 
 @dataclass(frozen=True)
 class CostProfile:
-    """The profile of the data cost of one form."""
+    """The profile of the data cost of one form, up to the horizon (`HORIZON_FACTOR` times the largest size)."""
 
     estimate: float
-    """Where the best fit meets the target; infinite where its ceiling is below, 0 where its base is above."""
+    """Where the best fit meets the target; infinite where it does not up to the horizon, 0 where its base is above."""
     sizes: Floats
     """Ascending, above zero, shape (N_SIZES,)."""
     rss_rise: Floats
     """How far the least residual lies above the free one where the target is met at each size, shape (N_SIZES,)."""
     rss_rise_at_0: float
     """The same where the base meets the target already."""
-    rss_rise_never: float
-    """The same where the ceiling is at the target or below."""
-    ceiling_surplus_root: float
-    """Signed root of the statistic of ceiling against target: above zero where the ceiling is above."""
+    rss_rise_beyond: float
+    """The same where the curve at the horizon is at the target or below."""
+    largest_surplus_root: float
+    """Signed root of the statistic of the curve at the largest size against the target: above zero where it is above.
+
+    It asks for no law beyond the sizes that were tried."""
     low: float
     """Lower end of the interval, 0 where the base may meet the target."""
     high: float
-    """Upper end; infinite where the ceiling may be below the target or the profile runs out of sizes."""
+    """Upper end; infinite where the curve may stay below the target up to the horizon."""
 
 
 def compute_cost_profile(fit: FormFit, data: CurveData, target: CurveTarget) -> CostProfile:
     """The profile of the size at which a form meets a target."""
     positive = data.sizes[data.sizes > 0]
-    sizes = np.geomspace(positive.min() / MIN_SIZE_DIVISOR, positive.max() * MAX_SIZE_FACTOR, N_SIZES)
+    sizes = np.geomspace(positive.min() / MIN_SIZE_DIVISOR, positive.max() * HORIZON_FACTOR, N_SIZES)
     room_left = fit.form.room_left(sizes, fit.solutions.shapes)
     value = target.value(data.chance)
-    # Two columns more: all room left (size zero) and none (the ceiling itself at the target).
-    ends = np.broadcast_to([1.0, 0.0], (len(room_left), 2))
-    rss_rise = _target_rss(fit, data, target, np.concatenate([room_left, ends], axis=1), value) - fit.solutions.min_rss
-    rss_rise, rise_at_0, at_ceiling = np.maximum(rss_rise[:-2], 0.0), max(float(rss_rise[-2]), 0.0), float(rss_rise[-1])
+    # Two columns more: the largest size tried, and size zero with all room left. The last size is the horizon.
+    at_largest = fit.form.room_left(positive.max(keepdims=True), fit.solutions.shapes)
+    room_left = np.column_stack([room_left, at_largest, np.ones(len(room_left))])
+    rss_rise = np.maximum(_target_rss(fit, data, target, room_left, value) - fit.solutions.min_rss, 0.0)
+    rss_rise, touching_at_largest, rise_at_0 = rss_rise[:-2], float(rss_rise[-2]), float(rss_rise[-1])
     best_idx = fit.solutions.best_idx
-    surplus = fit.solutions.beta @ target.target_row() - value
-    # One-sided: the least residual with the ceiling below (above) the target, or touching it.
-    rise_never, rise_met = (max(min(at_ceiling, _masked_rise(fit, mask)), 0.0) for mask in (surplus <= 0, surplus >= 0))
-    root = math.sqrt(rise_never) if surplus[best_idx] > 0 else -math.sqrt(rise_met)
-    rise_at_0 = min(rise_at_0, max(_masked_rise(fit, surplus >= fit.solutions.beta[:, 0]), 0.0))
-    estimate = _size_at_target(fit, best_idx, float(surplus[best_idx]))
+    surplus = fit.solutions.beta @ target.target_row() - value  # of the ceiling
+    largest_surplus, horizon_surplus = (surplus - fit.solutions.beta[:, 0] * room_left[:, k] for k in (-2, -3))
+    # One-sided: the least residual with the curve at a size below (above) the target, or touching it.
+    rise_beyond = min(float(rss_rise[-1]), _masked_rise(fit, horizon_surplus <= 0))
+    if largest_surplus[best_idx] > 0:
+        root = math.sqrt(min(touching_at_largest, _masked_rise(fit, largest_surplus <= 0)))
+    else:
+        root = -math.sqrt(min(touching_at_largest, _masked_rise(fit, largest_surplus >= 0)))
+    rise_at_0 = min(rise_at_0, _masked_rise(fit, surplus >= fit.solutions.beta[:, 0]))
+    estimate = math.inf
+    if horizon_surplus[best_idx] > 0:
+        estimate = _size_at_target(fit, best_idx, float(surplus[best_idx]))
     low, high = _profile_interval(sizes, rss_rise, fit.cutoff, estimate)
     low = 0.0 if rise_at_0 <= fit.cutoff else low
-    high = math.inf if rise_never <= fit.cutoff else high
-    return CostProfile(estimate, sizes, rss_rise, rise_at_0, rise_never, root, low, high)
+    high = math.inf if rise_beyond <= fit.cutoff else high
+    return CostProfile(estimate, sizes, rss_rise, rise_at_0, rise_beyond, root, low, high)
 
 
 def _size_at_target(fit: FormFit, solution_index: int, surplus: float) -> float:
@@ -104,7 +114,7 @@ def _size_at_target(fit: FormFit, solution_index: int, surplus: float) -> float:
 def _masked_rise(fit: FormFit, mask: NDArray[np.bool_]) -> float:
     """How far the best feasible solution on one side lies above the best of all."""
     ok = fit.solutions.feasible & mask
-    return float(np.where(ok, fit.solutions.rss, np.inf).min() - fit.solutions.min_rss)
+    return max(float(np.where(ok, fit.solutions.rss, np.inf).min() - fit.solutions.min_rss), 0.0)
 
 
 def _target_rss(fit: FormFit, data: CurveData, target: CurveTarget, room_left: Floats, value: float) -> Floats:

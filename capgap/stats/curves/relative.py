@@ -34,15 +34,16 @@ DERIVATIVE_STEP = 1e-4
 class RelativeCost(Estimate, EstimateSet):
     """Data cost of the first capability divided by that of the second.
 
-    The estimate is the ratio by the leading forms: infinite where the first is never reached, 0 where the second is
-    not. The interval and the p-value (that both cost the same) are the widest and the largest over pairs of accepted
-    forms; an end that is 0 or infinite is open.
+    The estimate is the ratio of the two costs, each by the average of its laws: infinite where the first is not reached
+    within the horizon, 0 where the second is not. The interval and the p-value (that both cost the same) are the widest
+    and the largest over pairs of accepted forms. An end that would rest on sizes larger than those that were tried is
+    open (0 or infinite), or rests on the largest one that was.
     """
 
     target: CurveTarget
     """Of both."""
     correlation: float = math.nan
-    """Of the two logarithms through seeds and clusters that both share, for the leading forms."""
+    """Of the two logarithms through seeds and clusters that both share, for the likeliest forms."""
     costs: tuple[DataCost, DataCost]
     """The two."""
     names: tuple[str, str]
@@ -114,7 +115,7 @@ def relative_data_cost(
     if all(math.isinf(cost.estimate) for cost in costs):
         return blank.noting(remark(Reason.NEVER_REACHED))
     pairs = _ratios((fit_a, fit_b), costs, target)
-    low, high = min(pair.low for pair in pairs), max(pair.high for pair in pairs)
+    low, high = _censored((min(pair.low for pair in pairs), max(pair.high for pair in pairs)), costs)
     if low == 0 and math.isinf(high):
         ends = {f"{end}{k}": getattr(cost, f"conf_{end}") for k, cost in enumerate(costs, 1) for end in ("low", "high")}
         return blank.noting(remark(Reason.RATIO_OPEN, first=names[0], second=names[1], **ends))
@@ -126,14 +127,14 @@ def relative_data_cost(
         p_value=max(pair.p_value for pair in pairs),
         status="open" if low == 0 or math.isinf(high) else "ok",
         remarks=tuple(caveat.of(name) for name, cost in named_costs for caveat in cost.remarks),
-        correlation=next(pair.correlation for pair in pairs if pair.is_leading),
+        correlation=next(pair.correlation for pair in pairs if pair.is_likeliest),
     )
 
 
 class _FormRatio(NamedTuple):
     """The ratio by one accepted form of each curve."""
 
-    is_leading: bool
+    is_likeliest: bool
     correlation: float
     low: float
     high: float
@@ -147,10 +148,29 @@ def _ratios(fits: tuple[CurveFit, CurveFit], costs: tuple[DataCost, DataCost], t
         for fit2, cost2 in zip(fits[1].form_fits, costs[1].form_estimates, strict=True):
             if not (cost1.is_rejected or cost2.is_rejected):
                 r = _correlation((fit1, fits[0].data), (fit2, fits[1].data), target)
-                is_leading = (cost1.form, cost2.form) == (costs[0].leading_form, costs[1].leading_form)
+                is_likeliest = (cost1.form, cost2.form) == (fits[0].likeliest_form, fits[1].likeliest_form)
                 cutoff, df = max(fit1.cutoff, fit2.cutoff), min(fit1.df, fit2.df)
-                pairs.append(_FormRatio(is_leading, r, *_ratio_interval(cost1.profile, cost2.profile, r, cutoff, df)))
+                pairs.append(_FormRatio(is_likeliest, r, *_ratio_interval(cost1.profile, cost2.profile, r, cutoff, df)))
     return pairs
+
+
+def _censored(ends: tuple[float, float], costs: tuple[DataCost, DataCost]) -> tuple[float, float]:
+    """The ends of a ratio as far as they rest on sizes that were tried.
+
+    The lower end is a small first cost over a large second one. Where the second may lie beyond its largest size, no
+    lower end is known; where the first does, it is at least its largest size. The upper end likewise.
+    """
+    first, second = costs
+    low, high = ends
+    if second.conf_high > second.largest_size:
+        low = 0.0
+    elif first.conf_low > first.largest_size:
+        low = min(low, first.largest_size / second.conf_high)
+    if first.conf_high > first.largest_size:
+        high = math.inf
+    elif second.conf_low > second.largest_size:
+        high = max(high, first.conf_high / second.largest_size)
+    return low, high
 
 
 def _quotient(a: float, b: float) -> float:
@@ -186,8 +206,10 @@ def _ratio_interval(
     rss_rise = np.where((log_sizes_a < x1[0]) | (log_sizes_a > x1[-1]), np.inf, joint_profile).min(axis=1)
     p_value = float(stats.f.sf(rss_rise[-1], 1, df))
     rss_rise = rss_rise[:-1]
-    opens_upward = profile_a.rss_rise_never <= cutoff or profile_b.rss_rise_at_0 <= cutoff or math.isinf(profile_a.high)
-    opens_down = profile_b.rss_rise_never <= cutoff or profile_a.rss_rise_at_0 <= cutoff or math.isinf(profile_b.high)
+    opens_upward = (
+        profile_a.rss_rise_beyond <= cutoff or profile_b.rss_rise_at_0 <= cutoff or math.isinf(profile_a.high)
+    )
+    opens_down = profile_b.rss_rise_beyond <= cutoff or profile_a.rss_rise_at_0 <= cutoff or math.isinf(profile_b.high)
     inside = np.flatnonzero(rss_rise <= cutoff)
     if not len(inside):
         # No size of the profiles is within reach of one of them: what is known is how far off it lies.

@@ -130,8 +130,13 @@ def condition(beta: Floats, inverse: Floats, rss: Floats, row: Floats, value: fl
     )
 
 
-def on_grid(form: CurveForm, data: WhitenedMeans, bounds: CurveBounds, shapes: Floats) -> CurveSolutions:
-    """All solutions for the given shapes: free ones, and those on each set of bounds."""
+def on_grid(
+    form: CurveForm, data: WhitenedMeans, bounds: CurveBounds, shapes: Floats, *, least_only: bool = False
+) -> CurveSolutions:
+    """All solutions for the given shapes: free ones, and those on each set of bounds.
+
+    With `least_only` the free ones alone where the best of them lies within the bounds: no bound can better it.
+    """
     room_regressor = data.regressors(form, shapes)
     # Normal equations of all shapes at once: the columns of level and teacher are common, that of the drop is not.
     normal_matrix, right_hand_side = np.empty((len(shapes), 3, 3)), np.empty((len(shapes), 3))
@@ -147,6 +152,10 @@ def on_grid(form: CurveForm, data: WhitenedMeans, bounds: CurveBounds, shapes: F
     beta = (inverse @ right_hand_side[:, :, None])[:, :, 0]
     fitted = room_regressor * beta[:, :1] + data.level * beta[:, 1:2] + data.teacher * beta[:, 2:]
     rss = np.asarray(((data.observed - fitted) ** 2).sum(axis=1))
+    if least_only:
+        is_within = bounds.contains_curve(beta[:, 0], beta[:, 1])
+        if is_within[rss.argmin()]:
+            return CurveSolutions(shapes, beta, inverse, rss, is_within)
     # Karush-Kuhn-Tucker: the constrained minimum is the best feasible solution over all sets of active bounds.
     solution_sets = []
     for active_bounds in bounds.active_bound_sets():
@@ -189,21 +198,28 @@ def explore(form: CurveForm, data: WhitenedMeans, bounds: CurveBounds, *, margin
 def minimise_rss(form: CurveForm, data: WhitenedMeans, bounds: CurveBounds) -> float:
     """The least residual sum of squares alone, at a tenth of the price."""
     shape_bounds = form.box(data.sizes)
-    coarse_fits = on_grid(form, data, bounds, _grid_points(shape_bounds, COARSE_GRID_SHAPE))
+    coarse_fits = on_grid(form, data, bounds, _grid_points(shape_bounds, COARSE_GRID_SHAPE), least_only=True)
     cell = (shape_bounds[1] - shape_bounds[0]) / (np.array(COARSE_GRID_SHAPE) - 1)
-    zoomed_fits = _zoom_in(form, data, bounds, coarse_fits.shapes[coarse_fits.best_idx], cell)
+    centre = coarse_fits.shapes[coarse_fits.best_idx]
+    zoomed_fits = _zoom_in(form, data, bounds, centre, cell, least_only=True)
     return min(coarse_fits.min_rss, *(zoom.min_rss for zoom in zoomed_fits))
 
 
 def _zoom_in(
-    form: CurveForm, data: WhitenedMeans, bounds: CurveBounds, centre: Floats, cell: Floats
+    form: CurveForm,
+    data: WhitenedMeans,
+    bounds: CurveBounds,
+    centre: Floats,
+    cell: Floats,
+    *,
+    least_only: bool = False,
 ) -> list[CurveSolutions]:
     """Ever smaller grids around the best shape so far, the first one cell to each side."""
     shape_bounds, solution_sets = form.box(data.sizes), []
     value = np.inf
     for _ in range(N_ZOOMS):
         zoom_bounds = np.clip(np.stack([centre - cell, centre + cell]), *shape_bounds)
-        solution_sets.append(on_grid(form, data, bounds, _grid_points(zoom_bounds, (7, 7))))
+        solution_sets.append(on_grid(form, data, bounds, _grid_points(zoom_bounds, (7, 7)), least_only=least_only))
         if solution_sets[-1].min_rss < value:
             value, centre = solution_sets[-1].min_rss, solution_sets[-1].shapes[solution_sets[-1].best_idx]
         cell = cell / 2.5

@@ -63,7 +63,57 @@ def test_a_form_is_rejected_where_another_made_the_data_and_kept_where_it_did():
     verdict = {f.form.name: f.is_rejected for f in fit.form_fits}
     assert verdict["exponential"]
     assert not verdict["power"]
-    assert fit.leading_form.form.name != "exponential"
+    assert "exponential" not in fit.law_weights
+    assert fit.likeliest_form in fit.law_weights
+
+
+def test_the_likelihood_is_the_normal_density_at_its_maximum_over_the_variance_between_seeds():
+    """scipy's multivariate normal at the fitted means, over a grid of seed SDs; up to the constant it is the same."""
+    scores, teacher, sizes, seeds = CurveWorld(seed_sd=0.2).draw(np.random.default_rng(2), 1000)
+    data = curve_data(scores, teacher, sizes, seeds=seeds)
+    fit = fit_curves(data, form_names=("exponential", "logistic"), fit_level=0.0)  # no form is rejected
+
+    def best_density(form):
+        def curve(d, scale, exponent):
+            return np.exp(-d / scale) if form == "exponential" else 1 / (1 + (d / scale) ** exponent)
+
+        def loss(theta):
+            ceiling, base, level, log_scale, log_exponent, sd = theta
+            means = ceiling - (ceiling - base) * curve(sizes, np.exp(log_scale), np.exp(log_exponent))
+            total = data.covariance + sd**2 * data.between()
+            return -stats.multivariate_normal.logpdf(data.means, np.append(means, level), total)
+
+        options = {"maxiter": 4000, "maxfev": 4000, "xatol": 1e-5, "fatol": 1e-6}
+        start = [0.75, 0.35, 0.8, np.log(2500), 0.0, 0.1]
+        return -optimize.minimize(loss, start, method="Nelder-Mead", options=options).fun
+
+    ours = [f.log_likelihood for f in fit.form_fits]
+    reference = [best_density(f.form.name) for f in fit.form_fits]
+    assert ours[0] - ours[1] == pytest.approx(reference[0] - reference[1], abs=0.05)
+    constant = -0.5 * len(data.means) * np.log(2 * np.pi)
+    assert ours[1] + constant == pytest.approx(reference[1], abs=0.05)
+    shares = np.exp(np.array(ours) - max(ours))
+    np.testing.assert_allclose(list(fit.law_weights.values()), shares / shares.sum())
+
+
+def test_a_worse_fit_weighs_less():
+    """Where the variance between seeds takes all misfit up, residuals alone weigh a bad law like a good one."""
+    scores, teacher, sizes, seeds = CurveWorld(curve=power(exponent=0.4), n_seeds=1).draw(
+        np.random.default_rng(0), 4000
+    )
+    fit = fit_curves(curve_data(scores, teacher, sizes, seeds=seeds))
+    by_name = {f.form.name: f for f in fit.form_fits}
+    assert by_name["exponential"].solutions.min_rss <= by_name["exponential"].df + 1e-2
+    assert fit.law_weights["exponential"] < 0.05 < fit.law_weights["power"]
+
+
+def test_the_drawn_curve_is_the_average_of_the_accepted_laws():
+    scores, teacher, sizes, seeds = CurveWorld().draw(np.random.default_rng(1), 300)
+    fit = fit_curves(curve_data(scores, teacher, sizes, seeds=seeds))
+    at = np.array([0.0, 300.0, 1e5])
+    by_hand = sum(fit.law_weights[f.form.name] * f.predict(at) for f in fit.form_fits if not f.is_rejected)
+    np.testing.assert_allclose(fit.predict(at), by_hand)
+    assert fit.horizon == 4 * 60750
 
 
 def test_the_order_of_students_and_the_names_of_seeds_change_nothing():
@@ -143,7 +193,7 @@ def test_few_sizes_are_refused_and_some_are_noted():
 def test_with_one_seed_no_form_is_rejected_and_the_fit_says_why():
     scores, teacher, sizes, seeds = CurveWorld(n_seeds=1).draw(np.random.default_rng(0), 300)
     fit = fit_curves(curve_data(scores, teacher, sizes, seeds=seeds))
-    assert len(fit.accepted_fits) == 3
+    assert len(fit.accepted_fits) == 4
     assert all(np.isnan(f.p_value) for f in fit.form_fits)
     assert Reason.ONE_SEED_PER_SIZE in fit.codes
 
@@ -163,7 +213,7 @@ def test_tidy_and_summary_tell_each_form():
     draw = CurveWorld().draw(np.random.default_rng(0), 300)
     fit = fit_curves(curve_data(*draw[:3], seeds=draw[3]))
     rows = fit.tidy()
-    assert [row["form"] for row in rows] == ["power", "exponential", "logistic"]
+    assert [row["form"] for row in rows] == ["power", "exponential", "logistic", "logarithmic"]
     assert np.isnan(rows[1]["exponent"])
     for name in ("19 students at 7 sizes", "power", "logistic", "logit"):
         assert name in fit.summary()
